@@ -1,0 +1,41 @@
+# The commands that always work, from a fresh clone: install demo test test-parity test-full lint bench.
+PYTHON ?= python3.11
+BIN := .venv/bin
+
+.PHONY: install demo test test-parity test-full test-imports lint bench golden clean
+install: .venv/.base
+demo: .venv/.base
+	$(BIN)/emojax demo
+test: .venv/.dev test-imports
+	$(BIN)/python -m pytest -q -m "not parity and not full" tests
+test-parity: .venv/.parity
+	$(BIN)/python -m pytest -q -m parity tests
+test-full: .venv/.parity
+	$(BIN)/python -m pytest -q tests
+test-imports:  # requirements.txt alone, in a new environment, must carry both packages
+	rm -rf .venv-imports
+	$(PYTHON) -m venv .venv-imports
+	.venv-imports/bin/python -m pip install -q --disable-pip-version-check -r requirements.txt
+	.venv-imports/bin/python -W ignore scripts/import_all.py
+	rm -rf .venv-imports
+lint: .venv/.dev
+	$(BIN)/ruff check emojax data_pipeline configs tests scripts
+	$(BIN)/ruff format --check emojax data_pipeline configs tests scripts
+	$(BIN)/mypy
+bench: .venv/.parity
+	$(BIN)/python scripts/bench.py
+golden: .venv/.parity  # stored arrays of the parity tests, made with torch
+	$(BIN)/python tests/parity/make_golden.py
+clean:
+	rm -rf .venv .venv-imports
+
+.venv/.base: requirements.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e .
+	touch $@
+.venv/.dev: .venv/.base
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e ".[dev]"
+	touch $@
+.venv/.parity: .venv/.dev
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e ".[dev,parity]"
+	touch $@

@@ -1,0 +1,96 @@
+"""Every field of a run, typed and commented. Nothing else has defaults; variants change these.
+
+`python -m emojax.train --config=configs/tiny.py --config.optim.lr=3e-4` sets any of them.
+The sizes below are Emotion-LLaMAv2 in full (emotion_llama_v2 1.2-1.7).
+"""
+
+from ml_collections import ConfigDict, config_dict
+
+
+def get_config() -> ConfigDict:
+    """The full-size v2 model with the released training recipe."""
+    c = ConfigDict()
+    c.name = "v2"
+    c.seed = 42
+
+    c.model = ConfigDict()
+    c.model.compute_dtype = "bfloat16"  # activations and matmuls; norms, softmax and loss are float32
+    c.model.param_dtype = "bfloat16"  # frozen weights at rest; trainable ones are always float32
+    c.model.remat = "full"  # none | full | dots
+    c.model.unroll = 1  # layers of a scan laid out: 1 on accelerators, the depth on CPU
+    c.model.missing = "released"  # released: constant tokens of absent streams stay visible; masked: hidden
+    c.model.audio_span = "window"  # window: the padded 30 s (released); real: the sound's own length
+    c.model.num_frames = 16
+    c.model.video_pool = 2  # patches of a frame are averaged to 2 x 2
+    c.model.image = _tower(size=448, patch=14, width=1408, depth=39, heads=16, mlp=6144)
+    c.model.video = _tower(size=224, patch=14, width=1408, depth=40, heads=16, mlp=6144)
+    c.model.audio = ConfigDict({"mels": 128, "seconds": 30.0, "width": 1280, "depth": 32, "heads": 20, "mlp": 5120})
+    c.model.audio.dropout = 0.0
+    c.model.fusion = ConfigDict({"kind": "conv_attention", "hidden": 512, "width": 128, "out": 256, "blocks": 4})
+    c.model.fusion.dropout = 0.1
+    c.model.llama = ConfigDict({"vocab": 32000, "width": 4096, "depth": 32, "heads": 32, "mlp": 11008})
+    c.model.llama.dropout = 0.0
+    c.model.lora = ConfigDict({"rank": 64, "alpha": 16.0, "dropout": 0.05, "targets": ("q", "v")})
+
+    c.data = ConfigDict()
+    c.data.image_choice = "peak"  # first | middle | peak | index
+    c.data.temporal = "window"  # window: 16 consecutive frames (released); uniform: the whole clip
+    c.data.text_buckets = (768, 1024, 1472, 2048)  # row lengths that are compiled
+    c.data.answer_buckets = (16, 64, 256, 1024)  # answer lengths that are compiled
+    c.data.max_answer = 1024
+    c.data.augment = False  # seeded changes of pictures and sound while training; off for parity
+    c.data.prefetch = 4  # batches made ahead
+    c.data.threads = 2  # reading threads
+
+    # Stages run in this order; each inherits the weights of the one before, not its optimizer.
+    c.stages = ("perception", "cognition")
+    c.stage = ConfigDict()
+    c.stage.perception = _stage("perception", ("emotion", "audio", "image"), max_words=120)
+    c.stage.cognition = _stage("cognition", ("emotion", "think", "reason"), max_words=200)
+    c.stage.joint = _stage("cognition", ("emotion", "audio", "image", "think", "reason"), max_words=200)
+
+    # (regular expression on the tree path, train | freeze); the first match decides, every leaf must match.
+    c.trainable = (
+        (r"lora/.*", "train"),
+        (r"params/(fusion|project_\w+)/.*", "train"),
+        (r"params/(eva_image|eva_video|ln_vision|whisper|llama)/.*", "freeze"),
+    )
+
+    c.optim = ConfigDict()
+    c.optim.lr = 1e-4
+    c.optim.min_lr = 1e-6
+    c.optim.warmup_lr = 1e-6
+    c.optim.warmup = 1000  # steps
+    c.optim.b1 = 0.9
+    c.optim.b2 = 0.999
+    c.optim.eps = 1e-8
+    c.optim.weight_decay = 0.05  # on tensors of two or more dimensions (a layer's, not the stack's)
+    c.optim.clip = 0.0  # global norm; 0 is off, as released
+    c.optim.ema = 0.0  # decay of the averaged weights that are evaluated and kept; 0 is off
+
+    c.train = ConfigDict()
+    c.train.batch = 4
+    c.train.mesh = (-1, 1, 1)  # data, fsdp, tensor
+    c.train.log_every = 50
+    c.train.save_every = 5000
+    c.train.keep = 2
+    c.train.tokenizer = "llama"  # llama: the LLaMA-2 file; small: trained on the run's own texts
+    c.train.tokenizer_path = config_dict.placeholder(str)
+    return c
+
+
+def _tower(size: int, patch: int, width: int, depth: int, heads: int, mlp: int) -> ConfigDict:
+    return ConfigDict(
+        {"size": size, "patch": patch, "width": width, "depth": depth, "heads": heads, "mlp": mlp, "dropout": 0.0}
+    )
+
+
+def _stage(style: str, tasks: tuple[str, ...], max_words: int) -> ConfigDict:
+    c = ConfigDict()
+    c.style = style  # prompt style
+    c.tasks = tasks  # drawn uniformly per sample
+    c.max_words = max_words  # longer answers fall back to the label task
+    c.steps = 50_000
+    c.drop_modality = 0.0  # chance to hide one modality; 0 as released
+    c.restore_image = False  # after a failed audio task the released code trains on a zero image
+    return c

@@ -1,0 +1,1 @@
+"""Media files and annotations to batches; NumPy only, no jax arrays."""

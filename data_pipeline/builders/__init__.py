@@ -1,0 +1,1 @@
+"""TFDS builders: decoded clips in array_record shards."""

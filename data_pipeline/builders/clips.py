@@ -1,0 +1,143 @@
+"""TFDS builder: ClipRecords -> decoded Views in array_record shards, once, so that an epoch never opens an mp4.
+
+Decoding runs on all cores. A clip that can not be decoded is skipped, counted and listed with its reason in
+`skipped.json`; training on zeros in its place, as the originals do, never happens.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from data_pipeline.clip import ClipError, Sampling, read_clip
+from data_pipeline.schema import ClipRecord
+from data_pipeline.views import ViewConfig, make_views
+from emojax.types import Views
+
+VERSION = "1.0.0"
+tfds.disable_progress_bar()  # the caller shows one for the whole job
+Progress = Callable[[int, int], None]
+
+
+def pack_views(views: Views) -> dict[str, bytes]:
+    """Views -> bytes fields; log-mel as float16 (its values lie in [-1, 2])."""
+    return {
+        "image": views.image.tobytes(),
+        "frames": views.frames.tobytes(),
+        "logmel": views.logmel.astype(np.float16).tobytes(),
+        "flags": json.dumps([views.audio_frames, views.has_video, views.has_audio]).encode(),
+    }
+
+
+def unpack_views(fields: dict[str, bytes], config: ViewConfig) -> Views:
+    """The inverse of `pack_views`."""
+    c = config
+    image = np.frombuffer(fields["image"], np.uint8).reshape(c.image_size, c.image_size, 3)
+    frames = np.frombuffer(fields["frames"], np.uint8).reshape(c.num_frames, c.frame_size, c.frame_size, 3)
+    logmel = np.frombuffer(fields["logmel"], np.float16).reshape(c.mel_frames, c.mels).astype(np.float32)
+    audio_frames, has_video, has_audio = json.loads(fields["flags"])
+    return Views(image, frames, logmel, audio_frames, has_video, has_audio)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    record: ClipRecord
+    sampling: Sampling
+    views: ViewConfig
+
+
+def _decode(job: _Job) -> dict[str, bytes] | str:
+    r = job.record
+    try:
+        clip = read_clip(r.path, job.sampling, clip_id=r.id, subtitle=r.subtitle, start=r.start, end=r.end)
+    except ClipError as error:
+        return str(error)
+    return pack_views(make_views(clip, job.views))
+
+
+class Clips(tfds.core.GeneratorBasedBuilder):
+    """Splits are those of the records; a field `record` holds each one's JSON."""
+
+    VERSION = tfds.core.Version(VERSION)
+    name = "clips"
+
+    def __init__(
+        self,
+        data_dir: Path,
+        records: Sequence[ClipRecord] = (),
+        views: ViewConfig | None = None,
+        sampling: Callable[[int | None], Sampling] = lambda peak: Sampling(index=peak),
+        progress: Progress | None = None,
+    ):
+        self._records, self._view_config, self._sampling = records, views or ViewConfig(), sampling
+        self._progress = progress
+        self._done = 0
+        self.skipped: list[dict[str, str]] = []
+        super().__init__(data_dir=str(data_dir), file_format="array_record")
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        blob = tfds.features.Scalar(np.object_)
+        fields = {"record": blob, "image": blob, "frames": blob, "logmel": blob, "flags": blob}
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(fields))
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
+        del dl_manager
+        splits = sorted({r.split for r in self._records})
+        return {s: self._generate_examples([r for r in self._records if r.split == s]) for s in splits}
+
+    def _generate_examples(self, records: Sequence[ClipRecord]) -> Iterator[tuple[str, dict[str, Any]]]:
+        jobs = [_Job(r, self._sampling(r.peak_index), self._view_config) for r in records]
+        workers = min(len(os.sched_getaffinity(0)), max(1, len(jobs) // 16))
+        # spawn: the caller may have started jax threads, which do not survive a fork
+        with concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+            for job, out in zip(jobs, pool.map(_decode, jobs, chunksize=8), strict=True):
+                self._done += 1
+                if self._progress:
+                    self._progress(self._done, len(self._records))
+                if isinstance(out, str):
+                    self.skipped.append({"id": job.record.id, "path": job.record.path, "reason": out})
+                    continue
+                yield job.record.id, {"record": job.record.to_json().encode(), **out}
+
+
+def views_key(records: Sequence[ClipRecord], views: ViewConfig, sampling: Sampling) -> str:
+    """12 hex digits that change with any record, media file (size and time), view size or sampling."""
+    parts: list[Any] = [VERSION, dataclasses.asdict(views), dataclasses.asdict(sampling)]
+    for record in records:
+        stat = os.stat(record.path)
+        parts.append([record.to_json(), stat.st_size, stat.st_mtime_ns])
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
+
+
+def build_views(
+    root: Path,
+    records: Sequence[ClipRecord],
+    views: ViewConfig,
+    sampling: Callable[[int | None], Sampling],
+    progress: Progress | None = None,
+) -> tuple[dict[str, Sequence[Any]], list[dict[str, str]]]:
+    """Decodes the records into `root/<key>`, or finds them there.
+
+    Returns:
+      (random-access source by split, clips that were skipped with their reasons).
+    """
+    folder = root / views_key(records, views, sampling(None))
+    builder = Clips(folder, records, views, sampling, progress)
+    builder.download_and_prepare()
+    listing = folder / "skipped.json"
+    if not listing.exists():
+        listing.write_text(json.dumps(builder.skipped, indent=1))
+    skipped = json.loads(listing.read_text())
+    lost = {s["id"] for s in skipped}
+    splits = sorted({r.split for r in records if r.id not in lost})
+    return {s: builder.as_data_source(s) for s in splits}, skipped

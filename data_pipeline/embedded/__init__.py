@@ -1,0 +1,1 @@
+"""The embedded corpus: generated talking-face clips with known truth."""

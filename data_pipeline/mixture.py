@@ -1,0 +1,72 @@
+"""Which task a clip is asked, and what is learned from it: the draws of the two curriculum stages.
+
+Rules of Emotion-LLaMAv2: one task uniformly per sample; perception's `audio` and `image` tasks see
+one stream alone; an empty or over-long answer falls back to the label task.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from data_pipeline import prompts
+from data_pipeline.schema import ClipRecord, Example
+
+STREAMS = ("image", "video", "audio")
+_TASK_STREAMS: dict[str, tuple[str, ...]] = {"audio": ("audio",), "image": ("image",)}
+
+
+@dataclasses.dataclass(frozen=True)
+class StageTasks:
+    """What one curriculum stage asks.
+
+    Attributes:
+      style: prompt style, `perception` or `cognition`.
+      tasks: drawn uniformly; a task may stand in it twice.
+      max_words: longer answers fall back to the label task (120 and 200 in the released stages).
+      label_task: the fall-back.
+      restore_image: give the fall-back of a failed `audio` task its image back (the released code does not).
+      drop_modality: chance to hide one modality that is there (0 in the released code).
+      hide_subtitle: share of the hidden modalities that is the subtitle.
+    """
+
+    style: prompts.Style
+    tasks: tuple[str, ...]
+    max_words: int = 120
+    label_task: str = "emotion"
+    restore_image: bool = True
+    drop_modality: float = 0.0
+
+
+def answer_text(record: ClipRecord, task: str) -> str:
+    """The untreated target of a task; "" where the record has none."""
+    if task in ("audio", "image"):
+        return record.texts.get(task, "")
+    if task == "reason":
+        return record.texts.get("reason", "")
+    if task == "think":
+        reason = record.texts.get("reason", "")
+        return prompts.think_answer(reason, record.label) if reason else ""
+    return record.label
+
+
+def draw_example(record: ClipRecord, stage: StageTasks, rng: np.random.Generator) -> Example:
+    """One instruction sample of a clip, with the stage's task draw, fall-backs and hidden modalities."""
+    task = stage.tasks[int(rng.integers(len(stage.tasks)))]
+    answer = answer_text(record, task)
+    streams = _TASK_STREAMS.get(task, STREAMS)
+    if not answer or len(answer.split()) > stage.max_words:
+        failed, task = task, stage.label_task
+        answer = answer_text(record, task)
+        streams = STREAMS if failed != "audio" or stage.restore_image else ("video", "audio")
+    subtitle = record.subtitle
+    if stage.drop_modality and rng.random() < stage.drop_modality and task not in _TASK_STREAMS:
+        hidden = str(rng.choice(["video", "audio", "text"]))
+        if hidden == "text":
+            subtitle = ""
+        else:
+            streams = tuple(s for s in streams if (s == "audio") == (hidden == "video"))
+    pick = int(rng.integers(1 << 16))
+    prompt = prompts.train_prompt(subtitle, task, prompts.question(task, record.labels, pick), stage.style)
+    return Example(record, task, prompt, prompts.normalise_answer(answer), streams)

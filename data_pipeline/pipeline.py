@@ -1,0 +1,167 @@
+"""Sources -> batches: Grain for training (seeded, shuffled, resumable to the element), plain loops for evaluation."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import grain
+import numpy as np
+
+from data_pipeline import prompts
+from data_pipeline.augment import augment_views
+from data_pipeline.builders.clips import unpack_views
+from data_pipeline.mixture import STREAMS, StageTasks, draw_example
+from data_pipeline.schema import ClipRecord, Example
+from data_pipeline.tokens import Row, Tokenizer, collate_rows, make_row
+from data_pipeline.views import ViewConfig
+from emojax.types import Views
+
+NAMES = "names"  # key of the batch that stays on the host: clip ids, for reports
+
+
+@dataclasses.dataclass(frozen=True)
+class RowConfig:
+    """How samples become arrays; see configs/base.py:data."""
+
+    views: ViewConfig
+    soft_tokens: int
+    text_buckets: tuple[int, ...]
+    answer_buckets: tuple[int, ...]
+    max_answer: int
+    augment: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """One row before batching."""
+
+    example: Example
+    row: Row
+    views: Views
+
+
+def view_arrays(views: Views, streams: Sequence[str] = STREAMS) -> dict[str, Any]:
+    """One clip's share of the batch; streams not named are zeros with their flag False."""
+    has_image = views.has_video and "image" in streams
+    has_video = views.has_video and "video" in streams
+    has_audio = views.has_audio and "audio" in streams
+    return {
+        "image": views.image if has_image else np.zeros_like(views.image),
+        "frames": views.frames if has_video else np.zeros_like(views.frames),
+        "logmel": views.logmel if has_audio else np.zeros_like(views.logmel),
+        "audio_frames": np.int32(views.audio_frames if has_audio else 0),
+        "has_image": np.bool_(has_image),
+        "has_video": np.bool_(has_video),
+        "has_audio": np.bool_(has_audio),
+    }
+
+
+class DrawSample(grain.transforms.RandomMap):
+    """Stored element -> Sample: task draw, prompt, tokens, augmentation; random by element and epoch."""
+
+    def __init__(self, stage: StageTasks, tokenizer: Tokenizer, config: RowConfig):
+        self.stage, self.tokenizer, self.config = stage, tokenizer, config
+
+    def random_map(self, element: dict[str, Any], rng: np.random.Generator) -> Sample:
+        """Called by Grain with a generator that depends on seed, epoch and index alone."""
+        c = self.config
+        record, views = read_element(element, c.views)
+        example = draw_example(record, self.stage, rng)
+        row = make_row(self.tokenizer, example.prompt, example.answer, c.soft_tokens, c.max_answer)
+        return Sample(example, row, augment_views(views, rng, c.augment))
+
+
+def read_element(element: dict[str, Any], config: ViewConfig) -> tuple[ClipRecord, Views]:
+    """One stored element -> (record, Views)."""
+    fields = {k: bytes(v) if not isinstance(v, bytes) else v for k, v in element.items()}
+    return ClipRecord.from_json(fields.pop("record")), unpack_views(fields, config)
+
+
+class Collate:
+    """Samples -> one batch of static arrays (see tokens.collate_rows and view_arrays)."""
+
+    def __init__(self, tokenizer: Tokenizer, config: RowConfig):
+        self.tokenizer, self.config = tokenizer, config
+
+    def __call__(self, samples: Sequence[Sample]) -> dict[str, Any]:
+        c = self.config
+        rows = [s.row for s in samples]
+        batch: dict[str, Any] = collate_rows(
+            rows, c.soft_tokens, self.tokenizer.pad_id, c.text_buckets, c.answer_buckets
+        )
+        parts = [view_arrays(s.views, s.example.streams) for s in samples]
+        batch |= {k: np.stack([p[k] for p in parts]) for k in parts[0]}
+        batch[NAMES] = [s.example.clip.id for s in samples]
+        return batch
+
+
+def train_iterator(
+    sources: Mapping[str, tuple[Sequence[Any], float]],
+    stage: StageTasks,
+    tokenizer: Tokenizer,
+    config: RowConfig,
+    batch: int,
+    seed: int,
+    threads: int = 2,
+    prefetch: int = 4,
+    shard: tuple[int, int] = (0, 1),
+) -> grain.DatasetIterator:
+    """An endless iterator of batches over a weighted mixture.
+
+    Args:
+      sources: name -> (random-access source, mixture weight).
+      stage, tokenizer, config: what is asked and how it becomes arrays.
+      batch: rows a batch of this process.
+      seed: of shuffling, task draws and augmentation.
+      threads, prefetch: elements read in parallel and kept ready.
+      shard: (this process, number of processes).
+
+    Returns:
+      A Grain iterator; `get_state` and `set_state` resume it to the element.
+    """
+    parts, weights = [], []
+    for i, (_, (source, weight)) in enumerate(sorted(sources.items())):
+        part = grain.MapDataset.source(source).seed(seed + i).shuffle().repeat()
+        parts.append(part[shard[0] :: shard[1]])
+        weights.append(weight)
+    mixed = grain.MapDataset.mix(parts, weights) if len(parts) > 1 else parts[0]
+    samples = mixed.seed(seed).random_map(DrawSample(stage, tokenizer, config))
+    batches = samples.batch(batch, drop_remainder=True, batch_fn=Collate(tokenizer, config))
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
+    return iter(batches.to_iter_dataset(options))
+
+
+def eval_batches(
+    items: Sequence[tuple[ClipRecord, Views]],
+    task: str,
+    tokenizer: Tokenizer,
+    config: RowConfig,
+    batch: int,
+    style: prompts.Style,
+    modalities: Sequence[str] = ("video", "audio", "text"),
+) -> Iterator[tuple[dict[str, Any], int]]:
+    """Prompts without answers, in order, the last batch filled up with its last row.
+
+    Args:
+      items: clips with their views.
+      task: tag of the question; always question 0 of its pool.
+      modalities: what may be used; `video` is image and frames.
+
+    Yields:
+      (batch, how many of its rows are real).
+    """
+    streams = [s for s in STREAMS if ("audio" if s == "audio" else "video") in modalities]
+    question_labels = items[0][0].labels if items else ()
+    for start in range(0, len(items), batch):
+        chunk = list(items[start : start + batch])
+        real = len(chunk)
+        chunk += [chunk[-1]] * (batch - real)
+        samples = []
+        for record, views in chunk:
+            subtitle = record.subtitle if "text" in modalities else ""
+            text = prompts.train_prompt(subtitle, task, prompts.question(task, question_labels), style)
+            row = make_row(tokenizer, text, None, config.soft_tokens)
+            samples.append(Sample(Example(record, task, text, "", tuple(streams)), row, views))
+        yield Collate(tokenizer, config)(samples), real

@@ -1,0 +1,193 @@
+"""Text -> token ids -> rows: chat pieces, the place of the soft prompt, answer positions, padding.
+
+Row layout of training (Emotion-LLaMAv2): BOS, text before <VideoHere>, Q soft tokens, text after it,
+answer, end token, padding. Each text piece is tokenised on its own, so each gets its leading blank.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+VIDEO_HERE = "<VideoHere>"
+IGNORE = -100
+
+
+class Tokenizer(Protocol):
+    """Text to ids and back, without special tokens unless asked."""
+
+    bos_id: int
+    eos_id: int
+    pad_id: int
+    vocab_size: int
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of one text piece."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of ids, special tokens left out."""
+
+
+class LlamaTokenizer:
+    """LLaMA-2's SentencePiece model; padding is the existing piece `$$` (3997) as in the originals."""
+
+    bos_id, eos_id, pad_id = 1, 2, 3997
+
+    def __init__(self, path: Path):
+        import sentencepiece
+
+        self._model = sentencepiece.SentencePieceProcessor(model_file=str(path))
+        self.vocab_size = self._model.vocab_size()
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of one text piece."""
+        return list(self._model.encode(text))
+
+    def encode_after_special(self, text: str, legacy: bool) -> list[int]:
+        """Ids of text that follows a special token: without the leading blank unless `legacy`."""
+        if legacy:
+            return self.encode(text)
+        # A line feed is a byte piece, which no merge crosses: what follows it has no blank in front.
+        lead = self._model.encode("\n")
+        return list(self._model.encode("\n" + text))[len(lead) :]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of ids, special tokens left out."""
+        return str(self._model.decode([int(i) for i in ids if int(i) not in (0, 1, 2, self.pad_id)]))
+
+
+class SmallTokenizer:
+    """A byte-fallback BPE that a from-scratch run trains on its own texts; kept as one JSON file.
+
+    Numbering as in LLaMA: 0 unknown, 1 BOS, 2 EOS, then padding, bytes and pieces.
+    """
+
+    bos_id, eos_id, pad_id = 1, 2, 3
+
+    def __init__(self, text: str):
+        import tokenizers
+
+        self._model: Any = tokenizers.Tokenizer.from_str(text)
+        self._text = text
+        self.vocab_size = int(self._model.get_vocab_size())
+
+    @classmethod
+    def train(cls, texts: Iterable[str], size: int) -> SmallTokenizer:
+        """Learns at most `size` pieces from texts; deterministic."""
+        import tokenizers
+        from tokenizers import decoders, models, pre_tokenizers, trainers
+
+        specials = ["<unk>", "<s>", "</s>", "<pad>"]
+        byte_pieces = [f"<0x{i:02X}>" for i in range(256)]
+        model = tokenizers.Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+        split = pre_tokenizers.Punctuation("isolated")
+        model.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Metaspace(prepend_scheme="always"), split])
+        model.decoder = decoders.Sequence(
+            [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+        )
+        trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=specials + byte_pieces, show_progress=False)
+        model.train_from_iterator(sorted(set(texts)), trainer)
+        data = json.loads(model.to_str())
+        # Bytes must be ordinary pieces (only specials 0-3 are special), or decoding would drop them.
+        data["added_tokens"] = [t for t in data["added_tokens"] if t["id"] < len(specials)]
+        return cls(json.dumps(data, sort_keys=True))
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of one text piece."""
+        return list(self._model.encode(text, add_special_tokens=False).ids)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of ids, special tokens left out."""
+        return str(self._model.decode([int(i) for i in ids if int(i) > 3])).strip()
+
+    def to_text(self) -> str:
+        """The JSON that makes the same tokenizer again."""
+        return self._text
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One sample: ids with zeros at the soft tokens; `soft_start` their place; `prompt` tokens before the answer."""
+
+    ids: list[int]
+    soft_start: int
+    prompt: int
+
+
+def make_row(tokenizer: Tokenizer, prompt: str, answer: str | None, soft_tokens: int, max_answer: int = 1024) -> Row:
+    """Prompt with one <VideoHere>, and an answer to learn (None to generate one), as a Row.
+
+    Raises:
+      ValueError: the prompt does not hold <VideoHere> exactly once.
+    """
+    pieces = prompt.split(VIDEO_HERE)
+    if len(pieces) != 2:
+        raise ValueError(f"the prompt needs {VIDEO_HERE} once, it has it {len(pieces) - 1} times: {prompt!r}")
+    before = [tokenizer.bos_id, *tokenizer.encode(pieces[0])]
+    ids = [*before, *([0] * soft_tokens), *tokenizer.encode(pieces[1])]
+    target = [] if answer is None else [*tokenizer.encode(answer), tokenizer.eos_id][:max_answer]
+    return Row([*ids, *target], len(before), len(ids))
+
+
+def released_eval_pieces(tokenizer: LlamaTokenizer, prompt: str, legacy: bool = True) -> tuple[list[int], list[int]]:
+    """(ids before, ids after <VideoHere>) as the released evaluation makes them: two BOS in front."""
+    before, after = prompt.split(VIDEO_HERE)
+    text = before.removeprefix("<s>")
+    return [1, 1, *tokenizer.encode_after_special(text, legacy)], tokenizer.encode(after)
+
+
+def pick_bucket(length: int, buckets: Sequence[int], what: str) -> int:
+    """The smallest bucket that holds `length`.
+
+    Raises:
+      ValueError: none does; says which setting to raise.
+    """
+    for bucket in sorted(buckets):
+        if length <= bucket:
+            return bucket
+    raise ValueError(f"{what} of {length} tokens fits no bucket of {list(buckets)}; raise config.data.{what}_buckets")
+
+
+def collate_rows(
+    rows: Sequence[Row],
+    soft_tokens: int,
+    pad_id: int,
+    text_buckets: Sequence[int],
+    answer_buckets: Sequence[int],
+) -> dict[str, np.ndarray]:
+    """Rows -> static arrays, padded on the right to the smallest fitting bucket.
+
+    Returns:
+      ids, soft_index, positions int32[B, T]; valid bool[B, T]; answer_at, labels int32[B, A] (labels
+      -100 beyond the answer and on padding ids); row_tokens int32[B].
+    """
+    length = pick_bucket(max(len(r.ids) for r in rows), text_buckets, "text")
+    answers = max(1, max(len(r.ids) - r.prompt for r in rows))
+    answer = pick_bucket(answers, answer_buckets, "answer")
+    size = len(rows)
+    ids = np.full((size, length), pad_id, np.int32)
+    soft_index = np.full((size, length), -1, np.int32)
+    labels = np.full((size, answer), IGNORE, np.int32)
+    answer_at = np.zeros((size, answer), np.int32)
+    count = np.array([len(r.ids) for r in rows], np.int32)
+    for i, row in enumerate(rows):
+        ids[i, : len(row.ids)] = row.ids
+        soft_index[i, row.soft_start : row.soft_start + soft_tokens] = np.arange(soft_tokens)
+        target = row.ids[row.prompt :]
+        labels[i, : len(target)] = [IGNORE if t == pad_id else t for t in target]
+        answer_at[i, : len(target)] = np.arange(row.prompt - 1, row.prompt - 1 + len(target))
+    steps = np.arange(length, dtype=np.int32)
+    return {
+        "ids": ids,
+        "soft_index": soft_index,
+        "positions": np.broadcast_to(steps, ids.shape).copy(),
+        "valid": steps[None] < count[:, None],
+        "answer_at": answer_at,
+        "labels": labels,
+        "row_tokens": count,
+    }

@@ -1,0 +1,109 @@
+"""A model folder: everything that answering needs, and nothing else.
+
+DIR/model.json       resolved config, label space, prompt style, what it was trained on
+DIR/tokenizer.json   the run's own tokenizer (absent when it uses the LLaMA-2 file)
+DIR/weights/         Orbax tree of all variables
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from ml_collections import ConfigDict
+
+from data_pipeline.pipeline import RowConfig
+from data_pipeline.tokens import LlamaTokenizer, SmallTokenizer, Tokenizer
+from emojax.settings import Settings, resolve
+
+
+@dataclasses.dataclass(frozen=True)
+class Bundle:
+    """A loaded model folder. `variables`: nested {params, lora}. `style`: prompt style of its last stage."""
+
+    name: str
+    settings: Settings
+    tokenizer: Tokenizer
+    variables: Any
+    labels: tuple[str, ...]
+    style: str
+    can_reason: bool
+
+    def rows(self) -> RowConfig:
+        """How this model's samples become arrays; never augmented."""
+        return row_config(self.settings, augment=False)
+
+
+def row_config(settings: Settings, augment: bool) -> RowConfig:
+    """Settings -> RowConfig."""
+    d = settings.data
+    return RowConfig(
+        settings.views,
+        settings.model.soft_tokens,
+        d.text_buckets,
+        d.answer_buckets,
+        d.max_answer,
+        float(augment and d.augment),
+    )
+
+
+def save_bundle(
+    folder: Path, settings: Settings, tokenizer: Tokenizer, variables: Any, labels: tuple[str, ...]
+) -> None:
+    """Writes the folder; `model.json` comes last, so a folder that has it is complete."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = folder.absolute() / "weights"
+    shutil.rmtree(weights, ignore_errors=True)
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(weights, variables)
+    if isinstance(tokenizer, SmallTokenizer):
+        (folder / "tokenizer.json").write_text(tokenizer.to_text())
+    last = settings.stages[-1].tasks
+    facts = {
+        "format": 1,
+        "name": settings.name,
+        "labels": list(labels),
+        "style": last.style,
+        "can_reason": "reason" in last.tasks,
+        "config": settings.raw,
+    }
+    (folder / "model.json").write_text(json.dumps(facts, indent=1))
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Reads a model folder.
+
+    Raises:
+      FileNotFoundError: the folder holds no finished model; says what to do.
+    """
+    facts_path = folder / "model.json"
+    if not facts_path.exists():
+        raise FileNotFoundError(
+            f"{folder} holds no model (no model.json): give a folder that `emojax train` or `emojax demo` made, "
+            "or wait until its training has ended"
+        )
+    facts = json.loads(facts_path.read_text())
+    settings = resolve(ConfigDict(facts["config"]))
+    if (folder / "tokenizer.json").exists():
+        tokenizer: Tokenizer = SmallTokenizer((folder / "tokenizer.json").read_text())
+    else:
+        tokenizer = LlamaTokenizer(Path(str(settings.train.tokenizer_path)))
+    with ocp.StandardCheckpointer() as checkpointer:
+        metadata = checkpointer.metadata(folder.absolute() / "weights").item_metadata
+        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        abstract = jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=device), metadata.tree)
+        variables = checkpointer.restore(folder.absolute() / "weights", abstract)
+    return Bundle(
+        name=f"{facts['name']}@{folder}",
+        settings=settings,
+        tokenizer=tokenizer,
+        variables=variables,
+        labels=tuple(facts["labels"]),
+        style=facts["style"],
+        can_reason=facts["can_reason"],
+    )

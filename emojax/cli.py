@@ -1,0 +1,179 @@
+"""`emojax <command>`: one page that names every command and hands over."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+NO_MODEL = """there is no model yet. Three ways to get one:
+  emojax demo                                    trains a small one on the embedded corpus, in minutes
+  emojax train --manifest M.csv --out DIR        trains on your own clips; then give --model DIR
+  --model DIR                                    a model folder that somebody gave you"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every command with its options."""
+    top = argparse.ArgumentParser(
+        prog="emojax", description="Names the emotion that a clip of a person shows, and why."
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="command")
+
+    p = commands.add_parser("demo", help="train in miniature on the embedded corpus, evaluate, explain one clip")
+    p.add_argument("--out", default="runs/demo", help="run folder (default %(default)s; made anew)")
+
+    p = commands.add_parser("train", help="train on the clips of a manifest; --config=FILE hands over to emojax.train")
+    p.add_argument("--manifest", required=True, help="CSV with path,label[,subtitle,split,speaker,start,end]")
+    p.add_argument("--out", required=True, help="run folder; an unfinished run in it goes on")
+    p.add_argument("--preset", default="tiny:people", help="configuration by name (default %(default)s)")
+    p.add_argument("--seed", type=int, help="seed of weights, order and augmentation")
+
+    p = commands.add_parser("evaluate", help="score a model on the clips of a manifest")
+    p.add_argument("model", help="model folder")
+    p.add_argument("--manifest", required=True, help="CSV as for train")
+    p.add_argument("--split", help="train, val or test (default: every split of the manifest)")
+    p.add_argument("--out", required=True, help="folder for evaluation.json, evaluation.md and pictures")
+
+    p = commands.add_parser("predict", help="label, probabilities and reason of media files")
+    p.add_argument("paths", nargs="+", metavar="PATH", help="files, or folders that are searched for media")
+    p.add_argument("--model", help="model folder (default: the newest imported or demo model)")
+    p.add_argument("--subtitle", default="", help="what is said, for all files alike")
+    p.add_argument("--json", action="store_true", help="one JSON object a line")
+    p.add_argument(
+        "--decode-timeout", type=float, default=8.0, help="refuse a file that takes longer (default %(default)s s)"
+    )
+
+    p = commands.add_parser("corpus", help="write the embedded corpus: clips, records.jsonl, manifest.csv")
+    p.add_argument("--out", help="folder (default: the cache)")
+    p.add_argument("--train", type=int, default=600, help="clips (default %(default)s)")
+    p.add_argument("--val", type=int, default=150, help="clips (default %(default)s)")
+    p.add_argument("--test", type=int, default=300, help="clips (default %(default)s)")
+    p.add_argument("--seed", type=int, default=0, help="another seed, another corpus")
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; exit code 0, 1 failed, 2 wrong usage, 3 some files were refused."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv[:1] == ["train"] and any(a.startswith("--config") for a in argv):
+        return _hand_over(argv[1:])
+    args = parser().parse_args(argv)
+    from rich.console import Console
+
+    console = Console(stderr=args.command == "predict")
+    from data_pipeline.datasets.manifest import ManifestError
+
+    try:
+        return {"demo": _demo, "train": _train, "evaluate": _evaluate, "predict": _predict, "corpus": _corpus}[
+            args.command
+        ](args, console)
+    except (ManifestError, ValueError, FileNotFoundError) as error:
+        console.print(f"emojax {args.command}: {error}", markup=False, highlight=False, soft_wrap=True)
+        return 2
+
+
+def _hand_over(argv: list[str]) -> int:
+    from absl import app
+
+    from emojax.train import __main__ as train_main
+
+    app.run(train_main.main, ["emojax train", *argv])
+    return 0
+
+
+def _demo(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyped-def]
+    from emojax.demo import demo
+
+    demo(Path(args.out), console)
+    return 0
+
+
+def _train(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyped-def]
+    from data_pipeline.datasets.manifest import read_manifest
+    from emojax import jobs
+    from emojax.settings import load_config, resolve
+
+    config = load_config(args.preset)
+    if args.seed is not None:
+        config.seed = args.seed
+    settings = resolve(config)
+    records = read_manifest(args.manifest, seed=settings.seed)
+    jobs.setup()
+    out = Path(args.out)
+    sources = jobs.open_views(records, settings, console)
+    jobs.run_training(settings, records, sources, out, console)
+    jobs.score_splits(out, sources, sorted(sources), out, console)
+    console.print(f"try next: emojax predict CLIP --model {out}", soft_wrap=True)
+    return 0
+
+
+def _evaluate(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyped-def]
+    from data_pipeline.datasets.manifest import read_manifest
+    from emojax import jobs
+    from emojax.bundle import load_bundle
+
+    jobs.setup()
+    bundle = load_bundle(Path(args.model))
+    records = read_manifest(args.manifest, bundle.labels)
+    if args.split:
+        records = [r for r in records if r.split == args.split]
+        if not records:
+            raise ValueError(f"{args.manifest} has no row of split '{args.split}'")
+    sources = jobs.open_views(records, bundle.settings, console)
+    jobs.score_splits(Path(args.model), sources, sorted(sources), Path(args.out), console)
+    return 0
+
+
+def _predict(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyped-def]
+    from emojax.infer.predict import default_model, find_media, predict
+
+    folder = Path(args.model) if args.model else default_model()
+    if folder is None:
+        console.print(NO_MODEL, markup=False, highlight=False, soft_wrap=True)
+        return 2
+    from emojax import jobs
+    from emojax.bundle import load_bundle
+
+    jobs.setup()
+    bundle = load_bundle(folder)
+    paths = find_media(args.paths)
+    if not paths:
+        console.print(f"no media file in {', '.join(args.paths)}", markup=False)
+        return 3
+    refused = 0
+    with jobs.bar(console, "predict") as tick:
+        for number, answer in enumerate(predict(bundle, paths, subtitle=args.subtitle, timeout=args.decode_timeout), 1):
+            refused += answer.error is not None
+            print(json.dumps(answer.to_json(), ensure_ascii=False) if args.json else _plain(answer), flush=True)
+            tick(number, len(paths))
+    return 3 if refused else 0
+
+
+def _plain(answer) -> str:  # type: ignore[no-untyped-def]
+    if answer.error is not None:
+        return f"{answer.path}\n  refused: {answer.error}"
+    best = sorted(answer.probabilities.items(), key=lambda pair: -pair[1])[:3]
+    lines = [answer.path, f"  {answer.label}   " + ", ".join(f"{name} {p:.2f}" for name, p in best)]
+    if answer.reason:
+        lines.append(f"  {answer.reason}")
+    lines.append(f"  from {', '.join(answer.modalities)}" + (f"; {'; '.join(answer.notes)}" if answer.notes else ""))
+    return "\n".join(lines)
+
+
+def _corpus(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyped-def]
+    from data_pipeline.embedded.generate import make_corpus
+    from data_pipeline.embedded.truth import CorpusConfig
+    from emojax import jobs
+
+    config = CorpusConfig(train=args.train, val=args.val, test=args.test, seed=args.seed)
+    with jobs.bar(console, "make the embedded corpus") as tick:
+        folder = make_corpus(config, Path(args.out) if args.out else None, tick)
+        tick(args.train + args.val + args.test, args.train + args.val + args.test)
+    console.print(f"written: {folder} (clips/, records.jsonl, manifest.csv)", soft_wrap=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Answering: generation, label probabilities, prediction of files."""

@@ -1,0 +1,92 @@
+"""Clips -> Answers: label probabilities from the model's own logits, and the reason it writes."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from data_pipeline import prompts
+from data_pipeline.pipeline import NAMES, eval_batches
+from data_pipeline.schema import ClipRecord
+from emojax.bundle import Bundle
+from emojax.infer.sample import Sampler, generate, score_choices
+from emojax.types import MODALITIES, Views
+
+Items = Sequence[tuple[ClipRecord, Views]]
+Tick = Callable[[int], None]
+
+_score = jax.jit(score_choices, static_argnums=0)
+_generate = jax.jit(generate, static_argnums=(0, 3, 4))
+
+
+def to_device(batch: dict[str, Any]) -> dict[str, jax.Array]:
+    """The array fields that the model reads."""
+    skip = (NAMES, "labels", "answer_at", "row_tokens")
+    return {k: jnp.asarray(v) for k, v in batch.items() if k not in skip}
+
+
+@functools.lru_cache(maxsize=16)
+def _choice_ids(bundle_id: int, labels: tuple[str, ...], encode: Callable[[str], list[int]], eos: int):  # type: ignore[no-untyped-def]
+    ids = [[*encode(prompts.normalise_answer(label)), eos] for label in labels]
+    width = max(map(len, ids))
+    return np.array([i + [0] * (width - len(i)) for i in ids], np.int32), np.array([len(i) for i in ids], np.int32)
+
+
+def label_probabilities(
+    bundle: Bundle,
+    items: Items,
+    labels: Sequence[str],
+    modalities: Sequence[str] = MODALITIES,
+    batch: int = 50,
+    task: str = "emotion",
+    tick: Tick | None = None,
+) -> np.ndarray:
+    """float64[n, C]: softmax over the labels of their length-normalised log-probabilities.
+
+    Args:
+      items: clips with their views. labels: any label strings. modalities: what may be used.
+      tick: called with the number of clips done since the last call.
+    """
+    if not items:
+        return np.zeros((0, len(labels)))
+    tokenizer = bundle.tokenizer
+    choices, lengths = _choice_ids(id(bundle), tuple(labels), tokenizer.encode, tokenizer.eos_id)
+    parts = []
+    style = bundle.style
+    for data, real in eval_batches(items, task, tokenizer, bundle.rows(), batch, style, modalities):  # type: ignore[arg-type]
+        scores = _score(bundle.settings.model, bundle.variables, to_device(data), choices, lengths)
+        parts.append(np.asarray(jax.nn.softmax(scores, axis=-1), np.float64)[:real])
+        if tick:
+            tick(real)
+    return np.concatenate(parts)
+
+
+def reasons(
+    bundle: Bundle,
+    items: Items,
+    modalities: Sequence[str] = MODALITIES,
+    batch: int = 50,
+    task: str = "reason",
+    sampler: Sampler | None = None,
+    seed: int = 0,
+    tick: Tick | None = None,
+) -> list[str]:
+    """The text that the model writes for each clip; greedy unless the sampler says otherwise."""
+    if not items:
+        return []
+    sampler = sampler or Sampler(max_tokens=bundle.settings.data.max_answer)
+    tokenizer = bundle.tokenizer
+    out: list[str] = []
+    style = bundle.style
+    for data, real in eval_batches(items, task, tokenizer, bundle.rows(), batch, style, modalities):  # type: ignore[arg-type]
+        key = jax.random.fold_in(jax.random.key(seed), len(out))
+        ids = _generate(bundle.settings.model, bundle.variables, to_device(data), sampler, tokenizer.eos_id, key)
+        out += [tokenizer.decode(row) for row in np.asarray(ids)[:real]]
+        if tick:
+            tick(real)
+    return out

@@ -1,0 +1,105 @@
+"""Media files -> Answers, file by file: decode, refuse with a reason, or answer in small batches."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from data_pipeline.clip import MEDIA_SUFFIXES, ClipError, read_clip
+from data_pipeline.embedded.generate import cache_root
+from data_pipeline.schema import ClipRecord
+from data_pipeline.views import make_views
+from emojax.bundle import Bundle
+from emojax.infer.answer import label_probabilities, reasons
+from emojax.types import Answer, Clip
+
+BATCH = 4  # files answered together; small, so that answers appear as they come
+DEMO_POINTER = "demo_model.txt"  # in the cache: where `emojax demo` left its newest model
+
+
+def find_media(paths: Sequence[str]) -> list[str]:
+    """Files as given, and those of folders (searched recursively for media suffixes), in a stable order."""
+    found: list[str] = []
+    for path in paths:
+        if Path(path).is_dir():
+            found += sorted(str(p) for p in Path(path).rglob("*") if p.is_file() and p.suffix.lower() in MEDIA_SUFFIXES)
+        else:
+            found.append(path)
+    return found
+
+
+def default_model() -> Path | None:
+    """The newest of imported weights, this folder's `runs/demo` and the last `emojax demo` anywhere."""
+    root = cache_root()
+    folders = [Path("runs/demo"), *(root / "weights").glob("*")]
+    if (root / DEMO_POINTER).exists():
+        folders.append(Path((root / DEMO_POINTER).read_text().strip()))
+    complete = [f for f in folders if (f / "model.json").exists()]
+    return max(complete, key=lambda f: (f / "model.json").stat().st_mtime, default=None)
+
+
+def predict(
+    bundle: Bundle,
+    paths: Sequence[str],
+    labels: Sequence[str] | None = None,
+    subtitle: str = "",
+    timeout: float = 8.0,
+    with_reason: bool = True,
+) -> Iterator[Answer]:
+    """Answers files in the order given.
+
+    Args:
+      bundle: the model. paths: media files.
+      labels: label strings to choose from, the model's own by default.
+      subtitle: words spoken, for all files alike.
+      timeout: seconds of decoding after which a file is refused.
+      with_reason: also write the reason, where the model has learned to.
+
+    Yields:
+      One Answer a file; a refused one carries `error` and nothing else.
+    """
+    labels = tuple(labels or bundle.labels)
+    for start in range(0, len(paths), BATCH):
+        chunk: list[tuple[str, Clip | str, float]] = []
+        for path in paths[start : start + BATCH]:
+            begin = time.monotonic()
+            found: Clip | str
+            try:
+                found = read_clip(path, bundle.settings.sampling(None), subtitle=subtitle, timeout=timeout)
+                if not found.modalities:
+                    found = "; ".join(found.notes) or "there is nothing to see, hear or read in it"
+            except ClipError as error:
+                found = str(error)
+            chunk.append((path, found, time.monotonic() - begin))
+        clips = [(path, clip) for path, clip, _ in chunk if isinstance(clip, Clip)]
+        begin = time.monotonic()
+        answered = iter(_answer(bundle, clips, labels, with_reason))
+        share = (time.monotonic() - begin) / max(1, len(clips))
+        for path, found, seconds in chunk:
+            if isinstance(found, str):
+                yield Answer(path, None, {}, "", (), round(seconds, 3), " ".join(found.split()), bundle.name)
+            else:
+                yield dataclasses.replace(next(answered), seconds=round(seconds + share, 3))
+
+
+def _answer(
+    bundle: Bundle, clips: Sequence[tuple[str, Clip]], labels: tuple[str, ...], with_reason: bool
+) -> list[Answer]:
+    if not clips:
+        return []
+    items = []
+    for path, clip in clips:
+        record = ClipRecord(clip.id, "predict", "test", path, labels[0], labels, clip.subtitle)
+        items.append((record, make_views(clip, bundle.settings.views)))
+    chances = label_probabilities(bundle, items, labels, batch=BATCH)
+    texts = reasons(bundle, items, batch=BATCH) if with_reason and bundle.can_reason else [""] * len(items)
+    answers = []
+    for (path, clip), row, text in zip(clips, chances, texts, strict=True):
+        probabilities = {label: float(p) for label, p in zip(labels, row, strict=True)}
+        label = max(probabilities, key=lambda name: probabilities[name])
+        answers.append(
+            Answer(path, label, probabilities, text, clip.modalities, 0.0, None, bundle.name, clip.notes, clip.duration)
+        )
+    return answers

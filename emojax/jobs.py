@@ -1,0 +1,110 @@
+"""Whole jobs behind the commands: records -> views -> training -> scores, with progress on the console."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+from absl import flags
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from data_pipeline.builders.clips import build_views
+from data_pipeline.datasets.manifest import speakers_in_common
+from data_pipeline.embedded.generate import cache_root
+from data_pipeline.pipeline import read_element
+from data_pipeline.schema import ClipRecord
+from emojax.bundle import load_bundle
+from emojax.evaluate import report
+from emojax.evaluate.run import Items, evaluate
+from emojax.settings import Settings
+from emojax.train.loop import train
+
+Sources = dict[str, Sequence[Any]]
+
+
+def setup() -> None:
+    """Process-wide settings of every main: parsed absl flags (Grain asks), compiled programs kept on disk."""
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    warnings.filterwarnings("ignore", message=".*donated buffers were not usable.*")
+    jax.config.update("jax_compilation_cache_dir", str(cache_root() / "jax"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+
+
+@contextmanager
+def bar(console: Console, text: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar fed with (done, total); prints nothing where output is not a terminal but the final line."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=False) as progress:
+        task = progress.add_task(text, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def open_views(records: Sequence[ClipRecord], settings: Settings, console: Console) -> Sources:
+    """Decoded views by split, made once and kept; prints what had to be skipped, with the reason."""
+    with bar(console, "decode clips") as tick:
+        sources, skipped = build_views(cache_root() / "views", records, settings.views, settings.sampling, tick)
+        tick(len(records), len(records))
+    for entry in skipped[:10]:
+        console.print(f"skipped {entry['path']}: {entry['reason']}", markup=False, soft_wrap=True)
+    if len(skipped) > 10:
+        console.print(f"... {len(skipped) - 10} more skipped")
+    if skipped:
+        console.print(f"{len(skipped)} of {len(records)} clips skipped")
+    return sources
+
+
+def items_of(source: Sequence[Any], settings: Settings) -> Items:
+    """All clips of a split, in memory."""
+    return [read_element(source[i], settings.views) for i in range(len(source))]
+
+
+def run_training(
+    settings: Settings, records: Sequence[ClipRecord], sources: Sources, out: Path, console: Console
+) -> None:
+    """Trains on the `train` split into a model folder.
+
+    Raises:
+      ValueError: there is nothing to train on.
+    """
+    learn = [r for r in records if r.split == "train"]
+    if "train" not in sources:
+        raise ValueError("there is no clip with split 'train' to learn from")
+    for split, people in speakers_in_common(records).items():
+        console.print(f"note: speakers {people[:5]} of '{split}' are in 'train' too; its scores are not of new people")
+    with bar(console, "train") as tick:
+        train(
+            settings,
+            {"data": (sources["train"], 1.0)},
+            learn,
+            out,
+            lambda line: console.print(line, markup=False),
+            tick,
+        )
+
+
+def score_splits(folder: Path, sources: Sources, splits: Sequence[str], out: Path, console: Console) -> dict[str, Any]:
+    """Scores a model folder on splits and writes evaluation.json, .md and pictures into `out`."""
+    bundle = load_bundle(folder)
+    items = {s: items_of(sources[s], bundle.settings) for s in splits}
+    total = sum(map(len, items.values()))
+    done = Counter[str]()
+    with bar(console, "evaluate") as tick:
+
+        def count(n: int) -> None:
+            done["clips"] += n
+            tick(done["clips"], total)
+
+        results = evaluate(bundle, items, count)
+    report.write(results, out)
+    report.show(results, console)
+    console.print(f"written: {out / 'evaluation.json'}")
+    return results

@@ -1,0 +1,194 @@
+"""Emotion-LLaMAv2, the picture of the paper: streams -> soft prompt -> LLaMA2.
+
+    image (448 px, EVA 39)  --> ln_vision --> 4 patches a token --> project.image --\
+    frames (16 x 224, EVA 40, norm) --> pool 2x2 ------------------> project.video --+--> 448 soft tokens
+    log-mel (30 s, Whisper) --> pool to 64 -----------------------> project.audio --/    at <VideoHere>
+    audio, class token x 64, video --> Conv-Attention ------------> project.fusion
+
+Order of the spans: fusion, image, video, audio. `missing` says what an absent stream is:
+"released" keeps its constant tokens visible (the published checkpoints expect that), "masked"
+hides them from attention. `audio_span` is "window" (released: the padded 30 s) or "real".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal
+
+import einops
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from emojax.model.eva import Eva, EvaConfig, normalise_pixels, pool_video
+from emojax.model.fusion import Fusion, FusionConfig
+from emojax.model.layers import Dense, LayerNorm
+from emojax.model.llama import Cache, Llama, LlamaConfig
+from emojax.model.whisper import Whisper, WhisperConfig, pool_audio
+from emojax.types import Features, Present, SoftPrompt
+
+Array = jax.Array
+IMAGE_GROUP = 4  # consecutive patches that make one image token
+
+
+@dataclasses.dataclass(frozen=True)
+class EmotionConfig:
+    """Sizes of the whole model; `stream_tokens` is S of the video, audio and fusion spans (64)."""
+
+    image: EvaConfig
+    video: EvaConfig
+    audio: WhisperConfig
+    fusion: FusionConfig
+    llama: LlamaConfig
+    num_frames: int = 16
+    video_pool: int = 2
+    missing: Literal["released", "masked"] = "released"
+    audio_span: Literal["window", "real"] = "window"
+
+    @property
+    def stream_tokens(self) -> int:
+        """S: tokens of the video span, and so of the audio and fusion spans."""
+        return self.num_frames * self.video_pool**2
+
+    @property
+    def spans(self) -> dict[str, int]:
+        """Soft tokens by span, in their order; 64 + 256 + 64 + 64 at full size."""
+        spans = {
+            "fusion": self.stream_tokens,
+            "image": self.image.grid**2 // IMAGE_GROUP,
+            "video": self.stream_tokens,
+            "audio": self.stream_tokens,
+        }
+        if self.fusion.kind == "none":
+            del spans["fusion"]
+        return spans
+
+    @property
+    def soft_tokens(self) -> int:
+        """Q."""
+        return sum(self.spans.values())
+
+
+class Emotion(nn.Module):
+    """The model; `__call__` is the training forward, the other methods are its parts."""
+
+    config: EmotionConfig
+
+    def setup(self) -> None:
+        c = self.config
+        width = c.llama.width
+
+        def project(name: str) -> Dense:
+            return Dense(width, (None, "embed"), precision=c.llama.precision, init_kind="torch", name=f"project_{name}")
+
+        self.eva_image = Eva(c.image)
+        self.ln_vision = LayerNorm(1e-5)
+        self.eva_video = Eva(c.video)
+        self.whisper = Whisper(c.audio)
+        if c.fusion.kind != "none":
+            self.fusion = Fusion(c.fusion)
+        self.project = {name: project(name) for name in c.spans}
+        self.llama = Llama(c.llama)
+
+    def encode(self, batch: dict[str, Array], deterministic: bool = True) -> Features:
+        """Views in the batch -> Features.
+
+        Reads image uint8[B, H, W, 3], frames uint8[B, F, h, w, 3], logmel float[B, S2, mels],
+        audio_frames int[B], and has_image, has_video, has_audio bool[B].
+        """
+        c = self.config
+        image = normalise_pixels(batch["image"], c.image, c.image.encoder.precision.compute)
+        # A missing image is zeros after normalisation (not a black picture), as in the released code.
+        image = image * batch["has_image"][:, None, None, None].astype(image.dtype)
+        image_tokens = self.ln_vision(self.eva_image(image, deterministic))
+        frames = normalise_pixels(batch["frames"], c.video, c.video.encoder.precision.compute)
+        count = frames.shape[1]
+        tokens = self.eva_video(einops.rearrange(frames, "b f h w c -> (b f) h w c"), deterministic)
+        tokens = einops.rearrange(tokens, "(b f) t d -> b f t d", f=count)
+        video = pool_video(tokens, c.video_pool)
+        valid = batch["audio_frames"] if c.audio_span == "real" else None
+        audio = pool_audio(self.whisper(batch["logmel"], valid, deterministic), c.stream_tokens, valid)
+        return Features(image_tokens, video, audio)
+
+    def soft_prompt(self, features: Features, present: Present, deterministic: bool = True) -> SoftPrompt:
+        """Features and bool[B] flags -> SoftPrompt tokens[B, Q, D], mask[B, Q].
+
+        An absent video or audio stream is zeros before its projector. In released mode the image
+        tokens stay as the encoder made them (of a zero picture), in masked mode they are zeros too.
+        """
+        c = self.config
+        masked = c.missing == "masked"
+
+        def keep(x: Array, flag: Array) -> Array:
+            return x * flag[:, None, None].astype(x.dtype)
+
+        video, audio = keep(features.video, present.video), keep(features.audio, present.audio)
+        image = keep(features.image, present.image) if masked else features.image
+        batch, patches = image.shape[0], image[:, 1:]
+        grouped = patches.reshape(batch, patches.shape[1] // IMAGE_GROUP, -1)
+        streams = {"image": grouped, "video": video, "audio": audio}
+        if c.fusion.kind != "none":
+            cls = jnp.broadcast_to(image[:, :1], (batch, video.shape[1], image.shape[2]))
+            streams["fusion"] = self.fusion(audio, cls, video, deterministic)
+        tokens = jnp.concatenate([self.project[name](streams[name]) for name in c.spans], axis=1)
+        everything = jnp.ones((batch,), bool)
+        flags = {"fusion": everything, "image": present.image, "video": present.video, "audio": present.audio}
+        columns = [
+            jnp.broadcast_to((flags[name] if masked else everything)[:, None], (batch, size))
+            for name, size in c.spans.items()
+        ]
+        return SoftPrompt(tokens, jnp.concatenate(columns, axis=1))
+
+    def splice(self, batch: dict[str, Array], soft: SoftPrompt) -> tuple[Array, Array]:
+        """Puts the soft tokens into the text: (embeddings[B, T, D], valid[B, T]).
+
+        Reads ids int[B, T], soft_index int[B, T] (which soft token stands here, -1 for text) and
+        valid bool[B, T].
+        """
+        index = batch["soft_index"]
+        at = jnp.maximum(index, 0)
+        placed = jnp.take_along_axis(soft.tokens, at[:, :, None], axis=1)
+        x = jnp.where(index[:, :, None] >= 0, placed, self.llama.embed(batch["ids"]))
+        seen = jnp.take_along_axis(soft.mask, at, axis=1)
+        return x, batch["valid"] & jnp.where(index >= 0, seen, True)
+
+    def __call__(self, batch: dict[str, Array], deterministic: bool = True) -> Array:
+        """Training forward: float32[B, A, V] logits at the positions `answer_at` int[B, A] alone."""
+        present = Present(batch["has_image"], batch["has_video"], batch["has_audio"])
+        soft = self.soft_prompt(self.encode(batch, deterministic), present, deterministic)
+        x, valid = self.splice(batch, soft)
+        hidden, _ = self.llama(x, batch["positions"], valid, None, deterministic)
+        return self.llama.logits(jnp.take_along_axis(hidden, batch["answer_at"][:, :, None], axis=1))
+
+    def prefill(self, batch: dict[str, Array], soft: SoftPrompt, cache: Cache) -> tuple[Array, Cache]:
+        """Prompts into an empty cache: (float32[B, V] logits after each row's last valid token, cache)."""
+        x, valid = self.splice(batch, soft)
+        hidden, cache_out = self.llama(x, batch["positions"], valid, cache)
+        assert cache_out is not None
+        last = jnp.max(jnp.where(batch["valid"], jnp.arange(x.shape[1]), 0), axis=1)
+        final = jnp.take_along_axis(hidden, last[:, None, None], axis=1)
+        return self.llama.logits(final[:, 0]), cache_out
+
+    def extend(self, ids: Array, positions: Array, valid: Array, cache: Cache) -> tuple[Array, Cache]:
+        """int[B, T] further tokens: (float32[B, T, V], cache)."""
+        hidden, cache_out = self.llama(self.llama.embed(ids), positions, valid, cache)
+        assert cache_out is not None
+        return self.llama.logits(hidden), cache_out
+
+
+def init_variables(config: EmotionConfig, key: Array) -> Any:
+    """Random variables {params, lora}, boxed with logical axes; use under jit or eval_shape."""
+    c = config
+    batch = {
+        "image": jnp.zeros((1, c.image.image_size, c.image.image_size, 3), jnp.uint8),
+        "frames": jnp.zeros((1, c.num_frames, c.video.image_size, c.video.image_size, 3), jnp.uint8),
+        "logmel": jnp.zeros((1, 2 * c.audio.steps, c.audio.mels)),
+        "audio_frames": jnp.ones((1,), jnp.int32),
+        **{f"has_{name}": jnp.ones((1,), bool) for name in ("image", "video", "audio")},
+        "ids": jnp.zeros((1, c.soft_tokens + 2), jnp.int32),
+        "soft_index": jnp.arange(-1, c.soft_tokens + 1)[None] % (c.soft_tokens + 1) - 1,
+        "valid": jnp.ones((1, c.soft_tokens + 2), bool),
+        "positions": jnp.arange(c.soft_tokens + 2)[None],
+        "answer_at": jnp.zeros((1, 1), jnp.int32),
+    }
+    return Emotion(config).init(key, batch)

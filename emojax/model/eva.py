@@ -1,0 +1,128 @@
+"""EVA-ViT: pixels -> tokens. One module for the image tower (448, 39 blocks) and the temporal one (224, 40 blocks, norm).
+
+Source: EVA-CLIP ViT-G/14 as used by BLIP-2, MiniGPT-v2 and Emotion-LLaMAv2 (eva_vit.py; timm
+eva_giant_patch14_224). The two towers differ; see emotion_llama_v2 1.2 and 1.6 in docs/architecture.md.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import einops
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from emojax.model.layers import Dense, Encoder, EncoderConfig, LayerNorm
+from emojax.sharding import partitioned
+
+Array = jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaConfig:
+    """Sizes of one EVA tower.
+
+    `final_norm` is True for the temporal tower alone. `mean` and `std` are of pixels in [0, 1].
+    """
+
+    image_size: int
+    patch: int
+    encoder: EncoderConfig
+    final_norm: bool
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    @property
+    def grid(self) -> int:
+        """Patches along one side."""
+        return self.image_size // self.patch
+
+    @property
+    def tokens(self) -> int:
+        """1 + P."""
+        return 1 + self.grid**2
+
+
+class Eva(nn.Module):
+    """float[B, H, W, 3] normalised pixels -> float[B, 1 + P, D], class token first, patches row-major."""
+
+    config: EvaConfig
+
+    @nn.compact
+    def __call__(self, pixels: Array, deterministic: bool = True) -> Array:
+        c = self.config
+        width, precision = c.encoder.width, c.encoder.precision
+        assert pixels.shape[1:] == (c.image_size, c.image_size, 3), (pixels.shape, c.image_size)
+        patches = einops.rearrange(pixels, "b (h p) (w q) c -> b (h w) (p q c)", p=c.patch, q=c.patch)
+        x = Dense(width, (None, "embed"), precision=precision, name="patch")(patches)
+        init = partitioned(nn.initializers.truncated_normal(0.02), (None, None, "act_embed"))
+        cls = self.param("cls", init, (1, 1, width))
+        positions = self.param("positions", init, (1, c.tokens, width))
+        # cls and positions stay float32, and so does the residual stream, as in the released code
+        x = jnp.concatenate([jnp.broadcast_to(cls, (x.shape[0], 1, width)), x], axis=1) + positions
+        x = nn.Dropout(c.encoder.dropout)(x, deterministic=deterministic)
+        x = Encoder(c.encoder, name="encoder")(x, None, deterministic)
+        return LayerNorm(c.encoder.eps, name="norm")(x) if c.final_norm else x
+
+
+def normalise_pixels(pixels: Array, config: EvaConfig, dtype: str) -> Array:
+    """uint8[..., 3] -> float[..., 3], the tower's own statistics."""
+    mean, std = np.asarray(config.mean), np.asarray(config.std)
+    return ((pixels.astype(jnp.float32) / 255.0 - mean) / std).astype(dtype)
+
+
+def _cubic(distance: np.ndarray) -> np.ndarray:
+    """Keys' cubic kernel with a = -0.75, which torch uses (jax.image.resize has a = -0.5)."""
+    a, d = -0.75, np.abs(distance)
+    near = (a + 2) * d**3 - (a + 3) * d**2 + 1
+    far = a * d**3 - 5 * a * d**2 + 8 * a * d - 4 * a
+    return np.where(d <= 1, near, np.where(d < 2, far, 0.0))
+
+
+def resize_matrix(old: int, new: int) -> np.ndarray:
+    """float64[new, old]: torch's bicubic resize of one axis, align_corners False, no antialias."""
+    source = (np.arange(new) + 0.5) * old / new - 0.5
+    first = np.floor(source).astype(int) - 1
+    matrix = np.zeros((new, old))
+    for tap in range(4):
+        index = first + tap
+        np.add.at(matrix, (np.arange(new), np.clip(index, 0, old - 1)), _cubic(source - index))
+    return matrix
+
+
+def resize_positions(positions: np.ndarray, grid: int) -> np.ndarray:
+    """Positional embedding [1, 1 + old^2, D] -> [1, 1 + grid^2, D]; the class vector is copied.
+
+    Raises:
+      ValueError: the old grid is not a square.
+    """
+    cls, table = positions[:, :1], positions[:, 1:]
+    old = round(table.shape[1] ** 0.5)
+    if old * old != table.shape[1]:
+        raise ValueError(f"{table.shape[1]} positions are no square grid")
+    if old == grid:
+        return positions
+    square = table.reshape(old, old, -1).astype(np.float64)
+    m = resize_matrix(old, grid)
+    resized = np.einsum("ah,bw,hwd->abd", m, m, square).reshape(1, grid * grid, -1)
+    return np.concatenate([cls, resized.astype(positions.dtype)], axis=1)
+
+
+def pool_video(tokens: Array, pool: int) -> Array:
+    """float[B, F, 1 + P, D] -> float[B, F * pool^2, D]: class token dropped, patches averaged to pool x pool.
+
+    Token order is frame, row, column. Source: temporal features of Emotion-LLaMAv2 (2 x 2 of 16 x 16).
+    """
+    grid = round((tokens.shape[2] - 1) ** 0.5)
+    assert grid % pool == 0, (grid, pool)
+    return einops.reduce(
+        tokens[:, :, 1:],
+        "b f (h p w q) d -> b (f h w) d",
+        "mean",
+        h=pool,
+        w=pool,
+        p=grid // pool,
+        q=grid // pool,
+    )

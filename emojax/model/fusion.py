@@ -1,0 +1,75 @@
+"""Conv-Attention fusion of the three streams, and the variants of its ablation.
+
+Source: conv_pro_module of Emotion-LLaMAv2. Two oddities of the released code are kept because its
+checkpoints depend on them: the attention weights have no softmax, and the image stream is one
+vector repeated over the sequence.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from emojax.model.layers import Dense, Precision
+from emojax.model.whisper import Conv1d
+
+Array = jax.Array
+Kind = Literal["none", "conv", "attention", "conv_attention"]
+
+
+@dataclasses.dataclass(frozen=True)
+class FusionConfig:
+    """kind: which branches run (`none` leaves the span out of the soft prompt). hidden, width, out:
+    512, 128, 256 in the released model. blocks: convolutions after the entry."""
+
+    kind: Kind = "conv_attention"
+    hidden: int = 512
+    width: int = 128
+    out: int = 256
+    blocks: int = 4
+    dropout: float = 0.1
+    precision: Precision = Precision()
+
+
+class Mlp(nn.Module):
+    """Linear, ReLU, dropout, twice: float[..., D_in] -> float[..., width]."""
+
+    config: FusionConfig
+
+    @nn.compact
+    def __call__(self, x: Array, deterministic: bool) -> Array:
+        for name, features in (("fc1", self.config.hidden), ("fc2", self.config.width)):
+            x = nn.relu(Dense(features, (None, None), precision=self.config.precision, init_kind="torch", name=name)(x))
+            x = nn.Dropout(self.config.dropout)(x, deterministic=deterministic)
+        return x
+
+
+class Fusion(nn.Module):
+    """(audio[B, S, D_a], image[B, S, D_i], video[B, S, D_v]) -> float[B, S, out]; image is one vector repeated."""
+
+    config: FusionConfig
+
+    @nn.compact
+    def __call__(self, audio: Array, image: Array, video: Array, deterministic: bool = True) -> Array:
+        c = self.config
+        streams = {"audio": audio, "image": image, "video": video}
+        prepared = [Mlp(c, name=f"prepare_{name}")(x, deterministic) for name, x in streams.items()]
+        flat = jnp.concatenate(prepared, axis=-1)
+        mixed = jnp.zeros_like(prepared[0])
+
+        def dense(features: int, name: str) -> Dense:
+            return Dense(features, (None, None), precision=c.precision, init_kind="torch", name=name)
+
+        if c.kind in ("attention", "conv_attention"):
+            score = dense(len(prepared), "score")(Mlp(c, name="attention")(flat, deterministic))
+            mixed = mixed + jnp.einsum("bsdm,bsm->bsd", jnp.stack(prepared, axis=-1), score)
+        if c.kind in ("conv", "conv_attention"):
+            x = Conv1d(c.width, 1, init_kind="torch", name="conv_entry")(flat)
+            for i in range(c.blocks):
+                x = nn.silu(Conv1d(c.width, 3, init_kind="torch", name=f"conv{i}")(x)) + x
+            mixed = mixed + x
+        return dense(c.out, "out")(mixed)

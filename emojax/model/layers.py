@@ -1,0 +1,231 @@
+"""Building blocks shared by every tower: Dense with LoRA, norms, attention, encoder blocks, scan.
+
+Letters as in emojax/types.py. Mathematics stands in plain functions, modules hold the parameters.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from emojax.sharding import constrain, partitioned
+
+Array = jax.Array
+
+REMAT_POLICIES: dict[str, Callable[..., bool] | None] = {
+    "full": jax.checkpoint_policies.nothing_saveable,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class LoraConfig:
+    """Low-rank adapters: y = W x + (alpha / rank) B A dropout(x).
+
+    `targets` are regular expressions, each matched against a projection's whole name
+    (q, k, v, o, gate, up, down). Rank 0 means none. Defaults: Emotion-LLaMA v1 and v2.
+    """
+
+    rank: int = 64
+    alpha: float = 16.0
+    dropout: float = 0.05
+    targets: tuple[str, ...] = ("q", "v")
+
+    def covers(self, projection: str) -> bool:
+        """True when the projection of this name carries an adapter."""
+        return self.rank > 0 and any(re.fullmatch(t, projection) for t in self.targets)
+
+
+@dataclasses.dataclass(frozen=True)
+class Precision:
+    """compute: dtype of activations and matmuls. params: dtype at rest. Norms, softmax and loss: float32."""
+
+    compute: str = "float32"
+    params: str = "float32"
+
+
+def torch_uniform(fan_in: int) -> Callable[..., Array]:
+    """torch's default of Linear and Conv1d, weight and bias alike: uniform in +-1/sqrt(fan_in)."""
+    bound = fan_in**-0.5
+    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -bound, bound)
+
+
+class Dense(nn.Module):
+    """float[..., D_in] -> float[..., features], with an optional LoRA adapter in collection `lora`.
+
+    `axes` are the logical axes of the kernel [D_in, features]. `init_kind` is "normal" (0.02-like, scaled to
+    the fan-in) for towers trained from scratch or "torch" for the projectors and the fusion.
+    """
+
+    features: int
+    axes: tuple[str | None, str | None] = ("embed", None)
+    use_bias: bool = True
+    precision: Precision = Precision()
+    lora: LoraConfig | None = None
+    init_kind: str = "normal"
+
+    @nn.compact
+    def __call__(self, x: Array, deterministic: bool = True) -> Array:
+        dtype, rest = jnp.dtype(self.precision.compute), jnp.dtype(self.precision.params)
+        d_in = x.shape[-1]
+        kernel_init = torch_uniform(d_in) if self.init_kind == "torch" else nn.initializers.lecun_normal()
+        kernel = self.param("kernel", partitioned(kernel_init, self.axes), (d_in, self.features), rest)
+        x = x.astype(dtype)
+        y = x @ kernel.astype(dtype)
+        lora = self.lora
+        if lora is not None:
+            a_init = partitioned(torch_uniform(d_in), (self.axes[0], "rank"))
+            b_init = partitioned(nn.initializers.zeros, ("rank", self.axes[1]))
+            key = self.make_rng("params") if self.is_initializing() else None
+            a = self.variable("lora", "a", lambda: a_init(key, (d_in, lora.rank), jnp.float32)).value
+            b = self.variable("lora", "b", lambda: b_init(key, (lora.rank, self.features), jnp.float32)).value
+            low = nn.Dropout(lora.dropout)(x, deterministic=deterministic)
+            y = y + (low @ a.astype(dtype)) @ b.astype(dtype) * (lora.alpha / lora.rank)
+        if self.use_bias:
+            bias_init = torch_uniform(d_in) if self.init_kind == "torch" else nn.initializers.zeros
+            bias = self.param("bias", partitioned(bias_init, (self.axes[1],)), (self.features,), rest)
+            y = y + bias.astype(dtype)
+        return y
+
+
+class LayerNorm(nn.Module):
+    """LayerNorm over the last axis, computed in float32, cast back to the input's dtype."""
+
+    eps: float = 1e-6
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        width = x.shape[-1]
+        scale = self.param("scale", partitioned(nn.initializers.ones, ("act_embed",)), (width,))
+        bias = self.param("bias", partitioned(nn.initializers.zeros, ("act_embed",)), (width,))
+        h = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        h = h - h.mean(axis=-1, keepdims=True)
+        h = h * jax.lax.rsqrt(jnp.square(h).mean(axis=-1, keepdims=True) + self.eps)
+        return (h * scale + bias).astype(x.dtype)
+
+
+class RMSNorm(nn.Module):
+    """LLaMA's RMSNorm, computed in float32, cast back before the scale (as transformers does)."""
+
+    eps: float = 1e-5
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        scale = self.param("scale", partitioned(nn.initializers.ones, ("act_embed",)), (x.shape[-1],))
+        h = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        h = h * jax.lax.rsqrt(jnp.square(h).mean(axis=-1, keepdims=True) + self.eps)
+        return h.astype(x.dtype) * scale.astype(x.dtype)
+
+
+def attention(q: Array, k: Array, v: Array, mask: Array | None) -> Array:
+    """Scaled dot-product attention; softmax in float32.
+
+    Args:
+      q: float[B, T, N, H]. k, v: float[B, S, N, H].
+      mask: bool broadcastable to [B, N, T, S], True where a query may look; None for all.
+
+    Returns:
+      float[B, T, N, H]. A query without any key gets the mean of all values: mask its output.
+    """
+    logits = jnp.einsum("btnh,bsnh->bnts", q * q.shape[-1] ** -0.5, k)
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    if mask is not None:
+        logits = jnp.where(mask, logits, jnp.finfo(logits.dtype).min)
+    weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
+    return jnp.einsum("bnts,bsnh->btnh", weights, v)
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderConfig:
+    """A pre-norm transformer encoder: EVA-ViT and Whisper differ in nothing else.
+
+    `remat` is none, full or dots; `unroll` is how many layers of the scan are laid out (faster on
+    CPU at small depth, same parameters).
+    """
+
+    width: int
+    depth: int
+    heads: int
+    mlp: int
+    eps: float
+    dropout: float = 0.0
+    remat: str = "none"
+    unroll: int = 1
+    precision: Precision = Precision()
+
+
+class EncoderBlock(nn.Module):
+    """x + proj(attention(norm1 x)), then x + fc2(gelu(fc1(norm2 x))); biases on q and v, none on k."""
+
+    config: EncoderConfig
+
+    @nn.compact
+    def __call__(self, x: Array, mask: Array | None, deterministic: bool) -> tuple[Array, None]:
+        c = self.config
+        split = (*x.shape[:2], c.heads, c.width // c.heads)
+        x = constrain(x, "batch", "length", "act_embed")
+
+        def dense(features: int, axes: tuple[str, str], name: str, use_bias: bool = True) -> Dense:
+            return Dense(features, axes, use_bias, c.precision, name=name)
+
+        h = LayerNorm(c.eps, name="norm1")(x)
+        q = dense(c.width, ("embed", "heads"), "q")(h).reshape(split)
+        k = dense(c.width, ("embed", "heads"), "k", use_bias=False)(h).reshape(split)
+        v = dense(c.width, ("embed", "heads"), "v")(h).reshape(split)
+        h = attention(q, k, v, mask).reshape(x.shape)
+        h = dense(c.width, ("heads", "embed"), "proj")(h)
+        x = x + nn.Dropout(c.dropout)(h, deterministic=deterministic)
+        h = LayerNorm(c.eps, name="norm2")(x)
+        h = nn.gelu(dense(c.mlp, ("embed", "mlp"), "fc1")(h), approximate=False)
+        h = dense(c.width, ("mlp", "embed"), "fc2")(h)
+        return x + nn.Dropout(c.dropout)(h, deterministic=deterministic), None
+
+
+def scan_layers(block: Any, depth: int, num_inputs: int, remat: str, unroll: int) -> Any:
+    """Lifts a block to `depth` layers over one stacked parameter tree (leading axis `layers`).
+
+    The block's call is (carry, *inputs) -> (carry, None), its last input the static flag
+    `deterministic`; every layer sees the same inputs.
+    """
+    if remat != "none":
+        block = nn.remat(block, prevent_cse=False, policy=REMAT_POLICIES[remat], static_argnums=(num_inputs + 1,))
+    return nn.scan(
+        block,
+        variable_axes={"params": 0, "lora": 0},
+        split_rngs={"params": True, "dropout": True},
+        in_axes=(nn.broadcast,) * num_inputs,
+        length=depth,
+        unroll=min(unroll, depth),
+        metadata_params={nn.PARTITION_NAME: "layers"},
+    )
+
+
+class Encoder(nn.Module):
+    """`depth` EncoderBlocks: float[B, T, D] -> float[B, T, D]; mask as in `attention`."""
+
+    config: EncoderConfig
+
+    @nn.compact
+    def __call__(self, x: Array, mask: Array | None = None, deterministic: bool = True) -> Array:
+        c = self.config
+        layers = scan_layers(EncoderBlock, c.depth, 2, c.remat, c.unroll)
+        return layers(c, name="blocks")(x, mask, deterministic)[0]
+
+
+def pool_bins(length: Array | int, bins: int, steps: int) -> Array:
+    """float[..., bins, steps]: torch's adaptive average pooling as a matrix, over the first `length` steps.
+
+    Bin i averages steps floor(i n / bins) .. ceil((i + 1) n / bins) - 1 with n = length.
+    """
+    n = jnp.asarray(length)[..., None]
+    i = jnp.arange(bins)
+    low, high = (i * n) // bins, -((-(i + 1) * n) // bins)
+    t = jnp.arange(steps)
+    inside = (t >= low[..., None]) & (t < high[..., None])
+    return inside / jnp.maximum(1, inside.sum(axis=-1, keepdims=True))

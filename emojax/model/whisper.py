@@ -1,0 +1,99 @@
+"""Whisper encoder: log-mel -> audio features.
+
+Source: openai whisper-large-v3 as transformers' WhisperEncoder computes it; only the encoder is used.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from emojax.model.layers import Encoder, EncoderConfig, LayerNorm, pool_bins, torch_uniform
+from emojax.sharding import partitioned
+
+Array = jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class WhisperConfig:
+    """mels: log-mel bins. steps: S after the stride-2 convolution (1500 for 30 s)."""
+
+    mels: int
+    steps: int
+    encoder: EncoderConfig
+
+
+def sinusoids(steps: int, width: int) -> np.ndarray:
+    """float32[steps, width]: Whisper's fixed positions, sines then cosines."""
+    scale = np.exp(-np.log(10000.0) / (width // 2 - 1) * np.arange(width // 2))
+    angle = np.arange(steps)[:, None] * scale[None]
+    return np.concatenate([np.sin(angle), np.cos(angle)], axis=1).astype(np.float32)
+
+
+class Conv1d(nn.Module):
+    """float[B, T, D_in] -> float[B, T / stride, features]; kernel [k, D_in, features], symmetric zero padding."""
+
+    features: int
+    width: int
+    stride: int = 1
+    init_kind: str = "normal"
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        shape = (self.width, x.shape[-1], self.features)
+        fan_in = self.width * x.shape[-1]
+        torch = self.init_kind == "torch"
+        kernel_init = torch_uniform(fan_in) if torch else nn.initializers.lecun_normal(in_axis=(0, 1), out_axis=2)
+        bias_init = torch_uniform(fan_in) if torch else nn.initializers.zeros
+        kernel = self.param("kernel", partitioned(kernel_init, (None, None, "embed")), shape)
+        bias = self.param("bias", partitioned(bias_init, ("act_embed",)), (self.features,))
+        pad = self.width // 2
+        dims = ("NTC", "TIO", "NTC")
+        y = jax.lax.conv_general_dilated(
+            x, kernel.astype(x.dtype), (self.stride,), [(pad, pad)], dimension_numbers=dims
+        )
+        return y + bias.astype(x.dtype)
+
+
+class Whisper(nn.Module):
+    """float[B, S2, mels] log-mel -> float[B, S, D], S = S2 / 2, after the final norm.
+
+    `valid`: int[B] log-mel frames that are sound; given, padding is hidden from attention (our own
+    setting `audio_span=real`); None is the released behaviour, which lets padding take part.
+    """
+
+    config: WhisperConfig
+
+    @nn.compact
+    def __call__(self, logmel: Array, valid: Array | None = None, deterministic: bool = True) -> Array:
+        c = self.config
+        x = logmel.astype(c.encoder.precision.compute)
+        x = nn.gelu(Conv1d(c.encoder.width, 3, name="conv1")(x), approximate=False)
+        x = nn.gelu(Conv1d(c.encoder.width, 3, stride=2, name="conv2")(x), approximate=False)
+        assert x.shape[1] == c.steps, (x.shape, c.steps)
+        init = partitioned(
+            lambda _, shape, dtype=jnp.float32: jnp.asarray(sinusoids(*shape), dtype), (None, "act_embed")
+        )
+        x = x + self.param("positions", init, (c.steps, c.encoder.width)).astype(x.dtype)
+        x = nn.Dropout(c.encoder.dropout)(x, deterministic=deterministic)
+        mask = None
+        if valid is not None:
+            mask = (jnp.arange(c.steps) < audio_steps(valid)[:, None])[:, None, None, :]
+        x = Encoder(c.encoder, name="encoder")(x, mask, deterministic)
+        return LayerNorm(c.encoder.eps, name="norm")(x)
+
+
+def audio_steps(valid: Array) -> Array:
+    """Log-mel frames -> encoder steps (stride 2), at least 1 so that no average is over nothing."""
+    return jnp.maximum(1, (valid + 1) // 2)
+
+
+def pool_audio(steps: Array, tokens: int, valid: Array | None = None) -> Array:
+    """float[B, S, D] -> float[B, tokens, D]: adaptive average over all steps, or over the `valid` ones (int[B])."""
+    length = steps.shape[1] if valid is None else audio_steps(valid)
+    bins = jnp.broadcast_to(pool_bins(length, tokens, steps.shape[1]), (steps.shape[0], tokens, steps.shape[1]))
+    return jnp.einsum("bqs,bsd->bqd", bins.astype(steps.dtype), steps)

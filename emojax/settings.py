@@ -1,0 +1,178 @@
+"""ConfigDict -> frozen dataclasses, once, in the mains; below this nobody sees a ConfigDict."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from data_pipeline.clip import Sampling
+from data_pipeline.mixture import StageTasks
+from data_pipeline.views import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD, ViewConfig
+from emojax.model.emotion import EmotionConfig
+from emojax.model.eva import EvaConfig
+from emojax.model.fusion import FusionConfig
+from emojax.model.layers import EncoderConfig, LoraConfig, Precision
+from emojax.model.llama import LlamaConfig
+from emojax.model.whisper import WhisperConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One curriculum stage: what it asks and how long."""
+
+    name: str
+    steps: int
+    tasks: StageTasks
+
+
+@dataclasses.dataclass(frozen=True)
+class Optim:
+    """Fields of config.optim; see configs/base.py."""
+
+    lr: float
+    min_lr: float
+    warmup_lr: float
+    warmup: int
+    b1: float
+    b2: float
+    eps: float
+    weight_decay: float
+    clip: float
+    ema: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    """Fields of config.train; see configs/base.py."""
+
+    batch: int
+    mesh: tuple[int, int, int]
+    log_every: int
+    save_every: int
+    keep: int
+    tokenizer: str
+    tokenizer_path: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Fields of config.data; see configs/base.py."""
+
+    image_choice: str
+    temporal: str
+    text_buckets: tuple[int, ...]
+    answer_buckets: tuple[int, ...]
+    max_answer: int
+    augment: bool
+    prefetch: int
+    threads: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """A whole run, resolved."""
+
+    name: str
+    seed: int
+    model: EmotionConfig
+    views: ViewConfig
+    data: Data
+    stages: tuple[Stage, ...]
+    trainable: tuple[tuple[str, str], ...]
+    optim: Optim
+    train: Train
+    raw: dict[str, Any]
+
+    def sampling(self, peak_index: int | None) -> Sampling:
+        """How a clip is decoded; `peak_index` is its known apex or None."""
+        return Sampling(self.data.image_choice, peak_index, self.data.temporal, self.views.num_frames)  # type: ignore[arg-type]
+
+
+def _precision(m: ConfigDict) -> Precision:
+    return Precision(m.compute_dtype, m.param_dtype)
+
+
+def model_config(m: ConfigDict) -> EmotionConfig:
+    """config.model -> EmotionConfig."""
+
+    def encoder(t: ConfigDict, eps: float) -> EncoderConfig:
+        return EncoderConfig(
+            t.width, t.depth, t.heads, t.mlp, eps, t.dropout, m.remat, min(m.unroll, t.depth), _precision(m)
+        )
+
+    image = EvaConfig(m.image.size, m.image.patch, encoder(m.image, 1e-6), False, CLIP_MEAN, CLIP_STD)
+    video = EvaConfig(m.video.size, m.video.patch, encoder(m.video, 1e-6), True, IMAGENET_MEAN, IMAGENET_STD)
+    audio = WhisperConfig(m.audio.mels, round(m.audio.seconds * 50), encoder(m.audio, 1e-5))
+    f, t = m.fusion, m.llama
+    fusion = FusionConfig(f.kind, f.hidden, f.width, f.out, f.blocks, f.dropout, _precision(m))
+    lora = LoraConfig(m.lora.rank, m.lora.alpha, m.lora.dropout, tuple(m.lora.targets))
+    llama = LlamaConfig(
+        vocab=t.vocab,
+        width=t.width,
+        depth=t.depth,
+        heads=t.heads,
+        mlp=t.mlp,
+        dropout=t.dropout,
+        lora=lora,
+        remat=m.remat,
+        unroll=min(m.unroll, t.depth),
+        precision=_precision(m),
+    )
+    return EmotionConfig(image, video, audio, fusion, llama, m.num_frames, m.video_pool, m.missing, m.audio_span)
+
+
+def resolve(config: ConfigDict) -> Settings:
+    """The one place where a ConfigDict becomes dataclasses.
+
+    Raises:
+      ValueError: a stage that is not described.
+    """
+    m = config.model
+    stages = []
+    for name in config.stages:
+        if name not in config.stage:
+            raise ValueError(f"config.stages names '{name}', config.stage describes {sorted(config.stage)}")
+        s = config.stage[name]
+        tasks = StageTasks(
+            s.style,
+            tuple(s.tasks),
+            s.max_words,
+            restore_image=s.restore_image,
+            drop_modality=s.drop_modality,
+        )
+        stages.append(Stage(name, s.steps, tasks))
+    fields = config.train.to_dict()
+    return Settings(
+        name=config.name,
+        seed=config.seed,
+        model=model_config(m),
+        views=ViewConfig(m.image.size, m.video.size, m.num_frames, m.audio.mels, m.audio.seconds),
+        data=Data(**_tuples(config.data.to_dict())),
+        stages=tuple(stages),
+        trainable=tuple((str(a), str(b)) for a, b in config.trainable),
+        optim=Optim(**config.optim.to_dict()),
+        train=Train(**_tuples(fields)),
+        raw=json.loads(config.to_json_best_effort()),
+    )
+
+
+def _tuples(fields: dict[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+
+
+def load_config(preset: str) -> ConfigDict:
+    """`tiny`, `tiny:people`, `v2:stage1`: a configuration of configs/ by name.
+
+    Raises:
+      ValueError: no such preset.
+    """
+    name, _, variant = preset.partition(":")
+    try:
+        module = importlib.import_module(f"configs.{name}")
+        return module.get_config(variant) if variant else module.get_config()
+    except ModuleNotFoundError as error:
+        raise ValueError(f"there is no preset '{preset}'; there are tiny, tiny:people, v2:stage1, v2:stage2") from error

@@ -1,0 +1,1 @@
+"""Curriculum training: state, step, loop, checkpoints, logs."""

@@ -1,0 +1,44 @@
+"""`python -m emojax.train --config=configs/tiny.py --config.optim.lr=3e-4 [--manifest=M.csv] --out=DIR`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from absl import app, flags
+from ml_collections import config_flags
+from rich.console import Console
+
+from data_pipeline.datasets.manifest import ManifestError, read_manifest
+from data_pipeline.embedded.generate import load_corpus, make_corpus
+from emojax import jobs
+from emojax.settings import resolve
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "configuration file, e.g. configs/tiny.py", lock_config=True)
+_MANIFEST = flags.DEFINE_string("manifest", None, "manifest CSV; the embedded corpus without one")
+_OUT = flags.DEFINE_string("out", "runs/train", "run folder")
+
+
+def main(argv: list[str]) -> None:
+    """Trains one configuration and scores every split."""
+    if len(argv) > 1:
+        raise app.UsageError(f"not understood: {argv[1:]}")
+    jobs.setup()
+    console = Console()
+    settings = resolve(_CONFIG.value)
+    out = Path(_OUT.value)
+    try:
+        if _MANIFEST.value:
+            records = read_manifest(_MANIFEST.value, seed=settings.seed)
+        else:
+            with jobs.bar(console, "make the embedded corpus") as tick:
+                records = load_corpus(make_corpus(progress=tick))
+        sources = jobs.open_views(records, settings, console)
+        jobs.run_training(settings, records, sources, out, console)
+    except (ManifestError, ValueError) as error:
+        raise app.UsageError(str(error)) from error
+    jobs.score_splits(out, sources, sorted(sources), out, console)
+
+
+if __name__ == "__main__":
+    flags.mark_flag_as_required("config")
+    app.run(main)

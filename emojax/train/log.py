@@ -1,0 +1,109 @@
+"""Training logs: one console line, `log.jsonl` (a row a step) and TensorBoard; reports of bad steps."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from tensorboardX import SummaryWriter
+
+# Peak bf16 FLOP/s of a chip (scaling-book table); absent means that MFU is not printed.
+PEAK_FLOPS = {
+    "TPU v4": 275e12,
+    "TPU v5 lite": 197e12,
+    "TPU v5": 459e12,
+    "TPU v6 lite": 918e12,
+    "NVIDIA H100 80GB HBM3": 989e12,
+    "NVIDIA H200": 989e12,
+}
+
+
+class TrainLog:
+    """Collects device metrics one step late, so that the host never waits for the step it has just started."""
+
+    def __init__(self, folder: Path, stage: str, first_step: int, log_every: int, flops_per_token: float, quiet: bool):
+        self.path = folder / "log.jsonl"
+        self.stage, self.every, self.flops, self.quiet = stage, log_every, flops_per_token, quiet
+        self._drop_after(first_step)
+        self._file = self.path.open("a")
+        self._board = SummaryWriter(str(folder / "tensorboard"))
+        self._pending: tuple[int, dict[str, Any], list[str], float] | None = None
+        self._losses: list[float] = []
+        self._since = (time.monotonic(), 0, 0)
+        self.bad: list[str] = []
+
+    def _drop_after(self, step: int) -> None:
+        # A killed run may have logged steps past its last checkpoint: they are run and logged again.
+        if not self.path.exists():
+            return
+        rows = [line for line in self.path.read_text().splitlines() if line.endswith("}")]
+        parsed = [(json.loads(line), line) for line in rows]
+        kept = [line for row, line in parsed if row["stage"] != self.stage or row["step"] <= step]
+        self.path.write_text("".join(line + "\n" for line in kept))
+
+    def step(self, number: int, metrics: dict[str, Any], names: list[str], lr: float) -> str | None:
+        """Takes the metrics of step `number`, writes those of the step before; returns a console line when one is due."""
+        line = self.flush()
+        self._pending = (number, metrics, names, lr)
+        return line
+
+    def flush(self) -> str | None:
+        """Writes what is pending; returns a console line when one is due."""
+        if self._pending is None:
+            return None
+        number, metrics, names, lr = self._pending
+        self._pending = None
+        got = jax.device_get(metrics)
+        loss = float(got["loss"])
+        row = {"stage": self.stage, "step": number, "loss": loss, "lr": lr, "grad_norm": float(got["grad_norm"])}
+        self._file.write(json.dumps(row) + "\n")
+        self._report(number, loss, bool(got["finite"]), np.asarray(got["rows"]), names)
+        start, clips, tokens = self._since
+        clips, tokens = clips + len(names), tokens + int(got["text_tokens"])
+        self._since = (start, clips, tokens)
+        if number % self.every:
+            return None
+        self._file.flush()
+        seconds = max(1e-9, time.monotonic() - start)
+        recent = self._losses[-self.every :]
+        values = {
+            "loss": statistics.fmean(recent) if recent else loss,
+            "lr": lr,
+            "clips_per_s": clips / seconds,
+            "tokens_per_s": tokens / seconds,
+        }
+        peak = PEAK_FLOPS.get(jax.devices()[0].device_kind)
+        if peak:
+            values["mfu"] = self.flops * tokens / seconds / (peak * jax.device_count())
+        for key, value in values.items():
+            self._board.add_scalar(f"{self.stage}/{key}", value, number)
+        self._since = (time.monotonic(), 0, 0)
+        mfu = f"  mfu {values['mfu']:.1%}" if peak else ""
+        return (
+            f"{self.stage} {number:>6}  loss {values['loss']:.4f}  lr {lr:.2e}  "
+            f"{values['clips_per_s']:.1f} clips/s  {values['tokens_per_s']:.0f} tokens/s{mfu}"
+        )
+
+    def _report(self, number: int, loss: float, finite: bool, rows: np.ndarray, names: list[str]) -> None:
+        usual = statistics.median(self._losses[-100:]) if len(self._losses) >= 20 else None
+        if not finite:
+            clips = [n for n, r in zip(names, rows, strict=False) if not np.isfinite(r)] or names
+            self.bad.append(
+                f"{self.stage} step {number}: loss or gradient is not finite, update left out; clips {clips}"
+            )
+        elif usual is not None and loss > 3 * usual and loss > usual + 1:
+            worst = [names[i] for i in np.argsort(-rows)[:3]]
+            self.bad.append(f"{self.stage} step {number}: loss {loss:.3f}, usual {usual:.3f}; highest in clips {worst}")
+        if np.isfinite(loss):
+            self._losses.append(loss)
+
+    def close(self) -> None:
+        """Writes the rest."""
+        self.flush()
+        self._file.close()
+        self._board.close()

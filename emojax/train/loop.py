@@ -1,0 +1,151 @@
+"""One readable page: stages in order, each from its newest checkpoint, to a model folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from data_pipeline import prompts
+from data_pipeline.mixture import answer_text
+from data_pipeline.pipeline import NAMES, train_iterator
+from data_pipeline.schema import ClipRecord
+from data_pipeline.tokens import LlamaTokenizer, SmallTokenizer, Tokenizer
+from emojax.bundle import row_config, save_bundle
+from emojax.settings import Settings, Stage
+from emojax.sharding import make_mesh, put_batch
+from emojax.train.checkpoint import Checkpoints, abstract_of
+from emojax.train.log import TrainLog
+from emojax.train.state import Flat, TrainState, count, init_flat, merge, split
+from emojax.train.step import learning_rate, make_optimizer, make_step
+
+Say = Callable[[str], None]
+Sources = Mapping[str, tuple[Sequence[Any], float]]
+
+
+def train_tokenizer(settings: Settings, records: Sequence[ClipRecord]) -> Tokenizer:
+    """The LLaMA-2 file, or a small tokenizer learned from the texts of the training records.
+
+    Raises:
+      ValueError: the LLaMA-2 file is asked for and not given.
+    """
+    if settings.train.tokenizer == "llama":
+        if not settings.train.tokenizer_path:
+            raise ValueError("config.train.tokenizer is 'llama': give its file in config.train.tokenizer_path")
+        return LlamaTokenizer(Path(settings.train.tokenizer_path))
+    texts = []
+    for record in records:
+        for stage in settings.stages:
+            for task in stage.tasks.tasks:
+                for pick in range(len(prompts.QUESTIONS[task])):
+                    ask = prompts.question(task, record.labels, pick)
+                    texts.append(prompts.train_prompt(record.subtitle, task, ask, stage.tasks.style))
+                texts.append(prompts.normalise_answer(answer_text(record, task)))
+    return SmallTokenizer.train(texts, settings.model.llama.vocab)
+
+
+def train(
+    settings: Settings,
+    sources: Sources,
+    records: Sequence[ClipRecord],
+    out: Path,
+    say: Say = print,
+    tick: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Trains all stages and writes a model folder.
+
+    Args:
+      settings: the resolved run.
+      sources: name -> (random-access source of training elements, mixture weight).
+      records: the training records (labels, texts for the tokenizer).
+      out: run folder; a run that was cut off goes on from its newest checkpoints.
+      say: takes console lines.
+      tick: called with (steps done, steps in all).
+
+    Returns:
+      `out`, which `emojax.bundle.load_bundle` reads.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "config.json").write_text(json.dumps(settings.raw, indent=1))
+    tokenizer = train_tokenizer(settings, records)
+    mesh = make_mesh(settings.train.mesh)
+    with jax.set_mesh(mesh):
+        learned, frozen = split(init_flat(settings.model, settings.seed, mesh), settings.trainable)
+        total = count(learned) + count(frozen)
+        say(f"{total:,} parameters, {count(learned):,} learn ({count(learned) / total:.1%})")
+        update = make_step(settings.model, make_optimizer(settings.optim), settings.optim.ema)
+        done, steps = 0, sum(s.steps for s in settings.stages)
+        for stage in settings.stages:
+
+            def advance(n: int, before: int = done) -> None:
+                if tick:
+                    tick(before + n, steps)
+
+            learned = run_stage(settings, stage, update, sources, tokenizer, learned, frozen, out, mesh, say, advance)
+            done += stage.steps
+        save_bundle(out, settings, tokenizer, merge(learned, frozen), records[0].labels)
+    return out
+
+
+def run_stage(
+    settings: Settings,
+    stage: Stage,
+    update: Callable[..., Any],
+    sources: Sources,
+    tokenizer: Tokenizer,
+    learned: Flat,
+    frozen: Flat,
+    out: Path,
+    mesh: jax.sharding.Mesh,
+    say: Say,
+    advance: Callable[[int], None],
+) -> Flat:
+    """One stage from the weights `learned` (or its newest checkpoint) to its last step; returns its weights."""
+    optim, t = settings.optim, settings.train
+    seed = settings.seed + 1000 * (1 + [s.name for s in settings.stages].index(stage.name))
+    iterator = train_iterator(
+        sources,
+        stage.tasks,
+        tokenizer,
+        row_config(settings, augment=True),
+        t.batch // jax.process_count(),
+        seed,
+        settings.data.threads,
+        settings.data.prefetch,
+        (jax.process_index(), jax.process_count()),
+    )
+    tx = make_optimizer(optim)
+    # The step donates its state: copies keep `learned` alive for the caller.
+    own = jax.tree.map(jnp.copy, learned)
+    state = TrainState(jnp.zeros((), jnp.int32), own, tx.init(own), jax.tree.map(jnp.copy, own) if optim.ema else {})
+    checkpoints = Checkpoints(out / "checkpoints" / stage.name, t.keep, t.save_every)
+    first = 0
+    if checkpoints.latest() is not None:
+        state, position = checkpoints.restore(abstract_of(state))
+        first = int(state.step)
+        iterator.set_state(json.loads(position))
+        say(f"{stage.name}: goes on from step {first}")
+    rate = learning_rate(optim, stage.steps)
+    log = TrainLog(out, stage.name, first, t.log_every, 6.0 * count(learned), quiet=False)
+    rates = jax.device_get(rate(jnp.arange(stage.steps)))
+    key = jax.random.key(seed)
+    for number in range(first + 1, stage.steps + 1):
+        batch = next(iterator)
+        names = batch.pop(NAMES)
+        state, metrics = update(state, frozen, put_batch(batch, mesh), rates[number - 1], key)
+        if line := log.step(number, metrics, names, float(rates[number - 1])):
+            say(line)
+        while log.bad:
+            say(f"warning: {log.bad.pop(0)}")
+        if number % t.save_every == 0 or number == stage.steps:
+            checkpoints.save(number, state, iterator.get_state(), force=number == stage.steps)
+        advance(number)
+    if line := log.flush():
+        say(line)
+    log.close()
+    checkpoints.close()
+    return state.ema if optim.ema else state.train

@@ -1,0 +1,139 @@
+"""The words of the house: shape letters and the records that pass between its rooms.
+
+Letters, the same in every docstring, einsum and einops string:
+
+    B batch          F frames          P image patches    S audio steps     T text tokens
+    Q soft tokens    D width           N attention heads  H head width      M mlp width
+    V vocabulary     L layers          R LoRA rank        A answer tokens   C label choices
+
+This file imports NumPy alone, so that `data_pipeline` can use it without jax.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import numpy as np
+
+MODALITIES = ("video", "audio", "text")  # `video` is everything that is seen
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """What was decoded from one media file.
+
+    Attributes:
+      id: name of the clip, unique in its data set.
+      path: where it came from, as given.
+      frames: uint8[F, H, W, 3], the frames of the temporal sampling, or None without a picture.
+      times: float64[F], seconds of each frame, or None.
+      image: uint8[H, W, 3], the one frame that stands for the clip, or None.
+      image_index: which decoded frame `image` is, or None.
+      waveform: float32[n], mono at 16 kHz, or None without sound.
+      subtitle: the words, "" when not known.
+      duration: seconds, the longer of picture and sound.
+      num_frames: frames that the file holds, 0 without a picture.
+      notes: what was irregular about the file, one sentence each.
+    """
+
+    id: str
+    path: str
+    frames: np.ndarray | None
+    times: np.ndarray | None
+    image: np.ndarray | None
+    image_index: int | None
+    waveform: np.ndarray | None
+    subtitle: str = ""
+    duration: float = 0.0
+    num_frames: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def silent(self) -> bool:
+        """True when there is a sound track and every sample of it is digital silence."""
+        return self.waveform is not None and not np.any(np.abs(self.waveform) > 1e-6)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Which of `MODALITIES` the clip can be judged by."""
+        found = {
+            "video": self.frames is not None,
+            "audio": self.waveform is not None and not self.silent,
+            "text": bool(self.subtitle.strip()),
+        }
+        return tuple(name for name in MODALITIES if found[name])
+
+
+@dataclasses.dataclass(frozen=True)
+class Views:
+    """What the encoders look at; a missing modality is an array of zeros with its flag False.
+
+    Attributes:
+      image: uint8[H, W, 3], resized, not yet normalised.
+      frames: uint8[F, h, w, 3], resized, not yet normalised.
+      logmel: float32[S2, mels], padded to the window (S2 = 100 frames a second).
+      audio_frames: how many of the S2 frames are sound and not padding.
+      has_video: a picture exists.  has_audio: sound exists.
+    """
+
+    image: np.ndarray
+    frames: np.ndarray
+    logmel: np.ndarray
+    audio_frames: int
+    has_video: bool
+    has_audio: bool
+
+
+class Features(NamedTuple):
+    """Encoder outputs: image[B, 1+P, D_image], video[B, S, D_video], audio[B, S, D_audio]."""
+
+    image: Any
+    video: Any
+    audio: Any
+
+
+class Present(NamedTuple):
+    """bool[B] each: which streams exist in a row; `image` and `video` differ in stage 1 tasks."""
+
+    image: Any
+    video: Any
+    audio: Any
+
+
+class SoftPrompt(NamedTuple):
+    """tokens[B, Q, D] that stand where `<VideoHere>` stands, and mask[B, Q] of the valid ones."""
+
+    tokens: Any
+    mask: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What emojax says of one clip; `to_json` is the contract of `emojax predict --json`.
+
+    Attributes:
+      path: as given or found.  label: the most probable one, None when refused.
+      probabilities: label to number, sum 1.  reason: "" when the model has not learned to write one.
+      modalities: what the judgement could use.  seconds: time that decoding and answering took.
+      error: None, or one sentence why the file was refused.  model: name and folder.
+      notes: what was irregular about the file.  duration: seconds of the clip itself.
+    """
+
+    path: str
+    label: str | None
+    probabilities: dict[str, float]
+    reason: str
+    modalities: tuple[str, ...]
+    seconds: float
+    error: str | None = None
+    model: str = ""
+    notes: tuple[str, ...] = ()
+    duration: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """A dict of JSON types, keys in the order of the fields."""
+        record = dataclasses.asdict(self)
+        record["modalities"] = list(self.modalities)
+        record["notes"] = list(self.notes)
+        return record

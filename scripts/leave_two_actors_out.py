@@ -1,0 +1,77 @@
+"""People never met: leave-two-actors-out on java_sed (8 actors, 6 emotions), 4 folds by 3 seeds.
+
+    .venv/bin/python scripts/leave_two_actors_out.py ../shared/data/java_sed runs/java_sed
+
+Each run is `emojax train --manifest` on the six other actors (mp4 and further sound), scored on the mp4
+files of the two that were left out. Finished runs are kept, so a cut-off script goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+
+def write_manifest(data: Path, fold: str, path: Path) -> None:
+    rows = list(csv.DictReader((data / "manifest.csv").open()))
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "label", "split", "speaker"])
+        for row in rows:
+            held = row["fold"] == fold
+            if held and not row["file"].endswith(".mp4"):
+                continue
+            media = (data / row["file"]).absolute()
+            writer.writerow([media, row["emotion"], "test" if held else "train", row["actor"]])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--preset", default="tiny:people")
+    parser.add_argument("--folds", nargs="+", default=["0", "1", "2", "3"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    results = []
+    for seed in args.seeds:
+        for fold in args.folds:
+            manifest, run = args.out / f"fold{fold}.csv", args.out / f"fold{fold}_seed{seed}"
+            write_manifest(args.data, fold, manifest)
+            timing = run / "seconds.json"
+            if not timing.exists():
+                begin = time.monotonic()
+                command = [sys.executable, "-m", "emojax.cli", "train", "--manifest", str(manifest), "--out", str(run)]
+                with (args.out / f"fold{fold}_seed{seed}.log").open("w") as log:
+                    subprocess.run(
+                        [*command, "--preset", args.preset, "--seed", str(seed)], check=True, stdout=log, stderr=log
+                    )
+                timing.write_text(json.dumps(time.monotonic() - begin))
+            scores = json.loads((run / "evaluation.json").read_text())["test"]
+            results.append(
+                {"fold": fold, "seed": seed, "uar": scores["uar"], "seconds": json.loads(timing.read_text())}
+            )
+            print(
+                f"fold {fold} seed {seed}: UAR {scores['uar']:.3f} on {scores['n']} clips, {results[-1]['seconds']:.0f} s",
+                flush=True,
+            )
+    values = [r["uar"] for r in results]
+    by_seed = [statistics.fmean(r["uar"] for r in results if r["seed"] == s) for s in args.seeds]
+    spread = statistics.stdev(by_seed) if len(by_seed) > 1 else 0.0
+    print(
+        f"\nmean UAR {statistics.fmean(values):.3f} (chance 0.167); by seed {[round(v, 3) for v in by_seed]}, "
+        f"standard deviation over seeds {spread:.3f}; lowest run {min(values):.3f}, highest {max(values):.3f}; "
+        f"longest run {max(r['seconds'] for r in results):.0f} s"
+    )
+    (args.out / "summary.json").write_text(json.dumps({"runs": results, "mean": statistics.fmean(values)}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
