@@ -1,0 +1,41 @@
+"""Shared fixtures. jax sees 8 CPU devices, so that every test process can build any mesh of 8."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import json
+from pathlib import Path
+
+import jax
+import pytest
+from absl import flags
+
+jax.config.update("jax_num_cpu_devices", 8)
+flags.FLAGS.mark_as_parsed()
+
+DATA = Path(__file__).parent / "data"
+
+
+def shared_data() -> Path | None:
+    """The folder of real clips, where it is there: $EMOJAX_SHARED_DATA or ../shared/data."""
+    path = Path(os.environ.get("EMOJAX_SHARED_DATA") or Path(__file__).parents[2] / "shared" / "data")
+    return path if path.is_dir() else None
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    path = shared_data()
+    if path is None:
+        pytest.skip("no shared data here")
+    return path
+
+
+@pytest.fixture(scope="session")
+def parity_examples() -> dict:
+    return json.loads((DATA / "v2_parity_examples.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def misc_examples() -> dict:
+    return json.loads((DATA / "v2_misc_examples.json").read_text())

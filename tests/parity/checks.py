@@ -1,0 +1,70 @@
+"""Our modules against arrays that torch made: used by the stored (golden) and the live tests alike."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from parity import torch_names as names
+
+from emojax.model.layers import EncoderConfig, LoraConfig
+from emojax.model.llama import Llama, LlamaConfig, make_cache
+from emojax.model.whisper import Whisper, WhisperConfig
+
+TOLERANCE = 1e-4
+
+
+def part(arrays: dict, prefix: str) -> dict:
+    return {k[len(prefix) :]: v for k, v in arrays.items() if k.startswith(prefix)}
+
+
+def whisper(arrays: dict, sizes: dict) -> None:
+    c = sizes
+    encoder = EncoderConfig(c["width"], c["depth"], c["heads"], c["mlp"], 1e-5)
+    module = Whisper(WhisperConfig(c["mels"], c["steps"], encoder))
+    tree = {"params": names.whisper_tree(part(arrays, "state/"), c["depth"])}
+    out = module.apply(tree, jnp.asarray(arrays["logmel"]))
+    np.testing.assert_allclose(out, arrays["out"], rtol=TOLERANCE, atol=TOLERANCE)
+    # The positions that our module makes for itself are the ones that torch computed.
+    made = module.init(jax.random.key(0), jnp.asarray(arrays["logmel"]))["params"]["positions"].value
+    np.testing.assert_allclose(made, tree["params"]["positions"], rtol=1e-5, atol=1e-6)
+
+
+def llama(arrays: dict, sizes: dict, lora_sizes: dict, unroll: int = 1) -> None:
+    c = sizes
+    lora = LoraConfig(lora_sizes["rank"], lora_sizes["alpha"], 0.0, ("q", "v"))
+    config = LlamaConfig(c["vocab"], c["width"], c["depth"], c["heads"], c["mlp"], lora=lora, unroll=unroll)
+    adapters = {
+        f"blocks/{name}/{side}": np.stack([arrays[f"lora/{i}/{name}/{side}"].T for i in range(c["depth"])])
+        for name in ("q", "v")
+        for side in ("a", "b")
+    }
+    tree = {"params": names.llama_tree(part(arrays, "state/"), c["depth"]), "lora": names.nested(adapters)}
+    model = Llama(config)
+
+    def run(method, *args):
+        return model.apply(tree, *args, method=method)
+
+    ids, further = jnp.asarray(arrays["ids"]), jnp.asarray(arrays["further"])
+    x = run("embed", ids)
+    for side in ("left", "right"):
+        valid = jnp.asarray(arrays[f"{side}/mask"]).astype(bool)
+        positions = jnp.asarray(arrays[f"{side}/positions"])
+        real = np.asarray(valid)
+        hidden, none = run("__call__", x, positions, valid)
+        assert none is None
+        logits = np.asarray(run("logits", hidden))
+        np.testing.assert_allclose(logits[real], arrays[f"{side}/logits"][real], rtol=TOLERANCE, atol=TOLERANCE)
+        hidden, cache = run("__call__", x, positions, valid, make_cache(config, 2, 12))
+        cached = np.asarray(run("logits", hidden))
+        np.testing.assert_allclose(cached[real], arrays[f"{side}/logits"][real], rtol=TOLERANCE, atol=TOLERANCE)
+        for t in range(further.shape[1]):
+            at = valid.sum(axis=1, keepdims=True) + t
+            hidden, cache = run("__call__", run("embed", further[:, t : t + 1]), at, jnp.ones((2, 1), bool), cache)
+            got = np.asarray(run("logits", hidden))[:, 0]
+            np.testing.assert_allclose(got, arrays[f"{side}/step_logits"][:, t], rtol=TOLERANCE, atol=TOLERANCE)
+    # The comparison is worth something only if the adapters matter.
+    bare = Llama(dataclasses.replace(config, lora=LoraConfig(rank=0)))
+    hidden, _ = bare.apply({"params": tree["params"]}, x, positions, valid)
+    without = np.asarray(bare.apply({"params": tree["params"]}, hidden, method="logits"))
+    assert np.abs(without - logits)[real].max() > 0.1
