@@ -20,6 +20,7 @@ def get_config() -> ConfigDict:
     c.model.unroll = 1  # layers of a scan laid out: 1 on accelerators, the depth on CPU
     c.model.missing = "released"  # released: constant tokens of absent streams stay visible; masked: hidden
     c.model.audio_span = "window"  # window: the padded 30 s (released); real: the sound's own length
+    c.model.stem = "random"  # random | cosine: how the patch kernels start without imported weights
     c.model.num_frames = 16
     c.model.video_pool = 2  # patches of a frame are averaged to 2 x 2
     c.model.image = _tower(size=448, patch=14, width=1408, depth=39, heads=16, mlp=6144)
@@ -35,10 +36,10 @@ def get_config() -> ConfigDict:
     c.data = ConfigDict()
     c.data.image_choice = "peak"  # first | middle | peak | index
     c.data.temporal = "window"  # window: 16 consecutive frames (released); uniform: the whole clip
-    c.data.text_buckets = (768, 1024, 1472, 2048)  # row lengths that are compiled
-    c.data.answer_buckets = (16, 64, 256, 1024)  # answer lengths that are compiled
+    # (row length, answer length) that are compiled; a batch takes the smallest that holds it
+    c.data.buckets = ((640, 32), (768, 128), (1024, 384), (2048, 1024))
     c.data.max_answer = 1024
-    c.data.augment = False  # seeded changes of pictures and sound while training; off for parity
+    c.data.augment = 0.0  # strength of seeded changes of pictures and sound while training; 0 for parity
     c.data.prefetch = 4  # batches made ahead
     c.data.threads = 2  # reading threads
 

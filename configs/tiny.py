@@ -19,28 +19,28 @@ def get_config(variant: str = "") -> ConfigDict:
     m.remat = "none"
     m.unroll = 4
     m.missing, m.audio_span = "masked", "real"
+    m.stem = "cosine"
     m.num_frames, m.video_pool = 8, 1
-    m.image.update({"size": 96, "patch": 12, "width": 96, "depth": 4, "heads": 4, "mlp": 288})
-    m.video.update({"size": 48, "patch": 12, "width": 64, "depth": 2, "heads": 4, "mlp": 192})
-    m.audio.update({"mels": 80, "seconds": 2.5, "width": 96, "depth": 3, "heads": 4, "mlp": 288})
+    m.image.update({"size": 96, "patch": 16, "width": 96, "depth": 4, "heads": 4, "mlp": 288})
+    m.video.update({"size": 48, "patch": 16, "width": 64, "depth": 2, "heads": 4, "mlp": 192})
+    m.audio.update({"mels": 80, "seconds": 2.5, "width": 64, "depth": 3, "heads": 4, "mlp": 192})
     m.fusion.update({"hidden": 96, "width": 64, "out": 96, "blocks": 2})
-    m.llama.update({"vocab": 700, "width": 128, "depth": 3, "heads": 4, "mlp": 320})
+    m.llama.update({"vocab": 1200, "width": 96, "depth": 3, "heads": 4, "mlp": 192})
     m.lora.update({"rank": 4, "alpha": 4.0, "dropout": 0.0})
     for tower in (m.image, m.video, m.audio, m.llama):
         tower.dropout = 0.1
     c.data.temporal = "uniform"
-    c.data.text_buckets = (112, 160)
-    c.data.answer_buckets = (16, 64)
+    c.data.buckets = ((96, 24), (128, 64))
     c.data.max_answer = 64
-    c.data.augment = True
+    c.data.augment = 0.4
     # Without imported weights everything learns.
     c.trainable = ((r"params/whisper/positions", "freeze"), (r"(params|lora)/.*", "train"))
     for stage in c.stage.values():
-        stage.steps = 400
+        stage.steps = 450
         stage.drop_modality = 0.15
         stage.restore_image = True
-    c.stage.joint.steps = 800
-    c.optim.update({"lr": 1e-3, "min_lr": 1e-5, "warmup_lr": 1e-5, "warmup": 50, "clip": 1.0, "ema": 0.99})
+    c.stage.joint.steps = 900
+    c.optim.update({"lr": 1e-3, "min_lr": 1e-5, "warmup_lr": 1e-5, "warmup": 50, "b2": 0.99, "clip": 1.0, "ema": 0.99})
     c.train.update({"batch": 24, "log_every": 20, "save_every": 200, "tokenizer": "small"})
     if variant == "people":
         _people(c)
@@ -56,7 +56,7 @@ def _people(c: ConfigDict) -> None:
     c.data.image_choice = "middle"
     c.stages = ("perception",)
     c.stage.perception.tasks = ("emotion",)
-    c.data.text_buckets = (96, 160, 320)
+    c.data.buckets = ((96, 8), (320, 80))
 
 
 def _test(c: ConfigDict) -> None:
@@ -70,6 +70,6 @@ def _test(c: ConfigDict) -> None:
     m.llama.update({"vocab": 512, "width": 32, "depth": 2, "heads": 2, "mlp": 64})
     for stage in c.stage.values():
         stage.steps = 6
-    c.data.text_buckets = (160, 224)
+    c.data.buckets = ((96, 24), (128, 64))
     c.optim.warmup = 2
     c.train.update({"batch": 8, "log_every": 1, "save_every": 2})

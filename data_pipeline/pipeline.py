@@ -27,8 +27,7 @@ class RowConfig:
 
     views: ViewConfig
     soft_tokens: int
-    text_buckets: tuple[int, ...]
-    answer_buckets: tuple[int, ...]
+    buckets: tuple[tuple[int, int], ...]
     max_answer: int
     augment: float = 0.0
 
@@ -88,9 +87,7 @@ class Collate:
     def __call__(self, samples: Sequence[Sample]) -> dict[str, Any]:
         c = self.config
         rows = [s.row for s in samples]
-        batch: dict[str, Any] = collate_rows(
-            rows, c.soft_tokens, self.tokenizer.pad_id, c.text_buckets, c.answer_buckets
-        )
+        batch: dict[str, Any] = collate_rows(rows, c.soft_tokens, self.tokenizer.pad_id, c.buckets)
         parts = [view_arrays(s.views, s.example.streams) for s in samples]
         batch |= {k: np.stack([p[k] for p in parts]) for k in parts[0]}
         batch[NAMES] = [s.example.clip.id for s in samples]

@@ -85,7 +85,7 @@ class SmallTokenizer:
         specials = ["<unk>", "<s>", "</s>", "<pad>"]
         byte_pieces = [f"<0x{i:02X}>" for i in range(256)]
         model = tokenizers.Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
-        split = pre_tokenizers.Punctuation("isolated")
+        split = pre_tokenizers.Split(tokenizers.Regex(r"</?\w+>|[.,:;?!]"), "isolated")  # tags stay whole
         model.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Metaspace(prepend_scheme="always"), split])
         model.decoder = decoders.Sequence(
             [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
@@ -141,24 +141,25 @@ def released_eval_pieces(tokenizer: LlamaTokenizer, prompt: str, legacy: bool = 
     return [1, 1, *tokenizer.encode_after_special(text, legacy)], tokenizer.encode(after)
 
 
-def pick_bucket(length: int, buckets: Sequence[int], what: str) -> int:
-    """The smallest bucket that holds `length`.
+def pick_bucket(length: int, answer: int, buckets: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """The smallest (row length, answer length) that holds both.
 
     Raises:
       ValueError: none does; says which setting to raise.
     """
     for bucket in sorted(buckets):
-        if length <= bucket:
+        if length <= bucket[0] and answer <= bucket[1]:
             return bucket
-    raise ValueError(f"{what} of {length} tokens fits no bucket of {list(buckets)}; raise config.data.{what}_buckets")
+    raise ValueError(
+        f"a row of {length} tokens with an answer of {answer} fits none of {list(buckets)}; raise config.data.buckets"
+    )
 
 
 def collate_rows(
     rows: Sequence[Row],
     soft_tokens: int,
     pad_id: int,
-    text_buckets: Sequence[int],
-    answer_buckets: Sequence[int],
+    buckets: Sequence[tuple[int, int]],
 ) -> dict[str, np.ndarray]:
     """Rows -> static arrays, padded on the right to the smallest fitting bucket.
 
@@ -166,9 +167,8 @@ def collate_rows(
       ids, soft_index, positions int32[B, T]; valid bool[B, T]; answer_at, labels int32[B, A] (labels
       -100 beyond the answer and on padding ids); row_tokens int32[B].
     """
-    length = pick_bucket(max(len(r.ids) for r in rows), text_buckets, "text")
-    answers = max(1, max(len(r.ids) - r.prompt for r in rows))
-    answer = pick_bucket(answers, answer_buckets, "answer")
+    longest, longest_answer = max(len(r.ids) for r in rows), max(len(r.ids) - r.prompt for r in rows)
+    length, answer = pick_bucket(longest, longest_answer, buckets)
     size = len(rows)
     ids = np.full((size, length), pad_id, np.int32)
     soft_index = np.full((size, length), -1, np.int32)

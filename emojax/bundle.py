@@ -45,10 +45,9 @@ def row_config(settings: Settings, augment: bool) -> RowConfig:
     return RowConfig(
         settings.views,
         settings.model.soft_tokens,
-        d.text_buckets,
-        d.answer_buckets,
+        d.buckets,
         d.max_answer,
-        float(augment and d.augment),
+        d.augment if augment else 0.0,
     )
 
 

@@ -64,10 +64,9 @@ class Data:
 
     image_choice: str
     temporal: str
-    text_buckets: tuple[int, ...]
-    answer_buckets: tuple[int, ...]
+    buckets: tuple[tuple[int, int], ...]
     max_answer: int
-    augment: bool
+    augment: float
     prefetch: int
     threads: int
 
@@ -104,8 +103,8 @@ def model_config(m: ConfigDict) -> EmotionConfig:
             t.width, t.depth, t.heads, t.mlp, eps, t.dropout, m.remat, min(m.unroll, t.depth), _precision(m)
         )
 
-    image = EvaConfig(m.image.size, m.image.patch, encoder(m.image, 1e-6), False, CLIP_MEAN, CLIP_STD)
-    video = EvaConfig(m.video.size, m.video.patch, encoder(m.video, 1e-6), True, IMAGENET_MEAN, IMAGENET_STD)
+    image = EvaConfig(m.image.size, m.image.patch, encoder(m.image, 1e-6), False, CLIP_MEAN, CLIP_STD, m.stem)
+    video = EvaConfig(m.video.size, m.video.patch, encoder(m.video, 1e-6), True, IMAGENET_MEAN, IMAGENET_STD, m.stem)
     audio = WhisperConfig(m.audio.mels, round(m.audio.seconds * 50), encoder(m.audio, 1e-5))
     f, t = m.fusion, m.llama
     fusion = FusionConfig(f.kind, f.hidden, f.width, f.out, f.blocks, f.dropout, _precision(m))
@@ -161,7 +160,10 @@ def resolve(config: ConfigDict) -> Settings:
 
 
 def _tuples(fields: dict[str, Any]) -> dict[str, Any]:
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+    def deep(value: Any) -> Any:
+        return tuple(map(deep, value)) if isinstance(value, (list, tuple)) else value
+
+    return {k: deep(v) for k, v in fields.items()}
 
 
 def load_config(preset: str) -> ConfigDict:

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 from PIL import Image, ImageDraw
 
+_BROW = (28, 20, 18)
 _SCALE = 2  # drawn at twice the size, then reduced: smooth edges at little cost
 
 
@@ -41,11 +42,11 @@ def make_person(seed: int) -> Person:
         hair=hair,  # type: ignore[arg-type]
         shirt=tuple(int(v) for v in rng.integers(30, 220, 3)),  # type: ignore[arg-type]
         iris=tuple(int(v) for v in rng.integers(20, 110, 3)),  # type: ignore[arg-type]
-        width=float(rng.uniform(0.72, 0.86)),
-        eye_gap=float(rng.uniform(0.17, 0.21)),
-        eye_size=float(rng.uniform(0.9, 1.1)),
-        brow_thick=float(rng.uniform(0.03, 0.045)),
-        mouth_width=float(rng.uniform(0.15, 0.18)),
+        width=float(rng.uniform(0.76, 0.86)),
+        eye_gap=float(rng.uniform(0.18, 0.205)),
+        eye_size=float(rng.uniform(1.1, 1.3)),
+        brow_thick=float(rng.uniform(0.04, 0.05)),
+        mouth_width=float(rng.uniform(0.17, 0.2)),
         nose=float(rng.uniform(0.8, 1.2)),
         hair_style=int(rng.integers(0, 3)),
         glasses=bool(rng.random() < 0.15),
@@ -153,12 +154,12 @@ def _draw_eyes(pen: _Pen, person: Person, u: dict[int, float], blink: float) -> 
         pen.line(upper, dark, 0.016)
         if u[6] > 0.15:  # cheek raiser: a fold under the eye
             pen.line(np.stack([x - rx * np.cos(t[3:9]), y + low + 0.025 + 0.02 * np.sin(t[3:9])], 1), dark, 0.014)
-        outer_up = 0.085 * (u[2] + (u[102] if side < 0 else -0.35 * u[102]))
-        inner_up = 0.09 * u[1] - 0.075 * u[4] + (0.07 * u[102] if side < 0 else 0.0)
+        outer_up = 0.11 * (u[2] + (u[102] if side < 0 else -0.35 * u[102]))
+        inner_up = 0.12 * u[1] - 0.1 * u[4] + (0.07 * u[102] if side < 0 else 0.0)
         inner = np.array([x - side * (0.085 + 0.025 * u[4]), y - 0.1 - inner_up])
         middle = np.array([x, y - 0.125 - 0.5 * (inner_up + outer_up) + 0.02 * u[4]])
         outer = np.array([x + side * 0.1, y - 0.1 - outer_up])
-        pen.line(np.stack([inner, middle, outer]), person.hair, person.brow_thick)
+        pen.line(np.stack([inner, middle, outer]), _BROW, person.brow_thick)
         if person.glasses:
             circle = np.linspace(0, 2 * np.pi, 20)
             pen.line(np.stack([x + 0.12 * np.cos(circle), y + 0.095 * np.sin(circle)], 1), (40, 40, 40), 0.012)
@@ -171,9 +172,9 @@ def _draw_mouth(pen: _Pen, person: Person, u: dict[int, float], talk: float, jaw
     y = 0.265 + 0.4 * jaw - 0.02 * u[17]
     half = person.mouth_width * (1 + 0.4 * u[12] + 0.5 * u[20] - 0.35 * u[23] - 0.25 * u[26] - 0.1 * u[28])
     opening = 0.03 * talk * (1 - 0.8 * u[23]) * (1 - 0.9 * u[28]) + 0.035 * u[25] + 0.13 * u[26] + 0.02 * u[20]
-    left = -0.085 * u[12] + 0.085 * u[15] + 0.03 * u[20]
-    right = left - 0.11 * u[14]
-    middle = 0.035 * u[12] - 0.035 * u[15] - 0.05 * u[17]
+    left = -0.12 * u[12] + 0.12 * u[15] + 0.03 * u[20]
+    right = left - 0.15 * u[14]
+    middle = 0.05 * u[12] - 0.05 * u[15] - 0.08 * u[17]
     t = np.linspace(-1, 1, 15)
     line = y + middle * (1 - t**2) + np.where(t < 0, left, right) * t**2
     x = t * half + 0.03 * u[14]
@@ -181,7 +182,7 @@ def _draw_mouth(pen: _Pen, person: Person, u: dict[int, float], talk: float, jaw
     upper = line - opening * 0.45 * bulge - 0.045 * u[10] * bulge * (t > -0.6)
     lower = line + opening * 0.75 * bulge
     lip = 0.034 * (1 - 0.8 * u[23]) * (1 - 0.95 * u[28]) * (1 - 0.3 * u[20])
-    colour = tuple(int(0.5 * c + 0.5 * r) for c, r in zip(person.skin, (170, 50, 60), strict=True))
+    colour = tuple(int(0.25 * c + 0.75 * r) for c, r in zip(person.skin, (190, 30, 45), strict=True))
     outline = np.concatenate(
         [
             np.stack([x, upper - lip * bulge - 0.006], 1),

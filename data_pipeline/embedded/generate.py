@@ -27,7 +27,7 @@ from data_pipeline.embedded.truth import EMOTIONS, MODALITIES, CorpusConfig, Tru
 from data_pipeline.embedded.voice import make_speaker, speak
 from data_pipeline.schema import ClipRecord, read_records, write_records
 
-VERSION = 3  # part of the cache key: raise it whenever what is drawn, spoken or written changes
+VERSION = 4  # part of the cache key: raise it whenever what is drawn, spoken or written changes
 NAME = "embedded"
 # Seeds of people, voices and backgrounds: the splits never share one.
 _SEEDS = {"train": range(0, 200), "val": range(200, 250), "test": range(250, 350)}
@@ -137,9 +137,9 @@ def _draw(
 ) -> list[np.ndarray]:
     looks = make_person(person)
     background = make_background(place, config.size * DRAW_SCALE)
-    x, y = 0.5 + rng.uniform(-0.14, 0.14), 0.5 + rng.uniform(-0.1, 0.06)
-    height, tilt = rng.uniform(0.56, 0.78), rng.uniform(-0.15, 0.15)
-    drift, sway = rng.uniform(-0.03, 0.03, 2), rng.uniform(0.0, 0.05)
+    x, y = 0.5 + rng.uniform(-0.06, 0.06), 0.5 + rng.uniform(-0.04, 0.03)
+    height, tilt = rng.uniform(0.8, 0.96), rng.uniform(-0.08, 0.08)
+    drift, sway = rng.uniform(-0.02, 0.02, 2), rng.uniform(0.0, 0.04)
     brightness, slope = rng.uniform(0.75, 1.15), rng.uniform(-0.4, 0.4)
     strengths = {u: float(rng.uniform(0.75, 1.0)) for u in units}
     blink_at = int(rng.integers(0, len(curve) * 2))

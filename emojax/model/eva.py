@@ -7,6 +7,7 @@ eva_giant_patch14_224). The two towers differ; see emotion_llama_v2 1.2 and 1.6 
 from __future__ import annotations
 
 import dataclasses
+from typing import Any, Literal
 
 import einops
 import flax.linen as nn
@@ -25,6 +26,8 @@ class EvaConfig:
     """Sizes of one EVA tower.
 
     `final_norm` is True for the temporal tower alone. `mean` and `std` are of pixels in [0, 1].
+    `stem` is how patch kernel and positions start when training from scratch: "random", or "cosine" (see
+    `cosine_kernel`), which learns from hundreds of pictures what random starts need thousands for.
     """
 
     image_size: int
@@ -33,6 +36,7 @@ class EvaConfig:
     final_norm: bool
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    stem: Literal["random", "cosine"] = "random"
 
     @property
     def grid(self) -> int:
@@ -56,15 +60,51 @@ class Eva(nn.Module):
         width, precision = c.encoder.width, c.encoder.precision
         assert pixels.shape[1:] == (c.image_size, c.image_size, 3), (pixels.shape, c.image_size)
         patches = einops.rearrange(pixels, "b (h p) (w q) c -> b (h w) (p q c)", p=c.patch, q=c.patch)
-        x = Dense(width, (None, "embed"), precision=precision, name="patch")(patches)
+        cosine = c.stem == "cosine"
+        kernel = _constant(cosine_kernel(c.patch, width)) if cosine else None
+        x = Dense(width, (None, "embed"), precision=precision, kernel_init=kernel, name="patch")(patches)
         init = partitioned(nn.initializers.truncated_normal(0.02), (None, None, "act_embed"))
         cls = self.param("cls", init, (1, 1, width))
-        positions = self.param("positions", init, (1, c.tokens, width))
+        table = partitioned(_constant(grid_sinusoids(c.grid, width)), (None, None, "act_embed")) if cosine else init
+        positions = self.param("positions", table, (1, c.tokens, width))
         # cls and positions stay float32, and so does the residual stream, as in the released code
         x = jnp.concatenate([jnp.broadcast_to(cls, (x.shape[0], 1, width)), x], axis=1) + positions
         x = nn.Dropout(c.encoder.dropout)(x, deterministic=deterministic)
         x = Encoder(c.encoder, name="encoder")(x, None, deterministic)
         return LayerNorm(c.encoder.eps, name="norm")(x) if c.final_norm else x
+
+
+def _constant(value: np.ndarray) -> Any:
+    return lambda key, shape, dtype=jnp.float32: jnp.asarray(value.reshape(shape), dtype)
+
+
+def cosine_kernel(patch: int, width: int) -> np.ndarray:
+    """float32[patch^2 * 3, width]: low 2-D cosines of brightness (3/4) and of two colour differences.
+
+    Pictures hold most of their power in low frequencies (about 1/f^2): each cosine is scaled up by (1 + f)^2, so
+    that edges start as loud as the mean brightness of a patch.
+    """
+    n = np.arange(patch)
+    order = sorted(((u, v) for u in range(patch) for v in range(patch)), key=lambda uv: (sum(uv), uv))
+    colours = np.array([[1, 1, 1], [1, 0, -1], [-0.5, 1, -0.5]])
+    colours = colours / np.linalg.norm(colours, axis=1, keepdims=True)
+    bright = width - 2 * (width // 8)
+    columns = []
+    for colour, count in zip(colours, (bright, width // 8, width // 8), strict=True):
+        for u, v in order[:count]:
+            wave = np.outer(np.cos(np.pi * (n + 0.5) * u / patch), np.cos(np.pi * (n + 0.5) * v / patch))
+            wave *= (1 + u + v) ** 2 / np.linalg.norm(wave)
+            columns.append((wave[:, :, None] * colour).reshape(-1))
+    assert len(columns) == width, (patch, width)
+    return (np.stack(columns, axis=1) / (2 * patch)).astype(np.float32)
+
+
+def grid_sinusoids(grid: int, width: int) -> np.ndarray:
+    """float32[1, 1 + grid^2, width]: sines and cosines of row and column; the class token's is zero."""
+    frequency = 0.01 ** (np.arange(width // 4) / (width // 4))
+    rows, columns = (axis.reshape(-1, 1) * frequency for axis in np.indices((grid, grid)))
+    table = np.concatenate([np.sin(rows), np.cos(rows), np.sin(columns), np.cos(columns)], axis=1)
+    return np.concatenate([np.zeros((1, width)), table])[None].astype(np.float32)
 
 
 def normalise_pixels(pixels: Array, config: EvaConfig, dtype: str) -> Array:

@@ -60,7 +60,8 @@ class Dense(nn.Module):
     """float[..., D_in] -> float[..., features], with an optional LoRA adapter in collection `lora`.
 
     `axes` are the logical axes of the kernel [D_in, features]. `init_kind` is "normal" (0.02-like, scaled to
-    the fan-in) for towers trained from scratch or "torch" for the projectors and the fusion.
+    the fan-in) for towers trained from scratch or "torch" for the projectors and the fusion; `kernel_init`
+    replaces it.
     """
 
     features: int
@@ -69,12 +70,14 @@ class Dense(nn.Module):
     precision: Precision = Precision()
     lora: LoraConfig | None = None
     init_kind: str = "normal"
+    kernel_init: Callable[..., Any] | None = None
 
     @nn.compact
     def __call__(self, x: Array, deterministic: bool = True) -> Array:
         dtype, rest = jnp.dtype(self.precision.compute), jnp.dtype(self.precision.params)
         d_in = x.shape[-1]
         kernel_init = torch_uniform(d_in) if self.init_kind == "torch" else nn.initializers.lecun_normal()
+        kernel_init = self.kernel_init or kernel_init
         kernel = self.param("kernel", partitioned(kernel_init, self.axes), (d_in, self.features), rest)
         x = x.astype(dtype)
         y = x @ kernel.astype(dtype)

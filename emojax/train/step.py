@@ -87,7 +87,7 @@ def make_step(config: EmotionConfig, tx: optax.GradientTransformation, ema: floa
             return loss, (rows, tokens)
 
         (loss, (rows, tokens)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.train)
-        norm = optax.global_norm(grads)
+        norm = optax.tree.norm(grads)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         updates, opt = tx.update(grads, state.opt, state.train)
         train = jax.tree.map(lambda p, u: p - lr * u, state.train, updates)

@@ -172,7 +172,10 @@ def adaptive_pool(x: np.ndarray, bins: int) -> np.ndarray:
 
 def random_state(shapes: dict, seed: int) -> dict:
     rng = np.random.default_rng(seed)
-    return {n: (rng.standard_normal(s) * 0.2 + ("norm" in n and "weight" in n)).astype(np.float64) for n, s in shapes.items()}
+    return {
+        n: (rng.standard_normal(s) * 0.2 + ("norm" in n and "weight" in n)).astype(np.float64)
+        for n, s in shapes.items()
+    }
 
 
 __all__ = ["names"]

@@ -1,0 +1,106 @@
+"""The same training step on one device and on three meshes of 8: same loss, constraints in the program."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from data_pipeline.pipeline import Collate, Sample
+from data_pipeline.schema import ClipRecord, Example
+from data_pipeline.tokens import Row
+from emojax.bundle import row_config
+from emojax.settings import load_config, resolve
+from emojax.sharding import make_mesh, put_batch
+from emojax.train.state import TrainState, init_flat, split
+from emojax.train.step import make_optimizer, make_step
+from emojax.types import Views
+
+RATE, KEY = np.float32(1e-3), 7
+
+
+def settings():
+    config = load_config("tiny:test")
+    config.optim.ema = 0.0
+    for tower in (config.model.image, config.model.video, config.model.audio, config.model.llama):
+        tower.dropout = 0.0  # dropout bits depend on how they are laid out over devices
+    config.model.fusion.dropout = 0.0
+    return resolve(config)
+
+
+def batch_of(s, rows: int = 8) -> dict:
+    rng = np.random.default_rng(0)
+    v = s.views
+    record = ClipRecord("c", "d", "train", "/c.mp4", "a", ("a", "b"))
+    samples = []
+    for i in range(rows):
+        ids = rng.integers(4, 500, 30 + i).tolist()
+        views = Views(
+            rng.integers(0, 256, (v.image_size, v.image_size, 3)).astype(np.uint8),
+            rng.integers(0, 256, (v.num_frames, v.frame_size, v.frame_size, 3)).astype(np.uint8),
+            rng.standard_normal((v.mel_frames, v.mels)).astype(np.float32),
+            60 + i,
+            True,
+            i != 3,
+        )
+        soft = s.model.soft_tokens
+        row = Row(ids[:6] + [0] * soft + ids[6:], 6, 20 + soft)
+        samples.append(Sample(Example(record, "emotion", "", ""), row, views))
+
+    class Pad:
+        pad_id = 3
+
+    batch = Collate(Pad(), row_config(s, False))(samples)
+    batch.pop("names")
+    return batch
+
+
+def two_losses(s, shape: tuple[int, int, int], devices: list) -> tuple[list[float], str]:
+    mesh = make_mesh(shape, devices)
+    with jax.set_mesh(mesh):
+        train, frozen = split(init_flat(s.model, 0, mesh), s.trainable)
+        tx = make_optimizer(s.optim)
+        state = TrainState(jnp.zeros((), jnp.int32), train, tx.init(train), {})
+        step = make_step(s.model, tx, 0.0)
+        batch = put_batch(batch_of(s), mesh)
+        key = jax.random.key(KEY)
+        text = step.lower(state, frozen, batch, RATE, key).as_text()
+        losses = []
+        for _ in range(2):
+            state, metrics = step(state, frozen, batch, RATE, key)
+            losses.append(float(metrics["loss"]))
+    return losses, text
+
+
+@pytest.fixture(scope="module")
+def one_device():
+    return two_losses(settings(), (1, 1, 1), jax.devices()[:1])[0]
+
+
+@pytest.mark.parametrize("shape", [(8, 1, 1), (1, 8, 1), (2, 2, 2)])
+def test_same_loss_on_every_mesh(one_device, shape):
+    losses, text = two_losses(settings(), shape, jax.devices())
+    np.testing.assert_allclose(losses, one_device, rtol=1e-5)
+    assert losses[1] < losses[0]
+    # Two towers, the audio encoder and the decoder constrain their block inputs.
+    assert text.count("sdy.sharding_constraint") + text.count("@Sharding") >= 4
+
+
+def test_large_kernels_are_split():
+    s = settings()
+    mesh = make_mesh((1, 8, 1))
+    with jax.set_mesh(mesh):
+        flat = init_flat(s.model, 0, mesh)
+    for path, x in flat.items():
+        if path.endswith("/kernel") and "/blocks/" in path:
+            assert not x.sharding.is_fully_replicated, path
+
+
+def test_meshes_that_can_not_be():
+    with pytest.raises(ValueError, match="needs 6 devices, there are 8"):
+        make_mesh((6, 1, 1))
+    with pytest.raises(ValueError, match="only one entry"):
+        make_mesh((-1, -1, 1))
+    mesh = make_mesh((-1, 2, 1))
+    assert dict(mesh.shape) == {"data": 4, "fsdp": 2, "tensor": 1}
+    with pytest.raises(ValueError, match="a batch of 6 can not be divided over 8"):
+        put_batch({"x": np.zeros((6, 2))}, mesh)

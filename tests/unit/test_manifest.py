@@ -1,0 +1,80 @@
+"""Manifests: every fault is named by row and column."""
+
+import pytest
+
+from data_pipeline.datasets.manifest import ManifestError, read_manifest, speakers_in_common
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in "abcdef":
+        (tmp_path / f"{name}.mp4").write_bytes(b"x")
+    return tmp_path
+
+
+def write(folder, text: str):
+    path = folder / "m.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_good_manifest(folder):
+    path = write(
+        folder,
+        f'Path,label,subtitle,split,speaker,start,end\na.mp4,happy,"hi, you",train,p1,,\n{folder}/b.mp4,sad,,dev,p2,1.5,3\n',
+    )
+    first, second = read_manifest(path)
+    assert (first.path, first.label, first.labels) == (str(folder / "a.mp4"), "happy", ("happy", "sad"))
+    assert (first.subtitle, first.split, first.start, first.end) == ("hi, you", "train", None, None)
+    assert (second.split, second.start, second.end, second.speaker) == ("val", 1.5, 3.0, "p2")
+
+
+def test_split_is_made_by_speaker_where_there_is_none(folder):
+    rows = "".join(f"{n}.mp4,{'x' if i % 2 else 'y'},p{i // 2}\n" for i, n in enumerate("abcdef"))
+    records = read_manifest(write(folder, "path,label,speaker\n" + rows))
+    assert {r.split for r in records} == {"train", "val"} and not speakers_in_common(records)
+    again = read_manifest(write(folder, "path,label\n" + "a.mp4,x\nb.mp4,y\nc.mp4,x\n"))
+    assert sorted(r.split for r in again) == ["train", "train", "val"]
+
+
+def test_leaking_speakers_are_told(folder):
+    text = "path,label,split,speaker\na.mp4,x,train,p\nb.mp4,y,train,q\nc.mp4,y,test,p\n"
+    assert speakers_in_common(read_manifest(write(folder, text))) == {"test": ["p"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty"),
+        ("path,label\n", "no rows"),
+        ("path;label\na.mp4;x\n", "no column 'path'.*separated by commas"),
+        ("path,emotion\na.mp4,x\n", "no column 'label'"),
+        ("path,label,subtitel\na.mp4,x,\n", "did you mean 'subtitle'"),
+        ("path,path,label\na.mp4,a.mp4,x\n", "'path' stands there twice"),
+        ("path,label\na.mp4,x,y\n", "row 2: 3 cells under 2 columns"),
+        ("path,label\na.mp4,x\n\nb.mp4,y\n", "row 3: the row is empty"),
+        ("path,label\nnone.mp4,x\nb.mp4,y\n", "row 2, column 'path': there is no file"),
+        ("path,label\na.mp4,\nb.mp4,y\nc.mp4,x\n", "row 2, column 'label': is empty"),
+        ("path,label,split\na.mp4,x,traim\nb.mp4,y,train\n", "row 2, column 'split': 'traim' is none of"),
+        ("path,label,start\na.mp4,x,one\nb.mp4,y,\n", "row 2, column 'start': 'one' is no number"),
+        ("path,label,start\na.mp4,x,-1\nb.mp4,y,\n", "row 2, column 'start'"),
+        ("path,label,start,end\na.mp4,x,3,2\nb.mp4,y,,\n", "row 2, column 'end': 2 is not after start 3"),
+        ("path,label\na.mp4,x\na.mp4,y\n", "row 3, column 'path': the same clip stands in row 2"),
+        ("path,label\na.mp4,x\nb.mp4,x\n", "every row says 'x'"),
+    ],
+)
+def test_faults(folder, text, message):
+    with pytest.raises(ManifestError, match=message):
+        read_manifest(write(folder, text))
+
+
+def test_all_faults_at_once_and_a_models_label_space(folder):
+    text = "path,label,split\nnone.mp4,x,train\na.mp4,z,tra\n"
+    with pytest.raises(ManifestError) as caught:
+        read_manifest(write(folder, text), labels=("x", "y"))
+    assert len(str(caught.value).splitlines()) == 3 and "'z' is not one of x, y" in str(caught.value)
+    with pytest.raises(ManifestError, match="no manifest"):
+        read_manifest(folder / "gone.csv")
+    (folder / "m.csv").write_bytes(b"path,label\na.mp4,\xff\n")
+    with pytest.raises(ManifestError, match="not UTF-8"):
+        read_manifest(folder / "m.csv")

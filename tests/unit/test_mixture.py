@@ -1,0 +1,67 @@
+"""Task draws: which streams a task sees, fall-backs, hidden modalities."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from data_pipeline.mixture import StageTasks, draw_example
+from data_pipeline.schema import ClipRecord, read_records, write_records
+
+TEXTS = {"image": "The face smiles.", "audio": "A loud voice!", "reason": "A smile, so it is happy."}
+RECORD = ClipRecord("a", "d", "train", "/a.mp4", "Happy", ("Happy", "Sad"), subtitle="hello", texts=TEXTS)
+PERCEPTION = StageTasks("perception", ("emotion", "audio", "image"))
+
+
+def draws(record: ClipRecord, stage: StageTasks, count: int = 300) -> list:
+    return [draw_example(record, stage, np.random.default_rng(i)) for i in range(count)]
+
+
+def test_tasks_are_drawn_evenly_and_see_their_streams():
+    found = draws(RECORD, PERCEPTION)
+    counts = Counter(e.task for e in found)
+    assert set(counts) == {"emotion", "audio", "image"} and min(counts.values()) > 70
+    streams = {e.task: e.streams for e in found}
+    assert streams == {"audio": ("audio",), "image": ("image",), "emotion": ("image", "video", "audio")}
+    answers = {e.task: e.answer for e in found}
+    assert answers == {"emotion": "happy", "audio": "a loud voice", "image": "the face smiles"}
+    assert all("says: hello. " in e.prompt and f"[{e.task}]" in e.prompt for e in found)
+
+
+def test_think_answer():
+    [example] = draws(RECORD, StageTasks("cognition", ("think",), 200), 1)
+    assert example.answer == "<think>a smile, so it is happy </think><answer>happy</answer>"
+
+
+@pytest.mark.parametrize(("restore", "streams"), [(True, ("image", "video", "audio")), (False, ("video", "audio"))])
+def test_fall_back_of_a_failed_audio_task(restore, streams):
+    """The released code forgets to give the image back; so do we under the named setting."""
+    record = ClipRecord("a", "d", "train", "/a.mp4", "Sad", ("Happy", "Sad"), texts={"audio": "word " * 121})
+    [example] = draws(record, StageTasks("perception", ("audio",), 120, restore_image=restore), 1)
+    assert (example.task, example.answer, example.streams) == ("emotion", "sad", streams)
+    allowed = ClipRecord("a", "d", "train", "/a.mp4", "Sad", ("Happy", "Sad"), texts={"audio": "word " * 120})
+    [example] = draws(allowed, StageTasks("perception", ("audio",), 120), 1)
+    assert example.task == "audio"
+
+
+def test_hidden_modalities():
+    found = draws(RECORD, StageTasks("cognition", ("emotion",), drop_modality=0.6))
+    kinds = Counter((e.streams, "hello" in e.prompt) for e in found)
+    assert set(kinds) == {
+        (("image", "video", "audio"), True),
+        (("image", "video", "audio"), False),
+        (("image", "video"), True),
+        (("audio",), True),
+    }
+    assert 80 < kinds[(("image", "video", "audio"), True)] < 160
+
+
+def test_records_travel_as_json(tmp_path):
+    write_records(tmp_path / "r.jsonl", [RECORD])
+    assert read_records(tmp_path / "r.jsonl") == [RECORD]
+    (tmp_path / "bad.jsonl").write_text(RECORD.to_json() + "\n" + RECORD.to_json().replace('"Happy", "Sad"', '"Sad"'))
+    with pytest.raises(ValueError, match="line 2: label 'Happy' is not in the label space"):
+        read_records(tmp_path / "bad.jsonl")
+    (tmp_path / "old.jsonl").write_text(RECORD.to_json().replace('"schema": 1', '"schema": 0'))
+    with pytest.raises(ValueError, match="line 1: schema version is 0"):
+        read_records(tmp_path / "old.jsonl")

@@ -1,0 +1,76 @@
+"""Schedule, weight decay, rules, loss: against published values and arithmetic."""
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from emojax.settings import Optim, load_config, resolve
+from emojax.train.state import abstract_variables, count, decide, flatten, unbox
+from emojax.train.step import answer_loss, decays, learning_rate, make_optimizer
+
+RELEASED = Optim(1e-4, 1e-6, 1e-6, 1000, 0.9, 0.999, 1e-8, 0.05, 0.0, 0.0)
+
+
+def test_learning_rates_of_the_original(misc_examples):
+    schedule = learning_rate(RELEASED, 50_000)
+    for step, want in misc_examples["learning_rate"].items():
+        assert float(schedule(int(step))) == pytest.approx(want, rel=2e-5), step
+
+
+def test_weight_decay_falls_on_matrices():
+    assert decays("params/llama/blocks/q/kernel", 3) and decays("params/project_image/kernel", 2)
+    assert decays("lora/llama/blocks/q/a", 3) and decays("params/fusion/conv0/kernel", 3)
+    for path, ndim in (
+        ("params/llama/blocks/norm1/scale", 2),
+        ("params/whisper/encoder/blocks/q/bias", 2),
+        ("params/project_image/bias", 1),
+        ("params/eva_image/cls", 3),
+    ):
+        assert not decays(path, ndim), path
+
+
+def test_adamw_is_optax_adamw():
+    tree = {"params/x/kernel": jnp.array([[1.0, -2.0]]), "params/x/bias": jnp.array([0.5])}
+    grads = {k: jnp.ones_like(v) * 0.3 for k, v in tree.items()}
+    tx = make_optimizer(RELEASED)
+    ours, _ = tx.update(grads, tx.init(tree), tree)
+    mask = {"params/x/kernel": True, "params/x/bias": False}
+    reference = optax.adamw(1e-2, 0.9, 0.999, 1e-8, weight_decay=0.05, mask=mask)
+    theirs, _ = reference.update(grads, reference.init(tree), tree)
+    for k in tree:
+        np.testing.assert_allclose(-1e-2 * ours[k], theirs[k], rtol=1e-6)
+
+
+def test_loss_is_a_mean_over_rows_of_means_over_tokens():
+    logits = jnp.log(jnp.array([[[0.5, 0.5], [0.25, 0.75]], [[0.1, 0.9], [0.5, 0.5]]]))
+    loss, rows, tokens = answer_loss(logits, jnp.array([[0, 1], [0, -100]]))
+    first = -(np.log(0.5) + np.log(0.75)) / 2
+    np.testing.assert_allclose(rows, [first, -np.log(0.1)], rtol=1e-5)
+    assert float(loss) == pytest.approx((first - np.log(0.1)) / 2, rel=1e-5) and int(tokens) == 3
+
+
+def test_rules_must_cover_every_leaf():
+    with pytest.raises(ValueError, match="no rule of config.trainable matches 'b/x'"):
+        decide(["a/x", "b/x"], (("a/.*", "train"),))
+    with pytest.raises(ValueError, match="freeze everything"):
+        decide(["a/x"], (("a/.*", "freeze"),))
+    with pytest.raises(ValueError, match="train or freeze"):
+        decide(["a/x"], (("a/.*", "learn"),))
+    assert decide(["a/x", "a/y"], (("a/x", "freeze"), ("a/.*", "train"))) == {"a/x": False, "a/y": True}
+
+
+def test_full_size_v2_has_the_papers_parameters():
+    """71,536,387 trainable in 166 torch tensors (emotion_llama_v2 1.1); shapes only, nothing is made."""
+    s = resolve(load_config("v2:stage1"))
+    flat = flatten(unbox(abstract_variables(s.model)))
+    learns = decide(list(flat), s.trainable)
+    trained = {k: v for k, v in flat.items() if learns[k]}
+    assert count(trained) == 71_536_387
+    layers = {k: v.shape[0] if "/blocks/" in k else 1 for k, v in trained.items()}
+    assert sum(layers.values()) == 166
+    by = lambda prefix: count({k: v for k, v in flat.items() if k.startswith(prefix)})
+    assert by("lora/") == 33_554_432 and by("params/fusion/") == 2_838_275
+    assert by("params/eva_image/") == 986_975_872 and by("params/project_image/") == 23_072_768
+    assert by("params/llama/") == 6_738_415_616
+    assert s.model.soft_tokens == 448 and list(s.model.spans) == ["fusion", "image", "video", "audio"]
