@@ -1,0 +1,1 @@
+"""Sweep files: PRESET, SEEDS and sweep(); run by emojax.sweep."""

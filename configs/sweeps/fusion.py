@@ -1,0 +1,13 @@
+"""What the fusion carries on the embedded corpus: none, convolution, attention, both."""
+
+from collections.abc import Iterator
+from typing import Any
+
+PRESET = "tiny"
+SEEDS = (0, 1, 2)
+
+
+def sweep() -> Iterator[tuple[str, dict[str, Any]]]:
+    """The four kinds of emojax.model.fusion."""
+    for kind in ("none", "conv", "attention", "conv_attention"):
+        yield kind, {"model.fusion.kind": kind}

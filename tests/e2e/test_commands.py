@@ -1,0 +1,100 @@
+"""The commands as a newcomer types them: train, evaluate, predict, their files, exit codes and messages."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_pipeline.embedded.generate import make_corpus
+from data_pipeline.embedded.truth import CorpusConfig
+
+ROOT = Path(__file__).parents[2]
+SPLIT_KEYS = {"n", "labels", "uar", "accuracy", "weighted_f1", "macro_f1", "confusion"}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("e2e")
+    make_corpus(CorpusConfig(train=18, val=9, test=9), folder / "corpus")
+    return folder
+
+
+def emojax(place: Path, *words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
+    env = {**os.environ, "EMOJAX_CACHE": str(place / "cache"), "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, "-m", "emojax.cli", *words], cwd=cwd, env=env, capture_output=True, text=True
+    )
+
+
+@pytest.fixture(scope="module")
+def model(place) -> Path:
+    manifest = str(place / "corpus" / "manifest.csv")
+    out = emojax(
+        place, "train", "--manifest", manifest, "--out", str(place / "m"), "--preset", "tiny:test", "--seed", "3"
+    )
+    assert out.returncode == 0, out.stderr + out.stdout
+    return place / "m"
+
+
+def test_train_leaves_a_model_and_scores(model):
+    scores = json.loads((model / "evaluation.json").read_text())
+    assert set(scores) == {"train", "val", "test"}
+    for split, n in (("train", 18), ("val", 9), ("test", 9)):
+        assert set(scores[split]) >= SPLIT_KEYS and scores[split]["n"] == n
+        assert np.sum(scores[split]["confusion"]) == n and len(scores[split]["labels"]) == 9
+    assert (model / "confusion_test.png").stat().st_size > 5000
+    assert json.loads((model / "config.json").read_text())["seed"] == 3
+    rows = [json.loads(line) for line in (model / "log.jsonl").read_text().splitlines()]
+    assert [(r["stage"], r["step"]) for r in rows] == [(s, i) for s in ("perception", "cognition") for i in range(1, 7)]
+
+
+def test_evaluate_writes_the_same_scores(place, model):
+    manifest = str(place / "corpus" / "manifest.csv")
+    out = emojax(place, "evaluate", str(model), "--manifest", manifest, "--split", "test", "--out", str(place / "e"))
+    assert out.returncode == 0, out.stderr
+    assert json.loads((place / "e" / "evaluation.json").read_text()) == {
+        "test": json.loads((model / "evaluation.json").read_text())["test"]
+    }
+    out = emojax(place, "evaluate", str(place), "--manifest", manifest, "--out", str(place / "e"))
+    assert out.returncode == 2 and "holds no model" in out.stdout
+
+
+def test_predict_contract(place, model):
+    media = place / "media"
+    (media / "deep").mkdir(parents=True)
+    clips = sorted((place / "corpus" / "clips").glob("test_*.mp4"))
+    shutil.copy(clips[0], media / "a.mp4")
+    shutil.copy(clips[1], media / "deep" / "b.MP4")
+    (media / "deep" / "broken.mov").write_bytes(clips[2].read_bytes()[:700])
+    (media / "notes.txt").write_text("not media")
+    out = emojax(place, "predict", str(media), "--model", str(model), "--subtitle", "well hello", "--json")
+    assert out.returncode == 3, out.stderr
+    answers = [json.loads(line) for line in out.stdout.splitlines()]
+    assert [Path(a["path"]).name for a in answers] == ["a.mp4", "b.MP4", "broken.mov"]
+    for a in answers[:2]:
+        assert a["error"] is None and a["label"] == max(a["probabilities"], key=a["probabilities"].get)
+        assert sum(a["probabilities"].values()) == pytest.approx(1, abs=1e-6) and len(a["probabilities"]) == 9
+        assert "text" in a["modalities"] and a["seconds"] > 0 and isinstance(a["reason"], str)
+    bad = answers[2]
+    assert bad["label"] is None and bad["probabilities"] == {} and bad["error"].strip() and "\n" not in bad["error"]
+    out = emojax(place, "predict", str(media / "a.mp4"), "--model", str(model))
+    assert out.returncode == 0 and "a.mp4" in out.stdout
+
+
+def test_wrong_usage(place):
+    assert emojax(place, "predict").returncode == 2
+    assert emojax(place, "nonsense").returncode == 2
+    out = emojax(place, "predict", "x.mp4", cwd=place)
+    assert out.returncode == 2 and out.stderr.count("\n") >= 4
+    for way in ("emojax demo", "emojax train --manifest", "--model DIR"):
+        assert way in out.stderr
+    out = emojax(place, "train", "--manifest", "none.csv", "--out", str(place / "x"))
+    assert out.returncode == 2 and "there is no manifest 'none.csv'" in out.stdout
+    manifest = str(place / "corpus" / "manifest.csv")
+    out = emojax(place, "train", "--manifest", manifest, "--out", str(place / "x"), "--preset", "huge")
+    assert out.returncode == 2 and "no preset 'huge'" in out.stdout

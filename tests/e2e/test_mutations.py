@@ -1,0 +1,106 @@
+"""300 damaged files: no crash, at most 10 s each, one clear line; a random tiny model answers what still decodes."""
+
+import shutil
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from data_pipeline.embedded.generate import make_corpus
+from data_pipeline.embedded.truth import EMOTIONS, CorpusConfig
+from data_pipeline.tokens import SmallTokenizer
+from emojax.bundle import Bundle, load_bundle, save_bundle
+from emojax.infer.predict import predict
+from emojax.settings import load_config, resolve
+from emojax.sharding import make_mesh
+from emojax.train.state import init_flat, merge
+
+COUNT = 300
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory) -> Bundle:
+    settings = resolve(load_config("tiny:test"))
+    mesh = make_mesh((1, 1, 1), jax.devices()[:1])
+    with jax.set_mesh(mesh):
+        variables = merge(init_flat(settings.model, 0, mesh), {})
+    tokenizer = SmallTokenizer.train(["the person in video says which one of is shown"], 500)
+    folder = tmp_path_factory.mktemp("model")
+    save_bundle(folder, settings, tokenizer, variables, EMOTIONS)
+    return load_bundle(folder)
+
+
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory) -> list[Path]:
+    folder = make_corpus(CorpusConfig(train=6, val=1, test=3), tmp_path_factory.mktemp("c") / "c")
+    return sorted((folder / "clips").glob("*.mp4"))
+
+
+def mutate(kind: int, data: bytes, path: Path, rng: np.random.Generator) -> Path:
+    """Truncated, bytes flipped, header flipped, wrong suffix, empty, text renamed."""
+    if kind == 0:
+        path.write_bytes(data[: int(rng.integers(1, len(data)))])
+    elif kind in (1, 2):
+        bytes_ = bytearray(data)
+        area = len(bytes_) if kind == 1 else 400
+        for at in rng.integers(0, area, int(rng.integers(1, 200))):
+            bytes_[at if kind == 1 else -1 - at] = int(rng.integers(0, 256))
+        path.write_bytes(bytes(bytes_))
+    elif kind == 3:
+        path = path.with_suffix(str(rng.choice([".wav", ".avi", ".mkv", ".mp3", ".mov"])))
+        path.write_bytes(data)
+    elif kind == 4:
+        path.write_bytes(b"")
+    else:
+        path.write_text("path,label\nnothing,to see\n" * int(rng.integers(1, 300)))
+    return path
+
+
+def test_300_damaged_files(bundle, originals, tmp_path):
+    rng = np.random.default_rng(0)
+    paths = []
+    for i in range(COUNT):
+        data = originals[i % len(originals)].read_bytes()
+        paths.append(str(mutate(i % 6, data, tmp_path / f"{i:03d}.mp4", rng)))
+    list(predict(bundle, [str(originals[0])]))  # the model is loaded and compiled
+    answers = []
+    begin = time.monotonic()
+    for answer in predict(bundle, paths):
+        now = time.monotonic()
+        assert now - begin < 10, answer.path
+        begin = now
+        answers.append(answer)
+    assert [a.path for a in answers] == paths
+    for a in answers:
+        if a.error is None:
+            assert sum(a.probabilities.values()) == pytest.approx(1) and a.label in EMOTIONS
+        else:
+            assert a.label is None and a.error and "\n" not in a.error and len(a.error) < 300
+    refused = [a.error is not None for a in answers]
+    assert all(refused[4::6]) and all(refused[5::6]), "empty files and text are refused"
+    assert not any(refused[3::6]), "a wrong suffix does not matter, the content does"
+    assert 100 < sum(refused) < 250
+
+
+def test_real_clips_are_answered(bundle, real_data):
+    paths = sorted(str(p) for p in (real_data / "clips").rglob("*") if p.suffix in (".mp4", ".mov"))
+    answers = list(predict(bundle, paths))
+    assert len(answers) == 23 and all(a.error is None for a in answers)
+    silent = {Path(a.path).name for a in answers if "audio" not in a.modalities}
+    assert silent == {"WolfgangLanger_Pexels.mp4", "test.mp4", "woman2.mp4", "video_tracked.mp4"}
+
+
+def test_sound_alone_and_words_alone(bundle, originals, tmp_path):
+    import av
+
+    shutil.copy(originals[0], tmp_path / "a.mp4")
+    with av.open(str(originals[0])) as source, av.open(str(tmp_path / "only.m4a"), "w") as target:
+        stream = target.add_stream_from_template(source.streams.audio[0])
+        for packet in source.demux(source.streams.audio[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    [answer] = predict(bundle, [str(tmp_path / "only.m4a")], subtitle="well then")
+    assert answer.error is None and answer.modalities == ("audio", "text") and "there is no picture" in answer.notes

@@ -1,0 +1,71 @@
+"""Training killed with SIGKILL at a random step and started again: the losses that follow are bit-equal."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from data_pipeline.embedded.generate import make_corpus
+from data_pipeline.embedded.truth import CorpusConfig
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory) -> Path:
+    folder = make_corpus(CorpusConfig(train=24, val=9, test=9), tmp_path_factory.mktemp("corpus") / "c")
+    return folder / "manifest.csv"
+
+
+def command(manifest: Path, out: Path) -> list[str]:
+    return [
+        sys.executable,
+        "-m",
+        "emojax.train",
+        "--config=configs/tiny.py:test",
+        f"--manifest={manifest}",
+        f"--out={out}",
+        "--config.stage.perception.steps=14",
+        "--config.stage.perception.tasks=('emotion',)",
+        "--config.stages=('perception',)",
+    ]
+
+
+def losses(out: Path) -> dict[int, float]:
+    rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert len({r["step"] for r in rows}) == len(rows), "a step is logged once"
+    return {r["step"]: r["loss"] for r in rows}
+
+
+def test_sigkill_and_resume(manifest, tmp_path):
+    env = {**os.environ, "EMOJAX_CACHE": str(tmp_path / "cache"), "JAX_PLATFORMS": "cpu"}
+    subprocess.run(command(manifest, tmp_path / "whole"), cwd=ROOT, env=env, check=True, capture_output=True)
+    whole = losses(tmp_path / "whole")
+    assert sorted(whole) == list(range(1, 15))
+    out = tmp_path / "cut"
+    process = subprocess.Popen(
+        command(manifest, out), cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    target = random.randrange(5, 13)
+    log = out / "log.jsonl"
+    limit = time.monotonic() + 240
+    while time.monotonic() < limit and process.poll() is None:
+        if log.exists() and len(log.read_text().splitlines()) >= target:
+            break
+        time.sleep(0.02)
+    assert process.poll() is None, "the run ended before it could be killed"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = losses(out)
+    assert before and max(before) < 14
+    again = subprocess.run(command(manifest, out), cwd=ROOT, env=env, check=True, capture_output=True, text=True)
+    assert "goes on from step" in again.stdout, again.stdout
+    assert losses(out) == whole
+    scores = [json.loads((d / "evaluation.json").read_text())["val"]["confusion"] for d in (tmp_path / "whole", out)]
+    assert scores[0] == scores[1]

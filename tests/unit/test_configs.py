@@ -1,0 +1,51 @@
+"""Every configuration and every sweep resolves; typos and bad names are told."""
+
+import json
+from pathlib import Path
+
+import pytest
+from ml_collections import ConfigDict
+
+from emojax.settings import load_config, resolve
+from emojax.sweep import load_sweep, table, variants
+
+ROOT = Path(__file__).parents[2]
+PRESETS = ("tiny", "tiny:people", "tiny:test", "v2", "v2:stage1", "v2:stage2", "v2:joint")
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_resolve_and_survive_json(preset):
+    config = load_config(preset)
+    settings = resolve(config)
+    again = resolve(ConfigDict(json.loads(json.dumps(settings.raw))))
+    assert again.model == settings.model and again.stages == settings.stages and again.data == settings.data
+    assert again.trainable == settings.trainable and again.optim == settings.optim and again.views == settings.views
+
+
+def test_typos_are_refused():
+    config = load_config("tiny").lock()
+    with pytest.raises(AttributeError, match="lr"):
+        config.optim.lrr = 1.0
+    with pytest.raises(ValueError, match="no preset 'tinny'"):
+        load_config("tinny")
+    with pytest.raises(ValueError, match="tiny.py:huge is not known"):
+        load_config("tiny:huge")
+    config = load_config("tiny")
+    config.stages = ("perception", "thinking")
+    with pytest.raises(ValueError, match="names 'thinking'"):
+        resolve(config)
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in (ROOT / "configs" / "sweeps").glob("[a-z]*.py")))
+def test_sweeps_resolve(name):
+    runs = list(variants(load_sweep(ROOT / "configs" / "sweeps" / f"{name}.py")))
+    assert len({(n, seed) for n, seed, _ in runs}) == len(runs) and len({seed for _, seed, _ in runs}) == 3
+    assert len({json.dumps(s.raw, sort_keys=True) for _, _, s in runs}) == len(runs)
+
+
+def test_sweep_table_by_hand():
+    def run(fused):
+        return {"ablations": {"fused": fused, "only_video": 0.5, "only_audio": 0.5, "only_text": 0.5}, "conflict": 0.25}
+
+    text = table({"a": [run(0.8), run(0.9)]})
+    assert "| a | 2 | 0.850 ± 0.071 | 0.500 ± 0.000 |" in text
