@@ -21,6 +21,7 @@ def get_config() -> ConfigDict:
     c.model.missing = "released"  # released: constant tokens of absent streams stay visible; masked: hidden
     c.model.audio_span = "window"  # window: the padded 30 s (released); real: the sound's own length
     c.model.stem = "random"  # random | cosine: how the patch kernels start without imported weights
+    c.model.word_heads = False  # towers also predict the words of their descriptions: for training from scratch
     c.model.num_frames = 16
     c.model.video_pool = 2  # patches of a frame are averaged to 2 x 2
     c.model.image = _tower(size=448, patch=14, width=1408, depth=39, heads=16, mlp=6144)
@@ -40,6 +41,7 @@ def get_config() -> ConfigDict:
     c.data.buckets = ((640, 32), (768, 128), (1024, 384), (2048, 1024))
     c.data.max_answer = 1024
     c.data.augment = 0.0  # strength of seeded changes of pictures and sound while training; 0 for parity
+    c.data.words = 16  # distinct words of a description that word heads learn
     c.data.prefetch = 4  # batches made ahead
     c.data.threads = 2  # reading threads
 
@@ -92,6 +94,6 @@ def _stage(style: str, tasks: tuple[str, ...], max_words: int) -> ConfigDict:
     c.tasks = tasks  # drawn uniformly per sample
     c.max_words = max_words  # longer answers fall back to the label task
     c.steps = 50_000
-    c.drop_modality = 0.0  # chance to hide one modality; 0 as released
+    c.drop_modality = 0.0  # chance that a label question hides one modality; 0 as released
     c.restore_image = False  # after a failed audio task the released code trains on a zero image
     return c

@@ -19,27 +19,28 @@ def get_config(variant: str = "") -> ConfigDict:
     m.remat = "none"
     m.unroll = 4
     m.missing, m.audio_span = "masked", "real"
-    m.stem = "cosine"
+    m.stem, m.word_heads = "cosine", True
     m.num_frames, m.video_pool = 8, 1
     m.image.update({"size": 96, "patch": 16, "width": 96, "depth": 4, "heads": 4, "mlp": 288})
     m.video.update({"size": 48, "patch": 16, "width": 64, "depth": 2, "heads": 4, "mlp": 192})
-    m.audio.update({"mels": 80, "seconds": 2.5, "width": 64, "depth": 3, "heads": 4, "mlp": 192})
+    m.audio.update({"mels": 80, "seconds": 2.5, "width": 64, "depth": 2, "heads": 4, "mlp": 192})
     m.fusion.update({"hidden": 96, "width": 64, "out": 96, "blocks": 2})
-    m.llama.update({"vocab": 1200, "width": 96, "depth": 3, "heads": 4, "mlp": 192})
+    m.llama.update({"vocab": 1200, "width": 96, "depth": 2, "heads": 4, "mlp": 192})
     m.lora.update({"rank": 4, "alpha": 4.0, "dropout": 0.0})
-    for tower in (m.image, m.video, m.audio, m.llama):
+    for tower in (m.audio, m.llama):
         tower.dropout = 0.1
     c.data.temporal = "uniform"
     c.data.buckets = ((96, 24), (128, 64))
     c.data.max_answer = 64
-    c.data.augment = 0.4
+    c.data.augment = 0.3
     # Without imported weights everything learns.
     c.trainable = ((r"params/whisper/positions", "freeze"), (r"(params|lora)/.*", "train"))
     for stage in c.stage.values():
         stage.steps = 450
         stage.drop_modality = 0.15
         stage.restore_image = True
-    c.stage.joint.steps = 900
+    c.stage.perception.steps = 750
+    c.stage.joint.steps = 1200
     c.optim.update({"lr": 1e-3, "min_lr": 1e-5, "warmup_lr": 1e-5, "warmup": 50, "b2": 0.99, "clip": 1.0, "ema": 0.99})
     c.train.update({"batch": 24, "log_every": 20, "save_every": 200, "tokenizer": "small"})
     if variant == "people":
@@ -55,7 +56,10 @@ def _people(c: ConfigDict) -> None:
     c.model.audio.seconds = 5.0
     c.data.image_choice = "middle"
     c.stages = ("perception",)
-    c.stage.perception.tasks = ("emotion",)
+    c.stage.perception.update({"tasks": ("emotion",), "steps": 400})
+    for tower in (c.model.image, c.model.video, c.model.audio, c.model.llama):
+        tower.dropout = 0.2
+    c.data.augment = 0.6
     c.data.buckets = ((96, 8), (320, 80))
 
 

@@ -27,8 +27,7 @@ class StageTasks:
       max_words: longer answers fall back to the label task (120 and 200 in the released stages).
       label_task: the fall-back.
       restore_image: give the fall-back of a failed `audio` task its image back (the released code does not).
-      drop_modality: chance to hide one modality that is there (0 in the released code).
-      hide_subtitle: share of the hidden modalities that is the subtitle.
+      drop_modality: chance to hide one modality of a label question (0 in the released code).
     """
 
     style: prompts.Style
@@ -61,7 +60,7 @@ def draw_example(record: ClipRecord, stage: StageTasks, rng: np.random.Generator
         answer = answer_text(record, task)
         streams = STREAMS if failed != "audio" or stage.restore_image else ("video", "audio")
     subtitle = record.subtitle
-    if stage.drop_modality and rng.random() < stage.drop_modality and task not in _TASK_STREAMS:
+    if task == stage.label_task and rng.random() < stage.drop_modality:  # a reason would name what is hidden
         hidden = str(rng.choice(["video", "audio", "text"]))
         if hidden == "text":
             subtitle = ""

@@ -23,13 +23,19 @@ NAMES = "names"  # key of the batch that stays on the host: clip ids, for report
 
 @dataclasses.dataclass(frozen=True)
 class RowConfig:
-    """How samples become arrays; see configs/base.py:data."""
+    """How samples become arrays; see configs/base.py:data.
+
+    `zero_hidden`: streams that a task may not look at are zeros (released), not only flagged. `words`: W, distinct
+    words of each stream's description that its tower learns to predict; 0 leaves them out.
+    """
 
     views: ViewConfig
     soft_tokens: int
     buckets: tuple[tuple[int, int], ...]
     max_answer: int
     augment: float = 0.0
+    zero_hidden: bool = True
+    words: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,16 +47,16 @@ class Sample:
     views: Views
 
 
-def view_arrays(views: Views, streams: Sequence[str] = STREAMS) -> dict[str, Any]:
-    """One clip's share of the batch; streams not named are zeros with their flag False."""
+def view_arrays(views: Views, streams: Sequence[str] = STREAMS, zero_hidden: bool = True) -> dict[str, Any]:
+    """One clip's share of the batch; streams not named have their flag False and, with `zero_hidden`, zeros."""
     has_image = views.has_video and "image" in streams
     has_video = views.has_video and "video" in streams
     has_audio = views.has_audio and "audio" in streams
     return {
-        "image": views.image if has_image else np.zeros_like(views.image),
-        "frames": views.frames if has_video else np.zeros_like(views.frames),
-        "logmel": views.logmel if has_audio else np.zeros_like(views.logmel),
-        "audio_frames": np.int32(views.audio_frames if has_audio else 0),
+        "image": views.image if has_image or not zero_hidden else np.zeros_like(views.image),
+        "frames": views.frames if has_video or not zero_hidden else np.zeros_like(views.frames),
+        "logmel": views.logmel if has_audio or not zero_hidden else np.zeros_like(views.logmel),
+        "audio_frames": np.int32(views.audio_frames if has_audio or not zero_hidden else 0),
         "has_image": np.bool_(has_image),
         "has_video": np.bool_(has_video),
         "has_audio": np.bool_(has_audio),
@@ -88,10 +94,23 @@ class Collate:
         c = self.config
         rows = [s.row for s in samples]
         batch: dict[str, Any] = collate_rows(rows, c.soft_tokens, self.tokenizer.pad_id, c.buckets)
-        parts = [view_arrays(s.views, s.example.streams) for s in samples]
+        parts = [view_arrays(s.views, s.example.streams, c.zero_hidden) for s in samples]
         batch |= {k: np.stack([p[k] for p in parts]) for k in parts[0]}
+        if c.words:
+            batch |= {f"words_{s}": self._words(samples, s) for s in ("image", "audio")}
         batch[NAMES] = [s.example.clip.id for s in samples]
         return batch
+
+    def _words(self, samples: Sequence[Sample], stream: str) -> np.ndarray:
+        """int32[B, W] distinct ids of each clip's description of one stream, of its label without one, else -1."""
+        out = np.full((len(samples), self.config.words), -1, np.int32)
+        for i, sample in enumerate(samples):
+            clip, views = sample.example.clip, sample.views
+            if views.has_audio if stream == "audio" else views.has_video:
+                text = prompts.normalise_answer(clip.texts.get(stream, clip.label))
+                ids = list(dict.fromkeys(self.tokenizer.encode(text)))[: self.config.words]
+                out[i, : len(ids)] = ids
+        return out
 
 
 def train_iterator(

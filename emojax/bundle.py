@@ -40,7 +40,7 @@ class Bundle:
 
 
 def row_config(settings: Settings, augment: bool) -> RowConfig:
-    """Settings -> RowConfig."""
+    """Settings -> RowConfig; `augment` is True for training rows alone."""
     d = settings.data
     return RowConfig(
         settings.views,
@@ -48,6 +48,8 @@ def row_config(settings: Settings, augment: bool) -> RowConfig:
         d.buckets,
         d.max_answer,
         d.augment if augment else 0.0,
+        settings.model.missing == "released",
+        d.words if augment and settings.model.word_heads else 0,
     )
 
 

@@ -110,19 +110,9 @@ def _train(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyped
 
 
 def _evaluate(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyped-def]
-    from data_pipeline.datasets.manifest import read_manifest
     from emojax import jobs
-    from emojax.bundle import load_bundle
 
-    jobs.setup()
-    bundle = load_bundle(Path(args.model))
-    records = read_manifest(args.manifest, bundle.labels)
-    if args.split:
-        records = [r for r in records if r.split == args.split]
-        if not records:
-            raise ValueError(f"{args.manifest} has no row of split '{args.split}'")
-    sources = jobs.open_views(records, bundle.settings, console)
-    jobs.score_splits(Path(args.model), sources, sorted(sources), Path(args.out), console)
+    jobs.score_manifest(Path(args.model), args.manifest, args.split, Path(args.out), console)
     return 0
 
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data_pipeline.builders.clips import build_views
-from data_pipeline.datasets.manifest import speakers_in_common
+from data_pipeline.datasets.manifest import read_manifest, speakers_in_common
 from data_pipeline.embedded.generate import cache_root
 from data_pipeline.pipeline import read_element
 from data_pipeline.schema import ClipRecord
@@ -108,3 +108,20 @@ def score_splits(folder: Path, sources: Sources, splits: Sequence[str], out: Pat
     report.show(results, console)
     console.print(f"written: {out / 'evaluation.json'}")
     return results
+
+
+def score_manifest(model: Path, manifest: str, split: str | None, out: Path, console: Console) -> None:
+    """Scores a model folder on the clips of a manifest.
+
+    Raises:
+      ManifestError, ValueError, FileNotFoundError: with what to change.
+    """
+    setup()
+    bundle = load_bundle(model)
+    records = read_manifest(manifest, bundle.labels)
+    if split:
+        records = [r for r in records if r.split == split]
+        if not records:
+            raise ValueError(f"{manifest} has no row of split '{split}'")
+    sources = open_views(records, bundle.settings, console)
+    score_splits(model, sources, sorted(sources), out, console)

@@ -67,6 +67,7 @@ class Data:
     buckets: tuple[tuple[int, int], ...]
     max_answer: int
     augment: float
+    words: int
     prefetch: int
     threads: int
 
@@ -121,7 +122,9 @@ def model_config(m: ConfigDict) -> EmotionConfig:
         unroll=min(m.unroll, t.depth),
         precision=_precision(m),
     )
-    return EmotionConfig(image, video, audio, fusion, llama, m.num_frames, m.video_pool, m.missing, m.audio_span)
+    return EmotionConfig(
+        image, video, audio, fusion, llama, m.num_frames, m.video_pool, m.missing, m.audio_span, m.word_heads
+    )
 
 
 def resolve(config: ConfigDict) -> Settings:

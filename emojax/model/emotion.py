@@ -33,7 +33,11 @@ IMAGE_GROUP = 4  # consecutive patches that make one image token
 
 @dataclasses.dataclass(frozen=True)
 class EmotionConfig:
-    """Sizes of the whole model; `stream_tokens` is S of the video, audio and fusion spans (64)."""
+    """Sizes of the whole model; `stream_tokens` is S of the video, audio and fusion spans (64).
+
+    `word_heads`: each tower also predicts, from the mean of its features, which words its description holds (Joulin
+    et al. 2016). It gives towers that start from nothing what pretraining gives the released ones.
+    """
 
     image: EvaConfig
     video: EvaConfig
@@ -44,6 +48,7 @@ class EmotionConfig:
     video_pool: int = 2
     missing: Literal["released", "masked"] = "released"
     audio_span: Literal["window", "real"] = "window"
+    word_heads: bool = False
 
     @property
     def stream_tokens(self) -> int:
@@ -89,6 +94,8 @@ class Emotion(nn.Module):
             self.fusion = Fusion(c.fusion)
         self.project = {name: project(name) for name in c.spans}
         self.llama = Llama(c.llama)
+        if c.word_heads:
+            self.words = {s: Dense(c.llama.vocab, (None, None), name=f"words_{s}") for s in ("image", "video", "audio")}
 
     def encode(self, batch: dict[str, Array], deterministic: bool = True) -> Features:
         """Views in the batch -> Features.
@@ -98,8 +105,8 @@ class Emotion(nn.Module):
         """
         c = self.config
         image = normalise_pixels(batch["image"], c.image, c.image.encoder.precision.compute)
-        # A missing image is zeros after normalisation (not a black picture), as in the released code.
-        image = image * batch["has_image"][:, None, None, None].astype(image.dtype)
+        if c.missing == "released":  # a missing image is zeros after normalisation, not a black picture
+            image = image * batch["has_image"][:, None, None, None].astype(image.dtype)
         image_tokens = self.ln_vision(self.eva_image(image, deterministic))
         frames = normalise_pixels(batch["frames"], c.video, c.video.encoder.precision.compute)
         count = frames.shape[1]
@@ -152,13 +159,24 @@ class Emotion(nn.Module):
         seen = jnp.take_along_axis(soft.mask, at, axis=1)
         return x, batch["valid"] & jnp.where(index >= 0, seen, True)
 
-    def __call__(self, batch: dict[str, Array], deterministic: bool = True) -> Array:
-        """Training forward: float32[B, A, V] logits at the positions `answer_at` int[B, A] alone."""
+    def __call__(self, batch: dict[str, Array], deterministic: bool = True) -> tuple[Array, dict[str, Array]]:
+        """Training forward.
+
+        Returns:
+          float32[B, A, V] logits at the positions `answer_at` int[B, A] alone, and with `word_heads` the word logits
+          float32[B, V] of each tower, else {}.
+        """
         present = Present(batch["has_image"], batch["has_video"], batch["has_audio"])
-        soft = self.soft_prompt(self.encode(batch, deterministic), present, deterministic)
+        features = self.encode(batch, deterministic)
+        soft = self.soft_prompt(features, present, deterministic)
         x, valid = self.splice(batch, soft)
         hidden, _ = self.llama(x, batch["positions"], valid, None, deterministic)
-        return self.llama.logits(jnp.take_along_axis(hidden, batch["answer_at"][:, :, None], axis=1))
+        logits = self.llama.logits(jnp.take_along_axis(hidden, batch["answer_at"][:, :, None], axis=1))
+        words: dict[str, Array] = {}
+        if self.config.word_heads:
+            patches = Features(features.image[:, 1:], features.video, features.audio)
+            words = {s: self.words[s](x.mean(axis=1)) for s, x in zip(self.words, patches, strict=True)}
+        return logits, words
 
     def prefill(self, batch: dict[str, Array], soft: SoftPrompt, cache: Cache) -> tuple[Array, Cache]:
         """Prompts into an empty cache: (float32[B, V] logits after each row's last valid token, cache)."""

@@ -61,6 +61,7 @@ class TrainLog:
         got = jax.device_get(metrics)
         loss = float(got["loss"])
         row = {"stage": self.stage, "step": number, "loss": loss, "lr": lr, "grad_norm": float(got["grad_norm"])}
+        row["word_loss"] = float(got["word_loss"])
         self._file.write(json.dumps(row) + "\n")
         self._report(number, loss, bool(got["finite"]), np.asarray(got["rows"]), names)
         start, clips, tokens = self._since

@@ -68,6 +68,23 @@ def answer_loss(logits: Array, labels: Array) -> tuple[Array, Array, Array]:
     return rows.mean(), rows, known.sum()
 
 
+def word_loss(words: dict[str, Array], batch: dict[str, Array]) -> Array:
+    """Mean cross entropy of each tower's word logits against the words of its description, evenly weighted.
+
+    Reads words_image and words_audio int[B, W], -1 where there is no (further) word; the temporal tower learns the
+    words of the image.
+    """
+    total = jnp.zeros(())
+    for stream, logits in words.items():
+        ids = batch["words_audio" if stream == "audio" else "words_image"]
+        known = ids >= 0
+        chances = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
+        each = -jnp.take_along_axis(chances, jnp.maximum(ids, 0), axis=1)
+        rows = jnp.where(known, each, 0).sum(axis=1) / jnp.maximum(1, known.sum(axis=1))
+        total += rows.sum() / jnp.maximum(1, known.any(axis=1).sum())
+    return total
+
+
 def make_step(config: EmotionConfig, tx: optax.GradientTransformation, ema: float) -> Callable[..., Any]:
     """The update (state, frozen, batch, lr, key) -> (state, metrics), jitted with `state` donated.
 
@@ -81,14 +98,14 @@ def make_step(config: EmotionConfig, tx: optax.GradientTransformation, ema: floa
     ) -> tuple[TrainState, dict[str, Array]]:
         key = jax.random.fold_in(key, state.step)
 
-        def loss_fn(train: Flat) -> tuple[Array, tuple[Array, Array]]:
-            logits = model.apply(merge(train, frozen), batch, False, rngs={"dropout": key})
-            loss, rows, tokens = answer_loss(logits, batch["labels"])
-            return loss, (rows, tokens)
+        def loss_fn(train: Flat) -> tuple[Array, tuple[Array, Array, Array]]:
+            logits, words = model.apply(merge(train, frozen), batch, False, rngs={"dropout": key})
+            answers, rows, tokens = answer_loss(logits, batch["labels"])
+            return answers + word_loss(words, batch), (answers, rows, tokens)
 
-        (loss, (rows, tokens)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.train)
+        (total, (loss, rows, tokens)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.train)
         norm = optax.tree.norm(grads)
-        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+        finite = jnp.isfinite(total) & jnp.isfinite(norm)
         updates, opt = tx.update(grads, state.opt, state.train)
         train = jax.tree.map(lambda p, u: p - lr * u, state.train, updates)
 
@@ -103,6 +120,7 @@ def make_step(config: EmotionConfig, tx: optax.GradientTransformation, ema: floa
             averaged = jax.tree.map(lambda a, t: decay * a + (1 - decay) * t, state.ema, train)
         metrics = {
             "loss": loss,
+            "word_loss": total - loss,
             "rows": rows,
             "grad_norm": norm,
             "finite": finite,

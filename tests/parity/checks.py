@@ -5,11 +5,11 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-from parity import torch_names as names
 
 from emojax.model.layers import EncoderConfig, LoraConfig
 from emojax.model.llama import Llama, LlamaConfig, make_cache
 from emojax.model.whisper import Whisper, WhisperConfig
+from parity import torch_names as names
 
 TOLERANCE = 1e-4
 

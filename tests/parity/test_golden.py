@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from parity import checks
 
 # As in torch_reference.py, which can not be imported without torch.

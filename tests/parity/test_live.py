@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from parity import checks
-from parity import torch_names as names
 
 from emojax.model.eva import Eva, EvaConfig, resize_positions
 from emojax.model.fusion import Fusion, FusionConfig
 from emojax.model.layers import EncoderConfig, Precision, pool_bins
+from parity import checks
+from parity import torch_names as names
 
 pytestmark = [
     pytest.mark.parity,

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from parity import torch_names as names
 
 from data_pipeline.clip import window_indices
 from emojax.model.emotion import Emotion, EmotionConfig
@@ -16,6 +15,7 @@ from emojax.model.layers import EncoderConfig, LoraConfig, Precision
 from emojax.model.llama import LlamaConfig
 from emojax.model.whisper import WhisperConfig, pool_audio
 from emojax.types import Features, Present
+from parity import torch_names as names
 
 F64 = Precision("float64", "float64")
 TOLERANCE = 1e-5

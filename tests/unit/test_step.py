@@ -7,7 +7,7 @@ import pytest
 
 from emojax.settings import Optim, load_config, resolve
 from emojax.train.state import abstract_variables, count, decide, flatten, unbox
-from emojax.train.step import answer_loss, decays, learning_rate, make_optimizer
+from emojax.train.step import answer_loss, decays, learning_rate, make_optimizer, word_loss
 
 RELEASED = Optim(1e-4, 1e-6, 1e-6, 1000, 0.9, 0.999, 1e-8, 0.05, 0.0, 0.0)
 
@@ -48,6 +48,15 @@ def test_loss_is_a_mean_over_rows_of_means_over_tokens():
     first = -(np.log(0.5) + np.log(0.75)) / 2
     np.testing.assert_allclose(rows, [first, -np.log(0.1)], rtol=1e-5)
     assert float(loss) == pytest.approx((first - np.log(0.1)) / 2, rel=1e-5) and int(tokens) == 3
+
+
+def test_word_loss_by_hand():
+    logits = {"image": jnp.log(jnp.array([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]]))}
+    batch = {"words_image": jnp.array([[0, 2], [-1, -1]]), "words_audio": jnp.array([[-1], [-1]])}
+    # Row 0 has two words, each half the target; row 1 has no picture and does not count.
+    assert float(word_loss(logits, batch)) == pytest.approx(-(np.log(0.5) + np.log(0.2)) / 2, rel=1e-5)
+    both = logits | {"video": logits["image"], "audio": logits["image"]}
+    assert float(word_loss(both, batch)) == pytest.approx(-(np.log(0.5) + np.log(0.2)), rel=1e-5)
 
 
 def test_rules_must_cover_every_leaf():

@@ -1,0 +1,172 @@
+"""The composition: soft prompt placing, masks, generation against plain recomputation, choice scores by hand."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from data_pipeline.tokens import Row, collate_rows
+from emojax.infer.sample import Sampler, choose, generate, score_choices
+from emojax.model.emotion import Emotion, EmotionConfig
+from emojax.model.eva import cosine_kernel, grid_sinusoids
+from emojax.model.layers import LoraConfig, attention, pool_bins
+from emojax.settings import load_config, resolve
+from emojax.sharding import make_mesh
+from emojax.train.state import init_flat, merge
+
+SOFT_AT = 3
+PROMPTS = ([5, 6, 7, 30, 31, 32, 33], [5, 6, 7, 40, 41])
+
+
+@pytest.fixture(scope="module")
+def config() -> EmotionConfig:
+    return resolve(load_config("tiny:test")).model
+
+
+@pytest.fixture(scope="module")
+def variables(config) -> dict:
+    mesh = make_mesh((1, 1, 1), jax.devices()[:1])
+    with jax.set_mesh(mesh):
+        flat = init_flat(config, 1, mesh)
+    # Larger weights: random logits that differ clearly, adapters that are not zero.
+    return merge({k: v * 4 if k.startswith("params/llama/head") else v for k, v in flat.items()}, {})
+
+
+def views(config, rows: int, seed: int = 0) -> dict:
+    rng = np.random.default_rng(seed)
+    size, small = config.image.image_size, config.video.image_size
+    return {
+        "image": rng.integers(0, 256, (rows, size, size, 3)).astype(np.uint8),
+        "frames": rng.integers(0, 256, (rows, config.num_frames, small, small, 3)).astype(np.uint8),
+        "logmel": rng.standard_normal((rows, 2 * config.audio.steps, config.audio.mels)).astype(np.float32),
+        "audio_frames": np.full(rows, 70, np.int32),
+        **{f"has_{s}": np.ones(rows, bool) for s in ("image", "video", "audio")},
+    }
+
+
+def batch_of(config, prompts, answers, length: int) -> dict:
+    rows = []
+    for prompt, answer in zip(prompts, answers, strict=True):
+        ids = prompt[:SOFT_AT] + [0] * config.soft_tokens + prompt[SOFT_AT:]
+        rows.append(Row([*ids, *answer], SOFT_AT, len(ids)))
+    out = collate_rows(rows, config.soft_tokens, 3, [(length, 8)])
+    return {k: v for k, v in out.items() if k != "row_tokens"} | views(config, len(rows))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def forward(config, variables, batch):
+    return Emotion(config).apply(variables, batch)[0]
+
+
+def next_logits(config, variables, prompt, answer, row: int) -> np.ndarray:
+    """Logits after prompt + answer of one row alone, by the training forward: no cache."""
+    batch = batch_of(config, [prompt], [[*answer, 9]], 48)
+    everything = views(config, 2)
+    batch |= {k: v[row : row + 1] for k, v in everything.items()}
+    return np.asarray(forward(config, variables, batch))[0, len(answer)]
+
+
+def test_greedy_generation_is_plain_recomputation(config, variables):
+    """Cached decode of a padded batch gives the tokens that recomputing each row from nothing gives."""
+    batch = batch_of(config, PROMPTS, [[], []], 48)
+    sampler = Sampler(max_tokens=5)
+    ids = np.asarray(generate(config, variables, batch, sampler, eos=2, key=jax.random.key(0)))
+    for row, prompt in enumerate(PROMPTS):
+        answer: list[int] = []
+        for _ in range(5):
+            logits = next_logits(config, variables, prompt, answer, row).copy()
+            if not answer:
+                logits[2] = -np.inf  # the end token can not come first
+            answer.append(int(logits.argmax()))
+            if answer[-1] == 2:
+                break
+        assert ids[row, : len(answer)].tolist() == answer
+        assert (ids[row, len(answer) :] == 2).all()
+
+
+def test_choice_scores_by_recomputation(config, variables):
+    choices = np.array([[9, 10, 2], [11, 2, 0]], np.int32)
+    lengths = np.array([3, 2], np.int32)
+    batch = batch_of(config, PROMPTS, [[], []], 48)
+    scores = np.asarray(score_choices(config, variables, batch, choices, lengths))
+    for row, prompt in enumerate(PROMPTS):
+        for c, (ids, length) in enumerate(zip(choices, lengths, strict=True)):
+            total = 0.0
+            for i in range(length):
+                logits = next_logits(config, variables, prompt, ids[:i].tolist(), row)
+                total += float(jax.nn.log_softmax(logits)[ids[i]])
+            assert scores[row, c] == pytest.approx(total / length, rel=1e-4), (row, c)
+
+
+def test_masked_streams_change_nothing_and_released_ones_do(config, variables):
+    """Masked: what an absent stream holds can not matter. Released: its tokens stay visible."""
+    batch = batch_of(config, PROMPTS, [[9], [9]], 48)
+    batch["has_audio"] = np.zeros(2, bool)
+    other = batch | {"logmel": batch["logmel"] * 0 + 5.0}
+    run = lambda c, b: np.asarray(forward(c, variables, b))
+    np.testing.assert_allclose(run(config, batch), run(config, other), atol=1e-6)
+    heard = batch | {"has_audio": np.ones(2, bool)}
+    assert np.abs(run(config, heard) - run(config, batch)).max() > 1e-3
+    released = dataclasses.replace(config, missing="released")
+    assert np.abs(run(released, batch) - run(config, batch)).max() > 1e-4
+
+
+def test_real_audio_span_ignores_padding(config, variables):
+    batch = batch_of(config, PROMPTS, [[9], [9]], 48)
+    louder = batch | {"logmel": np.where(np.arange(batch["logmel"].shape[1])[None, :, None] < 73, batch["logmel"], 9.0)}
+    encode = lambda b: Emotion(config).apply(variables, {k: jnp.asarray(v) for k, v in b.items()}, method="encode")
+    np.testing.assert_allclose(encode(batch).audio, encode(louder).audio, atol=1e-5)
+    window = dataclasses.replace(config, audio_span="window")
+    a = Emotion(window).apply(variables, batch, method="encode").audio
+    b = Emotion(window).apply(variables, louder, method="encode").audio
+    assert np.abs(a - b).max() > 1e-2
+
+
+def test_fusion_none_leaves_its_span_out(config):
+    bare = dataclasses.replace(config, fusion=dataclasses.replace(config.fusion, kind="none"))
+    assert bare.soft_tokens == config.soft_tokens - config.stream_tokens and "fusion" not in bare.spans
+
+
+def test_top_p_keeps_the_smallest_sufficient_set():
+    logits = jnp.log(jnp.array([[0.5, 0.3, 0.15, 0.05]]))
+    draw = jax.vmap(lambda k: choose(logits, Sampler(temperature=1.0, top_p=0.7), k)[0])
+    drawn = np.asarray(draw(jax.random.split(jax.random.key(0), 500)))
+    assert set(drawn.tolist()) == {0, 1}
+    assert np.mean(drawn == 0) == pytest.approx(0.5 / 0.8, abs=0.07)
+    assert int(choose(logits, Sampler(), jax.random.key(0))[0]) == 0
+
+
+def test_attention_by_hand():
+    q = k = jnp.array([[[[1.0, 0.0]], [[0.0, 1.0]]]])
+    v = jnp.array([[[[1.0, 2.0]], [[3.0, 4.0]]]])
+    out = attention(q, k, v, jnp.tril(jnp.ones((2, 2), bool)))
+    w = np.exp(1 / np.sqrt(2)) / (1 + np.exp(1 / np.sqrt(2)))
+    np.testing.assert_allclose(out[0, 0, 0], [1, 2], rtol=1e-6)
+    np.testing.assert_allclose(out[0, 1, 0], (1 - w) * np.array([1, 2]) + w * np.array([3, 4]), rtol=1e-5)
+
+
+def test_lora_rules():
+    assert [n for n in ("q", "k", "v", "o", "gate", "up", "down") if LoraConfig().covers(n)] == ["q", "v"]
+    assert LoraConfig(targets=(".*",)).covers("gate") and not LoraConfig(rank=0).covers("q")
+
+
+def test_pool_bins_over_a_part():
+    """5 steps into 2 bins: 0..2 and 2..4; of the first 3 only: 0..1 and 1..2."""
+    np.testing.assert_allclose(
+        pool_bins(5, 2, 5), [[1 / 3, 1 / 3, 1 / 3, 0, 0], [0, 0, 1 / 3, 1 / 3, 1 / 3]], rtol=1e-6
+    )
+    np.testing.assert_allclose(pool_bins(3, 2, 5), [[0.5, 0.5, 0, 0, 0], [0, 0.5, 0.5, 0, 0]], rtol=1e-6)
+
+
+def test_cosine_stem():
+    """Columns of brightness are orthogonal waves; the first is flat; positions tell every patch apart."""
+    kernel = cosine_kernel(8, 32).reshape(8, 8, 3, 32)
+    assert np.ptp(kernel[..., 0]) < 1e-6
+    gram = kernel[..., :24].reshape(-1, 24).T @ kernel[..., :24].reshape(-1, 24)
+    np.testing.assert_allclose(gram - np.diag(np.diag(gram)), 0, atol=1e-4)
+    table = grid_sinusoids(6, 32)[0]
+    distance = np.linalg.norm(table[:, None] - table[None], axis=-1) + np.eye(37) * 9
+    assert table.shape == (37, 32) and distance.min() > 0.1
