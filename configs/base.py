@@ -39,7 +39,8 @@ def get_config() -> ConfigDict:
     c.data.temporal = "window"  # window: 16 consecutive frames (released); uniform: the whole clip
     # (row length, answer length) that are compiled; a batch takes the smallest that holds it
     c.data.buckets = ((640, 32), (768, 128), (1024, 384), (2048, 1024))
-    c.data.max_answer = 1024
+    c.data.max_answer = 1024  # tokens, end token included
+    c.data.max_subtitle = 1024  # tokens; longer subtitles are cut there
     c.data.augment = 0.0  # strength of seeded changes of pictures and sound while training; 0 for parity
     c.data.words = 16  # distinct words of a description that word heads learn
     c.data.prefetch = 4  # batches made ahead

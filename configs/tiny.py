@@ -30,8 +30,8 @@ def get_config(variant: str = "") -> ConfigDict:
     for tower in (m.audio, m.llama):
         tower.dropout = 0.1
     c.data.temporal = "uniform"
-    c.data.buckets = ((96, 24), (128, 64))
-    c.data.max_answer = 64
+    c.data.buckets = ((96, 24), (128, 64), (320, 64))
+    c.data.max_answer, c.data.max_subtitle = 64, 160
     c.data.augment = 0.3
     # Without imported weights everything learns.
     c.trainable = ((r"params/whisper/positions", "freeze"), (r"(params|lora)/.*", "train"))
@@ -53,14 +53,15 @@ def get_config(variant: str = "") -> ConfigDict:
 
 
 def _people(c: ConfigDict) -> None:
-    c.model.audio.seconds = 5.0
+    c.model.audio.update({"seconds": 4.0, "depth": 3, "heads": 2})
+    c.model.video.size = 96  # as large as the image: then any frame may stand in for it while training
     c.data.image_choice = "middle"
     c.stages = ("perception",)
-    c.stage.perception.update({"tasks": ("emotion",), "steps": 400})
+    c.stage.perception.update({"tasks": ("emotion",), "steps": 1000})
     for tower in (c.model.image, c.model.video, c.model.audio, c.model.llama):
-        tower.dropout = 0.2
-    c.data.augment = 0.6
-    c.data.buckets = ((96, 8), (320, 80))
+        tower.dropout = 0.1
+    c.data.augment = 0.5
+    c.data.buckets = ((96, 8), (192, 16), (512, 64))
 
 
 def _test(c: ConfigDict) -> None:
@@ -74,6 +75,7 @@ def _test(c: ConfigDict) -> None:
     m.llama.update({"vocab": 512, "width": 32, "depth": 2, "heads": 2, "mlp": 64})
     for stage in c.stage.values():
         stage.steps = 6
-    c.data.buckets = ((96, 24), (128, 64))
+    c.data.buckets = ((144, 40), (208, 96), (400, 96))
+    c.data.max_answer = 96
     c.optim.warmup = 2
     c.train.update({"batch": 8, "log_every": 1, "save_every": 2})

@@ -29,6 +29,8 @@ def augment_views(views: Views, rng: np.random.Generator, strength: float = 1.0)
 def _change_pictures(
     image: np.ndarray, frames: np.ndarray, rng: np.random.Generator, strength: float
 ) -> tuple[np.ndarray, np.ndarray]:
+    if image.shape == frames.shape[1:] and rng.random() < 0.5 * min(1.0, strength / 0.3):
+        image = frames[rng.integers(len(frames))]  # where sizes allow it, any frame may stand for the clip
     # One crop for both streams, so that the face stays at the same place in them.
     zoom = 1 + strength * rng.uniform(-0.15, 0.2)
     left, top = 0.5 - 0.5 / zoom + strength * rng.uniform(-0.1, 0.1, 2)

@@ -33,6 +33,7 @@ class RowConfig:
     soft_tokens: int
     buckets: tuple[tuple[int, int], ...]
     max_answer: int
+    max_subtitle: int
     augment: float = 0.0
     zero_hidden: bool = True
     words: int = 0
@@ -73,9 +74,18 @@ class DrawSample(grain.transforms.RandomMap):
         """Called by Grain with a generator that depends on seed, epoch and index alone."""
         c = self.config
         record, views = read_element(element, c.views)
+        record = fit_subtitle(record, self.tokenizer, c.max_subtitle)
         example = draw_example(record, self.stage, rng)
         row = make_row(self.tokenizer, example.prompt, example.answer, c.soft_tokens, c.max_answer)
         return Sample(example, row, augment_views(views, rng, c.augment))
+
+
+def fit_subtitle(record: ClipRecord, tokenizer: Tokenizer, limit: int) -> ClipRecord:
+    """The record with its subtitle cut to `limit` tokens, so that every prompt fits a compiled size."""
+    if len(record.subtitle) <= limit // 4:  # a character is at most four byte pieces
+        return record
+    ids = tokenizer.encode(record.subtitle)
+    return record if len(ids) <= limit else dataclasses.replace(record, subtitle=tokenizer.decode(ids[:limit]))
 
 
 def read_element(element: dict[str, Any], config: ViewConfig) -> tuple[ClipRecord, Views]:
@@ -176,6 +186,7 @@ def eval_batches(
         chunk += [chunk[-1]] * (batch - real)
         samples = []
         for record, views in chunk:
+            record = fit_subtitle(record, tokenizer, config.max_subtitle)
             subtitle = record.subtitle if "text" in modalities else ""
             text = prompts.train_prompt(subtitle, task, prompts.question(task, question_labels), style)
             row = make_row(tokenizer, text, None, config.soft_tokens)

@@ -47,6 +47,7 @@ def row_config(settings: Settings, augment: bool) -> RowConfig:
         settings.model.soft_tokens,
         d.buckets,
         d.max_answer,
+        d.max_subtitle,
         d.augment if augment else 0.0,
         settings.model.missing == "released",
         d.words if augment and settings.model.word_heads else 0,

@@ -66,6 +66,7 @@ class Data:
     temporal: str
     buckets: tuple[tuple[int, int], ...]
     max_answer: int
+    max_subtitle: int
     augment: float
     words: int
     prefetch: int

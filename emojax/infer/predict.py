@@ -9,6 +9,7 @@ from pathlib import Path
 
 from data_pipeline.clip import MEDIA_SUFFIXES, ClipError, read_clip
 from data_pipeline.embedded.generate import cache_root
+from data_pipeline.pipeline import fit_subtitle
 from data_pipeline.schema import ClipRecord
 from data_pipeline.views import make_views
 from emojax.bundle import Bundle
@@ -93,13 +94,16 @@ def _answer(
     for path, clip in clips:
         record = ClipRecord(clip.id, "predict", "test", path, labels[0], labels, clip.subtitle)
         items.append((record, make_views(clip, bundle.settings.views)))
+    limit = bundle.settings.data.max_subtitle
+    cut = {r.id for r, _ in items if fit_subtitle(r, bundle.tokenizer, limit) is not r}
     chances = label_probabilities(bundle, items, labels, batch=BATCH)
     texts = reasons(bundle, items, batch=BATCH) if with_reason and bundle.can_reason else [""] * len(items)
     answers = []
     for (path, clip), row, text in zip(clips, chances, texts, strict=True):
+        notes = (*clip.notes, f"the subtitle was cut to {limit} tokens") if clip.id in cut else clip.notes
         probabilities = {label: float(p) for label, p in zip(labels, row, strict=True)}
         label = max(probabilities, key=lambda name: probabilities[name])
         answers.append(
-            Answer(path, label, probabilities, text, clip.modalities, 0.0, None, bundle.name, clip.notes, clip.duration)
+            Answer(path, label, probabilities, text, clip.modalities, 0.0, None, bundle.name, notes, clip.duration)
         )
     return answers

@@ -1,12 +1,15 @@
 """Task draws: which streams a task sees, fall-backs, hidden modalities."""
 
+import dataclasses
 from collections import Counter
 
 import numpy as np
 import pytest
 
 from data_pipeline.mixture import StageTasks, draw_example
+from data_pipeline.pipeline import fit_subtitle
 from data_pipeline.schema import ClipRecord, read_records, write_records
+from data_pipeline.tokens import SmallTokenizer
 
 TEXTS = {"image": "The face smiles.", "audio": "A loud voice!", "reason": "A smile, so it is happy."}
 RECORD = ClipRecord("a", "d", "train", "/a.mp4", "Happy", ("Happy", "Sad"), subtitle="hello", texts=TEXTS)
@@ -65,3 +68,12 @@ def test_records_travel_as_json(tmp_path):
     (tmp_path / "old.jsonl").write_text(RECORD.to_json().replace('"schema": 1', '"schema": 0'))
     with pytest.raises(ValueError, match="line 1: schema version is 0"):
         read_records(tmp_path / "old.jsonl")
+
+
+def test_long_subtitles_are_cut_to_a_whole_prompt():
+    tokenizer = SmallTokenizer.train(["word " * 3], 300)
+    assert fit_subtitle(RECORD, tokenizer, 40) is RECORD
+
+    for text in ("word " * 300, "日本語" * 50):
+        cut = fit_subtitle(dataclasses.replace(RECORD, subtitle=text), tokenizer, 40).subtitle
+        assert 0 < len(tokenizer.encode(cut)) <= 42 and text.startswith(cut.rstrip("\ufffd"))
