@@ -46,10 +46,13 @@ def batch_of(s, rows: int = 8) -> dict:
         row = Row(ids[:6] + [0] * soft + ids[6:], 6, 20 + soft)
         samples.append(Sample(Example(record, "emotion", "", ""), row, views))
 
-    class Pad:
+    class Words:
         pad_id = 3
 
-    batch = Collate(Pad(), row_config(s, False))(samples)
+        def encode(self, text: str) -> list[int]:
+            return [9 + ord(c) for c in text]
+
+    batch = Collate(Words(), row_config(s, augment=True))(samples)
     batch.pop("names")
     return batch
 
