@@ -4,10 +4,11 @@
 #   ./launch_tpu.sh NAME ZONE TYPE -- --config=configs/v2.py:stage1 --out=gs://BUCKET/run1
 #   ./launch_tpu.sh pod us-west4-a v5litepod-16 -- --config=configs/tiny.py --out=gs://b/tiny
 #
-# KEEP=1 leaves the slice running; a second call then reuses it. Not yet run on a real pod: see docs/measured.md.
+# KEEP=1 leaves the slice running; a second call then reuses it. Never run on a real TPU so far; slices of several hosts
+# also need a multi-process start that emojax.train does not make yet.
 set -euo pipefail
 if [[ $# -lt 5 || $4 != "--" ]]; then
-  sed -n '2,7p' "$0" >&2
+  sed -n '2,8p' "$0" >&2
   exit 2
 fi
 name=$1 zone=$2 type=$3

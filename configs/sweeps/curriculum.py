@@ -11,4 +11,4 @@ def sweep() -> Iterator[tuple[str, dict[str, Any]]]:
     """Joint, perception only, perception then cognition (the preset itself)."""
     yield "joint", {"stages": ("joint",)}
     yield "perception only", {"stages": ("perception",), "stage.perception.steps": 1200}
-    yield "perception then cognition", {"model.fusion.kind": "conv_attention"}
+    yield "perception then cognition", {}

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 _BROW = (28, 20, 18)
-_SCALE = 2  # drawn at twice the size, then reduced: smooth edges at little cost
+DRAW_SCALE = 2  # drawn at twice the size, then reduced: smooth edges at little cost
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,6 +215,3 @@ def finish(picture: Image.Image, size: int, brightness: float, slope: float) -> 
     small = np.asarray(picture.reduce(picture.size[0] // size), np.float32)
     light = brightness * (1 + slope * np.linspace(-0.5, 0.5, size, dtype=np.float32))
     return np.clip(small * light[None, :, None], 0, 255).astype(np.uint8)
-
-
-DRAW_SCALE = _SCALE

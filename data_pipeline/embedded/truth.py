@@ -14,11 +14,12 @@ import itertools
 
 import numpy as np
 
+from emojax.types import MODALITIES
+
 # Order of MERR's instruction (emotion_llama_v1_merr.md 1.7).
 EMOTIONS = ("happy", "sad", "neutral", "angry", "worried", "surprise", "fear", "contempt", "doubt")
 POSITIVE = ("happy", "surprise")
 NEGATIVE = ("angry", "sad", "worried", "fear", "contempt", "doubt")
-MODALITIES = ("video", "audio", "text")
 
 
 @dataclasses.dataclass(frozen=True)

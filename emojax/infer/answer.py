@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 from data_pipeline import prompts
 from data_pipeline.pipeline import NAMES, eval_batches
 from data_pipeline.schema import ClipRecord
+from data_pipeline.tokens import Tokenizer
 from emojax.bundle import Bundle
 from emojax.infer.sample import Sampler, generate, score_choices
 from emojax.types import MODALITIES, Views
@@ -30,9 +30,9 @@ def to_device(batch: dict[str, Any]) -> dict[str, jax.Array]:
     return {k: jnp.asarray(v) for k, v in batch.items() if k not in skip}
 
 
-@functools.lru_cache(maxsize=16)
-def _choice_ids(bundle_id: int, labels: tuple[str, ...], encode: Callable[[str], list[int]], eos: int):  # type: ignore[no-untyped-def]
-    ids = [[*encode(prompts.normalise_answer(label)), eos] for label in labels]
+def choice_ids(tokenizer: Tokenizer, labels: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Label strings -> (int32[C, A] answer ids with their end token, zeros behind, int32[C] lengths)."""
+    ids = [[*tokenizer.encode(prompts.normalise_answer(label)), tokenizer.eos_id] for label in labels]
     width = max(map(len, ids))
     return np.array([i + [0] * (width - len(i)) for i in ids], np.int32), np.array([len(i) for i in ids], np.int32)
 
@@ -55,7 +55,7 @@ def label_probabilities(
     if not items:
         return np.zeros((0, len(labels)))
     tokenizer = bundle.tokenizer
-    choices, lengths = _choice_ids(id(bundle), tuple(labels), tokenizer.encode, tokenizer.eos_id)
+    choices, lengths = choice_ids(tokenizer, labels)
     parts = []
     style = bundle.style
     for data, real in eval_batches(items, task, tokenizer, bundle.rows(), batch, style, modalities):  # type: ignore[arg-type]

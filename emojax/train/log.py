@@ -26,9 +26,9 @@ PEAK_FLOPS = {
 class TrainLog:
     """Collects device metrics one step late, so that the host never waits for the step it has just started."""
 
-    def __init__(self, folder: Path, stage: str, first_step: int, log_every: int, flops_per_token: float, quiet: bool):
+    def __init__(self, folder: Path, stage: str, first_step: int, log_every: int, flops_per_token: float):
         self.path = folder / "log.jsonl"
-        self.stage, self.every, self.flops, self.quiet = stage, log_every, flops_per_token, quiet
+        self.stage, self.every, self.flops = stage, log_every, flops_per_token
         self._drop_after(first_step)
         self._file = self.path.open("a")
         self._board = SummaryWriter(str(folder / "tensorboard"))

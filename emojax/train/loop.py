@@ -130,7 +130,7 @@ def run_stage(
         iterator.set_state(json.loads(position))
         say(f"{stage.name}: goes on from step {first}")
     rate = learning_rate(optim, stage.steps)
-    log = TrainLog(out, stage.name, first, t.log_every, 6.0 * count(learned), quiet=False)
+    log = TrainLog(out, stage.name, first, t.log_every, 6.0 * count(learned))
     rates = jax.device_get(rate(jnp.arange(stage.steps)))
     # rbg: dropout bits by the counter generator of the hardware, several times faster than threefry
     key = jax.random.key(seed, impl="rbg")
