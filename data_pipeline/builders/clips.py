@@ -24,7 +24,8 @@ from data_pipeline.schema import ClipRecord
 from data_pipeline.views import ViewConfig, make_views
 from emojax.types import Views
 
-VERSION = "1.0.0"
+VERSION = "1.0.1"
+SKIPPED = "skipped.json"
 tfds.disable_progress_bar()  # the caller shows one for the whole job
 Progress = Callable[[int, int], None]
 
@@ -83,6 +84,7 @@ class Clips(tfds.core.GeneratorBasedBuilder):
         self._progress = progress
         self._done = 0
         self.skipped: list[dict[str, str]] = []
+        self._folder = data_dir
         super().__init__(data_dir=str(data_dir), file_format="array_record")
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -108,6 +110,8 @@ class Clips(tfds.core.GeneratorBasedBuilder):
                     self.skipped.append({"id": job.record.id, "path": job.record.path, "reason": out})
                     continue
                 yield job.record.id, {"record": job.record.to_json().encode(), **out}
+        # Before TFDS declares the shards complete: a run killed later must not forget what was left out.
+        (self._folder / SKIPPED).write_text(json.dumps(self.skipped, indent=1))
 
 
 def views_key(records: Sequence[ClipRecord], views: ViewConfig, sampling: Sampling) -> str:
@@ -134,10 +138,7 @@ def build_views(
     folder = root / views_key(records, views, sampling(None))
     builder = Clips(folder, records, views, sampling, progress)
     builder.download_and_prepare()
-    listing = folder / "skipped.json"
-    if not listing.exists():
-        listing.write_text(json.dumps(builder.skipped, indent=1))
-    skipped = json.loads(listing.read_text())
+    skipped = json.loads((folder / SKIPPED).read_text())
     lost = {s["id"] for s in skipped}
     splits = sorted({r.split for r in records if r.id not in lost})
     return {s: builder.as_data_source(s) for s in splits}, skipped

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -48,6 +49,22 @@ def train_tokenizer(settings: Settings, records: Sequence[ClipRecord]) -> Tokeni
     return SmallTokenizer.train(texts, settings.model.llama.vocab)
 
 
+def claim_folder(out: Path, settings: Settings, records: Sequence[ClipRecord]) -> None:
+    """Writes what a run is (`config.json`, `data.json`), or checks that the folder's run is the same one.
+
+    Raises:
+      ValueError: it is another: going on from its checkpoints would mix two runs.
+    """
+    lines = "".join(r.to_json() for r in records)
+    data = {"clips": len(records), "sha256": hashlib.sha256(lines.encode()).hexdigest()}
+    out.mkdir(parents=True, exist_ok=True)
+    for name, value in (("config.json", settings.raw), ("data.json", data)):
+        path = out / name
+        if path.exists() and json.loads(path.read_text()) != value:
+            raise ValueError(f"{out} holds a run with another {name}; choose another folder or remove it")
+        path.write_text(json.dumps(value, indent=1))
+
+
 def train(
     settings: Settings,
     sources: Sources,
@@ -68,9 +85,11 @@ def train(
 
     Returns:
       `out`, which `emojax.bundle.load_bundle` reads.
+
+    Raises:
+      ValueError: `out` holds a run of other settings or other clips.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "config.json").write_text(json.dumps(settings.raw, indent=1))
+    claim_folder(out, settings, records)
     tokenizer = train_tokenizer(settings, records)
     mesh = make_mesh(settings.train.mesh)
     with jax.set_mesh(mesh):

@@ -98,3 +98,11 @@ def test_wrong_usage(place):
     manifest = str(place / "corpus" / "manifest.csv")
     out = emojax(place, "train", "--manifest", manifest, "--out", str(place / "x"), "--preset", "huge")
     assert out.returncode == 2 and "no preset 'huge'" in out.stdout
+
+
+def test_a_run_folder_of_other_settings_is_refused(place, model):
+    manifest = str(place / "corpus" / "manifest.csv")
+    words = ("train", "--manifest", manifest, "--out", str(model), "--preset", "tiny:test")
+    out = emojax(place, *words, "--seed", "4")
+    assert out.returncode == 2 and "holds a run with another config.json" in out.stdout
+    assert json.loads((model / "evaluation.json").read_text())["test"]["n"] == 9
