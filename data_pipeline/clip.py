@@ -253,6 +253,10 @@ class _Reader:
                 if len(kept) == len(need):
                     break
             if len(kept) == len(need):
+                if sampling.index is not None and chosen != sampling.index and sampling.image in ("peak", "index"):
+                    self.notes.append(
+                        f"there is no frame {sampling.index}; the middle one, {chosen}, stands for the clip"
+                    )
                 return _gather(kept, wanted, chosen, total, last_time)
             if seen == 0:
                 if not any("damaged" in note for note in self.notes):

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from data_pipeline.clip import MEDIA_SUFFIXES, ClipError, read_clip
+from data_pipeline.clip import MEDIA_SUFFIXES, SAMPLE_RATE, ClipError, read_clip
 from data_pipeline.embedded.generate import cache_root
 from data_pipeline.pipeline import fit_subtitle
 from data_pipeline.schema import ClipRecord
@@ -100,10 +100,17 @@ def _answer(
     texts = reasons(bundle, items, batch=BATCH) if with_reason and bundle.can_reason else [""] * len(items)
     answers = []
     for (path, clip), row, text in zip(clips, chances, texts, strict=True):
-        notes = (*clip.notes, f"the subtitle was cut to {limit} tokens") if clip.id in cut else clip.notes
+        notes = list(clip.notes)
+        if clip.id in cut:
+            notes.append(f"the subtitle was cut to {limit} tokens")
+        window = bundle.settings.views.seconds
+        if clip.waveform is not None and len(clip.waveform) > window * SAMPLE_RATE:
+            notes.append(f"the model hears the first {window:g} s of {len(clip.waveform) / SAMPLE_RATE:.1f} s of sound")
         probabilities = {label: float(p) for label, p in zip(labels, row, strict=True)}
         label = max(probabilities, key=lambda name: probabilities[name])
         answers.append(
-            Answer(path, label, probabilities, text, clip.modalities, 0.0, None, bundle.name, notes, clip.duration)
+            Answer(
+                path, label, probabilities, text, clip.modalities, 0.0, None, bundle.name, tuple(notes), clip.duration
+            )
         )
     return answers

@@ -88,6 +88,7 @@ def test_real_clips_are_answered(bundle, real_data):
     paths = sorted(str(p) for p in (real_data / "clips").rglob("*") if p.suffix in (".mp4", ".mov"))
     answers = list(predict(bundle, paths))
     assert len(answers) == 23 and all(a.error is None for a in answers)
+    assert all(any("hears the first 1 s" in n for n in a.notes) for a in answers if "audio" in a.modalities)
     silent = {Path(a.path).name for a in answers if "audio" not in a.modalities}
     assert silent == {"WolfgangLanger_Pexels.mp4", "test.mp4", "woman2.mp4", "video_tracked.mp4"}
 

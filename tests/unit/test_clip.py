@@ -50,6 +50,10 @@ def test_frames_are_the_ones_asked_for(clip_file):
         assert greys(read_clip(clip_file, Sampling(choice, None)).image[None]) == [index], choice
     assert greys(read_clip(clip_file, Sampling("peak", 4)).image[None]) == [4]
     assert image_index(30, Sampling("peak", 99)) == 15, "an impossible peak falls back to the middle"
+    assert read_clip(clip_file, Sampling("peak", 99)).notes == (
+        "there is no frame 99; the middle one, 15, stands for the clip",
+    )
+    assert clip.notes == ()
 
 
 def test_window_is_16_consecutive_frames_seeded_by_the_clip(clip_file):
@@ -119,7 +123,7 @@ def test_silence_is_told(tmp_path):
     [
         ("empty.mp4", b"", "the file is empty"),
         ("text.mp4", b"this is only text\n" * 40, "not a media file that can be read"),
-        ("list.mp4", b"#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\n/etc/passwd\n", "not a"),
+        ("list.mp4", b"#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\n/etc/passwd\n", "not a (media|video)"),
     ],
 )
 def test_what_is_no_clip_is_refused_with_its_cause(tmp_path, name, content, message):
