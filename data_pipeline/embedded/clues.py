@@ -11,7 +11,7 @@ import dataclasses
 
 import numpy as np
 
-from data_pipeline.embedded.truth import EMOTIONS, Truth
+from data_pipeline.embedded.truth import Truth
 
 EMOTION_AUS: dict[str, tuple[int, ...]] = {
     "happy": (6, 12, 25),
@@ -98,6 +98,19 @@ def face_clues(emotion: str) -> tuple[str, ...]:
     return tuple(AU_PHRASES[u] for u in EMOTION_AUS[emotion]) or (FACE_AT_REST,)
 
 
+# What the words tell, one phrase an emotion: a clue describes the words as it describes face and voice.
+WORD_PHRASES: dict[str, str] = {
+    "happy": "words of joy",
+    "sad": "words of grief",
+    "neutral": "plain words",
+    "angry": "words of rage",
+    "worried": "words of unease",
+    "surprise": "words of wonder",
+    "fear": "words of danger",
+    "contempt": "words of scorn",
+    "doubt": "words of disbelief",
+}
+
 # The small grammar of subtitles: opener, cue, topic. Openers and topics differ between the splits.
 CUES: dict[str, tuple[str, ...]] = {
     "happy": ("i am so glad about", "i really love", "how wonderful is"),
@@ -129,10 +142,9 @@ _TOPICS = {
 }  # fmt: skip
 
 
-def make_subtitle(emotion: str, split: str, rng: np.random.Generator) -> tuple[str, str]:
-    """(subtitle, its cue phrase) for words that show an emotion; phrases of a split are its own."""
-    cue = str(rng.choice(CUES[emotion]))
-    return f"{rng.choice(_OPENERS[split])} {cue} {rng.choice(_TOPICS[split])}", cue
+def make_subtitle(emotion: str, split: str, rng: np.random.Generator) -> str:
+    """Words that show an emotion; openers and topics of a split are its own."""
+    return f"{rng.choice(_OPENERS[split])} {rng.choice(CUES[emotion])} {rng.choice(_TOPICS[split])}"
 
 
 def _join(parts: tuple[str, ...]) -> str:
@@ -157,7 +169,7 @@ def reason_text(truth: Truth, clues: dict[str, tuple[str, ...]]) -> str:
     if clues["audio"]:
         parts.append(audio_text(clues["audio"]))
     if clues["text"]:
-        parts.append(f"the words are {clues['text'][0]}")
+        parts.append(f"the person says {_join(clues['text'])}")
     if truth.conflict:
         end = f"face and voice deny the words so it is {truth.label}"
     else:
@@ -170,7 +182,7 @@ def all_phrases() -> dict[str, tuple[str, ...]]:
     return {
         "video": (*AU_PHRASES.values(), FACE_AT_REST),
         "audio": (*TONE_PHRASES, EVEN_VOICE),
-        "text": tuple(cue for e in EMOTIONS for cue in CUES[e]),
+        "text": tuple(WORD_PHRASES.values()),
     }
 
 

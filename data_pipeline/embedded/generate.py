@@ -27,7 +27,7 @@ from data_pipeline.embedded.truth import EMOTIONS, MODALITIES, CorpusConfig, Tru
 from data_pipeline.embedded.voice import make_speaker, speak
 from data_pipeline.schema import ClipRecord, read_records, write_records
 
-VERSION = 4  # part of the cache key: raise it whenever what is drawn, spoken or written changes
+VERSION = 7  # part of the cache key: raise it whenever what is drawn, spoken or written changes
 NAME = "embedded"
 # Seeds of people, voices and backgrounds: the splits never share one.
 _SEEDS = {"train": range(0, 200), "val": range(200, 250), "test": range(250, 350)}
@@ -82,8 +82,8 @@ def make_clip(job: _Job) -> ClipRecord:
 
     subtitle, spoken = "", truth.shown["text"]
     if spoken is not None:
-        subtitle, cue = clues_lib.make_subtitle(spoken, job.split, rng)
-        found["text"] = (cue,)
+        subtitle = clues_lib.make_subtitle(spoken, job.split, rng)
+        found["text"] = (clues_lib.WORD_PHRASES[spoken],)
     tone = clues_lib.EMOTION_TONES[truth.shown["audio"] or "neutral"]
     waveform, envelope = speak(tone, make_speaker(speaker), seconds, rng)
     if truth.shown["audio"] is not None:

@@ -26,9 +26,9 @@ PEAK_FLOPS = {
 class TrainLog:
     """Collects device metrics one step late, so that the host never waits for the step it has just started."""
 
-    def __init__(self, folder: Path, stage: str, first_step: int, log_every: int, flops_per_token: float):
+    def __init__(self, folder: Path, stage: str, first_step: int, log_every: int, flops: tuple[float, float]):
         self.path = folder / "log.jsonl"
-        self.stage, self.every, self.flops = stage, log_every, flops_per_token
+        self.stage, self.every, self.flops = stage, log_every, flops  # (a token, a clip)
         self._drop_after(first_step)
         self._file = self.path.open("a")
         self._board = SummaryWriter(str(folder / "tensorboard"))
@@ -80,7 +80,8 @@ class TrainLog:
         }
         peak = PEAK_FLOPS.get(jax.devices()[0].device_kind)
         if peak:
-            values["mfu"] = self.flops * tokens / seconds / (peak * jax.device_count())
+            work = self.flops[0] * tokens + self.flops[1] * clips
+            values["mfu"] = work / seconds / (peak * jax.device_count())
         for key, value in values.items():
             self._board.add_scalar(f"{self.stage}/{key}", value, number)
         self._since = (time.monotonic(), 0, 0)

@@ -20,6 +20,7 @@ from emojax.bundle import row_config, save_bundle
 from emojax.settings import Settings, Stage
 from emojax.sharding import make_mesh, put_batch
 from emojax.train.checkpoint import Checkpoints, abstract_of
+from emojax.train.flops import step_flops
 from emojax.train.log import TrainLog
 from emojax.train.state import Flat, TrainState, count, init_flat, merge, split
 from emojax.train.step import learning_rate, make_optimizer, make_step
@@ -149,7 +150,7 @@ def run_stage(
         iterator.set_state(json.loads(position))
         say(f"{stage.name}: goes on from step {first}")
     rate = learning_rate(optim, stage.steps)
-    log = TrainLog(out, stage.name, first, t.log_every, 6.0 * count(learned))
+    log = TrainLog(out, stage.name, first, t.log_every, step_flops(settings.model, learned, frozen))
     rates = jax.device_get(rate(jnp.arange(stage.steps)))
     # rbg: dropout bits by the counter generator of the hardware, several times faster than threefry
     key = jax.random.key(seed, impl="rbg")

@@ -75,6 +75,7 @@ def test_emotions_differ_in_every_modality():
     assert len({clues.tone_clues(clues.EMOTION_TONES[e]) for e in EMOTIONS}) == 9
     cues = [cue for e in EMOTIONS for cue in clues.CUES[e]]
     assert len(set(cues)) == len(cues)
+    assert len(set(clues.WORD_PHRASES.values())) == 9 and set(clues.WORD_PHRASES) == set(EMOTIONS)
 
 
 def test_no_phrase_hides_in_another():
@@ -85,8 +86,8 @@ def test_no_phrase_hides_in_another():
 
 
 def test_checker_reads_what_the_texts_say():
-    found = clues.find_clues("The picture shows lowered brows, wide open eyes, the words are how wonderful is")
-    assert found == {"video": ("lowered brows", "wide open eyes"), "audio": (), "text": ("how wonderful is",)}
+    found = clues.find_clues("The picture shows lowered brows, wide open eyes, the person says words of joy")
+    assert found == {"video": ("lowered brows", "wide open eyes"), "audio": (), "text": ("words of joy",)}
 
 
 def test_expression_has_one_apex():

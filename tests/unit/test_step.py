@@ -6,6 +6,7 @@ import optax
 import pytest
 
 from emojax.settings import Optim, load_config, resolve
+from emojax.train.flops import step_flops
 from emojax.train.state import abstract_variables, count, decide, flatten, unbox
 from emojax.train.step import answer_loss, decays, learning_rate, make_optimizer, word_loss
 
@@ -83,3 +84,16 @@ def test_full_size_v2_has_the_papers_parameters():
     assert by("params/eva_image/") == 986_975_872 and by("params/project_image/") == 23_072_768
     assert by("params/llama/") == 6_738_415_616
     assert s.model.soft_tokens == 448 and list(s.model.spans) == ["fusion", "image", "video", "audio"]
+
+
+def test_flops_of_the_full_size():
+    """By hand: LLaMA-2-7B has 32 layers of 4 * 4096^2 + 3 * 4096 * 11008; LoRA r64 adds 4 * 4096 * 64 on q and v."""
+    settings = resolve(load_config("v2"))
+    flat = flatten(unbox(abstract_variables(settings.model)))
+    learns = decide(list(flat), settings.trainable)
+    learned, frozen = ({k: v for k, v in flat.items() if learns[k] == wanted} for wanted in (True, False))
+    per_token, per_clip = step_flops(settings.model, learned, frozen)
+    base, lora = 32 * (4 * 4096**2 + 3 * 4096 * 11008), 32 * 4 * 4096 * 64
+    assert per_token == 4 * base + 6 * lora
+    # The towers are frozen: forward alone. EVA-G: 1025 and 16 * 257 positions of about a billion entries each.
+    assert 2 * 1e9 * (1025 + 16 * 257) < per_clip < 2 * 1.4e9 * (1025 + 16 * 257 + 1500)
