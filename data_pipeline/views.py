@@ -94,6 +94,13 @@ def log_mel(waveform: np.ndarray, mels: int = 128, seconds: float = 30.0) -> np.
     return ((logged + 4.0) / 4.0).astype(np.float32)
 
 
+def window_notes(clip: Clip, config: ViewConfig) -> tuple[str, ...]:
+    """One sentence where the sound is longer than the window, else nothing."""
+    if clip.waveform is None or len(clip.waveform) <= config.seconds * SAMPLE_RATE:
+        return ()
+    return (f"the model hears the first {config.seconds:g} s of {len(clip.waveform) / SAMPLE_RATE:.1f} s of sound",)
+
+
 def make_views(clip: Clip, config: ViewConfig) -> Views:
     """Clip -> Views; what is missing becomes zeros and a False flag."""
     if clip.frames is not None and clip.image is not None:

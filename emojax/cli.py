@@ -91,7 +91,6 @@ def _demo(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyped-
 
 
 def _train(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyped-def]
-    from data_pipeline.datasets.manifest import read_manifest
     from emojax import jobs
     from emojax.settings import load_config, resolve
 
@@ -99,8 +98,8 @@ def _train(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyped
     if args.seed is not None:
         config.seed = args.seed
     settings = resolve(config)
-    records = read_manifest(args.manifest, seed=settings.seed)
     jobs.setup()
+    records = jobs.read_records(args.manifest, console, seed=settings.seed)
     out = Path(args.out)
     sources = jobs.open_views(records, settings, console)
     jobs.run_training(settings, records, sources, out, console)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
 from collections import Counter
@@ -15,8 +16,8 @@ from absl import flags
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from data_pipeline.builders.clips import build_views
-from data_pipeline.datasets.manifest import read_manifest, speakers_in_common
+from data_pipeline.builders.clips import NOTES, build_views
+from data_pipeline.datasets.manifest import ignored_columns, read_manifest, speakers_in_common
 from data_pipeline.embedded.generate import cache_root
 from data_pipeline.pipeline import read_element
 from data_pipeline.schema import ClipRecord
@@ -48,10 +49,20 @@ def bar(console: Console, text: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
+def read_records(
+    manifest: str, console: Console, labels: Sequence[str] | None = None, seed: int = 0
+) -> list[ClipRecord]:
+    """Clips of a manifest (see `read_manifest`); prints which of its columns are not read."""
+    records = read_manifest(manifest, labels, seed)
+    if ignored := ignored_columns(manifest):
+        console.print(f"note: columns {', '.join(ignored)} of {manifest} are not read", markup=False, soft_wrap=True)
+    return records
+
+
 def open_views(records: Sequence[ClipRecord], settings: Settings, console: Console) -> Sources:
     """Decoded views by split, made once and kept; prints what had to be skipped, with the reason."""
     with bar(console, "decode clips") as tick:
-        sources, skipped = build_views(cache_root() / "views", records, settings.views, settings.sampling, tick)
+        sources, skipped, folder = build_views(cache_root() / "views", records, settings.views, settings.sampling, tick)
         tick(len(records), len(records))
     for entry in skipped[:10]:
         console.print(f"skipped {entry['path']}: {entry['reason']}", markup=False, soft_wrap=True)
@@ -59,6 +70,9 @@ def open_views(records: Sequence[ClipRecord], settings: Settings, console: Conso
         console.print(f"... {len(skipped) - 10} more skipped")
     if skipped:
         console.print(f"{len(skipped)} of {len(records)} clips skipped")
+    if notes := json.loads((folder / NOTES).read_text()):
+        text = f"{len(notes)} of {len(records)} clips are irregular (no sound, cut, damaged): {folder / NOTES}"
+        console.print(text, markup=False, soft_wrap=True)
     return sources
 
 
@@ -118,7 +132,7 @@ def score_manifest(model: Path, manifest: str, split: str | None, out: Path, con
     """
     setup()
     bundle = load_bundle(model)
-    records = read_manifest(manifest, bundle.labels)
+    records = read_records(manifest, console, bundle.labels)
     if split:
         records = [r for r in records if r.split == split]
         if not records:

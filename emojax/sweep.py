@@ -1,7 +1,7 @@
 """`python -m emojax.sweep configs/sweeps/fusion.py --out=runs/sweeps`: every variant by every seed, as a table.
 
 A sweep file has PRESET, SEEDS, and `sweep()`, which yields (name, {dotted field: value}). Runs are kept by a hash of their
-configuration, so sweeps share them and a sweep that was cut off goes on.
+configuration and corpus, so sweeps share them and a sweep that was cut off goes on.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from rich.console import Console
 
-from data_pipeline.embedded.generate import load_corpus, make_corpus
+from data_pipeline.embedded.generate import corpus_key, load_corpus, make_corpus
 from data_pipeline.embedded.truth import CorpusConfig
 from emojax import jobs
 from emojax.bundle import load_bundle
@@ -88,7 +88,8 @@ def main(argv: list[str]) -> int:
     path, out = Path(argv[0]), Path(argv[1].removeprefix("--out="))
     results: dict[str, list[dict[str, Any]]] = {}
     for name, seed, settings in variants(load_sweep(path)):
-        key = hashlib.sha256(json.dumps(settings.raw, sort_keys=True).encode()).hexdigest()[:12]
+        what = [settings.raw, corpus_key(CorpusConfig())]
+        key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
         console.print(f"{path.stem}: {name}, seed {seed} ({key})", markup=False)
         results.setdefault(name, []).append(run_one(settings, out / key, console))
         (out / f"{path.stem}.md").write_text(table(results) + "\n")

@@ -1,7 +1,8 @@
 """TFDS builder: ClipRecords -> decoded Views in array_record shards, once, so that an epoch never opens an mp4.
 
 Decoding runs on all cores. A clip that can not be decoded is skipped, counted and listed with its reason in
-`skipped.json`; training on zeros in its place, as the originals do, never happens.
+`skipped.json`; training on zeros in its place, as the originals do, never happens. What is irregular about a clip that
+does decode (no sound, damaged from some second on, longer than the window) is listed in `notes.json`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import concurrent.futures
 import dataclasses
 import hashlib
+import itertools
 import json
 import multiprocessing
 import os
@@ -21,11 +23,11 @@ import tensorflow_datasets as tfds
 
 from data_pipeline.clip import ClipError, Sampling, read_clip
 from data_pipeline.schema import ClipRecord
-from data_pipeline.views import ViewConfig, make_views
+from data_pipeline.views import ViewConfig, make_views, window_notes
 from emojax.types import Views
 
-VERSION = "1.0.1"
-SKIPPED = "skipped.json"
+VERSION = "1.0.2"
+SKIPPED, NOTES = "skipped.json", "notes.json"
 tfds.disable_progress_bar()  # the caller shows one for the whole job
 Progress = Callable[[int, int], None]
 
@@ -57,13 +59,13 @@ class _Job:
     views: ViewConfig
 
 
-def _decode(job: _Job) -> dict[str, bytes] | str:
+def _decode(job: _Job) -> tuple[dict[str, bytes], tuple[str, ...]] | str:
     r = job.record
     try:
         clip = read_clip(r.path, job.sampling, clip_id=r.id, subtitle=r.subtitle, start=r.start, end=r.end)
     except ClipError as error:
         return str(error)
-    return pack_views(make_views(clip, job.views))
+    return pack_views(make_views(clip, job.views)), (*clip.notes, *window_notes(clip, job.views))
 
 
 class Clips(tfds.core.GeneratorBasedBuilder):
@@ -84,6 +86,7 @@ class Clips(tfds.core.GeneratorBasedBuilder):
         self._progress = progress
         self._done = 0
         self.skipped: list[dict[str, str]] = []
+        self.notes: list[dict[str, str]] = []
         self._folder = data_dir
         super().__init__(data_dir=str(data_dir), file_format="array_record")
 
@@ -94,11 +97,24 @@ class Clips(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
         del dl_manager
-        splits = sorted({r.split for r in self._records})
-        return {s: self._generate_examples([r for r in self._records if r.split == s]) for s in splits}
+        out = {}
+        for split in sorted({r.split for r in self._records}):
+            jobs = [_Job(r, self._sampling(r.peak_index), self._view_config) for r in self._records if r.split == split]
+            # TFDS refuses a split without examples: one where nothing decodes is only listed.
+            refusals = list(itertools.takewhile(lambda r: isinstance(r, str), map(_decode, jobs)))
+            if len(refusals) == len(jobs):
+                for job, reason in zip(jobs, refusals, strict=True):
+                    self._skip(job, str(reason))
+                continue
+            out[split] = self._generate_examples(jobs)
+        if not out:
+            raise ValueError(f"no clip can be decoded; the first is {self.skipped[0]}")
+        return out
 
-    def _generate_examples(self, records: Sequence[ClipRecord]) -> Iterator[tuple[str, dict[str, Any]]]:
-        jobs = [_Job(r, self._sampling(r.peak_index), self._view_config) for r in records]
+    def _skip(self, job: _Job, reason: str) -> None:
+        self.skipped.append({"id": job.record.id, "path": job.record.path, "reason": reason})
+
+    def _generate_examples(self, jobs: Sequence[_Job]) -> Iterator[tuple[str, dict[str, Any]]]:
         workers = min(len(os.sched_getaffinity(0)), max(1, len(jobs) // 16))
         # spawn: the caller may have started jax threads, which do not survive a fork
         with concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
@@ -107,11 +123,15 @@ class Clips(tfds.core.GeneratorBasedBuilder):
                 if self._progress:
                     self._progress(self._done, len(self._records))
                 if isinstance(out, str):
-                    self.skipped.append({"id": job.record.id, "path": job.record.path, "reason": out})
+                    self._skip(job, out)
                     continue
-                yield job.record.id, {"record": job.record.to_json().encode(), **out}
+                fields, notes = out
+                if notes:
+                    self.notes.append({"id": job.record.id, "path": job.record.path, "reason": "; ".join(notes)})
+                yield job.record.id, {"record": job.record.to_json().encode(), **fields}
         # Before TFDS declares the shards complete: a run killed later must not forget what was left out.
-        (self._folder / SKIPPED).write_text(json.dumps(self.skipped, indent=1))
+        for name, entries in ((SKIPPED, self.skipped), (NOTES, self.notes)):
+            (self._folder / name).write_text(json.dumps(entries, indent=1))
 
 
 def views_key(records: Sequence[ClipRecord], views: ViewConfig, sampling: Sampling) -> str:
@@ -129,11 +149,11 @@ def build_views(
     views: ViewConfig,
     sampling: Callable[[int | None], Sampling],
     progress: Progress | None = None,
-) -> tuple[dict[str, Sequence[Any]], list[dict[str, str]]]:
+) -> tuple[dict[str, Sequence[Any]], list[dict[str, str]], Path]:
     """Decodes the records into `root/<key>`, or finds them there.
 
     Returns:
-      (random-access source by split, clips that were skipped with their reasons).
+      (random-access source by split, clips that were skipped with their reasons, the folder, which holds NOTES).
     """
     folder = root / views_key(records, views, sampling(None))
     builder = Clips(folder, records, views, sampling, progress)
@@ -141,4 +161,4 @@ def build_views(
     skipped = json.loads((folder / SKIPPED).read_text())
     lost = {s["id"] for s in skipped}
     splits = sorted({r.split for r in records if r.id not in lost})
-    return {s: builder.as_data_source(s) for s in splits}, skipped
+    return {s: builder.as_data_source(s) for s in splits}, skipped, folder

@@ -142,6 +142,11 @@ def _read_rows(path: Path) -> tuple[list[dict[str, str]], set[str]]:
     return rows, set(header)
 
 
+def ignored_columns(path: str | Path) -> list[str]:
+    """Names of the manifest's columns that are not read."""
+    return sorted(_read_rows(Path(path))[1] - {*REQUIRED, *OPTIONAL})
+
+
 def _hold_out(speakers: list[str], seed: int, share: float) -> list[str]:
     rng = np.random.default_rng(seed)
     groups = speakers if all(speakers) and len(set(speakers)) > 2 else [str(i) for i in range(len(speakers))]

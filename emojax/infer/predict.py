@@ -7,11 +7,11 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from data_pipeline.clip import MEDIA_SUFFIXES, SAMPLE_RATE, ClipError, read_clip
+from data_pipeline.clip import MEDIA_SUFFIXES, ClipError, read_clip
 from data_pipeline.embedded.generate import cache_root
 from data_pipeline.pipeline import fit_subtitle
 from data_pipeline.schema import ClipRecord
-from data_pipeline.views import make_views
+from data_pipeline.views import make_views, window_notes
 from emojax.bundle import Bundle
 from emojax.infer.answer import label_probabilities, reasons
 from emojax.types import Answer, Clip
@@ -103,9 +103,7 @@ def _answer(
         notes = list(clip.notes)
         if clip.id in cut:
             notes.append(f"the subtitle was cut to {limit} tokens")
-        window = bundle.settings.views.seconds
-        if clip.waveform is not None and len(clip.waveform) > window * SAMPLE_RATE:
-            notes.append(f"the model hears the first {window:g} s of {len(clip.waveform) / SAMPLE_RATE:.1f} s of sound")
+        notes += window_notes(clip, bundle.settings.views)
         probabilities = {label: float(p) for label, p in zip(labels, row, strict=True)}
         label = max(probabilities, key=lambda name: probabilities[name])
         answers.append(

@@ -8,7 +8,7 @@ from absl import app, flags
 from ml_collections import config_flags
 from rich.console import Console
 
-from data_pipeline.datasets.manifest import ManifestError, read_manifest
+from data_pipeline.datasets.manifest import ManifestError
 from data_pipeline.embedded.generate import load_corpus, make_corpus
 from emojax import jobs
 from emojax.settings import resolve
@@ -28,7 +28,7 @@ def main(argv: list[str]) -> None:
     out = Path(_OUT.value)
     try:
         if _MANIFEST.value:
-            records = read_manifest(_MANIFEST.value, seed=settings.seed)
+            records = jobs.read_records(_MANIFEST.value, console, seed=settings.seed)
         else:
             with jobs.bar(console, "make the embedded corpus") as tick:
                 records = load_corpus(make_corpus(progress=tick))

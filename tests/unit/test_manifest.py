@@ -2,7 +2,7 @@
 
 import pytest
 
-from data_pipeline.datasets.manifest import ManifestError, read_manifest, speakers_in_common
+from data_pipeline.datasets.manifest import ManifestError, ignored_columns, read_manifest, speakers_in_common
 
 
 @pytest.fixture
@@ -35,6 +35,11 @@ def test_split_is_made_by_speaker_where_there_is_none(folder):
     assert {r.split for r in records} == {"train", "val"} and not speakers_in_common(records)
     again = read_manifest(write(folder, "path,label\n" + "a.mp4,x\nb.mp4,y\nc.mp4,x\n"))
     assert sorted(r.split for r in again) == ["train", "train", "val"]
+
+
+def test_columns_that_are_not_read_are_told(folder):
+    path = write(folder, "path,label,age,Speaker,note\na.mp4,x,3,p,\nb.mp4,y,4,q,\n")
+    assert ignored_columns(path) == ["age", "note"] and read_manifest(path)[0].speaker == "p"
 
 
 def test_leaking_speakers_are_told(folder):

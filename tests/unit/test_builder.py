@@ -1,0 +1,61 @@
+"""Decoded views on disk: what goes in comes out, what fails is listed, an emptied split is no split."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from data_pipeline.builders.clips import NOTES, build_views
+from data_pipeline.clip import Sampling, read_clip
+from data_pipeline.embedded.generate import load_corpus, make_corpus
+from data_pipeline.embedded.truth import CorpusConfig
+from data_pipeline.pipeline import read_element
+from data_pipeline.views import ViewConfig, make_views
+
+VIEWS = ViewConfig(image_size=32, frame_size=16, num_frames=4, mels=80, seconds=1.0)
+
+
+def sampling(peak: int | None) -> Sampling:
+    return Sampling(index=peak, num_frames=4)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("b")
+    records = load_corpus(make_corpus(CorpusConfig(train=9, val=1, test=1), folder / "corpus"))
+    bad = folder / "bad.mp4"
+    bad.write_bytes(b"no mp4")
+    records = [r if r.split == "train" else dataclasses.replace(r, path=str(bad)) for r in records]
+    return folder, records, build_views(folder / "views", records, VIEWS, sampling)
+
+
+def test_views_come_back_as_they_went_in(built):
+    _, records, (sources, _, _) = built
+    stored = {r.id: (r, v) for r, v in (read_element(sources["train"][i], VIEWS) for i in range(9))}
+    for record in records[:9]:
+        same, views = stored[record.id]
+        clip = read_clip(record.path, sampling(record.peak_index), clip_id=record.id, subtitle=record.subtitle)
+        want = make_views(clip, VIEWS)
+        assert same == record
+        np.testing.assert_array_equal(views.image, want.image)
+        np.testing.assert_array_equal(views.frames, want.frames)
+        np.testing.assert_allclose(views.logmel, want.logmel, atol=1e-3)  # float16
+        assert (views.audio_frames, views.has_audio) == (want.audio_frames, want.has_audio)
+
+
+def test_what_fails_is_listed_and_an_empty_split_is_none(built):
+    _, records, (sources, skipped, _) = built
+    assert set(sources) == {"train"}
+    assert {s["id"] for s in skipped} == {r.id for r in records if r.split != "train"}
+    assert all(s["reason"] for s in skipped)
+
+
+def test_irregularities_are_listed_and_a_second_call_decodes_nothing(built, monkeypatch):
+    folder, records, (_, _, home) = built
+    notes = json.loads((home / NOTES).read_text())
+    # The corpus speaks for more than 1.6 s: every clip with sound is longer than the window.
+    with_sound = {r.id for r in records if r.split == "train" and r.truth["shown"]["audio"]}
+    assert {n["id"] for n in notes if "hears the first 1 s" in n["reason"]} == with_sound
+    monkeypatch.setattr("data_pipeline.builders.clips._decode", None)
+    assert set(build_views(folder / "views", records, VIEWS, sampling)[0]) == {"train"}
