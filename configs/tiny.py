@@ -40,6 +40,7 @@ def get_config(variant: str = "") -> ConfigDict:
         stage.drop_modality = 0.15
         stage.restore_image = True
     c.stage.perception.steps = 750
+    c.stage.cognition.drop_modality = 0.25
     c.stage.joint.steps = 1200
     c.optim.update({"lr": 1e-3, "min_lr": 1e-5, "warmup_lr": 1e-5, "warmup": 50, "b2": 0.99, "clip": 1.0, "ema": 0.99})
     c.train.update({"batch": 24, "log_every": 20, "save_every": 200, "tokenizer": "small"})

@@ -27,7 +27,8 @@ class StageTasks:
       max_words: longer answers fall back to the label task (120 and 200 in the released stages).
       label_task: the fall-back.
       restore_image: give the fall-back of a failed `audio` task its image back (the released code does not).
-      drop_modality: chance to hide one modality of a label question (0 in the released code).
+      drop_modality: chance to hide one modality (0 in the released code); from a question that is answered with
+        a reason only where the hidden modality's clue can be cut from the reason.
     """
 
     style: prompts.Style
@@ -50,6 +51,18 @@ def answer_text(record: ClipRecord, task: str) -> str:
     return record.label
 
 
+def without_clue(record: ClipRecord, answer: str, hidden: str) -> str | None:
+    """A reason without the clause of one modality, None where it can not be cut out.
+
+    It can where the record holds the modality's clue as a text of its own and the reason has it word for word, as
+    merged reasons do. A conflict's conclusion speaks of every modality: it stays whole.
+    """
+    clue = record.texts.get({"video": "image"}.get(hidden, hidden), "")
+    if not clue or f"{clue}, " not in answer or (record.truth or {}).get("conflict"):
+        return None
+    return answer.replace(f"{clue}, ", "", 1)
+
+
 def draw_example(record: ClipRecord, stage: StageTasks, rng: np.random.Generator) -> Example:
     """One instruction sample of a clip, with the stage's task draw, fall-backs and hidden modalities."""
     task = stage.tasks[int(rng.integers(len(stage.tasks)))]
@@ -60,11 +73,16 @@ def draw_example(record: ClipRecord, stage: StageTasks, rng: np.random.Generator
         answer = answer_text(record, task)
         streams = STREAMS if failed != "audio" or stage.restore_image else ("video", "audio")
     subtitle = record.subtitle
-    if task == stage.label_task and rng.random() < stage.drop_modality:  # a reason would name what is hidden
+    if rng.random() < stage.drop_modality:
         hidden = str(rng.choice(["video", "audio", "text"]))
+        left = answer if task == stage.label_task else without_clue(record, answer, hidden)
+        if left is None:  # the answer would name what is hidden
+            hidden = ""
+        else:
+            answer = left
         if hidden == "text":
             subtitle = ""
-        else:
+        elif hidden:
             streams = tuple(s for s in streams if (s == "audio") == (hidden == "video"))
     pick = int(rng.integers(1 << 16))
     prompt = prompts.train_prompt(subtitle, task, prompts.question(task, record.labels, pick), stage.style)

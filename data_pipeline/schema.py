@@ -28,7 +28,7 @@ class ClipRecord:
       speaker: identity, "" when not known.
       start, end: span in seconds, None for the file's border.
       peak_index: frame number of the apex, None when not known.
-      texts: description by kind: `audio` clue, `image` clue, multimodal `reason`.
+      texts: description by kind: `audio` clue, `image` clue, `text` clue (of the words), multimodal `reason`.
       truth: known facts of embedded clips (what each modality shows, clues, conflict).
     """
 

@@ -20,7 +20,6 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 import transformers
-from flax import linen as nn
 
 from data_pipeline.clip import Sampling, read_clip
 from data_pipeline.embedded.generate import make_corpus
@@ -29,6 +28,7 @@ from data_pipeline.views import log_mel
 from emojax.model.layers import EncoderConfig, LoraConfig
 from emojax.model.llama import Llama, LlamaConfig
 from emojax.model.whisper import Whisper, WhisperConfig
+from emojax.train.state import unbox
 
 ROUNDS = 7
 
@@ -45,18 +45,13 @@ def alternate(ours: Callable[[], object], peer: Callable[[], object]) -> tuple[f
     return statistics.median(times[0]), statistics.median(times[1])
 
 
-def unboxed(tree: object) -> object:
-    is_box = lambda x: isinstance(x, nn.LogicallyPartitioned)
-    return jax.tree.map(lambda x: x.value if is_box(x) else x, tree, is_leaf=is_box)
-
-
 def llama_prefill() -> tuple[Callable[[], object], Callable[[], object]]:
     config = LlamaConfig(4000, 512, 8, 8, 1376, lora=LoraConfig(rank=0), unroll=8)
     model = Llama(config)
     ids = np.random.default_rng(0).integers(0, 4000, (1, 512))
     at, valid = jnp.arange(512)[None], jnp.ones((1, 512), bool)
-    variables = unboxed(model.init(jax.random.key(0), jnp.zeros((1, 512, 512)), at, valid))
-    variables["params"]["embed"] = jnp.ones((4000, 512))  # type: ignore[index]
+    variables = unbox(model.init(jax.random.key(0), jnp.zeros((1, 512, 512)), at, valid))
+    variables["params"]["embed"] = jnp.ones((4000, 512))
     run = jax.jit(lambda v, i: model.apply(v, model.apply(v, i, method="embed"), at, valid)[0])
     theirs = transformers.LlamaModel(
         transformers.LlamaConfig(
@@ -75,7 +70,7 @@ def llama_prefill() -> tuple[Callable[[], object], Callable[[], object]]:
 def whisper_forward() -> tuple[Callable[[], object], Callable[[], object]]:
     module = Whisper(WhisperConfig(80, 1500, EncoderConfig(384, 4, 6, 1536, 1e-5, unroll=4)))
     mel = np.random.default_rng(0).standard_normal((1, 3000, 80)).astype(np.float32)
-    variables = unboxed(module.init(jax.random.key(0), mel))
+    variables = unbox(module.init(jax.random.key(0), mel))
     run = jax.jit(module.apply)
     config = transformers.WhisperConfig(
         d_model=384, encoder_layers=4, encoder_attention_heads=6, encoder_ffn_dim=1536, num_mel_bins=80

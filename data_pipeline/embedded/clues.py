@@ -161,6 +161,11 @@ def audio_text(clues: tuple[str, ...]) -> str:
     return f"the sound has {_join(clues)}"
 
 
+def words_text(clues: tuple[str, ...]) -> str:
+    """What the words tell."""
+    return f"the person says {_join(clues)}"
+
+
 def reason_text(truth: Truth, clues: dict[str, tuple[str, ...]]) -> str:
     """The multimodal reason: the clues of the modalities that exist, then the conclusion."""
     parts = []
@@ -169,7 +174,7 @@ def reason_text(truth: Truth, clues: dict[str, tuple[str, ...]]) -> str:
     if clues["audio"]:
         parts.append(audio_text(clues["audio"]))
     if clues["text"]:
-        parts.append(f"the person says {_join(clues['text'])}")
+        parts.append(words_text(clues["text"]))
     if truth.conflict:
         end = f"face and voice deny the words so it is {truth.label}"
     else:

@@ -27,7 +27,7 @@ from data_pipeline.embedded.truth import EMOTIONS, MODALITIES, CorpusConfig, Tru
 from data_pipeline.embedded.voice import make_speaker, speak
 from data_pipeline.schema import ClipRecord, read_records, write_records
 
-VERSION = 7  # part of the cache key: raise it whenever what is drawn, spoken or written changes
+VERSION = 8  # part of the cache key: raise it whenever what is drawn, spoken or written changes
 NAME = "embedded"
 # Seeds of people, voices and backgrounds: the splits never share one.
 _SEEDS = {"train": range(0, 200), "val": range(200, 250), "test": range(250, 350)}
@@ -104,6 +104,8 @@ def make_clip(job: _Job) -> ClipRecord:
         texts["image"] = clues_lib.visual_text(found["video"])
     if found["audio"]:
         texts["audio"] = clues_lib.audio_text(found["audio"])
+    if found["text"]:
+        texts["text"] = clues_lib.words_text(found["text"])
     return ClipRecord(
         id=name,
         dataset=NAME,

@@ -59,6 +59,24 @@ def test_hidden_modalities():
     assert 80 < kinds[(("image", "video", "audio"), True)] < 160
 
 
+def test_a_hidden_modality_leaves_the_reason():
+    texts = {"image": "a smile", "audio": "a loud voice", "text": "words of joy"}
+    texts["reason"] = "a smile, a loud voice, words of joy, so it is happy"
+    record = dataclasses.replace(RECORD, texts=texts)
+    stage = StageTasks("cognition", ("reason",), drop_modality=1.0)
+    found = {(e.streams, "hello" in e.prompt): e.answer for e in draws(record, stage)}
+    assert found == {
+        (("audio",), True): "a loud voice, words of joy, so it is happy",
+        (("image", "video"), True): "a smile, words of joy, so it is happy",
+        (("image", "video", "audio"), False): "a smile, a loud voice, so it is happy",
+    }
+    whole = {(("image", "video", "audio"), True)}
+    conflict = dataclasses.replace(record, truth={"conflict": True})
+    free = dataclasses.replace(record, texts={**texts, "reason": "she smiles and is loud"})
+    for other in (conflict, free, RECORD):
+        assert {(e.streams, "hello" in e.prompt) for e in draws(other, stage)} == whole
+
+
 def test_records_travel_as_json(tmp_path):
     write_records(tmp_path / "r.jsonl", [RECORD])
     assert read_records(tmp_path / "r.jsonl") == [RECORD]
