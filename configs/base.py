@@ -42,6 +42,7 @@ def get_config() -> ConfigDict:
     c.data.max_answer = 1024  # tokens, end token included
     c.data.max_subtitle = 1024  # tokens; longer subtitles are cut there
     c.data.augment = 0.0  # strength of seeded changes of pictures and sound while training; 0 for parity
+    c.data.eval_views = 1  # above 1: label probabilities are a mean over the clip and changed copies of it
     c.data.words = 16  # distinct words of a description that word heads learn
     c.data.prefetch = 4  # batches made ahead
     c.data.threads = 2  # reading threads
@@ -95,6 +96,6 @@ def _stage(style: str, tasks: tuple[str, ...], max_words: int) -> ConfigDict:
     c.tasks = tasks  # drawn uniformly per sample
     c.max_words = max_words  # longer answers fall back to the label task
     c.steps = 50_000
-    c.drop_modality = 0.0  # chance that a label question hides one modality; 0 as released
+    c.drop_modality = 0.0  # chance to hide one modality of a sample; 0 as released
     c.restore_image = False  # after a failed audio task the released code trains on a zero image
     return c

@@ -68,6 +68,7 @@ class Data:
     max_answer: int
     max_subtitle: int
     augment: float
+    eval_views: int
     words: int
     prefetch: int
     threads: int

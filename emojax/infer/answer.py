@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from data_pipeline import prompts
+from data_pipeline.augment import augment_views
 from data_pipeline.pipeline import NAMES, eval_batches
 from data_pipeline.schema import ClipRecord
 from data_pipeline.tokens import Tokenizer
@@ -48,22 +49,35 @@ def label_probabilities(
 ) -> np.ndarray:
     """float64[n, C]: softmax over the labels of their length-normalised log-probabilities.
 
+    With `config.data.eval_views` above 1 it is the mean over the clip and changed copies of it (test-time
+    augmentation, of the strength that training had; the same changes for every clip, so answers do not depend on
+    neighbours).
+
     Args:
       items: clips with their views. labels: any label strings. modalities: what may be used.
       tick: called with the number of clips done since the last call.
     """
     if not items:
         return np.zeros((0, len(labels)))
-    tokenizer = bundle.tokenizer
+    tokenizer, style, settings = bundle.tokenizer, bundle.style, bundle.settings.data
     choices, lengths = choice_ids(tokenizer, labels)
     parts = []
-    style = bundle.style
-    for data, real in eval_batches(items, task, tokenizer, bundle.rows(), batch, style, modalities):  # type: ignore[arg-type]
-        scores = _score(bundle.settings.model, bundle.variables, to_device(data), choices, lengths)
-        parts.append(np.asarray(jax.nn.softmax(scores, axis=-1), np.float64)[:real])
+    for start in range(0, len(items), batch):
+        chunk = items[start : start + batch]
+        total = np.zeros((len(chunk), len(labels)))
+        for copy in range(settings.eval_views):
+            shown = [(r, _changed(v, copy, settings.augment)) for r, v in chunk]
+            for data, real in eval_batches(shown, task, tokenizer, bundle.rows(), batch, style, modalities):  # type: ignore[arg-type]
+                scores = _score(bundle.settings.model, bundle.variables, to_device(data), choices, lengths)
+                total += np.asarray(jax.nn.softmax(scores, axis=-1), np.float64)[:real]
+        parts.append(total / settings.eval_views)
         if tick:
-            tick(real)
+            tick(len(chunk))
     return np.concatenate(parts)
+
+
+def _changed(views: Views, copy: int, strength: float) -> Views:
+    return augment_views(views, np.random.default_rng(copy), strength) if copy else views
 
 
 def reasons(
