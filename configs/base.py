@@ -41,6 +41,7 @@ def get_config() -> ConfigDict:
     c.data.buckets = ((640, 32), (768, 128), (1024, 384), (2048, 1024))
     c.data.max_answer = 1024  # tokens, end token included
     c.data.max_subtitle = 1024  # tokens; longer subtitles are cut there
+    c.data.no_subtitle = ""  # stands in the prompt where no words are known; "" as released
     c.data.augment = 0.0  # strength of seeded changes of pictures and sound while training; 0 for parity
     c.data.eval_views = 1  # above 1: label probabilities are a mean over the clip and changed copies of it
     c.data.words = 16  # distinct words of a description that word heads learn

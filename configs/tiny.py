@@ -32,6 +32,7 @@ def get_config(variant: str = "") -> ConfigDict:
     c.data.temporal = "uniform"
     c.data.buckets = ((96, 24), (128, 64), (320, 64))
     c.data.max_answer, c.data.max_subtitle = 64, 160
+    c.data.no_subtitle = "(not known)"
     c.data.augment = 0.3
     # Without imported weights everything learns.
     c.trainable = ((r"params/whisper/positions", "freeze"), (r"(params|lora)/.*", "train"))

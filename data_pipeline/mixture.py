@@ -63,8 +63,11 @@ def without_clue(record: ClipRecord, answer: str, hidden: str) -> str | None:
     return answer.replace(f"{clue}, ", "", 1)
 
 
-def draw_example(record: ClipRecord, stage: StageTasks, rng: np.random.Generator) -> Example:
-    """One instruction sample of a clip, with the stage's task draw, fall-backs and hidden modalities."""
+def draw_example(record: ClipRecord, stage: StageTasks, rng: np.random.Generator, no_subtitle: str = "") -> Example:
+    """One instruction sample of a clip, with the stage's task draw, fall-backs and hidden modalities.
+
+    `no_subtitle` stands in the prompt where no words are known or they are hidden.
+    """
     task = stage.tasks[int(rng.integers(len(stage.tasks)))]
     answer = answer_text(record, task)
     streams = _TASK_STREAMS.get(task, STREAMS)
@@ -85,5 +88,7 @@ def draw_example(record: ClipRecord, stage: StageTasks, rng: np.random.Generator
         elif hidden:
             streams = tuple(s for s in streams if (s == "audio") == (hidden == "video"))
     pick = int(rng.integers(1 << 16))
-    prompt = prompts.train_prompt(subtitle, task, prompts.question(task, record.labels, pick), stage.style)
+    prompt = prompts.train_prompt(
+        subtitle or no_subtitle, task, prompts.question(task, record.labels, pick), stage.style
+    )
     return Example(record, task, prompt, prompts.normalise_answer(answer), streams)

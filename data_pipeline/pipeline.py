@@ -25,8 +25,8 @@ NAMES = "names"  # key of the batch that stays on the host: clip ids, for report
 class RowConfig:
     """How samples become arrays; see configs/base.py:data.
 
-    `zero_hidden`: streams that a task may not look at are zeros (released), not only flagged. `words`: W, distinct
-    words of each stream's description that its tower learns to predict; 0 leaves them out.
+    `zero_hidden`: streams that a task may not look at are zeros (released), not only flagged. `no_subtitle` stands
+    in the prompt where no words are known. `words`: W, distinct words of each stream's description that its tower learns to predict; 0 leaves them out.
     """
 
     views: ViewConfig
@@ -34,6 +34,7 @@ class RowConfig:
     buckets: tuple[tuple[int, int], ...]
     max_answer: int
     max_subtitle: int
+    no_subtitle: str = ""
     augment: float = 0.0
     zero_hidden: bool = True
     words: int = 0
@@ -75,7 +76,7 @@ class DrawSample(grain.transforms.RandomMap):
         c = self.config
         record, views = read_element(element, c.views)
         record = fit_subtitle(record, self.tokenizer, c.max_subtitle)
-        example = draw_example(record, self.stage, rng)
+        example = draw_example(record, self.stage, rng, c.no_subtitle)
         row = make_row(self.tokenizer, example.prompt, example.answer, c.soft_tokens, c.max_answer)
         return Sample(example, row, augment_views(views, rng, c.augment))
 
@@ -188,7 +189,9 @@ def eval_batches(
         for record, views in chunk:
             record = fit_subtitle(record, tokenizer, config.max_subtitle)
             subtitle = record.subtitle if "text" in modalities else ""
-            text = prompts.train_prompt(subtitle, task, prompts.question(task, question_labels), style)
+            text = prompts.train_prompt(
+                subtitle or config.no_subtitle, task, prompts.question(task, question_labels), style
+            )
             row = make_row(tokenizer, text, None, config.soft_tokens)
             samples.append(Sample(Example(record, task, text, "", tuple(streams)), row, views))
         yield Collate(tokenizer, config)(samples), real

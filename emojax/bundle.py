@@ -15,11 +15,10 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from ml_collections import ConfigDict
 
 from data_pipeline.pipeline import RowConfig
 from data_pipeline.tokens import LlamaTokenizer, SmallTokenizer, Tokenizer
-from emojax.settings import Settings, resolve
+from emojax.settings import Settings, resolve_saved
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +47,7 @@ def row_config(settings: Settings, augment: bool) -> RowConfig:
         d.buckets,
         d.max_answer,
         d.max_subtitle,
+        d.no_subtitle,
         d.augment if augment else 0.0,
         settings.model.missing == "released",
         d.words if augment and settings.model.word_heads else 0,
@@ -90,7 +90,7 @@ def load_bundle(folder: Path) -> Bundle:
             "or wait until its training has ended"
         )
     facts = json.loads(facts_path.read_text())
-    settings = resolve(ConfigDict(facts["config"]))
+    settings = resolve_saved(facts["config"])
     if (folder / "tokenizer.json").exists():
         tokenizer: Tokenizer = SmallTokenizer((folder / "tokenizer.json").read_text())
     else:

@@ -67,6 +67,7 @@ class Data:
     buckets: tuple[tuple[int, int], ...]
     max_answer: int
     max_subtitle: int
+    no_subtitle: str
     augment: float
     eval_views: int
     words: int
@@ -183,3 +184,14 @@ def load_config(preset: str) -> ConfigDict:
         return module.get_config(variant) if variant else module.get_config()
     except ModuleNotFoundError as error:
         raise ValueError(f"there is no preset '{preset}'; there are tiny, tiny:people, v2:stage1, v2:stage2") from error
+
+
+def resolve_saved(raw: dict[str, Any]) -> Settings:
+    """Settings of a model folder; a field that is newer than the folder has its value in configs/base.py."""
+
+    def over(default: Any, saved: Any) -> Any:
+        if not isinstance(default, dict) or not isinstance(saved, dict):
+            return saved
+        return {**default, **{k: over(default.get(k), v) for k, v in saved.items()}}
+
+    return resolve(ConfigDict(over(load_config("base").to_dict(), raw)))

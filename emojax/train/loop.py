@@ -45,7 +45,8 @@ def train_tokenizer(settings: Settings, records: Sequence[ClipRecord]) -> Tokeni
             for task in stage.tasks.tasks:
                 for pick in range(len(prompts.QUESTIONS[task])):
                     ask = prompts.question(task, record.labels, pick)
-                    texts.append(prompts.train_prompt(record.subtitle, task, ask, stage.tasks.style))
+                    words = record.subtitle or settings.data.no_subtitle
+                    texts.append(prompts.train_prompt(words, task, ask, stage.tasks.style))
                 texts.append(prompts.normalise_answer(answer_text(record, task)))
     return SmallTokenizer.train(texts, settings.model.llama.vocab)
 

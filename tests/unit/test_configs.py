@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from ml_collections import ConfigDict
 
-from emojax.settings import load_config, resolve
+from emojax.settings import load_config, resolve, resolve_saved
 from emojax.sweep import load_sweep, table, variants
 
 ROOT = Path(__file__).parents[2]
@@ -20,6 +20,14 @@ def test_presets_resolve_and_survive_json(preset):
     again = resolve(ConfigDict(json.loads(json.dumps(settings.raw))))
     assert again.model == settings.model and again.stages == settings.stages and again.data == settings.data
     assert again.trainable == settings.trainable and again.optim == settings.optim and again.views == settings.views
+
+
+def test_folders_of_an_older_version_get_the_new_fields_released_value():
+    raw = resolve(load_config("tiny")).raw
+    del raw["data"]["eval_views"], raw["model"]["image"]["dropout"]
+    settings = resolve_saved(raw)
+    assert settings.data.eval_views == 1 and settings.model.image.encoder.width == 96
+    assert settings.model.image.encoder.dropout == 0.0
 
 
 def test_typos_are_refused():
