@@ -66,7 +66,7 @@ def _change_sound(logmel: np.ndarray, valid: int, rng: np.random.Generator, stre
     # Start up to 0.15 s earlier or later, resample time, shift and stretch the mel axis (tract and pitch).
     t = np.clip(np.linspace(0, valid - 1, length) + strength * rng.uniform(-15, 15), 0, valid - 1)
     m = np.clip(
-        np.arange(mels) * (1 + strength * rng.uniform(-0.06, 0.06)) + strength * rng.uniform(-2, 2), 0, mels - 1
+        np.arange(mels) * (1 + strength * rng.uniform(-0.15, 0.15)) + strength * rng.uniform(-2, 2), 0, mels - 1
     )
     out = _interpolate(_interpolate(logmel, t, 0), m, 1)
     out = out + strength * rng.uniform(-0.1, 0.1)  # about +-4 dB

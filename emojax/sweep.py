@@ -27,7 +27,7 @@ from emojax.evaluate.run import evaluate_embedded
 from emojax.settings import Settings, load_config, resolve
 
 ABLATIONS = ("fused", "only_video", "only_audio", "only_text")
-COLUMNS = (*ABLATIONS, "conflict")
+COLUMNS = (*ABLATIONS, "conflict", "clue precision", "clue recall")
 
 
 def load_sweep(path: Path) -> ModuleType:
@@ -65,16 +65,24 @@ def run_one(settings: Settings, folder: Path, console: Console) -> dict[str, Any
 
 
 def table(results: dict[str, list[dict[str, Any]]]) -> str:
-    """Markdown: a row a variant, mean and standard deviation over seeds."""
+    """Markdown: a row a variant, mean and standard deviation over seeds; a dash where the model writes no reason."""
 
     def cell(values: list[float]) -> str:
+        if not values:
+            return "-"
         spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
         return f"{statistics.fmean(values):.3f}{spread}"
 
     lines = ["| variant | seeds | " + " | ".join(COLUMNS) + " |", "|" + "---|" * (2 + len(COLUMNS))]
     for name, runs in results.items():
-        rows = [{**r["ablations"], "conflict": r["conflict"]} for r in runs]
-        lines.append(f"| {name} | {len(runs)} | " + " | ".join(cell([r[c] for r in rows]) for c in COLUMNS) + " |")
+        rows = [
+            {**r["ablations"], "conflict": r["conflict"]}
+            | {f"clue {k}": r["clues"][k] for k in ("precision", "recall") if "clues" in r}
+            for r in runs
+        ]
+        lines.append(
+            f"| {name} | {len(runs)} | " + " | ".join(cell([r[c] for r in rows if c in r]) for c in COLUMNS) + " |"
+        )
     return "\n".join(lines)
 
 

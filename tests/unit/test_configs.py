@@ -55,5 +55,7 @@ def test_sweep_table_by_hand():
     def run(fused):
         return {"ablations": {"fused": fused, "only_video": 0.5, "only_audio": 0.5, "only_text": 0.5}, "conflict": 0.25}
 
-    text = table({"a": [run(0.8), run(0.9)]})
-    assert "| a | 2 | 0.850 ± 0.071 | 0.500 ± 0.000 |" in text
+    reasons = {**run(0.7), "clues": {"precision": 0.9, "recall": 0.6}}
+    text = table({"a": [run(0.8), run(0.9)], "b": [reasons]})
+    assert "| a | 2 | 0.850 ± 0.071 | 0.500 ± 0.000 |" in text and text.count("| - | - |") == 1
+    assert "| b | 1 | 0.700 | 0.500 | 0.500 | 0.500 | 0.250 | 0.900 | 0.600 |" in text
