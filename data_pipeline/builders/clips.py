@@ -111,6 +111,11 @@ class Clips(tfds.core.GeneratorBasedBuilder):
             raise ValueError(f"no clip can be decoded; the first is {self.skipped[0]}")
         return out
 
+    def _log_download_bytes(self) -> None:
+        """Silent: TFDS would announce a download, and nothing is downloaded."""
+
+    _log_download_done = _log_download_bytes
+
     def _skip(self, job: _Job, reason: str) -> None:
         self.skipped.append({"id": job.record.id, "path": job.record.path, "reason": reason})
 
