@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
+import stat
 import time
 import zlib
 from collections.abc import Iterator
@@ -140,12 +141,15 @@ def read_clip(
 
 
 def _read_bytes(path: Path) -> bytes:
-    if not path.exists():
-        raise ClipError("there is no such file")
-    if path.is_dir():
-        raise ClipError("this is a folder, not a media file")
     try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise ClipError("this is a folder, not a media file")
+        if not stat.S_ISREG(mode):  # a pipe or a device may never end
+            raise ClipError("this is no ordinary file")
         data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise ClipError("there is no such file") from error
     except OSError as error:
         raise ClipError(f"the file can not be read ({error.strerror})") from error
     if not data:
@@ -213,6 +217,8 @@ class _Reader:
                             return
                         if self.inside(frame.time):
                             yield frame
+            except ClipError:
+                raise  # out of time: part of a clip is not the clip
             except (av.error.FFmpegError, ValueError, MemoryError) as error:
                 self.notes.append(f"the {kind} track is damaged after {last:.2f} s ({_cause(error)})")
 
@@ -229,6 +235,8 @@ class _Reader:
                     seconds = None if packet.pts is None else float(packet.pts * packet.time_base)
                     if packet.size and not packet.is_discard and self.inside(seconds):
                         count += 1
+            except ClipError:
+                raise
             except (av.error.FFmpegError, ValueError) as error:
                 self.notes.append(f"the file ends early ({_cause(error)})")
             return count
@@ -281,6 +289,8 @@ class _Reader:
                     pieces.append(out.to_ndarray().mean(axis=0))  # mean of channels, as the originals do
             if found:
                 pieces += [out.to_ndarray().mean(axis=0) for out in resampler.resample(None)]
+        except ClipError:
+            raise
         except (av.error.FFmpegError, ValueError, MemoryError) as error:
             self.notes.append(f"the sound track changes its format and is cut there ({_cause(error)})")
         if not pieces:

@@ -41,7 +41,8 @@ def character_line(subtitle: str, style: Style, person: str | None = None) -> st
 
 def train_prompt(subtitle: str, task: str, question: str, style: Style, person: str | None = None) -> str:
     """The training instruction in its chat template, without BOS."""
-    line = character_line(subtitle, style, person)
+    # The place of the soft prompt stands once in a prompt, whatever was said.
+    line = character_line(subtitle.replace(VIDEO_HERE, ""), style, person)
     return f"[INST] <Vid>{VIDEO_HERE}</Vid> {line} [{task}] {question}  [/INST]"
 
 

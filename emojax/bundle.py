@@ -55,9 +55,9 @@ def row_config(settings: Settings, augment: bool) -> RowConfig:
 
 
 def save_bundle(
-    folder: Path, settings: Settings, tokenizer: Tokenizer, variables: Any, labels: tuple[str, ...]
+    folder: Path, settings: Settings, tokenizer: Tokenizer, variables: Any, labels: tuple[str, ...], reasons: bool
 ) -> None:
-    """Writes the folder; `model.json` comes last, so a folder that has it is complete."""
+    """Writes the folder; `reasons`: the training clips had reasons to learn from; `model.json` comes last, so a folder that has it is complete."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = folder.absolute() / "weights"
     shutil.rmtree(weights, ignore_errors=True)
@@ -71,7 +71,7 @@ def save_bundle(
         "name": settings.name,
         "labels": list(labels),
         "style": last.style,
-        "can_reason": "reason" in last.tasks,
+        "can_reason": reasons and "reason" in last.tasks,
         "config": settings.raw,
     }
     (folder / "model.json").write_text(json.dumps(facts, indent=1))
@@ -89,12 +89,19 @@ def load_bundle(folder: Path) -> Bundle:
             f"{folder} holds no model (no model.json): give a folder that `emojax train` or `emojax demo` made, "
             "or wait until its training has ended"
         )
-    facts = json.loads(facts_path.read_text())
-    settings = resolve_saved(facts["config"])
+    try:
+        facts = json.loads(facts_path.read_text())
+        settings = resolve_saved(facts["config"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{facts_path} is damaged ({type(error).__name__}: {error})") from error
+    if not (folder / "weights" / "_METADATA").exists():
+        raise FileNotFoundError(f"{folder}/weights is missing or damaged: copy the whole model folder again")
     if (folder / "tokenizer.json").exists():
         tokenizer: Tokenizer = SmallTokenizer((folder / "tokenizer.json").read_text())
+    elif settings.train.tokenizer_path:
+        tokenizer = LlamaTokenizer(Path(settings.train.tokenizer_path))
     else:
-        tokenizer = LlamaTokenizer(Path(str(settings.train.tokenizer_path)))
+        raise FileNotFoundError(f"{folder}/tokenizer.json is missing: copy the whole model folder again")
     with ocp.StandardCheckpointer() as checkpointer:
         metadata = checkpointer.metadata(folder.absolute() / "weights").item_metadata
         device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])

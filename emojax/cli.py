@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,19 @@ NO_MODEL = """there is no model yet. Three ways to get one:
   emojax demo                                    trains a small one on the embedded corpus, in minutes
   emojax train --manifest M.csv --out DIR        trains on your own clips; then give --model DIR
   --model DIR                                    a model folder that somebody gave you"""
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise ValueError
+    return value
+
+
+def _count(text: str) -> int:
+    if int(text) < 0:
+        raise ValueError
+    return int(text)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -33,7 +47,12 @@ def parser() -> argparse.ArgumentParser:
     p = commands.add_parser("evaluate", help="score a model on the clips of a manifest")
     p.add_argument("model", help="model folder")
     p.add_argument("--manifest", required=True, help="CSV as for train")
-    p.add_argument("--split", help="train, val or test (default: every split of the manifest)")
+    p.add_argument(
+        "--split",
+        type=str.lower,
+        choices=("train", "val", "test"),
+        help="default: every split of the manifest; a manifest without splits counts as test",
+    )
     p.add_argument("--out", required=True, help="folder for evaluation.json, evaluation.md and pictures")
 
     p = commands.add_parser("predict", help="label, probabilities and reason of media files")
@@ -42,36 +61,46 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--subtitle", default="", help="what is said, for all files alike")
     p.add_argument("--json", action="store_true", help="one JSON object a line")
     p.add_argument(
-        "--decode-timeout", type=float, default=8.0, help="refuse a file that takes longer (default %(default)s s)"
+        "--decode-timeout", type=_seconds, default=8.0, help="refuse a file that takes longer (default %(default)s s)"
     )
 
     p = commands.add_parser("corpus", help="write the embedded corpus: clips, records.jsonl, manifest.csv")
     p.add_argument("--out", help="folder (default: the cache)")
-    p.add_argument("--train", type=int, default=600, help="clips (default %(default)s)")
-    p.add_argument("--val", type=int, default=150, help="clips (default %(default)s)")
-    p.add_argument("--test", type=int, default=300, help="clips (default %(default)s)")
-    p.add_argument("--seed", type=int, default=0, help="another seed, another corpus")
+    p.add_argument("--train", type=_count, default=600, help="clips (default %(default)s)")
+    p.add_argument("--val", type=_count, default=150, help="clips (default %(default)s)")
+    p.add_argument("--test", type=_count, default=300, help="clips (default %(default)s)")
+    p.add_argument("--seed", type=_count, default=0, help="another seed, another corpus")
     return top
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; exit code 0, 1 failed, 2 wrong usage, 3 some files were refused."""
+    """Runs one command; exit code 0, 1 failed, 2 wrong usage, 3 some files were refused, 130 stopped by the user."""
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv[:1] == ["train"] and any(a.startswith("--config") for a in argv):
         return _hand_over(argv[1:])
     args = parser().parse_args(argv)
     from rich.console import Console
 
-    console = Console(stderr=args.command == "predict")
+    console = Console(stderr=args.command == "predict", markup=False, highlight=False)
     from data_pipeline.datasets.manifest import ManifestError
 
     try:
         return {"demo": _demo, "train": _train, "evaluate": _evaluate, "predict": _predict, "corpus": _corpus}[
             args.command
         ](args, console)
-    except (ManifestError, ValueError, FileNotFoundError) as error:
-        console.print(f"emojax {args.command}: {error}", markup=False, highlight=False, soft_wrap=True)
+    except (ManifestError, ValueError) as error:
+        console.print(f"emojax {args.command}: {error}", soft_wrap=True)
         return 2
+    except BrokenPipeError:  # the reader of a pipe, such as `head`, has what it wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        console.print(f"emojax {args.command}: {error}", soft_wrap=True)
+        return 2
+    except KeyboardInterrupt:
+        again = "; the same command goes on from the last checkpoint" if args.command == "train" else ""
+        console.print(f"emojax {args.command}: stopped{again}")
+        return 130
 
 
 def _hand_over(argv: list[str]) -> int:
@@ -85,8 +114,9 @@ def _hand_over(argv: list[str]) -> int:
 
 def _demo(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyped-def]
     from emojax.demo import demo
+    from emojax.jobs import run_folder
 
-    demo(Path(args.out), console)
+    demo(run_folder(args.out), console)
     return 0
 
 
@@ -99,8 +129,8 @@ def _train(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyped
         config.seed = args.seed
     settings = resolve(config)
     jobs.setup()
+    out = jobs.run_folder(args.out)
     records = jobs.read_records(args.manifest, console, seed=settings.seed)
-    out = Path(args.out)
     sources = jobs.open_views(records, settings, console)
     jobs.run_training(settings, records, sources, out, console)
     jobs.score_splits(out, sources, sorted(sources), out, console)
@@ -120,7 +150,7 @@ def _predict(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyp
 
     folder = Path(args.model) if args.model else default_model()
     if folder is None:
-        console.print(NO_MODEL, markup=False, highlight=False, soft_wrap=True)
+        console.print(NO_MODEL, soft_wrap=True)
         return 2
     from emojax import jobs
     from emojax.bundle import load_bundle
@@ -129,11 +159,12 @@ def _predict(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyp
     bundle = load_bundle(folder)
     paths = find_media(args.paths)
     if not paths:
-        console.print(f"no media file in {', '.join(args.paths)}", markup=False)
+        console.print(f"no media file in {', '.join(args.paths)}")
         return 3
+    subtitle = args.subtitle.encode("utf-8", "surrogateescape").decode("utf-8", "replace")  # bytes that are no text
     refused = 0
     with jobs.bar(console, "predict") as tick:
-        for number, answer in enumerate(predict(bundle, paths, subtitle=args.subtitle, timeout=args.decode_timeout), 1):
+        for number, answer in enumerate(predict(bundle, paths, subtitle=subtitle, timeout=args.decode_timeout), 1):
             refused += answer.error is not None
             print(json.dumps(answer.to_json(), ensure_ascii=False) if args.json else _plain(answer), flush=True)
             tick(number, len(paths))

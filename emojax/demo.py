@@ -68,7 +68,6 @@ def demo(out: Path, console: Console, fresh: bool = True) -> dict[str, Any]:
         "  emojax predict your_clip.mp4 --subtitle 'what is said'\n"
         "  emojax train --manifest yours.csv --out runs/mine      (columns path,label[,subtitle,split,speaker,start,end])\n"
         "  emojax corpus --out corpus                             (the clips themselves)",
-        markup=False,
         soft_wrap=True,
     )
     return results

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from absl import flags
+from absl import flags, logging
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -34,6 +34,7 @@ def setup() -> None:
     """Process-wide settings of every main: parsed absl flags (Grain asks), compiled programs kept on disk."""
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
+    logging.set_verbosity(logging.WARNING)  # Orbax tells of every step it takes
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     warnings.filterwarnings("ignore", message=".*donated buffers were not usable.*")
     jax.config.update("jax_compilation_cache_dir", str(cache_root() / "jax"))
@@ -49,13 +50,26 @@ def bar(console: Console, text: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
+def run_folder(path: str) -> Path:
+    """The folder of a run, made before anything slow starts.
+
+    Raises:
+      ValueError: its name would be read as a pattern by the checkpoint library.
+      OSError: it can not be made.
+    """
+    if set("[]*?") & set(path):
+        raise ValueError(f"a run folder's name may not hold any of [ ] * ?: {path}")
+    Path(path).mkdir(parents=True, exist_ok=True)
+    return Path(path)
+
+
 def read_records(
-    manifest: str, console: Console, labels: Sequence[str] | None = None, seed: int = 0
+    manifest: str, console: Console, labels: Sequence[str] | None = None, seed: int = 0, hold_out: float = 0.15
 ) -> list[ClipRecord]:
     """Clips of a manifest (see `read_manifest`); prints which of its columns are not read."""
-    records = read_manifest(manifest, labels, seed)
+    records = read_manifest(manifest, labels, seed, hold_out)
     if ignored := ignored_columns(manifest):
-        console.print(f"note: columns {', '.join(ignored)} of {manifest} are not read", markup=False, soft_wrap=True)
+        console.print(f"note: columns {', '.join(ignored)} of {manifest} are not read", soft_wrap=True)
     return records
 
 
@@ -65,14 +79,14 @@ def open_views(records: Sequence[ClipRecord], settings: Settings, console: Conso
         sources, skipped, folder = build_views(cache_root() / "views", records, settings.views, settings.sampling, tick)
         tick(len(records), len(records))
     for entry in skipped[:10]:
-        console.print(f"skipped {entry['path']}: {entry['reason']}", markup=False, soft_wrap=True)
+        console.print(f"skipped {entry['path']}: {entry['reason']}", soft_wrap=True)
     if len(skipped) > 10:
         console.print(f"... {len(skipped) - 10} more skipped")
     if skipped:
         console.print(f"{len(skipped)} of {len(records)} clips skipped")
     if notes := json.loads((folder / NOTES).read_text()):
-        text = f"{len(notes)} of {len(records)} clips are irregular (no sound, cut, damaged): {folder / NOTES}"
-        console.print(text, markup=False, soft_wrap=True)
+        text = f"{len(notes)} of {len(records)} clips have notes (no sound, longer than the window, damaged, ...): {folder / NOTES}"
+        console.print(text, soft_wrap=True)
     return sources
 
 
@@ -94,13 +108,16 @@ def run_training(
         raise ValueError("there is no clip with split 'train' to learn from")
     for split, people in speakers_in_common(records).items():
         console.print(f"note: speakers {people[:5]} of '{split}' are in 'train' too; its scores are not of new people")
+    taught = {r.label for r in learn}
+    if strange := sorted({r.label for r in records} - taught):
+        console.print(f"note: labels {strange[:5]} are in no clip to learn from; they can only be missed")
     with bar(console, "train") as tick:
         train(
             settings,
             {"data": (sources["train"], 1.0)},
             learn,
             out,
-            lambda line: console.print(line, markup=False),
+            lambda line: console.print(line),
             tick,
         )
 
@@ -132,7 +149,7 @@ def score_manifest(model: Path, manifest: str, split: str | None, out: Path, con
     """
     setup()
     bundle = load_bundle(model)
-    records = read_records(manifest, console, bundle.labels)
+    records = read_records(manifest, console, bundle.labels, hold_out=0)
     if split:
         records = [r for r in records if r.split == split]
         if not records:

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from data_pipeline.clip import Sampling
 from data_pipeline.mixture import StageTasks
+from data_pipeline.prompts import TASKS
 from data_pipeline.views import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD, ViewConfig
 from emojax.model.emotion import EmotionConfig
 from emojax.model.eva import EvaConfig
@@ -130,18 +131,39 @@ def model_config(m: ConfigDict) -> EmotionConfig:
     )
 
 
+# Fields that take one of a few words; a mistyped one would silently mean another.
+_WORDS = {
+    "model.missing": ("released", "masked"),
+    "model.audio_span": ("window", "real"),
+    "model.stem": ("random", "cosine"),
+    "model.remat": ("none", "full", "dots"),
+    "model.fusion.kind": ("none", "conv", "attention", "conv_attention"),
+    "data.temporal": ("uniform", "window"),
+    "data.image_choice": ("first", "middle", "peak", "index"),
+    "train.tokenizer": ("llama", "small"),
+}
+
+
 def resolve(config: ConfigDict) -> Settings:
     """The one place where a ConfigDict becomes dataclasses.
 
     Raises:
-      ValueError: a stage that is not described.
+      ValueError: a word that a field does not know, a stage or task that is not described.
     """
+    for field, words in _WORDS.items():
+        value: Any = config
+        for part in field.split("."):
+            value = value[part]
+        if value not in words:
+            raise ValueError(f"config.{field} is '{value}'; it is one of {', '.join(words)}")
     m = config.model
     stages = []
     for name in config.stages:
         if name not in config.stage:
             raise ValueError(f"config.stages names '{name}', config.stage describes {sorted(config.stage)}")
         s = config.stage[name]
+        if unknown := sorted(set(s.tasks) - set(TASKS)):
+            raise ValueError(f"config.stage.{name}.tasks holds {unknown}; tasks are {', '.join(TASKS)}")
         tasks = StageTasks(
             s.style,
             tuple(s.tasks),
@@ -182,8 +204,10 @@ def load_config(preset: str) -> ConfigDict:
     try:
         module = importlib.import_module(f"configs.{name}")
         return module.get_config(variant) if variant else module.get_config()
-    except ModuleNotFoundError as error:
-        raise ValueError(f"there is no preset '{preset}'; there are tiny, tiny:people, v2:stage1, v2:stage2") from error
+    except (ModuleNotFoundError, AttributeError, TypeError) as error:
+        raise ValueError(
+            f"there is no preset '{preset}'; there are tiny, tiny:people, tiny:test, v2, v2:stage1, v2:stage2, v2:joint"
+        ) from error
 
 
 def resolve_saved(raw: dict[str, Any]) -> Settings:

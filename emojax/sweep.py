@@ -92,13 +92,13 @@ def main(argv: list[str]) -> int:
         print("usage: python -m emojax.sweep configs/sweeps/NAME.py --out=DIR", file=sys.stderr)
         return 2
     jobs.setup()
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False, highlight=False)
     path, out = Path(argv[0]), Path(argv[1].removeprefix("--out="))
     results: dict[str, list[dict[str, Any]]] = {}
     for name, seed, settings in variants(load_sweep(path)):
         what = [settings.raw, corpus_key(CorpusConfig())]
         key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
-        console.print(f"{path.stem}: {name}, seed {seed} ({key})", markup=False)
+        console.print(f"{path.stem}: {name}, seed {seed} ({key})")
         results.setdefault(name, []).append(run_one(settings, out / key, console))
         (out / f"{path.stem}.md").write_text(table(results) + "\n")
     print(table(results))

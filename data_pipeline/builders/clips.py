@@ -108,7 +108,8 @@ class Clips(tfds.core.GeneratorBasedBuilder):
                 continue
             out[split] = self._generate_examples(jobs)
         if not out:
-            raise ValueError(f"no clip can be decoded; the first is {self.skipped[0]}")
+            first = self.skipped[0]
+            raise ValueError(f"none of {len(self.skipped)} clips can be decoded; {first['path']}: {first['reason']}")
         return out
 
     def _log_download_bytes(self) -> None:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import csv
 import difflib
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from data_pipeline.prompts import normalise_answer
 from data_pipeline.schema import ClipRecord
+from data_pipeline.tokens import VIDEO_HERE
 
 REQUIRED = ("path", "label")
 OPTIONAL = ("subtitle", "split", "speaker", "start", "end")
@@ -34,13 +37,14 @@ def read_manifest(
     Args:
       path: the CSV file (UTF-8).
       labels: label space to stay in (a model's); None takes the labels of the file, sorted.
-      seed, hold_out: of the validation split where the file names none.
+      seed, hold_out: of the validation split where the file names none; with hold_out 0 every row is then `test`.
 
     Raises:
       ManifestError: with every fault found.
     """
     path = Path(path)
-    rows, columns = _read_rows(path)
+    numbered, columns = _read_rows(path)
+    rows = [row for _, row in numbered]
     faults: list[str] = []
 
     def fault(row: int, column: str, text: str) -> None:
@@ -50,9 +54,16 @@ def read_manifest(
     space = tuple(labels) if labels is not None else tuple(names)
     if labels is None and len(names) == 1:
         faults.append(f"{path}, column 'label': every row says '{names[0]}'; training needs at least two labels")
+    same: dict[str, str] = {}
+    for name in names:
+        spoken = normalise_answer(name)
+        if not spoken or VIDEO_HERE in name:
+            faults.append(f"{path}, column 'label': '{name}' holds no word that the model can say")
+        elif same.setdefault(spoken, name) != name:
+            faults.append(f"{path}, column 'label': '{same[spoken]}' and '{name}' are the same answer, '{spoken}'")
     parsed: list[dict[str, object]] = []
     seen: dict[tuple[str, str, str], int] = {}
-    for number, row in enumerate(rows, 2):  # row 1 is the header
+    for number, row in numbered:
         media = Path(row["path"])
         media = media if media.is_absolute() else path.parent / media
         if not row["path"]:
@@ -87,7 +98,7 @@ def read_manifest(
         raise ManifestError("\n".join(faults[:_MAX_SHOWN]) + more)
     splits = [str(p["split"]) for p in parsed]
     if "split" not in columns:
-        splits = _hold_out([r["speaker"] for r in rows], seed, hold_out)
+        splits = _hold_out([r["speaker"] for r in rows], seed, hold_out) if hold_out else ["test"] * len(rows)
     return [
         ClipRecord(
             id=f"{p['media'].stem}#{number}",  # type: ignore[attr-defined]
@@ -101,18 +112,21 @@ def read_manifest(
             start=p["start"],  # type: ignore[arg-type]
             end=p["end"],  # type: ignore[arg-type]
         )
-        for number, (p, row, split) in enumerate(zip(parsed, rows, splits, strict=True), 2)
+        for p, (number, row), split in zip(parsed, numbered, splits, strict=True)
     ]
 
 
-def _read_rows(path: Path) -> tuple[list[dict[str, str]], set[str]]:
+def _read_rows(path: Path) -> tuple[list[tuple[int, dict[str, str]]], set[str]]:
     if not path.is_file():
         raise ManifestError(f"there is no manifest '{path}'")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ManifestError(f"{path} is not UTF-8 text (byte {error.start}); save it as CSV in UTF-8") from error
-    lines = list(csv.reader(text.splitlines()))
+    try:
+        lines = list(csv.reader(io.StringIO(text, newline="")))
+    except csv.Error as error:
+        raise ManifestError(f"{path} is no CSV that can be read ({error})") from error
     if not lines:
         raise ManifestError(f"{path} is empty; it needs a header with the columns {', '.join(REQUIRED)}")
     header = [name.strip().lower() for name in lines[0]]
@@ -130,13 +144,13 @@ def _read_rows(path: Path) -> tuple[list[dict[str, str]], set[str]]:
     rows = []
     for number, line in enumerate(lines[1:], 2):
         if not any(cell.strip() for cell in line):
-            raise ManifestError(f"{path}, row {number}: the row is empty")
+            continue  # spreadsheets leave such rows behind
         if len(line) != len(header):
             raise ManifestError(
                 f"{path}, row {number}: {len(line)} cells under {len(header)} columns; quote cells with commas"
             )
-        cells = dict.fromkeys(known, "") | {n: c.strip() for n, c in zip(header, line, strict=True) if n in known}
-        rows.append(cells)
+        cells = {n: " ".join(c.split()) if n == "subtitle" else c.strip() for n, c in zip(header, line, strict=True)}
+        rows.append((number, dict.fromkeys(known, "") | {n: c for n, c in cells.items() if n in known}))
     if not rows:
         raise ManifestError(f"{path} has a header and no rows")
     return rows, set(header)

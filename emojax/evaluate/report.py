@@ -40,9 +40,10 @@ def markdown(results: dict[str, Any]) -> str:
             lines += ["", f"**{key}**", "", "```json", json.dumps(results[key], indent=1), "```"]
     for name, s in results.items():
         if is_split(s):
-            lines += ["", f"**confusion, {name}** (rows: truth)", "", "| | " + " | ".join(s["labels"]) + " |"]
-            lines.append("|" + "---|" * (1 + len(s["labels"])))
-            for label, row in zip(s["labels"], s["confusion"], strict=True):
+            names = [label.replace("|", "\\|") for label in s["labels"]]
+            lines += ["", f"**confusion, {name}** (rows: truth)", "", "| | " + " | ".join(names) + " |"]
+            lines.append("|" + "---|" * (1 + len(names)))
+            for label, row in zip(names, s["confusion"], strict=True):
                 lines.append(f"| {label} | " + " | ".join(map(str, row)) + " |")
     return "\n".join(lines) + "\n"
 

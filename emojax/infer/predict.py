@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from data_pipeline.clip import MEDIA_SUFFIXES, ClipError, read_clip
 from data_pipeline.embedded.generate import cache_root
 from data_pipeline.pipeline import fit_subtitle
+from data_pipeline.prompts import normalise_answer
 from data_pipeline.schema import ClipRecord
 from data_pipeline.views import make_views, window_notes
 from emojax.bundle import Bundle
@@ -24,7 +26,7 @@ def find_media(paths: Sequence[str]) -> list[str]:
     """Files as given, and those of folders (searched recursively for media suffixes), in a stable order."""
     found: list[str] = []
     for path in paths:
-        if Path(path).is_dir():
+        if os.path.isdir(path):  # unlike Path.is_dir, False for names that no file can have
             found += sorted(str(p) for p in Path(path).rglob("*") if p.is_file() and p.suffix.lower() in MEDIA_SUFFIXES)
         else:
             found.append(path)
@@ -106,6 +108,10 @@ def _answer(
         notes += window_notes(clip, bundle.settings.views)
         probabilities = {label: float(p) for label, p in zip(labels, row, strict=True)}
         label = max(probabilities, key=lambda name: probabilities[name])
+        # The reason is written freely: where it ends on another label than the probabilities do, that is told.
+        ends = [name for name in labels if text.endswith(f" {normalise_answer(name)}")]
+        if ends and label not in ends:
+            notes.append(f"the written reason concludes '{ends[0]}', the probabilities '{label}'")
         answers.append(
             Answer(
                 path, label, probabilities, text, clip.modalities, 0.0, None, bundle.name, tuple(notes), clip.duration

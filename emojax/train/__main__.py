@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import sys
 
 from absl import app, flags
 from ml_collections import config_flags
@@ -23,10 +23,10 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"not understood: {argv[1:]}")
     jobs.setup()
-    console = Console()
-    settings = resolve(_CONFIG.value)
-    out = Path(_OUT.value)
+    console = Console(markup=False, highlight=False)
     try:
+        out = jobs.run_folder(_OUT.value)
+        settings = resolve(_CONFIG.value)
         if _MANIFEST.value:
             records = jobs.read_records(_MANIFEST.value, console, seed=settings.seed)
         else:
@@ -34,8 +34,9 @@ def main(argv: list[str]) -> None:
                 records = load_corpus(make_corpus(progress=tick))
         sources = jobs.open_views(records, settings, console)
         jobs.run_training(settings, records, sources, out, console)
-    except (ManifestError, ValueError) as error:
-        raise app.UsageError(str(error)) from error
+    except (ManifestError, ValueError, OSError) as error:
+        print(f"emojax.train: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
     jobs.score_splits(out, sources, sorted(sources), out, console)
 
 

@@ -51,6 +51,14 @@ def train_tokenizer(settings: Settings, records: Sequence[ClipRecord]) -> Tokeni
     return SmallTokenizer.train(texts, settings.model.llama.vocab)
 
 
+def differing(one: Any, other: Any, at: str = "") -> list[str]:
+    """Dotted names of the fields in which two trees of dicts differ."""
+    if not isinstance(one, dict) or not isinstance(other, dict):
+        return [] if one == other else [at]
+    parts = [differing(one.get(k), other.get(k), f"{at}.{k}".lstrip(".")) for k in {**one, **other}]
+    return [name for part in parts for name in part]
+
+
 def claim_folder(out: Path, settings: Settings, records: Sequence[ClipRecord]) -> None:
     """Writes what a run is (`config.json`, `data.json`), or checks that the folder's run is the same one.
 
@@ -62,8 +70,9 @@ def claim_folder(out: Path, settings: Settings, records: Sequence[ClipRecord]) -
     out.mkdir(parents=True, exist_ok=True)
     for name, value in (("config.json", settings.raw), ("data.json", data)):
         path = out / name
-        if path.exists() and json.loads(path.read_text()) != value:
-            raise ValueError(f"{out} holds a run with another {name}; choose another folder or remove it")
+        if path.exists() and (before := json.loads(path.read_text())) != value:
+            fields = ", ".join(differing(before, value)[:5])
+            raise ValueError(f"{out} holds a run with another {name} ({fields}); choose another folder or remove it")
         path.write_text(json.dumps(value, indent=1))
 
 
@@ -91,8 +100,8 @@ def train(
     Raises:
       ValueError: `out` holds a run of other settings or other clips.
     """
-    claim_folder(out, settings, records)
     tokenizer = train_tokenizer(settings, records)
+    claim_folder(out, settings, records)
     mesh = make_mesh(settings.train.mesh)
     with jax.set_mesh(mesh):
         learned, frozen = split(init_flat(settings.model, settings.seed, mesh), settings.trainable)
@@ -108,7 +117,9 @@ def train(
 
             learned = run_stage(settings, stage, update, sources, tokenizer, learned, frozen, out, mesh, say, advance)
             done += stage.steps
-        save_bundle(out, settings, tokenizer, merge(learned, frozen), records[0].labels)
+            advance(stage.steps)
+        reasons = any(r.texts.get("reason") for r in records)
+        save_bundle(out, settings, tokenizer, merge(learned, frozen), records[0].labels, reasons)
     return out
 
 

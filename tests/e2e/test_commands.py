@@ -50,6 +50,7 @@ def test_train_leaves_a_model_and_scores(model):
     assert (model / "confusion_test.png").stat().st_size > 5000
     assert json.loads((model / "config.json").read_text())["seed"] == 3
     rows = [json.loads(line) for line in (model / "log.jsonl").read_text().splitlines()]
+    assert json.loads((model / "model.json").read_text())["can_reason"] is False, "a manifest has no reasons"
     assert [(r["stage"], r["step"]) for r in rows] == [(s, i) for s in ("perception", "cognition") for i in range(1, 7)]
 
 
@@ -98,11 +99,23 @@ def test_wrong_usage(place):
     manifest = str(place / "corpus" / "manifest.csv")
     out = emojax(place, "train", "--manifest", manifest, "--out", str(place / "x"), "--preset", "huge")
     assert out.returncode == 2 and "no preset 'huge'" in out.stdout
+    out = emojax(place, "train", "--manifest", manifest, "--out", str(place / "[x]"), "--preset", "tiny:test")
+    assert out.returncode == 2 and "may not hold any of [ ] * ?" in out.stdout
+    (place / "file").write_text("")
+    out = emojax(place, "train", "--manifest", manifest, "--out", str(place / "file"), "--preset", "tiny:test")
+    assert out.returncode == 2 and "File exists" in out.stdout and "Traceback" not in out.stderr
+    # A run that could not start leaves its folder free for the corrected command.
+    out = emojax(place, "train", "--manifest", manifest, "--out", str(place / "v2"), "--preset", "v2")
+    assert out.returncode == 2 and "tokenizer_path" in out.stdout and not list((place / "v2").iterdir())
+    (place / "damaged").mkdir()
+    (place / "damaged" / "model.json").write_text("{}")
+    out = emojax(place, "predict", "x.mp4", "--model", str(place / "damaged"))
+    assert out.returncode == 2 and "model.json is damaged" in out.stderr and "Traceback" not in out.stderr
 
 
 def test_a_run_folder_of_other_settings_is_refused(place, model):
     manifest = str(place / "corpus" / "manifest.csv")
     words = ("train", "--manifest", manifest, "--out", str(model), "--preset", "tiny:test")
     out = emojax(place, *words, "--seed", "4")
-    assert out.returncode == 2 and "holds a run with another config.json" in out.stdout
+    assert out.returncode == 2 and "holds a run with another config.json (seed)" in out.stdout
     assert json.loads((model / "evaluation.json").read_text())["test"]["n"] == 9

@@ -28,7 +28,7 @@ def bundle(tmp_path_factory) -> Bundle:
         variables = merge(init_flat(settings.model, 0, mesh), {})
     tokenizer = SmallTokenizer.train(["the person in video says which one of is shown"], 500)
     folder = tmp_path_factory.mktemp("model")
-    save_bundle(folder, settings, tokenizer, variables, EMOTIONS)
+    save_bundle(folder, settings, tokenizer, variables, EMOTIONS, reasons=True)
     return load_bundle(folder)
 
 

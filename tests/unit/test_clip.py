@@ -1,6 +1,7 @@
 """Decode: real irregular files, made irregular files, and the words of the errors."""
 
 import csv
+import os
 import zlib
 from fractions import Fraction
 
@@ -194,3 +195,22 @@ def test_missing_modalities_are_zeros_with_a_flag(tmp_path):
     views = make_views(read_clip(tmp_path / "a.mp4"), ViewConfig(16, 8, 4, 80, 1.0))
     assert (views.has_video, views.has_audio) == (False, True) and not views.image.any() and not views.frames.any()
     assert 50 <= views.audio_frames <= 64
+
+
+def test_running_out_of_time_refuses_the_clip(clip_file, monkeypatch):
+    """A part of a clip is not the clip: no answer on what was decoded in time."""
+    with pytest.raises(ClipError, match="^decoding took more than 1e-06 s"):
+        read_clip(clip_file, timeout=1e-6)
+    seconds = iter(range(10_000))  # a clock that moves one second at each look: time runs out in the sound
+    monkeypatch.setattr("data_pipeline.clip.time.monotonic", lambda: next(seconds))
+    with pytest.raises(ClipError, match="^decoding took more than 80 s"):
+        read_clip(clip_file, timeout=80)
+
+
+def test_what_is_no_ordinary_file_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe.mp4")
+    for path, message in ((tmp_path / "pipe.mp4", "no ordinary file"), ("/dev/zero", "no ordinary file")):
+        with pytest.raises(ClipError, match=message):
+            read_clip(path)
+    with pytest.raises(ClipError, match="can not be read"):
+        read_clip(tmp_path / ("x" * 300 + ".mp4"))

@@ -39,6 +39,17 @@ def test_typos_are_refused():
     with pytest.raises(ValueError, match="tiny.py:huge is not known"):
         load_config("tiny:huge")
     config = load_config("tiny")
+    config.data.temporal = "unifrom"
+    with pytest.raises(ValueError, match="config.data.temporal is 'unifrom'; it is one of uniform, window"):
+        resolve(config)
+    config = load_config("tiny")
+    config.stage.cognition.tasks = ("emotion", "reson")
+    with pytest.raises(ValueError, match="tasks holds .'reson'."):
+        resolve(config)
+    for preset in ("sweeps", "base:x"):
+        with pytest.raises(ValueError, match="there is no preset"):
+            load_config(preset)
+    config = load_config("tiny")
     config.stages = ("perception", "thinking")
     with pytest.raises(ValueError, match="names 'thinking'"):
         resolve(config)

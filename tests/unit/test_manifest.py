@@ -37,6 +37,15 @@ def test_split_is_made_by_speaker_where_there_is_none(folder):
     assert sorted(r.split for r in again) == ["train", "train", "val"]
 
 
+def test_what_spreadsheets_leave_behind(folder):
+    text = 'path,label,subtitle\r\na.mp4,x,"first line\nsecond\u2028third"\r\n,,\r\n\r\nb.mp4,y,\r\n'
+    path = folder / "m.csv"
+    path.write_bytes(text.encode("utf-8-sig"))
+    first, second = read_manifest(path, hold_out=0)
+    assert first.subtitle == "first line second third" and (first.id, second.id) == ("a#2", "b#5")
+    assert first.split == second.split == "test"
+
+
 def test_columns_that_are_not_read_are_told(folder):
     path = write(folder, "path,label,age,Speaker,note\na.mp4,x,3,p,\nb.mp4,y,4,q,\n")
     assert ignored_columns(path) == ["age", "note"] and read_manifest(path)[0].speaker == "p"
@@ -57,7 +66,10 @@ def test_leaking_speakers_are_told(folder):
         ("path,label,subtitel\na.mp4,x,\n", "did you mean 'subtitle'"),
         ("path,path,label\na.mp4,a.mp4,x\n", "'path' stands there twice"),
         ("path,label\na.mp4,x,y\n", "row 2: 3 cells under 2 columns"),
-        ("path,label\na.mp4,x\n\nb.mp4,y\n", "row 3: the row is empty"),
+        ("path,label\na.mp4,Happy\nb.mp4,happy\n", "'Happy' and 'happy' are the same answer, 'happy'"),
+        ("path,label\na.mp4,x\nb.mp4,!!\n", "'!!' holds no word"),
+        ("path,label\na.mp4,x\nb.mp4,<VideoHere>\n", "'<VideoHere>' holds no word"),
+        ("path,label\na.mp4," + "x" * 140_000 + "\nb.mp4,y\n", "no CSV that can be read .*field larger"),
         ("path,label\nnone.mp4,x\nb.mp4,y\n", "row 2, column 'path': there is no file"),
         ("path,label\na.mp4,\nb.mp4,y\nc.mp4,x\n", "row 2, column 'label': is empty"),
         ("path,label,split\na.mp4,x,traim\nb.mp4,y,train\n", "row 2, column 'split': 'traim' is none of"),
