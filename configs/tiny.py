@@ -58,7 +58,7 @@ def _people(c: ConfigDict) -> None:
     c.model.audio.update({"seconds": 4.0, "heads": 2})
     c.data.image_choice = "middle"
     c.stages = ("perception",)
-    c.stage.perception.update({"tasks": ("emotion",), "steps": 350, "drop_modality": 0.3})
+    c.stage.perception.update({"tasks": ("emotion",), "steps": 500, "drop_modality": 0.3})
     for tower in (c.model.image, c.model.video, c.model.audio, c.model.llama):
         tower.dropout = 0.2
     c.data.augment, c.data.eval_views = 1.0, 4
