@@ -117,7 +117,7 @@ def run_training(
             {"data": (sources["train"], 1.0)},
             learn,
             out,
-            lambda line: console.print(line),
+            console.print,
             tick,
         )
 

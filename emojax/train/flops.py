@@ -25,7 +25,10 @@ def clip_positions(config: EmotionConfig) -> dict[str, int]:
 
 
 def step_flops(config: EmotionConfig, learned: Flat, frozen: Flat) -> tuple[float, float]:
-    """(FLOPs a text row's token, FLOPs a clip) of forward and backward."""
+    """(FLOPs a text row's token, FLOPs a clip) of forward and backward, by the counting rule above.
+
+    learned, frozen: {path: array or shape} as `state.split` gives them; a part without fixed positions counts as one.
+    """
     positions = clip_positions(config)
     parts_that_learn = {path.split("/")[1] for path in learned}
     per_token = per_clip = 0.0
