@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from ml_collections import ConfigDict
 
@@ -15,8 +15,8 @@ from data_pipeline.prompts import TASKS
 from data_pipeline.views import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD, ViewConfig
 from emojax.model.emotion import EmotionConfig
 from emojax.model.eva import EvaConfig
-from emojax.model.fusion import FusionConfig
-from emojax.model.layers import EncoderConfig, LoraConfig, Precision
+from emojax.model.fusion import FusionConfig, Kind
+from emojax.model.layers import REMAT_POLICIES, EncoderConfig, LoraConfig, Precision
 from emojax.model.llama import LlamaConfig
 from emojax.model.whisper import WhisperConfig
 
@@ -131,15 +131,19 @@ def model_config(m: ConfigDict) -> EmotionConfig:
     )
 
 
+def _words(owner: type, field: str) -> tuple[str, ...]:
+    return get_args(get_type_hints(owner)[field])
+
+
 # Fields that take one of a few words; a mistyped one would silently mean another.
 _WORDS = {
-    "model.missing": ("released", "masked"),
-    "model.audio_span": ("window", "real"),
-    "model.stem": ("random", "cosine"),
-    "model.remat": ("none", "full", "dots"),
-    "model.fusion.kind": ("none", "conv", "attention", "conv_attention"),
-    "data.temporal": ("uniform", "window"),
-    "data.image_choice": ("first", "middle", "peak", "index"),
+    "model.missing": _words(EmotionConfig, "missing"),
+    "model.audio_span": _words(EmotionConfig, "audio_span"),
+    "model.stem": _words(EvaConfig, "stem"),
+    "model.remat": ("none", *REMAT_POLICIES),
+    "model.fusion.kind": get_args(Kind),
+    "data.temporal": _words(Sampling, "temporal"),
+    "data.image_choice": _words(Sampling, "image"),
     "train.tokenizer": ("llama", "small"),
 }
 
