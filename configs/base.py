@@ -44,6 +44,8 @@ def get_config() -> ConfigDict:
     c.data.no_subtitle = ""  # stands in the prompt where no words are known; "" as released
     c.data.augment = 0.0  # strength of seeded changes of pictures and sound while training; 0 for parity
     c.data.eval_views = 1  # above 1: label probabilities are a mean over the clip and changed copies of it
+    # Sound of each named speaker is moved to that of the average training speaker (data_pipeline/speakers.py).
+    c.data.speaker_norm = False
     c.data.words = 16  # distinct words of a description that word heads learn
     c.data.prefetch = 4  # batches made ahead
     c.data.threads = 2  # reading threads

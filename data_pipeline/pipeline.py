@@ -14,6 +14,7 @@ from data_pipeline.augment import augment_views
 from data_pipeline.builders.clips import unpack_views
 from data_pipeline.mixture import STREAMS, StageTasks, draw_example
 from data_pipeline.schema import ClipRecord, Example
+from data_pipeline.speakers import UNKNOWN_SHARE, Speakers
 from data_pipeline.tokens import Row, Tokenizer, collate_rows, make_row
 from data_pipeline.views import ViewConfig
 from emojax.types import Views
@@ -27,6 +28,7 @@ class RowConfig:
 
     `zero_hidden`: streams that a task may not look at are zeros (released), not only flagged. `no_subtitle` stands
     in the prompt where no words are known. `words`: W, distinct words of each stream's description that its tower learns to predict; 0 leaves them out.
+    `speakers`: training rows are normalised by speaker with these.
     """
 
     views: ViewConfig
@@ -38,6 +40,7 @@ class RowConfig:
     augment: float = 0.0
     zero_hidden: bool = True
     words: int = 0
+    speakers: Speakers | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +78,8 @@ class DrawSample(grain.transforms.RandomMap):
         """Called by Grain with a generator that depends on seed, epoch and index alone."""
         c = self.config
         record, views = read_element(element, c.views)
+        if c.speakers and rng.random() >= UNKNOWN_SHARE:
+            views = c.speakers.normalise(record, views)
         record = fit_subtitle(record, self.tokenizer, c.max_subtitle)
         example = draw_example(record, self.stage, rng, c.no_subtitle)
         row = make_row(self.tokenizer, example.prompt, example.answer, c.soft_tokens, c.max_answer)

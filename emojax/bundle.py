@@ -1,6 +1,7 @@
 """A model folder: everything that answering needs, and nothing else.
 
 DIR/model.json       resolved config, label space, prompt style, what it was trained on
+DIR/speaker.json     sound of the average training speaker (only with config.data.speaker_norm)
 DIR/tokenizer.json   the run's own tokenizer (absent when it uses the LLaMA-2 file)
 DIR/weights/         Orbax tree of all variables
 """
@@ -17,6 +18,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from data_pipeline.pipeline import RowConfig
+from data_pipeline.speakers import Speakers, VoiceStats
 from data_pipeline.tokens import LlamaTokenizer, SmallTokenizer, Tokenizer
 from emojax.settings import Settings, resolve_saved
 
@@ -32,13 +34,14 @@ class Bundle:
     labels: tuple[str, ...]
     style: str
     can_reason: bool
+    average_speaker: VoiceStats | None = None
 
     def rows(self) -> RowConfig:
         """How this model's samples become arrays; never augmented."""
         return row_config(self.settings, augment=False)
 
 
-def row_config(settings: Settings, augment: bool) -> RowConfig:
+def row_config(settings: Settings, augment: bool, speakers: Speakers | None = None) -> RowConfig:
     """Settings -> RowConfig; `augment` is True for training rows alone."""
     d = settings.data
     return RowConfig(
@@ -51,11 +54,18 @@ def row_config(settings: Settings, augment: bool) -> RowConfig:
         d.augment if augment else 0.0,
         settings.model.missing == "released",
         d.words if augment and settings.model.word_heads else 0,
+        speakers,
     )
 
 
 def save_bundle(
-    folder: Path, settings: Settings, tokenizer: Tokenizer, variables: Any, labels: tuple[str, ...], reasons: bool
+    folder: Path,
+    settings: Settings,
+    tokenizer: Tokenizer,
+    variables: Any,
+    labels: tuple[str, ...],
+    reasons: bool,
+    average_speaker: VoiceStats | None = None,
 ) -> None:
     """Writes the folder; `reasons`: the training clips had reasons to learn from; `model.json` comes last, so a folder that has it is complete."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -65,6 +75,8 @@ def save_bundle(
         checkpointer.save(weights, variables)
     if isinstance(tokenizer, SmallTokenizer):
         (folder / "tokenizer.json").write_text(tokenizer.to_text())
+    if average_speaker:
+        (folder / "speaker.json").write_text(average_speaker.to_json())
     last = settings.stages[-1].tasks
     facts = {
         "format": 1,
@@ -102,6 +114,7 @@ def load_bundle(folder: Path) -> Bundle:
         tokenizer = LlamaTokenizer(Path(settings.train.tokenizer_path))
     else:
         raise FileNotFoundError(f"{folder}/tokenizer.json is missing: copy the whole model folder again")
+    average = folder / "speaker.json"
     with ocp.StandardCheckpointer() as checkpointer:
         metadata = checkpointer.metadata(folder.absolute() / "weights").item_metadata
         device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
@@ -115,4 +128,5 @@ def load_bundle(folder: Path) -> Bundle:
         labels=tuple(facts["labels"]),
         style=facts["style"],
         can_reason=facts["can_reason"],
+        average_speaker=VoiceStats.from_json(average.read_text()) if average.exists() else None,
     )

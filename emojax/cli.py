@@ -59,6 +59,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("paths", nargs="+", metavar="PATH", help="files, or folders that are searched for media")
     p.add_argument("--model", help="model folder (default: the newest imported or demo model)")
     p.add_argument("--subtitle", default="", help="what is said, for all files alike")
+    p.add_argument(
+        "--one-speaker",
+        action="store_true",
+        help="all files are of one person: what is common to his or her voice is taken out (models trained on named speakers)",
+    )
     p.add_argument("--json", action="store_true", help="one JSON object a line")
     p.add_argument(
         "--decode-timeout", type=_seconds, default=8.0, help="refuse a file that takes longer (default %(default)s s)"
@@ -146,7 +151,7 @@ def _evaluate(args: argparse.Namespace, console) -> int:  # type: ignore[no-unty
 
 
 def _predict(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyped-def]
-    from emojax.infer.predict import default_model, find_media, predict
+    from emojax.infer.predict import default_model, find_media, listen, predict
 
     folder = Path(args.model) if args.model else default_model()
     if folder is None:
@@ -162,9 +167,13 @@ def _predict(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyp
         console.print(f"no media file in {', '.join(args.paths)}")
         return 3
     subtitle = args.subtitle.encode("utf-8", "surrogateescape").decode("utf-8", "replace")  # bytes that are no text
-    refused = 0
+    refused, speaker, timeout = 0, None, args.decode_timeout
+    if args.one_speaker:
+        with jobs.bar(console, "listen") as tick:
+            speaker = listen(bundle, paths, timeout, lambda n: tick(n, len(paths)))
     with jobs.bar(console, "predict") as tick:
-        for number, answer in enumerate(predict(bundle, paths, subtitle=subtitle, timeout=args.decode_timeout), 1):
+        answers = predict(bundle, paths, subtitle=subtitle, timeout=timeout, speaker=speaker)
+        for number, answer in enumerate(answers, 1):
             refused += answer.error is not None
             print(json.dumps(answer.to_json(), ensure_ascii=False) if args.json else _plain(answer), flush=True)
             tick(number, len(paths))

@@ -36,7 +36,7 @@ def demo(out: Path, console: Console, fresh: bool = True) -> dict[str, Any]:
     sources = jobs.open_views(records, settings, console)
     jobs.run_training(settings, records, sources, out, console)
     bundle = load_bundle(out)
-    items = jobs.items_of(sources["test"], settings)
+    items = jobs.items_of(sources["test"], bundle)
     passes = len(items) * (len(ABLATIONS) + 1)
     done = 0
     with jobs.bar(console, "evaluate") as tick:

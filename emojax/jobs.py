@@ -21,7 +21,8 @@ from data_pipeline.datasets.manifest import ignored_columns, read_manifest, spea
 from data_pipeline.embedded.generate import cache_root
 from data_pipeline.pipeline import read_element
 from data_pipeline.schema import ClipRecord
-from emojax.bundle import load_bundle
+from data_pipeline.speakers import normalise_items
+from emojax.bundle import Bundle, load_bundle
 from emojax.evaluate import report
 from emojax.evaluate.run import Items, evaluate
 from emojax.settings import Settings
@@ -90,9 +91,10 @@ def open_views(records: Sequence[ClipRecord], settings: Settings, console: Conso
     return sources
 
 
-def items_of(source: Sequence[Any], settings: Settings) -> Items:
-    """All clips of a split, in memory."""
-    return [read_element(source[i], settings.views) for i in range(len(source))]
+def items_of(source: Sequence[Any], bundle: Bundle) -> Items:
+    """All clips of a split, in memory, normalised by speaker where the model was trained so."""
+    found = (read_element(source[i], bundle.settings.views) for i in range(len(source)))
+    return normalise_items(found, bundle.average_speaker)
 
 
 def run_training(
@@ -125,7 +127,7 @@ def run_training(
 def score_splits(folder: Path, sources: Sources, splits: Sequence[str], out: Path, console: Console) -> dict[str, Any]:
     """Scores a model folder on splits and writes evaluation.json, .md and pictures into `out`."""
     bundle = load_bundle(folder)
-    items = {s: items_of(sources[s], bundle.settings) for s in splits}
+    items = {s: items_of(sources[s], bundle) for s in splits}
     total = sum(map(len, items.values()))
     done = Counter[str]()
     with bar(console, "evaluate") as tick:

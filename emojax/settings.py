@@ -71,6 +71,7 @@ class Data:
     no_subtitle: str
     augment: float
     eval_views: int
+    speaker_norm: bool
     words: int
     prefetch: int
     threads: int

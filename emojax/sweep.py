@@ -58,7 +58,7 @@ def run_one(settings: Settings, folder: Path, console: Console) -> dict[str, Any
     sources = jobs.open_views(records, settings, console)
     jobs.run_training(settings, records, sources, folder, console)
     bundle = load_bundle(folder)
-    items = jobs.items_of(sources["test"], settings)
+    items = jobs.items_of(sources["test"], bundle)
     result = evaluate_embedded(bundle, items, CorpusConfig(), ABLATIONS, with_clues=bundle.can_reason)
     kept.write_text(json.dumps(result))
     return result

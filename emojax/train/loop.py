@@ -13,8 +13,9 @@ import jax.numpy as jnp
 
 from data_pipeline import prompts
 from data_pipeline.mixture import answer_text
-from data_pipeline.pipeline import NAMES, train_iterator
+from data_pipeline.pipeline import NAMES, RowConfig, read_element, train_iterator
 from data_pipeline.schema import ClipRecord
+from data_pipeline.speakers import Speakers, average_speaker, measure_speakers
 from data_pipeline.tokens import LlamaTokenizer, SmallTokenizer, Tokenizer
 from emojax.bundle import row_config, save_bundle
 from emojax.settings import Settings, Stage
@@ -76,6 +77,21 @@ def claim_folder(out: Path, settings: Settings, records: Sequence[ClipRecord]) -
         path.write_text(json.dumps(value, indent=1))
 
 
+def training_speakers(settings: Settings, sources: Sources, say: Say) -> Speakers | None:
+    """Statistics of the people to learn from, where the run normalises by speaker and clips name theirs."""
+    if not settings.data.speaker_norm:
+        return None
+    by_name = measure_speakers(
+        read_element(source[i], settings.views) for source, _ in sources.values() for i in range(len(source))
+    )
+    average = average_speaker(by_name)
+    if average is None:
+        say("note: no clip to learn from names its speaker (column `speaker`): sound is not normalised by speaker")
+        return None
+    say(f"sound is normalised by speaker, {len(by_name)} people to learn from")
+    return Speakers(by_name, average)
+
+
 def train(
     settings: Settings,
     sources: Sources,
@@ -102,6 +118,8 @@ def train(
     """
     tokenizer = train_tokenizer(settings, records)
     claim_folder(out, settings, records)
+    speakers = training_speakers(settings, sources, say)
+    rows = row_config(settings, augment=True, speakers=speakers)
     mesh = make_mesh(settings.train.mesh)
     with jax.set_mesh(mesh):
         learned, frozen = split(init_flat(settings.model, settings.seed, mesh), settings.trainable)
@@ -115,11 +133,14 @@ def train(
                 if tick:
                     tick(before + n, steps)
 
-            learned = run_stage(settings, stage, update, sources, tokenizer, learned, frozen, out, mesh, say, advance)
+            learned = run_stage(
+                settings, stage, update, sources, tokenizer, rows, learned, frozen, out, mesh, say, advance
+            )
             done += stage.steps
             advance(stage.steps)
         reasons = any(r.texts.get("reason") for r in records)
-        save_bundle(out, settings, tokenizer, merge(learned, frozen), records[0].labels, reasons)
+        average = speakers.average if speakers else None
+        save_bundle(out, settings, tokenizer, merge(learned, frozen), records[0].labels, reasons, average)
     return out
 
 
@@ -129,6 +150,7 @@ def run_stage(
     update: Callable[..., Any],
     sources: Sources,
     tokenizer: Tokenizer,
+    rows: RowConfig,
     learned: Flat,
     frozen: Flat,
     out: Path,
@@ -143,7 +165,7 @@ def run_stage(
         sources,
         stage.tasks,
         tokenizer,
-        row_config(settings, augment=True),
+        rows,
         t.batch // jax.process_count(),
         seed,
         settings.data.threads,

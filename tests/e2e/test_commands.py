@@ -87,6 +87,25 @@ def test_predict_contract(place, model):
     assert out.returncode == 0 and "a.mp4" in out.stdout
 
 
+def test_one_speaker_takes_the_common_voice_out(place, model):
+    clips = [str(p) for p in sorted((place / "corpus" / "clips").glob("test_*.mp4"))[:3]]
+
+    def chances(*words):
+        out = emojax(place, "predict", *clips, "--model", str(model), "--json", *words)
+        assert out.returncode == 0, out.stderr
+        return [list(json.loads(line)["probabilities"].values()) for line in out.stdout.splitlines()]
+
+    apart, together = chances(), chances("--one-speaker")
+    assert np.abs(np.subtract(apart, together)).max() > 1e-6
+    facts = json.loads((model / "speaker.json").read_text())
+    assert len(facts["mean"]) == len(facts["std"]) == 80 and facts["clips"] > 0
+    plain = place / "plain"
+    shutil.copytree(model, plain)
+    (plain / "speaker.json").unlink()
+    out = emojax(place, "predict", *clips, "--model", str(plain), "--one-speaker")
+    assert out.returncode == 2 and "was not trained with config.data.speaker_norm" in out.stderr
+
+
 def test_wrong_usage(place):
     assert emojax(place, "predict").returncode == 2
     assert emojax(place, "nonsense").returncode == 2

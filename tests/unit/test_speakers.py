@@ -1,0 +1,94 @@
+"""Speaker normalisation against arithmetic by hand."""
+
+import numpy as np
+import pytest
+
+from data_pipeline.builders.clips import pack_views
+from data_pipeline.mixture import StageTasks
+from data_pipeline.pipeline import DrawSample, RowConfig
+from data_pipeline.schema import ClipRecord
+from data_pipeline.speakers import (
+    PRIOR_CLIPS,
+    SMALLEST_STD,
+    Speakers,
+    VoiceStats,
+    average_speaker,
+    measure_speakers,
+    normalise_items,
+    normalise_speaker,
+)
+from data_pipeline.tokens import SmallTokenizer
+from data_pipeline.views import ViewConfig
+from emojax.types import Views
+
+
+def _item(speaker, rows, frames=None, has_audio=True):
+    logmel = np.array(rows, np.float32)
+    picture = np.zeros((4, 4, 3), np.uint8)
+    views = Views(picture, picture[None], logmel, len(rows) if frames is None else frames, True, has_audio)
+    return ClipRecord("c", "d", "train", "c.mp4", "a", ("a", "b"), speaker=speaker), views
+
+
+def test_statistics_are_over_the_valid_frames_of_all_clips_of_a_person():
+    items = [
+        _item("ann", [[1, 5], [3, 5], [99, 99]], frames=2),
+        _item("ann", [[5, 5], [7, 5]]),
+        _item("bob", [[0, 0], [2, 4]]),
+        _item("", [[50, 50]]),
+        _item("eve", [[50, 50]], has_audio=False),
+    ]
+    found = measure_speakers(items)
+    assert sorted(found) == ["ann", "bob"]
+    np.testing.assert_allclose(found["ann"].mean, [4, 5])
+    np.testing.assert_allclose(found["ann"].std, [5**0.5, SMALLEST_STD])  # (9 + 1 + 1 + 9) / 4
+    assert found["ann"].clips == 2
+    average = average_speaker(found)
+    np.testing.assert_allclose(average.mean, [2.5, 3.5])
+    np.testing.assert_allclose(average.std, [(5**0.5 + 1) / 2, (SMALLEST_STD + 2) / 2])
+
+
+def test_a_well_known_person_gets_the_average_and_an_unknown_one_stays():
+    average = VoiceStats(np.array([1.0]), np.array([2.0]), 100)
+    _, views = _item("ann", [[10.0], [14.0]])
+    known = VoiceStats(np.array([12.0]), np.array([2.0]), 10**9)
+    np.testing.assert_allclose(normalise_speaker(views, known, average).logmel, [[-1.0], [3.0]], rtol=1e-6)
+    assert normalise_speaker(views, None, average) is views
+    # As many clips as the prior counts for: half-way between the person (12, 2) and the average (1, 2).
+    half = VoiceStats(known.mean, known.std, int(PRIOR_CLIPS))
+    np.testing.assert_allclose(normalise_speaker(views, half, average).logmel, [[4.5], [8.5]], rtol=1e-6)
+
+
+def test_evaluation_takes_out_what_a_person_s_clips_have_in_common_and_never_reads_labels():
+    rng = np.random.default_rng(0)
+    sound = rng.normal(size=(40, 6, 3))
+    average = VoiceStats(np.zeros(3), np.ones(3), 100)
+    near = [_item("ann", s) for s in sound]
+    far = [_item("bob", 3 * s + 7) for s in sound]  # the same clips in another voice
+    out = normalise_items([*near, *far], average)
+    a, b = (np.stack([v.logmel for r, v in out if r.speaker == name]) for name in ("ann", "bob"))
+    before = np.abs(far[0][1].logmel - near[0][1].logmel).mean()
+    assert np.abs(a - b).mean() < before / 10
+    assert normalise_items(near, None) == near
+
+
+def test_three_of_four_training_rows_are_normalised():
+    config = ViewConfig(image_size=4, frame_size=4, num_frames=1, mels=2, seconds=0.02)
+    record, views = _item("ann", [[1.0, 2.0], [3.0, 2.0]])
+    element = {"record": record.to_json().encode(), **pack_views(views)}
+    ann, average = (VoiceStats(np.array(m), np.ones(2), 10**9) for m in ([2.0, 2.0], [0.0, 5.0]))
+    rows = RowConfig(config, 1, ((64, 8),), 8, 8, speakers=Speakers({"ann": ann}, average))
+    draw = DrawSample(StageTasks("perception", ("emotion",)), SmallTokenizer.train(["a b"], 300), rows)
+    found = [draw.random_map(element, np.random.default_rng(i)).views.logmel.tolist() for i in range(400)]
+    assert set(map(str, found)) == {"[[1.0, 2.0], [3.0, 2.0]]", "[[-1.0, 5.0], [1.0, 5.0]]"}
+    assert 260 < found.count([[-1.0, 5.0], [1.0, 5.0]]) < 340
+
+
+def test_statistics_survive_the_model_folder():
+    stats = VoiceStats(np.array([0.1, 0.2]), np.array([0.3, 0.4]), 7)
+    again = VoiceStats.from_json(stats.to_json())
+    np.testing.assert_array_equal(again.mean, stats.mean)
+    np.testing.assert_array_equal(again.std, stats.std)
+    assert again.clips == 7
+    assert average_speaker({}) is None
+    with pytest.raises(ValueError):
+        VoiceStats.from_json("{")
