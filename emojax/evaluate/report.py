@@ -67,6 +67,19 @@ def show(results: dict[str, Any], console: Console) -> None:
         console.print(second)
 
 
+def tick_names(labels: Sequence[str], longest: int = 24) -> list[str]:
+    """Labels as the picture shows them: long ones cut, those that its font can not draw as their number in the table."""
+    from matplotlib.font_manager import findfont, get_font
+
+    font = get_font(findfont("DejaVu Sans"))
+    names = []
+    for number, label in enumerate(labels, 1):
+        cut = label if len(label) <= longest else label[: longest - 1] + "…"
+        drawable = all(font.get_char_index(ord(c)) for c in cut)
+        names.append(cut if drawable else f"label {number}")
+    return names
+
+
 def confusion_png(confusion: Sequence[Sequence[int]], labels: Sequence[str], path: Path, title: str) -> None:
     """Writes the confusion matrix as a picture: share of each true class, with counts."""
     import matplotlib
@@ -79,8 +92,9 @@ def confusion_png(confusion: Sequence[Sequence[int]], labels: Sequence[str], pat
     size = 2.2 + 0.55 * len(labels)
     figure, axes = plt.subplots(figsize=(size, size), layout="constrained")
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(len(labels)), labels, rotation=60, ha="right")
-    axes.set_yticks(range(len(labels)), labels)
+    names = [name.replace("$", r"\$") for name in tick_names(labels)]
+    axes.set_xticks(range(len(labels)), names, rotation=60, ha="right")
+    axes.set_yticks(range(len(labels)), names)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     axes.set_title(f"{title} (n = {counts.sum()})")

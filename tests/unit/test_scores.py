@@ -2,6 +2,7 @@
 
 import pytest
 
+from emojax.evaluate.report import confusion_png, tick_names
 from emojax.evaluate.scores import ABLATIONS, closed_set, clue_scores
 
 
@@ -30,6 +31,13 @@ def test_clue_scores_by_hand():
     s = clue_scores(named, true)
     assert s["precision"] == pytest.approx(2 / 4) and s["recall"] == pytest.approx(2 / 4)
     assert s["absent_named"] == 1  # clip 0 names a voice that is not there
+
+
+def test_confusion_picture_of_labels_of_any_script_and_length(tmp_path):
+    labels = ("happy", "悲しい", "x" * 200, "a$b$_")
+    assert tick_names(labels) == ["happy", "label 2", "x" * 23 + "…", "a$b$_"]
+    confusion_png([[1, 0, 0, 0]] * 4, labels, tmp_path / "c.png", "test")  # a glyph that is missing would warn
+    assert (tmp_path / "c.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_ablations_cover_every_modality():
