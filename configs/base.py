@@ -22,6 +22,7 @@ def get_config() -> ConfigDict:
     c.model.audio_span = "window"  # window: the padded 30 s (released); real: the sound's own length
     c.model.stem = "random"  # random | cosine: how the patch kernels start without imported weights
     c.model.word_heads = False  # towers also predict the words of their descriptions: for training from scratch
+    c.model.detach_towers = False  # with word heads: the language model's gradient ends at the features
     c.model.num_frames = 16
     c.model.video_pool = 2  # patches of a frame are averaged to 2 x 2
     c.model.image = _tower(size=448, patch=14, width=1408, depth=39, heads=16, mlp=6144)
@@ -44,8 +45,9 @@ def get_config() -> ConfigDict:
     c.data.no_subtitle = ""  # stands in the prompt where no words are known; "" as released
     c.data.augment = 0.0  # strength of seeded changes of pictures and sound while training; 0 for parity
     c.data.eval_views = 1  # above 1: label probabilities are a mean over the clip and changed copies of it
-    # Sound of each named speaker is moved to that of the average training speaker (data_pipeline/speakers.py).
-    c.data.speaker_norm = False
+    # Share of training rows in which the sound of a named speaker is moved to that of the average one; see
+    # data_pipeline/speakers.py. Below 1 clips of unknown people are learned from too, at the cost of the others.
+    c.data.speaker_norm = 0.0
     c.data.words = 16  # distinct words of a description that word heads learn
     c.data.prefetch = 4  # batches made ahead
     c.data.threads = 2  # reading threads

@@ -59,9 +59,10 @@ def _people(c: ConfigDict) -> None:
     c.data.image_choice = "middle"
     c.stages = ("perception",)
     c.stage.perception.update({"tasks": ("emotion",), "steps": 500, "drop_modality": 0.3})
-    for tower in (c.model.image, c.model.video, c.model.audio, c.model.llama):
+    for tower in (c.model.image, c.model.video, c.model.llama):
         tower.dropout = 0.2
-    c.data.augment, c.data.eval_views, c.data.speaker_norm = 0.3, 8, True
+    c.model.audio.dropout, c.model.detach_towers = 0.2, True
+    c.data.augment, c.data.eval_views, c.data.speaker_norm = 0.3, 8, 1.0
     c.data.buckets = ((96, 8), (192, 16), (512, 64))
 
 
@@ -76,7 +77,7 @@ def _test(c: ConfigDict) -> None:
     m.llama.update({"vocab": 512, "width": 32, "depth": 2, "heads": 2, "mlp": 64})
     for stage in c.stage.values():
         stage.steps = 6
-    c.data.speaker_norm = True
+    c.data.speaker_norm = 0.8
     c.data.buckets = ((144, 40), (208, 96), (400, 96))
     c.data.max_answer = 96
     c.optim.warmup = 2

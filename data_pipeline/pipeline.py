@@ -14,7 +14,7 @@ from data_pipeline.augment import augment_views
 from data_pipeline.builders.clips import unpack_views
 from data_pipeline.mixture import STREAMS, StageTasks, draw_example
 from data_pipeline.schema import ClipRecord, Example
-from data_pipeline.speakers import UNKNOWN_SHARE, Speakers
+from data_pipeline.speakers import Speakers
 from data_pipeline.tokens import Row, Tokenizer, collate_rows, make_row
 from data_pipeline.views import ViewConfig
 from emojax.types import Views
@@ -78,7 +78,7 @@ class DrawSample(grain.transforms.RandomMap):
         """Called by Grain with a generator that depends on seed, epoch and index alone."""
         c = self.config
         record, views = read_element(element, c.views)
-        if c.speakers and rng.random() >= UNKNOWN_SHARE:
+        if c.speakers and rng.random() < c.speakers.share:
             views = c.speakers.normalise(record, views)
         record = fit_subtitle(record, self.tokenizer, c.max_subtitle)
         example = draw_example(record, self.stage, rng, c.no_subtitle)

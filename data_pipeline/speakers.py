@@ -5,6 +5,9 @@ voices. The remedy of speech recognition (mean and variance normalisation by spe
 standard deviation of each mel bin over a person's clips are moved to those of the average training speaker. It
 needs to know which clips are of the same person, and the more of them the better: the figures of a person with
 few clips are drawn towards the average (maximum a posteriori), so a clip of an unknown person stays as it is.
+
+A person's films and sound files are measured apart (by suffix): they come from other microphones and codecs, and what
+differs between those would be taken for the voice.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import dataclasses
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import numpy as np
 
@@ -21,7 +25,6 @@ from emojax.types import Views
 
 PRIOR_CLIPS = 3.0  # the average counts as much as this many clips of the person
 SMALLEST_STD = 0.02  # log-mel units; below this a bin is digital silence
-UNKNOWN_SHARE = 0.25  # of training rows are left as they are, so that clips of unknown people are understood too
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,30 +48,40 @@ class VoiceStats:
 
 @dataclasses.dataclass(frozen=True)
 class Speakers:
-    """Statistics by name, and the average that they are moved to."""
+    """Statistics by `voice_of`, and the average that they are moved to.
 
-    by_name: Mapping[str, VoiceStats]
+    `share`: of the training rows that are normalised; the others stay as clips of unknown people are.
+    """
+
+    voices: Mapping[str, VoiceStats]
     average: VoiceStats
+    share: float = 1.0
 
     def normalise(self, record: ClipRecord, views: Views) -> Views:
         """See `normalise_speaker`."""
-        return normalise_speaker(views, self.by_name.get(record.speaker), self.average)
+        return normalise_speaker(views, self.voices.get(voice_of(record)), self.average)
+
+
+def voice_of(record: ClipRecord) -> str:
+    """Key of the statistics that a clip belongs to: its speaker and kind of file; "" where the speaker is not known."""
+    return f"{record.speaker}|{Path(record.path).suffix.lower()}" if record.speaker else ""
 
 
 def measure_speakers(items: Iterable[tuple[ClipRecord, Views]]) -> dict[str, VoiceStats]:
-    """Statistics of every named speaker who is heard; labels are not looked at."""
+    """{voice_of: statistics} of every named speaker who is heard; labels are not looked at."""
     sums: dict[str, list[np.ndarray]] = {}
     frames: dict[str, int] = defaultdict(int)
     clips: dict[str, int] = defaultdict(int)
     for record, views in items:
-        if not record.speaker or not views.has_audio:
+        voice = voice_of(record)
+        if not voice or not views.has_audio:
             continue
         sound = views.logmel[: views.audio_frames].astype(np.float64)
         parts = [sound.sum(axis=0), np.square(sound).sum(axis=0)]
-        before = sums.get(record.speaker)
-        sums[record.speaker] = parts if before is None else [a + b for a, b in zip(before, parts, strict=True)]
-        frames[record.speaker] += len(sound)
-        clips[record.speaker] += 1
+        before = sums.get(voice)
+        sums[voice] = parts if before is None else [a + b for a, b in zip(before, parts, strict=True)]
+        frames[voice] += len(sound)
+        clips[voice] += 1
     out = {}
     for name, (total, squares) in sums.items():
         mean = total / frames[name]
@@ -78,7 +91,7 @@ def measure_speakers(items: Iterable[tuple[ClipRecord, Views]]) -> dict[str, Voi
 
 
 def average_speaker(speakers: Mapping[str, VoiceStats]) -> VoiceStats | None:
-    """The mean over people, each counted once; None where nobody is known by name."""
+    """The mean over voices, each counted once; None where nobody is known by name."""
     if not speakers:
         return None
     stats = [speakers[name] for name in sorted(speakers)]

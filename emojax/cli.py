@@ -167,12 +167,12 @@ def _predict(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyp
         console.print(f"no media file in {', '.join(args.paths)}")
         return 3
     subtitle = args.subtitle.encode("utf-8", "surrogateescape").decode("utf-8", "replace")  # bytes that are no text
-    refused, speaker, timeout = 0, None, args.decode_timeout
+    refused, speakers, timeout = 0, None, args.decode_timeout
     if args.one_speaker:
         with jobs.bar(console, "listen") as tick:
-            speaker = listen(bundle, paths, timeout, lambda n: tick(n, len(paths)))
+            speakers = listen(bundle, paths, timeout, lambda n: tick(n, len(paths)))
     with jobs.bar(console, "predict") as tick:
-        answers = predict(bundle, paths, subtitle=subtitle, timeout=timeout, speaker=speaker)
+        answers = predict(bundle, paths, subtitle=subtitle, timeout=timeout, speakers=speakers)
         for number, answer in enumerate(answers, 1):
             refused += answer.error is not None
             print(json.dumps(answer.to_json(), ensure_ascii=False) if args.json else _plain(answer), flush=True)

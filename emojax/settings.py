@@ -71,7 +71,7 @@ class Data:
     no_subtitle: str
     augment: float
     eval_views: int
-    speaker_norm: bool
+    speaker_norm: float
     words: int
     prefetch: int
     threads: int
@@ -128,7 +128,17 @@ def model_config(m: ConfigDict) -> EmotionConfig:
         precision=_precision(m),
     )
     return EmotionConfig(
-        image, video, audio, fusion, llama, m.num_frames, m.video_pool, m.missing, m.audio_span, m.word_heads
+        image,
+        video,
+        audio,
+        fusion,
+        llama,
+        m.num_frames,
+        m.video_pool,
+        m.missing,
+        m.audio_span,
+        m.word_heads,
+        m.detach_towers,
     )
 
 

@@ -14,13 +14,14 @@ from data_pipeline.embedded.generate import cache_root
 from data_pipeline.pipeline import fit_subtitle
 from data_pipeline.prompts import normalise_answer
 from data_pipeline.schema import ClipRecord
-from data_pipeline.speakers import VoiceStats, measure_speakers, normalise_speaker
+from data_pipeline.speakers import Speakers, measure_speakers
 from data_pipeline.views import make_views, window_notes
 from emojax.bundle import Bundle
 from emojax.infer.answer import label_probabilities, reasons
 from emojax.types import Answer, Clip, Views
 
 BATCH = 4  # files answered together; small, so that answers appear as they come
+ONE_SPEAKER = "one"  # name of whoever is seen, where all files are of one person
 DEMO_POINTER = "demo_model.txt"  # in the cache: where `emojax demo` left its newest model
 
 
@@ -52,7 +53,7 @@ def predict(
     subtitle: str = "",
     timeout: float = 8.0,
     with_reason: bool = True,
-    speaker: VoiceStats | None = None,
+    speakers: Speakers | None = None,
 ) -> Iterator[Answer]:
     """Answers files in the order given.
 
@@ -62,7 +63,7 @@ def predict(
       subtitle: words spoken, for all files alike.
       timeout: seconds of decoding after which a file is refused.
       with_reason: also write the reason, where the model has learned to.
-      speaker: sound of the one person of all files, see `listen`; None where people are not known.
+      speakers: sound of the one person of all files, see `listen`; None where people are not known.
 
     Yields:
       One Answer a file; a refused one carries `error` and nothing else.
@@ -82,7 +83,7 @@ def predict(
             chunk.append((path, found, time.monotonic() - begin))
         clips = [(path, clip) for path, clip, _ in chunk if isinstance(clip, Clip)]
         begin = time.monotonic()
-        answered = iter(_answer(bundle, clips, labels, with_reason, speaker))
+        answered = iter(_answer(bundle, clips, labels, with_reason, speakers))
         share = (time.monotonic() - begin) / max(1, len(clips))
         for path, found, seconds in chunk:
             if isinstance(found, str):
@@ -93,8 +94,8 @@ def predict(
 
 def listen(
     bundle: Bundle, paths: Sequence[str], timeout: float = 8.0, tick: Callable[[int], None] | None = None
-) -> VoiceStats | None:
-    """Statistics of the sound of files that are all of one person; None where none of them is heard.
+) -> Speakers:
+    """Statistics of the sound of files that are all of one person.
 
     Raises:
       ValueError: the model was not trained with speaker normalisation, so it has no use for them.
@@ -106,12 +107,12 @@ def listen(
         for number, path in enumerate(paths, 1):
             with contextlib.suppress(ClipError):  # `predict` says why
                 clip = read_clip(path, bundle.settings.sampling(None), timeout=timeout)
-                record = ClipRecord(path, "predict", "test", path, "-", ("-",), speaker="one")
+                record = ClipRecord(path, "predict", "test", path, "-", ("-",), speaker=ONE_SPEAKER)
                 yield record, make_views(clip, bundle.settings.views)
             if tick:
                 tick(number)
 
-    return measure_speakers(heard()).get("one")
+    return Speakers(measure_speakers(heard()), bundle.average_speaker)
 
 
 def _answer(
@@ -119,17 +120,15 @@ def _answer(
     clips: Sequence[tuple[str, Clip]],
     labels: tuple[str, ...],
     with_reason: bool,
-    speaker: VoiceStats | None,
+    speakers: Speakers | None,
 ) -> list[Answer]:
     if not clips:
         return []
     items = []
     for path, clip in clips:
-        record = ClipRecord(clip.id, "predict", "test", path, labels[0], labels, clip.subtitle)
+        record = ClipRecord(clip.id, "predict", "test", path, labels[0], labels, clip.subtitle, ONE_SPEAKER)
         views = make_views(clip, bundle.settings.views)
-        if bundle.average_speaker is not None:
-            views = normalise_speaker(views, speaker, bundle.average_speaker)
-        items.append((record, views))
+        items.append((record, speakers.normalise(record, views) if speakers else views))
     limit = bundle.settings.data.max_subtitle
     cut = {r.id for r, _ in items if fit_subtitle(r, bundle.tokenizer, limit) is not r}
     chances = label_probabilities(bundle, items, labels, batch=BATCH)

@@ -37,6 +37,8 @@ class EmotionConfig:
 
     `word_heads`: each tower also predicts, from the mean of its features, which words its description holds (Joulin
     et al. 2016). It gives towers that start from nothing what pretraining gives the released ones.
+    `detach_towers`: the language model's gradient ends at the features, as with the released, frozen encoders; towers
+    that train then learn from their word heads alone.
     """
 
     image: EvaConfig
@@ -49,6 +51,7 @@ class EmotionConfig:
     missing: Literal["released", "masked"] = "released"
     audio_span: Literal["window", "real"] = "window"
     word_heads: bool = False
+    detach_towers: bool = False
 
     @property
     def stream_tokens(self) -> int:
@@ -168,7 +171,8 @@ class Emotion(nn.Module):
         """
         present = Present(batch["has_image"], batch["has_video"], batch["has_audio"])
         features = self.encode(batch, deterministic)
-        soft = self.soft_prompt(features, present, deterministic)
+        read = jax.lax.stop_gradient(features) if self.config.detach_towers else features
+        soft = self.soft_prompt(read, present, deterministic)
         x, valid = self.splice(batch, soft)
         hidden, _ = self.llama(x, batch["positions"], valid, None, deterministic)
         logits = self.llama.logits(jnp.take_along_axis(hidden, batch["answer_at"][:, :, None], axis=1))

@@ -81,15 +81,16 @@ def training_speakers(settings: Settings, sources: Sources, say: Say) -> Speaker
     """Statistics of the people to learn from, where the run normalises by speaker and clips name theirs."""
     if not settings.data.speaker_norm:
         return None
-    by_name = measure_speakers(
+    voices = measure_speakers(
         read_element(source[i], settings.views) for source, _ in sources.values() for i in range(len(source))
     )
-    average = average_speaker(by_name)
+    average = average_speaker(voices)
     if average is None:
         say("note: no clip to learn from names its speaker (column `speaker`): sound is not normalised by speaker")
         return None
-    say(f"sound is normalised by speaker, {len(by_name)} people to learn from")
-    return Speakers(by_name, average)
+    people = {name.rpartition("|")[0] for name in voices}
+    say(f"sound is normalised by speaker, {len(people)} people to learn from")
+    return Speakers(voices, average, settings.data.speaker_norm)
 
 
 def train(

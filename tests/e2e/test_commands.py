@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -24,11 +25,16 @@ def place(tmp_path_factory) -> Path:
     return folder
 
 
-def emojax(place: Path, *words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
+def start(place: Path, *words: str, cwd: Path = ROOT) -> subprocess.Popen:
     env = {**os.environ, "EMOJAX_CACHE": str(place / "cache"), "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        [sys.executable, "-m", "emojax.cli", *words], cwd=cwd, env=env, capture_output=True, text=True
-    )
+    command = [sys.executable, "-u", "-m", "emojax.cli", *words]
+    return subprocess.Popen(command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def emojax(place: Path, *words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
+    with start(place, *words, cwd=cwd) as process:
+        out, err = process.communicate()
+    return subprocess.CompletedProcess(words, process.returncode, out, err)
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +110,22 @@ def test_one_speaker_takes_the_common_voice_out(place, model):
     (plain / "speaker.json").unlink()
     out = emojax(place, "predict", *clips, "--model", str(plain), "--one-speaker")
     assert out.returncode == 2 and "was not trained with config.data.speaker_norm" in out.stderr
+
+
+def test_a_closed_pipe_and_an_interrupt_end_quietly(place, model):
+    clips = [str(p) for p in sorted((place / "corpus" / "clips").glob("t*.mp4"))[:9]]
+    with start(place, "predict", *clips, "--model", str(model), "--json") as process:
+        assert json.loads(process.stdout.readline())["error"] is None
+        process.stdout.close()  # as `| head -1` does
+        assert process.wait() == 0 and "Traceback" not in process.stderr.read()
+    manifest = str(place / "corpus" / "manifest.csv")
+    with start(place, "train", "--manifest", manifest, "--out", str(place / "cut"), "--preset", "tiny:test") as process:
+        for line in process.stdout:
+            if "parameters" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate()
+        assert process.returncode == 130 and "stopped; the same command goes on" in out and "Traceback" not in err
 
 
 def test_wrong_usage(place):

@@ -22,27 +22,29 @@ from data_pipeline.views import ViewConfig
 from emojax.types import Views
 
 
-def _item(speaker, rows, frames=None, has_audio=True):
+def _item(speaker, rows, frames=None, has_audio=True, path="c.mp4"):
     logmel = np.array(rows, np.float32)
     picture = np.zeros((4, 4, 3), np.uint8)
     views = Views(picture, picture[None], logmel, len(rows) if frames is None else frames, True, has_audio)
-    return ClipRecord("c", "d", "train", "c.mp4", "a", ("a", "b"), speaker=speaker), views
+    return ClipRecord("c", "d", "train", path, "a", ("a", "b"), speaker=speaker), views
 
 
 def test_statistics_are_over_the_valid_frames_of_all_clips_of_a_person():
     items = [
         _item("ann", [[1, 5], [3, 5], [99, 99]], frames=2),
         _item("ann", [[5, 5], [7, 5]]),
-        _item("bob", [[0, 0], [2, 4]]),
+        _item("ann", [[100, 100]], path="c.wav"),
+        _item("bob", [[0, 0], [2, 4]], path="c.MP4"),
         _item("", [[50, 50]]),
         _item("eve", [[50, 50]], has_audio=False),
     ]
     found = measure_speakers(items)
-    assert sorted(found) == ["ann", "bob"]
-    np.testing.assert_allclose(found["ann"].mean, [4, 5])
-    np.testing.assert_allclose(found["ann"].std, [5**0.5, SMALLEST_STD])  # (9 + 1 + 1 + 9) / 4
-    assert found["ann"].clips == 2
-    average = average_speaker(found)
+    assert sorted(found) == ["ann|.mp4", "ann|.wav", "bob|.mp4"], "sound files are measured apart from films"
+    ann = found["ann|.mp4"]
+    np.testing.assert_allclose(ann.mean, [4, 5])
+    np.testing.assert_allclose(ann.std, [5**0.5, SMALLEST_STD])  # (9 + 1 + 1 + 9) / 4
+    assert ann.clips == 2
+    average = average_speaker({k: found[k] for k in ("ann|.mp4", "bob|.mp4")})
     np.testing.assert_allclose(average.mean, [2.5, 3.5])
     np.testing.assert_allclose(average.std, [(5**0.5 + 1) / 2, (SMALLEST_STD + 2) / 2])
 
@@ -71,16 +73,16 @@ def test_evaluation_takes_out_what_a_person_s_clips_have_in_common_and_never_rea
     assert normalise_items(near, None) == near
 
 
-def test_three_of_four_training_rows_are_normalised():
+def test_four_of_five_training_rows_are_normalised():
     config = ViewConfig(image_size=4, frame_size=4, num_frames=1, mels=2, seconds=0.02)
     record, views = _item("ann", [[1.0, 2.0], [3.0, 2.0]])
     element = {"record": record.to_json().encode(), **pack_views(views)}
     ann, average = (VoiceStats(np.array(m), np.ones(2), 10**9) for m in ([2.0, 2.0], [0.0, 5.0]))
-    rows = RowConfig(config, 1, ((64, 8),), 8, 8, speakers=Speakers({"ann": ann}, average))
+    rows = RowConfig(config, 1, ((64, 8),), 8, 8, speakers=Speakers({"ann|.mp4": ann}, average, share=0.8))
     draw = DrawSample(StageTasks("perception", ("emotion",)), SmallTokenizer.train(["a b"], 300), rows)
     found = [draw.random_map(element, np.random.default_rng(i)).views.logmel.tolist() for i in range(400)]
     assert set(map(str, found)) == {"[[1.0, 2.0], [3.0, 2.0]]", "[[-1.0, 5.0], [1.0, 5.0]]"}
-    assert 260 < found.count([[-1.0, 5.0], [1.0, 5.0]]) < 340
+    assert 290 < found.count([[-1.0, 5.0], [1.0, 5.0]]) < 350
 
 
 def test_statistics_survive_the_model_folder():
