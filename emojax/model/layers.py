@@ -146,8 +146,9 @@ def attention(q: Array, k: Array, v: Array, mask: Array | None) -> Array:
 
 @dataclasses.dataclass(frozen=True)
 class EncoderConfig:
-    """A pre-norm transformer encoder: EVA-ViT and Whisper differ in nothing else.
+    """A transformer encoder; the towers differ in nothing else.
 
+    `key_bias`: k has a bias (MAE, HuBERT), as q and v always have. `post_norm`: norms follow the sums (HuBERT base).
     `remat` is none, full or dots; `unroll` is how many layers of the scan are laid out (faster on
     CPU at small depth, same parameters).
     """
@@ -161,10 +162,12 @@ class EncoderConfig:
     remat: str = "none"
     unroll: int = 1
     precision: Precision = Precision()
+    key_bias: bool = False
+    post_norm: bool = False
 
 
 class EncoderBlock(nn.Module):
-    """x + proj(attention(norm1 x)), then x + fc2(gelu(fc1(norm2 x))); biases on q and v, none on k."""
+    """x + proj(attention(norm1 x)), then x + fc2(gelu(fc1(norm2 x))); with `post_norm` norm1(x + ...), norm2(x + ...)."""
 
     config: EncoderConfig
 
@@ -177,17 +180,20 @@ class EncoderBlock(nn.Module):
         def dense(features: int, axes: tuple[str, str], name: str, use_bias: bool = True) -> Dense:
             return Dense(features, axes, use_bias, c.precision, name=name)
 
-        h = LayerNorm(c.eps, name="norm1")(x)
+        norm1, norm2 = LayerNorm(c.eps, name="norm1"), LayerNorm(c.eps, name="norm2")
+        h = x if c.post_norm else norm1(x)
         q = dense(c.width, ("embed", "heads"), "q")(h).reshape(split)
-        k = dense(c.width, ("embed", "heads"), "k", use_bias=False)(h).reshape(split)
+        k = dense(c.width, ("embed", "heads"), "k", c.key_bias)(h).reshape(split)
         v = dense(c.width, ("embed", "heads"), "v")(h).reshape(split)
         h = attention(q, k, v, mask).reshape(x.shape)
         h = dense(c.width, ("heads", "embed"), "proj")(h)
         x = x + nn.Dropout(c.dropout)(h, deterministic=deterministic)
-        h = LayerNorm(c.eps, name="norm2")(x)
+        x = norm1(x) if c.post_norm else x
+        h = x if c.post_norm else norm2(x)
         h = nn.gelu(dense(c.mlp, ("embed", "mlp"), "fc1")(h), approximate=False)
         h = dense(c.width, ("mlp", "embed"), "fc2")(h)
-        return x + nn.Dropout(c.dropout)(h, deterministic=deterministic), None
+        x = x + nn.Dropout(c.dropout)(h, deterministic=deterministic)
+        return (norm2(x) if c.post_norm else x), None
 
 
 def scan_layers(block: Any, depth: int, num_inputs: int, remat: str, unroll: int) -> Any:

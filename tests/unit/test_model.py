@@ -12,10 +12,11 @@ from data_pipeline.tokens import Row, collate_rows
 from emojax.infer.sample import Sampler, choose, generate, score_choices
 from emojax.model.emotion import Emotion, EmotionConfig
 from emojax.model.eva import cosine_kernel, grid_sinusoids
-from emojax.model.layers import LoraConfig, attention, pool_bins
+from emojax.model.hubert import Hubert, HubertConfig
+from emojax.model.layers import EncoderConfig, LoraConfig, attention, pool_bins
 from emojax.settings import load_config, resolve
 from emojax.sharding import make_mesh
-from emojax.train.state import init_flat, merge
+from emojax.train.state import init_flat, merge, unbox
 
 SOFT_AT = 3
 PROMPTS = ([5, 6, 7, 30, 31, 32, 33], [5, 6, 7, 40, 41])
@@ -170,3 +171,33 @@ def test_cosine_stem():
     table = grid_sinusoids(6, 32)[0]
     distance = np.linalg.norm(table[:, None] - table[None], axis=-1) + np.eye(37) * 9
     assert table.shape == (37, 32) and distance.min() > 0.1
+
+
+def test_hubert_of_a_padded_clip_is_that_of_the_clip_alone():
+    blocks = EncoderConfig(16, 2, 2, 24, 1e-5, key_bias=True)
+    config = HubertConfig(blocks, (8, 8), (10, 3), (5, 2), position_kernel=8, position_groups=4)
+    module = Hubert(config)
+    wave = np.random.default_rng(0).standard_normal((1, 300)).astype(np.float32)
+    padded = np.zeros((1, 500), np.float32)
+    padded[:, :300] = wave
+    tree = unbox(module.init(jax.random.key(0), wave))
+    alone = np.asarray(module.apply(tree, wave))
+    out = np.asarray(module.apply(tree, padded, jnp.array([300])))
+    assert int(config.steps(300)) == alone.shape[1] < out.shape[1]
+    np.testing.assert_allclose(out[:, : alone.shape[1]], alone, rtol=1e-5, atol=1e-5)
+
+
+def test_detached_towers_learn_from_their_word_heads_alone(config, variables):
+    """The language model's loss reaches projectors, but no tower."""
+    detached = dataclasses.replace(config, detach_towers=True)
+    batch = batch_of(detached, PROMPTS, [[9], [8, 9]], 48)
+
+    def loss(params, settings):
+        logits, _ = Emotion(settings).apply({**variables, "params": params}, batch)
+        return jnp.square(logits).mean()
+
+    for settings, reached in ((detached, False), (config, True)):
+        grads = jax.grad(loss)(variables["params"], settings)
+        towers = [jnp.abs(g).max() for name in ("whisper", "eva_video") for g in jax.tree.leaves(grads[name])]
+        assert bool(max(towers) > 0) is reached
+        assert jnp.abs(grads["project_audio"]["kernel"]).max() > 0

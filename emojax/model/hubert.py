@@ -1,0 +1,116 @@
+"""HuBERT encoder: waveform -> audio features, 50 steps a second.
+
+Source: Hsu et al. 2021, as transformers' HubertModel computes it. Emotion-LLaMA v1 hears through
+chinese-hubert-large: the mean over time of the last layer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from emojax.model.layers import Dense, Encoder, EncoderConfig, LayerNorm
+from emojax.sharding import partitioned
+
+Array = jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class HubertConfig:
+    """Defaults are those of the large models, except for `encoder`.
+
+    `encoder`: blocks with a bias on k; `post_norm` in the base models. `conv_norm`: LayerNorm after every convolution
+    (large), or one norm over time after the first (base: `group`, without biases).
+    """
+
+    encoder: EncoderConfig
+    conv_widths: tuple[int, ...] = (512,) * 7
+    conv_kernels: tuple[int, ...] = (10, 3, 3, 3, 3, 2, 2)
+    conv_strides: tuple[int, ...] = (5, 2, 2, 2, 2, 2, 2)
+    conv_norm: Literal["layer", "group"] = "layer"
+    conv_bias: bool = True
+    position_kernel: int = 128
+    position_groups: int = 16
+
+    def steps(self, samples: Array | int) -> Array:
+        """Samples -> S, how many steps the convolutions leave of them (at least 1)."""
+        count = jnp.asarray(samples)
+        for kernel, stride in zip(self.conv_kernels, self.conv_strides, strict=True):
+            count = (count - kernel) // stride + 1
+        return jnp.maximum(1, count)
+
+
+def _conv(features: int, kernel: int, stride: int, bias: bool, name: str, pad: int = 0, groups: int = 1) -> nn.Conv:
+    init = partitioned(nn.initializers.he_normal(), (None, None, "embed"))
+    return nn.Conv(
+        features,
+        (kernel,),
+        (stride,),
+        padding=((pad, pad),),
+        feature_group_count=groups,
+        use_bias=bias,
+        kernel_init=init,
+        name=name,
+    )
+
+
+class GroupNorm(nn.Module):
+    """Each channel over its own steps: torch's GroupNorm with as many groups as channels."""
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        scale = self.param("scale", partitioned(nn.initializers.ones, ("act_embed",)), (x.shape[-1],))
+        bias = self.param("bias", partitioned(nn.initializers.zeros, ("act_embed",)), (x.shape[-1],))
+        h = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        h = h - h.mean(axis=1, keepdims=True)
+        h = h * jax.lax.rsqrt(jnp.square(h).mean(axis=1, keepdims=True) + 1e-5)
+        return (h * scale + bias).astype(x.dtype)
+
+
+class Hubert(nn.Module):
+    """float[B, n] waveform at 16 kHz, zero mean and unit variance -> float[B, S, D] of the last layer.
+
+    `valid`: int[B] samples that are sound; what lies behind them is hidden, so that with `conv_norm` "layer" a padded
+    clip has the features of the clip alone. None takes everything as sound.
+    """
+
+    config: HubertConfig
+
+    @nn.compact
+    def __call__(self, waveform: Array, valid: Array | None = None, deterministic: bool = True) -> Array:
+        c = self.config
+        x = waveform.astype(c.encoder.precision.compute)[:, :, None]
+        layers = zip(c.conv_widths, c.conv_kernels, c.conv_strides, strict=True)
+        for i, (width, kernel, stride) in enumerate(layers):
+            x = _conv(width, kernel, stride, c.conv_bias, f"conv{i}")(x)
+            if c.conv_norm == "layer":
+                x = LayerNorm(1e-5, name=f"conv{i}_norm")(x)
+            elif i == 0:
+                x = GroupNorm(name="conv0_norm")(x)
+            x = nn.gelu(x, approximate=False)
+        x = LayerNorm(c.encoder.eps, name="feature_norm")(x)
+        x = Dense(c.encoder.width, (None, "embed"), precision=c.encoder.precision, name="feature_projection")(x)
+        mask = None
+        if valid is not None:
+            inside = jnp.arange(x.shape[1]) < c.steps(valid)[:, None]
+            x, mask = x * inside[:, :, None].astype(x.dtype), inside[:, None, None, :]
+        pad, groups = c.position_kernel // 2, c.position_groups
+        around = _conv(c.encoder.width, c.position_kernel, 1, True, "position", pad, groups)(x)
+        x = x + nn.gelu(around[:, : x.shape[1]], approximate=False)  # an even kernel makes one step too many
+        norm = LayerNorm(c.encoder.eps, name="norm")
+        x = norm(x) if c.encoder.post_norm else x
+        x = nn.Dropout(c.encoder.dropout)(x, deterministic=deterministic)
+        x = Encoder(c.encoder, name="encoder")(x, mask, deterministic)
+        return x if c.encoder.post_norm else norm(x)
+
+
+def mean_over_time(steps: Array, count: Array | None = None) -> Array:
+    """float[B, S, D] -> float[B, D], over the first `count` int[B] steps, or over all."""
+    if count is None:
+        return steps.mean(axis=1)
+    inside = (jnp.arange(steps.shape[1]) < count[:, None])[:, :, None].astype(steps.dtype)
+    return (steps * inside).sum(axis=1) / inside.sum(axis=1)

@@ -1,0 +1,109 @@
+"""Tensor files, read one tensor at a time: safetensors (one file or a sharded index), torch's .bin and .pth."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+Reader = Callable[[], np.ndarray]
+
+_SAFETENSORS = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": ml_dtypes.bfloat16,
+    "I64": np.int64,
+    "I32": np.int32,
+    "I8": np.int8,
+    "U8": np.uint8,
+    "BOOL": np.bool_,
+}
+# Where training scripts put the weights of a checkpoint that holds more.
+_NESTED = ("model", "module", "state_dict", "model_state_dict")
+
+
+def open_tensors(path: Path) -> Mapping[str, Reader]:
+    """{name: function that reads this tensor}; nothing is read before it is asked for.
+
+    Args:
+      path: a .safetensors, .bin, .pth or .pt file, an index `*.index.json`, or a folder that holds one of them.
+
+    Raises:
+      FileNotFoundError: nothing of the kind is there, or the index names a file that is not.
+      ValueError: the file is damaged or holds no tensors.
+    """
+    if path.is_dir():
+        path = _in_folder(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist")
+    if path.name.endswith(".index.json"):
+        found: dict[str, Reader] = {}
+        for shard in sorted(set(json.loads(path.read_text())["weight_map"].values())):
+            found.update(open_tensors(path.parent / shard))
+        return found
+    return _safetensors(path) if path.suffix == ".safetensors" else _torch(path)
+
+
+def _in_folder(folder: Path) -> Path:
+    for pattern in ("*.safetensors.index.json", "*.safetensors", "*.bin.index.json", "*.bin", "*.pth", "*.pt"):
+        found = sorted(folder.glob(pattern))
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise ValueError(f"{folder} holds {len(found)} files {pattern} and no index: name one of them")
+    raise FileNotFoundError(f"{folder} holds no .safetensors, .bin, .pth or .pt file")
+
+
+def _safetensors(path: Path) -> dict[str, Reader]:
+    # By hand, for the library's NumPy reader knows no bfloat16.
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if not 2 <= length <= size - 8:
+            raise ValueError(f"{path} is no safetensors file, or cut off")
+        try:
+            header = json.loads(file.read(length))
+        except ValueError as error:
+            raise ValueError(f"{path} is no safetensors file ({error})") from error
+    header.pop("__metadata__", None)
+    if header and max(entry["data_offsets"][1] for entry in header.values()) != size - 8 - length:
+        raise ValueError(f"{path} is cut off: its list of tensors and its size of {size} bytes do not agree")
+
+    def reader(entry: dict[str, Any]) -> Reader:
+        start, dtype, shape = 8 + length + entry["data_offsets"][0], _SAFETENSORS[entry["dtype"]], entry["shape"]
+        return lambda: (
+            np.array(np.memmap(path, dtype, "r", start, tuple(shape))) if np.prod(shape) else np.zeros(shape, dtype)
+        )
+
+    return {name: reader(entry) for name, entry in header.items()}
+
+
+def _torch(path: Path) -> dict[str, Reader]:
+    try:
+        import torch
+    except ImportError as error:
+        raise ImportError(f"{path.name} is a file of torch: pip install 'emojax[parity]' to read it") from error
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except RuntimeError:  # files of torch before 1.6 can not be mapped
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    while isinstance(state, dict) and not any(isinstance(v, torch.Tensor) for v in state.values()):
+        inner = [state[k] for k in _NESTED if k in state]
+        if not inner:
+            raise ValueError(f"{path} holds no tensors; its keys are {sorted(map(str, state))[:8]}")
+        state = inner[0]
+
+    def reader(tensor: Any) -> Reader:
+        def read() -> np.ndarray:
+            if tensor.dtype == torch.bfloat16:
+                return np.array(tensor.contiguous().view(torch.int16).numpy()).view(ml_dtypes.bfloat16)
+            return np.array(tensor.detach().numpy())
+
+        return read
+
+    return {name: reader(value) for name, value in state.items() if isinstance(value, torch.Tensor)}

@@ -1,0 +1,137 @@
+"""The language of the tables: which torch tensors make which leaves of our trees, and how to turn them back.
+
+A table is a list of rules and a list of names that may be ignored, each with its reason. `{i}` in a name is the number of a
+layer; our trees hold all layers of a stack in one array with a leading axis.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from emojax.model.eva import resize_positions
+
+Arrays = list[np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How tensors change place: `load(tensors, shapes of the leaves) -> leaves`, `save(leaves) -> tensors`."""
+
+    load: Callable[[Arrays, list[tuple[int, ...]]], Arrays]
+    save: Callable[[Arrays], Arrays]
+
+
+def _permute(*axes: int) -> Layout:
+    back = np.argsort(axes)
+    return Layout(lambda t, _: [t[0].transpose(axes)], lambda x: [x[0].transpose(back)])
+
+
+def _patch(dims: int) -> Layout:
+    """Convolution [out, 3, (t,) h, w] with stride = kernel -> matrix [(t) h w 3, out]."""
+    to = (*range(2, 2 + dims), 1, 0)
+
+    def save(x: Arrays) -> Arrays:
+        width = x[0].shape[1]
+        side = round((x[0].shape[0] // 3 // (1 if dims == 2 else TUBELET)) ** 0.5)
+        shape = (side, side) if dims == 2 else (TUBELET, side, side)
+        return [x[0].reshape(*shape, 3, width).transpose(np.argsort(to))]
+
+    return Layout(lambda t, _: [t[0].transpose(to).reshape(-1, t[0].shape[0])], save)
+
+
+def _split(layout: Layout, parts: int) -> Layout:
+    """One tensor that holds `parts` leaves one behind the other on its first axis (q, k, v)."""
+
+    def load(t: Arrays, shapes: list[tuple[int, ...]]) -> Arrays:
+        return [layout.load([p], [s])[0] for p, s in zip(np.split(t[0], parts), shapes, strict=True)]
+
+    return Layout(load, lambda x: [np.concatenate([layout.save([p])[0] for p in x])])
+
+
+def _weight_norm_load(t: Arrays, _: list[tuple[int, ...]]) -> Arrays:
+    g, v = (x.astype(np.float64) for x in t)
+    weight = g * v / np.sqrt(np.square(v).sum(axis=(0, 1), keepdims=True))
+    return [weight.astype(t[1].dtype).transpose(2, 1, 0)]
+
+
+def _weight_norm_save(x: Arrays) -> Arrays:
+    v = x[0].transpose(2, 1, 0)
+    return [np.sqrt(np.square(v.astype(np.float64)).sum(axis=(0, 1), keepdims=True)).astype(v.dtype), v]
+
+
+def _positions_load(t: Arrays, shapes: list[tuple[int, ...]]) -> Arrays:
+    return [resize_positions(t[0].astype(np.float32), round((shapes[0][1] - 1) ** 0.5))]
+
+
+TUBELET = 2  # frames in a token of VideoMAE
+SAME = Layout(lambda t, _: [t[0]], lambda x: [x[0]])
+LINEAR = _permute(1, 0)  # [out, in] -> [in, out]
+CONV1D = _permute(2, 1, 0)  # [out, in, k] -> [k, in, out]
+PATCH = _patch(2)
+TUBE = _patch(3)
+QKV = _split(LINEAR, 3)
+QKV_BIAS = _split(SAME, 3)
+POSITIONS = Layout(_positions_load, lambda x: [x[0]])  # resized to the grid of the tower, torch's bicubic
+WEIGHT_NORM = Layout(_weight_norm_load, _weight_norm_save)  # (g, v) of torch's weight norm over the kernel's last axis
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """Tensors `names` make the leaves `paths`; `others` are further spellings of the same names."""
+
+    names: tuple[str, ...]
+    paths: tuple[str, ...]
+    layout: Layout
+    others: tuple[tuple[str, ...], ...] = ()
+
+    def under(self, prefix: str, tree: str) -> Rule:
+        """The same rule for a model that is part of a larger one."""
+        return dataclasses.replace(
+            self,
+            names=tuple(prefix + n for n in self.names),
+            paths=tuple(tree + p for p in self.paths),
+            others=tuple(tuple(prefix + n for n in other) for other in self.others),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """What a source holds. `ignored`: (regular expression on the whole name, why it is not needed)."""
+
+    name: str
+    rules: tuple[Rule, ...]
+    ignored: tuple[tuple[str, str], ...] = ()
+
+    def under(self, prefix: str, tree: str) -> Table:
+        """The same source as part of a larger one."""
+        ignored = tuple((re.escape(prefix) + pattern, why) for pattern, why in self.ignored)
+        return Table(self.name, tuple(r.under(prefix, tree) for r in self.rules), ignored)
+
+
+def rule(name: str, path: str, layout: Layout = SAME, *others: str) -> Rule:
+    """One tensor, one leaf."""
+    return Rule((name,), (path,), layout, tuple((o,) for o in others))
+
+
+def linear(name: str, path: str, bias: bool = True) -> list[Rule]:
+    """torch.nn.Linear."""
+    return [rule(f"{name}.weight", f"{path}/kernel", LINEAR)] + [rule(f"{name}.bias", f"{path}/bias")] * bias
+
+
+def conv1d(name: str, path: str, bias: bool = True) -> list[Rule]:
+    """torch.nn.Conv1d."""
+    return [rule(f"{name}.weight", f"{path}/kernel", CONV1D)] + [rule(f"{name}.bias", f"{path}/bias")] * bias
+
+
+def norm(name: str, path: str, bias: bool = True) -> list[Rule]:
+    """torch.nn.LayerNorm, or RMSNorm without bias."""
+    return [rule(f"{name}.weight", f"{path}/scale")] + [rule(f"{name}.bias", f"{path}/bias")] * bias
+
+
+def flatten(parts: Sequence[Rule | list[Rule]]) -> tuple[Rule, ...]:
+    """Rules and lists of rules -> one tuple."""
+    return tuple(r for part in parts for r in (part if isinstance(part, list) else [part]))

@@ -1,0 +1,249 @@
+"""One table a source: torch names on the left, paths of our trees on the right.
+
+Facts: the state dicts of transformers, timm and of the two projects' releases. Whatever else a file holds is either ignored
+by name here, with the reason, or an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from emojax.weights.rules import (
+    LINEAR,
+    PATCH,
+    POSITIONS,
+    QKV,
+    QKV_BIAS,
+    TUBE,
+    WEIGHT_NORM,
+    Layout,
+    Rule,
+    Table,
+    conv1d,
+    flatten,
+    linear,
+    norm,
+    rule,
+)
+
+BLOCKS = "encoder/blocks"
+NOT_ENCODER = (r"(decoder|mask_token|encoder_to_decoder).*", "only the encoder is used")
+NOT_FEATURES = (r"(head|fc_norm|classifier)\..*", "the classifier is not used")
+
+LLAMA = Table(
+    "Llama 2 (transformers)",
+    flatten(
+        [
+            rule("model.embed_tokens.weight", "embed"),
+            norm("model.norm", "norm", bias=False),
+            linear("lm_head", "head", bias=False),
+            *(linear(f"model.layers.{{i}}.self_attn.{p}_proj", f"blocks/{p}", bias=False) for p in "qkvo"),
+            *(linear(f"model.layers.{{i}}.mlp.{p}_proj", f"blocks/{p}", bias=False) for p in ("gate", "up", "down")),
+            norm("model.layers.{i}.input_layernorm", "blocks/norm1", bias=False),
+            norm("model.layers.{i}.post_attention_layernorm", "blocks/norm2", bias=False),
+        ]
+    ),
+    ((r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq", "a constant that older transformers saved"),),
+)
+
+
+def _attention(prefix: str, names: Sequence[str], key_bias: bool) -> list[list[Rule]]:
+    """Separate projections of transformers, `names` in the order q, k, v, out."""
+    ours = ("q", "k", "v", "proj")
+    return [
+        linear(f"{prefix}.{name}", f"{BLOCKS}/{p}", bias=key_bias or p != "k")
+        for name, p in zip(names, ours, strict=True)
+    ]
+
+
+def whisper(prefix: str = "model.encoder.") -> Table:
+    """Whisper of transformers; `prefix` is "" for the encoder module alone."""
+    rules = flatten(
+        [
+            conv1d("conv1", "conv1"),
+            conv1d("conv2", "conv2"),
+            rule("embed_positions.weight", "positions"),
+            *_attention("layers.{i}.self_attn", ("q_proj", "k_proj", "v_proj", "out_proj"), key_bias=False),
+            linear("layers.{i}.fc1", f"{BLOCKS}/fc1"),
+            linear("layers.{i}.fc2", f"{BLOCKS}/fc2"),
+            norm("layers.{i}.self_attn_layer_norm", f"{BLOCKS}/norm1"),
+            norm("layers.{i}.final_layer_norm", f"{BLOCKS}/norm2"),
+            norm("layer_norm", "norm"),
+        ]
+    )
+    ignored = ((r"(model\.decoder|proj_out)\..*", "only the encoder is used"),)
+    table = Table("Whisper (transformers)", rules).under(prefix, "")
+    return Table(table.name, table.rules, ignored if prefix else ())
+
+
+def _patch(name: str, layout: Layout) -> list[Rule]:
+    return [rule(f"{name}.weight", "patch/kernel", layout), rule(f"{name}.bias", "patch/bias")]
+
+
+def _fused(name: str, leaf: str, layout: Layout) -> Rule:
+    return Rule((name,), tuple(f"{BLOCKS}/{p}/{leaf}" for p in "qkv"), layout)
+
+
+def _timm_blocks(key_bias: bool) -> list[Rule | list[Rule]]:
+    """Blocks of timm's vision transformers, whose q, k and v are one matrix."""
+    b = "blocks.{i}"
+    separate = [rule(f"{b}.attn.{p}_bias", f"{BLOCKS}/{p}/bias") for p in "qv"]
+    return [
+        _fused(f"{b}.attn.qkv.weight", "kernel", QKV),
+        [_fused(f"{b}.attn.qkv.bias", "bias", QKV_BIAS)] if key_bias else separate,
+        linear(f"{b}.attn.proj", f"{BLOCKS}/proj"),
+        linear(f"{b}.mlp.fc1", f"{BLOCKS}/fc1"),
+        linear(f"{b}.mlp.fc2", f"{BLOCKS}/fc2"),
+        norm(f"{b}.norm1", f"{BLOCKS}/norm1"),
+        norm(f"{b}.norm2", f"{BLOCKS}/norm2"),
+    ]
+
+
+def _vit(key_bias: bool, final_norm: bool) -> tuple[Rule, ...]:
+    return flatten(
+        [
+            rule("cls_token", "cls"),
+            rule("pos_embed", "positions", POSITIONS),
+            _patch("patch_embed.proj", PATCH),
+            *_timm_blocks(key_bias),
+            norm("norm", "norm") if final_norm else [],
+        ]
+    )
+
+
+def eva(depth: int, final_norm: bool) -> Table:
+    """`eva_vit_g.pth` holds 40 blocks, norm and head: the temporal tower takes all but the head, the image tower 39 blocks."""
+    ignored = [(r"head\..*", "the classifier is not used")]
+    if not final_norm:
+        ignored.append((rf"blocks\.{depth}\..*", "the image tower ends one block earlier"))
+        ignored.append((r"norm\..*", "the image tower has no norm of its own"))
+    return Table("EVA-CLIP ViT-G (eva_vit_g.pth)", _vit(key_bias=False, final_norm=final_norm), tuple(ignored))
+
+
+MAE = Table("MAE (original and timm names)", _vit(key_bias=True, final_norm=True), (NOT_ENCODER, NOT_FEATURES))
+
+MAE_HF = Table(
+    "MAE (transformers)",
+    flatten(
+        [
+            rule("embeddings.cls_token", "cls"),
+            rule("embeddings.position_embeddings", "positions", POSITIONS),
+            _patch("embeddings.patch_embeddings.projection", PATCH),
+            *_attention("layers.{i}.attention", ("q_proj", "k_proj", "v_proj", "o_proj"), key_bias=True),
+            linear("layers.{i}.mlp.fc1", f"{BLOCKS}/fc1"),
+            linear("layers.{i}.mlp.fc2", f"{BLOCKS}/fc2"),
+            norm("layers.{i}.layernorm_before", f"{BLOCKS}/norm1"),
+            norm("layers.{i}.layernorm_after", f"{BLOCKS}/norm2"),
+            norm("layernorm", "norm"),
+        ]
+    ),
+    (NOT_ENCODER,),
+)
+
+
+def videomae(final_norm: bool = True) -> Table:
+    """VideoMAE in its original (and timm's) names."""
+    return Table(
+        "VideoMAE (original names)",
+        flatten(
+            [
+                _patch("patch_embed.proj", TUBE),
+                *_timm_blocks(key_bias=False),
+                norm("norm", "norm") if final_norm else [],
+            ]
+        ),
+        (NOT_ENCODER, NOT_FEATURES),
+    )
+
+
+_VIDEOMAE_LAYER = "encoder.layer.{i}"
+VIDEOMAE_HF = Table(
+    "VideoMAE (transformers)",
+    flatten(
+        [
+            _patch("embeddings.patch_embeddings.projection", TUBE),
+            *(
+                linear(f"{_VIDEOMAE_LAYER}.attention.attention.{name}", f"{BLOCKS}/{p}", bias=p != "k")
+                for name, p in (("query", "q"), ("key", "k"), ("value", "v"))
+            ),
+            linear(f"{_VIDEOMAE_LAYER}.attention.output.dense", f"{BLOCKS}/proj"),
+            linear(f"{_VIDEOMAE_LAYER}.intermediate.dense", f"{BLOCKS}/fc1"),
+            linear(f"{_VIDEOMAE_LAYER}.output.dense", f"{BLOCKS}/fc2"),
+            norm(f"{_VIDEOMAE_LAYER}.layernorm_before", f"{BLOCKS}/norm1"),
+            norm(f"{_VIDEOMAE_LAYER}.layernorm_after", f"{BLOCKS}/norm2"),
+            norm("layernorm", "norm"),
+        ]
+    ),
+    (NOT_ENCODER, NOT_FEATURES),
+)
+
+
+def hubert(conv_layers: int = 7, conv_norm: str = "layer", conv_bias: bool = True) -> Table:
+    """HuBERT of transformers, in both spellings of its weight norm."""
+    convs: list[list[Rule]] = []
+    for n in range(conv_layers):
+        convs.append(conv1d(f"feature_extractor.conv_layers.{n}.conv", f"conv{n}", conv_bias))
+        if conv_norm == "layer" or n == 0:
+            convs.append(norm(f"feature_extractor.conv_layers.{n}.layer_norm", f"conv{n}_norm"))
+    position = "encoder.pos_conv_embed.conv"
+    spellings = (
+        (f"{position}.parametrizations.weight.original0", f"{position}.parametrizations.weight.original1"),
+        (f"{position}.weight_g", f"{position}.weight_v"),
+    )
+    layer = "encoder.layers.{i}"
+    return Table(
+        "HuBERT (transformers)",
+        flatten(
+            [
+                *convs,
+                norm("feature_projection.layer_norm", "feature_norm"),
+                linear("feature_projection.projection", "feature_projection"),
+                Rule(spellings[0], ("position/kernel",), WEIGHT_NORM, spellings[1:]),
+                rule(f"{position}.bias", "position/bias"),
+                norm("encoder.layer_norm", "norm"),
+                *_attention(f"{layer}.attention", ("q_proj", "k_proj", "v_proj", "out_proj"), key_bias=True),
+                linear(f"{layer}.feed_forward.intermediate_dense", f"{BLOCKS}/fc1"),
+                linear(f"{layer}.feed_forward.output_dense", f"{BLOCKS}/fc2"),
+                norm(f"{layer}.layer_norm", f"{BLOCKS}/norm1"),
+                norm(f"{layer}.final_layer_norm", f"{BLOCKS}/norm2"),
+            ]
+        ),
+        ((r"masked_spec_embed", "stands for masked sound while HuBERT is pretrained"),),
+    )
+
+
+def fusion() -> tuple[Rule, ...]:
+    """Conv-Attention (`conv_pro_module` of Emotion-LLaMAv2)."""
+    parts: list[Rule | list[Rule]] = []
+    for number, stream in enumerate(("audio", "image", "video")):
+        parts.append(linear(f"feats_prep.{number}.0", f"prepare_{stream}/fc1"))
+        parts.append(linear(f"feats_prep.{number}.3", f"prepare_{stream}/fc2"))
+    parts += [linear("attention_mlp.0", "attention/fc1"), linear("attention_mlp.3", "attention/fc2")]
+    parts += [linear("fc_att", "score"), linear("fc_final", "out"), conv1d("conv_entry", "conv_entry")]
+    parts += [conv1d(f"conv_module.conv_blocks.{n}.conv_block.0", f"conv{n}") for n in range(4)]
+    return flatten(parts)
+
+
+def lora(projections: Sequence[str] = ("q", "v"), prefix: str = "llama_model.base_model.model.") -> tuple[Rule, ...]:
+    """Adapters of peft, in its older (`lora_A.weight`) and newer (`lora_A.default.weight`) spelling."""
+    rules = []
+    for p in projections:
+        for side, leaf in (("A", "a"), ("B", "b")):
+            name = f"{prefix}model.layers.{{i}}.self_attn.{p}_proj.lora_{side}"
+            rules.append(rule(f"{name}.weight", f"lora/llama/blocks/{p}/{leaf}", LINEAR, f"{name}.default.weight"))
+    return tuple(rules)
+
+
+EMOTION_LLAMA_V2 = Table(
+    "Emotion-LLaMAv2 stage checkpoint",
+    (
+        *lora(),
+        *flatten(
+            [
+                linear("llama_proj", "params/project_image"),
+                *(linear(f"llama_proj_{s}", f"params/project_{s}") for s in ("video", "audio", "fusion")),
+                [r.under("conv_pro_module.", "params/fusion/") for r in fusion()],
+            ]
+        ),
+    ),
+)

@@ -1,0 +1,208 @@
+"""Whole towers through the importers: torch writes a file in the source's layout, we read it, outputs agree (1e-4)."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import traverse_util
+
+from emojax.model.eva import Eva, EvaConfig
+from emojax.model.hubert import Hubert, HubertConfig
+from emojax.model.layers import EncoderConfig, LoraConfig
+from emojax.model.llama import Llama, LlamaConfig
+from emojax.model.videomae import VideoMae, VideoMaeConfig
+from emojax.model.whisper import Whisper, WhisperConfig
+from emojax.train.state import unbox
+from emojax.weights import tables
+from emojax.weights.files import open_tensors
+from emojax.weights.load import load_tensors, save_tensors
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("ignore")]
+SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+BLOCKS = EncoderConfig(16, 2, 2, 24, 1e-6)
+
+
+def random_weights(module, seed):
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter.copy_(noise * 0.2 + (1.0 if parameter.ndim == 1 else 0.0))
+        for name, parameter in module.named_parameters():
+            if name.endswith("original0"):
+                parameter.abs_()  # a length, in torch's weight norm
+    return module.eval()
+
+
+def through_file(folder, state, module, table, *inputs):
+    """Writes `state`, imports it into `module`, applies it; the way back must give the same tensors."""
+    path = folder / "weights.pth"
+    torch.save({"model": state}, path)
+    shapes = jax.eval_shape(lambda: unbox(module.init(jax.random.key(0), *inputs)))["params"]
+    leaves = traverse_util.flatten_dict(shapes, sep="/")
+    flat = load_tensors(table, open_tensors(path), leaves)
+    assert set(flat) == set(leaves), "a leaf without a rule would keep its random start"
+    for name, value in save_tensors(table, flat).items():
+        if name in state and not name.endswith("original1"):  # whose length is lost: weight norm divides it away
+            np.testing.assert_allclose(value, state[name].numpy(), rtol=1e-5, atol=1e-6, err_msg=name)
+    return np.asarray(module.apply({"params": traverse_util.unflatten_dict(flat, sep="/")}, *inputs))
+
+
+def close(ours, theirs):
+    np.testing.assert_allclose(ours, theirs.detach().numpy(), rtol=1e-4, atol=1e-4)
+
+
+def test_whisper_encoder(tmp_path):
+    config = transformers.WhisperConfig(
+        d_model=16,
+        encoder_layers=2,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=24,
+        decoder_ffn_dim=24,
+        num_mel_bins=8,
+        max_source_positions=20,
+        vocab_size=60,
+        pad_token_id=0,
+        decoder_start_token_id=1,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    model = random_weights(transformers.WhisperForConditionalGeneration(config), 1)
+    logmel = np.random.default_rng(0).standard_normal((2, 40, 8)).astype(np.float32)
+    module = Whisper(WhisperConfig(8, 20, EncoderConfig(16, 2, 2, 24, 1e-5)))
+    ours = through_file(tmp_path, model.state_dict(), module, tables.whisper(), jnp.asarray(logmel))
+    close(ours, model.model.encoder(torch.from_numpy(logmel.transpose(0, 2, 1))).last_hidden_state)
+
+
+def test_llama(tmp_path):
+    config = transformers.LlamaConfig(vocab_size=48, tie_word_embeddings=False, rms_norm_eps=1e-5, **SMALL)
+    model = random_weights(transformers.LlamaForCausalLM(config), 2)
+    ids = np.random.default_rng(0).integers(0, 48, (2, 7))
+    module = Llama(LlamaConfig(48, 16, 2, 2, 24, lora=LoraConfig(rank=0)))
+    path = tmp_path / "llama.pth"
+    torch.save(model.state_dict(), path)
+    at, valid = jnp.broadcast_to(jnp.arange(7), (2, 7)), jnp.ones((2, 7), bool)
+    x = jnp.zeros((2, 7, 16))
+
+    def everything(model):
+        model.embed(jnp.zeros((2, 7), jnp.int32))
+        return model.logits(model(x, at, valid)[0])
+
+    shapes = jax.eval_shape(lambda: unbox(module.init(jax.random.key(0), method=everything)))["params"]
+    leaves = traverse_util.flatten_dict(shapes, sep="/")
+    flat = load_tensors(tables.LLAMA, open_tensors(path), leaves)
+    tree = {"params": traverse_util.unflatten_dict(flat, sep="/")}
+    hidden, _ = module.apply(tree, module.apply(tree, jnp.asarray(ids), method="embed"), at, valid)
+    close(module.apply(tree, hidden, method="logits"), model(input_ids=torch.from_numpy(ids)).logits)
+
+
+@pytest.mark.parametrize("stable", [True, False])
+def test_hubert(tmp_path, stable):
+    """Large: LayerNorm after every convolution, norms first. Base: one group norm, norms last."""
+    norm = "layer" if stable else "group"
+    config = transformers.HubertConfig(
+        conv_dim=(8, 8, 8),
+        conv_kernel=(10, 3, 2),
+        conv_stride=(5, 2, 2),
+        conv_bias=stable,
+        feat_extract_norm=norm,
+        do_stable_layer_norm=stable,
+        num_conv_pos_embeddings=8,
+        num_conv_pos_embedding_groups=4,
+        layer_norm_eps=1e-5,
+        **SMALL,
+    )
+    model = random_weights(transformers.HubertModel(config), 3)
+    blocks = EncoderConfig(16, 2, 2, 24, 1e-5, key_bias=True, post_norm=not stable)
+    module = Hubert(HubertConfig(blocks, (8, 8, 8), (10, 3, 2), (5, 2, 2), norm, stable, 8, 4))
+    wave = np.random.default_rng(0).standard_normal((2, 400)).astype(np.float32)
+    table = tables.hubert(3, norm, stable)
+    ours = through_file(tmp_path, model.state_dict(), module, table, jnp.asarray(wave))
+    close(ours, model(torch.from_numpy(wave)).last_hidden_state)
+
+
+def test_mae(tmp_path):
+    config = transformers.ViTMAEConfig(image_size=32, patch_size=8, mask_ratio=0.0, layer_norm_eps=1e-6, **SMALL)
+    model = random_weights(transformers.ViTMAEModel(config), 4)
+    encoder = EncoderConfig(16, 2, 2, 24, 1e-6, key_bias=True)
+    module = Eva(EvaConfig(32, 8, encoder, True, (0, 0, 0), (1, 1, 1)))
+    pixels = np.random.default_rng(0).standard_normal((2, 32, 32, 3)).astype(np.float32)
+    # Without masking MAE still shuffles; increasing noise keeps the order.
+    order = torch.arange(16.0)[None].expand(2, 16)
+    theirs = model(torch.from_numpy(pixels.transpose(0, 3, 1, 2)), noise=order).last_hidden_state
+    close(through_file(tmp_path, model.state_dict(), module, tables.MAE_HF, jnp.asarray(pixels)), theirs)
+    close(through_file(tmp_path, original_mae(model.state_dict()), module, tables.MAE, jnp.asarray(pixels)), theirs)
+
+
+def original_mae(state):
+    """transformers' names -> those of the original repository (and timm), q, k and v in one matrix."""
+    out = {"cls_token": state["embeddings.cls_token"], "pos_embed": state["embeddings.position_embeddings"]}
+    for end in ("weight", "bias"):
+        out[f"patch_embed.proj.{end}"] = state[f"embeddings.patch_embeddings.projection.{end}"]
+        out[f"norm.{end}"] = state[f"layernorm.{end}"]
+        out[f"decoder_embed.{end}"] = torch.zeros(3)  # of the pretraining; ignored by name
+        for i in range(2):
+            ours, theirs = f"blocks.{i}", f"layers.{i}"
+            parts = [state[f"{theirs}.attention.{p}_proj.{end}"] for p in "qkv"]
+            out[f"{ours}.attn.qkv.{end}"] = torch.cat(parts)
+            out[f"{ours}.attn.proj.{end}"] = state[f"{theirs}.attention.o_proj.{end}"]
+            for fc in ("fc1", "fc2"):
+                out[f"{ours}.mlp.{fc}.{end}"] = state[f"{theirs}.mlp.{fc}.{end}"]
+            out[f"{ours}.norm1.{end}"] = state[f"{theirs}.layernorm_before.{end}"]
+            out[f"{ours}.norm2.{end}"] = state[f"{theirs}.layernorm_after.{end}"]
+    return out
+
+
+def test_videomae(tmp_path):
+    config = transformers.VideoMAEConfig(
+        image_size=16, patch_size=8, num_frames=4, layer_norm_eps=1e-6, use_mean_pooling=False, **SMALL
+    )
+    model = random_weights(transformers.VideoMAEModel(config), 5)
+    frames = np.random.default_rng(0).standard_normal((2, 4, 16, 16, 3)).astype(np.float32)
+    module = VideoMae(VideoMaeConfig(16, 8, 4, BLOCKS))
+    theirs = model(torch.from_numpy(frames.transpose(0, 1, 4, 2, 3))).last_hidden_state
+    close(through_file(tmp_path, model.state_dict(), module, tables.VIDEOMAE_HF, jnp.asarray(frames)), theirs)
+
+
+@pytest.mark.parametrize("final_norm", [False, True])
+def test_eva_is_the_vision_tower_of_blip2(tmp_path, final_norm):
+    """A file of three blocks: the temporal tower takes all and the norm, the image tower leaves the last block out."""
+    config = transformers.Blip2VisionConfig(
+        image_size=28, patch_size=7, layer_norm_eps=1e-6, **{**SMALL, "num_hidden_layers": 3}
+    )
+    model = random_weights(transformers.Blip2VisionModel(config), 6)
+    for layer in model.encoder.layers:
+        layer.self_attn.qkv.bias.data[16:32] = 0  # k has no bias
+    state = {"cls_token": model.embeddings.class_embedding, "pos_embed": model.embeddings.position_embedding}
+    state |= {"head.weight": torch.zeros(5, 16), "head.bias": torch.zeros(5)}
+    for end in ("weight", "bias"):
+        state[f"patch_embed.proj.{end}"] = getattr(model.embeddings.patch_embedding, end)
+        state[f"norm.{end}"] = getattr(model.post_layernorm, end)
+        for i, layer in enumerate(model.encoder.layers):
+            state[f"blocks.{i}.attn.proj.{end}"] = getattr(layer.self_attn.projection, end)
+            for ours, theirs in (("norm1", layer.layer_norm1), ("norm2", layer.layer_norm2)):
+                state[f"blocks.{i}.{ours}.{end}"] = getattr(theirs, end)
+            for fc in ("fc1", "fc2"):
+                state[f"blocks.{i}.mlp.{fc}.{end}"] = getattr(getattr(layer.mlp, fc), end)
+    for i, layer in enumerate(model.encoder.layers):
+        state[f"blocks.{i}.attn.qkv.weight"] = layer.self_attn.qkv.weight
+        state[f"blocks.{i}.attn.q_bias"] = layer.self_attn.qkv.bias[:16]
+        state[f"blocks.{i}.attn.v_bias"] = layer.self_attn.qkv.bias[32:]
+    state = {k: v.detach().clone() for k, v in state.items()}
+    depth = 3 if final_norm else 2
+    module = Eva(EvaConfig(28, 7, EncoderConfig(16, depth, 2, 24, 1e-6), final_norm, (0, 0, 0), (1, 1, 1)))
+    pixels = np.random.default_rng(0).standard_normal((2, 28, 28, 3)).astype(np.float32)
+    ours = through_file(tmp_path, state, module, tables.eva(depth, final_norm), jnp.asarray(pixels))
+    tensor = torch.from_numpy(pixels.transpose(0, 3, 1, 2))
+    if final_norm:
+        close(ours, model(tensor).last_hidden_state)
+    else:
+        hidden = model.embeddings(tensor)
+        for layer in model.encoder.layers[:2]:
+            hidden = layer(hidden)
+            hidden = hidden[0] if isinstance(hidden, tuple) else hidden
+        close(ours, hidden)

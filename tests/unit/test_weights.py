@@ -1,0 +1,116 @@
+"""Importing tensors: what does not fit is named, with the likely cause; what comes in goes out bit-equal."""
+
+import json
+
+import ml_dtypes
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from emojax.weights.files import open_tensors
+from emojax.weights.load import WeightsError, load_tensors, save_tensors
+from emojax.weights.rules import LINEAR, Rule, Table, conv1d, flatten, linear, rule
+from emojax.weights.tables import EMOTION_LLAMA_V2, lora
+
+TABLE = Table(
+    "toy",
+    flatten(
+        [
+            linear("fc", "fc"),
+            conv1d("conv", "conv", bias=False),
+            linear("layers.{i}.q", "blocks/q", bias=False),
+            rule("low.weight", "low", LINEAR, "low.default.weight"),
+        ]
+    ),
+    ((r"head\..*", "not used"),),
+)
+LEAVES = {
+    "fc/kernel": np.zeros((3, 2), np.float32),
+    "fc/bias": np.zeros(2, np.float32),
+    "conv/kernel": np.zeros((5, 3, 2), np.float32),
+    "blocks/q/kernel": np.zeros((2, 4, 3), np.float32),
+    "low": np.zeros((3, 2), np.float32),
+}
+
+
+def tensors() -> dict:
+    rng = np.random.default_rng(0)
+    shapes = {"fc.weight": (2, 3), "fc.bias": (2,), "conv.weight": (2, 3, 5), "low.weight": (2, 3), "head.weight": (7,)}
+    shapes |= {"layers.0.q.weight": (3, 4), "layers.1.q.weight": (3, 4)}
+    return {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+def load(folder, state, table=TABLE, leaves=LEAVES):
+    save_file(state, folder / "w.safetensors")
+    return load_tensors(table, open_tensors(folder / "w.safetensors"), leaves)
+
+
+def test_tensors_find_their_places_and_go_back_bit_equal(tmp_path):
+    state = tensors()
+    out = load(tmp_path, state)
+    assert set(out) == set(LEAVES)
+    np.testing.assert_array_equal(out["fc/kernel"], state["fc.weight"].T)
+    np.testing.assert_array_equal(out["blocks/q/kernel"][1], state["layers.1.q.weight"].T)
+    assert out["conv/kernel"][4, 2, 1] == state["conv.weight"][1, 2, 4]
+    back = save_tensors(TABLE, out)
+    assert set(back) == set(state) - {"head.weight"}
+    for name, value in back.items():
+        np.testing.assert_array_equal(value, state[name])
+
+
+def test_both_spellings_of_peft(tmp_path):
+    state = tensors()
+    state["low.default.weight"] = state.pop("low.weight")
+    np.testing.assert_array_equal(load(tmp_path, state)["low"], state["low.default.weight"].T)
+    with pytest.raises(WeightsError, match=r"1 unexpected: low\.default\.weight"):
+        load(tmp_path, state | {"low.weight": state["low.default.weight"]})
+
+
+def test_what_does_not_fit_is_named(tmp_path):
+    renamed = tensors()
+    renamed["layers.1.k.weight"] = renamed.pop("layers.1.q.weight")
+    with pytest.raises(
+        WeightsError, match=r"(?s)missing: layers\.1\.q\.weight.*unexpected: layers\.1\.k\.weight.*renamed"
+    ):
+        load(tmp_path, renamed)
+    dropped = tensors()
+    del dropped["fc.bias"]
+    with pytest.raises(WeightsError, match=r"(?s)1 missing: fc\.bias.*incomplete"):
+        load(tmp_path, dropped)
+    turned = tensors()
+    turned["fc.weight"] = np.ascontiguousarray(turned["fc.weight"].T)
+    with pytest.raises(WeightsError, match=r"(?s)fc\.weight \[3, 2\] does not make \[3, 2\] \(transposed\?\)"):
+        load(tmp_path, turned)
+    with pytest.raises(WeightsError, match=r"(?s)1 unexpected: layers\.2\.q\.weight.*larger"):
+        load(tmp_path, tensors() | {"layers.2.q.weight": np.zeros((3, 4), np.float32)})
+    with pytest.raises(WeightsError, match="names with another prefix"):
+        load(tmp_path, {f"model.{name}": value for name, value in tensors().items()})
+
+
+def test_bfloat16_shards_and_damaged_files(tmp_path):
+    state = {name: value.astype(ml_dtypes.bfloat16) for name, value in tensors().items()}
+    names = sorted(state)
+    for number, part in enumerate((names[:3], names[3:])):
+        save_file({n: state[n] for n in part}, tmp_path / f"m-{number}.safetensors")
+    index = {n: f"m-{int(i >= 3)}.safetensors" for i, n in enumerate(names)}
+    (tmp_path / "m.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
+    found = open_tensors(tmp_path)
+    assert set(found) == set(state)
+    np.testing.assert_array_equal(found["fc.weight"](), state["fc.weight"])
+    data = (tmp_path / "m-0.safetensors").read_bytes()
+    (tmp_path / "m-0.safetensors").write_bytes(data[:-5])
+    with pytest.raises(ValueError, match="cut off"):
+        open_tensors(tmp_path)
+    (tmp_path / "m-0.safetensors").write_bytes(b"no tensors")
+    with pytest.raises(ValueError, match="no safetensors file"):
+        open_tensors(tmp_path)
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        open_tensors(tmp_path / "none.safetensors")
+
+
+def test_a_stage_checkpoint_of_v2_has_166_tensors():
+    """The published count: 128 adapters and 38 tensors of projectors and fusion."""
+    layers = 32
+    names = [n for r in EMOTION_LLAMA_V2.rules for n in r.names]
+    assert sum(layers if "{i}" in n else 1 for n in names) == 166
+    assert len(lora()) == 4 and all(isinstance(r, Rule) for r in lora())
