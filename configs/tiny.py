@@ -59,9 +59,9 @@ def _people(c: ConfigDict) -> None:
     c.data.image_choice = "middle"
     c.stages = ("perception",)
     c.stage.perception.update({"tasks": ("emotion",), "steps": 500, "drop_modality": 0.3})
-    for tower in (c.model.image, c.model.video, c.model.llama):
+    for tower in (c.model.image, c.model.video, c.model.audio, c.model.llama):
         tower.dropout = 0.2
-    c.model.audio.dropout, c.model.detach_towers = 0.2, True
+    c.model.detach_towers = True
     c.data.augment, c.data.eval_views, c.data.speaker_norm = 0.3, 8, 1.0
     c.data.buckets = ((96, 8), (192, 16), (512, 64))
 

@@ -29,7 +29,7 @@ SMALLEST_STD = 0.02  # log-mel units; below this a bin is digital silence
 
 @dataclasses.dataclass(frozen=True)
 class VoiceStats:
-    """float64[mels] mean and standard deviation of the log-mel over the frames of `clips` clips."""
+    """float64[mels] mean and standard deviation of Whisper's log-mel over the sound frames of `clips` clips."""
 
     mean: np.ndarray
     std: np.ndarray
@@ -100,7 +100,11 @@ def average_speaker(speakers: Mapping[str, VoiceStats]) -> VoiceStats | None:
 
 
 def normalise_speaker(views: Views, speaker: VoiceStats | None, average: VoiceStats) -> Views:
-    """Views whose sound has the average speaker's mean and spread; unchanged for a speaker who is None."""
+    """Views whose sound has the average speaker's mean and spread; unchanged for a speaker who is None.
+
+    logmel float32[S2, mels] -> the same shape and unit. Source: mean and variance normalisation by speaker, with the
+    maximum a posteriori mean of Gauvain and Lee (1994) for the person's figures.
+    """
     if speaker is None or not views.has_audio:
         return views
     trust = speaker.clips / (speaker.clips + PRIOR_CLIPS)

@@ -128,6 +128,11 @@ def score_splits(folder: Path, sources: Sources, splits: Sequence[str], out: Pat
     """Scores a model folder on splits and writes evaluation.json, .md and pictures into `out`."""
     bundle = load_bundle(folder)
     items = {s: items_of(sources[s], bundle) for s in splits}
+    nameless = sum(v.has_audio and not r.speaker for found in items.values() for r, v in found)
+    if bundle.average_speaker is not None and nameless:
+        console.print(
+            f"note: {nameless} clips name no speaker; their sound is not normalised by speaker, as the model expects"
+        )
     total = sum(map(len, items.values()))
     done = Counter[str]()
     with bar(console, "evaluate") as tick:

@@ -139,6 +139,8 @@ def _answer(
         if clip.id in cut:
             notes.append(f"the subtitle was cut to {limit} tokens")
         notes += window_notes(clip, bundle.settings.views)
+        if bundle.average_speaker is not None and speakers is None and "audio" in clip.modalities:
+            notes.append("the model learned with speakers known, and this one is not: see --one-speaker")
         probabilities = {label: float(p) for label, p in zip(labels, row, strict=True)}
         label = max(probabilities, key=lambda name: probabilities[name])
         # The reason is written freely: where it ends on another label than the probabilities do, that is told.

@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from emojax.model.layers import Dense, Encoder, EncoderConfig, LayerNorm
+from emojax.model.layers import Dense, Encoder, EncoderConfig, LayerNorm, Precision
 from emojax.sharding import partitioned
 
 Array = jax.Array
@@ -44,7 +44,9 @@ class HubertConfig:
         return jnp.maximum(1, count)
 
 
-def _conv(features: int, kernel: int, stride: int, bias: bool, name: str, pad: int = 0, groups: int = 1) -> nn.Conv:
+def _conv(
+    features: int, kernel: int, stride: int, bias: bool, name: str, precision: Precision, pad: int = 0, groups: int = 1
+) -> nn.Conv:
     init = partitioned(nn.initializers.he_normal(), (None, None, "embed"))
     return nn.Conv(
         features,
@@ -53,22 +55,11 @@ def _conv(features: int, kernel: int, stride: int, bias: bool, name: str, pad: i
         padding=((pad, pad),),
         feature_group_count=groups,
         use_bias=bias,
+        dtype=precision.compute,
+        param_dtype=precision.params,
         kernel_init=init,
         name=name,
     )
-
-
-class GroupNorm(nn.Module):
-    """Each channel over its own steps: torch's GroupNorm with as many groups as channels."""
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        scale = self.param("scale", partitioned(nn.initializers.ones, ("act_embed",)), (x.shape[-1],))
-        bias = self.param("bias", partitioned(nn.initializers.zeros, ("act_embed",)), (x.shape[-1],))
-        h = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        h = h - h.mean(axis=1, keepdims=True)
-        h = h * jax.lax.rsqrt(jnp.square(h).mean(axis=1, keepdims=True) + 1e-5)
-        return (h * scale + bias).astype(x.dtype)
 
 
 class Hubert(nn.Module):
@@ -82,35 +73,27 @@ class Hubert(nn.Module):
 
     @nn.compact
     def __call__(self, waveform: Array, valid: Array | None = None, deterministic: bool = True) -> Array:
-        c = self.config
-        x = waveform.astype(c.encoder.precision.compute)[:, :, None]
+        c, precision = self.config, self.config.encoder.precision
+        x = waveform.astype(precision.compute)[:, :, None]
         layers = zip(c.conv_widths, c.conv_kernels, c.conv_strides, strict=True)
         for i, (width, kernel, stride) in enumerate(layers):
-            x = _conv(width, kernel, stride, c.conv_bias, f"conv{i}")(x)
+            x = _conv(width, kernel, stride, c.conv_bias, f"conv{i}", precision)(x)
             if c.conv_norm == "layer":
                 x = LayerNorm(1e-5, name=f"conv{i}_norm")(x)
             elif i == 0:
-                x = GroupNorm(name="conv0_norm")(x)
+                x = nn.GroupNorm(None, 1, epsilon=1e-5, use_fast_variance=False, dtype=x.dtype, name="conv0_norm")(x)
             x = nn.gelu(x, approximate=False)
         x = LayerNorm(c.encoder.eps, name="feature_norm")(x)
-        x = Dense(c.encoder.width, (None, "embed"), precision=c.encoder.precision, name="feature_projection")(x)
+        x = Dense(c.encoder.width, (None, "embed"), precision=precision, name="feature_projection")(x)
         mask = None
         if valid is not None:
             inside = jnp.arange(x.shape[1]) < c.steps(valid)[:, None]
             x, mask = x * inside[:, :, None].astype(x.dtype), inside[:, None, None, :]
         pad, groups = c.position_kernel // 2, c.position_groups
-        around = _conv(c.encoder.width, c.position_kernel, 1, True, "position", pad, groups)(x)
+        around = _conv(c.encoder.width, c.position_kernel, 1, True, "position", precision, pad, groups)(x)
         x = x + nn.gelu(around[:, : x.shape[1]], approximate=False)  # an even kernel makes one step too many
         norm = LayerNorm(c.encoder.eps, name="norm")
         x = norm(x) if c.encoder.post_norm else x
         x = nn.Dropout(c.encoder.dropout)(x, deterministic=deterministic)
         x = Encoder(c.encoder, name="encoder")(x, mask, deterministic)
         return x if c.encoder.post_norm else norm(x)
-
-
-def mean_over_time(steps: Array, count: Array | None = None) -> Array:
-    """float[B, S, D] -> float[B, D], over the first `count` int[B] steps, or over all."""
-    if count is None:
-        return steps.mean(axis=1)
-    inside = (jnp.arange(steps.shape[1]) < count[:, None])[:, :, None].astype(steps.dtype)
-    return (steps * inside).sum(axis=1) / inside.sum(axis=1)

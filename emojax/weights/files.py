@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import pickle
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import ml_dtypes
 import numpy as np
+from safetensors import SafetensorError, safe_open
 
 Reader = Callable[[], np.ndarray]
 
-_SAFETENSORS = {
-    "F64": np.float64,
-    "F32": np.float32,
-    "F16": np.float16,
-    "BF16": ml_dtypes.bfloat16,
-    "I64": np.int64,
-    "I32": np.int32,
-    "I8": np.int8,
-    "U8": np.uint8,
-    "BOOL": np.bool_,
-}
 # Where training scripts put the weights of a checkpoint that holds more.
 _NESTED = ("model", "module", "state_dict", "model_state_dict")
 
@@ -60,27 +53,11 @@ def _in_folder(folder: Path) -> Path:
 
 
 def _safetensors(path: Path) -> dict[str, Reader]:
-    # By hand, for the library's NumPy reader knows no bfloat16.
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if not 2 <= length <= size - 8:
-            raise ValueError(f"{path} is no safetensors file, or cut off")
-        try:
-            header = json.loads(file.read(length))
-        except ValueError as error:
-            raise ValueError(f"{path} is no safetensors file ({error})") from error
-    header.pop("__metadata__", None)
-    if header and max(entry["data_offsets"][1] for entry in header.values()) != size - 8 - length:
-        raise ValueError(f"{path} is cut off: its list of tensors and its size of {size} bytes do not agree")
-
-    def reader(entry: dict[str, Any]) -> Reader:
-        start, dtype, shape = 8 + length + entry["data_offsets"][0], _SAFETENSORS[entry["dtype"]], entry["shape"]
-        return lambda: (
-            np.array(np.memmap(path, dtype, "r", start, tuple(shape))) if np.prod(shape) else np.zeros(shape, dtype)
-        )
-
-    return {name: reader(entry) for name, entry in header.items()}
+    try:
+        file = safe_open(path, "np")
+    except SafetensorError as error:
+        raise ValueError(f"{path} is no safetensors file, or cut off ({error})") from error
+    return {name: functools.partial(file.get_tensor, name) for name in file.keys()}
 
 
 def _torch(path: Path) -> dict[str, Reader]:
@@ -89,9 +66,10 @@ def _torch(path: Path) -> dict[str, Reader]:
     except ImportError as error:
         raise ImportError(f"{path.name} is a file of torch: pip install 'emojax[parity]' to read it") from error
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except RuntimeError:  # files of torch before 1.6 can not be mapped
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        # Files of torch before 1.6 are no zip and can not be mapped.
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{path} can not be read as tensors alone: damaged, or it holds code ({error})") from error
     while isinstance(state, dict) and not any(isinstance(v, torch.Tensor) for v in state.values()):
         inner = [state[k] for k in _NESTED if k in state]
         if not inner:

@@ -13,6 +13,7 @@ LAYERS = [
     ("emojax.model.layers", 4),
     ("emojax.model.emotion", 6),
     ("emojax.model", 5),
+    ("emojax.weights", 6),
     ("emojax.settings", 7),
     ("emojax.bundle", 8),
     ("emojax.train.__main__", 12),

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from emojax.settings import load_config, resolve
+from emojax.train.state import abstract_variables, decide, flatten, unbox
 from emojax.weights.files import open_tensors
 from emojax.weights.load import WeightsError, load_tensors, save_tensors
-from emojax.weights.rules import LINEAR, Rule, Table, conv1d, flatten, linear, rule
-from emojax.weights.tables import EMOTION_LLAMA_V2, lora
+from emojax.weights.rules import LINEAR, Table, conv1d, flatten, linear, rule
+from emojax.weights.tables import EMOTION_LLAMA_V2
 
 TABLE = Table(
     "toy",
@@ -108,9 +110,11 @@ def test_bfloat16_shards_and_damaged_files(tmp_path):
         open_tensors(tmp_path / "none.safetensors")
 
 
-def test_a_stage_checkpoint_of_v2_has_166_tensors():
-    """The published count: 128 adapters and 38 tensors of projectors and fusion."""
-    layers = 32
+def test_a_stage_checkpoint_of_v2_fills_what_stage_one_trains():
+    """The published count of tensors, 166, onto the very leaves that the full-size configuration trains."""
+    settings = resolve(load_config("v2:stage1"))
+    leaves = flatten(unbox(abstract_variables(settings.model)))
+    trained = {path for path, learns in decide(list(leaves), settings.trainable).items() if learns}
+    assert {path for r in EMOTION_LLAMA_V2.rules for path in r.paths} == trained
     names = [n for r in EMOTION_LLAMA_V2.rules for n in r.names]
-    assert sum(layers if "{i}" in n else 1 for n in names) == 166
-    assert len(lora()) == 4 and all(isinstance(r, Rule) for r in lora())
+    assert sum(settings.model.llama.depth if "{i}" in n else 1 for n in names) == 166
