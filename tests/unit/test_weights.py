@@ -8,7 +8,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from emojax.settings import load_config, resolve
-from emojax.train.state import abstract_variables, decide, flatten, unbox
+from emojax.train import state as train_state
 from emojax.weights.files import open_tensors
 from emojax.weights.load import WeightsError, load_tensors, save_tensors
 from emojax.weights.rules import LINEAR, Table, conv1d, flatten, linear, rule
@@ -113,8 +113,8 @@ def test_bfloat16_shards_and_damaged_files(tmp_path):
 def test_a_stage_checkpoint_of_v2_fills_what_stage_one_trains():
     """The published count of tensors, 166, onto the very leaves that the full-size configuration trains."""
     settings = resolve(load_config("v2:stage1"))
-    leaves = flatten(unbox(abstract_variables(settings.model)))
-    trained = {path for path, learns in decide(list(leaves), settings.trainable).items() if learns}
+    leaves = train_state.flatten(train_state.unbox(train_state.abstract_variables(settings.model)))
+    trained = {path for path, learns in train_state.decide(list(leaves), settings.trainable).items() if learns}
     assert {path for r in EMOTION_LLAMA_V2.rules for path in r.paths} == trained
     names = [n for r in EMOTION_LLAMA_V2.rules for n in r.names]
     assert sum(settings.model.llama.depth if "{i}" in n else 1 for n in names) == 166
