@@ -7,12 +7,14 @@ layer; our trees hold all layers of a stack in one array with a leading axis.
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from emojax.model.eva import resize_positions
+from emojax.model.videomae import VideoMaeConfig
 
 Arrays = list[np.ndarray]
 
@@ -30,15 +32,14 @@ def _permute(*axes: int) -> Layout:
     return Layout(lambda t, _: [t[0].transpose(axes)], lambda x: [x[0].transpose(back)])
 
 
-def _patch(dims: int) -> Layout:
-    """Convolution [out, 3, (t,) h, w] with stride = kernel -> matrix [(t) h w 3, out]."""
-    to = (*range(2, 2 + dims), 1, 0)
+def _patch(*frames: int) -> Layout:
+    """Convolution [out, 3, (frames,) h, w] with stride = kernel -> matrix [(frames) h w 3, out]."""
+    to = (*range(2, 4 + len(frames)), 1, 0)
 
     def save(x: Arrays) -> Arrays:
         width = x[0].shape[1]
-        side = round((x[0].shape[0] // 3 // (1 if dims == 2 else TUBELET)) ** 0.5)
-        shape = (side, side) if dims == 2 else (TUBELET, side, side)
-        return [x[0].reshape(*shape, 3, width).transpose(np.argsort(to))]
+        side = math.isqrt(x[0].shape[0] // math.prod((3, *frames)))
+        return [x[0].reshape(*frames, side, side, 3, width).transpose(np.argsort(to))]
 
     return Layout(lambda t, _: [t[0].transpose(to).reshape(-1, t[0].shape[0])], save)
 
@@ -67,12 +68,11 @@ def _positions_load(t: Arrays, shapes: list[tuple[int, ...]]) -> Arrays:
     return [resize_positions(t[0].astype(np.float32), round((shapes[0][1] - 1) ** 0.5))]
 
 
-TUBELET = 2  # frames in a token of VideoMAE
 SAME = Layout(lambda t, _: [t[0]], lambda x: [x[0]])
 LINEAR = _permute(1, 0)  # [out, in] -> [in, out]
 CONV1D = _permute(2, 1, 0)  # [out, in, k] -> [k, in, out]
-PATCH = _patch(2)
-TUBE = _patch(3)
+PATCH = _patch()
+TUBE = _patch(VideoMaeConfig.tubelet)
 QKV = _split(LINEAR, 3)
 QKV_BIAS = _split(SAME, 3)
 POSITIONS = Layout(_positions_load, lambda x: [x[0]])  # resized to the grid of the tower, torch's bicubic

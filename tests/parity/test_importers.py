@@ -206,3 +206,17 @@ def test_eva_is_the_vision_tower_of_blip2(tmp_path, final_norm):
             hidden = layer(hidden)
             hidden = hidden[0] if isinstance(hidden, tuple) else hidden
         close(ours, hidden)
+
+
+def test_torch_files_that_are_damaged_or_hold_code_are_refused(tmp_path):
+    path = tmp_path / "weights.pth"
+    torch.save({"w": torch.ones(3)}, path)
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(ValueError, match=r"weights\.pth can not be read"):
+        open_tensors(path)
+    torch.save({"w": torch.ones(3), "code": np.random.default_rng}, path)
+    with pytest.raises(ValueError, match="it holds code"):
+        open_tensors(path)
+    torch.save({"step": 3}, path)
+    with pytest.raises(ValueError, match="holds no tensors"):
+        open_tensors(path)
