@@ -14,6 +14,7 @@ def get_config() -> ConfigDict:
     c.seed = 42
 
     c.model = ConfigDict()
+    c.model.version = "v2"  # v2: Emotion-LLaMAv2; v1: Emotion-LLaMA
     c.model.compute_dtype = "bfloat16"  # activations and matmuls; norms, softmax and loss are float32
     c.model.param_dtype = "bfloat16"  # frozen weights at rest; trainable ones are always float32
     c.model.remat = "full"  # none | full | dots
@@ -29,6 +30,12 @@ def get_config() -> ConfigDict:
     c.model.video = _tower(size=224, patch=14, width=1408, depth=40, heads=16, mlp=6144)
     c.model.audio = ConfigDict({"mels": 128, "seconds": 30.0, "width": 1280, "depth": 32, "heads": 20, "mlp": 5120})
     c.model.audio.dropout = 0.0
+    # v1 alone: MAE and VideoMAE on the frames, HuBERT on the waveform (window in seconds) in place of Whisper
+    c.model.face = _tower(size=224, patch=16, width=1024, depth=24, heads=16, mlp=4096)
+    c.model.face.pool = "cls"  # cls | mean: the MAE's vector of a frame, after its final norm
+    c.model.motion = _tower(size=224, patch=16, width=1024, depth=24, heads=16, mlp=4096)
+    c.model.hubert = ConfigDict({"seconds": 30.0, "width": 1024, "depth": 24, "heads": 16, "mlp": 4096})
+    c.model.hubert.update({"dropout": 0.0, "conv_width": 512, "position_kernel": 128, "position_groups": 16})
     c.model.fusion = ConfigDict({"kind": "conv_attention", "hidden": 512, "width": 128, "out": 256, "blocks": 4})
     c.model.fusion.dropout = 0.1
     c.model.llama = ConfigDict({"vocab": 32000, "width": 4096, "depth": 32, "heads": 32, "mlp": 11008})
@@ -40,6 +47,7 @@ def get_config() -> ConfigDict:
     c.data.temporal = "window"  # window: 16 consecutive frames (released); uniform: the whole clip
     # (row length, answer length) that are compiled; a batch takes the smallest that holds it
     c.data.buckets = ((640, 32), (768, 128), (1024, 384), (2048, 1024))
+    c.data.layout = "train"  # how evaluation asks: train | released_eval | released_demo (data_pipeline/prompts.py)
     c.data.max_answer = 1024  # tokens, end token included
     c.data.max_subtitle = 1024  # tokens; longer subtitles are cut there
     c.data.no_subtitle = ""  # stands in the prompt where no words are known; "" as released
@@ -55,9 +63,9 @@ def get_config() -> ConfigDict:
     # Stages run in this order; each inherits the weights of the one before, not its optimizer.
     c.stages = ("perception", "cognition")
     c.stage = ConfigDict()
-    c.stage.perception = _stage("perception", ("emotion", "audio", "image"), max_words=120)
-    c.stage.cognition = _stage("cognition", ("emotion", "think", "reason"), max_words=200)
-    c.stage.joint = _stage("cognition", ("emotion", "audio", "image", "think", "reason"), max_words=200)
+    c.stage.perception = stage("perception", ("emotion", "audio", "image"), max_words=120)
+    c.stage.cognition = stage("cognition", ("emotion", "think", "reason"), max_words=200)
+    c.stage.joint = stage("cognition", ("emotion", "audio", "image", "think", "reason"), max_words=200)
 
     # (regular expression on the tree path, train | freeze); the first match decides, every leaf must match.
     c.trainable = (
@@ -95,7 +103,8 @@ def _tower(size: int, patch: int, width: int, depth: int, heads: int, mlp: int) 
     )
 
 
-def _stage(style: str, tasks: tuple[str, ...], max_words: int) -> ConfigDict:
+def stage(style: str, tasks: tuple[str, ...], max_words: int) -> ConfigDict:
+    """One curriculum stage."""
     c = ConfigDict()
     c.style = style  # prompt style
     c.tasks = tasks  # drawn uniformly per sample

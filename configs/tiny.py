@@ -1,12 +1,14 @@
 """Emotion-LLaMAv2 in miniature: the same code at sizes that train from scratch on a laptop in minutes.
 
 `tiny.py` is what `emojax demo` trains on the embedded corpus; `tiny.py:people` is the preset of `emojax
-train --manifest` for small sets of real recordings; `tiny.py:test` is the smallest, for tests.
+train --manifest` for small sets of real recordings; `tiny.py:v1` is Emotion-LLaMA (v1) in miniature; `tiny.py:test`
+and `tiny.py:test_v1` are the smallest, for tests; `tiny.py:released` and `tiny.py:released_v1` are those sizes with the behaviour
+of the released models, for weights in their layout.
 """
 
 from ml_collections import ConfigDict
 
-from configs import base
+from configs import base, v1, v2
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -47,11 +49,42 @@ def get_config(variant: str = "") -> ConfigDict:
     c.train.update({"batch": 24, "log_every": 20, "save_every": 200, "tokenizer": "small"})
     if variant == "people":
         _people(c)
+    elif variant == "v1":
+        _v1(c)
     elif variant == "test":
         _test(c)
+    elif variant == "test_v1":
+        _v1(c)
+        _test(c)
+    elif variant == "released":
+        _test(c)
+        _released(c, v2.get_config())
+    elif variant == "released_v1":
+        _v1(c)
+        _test(c)
+        _released(c, v1.get_config())
     elif variant:
-        raise ValueError(f"tiny.py:{variant} is not known; there are people, test")
+        raise ValueError(f"tiny.py:{variant} is not known; there are people, v1, test, test_v1, released, released_v1")
     return c
+
+
+def _v1(c: ConfigDict) -> None:
+    """The streams of v1 at the sizes of the miniature; the learning rate and what learns stay those of scratch."""
+    stages = {name: (s.steps, s.drop_modality) for name, s in c.stage.items()}
+    optim, trainable = c.optim.copy_and_resolve_references(), c.trainable
+    v1.to_v1(c)
+    c.name = "tiny-v1"
+    c.optim, c.trainable = optim, trainable
+    c.data.image_choice = "peak"
+    c.data.buckets = ((96, 24), (128, 64), (320, 64))
+    for name, like in (("pretrain", "perception"), ("tune", "cognition")):
+        c.stage[name].steps, c.stage[name].drop_modality = stages[like]
+        c.stage[name].restore_image = True
+    c.stage.tune.tasks = ("emotion", "reason_v2")  # one task alone forgets the other within a small model
+    c.model.face.update({"size": 48, "patch": 16, "width": 64, "depth": 2, "heads": 4, "mlp": 192, "pool": "mean"})
+    c.model.motion.update({"size": 48, "patch": 16, "width": 64, "depth": 2, "heads": 4, "mlp": 192})
+    c.model.hubert.update({"seconds": 2.5, "width": 64, "depth": 2, "heads": 4, "mlp": 192, "dropout": 0.1})
+    c.model.hubert.update({"conv_width": 32, "position_kernel": 16, "position_groups": 4})
 
 
 def _people(c: ConfigDict) -> None:
@@ -73,6 +106,10 @@ def _test(c: ConfigDict) -> None:
     m.image.update({"size": 32, "patch": 8, "width": 16, "depth": 2, "heads": 2, "mlp": 32})
     m.video.update({"size": 16, "patch": 8, "width": 16, "depth": 2, "heads": 2, "mlp": 32})
     m.audio.update({"mels": 80, "seconds": 1.0, "width": 16, "depth": 2, "heads": 2, "mlp": 32})
+    m.face.update({"size": 16, "patch": 8, "width": 16, "depth": 2, "heads": 2, "mlp": 32})
+    m.motion.update({"size": 16, "patch": 8, "width": 16, "depth": 2, "heads": 2, "mlp": 32})
+    m.hubert.update({"seconds": 1.0, "width": 16, "depth": 2, "heads": 2, "mlp": 32})
+    m.hubert.update({"conv_width": 8, "position_kernel": 4, "position_groups": 2})
     m.fusion.update({"hidden": 16, "width": 16, "out": 16, "blocks": 2})
     m.llama.update({"vocab": 512, "width": 32, "depth": 2, "heads": 2, "mlp": 64})
     for stage in c.stage.values():
@@ -82,3 +119,17 @@ def _test(c: ConfigDict) -> None:
     c.data.max_answer = 96
     c.optim.warmup = 2
     c.train.update({"batch": 8, "log_every": 1, "save_every": 2})
+
+
+def _released(c: ConfigDict, full: ConfigDict) -> None:
+    """Streams, prompts and trained parts as at full size."""
+    m = c.model
+    m.update({"missing": "released", "audio_span": "window", "stem": "random", "word_heads": False})
+    m.face.pool = full.model.face.pool
+    m.video.depth = m.image.depth + 1  # the temporal tower has one block more
+    m.fusion.blocks, m.lora.dropout = 4, full.model.lora.dropout
+    for tower in (m.audio, m.hubert, m.llama):
+        tower.dropout = 0.0
+    c.trainable, c.train.tokenizer = full.trainable, "llama"
+    for field in ("image_choice", "temporal", "no_subtitle", "augment", "eval_views", "speaker_norm"):
+        c.data[field] = full.data[field]

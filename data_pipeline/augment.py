@@ -18,12 +18,13 @@ def augment_views(views: Views, rng: np.random.Generator, strength: float = 1.0)
     """A changed copy; `strength` scales every range, 0 changes nothing."""
     if strength == 0:
         return views
-    image, frames, logmel, valid = views.image, views.frames, views.logmel, views.audio_frames
+    image, frames, sound, valid = views.image, views.frames, views.sound, views.audio_frames
     if views.has_video:
         image, frames = _change_pictures(image, frames, rng, strength)
     if views.has_audio:
-        logmel, valid = _change_sound(logmel, valid, rng, strength)
-    return dataclasses.replace(views, image=image, frames=frames, logmel=logmel, audio_frames=valid)
+        change = _change_waveform if sound.shape[1] == 1 else _change_logmel
+        sound, valid = change(sound, valid, rng, strength)
+    return dataclasses.replace(views, image=image, frames=frames, sound=sound, audio_frames=valid)
 
 
 def _change_pictures(
@@ -59,7 +60,7 @@ def _change_pictures(
     return change(image), np.stack([change(f) for f in frames])
 
 
-def _change_sound(logmel: np.ndarray, valid: int, rng: np.random.Generator, strength: float) -> tuple[np.ndarray, int]:
+def _change_logmel(logmel: np.ndarray, valid: int, rng: np.random.Generator, strength: float) -> tuple[np.ndarray, int]:
     total, mels = logmel.shape
     tempo = 1 + strength * rng.uniform(-0.12, 0.12)
     length = int(np.clip(round(valid * tempo), 8, total))
@@ -82,6 +83,16 @@ def _change_sound(logmel: np.ndarray, valid: int, rng: np.random.Generator, stre
     padded = np.full((total, mels), floor, np.float32)
     padded[:length] = out
     return padded, length
+
+
+def _change_waveform(
+    waveform: np.ndarray, valid: int, rng: np.random.Generator, strength: float
+) -> tuple[np.ndarray, int]:
+    # Resampling moves pitch, tract and tempo together; then loudness.
+    length = int(np.clip(round(valid * (1 + strength * rng.uniform(-0.15, 0.15))), 400, len(waveform)))
+    padded = np.zeros_like(waveform)
+    padded[:length] = _interpolate(waveform, np.linspace(0, valid - 1, length), 0)
+    return padded * np.float32(10 ** (strength * rng.uniform(-0.3, 0.3))), length
 
 
 def _interpolate(x: np.ndarray, at: np.ndarray, axis: int) -> np.ndarray:

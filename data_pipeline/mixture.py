@@ -43,7 +43,7 @@ def answer_text(record: ClipRecord, task: str) -> str:
     """The untreated target of a task; "" where the record has none."""
     if task in ("audio", "image"):
         return record.texts.get(task, "")
-    if task == "reason":
+    if task in ("reason", "reason_v2"):
         return record.texts.get("reason", "")
     if task == "think":
         reason = record.texts.get("reason", "")

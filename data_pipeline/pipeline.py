@@ -15,7 +15,7 @@ from data_pipeline.builders.clips import unpack_views
 from data_pipeline.mixture import STREAMS, StageTasks, draw_example
 from data_pipeline.schema import ClipRecord, Example
 from data_pipeline.speakers import Speakers
-from data_pipeline.tokens import Row, Tokenizer, collate_rows, make_row
+from data_pipeline.tokens import VIDEO_HERE, Row, Tokenizer, collate_rows, make_row
 from data_pipeline.views import ViewConfig
 from emojax.types import Views
 
@@ -27,12 +27,13 @@ class RowConfig:
     """How samples become arrays; see configs/base.py:data.
 
     `zero_hidden`: streams that a task may not look at are zeros (released), not only flagged. `no_subtitle` stands
-    in the prompt where no words are known. `words`: W, distinct words of each stream's description that its tower learns to predict; 0 leaves them out.
+    in the prompt where no words are known. `places`: where soft tokens stand in a prompt that is trained on or, in
+    layout `train`, answered; the released layouts put all of them at the first place. `words`: W, distinct words of each stream's description that its tower learns to predict; 0 leaves them out.
     `speakers`: training rows are normalised by speaker with these.
     """
 
     views: ViewConfig
-    soft_tokens: int
+    places: tuple[tuple[str, int], ...]
     buckets: tuple[tuple[int, int], ...]
     max_answer: int
     max_subtitle: int
@@ -41,6 +42,12 @@ class RowConfig:
     zero_hidden: bool = True
     words: int = 0
     speakers: Speakers | None = None
+    layout: prompts.Layout = "train"
+
+    @property
+    def eval_places(self) -> tuple[tuple[str, int], ...]:
+        """Where the soft tokens stand in the prompts of `layout`."""
+        return self.places if self.layout == "train" else ((VIDEO_HERE, sum(n for _, n in self.places)),)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +67,7 @@ def view_arrays(views: Views, streams: Sequence[str] = STREAMS, zero_hidden: boo
     return {
         "image": views.image if has_image or not zero_hidden else np.zeros_like(views.image),
         "frames": views.frames if has_video or not zero_hidden else np.zeros_like(views.frames),
-        "logmel": views.logmel if has_audio or not zero_hidden else np.zeros_like(views.logmel),
+        "sound": views.sound if has_audio or not zero_hidden else np.zeros_like(views.sound),
         "audio_frames": np.int32(views.audio_frames if has_audio or not zero_hidden else 0),
         "has_image": np.bool_(has_image),
         "has_video": np.bool_(has_video),
@@ -82,7 +89,7 @@ class DrawSample(grain.transforms.RandomMap):
             views = c.speakers.normalise(record, views)
         record = fit_subtitle(record, self.tokenizer, c.max_subtitle)
         example = draw_example(record, self.stage, rng, c.no_subtitle)
-        row = make_row(self.tokenizer, example.prompt, example.answer, c.soft_tokens, c.max_answer)
+        row = make_row(self.tokenizer, example.prompt, example.answer, c.places, c.max_answer)
         return Sample(example, row, augment_views(views, rng, c.augment))
 
 
@@ -109,7 +116,7 @@ class Collate:
     def __call__(self, samples: Sequence[Sample]) -> dict[str, Any]:
         c = self.config
         rows = [s.row for s in samples]
-        batch: dict[str, Any] = collate_rows(rows, c.soft_tokens, self.tokenizer.pad_id, c.buckets)
+        batch: dict[str, Any] = collate_rows(rows, self.tokenizer.pad_id, c.buckets)
         parts = [view_arrays(s.views, s.example.streams, c.zero_hidden) for s in samples]
         batch |= {k: np.stack([p[k] for p in parts]) for k in parts[0]}
         if c.words:
@@ -194,9 +201,8 @@ def eval_batches(
         for record, views in chunk:
             record = fit_subtitle(record, tokenizer, config.max_subtitle)
             subtitle = record.subtitle if "text" in modalities else ""
-            text = prompts.train_prompt(
-                subtitle or config.no_subtitle, task, prompts.question(task, question_labels), style
-            )
-            row = make_row(tokenizer, text, None, config.soft_tokens)
+            ask = prompts.question(task, question_labels)
+            text = prompts.eval_prompt(subtitle or config.no_subtitle, task, ask, style, config.layout)
+            row = make_row(tokenizer, text, None, config.eval_places, special=config.layout != "train")
             samples.append(Sample(Example(record, task, text, "", tuple(streams)), row, views))
         yield Collate(tokenizer, config)(samples), real

@@ -1,7 +1,7 @@
-"""Instructions and answers of both stages: tags, templates, normaliser; the questions are our own wording.
+"""Instructions and answers: tags, templates, normaliser; the questions are our own wording.
 
-Structure, tags and normaliser follow Emotion-LLaMAv2 to the character (its released weights expect
-them); the texts of the question pools are not taken from it.
+Structure, tags and normaliser follow Emotion-LLaMA and Emotion-LLaMAv2 to the character (their released weights
+expect them); the texts of the question pools are not taken from them.
 """
 
 from __future__ import annotations
@@ -9,10 +9,13 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from data_pipeline.tokens import VIDEO_HERE
+from data_pipeline.tokens import FEATURE_HERE, VIDEO_HERE
 
-Style = Literal["perception", "cognition"]
-TASKS = ("emotion", "sentiment", "intent", "multi-label", "audio", "image", "reason", "think")
+Style = Literal["perception", "cognition", "v1"]  # the two stages of Emotion-LLaMAv2, and Emotion-LLaMA
+# How a question is put at evaluation: as in training, or as the released programs do (two BOS, other blanks).
+Layout = Literal["train", "released_eval", "released_demo"]
+TASKS = ("emotion", "sentiment", "intent", "multi-label", "audio", "image", "reason", "think", "reason_v2")
+V1_LEAD = f"<video>{VIDEO_HERE}</video> <feature>{FEATURE_HERE}</feature>"
 
 _REMOVED = re.compile(r'[.!"()*#:;~]')
 _BLANKS = re.compile(r"\s{2,}")
@@ -31,26 +34,50 @@ def think_answer(reasoning: str, label: str) -> str:
 
 
 def character_line(subtitle: str, style: Style, person: str | None = None) -> str:
-    """Who says what; perception adds a dot, cognition does not, and a named person (E3) always has one."""
+    """Who says what; cognition adds no dot, the others do, and a named person (E3) always has one."""
     if person is not None:
         return f"{person} in video says: {subtitle}. "
     return (
-        f"The person in video says: {subtitle}. " if style == "perception" else f"The person in video says: {subtitle} "
+        f"The person in video says: {subtitle} " if style == "cognition" else f"The person in video says: {subtitle}. "
     )
 
 
 def train_prompt(subtitle: str, task: str, question: str, style: Style, person: str | None = None) -> str:
     """The training instruction in its chat template, without BOS."""
-    # The place of the soft prompt stands once in a prompt, whatever was said.
-    line = character_line(subtitle.replace(VIDEO_HERE, ""), style, person)
+    line = character_line(_harmless(subtitle), style, person)
+    if style == "v1":
+        return f"[INST] {V1_LEAD} {line} [{task}] {question}  [/INST]"
     return f"[INST] <Vid>{VIDEO_HERE}</Vid> {line} [{task}] {question}  [/INST]"
 
 
 def released_eval_prompt(subtitle: str, task: str, question: str, dataset: str = "") -> str:
     """The released evaluation instruction: two blanks after </Vid> but for MER2023 and MER2024; no dot in OV-MERD+."""
     gap = " " if dataset in ("mer2023", "mer2024_semi") else "  "
-    line = character_line(subtitle, "cognition" if dataset == "ov_merd+" else "perception")
+    line = character_line(_harmless(subtitle), "cognition" if dataset == "ov_merd+" else "perception")
     return f"<s>[INST] <Vid>{VIDEO_HERE}</Vid>{gap}{line} [{task}] {question}  [/INST]"
+
+
+def eval_prompt(subtitle: str, task: str, question: str, style: Style, layout: Layout = "train") -> str:
+    """The instruction that is answered; in a released layout `<s>` and `</s>` in it are tokens.
+
+    Source: eval_emotion.py and conversation.py of v1 (whose demo makes two user turns of upload and question, the
+    first without a closing tag), the evaluation data sets and conversation.py of v2.
+    """
+    if layout == "train":
+        return train_prompt(subtitle, task, question, style)
+    said = f"{character_line(_harmless(subtitle), 'perception').strip()} [{task}] {question}"
+    if style == "v1":
+        if layout == "released_demo":
+            return f"<s>[INST] {V1_LEAD}<s>[INST] {said} [/INST]"
+        return "<s>" + train_prompt(subtitle, task, question, style)
+    if layout == "released_demo":
+        return conversation_prompt([(said, None)])
+    return released_eval_prompt(subtitle, task, question)
+
+
+def _harmless(subtitle: str) -> str:
+    # The places of the soft prompt stand once in a prompt, whatever was said, and nobody says a special token.
+    return re.sub(f"{VIDEO_HERE}|{FEATURE_HERE}|</?s>", "", subtitle)
 
 
 def conversation_prompt(turns: list[tuple[str, str | None]]) -> str:
@@ -77,6 +104,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
     "audio": ("How does the voice sound?", "Describe the sound.", "What can be heard?"),
     "image": ("How does the person look?", "Describe the picture.", "What can be seen?"),
     "reason": ("Which clues show the emotion?", "Explain what the person shows.", "Give the reason."),
+    "reason_v2": ("Which clues show the emotion?", "Explain what the person shows.", "Give the reason."),
     "think": ("Think, then name the emotion.", "Reason about the clues, then answer."),
 }
 

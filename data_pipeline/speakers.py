@@ -76,7 +76,7 @@ def measure_speakers(items: Iterable[tuple[ClipRecord, Views]]) -> dict[str, Voi
         voice = voice_of(record)
         if not voice or not views.has_audio:
             continue
-        sound = views.logmel[: views.audio_frames].astype(np.float64)
+        sound = views.sound[: views.audio_frames].astype(np.float64)
         parts = [sound.sum(axis=0), np.square(sound).sum(axis=0)]
         before = sums.get(voice)
         sums[voice] = parts if before is None else [a + b for a, b in zip(before, parts, strict=True)]
@@ -102,7 +102,7 @@ def average_speaker(speakers: Mapping[str, VoiceStats]) -> VoiceStats | None:
 def normalise_speaker(views: Views, speaker: VoiceStats | None, average: VoiceStats) -> Views:
     """Views whose sound has the average speaker's mean and spread; unchanged for a speaker who is None.
 
-    logmel float32[S2, mels] -> the same shape and unit. Source: mean and variance normalisation by speaker, with the
+    sound float32[S2, mels] -> the same shape and unit. Source: mean and variance normalisation by speaker, with the
     maximum a posteriori mean of Gauvain and Lee (1994) for the person's figures.
     """
     if speaker is None or not views.has_audio:
@@ -110,8 +110,8 @@ def normalise_speaker(views: Views, speaker: VoiceStats | None, average: VoiceSt
     trust = speaker.clips / (speaker.clips + PRIOR_CLIPS)
     mean = trust * speaker.mean + (1 - trust) * average.mean
     std = trust * speaker.std + (1 - trust) * average.std
-    logmel = (views.logmel - mean) / std * average.std + average.mean
-    return dataclasses.replace(views, logmel=logmel.astype(np.float32))
+    sound = (views.sound - mean) / std * average.std + average.mean
+    return dataclasses.replace(views, sound=sound.astype(np.float32))
 
 
 def normalise_items(

@@ -1,21 +1,24 @@
 """Text -> token ids -> rows: chat pieces, the place of the soft prompt, answer positions, padding.
 
 Row layout of training (Emotion-LLaMAv2): BOS, text before <VideoHere>, Q soft tokens, text after it,
-answer, end token, padding. Each text piece is tokenised on its own, so each gets its leading blank.
+answer, end token, padding. v1 has a second place, <FeatureHere>. Each text piece is tokenised on its own, so each
+gets its leading blank.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-VIDEO_HERE = "<VideoHere>"
+VIDEO_HERE, FEATURE_HERE = "<VideoHere>", "<FeatureHere>"
 IGNORE = -100
+Places = Sequence[tuple[str, int]]  # placeholder and how many soft tokens stand there, in the prompt's order
 
 
 class Tokenizer(Protocol):
@@ -29,6 +32,9 @@ class Tokenizer(Protocol):
     def encode(self, text: str) -> list[int]:
         """Ids of one text piece."""
 
+    def encode_after_special(self, text: str, legacy: bool) -> list[int]:
+        """Ids of text that follows a special token: without the leading blank unless `legacy`."""
+
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids, special tokens left out."""
 
@@ -41,6 +47,7 @@ class LlamaTokenizer:
     def __init__(self, path: Path):
         import sentencepiece
 
+        self.path = path
         self._model = sentencepiece.SentencePieceProcessor(model_file=str(path))
         self.vocab_size = self._model.vocab_size()
 
@@ -101,6 +108,11 @@ class SmallTokenizer:
         """Ids of one text piece."""
         return list(self._model.encode(text, add_special_tokens=False).ids)
 
+    def encode_after_special(self, text: str, legacy: bool) -> list[int]:
+        """The ids of `encode`: this tokenizer knows no other behaviour."""
+        del legacy
+        return self.encode(text)
+
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids, special tokens left out."""
         return str(self._model.decode([int(i) for i in ids if int(i) > 3])).strip()
@@ -112,33 +124,59 @@ class SmallTokenizer:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One sample: ids with zeros at the soft tokens; `soft_start` their place; `prompt` tokens before the answer."""
+    """One sample: ids with zeros at the soft tokens; `soft`: (start, count) of each of their places; `prompt`: tokens
+    before the answer."""
 
     ids: list[int]
-    soft_start: int
+    soft: tuple[tuple[int, int], ...]
     prompt: int
 
 
-def make_row(tokenizer: Tokenizer, prompt: str, answer: str | None, soft_tokens: int, max_answer: int = 1024) -> Row:
-    """Prompt with one <VideoHere>, and an answer to learn (None to generate one), as a Row.
+def make_row(
+    tokenizer: Tokenizer,
+    prompt: str,
+    answer: str | None,
+    places: Places,
+    max_answer: int = 1024,
+    special: bool = False,
+    legacy: bool = True,
+) -> Row:
+    """A prompt and an answer to learn (None to generate one) as a Row.
+
+    Args:
+      places: placeholders that soft tokens replace; others stay as text.
+      special: `<s>` and `</s>` in the prompt are tokens, as the released evaluations have it; with the BOS of every
+        row there are then two.
+      legacy: whether text behind a special token has its leading blank; see the tokenizers.
 
     Raises:
-      ValueError: the prompt does not hold <VideoHere> exactly once.
+      ValueError: the prompt does not hold each place exactly once, in order.
     """
-    pieces = prompt.split(VIDEO_HERE)
-    if len(pieces) != 2:
-        raise ValueError(f"the prompt needs {VIDEO_HERE} once, it has it {len(pieces) - 1} times: {prompt!r}")
-    before = [tokenizer.bos_id, *tokenizer.encode(pieces[0])]
-    ids = [*before, *([0] * soft_tokens), *tokenizer.encode(pieces[1])]
+    ids, soft, rest = [tokenizer.bos_id], [], prompt
+    for name, count in places:
+        if prompt.count(name) != 1 or name not in rest:
+            raise ValueError(f"the prompt needs {name} once and in its order: {prompt!r}")
+        before, rest = rest.split(name)
+        ids += encode_piece(tokenizer, before, special, legacy)
+        soft.append((len(ids), count))
+        ids += [0] * count
+    ids += encode_piece(tokenizer, rest, special, legacy)
     target = [] if answer is None else [*tokenizer.encode(answer), tokenizer.eos_id][:max_answer]
-    return Row([*ids, *target], len(before), len(ids))
+    return Row([*ids, *target], tuple(soft), len(ids))
 
 
-def released_eval_pieces(tokenizer: LlamaTokenizer, prompt: str, legacy: bool = True) -> tuple[list[int], list[int]]:
-    """(ids before, ids after <VideoHere>) as the released evaluation makes them: two BOS in front."""
-    before, after = prompt.split(VIDEO_HERE)
-    text = before.removeprefix("<s>")
-    return [1, 1, *tokenizer.encode_after_special(text, legacy)], tokenizer.encode(after)
+def encode_piece(tokenizer: Tokenizer, text: str, special: bool, legacy: bool = True) -> list[int]:
+    """Ids of one text piece, with `<s>` and `</s>` as tokens where `special`."""
+    if not special:
+        return tokenizer.encode(text)
+    tokens = {"<s>": tokenizer.bos_id, "</s>": tokenizer.eos_id}
+    ids: list[int] = []
+    for part in filter(None, re.split("(</?s>)", text)):
+        if part in tokens:
+            ids.append(tokens[part])
+        else:
+            ids += tokenizer.encode_after_special(part, legacy) if ids else tokenizer.encode(part)
+    return ids
 
 
 def pick_bucket(length: int, answer: int, buckets: Sequence[tuple[int, int]]) -> tuple[int, int]:
@@ -157,7 +195,6 @@ def pick_bucket(length: int, answer: int, buckets: Sequence[tuple[int, int]]) ->
 
 def collate_rows(
     rows: Sequence[Row],
-    soft_tokens: int,
     pad_id: int,
     buckets: Sequence[tuple[int, int]],
 ) -> dict[str, np.ndarray]:
@@ -177,7 +214,10 @@ def collate_rows(
     count = np.array([len(r.ids) for r in rows], np.int32)
     for i, row in enumerate(rows):
         ids[i, : len(row.ids)] = row.ids
-        soft_index[i, row.soft_start : row.soft_start + soft_tokens] = np.arange(soft_tokens)
+        number = 0
+        for start, tokens in row.soft:
+            soft_index[i, start : start + tokens] = np.arange(number, number + tokens)
+            number += tokens
         target = row.ids[row.prompt :]
         labels[i, : len(target)] = [IGNORE if t == pad_id else t for t in target]
         answer_at[i, : len(target)] = np.arange(row.prompt - 1, row.prompt - 1 + len(target))

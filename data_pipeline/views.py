@@ -28,7 +28,7 @@ FRAMES_PER_SECOND = SAMPLE_RATE // HOP
 
 @dataclasses.dataclass(frozen=True)
 class ViewConfig:
-    """Sizes of the Views; the defaults are those of Emotion-LLaMAv2."""
+    """Sizes of the Views; the defaults are those of Emotion-LLaMAv2. Without `mels` the sound is the waveform (v1)."""
 
     image_size: int = 448
     frame_size: int = 224
@@ -37,9 +37,11 @@ class ViewConfig:
     seconds: float = 30.0
 
     @property
-    def mel_frames(self) -> int:
-        """S2: log-mel frames in the window."""
-        return round(self.seconds * FRAMES_PER_SECOND)
+    def sound_shape(self) -> tuple[int, int]:
+        """[S2, mels] log-mel frames in the window, or [n, 1] samples."""
+        if self.mels:
+            return round(self.seconds * FRAMES_PER_SECOND), self.mels
+        return round(self.seconds * SAMPLE_RATE), 1
 
 
 def resize_image(picture: np.ndarray, size: int) -> np.ndarray:
@@ -110,10 +112,12 @@ def make_views(clip: Clip, config: ViewConfig) -> Views:
         image = np.zeros((config.image_size, config.image_size, 3), np.uint8)
         frames = np.zeros((config.num_frames, config.frame_size, config.frame_size, 3), np.uint8)
     has_audio = "audio" in clip.modalities
+    sound, valid = np.zeros(config.sound_shape, np.float32), 0
     if has_audio and clip.waveform is not None:
-        mel = log_mel(clip.waveform, config.mels, config.seconds)
-        valid = min(config.mel_frames, -(-len(clip.waveform) // HOP))
-    else:
-        mel = np.zeros((config.mel_frames, config.mels), np.float32)
-        valid = 0
-    return Views(image, frames, mel, valid, clip.frames is not None, has_audio)
+        if config.mels:
+            sound = log_mel(clip.waveform, config.mels, config.seconds)
+            valid = min(len(sound), -(-len(clip.waveform) // HOP))
+        else:
+            valid = min(len(sound), len(clip.waveform))
+            sound[:valid, 0] = clip.waveform[:valid]
+    return Views(image, frames, sound, valid, clip.frames is not None, has_audio)

@@ -2,7 +2,7 @@
 
 DIR/model.json       resolved config, label space, prompt style, what it was trained on
 DIR/speaker.json     sound of the average training speaker (only with config.data.speaker_norm)
-DIR/tokenizer.json   the run's own tokenizer (absent when it uses the LLaMA-2 file)
+DIR/tokenizer.json   the run's own tokenizer, or tokenizer.model, that of LLaMA-2
 DIR/weights/         Orbax tree of all variables
 """
 
@@ -22,10 +22,14 @@ from data_pipeline.speakers import Speakers, VoiceStats
 from data_pipeline.tokens import LlamaTokenizer, SmallTokenizer, Tokenizer
 from emojax.settings import Settings, resolve_saved
 
+TOKENIZER_MODEL = "tokenizer.model"
+REASON_TASKS = ("reason", "reason_v2")
+
 
 @dataclasses.dataclass(frozen=True)
 class Bundle:
-    """A loaded model folder. `variables`: nested {params, lora}. `style`: prompt style of its last stage."""
+    """A loaded model folder. `variables`: nested {params, lora}. `style`: prompt style of its last stage.
+    `reason_task`: the task that asks for a reason, "" where none was learned."""
 
     name: str
     settings: Settings
@@ -33,8 +37,13 @@ class Bundle:
     variables: Any
     labels: tuple[str, ...]
     style: str
-    can_reason: bool
+    reason_task: str
     average_speaker: VoiceStats | None = None
+
+    @property
+    def can_reason(self) -> bool:
+        """Whether the model has learned to write reasons."""
+        return bool(self.reason_task)
 
     def rows(self) -> RowConfig:
         """How this model's samples become arrays; never augmented."""
@@ -46,7 +55,7 @@ def row_config(settings: Settings, augment: bool, speakers: Speakers | None = No
     d = settings.data
     return RowConfig(
         settings.views,
-        settings.model.soft_tokens,
+        settings.model.places,
         d.buckets,
         d.max_answer,
         d.max_subtitle,
@@ -55,6 +64,7 @@ def row_config(settings: Settings, augment: bool, speakers: Speakers | None = No
         settings.model.missing == "released",
         d.words if augment and settings.model.word_heads else 0,
         speakers,
+        d.layout,  # type: ignore[arg-type]
     )
 
 
@@ -66,6 +76,7 @@ def save_bundle(
     labels: tuple[str, ...],
     reasons: bool,
     average_speaker: VoiceStats | None = None,
+    name: str = "",
 ) -> None:
     """Writes the folder; `reasons`: the training clips had reasons to learn from; `model.json` comes last, so a folder that has it is complete."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -75,15 +86,17 @@ def save_bundle(
         checkpointer.save(weights, variables)
     if isinstance(tokenizer, SmallTokenizer):
         (folder / "tokenizer.json").write_text(tokenizer.to_text())
+    elif isinstance(tokenizer, LlamaTokenizer) and tokenizer.path != folder / TOKENIZER_MODEL:
+        shutil.copyfile(tokenizer.path, folder / TOKENIZER_MODEL)
     if average_speaker:
         (folder / "speaker.json").write_text(average_speaker.to_json())
     last = settings.stages[-1].tasks
     facts = {
         "format": 1,
-        "name": settings.name,
+        "name": name or settings.name,
         "labels": list(labels),
         "style": last.style,
-        "can_reason": reasons and "reason" in last.tasks,
+        "reason_task": next((t for t in REASON_TASKS if t in last.tasks), "") if reasons else "",
         "config": settings.raw,
     }
     (folder / "model.json").write_text(json.dumps(facts, indent=1))
@@ -110,10 +123,10 @@ def load_bundle(folder: Path) -> Bundle:
         raise FileNotFoundError(f"{folder}/weights is missing or damaged: copy the whole model folder again")
     if (folder / "tokenizer.json").exists():
         tokenizer: Tokenizer = SmallTokenizer((folder / "tokenizer.json").read_text())
-    elif settings.train.tokenizer_path:
-        tokenizer = LlamaTokenizer(Path(settings.train.tokenizer_path))
+    elif (folder / TOKENIZER_MODEL).exists():
+        tokenizer = LlamaTokenizer(folder / TOKENIZER_MODEL)
     else:
-        raise FileNotFoundError(f"{folder}/tokenizer.json is missing: copy the whole model folder again")
+        raise FileNotFoundError(f"{folder} holds no tokenizer: copy the whole model folder again")
     average = folder / "speaker.json"
     with ocp.StandardCheckpointer() as checkpointer:
         metadata = checkpointer.metadata(folder.absolute() / "weights").item_metadata
@@ -127,6 +140,6 @@ def load_bundle(folder: Path) -> Bundle:
         variables=variables,
         labels=tuple(facts["labels"]),
         style=facts["style"],
-        can_reason=facts["can_reason"],
+        reason_task=facts["reason_task"],
         average_speaker=VoiceStats.from_json(average.read_text()) if average.exists() else None,
     )

@@ -9,15 +9,19 @@ from typing import Any, get_args, get_type_hints
 
 from ml_collections import ConfigDict
 
-from data_pipeline.clip import Sampling
+from data_pipeline.clip import SAMPLE_RATE, Sampling
 from data_pipeline.mixture import StageTasks
-from data_pipeline.prompts import TASKS
+from data_pipeline.prompts import TASKS, Layout
 from data_pipeline.views import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD, ViewConfig
+from emojax.model.build import ModelConfig
 from emojax.model.emotion import EmotionConfig
+from emojax.model.emotion_v1 import EmotionV1Config
 from emojax.model.eva import EvaConfig
 from emojax.model.fusion import FusionConfig, Kind
+from emojax.model.hubert import HubertConfig
 from emojax.model.layers import REMAT_POLICIES, EncoderConfig, LoraConfig, Precision
 from emojax.model.llama import LlamaConfig
+from emojax.model.videomae import VideoMaeConfig
 from emojax.model.whisper import WhisperConfig
 
 
@@ -66,6 +70,7 @@ class Data:
     image_choice: str
     temporal: str
     buckets: tuple[tuple[int, int], ...]
+    layout: str
     max_answer: int
     max_subtitle: int
     no_subtitle: str
@@ -83,7 +88,7 @@ class Settings:
 
     name: str
     seed: int
-    model: EmotionConfig
+    model: ModelConfig
     views: ViewConfig
     data: Data
     stages: tuple[Stage, ...]
@@ -101,38 +106,45 @@ def _precision(m: ConfigDict) -> Precision:
     return Precision(m.compute_dtype, m.param_dtype)
 
 
-def model_config(m: ConfigDict) -> EmotionConfig:
-    """config.model -> EmotionConfig."""
+def model_config(m: ConfigDict) -> ModelConfig:
+    """config.model -> EmotionConfig or EmotionV1Config."""
 
-    def encoder(t: ConfigDict, eps: float) -> EncoderConfig:
-        return EncoderConfig(
-            t.width, t.depth, t.heads, t.mlp, eps, t.dropout, m.remat, min(m.unroll, t.depth), _precision(m)
-        )
+    def encoder(t: ConfigDict, eps: float, key_bias: bool = False) -> EncoderConfig:
+        unroll = min(m.unroll, t.depth)
+        return EncoderConfig(t.width, t.depth, t.heads, t.mlp, eps, t.dropout, m.remat, unroll, _precision(m), key_bias)
 
     image = EvaConfig(m.image.size, m.image.patch, encoder(m.image, 1e-6), False, CLIP_MEAN, CLIP_STD, m.stem)
+    if m.version == "v1":
+        size, patch, hear = m.face.size, m.face.patch, m.hubert
+        face = EvaConfig(size, patch, encoder(m.face, 1e-6, True), True, IMAGENET_MEAN, IMAGENET_STD, m.stem)
+        voice = HubertConfig(
+            encoder(hear, 1e-5, True),
+            conv_widths=(hear.conv_width,) * 7,
+            position_kernel=hear.position_kernel,
+            position_groups=hear.position_groups,
+        )
+        return EmotionV1Config(
+            image,
+            face,
+            VideoMaeConfig(m.motion.size, m.motion.patch, m.num_frames, encoder(m.motion, 1e-6)),
+            voice,
+            _llama(m),
+            round(hear.seconds * SAMPLE_RATE),
+            m.face.pool,
+            m.missing,
+            m.word_heads,
+            m.detach_towers,
+        )
     video = EvaConfig(m.video.size, m.video.patch, encoder(m.video, 1e-6), True, IMAGENET_MEAN, IMAGENET_STD, m.stem)
     audio = WhisperConfig(m.audio.mels, round(m.audio.seconds * 50), encoder(m.audio, 1e-5))
-    f, t = m.fusion, m.llama
+    f = m.fusion
     fusion = FusionConfig(f.kind, f.hidden, f.width, f.out, f.blocks, f.dropout, _precision(m))
-    lora = LoraConfig(m.lora.rank, m.lora.alpha, m.lora.dropout, tuple(m.lora.targets))
-    llama = LlamaConfig(
-        vocab=t.vocab,
-        width=t.width,
-        depth=t.depth,
-        heads=t.heads,
-        mlp=t.mlp,
-        dropout=t.dropout,
-        lora=lora,
-        remat=m.remat,
-        unroll=min(m.unroll, t.depth),
-        precision=_precision(m),
-    )
     return EmotionConfig(
         image,
         video,
         audio,
         fusion,
-        llama,
+        _llama(m),
         m.num_frames,
         m.video_pool,
         m.missing,
@@ -142,17 +154,36 @@ def model_config(m: ConfigDict) -> EmotionConfig:
     )
 
 
+def _llama(m: ConfigDict) -> LlamaConfig:
+    t = m.llama
+    return LlamaConfig(
+        vocab=t.vocab,
+        width=t.width,
+        depth=t.depth,
+        heads=t.heads,
+        mlp=t.mlp,
+        dropout=t.dropout,
+        lora=LoraConfig(m.lora.rank, m.lora.alpha, m.lora.dropout, tuple(m.lora.targets)),
+        remat=m.remat,
+        unroll=min(m.unroll, t.depth),
+        precision=_precision(m),
+    )
+
+
 def _words(owner: type, field: str) -> tuple[str, ...]:
     return get_args(get_type_hints(owner)[field])
 
 
 # Fields that take one of a few words; a mistyped one would silently mean another.
 _WORDS = {
+    "model.version": ("v1", "v2"),
+    "model.face.pool": _words(EmotionV1Config, "face_pool"),
     "model.missing": _words(EmotionConfig, "missing"),
     "model.audio_span": _words(EmotionConfig, "audio_span"),
     "model.stem": _words(EvaConfig, "stem"),
     "model.remat": ("none", *REMAT_POLICIES),
     "model.fusion.kind": get_args(Kind),
+    "data.layout": get_args(Layout),
     "data.temporal": _words(Sampling, "temporal"),
     "data.image_choice": _words(Sampling, "image"),
     "train.tokenizer": ("llama", "small"),
@@ -192,7 +223,7 @@ def resolve(config: ConfigDict) -> Settings:
         name=config.name,
         seed=config.seed,
         model=model_config(m),
-        views=ViewConfig(m.image.size, m.video.size, m.num_frames, m.audio.mels, m.audio.seconds),
+        views=_views(m),
         data=Data(**_tuples(config.data.to_dict())),
         stages=tuple(stages),
         trainable=tuple((str(a), str(b)) for a, b in config.trainable),
@@ -202,11 +233,20 @@ def resolve(config: ConfigDict) -> Settings:
     )
 
 
+def _views(m: ConfigDict) -> ViewConfig:
+    if m.version == "v1":
+        return ViewConfig(m.image.size, m.face.size, m.num_frames, 0, m.hubert.seconds)
+    return ViewConfig(m.image.size, m.video.size, m.num_frames, m.audio.mels, m.audio.seconds)
+
+
 def _tuples(fields: dict[str, Any]) -> dict[str, Any]:
     def deep(value: Any) -> Any:
         return tuple(map(deep, value)) if isinstance(value, (list, tuple)) else value
 
     return {k: deep(v) for k, v in fields.items()}
+
+
+PRESETS = "tiny, tiny:people, tiny:v1, tiny:test, tiny:test_v1, tiny:released, tiny:released_v1, v1, v1:stage1, v1:stage2, v1:labels, v2, v2:stage1, v2:stage2, v2:joint"
 
 
 def load_config(preset: str) -> ConfigDict:
@@ -220,9 +260,7 @@ def load_config(preset: str) -> ConfigDict:
         module = importlib.import_module(f"configs.{name}")
         return module.get_config(variant) if variant else module.get_config()
     except (ModuleNotFoundError, AttributeError, TypeError) as error:
-        raise ValueError(
-            f"there is no preset '{preset}'; there are tiny, tiny:people, tiny:test, v2, v2:stage1, v2:stage2, v2:joint"
-        ) from error
+        raise ValueError(f"there is no preset '{preset}'; there are {PRESETS}") from error
 
 
 def resolve_saved(raw: dict[str, Any]) -> Settings:

@@ -72,24 +72,33 @@ class Views:
     Attributes:
       image: uint8[H, W, 3], resized, not yet normalised.
       frames: uint8[F, h, w, 3], resized, not yet normalised.
-      logmel: float32[S2, mels], padded to the window (S2 = 100 frames a second).
-      audio_frames: how many of the S2 frames are sound and not padding.
+      sound: float32[S2, mels] log-mel, 100 frames a second, or float32[n, 1] waveform at 16 kHz; padded to the window.
+      audio_frames: how many rows of `sound` are sound and not padding.
       has_video: a picture exists.  has_audio: sound exists.
     """
 
     image: np.ndarray
     frames: np.ndarray
-    logmel: np.ndarray
+    sound: np.ndarray
     audio_frames: int
     has_video: bool
     has_audio: bool
 
 
 class Features(NamedTuple):
-    """Encoder outputs: image[B, 1+P, D_image], video[B, S, D_video], audio[B, S, D_audio]."""
+    """Encoder outputs of v2: image[B, 1+P, D_image], video[B, S, D_video], audio[B, S, D_audio]."""
 
     image: Any
     video: Any
+    audio: Any
+
+
+class FeaturesV1(NamedTuple):
+    """Encoder outputs of v1: image[B, 1+P, D_image]; face, motion and audio [B, D_vector], one vector a clip."""
+
+    image: Any
+    face: Any
+    motion: Any
     audio: Any
 
 

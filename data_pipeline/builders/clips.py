@@ -26,18 +26,18 @@ from data_pipeline.schema import ClipRecord
 from data_pipeline.views import ViewConfig, make_views, window_notes
 from emojax.types import Views
 
-VERSION = "1.0.2"
+VERSION = "1.0.3"
 SKIPPED, NOTES = "skipped.json", "notes.json"
 tfds.disable_progress_bar()  # the caller shows one for the whole job
 Progress = Callable[[int, int], None]
 
 
 def pack_views(views: Views) -> dict[str, bytes]:
-    """Views -> bytes fields; log-mel as float16 (its values lie in [-1, 2])."""
+    """Views -> bytes fields; log-mel as float16 (its values lie in [-1, 2]), a waveform as float32."""
     return {
         "image": views.image.tobytes(),
         "frames": views.frames.tobytes(),
-        "logmel": views.logmel.astype(np.float16).tobytes(),
+        "sound": views.sound.astype(_sound_dtype(views.sound.shape)).tobytes(),
         "flags": json.dumps([views.audio_frames, views.has_video, views.has_audio]).encode(),
     }
 
@@ -47,9 +47,14 @@ def unpack_views(fields: dict[str, bytes], config: ViewConfig) -> Views:
     c = config
     image = np.frombuffer(fields["image"], np.uint8).reshape(c.image_size, c.image_size, 3)
     frames = np.frombuffer(fields["frames"], np.uint8).reshape(c.num_frames, c.frame_size, c.frame_size, 3)
-    logmel = np.frombuffer(fields["logmel"], np.float16).reshape(c.mel_frames, c.mels).astype(np.float32)
+    dtype = _sound_dtype(c.sound_shape)
+    sound = np.frombuffer(fields["sound"], dtype).reshape(c.sound_shape).astype(np.float32)
     audio_frames, has_video, has_audio = json.loads(fields["flags"])
-    return Views(image, frames, logmel, audio_frames, has_video, has_audio)
+    return Views(image, frames, sound, audio_frames, has_video, has_audio)
+
+
+def _sound_dtype(shape: tuple[int, ...]) -> type[np.floating]:
+    return np.float32 if shape[1] == 1 else np.float16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +97,7 @@ class Clips(tfds.core.GeneratorBasedBuilder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         blob = tfds.features.Scalar(np.object_)
-        fields = {"record": blob, "image": blob, "frames": blob, "logmel": blob, "flags": blob}
+        fields = {"record": blob, "image": blob, "frames": blob, "sound": blob, "flags": blob}
         return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(fields))
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:

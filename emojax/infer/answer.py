@@ -85,14 +85,15 @@ def reasons(
     items: Items,
     modalities: Sequence[str] = MODALITIES,
     batch: int = 50,
-    task: str = "reason",
+    task: str | None = None,
     sampler: Sampler | None = None,
     seed: int = 0,
     tick: Tick | None = None,
 ) -> list[str]:
-    """The text that the model writes for each clip; greedy unless the sampler says otherwise."""
+    """The text that the model writes for each clip, asked for its reason; greedy unless the sampler says otherwise."""
     if not items:
         return []
+    task = task or bundle.reason_task
     sampler = sampler or Sampler(max_tokens=bundle.settings.data.max_answer)
     tokenizer = bundle.tokenizer
     out: list[str] = []

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from emojax.model.emotion import Emotion, EmotionConfig
+from emojax.model.build import ModelConfig, make_model
 from emojax.model.llama import Cache, make_cache
 from emojax.types import Present, SoftPrompt
 
@@ -54,10 +54,10 @@ def soft_prompt_of(model: Any, variables: Variables, batch: dict[str, Array]) ->
 
 
 def prefill(
-    config: EmotionConfig, variables: Variables, batch: dict[str, Array], room: int
+    config: ModelConfig, variables: Variables, batch: dict[str, Array], room: int
 ) -> tuple[Array, Cache, Array]:
     """Prompts into a fresh cache with `room` free slots: (float32[B, V] next-token logits, cache, int[B] lengths)."""
-    model: Any = Emotion(config)
+    model = make_model(config)
     rows, length = batch["ids"].shape
     cache = make_cache(config.llama, rows, length + room)
     soft = soft_prompt_of(model, variables, batch)
@@ -66,10 +66,10 @@ def prefill(
 
 
 def generate(
-    config: EmotionConfig, variables: Variables, batch: dict[str, Array], sampler: Sampler, eos: int, key: Array
+    config: ModelConfig, variables: Variables, batch: dict[str, Array], sampler: Sampler, eos: int, key: Array
 ) -> Array:
     """int[B, max_tokens] new tokens; after the end token a row holds end tokens only. Jit with config, sampler, eos static."""
-    model: Any = Emotion(config)
+    model = make_model(config)
     logits, cache, lengths = prefill(config, variables, batch, sampler.max_tokens)
 
     def pick(logits: Array, step: Array, key: Array) -> Array:
@@ -97,7 +97,7 @@ def generate(
 
 
 def score_choices(
-    config: EmotionConfig, variables: Variables, batch: dict[str, Array], choices: Array, lengths: Array
+    config: ModelConfig, variables: Variables, batch: dict[str, Array], choices: Array, lengths: Array
 ) -> Array:
     """Length-normalised log-probability of each answer: float32[B, C].
 
@@ -106,7 +106,7 @@ def score_choices(
 
     The prompt is computed once; choices are scored one after another, so memory does not grow with C.
     """
-    model: Any = Emotion(config)
+    model = make_model(config)
     width = choices.shape[1]
     logits, cache, used = prefill(config, variables, batch, width)
     rows = logits.shape[0]

@@ -13,7 +13,7 @@ hides them from attention. `audio_span` is "window" (released: the padded 30 s) 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal
+from typing import Literal
 
 import einops
 import flax.linen as nn
@@ -76,34 +76,72 @@ class EmotionConfig:
         """Q."""
         return sum(self.spans.values())
 
+    @property
+    def places(self) -> tuple[tuple[str, int], ...]:
+        """Placeholders of the prompt and how many soft tokens stand there, in their order."""
+        return (("<VideoHere>", self.soft_tokens),)
+
+    @property
+    def word_streams(self) -> tuple[str, ...]:
+        """Towers that may carry a word head."""
+        return ("image", "video", "audio")
+
+    @property
+    def tower_positions(self) -> dict[str, int]:
+        """Positions that one clip puts through each tower."""
+        return {
+            "eva_image": self.image.tokens,
+            "eva_video": self.num_frames * self.video.tokens,
+            "whisper": self.audio.steps,
+            "fusion": self.stream_tokens,
+        }
+
+    @property
+    def view_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of one clip's views."""
+        side = self.video.image_size
+        return {
+            "image": (self.image.image_size, self.image.image_size, 3),
+            "frames": (self.num_frames, side, side, 3),
+            "sound": (2 * self.audio.steps, self.audio.mels),
+        }
+
 
 class Emotion(nn.Module):
-    """The model; `__call__` is the training forward, the other methods are its parts."""
+    """The model; `__call__` is the training forward, the other methods are its parts.
+
+    v1 (emotion_v1.py) is a subclass with other streams; nothing below them asks for a version.
+    """
 
     config: EmotionConfig
 
     def setup(self) -> None:
         c = self.config
-        width = c.llama.width
-
-        def project(name: str) -> Dense:
-            return Dense(width, (None, "embed"), precision=c.llama.precision, init_kind="torch", name=f"project_{name}")
-
         self.eva_image = Eva(c.image)
         self.ln_vision = LayerNorm(1e-5)
         self.eva_video = Eva(c.video)
         self.whisper = Whisper(c.audio)
         if c.fusion.kind != "none":
             self.fusion = Fusion(c.fusion)
+        self.make_head()
+
+    def make_head(self) -> None:
+        """What both versions have: a projector for each span, LLaMA, word heads."""
+        c = self.config
+
+        def project(name: str) -> Dense:
+            axes = (None, "embed")
+            return Dense(c.llama.width, axes, precision=c.llama.precision, init_kind="torch", name=f"project_{name}")
+
         self.project = {name: project(name) for name in c.spans}
         self.llama = Llama(c.llama)
         if c.word_heads:
-            self.words = {s: Dense(c.llama.vocab, (None, None), name=f"words_{s}") for s in ("image", "video", "audio")}
+            self.words = {s: Dense(c.llama.vocab, (None, None), name=f"words_{s}") for s in c.word_streams}
 
     def encode(self, batch: dict[str, Array], deterministic: bool = True) -> Features:
         """Views in the batch -> Features.
 
-        Reads image uint8[B, H, W, 3], frames uint8[B, F, h, w, 3], logmel float[B, S2, mels],
+        Reads image uint8[B, H, W, 3], frames uint8[B, F, h, w, 3], sound float[B, S2, mels],
         audio_frames int[B], and has_image, has_video, has_audio bool[B].
         """
         c = self.config
@@ -117,7 +155,7 @@ class Emotion(nn.Module):
         tokens = einops.rearrange(tokens, "(b f) t d -> b f t d", f=count)
         video = pool_video(tokens, c.video_pool)
         valid = batch["audio_frames"] if c.audio_span == "real" else None
-        audio = pool_audio(self.whisper(batch["logmel"], valid, deterministic), c.stream_tokens, valid)
+        audio = pool_audio(self.whisper(batch["sound"], valid, deterministic), c.stream_tokens, valid)
         return Features(image_tokens, video, audio)
 
     def soft_prompt(self, features: Features, present: Present, deterministic: bool = True) -> SoftPrompt:
@@ -134,20 +172,30 @@ class Emotion(nn.Module):
 
         video, audio = keep(features.video, present.video), keep(features.audio, present.audio)
         image = keep(features.image, present.image) if masked else features.image
-        batch, patches = image.shape[0], image[:, 1:]
-        grouped = patches.reshape(batch, patches.shape[1] // IMAGE_GROUP, -1)
+        patches = image[:, 1:]
+        grouped = patches.reshape(image.shape[0], patches.shape[1] // IMAGE_GROUP, -1)
         streams = {"image": grouped, "video": video, "audio": audio}
         if c.fusion.kind != "none":
-            cls = jnp.broadcast_to(image[:, :1], (batch, video.shape[1], image.shape[2]))
+            cls = jnp.broadcast_to(image[:, :1], (*video.shape[:2], image.shape[2]))
             streams["fusion"] = self.fusion(audio, cls, video, deterministic)
+        return self.join(streams, {"image": present.image, "video": present.video, "audio": present.audio})
+
+    def join(self, streams: dict[str, Array], flags: dict[str, Array]) -> SoftPrompt:
+        """Projects each span and joins them; in masked mode a span is hidden where its flag bool[B] is False."""
+        c = self.config
         tokens = jnp.concatenate([self.project[name](streams[name]) for name in c.spans], axis=1)
-        everything = jnp.ones((batch,), bool)
-        flags = {"fusion": everything, "image": present.image, "video": present.video, "audio": present.audio}
+        everything = jnp.ones((tokens.shape[0],), bool)
+        seen = flags if c.missing == "masked" else {}
         columns = [
-            jnp.broadcast_to((flags[name] if masked else everything)[:, None], (batch, size))
+            jnp.broadcast_to(seen.get(name, everything)[:, None], (tokens.shape[0], size))
             for name, size in c.spans.items()
         ]
         return SoftPrompt(tokens, jnp.concatenate(columns, axis=1))
+
+    def tower_means(self, features: Features) -> dict[str, Array]:
+        """float[B, D] by tower, what the word heads read."""
+        patches = features._replace(image=features.image[:, 1:])
+        return {name: x.mean(axis=1) for name, x in patches._asdict().items()}
 
     def splice(self, batch: dict[str, Array], soft: SoftPrompt) -> tuple[Array, Array]:
         """Puts the soft tokens into the text: (embeddings[B, T, D], valid[B, T]).
@@ -178,8 +226,7 @@ class Emotion(nn.Module):
         logits = self.llama.logits(jnp.take_along_axis(hidden, batch["answer_at"][:, :, None], axis=1))
         words: dict[str, Array] = {}
         if self.config.word_heads:
-            patches = Features(features.image[:, 1:], features.video, features.audio)
-            words = {s: self.words[s](x.mean(axis=1)) for s, x in zip(self.words, patches, strict=True)}
+            words = {s: self.words[s](x) for s, x in self.tower_means(features).items()}
         return logits, words
 
     def prefill(self, batch: dict[str, Array], soft: SoftPrompt, cache: Cache) -> tuple[Array, Cache]:
@@ -196,21 +243,3 @@ class Emotion(nn.Module):
         hidden, cache_out = self.llama(self.llama.embed(ids), positions, valid, cache)
         assert cache_out is not None
         return self.llama.logits(hidden), cache_out
-
-
-def init_variables(config: EmotionConfig, key: Array) -> Any:
-    """Random variables {params, lora}, boxed with logical axes; use under jit or eval_shape."""
-    c = config
-    batch = {
-        "image": jnp.zeros((1, c.image.image_size, c.image.image_size, 3), jnp.uint8),
-        "frames": jnp.zeros((1, c.num_frames, c.video.image_size, c.video.image_size, 3), jnp.uint8),
-        "logmel": jnp.zeros((1, 2 * c.audio.steps, c.audio.mels)),
-        "audio_frames": jnp.ones((1,), jnp.int32),
-        **{f"has_{name}": jnp.ones((1,), bool) for name in ("image", "video", "audio")},
-        "ids": jnp.zeros((1, c.soft_tokens + 2), jnp.int32),
-        "soft_index": jnp.arange(-1, c.soft_tokens + 1)[None] % (c.soft_tokens + 1) - 1,
-        "valid": jnp.ones((1, c.soft_tokens + 2), bool),
-        "positions": jnp.arange(c.soft_tokens + 2)[None],
-        "answer_at": jnp.zeros((1, 1), jnp.int32),
-    }
-    return Emotion(config).init(key, batch)

@@ -7,7 +7,7 @@ chinese-hubert-large: the mean over time of the last layer.
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -38,10 +38,13 @@ class HubertConfig:
 
     def steps(self, samples: Array | int) -> Array:
         """Samples -> S, how many steps the convolutions leave of them (at least 1)."""
-        count = jnp.asarray(samples)
+        return jnp.maximum(1, self.count_steps(jnp.asarray(samples)))
+
+    def count_steps(self, samples: Any) -> Any:
+        """The same without the floor of 1, for Python's integers too."""
         for kernel, stride in zip(self.conv_kernels, self.conv_strides, strict=True):
-            count = (count - kernel) // stride + 1
-        return jnp.maximum(1, count)
+            samples = (samples - kernel) // stride + 1
+        return samples
 
 
 def _conv(

@@ -9,22 +9,16 @@ from __future__ import annotations
 
 import math
 
-from emojax.model.emotion import EmotionConfig
+from emojax.model.build import ModelConfig
 from emojax.train.state import Flat
 
 
-def clip_positions(config: EmotionConfig) -> dict[str, int]:
+def clip_positions(config: ModelConfig) -> dict[str, int]:
     """Positions that one clip puts through each part of the model, by the part's name in the tree."""
-    towers = {
-        "eva_image": config.image.grid**2 + 1,
-        "eva_video": config.num_frames * (config.video.grid**2 + 1),
-        "whisper": config.audio.steps,
-        "fusion": config.stream_tokens,
-    }
-    return towers | {f"project_{name}": tokens for name, tokens in config.spans.items()}
+    return config.tower_positions | {f"project_{name}": tokens for name, tokens in config.spans.items()}
 
 
-def step_flops(config: EmotionConfig, learned: Flat, frozen: Flat) -> tuple[float, float]:
+def step_flops(config: ModelConfig, learned: Flat, frozen: Flat) -> tuple[float, float]:
     """(FLOPs a text row's token, FLOPs a clip) of forward and backward, by the counting rule above.
 
     learned, frozen: {path: array or shape} as `state.split` gives them; a part without fixed positions counts as one.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 from flax import traverse_util
 from jax.sharding import Mesh, NamedSharding
 
-from emojax.model.emotion import EmotionConfig, init_variables
+from emojax.model.build import ModelConfig, init_variables
 from emojax.sharding import tree_shardings
 
 Array = jax.Array
@@ -72,12 +73,12 @@ def count(tree: Flat) -> int:
     return sum(math.prod(x.shape) for x in tree.values())
 
 
-def abstract_variables(config: EmotionConfig) -> Any:
+def abstract_variables(config: ModelConfig) -> Any:
     """Boxed shapes of all variables, without making them."""
     return jax.eval_shape(lambda: init_variables(config, jax.random.key(0)))
 
 
-def variable_shardings(config: EmotionConfig, mesh: Mesh) -> dict[str, NamedSharding]:
+def variable_shardings(config: ModelConfig, mesh: Mesh) -> dict[str, NamedSharding]:
     """{path: sharding} of every variable."""
     return flatten(tree_shardings(abstract_variables(config), mesh))
 
@@ -88,10 +89,13 @@ def unbox(boxed: Any) -> Any:
     return jax.tree.map(lambda x: x.value if is_box(x) else x, boxed, is_leaf=is_box)
 
 
-def init_flat(config: EmotionConfig, seed: int, mesh: Mesh) -> Flat:
-    """Random variables from a seed, made in their shards."""
+def init_flat(config: ModelConfig, seed: int, mesh: Mesh, paths: Sequence[str] | None = None) -> Flat:
+    """Random variables from a seed, made in their shards; only those of `paths` where given."""
+    shardings = variable_shardings(config, mesh)
+    wanted = {p: shardings[p] for p in (shardings if paths is None else paths)}
 
     def make() -> Flat:
-        return flatten(unbox(init_variables(config, jax.random.key(seed))))
+        made = flatten(unbox(init_variables(config, jax.random.key(seed))))
+        return {p: made[p] for p in wanted}
 
-    return jax.jit(make, out_shardings=variable_shardings(config, mesh))()
+    return jax.jit(make, out_shardings=wanted)()

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from emojax.model.emotion import Emotion, EmotionConfig
+from emojax.model.build import ModelConfig, make_model
 from emojax.settings import Optim
 from emojax.train.state import Flat, TrainState, merge
 
@@ -85,13 +85,13 @@ def word_loss(words: dict[str, Array], batch: dict[str, Array]) -> Array:
     return total
 
 
-def make_step(config: EmotionConfig, tx: optax.GradientTransformation, ema: float) -> Callable[..., Any]:
+def make_step(config: ModelConfig, tx: optax.GradientTransformation, ema: float) -> Callable[..., Any]:
     """The update (state, frozen, batch, lr, key) -> (state, metrics), jitted with `state` donated.
 
     lr: float32[], learning rate of this step. key: the stage's key, folded with the step. Dropout depends on key and step alone. A step whose loss or gradient is not finite changes
     nothing but the step count; `metrics["finite"]` says so.
     """
-    model: Any = Emotion(config)
+    model = make_model(config)
 
     def update(
         state: TrainState, frozen: Flat, batch: dict[str, Array], lr: Array, key: Array

@@ -30,16 +30,24 @@ def open_tensors(path: Path) -> Mapping[str, Reader]:
       FileNotFoundError: nothing of the kind is there, or the index names a file that is not.
       ValueError: the file is damaged or holds no tensors.
     """
+    found: dict[str, Reader] = {}
+    for file in tensor_files(path):
+        found.update(_safetensors(file) if file.suffix == ".safetensors" else _torch(file))
+    return found
+
+
+def tensor_files(path: Path) -> list[Path]:
+    """The files that hold the tensors of a file, index or folder; raises as `open_tensors` does."""
     if path.is_dir():
         path = _in_folder(path)
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
-    if path.name.endswith(".index.json"):
-        found: dict[str, Reader] = {}
-        for shard in sorted(set(json.loads(path.read_text())["weight_map"].values())):
-            found.update(open_tensors(path.parent / shard))
-        return found
-    return _safetensors(path) if path.suffix == ".safetensors" else _torch(path)
+    if not path.name.endswith(".index.json"):
+        return [path]
+    shards = sorted(set(json.loads(path.read_text())["weight_map"].values()))
+    if absent := [s for s in shards if not (path.parent / s).exists()]:
+        raise FileNotFoundError(f"{path} names {', '.join(absent)}, which is not beside it")
+    return [path.parent / s for s in shards]
 
 
 def _in_folder(folder: Path) -> Path:

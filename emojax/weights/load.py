@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,10 @@ class WeightsError(ValueError):
     """The file and the model do not fit each other; the message lists how."""
 
 
-def load_tensors(table: Table, tensors: Mapping[str, Reader], leaves: Mapping[str, Any], dtype: Any = None) -> Flat:
-    """Fills the leaves that a table names.
+def stream_tensors(
+    table: Table, tensors: Mapping[str, Reader], leaves: Mapping[str, Any], dtype: Any = None
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Fills the leaves that a table names, one rule after another, so that the caller may put each away at once.
 
     Args:
       table: what the source holds.
@@ -28,31 +30,34 @@ def load_tensors(table: Table, tensors: Mapping[str, Reader], leaves: Mapping[st
       leaves: {path: anything with shape and dtype}, of the part of our tree that the table fills or of more.
       dtype: of the result; that of the leaf by default.
 
-    Returns:
-      {path: array} of all leaves of the table's rules. One tensor at a time is held beside them.
+    Yields:
+      (path, array); the leaves of one rule and one tensor are held at a time.
 
     Raises:
-      WeightsError: lists what is missing, unexpected or of the wrong shape, with the likely cause.
+      WeightsError: before the first leaf when names do not fit, after the last when shapes do not; lists what is
+        missing, unexpected or of the wrong shape, with the likely cause.
     """
-    out: Flat = {}
     missing, wrong, used = [], [], set()
+    plans: list[tuple[Rule, list[tuple[int | None, list[str]]]]] = []
     for rule in table.rules:
-        unknown = [p for p in rule.paths if p not in leaves]
-        if unknown:
+        if unknown := [p for p in rule.paths if p not in leaves]:
             wrong.append(f"the model has no leaf {unknown[0]} for {rule.names[0]}: it was built with other settings")
             used |= {n for _, names in _spelled(rule, tensors, _count(rule, tensors)) for n in names}
             continue
-        for path in rule.paths:
-            out.setdefault(path, np.empty(leaves[path].shape, dtype or leaves[path].dtype))
-        layers = leaves[rule.paths[0]].shape[0]
-        for layer, names in _spelled(rule, tensors, layers):
-            absent = [n for n in names if n not in tensors]
-            used |= set(names)
-            if absent:
-                missing += absent
-                continue
-            stacked = layer is not None
-            shapes = [tuple(leaves[p].shape[stacked:]) for p in rule.paths]
+        plan = list(_spelled(rule, tensors, leaves[rule.paths[0]].shape[0] if "{i}" in rule.names[0] else 0))
+        wanted = {n for _, names in plan for n in names}
+        if rule.optional and wanted.isdisjoint(tensors):
+            continue
+        used |= wanted
+        missing += sorted(wanted - set(tensors))
+        plans.append((rule, plan))
+    extra = [n for n in tensors if n not in used and not any(re.fullmatch(p, n) for p, _ in table.ignored)]
+    if missing or extra:
+        raise WeightsError(_message(table, missing, extra, wrong, len(tensors)))
+    for rule, plan in plans:
+        out = {p: np.empty(leaves[p].shape, dtype or leaves[p].dtype) for p in rule.paths}
+        for layer, names in plan:
+            shapes = [tuple(leaves[p].shape[layer is not None :]) for p in rule.paths]
             read = [tensors[n]() for n in names]
             try:
                 made = rule.layout.load(read, shapes)
@@ -62,11 +67,26 @@ def load_tensors(table: Table, tensors: Mapping[str, Reader], leaves: Mapping[st
                 wrong.append(_shape_note(names, read, shapes))
                 continue
             for path, value in zip(rule.paths, made, strict=True):
-                out[path][layer if stacked else ...] = value
-    extra = [n for n in tensors if n not in used and not any(re.fullmatch(p, n) for p, _ in table.ignored)]
-    if missing or extra or wrong:
+                out[path][layer if layer is not None else ...] = value
+        yield from out.items()
+    if wrong:
         raise WeightsError(_message(table, missing, extra, wrong, len(tensors)))
-    return out
+
+
+def load_tensors(table: Table, tensors: Mapping[str, Reader], leaves: Mapping[str, Any], dtype: Any = None) -> Flat:
+    """{path: array} of all leaves of the table's rules; see `stream_tensors`."""
+    return dict(stream_tensors(table, tensors, leaves, dtype))
+
+
+def choose_table(tables: Sequence[Table], tensors: Mapping[str, Reader]) -> Table:
+    """Of several spellings of one source, the one whose names the file uses most."""
+
+    def known(table: Table) -> int:
+        patterns = [re.escape(n).replace(r"\{i\}", r"\d+") for r in table.rules for n in sum(r.others, r.names)]
+        spelled = re.compile("|".join(patterns))
+        return sum(spelled.fullmatch(name) is not None for name in tensors)
+
+    return max(tables, key=known)
 
 
 def save_tensors(table: Table, leaves: Mapping[str, np.ndarray]) -> Flat:

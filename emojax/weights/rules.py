@@ -81,12 +81,14 @@ WEIGHT_NORM = Layout(_weight_norm_load, _weight_norm_save)  # (g, v) of torch's 
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """Tensors `names` make the leaves `paths`; `others` are further spellings of the same names."""
+    """Tensors `names` make the leaves `paths`; `others` are further spellings of the same names. Where an `optional`
+    rule's tensors are absent its leaves keep their start."""
 
     names: tuple[str, ...]
     paths: tuple[str, ...]
     layout: Layout
     others: tuple[tuple[str, ...], ...] = ()
+    optional: bool = False
 
     def under(self, prefix: str, tree: str) -> Rule:
         """The same rule for a model that is part of a larger one."""

@@ -6,6 +6,7 @@ by name here, with the reason, or an error.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from emojax.weights.rules import (
@@ -122,23 +123,39 @@ def eva(depth: int, final_norm: bool) -> Table:
 
 MAE = Table("MAE (original and timm names)", _vit(key_bias=True, final_norm=True), (NOT_ENCODER, NOT_FEATURES))
 
-MAE_HF = Table(
-    "MAE (transformers)",
-    flatten(
-        [
-            rule("embeddings.cls_token", "cls"),
-            rule("embeddings.position_embeddings", "positions", POSITIONS),
-            _patch("embeddings.patch_embeddings.projection", PATCH),
-            *_attention("layers.{i}.attention", ("q_proj", "k_proj", "v_proj", "o_proj"), key_bias=True),
-            linear("layers.{i}.mlp.fc1", f"{BLOCKS}/fc1"),
-            linear("layers.{i}.mlp.fc2", f"{BLOCKS}/fc2"),
-            norm("layers.{i}.layernorm_before", f"{BLOCKS}/norm1"),
-            norm("layers.{i}.layernorm_after", f"{BLOCKS}/norm2"),
-            norm("layernorm", "norm"),
-        ]
-    ),
-    (NOT_ENCODER,),
-)
+
+def _vit_hf(name: str, patch: Layout, cls: bool, fused_bias: bool) -> Table:
+    """Vision transformers in the names that transformers writes to files (those of its modules are others)."""
+    b = "encoder.layer.{i}"
+    heads = (("query", "q"), ("key", "k"), ("value", "v"))
+    biases = [rule(f"{b}.attention.attention.{p}_bias", f"{BLOCKS}/{p}/bias") for p in "qv"]
+    return Table(
+        name,
+        flatten(
+            [
+                [rule("embeddings.cls_token", "cls")] if cls else [],
+                [rule("embeddings.position_embeddings", "positions", POSITIONS)] if cls else [],
+                _patch("embeddings.patch_embeddings.projection", patch),
+                *(linear(f"{b}.attention.attention.{n}", f"{BLOCKS}/{p}", bias=not fused_bias) for n, p in heads),
+                biases if fused_bias else [],
+                linear(f"{b}.attention.output.dense", f"{BLOCKS}/proj"),
+                linear(f"{b}.intermediate.dense", f"{BLOCKS}/fc1"),
+                linear(f"{b}.output.dense", f"{BLOCKS}/fc2"),
+                norm(f"{b}.layernorm_before", f"{BLOCKS}/norm1"),
+                norm(f"{b}.layernorm_after", f"{BLOCKS}/norm2"),
+                norm("layernorm", "norm"),
+            ]
+        ),
+    )
+
+
+def _with_head(table: Table, prefix: str) -> Table:
+    """The encoder within the model that was pretrained or classified with it."""
+    return dataclasses.replace(table.under(prefix, ""), ignored=(NOT_ENCODER, NOT_FEATURES))
+
+
+MAE_HF = _vit_hf("MAE (transformers)", PATCH, cls=True, fused_bias=False)
+VIDEOMAE_HF = _vit_hf("VideoMAE (transformers)", TUBE, cls=False, fused_bias=True)
 
 
 def videomae(final_norm: bool = True) -> Table:
@@ -156,26 +173,9 @@ def videomae(final_norm: bool = True) -> Table:
     )
 
 
-_VIDEOMAE_LAYER = "encoder.layer.{i}"
-VIDEOMAE_HF = Table(
-    "VideoMAE (transformers)",
-    flatten(
-        [
-            _patch("embeddings.patch_embeddings.projection", TUBE),
-            *(
-                linear(f"{_VIDEOMAE_LAYER}.attention.attention.{name}", f"{BLOCKS}/{p}", bias=p != "k")
-                for name, p in (("query", "q"), ("key", "k"), ("value", "v"))
-            ),
-            linear(f"{_VIDEOMAE_LAYER}.attention.output.dense", f"{BLOCKS}/proj"),
-            linear(f"{_VIDEOMAE_LAYER}.intermediate.dense", f"{BLOCKS}/fc1"),
-            linear(f"{_VIDEOMAE_LAYER}.output.dense", f"{BLOCKS}/fc2"),
-            norm(f"{_VIDEOMAE_LAYER}.layernorm_before", f"{BLOCKS}/norm1"),
-            norm(f"{_VIDEOMAE_LAYER}.layernorm_after", f"{BLOCKS}/norm2"),
-            norm("layernorm", "norm"),
-        ]
-    ),
-    (NOT_ENCODER, NOT_FEATURES),
-)
+# Each source in all its spellings; `load.choose_table` takes the one that a file uses.
+MAE_TABLES = (MAE, MAE_HF, _with_head(MAE_HF, "vit."))
+VIDEOMAE_TABLES = (videomae(), _with_head(videomae(), "encoder."), VIDEOMAE_HF, _with_head(VIDEOMAE_HF, "videomae."))
 
 
 def hubert(conv_layers: int = 7, conv_norm: str = "layer", conv_bias: bool = True) -> Table:
@@ -212,6 +212,36 @@ def hubert(conv_layers: int = 7, conv_norm: str = "layer", conv_bias: bool = Tru
     )
 
 
+def hubert_fairseq(conv_layers: int = 7, conv_norm: str = "layer", conv_bias: bool = True) -> Table:
+    """HuBERT of fairseq."""
+    convs: list[list[Rule]] = []
+    for n in range(conv_layers):
+        convs.append(conv1d(f"feature_extractor.conv_layers.{n}.0", f"conv{n}", conv_bias))
+        if conv_norm == "layer" or n == 0:
+            place = "2.1" if conv_norm == "layer" else "2"
+            convs.append(norm(f"feature_extractor.conv_layers.{n}.{place}", f"conv{n}_norm"))
+    layer, position = "encoder.layers.{i}", "encoder.pos_conv.0"
+    return Table(
+        "HuBERT (fairseq)",
+        flatten(
+            [
+                *convs,
+                norm("layer_norm", "feature_norm"),
+                linear("post_extract_proj", "feature_projection"),
+                Rule((f"{position}.weight_g", f"{position}.weight_v"), ("position/kernel",), WEIGHT_NORM),
+                rule(f"{position}.bias", "position/bias"),
+                norm("encoder.layer_norm", "norm"),
+                *_attention(f"{layer}.self_attn", ("q_proj", "k_proj", "v_proj", "out_proj"), key_bias=True),
+                linear(f"{layer}.fc1", f"{BLOCKS}/fc1"),
+                linear(f"{layer}.fc2", f"{BLOCKS}/fc2"),
+                norm(f"{layer}.self_attn_layer_norm", f"{BLOCKS}/norm1"),
+                norm(f"{layer}.final_layer_norm", f"{BLOCKS}/norm2"),
+            ]
+        ),
+        ((r"mask_emb|label_embs_concat|final_proj\..*", "used while HuBERT is pretrained alone"),),
+    )
+
+
 def fusion() -> tuple[Rule, ...]:
     """Conv-Attention (`conv_pro_module` of Emotion-LLaMAv2)."""
     parts: list[Rule | list[Rule]] = []
@@ -234,16 +264,39 @@ def lora(projections: Sequence[str] = ("q", "v"), prefix: str = "llama_model.bas
     return tuple(rules)
 
 
+def _projectors(**names: str) -> tuple[Rule, ...]:
+    return flatten([linear(torch_name, f"params/project_{ours}") for ours, torch_name in names.items()])
+
+
+# A frozen norm that the originals never load; a checkpoint that holds it after all is obeyed.
+_LN_VISION = tuple(dataclasses.replace(r, optional=True) for r in flatten([norm("ln_vision", "params/ln_vision")]))
+
 EMOTION_LLAMA_V2 = Table(
     "Emotion-LLaMAv2 stage checkpoint",
     (
         *lora(),
-        *flatten(
-            [
-                linear("llama_proj", "params/project_image"),
-                *(linear(f"llama_proj_{s}", f"params/project_{s}") for s in ("video", "audio", "fusion")),
-                [r.under("conv_pro_module.", "params/fusion/") for r in fusion()],
-            ]
+        *_projectors(
+            image="llama_proj", video="llama_proj_video", audio="llama_proj_audio", fusion="llama_proj_fusion"
         ),
+        *(r.under("conv_pro_module.", "params/fusion/") for r in fusion()),
+        *_LN_VISION,
     ),
 )
+
+EMOTION_LLAMA_V1 = Table(
+    "Emotion-LLaMA (v1) checkpoint",
+    (
+        *lora(),
+        *_projectors(
+            image="llama_proj",
+            face="feats_llama_proj1",
+            motion="feats_llama_proj2",
+            audio="feats_llama_proj3",
+            cls="cls_tk_llama_proj",
+        ),
+        *_LN_VISION,
+    ),
+    ((r"attention\..*", "left from a classifier that was given up; in no forward pass"),),
+)
+
+MINIGPT_V2 = Table("MiniGPT-v2 checkpoint", (*lora(), *_projectors(image="llama_proj"), *_LN_VISION))

@@ -56,7 +56,7 @@ def test_train_leaves_a_model_and_scores(model):
     assert (model / "confusion_test.png").stat().st_size > 5000
     assert json.loads((model / "config.json").read_text())["seed"] == 3
     rows = [json.loads(line) for line in (model / "log.jsonl").read_text().splitlines()]
-    assert json.loads((model / "model.json").read_text())["can_reason"] is False, "a manifest has no reasons"
+    assert json.loads((model / "model.json").read_text())["reason_task"] == "", "a manifest has no reasons"
     assert [(r["stage"], r["step"]) for r in rows] == [(s, i) for s in ("perception", "cognition") for i in range(1, 7)]
 
 

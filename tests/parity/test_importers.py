@@ -1,10 +1,13 @@
 """Whole towers through the importers: torch writes a file in the source's layout, we read it, outputs agree (1e-4)."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import traverse_util
+from safetensors.numpy import load_file
 
 from emojax.model.eva import Eva, EvaConfig
 from emojax.model.hubert import Hubert, HubertConfig
@@ -15,7 +18,7 @@ from emojax.model.whisper import Whisper, WhisperConfig
 from emojax.train.state import unbox
 from emojax.weights import tables
 from emojax.weights.files import open_tensors
-from emojax.weights.load import load_tensors, save_tensors
+from emojax.weights.load import choose_table, load_tensors, save_tensors
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -42,10 +45,14 @@ def through_file(folder, state, module, table, *inputs):
     torch.save({"model": state}, path)
     shapes = jax.eval_shape(lambda: unbox(module.init(jax.random.key(0), *inputs)))["params"]
     leaves = traverse_util.flatten_dict(shapes, sep="/")
-    flat = load_tensors(table, open_tensors(path), leaves)
+    tensors = open_tensors(path)
+    table = choose_table(table, tensors) if isinstance(table, tuple) else table
+    flat = load_tensors(table, tensors, leaves)
     assert set(flat) == set(leaves), "a leaf without a rule would keep its random start"
     for name, value in save_tensors(table, flat).items():
-        if name in state and not name.endswith("original1"):  # whose length is lost: weight norm divides it away
+        if name in state and not name.endswith(
+            ("original1", "weight_v")
+        ):  # whose length is lost: weight norm divides it away
             np.testing.assert_allclose(value, state[name].numpy(), rtol=1e-5, atol=1e-6, err_msg=name)
     return np.asarray(module.apply({"params": traverse_util.unflatten_dict(flat, sep="/")}, *inputs))
 
@@ -121,8 +128,35 @@ def test_hubert(tmp_path, stable):
     module = Hubert(HubertConfig(blocks, (8, 8, 8), (10, 3, 2), (5, 2, 2), norm, stable, 8, 4))
     wave = np.random.default_rng(0).standard_normal((2, 400)).astype(np.float32)
     table = tables.hubert(3, norm, stable)
-    ours = through_file(tmp_path, model.state_dict(), module, table, jnp.asarray(wave))
-    close(ours, model(torch.from_numpy(wave)).last_hidden_state)
+    theirs = model(torch.from_numpy(wave)).last_hidden_state
+    both = (table, tables.hubert_fairseq(3, norm, stable))
+    for state in (model.state_dict(), fairseq_hubert(model.state_dict(), stable)):
+        close(through_file(tmp_path, state, module, both, jnp.asarray(wave)), theirs)
+
+
+def fairseq_hubert(state, stable):
+    """transformers' names -> fairseq's, and what its pretraining left in the file."""
+    place = "2.1" if stable else "2"
+    changes = (
+        (r"feature_extractor\.conv_layers\.(\d)\.conv\.", r"feature_extractor.conv_layers.\1.0."),
+        (r"feature_extractor\.conv_layers\.(\d)\.layer_norm\.", rf"feature_extractor.conv_layers.\1.{place}."),
+        (r"feature_projection\.layer_norm", "layer_norm"),
+        (r"feature_projection\.projection", "post_extract_proj"),
+        (r"pos_conv_embed\.conv\.parametrizations\.weight\.original0", "pos_conv.0.weight_g"),
+        (r"pos_conv_embed\.conv\.parametrizations\.weight\.original1", "pos_conv.0.weight_v"),
+        (r"pos_conv_embed\.conv", "pos_conv.0"),
+        (r"(layers\.\d)\.layer_norm", r"\1.self_attn_layer_norm"),
+        (r"\.attention\.", ".self_attn."),
+        (r"feed_forward\.intermediate_dense", "fc1"),
+        (r"feed_forward\.output_dense", "fc2"),
+        ("masked_spec_embed", "mask_emb"),
+    )
+    out = {"final_proj.weight": torch.zeros(2, 2)}
+    for name, value in state.items():
+        for pattern, to in changes:
+            name = re.sub(pattern, to, name)
+        out[name] = value
+    return out
 
 
 def test_mae(tmp_path):
@@ -134,8 +168,19 @@ def test_mae(tmp_path):
     # Without masking MAE still shuffles; increasing noise keeps the order.
     order = torch.arange(16.0)[None].expand(2, 16)
     theirs = model(torch.from_numpy(pixels.transpose(0, 3, 1, 2)), noise=order).last_hidden_state
-    close(through_file(tmp_path, model.state_dict(), module, tables.MAE_HF, jnp.asarray(pixels)), theirs)
-    close(through_file(tmp_path, original_mae(model.state_dict()), module, tables.MAE, jnp.asarray(pixels)), theirs)
+    for state in (written(model, tmp_path), with_prefix(written(model, tmp_path)), original_mae(model.state_dict())):
+        close(through_file(tmp_path, state, module, tables.MAE_TABLES, jnp.asarray(pixels)), theirs)
+
+
+def written(model, folder):
+    """What transformers writes to a file: its modules have other names."""
+    model.save_pretrained(folder)
+    return {n: torch.from_numpy(a) for n, a in load_file(folder / "model.safetensors").items()}
+
+
+def with_prefix(state, prefix="vit."):
+    """The encoder within the model that was pretrained."""
+    return {f"{prefix}{k}": v for k, v in state.items()} | {"decoder.mask_token": torch.zeros(2)}
 
 
 def original_mae(state):
@@ -165,7 +210,29 @@ def test_videomae(tmp_path):
     frames = np.random.default_rng(0).standard_normal((2, 4, 16, 16, 3)).astype(np.float32)
     module = VideoMae(VideoMaeConfig(16, 8, 4, BLOCKS))
     theirs = model(torch.from_numpy(frames.transpose(0, 1, 4, 2, 3))).last_hidden_state
-    close(through_file(tmp_path, model.state_dict(), module, tables.VIDEOMAE_HF, jnp.asarray(frames)), theirs)
+    state = written(model, tmp_path)
+    for variant in (state, with_prefix(state, "videomae."), original_videomae(model.state_dict())):
+        close(through_file(tmp_path, variant, module, tables.VIDEOMAE_TABLES, jnp.asarray(frames)), theirs)
+
+
+def original_videomae(state):
+    """transformers' module names -> those of the original repository's pretraining, encoder and decoder."""
+    out = {"decoder.blocks.0.attn.qkv.weight": torch.zeros(2), "mask_token": torch.zeros(2)}
+    for end in ("weight", "bias"):
+        out[f"encoder.patch_embed.proj.{end}"] = state[f"embeddings.patch_embeddings.projection.{end}"]
+        out[f"encoder.norm.{end}"] = state[f"layernorm.{end}"]
+    for i in range(2):
+        ours, theirs = f"encoder.blocks.{i}", f"encoder.layer.{i}"
+        heads = [f"{theirs}.attention.attention.{n}" for n in ("query", "key", "value")]
+        out[f"{ours}.attn.qkv.weight"] = torch.cat([state[f"{h}.weight"] for h in heads])
+        out[f"{ours}.attn.q_bias"], out[f"{ours}.attn.v_bias"] = (state[f"{h}.bias"] for h in heads[::2])
+        for end in ("weight", "bias"):
+            out[f"{ours}.attn.proj.{end}"] = state[f"{theirs}.attention.output.dense.{end}"]
+            out[f"{ours}.mlp.fc1.{end}"] = state[f"{theirs}.intermediate.dense.{end}"]
+            out[f"{ours}.mlp.fc2.{end}"] = state[f"{theirs}.output.dense.{end}"]
+            out[f"{ours}.norm1.{end}"] = state[f"{theirs}.layernorm_before.{end}"]
+            out[f"{ours}.norm2.{end}"] = state[f"{theirs}.layernorm_after.{end}"]
+    return out
 
 
 @pytest.mark.parametrize("final_norm", [False, True])

@@ -37,13 +37,13 @@ def batch_of(s, rows: int = 8) -> dict:
         views = Views(
             rng.integers(0, 256, (v.image_size, v.image_size, 3)).astype(np.uint8),
             rng.integers(0, 256, (v.num_frames, v.frame_size, v.frame_size, 3)).astype(np.uint8),
-            rng.standard_normal((v.mel_frames, v.mels)).astype(np.float32),
+            rng.standard_normal(v.sound_shape).astype(np.float32),
             60 + i,
             True,
             i != 3,
         )
         soft = s.model.soft_tokens
-        row = Row(ids[:6] + [0] * soft + ids[6:], 6, 20 + soft)
+        row = Row(ids[:6] + [0] * soft + ids[6:], ((6, soft),), 20 + soft)
         samples.append(Sample(Example(record, "emotion", "", ""), row, views))
 
     class Words:

@@ -161,7 +161,7 @@ def test_real_irregular_clips(real_data):
         views = make_views(clip, ViewConfig(64, 32, 16, 80, 3.0))
         assert views.image.shape == (64, 64, 3) and views.has_video
         if not clip.silent and clip.waveform is not None:
-            assert views.has_audio and np.isfinite(views.logmel).all() and views.logmel.max() > views.logmel.min()
+            assert views.has_audio and np.isfinite(views.sound).all() and views.sound.max() > views.sound.min()
 
 
 @pytest.mark.parametrize("mels", [80, 128])
@@ -190,7 +190,7 @@ def test_image_views_by_hand():
 def test_missing_modalities_are_zeros_with_a_flag(tmp_path):
     write_mp4(tmp_path / "v.mp4", grey_ramp(6), None, 12)
     views = make_views(read_clip(tmp_path / "v.mp4"), ViewConfig(16, 8, 4, 80, 1.0))
-    assert (views.has_video, views.has_audio, views.audio_frames) == (True, False, 0) and not views.logmel.any()
+    assert (views.has_video, views.has_audio, views.audio_frames) == (True, False, 0) and not views.sound.any()
     write_mp4(tmp_path / "a.mp4", None, tone(0.5), 12)
     views = make_views(read_clip(tmp_path / "a.mp4"), ViewConfig(16, 8, 4, 80, 1.0))
     assert (views.has_video, views.has_audio) == (False, True) and not views.image.any() and not views.frames.any()

@@ -12,6 +12,8 @@ LAYERS = [
     ("emojax.sharding", 3),
     ("emojax.model.layers", 4),
     ("emojax.model.emotion", 6),
+    ("emojax.model.emotion_v1", 6),
+    ("emojax.model.build", 6),
     ("emojax.model", 5),
     ("emojax.weights", 6),
     ("emojax.settings", 7),

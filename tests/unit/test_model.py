@@ -42,7 +42,7 @@ def views(config, rows: int, seed: int = 0) -> dict:
     return {
         "image": rng.integers(0, 256, (rows, size, size, 3)).astype(np.uint8),
         "frames": rng.integers(0, 256, (rows, config.num_frames, small, small, 3)).astype(np.uint8),
-        "logmel": rng.standard_normal((rows, 2 * config.audio.steps, config.audio.mels)).astype(np.float32),
+        "sound": rng.standard_normal((rows, 2 * config.audio.steps, config.audio.mels)).astype(np.float32),
         "audio_frames": np.full(rows, 70, np.int32),
         **{f"has_{s}": np.ones(rows, bool) for s in ("image", "video", "audio")},
     }
@@ -52,8 +52,8 @@ def batch_of(config, prompts, answers, length: int) -> dict:
     rows = []
     for prompt, answer in zip(prompts, answers, strict=True):
         ids = prompt[:SOFT_AT] + [0] * config.soft_tokens + prompt[SOFT_AT:]
-        rows.append(Row([*ids, *answer], SOFT_AT, len(ids)))
-    out = collate_rows(rows, config.soft_tokens, 3, [(length, 8)])
+        rows.append(Row([*ids, *answer], ((SOFT_AT, config.soft_tokens),), len(ids)))
+    out = collate_rows(rows, 3, [(length, 8)])
     return {k: v for k, v in out.items() if k != "row_tokens"} | views(config, len(rows))
 
 
@@ -106,7 +106,7 @@ def test_masked_streams_change_nothing_and_released_ones_do(config, variables):
     """Masked: what an absent stream holds can not matter. Released: its tokens stay visible."""
     batch = batch_of(config, PROMPTS, [[9], [9]], 48)
     batch["has_audio"] = np.zeros(2, bool)
-    other = batch | {"logmel": batch["logmel"] * 0 + 5.0}
+    other = batch | {"sound": batch["sound"] * 0 + 5.0}
     run = lambda c, b: np.asarray(forward(c, variables, b))
     np.testing.assert_allclose(run(config, batch), run(config, other), atol=1e-6)
     heard = batch | {"has_audio": np.ones(2, bool)}
@@ -117,7 +117,7 @@ def test_masked_streams_change_nothing_and_released_ones_do(config, variables):
 
 def test_real_audio_span_ignores_padding(config, variables):
     batch = batch_of(config, PROMPTS, [[9], [9]], 48)
-    louder = batch | {"logmel": np.where(np.arange(batch["logmel"].shape[1])[None, :, None] < 73, batch["logmel"], 9.0)}
+    louder = batch | {"sound": np.where(np.arange(batch["sound"].shape[1])[None, :, None] < 73, batch["sound"], 9.0)}
     encode = lambda b: Emotion(config).apply(variables, {k: jnp.asarray(v) for k, v in b.items()}, method="encode")
     np.testing.assert_allclose(encode(batch).audio, encode(louder).audio, atol=1e-5)
     window = dataclasses.replace(config, audio_span="window")

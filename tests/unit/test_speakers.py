@@ -53,11 +53,11 @@ def test_a_well_known_person_gets_the_average_and_an_unknown_one_stays():
     average = VoiceStats(np.array([1.0]), np.array([2.0]), 100)
     _, views = _item("ann", [[10.0], [14.0]])
     known = VoiceStats(np.array([12.0]), np.array([2.0]), 10**9)
-    np.testing.assert_allclose(normalise_speaker(views, known, average).logmel, [[-1.0], [3.0]], rtol=1e-6)
+    np.testing.assert_allclose(normalise_speaker(views, known, average).sound, [[-1.0], [3.0]], rtol=1e-6)
     assert normalise_speaker(views, None, average) is views
     # As many clips as the prior counts for: half-way between the person (12, 2) and the average (1, 2).
     half = VoiceStats(known.mean, known.std, int(PRIOR_CLIPS))
-    np.testing.assert_allclose(normalise_speaker(views, half, average).logmel, [[4.5], [8.5]], rtol=1e-6)
+    np.testing.assert_allclose(normalise_speaker(views, half, average).sound, [[4.5], [8.5]], rtol=1e-6)
 
 
 def test_evaluation_takes_out_what_a_person_s_clips_have_in_common_and_never_reads_labels():
@@ -67,8 +67,8 @@ def test_evaluation_takes_out_what_a_person_s_clips_have_in_common_and_never_rea
     near = [_item("ann", s) for s in sound]
     far = [_item("bob", 3 * s + 7) for s in sound]  # the same clips in another voice
     out = normalise_items([*near, *far], average)
-    a, b = (np.stack([v.logmel for r, v in out if r.speaker == name]) for name in ("ann", "bob"))
-    before = np.abs(far[0][1].logmel - near[0][1].logmel).mean()
+    a, b = (np.stack([v.sound for r, v in out if r.speaker == name]) for name in ("ann", "bob"))
+    before = np.abs(far[0][1].sound - near[0][1].sound).mean()
     assert np.abs(a - b).mean() < before / 10
     assert normalise_items(near, None) == near
 
@@ -78,9 +78,11 @@ def test_four_of_five_training_rows_are_normalised():
     record, views = _item("ann", [[1.0, 2.0], [3.0, 2.0]])
     element = {"record": record.to_json().encode(), **pack_views(views)}
     ann, average = (VoiceStats(np.array(m), np.ones(2), 10**9) for m in ([2.0, 2.0], [0.0, 5.0]))
-    rows = RowConfig(config, 1, ((64, 8),), 8, 8, speakers=Speakers({"ann|.mp4": ann}, average, share=0.8))
+    rows = RowConfig(
+        config, (("<VideoHere>", 1),), ((64, 8),), 8, 8, speakers=Speakers({"ann|.mp4": ann}, average, share=0.8)
+    )
     draw = DrawSample(StageTasks("perception", ("emotion",)), SmallTokenizer.train(["a b"], 300), rows)
-    found = [draw.random_map(element, np.random.default_rng(i)).views.logmel.tolist() for i in range(400)]
+    found = [draw.random_map(element, np.random.default_rng(i)).views.sound.tolist() for i in range(400)]
     assert set(map(str, found)) == {"[[1.0, 2.0], [3.0, 2.0]]", "[[-1.0, 5.0], [1.0, 5.0]]"}
     assert 290 < found.count([[-1.0, 5.0], [1.0, 5.0]]) < 350
 

@@ -11,7 +11,6 @@ from data_pipeline.tokens import (
     SmallTokenizer,
     collate_rows,
     make_row,
-    released_eval_pieces,
 )
 
 SUBTITLE, QUESTION = "hello there.", "Which?"
@@ -63,7 +62,9 @@ def test_llama_token_ids(misc_examples, llama_tokenizer, legacy):
         ("eval_mer2023_and_mer2024", strings["eval_mer2023_mer2024"]),
         ("inference_or_demo", misc_examples["conversation_prompts"]["single_turn"]),
     ):
-        assert list(released_eval_pieces(llama_tokenizer, text, legacy)) == list(want[key].values()), key
+        row = make_row(llama_tokenizer, text, None, [("<VideoHere>", 4)], special=True, legacy=legacy)
+        start = row.soft[0][0]
+        assert [row.ids[:start], row.ids[start + 4 :]] == list(want[key].values()), key
     for answer in ("happy", "<think>he smiles</think><answer>happy</answer>"):
         assert [*llama_tokenizer.encode(answer), 2] == want[f"answer {answer}</s>"]
     assert llama_tokenizer.pad_id == misc_examples["token_ids"]["pad_id"] == llama_tokenizer.encode("a$$")[-1]
@@ -75,8 +76,8 @@ def test_label_layout(misc_examples):
     rows = []
     for length, target in zip(case["cond_lengths_without_bos"], case["targets"], strict=True):
         answer = [t for t in target if t != IGNORE]
-        rows.append(Row([1] + [7] * length + answer, 8, 1 + length))
-    out = collate_rows(rows, 448, 3997, [(case["total_length"], 5)])
+        rows.append(Row([1] + [7] * length + answer, ((8, 448),), 1 + length))
+    out = collate_rows(rows, 3997, [(case["total_length"], 5)])
     assert out["labels"].tolist() == case["targets"]
     assert out["valid"][0].sum() == 482 and out["valid"][1].sum() == 487
     # logits at 479 (the last prompt position) predict the answer's first token at 480
@@ -86,15 +87,15 @@ def test_label_layout(misc_examples):
 
 
 def test_padding_id_inside_an_answer_is_no_label():
-    out = collate_rows([Row([1, 5, 9, 3997, 2], 1, 2)], 1, 3997, [(8, 4)])
+    out = collate_rows([Row([1, 5, 9, 3997, 2], ((1, 1),), 2)], 3997, [(8, 4)])
     assert out["labels"][0].tolist() == [9, IGNORE, 2, IGNORE]
 
 
 def test_too_long_text_names_the_setting():
     with pytest.raises(ValueError, match="config.data.buckets"):
-        collate_rows([Row([1] * 9, 1, 2)], 1, 3, [(8, 16)])
+        collate_rows([Row([1] * 9, ((1, 1),), 2)], 3, [(8, 16)])
     with pytest.raises(ValueError, match="<VideoHere> once"):
-        make_row(SmallTokenizer.train(["a"], 300), "no place", None, 4)
+        make_row(SmallTokenizer.train(["a"], 300), "no place", None, [("<VideoHere>", 4)])
 
 
 def test_small_tokenizer_keeps_every_text():
@@ -103,7 +104,7 @@ def test_small_tokenizer_keeps_every_text():
     for text in ("the picture shows the sound", "<think>a</think><answer>b</answer>", "ünï 日本 🙂", "a, b and c"):
         assert tokenizer.decode(tokenizer.encode(text)) == text
         assert again.encode(text) == tokenizer.encode(text)
-    row = make_row(tokenizer, "[INST] <Vid><VideoHere></Vid> x [/INST]", "happy", 4)
-    assert row.ids[0] == 1 and row.ids[-1] == 2 and row.ids[row.soft_start : row.soft_start + 4] == [0] * 4
+    row = make_row(tokenizer, "[INST] <Vid><VideoHere></Vid> x [/INST]", "happy", [("<VideoHere>", 4)])
+    assert row.ids[0] == 1 and row.ids[-1] == 2 and row.ids[row.soft[0][0] : row.soft[0][0] + 4] == [0] * 4
     assert tokenizer.decode(row.ids[row.prompt :]) == "happy"
     assert max(np.max(tokenizer.encode("the picture")), 3) < tokenizer.vocab_size <= 400

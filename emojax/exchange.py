@@ -1,0 +1,210 @@
+"""Weights of other projects -> a model folder, and back: the job behind `emojax fetch`, `weights` and `export`.
+
+A model folder made here is like a trained one (see bundle.py), with MANIFEST beside it: where every leaf came from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from data_pipeline.embedded.generate import cache_root
+from data_pipeline.tokens import LlamaTokenizer
+from emojax.bundle import TOKENIZER_MODEL, load_bundle, save_bundle
+from emojax.settings import Settings, load_config, resolve
+from emojax.sharding import make_mesh
+from emojax.train.state import abstract_variables, decide, flatten, init_flat, merge, unbox, variable_shardings
+from emojax.weights.catalogue import MODELS, SOURCES, Model
+from emojax.weights.files import open_tensors, tensor_files
+from emojax.weights.load import WeightsError, choose_table, stream_tensors
+from emojax.weights.rules import Table
+
+MANIFEST = "manifest.json"
+Say = Callable[[str], None]
+Tick = Callable[[int, int], None]
+
+
+def model_of(name: str) -> Model:
+    """A model of the catalogue.
+
+    Raises:
+      ValueError: there is none of this name.
+    """
+    if name not in MODELS:
+        raise ValueError(f"there is no model '{name}'; there are {', '.join(MODELS)}")
+    return MODELS[name]
+
+
+def weights_folder(name: str) -> Path:
+    """Where an imported model lies."""
+    return cache_root() / "weights" / name
+
+
+def model_settings(model: Model, preset: str | None = None) -> Settings:
+    """The configuration of a catalogue model, or another preset's with the same changes for released weights."""
+    config = load_config(preset or model.preset)
+    for field, value in model.fields:
+        config.update_from_flattened_dict({field: value})
+    return resolve(config)
+
+
+def leaf_types(settings: Settings) -> dict[str, jax.ShapeDtypeStruct]:
+    """{path: shape and dtype at rest}: what learns is float32, the rest as the configuration says."""
+    leaves = flatten(unbox(abstract_variables(settings.model)))
+    learns = decide(list(leaves), settings.trainable)
+    return {p: jax.ShapeDtypeStruct(x.shape, jnp.float32 if learns[p] else x.dtype) for p, x in leaves.items()}
+
+
+def import_model(
+    name: str,
+    files: Mapping[str, Path],
+    out: Path,
+    settings: Settings | None = None,
+    say: Say = print,
+    tick: Tick | None = None,
+) -> Path:
+    """Imports a model of the catalogue into a model folder.
+
+    Args:
+      name: key of MODELS. files: {key of SOURCES: file, index or folder}. out: the model folder.
+      settings: of the run; the catalogue's by default.
+
+    Tensors are read one by one, laid out, and put on the devices leaf by leaf, in their shards.
+
+    Raises:
+      ValueError: a source is missing, or a leaf is filled by none. WeightsError: a file does not fit the model.
+    """
+    model = model_of(name)
+    settings = settings or model_settings(model)
+    if absent := [s for s in model.sources if s not in files]:
+        raise ValueError(f"{name} needs files of {', '.join(absent)}; see `emojax weights show {name}`")
+    leaves = leaf_types(settings)
+    shardings = variable_shardings(settings.model, make_mesh(settings.train.mesh))
+    tables = {s: SOURCES[s].fills(settings.model) for s in model.sources}
+    total = sum(len({p for t in spellings for r in t[0].rules for p in r.paths}) for spellings in tables.values())
+    variables: dict[str, jax.Array] = {}
+    origin: dict[str, str] = {}
+    for source, filled in tables.items():
+        tensors = open_tensors(files[source])
+        for spellings in filled:
+            table = choose_table(spellings, tensors)
+            try:
+                for path, array in stream_tensors(table, tensors, leaves):
+                    variables[path] = jax.device_put(array, shardings[path])
+                    origin[path] = source
+                    if tick:
+                        tick(len(origin), total)
+            except WeightsError as error:
+                raise WeightsError(f"{files[source]}: {error}") from error
+        say(f"{source}: {sum(s == source for s in origin.values())} leaves")
+    start_leaves(model, settings, variables, origin)
+    tokenizer = LlamaTokenizer(find_tokenizer(settings, [Path(f) for f in files.values()]))
+    facts = manifest(name, model, files, variables, origin)
+    nested = merge(variables, {})
+    save_bundle(out, settings, tokenizer, nested, model.labels, reasons=True, name=name)
+    (out / MANIFEST).write_text(json.dumps(facts, indent=1))
+    return out
+
+
+def start_leaves(model: Model, settings: Settings, variables: dict[str, jax.Array], origin: dict[str, str]) -> None:
+    """Gives the leaves that no source fills their start, where the model's `starts` allow it.
+
+    Raises:
+      ValueError: a leaf that neither a source nor a rule of `starts` covers.
+    """
+    left = [p for p in leaf_types(settings) if p not in variables]
+    bare = [p for p in left if not any(re.fullmatch(pattern, p) for pattern, _ in model.starts)]
+    if bare:
+        raise ValueError(f"{len(bare)} leaves are in no source, such as {', '.join(bare[:5])}")
+    fixed = {p for p in left if p.startswith("params/ln_vision/")}
+    for path in fixed:
+        shape = leaf_types(settings)[path].shape
+        variables[path] = jnp.ones(shape) if path.endswith("scale") else jnp.zeros(shape)
+    if rest := [p for p in left if p not in fixed]:
+        started = init_flat(settings.model, settings.seed, make_mesh(settings.train.mesh), rest)
+        variables.update({p: started[p].astype(jnp.float32) for p in rest})
+    origin.update({p: "start" for p in left})
+
+
+def find_tokenizer(settings: Settings, places: Sequence[Path]) -> Path:
+    """The LLaMA-2 tokenizer file: of the configuration, or beside the files that are imported.
+
+    Raises:
+      FileNotFoundError: it is at none of them.
+    """
+    own = [Path(settings.train.tokenizer_path)] if settings.train.tokenizer_path else []
+    folders = [p if p.is_dir() else p.parent for p in places]
+    for path in (*own, *(f / TOKENIZER_MODEL for f in folders)):
+        if path.exists():
+            return path
+    raise FileNotFoundError(f"tokenizer.model of LLaMA-2 is in none of {', '.join(map(str, folders))}: put it there")
+
+
+def manifest(
+    name: str,
+    model: Model,
+    files: Mapping[str, Path],
+    variables: Mapping[str, jax.Array],
+    origin: Mapping[str, str],
+) -> dict[str, Any]:
+    """What `manifest.json` says: sources with checksums and licences, and every leaf with its origin and checksum."""
+    sources = {}
+    for key in model.sources:
+        source = SOURCES[key]
+        found = [{"file": f.name, "bytes": f.stat().st_size, "sha256": sha256(f)} for f in tensor_files(files[key])]
+        sources[key] = {"title": source.title, "licence": source.licence, "repo": source.repo, "files": found}
+    leaves = {
+        p: {
+            "source": origin[p],
+            "shape": list(x.shape),
+            "dtype": str(x.dtype),
+            "sha256": digest(x),
+        }
+        for p, x in sorted(variables.items())
+    }
+    count = sum(x.size for x in variables.values())
+    return {"name": name, "parameters": int(count), "sources": sources, "leaves": leaves}
+
+
+def sha256(path: Path) -> str:
+    """Checksum of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest(x: jax.Array) -> str:
+    """16 hex digits of an array's bytes."""
+    return hashlib.sha256(np.ascontiguousarray(x).view(np.uint8).data).hexdigest()[:16]
+
+
+def verify(folder: Path) -> list[str]:
+    """Reads an imported model folder again and compares it with its manifest; returns what differs.
+
+    Raises:
+      FileNotFoundError: it has no manifest.
+    """
+    if not (folder / MANIFEST).exists():
+        raise FileNotFoundError(f"{folder} has no {MANIFEST}: it was not imported")
+    facts = json.loads((folder / MANIFEST).read_text())
+    found = flatten(load_bundle(folder).variables)
+    wrong = [f"{p} is missing" for p in facts["leaves"] if p not in found]
+    wrong += [f"{p} is not in the manifest" for p in found if p not in facts["leaves"]]
+    for path, x in found.items():
+        want = facts["leaves"].get(path)
+        if want and (digest(x), list(x.shape)) != (want["sha256"], want["shape"]):
+            wrong.append(f"{path} differs from what was imported")
+    return wrong
+
+
+def stage_table(settings: Settings) -> Table:
+    """The table of the checkpoints that a model's project writes: what learns, in its names."""
+    name = "emotion-llama-v2" if settings.raw["model"]["version"] == "v2" else "emotion-llama"
+    return SOURCES[name].fills(settings.model)[0][0]

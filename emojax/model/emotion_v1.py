@@ -1,0 +1,170 @@
+"""Emotion-LLaMA (v1): image tokens, three vectors of the clip and the class token -> soft prompt -> LLaMA2.
+
+    image (448 px, EVA 39) --> ln_vision --> 4 patches a token --> project.image (256 tokens)
+    face frames (224 px, MAE ViT-L) --> mean over frames ---------> project.face
+    face frames (VideoMAE ViT-L) ----> mean over tokens ----------> project.motion
+    waveform (HuBERT-large) ---------> mean over time ------------> project.audio
+    class token of the image tower -------------------------------> project.cls
+
+The original reads the three vectors from files that other programs made; here the encoders run inside, so that a
+media file is enough. Facts: docs/architecture.md, "The two models".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+import einops
+import jax
+import jax.numpy as jnp
+
+from emojax.model.emotion import IMAGE_GROUP, Emotion
+from emojax.model.eva import Eva, EvaConfig, normalise_pixels
+from emojax.model.hubert import Hubert, HubertConfig
+from emojax.model.layers import LayerNorm
+from emojax.model.llama import LlamaConfig
+from emojax.model.videomae import VideoMae, VideoMaeConfig
+from emojax.types import FeaturesV1, Present, SoftPrompt
+
+Array = jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class EmotionV1Config:
+    """Sizes of v1. `face_pool`: the MAE's vector of a frame is its class token or the mean of its patches, after the
+    final norm. `samples`: of the sound window. The other fields are those of `EmotionConfig`."""
+
+    image: EvaConfig
+    face: EvaConfig
+    motion: VideoMaeConfig
+    audio: HubertConfig
+    llama: LlamaConfig
+    samples: int
+    face_pool: Literal["cls", "mean"] = "cls"
+    missing: Literal["released", "masked"] = "released"
+    word_heads: bool = False
+    detach_towers: bool = False
+
+    @property
+    def num_frames(self) -> int:
+        """F: face frames of a clip."""
+        return self.motion.num_frames
+
+    @property
+    def spans(self) -> dict[str, int]:
+        """Soft tokens by span, in their order; 256 + 4 at full size."""
+        return {"image": self.image.grid**2 // IMAGE_GROUP, "face": 1, "motion": 1, "audio": 1, "cls": 1}
+
+    @property
+    def soft_tokens(self) -> int:
+        """Q."""
+        return sum(self.spans.values())
+
+    @property
+    def places(self) -> tuple[tuple[str, int], ...]:
+        """Placeholders of the prompt and how many soft tokens stand there, in their order."""
+        return (("<VideoHere>", self.spans["image"]), ("<FeatureHere>", len(self.spans) - 1))
+
+    @property
+    def word_streams(self) -> tuple[str, ...]:
+        """Towers that may carry a word head."""
+        return ("image", "face", "motion", "audio")
+
+    @property
+    def tower_positions(self) -> dict[str, int]:
+        """Positions that one clip puts through each tower."""
+        return {
+            "eva_image": self.image.tokens,
+            "mae": self.num_frames * self.face.tokens,
+            "videomae": self.motion.tokens,
+            "hubert": self.audio.count_steps(self.samples),
+        }
+
+    @property
+    def view_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of one clip's views."""
+        side = self.face.image_size
+        return {
+            "image": (self.image.image_size, self.image.image_size, 3),
+            "frames": (self.num_frames, side, side, 3),
+            "sound": (self.samples, 1),
+        }
+
+
+class EmotionV1(Emotion):
+    """The v1 model; splicing, training forward and generation are those of `Emotion`."""
+
+    config: EmotionV1Config  # type: ignore[assignment]
+
+    def setup(self) -> None:
+        c = self.config
+        self.eva_image = Eva(c.image)
+        self.ln_vision = LayerNorm(1e-5)
+        self.mae = Eva(c.face)
+        self.videomae = VideoMae(c.motion)
+        self.hubert = Hubert(c.audio)
+        self.make_head()
+
+    def encode(self, batch: dict[str, Array], deterministic: bool = True) -> FeaturesV1:  # type: ignore[override]
+        """Views in the batch -> FeaturesV1; reads what `Emotion.encode` reads, with sound float[B, n, 1] the waveform."""
+        c = self.config
+        image = normalise_pixels(batch["image"], c.image, c.image.encoder.precision.compute)
+        if c.missing == "released":
+            image = image * batch["has_image"][:, None, None, None].astype(image.dtype)
+        image_tokens = self.ln_vision(self.eva_image(image, deterministic))
+        frames = normalise_pixels(batch["frames"], c.face, c.face.encoder.precision.compute)
+        count = frames.shape[1]
+        faces = self.mae(einops.rearrange(frames, "b f h w c -> (b f) h w c"), deterministic)
+        faces = faces[:, 0] if c.face_pool == "cls" else faces[:, 1:].mean(axis=1)
+        face = einops.reduce(faces, "(b f) d -> b d", "mean", f=count)
+        motion = self.videomae(frames, deterministic).mean(axis=1)
+        valid = jnp.maximum(1, batch["audio_frames"])
+        steps = self.hubert(normalise_waveform(batch["sound"][:, :, 0], valid), valid, deterministic)
+        inside = (jnp.arange(steps.shape[1]) < c.audio.steps(valid)[:, None])[:, :, None]
+        audio = jnp.where(inside, steps, 0).sum(axis=1) / inside.sum(axis=1)
+        return FeaturesV1(image_tokens, face, motion, audio.astype(steps.dtype))
+
+    def soft_prompt(self, features: FeaturesV1, present: Present, deterministic: bool = True) -> SoftPrompt:  # type: ignore[override]
+        """FeaturesV1 and bool[B] flags -> SoftPrompt tokens[B, Q, D], mask[B, Q]; an absent vector is zeros."""
+        del deterministic
+        c = self.config
+        masked = c.missing == "masked"
+
+        def keep(x: Array, flag: Array) -> Array:
+            return x * flag.reshape(-1, *[1] * (x.ndim - 1)).astype(x.dtype)
+
+        image = keep(features.image, present.image) if masked else features.image
+        patches = image[:, 1:]
+        streams = {
+            "image": patches.reshape(patches.shape[0], patches.shape[1] // IMAGE_GROUP, -1),
+            "face": keep(features.face, present.video)[:, None],
+            "motion": keep(features.motion, present.video)[:, None],
+            "audio": keep(features.audio, present.audio)[:, None],
+            "cls": image[:, :1],
+        }
+        flags = {
+            "image": present.image,
+            "face": present.video,
+            "motion": present.video,
+            "audio": present.audio,
+            "cls": present.image,
+        }
+        return self.join(streams, flags)
+
+    def tower_means(self, features: FeaturesV1) -> dict[str, Array]:  # type: ignore[override]
+        """float[B, D] by tower, what the word heads read."""
+        return features._asdict() | {"image": features.image[:, 1:].mean(axis=1)}
+
+
+def normalise_waveform(waveform: Array, valid: Array) -> Array:
+    """float[B, n] -> zero mean and unit variance over the int[B] valid samples, zeros behind them.
+
+    Source: transformers' Wav2Vec2FeatureExtractor with do_normalize, which the HuBERT checkpoint asks for.
+    """
+    inside = jnp.arange(waveform.shape[1]) < valid[:, None]
+    count = valid[:, None].astype(waveform.dtype)
+    mean = jnp.where(inside, waveform, 0).sum(axis=1, keepdims=True) / count
+    centred = jnp.where(inside, waveform - mean, 0)
+    variance = jnp.square(centred).sum(axis=1, keepdims=True) / count
+    return centred / jnp.sqrt(variance + 1e-7)

@@ -1,0 +1,226 @@
+"""What can be fetched and imported: the files of each source, and which sources make which model.
+
+Sizes are of the files as published; None where they are not known. A checksum that is not known is the first one seen (`emojax.weights.fetch`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from emojax.model.build import ModelConfig
+from emojax.model.emotion import EmotionConfig
+from emojax.model.emotion_v1 import EmotionV1Config
+from emojax.weights import tables
+from emojax.weights.rules import Table
+
+Spellings = tuple[Table, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Files of one project that fill parts of our models.
+
+    Attributes:
+      title: what it is.
+      repo: Hugging Face repository, "" where there is none. files: their names there. url: where else they are.
+      mirror: another repository with the same files. by_hand: who gives them out, where no program can fetch them.
+      size: bytes of all files. licence: its name. gated: must be asked for with an account.
+      fills: configuration -> tables on our whole tree, each in all its spellings.
+      sha256: {file: checksum} where published.
+    """
+
+    title: str
+    licence: str
+    fills: Callable[[ModelConfig], list[Spellings]]
+    repo: str = ""
+    files: tuple[str, ...] = ()
+    url: str = ""
+    mirror: str = ""
+    by_hand: str = ""
+    size: int | None = None
+    gated: bool = False
+    sha256: tuple[tuple[str, str], ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A model made of sources.
+
+    Attributes:
+      title: what it is. preset: its configuration. sources: keys of SOURCES, later ones over earlier ones.
+      fields: fields of the configuration that differ when released weights answer.
+      starts: (regular expression on the tree path, why): leaves that no source fills and that keep their start.
+      labels: what it chooses from by default.
+    """
+
+    title: str
+    preset: str
+    sources: tuple[str, ...]
+    fields: tuple[tuple[str, str], ...] = (("data.layout", "released_eval"), ("data.image_choice", "first"))
+    starts: tuple[tuple[str, str], ...] = ()
+    labels: tuple[str, ...] = ("happy", "sad", "neutral", "angry", "worried", "surprise", "fear", "contempt", "doubt")
+
+
+def _under(spellings: Spellings, tree: str) -> Spellings:
+    return tuple(table.under("", tree) for table in spellings)
+
+
+def _llama(config: ModelConfig) -> list[Spellings]:
+    del config
+    return [_under((tables.LLAMA,), "params/llama/")]
+
+
+def _eva(config: ModelConfig) -> list[Spellings]:
+    filled = [_under((tables.eva(config.image.encoder.depth, config.image.final_norm),), "params/eva_image/")]
+    if isinstance(config, EmotionConfig):
+        filled.append(_under((tables.eva(config.video.encoder.depth, config.video.final_norm),), "params/eva_video/"))
+    return filled
+
+
+def _whisper(config: ModelConfig) -> list[Spellings]:
+    del config
+    return [_under((tables.whisper(), tables.whisper("")), "params/whisper/")]
+
+
+def _hubert(config: ModelConfig) -> list[Spellings]:
+    assert isinstance(config, EmotionV1Config)
+    c = config.audio
+    size = (len(c.conv_widths), c.conv_norm, c.conv_bias)
+    return [_under((tables.hubert(*size), tables.hubert_fairseq(*size)), "params/hubert/")]
+
+
+def _whole(table: Table) -> Callable[[ModelConfig], list[Spellings]]:
+    return lambda config: [(table,)]
+
+
+_FACES = (
+    "the authors trained it on faces of MER2023; they give it out with the feature extraction code of Emotion-LLaMA"
+)
+SOURCES: dict[str, Source] = {
+    "llama-2-7b-chat": Source(
+        "LLaMA-2-7B chat (Meta), with its tokenizer",
+        "Llama 2 Community License",
+        _llama,
+        repo="meta-llama/Llama-2-7b-chat-hf",
+        files=(
+            "model.safetensors.index.json",
+            "model-00001-of-00002.safetensors",
+            "model-00002-of-00002.safetensors",
+            "tokenizer.model",
+        ),
+        mirror="NousResearch/Llama-2-7b-chat-hf",
+        size=13_476_900_000,
+        gated=True,
+    ),
+    "eva-vit-g": Source(
+        "EVA-CLIP ViT-G/14, as BLIP-2 uses it",
+        "MIT (EVA), BSD-3-Clause (LAVIS)",
+        _eva,
+        files=("eva_vit_g.pth",),
+        url="https://storage.googleapis.com/sfr-vision-language-research/LAVIS/models/BLIP2/eva_vit_g.pth",
+        size=2_025_200_000,
+    ),
+    "whisper-large-v3": Source(
+        "Whisper large v3 (OpenAI); the encoder is used",
+        "Apache-2.0",
+        _whisper,
+        repo="openai/whisper-large-v3",
+        files=("model.safetensors",),
+        size=3_087_000_000,
+    ),
+    "chinese-hubert-large": Source(
+        "HuBERT large, Chinese (TencentGameMate)",
+        "MIT",
+        _hubert,
+        repo="TencentGameMate/chinese-hubert-large",
+        files=("pytorch_model.bin",),
+        size=1_270_000_000,
+    ),
+    "mae-faces": Source(
+        "MAE ViT-L on faces (Emotion-LLaMA)",
+        "research only, with MER2023",
+        lambda config: [_under(tables.MAE_TABLES, "params/mae/")],
+        by_hand=_FACES,
+    ),
+    "videomae-faces": Source(
+        "VideoMAE ViT-L on faces (Emotion-LLaMA)",
+        "research only, with MER2023",
+        lambda config: [_under(tables.VIDEOMAE_TABLES, "params/videomae/")],
+        by_hand=_FACES,
+    ),
+    "mae-large": Source(
+        "MAE ViT-L (Meta), in place of the one on faces; scores differ",
+        "Apache-2.0",
+        lambda config: [_under(tables.MAE_TABLES, "params/mae/")],
+        repo="facebook/vit-mae-large",
+        files=("pytorch_model.bin",),
+        size=1_320_000_000,
+    ),
+    "videomae-large": Source(
+        "VideoMAE ViT-L (MCG-NJU), in place of the one on faces; scores differ",
+        "CC-BY-NC-4.0",
+        lambda config: [_under(tables.VIDEOMAE_TABLES, "params/videomae/")],
+        repo="MCG-NJU/videomae-large",
+        files=("pytorch_model.bin",),
+        size=1_370_000_000,
+    ),
+    "minigpt-v2": Source(
+        "MiniGPT-v2 checkpoint: the start of stage 1 of both models",
+        "BSD-3-Clause, Llama 2 Community License",
+        _whole(tables.MINIGPT_V2),
+        files=("minigptv2_checkpoint.pth",),
+        by_hand="the README of Vision-CAIR/MiniGPT-4 links it (online developing model)",
+    ),
+    "emotion-llama": Source(
+        "Emotion-LLaMA, the demo's checkpoint (reasons; F1 0.81 on MER2023)",
+        "BSD-3-Clause, Llama 2 Community License; data research only",
+        _whole(tables.EMOTION_LLAMA_V1),
+        files=("Emoation_LLaMA.pth",),
+        by_hand="the README of ZebangCheng/Emotion-LLaMA links it (Drive 1pNngqXdc3cKr9uLNW-Hu3SKvOpjzfzGY)",
+    ),
+    "emotion-llama-mer2023": Source(
+        "Emotion-LLaMA, the checkpoint of MER2023 (labels alone; F1 0.9036)",
+        "BSD-3-Clause, Llama 2 Community License; data research only",
+        _whole(tables.EMOTION_LLAMA_V1),
+        files=("checkpoint_best.pth",),
+        by_hand="the README of ZebangCheng/Emotion-LLaMA links it (Drive 1NoPZDj5_392zBtVK1IHO8bepA4910iI_)",
+    ),
+    "emotion-llama-v2": Source(
+        "Emotion-LLaMAv2, checkpoint of stage 2",
+        "BSD-3-Clause, Llama 2 Community License; data under its own terms",
+        _whole(tables.EMOTION_LLAMA_V2),
+        repo="ooochen/Emotion-LLaMA-v2",
+        files=("stage2/checkpoint_9.pth",),
+    ),
+    "emotion-llama-v2-stage1": Source(
+        "Emotion-LLaMAv2, checkpoint of stage 1",
+        "BSD-3-Clause, Llama 2 Community License; data under its own terms",
+        _whole(tables.EMOTION_LLAMA_V2),
+        repo="ooochen/Emotion-LLaMA-v2",
+        files=("stage1/checkpoint_9.pth",),
+    ),
+}
+
+_LN_VISION = (r"params/ln_vision/.*", "frozen at ones and zeros in the originals, which save it nowhere")
+_NEW = r"params/(fusion|project_(video|audio|fusion))/.*"
+_V2 = ("llama-2-7b-chat", "eva-vit-g", "whisper-large-v3")
+_V1 = ("llama-2-7b-chat", "eva-vit-g", "mae-faces", "videomae-faces", "chinese-hubert-large")
+
+MODELS: dict[str, Model] = {
+    "emotion-llama-v2": Model("Emotion-LLaMAv2", "v2", (*_V2, "emotion-llama-v2"), starts=(_LN_VISION,)),
+    "emotion-llama-v2-stage1": Model(
+        "Emotion-LLaMAv2 after perception", "v2:stage1", (*_V2, "emotion-llama-v2-stage1"), starts=(_LN_VISION,)
+    ),
+    "emotion-llama-v2-start": Model(
+        "where stage 1 of Emotion-LLaMAv2 starts",
+        "v2:stage1",
+        (*_V2, "minigpt-v2"),
+        fields=(),
+        starts=(_LN_VISION, (_NEW, "new in Emotion-LLaMAv2, trained from its random start")),
+    ),
+    "emotion-llama": Model("Emotion-LLaMA", "v1", (*_V1, "emotion-llama"), starts=(_LN_VISION,)),
+    "emotion-llama-mer2023": Model(
+        "Emotion-LLaMA, labels of MER2023", "v1:labels", (*_V1, "emotion-llama-mer2023"), starts=(_LN_VISION,)
+    ),
+}

@@ -1,0 +1,108 @@
+"""Released files in, the same numbers out: both models through their importers against torch, to the token."""
+
+import jax
+import numpy as np
+import pytest
+
+from data_pipeline.clip import Sampling, read_clip
+from data_pipeline.embedded.generate import load_corpus, make_corpus
+from data_pipeline.embedded.truth import CorpusConfig
+from data_pipeline.pipeline import eval_batches
+from data_pipeline.tokens import encode_piece
+from data_pipeline.views import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD, make_views
+from emojax.bundle import load_bundle
+from emojax.exchange import import_model, model_of, model_settings
+from emojax.infer.answer import to_device
+from emojax.infer.sample import Sampler, generate, soft_prompt_of
+from emojax.model.build import make_model
+
+pytest.importorskip("torch")
+pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("ignore")]
+STEPS = 64
+
+
+@pytest.fixture(scope="module")
+def clip_record(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clips")
+    return next(
+        r
+        for r in load_corpus(make_corpus(CorpusConfig(train=9, val=1, test=1), folder / "corpus"))
+        if r.truth["shown"]["audio"] and r.truth["shown"]["video"] and r.subtitle
+    )
+
+
+def views_of(record, settings):
+    clip = read_clip(record.path, Sampling("first", None, "uniform", settings.views.num_frames), subtitle="")
+    return make_views(clip, settings.views)
+
+
+def ours(bundle, record, views):
+    """(soft prompt, greedy tokens, ids before and after it)."""
+    config = bundle.settings.model
+    items = [(record, views)]
+    data, _ = next(iter(eval_batches(items, "emotion", bundle.tokenizer, bundle.rows(), 1, bundle.style)))
+    batch = to_device(data)
+    soft = np.asarray(soft_prompt_of(make_model(config), bundle.variables, batch).tokens)
+    run = jax.jit(generate, static_argnums=(0, 3, 4))
+    ids = np.asarray(run(config, bundle.variables, batch, Sampler(STEPS), 2, jax.random.key(0)))[0].tolist()
+    index = data["soft_index"][0]
+    first, last = np.flatnonzero(index >= 0)[[0, -1]]
+    row = data["ids"][0][: data["row_tokens"][0]]
+    return soft, ids[: ids.index(2) + 1] if 2 in ids else ids, row[:first].tolist(), row[last + 1 :].tolist()
+
+
+def compare(bundle, record, views, soft_torch, model, released):
+    soft, ids, before, after = ours(bundle, record, views)
+    np.testing.assert_allclose(soft, soft_torch.numpy(), rtol=1e-4, atol=1e-4)
+    assert before[:2] == [1, 1], "the released evaluation has two BOS"
+    assert ids == released.greedy(model, before, soft_torch, after, STEPS)
+    assert len(ids) == STEPS and len(set(ids)) > 3, "a text that says something"
+
+
+@pytest.mark.parametrize("newer_peft", [False, True])
+def test_v2(tmp_path, clip_record, newer_peft):
+    from parity import released
+
+    settings = model_settings(model_of("emotion-llama-v2"), "tiny:released")
+    model = released.llama(tmp_path / "llama")
+    eva = released.eva_file(tmp_path / "eva_vit_g.pth", 3)
+    encoder = released.whisper(tmp_path / "whisper", settings.views.mels, settings.model.audio.steps)
+    state = released.stage_checkpoint(tmp_path / "checkpoint_9.pth", newer_peft=newer_peft)
+    released.merge_lora(model, state, settings.model.llama.lora.alpha / settings.model.llama.lora.rank)
+    files = {"llama-2-7b-chat": tmp_path / "llama", "eva-vit-g": tmp_path / "eva_vit_g.pth"}
+    files |= {"whisper-large-v3": tmp_path / "whisper", "emotion-llama-v2": tmp_path / "checkpoint_9.pth"}
+    bundle = load_bundle(import_model("emotion-llama-v2", files, tmp_path / "m", settings))
+    views = views_of(clip_record, settings)
+    image = released.normalised(views.image, CLIP_MEAN, CLIP_STD)
+    frames = released.normalised(views.frames, IMAGENET_MEAN, IMAGENET_STD)
+    tokens = settings.model.stream_tokens
+    soft = released.v2_soft_prompt(state, eva, encoder, image, frames, views.sound, tokens)
+    compare(bundle, clip_record, views, soft, model, released)
+    text = f"[INST] <Vid>|</Vid>  The person in video says: {clip_record.subtitle}.  [emotion] "
+    before, after = (encode_piece(bundle.tokenizer, t, False) for t in text.split("|"))
+    assert ours(bundle, clip_record, views)[2] == [1, 1, *before]
+    assert ours(bundle, clip_record, views)[3][: len(after) - 2] == after[:-2]
+
+
+def test_v1(tmp_path, clip_record):
+    from parity import released
+
+    settings = model_settings(model_of("emotion-llama"), "tiny:released_v1")
+    model = released.llama(tmp_path / "llama")
+    eva = released.eva_file(tmp_path / "eva_vit_g.pth", 3)
+    towers = (
+        released.mae(tmp_path / "mae"),
+        released.videomae(tmp_path / "videomae", settings.views.num_frames),
+        released.hubert(tmp_path / "hubert"),
+    )
+    state = released.v1_checkpoint(tmp_path / "Emoation_LLaMA.pth")
+    released.merge_lora(model, state, settings.model.llama.lora.alpha / settings.model.llama.lora.rank)
+    files = {"llama-2-7b-chat": tmp_path / "llama", "eva-vit-g": tmp_path / "eva_vit_g.pth"}
+    files |= {"mae-faces": tmp_path / "mae", "videomae-faces": tmp_path / "videomae"}
+    files |= {"chinese-hubert-large": tmp_path / "hubert", "emotion-llama": tmp_path / "Emoation_LLaMA.pth"}
+    bundle = load_bundle(import_model("emotion-llama", files, tmp_path / "m", settings))
+    views = views_of(clip_record, settings)
+    image = released.normalised(views.image, CLIP_MEAN, CLIP_STD)
+    faces = released.normalised(views.frames, IMAGENET_MEAN, IMAGENET_STD)
+    soft = released.v1_soft_prompt(state, eva, *towers, image, faces, views.sound[: views.audio_frames, 0])
+    compare(bundle, clip_record, views, soft, model, released)
