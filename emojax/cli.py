@@ -8,11 +8,12 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 NO_MODEL = """there is no model yet. Three ways to get one:
   emojax demo                                    trains a small one on the embedded corpus, in minutes
   emojax train --manifest M.csv --out DIR        trains on your own clips; then give --model DIR
-  --model DIR                                    a model folder that somebody gave you"""
+  emojax fetch emotion-llama-v2                  downloads and imports released weights (25 GB; needs accelerators)"""
 
 
 def _seconds(text: str) -> float:
@@ -45,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--seed", type=int, help="seed of weights, order and augmentation")
 
     p = commands.add_parser("evaluate", help="score a model on the clips of a manifest")
-    p.add_argument("model", help="model folder")
+    p.add_argument("model", help="model folder, or the name of an imported model")
     p.add_argument("--manifest", required=True, help="CSV as for train")
     p.add_argument(
         "--split",
@@ -57,7 +58,9 @@ def parser() -> argparse.ArgumentParser:
 
     p = commands.add_parser("predict", help="label, probabilities and reason of media files")
     p.add_argument("paths", nargs="+", metavar="PATH", help="files, or folders that are searched for media")
-    p.add_argument("--model", help="model folder (default: the newest imported or demo model)")
+    p.add_argument(
+        "--model", help="model folder, or the name of an imported model (default: the newest imported or demo model)"
+    )
     p.add_argument("--subtitle", default="", help="what is said, for all files alike")
     p.add_argument(
         "--one-speaker",
@@ -69,6 +72,8 @@ def parser() -> argparse.ArgumentParser:
         "--decode-timeout", type=_seconds, default=8.0, help="refuse a file that takes longer (default %(default)s s)"
     )
 
+    _add_weights(commands)
+
     p = commands.add_parser("corpus", help="write the embedded corpus: clips, records.jsonl, manifest.csv")
     p.add_argument("--out", help="folder (default: the cache)")
     p.add_argument("--train", type=_count, default=600, help="clips (default %(default)s)")
@@ -76,6 +81,44 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--test", type=_count, default=300, help="clips (default %(default)s)")
     p.add_argument("--seed", type=_count, default=0, help="another seed, another corpus")
     return top
+
+
+def _add_weights(commands: Any) -> None:
+    p = commands.add_parser("fetch", help="download the released files of a model and import them")
+    p.add_argument("name", help="model of the catalogue: see `emojax weights list`")
+    _import_options(p)
+    p.add_argument("--mirror", action="store_true", help="take mirrors of gated repositories")
+
+    p = commands.add_parser("weights", help="list, show, import or verify weights")
+    actions = p.add_subparsers(dest="action", required=True, metavar="action")
+    a = actions.add_parser("list", help="models and sources of the catalogue, and which are here")
+    a.add_argument("--json", action="store_true")
+    a = actions.add_parser("show", help="what a model is made of, and where from")
+    a.add_argument("name", help="model of the catalogue, or a model folder")
+    a.add_argument("--json", action="store_true")
+    a = actions.add_parser("verify", help="compare an imported model with its manifest")
+    a.add_argument("name", help="model of the catalogue, or a model folder")
+    a = actions.add_parser("import", help="import files that are here")
+    a.add_argument("name", help="model of the catalogue: see `emojax weights list`")
+    _import_options(a)
+
+    p = commands.add_parser("export", help="write what a model has learned in other projects' layouts")
+    p.add_argument("model", help="model folder, or an imported model's name")
+    p.add_argument(
+        "--format", required=True, choices=("peft", "emotion-llama", "hf-merged", "safetensors"), help="layout"
+    )
+    p.add_argument("--out", required=True, help="file or folder to write")
+
+    p = commands.add_parser("plan", help="what a full-size run needs, without making it")
+    p.add_argument("what", choices=("weights",), help="weights: parameters and bytes by module")
+    p.add_argument("--preset", action="append", help="configuration by name (default: v1 and v2)")
+    p.add_argument("--json", action="store_true")
+
+
+def _import_options(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--file", action="append", default=[], metavar="SOURCE=PATH", help="a file or folder that is here")
+    p.add_argument("--out", help="model folder (default: the cache, where predict --model NAME finds it)")
+    p.add_argument("--preset", help="another configuration than the model's own")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -90,9 +133,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from data_pipeline.datasets.manifest import ManifestError
 
     try:
-        return {"demo": _demo, "train": _train, "evaluate": _evaluate, "predict": _predict, "corpus": _corpus}[
-            args.command
-        ](args, console)
+        own = {"demo": _demo, "train": _train, "evaluate": _evaluate, "predict": _predict, "corpus": _corpus}
+        return own.get(args.command, _weights)(args, console)
     except (ManifestError, ValueError) as error:
         console.print(f"emojax {args.command}: {error}", soft_wrap=True)
         return 2
@@ -143,17 +185,25 @@ def _train(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyped
     return 0
 
 
+def _weights(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyped-def]
+    from emojax.cli_weights import run
+
+    return run(args, console)
+
+
 def _evaluate(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyped-def]
     from emojax import jobs
+    from emojax.cli_weights import find_model
 
-    jobs.score_manifest(Path(args.model), args.manifest, args.split, Path(args.out), console)
+    jobs.score_manifest(find_model(args.model), args.manifest, args.split, Path(args.out), console)
     return 0
 
 
 def _predict(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyped-def]
+    from emojax.cli_weights import find_model
     from emojax.infer.predict import default_model, find_media, listen, predict
 
-    folder = Path(args.model) if args.model else default_model()
+    folder = find_model(args.model) if args.model else default_model()
     if folder is None:
         console.print(NO_MODEL, soft_wrap=True)
         return 2

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -25,7 +26,6 @@ from emojax.train.state import abstract_variables, decide, flatten, init_flat, m
 from emojax.weights.catalogue import MODELS, SOURCES, Model
 from emojax.weights.files import open_tensors, tensor_files
 from emojax.weights.load import WeightsError, choose_table, stream_tensors
-from emojax.weights.rules import Table
 
 MANIFEST = "manifest.json"
 Say = Callable[[str], None]
@@ -74,7 +74,8 @@ def import_model(
     """Imports a model of the catalogue into a model folder.
 
     Args:
-      name: key of MODELS. files: {key of SOURCES: file, index or folder}. out: the model folder.
+      name: key of MODELS. files: {key of SOURCES: file, index or folder}, all sources of the model and any others to
+        lay over them. out: the model folder.
       settings: of the run; the catalogue's by default.
 
     Tensors are read one by one, laid out, and put on the devices leaf by leaf, in their shards.
@@ -88,7 +89,9 @@ def import_model(
         raise ValueError(f"{name} needs files of {', '.join(absent)}; see `emojax weights show {name}`")
     leaves = leaf_types(settings)
     shardings = variable_shardings(settings.model, make_mesh(settings.train.mesh))
-    tables = {s: SOURCES[s].fills(settings.model) for s in model.sources}
+    # Sources beyond the model's own come last: what they hold replaces what was there.
+    order = (*model.sources, *(s for s in files if s not in model.sources))
+    tables = {s: SOURCES[s].fills(settings.model) for s in order}
     total = sum(len({p for t in spellings for r in t[0].rules for p in r.paths}) for spellings in tables.values())
     variables: dict[str, jax.Array] = {}
     origin: dict[str, str] = {}
@@ -107,7 +110,7 @@ def import_model(
         say(f"{source}: {sum(s == source for s in origin.values())} leaves")
     start_leaves(model, settings, variables, origin)
     tokenizer = LlamaTokenizer(find_tokenizer(settings, [Path(f) for f in files.values()]))
-    facts = manifest(name, model, files, variables, origin)
+    facts = manifest(name, files, variables, origin)
     nested = merge(variables, {})
     save_bundle(out, settings, tokenizer, nested, model.labels, reasons=True, name=name)
     (out / MANIFEST).write_text(json.dumps(facts, indent=1))
@@ -150,14 +153,13 @@ def find_tokenizer(settings: Settings, places: Sequence[Path]) -> Path:
 
 def manifest(
     name: str,
-    model: Model,
     files: Mapping[str, Path],
     variables: Mapping[str, jax.Array],
     origin: Mapping[str, str],
 ) -> dict[str, Any]:
     """What `manifest.json` says: sources with checksums and licences, and every leaf with its origin and checksum."""
     sources = {}
-    for key in model.sources:
+    for key in files:
         source = SOURCES[key]
         found = [{"file": f.name, "bytes": f.stat().st_size, "sha256": sha256(f)} for f in tensor_files(files[key])]
         sources[key] = {"title": source.title, "licence": source.licence, "repo": source.repo, "files": found}
@@ -204,7 +206,29 @@ def verify(folder: Path) -> list[str]:
     return wrong
 
 
-def stage_table(settings: Settings) -> Table:
-    """The table of the checkpoints that a model's project writes: what learns, in its names."""
-    name = "emotion-llama-v2" if settings.raw["model"]["version"] == "v2" else "emotion-llama"
-    return SOURCES[name].fills(settings.model)[0][0]
+def plan_weights(preset: str) -> dict[str, Any]:
+    """Parameters by module of a configuration, all and trainable, and bytes at rest, from shapes alone.
+
+    `tensors` counts what learns as the original projects' files do: one for each layer.
+    """
+    settings = resolve(load_config(preset))
+    leaves = leaf_types(settings)
+    learns = decide(list(leaves), settings.trainable)
+    rows: dict[str, dict[str, Any]] = {}
+    for path, leaf in leaves.items():
+        collection, module = path.split("/")[:2]
+        name = "LoRA" if collection == "lora" else module
+        row = rows.setdefault(name, {"module": name, "parameters": 0, "trainable": 0, "tensors": 0, "bytes": 0})
+        row["parameters"] += math.prod(leaf.shape)
+        row["bytes"] += math.prod(leaf.shape) * leaf.dtype.itemsize
+        if learns[path]:
+            row["trainable"] += math.prod(leaf.shape)
+            row["tensors"] += leaf.shape[0] if "/blocks/" in path else 1
+    total = {k: sum(r[k] for r in rows.values()) for k in ("parameters", "trainable", "tensors", "bytes")}
+    modules = sorted(rows.values(), key=lambda r: -r["parameters"])
+    return {"preset": preset, "modules": modules, "total": {"module": "total", **total}}
+
+
+def downloads_folder() -> Path:
+    """Where fetched files lie, a folder for each source."""
+    return cache_root() / "downloads"

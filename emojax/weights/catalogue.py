@@ -90,8 +90,20 @@ def _hubert(config: ModelConfig) -> list[Spellings]:
     return [_under((tables.hubert(*size), tables.hubert_fairseq(*size)), "params/hubert/")]
 
 
-def _whole(table: Table) -> Callable[[ModelConfig], list[Spellings]]:
-    return lambda config: [(table,)]
+def projections(config: ModelConfig) -> tuple[str, ...]:
+    """Projections of LLaMA that carry LoRA."""
+    return tuple(p for p in (*"qkvo", *tables.MLP) if config.llama.lora.covers(p))
+
+
+def stage_table(config: ModelConfig) -> Table:
+    """What a model's own project writes to its checkpoints: what learns."""
+    if isinstance(config, EmotionConfig):
+        return tables.emotion_llama_v2(projections(config), config.fusion.blocks)
+    return tables.emotion_llama_v1(projections(config))
+
+
+def _stage(config: ModelConfig) -> list[Spellings]:
+    return [(stage_table(config),)]
 
 
 _FACES = (
@@ -168,35 +180,41 @@ SOURCES: dict[str, Source] = {
     "minigpt-v2": Source(
         "MiniGPT-v2 checkpoint: the start of stage 1 of both models",
         "BSD-3-Clause, Llama 2 Community License",
-        _whole(tables.MINIGPT_V2),
+        lambda config: [(tables.minigpt_v2(projections(config)),)],
         files=("minigptv2_checkpoint.pth",),
         by_hand="the README of Vision-CAIR/MiniGPT-4 links it (online developing model)",
     ),
     "emotion-llama": Source(
         "Emotion-LLaMA, the demo's checkpoint (reasons; F1 0.81 on MER2023)",
         "BSD-3-Clause, Llama 2 Community License; data research only",
-        _whole(tables.EMOTION_LLAMA_V1),
+        _stage,
         files=("Emoation_LLaMA.pth",),
         by_hand="the README of ZebangCheng/Emotion-LLaMA links it (Drive 1pNngqXdc3cKr9uLNW-Hu3SKvOpjzfzGY)",
     ),
     "emotion-llama-mer2023": Source(
         "Emotion-LLaMA, the checkpoint of MER2023 (labels alone; F1 0.9036)",
         "BSD-3-Clause, Llama 2 Community License; data research only",
-        _whole(tables.EMOTION_LLAMA_V1),
+        _stage,
         files=("checkpoint_best.pth",),
         by_hand="the README of ZebangCheng/Emotion-LLaMA links it (Drive 1NoPZDj5_392zBtVK1IHO8bepA4910iI_)",
+    ),
+    "peft-adapter": Source(
+        "a LoRA adapter folder of PEFT, over what the model's own sources hold",
+        "that of the adapter",
+        lambda config: [(tables.peft_adapter(projections(config)),)],
+        by_hand="give it with --file",
     ),
     "emotion-llama-v2": Source(
         "Emotion-LLaMAv2, checkpoint of stage 2",
         "BSD-3-Clause, Llama 2 Community License; data under its own terms",
-        _whole(tables.EMOTION_LLAMA_V2),
+        _stage,
         repo="ooochen/Emotion-LLaMA-v2",
         files=("stage2/checkpoint_9.pth",),
     ),
     "emotion-llama-v2-stage1": Source(
         "Emotion-LLaMAv2, checkpoint of stage 1",
         "BSD-3-Clause, Llama 2 Community License; data under its own terms",
-        _whole(tables.EMOTION_LLAMA_V2),
+        _stage,
         repo="ooochen/Emotion-LLaMA-v2",
         files=("stage1/checkpoint_9.pth",),
     ),

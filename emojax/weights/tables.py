@@ -242,7 +242,7 @@ def hubert_fairseq(conv_layers: int = 7, conv_norm: str = "layer", conv_bias: bo
     )
 
 
-def fusion() -> tuple[Rule, ...]:
+def fusion(blocks: int = 4) -> tuple[Rule, ...]:
     """Conv-Attention (`conv_pro_module` of Emotion-LLaMAv2)."""
     parts: list[Rule | list[Rule]] = []
     for number, stream in enumerate(("audio", "image", "video")):
@@ -250,18 +250,27 @@ def fusion() -> tuple[Rule, ...]:
         parts.append(linear(f"feats_prep.{number}.3", f"prepare_{stream}/fc2"))
     parts += [linear("attention_mlp.0", "attention/fc1"), linear("attention_mlp.3", "attention/fc2")]
     parts += [linear("fc_att", "score"), linear("fc_final", "out"), conv1d("conv_entry", "conv_entry")]
-    parts += [conv1d(f"conv_module.conv_blocks.{n}.conv_block.0", f"conv{n}") for n in range(4)]
+    parts += [conv1d(f"conv_module.conv_blocks.{n}.conv_block.0", f"conv{n}") for n in range(blocks)]
     return flatten(parts)
+
+
+MLP = ("gate", "up", "down")
 
 
 def lora(projections: Sequence[str] = ("q", "v"), prefix: str = "llama_model.base_model.model.") -> tuple[Rule, ...]:
     """Adapters of peft, in its older (`lora_A.weight`) and newer (`lora_A.default.weight`) spelling."""
     rules = []
     for p in projections:
+        part = "mlp" if p in MLP else "self_attn"
         for side, leaf in (("A", "a"), ("B", "b")):
-            name = f"{prefix}model.layers.{{i}}.self_attn.{p}_proj.lora_{side}"
+            name = f"{prefix}model.layers.{{i}}.{part}.{p}_proj.lora_{side}"
             rules.append(rule(f"{name}.weight", f"lora/llama/blocks/{p}/{leaf}", LINEAR, f"{name}.default.weight"))
     return tuple(rules)
+
+
+def peft_adapter(projections: Sequence[str]) -> Table:
+    """`adapter_model.safetensors` of an adapter folder."""
+    return Table("LoRA adapter of PEFT", lora(projections, "base_model.model."))
 
 
 def _projectors(**names: str) -> tuple[Rule, ...]:
@@ -271,32 +280,41 @@ def _projectors(**names: str) -> tuple[Rule, ...]:
 # A frozen norm that the originals never load; a checkpoint that holds it after all is obeyed.
 _LN_VISION = tuple(dataclasses.replace(r, optional=True) for r in flatten([norm("ln_vision", "params/ln_vision")]))
 
-EMOTION_LLAMA_V2 = Table(
-    "Emotion-LLaMAv2 stage checkpoint",
-    (
-        *lora(),
-        *_projectors(
-            image="llama_proj", video="llama_proj_video", audio="llama_proj_audio", fusion="llama_proj_fusion"
-        ),
-        *(r.under("conv_pro_module.", "params/fusion/") for r in fusion()),
-        *_LN_VISION,
-    ),
-)
 
-EMOTION_LLAMA_V1 = Table(
-    "Emotion-LLaMA (v1) checkpoint",
-    (
-        *lora(),
-        *_projectors(
-            image="llama_proj",
-            face="feats_llama_proj1",
-            motion="feats_llama_proj2",
-            audio="feats_llama_proj3",
-            cls="cls_tk_llama_proj",
+def emotion_llama_v2(projections: Sequence[str] = ("q", "v"), blocks: int = 4) -> Table:
+    """Stage checkpoints; `projections` with LoRA and `blocks` of the fusion differ in models of our own."""
+    return Table(
+        "Emotion-LLaMAv2 stage checkpoint",
+        (
+            *lora(projections),
+            *_projectors(
+                image="llama_proj", video="llama_proj_video", audio="llama_proj_audio", fusion="llama_proj_fusion"
+            ),
+            *(r.under("conv_pro_module.", "params/fusion/") for r in fusion(blocks)),
+            *_LN_VISION,
         ),
-        *_LN_VISION,
-    ),
-    ((r"attention\..*", "left from a classifier that was given up; in no forward pass"),),
-)
+    )
 
-MINIGPT_V2 = Table("MiniGPT-v2 checkpoint", (*lora(), *_projectors(image="llama_proj"), *_LN_VISION))
+
+def emotion_llama_v1(projections: Sequence[str] = ("q", "v")) -> Table:
+    """Checkpoints of both stages."""
+    return Table(
+        "Emotion-LLaMA (v1) checkpoint",
+        (
+            *lora(projections),
+            *_projectors(
+                image="llama_proj",
+                face="feats_llama_proj1",
+                motion="feats_llama_proj2",
+                audio="feats_llama_proj3",
+                cls="cls_tk_llama_proj",
+            ),
+            *_LN_VISION,
+        ),
+        ((r"attention\..*", "left from a classifier that was given up; in no forward pass"),),
+    )
+
+
+def minigpt_v2(projections: Sequence[str] = ("q", "v")) -> Table:
+    """Where stage 1 of both models starts."""
+    return Table("MiniGPT-v2 checkpoint", (*lora(projections), *_projectors(image="llama_proj"), *_LN_VISION))

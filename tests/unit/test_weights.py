@@ -1,6 +1,7 @@
 """Importing tensors: what does not fit is named, with the likely cause; what comes in goes out bit-equal."""
 
 import json
+import math
 
 import ml_dtypes
 import numpy as np
@@ -12,7 +13,7 @@ from emojax.train import state as train_state
 from emojax.weights.files import open_tensors
 from emojax.weights.load import WeightsError, load_tensors, save_tensors
 from emojax.weights.rules import LINEAR, Table, conv1d, flatten, linear, rule
-from emojax.weights.tables import EMOTION_LLAMA_V2
+from emojax.weights.tables import emotion_llama_v1, emotion_llama_v2
 
 TABLE = Table(
     "toy",
@@ -110,11 +111,17 @@ def test_bfloat16_shards_and_damaged_files(tmp_path):
         open_tensors(tmp_path / "none.safetensors")
 
 
-def test_a_stage_checkpoint_of_v2_fills_what_stage_one_trains():
-    """The published count of tensors, 166, onto the very leaves that the full-size configuration trains."""
-    settings = resolve(load_config("v2:stage1"))
+@pytest.mark.parametrize(
+    ("preset", "table", "tensors", "parameters"),
+    [("v2:stage1", emotion_llama_v2(), 166, 71_536_387), ("v1", emotion_llama_v1(), 138, 74_993_664)],
+)
+def test_a_stage_checkpoint_fills_what_the_stage_trains(preset, table, tensors, parameters):
+    """The published counts, onto the very leaves that the full-size configuration trains."""
+    settings = resolve(load_config(preset))
     leaves = train_state.flatten(train_state.unbox(train_state.abstract_variables(settings.model)))
     trained = {path for path, learns in train_state.decide(list(leaves), settings.trainable).items() if learns}
-    assert {path for r in EMOTION_LLAMA_V2.rules for path in r.paths} == trained
-    names = [n for r in EMOTION_LLAMA_V2.rules for n in r.names]
-    assert sum(settings.model.llama.depth if "{i}" in n else 1 for n in names) == 166
+    rules = [r for r in table.rules if not r.optional]
+    assert {path for r in rules for path in r.paths} == trained
+    assert sum(math.prod(leaves[path].shape) for path in trained) == parameters
+    names = [n for r in rules for n in r.names]
+    assert sum(settings.model.llama.depth if "{i}" in n else 1 for n in names) == tensors
