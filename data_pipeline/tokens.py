@@ -65,7 +65,9 @@ class LlamaTokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids, special tokens left out."""
-        return str(self._model.decode([int(i) for i in ids if int(i) not in (0, 1, 2, self.pad_id)]))
+        # A model's embedding may have more rows than the tokenizer has pieces.
+        kept = [int(i) for i in ids if 2 < i < self.vocab_size and i != self.pad_id]
+        return str(self._model.decode(kept))
 
 
 class SmallTokenizer:

@@ -110,6 +110,8 @@ def import_model(
         say(f"{source}: {sum(s == source for s in origin.values())} leaves")
     start_leaves(model, settings, variables, origin)
     tokenizer = LlamaTokenizer(find_tokenizer(settings, [Path(f) for f in files.values()]))
+    if tokenizer.vocab_size > settings.model.llama.vocab:
+        raise ValueError(f"{tokenizer.path} has {tokenizer.vocab_size} pieces, the model {settings.model.llama.vocab}")
     facts = manifest(name, files, variables, origin)
     nested = merge(variables, {})
     save_bundle(out, settings, tokenizer, nested, model.labels, reasons=True, name=name)

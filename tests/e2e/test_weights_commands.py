@@ -1,0 +1,103 @@
+"""Released weights as commands: what is said without them, import, verify, predict by name, export. No torch."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import sentencepiece
+from test_commands import emojax
+from safetensors.numpy import save_file
+
+from data_pipeline.embedded.generate import make_corpus
+from data_pipeline.embedded.truth import CorpusConfig
+from emojax.exchange import leaf_types, model_of, model_settings
+from emojax.weights.catalogue import SOURCES
+from emojax.weights.load import save_tensors
+
+PRESETS = {"emotion-llama-v2": "tiny:released", "emotion-llama": "tiny:released_v1"}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("weights")
+    make_corpus(CorpusConfig(train=1, val=1, test=1), folder / "corpus")
+    return folder
+
+
+def released_files(name: str, folder) -> list[str]:
+    """Random files of every source of a model, at tiny size, and the words that give them to a command."""
+    model = model_of(name)
+    settings = model_settings(model, PRESETS[name])
+    leaves = leaf_types(settings)
+    rng = np.random.default_rng(0)
+    words = []
+    for key in model.sources:
+        table = SOURCES[key].fills(settings.model)[-1][0]  # of EVA's towers the one with all blocks
+        values = {
+            p: rng.standard_normal(leaves[p].shape).astype(np.float32) * 0.2 for r in table.rules for p in r.paths
+        }
+        (folder / key).mkdir(parents=True)
+        save_file(save_tensors(table, values), folder / key / "weights.safetensors")
+        words += ["--file", f"{key}={folder / key}"]
+    (folder / "texts.txt").write_text("\n".join(["the person in video says hello", "which emotion is it", "why not"]))
+    prefix = str(folder / "llama-2-7b-chat" / "tokenizer")
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(folder / "texts.txt"),
+        model_prefix=prefix,
+        vocab_size=300,
+        model_type="bpe",
+        byte_fallback=True,
+        hard_vocab_limit=False,
+        minloglevel=2,
+        num_threads=1,
+    )
+    return words
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_a_released_model_by_its_name(place, tmp_path, name):
+    clip = str(next((place / "corpus" / "clips").glob("test*.mp4")))
+    before = emojax(place, "predict", clip, "--model", name)
+    assert before.returncode == 2 and f"emojax fetch {name}" in before.stderr and "gated" in before.stderr
+    assert all(source in before.stderr for source in model_of(name).sources)
+    words = released_files(name, tmp_path)
+    out = emojax(place, "weights", "import", name, "--preset", PRESETS[name], *words)
+    assert out.returncode == 0 and f"predict CLIP --model {name}" in out.stdout, out.stdout + out.stderr
+    answered = emojax(place, "predict", clip, "--model", name, "--json")
+    assert answered.returncode == 0, answered.stderr
+    answer = json.loads(answered.stdout)
+    assert answer["error"] is None and abs(sum(answer["probabilities"].values()) - 1) < 1e-6
+    assert len(answer["probabilities"]) == 9 and answer["model"].startswith(name)
+    assert emojax(place, "weights", "verify", name).returncode == 0
+    shown = emojax(place, "weights", "show", name)
+    assert re.search(r"sha256 [0-9a-f]{64}", shown.stdout) and SOURCES["eva-vit-g"].licence in shown.stdout
+    listed = json.loads(emojax(place, "weights", "list", "--json").stdout)
+    assert {m["name"]: m["imported"] for m in listed["models"]}[name]
+    exported = emojax(place, "export", name, "--format", "peft", "--out", str(tmp_path / "adapter"))
+    assert exported.returncode == 0 and (tmp_path / "adapter" / "adapter_config.json").exists()
+
+
+def test_wrong_words_are_told(place):
+    out = emojax(place, "weights", "import", "emotion-llama-v2", "--file", "llama=/x")
+    assert out.returncode == 2 and "llama-2-7b-chat" in out.stdout
+    out = emojax(place, "weights", "import", "emotion-llama-v3")
+    assert out.returncode == 2 and "there is no model 'emotion-llama-v3'" in out.stdout
+    out = emojax(place, "weights", "import", "emotion-llama-v2")
+    assert out.returncode == 2 and "needs files of llama-2-7b-chat, eva-vit-g" in out.stdout
+    out = emojax(place, "fetch", "emotion-llama", "--file", f"llama-2-7b-chat={place}", "--file", f"eva-vit-g={place}")
+    assert out.returncode == 2 and "can not be fetched by a program" in out.stdout
+
+
+def test_the_plan_adds_up_to_the_published_counts(place):
+    out = emojax(place, "plan", "weights", "--json")
+    v1, v2 = json.loads(out.stdout)
+    assert (v1["total"]["trainable"], v2["total"]["trainable"]) == (74_993_664, 71_536_387)
+    assert (v1["total"]["tensors"], v2["total"]["tensors"]) == (138, 166)
+    by_name = {m["module"]: m["parameters"] for m in v2["modules"]}
+    assert by_name["eva_image"] == 986_975_872 and by_name["fusion"] == 2_838_275 and by_name["ln_vision"] == 2_816
+    for plan in (v1, v2):
+        for field in ("parameters", "trainable", "bytes"):
+            assert sum(m[field] for m in plan["modules"]) == plan["total"][field]
+    table = emojax(place, "plan", "weights", "--preset", "v2").stdout
+    assert "9,445,045,763" in table and "71,536,387" in table
