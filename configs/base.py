@@ -17,6 +17,7 @@ def get_config() -> ConfigDict:
     c.model.version = "v2"  # v2: Emotion-LLaMAv2; v1: Emotion-LLaMA
     c.model.compute_dtype = "bfloat16"  # activations and matmuls; norms, softmax and loss are float32
     c.model.param_dtype = "bfloat16"  # frozen weights at rest; trainable ones are always float32
+    c.model.kernels = "float"  # float (param_dtype) | int8: frozen kernels of blocks and head, a scale a channel
     c.model.remat = "full"  # none | full | dots
     c.model.unroll = 1  # layers of a scan laid out: 1 on accelerators, the depth on CPU
     c.model.missing = "released"  # released: constant tokens of absent streams stay visible; masked: hidden

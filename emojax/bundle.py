@@ -15,11 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
+from flax import traverse_util
 
 from data_pipeline.pipeline import RowConfig
 from data_pipeline.speakers import Speakers, VoiceStats
 from data_pipeline.tokens import LlamaTokenizer, SmallTokenizer, Tokenizer
+from emojax.model.quantise import quantise_leaves
 from emojax.settings import Settings, resolve_saved
 
 TOKENIZER_MODEL = "tokenizer.model"
@@ -140,6 +143,18 @@ def load_bundle(folder: Path) -> Bundle:
         variables=variables,
         labels=tuple(facts["labels"]),
         style=facts["style"],
-        reason_task=facts["reason_task"],
+        # Folders of the first version say only whether there is one.
+        reason_task=facts.get("reason_task", "reason" if facts.get("can_reason") else ""),
         average_speaker=VoiceStats.from_json(average.read_text()) if average.exists() else None,
     )
+
+
+def as_int8(bundle: Bundle) -> Bundle:
+    """The same model with its frozen kernels as int8 (weights only); one that has them is returned as it is."""
+    raw = bundle.settings.raw
+    if raw["model"]["kernels"] == "int8":
+        return bundle
+    settings = resolve_saved({**raw, "model": {**raw["model"], "kernels": "int8"}})
+    leaves = quantise_leaves(traverse_util.flatten_dict(bundle.variables, sep="/"))
+    variables = traverse_util.unflatten_dict({p: jnp.asarray(x) for p, x in leaves.items()}, sep="/")
+    return dataclasses.replace(bundle, settings=settings, variables=variables)

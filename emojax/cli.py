@@ -67,6 +67,7 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="all files are of one person: what is common to his or her voice is taken out (models trained on named speakers)",
     )
+    p.add_argument("--int8", action="store_true", help="frozen kernels as int8: half the memory of bfloat16")
     p.add_argument("--json", action="store_true", help="one JSON object a line")
     p.add_argument(
         "--decode-timeout", type=_seconds, default=8.0, help="refuse a file that takes longer (default %(default)s s)"
@@ -119,6 +120,7 @@ def _import_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--file", action="append", default=[], metavar="SOURCE=PATH", help="a file or folder that is here")
     p.add_argument("--out", help="model folder (default: the cache, where predict --model NAME finds it)")
     p.add_argument("--preset", help="another configuration than the model's own")
+    p.add_argument("--int8", action="store_true", help="keep frozen kernels as int8 (config.model.kernels)")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -208,10 +210,10 @@ def _predict(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyp
         console.print(NO_MODEL, soft_wrap=True)
         return 2
     from emojax import jobs
-    from emojax.bundle import load_bundle
+    from emojax.bundle import as_int8, load_bundle
 
     jobs.setup()
-    bundle = load_bundle(folder)
+    bundle = as_int8(load_bundle(folder)) if args.int8 else load_bundle(folder)
     paths = find_media(args.paths)
     if not paths:
         console.print(f"no media file in {', '.join(args.paths)}")

@@ -75,7 +75,7 @@ def _import(args: argparse.Namespace, console: Console, download: bool) -> int:
                 with jobs.bar(console, f"fetch {key}") as tick:
                     files[key] = fetch(SOURCES[key], exchange.downloads_folder() / key, say, args.mirror, tick)
     out = Path(args.out) if args.out else exchange.weights_folder(args.name)
-    settings = exchange.model_settings(model, args.preset)
+    settings = exchange.model_settings(model, args.preset, args.int8)
     with jobs.bar(console, f"import {args.name}") as tick:
         exchange.import_model(args.name, files, out, settings, say, tick)
     where = args.name if not args.out else out

@@ -20,6 +20,7 @@ import numpy as np
 from data_pipeline.embedded.generate import cache_root
 from data_pipeline.tokens import LlamaTokenizer
 from emojax.bundle import TOKENIZER_MODEL, load_bundle, save_bundle
+from emojax.model.quantise import SCALE, quantise
 from emojax.settings import Settings, load_config, resolve
 from emojax.sharding import make_mesh
 from emojax.train.state import abstract_variables, decide, flatten, init_flat, merge, unbox, variable_shardings
@@ -48,9 +49,11 @@ def weights_folder(name: str) -> Path:
     return cache_root() / "weights" / name
 
 
-def model_settings(model: Model, preset: str | None = None) -> Settings:
+def model_settings(model: Model, preset: str | None = None, int8: bool = False) -> Settings:
     """The configuration of a catalogue model, or another preset's with the same changes for released weights."""
     config = load_config(preset or model.preset)
+    if int8:
+        config.model.kernels = "int8"
     for field, value in model.fields:
         config.update_from_flattened_dict({field: value})
     return resolve(config)
@@ -88,6 +91,7 @@ def import_model(
     if absent := [s for s in model.sources if s not in files]:
         raise ValueError(f"{name} needs files of {', '.join(absent)}; see `emojax weights show {name}`")
     leaves = leaf_types(settings)
+    floats = {p: jax.ShapeDtypeStruct(x.shape, jnp.float32) if p + SCALE in leaves else x for p, x in leaves.items()}
     shardings = variable_shardings(settings.model, make_mesh(settings.train.mesh))
     # Sources beyond the model's own come last: what they hold replaces what was there.
     order = (*model.sources, *(s for s in files if s not in model.sources))
@@ -100,11 +104,15 @@ def import_model(
         for spellings in filled:
             table = choose_table(spellings, tensors)
             try:
-                for path, array in stream_tensors(table, tensors, leaves):
-                    variables[path] = jax.device_put(array, shardings[path])
-                    origin[path] = source
+                for path, array in stream_tensors(table, tensors, floats):
+                    parts = {path: array}
+                    if path + SCALE in leaves:
+                        parts[path], parts[path + SCALE] = quantise(array)
+                    for part, value in parts.items():
+                        variables[part] = jax.device_put(value, shardings[part])
+                        origin[part] = source
                     if tick:
-                        tick(len(origin), total)
+                        tick(min(len(origin), total), total)
             except WeightsError as error:
                 raise WeightsError(f"{files[source]}: {error}") from error
         say(f"{source}: {sum(s == source for s in origin.values())} leaves")

@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 
 from emojax.bundle import TOKENIZER_MODEL, Bundle, load_bundle
 from emojax.model.llama import LlamaConfig
+from emojax.model.quantise import dequantise_leaves
 from emojax.train.state import decide, flatten
 from emojax.weights import tables
 from emojax.weights.catalogue import projections, stage_table
@@ -43,7 +44,7 @@ def export_model(folder: Path, form: str, out: Path, say: Callable[[str], None] 
     if form not in FORMATS:
         raise ValueError(f"there is no format '{form}'; there are {', '.join(FORMATS)}")
     bundle = load_bundle(folder)
-    leaves = {path: np.asarray(x) for path, x in flatten(bundle.variables).items()}
+    leaves = dequantise_leaves({path: np.asarray(x) for path, x in flatten(bundle.variables).items()})
     if form == "hf-merged":
         return _merged(bundle, leaves, out)
     table = tables.peft_adapter(projections(bundle.settings.model)) if form == "peft" else _learned(bundle, leaves)

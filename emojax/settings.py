@@ -103,7 +103,7 @@ class Settings:
 
 
 def _precision(m: ConfigDict) -> Precision:
-    return Precision(m.compute_dtype, m.param_dtype)
+    return Precision(m.compute_dtype, m.param_dtype, m.kernels)
 
 
 def model_config(m: ConfigDict) -> ModelConfig:
@@ -178,6 +178,7 @@ def _words(owner: type, field: str) -> tuple[str, ...]:
 _WORDS = {
     "model.version": ("v1", "v2"),
     "model.face.pool": _words(EmotionV1Config, "face_pool"),
+    "model.kernels": _words(Precision, "kernels"),
     "model.missing": _words(EmotionConfig, "missing"),
     "model.audio_span": _words(EmotionConfig, "audio_span"),
     "model.stem": _words(EvaConfig, "stem"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -44,10 +44,15 @@ class LoraConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Precision:
-    """compute: dtype of activations and matmuls. params: dtype at rest. Norms, softmax and loss: float32."""
+    """compute: dtype of activations and matmuls. params: dtype at rest. Norms, softmax and loss: float32.
+
+    `kernels` "int8": kernels of transformer blocks and the output head rest as int8 with a float32 scale for each
+    output channel (weights only; see emojax/model/quantise.py). Such kernels can not learn.
+    """
 
     compute: str = "float32"
     params: str = "float32"
+    kernels: Literal["float", "int8"] = "float"
 
 
 def torch_uniform(fan_in: int) -> Callable[..., Array]:
@@ -56,12 +61,16 @@ def torch_uniform(fan_in: int) -> Callable[..., Array]:
     return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -bound, bound)
 
 
+def _random_int8(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+    return jax.random.randint(key, shape, -127, 128, dtype)
+
+
 class Dense(nn.Module):
     """float[..., D_in] -> float[..., features], with an optional LoRA adapter in collection `lora`.
 
     `axes` are the logical axes of the kernel [D_in, features]. `init_kind` is "normal" (0.02-like, scaled to
     the fan-in) for towers trained from scratch or "torch" for the projectors and the fusion; `kernel_init`
-    replaces it.
+    replaces it. `base`: the kernel is of a base model and rests as `precision.kernels` says.
     """
 
     features: int
@@ -71,6 +80,7 @@ class Dense(nn.Module):
     lora: LoraConfig | None = None
     init_kind: str = "normal"
     kernel_init: Callable[..., Any] | None = None
+    base: bool = False
 
     @nn.compact
     def __call__(self, x: Array, deterministic: bool = True) -> Array:
@@ -78,9 +88,15 @@ class Dense(nn.Module):
         d_in = x.shape[-1]
         kernel_init = torch_uniform(d_in) if self.init_kind == "torch" else nn.initializers.lecun_normal()
         kernel_init = self.kernel_init or kernel_init
-        kernel = self.param("kernel", partitioned(kernel_init, self.axes), (d_in, self.features), rest)
         x = x.astype(dtype)
-        y = x @ kernel.astype(dtype)
+        if self.base and self.precision.kernels == "int8":
+            kernel = self.param("kernel", partitioned(_random_int8, self.axes), (d_in, self.features), jnp.int8)
+            flat = nn.initializers.constant(3 * d_in**-0.5 / 127)
+            scale = self.param("kernel_scale", partitioned(flat, (self.axes[1],)), (self.features,))
+            y = (x @ kernel.astype(dtype)) * scale.astype(dtype)
+        else:
+            kernel = self.param("kernel", partitioned(kernel_init, self.axes), (d_in, self.features), rest)
+            y = x @ kernel.astype(dtype)
         lora = self.lora
         if lora is not None:
             a_init = partitioned(torch_uniform(d_in), (self.axes[0], "rank"))
@@ -178,7 +194,7 @@ class EncoderBlock(nn.Module):
         x = constrain(x, "batch", "length", "act_embed")
 
         def dense(features: int, axes: tuple[str, str], name: str, use_bias: bool = True) -> Dense:
-            return Dense(features, axes, use_bias, c.precision, name=name)
+            return Dense(features, axes, use_bias, c.precision, base=True, name=name)
 
         norm1, norm2 = LayerNorm(c.eps, name="norm1"), LayerNorm(c.eps, name="norm2")
         h = x if c.post_norm else norm1(x)

@@ -77,7 +77,7 @@ class Block(nn.Module):
 
         def dense(name: str, features: int, axes: tuple[str, str]) -> Dense:
             lora = c.lora if c.lora.covers(name) else None
-            return Dense(features, axes, use_bias=False, precision=c.precision, lora=lora, name=name)
+            return Dense(features, axes, use_bias=False, precision=c.precision, lora=lora, base=True, name=name)
 
         split = (*x.shape[:2], c.heads, c.width // c.heads)
         h = RMSNorm(c.eps, name="norm1")(x)
@@ -109,7 +109,7 @@ class Llama(nn.Module):
         self.table = self.param("embed", init, (c.vocab, c.width), jnp.dtype(c.precision.params))
         self.blocks = scan_layers(Block, c.depth, 4, c.remat, c.unroll)(c)
         self.norm = RMSNorm(c.eps)
-        self.head = Dense(c.vocab, ("embed", "vocab"), use_bias=False, precision=c.precision)
+        self.head = Dense(c.vocab, ("embed", "vocab"), use_bias=False, precision=c.precision, base=True)
 
     def embed(self, ids: Array) -> Array:
         """int[B, T] -> float[B, T, D]."""

@@ -64,6 +64,8 @@ def split(variables: Any, rules: tuple[tuple[str, str], ...]) -> tuple[Flat, Fla
     """Nested or flat variables -> (train, frozen); train leaves become float32."""
     flat = flatten(variables)
     learns = decide(list(flat), rules)
+    if stiff := [k for k, v in flat.items() if learns[k] and v.dtype == jnp.int8]:
+        raise ValueError(f"{stiff[0]} rests as int8 and can not learn: freeze it or set config.model.kernels to float")
     train = {k: v.astype(jnp.float32) for k, v in flat.items() if learns[k]}
     return train, {k: v for k, v in flat.items() if not learns[k]}
 

@@ -6,8 +6,8 @@ import re
 import numpy as np
 import pytest
 import sentencepiece
-from test_commands import emojax
 from safetensors.numpy import save_file
+from test_commands import emojax
 
 from data_pipeline.embedded.generate import make_corpus
 from data_pipeline.embedded.truth import CorpusConfig

@@ -1,0 +1,78 @@
+"""int8 kernels: half a step of error, the same code path, nothing that learns."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from emojax.model.layers import Dense, LoraConfig, Precision
+from emojax.model.quantise import SCALE, dequantise, dequantise_leaves, quantise, quantise_leaves
+from emojax.settings import load_config, resolve
+from emojax.train import state as train_state
+
+
+def test_the_error_is_half_a_step_of_each_channel():
+    kernel = np.array([[1.0, -10.0, 0.0], [-2.54, 127.0, 0.0], [0.011, 0.4, 0.0]], np.float32)
+    q, scale = quantise(kernel)
+    np.testing.assert_allclose(scale[:2], [0.02, 1.0], rtol=1e-6)
+    np.testing.assert_array_equal(q, [[50, -10, 0], [-127, 127, 0], [1, 0, 0]])
+    assert q.dtype == np.int8 and np.isfinite(dequantise(q, scale)).all()
+    stack = np.random.default_rng(0).standard_normal((3, 40, 7)).astype(np.float32)
+    q, scale = quantise(stack)
+    assert scale.shape == (3, 7)
+    assert (np.abs(dequantise(q, scale) - stack) <= scale[:, None] / 2 * 1.0001).all()
+
+
+def test_dense_multiplies_by_what_int8_stands_for():
+    rng = np.random.default_rng(1)
+    x, kernel = rng.standard_normal((5, 16)).astype(np.float32), rng.standard_normal((16, 8)).astype(np.float32)
+    q, scale = quantise(kernel)
+    lora = LoraConfig(2, 4.0, 0.0, ("q",))
+    dense = Dense(8, use_bias=False, precision=Precision(kernels="int8"), lora=lora, base=True)
+    low = {"a": rng.standard_normal((16, 2)).astype(np.float32), "b": rng.standard_normal((2, 8)).astype(np.float32)}
+    ours = dense.apply({"params": {"kernel": q, "kernel_scale": scale}, "lora": low}, jnp.asarray(x))
+    want = x @ (q * scale) + 2.0 * x @ low["a"] @ low["b"]
+    np.testing.assert_allclose(ours, want, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("preset", ["tiny:test", "tiny:test_v1"])
+def test_a_model_turns_int8_and_back(preset):
+    config = load_config(preset)
+    float_model = resolve(config).model
+    config.model.kernels = "int8"
+    settings = resolve(config)
+    shapes = train_state.flatten(train_state.unbox(train_state.abstract_variables(settings.model)))
+    mesh = train_state_mesh()
+    leaves = train_state.init_flat(float_model, 0, mesh)
+    turned = quantise_leaves(leaves)
+    assert {p: (x.shape, str(x.dtype)) for p, x in turned.items()} == {
+        p: (x.shape, str(x.dtype)) for p, x in shapes.items()
+    }
+    kept = {p for p, x in turned.items() if str(x.dtype) == "int8"}
+    assert len(kept) > 20 and not any("project" in p or "fusion" in p or "patch" in p for p in kept)
+    back = dequantise_leaves(turned)
+    assert set(back) == set(leaves)
+    for path, x in leaves.items():
+        error = np.abs(np.asarray(back[path]) - np.asarray(x))
+        assert error.max() <= (np.asarray(turned[path + SCALE]).max() / 2 * 1.001 if path in kept else 0), path
+    with pytest.raises(ValueError, match="rests as int8 and can not learn"):
+        train_state.split(turned, settings.trainable)
+    frozen = ((r".*blocks.*|.*llama.*", "freeze"), (r".*", "train"))
+    learned, _ = train_state.split({p: jnp.asarray(x) for p, x in turned.items()}, frozen)
+    assert learned
+
+
+def train_state_mesh():
+    from emojax.sharding import make_mesh
+
+    return make_mesh((1, 1, 1), jax.devices()[:1])
+
+
+def test_the_config_word_is_checked():
+    config = load_config("tiny:test")
+    config.model.kernels = "int4"
+    with pytest.raises(ValueError, match=r"config\.model\.kernels is 'int4'; it is one of float, int8"):
+        resolve(config)
+    assert dataclasses.asdict(Precision())["kernels"] == "float"
