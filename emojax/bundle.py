@@ -85,8 +85,9 @@ def save_bundle(
     folder.mkdir(parents=True, exist_ok=True)
     weights = folder.absolute() / "weights"
     shutil.rmtree(weights, ignore_errors=True)
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(weights, variables)
+    # Without compression: with it Orbax holds a second copy of large trees while it writes, and takes longer.
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_compression=False)) as checkpointer:
+        checkpointer.save(weights, args=ocp.args.PyTreeSave(variables))
     if isinstance(tokenizer, SmallTokenizer):
         (folder / "tokenizer.json").write_text(tokenizer.to_text())
     elif isinstance(tokenizer, LlamaTokenizer) and tokenizer.path != folder / TOKENIZER_MODEL:

@@ -20,7 +20,6 @@ import numpy as np
 from data_pipeline.embedded.generate import cache_root
 from data_pipeline.tokens import LlamaTokenizer
 from emojax.bundle import TOKENIZER_MODEL, load_bundle, save_bundle
-from emojax.model.quantise import SCALE, quantise
 from emojax.settings import Settings, load_config, resolve
 from emojax.sharding import make_mesh
 from emojax.train.state import abstract_variables, decide, flatten, init_flat, merge, unbox, variable_shardings
@@ -91,7 +90,6 @@ def import_model(
     if absent := [s for s in model.sources if s not in files]:
         raise ValueError(f"{name} needs files of {', '.join(absent)}; see `emojax weights show {name}`")
     leaves = leaf_types(settings)
-    floats = {p: jax.ShapeDtypeStruct(x.shape, jnp.float32) if p + SCALE in leaves else x for p, x in leaves.items()}
     shardings = variable_shardings(settings.model, make_mesh(settings.train.mesh))
     # Sources beyond the model's own come last: what they hold replaces what was there.
     order = (*model.sources, *(s for s in files if s not in model.sources))
@@ -104,13 +102,9 @@ def import_model(
         for spellings in filled:
             table = choose_table(spellings, tensors)
             try:
-                for path, array in stream_tensors(table, tensors, floats):
-                    parts = {path: array}
-                    if path + SCALE in leaves:
-                        parts[path], parts[path + SCALE] = quantise(array)
-                    for part, value in parts.items():
-                        variables[part] = jax.device_put(value, shardings[part])
-                        origin[part] = source
+                for path, array in stream_tensors(table, tensors, leaves):
+                    variables[path] = jax.device_put(array, shardings[path])
+                    origin[path] = source
                     if tick:
                         tick(min(len(origin), total), total)
             except WeightsError as error:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from emojax.model.quantise import SCALE, quantise
 from emojax.weights.files import Reader
 from emojax.weights.rules import Rule, Table
 
@@ -28,7 +29,7 @@ def stream_tensors(
       table: what the source holds.
       tensors: {torch name: reader}.
       leaves: {path: anything with shape and dtype}, of the part of our tree that the table fills or of more.
-      dtype: of the result; that of the leaf by default.
+      dtype: of the result; that of the leaf by default. Kernels with a scale beside them are made int8, layer by layer.
 
     Yields:
       (path, array); the leaves of one rule and one tensor are held at a time.
@@ -55,7 +56,8 @@ def stream_tensors(
     if missing or extra:
         raise WeightsError(_message(table, missing, extra, wrong, len(tensors)))
     for rule, plan in plans:
-        out = {p: np.empty(leaves[p].shape, dtype or leaves[p].dtype) for p in rule.paths}
+        made_paths = [q for p in rule.paths for q in (p, p + SCALE) if q in leaves]
+        out = {p: np.empty(leaves[p].shape, dtype or leaves[p].dtype) for p in made_paths}
         for layer, names in plan:
             shapes = [tuple(leaves[p].shape[layer is not None :]) for p in rule.paths]
             read = [tensors[n]() for n in names]
@@ -67,7 +69,11 @@ def stream_tensors(
                 wrong.append(_shape_note(names, read, shapes))
                 continue
             for path, value in zip(rule.paths, made, strict=True):
-                out[path][layer if layer is not None else ...] = value
+                at = layer if layer is not None else ...
+                if path + SCALE in out:
+                    out[path][at], out[path + SCALE][at] = quantise(value)
+                else:
+                    out[path][at] = value
         yield from out.items()
     if wrong:
         raise WeightsError(_message(table, missing, extra, wrong, len(tensors)))

@@ -1,0 +1,179 @@
+"""True widths against torch, through the importers: one block of each tower, fusion and projectors, and the whole image tower."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import traverse_util
+from safetensors.numpy import save_file
+
+from emojax.exchange import leaf_types
+from emojax.model.build import make_model
+from emojax.model.eva import Eva, EvaConfig
+from emojax.model.layers import EncoderConfig, LoraConfig
+from emojax.model.llama import Llama, LlamaConfig
+from emojax.model.whisper import Whisper, WhisperConfig
+from emojax.settings import load_config, resolve
+from emojax.train.state import unbox
+from emojax.types import Features, Present
+from emojax.weights import tables
+from emojax.weights.files import open_tensors
+from emojax.weights.load import load_tensors
+from parity import torch_names as names
+
+pytestmark = [pytest.mark.full, pytest.mark.filterwarnings("ignore")]
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def torch_side():
+    pytest.importorskip("torch")
+    from parity import torch_reference
+
+    return torch_reference
+
+
+def noise(shapes: dict, seed: int) -> dict:
+    """Weights of the size that trained ones have: 1 / sqrt(fan in), norms near 1."""
+    rng = np.random.default_rng(seed)
+    out = {}
+    for name, shape in shapes.items():
+        fan_in = np.prod(shape[1:]) if len(shape) > 1 else 400
+        value = rng.standard_normal(shape, np.float32) / np.float32(np.sqrt(fan_in))
+        out[name] = value + np.float32("norm" in name and name.endswith("weight"))
+    return out
+
+
+def imported(folder, state: dict, table, module, *inputs, method=None):
+    """{params} of a module from a file with `state`."""
+    save_file(state, folder / "w.safetensors")
+    shapes = jax.eval_shape(lambda: unbox(module.init(jax.random.key(0), *inputs, method=method)))["params"]
+    flat = load_tensors(table, open_tensors(folder / "w.safetensors"), traverse_util.flatten_dict(shapes, sep="/"))
+    return {"params": traverse_util.unflatten_dict({p: jnp.asarray(x) for p, x in flat.items()}, sep="/")}
+
+
+def relative(ours, theirs) -> float:
+    """Largest difference over the largest value."""
+    ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
+    assert ours.shape == theirs.shape
+    return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+
+
+@pytest.mark.parametrize("depth", [1, 39])
+def test_eva_g(torch_side, tmp_path, depth):
+    """448 px, width 1408: one block, and the whole image tower (986,975,872 parameters)."""
+    shapes = names.eva_shapes(224, 14, 1408, depth, 6144)
+    state = noise(shapes, 1)
+    module = Eva(EvaConfig(448, 14, EncoderConfig(1408, depth, 16, 6144, 1e-6), False, (0, 0, 0), (1, 1, 1)))
+    pixels = np.random.default_rng(2).standard_normal((1, 448, 448, 3)).astype(np.float32)
+    tree = imported(tmp_path, state, tables.eva(depth, False), module, jnp.asarray(pixels))
+    if depth == 39:
+        assert sum(x.size for x in jax.tree.leaves(tree)) == 986_975_872
+    ours = np.asarray(jax.jit(module.apply)(tree, jnp.asarray(pixels)))
+    del tree
+    state["pos_embed"] = torch_side.resize(state["pos_embed"], 32)
+    theirs = torch_side.eva(state, pixels.transpose(0, 3, 1, 2), depth, 16, 1e-6, False)
+    assert relative(ours, theirs) < 1e-4
+
+
+def test_whisper_large_block(torch_side, tmp_path):
+    import torch
+    import transformers
+
+    config = transformers.WhisperConfig(
+        d_model=1280, encoder_layers=1, encoder_attention_heads=20, encoder_ffn_dim=5120, num_mel_bins=128
+    )
+    model = transformers.models.whisper.modeling_whisper.WhisperEncoder(config).eval()
+    state = {k: v.detach().numpy() for k, v in model.state_dict().items()}
+    module = Whisper(WhisperConfig(128, 1500, EncoderConfig(1280, 1, 20, 5120, 1e-5)))
+    logmel = np.random.default_rng(3).standard_normal((1, 3000, 128)).astype(np.float32)
+    tree = imported(tmp_path, state, tables.whisper(""), module, jnp.asarray(logmel))
+    with torch.no_grad():
+        theirs = model(torch.from_numpy(logmel.transpose(0, 2, 1))).last_hidden_state
+    assert relative(jax.jit(module.apply)(tree, jnp.asarray(logmel)), theirs) < 1e-4
+
+
+def test_llama_7b_block(torch_side, tmp_path):
+    import torch
+    import transformers
+
+    config = transformers.LlamaConfig(
+        vocab_size=32000,
+        hidden_size=4096,
+        num_hidden_layers=1,
+        num_attention_heads=32,
+        intermediate_size=11008,
+        rms_norm_eps=1e-5,
+        tie_word_embeddings=False,
+    )
+    model = transformers.LlamaForCausalLM(config).eval()
+    state = {k: v.detach().numpy() for k, v in model.state_dict().items()}
+    ids = np.random.default_rng(4).integers(3, 32000, (1, 600))
+    module = Llama(LlamaConfig(32000, 4096, 1, 32, 11008, lora=LoraConfig(rank=0)))
+    at, valid = jnp.arange(600)[None], jnp.ones((1, 600), bool)
+
+    def everything(model, ids):
+        return model.logits(model(model.embed(ids), at, valid)[0][:, -8:])
+
+    tree = imported(tmp_path, state, tables.LLAMA, module, jnp.asarray(ids), method=everything)
+    with torch.no_grad():
+        theirs = model(input_ids=torch.from_numpy(ids)).logits[:, -8:]
+    assert relative(jax.jit(lambda t, i: module.apply(t, i, method=everything))(tree, ids), theirs) < 1e-4
+
+
+def test_fusion_and_projectors(torch_side, tmp_path):
+    """Features of full width -> 448 soft tokens of width 4096, from a checkpoint with the 166 tensors."""
+    import torch
+    from torch.nn import functional
+
+    config = load_config("v2")
+    config.model.compute_dtype = config.model.param_dtype = "float32"
+    config.model.llama.depth = 32
+    settings = resolve(config)
+    table = tables.emotion_llama_v2()
+    state = {}
+    for i in range(32):
+        for p in "qv":
+            name = f"llama_model.base_model.model.model.layers.{i}.self_attn.{p}_proj"
+            state |= {f"{name}.lora_A.weight": (64, 4096), f"{name}.lora_B.weight": (4096, 64)}
+    for name, width in (("", 5632), ("_video", 1408), ("_audio", 1280), ("_fusion", 256)):
+        state |= {f"llama_proj{name}.weight": (4096, width), f"llama_proj{name}.bias": (4096,)}
+    fusion = names.fusion_shapes([1280, 1408, 1408], 512, 128, 256)
+    state = noise(state | {f"conv_pro_module.{n}": s for n, s in fusion.items()}, 5)
+    assert len(state) == 166
+    save_file(state, tmp_path / "w.safetensors")
+    flat = load_tensors(table, open_tensors(tmp_path / "w.safetensors"), leaf_types(settings))
+    tree = traverse_util.unflatten_dict({p: jnp.asarray(x) for p, x in flat.items()}, sep="/")
+    rng = np.random.default_rng(6)
+    image, video, audio = (rng.standard_normal(s, np.float32) for s in ((1, 1025, 1408), (1, 64, 1408), (1, 64, 1280)))
+    yes = jnp.ones((1,), bool)
+    features = Features(*map(jnp.asarray, (image, video, audio)))
+    soft = make_model(settings.model).apply(tree, features, Present(yes, yes, yes), method="soft_prompt")
+    cls = np.broadcast_to(image[:, :1], (1, 64, 1408)).copy()
+    parts = {n.removeprefix("conv_pro_module."): v for n, v in state.items() if n.startswith("conv_pro")}
+    streams = {
+        "_fusion": torch_side.conv_attention(parts, [audio, cls, video]),
+        "": image[:, 1:].reshape(1, 256, 5632),
+        "_video": video,
+        "_audio": audio,
+    }
+    start = 0
+    for name, x in streams.items():
+        weight, bias = (torch.from_numpy(state[f"llama_proj{name}.{end}"]) for end in ("weight", "bias"))
+        want = functional.linear(torch.from_numpy(x), weight, bias)
+        got = soft.tokens[:, start : start + x.shape[1]]
+        assert relative(got, want) < 1e-4, name
+        start += x.shape[1]
+    assert start == 448 and bool(soft.mask.all())
+
+
+@pytest.mark.parametrize("flags", [[], ["--int8"]])
+def test_an_import_holds_its_memory_bound(flags):
+    """Files with the layer shapes of LLaMA-2-7B; needs about 12 GB of disk and 7 GB of memory."""
+    command = [sys.executable, str(ROOT / "scripts" / "import_memory.py"), "--layers", "12", *flags]
+    out = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert out.returncode == 0, out.stdout + out.stderr
