@@ -38,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
 
     p = commands.add_parser("demo", help="train in miniature on the embedded corpus, evaluate, explain one clip")
     p.add_argument("--out", default="runs/demo", help="run folder (default %(default)s; made anew)")
+    p.add_argument("--preset", default="tiny", help="tiny: Emotion-LLaMAv2 in miniature; tiny:v1: Emotion-LLaMA")
 
     p = commands.add_parser("train", help="train on the clips of a manifest; --config=FILE hands over to emojax.train")
     p.add_argument("--manifest", required=True, help="CSV with path,label[,subtitle,split,speaker,start,end]")
@@ -165,7 +166,7 @@ def _demo(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyped-
     from emojax.demo import demo
     from emojax.jobs import run_folder
 
-    demo(run_folder(args.out), console)
+    demo(run_folder(args.out), console, preset=args.preset)
     return 0
 
 

@@ -21,7 +21,7 @@ from emojax.infer.predict import DEMO_POINTER, predict
 from emojax.settings import load_config, resolve
 
 
-def demo(out: Path, console: Console, fresh: bool = True) -> dict[str, Any]:
+def demo(out: Path, console: Console, fresh: bool = True, preset: str = "tiny") -> dict[str, Any]:
     """Makes the corpus, trains both stages, scores the test split and explains one clip; returns the results."""
     begin = time.monotonic()
     jobs.setup()
@@ -32,7 +32,7 @@ def demo(out: Path, console: Console, fresh: bool = True) -> dict[str, Any]:
         folder = make_corpus(corpus, progress=tick)
         tick(corpus.train + corpus.val + corpus.test, corpus.train + corpus.val + corpus.test)
     records = load_corpus(folder)
-    settings = resolve(load_config("tiny"))
+    settings = resolve(load_config(preset))
     sources = jobs.open_views(records, settings, console)
     jobs.run_training(settings, records, sources, out, console)
     bundle = load_bundle(out)

@@ -119,7 +119,7 @@ def run_training(
             {"data": (sources["train"], 1.0)},
             learn,
             out,
-            console.print,
+            lambda text: console.print(text, soft_wrap=True),
             tick,
         )
 
@@ -144,7 +144,7 @@ def score_splits(folder: Path, sources: Sources, splits: Sequence[str], out: Pat
         results = evaluate(bundle, items, count)
     report.write(results, out)
     report.show(results, console)
-    console.print(f"written: {out / 'evaluation.json'}")
+    console.print(f"written: {out / 'evaluation.json'}", soft_wrap=True)
     return results
 
 

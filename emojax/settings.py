@@ -59,6 +59,7 @@ class Train:
     log_every: int
     save_every: int
     keep: int
+    init_from: str | None
     tokenizer: str
     tokenizer_path: str | None
 

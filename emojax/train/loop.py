@@ -17,13 +17,24 @@ from data_pipeline.pipeline import NAMES, RowConfig, read_element, train_iterato
 from data_pipeline.schema import ClipRecord
 from data_pipeline.speakers import Speakers, average_speaker, measure_speakers
 from data_pipeline.tokens import LlamaTokenizer, SmallTokenizer, Tokenizer
-from emojax.bundle import row_config, save_bundle
+from emojax.bundle import TOKENIZER_MODEL, load_bundle, row_config, save_bundle
 from emojax.settings import Settings, Stage
 from emojax.sharding import make_mesh, put_batch
 from emojax.train.checkpoint import Checkpoints, abstract_of
 from emojax.train.flops import step_flops
 from emojax.train.log import TrainLog
-from emojax.train.state import Flat, TrainState, count, init_flat, merge, split
+from emojax.train.state import (
+    Flat,
+    TrainState,
+    abstract_variables,
+    count,
+    flatten,
+    init_flat,
+    merge,
+    split,
+    unbox,
+    variable_shardings,
+)
 from emojax.train.step import learning_rate, make_optimizer, make_step
 
 Say = Callable[[str], None]
@@ -37,9 +48,10 @@ def train_tokenizer(settings: Settings, records: Sequence[ClipRecord]) -> Tokeni
       ValueError: the LLaMA-2 file is asked for and not given.
     """
     if settings.train.tokenizer == "llama":
-        if not settings.train.tokenizer_path:
+        folder, path = settings.train.init_from, settings.train.tokenizer_path
+        if not path and not folder:
             raise ValueError("config.train.tokenizer is 'llama': give its file in config.train.tokenizer_path")
-        return LlamaTokenizer(Path(settings.train.tokenizer_path))
+        return LlamaTokenizer(Path(path) if path else Path(str(folder)) / TOKENIZER_MODEL)
     texts = []
     for record in records:
         for stage in settings.stages:
@@ -75,6 +87,26 @@ def claim_folder(out: Path, settings: Settings, records: Sequence[ClipRecord]) -
             fields = ", ".join(differing(before, value)[:5])
             raise ValueError(f"{out} holds a run with another {name} ({fields}); choose another folder or remove it")
         path.write_text(json.dumps(value, indent=1))
+
+
+def start_variables(settings: Settings, mesh: jax.sharding.Mesh, say: Say) -> Flat:
+    """Random variables, or those of the model folder `train.init_from`, in their shards.
+
+    Raises:
+      ValueError: the folder's model is of other sizes.
+    """
+    if not settings.train.init_from:
+        return init_flat(settings.model, settings.seed, mesh)
+    bundle = load_bundle(Path(settings.train.init_from))
+    found = flatten(bundle.variables)
+    wanted = {p: x.shape for p, x in flatten(unbox(abstract_variables(settings.model))).items()}
+    if wrong := sorted(p for p in {**wanted, **found} if p not in found or wanted.get(p) != found[p].shape):
+        raise ValueError(
+            f"{settings.train.init_from} is of another model: {len(wrong)} leaves differ, such as {wrong[0]}"
+        )
+    say(f"starts from {bundle.name}")
+    shardings = variable_shardings(settings.model, mesh)
+    return {p: jax.device_put(x, shardings[p]) for p, x in found.items()}
 
 
 def training_speakers(settings: Settings, sources: Sources, say: Say) -> Speakers | None:
@@ -123,7 +155,7 @@ def train(
     rows = row_config(settings, augment=True, speakers=speakers)
     mesh = make_mesh(settings.train.mesh)
     with jax.set_mesh(mesh):
-        learned, frozen = split(init_flat(settings.model, settings.seed, mesh), settings.trainable)
+        learned, frozen = split(start_variables(settings, mesh, say), settings.trainable)
         total = count(learned) + count(frozen)
         say(f"{total:,} parameters, {count(learned):,} learn ({count(learned) / total:.1%})")
         update = make_step(settings.model, make_optimizer(settings.optim), settings.optim.ema)

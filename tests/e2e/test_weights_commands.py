@@ -6,12 +6,14 @@ import re
 import numpy as np
 import pytest
 import sentencepiece
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 from test_commands import emojax
 
 from data_pipeline.embedded.generate import make_corpus
 from data_pipeline.embedded.truth import CorpusConfig
+from emojax.bundle import load_bundle
 from emojax.exchange import leaf_types, model_of, model_settings
+from emojax.train.state import decide, flatten
 from emojax.weights.catalogue import SOURCES
 from emojax.weights.load import save_tensors
 
@@ -101,3 +103,44 @@ def test_the_plan_adds_up_to_the_published_counts(place):
             assert sum(m[field] for m in plan["modules"]) == plan["total"][field]
     table = emojax(place, "plan", "weights", "--preset", "v2").stdout
     assert "9,445,045,763" in table and "71,536,387" in table
+
+
+def test_what_is_trained_from_imported_weights_goes_out_again(place, tmp_path):
+    name = "emotion-llama-v2"
+    words = released_files(name, tmp_path)
+    model = tmp_path / "imported"
+    out = emojax(place, "weights", "import", name, "--preset", PRESETS[name], "--out", str(model), *words)
+    assert out.returncode == 0, out.stdout + out.stderr
+    make_corpus(CorpusConfig(train=9, val=1, test=1), tmp_path / "corpus")
+    fields = ["--config.train.batch=8", f"--config.train.init_from={model}", "--config.optim.lr=0.01"]
+    where = ["--manifest", str(tmp_path / "corpus" / "manifest.csv"), "--out", str(tmp_path / "run")]
+    out = emojax(place, "train", "--config=configs/tiny.py:released", *fields, *where)
+    assert out.returncode == 0 and "starts from emotion-llama-v2@" in out.stdout, out.stdout + out.stderr
+    before, after = (flatten(load_bundle(f).variables) for f in (model, tmp_path / "run"))
+    settings = load_bundle(model).settings
+    learns = decide(list(before), settings.trainable)
+    changed = {p for p in before if not np.array_equal(before[p], after[p])}
+    assert changed <= {p for p in before if learns[p]} and any(p.startswith("lora/") for p in changed)
+    out = emojax(
+        place, "export", str(tmp_path / "run"), "--format", "safetensors", "--out", str(tmp_path / "o.safetensors")
+    )
+    assert out.returncode == 0, out.stdout
+    key = "llama_model.base_model.model.model.layers.1.self_attn.q_proj.lora_B.weight"
+    stored = load_file(tmp_path / "o.safetensors")[key]
+    np.testing.assert_array_equal(stored, np.asarray(after["lora/llama/blocks/q/b"])[1].T)
+    where[-1] += "2"
+    out = emojax(place, "train", "--config=configs/tiny.py:test", f"--config.train.init_from={model}", *where)
+    assert out.returncode == 2 and "is of another model" in out.stdout + out.stderr
+
+
+def test_v1_trains_and_answers_from_media_files(place, tmp_path):
+    make_corpus(CorpusConfig(train=18, val=1, test=9), tmp_path / "corpus")
+    manifest, run = str(tmp_path / "corpus" / "manifest.csv"), str(tmp_path / "run")
+    out = emojax(place, "train", "--manifest", manifest, "--out", run, "--preset", "tiny:test_v1")
+    assert out.returncode == 0, out.stdout + out.stderr
+    assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["test"]["n"] == 9
+    clips = [str(p) for p in sorted((tmp_path / "corpus" / "clips").glob("test*.mp4"))]
+    answered = emojax(place, "predict", *clips, "--model", run, "--json")
+    answers = [json.loads(line) for line in answered.stdout.splitlines()]
+    assert answered.returncode == 0 and len(answers) == 9 and all(a["label"] for a in answers)
+    assert len({tuple(a["probabilities"].values()) for a in answers}) > 1

@@ -1,0 +1,91 @@
+"""What int8 kernels cost: logits at LLaMA-2-7B's width with random weights, and labels of a trained model.
+
+    .venv/bin/python scripts/int8_cost.py [--layers 2] [--model runs/demo]
+
+Prints relative errors of int8 and of bfloat16 against float32, and the share of the embedded test clips whose label stays.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from data_pipeline.embedded.generate import load_corpus, make_corpus
+from data_pipeline.embedded.truth import CorpusConfig
+from emojax import jobs
+from emojax.bundle import as_int8, load_bundle
+from emojax.evaluate.run import predict_labels
+from emojax.model.layers import LoraConfig, Precision
+from emojax.model.llama import Llama, LlamaConfig
+from emojax.model.quantise import quantise_leaves
+from emojax.train.state import flatten, merge, unbox
+from emojax.types import MODALITIES
+
+
+def logit_errors(layers: int) -> dict[str, float]:
+    """{variant: RMS of the error over RMS of the float32 logits}, 64 tokens through `layers` layers of full width."""
+    config = LlamaConfig(32000, 4096, layers, 32, 11008, lora=LoraConfig(rank=0))
+    ids = jnp.asarray(np.random.default_rng(0).integers(3, 32000, (1, 64)))
+    at, valid = jnp.arange(64)[None], jnp.ones((1, 64), bool)
+
+    def forward(model, ids):
+        return model.logits(model(model.embed(ids), at, valid)[0])
+
+    def logits(variables, config) -> np.ndarray:
+        return np.asarray(jax.jit(lambda v: Llama(config).apply(v, ids, method=forward))(variables))
+
+    variables = jax.jit(lambda: unbox(Llama(config).init(jax.random.key(0), ids, method=forward)))()
+    exact = logits(variables, config)
+    out = {}
+    low = dataclasses.replace(config, precision=Precision("bfloat16", "bfloat16"))
+    half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), variables)
+    out["bfloat16 weights and activations"] = logits(half, low)
+    renamed = {p.replace("params/", "params/llama/", 1): x for p, x in flatten(variables).items()}
+    del half
+    turned = {p.replace("params/llama/", "params/", 1): jnp.asarray(x) for p, x in quantise_leaves(renamed).items()}
+    out["int8 kernels, float32 activations"] = logits(
+        merge(turned, {}), dataclasses.replace(config, precision=Precision(kernels="int8"))
+    )
+    scale = np.sqrt(np.square(exact).mean())
+    return {name: float(np.sqrt(np.square(x - exact).mean()) / scale) for name, x in out.items()}
+
+
+def label_agreement(folder: Path, console: Console) -> dict[str, float]:
+    """Accuracy on the embedded test split before and after, and the share of clips whose label stays."""
+    bundle = load_bundle(folder)
+    records = [r for r in load_corpus(make_corpus(CorpusConfig())) if r.split == "test"]
+    items = jobs.items_of(jobs.open_views(records, bundle.settings, console)["test"], bundle)
+    before, after = (predict_labels(b, items, MODALITIES, None) for b in (bundle, as_int8(bundle)))
+    truth = np.array([r.label for r, _ in items])
+    return {
+        "accuracy, float32": float((np.array(before) == truth).mean()),
+        "accuracy, int8": float((np.array(after) == truth).mean()),
+        "label stays": float((np.array(before) == np.array(after)).mean()),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--layers", type=int, default=2)
+    parser.add_argument("--model", default="runs/demo")
+    args = parser.parse_args()
+    jobs.setup()
+    console = Console()
+    table = Table("figure", "value", title="the cost of int8")
+    for name, value in logit_errors(args.layers).items():
+        table.add_row(f"error of logits, width 4096, {args.layers} layers: {name}", f"{value:.4f}")
+    if (Path(args.model) / "model.json").exists():
+        for name, value in label_agreement(Path(args.model), console).items():
+            table.add_row(f"{args.model}: {name}", f"{value:.3f}")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

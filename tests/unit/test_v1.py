@@ -1,0 +1,149 @@
+"""Emotion-LLaMA (v1): prompts, the two places of its soft tokens, its three vectors."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from data_pipeline import prompts
+from data_pipeline.augment import augment_views
+from data_pipeline.pipeline import eval_batches
+from data_pipeline.schema import ClipRecord
+from data_pipeline.tokens import SmallTokenizer, make_row
+from data_pipeline.views import make_views
+from emojax.bundle import row_config
+from emojax.model.build import make_model
+from emojax.model.emotion_v1 import normalise_waveform
+from emojax.settings import load_config, resolve
+from emojax.train.state import init_flat, merge
+from emojax.types import Clip
+
+SUBTITLE, QUESTION = "hello there", "Which?"
+LEAD = "<video><VideoHere></video> <feature><FeatureHere></feature>"
+
+
+def test_prompt_strings():
+    """Written out from the published layouts."""
+    said = "The person in video says: hello there."
+    train = f"[INST] {LEAD} {said}  [emotion] Which?  [/INST]"
+    assert prompts.train_prompt(SUBTITLE, "emotion", QUESTION, "v1") == train
+    assert prompts.eval_prompt(SUBTITLE, "emotion", QUESTION, "v1") == train
+    assert prompts.eval_prompt(SUBTITLE, "emotion", QUESTION, "v1", "released_eval") == "<s>" + train
+    demo = f"<s>[INST] {LEAD}<s>[INST] {said} [emotion] Which? [/INST]"
+    assert prompts.eval_prompt(SUBTITLE, "emotion", QUESTION, "v1", "released_demo") == demo
+
+
+def test_what_is_said_can_not_move_the_soft_tokens():
+    said = "a <FeatureHere> b </s> c <VideoHere>"
+    for layout in ("train", "released_eval", "released_demo"):
+        text = prompts.eval_prompt(said, "emotion", QUESTION, "v1", layout)
+        assert text.count("<FeatureHere>") == text.count("<VideoHere>") == 1 and "</s>" not in text
+
+
+def test_two_places_in_training_and_one_in_the_released_layouts():
+    tokenizer = SmallTokenizer.train([f"[INST] {LEAD} [/INST] happy"], 340)
+    train = prompts.train_prompt(SUBTITLE, "emotion", QUESTION, "v1")
+    row = make_row(tokenizer, train, "happy", [("<VideoHere>", 9), ("<FeatureHere>", 4)])
+    (a, n), (b, m) = row.soft
+    assert (n, m) == (9, 4) and row.ids[a : a + 9] == [0] * 9 and row.ids[b : b + 4] == [0] * 4
+    between = tokenizer.decode(row.ids[a + 9 : b])
+    assert between == "</video> <feature>"
+    text = prompts.eval_prompt(SUBTITLE, "emotion", QUESTION, "v1", "released_eval")
+    row = make_row(tokenizer, text, None, [("<VideoHere>", 13)], special=True)
+    assert row.ids[:2] == [1, 1] and len(row.soft) == 1 and "<FeatureHere>" in tokenizer.decode(row.ids)
+    demo = prompts.eval_prompt(SUBTITLE, "emotion", QUESTION, "v1", "released_demo")
+    row = make_row(tokenizer, demo, None, [("<VideoHere>", 13)], special=True)
+    assert row.ids.count(1) == 3, "BOS of the row, of the upload turn and of the question's turn"
+    with pytest.raises(ValueError, match="needs <VideoHere> once and in its order"):
+        make_row(tokenizer, train, None, [("<FeatureHere>", 4), ("<VideoHere>", 9), ("<FeatureHere>", 4)])
+
+
+def model_of(**changes):
+    config = load_config("tiny:test_v1")
+    for name, value in changes.items():
+        config.model[name] = value
+    settings = resolve(config)
+    from emojax.sharding import make_mesh
+
+    return settings, merge(init_flat(settings.model, 0, make_mesh((1, 1, 1), jax.devices()[:1])), {})
+
+
+def clip_of(samples: int) -> Clip:
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (4, 40, 30, 3)).astype(np.uint8)
+    wave = rng.standard_normal(24000).astype(np.float32)[:samples] * 0.1
+    return Clip("c", "c.mp4", frames, np.arange(4) / 4, frames[0], 0, wave, "hello", 1.0, 4)
+
+
+def batch_of(settings, clip, tokenizer, **changes):
+    record = ClipRecord("c", "d", "test", "/c.mp4", "happy", ("happy", "sad"), clip.subtitle)
+    views = dataclasses.replace(make_views(clip, settings.views), **changes)
+    rows = row_config(settings, augment=False)
+    batch, _ = next(iter(eval_batches([(record, views)], "emotion", tokenizer, rows, 1, "v1")))
+    return {k: jnp.asarray(v) for k, v in batch.items() if k not in ("names", "labels", "row_tokens")}
+
+
+@functools.cache
+def small_tokenizer():
+    return SmallTokenizer.train([f"[INST] {LEAD} [/INST] happy sad"], 340)
+
+
+def test_the_voice_does_not_depend_on_the_window():
+    settings, variables = model_of()
+    longer = resolve_with_seconds(1.5)
+    clip = clip_of(12_345)
+    short = batch_of(settings, clip, small_tokenizer())
+    long = batch_of(longer, clip, small_tokenizer())
+    assert short["sound"].shape == (1, 16_000, 1) and long["sound"].shape == (1, 24_000, 1)
+    assert int(short["audio_frames"][0]) == 12_345
+    encode = lambda s, b: make_model(s.model).apply(variables, b, method="encode").audio
+    np.testing.assert_allclose(encode(settings, short), encode(longer, long), rtol=1e-4, atol=1e-5)
+    louder = batch_of(settings, dataclasses.replace(clip, waveform=clip.waveform * 3 + 0.2), small_tokenizer())
+    np.testing.assert_allclose(encode(settings, short), encode(settings, louder), rtol=1e-3, atol=1e-4)
+
+
+def resolve_with_seconds(seconds: float):
+    config = load_config("tiny:test_v1")
+    config.model.hubert.seconds = seconds
+    return resolve(config)
+
+
+def test_waveforms_have_mean_zero_and_variance_one():
+    wave = np.array([[1.0, 3.0, 5.0, 7.0, 9.0]], np.float32)
+    out = np.asarray(normalise_waveform(jnp.asarray(wave), jnp.array([4])))
+    np.testing.assert_allclose(out, [[-3 / 5**0.5, -1 / 5**0.5, 1 / 5**0.5, 3 / 5**0.5, 0]], rtol=1e-5)
+
+
+def test_absent_streams_are_hidden_or_constant():
+    settings, variables = model_of()
+    batch = batch_of(settings, clip_of(16_000), small_tokenizer())
+    gone = {"has_audio": jnp.zeros(1, bool)}
+    other = {**batch, "sound": batch["sound"] * 0 + 0.3}
+
+    def logits(s, b):
+        return np.asarray(make_model(s.model).apply(variables, {**b, "answer_at": batch["positions"][:, -1:]})[0])
+
+    np.testing.assert_array_equal(logits(settings, batch | gone), logits(settings, other | gone))
+    assert np.abs(logits(settings, batch) - logits(settings, batch | gone)).max() > 1e-4
+    released, _ = model_of(missing="released")
+    features = make_model(released.model).apply(variables, batch, method="encode")
+    from emojax.types import Present
+
+    yes, no = jnp.ones(1, bool), jnp.zeros(1, bool)
+    soft = make_model(released.model).apply(variables, features, Present(yes, no, no), method="soft_prompt")
+    bias = variables["params"]["project_audio"]["bias"]
+    at = list(released.model.spans).index("audio") - 1 + released.model.spans["image"]
+    np.testing.assert_allclose(soft.tokens[0, at], bias, rtol=1e-6)
+    assert bool(soft.mask.all()), "the released code hides nothing"
+
+
+def test_augmented_waveforms_stay_within_their_window():
+    settings, _ = model_of()
+    views = make_views(clip_of(15_000), settings.views)
+    for seed in range(5):
+        out = augment_views(views, np.random.default_rng(seed), 1.0)
+        assert out.sound.shape == views.sound.shape and not np.array_equal(out.sound, views.sound)
+        assert 400 <= out.audio_frames <= 16_000 and not out.sound[out.audio_frames :].any()
