@@ -40,7 +40,11 @@ class Tokenizer(Protocol):
 
 
 class LlamaTokenizer:
-    """LLaMA-2's SentencePiece model; padding is the existing piece `$$` (3997) as in the originals."""
+    """LLaMA-2's SentencePiece model; padding is the existing piece `$$` (3997) as in the originals.
+
+    By the sentencepiece library: the tokenizer that transformers 5 makes of the same file takes two blanks for one piece
+    (259) where the originals have 29871 and the next word's own blank, so released prompts would get other ids.
+    """
 
     bos_id, eos_id, pad_id = 1, 2, 3997
 

@@ -106,3 +106,42 @@ def test_v1(tmp_path, clip_record):
     faces = released.normalised(views.frames, IMAGENET_MEAN, IMAGENET_STD)
     soft = released.v1_soft_prompt(state, eva, *towers, image, faces, views.sound[: views.audio_frames, 0])
     compare(bundle, clip_record, views, soft, model, released)
+
+
+def test_a_start_from_minigpt_v2_and_bin_shards(tmp_path):
+    """LLaMA as pytorch_model-*.bin with an index; LoRA and one projector from MiniGPT-v2, the rest at its random start."""
+    import json
+
+    import torch
+
+    from parity import released
+
+    settings = model_settings(model_of("emotion-llama-v2-start"), "tiny:released")
+    model = released.llama(tmp_path / "safe")
+    folder = tmp_path / "llama"
+    folder.mkdir()
+    (tmp_path / "safe" / "tokenizer.model").rename(folder / "tokenizer.model")
+    names, index = list(model.state_dict()), {}
+    state = {k: v.half() for k, v in model.state_dict().items()}
+    state["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.ones(4)  # as older transformers saved
+    names = list(state)
+    for number, part in enumerate((names[::2], names[1::2]), 1):
+        file = f"pytorch_model-{number:05d}-of-00002.bin"
+        torch.save({n: state[n] for n in part}, folder / file)
+        index |= dict.fromkeys(part, file)
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
+    released.eva_file(tmp_path / "eva.pth", 3)
+    released.whisper(tmp_path / "whisper", settings.views.mels, settings.model.audio.steps)
+    rng = np.random.default_rng(0)
+    known = released.lora_state(rng) | released.linear_state(rng, "llama_proj", 64, 32)
+    released.write_checkpoint(tmp_path / "minigptv2_checkpoint.pth", known)
+    files = {"llama-2-7b-chat": folder, "eva-vit-g": tmp_path / "eva.pth", "whisper-large-v3": tmp_path / "whisper"}
+    files["minigpt-v2"] = tmp_path / "minigptv2_checkpoint.pth"
+    bundle = load_bundle(import_model("emotion-llama-v2-start", files, tmp_path / "m", settings))
+    params = bundle.variables["params"]
+    gate = np.asarray(params["llama"]["blocks"]["gate"]["kernel"][1])
+    np.testing.assert_array_equal(gate, state["model.layers.1.mlp.gate_proj.weight"].float().numpy().T)
+    np.testing.assert_array_equal(params["project_image"]["bias"], known["llama_proj.bias"].astype(np.float32))
+    fresh = np.asarray(params["project_video"]["kernel"])
+    assert 0 < np.abs(fresh).max() <= 16**-0.5 and bundle.settings.data.layout == "train"
+    np.testing.assert_array_equal(params["ln_vision"]["scale"], np.ones(16))
