@@ -114,6 +114,7 @@ def _add_weights(commands: Any) -> None:
     p = commands.add_parser("plan", help="what a full-size run needs, without making it")
     p.add_argument("what", choices=("weights",), help="weights: parameters and bytes by module")
     p.add_argument("--preset", action="append", help="configuration by name (default: v1 and v2)")
+    p.add_argument("--int8", action="store_true", help="with frozen kernels as int8")
     p.add_argument("--json", action="store_true")
 
 

@@ -157,7 +157,7 @@ def _verify(args: argparse.Namespace, console: Console) -> int:
 
 
 def _plan(args: argparse.Namespace, console: Console) -> int:
-    plans = [exchange.plan_weights(preset) for preset in args.preset or ("v1", "v2")]
+    plans = [exchange.plan_weights(preset, args.int8) for preset in args.preset or ("v1", "v2")]
     if args.json:
         print(json.dumps(plans))
         return 0

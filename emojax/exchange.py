@@ -210,12 +210,14 @@ def verify(folder: Path) -> list[str]:
     return wrong
 
 
-def plan_weights(preset: str) -> dict[str, Any]:
+def plan_weights(preset: str, int8: bool = False) -> dict[str, Any]:
     """Parameters by module of a configuration, all and trainable, and bytes at rest, from shapes alone.
 
     `tensors` counts what learns as the original projects' files do: one for each layer.
     """
-    settings = resolve(load_config(preset))
+    config = load_config(preset)
+    config.model.kernels = "int8" if int8 else config.model.kernels
+    settings = resolve(config)
     leaves = leaf_types(settings)
     learns = decide(list(leaves), settings.trainable)
     rows: dict[str, dict[str, Any]] = {}
