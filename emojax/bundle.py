@@ -83,6 +83,7 @@ def save_bundle(
 ) -> None:
     """Writes the folder; `reasons`: the training clips had reasons to learn from; `model.json` comes last, so a folder that has it is complete."""
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.json").unlink(missing_ok=True)  # while its weights are replaced a folder is no model
     weights = folder.absolute() / "weights"
     shutil.rmtree(weights, ignore_errors=True)
     # Without compression: with it Orbax holds a second copy of large trees while it writes, and takes longer.

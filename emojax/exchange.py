@@ -115,9 +115,9 @@ def import_model(
     if tokenizer.vocab_size > settings.model.llama.vocab:
         raise ValueError(f"{tokenizer.path} has {tokenizer.vocab_size} pieces, the model {settings.model.llama.vocab}")
     facts = manifest(name, files, variables, origin)
-    nested = merge(variables, {})
-    save_bundle(out, settings, tokenizer, nested, model.labels, reasons=True, name=name)
+    out.mkdir(parents=True, exist_ok=True)
     (out / MANIFEST).write_text(json.dumps(facts, indent=1))
+    save_bundle(out, settings, tokenizer, merge(variables, {}), model.labels, reasons=True, name=name)
     return out
 
 

@@ -44,9 +44,11 @@ def export_model(folder: Path, form: str, out: Path, say: Callable[[str], None] 
     if form not in FORMATS:
         raise ValueError(f"there is no format '{form}'; there are {', '.join(FORMATS)}")
     bundle = load_bundle(folder)
+    if bundle.settings.raw["model"]["kernels"] == "int8" and form == "hf-merged":
+        say("note: the kernels of this model were int8; what is written is what they stand for")
     leaves = dequantise_leaves({path: np.asarray(x) for path, x in flatten(bundle.variables).items()})
     if form == "hf-merged":
-        return _merged(bundle, leaves, out)
+        return _merged(bundle, leaves, folder, out)
     table = tables.peft_adapter(projections(bundle.settings.model)) if form == "peft" else _learned(bundle, leaves)
     _tell_rest(bundle, table, leaves, say)
     tensors = save_tensors(table, leaves)
@@ -106,7 +108,7 @@ def _peft(bundle: Bundle, tensors: dict[str, np.ndarray], out: Path) -> list[Pat
     return [out / "adapter_config.json", out / "adapter_model.safetensors"]
 
 
-def _merged(bundle: Bundle, leaves: Leaves, out: Path) -> list[Path]:
+def _merged(bundle: Bundle, leaves: Leaves, folder: Path, out: Path) -> list[Path]:
     out.mkdir(parents=True, exist_ok=True)
     config = bundle.settings.model.llama
     shard: dict[str, np.ndarray] = {}
@@ -135,7 +137,7 @@ def _merged(bundle: Bundle, leaves: Leaves, out: Path) -> list[Path]:
         final[-1].write_text(json.dumps(facts, indent=1))
     (out / "config.json").write_text(json.dumps(_llama_config(config, leaves), indent=1))
     final.append(out / "config.json")
-    source = Path(bundle.name.partition("@")[2]) / TOKENIZER_MODEL
+    source = folder / TOKENIZER_MODEL
     if source.exists():
         final.append(Path(shutil.copyfile(source, out / TOKENIZER_MODEL)))
     return final
