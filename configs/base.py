@@ -93,7 +93,7 @@ def get_config() -> ConfigDict:
     c.train.log_every = 50
     c.train.save_every = 5000
     c.train.keep = 2
-    # Model folder whose weights a run starts from (`emojax weights import`); its sizes and tokenizer must be the run's.
+    # Model folder, or name of an imported model, whose weights a run starts from; its sizes must be the run's.
     c.train.init_from = config_dict.placeholder(str)
     c.train.tokenizer = "llama"  # llama: the LLaMA-2 file; small: trained on the run's own texts
     c.train.tokenizer_path = config_dict.placeholder(str)

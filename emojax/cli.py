@@ -197,14 +197,14 @@ def _weights(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyp
 
 def _evaluate(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyped-def]
     from emojax import jobs
-    from emojax.cli_weights import find_model
+    from emojax.exchange import find_model
 
     jobs.score_manifest(find_model(args.model), args.manifest, args.split, Path(args.out), console)
     return 0
 
 
 def _predict(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyped-def]
-    from emojax.cli_weights import find_model
+    from emojax.exchange import find_model
     from emojax.infer.predict import default_model, find_media, listen, predict
 
     folder = find_model(args.model) if args.model else default_model()

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from emojax import exchange, jobs
 from emojax.export import export_model
-from emojax.weights.catalogue import MODELS, SOURCES, Source
+from emojax.weights.catalogue import MODELS, SOURCES
 from emojax.weights.fetch import fetch
 
 
@@ -21,38 +21,12 @@ def run(args: argparse.Namespace, console: Console) -> int:
         return _plan(args, console)
     jobs.setup()
     if args.command == "export":
-        written = export_model(find_model(args.model), args.format, Path(args.out), console.print)
+        written = export_model(exchange.find_model(args.model), args.format, Path(args.out), console.print)
         console.print(f"written: {', '.join(map(str, written))}", soft_wrap=True)
         return 0
     if args.command == "fetch" or args.action == "import":
         return _import(args, console, download=args.command == "fetch")
     return {"list": _list, "show": _show, "verify": _verify}[args.action](args, console)
-
-
-def find_model(name: str) -> Path:
-    """A model folder as given, or that of an imported model of this name.
-
-    Raises:
-      FileNotFoundError: the name is of a model that is not imported; says what to run.
-    """
-    if Path(name).exists() or name not in MODELS:
-        return Path(name)
-    folder = exchange.weights_folder(name)
-    if (folder / "model.json").exists():
-        return folder
-    model = MODELS[name]
-    needs = [f"  {key}: {_how(SOURCES[key])}" for key in model.sources]
-    raise FileNotFoundError(
-        f"{name} ({model.title}) is not imported yet. Run `emojax fetch {name}`; it needs\n"
-        + "\n".join(needs)
-        + f"\nfiles that are here already: --file {model.sources[-1]}=PATH"
-    )
-
-
-def _how(source: Source) -> str:
-    size = f", {source.size / 1e9:.1f} GB" if source.size else ""
-    gated = ", gated: ask for access first" if source.gated else ""
-    return f"{source.repo or source.url or f'by hand: {source.by_hand}'}{size}{gated} ({source.licence})"
 
 
 def _import(args: argparse.Namespace, console: Console, download: bool) -> int:
@@ -144,12 +118,12 @@ def _show(args: argparse.Namespace, console: Console) -> int:
         return 0
     console.print(f"{args.name}: {model.title}, not imported; `emojax fetch {args.name}` needs", soft_wrap=True)
     for key in model.sources:
-        console.print(f"  {key}: {SOURCES[key].title}\n    {_how(SOURCES[key])}", soft_wrap=True)
+        console.print(f"  {key}: {SOURCES[key].title}\n    {exchange.how_to_get(SOURCES[key])}", soft_wrap=True)
     return 0
 
 
 def _verify(args: argparse.Namespace, console: Console) -> int:
-    wrong = exchange.verify(find_model(args.name))
+    wrong = exchange.verify(exchange.find_model(args.name))
     for line in wrong:
         console.print(line, soft_wrap=True)
     console.print(f"{args.name}: " + (f"{len(wrong)} differences" if wrong else "as it was imported"))

@@ -23,7 +23,7 @@ from emojax.bundle import TOKENIZER_MODEL, load_bundle, save_bundle
 from emojax.settings import Settings, load_config, resolve
 from emojax.sharding import make_mesh
 from emojax.train.state import abstract_variables, decide, flatten, init_flat, merge, unbox, variable_shardings
-from emojax.weights.catalogue import MODELS, SOURCES, Model
+from emojax.weights.catalogue import MODELS, SOURCES, Model, Source
 from emojax.weights.files import open_tensors, tensor_files
 from emojax.weights.load import WeightsError, choose_table, stream_tensors
 
@@ -46,6 +46,33 @@ def model_of(name: str) -> Model:
 def weights_folder(name: str) -> Path:
     """Where an imported model lies."""
     return cache_root() / "weights" / name
+
+
+def find_model(name: str) -> Path:
+    """A model folder as given, or that of an imported model of this name.
+
+    Raises:
+      FileNotFoundError: the name is of a model that is not imported; says what to run.
+    """
+    if Path(name).exists() or name not in MODELS:
+        return Path(name)
+    folder = weights_folder(name)
+    if (folder / "model.json").exists():
+        return folder
+    model = MODELS[name]
+    needs = [f"  {key}: {how_to_get(SOURCES[key])}" for key in model.sources]
+    raise FileNotFoundError(
+        f"{name} ({model.title}) is not imported yet. Run `emojax fetch {name}`; it needs\n"
+        + "\n".join(needs)
+        + f"\nfiles that are here already: --file {model.sources[-1]}=PATH"
+    )
+
+
+def how_to_get(source: Source) -> str:
+    """One line: address, size, gate, licence."""
+    size = f", {source.size / 1e9:.1f} GB" if source.size else ""
+    gated = ", gated: ask for access first" if source.gated else ""
+    return f"{source.repo or source.url or f'by hand: {source.by_hand}'}{size}{gated} ({source.licence})"
 
 
 def model_settings(model: Model, preset: str | None = None, int8: bool = False) -> Settings:

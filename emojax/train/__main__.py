@@ -11,6 +11,7 @@ from rich.console import Console
 from data_pipeline.datasets.manifest import ManifestError
 from data_pipeline.embedded.generate import load_corpus, make_corpus
 from emojax import jobs
+from emojax.exchange import find_model
 from emojax.settings import resolve
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "configuration file, e.g. configs/tiny.py", lock_config=True)
@@ -26,7 +27,10 @@ def main(argv: list[str]) -> None:
     console = Console(markup=False, highlight=False)
     try:
         out = jobs.run_folder(_OUT.value)
-        settings = resolve(_CONFIG.value)
+        config = _CONFIG.value
+        if config.train.init_from:
+            config.train.init_from = str(find_model(config.train.init_from))
+        settings = resolve(config)
         if _MANIFEST.value:
             records = jobs.read_records(_MANIFEST.value, console, seed=settings.seed)
         else:

@@ -125,3 +125,20 @@ def test_a_stage_checkpoint_fills_what_the_stage_trains(preset, table, tensors, 
     assert sum(math.prod(leaves[path].shape) for path in trained) == parameters
     names = [n for r in rules for n in r.names]
     assert sum(settings.model.llama.depth if "{i}" in n else 1 for n in names) == tensors
+
+
+def test_kernels_with_a_scale_beside_them_come_in_as_int8(tmp_path):
+    leaves = {
+        **LEAVES,
+        "blocks/q/kernel": np.zeros((2, 4, 3), np.int8),
+        "blocks/q/kernel_scale": np.zeros((2, 3), "f4"),
+    }
+    state = tensors()
+    out = load(tmp_path, state, leaves=leaves)
+    assert out["blocks/q/kernel"].dtype == np.int8 and np.abs(out["blocks/q/kernel"]).max() == 127
+    for layer in range(2):
+        want = state[f"layers.{layer}.q.weight"].T
+        scale = out["blocks/q/kernel_scale"][layer]
+        np.testing.assert_allclose(scale, np.abs(want).max(axis=0) / 127, rtol=1e-6)
+        assert (np.abs(out["blocks/q/kernel"][layer] * scale - want) <= scale / 2 * 1.001).all()
+    assert out["fc/kernel"].dtype == np.float32
