@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from data_pipeline.clip import window_indices
 from emojax.model.emotion import Emotion, EmotionConfig
@@ -14,7 +15,11 @@ from emojax.model.fusion import Fusion, FusionConfig
 from emojax.model.layers import EncoderConfig, LoraConfig, Precision
 from emojax.model.llama import LlamaConfig
 from emojax.model.whisper import WhisperConfig, pool_audio
+from emojax.train.state import abstract_variables, flatten, merge, unbox
 from emojax.types import Features, Present
+from emojax.weights.files import open_tensors
+from emojax.weights.load import load_tensors
+from emojax.weights.tables import emotion_llama_v2
 from parity import torch_names as names
 
 F64 = Precision("float64", "float64")
@@ -75,22 +80,21 @@ def v2_config(width: int) -> EmotionConfig:
     )
 
 
-def soft_prompt_variables(case: dict) -> dict:
-    state = {n: names.fill(n, tuple(s)) for n, s in case["param_names_shapes"].items()}
-    prefix = "conv_pro_module."
-    tree = {"fusion": names.fusion_tree({n[len(prefix) :]: v for n, v in state.items() if n.startswith(prefix)}, 4)}
-    for ours, theirs in (("image", ""), ("video", "_video"), ("audio", "_audio"), ("fusion", "_fusion")):
-        tree[f"project_{ours}"] = names.nested(names.linear(state, f"llama_proj{theirs}", "x"))["x"]
-    return {"params": tree}
+def soft_prompt_variables(case: dict, config: EmotionConfig, folder) -> dict:
+    """The official module's names and shapes in a file, imported."""
+    save_file({n: names.fill(n, tuple(s)) for n, s in case["param_names_shapes"].items()}, folder / "w.safetensors")
+    leaves = flatten(unbox(abstract_variables(config)))
+    flat = load_tensors(emotion_llama_v2(()), open_tensors(folder / "w.safetensors"), leaves, np.float64)
+    return merge(flat, {})
 
 
-def test_encode_img(parity_examples):
+def test_encode_img(parity_examples, tmp_path):
     case = parity_examples["encode_img"]
     config = v2_config(8)
     assert config.spans == {"fusion": 64, "image": 256, "video": 64, "audio": 64}
     raw = np.sin(0.001 * np.arange(1025 * 1408) + 0.25).reshape(1, 1025, 1408)
     video, audio = names.sine_input((1, 64, 1408), 1), names.sine_input((1, 64, 1280), 2)
-    variables = soft_prompt_variables(case)
+    variables = soft_prompt_variables(case, config, tmp_path)
     yes, no = jnp.ones((1,), bool), jnp.zeros((1,), bool)
 
     def run(config, present):
