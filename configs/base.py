@@ -49,6 +49,8 @@ def get_config() -> ConfigDict:
     # (row length, answer length) that are compiled; a batch takes the smallest that holds it
     c.data.buckets = ((640, 32), (768, 128), (1024, 384), (2048, 1024))
     c.data.layout = "train"  # how evaluation asks: train | released_eval | released_demo (data_pipeline/prompts.py)
+    # Own wordings by task, {labels} filled in, first one at evaluation; empty: those of data_pipeline/prompts.py.
+    c.data.questions = ConfigDict()
     c.data.max_answer = 1024  # tokens, end token included
     c.data.max_subtitle = 1024  # tokens; longer subtitles are cut there
     c.data.no_subtitle = ""  # stands in the prompt where no words are known; "" as released

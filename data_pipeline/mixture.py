@@ -63,10 +63,16 @@ def without_clue(record: ClipRecord, answer: str, hidden: str) -> str | None:
     return answer.replace(f"{clue}, ", "", 1)
 
 
-def draw_example(record: ClipRecord, stage: StageTasks, rng: np.random.Generator, no_subtitle: str = "") -> Example:
+def draw_example(
+    record: ClipRecord,
+    stage: StageTasks,
+    rng: np.random.Generator,
+    no_subtitle: str = "",
+    questions: prompts.Questions | None = None,
+) -> Example:
     """One instruction sample of a clip, with the stage's task draw, fall-backs and hidden modalities.
 
-    `no_subtitle` stands in the prompt where no words are known or they are hidden.
+    `no_subtitle` stands in the prompt where no words are known or they are hidden. `questions`: own wordings by task.
     """
     task = stage.tasks[int(rng.integers(len(stage.tasks)))]
     answer = answer_text(record, task)
@@ -89,6 +95,6 @@ def draw_example(record: ClipRecord, stage: StageTasks, rng: np.random.Generator
             streams = tuple(s for s in streams if (s == "audio") == (hidden == "video"))
     pick = int(rng.integers(1 << 16))
     prompt = prompts.train_prompt(
-        subtitle or no_subtitle, task, prompts.question(task, record.labels, pick), stage.style
+        subtitle or no_subtitle, task, prompts.question(task, record.labels, pick, questions), stage.style
     )
     return Example(record, task, prompt, prompts.normalise_answer(answer), streams)

@@ -43,6 +43,7 @@ class RowConfig:
     words: int = 0
     speakers: Speakers | None = None
     layout: prompts.Layout = "train"
+    questions: prompts.Questions | None = None
 
     @property
     def eval_places(self) -> tuple[tuple[str, int], ...]:
@@ -88,7 +89,7 @@ class DrawSample(grain.transforms.RandomMap):
         if c.speakers and rng.random() < c.speakers.share:
             views = c.speakers.normalise(record, views)
         record = fit_subtitle(record, self.tokenizer, c.max_subtitle)
-        example = draw_example(record, self.stage, rng, c.no_subtitle)
+        example = draw_example(record, self.stage, rng, c.no_subtitle, c.questions)
         row = make_row(self.tokenizer, example.prompt, example.answer, c.places, c.max_answer)
         return Sample(example, row, augment_views(views, rng, c.augment))
 
@@ -201,7 +202,7 @@ def eval_batches(
         for record, views in chunk:
             record = fit_subtitle(record, tokenizer, config.max_subtitle)
             subtitle = record.subtitle if "text" in modalities else ""
-            ask = prompts.question(task, question_labels)
+            ask = prompts.question(task, question_labels, own=config.questions)
             text = prompts.eval_prompt(subtitle or config.no_subtitle, task, ask, style, config.layout)
             row = make_row(tokenizer, text, None, config.eval_places, special=config.layout != "train")
             samples.append(Sample(Example(record, task, text, "", tuple(streams)), row, views))

@@ -7,6 +7,7 @@ expect them); the texts of the question pools are not taken from them.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from data_pipeline.tokens import FEATURE_HERE, VIDEO_HERE
@@ -109,7 +110,15 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
 }
 
 
-def question(task: str, labels: tuple[str, ...], pick: int = 0) -> str:
-    """Question number `pick` (modulo the pool) of a task."""
-    pool = QUESTIONS[task]
-    return pool[pick % len(pool)].format(labels=", ".join(labels))
+Questions = Mapping[str, Sequence[str]]
+
+
+def question_pool(task: str, own: Questions | None = None) -> Sequence[str]:
+    """The wordings of a task: those of `own` where it has the task."""
+    return (own or {}).get(task) or QUESTIONS[task]
+
+
+def question(task: str, labels: tuple[str, ...], pick: int = 0, own: Questions | None = None) -> str:
+    """Question number `pick` (modulo the pool) of a task, `{labels}` filled in."""
+    pool = question_pool(task, own)
+    return pool[pick % len(pool)].replace("{labels}", ", ".join(labels))

@@ -68,6 +68,7 @@ def row_config(settings: Settings, augment: bool, speakers: Speakers | None = No
         d.words if augment and settings.model.word_heads else 0,
         speakers,
         d.layout,  # type: ignore[arg-type]
+        d.questions,
     )
 
 

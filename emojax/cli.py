@@ -122,6 +122,9 @@ def _import_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--file", action="append", default=[], metavar="SOURCE=PATH", help="a file or folder that is here")
     p.add_argument("--out", help="model folder (default: the cache, where predict --model NAME finds it)")
     p.add_argument("--preset", help="another configuration than the model's own")
+    p.add_argument(
+        "--questions", metavar="FILE", help='JSON {task: [wordings]}, e.g. the originals\'; "{labels}" is filled in'
+    )
     p.add_argument("--int8", action="store_true", help="keep frozen kernels as int8 (config.model.kernels)")
 
 

@@ -49,12 +49,19 @@ def _import(args: argparse.Namespace, console: Console, download: bool) -> int:
                 with jobs.bar(console, f"fetch {key}") as tick:
                     files[key] = fetch(SOURCES[key], exchange.downloads_folder() / key, say, args.mirror, tick)
     out = Path(args.out) if args.out else exchange.weights_folder(args.name)
-    settings = exchange.model_settings(model, args.preset, args.int8)
+    settings = exchange.model_settings(model, args.preset, args.int8, _questions(args.questions))
     with jobs.bar(console, f"import {args.name}") as tick:
         exchange.import_model(args.name, files, out, settings, say, tick)
     where = args.name if not args.out else out
     console.print(f"written: {out}\ntry next: emojax predict CLIP --model {where}", soft_wrap=True)
     return 0
+
+
+def _questions(path: str | None) -> dict[str, list[str]]:
+    found = json.loads(Path(path).read_text()) if path else {}
+    if not isinstance(found, dict) or not all(isinstance(v, list) and v for v in found.values()):
+        raise ValueError(f"{path} should hold a JSON object of lists, {{task: [wordings]}}")
+    return found
 
 
 def _list(args: argparse.Namespace, console: Console) -> int:

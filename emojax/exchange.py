@@ -75,11 +75,17 @@ def how_to_get(source: Source) -> str:
     return f"{source.repo or source.url or f'by hand: {source.by_hand}'}{size}{gated} ({source.licence})"
 
 
-def model_settings(model: Model, preset: str | None = None, int8: bool = False) -> Settings:
-    """The configuration of a catalogue model, or another preset's with the same changes for released weights."""
+def model_settings(
+    model: Model, preset: str | None = None, int8: bool = False, questions: Mapping[str, Sequence[str]] | None = None
+) -> Settings:
+    """The configuration of a catalogue model, or another preset's with the same changes for released weights.
+
+    `questions`: wordings by task, such as the originals', which are not part of this project.
+    """
     config = load_config(preset or model.preset)
     if int8:
         config.model.kernels = "int8"
+    config.data.questions.update(questions or {})
     for field, value in model.fields:
         config.update_from_flattened_dict({field: value})
     return resolve(config)

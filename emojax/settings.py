@@ -72,6 +72,7 @@ class Data:
     temporal: str
     buckets: tuple[tuple[int, int], ...]
     layout: str
+    questions: dict[str, tuple[str, ...]]
     max_answer: int
     max_subtitle: int
     no_subtitle: str
@@ -204,6 +205,8 @@ def resolve(config: ConfigDict) -> Settings:
             value = value[part]
         if value not in words:
             raise ValueError(f"config.{field} is '{value}'; it is one of {', '.join(words)}")
+    if unknown := sorted(set(config.data.questions) - set(TASKS)):
+        raise ValueError(f"config.data.questions names tasks {unknown}; tasks are {', '.join(TASKS)}")
     m = config.model
     stages = []
     for name in config.stages:

@@ -56,8 +56,8 @@ def train_tokenizer(settings: Settings, records: Sequence[ClipRecord]) -> Tokeni
     for record in records:
         for stage in settings.stages:
             for task in stage.tasks.tasks:
-                for pick in range(len(prompts.QUESTIONS[task])):
-                    ask = prompts.question(task, record.labels, pick)
+                for pick in range(len(prompts.question_pool(task, settings.data.questions))):
+                    ask = prompts.question(task, record.labels, pick, settings.data.questions)
                     words = record.subtitle or settings.data.no_subtitle
                     texts.append(prompts.train_prompt(words, task, ask, stage.tasks.style))
                 texts.append(prompts.normalise_answer(answer_text(record, task)))

@@ -64,7 +64,11 @@ def test_a_released_model_by_its_name(place, tmp_path, name):
     assert before.returncode == 2 and f"emojax fetch {name}" in before.stderr and "gated" in before.stderr
     assert all(source in before.stderr for source in model_of(name).sources)
     words = released_files(name, tmp_path)
-    out = emojax(place, "weights", "import", name, "--preset", PRESETS[name], *words)
+    questions = tmp_path / "questions.json"
+    questions.write_text(json.dumps({"emotion": ["one of {labels}, in {one} word?"]}))
+    out = emojax(place, "weights", "import", name, "--preset", PRESETS[name], "--questions", str(questions), *words)
+    asked = json.loads((place / "cache" / "weights" / name / "model.json").read_text())["config"]["data"]["questions"]
+    assert asked == {"emotion": ["one of {labels}, in {one} word?"]}
     assert out.returncode == 0 and f"predict CLIP --model {name}" in out.stdout, out.stdout + out.stderr
     answered = emojax(place, "predict", clip, "--model", name, "--json")
     assert answered.returncode == 0, answered.stderr

@@ -147,3 +147,16 @@ def test_augmented_waveforms_stay_within_their_window():
         out = augment_views(views, np.random.default_rng(seed), 1.0)
         assert out.sound.shape == views.sound.shape and not np.array_equal(out.sound, views.sound)
         assert 400 <= out.audio_frames <= 16_000 and not out.sound[out.audio_frames :].any()
+
+
+def test_questions_of_ones_own():
+    settings, _ = model_of()
+    rows = dataclasses.replace(row_config(settings, augment=False), questions={"emotion": ["{labels}, in {one} word?"]})
+    record = ClipRecord("c", "d", "test", "/c.mp4", "happy", ("happy", "sad"), "hello")
+    views = make_views(clip_of(9_000), settings.views)
+    batch, _ = next(iter(eval_batches([(record, views)], "emotion", small_tokenizer(), rows, 1, "v1")))
+    assert "happy, sad, in {one} word?" in small_tokenizer().decode(batch["ids"][0].tolist())
+    config = load_config("tiny:test_v1")
+    config.data.questions.update({"emotions": ["?"]})
+    with pytest.raises(ValueError, match=r"config\.data\.questions names tasks \['emotions'\]"):
+        resolve(config)
