@@ -78,7 +78,9 @@ def eval_prompt(subtitle: str, task: str, question: str, style: Style, layout: L
 
 def _harmless(subtitle: str) -> str:
     # The places of the soft prompt stand once in a prompt, whatever was said, and nobody says a special token.
-    return re.sub(f"{VIDEO_HERE}|{FEATURE_HERE}|</?s>", "", subtitle)
+    while (cut := re.sub(f"{VIDEO_HERE}|{FEATURE_HERE}|</?s>", "", subtitle)) != subtitle:
+        subtitle = cut  # what is left may have come together to another
+    return subtitle
 
 
 def conversation_prompt(turns: list[tuple[str, str | None]]) -> str:

@@ -52,7 +52,10 @@ class LlamaTokenizer:
         import sentencepiece
 
         self.path = path
-        self._model = sentencepiece.SentencePieceProcessor(model_file=str(path))
+        try:
+            self._model = sentencepiece.SentencePieceProcessor(model_file=str(path))
+        except (RuntimeError, OSError) as error:
+            raise ValueError(f"{path} is no SentencePiece model, or damaged") from error
         self.vocab_size = self._model.vocab_size()
 
     def encode(self, text: str) -> list[int]:

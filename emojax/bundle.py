@@ -25,7 +25,7 @@ from data_pipeline.tokens import LlamaTokenizer, SmallTokenizer, Tokenizer
 from emojax.model.quantise import quantise_leaves
 from emojax.settings import Settings, resolve_saved
 
-TOKENIZER_MODEL = "tokenizer.model"
+TOKENIZER_MODEL, MANIFEST = "tokenizer.model", "manifest.json"
 REASON_TASKS = ("reason", "reason_v2")
 
 
@@ -81,10 +81,18 @@ def save_bundle(
     reasons: bool,
     average_speaker: VoiceStats | None = None,
     name: str = "",
+    imported: bool = False,
 ) -> None:
-    """Writes the folder; `reasons`: the training clips had reasons to learn from; `model.json` comes last, so a folder that has it is complete."""
+    """Writes the folder; `reasons`: the training clips had reasons to learn from; `imported`: its manifest stands there.
+
+    `model.json` comes last, so a folder that has it is complete.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "model.json").unlink(missing_ok=True)  # while its weights are replaced a folder is no model
+    # While its weights are replaced a folder is no model; nothing of the one before may stay.
+    for old in ("model.json", "tokenizer.json", "speaker.json"):
+        (folder / old).unlink(missing_ok=True)
+    if not imported:
+        (folder / MANIFEST).unlink(missing_ok=True)
     weights = folder.absolute() / "weights"
     shutil.rmtree(weights, ignore_errors=True)
     # Without compression: with it Orbax holds a second copy of large trees while it writes, and takes longer.
@@ -127,18 +135,11 @@ def load_bundle(folder: Path) -> Bundle:
         raise ValueError(f"{facts_path} is damaged ({type(error).__name__}: {error})") from error
     if not (folder / "weights" / "_METADATA").exists():
         raise FileNotFoundError(f"{folder}/weights is missing or damaged: copy the whole model folder again")
-    if (folder / "tokenizer.json").exists():
-        tokenizer: Tokenizer = SmallTokenizer((folder / "tokenizer.json").read_text())
-    elif (folder / TOKENIZER_MODEL).exists():
-        tokenizer = LlamaTokenizer(folder / TOKENIZER_MODEL)
-    else:
-        raise FileNotFoundError(f"{folder} holds no tokenizer: copy the whole model folder again")
+    tokenizer = load_tokenizer(folder)
+    if tokenizer.vocab_size > settings.model.llama.vocab:
+        raise ValueError(f"the tokenizer of {folder} is of another model: it has {tokenizer.vocab_size} pieces")
     average = folder / "speaker.json"
-    with ocp.StandardCheckpointer() as checkpointer:
-        metadata = checkpointer.metadata(folder.absolute() / "weights").item_metadata
-        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        abstract = jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=device), metadata.tree)
-        variables = checkpointer.restore(folder.absolute() / "weights", abstract)
+    variables = _restore(folder)
     return Bundle(
         name=f"{facts['name']}@{folder}",
         settings=settings,
@@ -152,6 +153,19 @@ def load_bundle(folder: Path) -> Bundle:
     )
 
 
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer of a model folder.
+
+    Raises:
+      FileNotFoundError: it holds none.
+    """
+    if (folder / "tokenizer.json").exists():
+        return SmallTokenizer((folder / "tokenizer.json").read_text())
+    if (folder / TOKENIZER_MODEL).exists():
+        return LlamaTokenizer(folder / TOKENIZER_MODEL)
+    raise FileNotFoundError(f"{folder} holds no tokenizer: copy the whole model folder again")
+
+
 def as_int8(bundle: Bundle) -> Bundle:
     """The same model with its frozen kernels as int8 (weights only); one that has them is returned as it is."""
     raw = bundle.settings.raw
@@ -161,3 +175,16 @@ def as_int8(bundle: Bundle) -> Bundle:
     leaves = quantise_leaves(traverse_util.flatten_dict(bundle.variables, sep="/"))
     variables = traverse_util.unflatten_dict({p: jnp.asarray(x) for p, x in leaves.items()}, sep="/")
     return dataclasses.replace(bundle, settings=settings, variables=variables)
+
+
+def _restore(folder: Path) -> Any:
+    weights = folder.absolute() / "weights"
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            metadata = checkpointer.metadata(weights).item_metadata
+            device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+            abstract = jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=device), metadata.tree)
+            return checkpointer.restore(weights, abstract)
+    except Exception as error:  # whatever the library raises on files that are cut, changed or gone
+        first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        raise ValueError(f"{weights} is damaged: import or train the model again ({first})") from error

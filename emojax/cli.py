@@ -182,6 +182,7 @@ def _train(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyped
     if args.seed is not None:
         config.seed = args.seed
     settings = resolve(config)
+    jobs.check_run(settings)
     jobs.setup()
     out = jobs.run_folder(args.out)
     records = jobs.read_records(args.manifest, console, seed=settings.seed)

@@ -13,6 +13,7 @@ from emojax import exchange, jobs
 from emojax.export import export_model
 from emojax.weights.catalogue import MODELS, SOURCES
 from emojax.weights.fetch import fetch
+from emojax.weights.files import tensor_files
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
@@ -42,18 +43,27 @@ def _import(args: argparse.Namespace, console: Console, download: bool) -> int:
         key, equals, path = entry.partition("=")
         if not equals or key not in SOURCES:
             raise ValueError(f"--file {entry}: give SOURCE=PATH, SOURCE one of {', '.join(model.sources)}")
-        files[key] = Path(path)
+        files[key] = Path(path).expanduser()
+        tensor_files(files[key])
+    out = jobs.run_folder(args.out or str(exchange.weights_folder(args.name)))
+    settings = exchange.model_settings(model, args.preset, args.int8, _questions(args.questions))
     if download:
-        for key in model.sources:
+        replaced = {SOURCES[f].instead_of for f in files}
+        wanted = [key for key in model.sources if key not in files and key not in replaced]
+        if by_hand := [key for key in wanted if not SOURCES[key].repo and not SOURCES[key].url]:
+            lines = [f"  --file {key}=PATH   {SOURCES[key].by_hand}" for key in by_hand]
+            raise ValueError("these files can not be fetched by a program; give them:\n" + "\n".join(lines))
+        for key in wanted:
             if key not in files:
                 with jobs.bar(console, f"fetch {key}") as tick:
                     files[key] = fetch(SOURCES[key], exchange.downloads_folder() / key, say, args.mirror, tick)
-    out = Path(args.out) if args.out else exchange.weights_folder(args.name)
-    settings = exchange.model_settings(model, args.preset, args.int8, _questions(args.questions))
     with jobs.bar(console, f"import {args.name}") as tick:
         exchange.import_model(args.name, files, out, settings, say, tick)
     where = args.name if not args.out else out
-    console.print(f"written: {out}\ntry next: emojax predict CLIP --model {where}", soft_wrap=True)
+    then = f"emojax predict CLIP --model {where}"
+    if not model.fields:  # a start answers nothing yet
+        then = f"python -m emojax.train --config=configs/v2.py:stage1 --config.train.init_from={where} --manifest=M.csv --out=DIR"
+    console.print(f"written: {out}\ntry next: {then}", soft_wrap=True)
     return 0
 
 
@@ -82,7 +92,7 @@ def _list(args: argparse.Namespace, console: Console) -> int:
             "licence": s.licence,
             "gated": s.gated,
             "from": s.repo or s.url or f"by hand: {s.by_hand}",
-            "here": (exchange.downloads_folder() / key).exists(),
+            "here": any(f.suffix != ".part" for f in (exchange.downloads_folder() / key).glob("*.*")),
         }
         for key, s in SOURCES.items()
     ]

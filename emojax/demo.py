@@ -24,7 +24,10 @@ from emojax.settings import load_config, resolve
 def demo(out: Path, console: Console, fresh: bool = True, preset: str = "tiny") -> dict[str, Any]:
     """Makes the corpus, trains both stages, scores the test split and explains one clip; returns the results."""
     begin = time.monotonic()
+    settings = resolve(load_config(preset))
     jobs.setup()
+    if any(out.iterdir() if out.exists() else ()) and not (out / "config.json").exists():
+        raise ValueError(f"{out} holds other things than a run: choose another folder, the demo makes its own anew")
     if fresh:
         shutil.rmtree(out, ignore_errors=True)
     corpus = CorpusConfig()
@@ -32,7 +35,6 @@ def demo(out: Path, console: Console, fresh: bool = True, preset: str = "tiny") 
         folder = make_corpus(corpus, progress=tick)
         tick(corpus.train + corpus.val + corpus.test, corpus.train + corpus.val + corpus.test)
     records = load_corpus(folder)
-    settings = resolve(load_config(preset))
     sources = jobs.open_views(records, settings, console)
     jobs.run_training(settings, records, sources, out, console)
     bundle = load_bundle(out)

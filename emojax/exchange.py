@@ -19,15 +19,16 @@ import numpy as np
 
 from data_pipeline.embedded.generate import cache_root
 from data_pipeline.tokens import LlamaTokenizer
-from emojax.bundle import TOKENIZER_MODEL, load_bundle, save_bundle
+from emojax.bundle import MANIFEST, TOKENIZER_MODEL, load_bundle, save_bundle
+from emojax.model.quantise import SCALE
 from emojax.settings import Settings, load_config, resolve
 from emojax.sharding import make_mesh
 from emojax.train.state import abstract_variables, decide, flatten, init_flat, merge, unbox, variable_shardings
 from emojax.weights.catalogue import MODELS, SOURCES, Model, Source
 from emojax.weights.files import open_tensors, tensor_files
 from emojax.weights.load import WeightsError, choose_table, stream_tensors
+from emojax.weights.rules import Table
 
-MANIFEST = "manifest.json"
 Say = Callable[[str], None]
 Tick = Callable[[int, int], None]
 
@@ -54,8 +55,15 @@ def find_model(name: str) -> Path:
     Raises:
       FileNotFoundError: the name is of a model that is not imported; says what to run.
     """
-    if Path(name).exists() or name not in MODELS:
-        return Path(name)
+    path = Path(name).expanduser()
+    if (path / "model.json").exists():
+        return path
+    if name not in MODELS:
+        if not path.exists():
+            raise FileNotFoundError(
+                f"there is no folder '{name}', and no model of this name; models: {', '.join(MODELS)}"
+            )
+        return path
     folder = weights_folder(name)
     if (folder / "model.json").exists():
         return folder
@@ -120,14 +128,23 @@ def import_model(
     """
     model = model_of(name)
     settings = settings or model_settings(model)
-    if absent := [s for s in model.sources if s not in files]:
+    files = {source: path.expanduser() for source, path in files.items()}
+    needed = [next((f for f in files if SOURCES[f].instead_of == s), s) for s in model.sources]
+    if absent := [s for s in needed if s not in files]:
         raise ValueError(f"{name} needs files of {', '.join(absent)}; see `emojax weights show {name}`")
+    for file in files.values():
+        tensor_files(file)
+    if out.is_file():
+        raise ValueError(f"{out} is a file: --out names a folder")
+    tokenizer = LlamaTokenizer(find_tokenizer(settings, list(files.values())))
+    if tokenizer.vocab_size > settings.model.llama.vocab:
+        raise ValueError(f"{tokenizer.path} has {tokenizer.vocab_size} pieces, the model {settings.model.llama.vocab}")
     leaves = leaf_types(settings)
     shardings = variable_shardings(settings.model, make_mesh(settings.train.mesh))
     # Sources beyond the model's own come last: what they hold replaces what was there.
-    order = (*model.sources, *(s for s in files if s not in model.sources))
-    tables = {s: SOURCES[s].fills(settings.model) for s in order}
-    total = sum(len({p for t in spellings for r in t[0].rules for p in r.paths}) for spellings in tables.values())
+    order = (*needed, *(s for s in files if s not in needed))
+    tables = {s: source_tables(s, settings, files[s]) for s in order}
+    total = sum(not any(re.fullmatch(pattern, p) for pattern, _ in model.starts) for p in leaves)
     variables: dict[str, jax.Array] = {}
     origin: dict[str, str] = {}
     for source, filled in tables.items():
@@ -144,14 +161,37 @@ def import_model(
                 raise WeightsError(f"{files[source]}: {error}") from error
         say(f"{source}: {sum(s == source for s in origin.values())} leaves")
     start_leaves(model, settings, variables, origin)
-    tokenizer = LlamaTokenizer(find_tokenizer(settings, [Path(f) for f in files.values()]))
-    if tokenizer.vocab_size > settings.model.llama.vocab:
-        raise ValueError(f"{tokenizer.path} has {tokenizer.vocab_size} pieces, the model {settings.model.llama.vocab}")
-    facts = manifest(name, files, variables, origin)
+    facts = manifest(name, files, variables, origin) | {"tokenizer_sha256": sha256(tokenizer.path)}
     out.mkdir(parents=True, exist_ok=True)
+    (out / "model.json").unlink(missing_ok=True)
     (out / MANIFEST).write_text(json.dumps(facts, indent=1))
-    save_bundle(out, settings, tokenizer, merge(variables, {}), model.labels, reasons=True, name=name)
+    save_bundle(out, settings, tokenizer, merge(variables, {}), model.labels, reasons=True, name=name, imported=True)
     return out
+
+
+def source_tables(key: str, settings: Settings, path: Path) -> list[tuple[Table, ...]]:
+    """The tables of a source for a model.
+
+    Raises:
+      ValueError: the model has no place for it, or an adapter is scaled otherwise than the model's.
+    """
+    try:
+        filled = SOURCES[key].fills(settings.model)
+    except AttributeError as error:
+        raise ValueError(f"this model has no place for {key}") from error
+    leaves = leaf_types(settings)
+    if not any(p in leaves for table, *_ in filled for r in table.rules for p in r.paths):
+        raise ValueError(f"this model has no place for {key}")
+    facts_path = path / "adapter_config.json"
+    if key == "peft-adapter" and facts_path.exists():
+        lora, facts = settings.model.llama.lora, json.loads(facts_path.read_text())
+        if (facts["r"], facts["lora_alpha"]) != (lora.rank, lora.alpha):
+            raise ValueError(
+                f"{facts_path} has r {facts['r']} and lora_alpha {facts['lora_alpha']}, the model {lora.rank} and {lora.alpha:g}"
+            )
+        if odd := [k for k in ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern") if facts.get(k)]:
+            raise ValueError(f"{facts_path} sets {', '.join(odd)}, which this project does not compute")
+    return filled
 
 
 def start_leaves(model: Model, settings: Settings, variables: dict[str, jax.Array], origin: dict[str, str]) -> None:
@@ -209,7 +249,7 @@ def manifest(
         }
         for p, x in sorted(variables.items())
     }
-    count = sum(x.size for x in variables.values())
+    count = sum(x.size for p, x in variables.items() if not p.endswith(SCALE))
     return {"name": name, "parameters": int(count), "sources": sources, "leaves": leaves}
 
 
@@ -240,6 +280,9 @@ def verify(folder: Path) -> list[str]:
         want = facts["leaves"].get(path)
         if want and (digest(x), list(x.shape)) != (want["sha256"], want["shape"]):
             wrong.append(f"{path} differs from what was imported")
+    tokenizer = facts.get("tokenizer_sha256")
+    if tokenizer and sha256(folder / TOKENIZER_MODEL) != tokenizer:
+        wrong.append(f"{TOKENIZER_MODEL} differs from what was imported")
     return wrong
 
 
@@ -258,7 +301,7 @@ def plan_weights(preset: str, int8: bool = False) -> dict[str, Any]:
         collection, module = path.split("/")[:2]
         name = "LoRA" if collection == "lora" else module
         row = rows.setdefault(name, {"module": name, "parameters": 0, "trainable": 0, "tensors": 0, "bytes": 0})
-        row["parameters"] += math.prod(leaf.shape)
+        row["parameters"] += 0 if path.endswith(SCALE) else math.prod(leaf.shape)  # scales belong to their kernels
         row["bytes"] += math.prod(leaf.shape) * leaf.dtype.itemsize
         if learns[path]:
             row["trainable"] += math.prod(leaf.shape)

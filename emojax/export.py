@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from safetensors.numpy import save_file
 
 from emojax.bundle import TOKENIZER_MODEL, Bundle, load_bundle
 from emojax.model.llama import LlamaConfig
-from emojax.model.quantise import dequantise_leaves
+from emojax.model.quantise import SCALE, dequantise_leaves
 from emojax.train.state import decide, flatten
 from emojax.weights import tables
 from emojax.weights.catalogue import projections, stage_table
@@ -43,11 +44,21 @@ def export_model(folder: Path, form: str, out: Path, say: Callable[[str], None] 
     """
     if form not in FORMATS:
         raise ValueError(f"there is no format '{form}'; there are {', '.join(FORMATS)}")
+    if form in ("peft", "hf-merged") and (out.is_file() or (out / "model.json").exists()):
+        raise ValueError(f"{out} is a model folder or a file: --format {form} writes a folder of its own")
+    if form in ("emotion-llama", "safetensors") and out.is_dir():
+        raise ValueError(f"{out} is a folder: --format {form} writes one file")
+    if form == "safetensors" and out.suffix != ".safetensors":
+        raise ValueError(f"{out} should end on .safetensors, or nothing will read it")
     bundle = load_bundle(folder)
     if bundle.settings.raw["model"]["kernels"] == "int8" and form == "hf-merged":
         say("note: the kernels of this model were int8; what is written is what they stand for")
-    leaves = dequantise_leaves({path: np.asarray(x) for path, x in flatten(bundle.variables).items()})
+    stored = {path: np.asarray(x) for path, x in flatten(bundle.variables).items()}
+    rest = np.dtype(jnp.dtype(bundle.settings.raw["model"]["param_dtype"]))
+    leaves = {p: x.astype(rest) if p + SCALE in stored else x for p, x in dequantise_leaves(stored).items()}
     if form == "hf-merged":
+        llama = tables.LLAMA.under("", "params/llama/").rules
+        _tell_rest(bundle, Table("", (*llama, *tables.lora(projections(bundle.settings.model)))), leaves, say)
         return _merged(bundle, leaves, folder, out)
     table = tables.peft_adapter(projections(bundle.settings.model)) if form == "peft" else _learned(bundle, leaves)
     _tell_rest(bundle, table, leaves, say)
@@ -63,9 +74,10 @@ def export_model(folder: Path, form: str, out: Path, say: Callable[[str], None] 
 
 
 def _learned(bundle: Bundle, leaves: Leaves) -> Table:
-    """The stage checkpoint's table without what it holds by exception (a frozen norm)."""
+    """The stage checkpoint's table; a frozen norm that is ones and zeros is left out, as the originals do."""
     table = stage_table(bundle.settings.model)
-    rules = tuple(r for r in table.rules if not r.optional)
+    plain = all(np.all(leaves[p] == p.endswith("scale")) for r in table.rules if r.optional for p in r.paths)
+    rules = tuple(r for r in table.rules if not (r.optional and plain))
     if absent := [p for r in rules for p in r.paths if p not in leaves]:
         raise ValueError(f"{bundle.name} has no {absent[0]}: this layout can not hold it")
     return Table(table.name, rules)
@@ -94,7 +106,8 @@ def _peft(bundle: Bundle, tensors: dict[str, np.ndarray], out: Path) -> list[Pat
     facts = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": BASE,
+        # An adapter of a model of another size fits its own LLaMA alone, which has no name.
+        "base_model_name_or_path": BASE if bundle.settings.model.llama.width == 4096 else "",
         "r": lora.rank,
         "lora_alpha": lora.alpha,
         "lora_dropout": lora.dropout,

@@ -14,12 +14,14 @@ import itertools
 import json
 import multiprocessing
 import os
+import types
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core import shuffle
 
 from data_pipeline.clip import ClipError, Sampling, read_clip
 from data_pipeline.schema import ClipRecord
@@ -29,6 +31,13 @@ from emojax.types import Views
 VERSION = "1.0.3"
 SKIPPED, NOTES = "skipped.json", "notes.json"
 tfds.disable_progress_bar()  # the caller shows one for the whole job
+# A split of more than a gigabyte is sorted through files, which TFDS opens by TensorFlow: plain files do as well. As few
+# of them as stay below the usual limit of open files.
+shuffle.tf = types.SimpleNamespace(
+    io=types.SimpleNamespace(gfile=types.SimpleNamespace(GFile=open, exists=os.path.exists, remove=os.remove)),
+    errors=types.SimpleNamespace(ResourceExhaustedError=()),
+)
+shuffle.BUCKETS_NUMBER = 128
 Progress = Callable[[int, int], None]
 
 

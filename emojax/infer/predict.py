@@ -37,9 +37,9 @@ def find_media(paths: Sequence[str]) -> list[str]:
 
 
 def default_model() -> Path | None:
-    """The newest of imported weights, this folder's `runs/demo` and the last `emojax demo` anywhere."""
+    """The newest of imported weights (those that only a training starts from aside), this folder's `runs/demo` and the last `emojax demo` anywhere."""
     root = cache_root()
-    folders = [Path("runs/demo"), *(root / "weights").glob("*")]
+    folders = [Path("runs/demo"), *(f for f in (root / "weights").glob("*") if not f.name.endswith("-start"))]
     if (root / DEMO_POINTER).exists():
         folders.append(Path((root / DEMO_POINTER).read_text().strip()))
     complete = [f for f in folders if (f / "model.json").exists()]

@@ -31,6 +31,7 @@ def main(argv: list[str]) -> None:
         if config.train.init_from:
             config.train.init_from = str(find_model(config.train.init_from))
         settings = resolve(config)
+        jobs.check_run(settings)
         if _MANIFEST.value:
             records = jobs.read_records(_MANIFEST.value, console, seed=settings.seed)
         else:

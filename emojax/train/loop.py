@@ -17,7 +17,7 @@ from data_pipeline.pipeline import NAMES, RowConfig, read_element, train_iterato
 from data_pipeline.schema import ClipRecord
 from data_pipeline.speakers import Speakers, average_speaker, measure_speakers
 from data_pipeline.tokens import LlamaTokenizer, SmallTokenizer, Tokenizer
-from emojax.bundle import TOKENIZER_MODEL, load_bundle, row_config, save_bundle
+from emojax.bundle import load_bundle, load_tokenizer, row_config, save_bundle
 from emojax.settings import Settings, Stage
 from emojax.sharding import make_mesh, put_batch
 from emojax.train.checkpoint import Checkpoints, abstract_of
@@ -41,17 +41,27 @@ Say = Callable[[str], None]
 Sources = Mapping[str, tuple[Sequence[Any], float]]
 
 
+def check_tokenizer(settings: Settings) -> None:
+    """Raises ValueError where the run needs the LLaMA-2 tokenizer file and nothing says where it is."""
+    t = settings.train
+    if t.tokenizer == "llama" and not t.tokenizer_path and not t.init_from:
+        raise ValueError(
+            "this configuration reads with the LLaMA-2 tokenizer: say where its file is with --config.train.tokenizer_path, "
+            "or start from imported weights with --config.train.init_from (python -m emojax.train --config=...)"
+        )
+
+
 def train_tokenizer(settings: Settings, records: Sequence[ClipRecord]) -> Tokenizer:
-    """The LLaMA-2 file, or a small tokenizer learned from the texts of the training records.
+    """The LLaMA-2 file, that of the weights started from, or a small one learned from the texts of the records.
 
     Raises:
       ValueError: the LLaMA-2 file is asked for and not given.
     """
-    if settings.train.tokenizer == "llama":
-        folder, path = settings.train.init_from, settings.train.tokenizer_path
-        if not path and not folder:
-            raise ValueError("config.train.tokenizer is 'llama': give its file in config.train.tokenizer_path")
-        return LlamaTokenizer(Path(path) if path else Path(str(folder)) / TOKENIZER_MODEL)
+    if settings.train.tokenizer_path:
+        return LlamaTokenizer(Path(settings.train.tokenizer_path).expanduser())
+    if settings.train.init_from:  # its embeddings are of its own pieces
+        return load_tokenizer(Path(settings.train.init_from))
+    check_tokenizer(settings)
     texts = []
     for record in records:
         for stage in settings.stages:
@@ -100,6 +110,9 @@ def start_variables(settings: Settings, mesh: jax.sharding.Mesh, say: Say) -> Fl
     bundle = load_bundle(Path(settings.train.init_from))
     found = flatten(bundle.variables)
     wanted = {p: x.shape for p, x in flatten(unbox(abstract_variables(settings.model))).items()}
+    if bundle.settings.raw["model"]["kernels"] != settings.raw["model"]["kernels"]:
+        word = bundle.settings.raw["model"]["kernels"]
+        raise ValueError(f"the kernels of {settings.train.init_from} are {word}: set config.model.kernels to {word}")
     if wrong := sorted(p for p in {**wanted, **found} if p not in found or wanted.get(p) != found[p].shape):
         raise ValueError(
             f"{settings.train.init_from} is of another model: {len(wrong)} leaves differ, such as {wrong[0]}"

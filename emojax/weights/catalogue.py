@@ -27,7 +27,7 @@ class Source:
       mirror: another repository with the same files. by_hand: who gives them out, where no program can fetch them.
       size: bytes of all files. licence: its name. gated: must be asked for with an account.
       fills: configuration -> tables on our whole tree, each in all its spellings.
-      sha256: {file: checksum} where published.
+      sha256: {file: checksum} where published. instead_of: the source in whose place it may be given.
     """
 
     title: str
@@ -40,6 +40,7 @@ class Source:
     by_hand: str = ""
     size: int | None = None
     gated: bool = False
+    instead_of: str = ""
     sha256: tuple[tuple[str, str], ...] = ()
 
 
@@ -84,7 +85,8 @@ def _whisper(config: ModelConfig) -> list[Spellings]:
 
 
 def _hubert(config: ModelConfig) -> list[Spellings]:
-    assert isinstance(config, EmotionV1Config)
+    if not isinstance(config, EmotionV1Config):
+        raise AttributeError("v2 hears through Whisper")
     c = config.audio
     size = (len(c.conv_widths), c.conv_norm, c.conv_bias)
     return [_under((tables.hubert(*size), tables.hubert_fairseq(*size)), "params/hubert/")]
@@ -166,6 +168,7 @@ SOURCES: dict[str, Source] = {
         "Apache-2.0",
         lambda config: [_under(tables.MAE_TABLES, "params/mae/")],
         repo="facebook/vit-mae-large",
+        instead_of="mae-faces",
         files=("pytorch_model.bin",),
         size=1_320_000_000,
     ),
@@ -174,6 +177,7 @@ SOURCES: dict[str, Source] = {
         "CC-BY-NC-4.0",
         lambda config: [_under(tables.VIDEOMAE_TABLES, "params/videomae/")],
         repo="MCG-NJU/videomae-large",
+        instead_of="videomae-faces",
         files=("pytorch_model.bin",),
         size=1_370_000_000,
     ),

@@ -34,7 +34,7 @@ def fetch(source: Source, folder: Path, say: Say, mirror: bool = False, tick: Ti
     """Downloads the files of a source into `folder`; what is there and whole is kept.
 
     Args:
-      mirror: take the source's mirror repository. tick: called with (bytes, bytes in all) of plain downloads.
+      mirror: take the source's mirror repository where it has one. tick: called with (bytes, bytes in all) of plain downloads.
 
     Returns:
       The one file, or the folder of several.
@@ -42,9 +42,7 @@ def fetch(source: Source, folder: Path, say: Say, mirror: bool = False, tick: Ti
     Raises:
       FetchError: nobody but a person can fetch it, a token or room is missing, or a file is not what it should be.
     """
-    repo = source.mirror if mirror else source.repo
-    if mirror and not repo:
-        raise FetchError(f"{source.title} has no mirror")
+    repo = (source.mirror if mirror else "") or source.repo
     if not repo and not source.url:
         wanted = f" ({', '.join(source.files)})" if source.files else ""
         raise FetchError(f"{source.title}{wanted} can not be fetched by a program: {source.by_hand}")
@@ -88,6 +86,8 @@ def _from_hub(repo: str, name: str, folder: Path, source: Source) -> str | None:
         ) from error
     except errors.RepositoryNotFoundError as error:
         raise FetchError(f"the hub knows no repository {repo}, or it is private: set HF_TOKEN ({error})") from error
+    except errors.LocalEntryNotFoundError as error:
+        raise OSError("there is no connection to the hub") from error
     except errors.EntryNotFoundError as error:
         raise FetchError(f"{repo} holds no file {name}: fetch it by hand and give --file") from error
     except errors.HfHubHTTPError as error:

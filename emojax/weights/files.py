@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
 import json
 import pickle
+import re
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -44,7 +46,10 @@ def tensor_files(path: Path) -> list[Path]:
         raise FileNotFoundError(f"{path} does not exist")
     if not path.name.endswith(".index.json"):
         return [path]
-    shards = sorted(set(json.loads(path.read_text())["weight_map"].values()))
+    try:
+        shards = sorted(set(json.loads(path.read_text())["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is no index of shards ({type(error).__name__}: {error})") from error
     if absent := [s for s in shards if not (path.parent / s).exists()]:
         raise FileNotFoundError(f"{path} names {', '.join(absent)}, which is not beside it")
     return [path.parent / s for s in shards]
@@ -72,16 +77,23 @@ def _torch(path: Path) -> dict[str, Reader]:
     try:
         import torch
     except ImportError as error:
-        raise ImportError(f"{path.name} is a file of torch: pip install 'emojax[parity]' to read it") from error
+        raise ValueError(f"{path} is a file of torch: pip install 'emojax[parity]' to read it") from error
     try:
         # Files of torch before 1.6 are no zip and can not be mapped.
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{path} can not be read as tensors alone: damaged, or it holds code ({error})") from error
-    while isinstance(state, dict) and not any(isinstance(v, torch.Tensor) for v in state.values()):
-        inner = [state[k] for k in _NESTED if k in state]
+        # Training scripts keep their options beside the tensors: a Namespace holds values and runs nothing.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
+        unknown = re.search(r"GLOBAL (\S+)", str(error))
+        why = f"it holds code ({unknown[1]})" if unknown else "it is damaged"
+        raise ValueError(
+            f"{path} can not be read as tensors alone: {why}. Where you trust it, save its tensors alone again"
+        ) from error
+    while not isinstance(state, dict) or not any(isinstance(v, torch.Tensor) for v in state.values()):
+        inner = [state[k] for k in _NESTED if k in state] if isinstance(state, dict) else []
         if not inner:
-            raise ValueError(f"{path} holds no tensors; its keys are {sorted(map(str, state))[:8]}")
+            keys = f"its keys are {sorted(map(str, state))[:8]}" if isinstance(state, dict) else "it is no dictionary"
+            raise ValueError(f"{path} holds no tensors by name; {keys}")
         state = inner[0]
 
     def reader(tensor: Any) -> Reader:

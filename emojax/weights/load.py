@@ -61,6 +61,8 @@ def stream_tensors(
         for layer, names in plan:
             shapes = [tuple(leaves[p].shape[layer is not None :]) for p in rule.paths]
             read = [tensors[n]() for n in names]
+            if broken := [n for n, x in zip(names, read, strict=True) if not np.isfinite(x).all()]:
+                raise WeightsError(f"{broken[0]} holds values that are not finite: the {table.name} is damaged")
             try:
                 made = rule.layout.load(read, shapes)
             except (ValueError, IndexError):

@@ -84,6 +84,35 @@ def test_a_released_model_by_its_name(place, tmp_path, name):
     assert exported.returncode == 0 and (tmp_path / "adapter" / "adapter_config.json").exists()
 
 
+def test_an_import_over_another_model_leaves_nothing_of_it(place, tmp_path):
+    name, folder = "emotion-llama-v2", tmp_path / "both"
+    make_corpus(CorpusConfig(train=9, val=1, test=1), tmp_path / "corpus")
+    manifest = str(tmp_path / "corpus" / "manifest.csv")
+    out = emojax(place, "train", "--manifest", manifest, "--out", str(folder), "--preset", "tiny:test")
+    assert out.returncode == 0 and (folder / "tokenizer.json").exists(), out.stdout
+    words = released_files(name, tmp_path / "files")
+    out = emojax(place, "weights", "import", name, "--preset", PRESETS[name], "--out", str(folder), *words)
+    assert out.returncode == 0 and not (folder / "tokenizer.json").exists(), out.stdout + out.stderr
+    assert emojax(place, "weights", "verify", str(folder)).returncode == 0
+    (folder / "tokenizer.model").write_bytes((folder / "tokenizer.model").read_bytes() + b" ")
+    out = emojax(place, "weights", "verify", str(folder))
+    assert out.returncode in (1, 2) and "tokenizer" in out.stdout
+    for file in (folder / "weights").rglob("*"):
+        if file.is_file() and file.stat().st_size > 4000:
+            file.write_bytes(file.read_bytes()[:1000])
+    out = emojax(place, "weights", "verify", str(folder))
+    assert out.returncode == 2 and "Traceback" not in out.stderr
+
+
+def test_the_demo_keeps_what_is_not_its_own(place, tmp_path):
+    (tmp_path / "precious.txt").write_text("precious")
+    out = emojax(place, "demo", "--out", str(tmp_path))
+    assert out.returncode == 2 and "holds other things than a run" in out.stdout
+    out = emojax(place, "demo", "--out", str(tmp_path), "--preset", "nonsense")
+    assert out.returncode == 2 and "there is no preset" in out.stdout
+    assert (tmp_path / "precious.txt").read_text() == "precious"
+
+
 def test_wrong_words_are_told(place):
     out = emojax(place, "weights", "import", "emotion-llama-v2", "--file", "llama=/x")
     assert out.returncode == 2 and "llama-2-7b-chat" in out.stdout
@@ -91,8 +120,15 @@ def test_wrong_words_are_told(place):
     assert out.returncode == 2 and "there is no model 'emotion-llama-v3'" in out.stdout
     out = emojax(place, "weights", "import", "emotion-llama-v2")
     assert out.returncode == 2 and "needs files of llama-2-7b-chat, eva-vit-g" in out.stdout
-    out = emojax(place, "fetch", "emotion-llama", "--file", f"llama-2-7b-chat={place}", "--file", f"eva-vit-g={place}")
+    out = emojax(place, "fetch", "emotion-llama", "--file", "llama-2-7b-chat=/nothing")
+    assert out.returncode == 2 and "/nothing does not exist" in out.stdout, "told before anything is fetched"
+    out = emojax(place, "fetch", "emotion-llama")
     assert out.returncode == 2 and "can not be fetched by a program" in out.stdout
+    assert "--file emotion-llama=PATH" in out.stdout and "--file mae-faces=PATH" in out.stdout
+    out = emojax(place, "predict", "x.mp4", "--model", "nonsense")
+    assert out.returncode == 2 and "emotion-llama-v2" in out.stderr
+    out = emojax(place, "train", "--manifest", "m.csv", "--out", str(place / "x"), "--preset", "v2")
+    assert out.returncode == 2 and "train.tokenizer_path" in out.stdout
 
 
 def test_the_plan_adds_up_to_the_published_counts(place):

@@ -150,3 +150,44 @@ def test_manifest_and_verify(v2, tmp_path):
     facts["leaves"]["params/fusion/out/kernel"]["sha256"] = "0" * 16
     (copy / "manifest.json").write_text(json.dumps(facts))
     assert verify(copy) == ["params/fusion/out/kernel differs from what was imported"]
+
+
+def test_an_adapter_of_another_scale_is_refused(v2, tmp_path):
+    import json
+
+    _, files, _, model = v2
+    export_model(model, "peft", tmp_path / "adapter")
+    facts = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    settings = load_bundle(model).settings
+    for change, message in (({"lora_alpha": 64.0}, "lora_alpha 64"), ({"use_rslora": True}, "sets use_rslora")):
+        (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps(facts | change))
+        with pytest.raises(ValueError, match=message):
+            both = {**files, "peft-adapter": tmp_path / "adapter"}
+            import_model("emotion-llama-v2", both, tmp_path / "m", settings)
+    with pytest.raises(ValueError, match="no place for chinese-hubert-large"):
+        more = {**files, "chinese-hubert-large": files["whisper-large-v3"]}
+        import_model("emotion-llama-v2", more, tmp_path / "m", settings)
+
+
+def test_a_norm_that_a_checkpoint_holds_after_all_goes_out_again(v2, tmp_path):
+    _, files, state, model = v2
+    more = {**state, "ln_vision.weight": torch.full((16,), 1.5), "ln_vision.bias": torch.full((16,), 0.25)}
+    torch.save({"model": more}, tmp_path / "c.pth")
+    settings = load_bundle(model).settings
+    again = import_model(
+        "emotion-llama-v2", {**files, "emotion-llama-v2": tmp_path / "c.pth"}, tmp_path / "m", settings
+    )
+    export_model(again, "emotion-llama", tmp_path / "out.pth")
+    out = torch.load(tmp_path / "out.pth", weights_only=True)["model"]
+    assert set(out) == set(more) and all(torch.equal(out[name], more[name]) for name in more)
+
+
+def test_exports_overwrite_no_model(v2, tmp_path):
+    model = v2[3]
+    before = sorted(p.name for p in model.iterdir())
+    for form, out in (("hf-merged", model), ("peft", model), ("safetensors", model), ("emotion-llama", model)):
+        with pytest.raises(ValueError, match="is a (model )?folder"):
+            export_model(model, form, out)
+    with pytest.raises(ValueError, match=r"should end on \.safetensors"):
+        export_model(model, "safetensors", tmp_path / "out.bin")
+    assert sorted(p.name for p in model.iterdir()) == before

@@ -1,5 +1,6 @@
 """Whole towers through the importers: torch writes a file in the source's layout, we read it, outputs agree (1e-4)."""
 
+import argparse
 import re
 
 import jax
@@ -284,6 +285,14 @@ def test_torch_files_that_are_damaged_or_hold_code_are_refused(tmp_path):
     torch.save({"w": torch.ones(3), "code": np.random.default_rng}, path)
     with pytest.raises(ValueError, match="it holds code"):
         open_tensors(path)
+    torch.save({"model": {"w": torch.ones(3)}, "args": argparse.Namespace(lr=1)}, path)
+    assert set(open_tensors(path)) == {"w"}, "options of a training script are harmless"
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(ValueError, match=r"weights\.pth can not be read .* damaged"):
+        open_tensors(path)
+    torch.save([torch.ones(3)], path)
+    with pytest.raises(ValueError, match="it is no dictionary"):
+        open_tensors(path)
     torch.save({"step": 3}, path)
-    with pytest.raises(ValueError, match="holds no tensors"):
+    with pytest.raises(ValueError, match="holds no tensors by name"):
         open_tensors(path)

@@ -149,8 +149,15 @@ def test_gates_absences_and_hands(hub, tmp_path, monkeypatch):
         fetch(source(repo="some/thing", files=("absent.bin",)), tmp_path / "d", print)
     with pytest.raises(FetchError, match=r"Emoation_LLaMA\.pth\) can not be fetched by a program: the README"):
         fetch(SOURCES["emotion-llama"], tmp_path / "e", print)
-    with pytest.raises(FetchError, match="has no mirror"):
-        fetch(SOURCES["eva-vit-g"], tmp_path / "f", print, mirror=True)
+    assert fetch(source(repo="some/thing"), tmp_path / "f", print, mirror=True).exists(), (
+        "one without mirror is fetched as ever"
+    )
+    monkeypatch.setattr(
+        "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:9/{repo_id}/{revision}/{filename}"
+    )
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(FetchError, match="there is no connection to the hub; what has come stays"):
+        fetch(source(repo="some/thing"), tmp_path / "g", print)
 
 
 def test_a_full_disk_is_told_before_and_while_it_fills(hub, tmp_path, monkeypatch):

@@ -142,3 +142,21 @@ def test_kernels_with_a_scale_beside_them_come_in_as_int8(tmp_path):
         np.testing.assert_allclose(scale, np.abs(want).max(axis=0) / 127, rtol=1e-6)
         assert (np.abs(out["blocks/q/kernel"][layer] * scale - want) <= scale / 2 * 1.001).all()
     assert out["fc/kernel"].dtype == np.float32
+
+
+def test_values_that_are_not_finite_are_refused(tmp_path):
+    state = tensors()
+    state["layers.1.q.weight"][0, 0] = np.nan
+    with pytest.raises(WeightsError, match=r"layers\.1\.q\.weight holds values that are not finite"):
+        load(tmp_path, state)
+
+
+def test_an_index_that_is_none_is_told(tmp_path):
+    path = tmp_path / "m.safetensors.index.json"
+    for text in ("{", "[]", '{"weights": 3}'):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=r"index\.json is no index of shards"):
+            open_tensors(path)
+    path.write_text('{"weight_map": {"a": "gone.safetensors"}}')
+    with pytest.raises(FileNotFoundError, match=r"names gone\.safetensors, which is not beside it"):
+        open_tensors(path)
