@@ -191,3 +191,36 @@ def test_exports_overwrite_no_model(v2, tmp_path):
     with pytest.raises(ValueError, match=r"should end on \.safetensors"):
         export_model(model, "safetensors", tmp_path / "out.bin")
     assert sorted(p.name for p in model.iterdir()) == before
+
+
+def test_the_166_tensors_at_true_size_are_bit_equal(tmp_path):
+    """A stage checkpoint as torch writes it, 71,536,387 parameters: in, out, read by torch again."""
+    from emojax.exchange import leaf_types
+    from emojax.settings import load_config, resolve
+    from emojax.weights.catalogue import stage_table
+    from emojax.weights.files import open_tensors
+    from emojax.weights.load import load_tensors, save_tensors
+    from parity import released, torch_names
+
+    shapes = {}
+    for i in range(32):
+        for p in "qv":
+            name = f"llama_model.base_model.model.model.layers.{i}.self_attn.{p}_proj"
+            shapes |= {f"{name}.lora_A.weight": (64, 4096), f"{name}.lora_B.weight": (4096, 64)}
+    for name, width in (("", 5632), ("_video", 1408), ("_audio", 1280), ("_fusion", 256)):
+        shapes |= {f"llama_proj{name}.weight": (4096, width), f"llama_proj{name}.bias": (4096,)}
+    fusion = torch_names.fusion_shapes([1280, 1408, 1408], 512, 128, 256)
+    shapes |= {f"conv_pro_module.{n}": s for n, s in fusion.items()}
+    rng = np.random.default_rng(0)
+    state = released.write_checkpoint(
+        tmp_path / "checkpoint_9.pth", {n: rng.standard_normal(s, np.float32) for n, s in shapes.items()}
+    )
+    assert len(state) == 166 and sum(t.numel() for t in state.values()) == 71_536_387
+    settings = resolve(load_config("v2:stage1"))
+    table = stage_table(settings.model)
+    leaves = load_tensors(table, open_tensors(tmp_path / "checkpoint_9.pth"), leaf_types(settings))
+    held = type(table)(table.name, tuple(r for r in table.rules if not r.optional))
+    out = {name: torch.from_numpy(x) for name, x in save_tensors(held, leaves).items()}
+    torch.save({"model": out}, tmp_path / "out.pth")
+    again = torch.load(tmp_path / "out.pth", weights_only=True)["model"]
+    assert set(again) == set(state) and all(torch.equal(again[n], state[n]) for n in state)
