@@ -63,6 +63,7 @@ def parser() -> argparse.ArgumentParser:
         "--model", help="model folder, or the name of an imported model (default: the newest imported or demo model)"
     )
     p.add_argument("--subtitle", default="", help="what is said, for all files alike")
+    p.add_argument("--labels", metavar="A,B,...", help="labels to choose from (default: the model's own)")
     p.add_argument(
         "--one-speaker",
         action="store_true",
@@ -225,12 +226,15 @@ def _predict(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyp
         console.print(f"no media file in {', '.join(args.paths)}")
         return 3
     subtitle = args.subtitle.encode("utf-8", "surrogateescape").decode("utf-8", "replace")  # bytes that are no text
+    labels = list(dict.fromkeys(filter(None, map(str.strip, (args.labels or "").split(","))))) or None
+    if labels and len(labels) < 2:
+        raise ValueError("--labels needs at least two labels, separated by commas")
     refused, speakers, timeout = 0, None, args.decode_timeout
     if args.one_speaker:
         with jobs.bar(console, "listen") as tick:
             speakers = listen(bundle, paths, timeout, lambda n: tick(n, len(paths)))
     with jobs.bar(console, "predict") as tick:
-        answers = predict(bundle, paths, subtitle=subtitle, timeout=timeout, speakers=speakers)
+        answers = predict(bundle, paths, labels, subtitle, timeout, speakers=speakers)
         for number, answer in enumerate(answers, 1):
             refused += answer.error is not None
             print(json.dumps(answer.to_json(), ensure_ascii=False) if args.json else _plain(answer), flush=True)

@@ -75,6 +75,9 @@ def test_a_released_model_by_its_name(place, tmp_path, name):
     answer = json.loads(answered.stdout)
     assert answer["error"] is None and abs(sum(answer["probabilities"].values()) - 1) < 1e-6
     assert len(answer["probabilities"]) == 9 and answer["model"].startswith(name)
+    chosen = emojax(place, "predict", clip, "--model", name, "--json", "--labels", "joy, anger,disgust")
+    assert list(json.loads(chosen.stdout)["probabilities"]) == ["joy", "anger", "disgust"]
+    assert emojax(place, "predict", clip, "--model", name, "--labels", "joy").returncode == 2
     assert emojax(place, "weights", "verify", name).returncode == 0
     shown = emojax(place, "weights", "show", name)
     assert re.search(r"sha256 [0-9a-f]{64}", shown.stdout) and SOURCES["eva-vit-g"].licence in shown.stdout
