@@ -23,9 +23,10 @@ def test_leaves_are_put_into_shards(tmp_path, monkeypatch):
         files[key] = tmp_path / f"{key}.safetensors"
         save_file(save_tensors(table, values), files[key])
     seen = {}
+    (tmp_path / "tokenizer.model").write_text("pieces")
 
     class Tokenizer:
-        vocab_size, path = 300, tmp_path
+        vocab_size, path = 300, tmp_path / "tokenizer.model"
 
         def __init__(self, path):
             pass
@@ -35,7 +36,6 @@ def test_leaves_are_put_into_shards(tmp_path, monkeypatch):
 
     def keep(folder, settings, tokenizer, variables, labels, **_):
         seen.update(exchange.flatten(variables))
-        folder.mkdir()
 
     monkeypatch.setattr(exchange, "save_bundle", keep)
     exchange.import_model("emotion-llama-v2", files, tmp_path / "m", settings, say=lambda text: None)
