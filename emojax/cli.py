@@ -13,7 +13,7 @@ from typing import Any
 NO_MODEL = """there is no model yet. Three ways to get one:
   emojax demo                                    trains a small one on the embedded corpus, in minutes
   emojax train --manifest M.csv --out DIR        trains on your own clips; then give --model DIR
-  emojax fetch emotion-llama-v2                  downloads and imports released weights (25 GB; needs accelerators)"""
+  emojax fetch emotion-llama-v2                  downloads and imports released weights (19 GB; needs accelerators)"""
 
 
 def _seconds(text: str) -> float:
@@ -248,7 +248,7 @@ def _plain(answer) -> str:  # type: ignore[no-untyped-def]
     best = sorted(answer.probabilities.items(), key=lambda pair: -pair[1])[:3]
     lines = [answer.path, f"  {answer.label}   " + ", ".join(f"{name} {p:.2f}" for name, p in best)]
     if answer.reason:
-        lines.append(f"  {answer.reason}")
+        lines.append("  " + "".join(c if c.isprintable() else " " for c in answer.reason))
     lines.append(f"  from {', '.join(answer.modalities)}" + (f"; {'; '.join(answer.notes)}" if answer.notes else ""))
     return "\n".join(lines)
 
