@@ -54,9 +54,8 @@ def _import(args: argparse.Namespace, console: Console, download: bool) -> int:
             lines = [f"  --file {key}=PATH   {SOURCES[key].by_hand}" for key in by_hand]
             raise ValueError("these files can not be fetched by a program; give them:\n" + "\n".join(lines))
         for key in wanted:
-            if key not in files:
-                with jobs.bar(console, f"fetch {key}") as tick:
-                    files[key] = fetch(SOURCES[key], exchange.downloads_folder() / key, say, args.mirror, tick)
+            with jobs.bar(console, f"fetch {key}") as tick:
+                files[key] = fetch(SOURCES[key], exchange.downloads_folder() / key, say, args.mirror, tick)
     with jobs.bar(console, f"import {args.name}") as tick:
         exchange.import_model(args.name, files, out, settings, say, tick)
     where = args.name if not args.out else out

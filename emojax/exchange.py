@@ -1,4 +1,4 @@
-"""Weights of other projects -> a model folder, and back: the job behind `emojax fetch`, `weights` and `export`.
+"""Weights of other projects -> a model folder: the job behind `emojax fetch`, `weights` and `plan`; export.py is the way back.
 
 A model folder made here is like a trained one (see bundle.py), with MANIFEST beside it: where every leaf came from.
 """
@@ -175,10 +175,7 @@ def source_tables(key: str, settings: Settings, path: Path) -> list[tuple[Table,
     Raises:
       ValueError: the model has no place for it, or an adapter is scaled otherwise than the model's.
     """
-    try:
-        filled = SOURCES[key].fills(settings.model)
-    except AttributeError as error:
-        raise ValueError(f"this model has no place for {key}") from error
+    filled = SOURCES[key].fills(settings.model)
     leaves = leaf_types(settings)
     if not any(p in leaves for table, *_ in filled for r in table.rules for p in r.paths):
         raise ValueError(f"this model has no place for {key}")

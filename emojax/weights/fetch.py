@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import http.client
 import json
 import re
 import shutil
@@ -67,7 +68,7 @@ def fetch(source: Source, folder: Path, say: Say, mirror: bool = False, tick: Ti
             raise FetchError(
                 f"{name} of {repo or source.url}: {error}; what has come stays, the same command goes on"
             ) from error
-        check(folder / name, known or told, f"{repo or source.url}/{name}", folder.parent / CHECKSUMS, say)
+        check(folder / name, known or told, f"{repo}/{name}" if repo else source.url, folder.parent / CHECKSUMS, say)
     return folder / source.files[0] if len(source.files) == 1 else folder
 
 
@@ -121,9 +122,9 @@ def _from_url(url: str, path: Path, tick: Tick | None) -> None:
                 part.rename(path)
                 return
             raise
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
+        except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
             if attempt == RETRIES - 1:
-                raise
+                raise OSError(f"the connection broke {RETRIES} times ({error})") from error
         time.sleep(0.2 * 2**attempt)
     raise OSError(f"the connection broke {RETRIES} times")
 

@@ -106,7 +106,7 @@ def test_hub_and_plain_downloads_are_checked_and_kept(hub, tmp_path):
     path = fetch(plain, tmp_path / "plain", said.append, tick=lambda *t: ticks.append(t))
     assert path.read_bytes() == DATA and ticks[-1] == (len(DATA), len(DATA))
     assert len(said) == 1 and "no checksum is published; recorded" in said[0] and SHA[:16] in said[0]
-    assert json.loads((tmp_path / "checksums.json").read_text()) == {f"{address}/plain/w.bin/w.bin": SHA}
+    assert json.loads((tmp_path / "checksums.json").read_text()) == {f"{address}/plain/w.bin": SHA}
 
 
 @pytest.mark.parametrize("kind", ["repo", "url"])
