@@ -178,12 +178,13 @@ def _demo(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyped-
 def _train(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyped-def]
     from emojax import jobs
     from emojax.settings import load_config, resolve
+    from emojax.train.loop import check_tokenizer
 
     config = load_config(args.preset)
     if args.seed is not None:
         config.seed = args.seed
     settings = resolve(config)
-    jobs.check_run(settings)
+    check_tokenizer(settings)
     jobs.setup()
     out = jobs.run_folder(args.out)
     records = jobs.read_records(args.manifest, console, seed=settings.seed)

@@ -26,7 +26,7 @@ from emojax.bundle import Bundle, load_bundle
 from emojax.evaluate import report
 from emojax.evaluate.run import Items, evaluate
 from emojax.settings import Settings
-from emojax.train.loop import check_tokenizer, train
+from emojax.train.loop import train
 
 Sources = dict[str, Sequence[Any]]
 
@@ -49,15 +49,6 @@ def bar(console: Console, text: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, console=console, transient=False) as progress:
         task = progress.add_task(text, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
-
-
-def check_run(settings: Settings) -> None:
-    """What a run lacks, told before anything slow starts.
-
-    Raises:
-      ValueError: with what to change.
-    """
-    check_tokenizer(settings)
 
 
 def run_folder(path: str) -> Path:

@@ -36,26 +36,14 @@ def write_files(layers: int, folder: Path) -> dict[str, Path]:
     import ml_dtypes
     import numpy as np
     from safetensors.numpy import save_file
+    from small_files import source_files
 
-    from emojax.exchange import leaf_types, model_of
-    from emojax.weights.catalogue import SOURCES
-    from emojax.weights.load import save_tensors
-
-    settings = config(layers, False)
-    leaves = leaf_types(settings)
+    files = source_files("emotion-llama-v2", config(layers, False), folder, lambda key: key == "llama-2-7b-chat")
     rng = np.random.default_rng(0)
-    files = {}
 
     def noise(shape: tuple[int, ...]) -> np.ndarray:
         return (rng.standard_normal(shape, np.float32) * 0.02).astype(ml_dtypes.bfloat16)
 
-    for key in model_of("emotion-llama-v2").sources:
-        files[key] = folder / key
-        files[key].mkdir()
-        if key != "llama-2-7b-chat":
-            table = SOURCES[key].fills(settings.model)[-1][0]
-            values = {p: noise(leaves[p].shape).astype(np.float32) for r in table.rules for p in r.paths}
-            save_file(save_tensors(table, values), files[key] / "weights.safetensors")
     width, mlp = 4096, 11008
     shapes = {f"self_attn.{p}_proj": (width, width) for p in "qkvo"}
     shapes |= {"mlp.gate_proj": (mlp, width), "mlp.up_proj": (mlp, width), "mlp.down_proj": (width, mlp)}
@@ -77,24 +65,7 @@ def write_files(layers: int, folder: Path) -> dict[str, Path]:
     index = {n: f"model-{i + 1}.safetensors" for i, part in enumerate(parts) for n in part}
     index |= dict.fromkeys(ends, "model-0.safetensors")
     (files["llama-2-7b-chat"] / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
-    _tokenizer(files["llama-2-7b-chat"])
     return files
-
-
-def _tokenizer(folder: Path) -> None:
-    import sentencepiece
-
-    (folder / "texts.txt").write_text("the person says hello\nwhy not\n")
-    sentencepiece.SentencePieceTrainer.train(
-        input=str(folder / "texts.txt"),
-        model_prefix=str(folder / "tokenizer"),
-        vocab_size=290,
-        model_type="bpe",
-        byte_fallback=True,
-        hard_vocab_limit=False,
-        minloglevel=2,
-        num_threads=1,
-    )
 
 
 def memory(field: str) -> int:

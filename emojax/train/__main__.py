@@ -13,6 +13,7 @@ from data_pipeline.embedded.generate import load_corpus, make_corpus
 from emojax import jobs
 from emojax.exchange import find_model
 from emojax.settings import resolve
+from emojax.train.loop import check_tokenizer
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "configuration file, e.g. configs/tiny.py", lock_config=True)
 _MANIFEST = flags.DEFINE_string("manifest", None, "manifest CSV; the embedded corpus without one")
@@ -31,7 +32,7 @@ def main(argv: list[str]) -> None:
         if config.train.init_from:
             config.train.init_from = str(find_model(config.train.init_from))
         settings = resolve(config)
-        jobs.check_run(settings)
+        check_tokenizer(settings)
         if _MANIFEST.value:
             records = jobs.read_records(_MANIFEST.value, console, seed=settings.seed)
         else:

@@ -5,17 +5,16 @@ import re
 
 import numpy as np
 import pytest
-import sentencepiece
-from safetensors.numpy import load_file, save_file
+import small_files
+from safetensors.numpy import load_file
 from test_commands import emojax
 
 from data_pipeline.embedded.generate import make_corpus
 from data_pipeline.embedded.truth import CorpusConfig
 from emojax.bundle import load_bundle
-from emojax.exchange import leaf_types, model_of, model_settings
+from emojax.exchange import model_of, model_settings
 from emojax.train.state import decide, flatten
 from emojax.weights.catalogue import SOURCES
-from emojax.weights.load import save_tensors
 
 PRESETS = {"emotion-llama-v2": "tiny:released", "emotion-llama": "tiny:released_v1"}
 
@@ -28,33 +27,9 @@ def place(tmp_path_factory):
 
 
 def released_files(name: str, folder) -> list[str]:
-    """Random files of every source of a model, at tiny size, and the words that give them to a command."""
-    model = model_of(name)
-    settings = model_settings(model, PRESETS[name])
-    leaves = leaf_types(settings)
-    rng = np.random.default_rng(0)
-    words = []
-    for key in model.sources:
-        table = SOURCES[key].fills(settings.model)[-1][0]  # of EVA's towers the one with all blocks
-        values = {
-            p: rng.standard_normal(leaves[p].shape).astype(np.float32) * 0.2 for r in table.rules for p in r.paths
-        }
-        (folder / key).mkdir(parents=True)
-        save_file(save_tensors(table, values), folder / key / "weights.safetensors")
-        words += ["--file", f"{key}={folder / key}"]
-    (folder / "texts.txt").write_text("\n".join(["the person in video says hello", "which emotion is it", "why not"]))
-    prefix = str(folder / "llama-2-7b-chat" / "tokenizer")
-    sentencepiece.SentencePieceTrainer.train(
-        input=str(folder / "texts.txt"),
-        model_prefix=prefix,
-        vocab_size=300,
-        model_type="bpe",
-        byte_fallback=True,
-        hard_vocab_limit=False,
-        minloglevel=2,
-        num_threads=1,
-    )
-    return words
+    """Random files of every source of a model, at tiny size, as the words that give them to a command."""
+    files = small_files.source_files(name, model_settings(model_of(name), PRESETS[name]), folder)
+    return [word for key, path in files.items() for word in ("--file", f"{key}={path}")]
 
 
 @pytest.mark.parametrize("name", list(PRESETS))

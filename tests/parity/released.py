@@ -4,7 +4,7 @@ Everything here is torch and transformers: what they compute is the oracle.
 """
 
 import numpy as np
-import sentencepiece
+import small_files
 import torch
 import transformers
 from torch.nn import functional
@@ -24,22 +24,6 @@ def randomise(module: torch.nn.Module, seed: int) -> torch.nn.Module:
     return module.eval()
 
 
-def tokenizer(folder) -> None:
-    """A SentencePiece model numbered as LLaMA's."""
-    texts = [f"[INST] the person in video says {w} [emotion] [/INST] happy sad angry" for w in ("hello", "no", "why")]
-    (folder / "texts.txt").write_text("\n".join(texts))
-    sentencepiece.SentencePieceTrainer.train(
-        input=str(folder / "texts.txt"),
-        model_prefix=str(folder / "tokenizer"),
-        vocab_size=330,
-        model_type="bpe",
-        byte_fallback=True,
-        hard_vocab_limit=False,
-        minloglevel=2,
-        num_threads=1,
-    )
-
-
 def llama(folder, seed: int = 1):
     """transformers' own files: two shards of safetensors with an index, and the tokenizer."""
     config = transformers.LlamaConfig(
@@ -55,7 +39,7 @@ def llama(folder, seed: int = 1):
     )
     model = randomise(transformers.LlamaForCausalLM(config), seed)
     model.save_pretrained(folder, max_shard_size="60KB")
-    tokenizer(folder)
+    small_files.tokenizer(folder)
     return model
 
 

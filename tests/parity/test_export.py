@@ -202,15 +202,7 @@ def test_the_166_tensors_at_true_size_are_bit_equal(tmp_path):
     from emojax.weights.load import load_tensors, save_tensors
     from parity import released, torch_names
 
-    shapes = {}
-    for i in range(32):
-        for p in "qv":
-            name = f"llama_model.base_model.model.model.layers.{i}.self_attn.{p}_proj"
-            shapes |= {f"{name}.lora_A.weight": (64, 4096), f"{name}.lora_B.weight": (4096, 64)}
-    for name, width in (("", 5632), ("_video", 1408), ("_audio", 1280), ("_fusion", 256)):
-        shapes |= {f"llama_proj{name}.weight": (4096, width), f"llama_proj{name}.bias": (4096,)}
-    fusion = torch_names.fusion_shapes([1280, 1408, 1408], 512, 128, 256)
-    shapes |= {f"conv_pro_module.{n}": s for n, s in fusion.items()}
+    shapes = torch_names.stage_shapes()
     rng = np.random.default_rng(0)
     state = released.write_checkpoint(
         tmp_path / "checkpoint_9.pth", {n: rng.standard_normal(s, np.float32) for n, s in shapes.items()}

@@ -135,15 +135,7 @@ def test_fusion_and_projectors(torch_side, tmp_path):
     config.model.llama.depth = 32
     settings = resolve(config)
     table = tables.emotion_llama_v2()
-    state = {}
-    for i in range(32):
-        for p in "qv":
-            name = f"llama_model.base_model.model.model.layers.{i}.self_attn.{p}_proj"
-            state |= {f"{name}.lora_A.weight": (64, 4096), f"{name}.lora_B.weight": (4096, 64)}
-    for name, width in (("", 5632), ("_video", 1408), ("_audio", 1280), ("_fusion", 256)):
-        state |= {f"llama_proj{name}.weight": (4096, width), f"llama_proj{name}.bias": (4096,)}
-    fusion = names.fusion_shapes([1280, 1408, 1408], 512, 128, 256)
-    state = noise(state | {f"conv_pro_module.{n}": s for n, s in fusion.items()}, 5)
+    state = noise(names.stage_shapes(), 5)
     assert len(state) == 166
     save_file(state, tmp_path / "w.safetensors")
     flat = load_tensors(table, open_tensors(tmp_path / "w.safetensors"), leaf_types(settings))

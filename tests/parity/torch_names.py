@@ -79,6 +79,19 @@ def fusion_shapes(dims: list, hidden: int, width: int, out: int, blocks: int = 4
     return shapes | {"fc_final.weight": (out, width), "fc_final.bias": (out,)}
 
 
+def stage_shapes() -> dict:
+    """The 166 tensors of an Emotion-LLaMAv2 stage checkpoint at their true size."""
+    shapes = {}
+    for i in range(32):
+        for p in "qv":
+            name = f"llama_model.base_model.model.model.layers.{i}.self_attn.{p}_proj"
+            shapes |= {f"{name}.lora_A.weight": (64, 4096), f"{name}.lora_B.weight": (4096, 64)}
+    for name, width in (("", 5632), ("_video", 1408), ("_audio", 1280), ("_fusion", 256)):
+        shapes |= {f"llama_proj{name}.weight": (4096, width), f"llama_proj{name}.bias": (4096,)}
+    fusion = fusion_shapes([1280, 1408, 1408], 512, 128, 256)
+    return shapes | {f"conv_pro_module.{n}": s for n, s in fusion.items()}
+
+
 def eva_tree(state: dict, depth: int, final_norm: bool) -> dict:
     width = state["cls_token"].shape[-1]
     patch = state["patch_embed.proj.weight"]

@@ -1,13 +1,10 @@
 """Imported leaves land in their shards: nothing large is whole on every device."""
 
 import jax
-import numpy as np
-from safetensors.numpy import save_file
+import small_files
 
 from emojax import exchange
 from emojax.settings import load_config, resolve
-from emojax.weights.catalogue import SOURCES
-from emojax.weights.load import save_tensors
 
 
 def test_leaves_are_put_into_shards(tmp_path, monkeypatch):
@@ -15,24 +12,8 @@ def test_leaves_are_put_into_shards(tmp_path, monkeypatch):
     config.train.mesh = (1, 4, 2)
     settings = resolve(config)
     leaves = exchange.leaf_types(settings)
-    rng = np.random.default_rng(0)
-    files = {}
-    for key in exchange.model_of("emotion-llama-v2").sources:
-        table = SOURCES[key].fills(settings.model)[-1][0]
-        values = {p: rng.standard_normal(leaves[p].shape).astype(np.float32) for r in table.rules for p in r.paths}
-        files[key] = tmp_path / f"{key}.safetensors"
-        save_file(save_tensors(table, values), files[key])
+    files = small_files.source_files("emotion-llama-v2", settings, tmp_path)
     seen = {}
-    (tmp_path / "tokenizer.model").write_text("pieces")
-
-    class Tokenizer:
-        vocab_size, path = 300, tmp_path / "tokenizer.model"
-
-        def __init__(self, path):
-            pass
-
-    monkeypatch.setattr(exchange, "LlamaTokenizer", Tokenizer)
-    monkeypatch.setattr(exchange, "find_tokenizer", lambda settings, places: tmp_path)
 
     def keep(folder, settings, tokenizer, variables, labels, **_):
         seen.update(exchange.flatten(variables))

@@ -1,0 +1,49 @@
+"""Small files that stand for released ones, for tests and for scripts/import_memory.py: no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import sentencepiece
+from safetensors.numpy import save_file
+
+from emojax.exchange import leaf_types, model_of
+from emojax.settings import Settings
+from emojax.weights.catalogue import SOURCES
+from emojax.weights.load import save_tensors
+
+
+def tokenizer(folder: Path) -> None:
+    """`tokenizer.model`: about 300 SentencePiece pieces, numbered as LLaMA's."""
+    (folder / "texts.txt").write_text("\n".join(["the person in video says hello", "which emotion is it", "why not"]))
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(folder / "texts.txt"),
+        model_prefix=str(folder / "tokenizer"),
+        vocab_size=330,
+        model_type="bpe",
+        byte_fallback=True,
+        hard_vocab_limit=False,
+        minloglevel=2,
+        num_threads=1,
+    )
+
+
+def source_files(
+    name: str, settings: Settings, folder: Path, skip: Callable[[str], bool] = lambda key: False
+) -> dict[str, Path]:
+    """{source: folder with weights.safetensors} of random float32 tensors for every source of a catalogue model."""
+    leaves = leaf_types(settings)
+    rng = np.random.default_rng(0)
+    files = {}
+    for key in model_of(name).sources:
+        files[key] = folder / key
+        files[key].mkdir(parents=True)
+        if skip(key):
+            continue
+        table = SOURCES[key].fills(settings.model)[-1][0]  # of EVA's towers the one with all blocks
+        values = {p: rng.standard_normal(leaves[p].shape, np.float32) * 0.2 for r in table.rules for p in r.paths}
+        save_file(save_tensors(table, values), files[key] / "weights.safetensors")
+    tokenizer(files["llama-2-7b-chat"])
+    return files
