@@ -1,35 +1,74 @@
 """The unified schema: what is known of a clip (`ClipRecord`) and one instruction made of it (`Example`).
 
-Records travel as JSON Lines; reading checks every field and names file, line and field of a fault.
+Both travel as JSON Lines; reading checks every field and names file, line and field of a fault. docs/data.md is the
+description for users.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-SCHEMA_VERSION = 1
-SPLITS = ("train", "val", "test")
+SCHEMA_VERSION = 2
+_READABLE = (1, 2)  # version 1 had fewer fields, all of them the same
+# `unsplit`: the set names no split, or no label; nothing trains or is scored on it.
+SPLITS = ("train", "val", "test", "unsplit")
+LABEL_TASKS = ("emotion", "sentiment", "intent", "multi-label", "open-vocabulary")
+SEPARATOR = ", "  # between the labels of one clip
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """What one label task asks of a clip.
+
+    Attributes:
+      label: in the spelling of `labels`; several are joined by SEPARATOR; "" when the clip is not labelled.
+      labels: the label space in the order of the set's prompts; () for an open vocabulary.
+      native: the spelling in the set's own file.
+    """
+
+    label: str
+    labels: tuple[str, ...]
+    native: str = ""
+
+    def __post_init__(self) -> None:
+        if self.label and self.labels and self.label not in self.labels:
+            for part in self.label.split(SEPARATOR):
+                if part not in self.labels:
+                    raise ValueError(f"label '{part}' is not in the label space {list(self.labels)}")
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Every label of the clip."""
+        return (self.label,) if self.label in self.labels else tuple(filter(None, self.label.split(SEPARATOR)))
 
 
 @dataclasses.dataclass(frozen=True)
 class ClipRecord:
-    """One annotated clip of one data set.
+    """One annotated clip (or still image) of one data set.
 
     Attributes:
-      id: unique in the data set.
+      id: unique in the data set and fold.
       dataset: its name.  split: one of SPLITS.
       path: media file, absolute.
-      label: the class label; labels: the label space in its native order.
+      label, labels: main label and its space; see Target.
       subtitle: spoken words, "" when not known.
       speaker: identity, "" when not known.
       start, end: span in seconds, None for the file's border.
-      peak_index: frame number of the apex, None when not known.
-      texts: description by kind: `audio` clue, `image` clue, `text` clue (of the words), multimodal `reason`.
+      peak_index: frame number of the apex, from 0, None when not known.
+      texts: description by kind: `audio` (and `audio_2`, by a second model), `image`, `text` clue (of the words),
+        multimodal `reason` (and `reason_sentiment`, `reason_multi`, for the other label tasks).
       truth: known facts of embedded clips (what each modality shows, clues, conflict).
+      task: what the main label answers, one of LABEL_TASKS.  native: the main label as the set's file spells it.
+      targets: further label tasks.
+      scores: numbers by kind: `valence`, `sentiment`.
+      mode: the set's own word for the split (`test1`, `Session5`).  fold: the set's own fold, "" without folds.
+      question, answers: of general image sets; an answer that stands there twice is drawn twice as often.
+      provenance: who wrote what: `human`, or the model and the version of the pipeline; by field name or key of
+        `texts`.
     """
 
     id: str
@@ -45,12 +84,33 @@ class ClipRecord:
     peak_index: int | None = None
     texts: dict[str, str] = dataclasses.field(default_factory=dict)
     truth: dict[str, Any] | None = None
+    task: str = "emotion"
+    native: str = ""
+    targets: dict[str, Target] = dataclasses.field(default_factory=dict)
+    scores: dict[str, float] = dataclasses.field(default_factory=dict)
+    mode: str = ""
+    fold: str = ""
+    question: str = ""
+    answers: tuple[str, ...] = ()
+    provenance: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not self.id:
+            raise ValueError("the id is empty")
         if self.split not in SPLITS:
             raise ValueError(f"split is '{self.split}', needs one of {', '.join(SPLITS)}")
-        if self.label not in self.labels:
-            raise ValueError(f"label '{self.label}' is not in the label space {list(self.labels)}")
+        for task in (self.task, *self.targets):
+            if task not in LABEL_TASKS:
+                raise ValueError(f"label task is '{task}', needs one of {', '.join(LABEL_TASKS)}")
+        self.target(self.task)  # checks the main label
+        if self.start is not None and self.end is not None and not 0 <= self.start < self.end:
+            raise ValueError(f"the span from {self.start} to {self.end} s is none")
+        if self.peak_index is not None and self.peak_index < 0:
+            raise ValueError(f"peak_index is {self.peak_index}; frames count from 0")
+
+    def target(self, task: str) -> Target | None:
+        """What a label task asks of this clip, None where it is not annotated for it."""
+        return Target(self.label, self.labels, self.native) if task == self.task else self.targets.get(task)
 
     def to_json(self) -> str:
         """One line of JSON, with the schema's version."""
@@ -61,18 +121,22 @@ class ClipRecord:
         """The inverse of `to_json`.
 
         Raises:
-          ValueError: not JSON, another schema version, an unknown or missing field.
+          ValueError: not JSON, another schema version, an unknown or missing field, a value of another type.
         """
-        fields = json.loads(line)
-        version = fields.pop("schema", None)
-        if version != SCHEMA_VERSION:
-            raise ValueError(f"schema version is {version}, this program reads {SCHEMA_VERSION}")
-        known = {field.name for field in dataclasses.fields(cls)}
-        if unknown := sorted(set(fields) - known):
-            raise ValueError(f"unknown fields {unknown}")
+        return cls.from_fields(_versioned(line))
+
+    @classmethod
+    def from_fields(cls, fields: dict[str, Any]) -> ClipRecord:
+        """The JSON object without its version -> record; raises as `from_json`."""
+        _check_fields(cls, fields)
         try:
-            return cls(**{**fields, "labels": tuple(fields.get("labels", ()))})
-        except TypeError as error:
+            targets = {
+                k: Target(t["label"], tuple(t["labels"]), t.get("native", ""))
+                for k, t in fields.get("targets", {}).items()
+            }
+            lists: dict[str, Any] = {k: tuple(fields[k]) for k in ("labels", "answers") if k in fields}
+            return cls(**{**fields, **lists, "targets": targets})
+        except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(str(error)) from error
 
 
@@ -86,6 +150,7 @@ class Example:
       prompt: everything between the chat template's markers, with `<VideoHere>`.
       answer: normalised target text, without the end token.
       streams: which inputs the task may look at (`image`, `video`, `audio`).
+      provenance: who wrote the answer; see ClipRecord.
     """
 
     clip: ClipRecord
@@ -93,9 +158,67 @@ class Example:
     prompt: str
     answer: str
     streams: tuple[str, ...] = ("image", "video", "audio")
+    provenance: str = ""
+
+    def to_json(self) -> str:
+        """One line of JSON, with the schema's version; the clip is a nested object."""
+        return json.dumps({"schema": SCHEMA_VERSION, **dataclasses.asdict(self)}, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, line: str | bytes) -> Example:
+        """The inverse of `to_json`; raises as ClipRecord.from_json."""
+        fields = _versioned(line)
+        _check_fields(cls, fields)
+        try:
+            clip = ClipRecord.from_fields(fields["clip"])
+            return cls(**{**fields, "clip": clip, "streams": tuple(fields.get("streams", ()))})
+        except (KeyError, TypeError) as error:
+            raise ValueError(str(error)) from error
 
 
-def write_records(path: Path, records: Iterable[ClipRecord]) -> None:
+_TYPES: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "float | None": (int, float, type(None)),
+    "int | None": (int, type(None)),
+    "dict[str, str]": (dict,),
+    "dict[str, float]": (dict,),
+    "dict[str, Target]": (dict,),
+    "dict[str, Any] | None": (dict, type(None)),
+    "tuple[str, ...]": (list, tuple),
+    "ClipRecord": (dict,),
+}
+
+
+def _versioned(line: str | bytes) -> dict[str, Any]:
+    fields = json.loads(line)
+    if not isinstance(fields, dict):
+        raise ValueError("the line holds no JSON object")
+    version = fields.pop("schema", None)
+    if version not in _READABLE:
+        raise ValueError(f"schema version is {version}, this program reads {_READABLE[0]} to {_READABLE[-1]}")
+    return fields
+
+
+def _check_fields(cls: type, fields: dict[str, Any]) -> None:
+    known = {field.name: str(field.type) for field in dataclasses.fields(cls)}
+    if unknown := sorted(set(fields) - set(known)):
+        raise ValueError(f"unknown fields {unknown}")
+    name: str
+    value: Any
+    for name, value in fields.items():
+        if not isinstance(value, _TYPES[known[name]]) or isinstance(value, bool):
+            raise ValueError(f"field '{name}' is {value!r}, needs {known[name]}")
+        if known[name] in ("tuple[str, ...]", "dict[str, str]"):
+            if wrong := next(
+                (x for x in (value.values() if known[name][0] == "d" else value) if not isinstance(x, str)), None
+            ):
+                raise ValueError(f"field '{name}' holds {wrong!r}, needs text")
+
+
+T = TypeVar("T", ClipRecord, Example)
+
+
+def write_records(path: Path, records: Iterable[ClipRecord] | Iterable[Example]) -> None:
     """Writes JSON Lines."""
     with path.open("w", encoding="utf-8") as file:
         for record in records:
@@ -103,15 +226,27 @@ def write_records(path: Path, records: Iterable[ClipRecord]) -> None:
 
 
 def read_records(path: Path) -> list[ClipRecord]:
-    """Reads JSON Lines.
+    """Reads ClipRecords from JSON Lines.
 
     Raises:
       ValueError: names file and line of the first fault.
     """
-    records = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    return _read_lines(path, ClipRecord.from_json)
+
+
+def read_examples(path: Path) -> list[Example]:
+    """Reads Examples from JSON Lines; raises as `read_records`."""
+    return _read_lines(path, Example.from_json)
+
+
+def _read_lines(path: Path, parse: Callable[[str], T]) -> list[T]:
+    out = []
+    # Not splitlines: U+2028 and the like may stand inside a JSON string.
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+        if not line.strip():
+            continue
         try:
-            records.append(ClipRecord.from_json(line))
+            out.append(parse(line))
         except ValueError as error:
             raise ValueError(f"{path}, line {number}: {error}") from error
-    return records
+    return out

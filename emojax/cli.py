@@ -75,6 +75,9 @@ def parser() -> argparse.ArgumentParser:
         "--decode-timeout", type=_seconds, default=8.0, help="refuse a file that takes longer (default %(default)s s)"
     )
 
+    from emojax import cli_data
+
+    cli_data.add_parser(commands)
     _add_weights(commands)
 
     p = commands.add_parser("corpus", help="write the embedded corpus: clips, records.jsonl, manifest.csv")
@@ -142,6 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         own = {"demo": _demo, "train": _train, "evaluate": _evaluate, "predict": _predict, "corpus": _corpus}
+        own["data"] = _data
         return own.get(args.command, _weights)(args, console)
     except (ManifestError, ValueError) as error:
         console.print(f"emojax {args.command}: {error}", soft_wrap=True)
@@ -193,6 +197,12 @@ def _train(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyped
     jobs.score_splits(out, sources, sorted(sources), out, console)
     console.print(f"try next: emojax predict CLIP --model {out}", soft_wrap=True)
     return 0
+
+
+def _data(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyped-def]
+    from emojax import cli_data
+
+    return cli_data.run(args, console)
 
 
 def _weights(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyped-def]

@@ -1,0 +1,79 @@
+"""BoLD: body language in clips of films, 26 emotions at once; scored on `val`, the labels of its test part are hidden."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+from data_pipeline.datasets.base import DataSet, Source
+from data_pipeline.datasets.mmeverse import Label, Table
+from data_pipeline.datasets.reading import CellError, Left, Row, csv_rows
+from data_pipeline.schema import SEPARATOR, ClipRecord
+
+# in the order of MMEVerse's prompt
+EMOTIONS = ("Affection", "Anger", "Annoyance", "Anticipation", "Aversion", "Confidence", "Disapproval", "Disconnection",
+            "Disquietment", "Doubt/Confusion", "Embarrassment", "Engagement", "Esteem", "Excitement", "Fatigue", "Fear",
+            "Happiness", "Pain", "Peace", "Pleasure", "Sadness", "Sensitivity", "Suffering", "Surprise", "Sympathy",
+            "Yearning")  # fmt: skip
+# in the order of the set's own files
+COLUMNS = ("Peace", "Affection", "Esteem", "Anticipation", "Engagement", "Confidence", "Happiness", "Pleasure",
+           "Excitement", "Surprise", "Sympathy", "Doubt/Confusion", "Disconnection", "Fatigue", "Embarrassment",
+           "Yearning", "Disapproval", "Aversion", "Annoyance", "Anger", "Sensitivity", "Sadness", "Disquietment",
+           "Fear", "Pain", "Suffering")  # fmt: skip
+_ALL = ("video", "person_id", "min_frame", "max_frame", *COLUMNS, "valence", "arousal", "dominance", "gender", "age",
+        "ethnicity", "confidence")  # fmt: skip
+PRESENT = 0.5  # share of annotators above which an emotion counts as shown; the set's own baselines take this bound
+
+
+def _video_of(clip: str) -> str:
+    """`x-6CtPWVi6E_0208_1` is person 1 of clip 0208 of the film x-6CtPWVi6E."""
+    return clip.rsplit("_", 2)[0]
+
+
+def _native(row: Row) -> ClipRecord:
+    video = row.need("video")
+    parts = PurePosixPath(video).parts
+    if len(parts) != 3:
+        raise CellError("video", f"'{video}' is not of the kind 003/<film>.mp4/<clip>.mp4")
+    film, clip = parts[1].removesuffix(".mp4"), parts[2].removesuffix(".mp4")
+    shown = [name for name in EMOTIONS if row.number_in(name, 0, 1) > PRESENT]
+    if not shown:
+        raise Left(f"no emotion above {PRESENT:g}")
+    label = SEPARATOR.join(shown)
+    mode = row.file.stem
+    name = f"{film}_{clip}_{row.integer('person_id')}"
+    return ClipRecord(
+        id=name,
+        dataset="bold",
+        split=mode,
+        path=row.media(f"video/{name}", f"videos/{video}"),
+        label=label,
+        labels=EMOTIONS,
+        native=label,
+        task="multi-label",
+        speaker=film,
+        scores={k: row.number_in(k, 0, 10) for k in ("valence", "arousal", "dominance")},
+        mode=mode,
+        provenance={"multi-label": "human"},
+    )
+
+
+TABLE = Table(
+    "bold",
+    "BOLD",
+    "text_whisper",
+    {"multi-label": Label("Emotion_label", EMOTIONS, several=True)},
+    {"reason": "gpt-4o-mini_Emotion"},
+    speaker=_video_of,
+)
+SET = DataSet(
+    "bold",
+    "BoLD",
+    ("BOLD", "BOLD_public"),
+    (
+        *TABLE.sources(),
+        *(Source(f"annotations/{mode}.csv", csv_rows(names=_ALL), _native) for mode in ("train", "val")),
+    ),
+    request="https://cydar.ist.psu.edu/emotionchallenge/ (form)",
+    terms="research only",
+    apart="video",
+)

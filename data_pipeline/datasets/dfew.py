@@ -1,0 +1,66 @@
+"""DFEW: clips of films, seven emotions, five folds. Training prompts say `anger`, the evaluation prompt says `angry`."""
+
+from __future__ import annotations
+
+import re
+
+from data_pipeline.datasets.base import DataSet, Source
+from data_pipeline.datasets.mmeverse import Label, Table
+from data_pipeline.datasets.reading import CellError, Row, csv_rows, line_rows
+from data_pipeline.schema import ClipRecord, Target
+
+EMOTIONS = ("anger", "disgust", "fear", "happy", "neutral", "sad", "surprise")
+CODES = ("happy", "sad", "neutral", "angry", "surprise", "disgust", "fear")  # 1 to 7 of the set, 0 to 6 of DFER-CLIP
+
+
+def _record(row: Row, clip: str, fold: str, mode: str, label: Target) -> ClipRecord:
+    return ClipRecord(
+        id=clip,
+        dataset="dfew",
+        split=mode,
+        path=row.media(f"video/{clip}", f"Clip/original/{clip}.mp4", f"original/{clip}.mp4"),
+        label=label.label,
+        labels=EMOTIONS,
+        native=label.native,
+        mode=mode,
+        fold=fold,
+        provenance={"emotion": "human"},
+    )
+
+
+def _native(row: Row) -> ClipRecord:
+    folder = row.file.parent.name.lower()
+    mode = "train" if folder.startswith("train") else "test"
+    number = row.integer("video_name")  # spreadsheets drop leading zeros
+    fold = row.file.stem.removeprefix("set_")
+    return _record(row, f"{number:05d}", fold, mode, row.target("label", EMOTIONS, CODES, first=1))
+
+
+def _list(row: Row) -> ClipRecord:
+    """A line of DFER-CLIP's lists: face folder, frames, class from 0."""
+    name = re.fullmatch(r"DFEW_set_(\d)_(train|test)", row.file.stem, re.IGNORECASE)
+    clip = row.need("path").rsplit("/", 1)[-1]
+    if not name or not clip.isdigit():
+        raise CellError("path", f"'{clip}' is no clip number")
+    return _record(row, clip, name[1], name[2].lower(), row.target("label", EMOTIONS, CODES))
+
+
+TABLE = Table("dfew", "DFEW", "sentence", {"emotion": Label("label", EMOTIONS)}, {"reason": "gpt-4o-mini_Emotion"})
+_SIZES = ((9356, 2341), (9356, 2341), (9357, 2340), (9358, 2339), (9361, 2336))
+SET = DataSet(
+    "dfew",
+    "DFEW",
+    ("DFEW",),
+    (
+        *TABLE.sources(),
+        *(
+            Source(f"*{mode}*single*label*/set_?.csv", csv_rows("video_name", "label"), _native)
+            for mode in ("train", "test")
+        ),
+        Source("DFEW_set_?_train.txt", line_rows("path", "frames", "label"), _list, anywhere=True),
+        Source("DFEW_set_?_test.txt", line_rows("path", "frames", "label"), _list, anywhere=True),
+    ),
+    request="https://dfew-dataset.github.io/download.html (signed agreement)",
+    terms="non-commercial research and education",
+    expected={(str(i), s): n for i, pair in enumerate(_SIZES, 1) for s, n in zip(("train", "test"), pair, strict=True)},
+)

@@ -1,0 +1,23 @@
+"""E3: emotions in first-person videos. The columns of its own Excel files are not published; its releases are read through
+MMEVerse's CSV, whose `person` column names who speaks."""
+
+from __future__ import annotations
+
+from data_pipeline.datasets.base import DataSet
+from data_pipeline.datasets.mmeverse import Label, Table
+
+# Nine of ten released prompts say `anger` for angry.
+EMOTIONS = ("angry", "disgusted", "happy", "sad", "sarcastic", "scared", "shy", "surprised")
+
+TABLE = Table(
+    "e3", "E3", "conversation", {"emotion": Label("emotion", EMOTIONS)}, {"reason": "gpt-4o-mini_Emotion"},
+    person="person",
+)  # fmt: skip
+SET = DataSet(
+    "e3",
+    "E3 (Exploring Embodied Emotion)",
+    ("E3",),
+    TABLE.sources(),
+    request="https://github.com/Exploring-Embodied-Emotion-official/E3 (open download)",
+    terms="CC BY-NC-SA 4.0",
+)

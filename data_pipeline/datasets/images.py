@@ -1,0 +1,183 @@
+"""General image sets of the mixture: captions, questions about pictures, and boxes of what a phrase means.
+
+Each row holds a question and its answers; one that stands there twice is drawn twice as often. Boxes are written
+`{<x1><y1><x2><y2>}` in hundredths of the picture's size, cut to whole numbers, as MiniGPT-v2 learned them.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+from data_pipeline.datasets.base import DataSet, Source
+from data_pipeline.datasets.reading import CellError, Left, RecordMaker, Row, json_rows, pickle_rows
+from data_pipeline.schema import ClipRecord
+
+
+def _picture(row: Row, name: str) -> str:
+    """`val2014/COCO_val2014_1.jpg` below the set's folder or beside it (pictures of COCO serve several sets)."""
+    base = name.replace("\\", "/").rsplit("/", 1)[-1]
+    folders = ("images", "train2014", "val2014", "image", "../coco", "../coco/images", "../coco/train2014")
+    return row.media(name, *(f"{folder}/{base}" for folder in folders), base)
+
+
+def _record(row: Row, dataset: str, name: str, picture: str, question: str, answers: tuple[str, ...]) -> ClipRecord:
+    return ClipRecord(
+        name, dataset, "train", picture, "", (), mode="train", question=question, answers=answers,
+        provenance={"answers": "human"},
+    )  # fmt: skip
+
+
+def _caption(row: Row) -> ClipRecord:
+    image = row.need("image")
+    if "train" not in image:  # the original keeps pictures of train2014 alone
+        raise Left("picture of another split")
+    caption = row.need("caption")
+    # A picture has several captions, each a row of its own.
+    return _record(row, "coco_caption", f"{Path(image).stem}#{row.number}", _picture(row, image), "", (caption,))
+
+
+def _answers(row: Row, column: str) -> tuple[str, ...]:
+    value = row.cells[column]
+    if isinstance(value, str):
+        value = [value]
+    if not isinstance(value, list) or not value or not all(isinstance(a, str) and a.strip() for a in value):
+        raise CellError(column, f"is {str(value)[:80]!r}, needs one or more answers")
+    return tuple(" ".join(a.split()) for a in value)
+
+
+def _vqa(dataset: str, answers: str) -> RecordMaker:
+    """Rows of LAVIS' files: image, question, question_id and a list of answers."""
+
+    def make(row: Row) -> ClipRecord:
+        question, image = row.need("question"), row.need("image")
+        identity = row.text("question_id") if "question_id" in row.cells else str(row.number)
+        return _record(row, dataset, identity, _picture(row, image), question, _answers(row, answers))
+
+    return make
+
+
+def _gqa(row: Row) -> ClipRecord:
+    """A row of LAVIS' list, or of the set's own object by question id."""
+    image = row.text("image") if "image" in row.cells else f"images/{row.need('imageId')}.jpg"
+    identity = row.key or (row.text("question_id") if "question_id" in row.cells else str(row.number))
+    return _record(row, "gqa", identity, _picture(row, image), row.need("question"), _answers(row, "answer"))
+
+
+def box_text(box: tuple[float, float, float, float], width: float, height: float) -> str:
+    """x, y, w, h in pixels -> `{<x1><y1><x2><y2>}` in hundredths, cut to whole numbers."""
+    x, y, w, h = box
+    corners = (x / width, y / height, (x + w) / width, (y + h) / height)
+    return "{" + "".join(f"<{int(c * 100)}>" for c in corners) + "}"
+
+
+@functools.lru_cache(maxsize=3)
+def _instances(path: Path) -> tuple[dict[int, Any], dict[int, Any]]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        return {a["id"]: a for a in data["annotations"]}, {i["id"]: i for i in data["images"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CellError("ann_id", f"{path} is missing or damaged ({type(error).__name__}: {error})") from error
+
+
+def _refer(dataset: str) -> RecordMaker:
+    """Entries of refs(unc).p or refs(umd).p; boxes are in instances.json beside it. The entry's own file name is not
+    that of a picture."""
+
+    def make(row: Row) -> ClipRecord:
+        missing = [c for c in ("split", "ann_id", "image_id", "ref_id", "sentences") if c not in row.cells]
+        if missing:
+            raise CellError(missing[0], "is missing")
+        if row.cells["split"] != "train":
+            raise Left(f"split '{row.cells['split']}'")
+        boxes, images = _instances(row.file.parent / "instances.json")
+        ann, image = row.cells["ann_id"], row.cells["image_id"]
+        if ann not in boxes or image not in images:
+            raise CellError("ann_id", f"annotation {ann} of image {image} is not in instances.json")
+        size = images[image]
+        phrases = [" ".join(str(s.get("raw", "")).split()) for s in row.cells["sentences"]]
+        if not any(phrases):
+            raise CellError("sentences", "holds no phrase")
+        box = box_text(tuple(boxes[ann]["bbox"]), size["width"], size["height"])
+        picture = _picture(row, f"train2014/COCO_train2014_{image:012d}.jpg")
+        # One item a thing, not a phrase: the phrase is drawn, as in the original.
+        record = _record(row, dataset, str(row.cells["ref_id"]), picture, "\n".join(filter(None, phrases)), (box,))
+        return record
+
+    return make
+
+
+def _refer_set(name: str, title: str, folder: str, pickle: str) -> DataSet:
+    return DataSet(
+        name,
+        title,
+        (folder, name),
+        (Source(pickle, pickle_rows, _refer(name)),),
+        request="https://github.com/lichengunc/refer (open download); pictures: https://cocodataset.org",
+        terms="no licence is named; pictures under Flickr's terms",
+    )
+
+
+_COCO = "pictures: https://cocodataset.org (open download)"
+_LAVIS = "annotations: the files that LAVIS lists (open download); "
+SETS = (
+    DataSet(
+        "coco_caption",
+        "COCO caption",
+        ("COCO", "coco_caption"),
+        (Source("coco_karpathy_train.json", json_rows("image", "caption"), _caption, anywhere=True),),
+        request=_LAVIS + _COCO,
+        terms="annotations CC BY 4.0; pictures under Flickr's terms",
+    ),
+    _refer_set("refcoco", "RefCOCO", "refcoco", "refs(unc).p"),
+    _refer_set("refcocop", "RefCOCO+", "refcoco+", "refs(unc).p"),
+    _refer_set("refcocog", "RefCOCOg", "refcocog", "refs(umd).p"),
+    DataSet(
+        "coco_vqa",
+        "COCO-VQA",
+        ("coco_vqa", "vqav2"),
+        tuple(
+            Source(f, json_rows("image", "question", "answer"), _vqa("coco_vqa", "answer"), anywhere=True)
+            for f in ("vqa_train.json", "vqa_val.json")  # the mixture trains on both
+        ),
+        request=_LAVIS + _COCO,
+        terms="CC BY 4.0; pictures under Flickr's terms",
+    ),
+    DataSet(
+        "ok_vqa",
+        "OK-VQA",
+        ("ok_vqa", "okvqa"),
+        (
+            Source(
+                "okvqa_train.json", json_rows("image", "question", "answer"), _vqa("ok_vqa", "answer"), anywhere=True
+            ),
+        ),
+        request=_LAVIS + _COCO,
+        terms="no licence is named; pictures under Flickr's terms",
+    ),
+    DataSet(
+        "aok_vqa",
+        "A-OKVQA",
+        ("aok_vqa", "aokvqa"),
+        (
+            Source(
+                "aokvqa_v1p0_train.json",
+                json_rows("image", "question", "direct_answers"),
+                _vqa("aok_vqa", "direct_answers"),
+                anywhere=True,
+            ),
+        ),
+        request=_LAVIS + _COCO,
+        terms="Apache-2.0; pictures under Flickr's terms",
+    ),
+    DataSet(
+        "gqa",
+        "GQA",
+        ("gqa",),
+        (Source("train_balanced_questions.json", json_rows("question", "answer"), _gqa, anywhere=True),),
+        request="https://cs.stanford.edu/people/dorarad/gqa (open download)",
+        terms="CC BY 4.0",
+    ),
+)

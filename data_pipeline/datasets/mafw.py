@@ -1,0 +1,116 @@
+"""MAFW: clips with one of eleven emotions, and several for a part of them.
+
+Two class orders are about: the set's own (anger first; HiCMAE's lists count it from 0) and that of DFER-CLIP's lists
+(happiness first). Both are read here, each by its own table.
+"""
+
+from __future__ import annotations
+
+import re
+
+from data_pipeline.datasets.base import DataSet, Source
+from data_pipeline.datasets.mmeverse import Label, Table
+from data_pipeline.datasets.reading import CellError, Left, Row, line_rows, xlsx_rows
+from data_pipeline.schema import SEPARATOR, ClipRecord, Target
+
+EMOTIONS = ("anger", "anxiety", "contempt", "disappointment", "disgust", "fear", "happiness", "helplessness", "neutral",
+            "sadness", "surprise")  # fmt: skip
+NATIVE_ORDER = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise", "contempt", "anxiety",
+                "helplessness", "disappointment")  # fmt: skip
+DFER_CLIP_ORDER = ("happiness", "sadness", "neutral", "anger", "surprise", "disgust", "fear", "contempt", "anxiety",
+                   "helplessness", "disappointment")  # fmt: skip
+
+
+def clip_id(text: str, column: str = "clip") -> str:
+    """`22`, `00022.mp4`, `.../faces/00022`: five digits; spreadsheets drop the leading zeros."""
+    number = text.replace("\\", "/").rsplit("/", 1)[-1].removesuffix(".mp4").removesuffix(".0")
+    if not number.isdigit() or len(number) > 5:
+        raise CellError(column, f"'{text}' is no clip number of up to five digits")
+    return number.zfill(5)
+
+
+def _record(row: Row, clip: str, fold: str, mode: str, task: str, label: Target) -> ClipRecord:
+    return ClipRecord(
+        id=clip,
+        dataset="mafw",
+        split=mode,
+        path=row.media(f"video/{clip}", f"data/clips/{clip}.mp4", f"clips/{clip}.mp4"),
+        label=label.label if task == "emotion" else "",
+        labels=EMOTIONS,
+        native=label.native if task == "emotion" else "",
+        targets={} if task == "emotion" else {task: label},
+        mode=mode,
+        fold=fold,
+        provenance={task: "human"},
+    )
+
+
+def _native(row: Row) -> ClipRecord:
+    """`00151.mp4 anger`; compound lists join words by `_`."""
+    clip = clip_id(row.need("clip"))
+    several = "compound" in [p.lower() for p in row.file.parts]
+    label = row.targets("label", EMOTIONS, "_") if several else row.target("label", EMOTIONS)
+    fold = row.file.parent.name.removeprefix("set_")
+    return _record(row, clip, fold, row.file.stem, "multi-label" if several else "emotion", label)
+
+
+def _sheet(row: Row) -> ClipRecord:
+    """A row of multi-set.xlsx: classes 1 to 11 of the set's own order; it names no split."""
+    cell = row.need("multi_label")
+    if not re.fullmatch(r"\d+(,\d+)*", cell):
+        raise Left("no multi-label")
+    numbers = [int(n) for n in cell.split(",")]
+    if not all(1 <= n <= len(NATIVE_ORDER) for n in numbers):
+        raise CellError("multi_label", f"'{cell}' holds a class beyond 1 to {len(NATIVE_ORDER)}")
+    label = Target(SEPARATOR.join(NATIVE_ORDER[n - 1] for n in numbers), EMOTIONS, cell)
+    clip = clip_id(row.need("clip"))
+    return _record(row, clip, "", "unsplit", "multi-label", label)
+
+
+def _dfer_clip(row: Row) -> ClipRecord:
+    name = re.fullmatch(r"MAFW_set_(\d)_(train|test)", row.file.stem, re.IGNORECASE)
+    assert name, row.file
+    clip = clip_id(row.need("path"), "path")
+    return _record(row, clip, name[1], name[2].lower(), "emotion", row.target("label", EMOTIONS, DFER_CLIP_ORDER))
+
+
+def _hicmae(row: Row) -> ClipRecord:
+    fold = row.file.parent.name.removeprefix("split")
+    clip = clip_id(row.need("frames"), "frames")
+    label = row.target("label", EMOTIONS, NATIVE_ORDER)
+    return _record(row, clip, f"hicmae-{int(fold)}", row.file.stem, "emotion", label)
+
+
+TABLE = Table(
+    "mafw",
+    "MAFW",
+    "text_whisper",
+    {"emotion": Label("single_label", EMOTIONS), "multi-label": Label("multi_label", EMOTIONS, several=True)},
+    {"reason": "gpt-4o-mini_Single", "reason_multi": "gpt-4o-mini_Multi"},
+    identify=lambda row: clip_id(row.need("video_id"), "video_id"),
+    native_media=lambda clip: (f"data/clips/{clip}.mp4",),
+)
+_SIZES = ((7333, 1839), (7335, 1837), (7339, 1833), (7340, 1832), (7341, 1831))
+SET = DataSet(
+    "mafw",
+    "MAFW",
+    ("MAFW",),
+    (
+        *TABLE.sources(),
+        *(
+            Source(f"*/{kind}/no_caption/set_?/{mode}.txt", line_rows("clip", "label"), _native)
+            for kind in ("single", "compound")
+            for mode in ("train", "test")
+        ),
+        Source("*multi-set.xlsx", xlsx_rows("clip", "multi_label"), _sheet),
+        Source("MAFW_set_?_train.txt", line_rows("path", "frames", "label"), _dfer_clip, anywhere=True),
+        Source("MAFW_set_?_test.txt", line_rows("path", "frames", "label"), _dfer_clip, anywhere=True),
+        *(
+            Source(f"audio_visual/single/split??/{mode}.csv", line_rows("frames", "sound", "label"), _hicmae)
+            for mode in ("train", "test")
+        ),
+    ),
+    request="https://mafw-database.github.io/MAFW/ (signed form of a university's staff)",
+    terms="non-commercial research, no redistribution",
+    expected={(str(i), s): n for i, pair in enumerate(_SIZES, 1) for s, n in zip(("train", "test"), pair, strict=True)},
+)

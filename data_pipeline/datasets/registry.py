@@ -1,0 +1,146 @@
+"""Every data set by name, the twelve that MMEVerse trains on and the eighteen sets of its benchmark."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from data_pipeline.datasets import (
+    bold,
+    caer,
+    dfew,
+    e3,
+    iemocap,
+    images,
+    mafw,
+    mc_eiu,
+    meld,
+    mer,
+    merr,
+    open_vocabulary,
+    others,
+    sentiment,
+)  # fmt: skip
+from data_pipeline.datasets.base import DataSet, Found, read_dataset
+from data_pipeline.datasets.reading import Files
+from data_pipeline.schema import ClipRecord
+
+_SETS = (
+    mer.MER2023, meld.SET, iemocap.SET, caer.SET, e3.SET, dfew.SET, mafw.SET, mc_eiu.SET, sentiment.MOSI, sentiment.MOSEI,
+    sentiment.SIMS_V2, bold.SET, sentiment.SIMS, mer.MER2024, merr.COARSE, merr.FINE_SET, open_vocabulary.MER2024_OV,
+    open_vocabulary.EMER_V1, open_vocabulary.EMER_V2, open_vocabulary.OV_MERD, open_vocabulary.OV_MERD_PLUS,
+    others.CREMA_D_SET, others.RAVDESS_SET, others.FERV39K_SET, *images.SETS,
+)  # fmt: skip
+DATASETS: dict[str, DataSet] = {s.name: s for s in _SETS}
+TRAINING = ("mer2023", "meld", "iemocap", "caer", "e3", "dfew", "mafw", "mc_eiu", "cmu_mosi", "cmu_mosei",
+            "ch_sims_v2_s", "bold")  # fmt: skip
+IMAGES = tuple(s.name for s in images.SETS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Benchmark:
+    """One set of MMEVerse-Bench.
+
+    Attributes:
+      name: as MMEVerse names its prediction file.  dataset: where its clips are from.
+      task: what is asked.  asked: labels of its prompt in their order.
+      modes: the set's own words for the parts that are answered.  scored: those that are scored.
+      metric: hit_rate, open_vocabulary, two_class, single or multi_label.
+      kept: only clips of these (unified) labels take part; () keeps all.
+      renamed: (label, label it is scored as).
+    """
+
+    name: str
+    dataset: str
+    task: str
+    asked: tuple[str, ...]
+    modes: tuple[str, ...]
+    scored: tuple[str, ...]
+    metric: str
+    kept: tuple[str, ...] = ()
+    renamed: tuple[tuple[str, str], ...] = ()
+
+
+_SIX = ("angry", "happy", "neutral", "sad", "surprise", "worried")
+_SEVEN = ("anger", "disgust", "fear", "happy", "neutral", "sad", "surprise")
+_THREE = ("Neutral", "Negative", "Positive")
+_OV = ("angry", "happy", "joyful", "dissatisfied", "worry", "positive", "excited", "surprised", "concern", "relaxed",
+       "sad", "serious", "nervous", "pleasant", "accusation", "concerned", "warning", "confused",
+       "delighted")  # fmt: skip
+_VAL_WORDS = ("val", "valid", "validation", "dev")
+_SPOKEN = ("test", *_VAL_WORDS)
+BENCHMARKS: dict[str, Benchmark] = {
+    b.name: b
+    for b in (
+        Benchmark("mer2023", "mer2023", "emotion", _SIX, ("test1", "test2", "test3"), ("test1",), "hit_rate"),
+        Benchmark("mer2024_semi", "mer2024", "emotion", _SIX, ("test_semi",), ("test_semi",), "hit_rate"),
+        Benchmark("meld_emotion", "meld", "emotion", ("anger", "disgust", "fear", "joy", "neutral", "sad", "surprise"),
+                  _SPOKEN, ("test",), "hit_rate"),
+        Benchmark("iemocap", "iemocap", "emotion", ("Anger", "Sadness", "Happiness"), ("Session5",), ("Session5",),
+                  "hit_rate", ("Anger", "Neutral", "Sadness", "Happiness", "Excited"), (("Excited", "Happiness"),)),
+        Benchmark("ov_merd+", "ov_merd+", "open-vocabulary", _OV, ("test",), ("test",), "open_vocabulary"),
+        Benchmark("cmu_mosi", "cmu_mosi", "sentiment", _THREE, _SPOKEN, ("test",), "two_class"),
+        Benchmark("cmu_mosei", "cmu_mosei", "sentiment", _THREE, _SPOKEN, ("test",), "two_class"),
+        Benchmark("ch_sims_v2_s", "ch_sims_v2_s", "sentiment", _THREE, ("test",), ("test",), "two_class"),
+        Benchmark("sims", "sims", "sentiment", ("Positive", "Negative"), ("test",), ("test",), "two_class"),
+        Benchmark("caer", "caer", "emotion", _SEVEN, _SPOKEN, ("test",), "single"),
+        Benchmark("dfew", "dfew", "emotion", ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise"),
+                  _SPOKEN, ("test",), "single"),
+        Benchmark("e3", "e3", "emotion", e3.EMOTIONS, _SPOKEN, ("test",), "single"),
+        Benchmark("mafw", "mafw", "emotion", mafw.EMOTIONS, ("test",), ("test",), "single"),
+        Benchmark("meld_sentiment", "meld", "sentiment", _THREE, _SPOKEN, ("test",), "single"),
+        Benchmark("mc_eiu_emotion", "mc_eiu", "emotion", _SEVEN, _SPOKEN, ("test",), "single"),
+        Benchmark("mc_eiu_intent", "mc_eiu", "intent", mc_eiu.INTENTS, _SPOKEN, ("test",), "single"),
+        Benchmark("mafw_multi", "mafw", "multi-label", mafw.EMOTIONS, ("test",), ("test",), "multi_label"),
+        Benchmark("bold", "bold", "multi-label", bold.EMOTIONS, ("val",), ("val",), "multi_label"),
+    )
+}  # fmt: skip
+
+
+def choose_sets(names: Sequence[str] | None) -> list[DataSet]:
+    """Data sets by name, all of them without names.
+
+    Raises:
+      ValueError: a name that is none.
+    """
+    if unknown := sorted(set(names or ()) - set(DATASETS)):
+        raise ValueError(f"there is no data set '{unknown[0]}'; there are {', '.join(DATASETS)}")
+    return [DATASETS[n] for n in names] if names else list(DATASETS.values())
+
+
+def read_root(root: Path, names: Sequence[str] | None = None, lenient: bool = False) -> tuple[list[Found], Files]:
+    """Reads what is below a folder of every data set, or of some.
+
+    Raises:
+      ValueError: there is no such folder, or a name that is no data set.
+    """
+    sets = choose_sets(names)
+    if not root.is_dir():
+        raise ValueError(f"there is no folder '{root}'")
+    files = Files(root.absolute())
+    return [read_dataset(s, files, lenient) for s in sets], files
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchmarkClip:
+    """A clip of a benchmark; `truth`: the label as it is scored; `scored`: whether it counts, or is only answered."""
+
+    record: ClipRecord
+    truth: str
+    scored: bool
+
+
+def benchmark_clips(benchmark: Benchmark, found: Found, fold: str | None = None) -> Iterator[BenchmarkClip]:
+    """Clips of one benchmark; sets with folds take part with `fold` (default: their first one)."""
+    folds = sorted({r.fold for r in found.records})
+    chosen = fold if fold is not None else (folds[0] if folds else "")
+    renamed = dict(benchmark.renamed)
+    for record in found.records:
+        target = record.target(benchmark.task)
+        if record.fold != chosen or record.mode not in benchmark.modes or target is None or not target.label:
+            continue
+        if benchmark.kept and target.label not in benchmark.kept:
+            continue
+        truth = renamed.get(target.label, target.label)
+        yield BenchmarkClip(record, truth, record.mode in benchmark.scored)

@@ -1,0 +1,148 @@
+"""CMU-MOSI, CMU-MOSEI, CH-SIMS and CH-SIMS v2(s): a sentiment score a clip, and its sign as a label.
+
+Ids are texts throughout: `0001`, `81406` and `-HwX2H8Z4hY` are names, not numbers.
+"""
+
+from __future__ import annotations
+
+from data_pipeline.datasets.base import DataSet, Source
+from data_pipeline.datasets.labels import spell_sentiment
+from data_pipeline.datasets.mmeverse import SPLIT_WORDS, Label, Table
+from data_pipeline.datasets.reading import CellError, Left, RecordMaker, Row, csv_rows, npz_rows
+from data_pipeline.schema import ClipRecord, Target
+
+SENTIMENTS = ("Positive", "Neutral", "Negative")
+_COLUMNS = ("video_id", "clip_id", "text", "label", "annotation", "mode")
+_MEMBERS = {"train_corpus": "train", "val_corpus": "val", "test_corpus": "test"}
+
+
+def join_id(video: str, clip: str) -> str:
+    """`<video>_<clip>`, the id of MMEVerse and MERTools."""
+    return f"{video}_{clip}"
+
+
+def video_of(clip: str) -> str:
+    """The video of a clip's id; both parts may hold further `_` and begin with one."""
+    return clip.replace("$_$", "_").rsplit("_", 1)[0]
+
+
+def _record(row: Row, dataset: str, clip: str, split: str, label: Target, score: float, text: str) -> ClipRecord:
+    video, _, number = clip.rpartition("_")
+    return ClipRecord(
+        id=clip,
+        dataset=dataset,
+        split=split,
+        path=row.media(
+            f"video/{clip}", f"Raw/{video}/{number}.mp4", f"Raw/Video/Segmented/{clip}.mp4", f"subvideo/{clip}"
+        ),
+        label=label.label,
+        labels=SENTIMENTS,
+        native=label.native,
+        task="sentiment",
+        subtitle=text,
+        speaker=video,
+        scores={"sentiment": score},
+        mode=row.text("mode") if "mode" in row.cells else split,
+        provenance={"sentiment": "human", "subtitle": "human"},
+    )
+
+
+def _native(dataset: str, bound: float) -> RecordMaker:
+    """Rows of MMSA's label.csv (v1 sets) and meta.csv (CH-SIMS v2)."""
+
+    def make(row: Row) -> ClipRecord:
+        mode = row.need("mode").lower()
+        if mode not in SPLIT_WORDS:
+            raise CellError("mode", f"'{mode}' is none of {', '.join(SPLIT_WORDS)}")
+        if not row.text("label"):  # the unsupervised part of CH-SIMS v2
+            raise Left("no label")
+        clip = join_id(row.need("video_id"), row.need("clip_id"))
+        score = row.number_in("label", -bound, bound)
+        label = row.target("annotation", SENTIMENTS)
+        return _record(row, dataset, clip, SPLIT_WORDS[mode], label, score, row.text("text"))
+
+    return make
+
+
+def _corpus(dataset: str, bound: float) -> RecordMaker:
+    """Entries of MERTools' label.npz; its `emo` is a dummy, the score is `val`."""
+
+    def make(row: Row) -> ClipRecord:
+        member = row.need("member")
+        if member not in _MEMBERS:
+            raise CellError("member", f"'{member}' is none of {', '.join(_MEMBERS)}")
+        score = row.number_in("val", -bound, bound)
+        label = Target(spell_sentiment(score), SENTIMENTS, row.text("val"))
+        return _record(row, dataset, row.key, _MEMBERS[member], label, score, "")
+
+    return make
+
+
+def _table(dataset: str, folder: str, column: str, text: str = "text", mode: str = "mode") -> Table:
+    label = {"sentiment": Label(column, SENTIMENTS)}
+    return Table(dataset, folder, text, label, {"reason": "gpt-4o-mini_Sentiment"}, mode=mode, speaker=video_of)
+
+
+def _mosei_id(row: Row) -> str:
+    return join_id(row.need("video_id"), row.need("clip_id"))
+
+
+_MOSEI = _table("cmu_mosei", "CMU-MOSEI", "sentiment_label")
+# The evaluation file keeps video and clip in two columns, the training files in one.
+_MOSEI_TEST = Table(
+    "cmu_mosei", "CMU-MOSEI", "text", _MOSEI.labels, {}, identify=_mosei_id, speaker=video_of
+)  # fmt: skip
+_CMU = "http://multicomp.cs.cmu.edu/resources (open download); https://github.com/thuiar/MMSA"
+MOSI = DataSet(
+    "cmu_mosi",
+    "CMU-MOSI",
+    ("CMU-MOSI", "MOSI", "CMUMOSI", "cmumosi-process"),
+    (
+        *_table("cmu_mosi", "CMU-MOSI", "sentiment_label").sources(),
+        Source("label.csv", csv_rows(*_COLUMNS), _native("cmu_mosi", 3)),
+        Source("label*.npz", npz_rows, _corpus("cmu_mosi", 3)),
+    ),
+    request=_CMU,
+    terms="research use; clips are from YouTube",
+    apart="video",
+)
+MOSEI = DataSet(
+    "cmu_mosei",
+    "CMU-MOSEI",
+    ("CMU-MOSEI", "MOSEI", "CMUMOSEI", "cmumosei-process"),
+    (
+        *_MOSEI.sources("merged", "AU_gpt"),
+        *_MOSEI_TEST.sources("label"),
+        Source("label.csv", csv_rows(*_COLUMNS), _native("cmu_mosei", 3)),
+        Source("label*.npz", npz_rows, _corpus("cmu_mosei", 3)),
+    ),
+    request=_CMU,
+    terms="research use; clips are from YouTube",
+    apart="video",
+)
+SIMS = DataSet(
+    "sims",
+    "CH-SIMS",
+    ("SIMS", "CH-SIMS", "sims-process"),
+    (
+        *_table("sims", "SIMS", "val_label", "english", mode="").sources("label"),
+        Source("label.csv", csv_rows(*_COLUMNS), _native("sims", 1)),
+        Source("label*.npz", npz_rows, _corpus("sims", 1)),
+    ),
+    request="https://github.com/thuiar/MMSA (open download)",
+    terms="research use; no licence is named",
+    family="sims",
+)
+SIMS_V2 = DataSet(
+    "ch_sims_v2_s",
+    "CH-SIMS v2(s)",
+    ("CH-SIMS_v2_s", "CH-SIMS v2(s)", "ch-simsv2s", "simsv2-process", "simsv2"),
+    (
+        *_table("ch_sims_v2_s", "CH-SIMS_v2_s", "annotation").sources(),
+        Source("meta.csv", csv_rows(*_COLUMNS), _native("ch_sims_v2_s", 1)),
+        Source("label*.npz", npz_rows, _corpus("ch_sims_v2_s", 1)),
+    ),
+    request="https://github.com/thuiar/ch-sims-v2 (open download)",
+    terms="research use; no licence is named. It holds clips of CH-SIMS again",
+    family="sims",
+)
