@@ -1,100 +1,102 @@
-"""Which task a clip is asked, and what is learned from it: the draws of the two curriculum stages.
+"""Which data set, and which of its clips, comes next: a function of seed and position alone.
 
-Rules of Emotion-LLaMAv2: one task uniformly per sample; perception's `audio` and `image` tasks see
-one stream alone; an empty or over-long answer falls back to the label task.
+Nothing is remembered from draw to draw, so any process can say what stands at any position: shards are disjoint, a run
+goes on at the element, and the number of workers does not matter.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
+import grain
 import numpy as np
 
-from data_pipeline import prompts
-from data_pipeline.schema import ClipRecord, Example
-
-STREAMS = ("image", "video", "audio")
-_TASK_STREAMS: dict[str, tuple[str, ...]] = {"audio": ("audio",), "image": ("image",)}
+Per = Literal["batch", "sample"]
+_BLOCK = 1 << 14  # draws that are made at once
 
 
 @dataclasses.dataclass(frozen=True)
-class StageTasks:
-    """What one curriculum stage asks.
+class Mixture:
+    """Weighted draws of data sets.
 
     Attributes:
-      style: prompt style, `perception` or `cognition`.
-      tasks: drawn uniformly; a task may stand in it twice.
-      max_words: longer answers fall back to the label task (120 and 200 in the released stages).
-      label_task: the fall-back.
-      restore_image: give the fall-back of a failed `audio` task its image back (the released code does not).
-      drop_modality: chance to hide one modality (0 in the released code); from a question that is answered with
-        a reason only where the hidden modality's clue can be cut from the reason.
+      weights: of each set, in a fixed order.  seed: of the draws.
+      per: `batch`: one draw for all rows of a step on all processes, as released; `sample`: one a row.
+      batch: rows of a step on all processes together.
     """
 
-    style: prompts.Style
-    tasks: tuple[str, ...]
-    max_words: int = 120
-    label_task: str = "emotion"
-    restore_image: bool = True
-    drop_modality: float = 0.0
+    weights: tuple[float, ...]
+    seed: int
+    per: Per = "sample"
+    batch: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.weights or min(self.weights) <= 0:
+            raise ValueError(f"weights of a mixture are above 0, not {self.weights}")
+
+    def locate(self, position: int) -> tuple[int, int]:
+        """(set, how many rows of that set stand before it) of the row at a position."""
+        if len(self.weights) == 1:
+            return 0, position
+        rows = self.batch if self.per == "batch" else 1
+        draw, row = divmod(position, rows)
+        block, place = divmod(draw, _BLOCK)
+        chosen, before = _block(self, block)
+        own = int(chosen[place])
+        return own, (int(before[own]) + int(np.count_nonzero(chosen[:place] == own))) * rows + row
 
 
-def answer_text(record: ClipRecord, task: str) -> str:
-    """The untreated target of a task; "" where the record has none."""
-    if task in ("audio", "image"):
-        return record.texts.get(task, "")
-    if task in ("reason", "reason_v2"):
-        return record.texts.get("reason", "")
-    if task == "think":
-        reason = record.texts.get("reason", "")
-        return prompts.think_answer(reason, record.label) if reason else ""
-    return record.label
+@functools.lru_cache(maxsize=64)
+def _block(mixture: Mixture, block: int) -> tuple[np.ndarray, np.ndarray]:
+    """(sets drawn in a block, how often each was drawn before it)."""
+    chosen = _draws(mixture, block)
+    if block == 0:
+        return chosen, np.zeros(len(mixture.weights), np.int64)
+    before = _counts(mixture, block)
+    return chosen, before
 
 
-def without_clue(record: ClipRecord, answer: str, hidden: str) -> str | None:
-    """A reason without the clause of one modality, None where it can not be cut out.
+def _draws(mixture: Mixture, block: int) -> np.ndarray:
+    bits = np.random.Philox(key=[mixture.seed & (2**64 - 1), block])
+    bounds = np.cumsum(mixture.weights) / np.sum(mixture.weights)
+    return np.searchsorted(bounds[:-1], np.random.Generator(bits).random(_BLOCK), side="right").astype(np.int16)
 
-    It can where the record holds the modality's clue as a text of its own and the reason has it word for word, as
-    merged reasons do. A conflict's conclusion speaks of every modality: it stays whole.
+
+_TOTALS: dict[Mixture, list[np.ndarray]] = {}
+
+
+def _counts(mixture: Mixture, block: int) -> np.ndarray:
+    """How often each set was drawn before a block; sums are kept, so that a later block is one more addition."""
+    totals = _TOTALS.setdefault(mixture, [np.zeros(len(mixture.weights), np.int64)])
+    while len(totals) <= block:
+        drawn = np.bincount(_draws(mixture, len(totals) - 1), minlength=len(mixture.weights))
+        totals.append(totals[-1] + drawn)
+    return totals[block]
+
+
+class MixedSource:
+    """A random-access source without end: position -> element of one of the sets.
+
+    Each set is shuffled anew in every pass (Grain's index shuffle), as the released loaders are.
     """
-    clue = record.texts.get({"video": "image"}.get(hidden, hidden), "")
-    if not clue or f"{clue}, " not in answer or (record.truth or {}).get("conflict"):
-        return None
-    return answer.replace(f"{clue}, ", "", 1)
 
+    def __init__(self, sources: Mapping[str, tuple[Sequence[Any], float]], seed: int, per: Per, batch: int):
+        names = sorted(sources)
+        self.sets = [sources[n][0] for n in names]
+        if empty := [n for n, s in zip(names, self.sets, strict=True) if not len(s)]:
+            raise ValueError(f"data set '{empty[0]}' of the mixture holds no clip")
+        self.mixture = Mixture(tuple(float(sources[n][1]) for n in names), seed, per, batch)
+        # The order of a set is a Grain data set of numbers; `repeat` shuffles each pass differently.
+        self.orders = [
+            grain.MapDataset.range(len(s)).seed(seed + i).shuffle().repeat() for i, s in enumerate(self.sets)
+        ]
 
-def draw_example(
-    record: ClipRecord,
-    stage: StageTasks,
-    rng: np.random.Generator,
-    no_subtitle: str = "",
-    questions: prompts.Questions | None = None,
-) -> Example:
-    """One instruction sample of a clip, with the stage's task draw, fall-backs and hidden modalities.
+    def __len__(self) -> int:
+        return 1 << 40
 
-    `no_subtitle` stands in the prompt where no words are known or they are hidden. `questions`: own wordings by task.
-    """
-    task = stage.tasks[int(rng.integers(len(stage.tasks)))]
-    answer = answer_text(record, task)
-    streams = _TASK_STREAMS.get(task, STREAMS)
-    if not answer or len(answer.split()) > stage.max_words:
-        failed, task = task, stage.label_task
-        answer = answer_text(record, task)
-        streams = STREAMS if failed != "audio" or stage.restore_image else ("video", "audio")
-    subtitle = record.subtitle
-    if rng.random() < stage.drop_modality:
-        hidden = str(rng.choice(["video", "audio", "text"]))
-        left = answer if task == stage.label_task else without_clue(record, answer, hidden)
-        if left is None:  # the answer would name what is hidden
-            hidden = ""
-        else:
-            answer = left
-        if hidden == "text":
-            subtitle = ""
-        elif hidden:
-            streams = tuple(s for s in streams if (s == "audio") == (hidden == "video"))
-    pick = int(rng.integers(1 << 16))
-    prompt = prompts.train_prompt(
-        subtitle or no_subtitle, task, prompts.question(task, record.labels, pick, questions), stage.style
-    )
-    return Example(record, task, prompt, prompts.normalise_answer(answer), streams)
+    def __getitem__(self, position: Any) -> Any:
+        chosen, count = self.mixture.locate(int(position))
+        return self.sets[chosen][self.orders[chosen][count]]

@@ -12,9 +12,10 @@ import numpy as np
 from data_pipeline import prompts
 from data_pipeline.augment import augment_views
 from data_pipeline.builders.clips import unpack_views
-from data_pipeline.mixture import STREAMS, StageTasks, draw_example
+from data_pipeline.mixture import MixedSource, Per
 from data_pipeline.schema import ClipRecord, Example
 from data_pipeline.speakers import Speakers
+from data_pipeline.tasks import STREAMS, StageTasks, draw_example
 from data_pipeline.tokens import VIDEO_HERE, Row, Tokenizer, collate_rows, make_row
 from data_pipeline.views import ViewConfig
 from emojax.types import Views
@@ -137,6 +138,41 @@ class Collate:
         return out
 
 
+class BatchIterator:
+    """Batches from a position on; its state is the number of the next batch, whatever reads them.
+
+    Grain's own state of worker processes holds their number and can not be read by another number of them.
+    """
+
+    def __init__(self, batches: grain.MapDataset, options: grain.ReadOptions, workers: int):
+        self._batches, self._options, self._workers = batches, options, workers
+        self._next = 0
+        self._iterator: Iterator[dict[str, Any]] | None = None
+
+    def __iter__(self) -> BatchIterator:
+        return self
+
+    def __next__(self) -> dict[str, Any]:
+        if self._iterator is None:
+            rest = self._batches[self._next :].to_iter_dataset(self._options)
+            if self._workers:
+                rest = rest.mp_prefetch(
+                    grain.MultiprocessingOptions(num_workers=self._workers, per_worker_buffer_size=2)
+                )
+            self._iterator = iter(rest)
+        batch = next(self._iterator)
+        self._next += 1
+        return batch
+
+    def get_state(self) -> dict[str, Any]:
+        """{next_index}: how many batches were given out."""
+        return {"next_index": self._next}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Goes on behind as many batches as `state` says."""
+        self._next, self._iterator = int(state["next_index"]), None
+
+
 def train_iterator(
     sources: Mapping[str, tuple[Sequence[Any], float]],
     stage: StageTasks,
@@ -147,7 +183,9 @@ def train_iterator(
     threads: int = 2,
     prefetch: int = 4,
     shard: tuple[int, int] = (0, 1),
-) -> grain.DatasetIterator:
+    workers: int = 0,
+    per: Per = "sample",
+) -> BatchIterator:
     """An endless iterator of batches over a weighted mixture.
 
     Args:
@@ -156,21 +194,20 @@ def train_iterator(
       batch: rows a batch of this process.
       seed: of shuffling, task draws and augmentation.
       threads, prefetch: elements read in parallel and kept ready.
-      shard: (this process, number of processes).
+      shard: (this process, number of processes); each takes its own rows of every step.
+      workers: processes that make batches; 0: threads of this one.
+      per: one draw of a data set for each `batch` of all processes, or for each `sample`.
 
     Returns:
-      A Grain iterator; `get_state` and `set_state` resume it to the element.
+      An iterator; `get_state` and `set_state` resume it to the element, with any number of workers.
     """
-    parts, weights = [], []
-    for i, (_, (source, weight)) in enumerate(sorted(sources.items())):
-        part = grain.MapDataset.source(source).seed(seed + i).shuffle().repeat()
-        parts.append(part[shard[0] :: shard[1]])
-        weights.append(weight)
-    mixed = grain.MapDataset.mix(parts, weights) if len(parts) > 1 else parts[0]
+    process, count = shard
+    mixed = grain.MapDataset.source(MixedSource(sources, seed, per, batch * count))
     samples = mixed.seed(seed).random_map(DrawSample(stage, tokenizer, config))
     batches = samples.batch(batch, drop_remainder=True, batch_fn=Collate(tokenizer, config))
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
-    return iter(batches.to_iter_dataset(options))
+    if count > 1:
+        batches = batches[process::count]
+    return BatchIterator(batches, grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch), workers)
 
 
 def eval_batches(

@@ -16,6 +16,8 @@ Style = Literal["perception", "cognition", "v1"]  # the two stages of Emotion-LL
 # How a question is put at evaluation: as in training, or as the released programs do (two BOS, other blanks).
 Layout = Literal["train", "released_eval", "released_demo"]
 TASKS = ("emotion", "sentiment", "intent", "multi-label", "audio", "image", "reason", "think", "reason_v2")
+# Kinds of questions that are no tags of their own: of pictures alone, and of everything at once.
+OTHER_QUESTIONS = ("caption", "vqa", "refer", "general")
 V1_LEAD = f"<video>{VIDEO_HERE}</video> <feature>{FEATURE_HERE}</feature>"
 
 _REMOVED = re.compile(r'[.!"()*#:;~]')
@@ -49,6 +51,11 @@ def train_prompt(subtitle: str, task: str, question: str, style: Style, person: 
     if style == "v1":
         return f"[INST] {V1_LEAD} {line} [{task}] {question}  [/INST]"
     return f"[INST] <Vid>{VIDEO_HERE}</Vid> {line} [{task}] {question}  [/INST]"
+
+
+def picture_prompt(task: str, question: str) -> str:
+    """The training instruction of a general image set: nobody says anything."""
+    return f"[INST] <Vid>{VIDEO_HERE}</Vid> [{task}] {_harmless(question)}  [/INST]"
 
 
 def released_eval_prompt(subtitle: str, task: str, question: str, dataset: str = "") -> str:
@@ -109,6 +116,11 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
     "reason": ("Which clues show the emotion?", "Explain what the person shows.", "Give the reason."),
     "reason_v2": ("Which clues show the emotion?", "Explain what the person shows.", "Give the reason."),
     "think": ("Think, then name the emotion.", "Reason about the clues, then answer."),
+    "general": ("What does the clip tell?", "Put together what is seen, heard and said."),
+    # {text} is filled with the question or the phrase of the set.
+    "caption": ("Describe the picture in a sentence.", "What does the picture show?", "Give a caption."),
+    "vqa": ("{text}", "Give a short answer: {text}"),
+    "refer": ("Where is {text}?", "Give the box of {text}.", "Locate {text}."),
 }
 
 

@@ -203,16 +203,16 @@ def _check_fields(cls: type, fields: dict[str, Any]) -> None:
     known = {field.name: str(field.type) for field in dataclasses.fields(cls)}
     if unknown := sorted(set(fields) - set(known)):
         raise ValueError(f"unknown fields {unknown}")
-    name: str
-    value: Any
     for name, value in fields.items():
         if not isinstance(value, _TYPES[known[name]]) or isinstance(value, bool):
             raise ValueError(f"field '{name}' is {value!r}, needs {known[name]}")
         if known[name] in ("tuple[str, ...]", "dict[str, str]"):
-            if wrong := next(
-                (x for x in (value.values() if known[name][0] == "d" else value) if not isinstance(x, str)), None
-            ):
+            if wrong := next((x for x in _items(value) if not isinstance(x, str)), None):
                 raise ValueError(f"field '{name}' holds {wrong!r}, needs text")
+
+
+def _items(value: Any) -> list[Any]:
+    return list(value.values() if isinstance(value, dict) else value)
 
 
 T = TypeVar("T", ClipRecord, Example)

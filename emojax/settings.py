@@ -10,8 +10,8 @@ from typing import Any, get_args, get_type_hints
 from ml_collections import ConfigDict
 
 from data_pipeline.clip import SAMPLE_RATE, Sampling
-from data_pipeline.mixture import StageTasks
 from data_pipeline.prompts import TASKS, Layout
+from data_pipeline.tasks import StageTasks
 from data_pipeline.views import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD, ViewConfig
 from emojax.model.build import ModelConfig
 from emojax.model.emotion import EmotionConfig

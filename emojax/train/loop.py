@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 
 from data_pipeline import prompts
-from data_pipeline.mixture import answer_text
 from data_pipeline.pipeline import NAMES, RowConfig, read_element, train_iterator
 from data_pipeline.schema import ClipRecord
 from data_pipeline.speakers import Speakers, average_speaker, measure_speakers
+from data_pipeline.tasks import answer_text
 from data_pipeline.tokens import LlamaTokenizer, SmallTokenizer, Tokenizer
 from emojax.bundle import load_bundle, load_tokenizer, row_config, save_bundle
 from emojax.settings import Settings, Stage

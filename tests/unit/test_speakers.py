@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from data_pipeline.builders.clips import pack_views
-from data_pipeline.mixture import StageTasks
 from data_pipeline.pipeline import DrawSample, RowConfig
 from data_pipeline.schema import ClipRecord
 from data_pipeline.speakers import (
@@ -17,6 +16,7 @@ from data_pipeline.speakers import (
     normalise_items,
     normalise_speaker,
 )
+from data_pipeline.tasks import StageTasks
 from data_pipeline.tokens import SmallTokenizer
 from data_pipeline.views import ViewConfig
 from emojax.types import Views

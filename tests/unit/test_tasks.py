@@ -6,9 +6,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from data_pipeline.mixture import StageTasks, draw_example
 from data_pipeline.pipeline import fit_subtitle
 from data_pipeline.schema import ClipRecord, read_records, write_records
+from data_pipeline.tasks import StageTasks, draw_example
 from data_pipeline.tokens import SmallTokenizer
 
 TEXTS = {"image": "The face smiles.", "audio": "A loud voice!", "reason": "A smile, so it is happy."}
