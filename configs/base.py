@@ -62,6 +62,8 @@ def get_config() -> ConfigDict:
     c.data.words = 16  # distinct words of a description that word heads learn
     c.data.prefetch = 4  # batches made ahead
     c.data.threads = 2  # reading threads
+    c.data.workers = 0  # processes that make batches; 0: the reading threads alone
+    c.data.draw = "batch"  # batch: one data set a step on all processes (released); sample: one a row
 
     # Stages run in this order; each inherits the weights of the one before, not its optimizer.
     c.stages = ("perception", "cognition")
@@ -116,5 +118,8 @@ def stage(style: str, tasks: tuple[str, ...], max_words: int) -> ConfigDict:
     c.max_words = max_words  # longer answers fall back to the label task
     c.steps = 50_000
     c.drop_modality = 0.0  # chance to hide one modality of a sample; 0 as released
+    c.released = (
+        True  # sets of MMEVerse are asked as released (data_pipeline/curriculum.py), others by the fields above
+    )
     c.restore_image = False  # after a failed audio task the released code trains on a zero image
     return c

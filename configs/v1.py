@@ -33,6 +33,8 @@ def to_v1(c: ConfigDict) -> None:
     c.stage.tune = base.stage("v1", ("reason_v2",), max_words=200)
     c.stage.pretrain.steps = c.stage.tune.steps = 30_000
     c.stage.labels = base.stage("v1", ("emotion",), max_words=200)
+    for stage in c.stage.values():
+        stage.released = False  # those stages are of v2
     c.stage.labels.steps = 30_000
     c.stages = ("pretrain", "tune")
     c.trainable = (

@@ -19,6 +19,7 @@ ALL = ("image", "video", "audio")
 _POSITIVE_NEGATIVE = ("Positive", "Negative")
 _FOUR, _THREE = ("Anger", "Sadness", "Neutral", "Happiness"), ("Anger", "Sadness", "Happiness")
 _MAX_WORDS = {"perception": 120, "cognition": 200}
+STAGES = tuple(_MAX_WORDS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +74,7 @@ IMAGE_SETS: dict[str, tuple[tuple[float, float], str]] = {
 
 def released_weights(style: str) -> dict[str, float]:
     """Data set -> weight of its draw in `perception` or `cognition`."""
-    stage = ("perception", "cognition").index(style)
+    stage = STAGES.index(style)
     return {name: plan.weights[stage] for name, plan in SETS.items()} | {
         name: weights[stage] for name, (weights, _) in IMAGE_SETS.items()
     }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import grain
@@ -83,7 +83,7 @@ class MixedSource:
     Each set is shuffled anew in every pass (Grain's index shuffle), as the released loaders are.
     """
 
-    def __init__(self, sources: Mapping[str, tuple[Sequence[Any], float]], seed: int, per: Per, batch: int):
+    def __init__(self, sources: Mapping[str, tuple[Any, float]], seed: int, per: Per, batch: int):
         names = sorted(sources)
         self.sets = [sources[n][0] for n in names]
         if empty := [n for n, s in zip(names, self.sets, strict=True) if not len(s)]:

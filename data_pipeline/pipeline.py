@@ -12,7 +12,10 @@ import numpy as np
 from data_pipeline import prompts
 from data_pipeline.augment import augment_views
 from data_pipeline.builders.clips import unpack_views
+from data_pipeline.builders.media import BuiltSet
+from data_pipeline.features import Features
 from data_pipeline.mixture import MixedSource, Per
+from data_pipeline.proxy import stored_views
 from data_pipeline.schema import ClipRecord, Example
 from data_pipeline.speakers import Speakers
 from data_pipeline.tasks import STREAMS, StageTasks, draw_example
@@ -30,7 +33,8 @@ class RowConfig:
     `zero_hidden`: streams that a task may not look at are zeros (released), not only flagged. `no_subtitle` stands
     in the prompt where no words are known. `places`: where soft tokens stand in a prompt that is trained on or, in
     layout `train`, answered; the released layouts put all of them at the first place. `words`: W, distinct words of each stream's description that its tower learns to predict; 0 leaves them out.
-    `speakers`: training rows are normalised by speaker with these.
+    `speakers`: training rows are normalised by speaker with these. `blank`: with cached features, what stands for each
+    field where its stream is absent or hidden.
     """
 
     views: ViewConfig
@@ -45,6 +49,7 @@ class RowConfig:
     speakers: Speakers | None = None
     layout: prompts.Layout = "train"
     questions: prompts.Questions | None = None
+    blank: Mapping[str, np.ndarray] | None = None
 
     @property
     def eval_places(self) -> tuple[tuple[str, int], ...]:
@@ -58,7 +63,7 @@ class Sample:
 
     example: Example
     row: Row
-    views: Views
+    views: Views | Features
 
 
 def view_arrays(views: Views, streams: Sequence[str] = STREAMS, zero_hidden: bool = True) -> dict[str, Any]:
@@ -77,6 +82,26 @@ def view_arrays(views: Views, streams: Sequence[str] = STREAMS, zero_hidden: boo
     }
 
 
+def feature_arrays(
+    features: Features, blank: Mapping[str, np.ndarray], streams: Sequence[str] = STREAMS, zero_hidden: bool = True
+) -> dict[str, Any]:
+    """`view_arrays` of a clip whose features are cached. A picture that may not be seen is, with `zero_hidden`, what the
+    encoder makes of zeros; other hidden streams are zeros, which the model puts there itself."""
+    flags = {
+        "image": features.has_video and "image" in streams,
+        "video": features.has_video and "video" in streams,
+        "audio": features.has_audio and "audio" in streams,
+    }
+    out: dict[str, Any] = {f"has_{stream}": np.bool_(flag) for stream, flag in flags.items()}
+    for name, nothing in blank.items():
+        stream = name if name in flags else "video"
+        if flags[stream]:
+            out[f"feature_{name}"] = features.arrays[name]
+        else:
+            out[f"feature_{name}"] = nothing if name == "image" and zero_hidden else np.zeros_like(nothing)
+    return out
+
+
 class DrawSample(grain.transforms.RandomMap):
     """Stored element -> Sample: task draw, prompt, tokens, augmentation; random by element and epoch."""
 
@@ -87,12 +112,12 @@ class DrawSample(grain.transforms.RandomMap):
         """Called by Grain with a generator that depends on seed, epoch and index alone."""
         c = self.config
         record, views = read_element(element, c.views)
-        if c.speakers and rng.random() < c.speakers.share:
+        if c.speakers and isinstance(views, Views) and rng.random() < c.speakers.share:
             views = c.speakers.normalise(record, views)
         record = fit_subtitle(record, self.tokenizer, c.max_subtitle)
         example = draw_example(record, self.stage, rng, c.no_subtitle, c.questions)
         row = make_row(self.tokenizer, example.prompt, example.answer, c.places, c.max_answer)
-        return Sample(example, row, augment_views(views, rng, c.augment))
+        return Sample(example, row, augment_views(views, rng, c.augment) if isinstance(views, Views) else views)
 
 
 def fit_subtitle(record: ClipRecord, tokenizer: Tokenizer, limit: int) -> ClipRecord:
@@ -103,10 +128,27 @@ def fit_subtitle(record: ClipRecord, tokenizer: Tokenizer, limit: int) -> ClipRe
     return record if len(ids) <= limit else dataclasses.replace(record, subtitle=tokenizer.decode(ids[:limit]))
 
 
-def read_element(element: dict[str, Any], config: ViewConfig) -> tuple[ClipRecord, Views]:
-    """One stored element -> (record, Views)."""
+def read_element(element: Any, config: ViewConfig) -> tuple[ClipRecord, Any]:
+    """One stored element -> (record, Views or cached Features); some sources give this pair themselves."""
+    if isinstance(element, tuple):
+        return element
     fields = {k: bytes(v) if not isinstance(v, bytes) else v for k, v in element.items()}
     return ClipRecord.from_json(fields.pop("record")), unpack_views(fields, config)
+
+
+class BuiltSource:
+    """One split of a built data set as (record, Views): its media are decoded as they are read."""
+
+    def __init__(self, built: BuiltSet, split: str, views: ViewConfig):
+        self.built, self.split, self.views = built, split, views
+
+    def __len__(self) -> int:
+        return len(self.built.sources[self.split])
+
+    def __getitem__(self, index: Any) -> tuple[ClipRecord, Views]:
+        fields = {k: bytes(v) for k, v in self.built.sources[self.split][int(index)].items()}
+        record = ClipRecord.from_json(fields["record"])
+        return record, stored_views(record, fields, self.built.config, self.views)
 
 
 class Collate:
@@ -119,12 +161,19 @@ class Collate:
         c = self.config
         rows = [s.row for s in samples]
         batch: dict[str, Any] = collate_rows(rows, self.tokenizer.pad_id, c.buckets)
-        parts = [view_arrays(s.views, s.example.streams, c.zero_hidden) for s in samples]
+        parts = [self._arrays(s) for s in samples]
         batch |= {k: np.stack([p[k] for p in parts]) for k in parts[0]}
         if c.words:
             batch |= {f"words_{s}": self._words(samples, s) for s in ("image", "audio")}
         batch[NAMES] = [s.example.clip.id for s in samples]
         return batch
+
+    def _arrays(self, sample: Sample) -> dict[str, Any]:
+        c, streams = self.config, sample.example.streams
+        if isinstance(sample.views, Views):
+            return view_arrays(sample.views, streams, c.zero_hidden)
+        assert c.blank is not None
+        return feature_arrays(sample.views, c.blank, streams, c.zero_hidden)
 
     def _words(self, samples: Sequence[Sample], stream: str) -> np.ndarray:
         """int32[B, W] distinct ids of each clip's description of one stream, of its label without one, else -1."""
@@ -174,7 +223,7 @@ class BatchIterator:
 
 
 def train_iterator(
-    sources: Mapping[str, tuple[Sequence[Any], float]],
+    sources: Mapping[str, tuple[Any, float]],
     stage: StageTasks,
     tokenizer: Tokenizer,
     config: RowConfig,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,36 @@ def add_parser(commands: Any) -> None:
     a.add_argument("--no-decode", action="store_true", help="only look whether clips are there")
     a.add_argument("--all-labels", action="store_true", help="print every label of every fold")
     a.add_argument("--json", action="store_true", help="print the report as JSON")
+
+    a = actions.add_parser("build", help="write array_record shards with the clips' media, for training without mp4")
+    _root(a)
+    a.add_argument("out", help="folder; an unfinished build in it goes on")
+    a.add_argument("--fold", help="fold of sets that have folds (default: their first)")
+    a.add_argument("--media", choices=("proxy", "bytes"), default="proxy", help="small pictures and FLAC, or the files")
+    a.add_argument(
+        "--image", choices=("peak", "middle", "first"), default="peak", help="the image (default %(default)s)"
+    )
+    a.add_argument(
+        "--temporal",
+        choices=("uniform", "window"),
+        default="window",
+        help="16 frames over the whole clip, or consecutive ones as released (default %(default)s)",
+    )
+    a.add_argument("--quality", type=int, default=92, help="of the proxies' JPEG (default %(default)s)")
+    a.add_argument("--skip-missing", action="store_true", help="build although clips are missing; they are counted")
+    a.add_argument("--workers", type=int, help="processes (default: one a core)")
+
+    a = actions.add_parser("encode", help="keep what a model's frozen encoders say of every clip, for training from it")
+    a.add_argument("data", help="folder of `emojax data build`")
+    a.add_argument("cache", help="folder to write; an unfinished encoding in it goes on")
+    a.add_argument("--model", required=True, help="model folder, or the name of an imported model")
+    a.add_argument("--sets", metavar="A,B,...", help="data sets (default: all that were built)")
+    a.add_argument("--batch", type=int, default=8, help="clips at once on each device (default %(default)s)")
+
+    a = actions.add_parser("records", help="write what the annotation files say as JSON Lines of the unified schema")
+    _root(a)
+    a.add_argument("--out", required=True, help="file")
+    a.add_argument("--instructions", choices=("perception", "cognition"), help="write one drawn instruction a clip")
 
 
 def _root(a: argparse.ArgumentParser) -> None:
@@ -65,7 +96,8 @@ def bars(console: Console) -> Iterator[Any]:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """Runs one action; see emojax.cli.main for exit codes."""
-    return {"list": _list, "check": _check}[args.action](args, console)
+    actions = {"list": _list, "check": _check, "build": _build, "encode": _encode, "records": _records}
+    return actions[args.action](args, console)
 
 
 def _list(args: argparse.Namespace, console: Console) -> int:
@@ -111,3 +143,124 @@ def _check(args: argparse.Namespace, console: Console) -> int:
     if not report["sets"]:
         return 2
     return 3 if report["refused"] else 0
+
+
+def _chosen(args: argparse.Namespace, console: Console) -> list[Any]:
+    """Clips to build by data set: of a root, of a manifest CSV or of records in JSON Lines.
+
+    Raises:
+      ValueError: a file with faults, or nothing found.
+    """
+    from data_pipeline.datasets.manifest import read_manifest
+    from data_pipeline.datasets.reading import Files
+    from data_pipeline.datasets.registry import Chosen, choose_clips, read_root
+    from data_pipeline.schema import read_records
+
+    root = Path(args.root)
+    if root.is_file():
+        records = read_records(root) if root.suffix == ".jsonl" else read_manifest(root)
+        names = sorted({r.dataset for r in records})
+        files = Files(root.absolute().parent)
+        there = {r.path for r in records if files.has(Path(r.path)) or Path(r.path).is_file()}
+        return [
+            Chosen(
+                n,
+                [r for r in records if r.dataset == n and r.path in there],
+                [r for r in records if r.dataset == n and r.path not in there],
+                Counter(),
+            )
+            for n in names
+        ]
+    found, files = read_root(root, set_names(args), args.lenient)
+    lines = [line for f in found for r in f.readings if r.refused for line in r.lines()]
+    if lines:
+        raise ValueError("annotation files with faults (--lenient reads what can be read):\n" + "\n".join(lines))
+    chosen = [choose_clips(f, files, getattr(args, "fold", None)) for f in found if f.records]
+    if not chosen:
+        raise ValueError(f"no data set is found in {root}; see `emojax data check {root}`")
+    for c in chosen:
+        for reason, n in c.left_out.items():
+            console.print(f"{c.name}: {n:,} clips left out: {reason}")
+    return chosen
+
+
+def _build(args: argparse.Namespace, console: Console) -> int:
+    from data_pipeline.builders.media import SKIPPED, build_set
+    from data_pipeline.proxy import StoreConfig
+
+    config = StoreConfig(args.media, image_choice=args.image, temporal=args.temporal, quality=args.quality)
+    chosen = _chosen(args, console)
+    missing = {c.name: c.missing for c in chosen if c.missing}
+    for name, clips in missing.items():
+        console.print(f"{name}: {len(clips):,} clips are missing, such as {clips[0].path}", soft_wrap=True)
+    if missing and not args.skip_missing:
+        raise ValueError("clips are missing; put them there, name other --sets, or leave them out with --skip-missing")
+    out = Path(args.out)
+    for c in chosen:
+        if not c.records:
+            console.print(f"{c.name}: no clip is there, nothing is built")
+            continue
+        with bars(console) as tick:
+            what = f"build {c.name}"
+            facts = build_set(out / c.name, c.records, config, lambda d, t, w=what: tick(w, d, t), args.workers)  # type: ignore[misc]
+        counts = ", ".join(f"{split} {n:,}" for split, n in facts["examples"].items())
+        console.print(f"{c.name}: {counts}; {facts['skipped']} skipped", soft_wrap=True)
+        if facts["skipped"]:
+            console.print(f"  see {out / c.name / SKIPPED}", soft_wrap=True)
+    console.print(
+        f"try next: python -m emojax.train --config=configs/v2.py:stage1 --data={out} --out=DIR", soft_wrap=True
+    )
+    return 0
+
+
+def _encode(args: argparse.Namespace, console: Console) -> int:
+    import jax
+
+    from data_pipeline.builders.media import open_built
+    from data_pipeline.encode import encode_built
+    from emojax import jobs
+    from emojax.bundle import load_bundle
+    from emojax.exchange import find_model
+    from emojax.sharding import make_mesh
+    from emojax.train.state import flatten, variable_shardings
+
+    jobs.setup()
+    built = open_built(Path(args.data), set_names(args))
+    folder = find_model(args.model)
+    bundle = load_bundle(folder)
+    mesh = make_mesh((-1, 1, 1), jax.local_devices())
+    shardings = variable_shardings(bundle.settings.model, mesh)
+    with jax.set_mesh(mesh), bars(console) as tick:
+        variables = {p: jax.device_put(x, shardings[p]) for p, x in flatten(bundle.variables).items()}
+        batch = args.batch * len(jax.local_devices())
+        config = encode_built(
+            bundle.settings, variables, built, Path(args.cache), mesh, batch, lambda d, t: tick("encode clips", d, t)
+        )
+    size = sum(f.stat().st_size for f in Path(args.cache).rglob("*.array_record"))
+    console.print(
+        f"written: {args.cache} ({size / 1e9:.2f} GB, {config.dtype}, encoder {config.encoder})", soft_wrap=True
+    )
+    console.print(
+        f"try next: python -m emojax.train --config=... --config.train.init_from={folder} --data={args.data} "
+        f"--cache={args.cache} --out=DIR",
+        soft_wrap=True,
+    )
+    return 0
+
+
+def _records(args: argparse.Namespace, console: Console) -> int:
+    import numpy as np
+
+    from data_pipeline.schema import write_records
+    from data_pipeline.tasks import StageTasks, draw_example
+
+    records = [r for c in _chosen(args, console) for r in (*c.records, *c.missing)]
+    out = Path(args.out)
+    if not args.instructions:
+        write_records(out, records)
+    else:
+        tasks = {"perception": ("emotion", "audio", "image"), "cognition": ("emotion", "think", "reason")}
+        stage = StageTasks(args.instructions, tasks[args.instructions], released=True)
+        write_records(out, [draw_example(r, stage, np.random.default_rng(i)) for i, r in enumerate(records)])
+    console.print(f"written: {out} ({len(records):,} lines)", soft_wrap=True)
+    return 0

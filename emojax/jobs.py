@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data_pipeline.builders.clips import NOTES, build_views
+from data_pipeline.builders.media import open_built
 from data_pipeline.datasets.manifest import ignored_columns, read_manifest, speakers_in_common
 from data_pipeline.embedded.generate import cache_root
-from data_pipeline.pipeline import read_element
+from data_pipeline.encode import cache_config
+from data_pipeline.features import open_cache
+from data_pipeline.pipeline import BuiltSource, read_element
 from data_pipeline.schema import ClipRecord
 from data_pipeline.speakers import normalise_items
 from emojax.bundle import Bundle, load_bundle
@@ -27,8 +31,10 @@ from emojax.evaluate import report
 from emojax.evaluate.run import Items, evaluate
 from emojax.settings import Settings
 from emojax.train.loop import train
+from emojax.train.state import Flat
 
-Sources = dict[str, Sequence[Any]]
+Sources = dict[str, Any]  # split -> random-access source
+DataSources = Mapping[str, Mapping[str, Any]]  # data set -> split -> random-access source
 
 
 def setup() -> None:
@@ -91,6 +97,74 @@ def open_views(records: Sequence[ClipRecord], settings: Settings, console: Conso
     return sources
 
 
+def open_data(
+    folder: Path, settings: Settings, names: Sequence[str] | None = None
+) -> tuple[list[ClipRecord], DataSources]:
+    """Built data sets: (records of all, {set: {split: source}}).
+
+    Raises:
+      ValueError: nothing built there, or what was built can not serve these settings.
+    """
+    built = open_built(folder, names)
+    for one in built.values():
+        one.config.check(settings.views, settings.sampling(None))
+    records = [r for one in built.values() for r in one.records()]
+    sources = {n: {s: BuiltSource(one, s, settings.views) for s in one.sources} for n, one in built.items()}
+    return records, sources
+
+
+def train_on_data(
+    settings: Settings,
+    records: Sequence[ClipRecord],
+    sources: DataSources,
+    out: Path,
+    console: Console,
+    cache: Path | None = None,
+) -> None:
+    """Trains on the `train` splits of built data sets, from their media or from a feature cache.
+
+    Raises:
+      ValueError: nothing to train on, or a cache of another model.
+    """
+    taught = {n: (splits["train"], float(len(splits["train"]))) for n, splits in sources.items() if "train" in splits}
+    if not taught:
+        raise ValueError("no data set has clips with split 'train' to learn from")
+
+    def from_cache(variables: Flat) -> tuple[Any, Any]:
+        assert cache is not None
+        opened = open_cache(cache, cache_config(settings, variables), list(taught))
+        own = {n: (opened.sources[n]["train"], weight) for n, (_, weight) in taught.items()}
+        return own, opened.blank
+
+    learn = [r for r in records if r.split == "train"]
+    with bar(console, "train") as tick:
+        train(
+            settings,
+            taught,
+            learn,
+            out,
+            lambda text: console.print(text, soft_wrap=True),
+            tick,
+            from_cache if cache else None,
+        )
+
+
+def score_data(
+    folder: Path,
+    records: Sequence[ClipRecord],
+    sources: DataSources,
+    out: Path,
+    console: Console,
+) -> None:
+    """Scores every held-out split of built data sets that ask for one emotion a clip, each in its own label space."""
+    for name, splits in sources.items():
+        own = next(r for r in records if r.dataset == name)
+        held = {s: source for s, source in splits.items() if s != "train"}
+        if own.task != "emotion" or not own.labels or not held:
+            continue
+        score_splits(folder, held, sorted(held), out / name if len(sources) > 1 else out, console, own.labels)
+
+
 def items_of(source: Sequence[Any], bundle: Bundle) -> Items:
     """All clips of a split, in memory, normalised by speaker where the model was trained so."""
     found = (read_element(source[i], bundle.settings.views) for i in range(len(source)))
@@ -124,9 +198,18 @@ def run_training(
         )
 
 
-def score_splits(folder: Path, sources: Sources, splits: Sequence[str], out: Path, console: Console) -> dict[str, Any]:
-    """Scores a model folder on splits and writes evaluation.json, .md and pictures into `out`."""
+def score_splits(
+    folder: Path,
+    sources: Sources,
+    splits: Sequence[str],
+    out: Path,
+    console: Console,
+    labels: tuple[str, ...] | None = None,
+) -> dict[str, Any]:
+    """Scores a model folder on splits and writes evaluation.json, .md and pictures into `out`; `labels`: label space in
+    place of the model's."""
     bundle = load_bundle(folder)
+    bundle = dataclasses.replace(bundle, labels=labels or bundle.labels)
     items = {s: items_of(sources[s], bundle) for s in splits}
     nameless = sum(v.has_audio and not r.speaker for found in items.values() for r, v in found)
     if bundle.average_speaker is not None and nameless:

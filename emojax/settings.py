@@ -10,6 +10,7 @@ from typing import Any, get_args, get_type_hints
 from ml_collections import ConfigDict
 
 from data_pipeline.clip import SAMPLE_RATE, Sampling
+from data_pipeline.mixture import Per
 from data_pipeline.prompts import TASKS, Layout
 from data_pipeline.tasks import StageTasks
 from data_pipeline.views import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD, ViewConfig
@@ -82,6 +83,8 @@ class Data:
     words: int
     prefetch: int
     threads: int
+    workers: int
+    draw: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,6 +191,7 @@ _WORDS = {
     "model.fusion.kind": get_args(Kind),
     "data.layout": get_args(Layout),
     "data.temporal": _words(Sampling, "temporal"),
+    "data.draw": get_args(Per),
     "data.image_choice": _words(Sampling, "image"),
     "train.tokenizer": ("llama", "small"),
 }
@@ -221,6 +225,7 @@ def resolve(config: ConfigDict) -> Settings:
             s.max_words,
             restore_image=s.restore_image,
             drop_modality=s.drop_modality,
+            released=s.released,
         )
         stages.append(Stage(name, s.steps, tasks))
     fields = config.train.to_dict()

@@ -1,4 +1,4 @@
-"""Further sets of clips that are scored or compared with: CREMA-D, RAVDESS, FERV39k."""
+"""Further sets of clips that are scored or compared with: CREMA-D, RAVDESS, FERV39k, Java-SED."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from data_pipeline.schema import ClipRecord, Target
 CREMA_D = ("anger", "disgust", "fear", "happy", "neutral", "sad")
 _CREMA_CODES = {"ANG": "anger", "DIS": "disgust", "FEA": "fear", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}
 RAVDESS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
+JAVA_SED = ("angry", "fear", "happy", "neutral", "sad", "surprise")
 FERV39K = ("happy", "sad", "neutral", "angry", "surprise", "disgust", "fear")
 
 
@@ -71,6 +72,18 @@ def _ferv(row: Row) -> ClipRecord:
     )
 
 
+def _java_sed(row: Row) -> ClipRecord:
+    """`video/<actor>-<sentence>-...mp4`: acted Javanese speech, whose words are not known."""
+    file, mode = row.need("file"), row.need("split")
+    if mode not in ("train", "val", "test"):
+        raise CellError("split", f"'{mode}' is none of train, val, test")
+    emotion = row.target("emotion", JAVA_SED)
+    return ClipRecord(
+        file.rpartition(".")[0], "java_sed", mode, row.media(file), emotion.label, JAVA_SED, speaker=row.need("actor"),
+        native=emotion.native, mode=mode, provenance={"emotion": "acted"},
+    )  # fmt: skip
+
+
 def _hicmae_sources(make) -> tuple[Source, ...]:  # type: ignore[no-untyped-def]
     return tuple(
         Source(f"audio_visual/split??/{mode}.csv", line_rows("frames", "sound", "label"), make)
@@ -111,4 +124,14 @@ FERV39K_SET = DataSet(
     request="https://github.com/wangyanckxx/FERV39k (mail of a university's member)",
     terms="non-commercial research",
     expected={("", "train"): 31088, ("", "test"): 7847},
+)
+
+JAVA_SED_SET = DataSet(
+    "java_sed",
+    "Java-SED",
+    ("java_sed", "Java-SED"),
+    (Source("manifest.csv", csv_rows("file", "actor", "emotion", "split"), _java_sed),),
+    request="its author; see the licence beside the clips",
+    terms="MIT",
+    apart="speaker",
 )

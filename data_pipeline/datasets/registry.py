@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -30,7 +31,8 @@ _SETS = (
     mer.MER2023, meld.SET, iemocap.SET, caer.SET, e3.SET, dfew.SET, mafw.SET, mc_eiu.SET, sentiment.MOSI, sentiment.MOSEI,
     sentiment.SIMS_V2, bold.SET, sentiment.SIMS, mer.MER2024, merr.COARSE, merr.FINE_SET, open_vocabulary.MER2024_OV,
     open_vocabulary.EMER_V1, open_vocabulary.EMER_V2, open_vocabulary.OV_MERD, open_vocabulary.OV_MERD_PLUS,
-    others.CREMA_D_SET, others.RAVDESS_SET, others.FERV39K_SET, *images.SETS,
+    others.CREMA_D_SET, others.RAVDESS_SET, others.FERV39K_SET,
+    others.JAVA_SED_SET, *images.SETS,
 )  # fmt: skip
 DATASETS: dict[str, DataSet] = {s.name: s for s in _SETS}
 TRAINING = ("mer2023", "meld", "iemocap", "caer", "e3", "dfew", "mafw", "mc_eiu", "cmu_mosi", "cmu_mosei",
@@ -120,6 +122,40 @@ def read_root(root: Path, names: Sequence[str] | None = None, lenient: bool = Fa
         raise ValueError(f"there is no folder '{root}'")
     files = Files(root.absolute())
     return [read_dataset(s, files, lenient) for s in sets], files
+
+
+@dataclasses.dataclass(frozen=True)
+class Chosen:
+    """Clips of one data set that are to be built.
+
+    Attributes:
+      missing: clips whose media are not there.  left_out: others that are not built, by reason.
+    """
+
+    name: str
+    records: list[ClipRecord]
+    missing: list[ClipRecord]
+    left_out: Counter[str]
+
+
+def choose_clips(found: Found, files: Files, fold: str | None = None) -> Chosen:
+    """The clips of a data set that can be trained or scored on: of one fold (default: its first), with a split and
+    something to answer."""
+    folds = sorted({r.fold for r in found.records})
+    chosen = fold if fold in folds else (folds[0] if folds else "")
+    out = Chosen(found.dataset.name, [], [], Counter())
+    for record in found.records:
+        if record.fold != chosen:
+            out.left_out["of another fold"] += 1
+        elif record.split == "unsplit":
+            out.left_out["of no split"] += 1
+        elif not (record.label or record.answers or record.targets or any(record.texts.values())):
+            out.left_out["nothing to answer"] += 1
+        elif not files.has(Path(record.path)):
+            out.missing.append(record)
+        else:
+            out.records.append(record)
+    return out
 
 
 @dataclasses.dataclass(frozen=True)

@@ -47,8 +47,8 @@ def choose(logits: Array, sampler: Sampler, key: Array) -> Array:
 
 
 def soft_prompt_of(model: Any, variables: Variables, batch: dict[str, Array]) -> SoftPrompt:
-    """Views in a batch -> SoftPrompt."""
-    features = model.apply(variables, batch, method="encode")
+    """Views or cached features in a batch -> SoftPrompt."""
+    features = model.apply(variables, batch, method="features")
     present = Present(batch["has_image"], batch["has_video"], batch["has_audio"])
     return model.apply(variables, features, present, method="soft_prompt")
 

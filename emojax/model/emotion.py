@@ -13,7 +13,7 @@ hides them from attention. `audio_span` is "window" (released: the padded 30 s) 
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import einops
 import flax.linen as nn
@@ -107,6 +107,9 @@ class EmotionConfig:
         }
 
 
+CACHED = "feature_"  # what the batch's keys of cached features begin with
+
+
 class Emotion(nn.Module):
     """The model; `__call__` is the training forward, the other methods are its parts.
 
@@ -114,6 +117,7 @@ class Emotion(nn.Module):
     """
 
     config: EmotionConfig
+    feature_type: ClassVar[Any] = Features
 
     def setup(self) -> None:
         c = self.config
@@ -157,6 +161,11 @@ class Emotion(nn.Module):
         valid = batch["audio_frames"] if c.audio_span == "real" else None
         audio = pool_audio(self.whisper(batch["sound"], valid, deterministic), c.stream_tokens, valid)
         return Features(image_tokens, video, audio)
+
+    def features(self, batch: dict[str, Array], deterministic: bool = True) -> Features:
+        """The features that the batch holds (`feature_image` and so on, from a cache), or those of its views."""
+        cached = {k.removeprefix(CACHED): v for k, v in batch.items() if k.startswith(CACHED)}
+        return self.feature_type(**cached) if cached else self.encode(batch, deterministic)
 
     def soft_prompt(self, features: Features, present: Present, deterministic: bool = True) -> SoftPrompt:
         """Features and bool[B] flags -> SoftPrompt tokens[B, Q, D], mask[B, Q].
@@ -218,7 +227,7 @@ class Emotion(nn.Module):
           float32[B, V] of each tower, else {}.
         """
         present = Present(batch["has_image"], batch["has_video"], batch["has_audio"])
-        features = self.encode(batch, deterministic)
+        features = self.features(batch, deterministic)
         read = jax.lax.stop_gradient(features) if self.config.detach_towers else features
         soft = self.soft_prompt(read, present, deterministic)
         x, valid = self.splice(batch, soft)

@@ -13,7 +13,7 @@ media file is enough. Facts: docs/architecture.md, "The two models".
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import einops
 import jax
@@ -96,6 +96,8 @@ class EmotionV1(Emotion):
     """The v1 model; splicing, training forward and generation are those of `Emotion`."""
 
     config: EmotionV1Config  # type: ignore[assignment]
+
+    feature_type: ClassVar[Any] = FeaturesV1
 
     def setup(self) -> None:
         c = self.config

@@ -1,8 +1,9 @@
-"""`python -m emojax.train --config=configs/tiny.py --config.optim.lr=3e-4 [--manifest=M.csv] --out=DIR`."""
+"""`python -m emojax.train --config=configs/tiny.py --config.optim.lr=3e-4 [--manifest=M.csv | --data=BUILT [--cache=C]] --out=DIR`."""
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from absl import app, flags
 from ml_collections import config_flags
@@ -17,6 +18,9 @@ from emojax.train.loop import check_tokenizer
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "configuration file, e.g. configs/tiny.py", lock_config=True)
 _MANIFEST = flags.DEFINE_string("manifest", None, "manifest CSV; the embedded corpus without one")
+_DATA = flags.DEFINE_string("data", None, "folder of `emojax data build`, in place of a manifest")
+_SETS = flags.DEFINE_list("sets", None, "data sets of --data (default: all)")
+_CACHE = flags.DEFINE_string("cache", None, "folder of `emojax data encode`: features of the frozen encoders")
 _OUT = flags.DEFINE_string("out", "runs/train", "run folder")
 
 
@@ -33,6 +37,14 @@ def main(argv: list[str]) -> None:
             config.train.init_from = str(find_model(config.train.init_from))
         settings = resolve(config)
         check_tokenizer(settings)
+        if _CACHE.value and not _DATA.value:
+            raise ValueError("--cache needs --data, the built data that were encoded")
+        if _DATA.value:
+            records, built = jobs.open_data(Path(_DATA.value), settings, _SETS.value)
+            cache = Path(_CACHE.value) if _CACHE.value else None
+            jobs.train_on_data(settings, records, built, out, console, cache)
+            jobs.score_data(out, records, built, out, console)
+            return
         if _MANIFEST.value:
             records = jobs.read_records(_MANIFEST.value, console, seed=settings.seed)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -10,8 +11,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from data_pipeline import prompts
+from data_pipeline import curriculum, prompts
 from data_pipeline.pipeline import NAMES, RowConfig, read_element, train_iterator
 from data_pipeline.schema import ClipRecord
 from data_pipeline.speakers import Speakers, average_speaker, measure_speakers
@@ -30,6 +32,7 @@ from emojax.train.state import (
     count,
     flatten,
     init_flat,
+    is_tower,
     merge,
     split,
     unbox,
@@ -38,7 +41,7 @@ from emojax.train.state import (
 from emojax.train.step import learning_rate, make_optimizer, make_step
 
 Say = Callable[[str], None]
-Sources = Mapping[str, tuple[Sequence[Any], float]]
+Sources = Mapping[str, tuple[Any, float]]
 
 
 def check_tokenizer(settings: Settings) -> None:
@@ -138,6 +141,23 @@ def training_speakers(settings: Settings, sources: Sources, say: Say) -> Speaker
     return Speakers(voices, average, settings.data.speaker_norm)
 
 
+def stage_sources(stage: Stage, sources: Sources) -> Sources:
+    """The sources with the weights of a released stage, where it has any for them."""
+    if not stage.tasks.released or stage.tasks.style not in curriculum.STAGES:
+        return sources
+    weights = curriculum.released_weights(stage.tasks.style)
+    return {name: (source, weights.get(name, own)) for name, (source, own) in sources.items()}
+
+
+def check_cache(settings: Settings, learned: Flat) -> None:
+    """Raises ValueError where a run changes what a feature cache has fixed."""
+    if towers := sorted(p for p in learned if is_tower(p)):
+        raise ValueError(f"features are cached, but {towers[0]} learns: freeze the encoders in config.trainable")
+    for field in ("augment", "speaker_norm"):
+        if getattr(settings.data, field):
+            raise ValueError(f"features are cached: config.data.{field} can not change pictures or sound; set it to 0")
+
+
 def train(
     settings: Settings,
     sources: Sources,
@@ -145,6 +165,7 @@ def train(
     out: Path,
     say: Say = print,
     tick: Callable[[int, int], None] | None = None,
+    cached: Callable[[Flat], tuple[Sources, Mapping[str, np.ndarray]]] | None = None,
 ) -> Path:
     """Trains all stages and writes a model folder.
 
@@ -155,20 +176,29 @@ def train(
       out: run folder; a run that was cut off goes on from its newest checkpoints.
       say: takes console lines.
       tick: called with (steps done, steps in all).
+      cached: variables -> (sources of cached features in place of `sources`, features of nothing; see features.py).
 
     Returns:
       `out`, which `emojax.bundle.load_bundle` reads.
 
     Raises:
-      ValueError: `out` holds a run of other settings or other clips.
+      ValueError: `out` holds a run of other settings or other clips, or the features are of another model.
     """
     tokenizer = train_tokenizer(settings, records)
     claim_folder(out, settings, records)
-    speakers = training_speakers(settings, sources, say)
+    speakers = None if cached else training_speakers(settings, sources, say)
     rows = row_config(settings, augment=True, speakers=speakers)
     mesh = make_mesh(settings.train.mesh)
     with jax.set_mesh(mesh):
-        learned, frozen = split(start_variables(settings, mesh, say), settings.trainable)
+        start = start_variables(settings, mesh, say)
+        learned, frozen = split(start, settings.trainable)
+        parked: dict[str, Any] = {}  # towers whose features are cached: off the devices until the model is saved
+        if cached:
+            check_cache(settings, learned)
+            sources, blank = cached(start)
+            rows = dataclasses.replace(rows, blank=blank)
+            parked = {p: np.asarray(jax.device_get(frozen.pop(p))) for p in list(frozen) if is_tower(p)}
+        del start
         total = count(learned) + count(frozen)
         say(f"{total:,} parameters, {count(learned):,} learn ({count(learned) / total:.1%})")
         update = make_step(settings.model, make_optimizer(settings.optim), settings.optim.ema)
@@ -186,8 +216,16 @@ def train(
             advance(stage.steps)
         reasons = any(r.texts.get("reason") for r in records)
         average = speakers.average if speakers else None
-        save_bundle(out, settings, tokenizer, merge(learned, frozen), records[0].labels, reasons, average)
+        save_bundle(
+            out, settings, tokenizer, merge(learned, {**frozen, **parked}), label_space(records), reasons, average
+        )
     return out
+
+
+def label_space(records: Sequence[ClipRecord]) -> tuple[str, ...]:
+    """Labels that a model is asked for when nobody says which: of all clips' spaces, in the order they are met."""
+    spaces = dict.fromkeys(r.labels for r in records if r.labels)
+    return tuple(dict.fromkeys(label for space in spaces for label in space))
 
 
 def run_stage(
@@ -208,7 +246,7 @@ def run_stage(
     optim, t = settings.optim, settings.train
     seed = settings.seed + 1000 * (1 + [s.name for s in settings.stages].index(stage.name))
     iterator = train_iterator(
-        sources,
+        stage_sources(stage, sources),
         stage.tasks,
         tokenizer,
         rows,
@@ -217,6 +255,8 @@ def run_stage(
         settings.data.threads,
         settings.data.prefetch,
         (jax.process_index(), jax.process_count()),
+        settings.data.workers,
+        settings.data.draw,  # type: ignore[arg-type]
     )
     tx = make_optimizer(optim)
     # The step donates its state: copies keep `learned` alive for the caller.

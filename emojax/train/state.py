@@ -70,6 +70,16 @@ def split(variables: Any, rules: tuple[tuple[str, str], ...]) -> tuple[Flat, Fla
     return train, {k: v for k, v in flat.items() if not learns[k]}
 
 
+# Parts of the tree whose outputs are features; what a feature cache stands for.
+TOWERS = ("eva_image", "ln_vision", "eva_video", "whisper", "mae", "videomae", "hubert")
+
+
+def is_tower(path: str) -> bool:
+    """Whether a variable belongs to an encoder."""
+    parts = path.split("/")
+    return parts[0] == "params" and parts[1] in TOWERS
+
+
 def count(tree: Flat) -> int:
     """Number of parameters."""
     return sum(math.prod(x.shape) for x in tree.values())
