@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -126,15 +127,20 @@ def inspect_all(
         progress(len(out), total)
     if not todo:
         return out
-    workers = min(len(os.sched_getaffinity(0)), max(1, len(todo) // 16))
+    workers = min(len(os.sched_getaffinity(0)), len(todo) // 16)
     log = None
     if store is not None:
         store.parent.mkdir(parents=True, exist_ok=True)
         log = store.open("a")
         log.write("\n")  # ends what a run that was cut off may have left
     try:
-        with concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-            for media in pool.map(inspect_media, todo, chunksize=4):
+        with contextlib.ExitStack() as stack:
+            found: Iterable[Media] = map(inspect_media, todo)
+            if workers > 1:  # a few files are done before processes have started
+                context = multiprocessing.get_context("spawn")
+                pool = stack.enter_context(concurrent.futures.ProcessPoolExecutor(workers, context))
+                found = pool.map(inspect_media, todo, chunksize=4)
+            for media in found:
                 out[media.path] = media
                 if log:
                     log.write(media.to_json() + "\n")

@@ -150,7 +150,8 @@ def _fill(first: ClipRecord, other: ClipRecord) -> ClipRecord:
     targets.pop(first.task, None)
     new: dict[str, object] = {"targets": targets}
     for name in ("texts", "scores", "provenance"):
-        new[name] = {**getattr(other, name), **{k: v for k, v in getattr(first, name).items() if v != ""}}
+        own, more = getattr(first, name), getattr(other, name)
+        new[name] = {**own, **more, **{k: v for k, v in own.items() if v != ""}}
     for name in ("subtitle", "speaker", "start", "end", "peak_index", "mode", "truth"):
         if getattr(first, name) in ("", None):
             new[name] = getattr(other, name)

@@ -80,7 +80,7 @@ class Table:
         )
 
     def _record(self, row: Row) -> ClipRecord:
-        mode = row.need(self.mode) if self.mode else "test"
+        mode = row.text(self.mode) if self.mode else "test"
         if mode not in self.splits:
             raise Left(f"{self.mode} is '{mode}'")
         # below <root>/<SET>/, wherever the file itself lies (stage 2 files are all in <root>/AU_gpt)

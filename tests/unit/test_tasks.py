@@ -83,7 +83,7 @@ def test_records_travel_as_json(tmp_path):
     (tmp_path / "bad.jsonl").write_text(RECORD.to_json() + "\n" + RECORD.to_json().replace('"Happy", "Sad"', '"Sad"'))
     with pytest.raises(ValueError, match="line 2: label 'Happy' is not in the label space"):
         read_records(tmp_path / "bad.jsonl")
-    (tmp_path / "old.jsonl").write_text(RECORD.to_json().replace('"schema": 1', '"schema": 0'))
+    (tmp_path / "old.jsonl").write_text(RECORD.to_json().replace('"schema": 2', '"schema": 0'))
     with pytest.raises(ValueError, match="line 1: schema version is 0"):
         read_records(tmp_path / "old.jsonl")
 

@@ -1,0 +1,183 @@
+"""Built data sets: proxies look and sound like their clips, faults are counted, an unfinished build goes on."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from data_pipeline.builders import media
+from data_pipeline.builders.media import build_set, open_built, pack_fields, unpack_fields
+from data_pipeline.clip import Sampling, read_clip
+from data_pipeline.embedded.generate import load_corpus, make_corpus
+from data_pipeline.embedded.truth import CorpusConfig
+from data_pipeline.pipeline import BuiltSource
+from data_pipeline.proxy import StoreConfig, pack_media, read_flac, stored_views, write_flac
+from data_pipeline.schema import ClipRecord
+from data_pipeline.views import ViewConfig, make_views
+from emojax.cli import main
+
+VIEWS = ViewConfig(image_size=448, frame_size=224, num_frames=16, mels=80, seconds=2.0)
+CONFIG = StoreConfig(image_choice="middle", temporal="uniform")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("m")
+    return folder, load_corpus(make_corpus(CorpusConfig(train=35, val=5, test=5), folder / "corpus"))
+
+
+def want(record: ClipRecord):
+    clip = read_clip(record.path, Sampling("middle", temporal="uniform"), clip_id=record.id)
+    return make_views(clip, VIEWS)
+
+
+def test_proxies_are_their_clips_up_to_jpeg(corpus):
+    for record in corpus[1][:6]:
+        fields, _ = pack_media(record, CONFIG)
+        got, true = stored_views(record, fields, CONFIG, VIEWS), want(record)
+        assert (got.has_video, got.has_audio, got.audio_frames) == (true.has_video, true.has_audio, true.audio_frames)
+        for one, other in ((got.image, true.image), (got.frames, true.frames)):
+            error = np.abs(one.astype(int) - other)
+            assert error.mean() < 2.5 and np.percentile(error, 99) < 14
+        heard = np.abs(got.sound - true.sound)[: true.audio_frames]
+        assert not true.has_audio or heard.mean() < 0.02  # 16 bits
+        assert len(fields["media"]) + len(fields["frames"]) < 0.1 * (true.image.nbytes + true.frames.nbytes)
+
+
+def test_stored_files_are_exact(corpus):
+    config = dataclasses.replace(CONFIG, kind="bytes")
+    for record in corpus[1][:3]:
+        fields, _ = pack_media(record, config)
+        got, true = stored_views(record, fields, config, VIEWS), want(record)
+        np.testing.assert_array_equal(got.image, true.image)
+        np.testing.assert_array_equal(got.frames, true.frames)
+        np.testing.assert_array_equal(got.sound, true.sound)
+
+
+def test_fewer_frames_come_out_of_more(corpus):
+    """8 of 16 evenly spread frames are not those of 8: they are every second one, within half a step of it."""
+    record = next(r for r in corpus[1] if want(r).has_video)
+    fields, _ = pack_media(record, CONFIG)
+    got = stored_views(record, fields, CONFIG, dataclasses.replace(VIEWS, num_frames=8))
+    full = stored_views(record, fields, CONFIG, VIEWS)
+    np.testing.assert_array_equal(got.frames, full.frames[1::2])
+
+
+def test_flac_keeps_16_bits():
+    wave = np.sin(np.arange(16_000) / 9).astype(np.float32) * 0.7
+    assert np.abs(read_flac(write_flac(wave)) - wave).max() < 1 / 32767
+    assert np.abs(read_flac(write_flac(np.ones(500, np.float32) * 1.5))).max() == 1.0
+
+
+def test_fields_come_back():
+    fields = {"record": b"{}", "media": b"\x00\n" * 9, "frames": b""}
+    assert unpack_fields(pack_fields(fields)) == fields
+
+
+def test_what_was_built_for_other_views_is_refused():
+    CONFIG.check(VIEWS, Sampling("middle", temporal="uniform"))
+    CONFIG.check(VIEWS, Sampling("middle", temporal="uniform", num_frames=8))
+    for sampling, text in (
+        (Sampling("peak", temporal="uniform"), "image_choice 'middle'"),
+        (Sampling("middle", temporal="window"), "temporal 'uniform'"),
+        (Sampling("middle", temporal="uniform", num_frames=5), "5 frames can not be taken evenly"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            CONFIG.check(VIEWS, sampling)
+    with pytest.raises(ValueError, match="30 s of sound"):
+        CONFIG.check(dataclasses.replace(VIEWS, seconds=40.0), Sampling("middle", temporal="uniform"))
+    dataclasses.replace(CONFIG, kind="bytes").check(VIEWS, Sampling("peak", temporal="window", num_frames=5))
+
+
+def test_a_build_counts_what_it_skips_and_is_found_again(corpus, tmp_path, monkeypatch):
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(b"no clip")
+    records = [*corpus[1], dataclasses.replace(corpus[1][0], id="bad", path=str(bad))]
+    facts = build_set(tmp_path / "out" / "embedded", records, CONFIG, workers=2)
+    assert facts["examples"] == {"train": 35, "val": 5, "test": 5} and facts["skipped"] == 1
+    [skipped] = json.loads((tmp_path / "out" / "embedded" / "skipped.json").read_text())
+    assert skipped["id"] == "bad" and "not a media file" in skipped["reason"]
+    built = open_built(tmp_path / "out")["embedded"]
+    assert [r.id for r in built.records()] == [r.id for r in records[:-1]]
+    source = BuiltSource(built, "train", VIEWS)
+    assert [source[i][0] for i in range(35)] == [r for r in records if r.split == "train" and r.id != "bad"]
+    monkeypatch.setattr(media, "_build_chunk", None)  # a second call decodes nothing
+    assert build_set(tmp_path / "out" / "embedded", records, CONFIG) == facts
+
+
+def test_a_build_goes_on_behind_its_chunks_and_begins_anew_for_other_clips(corpus, tmp_path, monkeypatch):
+    records, folder = corpus[1], tmp_path / "embedded"
+    calls = []
+
+    class Here:  # runs jobs in this process, and stops after two
+        def __init__(self, *_):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            return False
+
+        def submit(self, run, job):
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+            calls.append(job.path.name)
+            future = media.concurrent.futures.Future()
+            future.set_result(run(job))
+            return future
+
+    with monkeypatch.context() as patch:
+        patch.setattr(media.concurrent.futures, "ProcessPoolExecutor", Here)
+        with pytest.raises(KeyboardInterrupt):
+            build_set(folder, records, CONFIG)
+    assert len(list(folder.rglob("*.json"))) == 2 and not (folder / "built.json").exists()
+    with pytest.raises(ValueError, match="its build has not ended"):
+        open_built(tmp_path, ["embedded"])
+    seen = []
+    build_set(folder, records, CONFIG, lambda done, total: seen.append(done))
+    assert seen[0] == 21  # the five of the test split and the first sixteen to learn from were there
+    assert len(open_built(tmp_path)["embedded"].sources["train"]) == 35
+    fewer = [r for r in records if r.split != "test"]
+    assert set(build_set(folder, fewer, CONFIG)["examples"]) == {"train", "val"}
+
+
+def test_ids_that_stand_twice_are_refused(corpus, tmp_path):
+    with pytest.raises(ValueError, match="have the id"):
+        build_set(tmp_path / "x", [corpus[1][0], corpus[1][0]], CONFIG)
+
+
+def test_commands(corpus, tmp_path, capsys):
+    """records.jsonl and a manifest build as a root does; missing clips stop a build until they are left out."""
+    folder = corpus[0] / "corpus"
+    out = str(tmp_path / "out")
+    options = ["--image", "middle", "--temporal", "uniform"]
+    assert main(["data", "build", str(folder / "records.jsonl"), out, *options]) == 0
+    assert "train 35, val 5, test 5; 0 skipped" in " ".join(capsys.readouterr().out.split())
+    text = (folder / "records.jsonl").read_text().replace(".mp4", ".gone", 1)
+    (tmp_path / "lost.jsonl").write_text(text)
+    assert main(["data", "build", str(tmp_path / "lost.jsonl"), str(tmp_path / "o2"), *options]) == 2
+    assert "1 clips are missing" in capsys.readouterr().out
+    assert main(["data", "build", str(tmp_path / "lost.jsonl"), str(tmp_path / "o2"), *options, "--skip-missing"]) == 0
+    assert main(["data", "build", str(tmp_path), str(tmp_path / "o3")]) == 2
+    assert "no data set is found" in capsys.readouterr().out
+    assert (
+        main(
+            [
+                "data",
+                "records",
+                str(folder / "records.jsonl"),
+                "--out",
+                str(tmp_path / "e.jsonl"),
+                "--instructions",
+                "perception",
+            ]
+        )
+        == 0
+    )
+    from data_pipeline.schema import read_examples
+
+    examples = read_examples(tmp_path / "e.jsonl")
+    assert len(examples) == 45 and {e.task for e in examples} == {"emotion", "audio", "image"}
+    assert examples[0].to_json() == read_examples(tmp_path / "e.jsonl")[0].to_json()
