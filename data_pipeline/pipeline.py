@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import grain
@@ -12,7 +13,7 @@ import numpy as np
 from data_pipeline import prompts
 from data_pipeline.augment import augment_views
 from data_pipeline.builders.clips import unpack_views
-from data_pipeline.builders.media import BuiltSet
+from data_pipeline.builders.media import BuiltSet, open_built
 from data_pipeline.features import Features
 from data_pipeline.mixture import MixedSource, Per
 from data_pipeline.proxy import stored_views
@@ -142,6 +143,10 @@ class BuiltSource:
     def __init__(self, built: BuiltSet, split: str, views: ViewConfig):
         self.built, self.split, self.views = built, split, views
 
+    def __reduce__(self) -> Any:
+        # Worker processes open the shards themselves: TFDS' builders do not travel.
+        return _open_source, (self.built.folder, self.split, self.views)
+
     def __len__(self) -> int:
         return len(self.built.sources[self.split])
 
@@ -149,6 +154,10 @@ class BuiltSource:
         fields = {k: bytes(v) for k, v in self.built.sources[self.split][int(index)].items()}
         record = ClipRecord.from_json(fields["record"])
         return record, stored_views(record, fields, self.built.config, self.views)
+
+
+def _open_source(folder: Path, split: str, views: ViewConfig) -> BuiltSource:
+    return BuiltSource(open_built(folder.parent, [folder.name])[folder.name], split, views)
 
 
 class Collate:

@@ -1,0 +1,95 @@
+"""What several tests of built data and caches share: a corpus, a model with frozen encoders, and jobs that can be killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+
+from data_pipeline.tokens import SmallTokenizer
+from emojax.bundle import save_bundle
+from emojax.settings import Settings, load_config, resolve
+from emojax.sharding import make_mesh
+from emojax.train.state import init_flat, merge
+
+ROOT = Path(__file__).parents[1]
+# The released behaviour at the smallest sizes: encoders are frozen, nothing is augmented.
+OPTIONS = {"train.tokenizer": "small", "data.image_choice": "middle", "data.temporal": "uniform"}
+BUILD = ["--image", "middle", "--temporal", "uniform"]
+
+
+def settings(**changes: object) -> Settings:
+    config = load_config("tiny:released")
+    for name, value in {**OPTIONS, **changes}.items():
+        config.update_from_flattened_dict({name: value})
+    return resolve(config)
+
+
+def save_random_model(folder: Path, seed: int = 0, **changes: object) -> Path:
+    """A model folder of random weights."""
+    s = settings(**changes)
+    mesh = make_mesh((-1, 1, 1))
+    with jax.set_mesh(mesh):
+        variables = init_flat(s.model, seed, mesh)
+    tokenizer = SmallTokenizer.train(["which one of angry happy sad is shown", "the person in video says"] * 2, 400)
+    save_bundle(folder, s, tokenizer, merge(jax.device_get(variables), {}), ("angry", "happy", "sad"), False)
+    return folder
+
+
+def train_command(model: Path, data: Path, out: Path, *more: str) -> list[str]:
+    options = [f"--config.{k}={v}" for k, v in OPTIONS.items()]
+    return [
+        sys.executable, "-m", "emojax.train", "--config=configs/tiny.py:released", *options,
+        f"--config.train.init_from={model}", f"--data={data}", f"--out={out}", "--config.stages=('perception',)", *more,
+    ]  # fmt: skip
+
+
+def losses(out: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def environment(cache: Path) -> dict[str, str]:
+    return {**os.environ, "EMOJAX_CACHE": str(cache), "JAX_PLATFORMS": "cpu"}
+
+
+def run_with_kills(
+    command: list[str],
+    kills: int,
+    env: dict[str, str],
+    busy: Callable[[], bool],
+    longest: float,
+    fresh: Path | None = None,
+) -> int:
+    """Starts a job again and again and kills it (SIGKILL, its workers too) at random moments after `busy()` says that it
+    works; the last start runs to its end. A job that ends before it is killed starts anew on an empty `fresh`.
+
+    Returns:
+      How many kills hit a running job.
+    """
+    hit, rng = 0, random.Random(0)
+    while hit < kills:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        while process.poll() is None and not busy():
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, longest))
+        alive = process.poll() is None
+        hit += alive
+        if alive:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        if not alive and fresh is not None:
+            shutil.rmtree(fresh, ignore_errors=True)
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, start_new_session=True)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return hit

@@ -1,0 +1,110 @@
+"""The builder, the encoder and the loader killed at random points: nothing is lost, nothing comes twice."""
+
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from data_jobs import BUILD, ROOT, environment, run_with_kills, save_random_model
+
+from data_pipeline.builders.media import FIELDS, build_set, open_built
+from data_pipeline.embedded.generate import load_corpus, make_corpus
+from data_pipeline.embedded.truth import CorpusConfig
+from data_pipeline.features import FeatureSource
+from data_pipeline.proxy import StoreConfig
+
+KILLS = [pytest.param(2, id="2"), pytest.param(20, id="20", marks=pytest.mark.full)]
+CLI = [sys.executable, "-m", "emojax.cli", "data"]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> tuple[Path, Path]:
+    """(records, built data)."""
+    folder = tmp_path_factory.mktemp("kills")
+    made = make_corpus(CorpusConfig(train=150, val=24, test=24), folder / "corpus")
+    store = StoreConfig(image_choice="middle", temporal="uniform")
+    build_set(folder / "built" / "embedded", load_corpus(made), store)
+    return made / "records.jsonl", folder / "built"
+
+
+def contents(built: Path) -> dict[str, list[bytes]]:
+    return {
+        split: [b"".join(bytes(element[f]) for f in FIELDS) for element in source]
+        for split, source in open_built(built)["embedded"].sources.items()
+    }
+
+
+@pytest.mark.parametrize("kills", KILLS)
+def test_builder(kills, corpus, tmp_path):
+    records, built = corpus
+    out = tmp_path / "out"
+    busy = lambda: any(out.rglob("key"))
+    command = [*CLI, "build", str(records), str(out), *BUILD]
+    assert run_with_kills(command, kills, environment(tmp_path / "home"), busy, 2.0, out) == kills
+    assert contents(out) == contents(built)
+    assert not list(out.rglob("staging")) and {k: len(v) for k, v in contents(out).items()} == {
+        "train": 150, "val": 24, "test": 24,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("kills", KILLS)
+def test_encoder(kills, corpus, tmp_path):
+    _, built = corpus
+    model = save_random_model(tmp_path / "model")
+    out = tmp_path / "cache"
+    busy = lambda: any(out.rglob("cache.json"))
+    command = [*CLI, "encode", str(built), str(out), "--model", str(model), "--batch", "2"]
+    env = environment(tmp_path / "home")
+    assert run_with_kills(command, kills, env, busy, 2.0, out) == kills
+    whole = tmp_path / "whole"
+    run_with_kills([str(whole) if c == str(out) else c for c in command], 0, env, lambda: True, 0)
+    from data_pipeline.features import CacheConfig
+
+    config = CacheConfig.from_json((out / "cache.json").read_text())
+    assert config == CacheConfig.from_json((whole / "cache.json").read_text())
+    for split, count in (("train", 150), ("val", 24), ("test", 24)):
+        one, other = (FeatureSource(folder / "embedded" / split, config) for folder in (out, whole))
+        assert len(one) == len(other) == count
+        for i in range(count):
+            assert one[i][0] == other[i][0]
+            assert {k: v.tobytes() for k, v in one[i][1].arrays.items()} == {
+                k: v.tobytes() for k, v in other[i][1].arrays.items()
+            }
+
+
+@pytest.mark.parametrize("kills", KILLS)
+def test_loader(kills, corpus, tmp_path):
+    """Each start has another number of workers; completed steps are those of a loader that nobody killed."""
+    _, built = corpus
+    steps, workers = 72, iter(range(1000))
+    env = {**environment(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
+    log, state = tmp_path / "log", tmp_path / "state"
+
+    class Command(list):  # a new number of workers at each start
+        def __iter__(self):
+            return iter([*self[:], str(next(workers) % 3)])
+
+    command = Command([sys.executable, "tests/loader_job.py", str(built), str(log), str(state), str(steps)])
+    before = Counter()
+
+    def busy() -> bool:  # at least one further step of this start is complete
+        count = len(log.read_text().splitlines()) if log.exists() else 0
+        grown = count > before["steps"]
+        before["steps"] = max(before["steps"], count)
+        return grown
+
+    assert run_with_kills(command, kills, env, busy, 0.03) == kills
+    whole = [
+        sys.executable,
+        "tests/loader_job.py",
+        str(built),
+        str(tmp_path / "w"),
+        str(tmp_path / "ws"),
+        str(steps),
+        "0",
+    ]
+    run_with_kills(whole, 0, env, lambda: True, 0)
+    assert log.read_text() == (tmp_path / "w").read_text()
+    names = [name for line in log.read_text().splitlines() for name in json.loads(line)[0]]
+    assert len(names) == len(set(names)) == 144  # less than a pass of 150: no clip is in two steps

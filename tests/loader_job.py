@@ -1,0 +1,49 @@
+"""A loader that writes down every completed step: `python tests/loader_job.py BUILT LOG STATE STEPS WORKERS`.
+
+A step is complete when its state is on disk, as a training step is when its checkpoint is; what was written of later
+steps is taken back at the next start.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from data_pipeline.builders.media import open_built
+from data_pipeline.pipeline import NAMES, BuiltSource, RowConfig, train_iterator
+from data_pipeline.tasks import StageTasks
+from data_pipeline.tokens import SmallTokenizer
+from data_pipeline.views import ViewConfig
+
+VIEWS = ViewConfig(image_size=32, frame_size=16, num_frames=4, mels=80, seconds=1.0)
+
+
+def main(built: str, log: str, state: str, steps: str, workers: str) -> None:
+    flags.FLAGS.mark_as_parsed()
+    one = open_built(Path(built))["embedded"]
+    tokenizer = SmallTokenizer.train(["a b c"], 300)
+    rows = RowConfig(VIEWS, (("<VideoHere>", 4),), ((600, 300),), 300, 200)
+    source = BuiltSource(one, "train", VIEWS)
+    stage = StageTasks("perception", ("emotion", "audio", "image"))
+    batches = train_iterator({"embedded": (source, 1.0)}, stage, tokenizer, rows, 2, 3, workers=int(workers))
+    done = []
+    if Path(state).exists():
+        saved = json.loads(Path(state).read_text())
+        batches.set_state(saved)
+        done = Path(log).read_text().splitlines()[: saved["next_index"]]
+        Path(log).write_text("".join(line + "\n" for line in done))
+    with open(log, "a") as file:
+        for _ in range(len(done), int(steps)):
+            batch = next(batches)
+            file.write(json.dumps([batch[NAMES], batch["ids"].sum(axis=1).tolist()]) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+            part = Path(state + ".part")
+            part.write_text(json.dumps(batches.get_state()))
+            os.replace(part, state)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

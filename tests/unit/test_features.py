@@ -1,0 +1,150 @@
+"""Cached features: what the encoders say, refused where they are others', explicit where a modality is absent."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+from data_jobs import settings
+
+from data_pipeline.builders.media import build_set, open_built
+from data_pipeline.datasets.reading import Files
+from data_pipeline.embedded.generate import load_corpus, make_corpus
+from data_pipeline.embedded.truth import CorpusConfig
+from data_pipeline.encode import cache_config, encode_built
+from data_pipeline.features import Features, open_cache, pack_features
+from data_pipeline.pipeline import BuiltSource, feature_arrays, view_arrays
+from data_pipeline.proxy import StoreConfig
+from emojax.model.build import make_model
+from emojax.sharding import make_mesh
+from emojax.train.state import init_flat, is_tower, merge
+from emojax.types import Present
+
+STORE = StoreConfig("bytes", image_choice="middle", temporal="uniform", num_frames=4)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """(settings, variables, built data, cache folder)."""
+    folder = tmp_path_factory.mktemp("f")
+    records = load_corpus(make_corpus(CorpusConfig(train=40, val=3, test=3), folder / "corpus"))
+    build_set(folder / "built" / "embedded", records, STORE)
+    s, mesh = settings(), make_mesh((-1, 1, 1))
+    with jax.set_mesh(mesh):
+        variables = init_flat(s.model, 0, mesh)
+        encode_built(s, variables, open_built(folder / "built"), folder / "cache", mesh, 8)
+    return s, variables, open_built(folder / "built"), folder / "cache"
+
+
+def test_the_cache_holds_what_the_encoders_say(made):
+    s, variables, built, cache = made
+    opened = open_cache(cache, cache_config(s, variables))
+    source, views = opened.sources["embedded"]["train"], BuiltSource(built["embedded"], "train", s.views)
+    assert len(source) == len(views) == 40 and set(opened.sources["embedded"]) == {"train", "val", "test"}
+    module = make_model(s.model)
+    for i in range(0, 40, 4):
+        record, features = source[i]
+        same, seen = views[i]
+        assert record == same and (features.has_video, features.has_audio) == (seen.has_video, seen.has_audio)
+        batch = {k: np.asarray(v)[None] for k, v in view_arrays(seen).items()}
+        want = module.apply(merge(variables, {}), batch, method="encode")._asdict()
+        for name, array in features.arrays.items():
+            np.testing.assert_allclose(array, want[name][0], atol=1e-5)
+    absent = [{"audio", "image", "video"} - set(source[i][1].arrays) for i in range(40)]
+    assert {"audio"} in absent and set() in absent  # the corpus has clips without sound: nothing is stored for them
+
+
+@pytest.mark.parametrize("streams", [("image", "video", "audio"), ("audio",), ("image",), ("video", "audio")])
+def test_hidden_streams_are_what_the_views_give(made, streams):
+    """The soft prompt of cached features is that of the views, whatever a task hides."""
+    s, variables, built, cache = made
+    opened = open_cache(cache, cache_config(s, variables))
+    module, tree = make_model(s.model), merge(variables, {})
+    record, features = opened.sources["embedded"]["train"][1]
+    _, seen = BuiltSource(built["embedded"], "train", s.views)[1]
+    prompts = []
+    for arrays in (view_arrays(seen, streams), feature_arrays(features, opened.blank, streams)):
+        batch = {k: np.asarray(v)[None] for k, v in arrays.items()}
+        found = module.apply(tree, batch, method="features")
+        present = Present(*(batch[f"has_{x}"] for x in ("image", "video", "audio")))
+        prompts.append(module.apply(tree, found, present, method="soft_prompt").tokens)
+    np.testing.assert_allclose(prompts[0], prompts[1], atol=1e-5)
+
+
+def test_another_encoder_view_or_format_is_refused(made, tmp_path):
+    s, variables, built, cache = made
+    config = cache_config(s, variables)
+    other = {p: x + 1 if is_tower(p) and p.endswith("bias") else x for p, x in variables.items()}
+    with pytest.raises(ValueError, match="another encoder than this model's"):
+        open_cache(cache, cache_config(s, other))
+    changed = settings(**{"data.image_choice": "first"})
+    with pytest.raises(ValueError, match="another views than"):
+        open_cache(cache, cache_config(changed, variables))
+    with pytest.raises(ValueError, match="another dtype"):
+        open_cache(cache, dataclasses.replace(config, dtype="bfloat16"))
+    with pytest.raises(ValueError, match="made with another encoder: choose another folder"):
+        encode_built(s, other, built, cache, make_mesh((-1, 1, 1)), 8)
+    with pytest.raises(ValueError, match="holds no feature cache"):
+        open_cache(tmp_path, config)
+    with pytest.raises(ValueError, match="asked for embedded, more"):
+        open_cache(cache, config, ["embedded", "more"])
+    # What learns is no part of an encoder: it may change.
+    learned = {p: x if is_tower(p) else x + 1 for p, x in variables.items()}
+    assert cache_config(s, learned) == config
+
+
+def test_items_are_checked_one_by_one(made):
+    """A chunk of another cache among those of this one is not read."""
+    s, variables, _, cache = made
+    config = cache_config(s, variables)
+    source = open_cache(cache, config).sources["embedded"]["val"]
+    source.config = dataclasses.replace(config, encoder="0" * 16)
+    with pytest.raises(ValueError, match="made with other settings"):
+        source[0]
+
+
+def test_an_encoding_goes_on_and_sees_changed_clips(made, tmp_path, monkeypatch):
+    s, variables, built, cache = made
+    import shutil
+
+    copy = tmp_path / "cache"
+    shutil.copytree(cache, copy)
+    (copy / "embedded" / "train" / "000001.array_record").unlink()
+    (copy / "embedded" / "train" / "done.json").unlink()
+    with pytest.raises(ValueError, match="has not ended"):
+        open_cache(copy, cache_config(s, variables))
+    mesh, counted = make_mesh((-1, 1, 1)), []
+    import data_pipeline.encode as encode
+
+    real = encode._encode_chunk
+    monkeypatch.setattr(encode, "_encode_chunk", lambda path, *a: (counted.append(path.name), real(path, *a)))
+    with jax.set_mesh(mesh):
+        encode_built(s, variables, built, copy, mesh, 8)
+    assert counted == ["000001.array_record"]
+    source = built["embedded"].sources["val"]
+
+    class Changed:
+        def __len__(self):
+            return len(source)
+
+        def __getitem__(self, i):
+            return {**source[i], "media": source[0]["media"]}
+
+    changed = dataclasses.replace(built["embedded"], sources={"val": Changed()})
+    counted.clear()
+    with jax.set_mesh(mesh):
+        encode_built(s, variables, {"embedded": changed}, copy, mesh, 8)
+    assert counted == ["000000.array_record"]
+
+
+def test_shapes_are_checked_when_written(made):
+    s, variables, built, _ = made
+    config = cache_config(s, variables)
+    record = built["embedded"].records()[0]
+    wrong = Features({"image": np.zeros((1, 2))}, True, False)
+    with pytest.raises(ValueError, match="is of shape"):
+        pack_features(record, "hash", config, wrong)
+    assert json.loads(config.to_json())["format"] == 1 and Files(built["embedded"].folder).has(
+        built["embedded"].folder / "built.json"
+    )
