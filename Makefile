@@ -22,8 +22,9 @@ lint: .venv/.dev
 	$(BIN)/ruff check emojax data_pipeline configs tests scripts
 	$(BIN)/ruff format --check emojax data_pipeline configs tests scripts
 	$(BIN)/mypy
-bench: .venv/.parity
+bench: .venv/.bench
 	$(BIN)/python scripts/bench.py
+	$(BIN)/python scripts/bench_input.py
 golden: .venv/.parity  # stored arrays of the parity tests, made with torch
 	$(BIN)/python tests/parity/make_golden.py
 clean:
@@ -35,6 +36,9 @@ clean:
 	touch $@
 .venv/.dev: .venv/.base
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e ".[dev]"
+	touch $@
+.venv/.bench: .venv/.parity
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e ".[dev,parity,bench]"
 	touch $@
 .venv/.parity: .venv/.dev
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e ".[dev,parity]"

@@ -20,10 +20,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from data_pipeline.builders.media import BuiltSet, pack_fields, read_chunk, unpack_fields, write_chunk
-from data_pipeline.features import HEADER, CacheConfig, Features, fingerprint_of, pack_features, write_blank
+from data_pipeline.features import HEADER, RECORDS, CacheConfig, Features, fingerprint_of, pack_features, write_blank
 from data_pipeline.pipeline import view_arrays
 from data_pipeline.proxy import stored_views
-from data_pipeline.schema import ClipRecord
+from data_pipeline.schema import ClipRecord, write_records
 from emojax.model.build import ModelConfig, make_model
 from emojax.settings import Settings
 from emojax.sharding import batch_sharding
@@ -124,7 +124,8 @@ def encode_built(
         multihost_utils.sync_global_devices("encoded")
     if jax.process_index() == 0:
         for name, split, source in parts:
-            _finish(out / name / split, len(source))
+            records = [r for r in built[name].records() if r.split == split]
+            _finish(out / name / split, records, len(source))
     return config
 
 
@@ -144,11 +145,12 @@ def _claim(out: Path, config: CacheConfig) -> None:
     os.replace(part, header)
 
 
-def _finish(folder: Path, clips: int) -> None:
+def _finish(folder: Path, records: Sequence[ClipRecord], clips: int) -> None:
     wanted = {f"{c:06d}.array_record" for c in range(-(-clips // CHUNK))}
     for path in folder.glob("*.array_record"):
         if path.name not in wanted:  # of a longer build before
             path.unlink()
+    write_records(folder / RECORDS, records)
     part = folder / "done.part"
     part.write_text(json.dumps({"clips": clips}))
     os.replace(part, folder / "done.json")

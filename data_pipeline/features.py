@@ -19,10 +19,10 @@ import numpy as np
 from array_record.python import array_record_data_source
 
 from data_pipeline.builders.media import unpack_fields
-from data_pipeline.schema import ClipRecord
+from data_pipeline.schema import ClipRecord, read_records
 
 FORMAT = 1
-HEADER, BLANK = "cache.json", "blank.npz"
+HEADER, BLANK, RECORDS = "cache.json", "blank.npz", "records.jsonl"
 _DTYPES: dict[str, Any] = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 
 
@@ -111,9 +111,17 @@ class FeatureSource:
         if not self._files:
             raise ValueError(f"{folder} holds no features")
         self._source = array_record_data_source.ArrayRecordDataSource(self._files)
+        self._records: list[ClipRecord] | None = None
 
     def __len__(self) -> int:
         return len(self._source)
+
+    @property
+    def records(self) -> list[ClipRecord]:
+        """What is annotated of every clip, without its features."""
+        if self._records is None:
+            self._records = read_records(self.folder / RECORDS)
+        return self._records
 
     def __getstate__(self) -> dict[str, Any]:
         return {"folder": self.folder, "config": self.config}

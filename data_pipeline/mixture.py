@@ -97,6 +97,11 @@ class MixedSource:
     def __len__(self) -> int:
         return 1 << 40
 
+    def place(self, position: int) -> tuple[int, int]:
+        """(set, number of its element) that stands at a position."""
+        chosen, count = self.mixture.locate(position)
+        return chosen, int(self.orders[chosen][count])
+
     def __getitem__(self, position: Any) -> Any:
-        chosen, count = self.mixture.locate(int(position))
-        return self.sets[chosen][self.orders[chosen][count]]
+        chosen, index = self.place(int(position))
+        return self.sets[chosen][index]

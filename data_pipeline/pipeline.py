@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from data_pipeline.augment import augment_views
 from data_pipeline.builders.clips import unpack_views
 from data_pipeline.builders.media import BuiltSet, open_built
 from data_pipeline.features import Features
+from data_pipeline.grouping import GroupedRows
 from data_pipeline.mixture import MixedSource, Per
 from data_pipeline.proxy import stored_views
 from data_pipeline.schema import ClipRecord, Example
@@ -65,6 +67,7 @@ class Sample:
     example: Example
     row: Row
     views: Views | Features
+    bucket: tuple[int, int] | None = None  # of its batch, where that is planned (grouping.py)
 
 
 def view_arrays(views: Views, streams: Sequence[str] = STREAMS, zero_hidden: bool = True) -> dict[str, Any]:
@@ -115,10 +118,35 @@ class DrawSample(grain.transforms.RandomMap):
         record, views = read_element(element, c.views)
         if c.speakers and isinstance(views, Views) and rng.random() < c.speakers.share:
             views = c.speakers.normalise(record, views)
+        example, row = self.ask(record, rng)
+        return Sample(example, row, augment_views(views, rng, c.augment) if isinstance(views, Views) else views)
+
+    def ask(self, record: ClipRecord, rng: np.random.Generator) -> tuple[Example, Row]:
+        """Draws what a clip is asked, and makes its tokens."""
+        c = self.config
         record = fit_subtitle(record, self.tokenizer, c.max_subtitle)
         example = draw_example(record, self.stage, rng, c.no_subtitle, c.questions)
-        row = make_row(self.tokenizer, example.prompt, example.answer, c.places, c.max_answer)
-        return Sample(example, row, augment_views(views, rng, c.augment) if isinstance(views, Views) else views)
+        return example, make_row(self.tokenizer, example.prompt, example.answer, c.places, c.max_answer)
+
+
+class FillSample(grain.transforms.RandomMap):
+    """A row of GroupedRows -> Sample: its views, normalised and augmented."""
+
+    def __init__(self, config: RowConfig):
+        self.config = config
+
+    def random_map(self, element: Any, rng: np.random.Generator) -> Sample:
+        """Called by Grain; see DrawSample."""
+        c = self.config
+        example, row, bucket, stored = element
+        record, views = read_element(stored, c.views)
+        if record.id != example.clip.id:
+            raise ValueError(f"the list of clips and their media are out of step at {record.id}: build the data again")
+        if c.speakers and isinstance(views, Views) and rng.random() < c.speakers.share:
+            views = c.speakers.normalise(record, views)
+        if isinstance(views, Views):
+            views = augment_views(views, rng, c.augment)
+        return Sample(example, row, views, bucket)
 
 
 def fit_subtitle(record: ClipRecord, tokenizer: Tokenizer, limit: int) -> ClipRecord:
@@ -142,6 +170,11 @@ class BuiltSource:
 
     def __init__(self, built: BuiltSet, split: str, views: ViewConfig):
         self.built, self.split, self.views = built, split, views
+
+    @functools.cached_property
+    def records(self) -> list[ClipRecord]:
+        """What is annotated of every clip, without its media."""
+        return [r for r in self.built.records() if r.split == self.split]
 
     def __reduce__(self) -> Any:
         # Worker processes open the shards themselves: TFDS' builders do not travel.
@@ -169,7 +202,7 @@ class Collate:
     def __call__(self, samples: Sequence[Sample]) -> dict[str, Any]:
         c = self.config
         rows = [s.row for s in samples]
-        batch: dict[str, Any] = collate_rows(rows, self.tokenizer.pad_id, c.buckets)
+        batch: dict[str, Any] = collate_rows(rows, self.tokenizer.pad_id, c.buckets, samples[0].bucket)
         parts = [self._arrays(s) for s in samples]
         batch |= {k: np.stack([p[k] for p in parts]) for k in parts[0]}
         if c.words:
@@ -243,6 +276,7 @@ def train_iterator(
     shard: tuple[int, int] = (0, 1),
     workers: int = 0,
     per: Per = "sample",
+    window: int = 1,
 ) -> BatchIterator:
     """An endless iterator of batches over a weighted mixture.
 
@@ -255,13 +289,19 @@ def train_iterator(
       shard: (this process, number of processes); each takes its own rows of every step.
       workers: processes that make batches; 0: threads of this one.
       per: one draw of a data set for each `batch` of all processes, or for each `sample`.
+      window: steps whose rows are sorted by length (grouping.py); 1: rows come as they are drawn.
 
     Returns:
       An iterator; `get_state` and `set_state` resume it to the element, with any number of workers.
     """
     process, count = shard
-    mixed = grain.MapDataset.source(MixedSource(sources, seed, per, batch * count))
-    samples = mixed.seed(seed).random_map(DrawSample(stage, tokenizer, config))
+    mixed = MixedSource(sources, seed, per, batch * count)
+    draw = DrawSample(stage, tokenizer, config)
+    if window > 1:
+        rows = GroupedRows(mixed, draw.ask, batch * count, window, config.buckets, seed)
+        samples = grain.MapDataset.source(rows).seed(seed).random_map(FillSample(config))
+    else:
+        samples = grain.MapDataset.source(mixed).seed(seed).random_map(draw)
     batches = samples.batch(batch, drop_remainder=True, batch_fn=Collate(tokenizer, config))
     if count > 1:
         batches = batches[process::count]

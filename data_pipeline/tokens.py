@@ -206,15 +206,16 @@ def collate_rows(
     rows: Sequence[Row],
     pad_id: int,
     buckets: Sequence[tuple[int, int]],
+    bucket: tuple[int, int] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Rows -> static arrays, padded on the right to the smallest fitting bucket.
+    """Rows -> static arrays, padded on the right to the smallest fitting bucket, or to `bucket`.
 
     Returns:
       ids, soft_index, positions int32[B, T]; valid bool[B, T]; answer_at, labels int32[B, A] (labels
       -100 beyond the answer and on padding ids); row_tokens int32[B].
     """
     longest, longest_answer = max(len(r.ids) for r in rows), max(len(r.ids) - r.prompt for r in rows)
-    length, answer = pick_bucket(longest, longest_answer, buckets)
+    length, answer = bucket or pick_bucket(longest, longest_answer, buckets)
     size = len(rows)
     ids = np.full((size, length), pad_id, np.int32)
     soft_index = np.full((size, length), -1, np.int32)

@@ -84,6 +84,7 @@ class Data:
     prefetch: int
     threads: int
     workers: int
+    window: int
     draw: str
 
 

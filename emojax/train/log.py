@@ -34,7 +34,7 @@ class TrainLog:
         self._board = SummaryWriter(str(folder / "tensorboard"))
         self._pending: tuple[int, dict[str, Any], list[str], float] | None = None
         self._losses: list[float] = []
-        self._since = (time.monotonic(), 0, 0)
+        self._since = (time.monotonic(), 0, 0, 0)
         self.bad: list[str] = []
 
     def _drop_after(self, step: int) -> None:
@@ -62,11 +62,13 @@ class TrainLog:
         loss = float(got["loss"])
         row = {"stage": self.stage, "step": number, "loss": loss, "lr": lr, "grad_norm": float(got["grad_norm"])}
         row["word_loss"] = float(got["word_loss"])
+        row["padding"] = 1 - int(got["text_tokens"]) / int(got["positions"])
         self._file.write(json.dumps(row) + "\n")
         self._report(number, loss, bool(got["finite"]), np.asarray(got["rows"]), names)
-        start, clips, tokens = self._since
+        start, clips, tokens, positions = self._since
         clips, tokens = clips + len(names), tokens + int(got["text_tokens"])
-        self._since = (start, clips, tokens)
+        positions += int(got["positions"])
+        self._since = (start, clips, tokens, positions)
         if number % self.every:
             return None
         self._file.flush()
@@ -77,6 +79,7 @@ class TrainLog:
             "lr": lr,
             "clips_per_s": clips / seconds,
             "tokens_per_s": tokens / seconds,
+            "padding": 1 - tokens / positions,
         }
         peak = PEAK_FLOPS.get(jax.devices()[0].device_kind)
         if peak:
@@ -84,11 +87,11 @@ class TrainLog:
             values["mfu"] = work / seconds / (peak * jax.device_count())
         for key, value in values.items():
             self._board.add_scalar(f"{self.stage}/{key}", value, number)
-        self._since = (time.monotonic(), 0, 0)
+        self._since = (time.monotonic(), 0, 0, 0)
         mfu = f"  mfu {values['mfu']:.1%}" if peak else ""
         return (
             f"{self.stage} {number:>6}  loss {values['loss']:.4f}  lr {lr:.2e}  "
-            f"{values['clips_per_s']:.1f} clips/s  {values['tokens_per_s']:.0f} tokens/s{mfu}"
+            f"{values['clips_per_s']:.1f} clips/s  {values['tokens_per_s']:.0f} tokens/s  padding {values['padding']:.0%}{mfu}"
         )
 
     def _report(self, number: int, loss: float, finite: bool, rows: np.ndarray, names: list[str]) -> None:

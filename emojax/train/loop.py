@@ -257,6 +257,7 @@ def run_stage(
         (jax.process_index(), jax.process_count()),
         settings.data.workers,
         settings.data.draw,  # type: ignore[arg-type]
+        settings.data.window,
     )
     tx = make_optimizer(optim)
     # The step donates its state: copies keep `learned` alive for the caller.

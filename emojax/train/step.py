@@ -126,6 +126,7 @@ def make_step(config: ModelConfig, tx: optax.GradientTransformation, ema: float)
             "finite": finite,
             "answer_tokens": tokens,
             "text_tokens": batch["row_tokens"].sum(),
+            "positions": jnp.asarray(batch["ids"].size),
         }
         return TrainState(state.step + 1, train, opt, averaged), metrics
 

@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 
 from data_pipeline.mixture import MixedSource, Mixture
-from data_pipeline.pipeline import BatchIterator
+from data_pipeline.pipeline import NAMES, BatchIterator, RowConfig, train_iterator
+from data_pipeline.schema import ClipRecord
+from data_pipeline.tasks import StageTasks
+from data_pipeline.tokens import SmallTokenizer
+from data_pipeline.views import ViewConfig
+from emojax.types import Views
 
 
 def test_positions_count_each_set_without_gaps():
@@ -72,3 +77,68 @@ def test_going_on_with_another_number_of_workers():
         rest = batches("sample", workers=workers)
         rest.set_state(state)
         assert [next(rest) for _ in range(5)] == expected[4:], workers
+
+
+class Told:
+    """A source whose clips differ in the length of their words alone."""
+
+    def __init__(self, count: int):
+        rng = np.random.default_rng(0)
+        views = Views(
+            np.zeros((4, 4, 3), np.uint8), np.zeros((1, 4, 4, 3), np.uint8), np.zeros((8, 2), np.float32), 0, True, True
+        )
+        self.views = views
+        self.records = [
+            ClipRecord(f"c{i}", "d", "train", "/c.mp4", "sad", ("sad", "happy"), "word " * int(rng.integers(1, 60)))
+            for i in range(count)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index):
+        return self.records[int(index)], self.views
+
+
+def told(window: int, process: int = 0, count: int = 1) -> BatchIterator:
+    rows = RowConfig(
+        ViewConfig(4, 4, 1, 2, 0.08), (("<VideoHere>", 4),), ((64, 8), (128, 8), (256, 8), (400, 8)), 8, 300
+    )
+    tokenizer = SmallTokenizer.train(["word sad happy The person in video says: [emotion] Name the emotion"], 300)
+    stage = StageTasks("perception", ("emotion",))
+    return train_iterator({"d": (Told(96), 1.0)}, stage, tokenizer, rows, 8, 1, 1, 2, (process, count), window=window)
+
+
+def waste(batches: list[dict]) -> float:
+    return 1 - sum(b["row_tokens"].sum() for b in batches) / sum(b["ids"].size for b in batches)
+
+
+def test_sorting_by_length_wastes_less_and_loses_nothing():
+    plain, sorted_ = told(1), told(12)
+    one, other = [next(plain) for _ in range(12)], [next(sorted_) for _ in range(12)]
+    assert (
+        sorted(n for b in other for n in b[NAMES])
+        == sorted(n for b in one for n in b[NAMES])
+        == sorted(f"c{i}" for i in range(96))
+    )
+    assert waste(other) < 0.65 * waste(one), (waste(other), waste(one))
+    lengths = [int(b["row_tokens"].mean()) for b in other]
+    assert lengths != sorted(lengths)  # short rows do not all come first
+    again = told(12)
+    again.set_state({"next_index": 7})
+    assert [next(again)[NAMES] for _ in range(5)] == [b[NAMES] for b in other[7:]]
+
+
+def test_all_processes_have_the_same_size_in_a_step():
+    parts = [told(4, p, 3) for p in range(3)]  # 4 steps of 24 rows: one pass
+    names = []
+    for _ in range(4):
+        step = [next(part) for part in parts]
+        assert len({b["ids"].shape for b in step}) == 1
+        names += [n for b in step for n in b[NAMES]]
+    assert len(set(names)) == 96
+    with pytest.raises(ValueError, match="needs built data"):
+        sources = {"d": (list(range(9)), 1.0)}
+        train_iterator(
+            sources, StageTasks("perception", ("emotion",)), None, RowConfig(ViewConfig(), (), (), 8, 9), 2, 1, window=2
+        )

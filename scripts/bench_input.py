@@ -1,0 +1,280 @@
+"""Clips a second and core on their way in: from mp4 (beside OpenCV's seek per frame, as the original reads, and decord), from
+proxies, from cached features; and how many host cores feed one chip. Part of `make bench`; needs the bench extra.
+
+`--clips FOLDER` times real clips as well. Each job runs on one core, in turn with its peers, medians of the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = "threads;1"
+warnings.filterwarnings("ignore")
+
+import av
+import cv2
+import decord
+import ml_dtypes
+import numpy as np
+from absl import flags
+from scipy.io import wavfile
+
+from data_pipeline.builders.media import pack_fields, write_chunk
+from data_pipeline.clip import SAMPLE_RATE, Sampling, read_clip, uniform_indices
+from data_pipeline.features import CacheConfig, Features, FeatureSource, pack_features
+from data_pipeline.pipeline import NAMES, RowConfig, train_iterator
+from data_pipeline.proxy import StoreConfig, pack_media, stored_views
+from data_pipeline.schema import ClipRecord
+from data_pipeline.tasks import StageTasks
+from data_pipeline.tokens import SmallTokenizer
+from data_pipeline.views import ViewConfig, make_views
+from emojax.settings import load_config, resolve
+from emojax.train.flops import step_flops
+from emojax.train.state import abstract_variables, flatten, split_shapes, unbox
+from emojax.types import Views
+
+ROUNDS = 5
+VIEWS = ViewConfig()  # of v2
+# bfloat16 FLOPs a second (published peaks) and the share of them that a training step is taken to reach
+CHIPS, REACHED = {"v5e": 197e12, "v6e": 918e12}, 0.4
+
+
+def write_clips(
+    folder: Path, width: int, height: int, count: int = 6, seconds: float = 4.0, rate: int = 25
+) -> list[Path]:
+    """Moving shapes over a textured ground and a voice-like tone: h264 (x264's own key frames) and aac."""
+    rng = np.random.default_rng(0)
+    files = []
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    ground = rng.integers(0, 60, (height // 8 + 1, width // 8 + 1, 3)).repeat(8, 0).repeat(8, 1)[:height, :width]
+    for n in range(count):
+        path = folder / f"{width}_{n}.mp4"
+        with av.open(str(path), "w") as out:
+            video = out.add_stream("libx264", rate=rate)
+            video.width, video.height, video.pix_fmt = width, height, "yuv420p"
+            audio = out.add_stream("aac", rate=44_100, layout="mono")
+            for i in range(round(seconds * rate)):
+                cx, cy = width * (0.5 + 0.2 * np.sin(i / 9 + n)), height * (0.5 + 0.1 * np.cos(i / 7))
+                face = ((x - cx) / (width * 0.15)) ** 2 + ((y - cy) / (height * 0.3)) ** 2 < 1
+                picture = np.where(face[:, :, None], 170 + 20 * np.sin(i / 3 + x / 40)[:, :, None], 60 + ground)
+                frame = av.VideoFrame.from_ndarray(picture.clip(0, 255).astype(np.uint8), format="rgb24")
+                out.mux(video.encode(frame))
+            out.mux(video.encode(None))
+            t = np.arange(round(seconds * 44_100)) / 44_100
+            wave = (0.3 * np.sin(2 * np.pi * (140 + 30 * np.sin(3 * t)) * t)).astype(np.float32)
+            sound = av.AudioFrame.from_ndarray(wave[None], format="fltp", layout="mono")
+            sound.rate = 44_100
+            out.mux(audio.encode(sound))
+            out.mux(audio.encode(None))
+        files.append(path)
+    return files
+
+
+def ours(path: Path) -> object:
+    return read_clip(path, Sampling("middle", temporal="uniform", num_frames=16))
+
+
+def original(path: Path) -> object:
+    """One seek for each of 16 frames and one for the image; the sound from a wav file that somebody made before."""
+    capture = cv2.VideoCapture(str(path))
+    total = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    frames = []
+    for i in [*uniform_indices(total, 16), total // 2]:
+        capture.set(cv2.CAP_PROP_POS_FRAMES, int(i))
+        good, frame = capture.read()
+        assert good
+        frames.append(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
+    capture.release()
+    return frames, wavfile.read(path.with_suffix(".wav"))
+
+
+def with_decord(path: Path) -> object:
+    reader = decord.VideoReader(str(path), num_threads=1)
+    total = len(reader)
+    frames = reader.get_batch([*uniform_indices(total, 16), total // 2]).asnumpy()
+    return frames, wavfile.read(path.with_suffix(".wav"))
+
+
+def rates(jobs: dict[str, Callable[[Path], object]], files: list[Path]) -> dict[str, float]:
+    """Clips a second of each job, in turn, medians of the rounds after one warm-up."""
+    times: dict[str, list[float]] = {name: [] for name in jobs}
+    for number in range(ROUNDS + 1):
+        for name, job in jobs.items():
+            begin = time.perf_counter()
+            for file in files:
+                job(file)
+            if number:
+                times[name].append((time.perf_counter() - begin) / len(files))
+    return {name: 1 / statistics.median(own) for name, own in times.items()}
+
+
+def decode_table(sets: dict[str, list[Path]]) -> dict[str, float]:
+    """Prints decode rates; returns those of the last set by job, proxies included."""
+    print(
+        "\n| one core, 16 uniform frames, image and sound | emojax | OpenCV, seek per frame | decord | emojax / OpenCV |"
+    )
+    print("|---|---|---|---|---|")
+    for name, files in sets.items():
+        for file in files:
+            clip = ours(file)
+            wavfile.write(file.with_suffix(".wav"), SAMPLE_RATE, (clip.waveform * 32767).astype(np.int16))
+        r = rates({"ours": ours, "original": original, "decord": with_decord}, files)
+        print(
+            f"| {name}, clips/s | {r['ours']:.1f} | {r['original']:.1f} | {r['decord']:.1f} | {r['ours'] / r['original']:.2f} |",
+            flush=True,
+        )
+    config = StoreConfig(image_choice="middle", temporal="uniform")
+    records = {f: ClipRecord(f.stem, "bench", "train", str(f), "", ()) for f in files}
+    packed = {f: pack_media(records[f], config)[0] for f in files}
+    r = rates(
+        {
+            "mp4 to views": lambda f: make_views(ours(f), VIEWS),
+            "proxies to views": lambda f: stored_views(records[f], packed[f], config, VIEWS),
+        },
+        files,
+    )
+    return r
+
+
+def cache_rate(folder: Path, cores: int, clips: int = 192) -> float:
+    """Clips a second of the loader alone from a warm cache of v2's feature sizes in bfloat16: read, drawn, tokenised, batched."""
+    shapes = {"image": (1025, 1408), "video": (64, 1408), "audio": (64, 1280)}
+    config = CacheConfig("bench", "bench", "bfloat16", shapes, {k: k for k in shapes})
+    rng = np.random.default_rng(0)
+    arrays = {k: rng.standard_normal(v).astype(ml_dtypes.bfloat16) for k, v in shapes.items()}
+    texts = {"audio": "a low and slow voice " * 4, "image": "the brows are drawn together " * 4}
+    for chunk in range(clips // 32):
+        items = []
+        for i in range(32):
+            record = ClipRecord(
+                f"{chunk}_{i}", "bench", "train", "/x.mp4", "sad", ("happy", "sad"), "so it is " * 3, texts=texts
+            )
+            items.append(pack_fields(pack_features(record, f"{chunk}_{i}", config, Features(arrays, True, True))))
+        write_chunk(folder / f"{chunk:06d}.array_record", items)
+    blank = {k: np.zeros(v, ml_dtypes.bfloat16) for k, v in shapes.items()}
+    tokenizer = SmallTokenizer.train([*texts.values(), "so it is", "The person in video says:"], 400)
+    rows = RowConfig(VIEWS, (("<VideoHere>", 448),), ((640, 32), (768, 128), (1024, 384)), 384, 200, blank=blank)
+    stage = StageTasks("perception", ("emotion", "audio", "image"))
+    source = FeatureSource(folder, config)
+    os.sched_setaffinity(0, CORES[:cores])
+    batches = train_iterator({"bench": (source, 1.0)}, stage, tokenizer, rows, 8, 0, threads=2 * cores, prefetch=16)
+    found = []
+    for number in range(8):
+        begin = time.perf_counter()
+        for _ in range(clips // 8):
+            assert len(next(batches).pop(NAMES)) == 8
+        if number:  # the first pass warms the page cache
+            found.append(clips / (time.perf_counter() - begin))
+    return statistics.median(found)
+
+
+class Told:
+    """A source whose clips differ in the length of their reasons alone: log-normal, about 60 words in the middle."""
+
+    def __init__(self, count: int):
+        rng = np.random.default_rng(0)
+        small = ViewConfig(4, 4, 1, 2, 0.08)
+        self.views = Views(
+            np.zeros((4, 4, 3), np.uint8),
+            np.zeros((1, 4, 4, 3), np.uint8),
+            np.zeros(small.sound_shape, np.float32),
+            0,
+            True,
+            True,
+        )
+        lengths = np.clip(rng.lognormal(np.log(60), 0.5, count), 8, 180).astype(int)
+        self.records = [
+            ClipRecord(
+                f"c{i}", "d", "train", "/c.mp4", "sad", ("sad", "happy"), "so it is", texts={"reason": "word " * n}
+            )
+            for i, n in enumerate(lengths)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> tuple[ClipRecord, Views]:
+        return self.records[int(index)], self.views
+
+
+def padding_table() -> None:
+    """Prints the share of padding in batches of v2's cognition tasks, by rows that are sorted together."""
+    buckets = tuple((length, length - 480) for length in range(512, 1025, 64))
+    rows = RowConfig(ViewConfig(4, 4, 1, 2, 0.08), (("<VideoHere>", 448),), buckets, 512, 200)
+    tokenizer = SmallTokenizer.train(["word so it is The person in video says:"], 300)
+    stage = StageTasks("cognition", ("emotion", "think", "reason"), 200)
+    print("\n| steps sorted together (config.data.window), batches of 8, sizes every 64 tokens | padding |")
+    print("|---|---|")
+    for window in (1, 4, 16, 64):
+        batches = train_iterator({"d": (Told(2048), 1.0)}, stage, tokenizer, rows, 8, 1, 1, 2, window=window)
+        some = [next(batches) for _ in range(128)]
+        waste = 1 - sum(b["row_tokens"].sum() for b in some) / sum(b["ids"].size for b in some)
+        print(f"| {window} | {waste:.1%} |", flush=True)
+
+
+def chip_rates() -> dict[str, float]:
+    """Clips a second that one chip trains on from cached features: 640 positions a clip, no towers."""
+    settings = resolve(load_config("v2:stage1"))
+    shapes = flatten(unbox(abstract_variables(settings.model)))
+    learned, frozen = split_shapes(shapes, settings.trainable)
+    towers = ("eva_image", "ln_vision", "eva_video", "whisper")
+    per_token, per_clip = step_flops(
+        settings.model, learned, {p: x for p, x in frozen.items() if p.split("/")[1] not in towers}
+    )
+    flops = per_clip + 640 * per_token
+    return {chip: REACHED * peak / flops for chip, peak in CHIPS.items()}
+
+
+CORES = sorted(os.sched_getaffinity(0))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--clips", type=Path, help="folder of real clips")
+    args = parser.parse_args()
+    flags.FLAGS.mark_as_parsed()
+    cv2.setNumThreads(1)
+    print(f"{platform.machine()}, {len(CORES)} cores, {ROUNDS} alternating rounds, medians")
+    with tempfile.TemporaryDirectory() as folder:
+        sets = {}
+        if args.clips:
+            import shutil
+
+            real = Path(folder) / "real"
+            real.mkdir()
+            for file in sorted(args.clips.glob("*.mp4"))[:24]:
+                shutil.copy(file, real)
+            sets[f"{args.clips.name}, {len(list(real.glob('*.mp4')))} real clips"] = sorted(real.glob("*.mp4"))
+        sets["made clips, 1280x720, 4 s"] = write_clips(Path(folder), 1280, 720)
+        sets["made clips, 640x360, 4 s"] = write_clips(Path(folder), 640, 360)
+        os.sched_setaffinity(0, CORES[:1])
+        found = decode_table(sets)
+        cache = Path(folder) / "cache"
+        cache.mkdir()
+        found["cached features to batches"] = cache_rate(cache, 1)
+        os.sched_setaffinity(0, CORES)
+        both = cache_rate(cache, min(2, len(CORES)))
+    padding_table()
+    chips = chip_rates()
+    heads = " | ".join(f"cores for one {c} ({r:.1f} clips/s)" for c, r in chips.items())
+    print(f"\n| to what the model takes (v2's sizes; 640x360 clips) | clips/s on one core | {heads} |")
+    print("|---|---|" + "---|" * len(chips))
+    for name, rate in found.items():
+        print(f"| {name} | {rate:.1f} | " + " | ".join(f"{r / rate:.2f}" for r in chips.values()) + " |")
+    print(f"\nThe loader alone from a warm cache, {min(2, len(CORES))} cores: {both:.0f} clips/s (limit 200).")
+    print(
+        f"A chip's clips/s: published bfloat16 peak, {REACHED:.0%} of it reached, training from cached features at 640 positions."
+    )
+
+
+if __name__ == "__main__":
+    main()
