@@ -26,7 +26,7 @@ from data_pipeline.proxy import stored_views
 from data_pipeline.schema import ClipRecord, write_records
 from emojax.model.build import ModelConfig, make_model
 from emojax.settings import Settings
-from emojax.sharding import batch_sharding
+from emojax.sharding import batch_sharding, to_host
 from emojax.train.state import Flat, is_tower, merge
 from emojax.types import Views
 
@@ -38,7 +38,7 @@ def encoder_id(settings: Settings, variables: Flat) -> str:
     """Hash of the encoders' weights, and of the sizes and precision they run at."""
     digest = hashlib.sha256()
     for path in sorted(p for p in variables if is_tower(p)):
-        array = np.asarray(jax.device_get(variables[path]))
+        array = to_host(variables[path])
         digest.update(f"{path} {array.dtype} {array.shape}\n".encode())
         digest.update(np.ascontiguousarray(array).view(np.uint8).tobytes())
     model = settings.raw["model"]

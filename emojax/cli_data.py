@@ -222,7 +222,7 @@ def _encode(args: argparse.Namespace, console: Console) -> int:
     from emojax.bundle import load_bundle
     from emojax.exchange import find_model
     from emojax.sharding import make_mesh
-    from emojax.train.state import flatten, variable_shardings
+    from emojax.train.state import flatten, is_tower, variable_shardings
 
     jobs.setup()
     built = open_built(Path(args.data), set_names(args))
@@ -231,7 +231,8 @@ def _encode(args: argparse.Namespace, console: Console) -> int:
     mesh = make_mesh((-1, 1, 1), jax.local_devices())
     shardings = variable_shardings(bundle.settings.model, mesh)
     with jax.set_mesh(mesh), bars(console) as tick:
-        variables = {p: jax.device_put(x, shardings[p]) for p, x in flatten(bundle.variables).items()}
+        # The encoders alone go to the devices: the language model has no part in it.
+        variables = {p: jax.device_put(x, shardings[p]) for p, x in flatten(bundle.variables).items() if is_tower(p)}
         batch = args.batch * len(jax.local_devices())
         config = encode_built(
             bundle.settings, variables, built, Path(args.cache), mesh, batch, lambda d, t: tick("encode clips", d, t)

@@ -86,6 +86,15 @@ def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     return {k: jax.make_array_from_process_local_data(sharding, v) for k, v in batch.items()}
 
 
+def to_host(x: jax.Array) -> np.ndarray:
+    """The whole array in this process' memory, wherever its parts lie."""
+    if isinstance(x, jax.Array) and not x.is_fully_addressable:
+        from jax.experimental import multihost_utils
+
+        return np.asarray(multihost_utils.process_allgather(x, tiled=True))
+    return np.asarray(x)
+
+
 def partitioned(init: Callable[..., Any], axes: tuple[str | None, ...]) -> Callable[..., Any]:
     """An initializer whose arrays carry logical axis names (Linen boxes them while initialising)."""
     return nn.with_logical_partitioning(init, axes)

@@ -140,8 +140,14 @@ class Chosen:
 
 def choose_clips(found: Found, files: Files, fold: str | None = None) -> Chosen:
     """The clips of a data set that can be trained or scored on: of one fold (default: its first), with a split and
-    something to answer."""
-    folds = sorted({r.fold for r in found.records})
+    something to answer.
+
+    Raises:
+      ValueError: the set has folds, and none of that name.
+    """
+    folds = sorted({r.fold for r in found.records if r.split != "unsplit"})
+    if fold is not None and fold not in folds and any(folds):
+        raise ValueError(f"{found.dataset.name} has no fold '{fold}'; it has {', '.join(filter(None, folds))}")
     chosen = fold if fold in folds else (folds[0] if folds else "")
     out = Chosen(found.dataset.name, [], [], Counter())
     for record in found.records:

@@ -21,7 +21,7 @@ from data_pipeline.tasks import answer_text
 from data_pipeline.tokens import LlamaTokenizer, SmallTokenizer, Tokenizer
 from emojax.bundle import load_bundle, load_tokenizer, row_config, save_bundle
 from emojax.settings import Settings, Stage
-from emojax.sharding import make_mesh, put_batch
+from emojax.sharding import make_mesh, put_batch, to_host
 from emojax.train.checkpoint import Checkpoints, abstract_of
 from emojax.train.flops import step_flops
 from emojax.train.log import TrainLog
@@ -197,7 +197,7 @@ def train(
             check_cache(settings, learned)
             sources, blank = cached(start)
             rows = dataclasses.replace(rows, blank=blank)
-            parked = {p: np.asarray(jax.device_get(frozen.pop(p))) for p in list(frozen) if is_tower(p)}
+            parked = {p: to_host(frozen.pop(p)) for p in list(frozen) if is_tower(p)}
         del start
         total = count(learned) + count(frozen)
         say(f"{total:,} parameters, {count(learned):,} learn ({count(learned) / total:.1%})")
