@@ -221,6 +221,12 @@ def _decode_chunks(
         progress(done, len(records))
     if todo:
         count = min(workers or len(os.sched_getaffinity(0)), len(todo))
+        if count == 1:  # done before a process has started
+            for job in todo:
+                done += _build_chunk(job)
+                if progress:
+                    progress(done, len(records))
+            return {split: [job.path for job in own] for split, own in jobs.items()}
         # spawn: the caller may have started jax threads, which do not survive a fork
         with concurrent.futures.ProcessPoolExecutor(count, multiprocessing.get_context("spawn")) as pool:
             for future in concurrent.futures.as_completed([pool.submit(_build_chunk, job) for job in todo]):

@@ -1,24 +1,19 @@
 """Every data set in its true layout: good, malformed, without media, with a label that is none; and the known traps."""
 
 import csv
-import json
-import os
-import pickle
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pytest
-from dataset_fixtures import FIXTURES, MERR_FINE, Fixture, merged, npz, write_fixture
+from dataset_fixtures import FIXTURES, Fixture, merged, npz, write_fixture
 
 from data_pipeline.check import check_root
 from data_pipeline.curriculum import IMAGE_SETS, SETS
+from data_pipeline.datasets.iemocap import speaker_of
 from data_pipeline.datasets.labels import concept, spell
 from data_pipeline.datasets.mafw import DFER_CLIP_ORDER, NATIVE_ORDER
 from data_pipeline.datasets.reading import DataError
 from data_pipeline.datasets.registry import BENCHMARKS, DATASETS, IMAGES, TRAINING, benchmark_clips, read_root
-from data_pipeline.datasets.repair import repair_json
-from data_pipeline.datasets.unpickle import load_object_npz, load_plain_pickle
 from data_pipeline.schema import ClipRecord
 
 BY_NAME = {f.name: f for f in FIXTURES}
@@ -152,6 +147,10 @@ def test_iemocap_case_and_excited(tmp_path):
     clips = list(benchmark_clips(BENCHMARKS["iemocap"], found))
     assert [c.truth for c in clips] == ["Anger", "Neutral", "Sadness", "Happiness", "Happiness"]
     assert [c.record.native for c in clips] == ["anger", "neutral", "sadness", "happiness", "excited"]
+
+
+def test_the_speaker_of_a_turn_is_its_last_letter():
+    assert speaker_of("Ses01F_impro01_M000") == "01M" and speaker_of("Ses03M_script02_1_FXX1") == "03F"
 
 
 def test_the_two_class_orders_of_mafw(real_data):
@@ -319,62 +318,6 @@ def test_boxes_are_hundredths_cut_to_whole_numbers(tmp_path):
     # 64/640, 48/480, 384/640, 288/480
     assert record.answers == ("{<10><10><60><60>}",) and record.question == "THE LADY\nwoman in blue"
     assert found.readings[0].left == {"split 'testA'": 1}
-
-
-# --- pickles ---
-
-
-class _Evil:
-    def __reduce__(self):
-        return os.system, ("touch /tmp/emojax_was_here",)
-
-
-def test_pickles_run_nothing(tmp_path):
-    np.savez(tmp_path / "a.npz", x=np.array({"a": _Evil()}, dtype=object))
-    with pytest.raises(ValueError, match="it names posix.system"):
-        load_object_npz(tmp_path / "a.npz")
-    (tmp_path / "b.p").write_bytes(pickle.dumps([{"a": _Evil()}]))
-    with pytest.raises(ValueError, match="it names posix.system"):
-        load_plain_pickle(tmp_path / "b.p")
-    (tmp_path / "c.npz").write_bytes(b"PK\x03\x04 cut")
-    with pytest.raises(ValueError, match="no npz file"):
-        load_object_npz(tmp_path / "c.npz")
-    assert not Path("/tmp/emojax_was_here").exists()
-
-
-def test_objects_of_both_numpy_generations(tmp_path):
-    value = {"a": {"emo": "happy", "val": np.float32(1.5), "more": np.arange(3)}}
-    np.savez(tmp_path / "new.npz", c=np.array(value, dtype=object))
-    out = load_object_npz(tmp_path / "new.npz")["c"]
-    assert out["a"]["val"] == 1.5 and list(out["a"]["more"]) == [0, 1, 2]
-    data = pickle.dumps(value, protocol=2).replace(b"numpy._core", b"numpy.core")
-    (tmp_path / "old.p").write_bytes(data)
-    assert load_plain_pickle(tmp_path / "old.p")["a"]["emo"] == "happy"
-
-
-# --- hand-edited JSON ---
-
-
-def test_repair_tells_lines():
-    text = '{\n // why\n "a": "x\n   y", /* no */ "b": [1, 2,],\n}\n'
-    fixed, found = repair_json(text)
-    assert json.loads(fixed) == {"a": "x y", "b": [1, 2]}
-    assert found == [
-        (2, "a comment"), (3, "a line break inside a text"), (4, "a comment"), (4, "a comma before ']'"),
-        (5, "a comma before '}'"),
-    ]  # fmt: skip
-    plain = json.dumps({"a": "// no comment, really", "b": "\\"})
-    assert repair_json(plain) == (plain, [])
-
-
-def test_lines_of_jsonl_and_names_that_stand_twice(tmp_path):
-    (tmp_path / "MERR").mkdir()
-    entry = json.dumps(MERR_FINE)
-    (tmp_path / "MERR" / "MERR_fine_grained.json").write_text(f'{{"s_1": {entry}, "s_1": {entry}}}')
-    found, _ = read(tmp_path, "merr_fine")
-    assert "the name 's_1' stands twice" in found.readings[0].lines()[0]
-    found, _ = read(tmp_path, "merr_fine", lenient=True)
-    assert len(found.records) == 1 and len(found.readings[0].repaired) == 1
 
 
 # --- the real files ---

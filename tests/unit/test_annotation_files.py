@@ -1,0 +1,120 @@
+"""Annotation files themselves: pickles that run nothing, JSON mended by line, Excel sheets."""
+
+import json
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import openpyxl
+import pytest
+from dataset_fixtures import MERR_FINE
+
+from data_pipeline.datasets.registry import read_root
+from data_pipeline.datasets.repair import repair_json
+from data_pipeline.datasets.unpickle import load_object_npz, load_plain_pickle
+
+
+def read(root: Path, name: str, lenient: bool = False):
+    found, files = read_root(root, [name], lenient)
+    return found[0], files
+
+
+# --- pickles ---
+
+
+class _Evil:
+    def __reduce__(self):
+        return os.system, ("touch /tmp/emojax_was_here",)
+
+
+def test_pickles_run_nothing(tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.array({"a": _Evil()}, dtype=object))
+    with pytest.raises(ValueError, match="it names posix.system"):
+        load_object_npz(tmp_path / "a.npz")
+    (tmp_path / "b.p").write_bytes(pickle.dumps([{"a": _Evil()}]))
+    with pytest.raises(ValueError, match="it names posix.system"):
+        load_plain_pickle(tmp_path / "b.p")
+    (tmp_path / "c.npz").write_bytes(b"PK\x03\x04 cut")
+    with pytest.raises(ValueError, match="no npz file"):
+        load_object_npz(tmp_path / "c.npz")
+    assert not Path("/tmp/emojax_was_here").exists()
+
+
+def test_objects_of_both_numpy_generations(tmp_path):
+    value = {"a": {"emo": "happy", "val": np.float32(1.5), "more": np.arange(3)}}
+    np.savez(tmp_path / "new.npz", c=np.array(value, dtype=object))
+    out = load_object_npz(tmp_path / "new.npz")["c"]
+    assert out["a"]["val"] == 1.5 and list(out["a"]["more"]) == [0, 1, 2]
+    data = pickle.dumps(value, protocol=2).replace(b"numpy._core", b"numpy.core")
+    (tmp_path / "old.p").write_bytes(data)
+    assert load_plain_pickle(tmp_path / "old.p")["a"]["emo"] == "happy"
+
+
+# --- hand-edited JSON ---
+
+
+def test_repair_tells_lines():
+    text = '{\n // why\n "a": "x\n   y", /* no */ "b": [1, 2,],\n}\n'
+    fixed, found = repair_json(text)
+    assert json.loads(fixed) == {"a": "x y", "b": [1, 2]}
+    assert found == [
+        (2, "a comment"), (3, "a line break inside a text"), (4, "a comment"), (4, "a comma before ']'"),
+        (5, "a comma before '}'"),
+    ]  # fmt: skip
+    plain = json.dumps({"a": "// no comment, really", "b": "\\"})
+    assert repair_json(plain) == (plain, [])
+
+
+def test_lines_of_jsonl_and_names_that_stand_twice(tmp_path):
+    (tmp_path / "MERR").mkdir()
+    entry = json.dumps(MERR_FINE)
+    (tmp_path / "MERR" / "MERR_fine_grained.json").write_text(f'{{"s_1": {entry}, "s_1": {entry}}}')
+    found, _ = read(tmp_path, "merr_fine")
+    assert "the name 's_1' stands twice" in found.readings[0].lines()[0]
+    found, _ = read(tmp_path, "merr_fine", lenient=True)
+    assert len(found.records) == 1 and len(found.readings[0].repaired) == 1
+
+
+# --- Excel ---
+
+
+def sheet(path: Path, *rows: tuple) -> None:
+    book = openpyxl.Workbook()
+    for row in rows:
+        book.active.append(row)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    book.save(path)
+
+
+def test_the_multi_label_sheet_of_mafw(tmp_path):
+    """Classes count from 1 in the set's own order; the sheet names no split."""
+    sheet(
+        tmp_path / "MAFW" / "Labels" / "multi-set.xlsx",
+        ("clip", "anger", "multi_label"),
+        (151, 0.5, "1,2,9"),
+        ("00019.mp4", 0, "4,6"),
+    )
+    found, _ = read(tmp_path, "mafw")
+    assert {r.id: (r.split, r.target("multi-label").label, r.target("multi-label").native) for r in found.records} == {
+        "00151": ("unsplit", "anger, disgust, anxiety", "1,2,9"),
+        "00019": ("unsplit", "happiness, sadness", "4,6"),
+    }
+    sheet(tmp_path / "MAFW" / "Labels" / "multi-set.xlsx", ("clip", "multi_label"), (151, "1,12"))
+    found, _ = read(tmp_path, "mafw")
+    assert "row 2, column 'multi_label': '1,12' holds a class beyond 1 to 11" in found.readings[0].lines()[0]
+    (tmp_path / "MAFW" / "Labels" / "multi-set.xlsx").write_bytes(b"no sheet")
+    found, _ = read(tmp_path, "mafw")
+    assert "is no Excel file that can be read" in found.readings[0].lines()[0]
+
+
+def test_the_english_table_of_mc_eiu(tmp_path):
+    text = (
+        "Dia_No,Utt_No,speaker,video_name,Season,Episode,emotion,intent,Subtitle\n"
+        "3,1,Monica,Friends,1,2,happy,wishing,I wish\n3,2,Ross,Friends,1,2,happy,sympathizing,Oh\n"
+    )
+    (tmp_path / "EnglishDialogues.csv").write_text(text)
+    found, _ = read(tmp_path, "mc_eiu")
+    [record] = found.records
+    assert (record.id, record.split, record.speaker) == ("dia_3_utt_1_en", "unsplit", "Friends Monica")
+    assert record.target("intent").label == "wishing" and found.readings[0].left == {"intent 'sympathizing'": 1}
