@@ -185,7 +185,7 @@ def _chosen(args: argparse.Namespace, console: Console) -> list[Any]:
 
 
 def _build(args: argparse.Namespace, console: Console) -> int:
-    from data_pipeline.builders.media import SKIPPED, build_set
+    from data_pipeline.builders.media import SKIPPED, NothingDecodes, build_set
     from data_pipeline.proxy import StoreConfig
 
     config = StoreConfig(args.media, image_choice=args.image, temporal=args.temporal, quality=args.quality)
@@ -195,14 +195,19 @@ def _build(args: argparse.Namespace, console: Console) -> int:
         console.print(f"{name}: {len(clips):,} clips are missing, such as {clips[0].path}", soft_wrap=True)
     if missing and not args.skip_missing:
         raise ValueError("clips are missing; put them there, name other --sets, or leave them out with --skip-missing")
-    out = Path(args.out)
+    out, failed = Path(args.out), 0
     for c in chosen:
         if not c.records:
             console.print(f"{c.name}: no clip is there, nothing is built")
             continue
         with bars(console) as tick:
             what = f"build {c.name}"
-            facts = build_set(out / c.name, c.records, config, lambda d, t, w=what: tick(w, d, t), args.workers)  # type: ignore[misc]
+            try:
+                facts = build_set(out / c.name, c.records, config, lambda d, t, w=what: tick(w, d, t), args.workers)  # type: ignore[misc]
+            except NothingDecodes as error:  # the other sets are built all the same
+                console.print(f"{c.name}: {error}", soft_wrap=True)
+                failed += 1
+                continue
         counts = ", ".join(f"{split} {n:,}" for split, n in facts["examples"].items())
         console.print(f"{c.name}: {counts}; {facts['skipped']} skipped", soft_wrap=True)
         if facts["skipped"]:
@@ -210,7 +215,7 @@ def _build(args: argparse.Namespace, console: Console) -> int:
     console.print(
         f"try next: python -m emojax.train --config=configs/v2.py:stage1 --data={out} --out=DIR", soft_wrap=True
     )
-    return 0
+    return 3 if failed else 0
 
 
 def _encode(args: argparse.Namespace, console: Console) -> int:

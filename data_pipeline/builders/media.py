@@ -34,6 +34,10 @@ _CHUNK = 16  # clips that a killed build has to decode again, at most, for each 
 Progress = Callable[[int, int], None]
 
 
+class NothingDecodes(ValueError):
+    """Not one clip of a data set can be decoded."""
+
+
 def pack_fields(fields: dict[str, bytes]) -> bytes:
     """Named bytes as one: a line of JSON with names and sizes, then the bytes."""
     head = json.dumps([[name, len(value)] for name, value in fields.items()]).encode()
@@ -155,7 +159,8 @@ def build_set(
       What BUILT holds: key, settings, clips and examples by split.
 
     Raises:
-      ValueError: no clip can be decoded, or two clips of a split share an id.
+      NothingDecodes: no clip can be decoded.
+      ValueError: two clips of a split share an id.
     """
     twice = [k for k, n in Counter((r.split, r.id) for r in records).items() if n > 1]
     if twice:
@@ -183,7 +188,9 @@ def build_set(
     examples = {split: clips[split] - lost[split] for split in clips}
     kept = {split: paths for split, paths in chunks.items() if examples[split]}
     if not kept:
-        raise ValueError(f"none of {len(records)} clips can be decoded; {skipped[0]['path']}: {skipped[0]['reason']}")
+        raise NothingDecodes(
+            f"none of {len(records)} clips can be decoded; {skipped[0]['path']}: {skipped[0]['reason']}"
+        )
     _Shards(folder / "shards", kept).download_and_prepare()
     (folder / SKIPPED).write_text(json.dumps(skipped, indent=1))
     (folder / NOTES).write_text(json.dumps(notes, indent=1))

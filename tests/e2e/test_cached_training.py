@@ -1,10 +1,18 @@
 """Java-SED in shards, its features cached, and a model trained from the files and from the cache: the same losses."""
 
+import io
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from data_jobs import BUILD, ROOT, environment, losses, save_random_model, train_command
+from dataset_fixtures import FIXTURES, write_fixture
+from PIL import Image
+
+from data_pipeline.curriculum import IMAGE_SETS, SETS
+from data_pipeline.embedded.generate import load_corpus, make_corpus
+from data_pipeline.embedded.truth import CorpusConfig
 
 STEPS = "--config.stage.perception.steps=6"
 
@@ -50,3 +58,28 @@ def test_what_a_cache_can_not_serve_is_refused(job):
     command = [c for c in train_command(model, folder / "built", folder / "x", cache) if not c.startswith("--data")]
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 2 and "--cache needs --data" in done.stderr
+
+
+def test_a_released_stage_trains_on_many_sets(tmp_path):
+    """Sets of MMEVerse and of pictures in their layouts, built and trained on as the released stages draw them."""
+    clip = Path(load_corpus(make_corpus(CorpusConfig(train=1, val=0, test=0), tmp_path / "c"))[0].path).read_bytes()
+    picture = io.BytesIO()
+    Image.new("RGB", (64, 48), (200, 90, 40)).save(picture, "JPEG")
+    names = [f.name for f in FIXTURES if f.first[1] == "train" and (f.name in SETS or f.name in IMAGE_SETS)]
+    for fixture in FIXTURES:
+        if fixture.name in names:
+            write_fixture(fixture, tmp_path / "root", picture.getvalue() if fixture.name in IMAGE_SETS else clip)
+    cut = tmp_path / "root" / "IEMOCAP_full_release" / "video" / "Ses01F_impro01_M000.mp4"  # has no span of a dialogue
+    cut.parent.mkdir()
+    cut.write_bytes(clip)
+    env, model = environment(tmp_path / "home"), save_random_model(tmp_path / "model")
+    built, out = tmp_path / "built", tmp_path / "out"
+    options = ["--sets", ",".join(names), "--skip-missing", "--media", "bytes", *BUILD]
+    command = [sys.executable, "-m", "emojax.cli", "data", "build", str(tmp_path / "root"), str(built), *options]
+    subprocess.run(command, cwd=ROOT, env=env, check=True, capture_output=True)
+    assert {p.name for p in built.iterdir()} == set(names) and len(names) >= 17
+    more = ["--config.stages=('perception','cognition')", "--config.data.draw=batch", "--config.data.workers=1"]
+    more += [f"--config.stage.{s}.{k}" for s in ("perception", "cognition") for k in ("released=True", "steps=10")]
+    done = subprocess.run(train_command(model, built, out, *more), cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert len(losses(out)) == 20 and all(0 < x < 100 for x in losses(out))
