@@ -41,7 +41,7 @@ def check_root(
       progress: called with (what, done, total).
 
     Returns:
-      {root, sets: {name: ...}, benchmarks: {name: ...}, leaks, near_duplicates, unread, refused}.
+      {root, sets: {name: ...}, benchmarks: {name: ...}, leaks, near_duplicates, unread, unreadable, refused}.
     """
     progress("read annotations", 0, 1)
     found, files = read_root(root, names, lenient)
@@ -58,6 +58,7 @@ def check_root(
         "leaks": leaks,
         "near_duplicates": twins,
         "unread": unread_files(found, files),
+        "unreadable": files.unreadable,
         "refused": [str(r.path) for f in found for r in f.readings if r.refused],
     }
 
@@ -114,6 +115,7 @@ def describe(found: Found, files: Files, media: dict[str, Media]) -> dict[str, A
         if len(seconds)
         else None,
         "texts": dict(Counter(k for r in found.records for k, v in r.texts.items() if v)),
+        "peaks": sum(r.peak_index is not None for r in found.records),
         "subtitles": sum(bool(r.subtitle) for r in found.records),
         "speakers": len({r.speaker for r in found.records if r.speaker}),
         "conflicts": len(found.conflicts),
@@ -139,6 +141,7 @@ def describe_benchmarks(found: Sequence[Found], files: Files, media: dict[str, M
         ]
         scored = sum(c.scored for c in clips)
         state = "no annotations" if not clips else "ready" if len(usable) == len(clips) else "clips missing"
+        state = "no scored part" if clips and not scored else state
         out[name] = {
             "dataset": benchmark.dataset,
             "clips": len(clips),

@@ -169,7 +169,10 @@ def _is_current(path: Path, elements: Sequence[dict[str, bytes]], config: CacheC
     """Whether a chunk holds just these clips, made with these settings, and what is annotated about them now."""
     if not path.exists():
         return False
-    items = [unpack_fields(item) for item in read_chunk(path)]
+    try:
+        items = [unpack_fields(item) for item in read_chunk(path)]
+    except Exception:  # whatever array_record raises on a file that is cut: encoded again
+        return False
     if len(items) != len(elements):
         return False
     return all(

@@ -110,7 +110,11 @@ class FeatureSource:
         self._files = [str(p) for p in sorted(folder.glob("*.array_record"))]
         if not self._files:
             raise ValueError(f"{folder} holds no features")
-        self._source = array_record_data_source.ArrayRecordDataSource(self._files)
+        try:
+            self._source = array_record_data_source.ArrayRecordDataSource(self._files)
+            len(self._source)
+        except Exception as error:  # whatever array_record raises on a file that is cut
+            raise ValueError(f"the features in {folder} are damaged: run the encoding again") from error
         self._records: list[ClipRecord] | None = None
 
     def __len__(self) -> int:

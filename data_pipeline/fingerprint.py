@@ -9,6 +9,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import signal
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -110,7 +111,7 @@ def inspect_all(
     """Inspects files on all cores; what `store` (JSON Lines) knows of unchanged files is not decoded again."""
     known: dict[str, Media] = {}
     if store is not None and store.exists():
-        for line in store.read_text().splitlines():
+        for line in store.read_text(errors="replace").splitlines():
             try:
                 media = Media.from_json(line)
             except (ValueError, TypeError, KeyError):
@@ -138,7 +139,8 @@ def inspect_all(
             found: Iterable[Media] = map(inspect_media, todo)
             if workers > 1:  # a few files are done before processes have started
                 context = multiprocessing.get_context("spawn")
-                pool = stack.enter_context(concurrent.futures.ProcessPoolExecutor(workers, context))
+                pool = stack.enter_context(concurrent.futures.ProcessPoolExecutor(workers, context, ignore_interrupts))
+                stack.callback(pool.shutdown, wait=True, cancel_futures=True)
                 found = pool.map(inspect_media, todo, chunksize=4)
             for media in found:
                 out[media.path] = media
@@ -158,6 +160,11 @@ def _unchanged(media: Media) -> bool:
     except OSError:
         return False
     return (stat.st_size, stat.st_mtime_ns) == (media.size, media.mtime)
+
+
+def ignore_interrupts() -> None:
+    """For worker processes: Ctrl-C is the parent's, which ends them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def alike(a: Media, b: Media) -> bool:

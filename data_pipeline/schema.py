@@ -97,13 +97,15 @@ class ClipRecord:
     def __post_init__(self) -> None:
         if not self.id:
             raise ValueError("the id is empty")
+        if not self.dataset or self.dataset in (".", "..") or set("/\\\0") & set(self.dataset):
+            raise ValueError(f"dataset is {self.dataset!r}, needs a plain name: it names a folder")
         if self.split not in SPLITS:
             raise ValueError(f"split is '{self.split}', needs one of {', '.join(SPLITS)}")
         for task in (self.task, *self.targets):
             if task not in LABEL_TASKS:
                 raise ValueError(f"label task is '{task}', needs one of {', '.join(LABEL_TASKS)}")
         self.target(self.task)  # checks the main label
-        if self.start is not None and self.end is not None and not 0 <= self.start < self.end:
+        if not 0 <= (self.start or 0) < (float("inf") if self.end is None else self.end):
             raise ValueError(f"the span from {self.start} to {self.end} s is none")
         if self.peak_index is not None and self.peak_index < 0:
             raise ValueError(f"peak_index is {self.peak_index}; frames count from 0")
@@ -130,14 +132,14 @@ class ClipRecord:
         """The JSON object without its version -> record; raises as `from_json`."""
         _check_fields(cls, fields)
         try:
-            targets = {
+            targets: dict[str, Target] = {
                 k: Target(t["label"], tuple(t["labels"]), t.get("native", ""))
                 for k, t in fields.get("targets", {}).items()
             }
             lists: dict[str, Any] = {k: tuple(fields[k]) for k in ("labels", "answers") if k in fields}
             return cls(**{**fields, **lists, "targets": targets})
         except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(str(error)) from error
+            raise ValueError(f"a field is missing or of another kind ({error})") from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,6 +211,9 @@ def _check_fields(cls: type, fields: dict[str, Any]) -> None:
         if known[name] in ("tuple[str, ...]", "dict[str, str]"):
             if wrong := next((x for x in _items(value) if not isinstance(x, str)), None):
                 raise ValueError(f"field '{name}' holds {wrong!r}, needs text")
+        if known[name] == "dict[str, float]":
+            if bad := next((x for x in _items(value) if isinstance(x, bool) or not isinstance(x, (int, float))), None):
+                raise ValueError(f"field '{name}' holds {bad!r}, needs numbers")
 
 
 def _items(value: Any) -> list[Any]:
@@ -241,8 +246,12 @@ def read_examples(path: Path) -> list[Example]:
 
 def _read_lines(path: Path, parse: Callable[[str], T]) -> list[T]:
     out = []
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text (byte {error.start})") from error
     # Not splitlines: U+2028 and the like may stand inside a JSON string.
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:

@@ -140,7 +140,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     from rich.console import Console
 
-    console = Console(stderr=args.command == "predict", markup=False, highlight=False)
+    to_pipe = args.command == "predict" or (args.command == "data" and getattr(args, "json", False))
+    console = Console(stderr=to_pipe, markup=False, highlight=False)
     from data_pipeline.datasets.manifest import ManifestError
 
     try:
@@ -157,7 +158,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print(f"emojax {args.command}: {error}", soft_wrap=True)
         return 2
     except KeyboardInterrupt:
-        again = "; the same command goes on from the last checkpoint" if args.command == "train" else ""
+        goes_on = {"train": "; the same command goes on from the last checkpoint", "data": "; the same command goes on"}
+        again = goes_on.get(args.command, "")
         console.print(f"emojax {args.command}: stopped{again}")
         return 130
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections import Counter
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,20 +47,21 @@ def add_parser(commands: Any) -> None:
         default="window",
         help="16 frames over the whole clip, or consecutive ones as released (default %(default)s)",
     )
-    a.add_argument("--quality", type=int, default=92, help="of the proxies' JPEG (default %(default)s)")
+    a.add_argument("--quality", type=_percent, default=92, help="of the proxies' JPEG, 1 to 100 (default %(default)s)")
     a.add_argument("--skip-missing", action="store_true", help="build although clips are missing; they are counted")
-    a.add_argument("--workers", type=int, help="processes (default: one a core)")
+    a.add_argument("--workers", type=_positive, help="processes (default: one a core)")
 
     a = actions.add_parser("encode", help="keep what a model's frozen encoders say of every clip, for training from it")
     a.add_argument("data", help="folder of `emojax data build`")
     a.add_argument("cache", help="folder to write; an unfinished encoding in it goes on")
     a.add_argument("--model", required=True, help="model folder, or the name of an imported model")
     a.add_argument("--sets", metavar="A,B,...", help="data sets (default: all that were built)")
-    a.add_argument("--batch", type=int, default=8, help="clips at once on each device (default %(default)s)")
+    a.add_argument("--batch", type=_positive, default=8, help="clips at once on each device (default %(default)s)")
 
     a = actions.add_parser("records", help="write what the annotation files say as JSON Lines of the unified schema")
     _root(a)
     a.add_argument("--out", required=True, help="file")
+    a.add_argument("--fold", help="fold of sets that have folds (default: all of them)")
     a.add_argument("--instructions", choices=("perception", "cognition"), help="write one drawn instruction a clip")
 
 
@@ -75,8 +76,29 @@ def _root(a: argparse.ArgumentParser) -> None:
 
 
 def set_names(args: argparse.Namespace) -> list[str] | None:
-    """--sets as a list."""
-    return [n.strip() for n in args.sets.split(",") if n.strip()] if args.sets else None
+    """--sets as a list.
+
+    Raises:
+      ValueError: it names none.
+    """
+    if args.sets is None:
+        return None
+    names = [n.strip() for n in args.sets.split(",") if n.strip()]
+    if not names:
+        raise ValueError("--sets names no data set; see `emojax data list`")
+    return names
+
+
+def _positive(text: str) -> int:
+    if int(text) < 1:
+        raise ValueError
+    return int(text)
+
+
+def _percent(text: str) -> int:
+    if not 1 <= int(text) <= 100:
+        raise ValueError
+    return int(text)
 
 
 @contextmanager
@@ -101,8 +123,6 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
 
 def _list(args: argparse.Namespace, console: Console) -> int:
-    from rich.table import Table
-
     from data_pipeline.datasets.registry import DATASETS, IMAGES, TRAINING
 
     if args.json:
@@ -112,11 +132,18 @@ def _list(args: argparse.Namespace, console: Console) -> int:
         ]
         print(json.dumps(rows, indent=1))
         return 0
-    table = Table("set", "in MMEVerse", "folder", "ask at; terms")
     for s in DATASETS.values():
-        use = "trained on" if s.name in TRAINING else "image set" if s.name in IMAGES else ""
-        table.add_row(s.name, use, s.folders[0], f"{s.request}; {s.terms}")
-    console.print(table)
+        use = (
+            ", trained on in MMEVerse"
+            if s.name in TRAINING
+            else ", image set of its mixture"
+            if s.name in IMAGES
+            else ""
+        )
+        console.print(
+            f"{s.name}: {s.title}{use}\n  folder {' or '.join(s.folders)}\n  ask at {s.request}\n  {s.terms}",
+            soft_wrap=True,
+        )
     return 0
 
 
@@ -142,7 +169,7 @@ def _check(args: argparse.Namespace, console: Console) -> int:
         console.print(f"written: {', '.join(map(str, written))}", soft_wrap=True)
     if not report["sets"]:
         return 2
-    return 3 if report["refused"] else 0
+    return 3 if report["refused"] or report["unreadable"] else 0
 
 
 def _chosen(args: argparse.Namespace, console: Console) -> list[Any]:
@@ -151,37 +178,51 @@ def _chosen(args: argparse.Namespace, console: Console) -> list[Any]:
     Raises:
       ValueError: a file with faults, or nothing found.
     """
-    from data_pipeline.datasets.manifest import read_manifest
     from data_pipeline.datasets.reading import Files
-    from data_pipeline.datasets.registry import Chosen, choose_clips, read_root
-    from data_pipeline.schema import read_records
+    from data_pipeline.datasets.registry import choose_records
 
     root = Path(args.root)
-    if root.is_file():
-        records = read_records(root) if root.suffix == ".jsonl" else read_manifest(root)
-        names = sorted({r.dataset for r in records})
-        files = Files(root.absolute().parent)
-        there = {r.path for r in records if files.has(Path(r.path)) or Path(r.path).is_file()}
-        return [
-            Chosen(
-                n,
-                [r for r in records if r.dataset == n and r.path in there],
-                [r for r in records if r.dataset == n and r.path not in there],
-                Counter(),
-            )
-            for n in names
-        ]
-    found, files = read_root(root, set_names(args), args.lenient)
-    lines = [line for f in found for r in f.readings if r.refused for line in r.lines()]
-    if lines:
-        raise ValueError("annotation files with faults (--lenient reads what can be read):\n" + "\n".join(lines))
-    chosen = [choose_clips(f, files, getattr(args, "fold", None)) for f in found if f.records]
-    if not chosen:
-        raise ValueError(f"no data set is found in {root}; see `emojax data check {root}`")
+    by_set: dict[str, list[Any]] = {}
+    for record in _read(args, console):
+        by_set.setdefault(record.dataset, []).append(record)
+    files = Files(root.absolute() if root.is_dir() else root.absolute().parent)
+    if files.unreadable:
+        raise ValueError(f"folders can not be read: {', '.join(files.unreadable[:5])}")
+    chosen = [choose_records(name, records, files, args.fold) for name, records in by_set.items()]
     for c in chosen:
         for reason, n in c.left_out.items():
             console.print(f"{c.name}: {n:,} clips left out: {reason}")
     return chosen
+
+
+def _read(args: argparse.Namespace, console: Console) -> list[Any]:
+    """Every record of a root, a manifest or a file of records; raises as `_chosen`."""
+    from data_pipeline.datasets.manifest import read_manifest
+    from data_pipeline.datasets.registry import read_root
+    from data_pipeline.schema import read_records
+
+    root = Path(args.root)
+    if root.is_file():
+        if args.sets:
+            raise ValueError("--sets chooses among data sets in a folder; this is a file")
+        records = read_records(root) if root.suffix == ".jsonl" else read_manifest(root)
+        if not records:
+            raise ValueError(f"{root} holds no record")
+        return records
+    found, _ = read_root(root, set_names(args), args.lenient)
+    lines = [line for f in found for r in f.readings if r.refused for line in r.lines()]
+    if lines:
+        raise ValueError("annotation files with faults (--lenient leaves faulty rows out):\n" + "\n".join(lines))
+    for f in found:
+        for r in f.readings:
+            for reason, n in r.left.items():
+                console.print(f"{f.dataset.name}: {n:,} rows of {r.path} left out: {reason}", soft_wrap=True)
+            for line in r.lines():
+                console.print(f"left out: {line}", soft_wrap=True)
+    every = [record for f in found for record in f.records]
+    if not every:
+        raise ValueError(f"no data set is found in {root}; see `emojax data check {root}`")
+    return every
 
 
 def _build(args: argparse.Namespace, console: Console) -> int:
@@ -209,11 +250,12 @@ def _build(args: argparse.Namespace, console: Console) -> int:
                 failed += 1
                 continue
         counts = ", ".join(f"{split} {n:,}" for split, n in facts["examples"].items())
-        console.print(f"{c.name}: {counts}; {facts['skipped']} skipped", soft_wrap=True)
+        console.print(f"{c.name}: {counts}; {facts['skipped']} skipped ({facts['state']})", soft_wrap=True)
         if facts["skipped"]:
             console.print(f"  see {out / c.name / SKIPPED}", soft_wrap=True)
     console.print(
-        f"try next: python -m emojax.train --config=configs/v2.py:stage1 --data={out} --out=DIR", soft_wrap=True
+        f"try next: python -m emojax.train --config=configs/v2.py:stage1 --data={shlex.quote(str(out))} --out=DIR",
+        soft_wrap=True,
     )
     return 3 if failed else 0
 
@@ -260,11 +302,13 @@ def _records(args: argparse.Namespace, console: Console) -> int:
     from data_pipeline.schema import write_records
     from data_pipeline.tasks import StageTasks, draw_example
 
-    records = [r for c in _chosen(args, console) for r in (*c.records, *c.missing)]
     out = Path(args.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
     if not args.instructions:
+        records = [r for r in _read(args, console) if args.fold in (None, r.fold)]
         write_records(out, records)
     else:
+        records = [r for c in _chosen(args, console) for r in (*c.records, *c.missing)]
         tasks = {"perception": ("emotion", "audio", "image"), "cognition": ("emotion", "think", "reason")}
         stage = StageTasks(args.instructions, tasks[args.instructions], released=True)
         write_records(out, [draw_example(r, stage, np.random.default_rng(i)) for i, r in enumerate(records)])

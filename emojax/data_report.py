@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -23,6 +24,8 @@ def show(report: dict[str, Any], console: Console, all_labels: bool = False) -> 
     _show_faults(report, console)
     _show_leaks(report, console)
     _show_benchmarks(report, console)
+    for line in report["unreadable"]:
+        console.print(f"can not be read: {line}", soft_wrap=True)
     if unread := report["unread"]:
         rest = f" and {len(unread) - _SHOWN} more" if len(unread) > _SHOWN else ""
         console.print(
@@ -31,10 +34,11 @@ def show(report: dict[str, Any], console: Console, all_labels: bool = False) -> 
 
 
 def _show_sets(report: dict[str, Any], console: Console) -> None:
-    table = Table(title="data sets: clips by split; = as published, != otherwise")
+    table = Table(
+        title="data sets: clips by split (= the published number), fold by fold", box=box.SIMPLE, padding=(0, 1, 0, 0)
+    )
     table.add_column("set", no_wrap=True)
-    table.add_column("fold", no_wrap=True)
-    for column in (*SPLITS, "media", "missing", "bad", "hours"):
+    for column in (*SPLITS, "media", "missing", "bad", "h"):
         table.add_column(column, justify="right", no_wrap=True)
     for name, entry in report["sets"].items():
         media, seconds = entry["media"], entry["seconds"]
@@ -43,12 +47,24 @@ def _show_sets(report: dict[str, Any], console: Console) -> None:
         folds: dict[str, dict[str, str]] = {}
         for split in entry["splits"]:
             published = split["published"]
-            mark = "" if published is None else " =" if published == split["clips"] else f" != {published:,}"
+            mark = "=" if published == split["clips"] else ""
             folds.setdefault(split["fold"], {})[split["split"]] = f"{split['clips']:,}{mark}"
         for i, (fold, cells) in enumerate((folds or {"": {}}).items()):
             first = i == 0
-            table.add_row(name if first else "", fold, *(cells.get(s, "") for s in SPLITS), *(right if first else ()))
+            table.add_row(
+                f"{name} {fold}" if fold else name, *(cells.get(s, "") for s in SPLITS), *(right if first else ())
+            )
     console.print(table)
+    for name, entry in report["sets"].items():
+        for split in entry["splits"]:
+            if split["published"] not in (None, split["clips"]):
+                fold = f" fold {split['fold']}" if split["fold"] else ""
+                text = f"{name}{fold} {split['split']}: {split['clips']:,} clips, {split['published']:,} are published"
+                console.print(text, soft_wrap=True)
+        if 0 < entry["peaks"] < entry["clips"]:
+            console.print(
+                f"{name}: peak frames known of {entry['peaks']:,} of {entry['clips']:,} clips", soft_wrap=True
+            )
 
 
 def label_counts(entry: dict[str, Any]) -> dict[tuple[str, str], Counter[str]]:
@@ -76,7 +92,7 @@ def _show_faults(report: dict[str, Any], console: Console) -> None:
     for name, entry in report["sets"].items():
         for file in entry["files"]:
             if file["refused"]:
-                console.print(f"{name}: REFUSED, {file['faults']} faults (--lenient reads what can be read)")
+                console.print(f"{name}: REFUSED, {file['faults']} faults (--lenient leaves faulty rows out)")
             for line in file["fault_lines"]:
                 console.print(f"  {line}", soft_wrap=True)
             if file["repaired"]:

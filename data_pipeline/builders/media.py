@@ -7,7 +7,9 @@ whole chunk. At the end TFDS writes the chunks as shards, and a set counts as bu
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import dataclasses
+import fcntl
 import hashlib
 import json
 import multiprocessing
@@ -24,11 +26,14 @@ from array_record.python import array_record_module
 
 from data_pipeline.builders import clips as _clips  # noqa: F401  (TFDS without TensorFlow)
 from data_pipeline.clip import ClipError
+from data_pipeline.fingerprint import ignore_interrupts
 from data_pipeline.proxy import StoreConfig, pack_media
 from data_pipeline.schema import ClipRecord, read_records, write_records
 
 VERSION = "1.0.0"
 BUILT, SKIPPED, NOTES, RECORDS = "built.json", "skipped.json", "notes.json", "records.jsonl"
+LOCK = "lock"
+_OWN = frozenset((BUILT, BUILT + ".part", SKIPPED, NOTES, RECORDS, LOCK, "shards", "staging"))
 FIELDS = ("record", "media", "frames", "sound", "facts")
 _CHUNK = 16  # clips that a killed build has to decode again, at most, for each core
 Progress = Callable[[int, int], None]
@@ -162,20 +167,47 @@ def build_set(
       NothingDecodes: no clip can be decoded.
       ValueError: two clips of a split share an id.
     """
+    folder.mkdir(parents=True, exist_ok=True)
+    with _only_builder(folder):
+        return _build_set(folder, records, config, progress, workers)
+
+
+@contextlib.contextmanager
+def _only_builder(folder: Path) -> Iterator[None]:
+    """Holds the folder's lock; the system gives it back when the process ends, however it does."""
+    with (folder / LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ValueError(f"another build is writing to {folder}: wait for it, or give another folder") from error
+        yield
+
+
+def _build_set(
+    folder: Path,
+    records: Sequence[ClipRecord],
+    config: StoreConfig,
+    progress: Progress | None,
+    workers: int | None,
+) -> dict[str, Any]:
+    strangers = sorted(p.name for p in folder.iterdir() if p.name not in _OWN)
+    if strangers:
+        raise ValueError(f"{folder} holds {strangers[0]}, which no build has written: give an empty or a new folder")
     twice = [k for k, n in Counter((r.split, r.id) for r in records).items() if n > 1]
     if twice:
-        raise ValueError(f"two clips of split '{twice[0][0]}' have the id '{twice[0][1]}'; choose one fold")
+        raise ValueError(f"two clips of split '{twice[0][0]}' have the id '{twice[0][1]}'; ids are unique in a split")
     key = build_key(records, config)
-    if (folder / BUILT).exists() and (facts := json.loads((folder / BUILT).read_text()))["key"] == key:
+    if (folder / BUILT).exists() and (facts := _read_facts(folder))["key"] == key:
         if progress:
             progress(len(records), len(records))
-        return dict(facts)
+        return {**facts, "state": "was built before"}
+    state = "built anew, of other clips or settings than before" if (folder / BUILT).exists() else "built"
     staging = folder / "staging"
     if (staging / "key").exists() and (staging / "key").read_text() != key:
         shutil.rmtree(staging)  # of other clips or settings
-    for old in folder.glob("*"):
-        if old != staging:
-            shutil.rmtree(old) if old.is_dir() else old.unlink()
+    for name in _OWN - {LOCK, staging.name}:
+        old = folder / name
+        shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
     staging.mkdir(parents=True, exist_ok=True)
     (staging / "key").write_text(key)
     chunks = _decode_chunks(staging, records, config, progress, workers)
@@ -207,7 +239,17 @@ def build_set(
     part.write_text(json.dumps(facts, indent=1))
     os.replace(part, folder / BUILT)
     shutil.rmtree(staging)
-    return facts
+    return {**facts, "state": state}
+
+
+def _read_facts(folder: Path) -> dict[str, Any]:
+    try:
+        facts = json.loads((folder / BUILT).read_text())
+        if not {"key", "store", "examples"} <= set(facts):
+            raise ValueError("it lacks fields")
+    except (OSError, ValueError, TypeError) as error:
+        raise ValueError(f"{folder / BUILT} is damaged ({error}): remove {folder} and build again") from error
+    return dict(facts)
 
 
 def _decode_chunks(
@@ -235,11 +277,16 @@ def _decode_chunks(
                     progress(done, len(records))
             return {split: [job.path for job in own] for split, own in jobs.items()}
         # spawn: the caller may have started jax threads, which do not survive a fork
-        with concurrent.futures.ProcessPoolExecutor(count, multiprocessing.get_context("spawn")) as pool:
-            for future in concurrent.futures.as_completed([pool.submit(_build_chunk, job) for job in todo]):
-                done += future.result()
-                if progress:
-                    progress(done, len(records))
+        context = multiprocessing.get_context("spawn")
+        with concurrent.futures.ProcessPoolExecutor(count, context, ignore_interrupts) as pool:
+            try:
+                for future in concurrent.futures.as_completed([pool.submit(_build_chunk, job) for job in todo]):
+                    done += future.result()
+                    if progress:
+                        progress(done, len(records))
+            except BaseException:
+                pool.shutdown(cancel_futures=True)  # what is begun is ended, nothing more is begun
+                raise
     return {split: [job.path for job in own] for split, own in jobs.items()}
 
 
@@ -272,8 +319,14 @@ def open_built(out: Path, names: Sequence[str] | None = None) -> dict[str, Built
         if not (folder / BUILT).exists():
             state = "its build has not ended: run it again" if folder.exists() else "it was not built"
             raise ValueError(f"{folder.name} in {out}: {state}")
-        facts = json.loads((folder / BUILT).read_text())
-        builder = _Shards(folder / "shards")
-        sources = {split: builder.as_data_source(split) for split in facts["examples"]}
+        facts = _read_facts(folder)
+        try:
+            builder = _Shards(folder / "shards")
+            sources = {split: builder.as_data_source(split) for split in facts["examples"]}
+            for source in sources.values():
+                source[len(source) - 1]
+        except Exception as error:  # whatever TFDS and array_record raise on files that are cut or gone
+            first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+            raise ValueError(f"the shards in {folder} are damaged ({first}): remove it and build again") from error
         sets[folder.name] = BuiltSet(folder.name, StoreConfig(**facts["store"]), sources, folder)
     return sets

@@ -23,7 +23,8 @@ def _file(reading: Reading, base: Path, files: Files) -> Iterator[Row]:
 
 
 def _native(row: Row) -> ClipRecord:
-    mode = row.file.parents[1].name
+    folder = row.file.parents[1].name
+    mode = folder.lower()
     emotion = row.target("folder", EMOTIONS)
     return ClipRecord(
         # Numbers start anew in each folder.
@@ -53,7 +54,7 @@ SET = DataSet(
     ("CAER",),
     (
         *TABLE.sources(),
-        *(Source(f"{mode}/*/*.*", _file, _native, media=True) for mode in ("train", "validation", "test")),
+        *(Source(f"{mode}/*/*.*", _file, _native, media=True) for mode in SPLIT_WORDS),
     ),
     request="https://caer-dataset.github.io (open download)",
     terms="non-commercial research",

@@ -74,8 +74,9 @@ class Table:
     def sources(self, *kinds: str) -> tuple[Source, ...]:
         """The three files, or those of some kinds."""
         needed = [c for c in ("video_id", self.mode, self.text) if c]
+        texts = {"merged": [column for column, _ in PERCEPTION.values()], "AU_gpt": [*self.reasons.values()]}
         return tuple(
-            Source(f"{self.folder}_{kind}.csv", csv_rows(*needed), self._record, anywhere=True)
+            Source(f"{self.folder}_{kind}.csv", csv_rows(*needed, *texts.get(kind, ())), self._record, anywhere=True)
             for kind in kinds or KINDS
         )
 

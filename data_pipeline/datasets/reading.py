@@ -22,6 +22,7 @@ from data_pipeline.schema import SEPARATOR, ClipRecord, Target
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 ANNOTATION_SUFFIXES = frozenset((".csv", ".tsv", ".txt", ".json", ".jsonl", ".npz", ".p", ".pkl", ".xlsx"))
 _MAX_SHOWN = 20
+_LONGEST_CELL = 16 << 20  # reasons may be long; a file without line breaks is still told from one
 
 
 class DataError(ValueError):
@@ -48,7 +49,18 @@ class Files:
         self._names: dict[str, set[str]] = {}
         if root.is_file():
             self._names[str(root.parent)] = {root.name}
-        for folder, _, names in os.walk(root, followlinks=True):
+        self.unreadable: list[str] = []
+        seen: set[tuple[int, int]] = set()  # links may lead in circles
+
+        def note(error: OSError) -> None:
+            self.unreadable.append(f"{error.filename} ({error.strerror})")
+
+        for folder, inner, names in os.walk(root, onerror=note, followlinks=True):
+            stat = os.stat(folder)
+            if (stat.st_dev, stat.st_ino) in seen:
+                inner.clear()
+                continue
+            seen.add((stat.st_dev, stat.st_ino))
             self._names[folder] = set(names)
 
     def folders(self) -> list[Path]:
@@ -66,12 +78,12 @@ class Files:
         return [path for path in self.all() if path.suffix.lower() in ANNOTATION_SUFFIXES]
 
     def has(self, path: Path) -> bool:
-        """Whether the file is there."""
-        return path.name in self._names.get(str(path.parent), ())
+        """Whether the file is there, and is no link to nothing."""
+        return path.name in self._names.get(str(path.parent), ()) and path.exists()
 
     def media(self, bases: Sequence[Path], candidates: Sequence[str]) -> str:
-        """The first candidate (below one of `bases`; without a suffix: any media suffix) that is there, else where the
-        first would be."""
+        """The first candidate (below one of `bases`; without a suffix: any media suffix) that is there, else where one
+        would be: in a folder that is there, if any is."""
         for base, candidate in itertools.product(bases, candidates):
             path = Path(os.path.normpath(base / candidate))
             if self.has(path):
@@ -81,7 +93,8 @@ class Files:
                 for suffix in (".mp4", *sorted(MEDIA_SUFFIXES)):
                     if path.name + suffix in names:
                         return str(path) + suffix
-        first = Path(os.path.normpath(bases[0] / candidates[0]))
+        places = [Path(os.path.normpath(bases[0] / c)) for c in candidates]
+        first = next((p for p in places if str(p.parent) in self._names and p.parent != bases[0]), places[0])
         known = first.suffix.lower() in MEDIA_SUFFIXES or first.suffix.lower() in IMAGE_SUFFIXES
         return str(first) if known else f"{first}.mp4"
 
@@ -110,6 +123,8 @@ class Row:
             raise CellError(column, "there is no such column")
         value = self.cells[column]
         text = "" if value is None or value != value else " ".join(str(value).split())
+        if "\0" in text:
+            raise CellError(column, "holds a NUL character")
         return "" if text.lower() == "nan" else text
 
     def need(self, column: str) -> str:
@@ -187,8 +202,8 @@ class Reading:
 
     @property
     def refused(self) -> bool:
-        """Whether the file is not to be used: it has faults and was not read leniently."""
-        return bool(self.faults) and not self.lenient
+        """Whether the file is not to be used: it has faults and was not read leniently, or it can not be read at all."""
+        return any(not self.lenient or row == 0 for row, _, _ in self.faults)
 
     def fault(self, row: int, column: str, text: str) -> None:
         """Notes a fault; row 0 is the file as a whole."""
@@ -221,6 +236,7 @@ def read_file(
     """Reads one annotation file; nothing is raised for what stands in it, everything is noted."""
     reading = Reading(path, lenient)
     seen: dict[tuple[str, str, str], int] = {}
+    usual = csv.field_size_limit(_LONGEST_CELL)
     try:
         for row in rows(reading, base, files):
             row.others = others
@@ -232,6 +248,8 @@ def read_file(
                 reading.fault(row.number, error.column, error.text)
             except ValueError as error:
                 reading.fault(row.number, "", str(error))
+            except (KeyError, TypeError, AttributeError, IndexError) as error:  # a value of a kind nobody thought of
+                reading.fault(row.number, "", f"can not be understood ({type(error).__name__}: {error})")
             else:
                 key = (record.id, record.fold, record.split)
                 if key in seen:
@@ -241,9 +259,11 @@ def read_file(
                 reading.records.append(record)
     except (DataError, CellError) as error:
         reading.fault(0, getattr(error, "column", ""), getattr(error, "text", str(error)))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, UnicodeDecodeError, csv.Error, RecursionError) as error:
         reading.fault(0, "", f"can not be read ({error})")
-    if not reading.records and not reading.faults:
+    finally:
+        csv.field_size_limit(usual)
+    if not reading.records and not reading.faults and not reading.left:
         reading.fault(0, "", "holds no row")
     if reading.refused:
         reading.records = []
@@ -258,7 +278,10 @@ def csv_rows(*columns: str, delimiter: str = ",", names: Sequence[str] = ()) -> 
         lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
         header = list(names) or [name.strip() for name in next(lines, [])]
         if missing := [c for c in columns if c not in header]:
-            raise DataError(f"row 1: no column '{missing[0]}' among {', '.join(header[:12]) or 'nothing'}")
+            hint = "; columns are separated by commas" if len(header) == 1 and set(";\t") & set(text[:4096]) else ""
+            raise DataError(f"row 1: no column '{missing[0]}' among {', '.join(header[:12]) or 'nothing'}{hint}")
+        if twice := [c for c in header if header.count(c) > 1 and c in columns]:
+            raise DataError(f"row 1: column '{twice[0]}' stands there twice")
         for cells in lines:
             if not any(cell.strip() for cell in cells):
                 continue
@@ -303,6 +326,8 @@ def json_rows(*fields: str, under: str = "") -> Rows:
             if not isinstance(data, dict) or under not in data:
                 raise DataError(f"the file has no member '{under}'")
             data = data[under]
+        if not isinstance(data, (dict, list)):
+            raise DataError(f"the file holds {str(data)[:40]!r}, needs a list or an object")
         pairs = data.items() if isinstance(data, dict) else (("", item) for item in data or ())
         for number, (key, item) in enumerate(pairs, 1):
             if not isinstance(item, dict):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -107,7 +108,9 @@ def choose_sets(names: Sequence[str] | None) -> list[DataSet]:
       ValueError: a name that is none.
     """
     if unknown := sorted(set(names or ()) - set(DATASETS)):
-        raise ValueError(f"there is no data set '{unknown[0]}'; there are {', '.join(DATASETS)}")
+        close = difflib.get_close_matches(unknown[0].lower(), DATASETS, 1)
+        hint = f"; did you mean '{close[0]}'?" if close else ""
+        raise ValueError(f"there is no data set '{unknown[0]}'{hint}; there are {', '.join(DATASETS)}")
     return [DATASETS[n] for n in names] if names else list(DATASETS.values())
 
 
@@ -119,7 +122,9 @@ def read_root(root: Path, names: Sequence[str] | None = None, lenient: bool = Fa
     """
     sets = choose_sets(names)
     if not root.is_dir():
-        raise ValueError(f"there is no folder '{root}'")
+        raise ValueError(
+            f"'{root}' is a file, not a folder of data sets" if root.exists() else f"there is no folder '{root}'"
+        )
     files = Files(root.absolute())
     return [read_dataset(s, files, lenient) for s in sets], files
 
@@ -138,26 +143,26 @@ class Chosen:
     left_out: Counter[str]
 
 
-def choose_clips(found: Found, files: Files, fold: str | None = None) -> Chosen:
+def choose_records(name: str, records: Sequence[ClipRecord], files: Files, fold: str | None = None) -> Chosen:
     """The clips of a data set that can be trained or scored on: of one fold (default: its first), with a split and
     something to answer.
 
     Raises:
       ValueError: the set has folds, and none of that name.
     """
-    folds = sorted({r.fold for r in found.records if r.split != "unsplit"})
+    folds = sorted({r.fold for r in records if r.split != "unsplit"})
     if fold is not None and fold not in folds and any(folds):
-        raise ValueError(f"{found.dataset.name} has no fold '{fold}'; it has {', '.join(filter(None, folds))}")
+        raise ValueError(f"{name} has no fold '{fold}'; it has {', '.join(filter(None, folds))}")
     chosen = fold if fold in folds else (folds[0] if folds else "")
-    out = Chosen(found.dataset.name, [], [], Counter())
-    for record in found.records:
+    out = Chosen(name, [], [], Counter())
+    for record in records:
         if record.fold != chosen:
             out.left_out["of another fold"] += 1
         elif record.split == "unsplit":
             out.left_out["of no split"] += 1
         elif not (record.label or record.answers or record.targets or any(record.texts.values())):
             out.left_out["nothing to answer"] += 1
-        elif not files.has(Path(record.path)):
+        elif not (files.has(Path(record.path)) or Path(record.path).is_file()):
             out.missing.append(record)
         else:
             out.records.append(record)

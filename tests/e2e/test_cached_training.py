@@ -1,6 +1,7 @@
 """Java-SED in shards, its features cached, and a model trained from the files and from the cache: the same losses."""
 
 import io
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -55,6 +56,14 @@ def test_what_a_cache_can_not_serve_is_refused(job):
         command = train_command(model, folder / "built", folder / f"no{len(more[0])}", STEPS, cache, *more)
         done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
         assert done.returncode == 2 and text in done.stderr, done.stderr[-1500:]
+    changed = folder / "changed"
+    shutil.copytree(folder / "built", changed)
+    records = changed / "java_sed" / "records.jsonl"
+    records.write_text(records.read_text().replace('"label": "sad"', '"label": "angry"', 1))
+    done = subprocess.run(
+        train_command(model, changed, folder / "y", cache), cwd=ROOT, env=env, capture_output=True, text=True
+    )
+    assert done.returncode == 2 and "the clips or labels of java_sed have changed" in done.stderr
     command = [c for c in train_command(model, folder / "built", folder / "x", cache) if not c.startswith("--data")]
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 2 and "--cache needs --data" in done.stderr

@@ -76,6 +76,50 @@ def test_lines_of_jsonl_and_names_that_stand_twice(tmp_path):
     assert len(found.records) == 1 and len(found.readings[0].repaired) == 1
 
 
+@pytest.mark.parametrize(
+    ("text", "told"), [("12", "holds '12', needs a list or an object"), ("[" * 99_999, "can not be read")]
+)
+def test_json_that_is_no_table(text, told, tmp_path):
+    (tmp_path / "MERR_fine_grained.json").write_text(text)
+    for lenient in (False, True):
+        found, _ = read(tmp_path, "merr_fine", lenient)
+        assert found.readings[0].refused and told in found.readings[0].lines()[0]
+
+
+def test_files_that_can_not_be_read_stay_refused_when_lenient(tmp_path):
+    (tmp_path / "MER2024_merged.csv").write_text("video_id;MER2023_mode;english\n1;train;x\n")
+    found, _ = read(tmp_path, "mer2023", lenient=True)
+    assert found.readings[0].refused and "columns are separated by commas" in found.readings[0].lines()[0]
+    (tmp_path / "label-disdim.csv").write_text("name,discrete,discrete\na,happy,sad\n")
+    found, _ = read(tmp_path, "mer2024")
+    assert "column 'discrete' stands there twice" in found.readings[0].lines()[0]
+    (tmp_path / "label-disdim.csv").write_text("name,discrete\na\0b,happy\n")
+    found, _ = read(tmp_path, "mer2024")
+    assert "row 2, column 'name': holds a NUL character" in found.readings[0].lines()[0]
+
+
+def test_a_file_whose_rows_are_left_out_by_rule_is_fine(tmp_path):
+    folder = tmp_path / "IEMOCAP" / "Session1" / "dialog" / "EmoEvaluation"
+    folder.mkdir(parents=True)
+    (folder / "Ses01F_impro01.txt").write_text("[6.2901 - 8.2357]\tSes01F_impro01_M000\txxx\t[2.5, 2.5, 2.5]\n")
+    found, _ = read(tmp_path, "iemocap")
+    assert not found.readings[0].faults and found.readings[0].left == {"no majority of the annotators": 1}
+
+
+def test_folders_of_caer_in_any_case_and_links_to_nothing(tmp_path):
+    for name in ("Train/Sad/3.avi", "valid/Sad/1.avi"):
+        (tmp_path / "CAER" / name).parent.mkdir(parents=True)
+        (tmp_path / "CAER" / name).write_bytes(b"x")
+    (tmp_path / "CAER" / "Train" / "Sad" / "4.avi").symlink_to(tmp_path / "gone.avi")
+    found, files = read(tmp_path, "caer")
+    assert {(r.id, r.split) for r in found.records} == {
+        ("train_Sad_3", "train"), ("train_Sad_4", "train"), ("valid_Sad_1", "val"),
+    }  # fmt: skip
+    assert [files.has(Path(r.path)) for r in sorted(found.records, key=lambda r: r.id)] == [True, False, True]
+    (tmp_path / "CAER" / "round").symlink_to(tmp_path)  # folders that lead in a circle are read once
+    assert len(read(tmp_path, "caer")[0].records) == 3
+
+
 # --- Excel ---
 
 

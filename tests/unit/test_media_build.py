@@ -14,7 +14,7 @@ from data_pipeline.builders import media
 from data_pipeline.builders.media import build_set, open_built, pack_fields, unpack_fields
 from data_pipeline.clip import Sampling, read_clip
 from data_pipeline.curriculum import IMAGE_SETS
-from data_pipeline.datasets.registry import choose_clips, read_root
+from data_pipeline.datasets.registry import choose_records, read_root
 from data_pipeline.embedded.generate import load_corpus, make_corpus
 from data_pipeline.embedded.truth import CorpusConfig
 from data_pipeline.pipeline import BuiltSource
@@ -87,7 +87,7 @@ def test_every_data_set_builds_and_comes_back(fixture, corpus, tmp_path):
         media_file = Path(corpus[1][0].path).read_bytes()
     write_fixture(fixture, tmp_path / "root", media_file)
     found, files = read_root(tmp_path / "root", [fixture.name])
-    chosen = choose_clips(found[0], files)
+    chosen = choose_records(fixture.name, found[0].records, files)
     assert len(chosen.records) + len(chosen.missing) + sum(chosen.left_out.values()) == fixture.count
     if fixture.first[1] == "unsplit":
         assert chosen.left_out == {"of no split": 1}
@@ -136,7 +136,7 @@ def test_a_build_counts_what_it_skips_and_is_found_again(corpus, tmp_path, monke
     source = BuiltSource(built, "train", VIEWS)
     assert [source[i][0] for i in range(35)] == [r for r in records if r.split == "train" and r.id != "bad"]
     monkeypatch.setattr(media, "_build_chunk", None)  # a second call decodes nothing
-    assert build_set(tmp_path / "out" / "embedded", records, CONFIG) == facts
+    assert build_set(tmp_path / "out" / "embedded", records, CONFIG) == {**facts, "state": "was built before"}
 
 
 def test_a_build_goes_on_behind_its_chunks_and_begins_anew_for_other_clips(corpus, tmp_path, monkeypatch):
@@ -152,6 +152,9 @@ def test_a_build_goes_on_behind_its_chunks_and_begins_anew_for_other_clips(corpu
 
         def __exit__(self, *_):
             return False
+
+        def shutdown(self, **_):
+            pass
 
         def submit(self, run, job):
             if len(calls) == 2:
@@ -181,6 +184,34 @@ def test_ids_that_stand_twice_are_refused(corpus, tmp_path):
         build_set(tmp_path / "x", [corpus[1][0], corpus[1][0]], CONFIG)
 
 
+def test_nothing_that_a_build_has_not_written_is_touched(corpus, tmp_path):
+    folder = tmp_path / "embedded"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="holds notes.txt, which no build has written"):
+        build_set(folder, corpus[1], CONFIG)
+    assert (folder / "notes.txt").read_text() == "mine"
+    for name in ("../evil", "/tmp/evil", "", ".."):
+        with pytest.raises(ValueError, match="needs a plain name"):
+            dataclasses.replace(corpus[1][0], dataset=name)
+
+
+def test_one_build_at_a_time_and_damaged_ones_say_so(corpus, tmp_path):
+    folder = tmp_path / "embedded"
+    folder.mkdir()
+    with media._only_builder(folder), pytest.raises(ValueError, match="another build is writing"):
+        build_set(folder, corpus[1][:3], CONFIG)
+    assert build_set(folder, corpus[1][:3], CONFIG)["state"] == "built"
+    assert build_set(folder, corpus[1][:2], CONFIG)["state"].startswith("built anew")
+    shard = next((folder / "shards").rglob("*.array_record*"))
+    shard.write_bytes(shard.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="are damaged"):
+        open_built(tmp_path)
+    (folder / "built.json").write_text("{}")
+    with pytest.raises(ValueError, match="built.json is damaged"):
+        open_built(tmp_path)
+
+
 def test_commands(corpus, tmp_path, capsys):
     """records.jsonl and a manifest build as a root does; missing clips stop a build until they are left out."""
     folder = corpus[0] / "corpus"
@@ -193,7 +224,16 @@ def test_commands(corpus, tmp_path, capsys):
     assert main(["data", "build", str(tmp_path / "lost.jsonl"), str(tmp_path / "o2"), *options]) == 2
     assert "1 clips are missing" in capsys.readouterr().out
     assert main(["data", "build", str(tmp_path / "lost.jsonl"), str(tmp_path / "o2"), *options, "--skip-missing"]) == 0
-    assert main(["data", "build", str(tmp_path), str(tmp_path / "o3")]) == 2
+    with pytest.raises(SystemExit):
+        main(["data", "build", str(folder / "records.jsonl"), out, "--quality", "0"])
+    with pytest.raises(SystemExit):
+        main(["data", "encode", out, str(tmp_path / "c"), "--model", "m", "--batch", "-2"])
+    assert main(["data", "build", str(folder / "records.jsonl"), out, "--sets", "meld"]) == 2
+    (tmp_path / "empty.jsonl").write_text("")
+    assert main(["data", "build", str(tmp_path / "empty.jsonl"), out]) == 2
+    capsys.readouterr()
+    (tmp_path / "bare").mkdir()
+    assert main(["data", "build", str(tmp_path / "bare"), str(tmp_path / "o3")]) == 2
     assert "no data set is found" in capsys.readouterr().out
     assert (
         main(
