@@ -63,6 +63,8 @@ def get_config() -> ConfigDict:
     c.data.prefetch = 4  # batches made ahead
     c.data.threads = 2  # reading threads
     c.data.workers = 0  # processes that make batches; 0: the reading threads alone
+    # Draws of data sets in a mixture, "name=weight,..."; others have those of the released stage, or their number of clips.
+    c.data.weights = ""
     c.data.window = 1  # steps whose rows are sorted by length, of built data; 1: rows come as they are drawn (released)
     c.data.draw = "batch"  # batch: one data set a step on all processes (released); sample: one a row
 

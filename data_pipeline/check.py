@@ -50,7 +50,7 @@ def check_root(
     media: dict[str, Media] = {}
     if decode and there:
         media = inspect_all(there, store, lambda done, total: progress("decode clips", done, total))
-    leaks, twins = find_leaks(found), find_twins(found, media)
+    leaks, twins = [*find_leaks(found), *find_shared_files(found)], find_twins(found, media)
     return {
         "root": str(root),
         "sets": {f.dataset.name: describe(f, files, media) for f in found if f.readings},
@@ -195,28 +195,50 @@ def _leak(kind: str, learned: str, held: str, names: set[str]) -> dict[str, Any]
 
 def find_twins(found: Sequence[Found], media: dict[str, Media]) -> list[dict[str, Any]]:
     """Files that show and sound the same: {a, b, exact, leak}; a leak joins train with a held-out part."""
-    roles: dict[str, set[str]] = defaultdict(set)
-    for f in found:
-        for r in f.records:
-            # Folds of one set hold the same clips on both sides by plan.
-            place = f"{f.dataset.name} {r.split}" if not r.fold else f"{f.dataset.name} folds"
-            roles[r.path].add(place)
+    roles = _roles(found)
     out = []
     for a, b in find_alike(media.values()):
-        one, other = roles[a.path], roles[b.path]
-        trained = [any(p.endswith(" train") for p in side) for side in (one, other)]
-        held = [any(p.endswith((" val", " test")) for p in side) for side in (one, other)]
-        leak = (trained[0] and held[1]) or (trained[1] and held[0])
         out.append(
             {
                 "a": a.path,
                 "b": b.path,
                 "exact": a.sha256 == b.sha256,
-                "leak": leak,
-                "in": [sorted(one), sorted(other)],
+                "leak": _leaks(roles[a.path], roles[b.path]),
+                "in": [sorted(map(" ".join, roles[p])) for p in (a.path, b.path)],
             }
         )
     return out
+
+
+Role = tuple[str, str, str]  # data set, fold, split
+
+
+def _roles(found: Sequence[Found]) -> dict[str, set[Role]]:
+    roles: dict[str, set[Role]] = defaultdict(set)
+    for f in found:
+        for r in f.records:
+            roles[r.path].add((f.dataset.name, r.fold, r.split))
+    return roles
+
+
+def _leaks(one: set[Role], other: set[Role]) -> bool:
+    """Whether one side is trained on where the other is held out; folds of one set do so by plan."""
+
+    def leak(a: Role, b: Role) -> bool:
+        return a[2] == "train" and b[2] in ("val", "test") and (a[0] != b[0] or a[1] == b[1])
+
+    return any(leak(a, b) or leak(b, a) for a in one for b in other)
+
+
+def find_shared_files(found: Sequence[Found]) -> list[dict[str, Any]]:
+    """Media files that one data set trains on and another holds out, by pairs of sets."""
+    shared: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for path, roles in _roles(found).items():
+        for a in roles:
+            for b in roles:
+                if a[0] != b[0] and a[2] == "train" and b[2] in ("val", "test"):
+                    shared[f"{a[0]} train", f"{b[0]} {b[2]}"].add(path)
+    return [_leak("file", learned, held, paths) for (learned, held), paths in sorted(shared.items())]
 
 
 def unread_files(found: Sequence[Found], files: Files) -> list[str]:

@@ -72,6 +72,11 @@ IMAGE_SETS: dict[str, tuple[tuple[float, float], str]] = {
 }
 
 
+def speaking_person(record: ClipRecord) -> str | None:
+    """Who speaks in the prompts of E3, which names somebody; None in all others."""
+    return (record.speaker or "The person") if record.dataset == "e3" else None
+
+
 def released_weights(style: str) -> dict[str, float]:
     """Data set -> weight of its draw in `perception` or `cognition`."""
     stage = STAGES.index(style)
@@ -152,8 +157,7 @@ def _perception(record: ClipRecord, task: str, rng: np.random.Generator) -> Aske
     if task == "multi-label" and record.dataset == "mafw":
         return _single_or_several(record, "multi-label")
     if record.dataset == "iemocap":
-        # The small pool asks for the spelling of the file: lower case never finds it.
-        return _label(record, task, task, _FOUR if record.native in _FOUR else None)
+        return _label(record, task, task, _FOUR if _iemocap_label(record) in _FOUR else None)
     return _label(record, task, task)
 
 
@@ -161,8 +165,8 @@ def _fall_back_labels(record: ClipRecord, plan: SetPlan, style: str) -> tuple[st
     if record.dataset != "iemocap":
         return None
     if style == "perception":
-        return _FOUR if record.native in _FOUR else None
-    return _THREE if record.native in _THREE else None
+        return _FOUR if _iemocap_label(record) in _FOUR else None
+    return _THREE if _iemocap_label(record) in _THREE else None
 
 
 def _without_neutral(record: ClipRecord, task: str, share: float, rng: np.random.Generator) -> tuple[str, ...] | None:
@@ -190,24 +194,29 @@ def _cognition(record: ClipRecord, plan: SetPlan, task: str, rng: np.random.Gene
 
 
 def _iemocap_labels(record: ClipRecord, rng: np.random.Generator) -> tuple[str, ...] | None:
-    small = rng.random() < 0.5
-    if record.native in _THREE:
+    small, label = rng.random() < 0.5, _iemocap_label(record)
+    if label in _THREE:
         return _THREE if small else _FOUR
-    return _FOUR if record.native == "Neutral" and small else None
+    return _FOUR if label == "Neutral" and small else None
+
+
+def _iemocap_label(record: ClipRecord) -> str:
+    """The spelling that the small pools ask for: that of MMEVerse's file (lower case never finds them), or the label where
+    the set's own codes were read."""
+    return record.label if record.native in ("ang", "hap", "sad", "neu") else record.native
 
 
 def _reasoned(record: ClipRecord, plan: SetPlan, task: str, rng: np.random.Generator) -> Asked:
     name = record.dataset
-    label_task, key, tag, question = plan.main, "reason", task, task
+    label_task, key, tag = plan.main, "reason", task
     if name == "meld" and rng.random() < 0.5:
         label_task, key = "sentiment", "reason_sentiment"
     if task == "think-multi":
         several = record.target("multi-label")
-        found = several is not None and bool(several.label)
-        label_task, key = ("multi-label" if found else "emotion"), "reason_multi"
-        tag, question = ("think" if found else "think-multi"), "think"
-    if task in plan.general:
-        question = "general"
+        if several is None or not several.label:
+            return _label(record, "emotion", "think-multi")  # the single label alone, under the tag of several
+        label_task, key, tag = "multi-label", "reason_multi", "think"
+    question = "general" if task in plan.general else f"{tag}-{label_task}"
     target = record.target(label_task)
     labels = target.labels if target else ()
     if task == "think" and name in ("mer2023", "dfew"):

@@ -125,7 +125,7 @@ def encode_built(
     if jax.process_index() == 0:
         for name, split, source in parts:
             records = [r for r in built[name].records() if r.split == split]
-            _finish(out / name / split, records, len(source))
+            _finish(out / name / split, records, len(source), built[name].key)
     return config
 
 
@@ -145,14 +145,14 @@ def _claim(out: Path, config: CacheConfig) -> None:
     os.replace(part, header)
 
 
-def _finish(folder: Path, records: Sequence[ClipRecord], clips: int) -> None:
+def _finish(folder: Path, records: Sequence[ClipRecord], clips: int, build: str) -> None:
     wanted = {f"{c:06d}.array_record" for c in range(-(-clips // CHUNK))}
     for path in folder.glob("*.array_record"):
         if path.name not in wanted:  # of a longer build before
             path.unlink()
     write_records(folder / RECORDS, records)
     part = folder / "done.part"
-    part.write_text(json.dumps({"clips": clips}))
+    part.write_text(json.dumps({"clips": clips, "build": build}))
     os.replace(part, folder / "done.json")
 
 

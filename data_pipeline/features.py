@@ -116,6 +116,7 @@ class FeatureSource:
         except Exception as error:  # whatever array_record raises on a file that is cut
             raise ValueError(f"the features in {folder} are damaged: run the encoding again") from error
         self._records: list[ClipRecord] | None = None
+        self.build = ""  # key of the built data that were encoded
 
     def __len__(self) -> int:
         return len(self._source)
@@ -186,9 +187,10 @@ def open_cache(folder: Path, wanted: CacheConfig, names: Sequence[str] | None = 
         if names and name not in names:
             continue
         source = FeatureSource(done.parent, config)
-        count = json.loads(done.read_text())["clips"]
-        if len(source) != count:
-            raise ValueError(f"{done.parent} holds {len(source)} clips, its encoding counted {count}: encode again")
+        facts = json.loads(done.read_text())
+        source.build = facts["build"]
+        if len(source) != facts["clips"]:
+            raise ValueError(f"{done.parent} holds {len(source)} clips, {facts['clips']} were encoded: encode again")
         sources.setdefault(name, {})[split] = source
     unfinished = [p for p in sorted(folder.glob("*/*")) if p.is_dir() and not (p / "done.json").exists()]
     if unfinished:

@@ -11,7 +11,7 @@ from typing import Any
 import grain
 import numpy as np
 
-from data_pipeline import prompts
+from data_pipeline import curriculum, prompts
 from data_pipeline.augment import augment_views
 from data_pipeline.builders.clips import unpack_views
 from data_pipeline.builders.media import BuiltSet, open_built
@@ -338,7 +338,8 @@ def eval_batches(
             record = fit_subtitle(record, tokenizer, config.max_subtitle)
             subtitle = record.subtitle if "text" in modalities else ""
             ask = prompts.question(task, question_labels, own=config.questions)
-            text = prompts.eval_prompt(subtitle or config.no_subtitle, task, ask, style, config.layout)
+            words, person = subtitle or config.no_subtitle, curriculum.speaking_person(record)
+            text = prompts.eval_prompt(words, task, ask, style, config.layout, record.dataset, person)
             row = make_row(tokenizer, text, None, config.eval_places, special=config.layout != "train")
             samples.append(Sample(Example(record, task, text, "", tuple(streams)), row, views))
         yield Collate(tokenizer, config)(samples), real

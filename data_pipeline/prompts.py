@@ -17,7 +17,8 @@ Style = Literal["perception", "cognition", "v1"]  # the two stages of Emotion-LL
 Layout = Literal["train", "released_eval", "released_demo"]
 TASKS = ("emotion", "sentiment", "intent", "multi-label", "audio", "image", "reason", "think", "reason_v2")
 # Kinds of questions that are no tags of their own: of pictures alone, and of everything at once.
-OTHER_QUESTIONS = ("caption", "vqa", "refer", "general")
+LABELLED = ("emotion", "sentiment", "intent", "multi-label")  # label tasks that reasons and thoughts are about
+OTHER_QUESTIONS = ("caption", "vqa", "refer", "general", *(f"{k}-{t}" for k in ("reason", "think") for t in LABELLED))
 V1_LEAD = f"<video>{VIDEO_HERE}</video> <feature>{FEATURE_HERE}</feature>"
 
 _REMOVED = re.compile(r'[.!"()*#:;~]')
@@ -58,29 +59,38 @@ def picture_prompt(task: str, question: str) -> str:
     return f"[INST] <Vid>{VIDEO_HERE}</Vid> [{task}] {_harmless(question)}  [/INST]"
 
 
-def released_eval_prompt(subtitle: str, task: str, question: str, dataset: str = "") -> str:
+def released_eval_prompt(subtitle: str, task: str, question: str, dataset: str = "", person: str | None = None) -> str:
     """The released evaluation instruction: two blanks after </Vid> but for MER2023 and MER2024; no dot in OV-MERD+."""
-    gap = " " if dataset in ("mer2023", "mer2024_semi") else "  "
-    line = character_line(_harmless(subtitle), "cognition" if dataset == "ov_merd+" else "perception")
+    gap = " " if dataset in ("mer2023", "mer2024", "mer2024_semi") else "  "
+    line = character_line(_harmless(subtitle), "cognition" if dataset == "ov_merd+" else "perception", person)
     return f"<s>[INST] <Vid>{VIDEO_HERE}</Vid>{gap}{line} [{task}] {question}  [/INST]"
 
 
-def eval_prompt(subtitle: str, task: str, question: str, style: Style, layout: Layout = "train") -> str:
-    """The instruction that is answered; in a released layout `<s>` and `</s>` in it are tokens.
+def eval_prompt(
+    subtitle: str,
+    task: str,
+    question: str,
+    style: Style,
+    layout: Layout = "train",
+    dataset: str = "",
+    person: str | None = None,
+) -> str:
+    """The instruction that is answered; in a released layout `<s>` and `</s>` in it are tokens. `dataset`: some have a
+    layout of their own. `person`: who speaks, where the set names somebody (E3).
 
     Source: eval_emotion.py and conversation.py of v1 (whose demo makes two user turns of upload and question, the
     first without a closing tag), the evaluation data sets and conversation.py of v2.
     """
     if layout == "train":
-        return train_prompt(subtitle, task, question, style)
-    said = f"{character_line(_harmless(subtitle), 'perception').strip()} [{task}] {question}"
+        return train_prompt(subtitle, task, question, style, person)
+    said = f"{character_line(_harmless(subtitle), 'perception', person).strip()} [{task}] {question}"
     if style == "v1":
         if layout == "released_demo":
             return f"<s>[INST] {V1_LEAD}<s>[INST] {said} [/INST]"
-        return "<s>" + train_prompt(subtitle, task, question, style)
+        return "<s>" + train_prompt(subtitle, task, question, style, person)
     if layout == "released_demo":
         return conversation_prompt([(said, None)])
-    return released_eval_prompt(subtitle, task, question)
+    return released_eval_prompt(subtitle, task, question, dataset, person)
 
 
 def _harmless(subtitle: str) -> str:
@@ -116,6 +126,27 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
     "reason": ("Which clues show the emotion?", "Explain what the person shows.", "Give the reason."),
     "reason_v2": ("Which clues show the emotion?", "Explain what the person shows.", "Give the reason."),
     "think": ("Think, then name the emotion.", "Reason about the clues, then answer."),
+    # as MMEVerse asks, by label task
+    "reason-emotion": ("Which clues show the emotion?", "Explain how the emotion is shown."),
+    "reason-sentiment": ("Which clues show the sentiment?", "Explain how the sentiment is shown."),
+    "reason-intent": ("Which clues show the intent?", "Explain what the person intends."),
+    "reason-multi-label": ("Which clues show these emotions?", "Explain how each emotion is shown."),
+    "think-emotion": (
+        "Think, then name the emotion: {labels}.",
+        "Reason about the clues of emotion, then choose one of {labels}.",
+    ),
+    "think-sentiment": (
+        "Think, then name the sentiment: {labels}.",
+        "Reason about the clues of sentiment, then choose one of {labels}.",
+    ),
+    "think-intent": (
+        "Think, then name the intent: {labels}.",
+        "Reason about the clues of intent, then choose one of {labels}.",
+    ),
+    "think-multi-label": (
+        "Think, then list every label of {labels} that fits.",
+        "Reason about the clues, then list the labels of {labels} that are shown.",
+    ),
     "general": ("What does the clip tell?", "Put together what is seen, heard and said."),
     # {text} is filled with the question or the phrase of the set.
     "caption": ("Describe the picture in a sentence.", "What does the picture show?", "Give a caption."),

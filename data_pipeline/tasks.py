@@ -104,7 +104,8 @@ def draw_example(
     prompt = prompts.train_prompt(
         subtitle or no_subtitle, task, prompts.question(task, record.labels, pick, questions), stage.style
     )
-    return Example(record, task, prompt, prompts.normalise_answer(answer), streams)
+    author = record.provenance.get("reason" if task in ("think", "reason_v2") else task, "")
+    return Example(record, task, prompt, prompts.normalise_answer(answer), streams, author)
 
 
 def released_example(
@@ -117,11 +118,13 @@ def released_example(
     """One instruction sample of a set of MMEVerse, as its released stage draws it."""
     asked = curriculum.draw_released(record, style, rng)
     pick = int(rng.integers(1 << 16))
-    question = prompts.question(asked.question, asked.labels, pick, questions).replace("{text}", asked.text)
+    question = prompts.question(asked.question, asked.labels, pick, questions).replace(
+        "{text}", prompts.normalise_answer(asked.text) if asked.tag == "vqa" else asked.text
+    )
     if record.dataset in curriculum.IMAGE_SETS:
         prompt = prompts.picture_prompt(asked.tag, question)
     else:
-        person = (record.speaker or "The person") if record.dataset == "e3" else None
+        person = curriculum.speaking_person(record)
         prompt = prompts.train_prompt(record.subtitle or no_subtitle, asked.tag, question, style, person)
     answer = asked.answer if asked.exact else prompts.normalise_answer(asked.answer)
     return Example(record, asked.tag, prompt, answer, asked.streams, record.provenance.get(asked.key, ""))

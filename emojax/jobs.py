@@ -135,7 +135,7 @@ def train_on_data(
         opened = open_cache(cache, cache_config(settings, variables), list(taught))
         own = {n: (opened.sources[n]["train"], weight) for n, (_, weight) in taught.items()}
         for name, (source, _) in own.items():
-            if source.records != taught[name][0].records:
+            if source.build != taught[name][0].built.key or source.records != taught[name][0].records:
                 raise ValueError(f"the clips or labels of {name} have changed since {cache} was made: encode again")
         return own, opened.blank
 

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from data_pipeline.clip import SAMPLE_RATE, Sampling
 from data_pipeline.mixture import Per
-from data_pipeline.prompts import TASKS, Layout
+from data_pipeline.prompts import OTHER_QUESTIONS, TASKS, Layout
 from data_pipeline.tasks import StageTasks
 from data_pipeline.views import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD, ViewConfig
 from emojax.model.build import ModelConfig
@@ -86,6 +86,7 @@ class Data:
     workers: int
     window: int
     draw: str
+    weights: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,7 +211,7 @@ def resolve(config: ConfigDict) -> Settings:
             value = value[part]
         if value not in words:
             raise ValueError(f"config.{field} is '{value}'; it is one of {', '.join(words)}")
-    if unknown := sorted(set(config.data.questions) - set(TASKS)):
+    if unknown := sorted(set(config.data.questions) - {*TASKS, *OTHER_QUESTIONS}):
         raise ValueError(f"config.data.questions names tasks {unknown}; tasks are {', '.join(TASKS)}")
     m = config.model
     stages = []

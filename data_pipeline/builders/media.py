@@ -92,7 +92,7 @@ def _build_chunk(job: _Job) -> int:
         try:
             fields, found = pack_media(record, job.config)
         except ClipError as error:
-            skipped.append({"id": record.id, "path": record.path, "reason": str(error)})
+            skipped.append({"id": record.id, "split": record.split, "path": record.path, "reason": str(error)})
             continue
         if found:
             notes.append({"id": record.id, "path": record.path, "reason": "; ".join(found)})
@@ -213,9 +213,8 @@ def _build_set(
     chunks = _decode_chunks(staging, records, config, progress, workers)
     lists = [json.loads(p.with_suffix(".json").read_text()) for paths in chunks.values() for p in paths]
     skipped, notes = [e for x in lists for e in x["skipped"]], [e for x in lists for e in x["notes"]]
-    lost = Counter(r.split for r in records) - Counter(
-        r.split for r in records if r.id not in {e["id"] for e in skipped}
-    )
+    gone = {(e["split"], e["id"]) for e in skipped}
+    lost = Counter(split for split, _ in gone)
     clips = Counter(r.split for r in records)
     examples = {split: clips[split] - lost[split] for split in clips}
     kept = {split: paths for split, paths in chunks.items() if examples[split]}
@@ -226,7 +225,7 @@ def _build_set(
     _Shards(folder / "shards", kept).download_and_prepare()
     (folder / SKIPPED).write_text(json.dumps(skipped, indent=1))
     (folder / NOTES).write_text(json.dumps(notes, indent=1))
-    write_records(folder / RECORDS, [r for r in records if r.id not in {e["id"] for e in skipped}])
+    write_records(folder / RECORDS, [r for r in records if (r.split, r.id) not in gone])
     facts = {
         "key": key,
         "version": VERSION,
@@ -298,6 +297,7 @@ class BuiltSet:
     config: StoreConfig
     sources: dict[str, Sequence[Any]]
     folder: Path
+    key: str
 
     def records(self) -> list[ClipRecord]:
         """What is annotated about its clips."""
@@ -328,5 +328,5 @@ def open_built(out: Path, names: Sequence[str] | None = None) -> dict[str, Built
         except Exception as error:  # whatever TFDS and array_record raise on files that are cut or gone
             first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
             raise ValueError(f"the shards in {folder} are damaged ({first}): remove it and build again") from error
-        sets[folder.name] = BuiltSet(folder.name, StoreConfig(**facts["store"]), sources, folder)
+        sets[folder.name] = BuiltSet(folder.name, StoreConfig(**facts["store"]), sources, folder, facts["key"])
     return sets

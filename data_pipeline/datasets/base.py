@@ -21,6 +21,7 @@ class Source:
     Attributes:
       pattern: of its path below the data set's folder; with `anywhere` of its name alone, in any folder.
       rows, make: see reading.py.
+      words: the file is a transcript: it fills in subtitles and makes no clips of its own.
       media: the files are clips themselves, each one row (CAER).
     """
 
@@ -29,6 +30,7 @@ class Source:
     make: RecordMaker
     anywhere: bool = False
     media: bool = False
+    words: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +44,7 @@ class DataSet:
       request: where to ask for it.  terms: in a few words.
       apart: what its splits promise never to share: `speaker`, `video` (speakers are then video ids) or "".
       expected: published number of clips by (fold, split).
+      same: pairs of labels of which a file may say the second for the first (truth files of merged classes).
       family: sets of one family name the same clips by the same ids.
     """
 
@@ -54,6 +57,7 @@ class DataSet:
     apart: str = ""
     expected: Mapping[tuple[str, str], int] = dataclasses.field(default_factory=dict)
     family: str = ""
+    same: tuple[tuple[str, str], ...] = ()
 
 
 @dataclasses.dataclass
@@ -108,7 +112,7 @@ def find_sources(dataset: DataSet, files: Files) -> Iterator[tuple[Source, Path,
                 fits = base is not None and fnmatch.fnmatchcase(
                     path.relative_to(base).as_posix().lower(), source.pattern.lower()
                 )
-            if fits and path not in seen:
+            if fits and (path not in seen or source.words):
                 seen.add(path)
                 # A file that lies elsewhere speaks of the clips in the set's own folder, where there is one.
                 home = base or (inner[0] if inner else path.parent)
@@ -118,13 +122,35 @@ def find_sources(dataset: DataSet, files: Files) -> Iterator[tuple[Source, Path,
 def read_dataset(dataset: DataSet, files: Files, lenient: bool = False) -> Found:
     """Reads everything that is there of one data set; faults are in the readings."""
     readings: list[Reading] = []
+    words: list[ClipRecord] = []
     for source, path, base, others in find_sources(dataset, files):
-        readings.append(read_file(path, source.rows, source.make, base, files, lenient, others))
-    records, conflicts = join_records([r for reading in readings for r in reading.records])
+        reading = read_file(path, source.rows, source.make, base, files, lenient, others)
+        if source.words:
+            words += reading.records
+            reading.records = []
+        readings.append(reading)
+    records, conflicts = join_records([r for reading in readings for r in reading.records], dataset.same)
+    records = _fill_words(records, words)
     return Found(dataset, readings, records, conflicts)
 
 
-def join_records(records: Sequence[ClipRecord]) -> tuple[list[ClipRecord], list[str]]:
+def _fill_words(records: Sequence[ClipRecord], words: Sequence[ClipRecord]) -> list[ClipRecord]:
+    """Subtitles of transcripts, for clips that have none; a transcript that names a split is of that split alone."""
+    said: dict[tuple[str, str], ClipRecord] = {}
+    for w in words:
+        said.setdefault((w.id, w.split), w)
+    out = []
+    for r in records:
+        found = said.get((r.id, r.split)) or said.get((r.id, "unsplit"))
+        if found is not None and found.subtitle and not r.subtitle:
+            r = dataclasses.replace(r, subtitle=found.subtitle, provenance={**r.provenance, **found.provenance})
+        out.append(r)
+    return out
+
+
+def join_records(
+    records: Sequence[ClipRecord], same: Sequence[tuple[str, str]] = ()
+) -> tuple[list[ClipRecord], list[str]]:
     """Records of the same clip, fold and split as one: (records, conflicts as sentences).
 
     The first one counts; others fill in what it does not know.
@@ -137,7 +163,13 @@ def join_records(records: Sequence[ClipRecord]) -> tuple[list[ClipRecord], list[
             joined[key] = record
             continue
         first = joined[key]
-        if first.label and record.label and first.task == record.task and first.label != record.label:
+        if (
+            first.label
+            and record.label
+            and first.task == record.task
+            and first.label != record.label
+            and (first.label, record.label) not in same
+        ):
             conflicts.append(f"{record.id}: '{first.label}' in one file, '{record.label}' in another")
         joined[key] = _fill(first, record)
     return list(joined.values()), conflicts
@@ -152,11 +184,14 @@ def _fill(first: ClipRecord, other: ClipRecord) -> ClipRecord:
     for name in ("texts", "scores", "provenance"):
         own, more = getattr(first, name), getattr(other, name)
         new[name] = {**own, **more, **{k: v for k, v in own.items() if v != ""}}
-    for name in ("subtitle", "speaker", "start", "end", "peak_index", "mode", "truth"):
+    for name in ("subtitle", "speaker", "mode", "truth"):
         if getattr(first, name) in ("", None):
             new[name] = getattr(other, name)
+    if first.path == other.path and first.peak_index is None:
+        new["peak_index"] = other.peak_index
     if not first.label and other.task == first.task:
         new |= {"label": other.label, "labels": other.labels, "native": other.native}
     if not Path(first.path).is_file() and Path(other.path).is_file():
-        new["path"] = other.path
+        # span and peak count in the file that they were annotated in
+        new |= {name: getattr(other, name) for name in ("path", "start", "end", "peak_index")}
     return dataclasses.replace(first, **new)  # type: ignore[arg-type]

@@ -74,7 +74,7 @@ def _native(row: Row) -> ClipRecord:
         native=emotion.native,
         subtitle=_transcript(words).get(turn, ""),
         speaker=speaker_of(turn),
-        scores={"valence": row.number_in("valence", 0, 5.5)},
+        scores={k: row.number_in(k, 0, 5.5) for k in ("valence", "activation", "dominance")},
         mode=session,
         provenance={"emotion": "human", "subtitle": "human", "valence": "human"},
     )
@@ -111,4 +111,5 @@ SET = DataSet(
     request="https://sail.usc.edu/iemocap/iemocap_release.htm (signed form)",
     terms="licence of the University of Southern California, research only",
     apart="speaker",
+    same=(("Excited", "Happiness"),),
 )

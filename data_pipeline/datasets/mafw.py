@@ -56,9 +56,11 @@ def _native(row: Row) -> ClipRecord:
 
 def _sheet(row: Row) -> ClipRecord:
     """A row of multi-set.xlsx: classes 1 to 11 of the set's own order; it names no split."""
-    cell = row.need("multi_label")
-    if not re.fullmatch(r"\d+(,\d+)*", cell):
+    cell = row.text("multi_label").replace(" ", "")
+    if not cell:
         raise Left("no multi-label")
+    if not re.fullmatch(r"\d+(,\d+)*", cell):
+        raise CellError("multi_label", f"'{cell}' is no list of classes such as 1,2")
     numbers = [int(n) for n in cell.split(",")]
     if not all(1 <= n <= len(NATIVE_ORDER) for n in numbers):
         raise CellError("multi_label", f"'{cell}' holds a class beyond 1 to {len(NATIVE_ORDER)}")

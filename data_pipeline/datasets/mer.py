@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from data_pipeline.datasets.base import DataSet, Source
 from data_pipeline.datasets.mmeverse import Label, Table
-from data_pipeline.datasets.reading import CellError, RecordMaker, Row, csv_rows, line_rows, npz_rows
+from data_pipeline.datasets.reading import CellError, RecordMaker, Row, csv_rows, line_rows, npz_rows, words_of
 from data_pipeline.schema import ClipRecord, Target
 
 EMOTIONS = ("angry", "happy", "neutral", "sad", "surprise", "worried")
+TRAINING_ORDER = ("happy", "sad", "neutral", "angry", "worried", "surprise")  # of the training prompts
 NO_VALENCE = -10.0  # stands in lists where none is known
 _FOLDERS = {"train": "train", "test1": "test", "test2": "test", "test3": "test", "test_semi": "test",
             "test_noise": "test"}  # fmt: skip
@@ -90,18 +91,30 @@ def _corpus_of(dataset: str, modes: dict[str, str]) -> RecordMaker:
     return make
 
 
-def _table(dataset: str, text: str, mode: str, splits: dict[str, str]) -> Table:
-    label = {"emotion": Label("emotion_label", EMOTIONS)}
-    return Table(dataset, "MER2024", text, label, {"reason": "gpt-4o-mini_Emotion"}, mode=mode, splits=splits)
+def _table(dataset: str, text: str, mode: str, splits: dict[str, str], order: tuple[str, ...] = EMOTIONS) -> Table:
+    """MMEVerse keeps both years in one file; what is not of this set's parts is left out."""
+    return Table(
+        dataset,
+        "MER2024",
+        text,
+        {"emotion": Label("emotion_label", order)},
+        {"reason": "gpt-4o-mini_Emotion"},
+        mode=mode,
+        splits=splits,
+        shared=True,
+        told_mode="MER2023_mode",
+        written_by="machine translation" if text == "english" else "",
+    )
 
 
+_TRANSCRIPT, _MACHINE = csv_rows("name", "chinese", "english"), "machine translation"
 _TESTS = {"test1": "test", "test2": "test", "test3": "test"}
 MER2023 = DataSet(
     "mer2023",
     "MER2023",
-    ("MER2023", "mer2023-dataset-process", "MER2024"),
+    ("MER2023", "mer2023-dataset-process"),
     (
-        *_table("mer2023", "english", "MER2023_mode", {"train": "train"}).sources("merged", "AU_gpt"),
+        *_table("mer2023", "english", "MER2023_mode", {"train": "train"}, TRAINING_ORDER).sources("merged", "AU_gpt"),
         *_table("mer2023", "chinese", "MER2023_mode", _TESTS).sources("label"),
         *(
             Source(f"{part}-label.csv", csv_rows("name", "discrete"), _labels_of("mer2023", part), anywhere=True)
@@ -123,6 +136,23 @@ MER2023 = DataSet(
             line_rows("name", "frames", "emotion", optional="valence"),
             _list_of("mer2023", "test3"),
             anywhere=True,
+        ),
+        # English in training, Chinese in evaluation, as MMEVerse has it
+        Source(
+            "*transcription-engchi-polish.csv",
+            _TRANSCRIPT,
+            words_of("mer2023", "name", "english", "train", _MACHINE),
+            words=True,
+        ),
+        Source(
+            "*transcription-engchi-polish.csv", _TRANSCRIPT, words_of("mer2023", "name", "chinese", "test"), words=True
+        ),
+        Source(
+            "transcription_en_all.csv",
+            csv_rows("name", "sentence"),
+            words_of("mer2023", "name", "sentence", author=_MACHINE),
+            anywhere=True,
+            words=True,
         ),
         Source("gt_mer2023_test1.npz", npz_rows, _truth_of("mer2023", "test1"), anywhere=True),
     ),

@@ -6,10 +6,10 @@ Nine labels; the coarse part has no neutral clip, because clips were chosen by t
 from __future__ import annotations
 
 from data_pipeline.datasets.base import DataSet, Source
-from data_pipeline.datasets.reading import CellError, Left, RecordMaker, Row, json_rows, line_rows
+from data_pipeline.datasets.reading import CellError, Left, RecordMaker, Row, csv_rows, json_rows, line_rows, words_of
 from data_pipeline.schema import ClipRecord, Target
 
-EMOTIONS = ("neutral", "angry", "happy", "sad", "worried", "surprise", "fear", "contempt", "doubt")
+EMOTIONS = ("happy", "sad", "neutral", "angry", "worried", "surprise", "fear", "contempt", "doubt")  # of its prompts
 FINE = {"neutral": 1352, "sad": 1091, "angry": 874, "happy": 475, "worried": 310, "surprise": 213, "fear": 86,
         "doubt": 45, "contempt": 41}  # fmt: skip
 _SHARED = ("AU_list", "visual_prior_list", "audio_prior_list", "peak_index", "peak_AU_list", "pseu_emotion")
@@ -36,13 +36,18 @@ def _json(dataset: str, reason: str, author: str) -> RecordMaker:
             "image": _joined(row, "visual_prior_list"),
             "audio": _joined(row, "audio_prior_list", "; "),
             "reason": row.text(reason),
+            "reason_long": row.text("reason_caption") if "reason_caption" in row.cells else "",
             "action_units": _joined(row, "AU_list"),
             "peak_action_units": _joined(row, "peak_AU_list"),
         }
         peak = row.need("peak_index")
         if not peak.isdigit():
             raise CellError("peak_index", f"'{peak}' is no frame number")
+        texts = {k: v for k, v in texts.items() if v or k != "reason_long"}
         provenance = {
+            "subtitle": "machine translation",
+            "action_units": "OpenFace, MERR",
+            "peak_action_units": "OpenFace, MERR",
             "emotion": "pseudo label of the MER2023 baseline and action units, MERR",
             "image": "phrases of action units (OpenFace), MERR",
             "audio": "Qwen-Audio, MERR",
@@ -85,6 +90,13 @@ COARSE = DataSet(
             anywhere=True,
         ),
         Source("MERR_coarse_grained*.txt", _LINES, _list("merr_coarse"), anywhere=True),
+        Source(
+            "transcription_en_all.csv",
+            csv_rows("name", "sentence"),
+            words_of("merr_coarse", "name", "sentence", author="machine translation"),
+            anywhere=True,
+            words=True,
+        ),
     ),
     request=_REQUEST,
     terms=_TERMS,
@@ -103,6 +115,13 @@ FINE_SET = DataSet(
             anywhere=True,
         ),
         Source("MERR_fine_grained*.txt", _LINES, _list("merr_fine"), anywhere=True),
+        Source(
+            "transcription_en_all.csv",
+            csv_rows("name", "sentence"),
+            words_of("merr_fine", "name", "sentence", author="machine translation"),
+            anywhere=True,
+            words=True,
+        ),
     ),
     request=_REQUEST,
     terms=_TERMS,

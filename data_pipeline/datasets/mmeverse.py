@@ -56,6 +56,9 @@ class Table:
         and counted.
       identify: row -> clip id.  speaker: clip id -> speaker or video.
       person: column of the speaking person's name (E3).
+      shared: the file holds other sets too: a split word of theirs is no fault.
+      told_mode: column whose word the record's `mode` is, where it is not the split's.
+      written_by: who wrote the subtitles, where it was not a person.
       native_media: candidates of the clip's path as the set itself names it, after `video/<id>`.
     """
 
@@ -69,11 +72,14 @@ class Table:
     identify: Callable[[Row], str] = lambda row: row.need("video_id")
     speaker: Callable[[str], str] = lambda clip: ""
     person: str = ""
+    shared: bool = False
+    told_mode: str = ""
+    written_by: str = ""
     native_media: Callable[[str], tuple[str, ...]] = lambda clip: ()
 
     def sources(self, *kinds: str) -> tuple[Source, ...]:
         """The three files, or those of some kinds."""
-        needed = [c for c in ("video_id", self.mode, self.text) if c]
+        needed = [c for c in ("video_id", self.mode, self.text, self.person) if c]
         texts = {"merged": [column for column, _ in PERCEPTION.values()], "AU_gpt": [*self.reasons.values()]}
         return tuple(
             Source(f"{self.folder}_{kind}.csv", csv_rows(*needed, *texts.get(kind, ())), self._record, anywhere=True)
@@ -83,6 +89,8 @@ class Table:
     def _record(self, row: Row) -> ClipRecord:
         mode = row.text(self.mode) if self.mode else "test"
         if mode not in self.splits:
+            if mode and not self.shared:
+                raise CellError(self.mode, f"'{mode}' is none of {', '.join(self.splits)}")
             raise Left(f"{self.mode} is '{mode}'")
         # below <root>/<SET>/, wherever the file itself lies (stage 2 files are all in <root>/AU_gpt)
         row = dataclasses.replace(row, base=_set_folder(row, self.folder))
@@ -104,7 +112,9 @@ class Table:
                 provenance[key] = author
         subtitle = row.text(self.text)
         if subtitle:
-            provenance["subtitle"] = "Whisper, MMEVerse" if self.text.endswith("whisper") else "human"
+            provenance["subtitle"] = (
+                "Whisper, MMEVerse" if self.text.endswith("whisper") else self.written_by or "human"
+            )
         person = row.text(self.person) if self.person and self.person in row.cells else ""
         return ClipRecord(
             id=clip,
@@ -120,7 +130,7 @@ class Table:
             speaker=person or self.speaker(clip),
             peak_index=_peak(row, self.folder, clip),
             texts=texts,
-            mode=mode,
+            mode=row.need(self.told_mode) if self.told_mode in row.cells else mode,
             provenance=provenance,
         )
 

@@ -7,7 +7,7 @@ import ast
 from data_pipeline.datasets.base import DataSet, Source
 from data_pipeline.datasets.mer import EMOTIONS
 from data_pipeline.datasets.mmeverse import Table
-from data_pipeline.datasets.reading import CellError, RecordMaker, Row, csv_rows
+from data_pipeline.datasets.reading import CellError, RecordMaker, Row, csv_rows, words_of
 from data_pipeline.schema import SEPARATOR, ClipRecord
 
 
@@ -38,20 +38,7 @@ def _words(dataset: str, split: str) -> RecordMaker:
     return make
 
 
-def _subtitles(dataset: str, split: str, column: str) -> RecordMaker:
-    """Rows that hold the words of clips alone."""
-
-    def make(row: Row) -> ClipRecord:
-        clip = row.need("name")
-        return ClipRecord(
-            clip, dataset, split, row.media(f"video/{clip}"), "", (), row.text(column), task="open-vocabulary",
-            mode=split, provenance={"subtitle": "human"},
-        )  # fmt: skip
-
-    return make
-
-
-def _reasons(dataset: str, split: str, name: str, column: str) -> RecordMaker:
+def _reasons(dataset: str, split: str, name: str, column: str, author: str = "human") -> RecordMaker:
     """Rows of a reason, and of an emotion and a subtitle where the file has them."""
 
     def make(row: Row) -> ClipRecord:
@@ -61,7 +48,7 @@ def _reasons(dataset: str, split: str, name: str, column: str) -> RecordMaker:
         return ClipRecord(
             clip, dataset, split, row.media(f"video/{clip}", f"../MER2023/video/{clip}"),
             emotion.label if emotion else "", EMOTIONS, subtitle, native=emotion.native if emotion else "", mode=split,
-            texts={"reason": row.need(column)}, provenance={"reason": "human", "emotion": "human"},
+            texts={"reason": row.need(column)}, provenance={"reason": author} | ({"emotion": "human"} if emotion else {}),
         )  # fmt: skip
 
     return make
@@ -120,7 +107,7 @@ OV_MERD = DataSet(
         Source(
             "track3_train_ovmerd.csv",
             csv_rows("name", "reason"),
-            _reasons("ov_merd", "train", "name", "reason"),
+            _reasons("ov_merd", "train", "name", "reason", "people and models, MER2025"),
             anywhere=True,
         ),
     ),
@@ -133,15 +120,20 @@ OV_MERD_PLUS = DataSet(
     "OV-MERD+",
     ("OV-MERD+", "ovmerdplus-process"),
     (
-        Source("ovlabel.csv", csv_rows("name", "openset"), _words("ov_merd+", "test")),
         Source(
             "check-result-openset-chi-translate.csv",
             csv_rows("name", "openset"),
             _words("ov_merd+", "test"),
             anywhere=True,
         ),
+        Source("ovlabel.csv", csv_rows("name", "openset"), _words("ov_merd+", "test")),
         *Table("ov_merd+", "OV-MERD+", "sentence", {}, {}, mode="").sources("label"),
-        Source("subtitle_eng.csv", csv_rows("name", "sentence"), _subtitles("ov_merd+", "test", "sentence")),
+        Source(
+            "subtitle_eng.csv",
+            csv_rows("name", "sentence"),
+            words_of("ov_merd+", "name", "sentence", author="machine translation"),
+            words=True,
+        ),
     ),
     request="https://github.com/zeroQiaoba/AffectGPT (annotations, MER-UniBench); " + _MER,
     terms="academic use, no redistribution",

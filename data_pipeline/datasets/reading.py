@@ -313,6 +313,17 @@ def line_rows(*columns: str, optional: str = "") -> Rows:
     return rows
 
 
+def words_of(dataset: str, name: str, column: str, split: str = "unsplit", author: str = "human") -> RecordMaker:
+    """Rows of a transcript: clip and words, for every split or for one."""
+
+    def make(row: Row) -> ClipRecord:
+        clip = row.need(name)
+        words = row.text(column)
+        return ClipRecord(clip, dataset, split, row.media(clip), "", (), words, provenance={"subtitle": author})
+
+    return make
+
+
 def json_rows(*fields: str, under: str = "") -> Rows:
     """Rows of a JSON list, of an object keyed by id (`under`: of that member), or of JSON Lines."""
 

@@ -25,6 +25,7 @@ from data_pipeline.datasets import (
     sentiment,
 )  # fmt: skip
 from data_pipeline.datasets.base import DataSet, Found, read_dataset
+from data_pipeline.datasets.labels import concept
 from data_pipeline.datasets.reading import Files
 from data_pipeline.schema import ClipRecord
 
@@ -47,7 +48,7 @@ class Benchmark:
 
     Attributes:
       name: as MMEVerse names its prediction file.  dataset: where its clips are from.
-      task: what is asked.  asked: labels of its prompt in their order.
+      task: which label is the truth.  tag: of the prompt, where it is another.  asked: labels of its prompt in their order.
       modes: the set's own words for the parts that are answered.  scored: those that are scored.
       metric: hit_rate, open_vocabulary, two_class, single or multi_label.
       kept: only clips of these (unified) labels take part; () keeps all.
@@ -63,6 +64,7 @@ class Benchmark:
     metric: str
     kept: tuple[str, ...] = ()
     renamed: tuple[tuple[str, str], ...] = ()
+    tag: str = ""
 
 
 _SIX = ("angry", "happy", "neutral", "sad", "surprise", "worried")
@@ -77,12 +79,15 @@ BENCHMARKS: dict[str, Benchmark] = {
     b.name: b
     for b in (
         Benchmark("mer2023", "mer2023", "emotion", _SIX, ("test1", "test2", "test3"), ("test1",), "hit_rate"),
-        Benchmark("mer2024_semi", "mer2024", "emotion", _SIX, ("test_semi",), ("test_semi",), "hit_rate"),
+        # scored are rows whose MER2023_mode is `other`; files of the challenge itself hold no others
+        Benchmark("mer2024_semi", "mer2024", "emotion", _SIX, ("test_semi", "other", "test1", "test2", "test3"),
+                  ("test_semi", "other"), "hit_rate"),
         Benchmark("meld_emotion", "meld", "emotion", ("anger", "disgust", "fear", "joy", "neutral", "sad", "surprise"),
                   _SPOKEN, ("test",), "hit_rate"),
         Benchmark("iemocap", "iemocap", "emotion", ("Anger", "Sadness", "Happiness"), ("Session5",), ("Session5",),
                   "hit_rate", ("Anger", "Neutral", "Sadness", "Happiness", "Excited"), (("Excited", "Happiness"),)),
-        Benchmark("ov_merd+", "ov_merd+", "open-vocabulary", _OV, ("test",), ("test",), "open_vocabulary"),
+        Benchmark("ov_merd+", "ov_merd+", "open-vocabulary", _OV, ("test",), ("test",), "open_vocabulary",
+                  tag="multi-label"),
         Benchmark("cmu_mosi", "cmu_mosi", "sentiment", _THREE, _SPOKEN, ("test",), "two_class"),
         Benchmark("cmu_mosei", "cmu_mosei", "sentiment", _THREE, _SPOKEN, ("test",), "two_class"),
         Benchmark("ch_sims_v2_s", "ch_sims_v2_s", "sentiment", _THREE, ("test",), ("test",), "two_class"),
@@ -171,16 +176,23 @@ def choose_records(name: str, records: Sequence[ClipRecord], files: Files, fold:
 
 @dataclasses.dataclass(frozen=True)
 class BenchmarkClip:
-    """A clip of a benchmark; `truth`: the label as it is scored; `scored`: whether it counts, or is only answered."""
+    """A clip of a benchmark.
+
+    Attributes:
+      truth: the label in the spelling that the prompt asks for, where it asks for it.
+      raw: as the set's file spells it, which is what the released evaluation writes as its answer.
+      scored: whether the clip counts, or is only answered.
+    """
 
     record: ClipRecord
     truth: str
+    raw: str
     scored: bool
 
 
 def benchmark_clips(benchmark: Benchmark, found: Found, fold: str | None = None) -> Iterator[BenchmarkClip]:
     """Clips of one benchmark; sets with folds take part with `fold` (default: their first one)."""
-    folds = sorted({r.fold for r in found.records})
+    folds = sorted({r.fold for r in found.records if r.split != "unsplit"})
     chosen = fold if fold is not None else (folds[0] if folds else "")
     renamed = dict(benchmark.renamed)
     for record in found.records:
@@ -190,4 +202,6 @@ def benchmark_clips(benchmark: Benchmark, found: Found, fold: str | None = None)
         if benchmark.kept and target.label not in benchmark.kept:
             continue
         truth = renamed.get(target.label, target.label)
-        yield BenchmarkClip(record, truth, record.mode in benchmark.scored)
+        raw = truth if target.label in renamed else target.native
+        asked = next((a for a in benchmark.asked if concept(a) == concept(truth)), truth)
+        yield BenchmarkClip(record, asked, raw, record.mode in benchmark.scored)

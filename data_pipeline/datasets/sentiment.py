@@ -8,7 +8,7 @@ from __future__ import annotations
 from data_pipeline.datasets.base import DataSet, Source
 from data_pipeline.datasets.labels import spell_sentiment
 from data_pipeline.datasets.mmeverse import SPLIT_WORDS, Label, Table
-from data_pipeline.datasets.reading import CellError, Left, RecordMaker, Row, csv_rows, npz_rows
+from data_pipeline.datasets.reading import CellError, Left, RecordMaker, Row, csv_rows, npz_rows, words_of
 from data_pipeline.schema import ClipRecord, Target
 
 SENTIMENTS = ("Positive", "Neutral", "Negative")
@@ -101,6 +101,12 @@ MOSI = DataSet(
         *_table("cmu_mosi", "CMU-MOSI", "sentiment_label").sources(),
         Source("label.csv", csv_rows(*_COLUMNS), _native("cmu_mosi", 3)),
         Source("label*.npz", npz_rows, _corpus("cmu_mosi", 3)),
+        Source(
+            "*transcription-engchi-polish.csv",
+            csv_rows("name", "english"),
+            words_of("cmu_mosi", "name", "english"),
+            words=True,
+        ),
     ),
     request=_CMU,
     terms="research use; clips are from YouTube",
@@ -115,6 +121,12 @@ MOSEI = DataSet(
         *_MOSEI_TEST.sources("label"),
         Source("label.csv", csv_rows(*_COLUMNS), _native("cmu_mosei", 3)),
         Source("label*.npz", npz_rows, _corpus("cmu_mosei", 3)),
+        Source(
+            "*transcription-engchi-polish.csv",
+            csv_rows("name", "english"),
+            words_of("cmu_mosei", "name", "english"),
+            words=True,
+        ),
     ),
     request=_CMU,
     terms="research use; clips are from YouTube",
@@ -128,6 +140,12 @@ SIMS = DataSet(
         *_table("sims", "SIMS", "val_label", "english", mode="").sources("label"),
         Source("label.csv", csv_rows(*_COLUMNS), _native("sims", 1)),
         Source("label*.npz", npz_rows, _corpus("sims", 1)),
+        Source(
+            "*transcription-engchi-polish.csv",
+            csv_rows("name", "english"),
+            words_of("sims", "name", "english"),
+            words=True,
+        ),
     ),
     request="https://github.com/thuiar/MMSA (open download)",
     terms="research use; no licence is named",
@@ -141,6 +159,12 @@ SIMS_V2 = DataSet(
         *_table("ch_sims_v2_s", "CH-SIMS_v2_s", "annotation").sources(),
         Source("meta.csv", csv_rows(*_COLUMNS), _native("ch_sims_v2_s", 1)),
         Source("label*.npz", npz_rows, _corpus("ch_sims_v2_s", 1)),
+        Source(
+            "*transcription-engchi-polish.csv",
+            csv_rows("name", "chinese"),
+            words_of("ch_sims_v2_s", "name", "chinese"),
+            words=True,
+        ),
     ),
     request="https://github.com/thuiar/ch-sims-v2 (open download)",
     terms="research use; no licence is named. It holds clips of CH-SIMS again",

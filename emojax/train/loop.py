@@ -141,12 +141,42 @@ def training_speakers(settings: Settings, sources: Sources, say: Say) -> Speaker
     return Speakers(voices, average, settings.data.speaker_norm)
 
 
-def stage_sources(stage: Stage, sources: Sources) -> Sources:
-    """The sources with the weights of a released stage, where it has any for them."""
-    if not stage.tasks.released or stage.tasks.style not in curriculum.STAGES:
-        return sources
-    weights = curriculum.released_weights(stage.tasks.style)
-    return {name: (source, weights.get(name, own)) for name, (source, own) in sources.items()}
+def stage_sources(settings: Settings, stage: Stage, sources: Sources, say: Say) -> Sources:
+    """The sources with the weights of config.data.weights, else of a released stage, else their own.
+
+    Raises:
+      ValueError: a weight of no data set; a set that a released mixture knows nothing of, without a weight.
+    """
+    given = parse_weights(settings.data.weights)
+    if unknown := sorted(set(given) - set(sources)):
+        raise ValueError(f"config.data.weights names '{unknown[0]}'; the data are {', '.join(sorted(sources))}")
+    released = stage.tasks.released and stage.tasks.style in curriculum.STAGES
+    table = curriculum.released_weights(stage.tasks.style) if released else {}
+    known = set(sources) & set(table)
+    if known and (others := sorted(set(sources) - known - set(given))):
+        raise ValueError(
+            f"'{others[0]}' has no weight in the released mixture: set config.data.weights to {others[0]}=60"
+        )
+    if known and len(known) < len(table):
+        absent = ", ".join(sorted(set(table) - known))
+        say(f"{stage.name}: not in this mixture: {absent}; the weights of the others keep their proportions")
+    return {n: (source, given.get(n, table.get(n, own))) for n, (source, own) in sources.items()}
+
+
+def parse_weights(text: str) -> dict[str, float]:
+    """`meld=150,own=30` -> numbers by name.
+
+    Raises:
+      ValueError: anything else.
+    """
+    out = {}
+    for part in filter(None, map(str.strip, text.split(","))):
+        name, _, value = part.partition("=")
+        try:
+            out[name.strip()] = float(value)
+        except ValueError as error:
+            raise ValueError(f"config.data.weights holds '{part}', needs name=number") from error
+    return out
 
 
 def check_cache(settings: Settings, learned: Flat) -> None:
@@ -246,7 +276,7 @@ def run_stage(
     optim, t = settings.optim, settings.train
     seed = settings.seed + 1000 * (1 + [s.name for s in settings.stages].index(stage.name))
     iterator = train_iterator(
-        stage_sources(stage, sources),
+        stage_sources(settings, stage, sources, say),
         stage.tasks,
         tokenizer,
         rows,

@@ -130,6 +130,22 @@ def test_leaks_and_faults_of_a_set(clips, tmp_path, capsys):
     assert (out / "counts.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def test_twins_within_a_fold_leak_and_across_folds_do_not(clips, tmp_path):
+    folder = tmp_path / "DFEW"
+    for fold, train, test in ((1, "00001", "00002"), (2, "00002", "00003")):
+        for mode, clip in (("train", train), ("test", test)):
+            path = folder / "EmoLabel_DataSplit" / f"{mode}(single-labeled)" / f"set_{fold}.csv"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"video_name,label\n{int(clip)},1\n")
+    (folder / "Clip" / "original").mkdir(parents=True)
+    for name, source in (("00001", 0), ("00002", 0), ("00003", 1)):
+        (folder / "Clip" / "original" / f"{name}.mp4").write_bytes(clips[source].read_bytes())
+    report = check_root(tmp_path, ["dfew"])
+    assert report["leaks"] == []  # 00002 is tested in one fold and learned in the other, by plan
+    [twin] = report["near_duplicates"]
+    assert twin["leak"] and [Path(twin[k]).stem for k in "ab"] == ["00001", "00002"]
+
+
 def test_refusals_and_empty_roots_have_exit_codes(real_data, tmp_path, capsys):
     root = real_data / "annotations"
     options = ["--sets", "merr_fine", "--out", str(tmp_path)]

@@ -202,7 +202,41 @@ def test_mer2023_speaks_english_in_training_and_chinese_in_evaluation(tmp_path):
     }
     assert found.readings[-1].left == {"MER2023_mode is 'other'": 1}
     semi, _ = read(tmp_path, "mer2024")
-    assert [(r.id, r.mode) for r in semi.records] == [("sample_3", "test_semi")]
+    assert [(r.id, r.mode) for r in semi.records] == [("sample_3", "other")]
+    assert [c.scored for c in benchmark_clips(BENCHMARKS["mer2024_semi"], semi)] == [True]
+
+
+def test_transcripts_fill_in_words_and_make_no_clips(tmp_path):
+    folder = tmp_path / "mer2023-dataset-process"
+    folder.mkdir()
+    npz(train_corpus={"a": {"emo": "happy", "val": 1}}, test1_corpus={"b": {"emo": "sad", "val": 1}})(
+        folder / "label-6way.npz"
+    )
+    (folder / "transcription-engchi-polish.csv").write_text("name,chinese,english\na,好,good\nb,不,no\nc,x,y\n")
+    found, _ = read(tmp_path, "mer2023")
+    assert {r.id: r.subtitle for r in found.records} == {"a": "good", "b": "不"}
+    assert found.records[0].provenance["subtitle"] == "machine translation"
+    # MERTools' npz of MER2024 has a dummy label for every unlabelled clip: it is not read, as neither year
+    other = tmp_path / "MER2024" / "mer2024-dataset-process"
+    other.mkdir(parents=True)
+    npz(test1_corpus={"z": {"emo": "neutral"}})(other / "label-6way.npz")
+    assert {r.id for r in read(tmp_path, "mer2023")[0].records} == {"a", "b"} and not read(tmp_path, "mer2024")[
+        0
+    ].records
+
+
+def test_benchmarks_ask_in_the_spelling_of_their_prompt(tmp_path):
+    (tmp_path / "DFEW").mkdir()
+    (tmp_path / "DFEW" / "DFEW_label.csv").write_text(
+        "video_id,mode,sentence,label\n00001,test,x,angry\n00002,test,x,anger\n"
+    )
+    found, _ = read(tmp_path, "dfew")
+    assert [(c.truth, c.raw, c.record.label) for c in benchmark_clips(BENCHMARKS["dfew"], found)] == [
+        ("angry", "angry", "anger"), ("angry", "anger", "anger"),
+    ]  # fmt: skip
+    (tmp_path / "DFEW" / "DFEW_label.csv").write_text("video_id,mode,sentence,label\n00001,tset,x,angry\n")
+    found, _ = read(tmp_path, "dfew")
+    assert "row 2, column 'mode': 'tset' is none of" in found.readings[0].lines()[0]
 
 
 def test_mer2023_objects_of_mertools(tmp_path):
