@@ -203,7 +203,8 @@ def _encode_chunk(
     with concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         views = list(
             pool.map(
-                lambda p: stored_views(p[0], p[1], built.config, settings.views), zip(records, elements, strict=True)
+                lambda p: stored_views(p[0], p[1], built.config, settings.views, settings.sampling(None)),
+                zip(records, elements, strict=True),
             )
         )
     items = []

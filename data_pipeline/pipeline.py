@@ -15,6 +15,7 @@ from data_pipeline import curriculum, prompts
 from data_pipeline.augment import augment_views
 from data_pipeline.builders.clips import unpack_views
 from data_pipeline.builders.media import BuiltSet, open_built
+from data_pipeline.clip import Sampling
 from data_pipeline.features import Features
 from data_pipeline.grouping import GroupedRows
 from data_pipeline.mixture import MixedSource, Per
@@ -168,8 +169,8 @@ def read_element(element: Any, config: ViewConfig) -> tuple[ClipRecord, Any]:
 class BuiltSource:
     """One split of a built data set as (record, Views): its media are decoded as they are read."""
 
-    def __init__(self, built: BuiltSet, split: str, views: ViewConfig):
-        self.built, self.split, self.views = built, split, views
+    def __init__(self, built: BuiltSet, split: str, views: ViewConfig, sampling: Sampling):
+        self.built, self.split, self.views, self.sampling = built, split, views, sampling
 
     @functools.cached_property
     def records(self) -> list[ClipRecord]:
@@ -178,7 +179,7 @@ class BuiltSource:
 
     def __reduce__(self) -> Any:
         # Worker processes open the shards themselves: TFDS' builders do not travel.
-        return _open_source, (self.built.folder, self.split, self.views)
+        return _open_source, (self.built.folder, self.split, self.views, self.sampling)
 
     def __len__(self) -> int:
         return len(self.built.sources[self.split])
@@ -186,11 +187,11 @@ class BuiltSource:
     def __getitem__(self, index: Any) -> tuple[ClipRecord, Views]:
         fields = {k: bytes(v) for k, v in self.built.sources[self.split][int(index)].items()}
         record = ClipRecord.from_json(fields["record"])
-        return record, stored_views(record, fields, self.built.config, self.views)
+        return record, stored_views(record, fields, self.built.config, self.views, self.sampling)
 
 
-def _open_source(folder: Path, split: str, views: ViewConfig) -> BuiltSource:
-    return BuiltSource(open_built(folder.parent, [folder.name])[folder.name], split, views)
+def _open_source(folder: Path, split: str, views: ViewConfig, sampling: Sampling) -> BuiltSource:
+    return BuiltSource(open_built(folder.parent, [folder.name])[folder.name], split, views, sampling)
 
 
 class Collate:

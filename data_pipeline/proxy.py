@@ -108,6 +108,9 @@ def pack_media(record: ClipRecord, config: StoreConfig) -> tuple[dict[str, bytes
     if config.kind == "bytes":
         return {"media": Path(record.path).read_bytes(), "frames": b"", "sound": b"", "facts": b"{}"}, clip.notes
     still = record.path.lower().endswith(IMAGE_SUFFIXES)
+    notes = clip.notes
+    if config.image_choice == "peak" and record.peak_index is None and not still and clip.frames is not None:
+        notes = (*notes, "no peak frame is known; the middle one stands for the clip")
     image, frames = b"", []
     if clip.image is not None and clip.frames is not None:
         image = _jpeg(resize_image(clip.image, config.image_size), config.quality)
@@ -118,13 +121,24 @@ def pack_media(record: ClipRecord, config: StoreConfig) -> tuple[dict[str, bytes
     if clip.waveform is not None and "audio" in clip.modalities:
         sound = write_flac(clip.waveform[: round(config.seconds * SAMPLE_RATE)])
     facts = {"sizes": [len(f) for f in frames], "duration": clip.duration, "num_frames": clip.num_frames}
-    return {"media": image, "frames": b"".join(frames), "sound": sound, "facts": json.dumps(facts).encode()}, clip.notes
+    return {"media": image, "frames": b"".join(frames), "sound": sound, "facts": json.dumps(facts).encode()}, notes
 
 
-def stored_views(record: ClipRecord, fields: dict[str, bytes], config: StoreConfig, views: ViewConfig) -> Views:
-    """The inverse of `pack_media`, up to JPEG's loss: Views of a model."""
+def stored_views(
+    record: ClipRecord, fields: dict[str, bytes], config: StoreConfig, views: ViewConfig, sampling: Sampling
+) -> Views:
+    """The inverse of `pack_media`, up to JPEG's loss: Views of a model.
+
+    Args:
+      record, fields: a stored element.
+      config: how it was stored; `config.check` has passed.
+      views, sampling: what the model looks at; of stored files `sampling` chooses the frames, proxies hold theirs.
+
+    Raises:
+      ClipError: the stored media can not be decoded.
+    """
     if config.kind == "bytes":
-        sampling = dataclasses.replace(config.sampling(record.peak_index), num_frames=views.num_frames)
+        sampling = dataclasses.replace(sampling, index=record.peak_index, num_frames=views.num_frames)
         if record.path.lower().endswith(IMAGE_SUFFIXES):
             return make_views(_still(io.BytesIO(fields["media"]), record, views.num_frames), views)
         clip = read_clip(

@@ -224,6 +224,7 @@ def _evaluate(args: argparse.Namespace, console) -> int:  # type: ignore[no-unty
 def _predict(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyped-def]
     from emojax.exchange import find_model
     from emojax.infer.predict import default_model, find_media, listen, predict
+    from emojax.progress import bar
 
     folder = find_model(args.model) if args.model else default_model()
     if folder is None:
@@ -244,9 +245,9 @@ def _predict(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyp
         raise ValueError("--labels needs at least two labels, separated by commas")
     refused, speakers, timeout = 0, None, args.decode_timeout
     if args.one_speaker:
-        with jobs.bar(console, "listen") as tick:
+        with bar(console, "listen") as tick:
             speakers = listen(bundle, paths, timeout, lambda n: tick(n, len(paths)))
-    with jobs.bar(console, "predict") as tick:
+    with bar(console, "predict") as tick:
         answers = predict(bundle, paths, labels, subtitle, timeout, speakers=speakers)
         for number, answer in enumerate(answers, 1):
             refused += answer.error is not None
@@ -269,10 +270,10 @@ def _plain(answer) -> str:  # type: ignore[no-untyped-def]
 def _corpus(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyped-def]
     from data_pipeline.embedded.generate import make_corpus
     from data_pipeline.embedded.truth import CorpusConfig
-    from emojax import jobs
+    from emojax.progress import bar
 
     config = CorpusConfig(train=args.train, val=args.val, test=args.test, seed=args.seed)
-    with jobs.bar(console, "make the embedded corpus") as tick:
+    with bar(console, "make the embedded corpus") as tick:
         folder = make_corpus(config, Path(args.out) if args.out else None, tick)
         tick(args.train + args.val + args.test, args.train + args.val + args.test)
     console.print(f"written: {folder} (clips/, records.jsonl, manifest.csv)", soft_wrap=True)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from emojax.progress import bars
 
 
 def add_parser(commands: Any) -> None:
@@ -101,21 +100,6 @@ def _percent(text: str) -> int:
     return int(text)
 
 
-@contextmanager
-def bars(console: Console) -> Iterator[Any]:
-    """Progress bars by name, fed with (name, done, total)."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as progress:
-        tasks: dict[str, Any] = {}
-
-        def tick(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = progress.add_task(what, total=total)
-            progress.update(tasks[what], completed=done, total=total)
-
-        yield tick
-
-
 def run(args: argparse.Namespace, console: Console) -> int:
     """Runs one action; see emojax.cli.main for exit codes."""
     actions = {"list": _list, "check": _check, "build": _build, "encode": _encode, "records": _records}
@@ -178,26 +162,25 @@ def _chosen(args: argparse.Namespace, console: Console) -> list[Any]:
     Raises:
       ValueError: a file with faults, or nothing found.
     """
-    from data_pipeline.datasets.reading import Files
     from data_pipeline.datasets.registry import choose_records
 
-    root = Path(args.root)
     by_set: dict[str, list[Any]] = {}
-    for record in _read(args, console):
+    records, files = _read(args, console)
+    for record in records:
         by_set.setdefault(record.dataset, []).append(record)
-    files = Files(root.absolute() if root.is_dir() else root.absolute().parent)
     if files.unreadable:
         raise ValueError(f"folders can not be read: {', '.join(files.unreadable[:5])}")
-    chosen = [choose_records(name, records, files, args.fold) for name, records in by_set.items()]
+    chosen = [choose_records(name, own, files, args.fold) for name, own in by_set.items()]
     for c in chosen:
         for reason, n in c.left_out.items():
             console.print(f"{c.name}: {n:,} clips left out: {reason}")
     return chosen
 
 
-def _read(args: argparse.Namespace, console: Console) -> list[Any]:
-    """Every record of a root, a manifest or a file of records; raises as `_chosen`."""
+def _read(args: argparse.Namespace, console: Console) -> tuple[list[Any], Any]:
+    """(every record of a root, a manifest or a file of records; the files there); raises as `_chosen`."""
     from data_pipeline.datasets.manifest import read_manifest
+    from data_pipeline.datasets.reading import Files
     from data_pipeline.datasets.registry import read_root
     from data_pipeline.schema import read_records
 
@@ -208,12 +191,15 @@ def _read(args: argparse.Namespace, console: Console) -> list[Any]:
         records = read_records(root) if root.suffix == ".jsonl" else read_manifest(root)
         if not records:
             raise ValueError(f"{root} holds no record")
-        return records
-    found, _ = read_root(root, set_names(args), args.lenient)
+        return records, Files(root.absolute().parent)
+    found, files = read_root(root, set_names(args), args.lenient)
     lines = [line for f in found for r in f.readings if r.refused for line in r.lines()]
     if lines:
         raise ValueError("annotation files with faults (--lenient leaves faulty rows out):\n" + "\n".join(lines))
     for f in found:
+        if f.conflicts:
+            text = f"{f.dataset.name}: {len(f.conflicts):,} clips are labelled differently by two files, such as {f.conflicts[0]}"
+            console.print(text, soft_wrap=True)
         for r in f.readings:
             for reason, n in r.left.items():
                 console.print(f"{f.dataset.name}: {n:,} rows of {r.path} left out: {reason}", soft_wrap=True)
@@ -222,7 +208,7 @@ def _read(args: argparse.Namespace, console: Console) -> list[Any]:
     every = [record for f in found for record in f.records]
     if not every:
         raise ValueError(f"no data set is found in {root}; see `emojax data check {root}`")
-    return every
+    return every, files
 
 
 def _build(args: argparse.Namespace, console: Console) -> int:
@@ -251,6 +237,10 @@ def _build(args: argparse.Namespace, console: Console) -> int:
                 continue
         counts = ", ".join(f"{split} {n:,}" for split, n in facts["examples"].items())
         console.print(f"{c.name}: {counts}; {facts['skipped']} skipped ({facts['state']})", soft_wrap=True)
+        if config.image_choice == "peak" and (unknown := sum(r.peak_index is None for r in c.records)):
+            console.print(
+                f"  {unknown:,} clips have no known peak frame; the middle one stands for them", soft_wrap=True
+            )
         if facts["skipped"]:
             console.print(f"  see {out / c.name / SKIPPED}", soft_wrap=True)
     console.print(
@@ -305,7 +295,7 @@ def _records(args: argparse.Namespace, console: Console) -> int:
     out = Path(args.out)
     out.parent.mkdir(parents=True, exist_ok=True)
     if not args.instructions:
-        records = [r for r in _read(args, console) if args.fold in (None, r.fold)]
+        records = [r for r in _read(args, console)[0] if args.fold in (None, r.fold)]
         write_records(out, records)
     else:
         records = [r for c in _chosen(args, console) for r in (*c.records, *c.missing)]

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from emojax import exchange, jobs
 from emojax.export import export_model
+from emojax.progress import bar
 from emojax.weights.catalogue import MODELS, SOURCES
 from emojax.weights.fetch import fetch
 from emojax.weights.files import tensor_files
@@ -33,7 +34,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
 def _import(args: argparse.Namespace, console: Console, download: bool) -> int:
     say = lambda text: console.print(text, soft_wrap=True)  # noqa: E731
     if download and args.name in SOURCES and args.name not in MODELS:
-        with jobs.bar(console, f"fetch {args.name}") as tick:
+        with bar(console, f"fetch {args.name}") as tick:
             path = fetch(SOURCES[args.name], exchange.downloads_folder() / args.name, say, args.mirror, tick)
         console.print(f"fetched: {path}; give it to a model with --file", soft_wrap=True)
         return 0
@@ -54,9 +55,9 @@ def _import(args: argparse.Namespace, console: Console, download: bool) -> int:
             lines = [f"  --file {key}=PATH   {SOURCES[key].by_hand}" for key in by_hand]
             raise ValueError("these files can not be fetched by a program; give them:\n" + "\n".join(lines))
         for key in wanted:
-            with jobs.bar(console, f"fetch {key}") as tick:
+            with bar(console, f"fetch {key}") as tick:
                 files[key] = fetch(SOURCES[key], exchange.downloads_folder() / key, say, args.mirror, tick)
-    with jobs.bar(console, f"import {args.name}") as tick:
+    with bar(console, f"import {args.name}") as tick:
         exchange.import_model(args.name, files, out, settings, say, tick)
     where = args.name if not args.out else out
     then = f"emojax predict CLIP --model {where}"

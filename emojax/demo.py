@@ -18,6 +18,7 @@ from emojax.evaluate import report
 from emojax.evaluate.run import evaluate_embedded
 from emojax.evaluate.scores import ABLATIONS
 from emojax.infer.predict import DEMO_POINTER, predict
+from emojax.progress import bar
 from emojax.settings import load_config, resolve
 
 
@@ -31,7 +32,7 @@ def demo(out: Path, console: Console, fresh: bool = True, preset: str = "tiny") 
     if fresh:
         shutil.rmtree(out, ignore_errors=True)
     corpus = CorpusConfig()
-    with jobs.bar(console, "make the embedded corpus") as tick:
+    with bar(console, "make the embedded corpus") as tick:
         folder = make_corpus(corpus, progress=tick)
         tick(corpus.train + corpus.val + corpus.test, corpus.train + corpus.val + corpus.test)
     records = load_corpus(folder)
@@ -41,7 +42,7 @@ def demo(out: Path, console: Console, fresh: bool = True, preset: str = "tiny") 
     items = jobs.items_of(sources["test"], bundle)
     passes = len(items) * (len(ABLATIONS) + 1)
     done = 0
-    with jobs.bar(console, "evaluate") as tick:
+    with bar(console, "evaluate") as tick:
 
         def count(n: int) -> None:
             nonlocal done

@@ -7,15 +7,13 @@ import json
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 from absl import flags, logging
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data_pipeline.builders.clips import NOTES, build_views
 from data_pipeline.builders.media import open_built
@@ -29,6 +27,7 @@ from data_pipeline.speakers import normalise_items
 from emojax.bundle import Bundle, load_bundle
 from emojax.evaluate import report
 from emojax.evaluate.run import Items, evaluate
+from emojax.progress import bar
 from emojax.settings import Settings
 from emojax.train.loop import train
 from emojax.train.state import Flat
@@ -46,15 +45,6 @@ def setup() -> None:
     warnings.filterwarnings("ignore", message=".*donated buffers were not usable.*")
     jax.config.update("jax_compilation_cache_dir", str(cache_root() / "jax"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
-
-
-@contextmanager
-def bar(console: Console, text: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar fed with (done, total); prints nothing where output is not a terminal but the final line."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=False) as progress:
-        task = progress.add_task(text, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 def run_folder(path: str) -> Path:
@@ -109,7 +99,10 @@ def open_data(
     for one in built.values():
         one.config.check(settings.views, settings.sampling(None))
     records = [r for one in built.values() for r in one.records()]
-    sources = {n: {s: BuiltSource(one, s, settings.views) for s in one.sources} for n, one in built.items()}
+    sources = {
+        n: {s: BuiltSource(one, s, settings.views, settings.sampling(None)) for s in one.sources}
+        for n, one in built.items()
+    }
     return records, sources
 
 

@@ -39,7 +39,7 @@ from data_pipeline.tokens import SmallTokenizer
 from data_pipeline.views import ViewConfig, make_views
 from emojax.settings import load_config, resolve
 from emojax.train.flops import step_flops
-from emojax.train.state import abstract_variables, flatten, split_shapes, unbox
+from emojax.train.state import abstract_variables, decide, flatten, is_tower, unbox
 from emojax.types import Views
 
 ROUNDS = 5
@@ -138,7 +138,7 @@ def decode_table(sets: dict[str, list[Path]]) -> dict[str, float]:
     r = rates(
         {
             "mp4 to views": lambda f: make_views(ours(f), VIEWS),
-            "proxies to views": lambda f: stored_views(records[f], packed[f], config, VIEWS),
+            "proxies to views": lambda f: stored_views(records[f], packed[f], config, VIEWS, config.sampling(None)),
         },
         files,
     )
@@ -225,11 +225,9 @@ def chip_rates() -> dict[str, float]:
     """Clips a second that one chip trains on from cached features: 640 positions a clip, no towers."""
     settings = resolve(load_config("v2:stage1"))
     shapes = flatten(unbox(abstract_variables(settings.model)))
-    learned, frozen = split_shapes(shapes, settings.trainable)
-    towers = ("eva_image", "ln_vision", "eva_video", "whisper")
-    per_token, per_clip = step_flops(
-        settings.model, learned, {p: x for p, x in frozen.items() if p.split("/")[1] not in towers}
-    )
+    learns = decide(list(shapes), settings.trainable)
+    learned, frozen = ({p: x for p, x in shapes.items() if learns[p] == wanted} for wanted in (True, False))
+    per_token, per_clip = step_flops(settings.model, learned, {p: x for p, x in frozen.items() if not is_tower(p)})
     flops = per_clip + 640 * per_token
     return {chip: REACHED * peak / flops for chip, peak in CHIPS.items()}
 

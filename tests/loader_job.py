@@ -12,6 +12,7 @@ from pathlib import Path
 from absl import flags
 
 from data_pipeline.builders.media import open_built
+from data_pipeline.clip import Sampling
 from data_pipeline.pipeline import NAMES, BuiltSource, RowConfig, train_iterator
 from data_pipeline.tasks import StageTasks
 from data_pipeline.tokens import SmallTokenizer
@@ -25,7 +26,7 @@ def main(built: str, log: str, state: str, steps: str, workers: str) -> None:
     one = open_built(Path(built))["embedded"]
     tokenizer = SmallTokenizer.train(["a b c"], 300)
     rows = RowConfig(VIEWS, (("<VideoHere>", 4),), ((600, 300),), 300, 200)
-    source = BuiltSource(one, "train", VIEWS)
+    source = BuiltSource(one, "train", VIEWS, Sampling("middle", num_frames=4))
     stage = StageTasks("perception", ("emotion", "audio", "image"))
     batches = train_iterator({"embedded": (source, 1.0)}, stage, tokenizer, rows, 2, 3, workers=int(workers))
     done = []

@@ -78,53 +78,28 @@ def _list(dataset: str) -> RecordMaker:
 _LINES = line_rows("name", "frames", "emotion", optional="valence")
 _REQUEST = "https://github.com/ZebangCheng/Emotion-LLaMA (annotations); clips: MER2023, merchallenge.contact@gmail.com"
 _TERMS = "research only, CC BY-NC 4.0; clips under the MER2023 EULA"
-COARSE = DataSet(
-    "merr_coarse",
-    "MERR, coarse",
-    ("MERR",),
-    (
-        Source(
-            "MERR_coarse_grained*.json",
-            json_rows(*_SHARED, "caption"),
-            _json("merr_coarse", "caption", "template of action units, Qwen-Audio and MiniGPT-v2, MERR"),
-            anywhere=True,
+
+
+def _set(part: str, fields: tuple[str, ...], reason: str, author: str, clips: int) -> DataSet:
+    name = f"merr_{part}"
+    transcript = words_of(name, "name", "sentence", author="machine translation")
+    return DataSet(
+        name,
+        f"MERR, {part}",
+        ("MERR",),
+        (
+            Source(f"{name}_grained*.json", json_rows(*_SHARED, *fields), _json(name, reason, author), anywhere=True),
+            Source(f"{name}_grained*.txt", _LINES, _list(name), anywhere=True),
+            Source("transcription_en_all.csv", csv_rows("name", "sentence"), transcript, anywhere=True, words=True),
         ),
-        Source("MERR_coarse_grained*.txt", _LINES, _list("merr_coarse"), anywhere=True),
-        Source(
-            "transcription_en_all.csv",
-            csv_rows("name", "sentence"),
-            words_of("merr_coarse", "name", "sentence", author="machine translation"),
-            anywhere=True,
-            words=True,
-        ),
-    ),
-    request=_REQUEST,
-    terms=_TERMS,
-    family="mer2023",
-    expected={("", "train"): 28618},
-)
-FINE_SET = DataSet(
-    "merr_fine",
-    "MERR, fine",
-    ("MERR",),
-    (
-        Source(
-            "MERR_fine_grained*.json",
-            json_rows(*_SHARED, "text", "smp_reason_caption"),
-            _json("merr_fine", "smp_reason_caption", "LLaMA-3-8B-Instruct under the given label, MERR"),
-            anywhere=True,
-        ),
-        Source("MERR_fine_grained*.txt", _LINES, _list("merr_fine"), anywhere=True),
-        Source(
-            "transcription_en_all.csv",
-            csv_rows("name", "sentence"),
-            words_of("merr_fine", "name", "sentence", author="machine translation"),
-            anywhere=True,
-            words=True,
-        ),
-    ),
-    request=_REQUEST,
-    terms=_TERMS,
-    family="mer2023",
-    expected={("", "train"): sum(FINE.values())},
-)
+        request=_REQUEST,
+        terms=_TERMS,
+        family="mer2023",
+        expected={("", "train"): clips},
+    )
+
+
+_TEMPLATE = "template of action units, Qwen-Audio and MiniGPT-v2, MERR"
+COARSE = _set("coarse", ("caption",), "caption", _TEMPLATE, 28618)
+_FINE_AUTHOR = "LLaMA-3-8B-Instruct under the given label, MERR"
+FINE_SET = _set("fine", ("text", "smp_reason_caption"), "smp_reason_caption", _FINE_AUTHOR, sum(FINE.values()))

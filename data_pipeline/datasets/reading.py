@@ -270,12 +270,12 @@ def read_file(
     return reading
 
 
-def csv_rows(*columns: str, delimiter: str = ",", names: Sequence[str] = ()) -> Rows:
+def csv_rows(*columns: str, names: Sequence[str] = ()) -> Rows:
     """Rows of a CSV file with (at least) these columns; `names`: the columns of a file without a header."""
 
     def rows(reading: Reading, base: Path, files: Files) -> Iterator[Row]:
         text = reading.path.read_text(encoding="utf-8-sig")
-        lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        lines = csv.reader(io.StringIO(text, newline=""))
         header = list(names) or [name.strip() for name in next(lines, [])]
         if missing := [c for c in columns if c not in header]:
             hint = "; columns are separated by commas" if len(header) == 1 and set(";\t") & set(text[:4096]) else ""
@@ -324,8 +324,8 @@ def words_of(dataset: str, name: str, column: str, split: str = "unsplit", autho
     return make
 
 
-def json_rows(*fields: str, under: str = "") -> Rows:
-    """Rows of a JSON list, of an object keyed by id (`under`: of that member), or of JSON Lines."""
+def json_rows(*fields: str) -> Rows:
+    """Rows of a JSON list, of an object keyed by id, or of JSON Lines."""
 
     def rows(reading: Reading, base: Path, files: Files) -> Iterator[Row]:
         text = reading.path.read_text(encoding="utf-8-sig")
@@ -333,13 +333,9 @@ def json_rows(*fields: str, under: str = "") -> Rows:
             data: Any = [parse_json(line, reading, i) for i, line in enumerate(text.split("\n"), 1) if line.strip()]
         else:
             data = parse_json(text, reading)
-        if under:
-            if not isinstance(data, dict) or under not in data:
-                raise DataError(f"the file has no member '{under}'")
-            data = data[under]
         if not isinstance(data, (dict, list)):
             raise DataError(f"the file holds {str(data)[:40]!r}, needs a list or an object")
-        pairs = data.items() if isinstance(data, dict) else (("", item) for item in data or ())
+        pairs = data.items() if isinstance(data, dict) else (("", item) for item in data)
         for number, (key, item) in enumerate(pairs, 1):
             if not isinstance(item, dict):
                 reading.fault(number, key, "is no object")
@@ -413,8 +409,8 @@ def pickle_rows(reading: Reading, base: Path, files: Files) -> Iterator[Row]:
         yield Row(number, item if isinstance(item, dict) else {}, reading.path, base, files)
 
 
-def xlsx_rows(*columns: str, names: Sequence[str] = ()) -> Rows:
-    """Rows of the first sheet of an Excel file; `names`: the columns of a sheet without a header."""
+def xlsx_rows(*columns: str) -> Rows:
+    """Rows of the first sheet of an Excel file with (at least) these columns."""
 
     def rows(reading: Reading, base: Path, files: Files) -> Iterator[Row]:
         import openpyxl
@@ -424,11 +420,10 @@ def xlsx_rows(*columns: str, names: Sequence[str] = ()) -> Rows:
         except Exception as error:  # zip, XML and library errors alike
             raise DataError(f"is no Excel file that can be read ({type(error).__name__}: {error})") from error
         lines = sheet.iter_rows(values_only=True)
-        first = 1 if names else 2
-        header = list(names) or [str(cell or "").strip() for cell in next(lines, ())]
+        header = [str(cell or "").strip() for cell in next(lines, ())]
         if missing := [c for c in columns if c not in header]:
             raise DataError(f"row 1: no column '{missing[0]}' among {', '.join(header[:12]) or 'nothing'}")
-        for number, cells in enumerate(lines, first):
+        for number, cells in enumerate(lines, 2):
             if any(cell is not None for cell in cells):
                 yield Row(number, dict(zip(header, cells, strict=False)), reading.path, base, files)
 

@@ -78,6 +78,16 @@ def _corpus(dataset: str, bound: float) -> RecordMaker:
     return make
 
 
+def _own(dataset: str, bound: float, file: str = "label.csv", words: str = "english") -> tuple[Source, ...]:
+    """MMSA's table, MERTools' labels and its transcript."""
+    transcript = words_of(dataset, "name", words)
+    return (
+        Source(file, csv_rows(*_COLUMNS), _native(dataset, bound)),
+        Source("label*.npz", npz_rows, _corpus(dataset, bound)),
+        Source("*transcription-engchi-polish.csv", csv_rows("name", words), transcript, words=True),
+    )
+
+
 def _table(dataset: str, folder: str, column: str, text: str = "text", mode: str = "mode") -> Table:
     label = {"sentiment": Label(column, SENTIMENTS)}
     return Table(dataset, folder, text, label, {"reason": "gpt-4o-mini_Sentiment"}, mode=mode, speaker=video_of)
@@ -99,14 +109,7 @@ MOSI = DataSet(
     ("CMU-MOSI", "MOSI", "CMUMOSI", "cmumosi-process"),
     (
         *_table("cmu_mosi", "CMU-MOSI", "sentiment_label").sources(),
-        Source("label.csv", csv_rows(*_COLUMNS), _native("cmu_mosi", 3)),
-        Source("label*.npz", npz_rows, _corpus("cmu_mosi", 3)),
-        Source(
-            "*transcription-engchi-polish.csv",
-            csv_rows("name", "english"),
-            words_of("cmu_mosi", "name", "english"),
-            words=True,
-        ),
+        *_own("cmu_mosi", 3),
     ),
     request=_CMU,
     terms="research use; clips are from YouTube",
@@ -119,14 +122,7 @@ MOSEI = DataSet(
     (
         *_MOSEI.sources("merged", "AU_gpt"),
         *_MOSEI_TEST.sources("label"),
-        Source("label.csv", csv_rows(*_COLUMNS), _native("cmu_mosei", 3)),
-        Source("label*.npz", npz_rows, _corpus("cmu_mosei", 3)),
-        Source(
-            "*transcription-engchi-polish.csv",
-            csv_rows("name", "english"),
-            words_of("cmu_mosei", "name", "english"),
-            words=True,
-        ),
+        *_own("cmu_mosei", 3),
     ),
     request=_CMU,
     terms="research use; clips are from YouTube",
@@ -138,14 +134,7 @@ SIMS = DataSet(
     ("SIMS", "CH-SIMS", "sims-process"),
     (
         *_table("sims", "SIMS", "val_label", "english", mode="").sources("label"),
-        Source("label.csv", csv_rows(*_COLUMNS), _native("sims", 1)),
-        Source("label*.npz", npz_rows, _corpus("sims", 1)),
-        Source(
-            "*transcription-engchi-polish.csv",
-            csv_rows("name", "english"),
-            words_of("sims", "name", "english"),
-            words=True,
-        ),
+        *_own("sims", 1),
     ),
     request="https://github.com/thuiar/MMSA (open download)",
     terms="research use; no licence is named",
@@ -157,14 +146,7 @@ SIMS_V2 = DataSet(
     ("CH-SIMS_v2_s", "CH-SIMS v2(s)", "ch-simsv2s", "simsv2-process", "simsv2"),
     (
         *_table("ch_sims_v2_s", "CH-SIMS_v2_s", "annotation").sources(),
-        Source("meta.csv", csv_rows(*_COLUMNS), _native("ch_sims_v2_s", 1)),
-        Source("label*.npz", npz_rows, _corpus("ch_sims_v2_s", 1)),
-        Source(
-            "*transcription-engchi-polish.csv",
-            csv_rows("name", "chinese"),
-            words_of("ch_sims_v2_s", "name", "chinese"),
-            words=True,
-        ),
+        *_own("ch_sims_v2_s", 1, "meta.csv", "chinese"),
     ),
     request="https://github.com/thuiar/ch-sims-v2 (open download)",
     terms="research use; no licence is named. It holds clips of CH-SIMS again",

@@ -13,6 +13,7 @@ from data_pipeline.datasets.manifest import ManifestError
 from data_pipeline.embedded.generate import load_corpus, make_corpus
 from emojax import jobs
 from emojax.exchange import find_model
+from emojax.progress import bar
 from emojax.settings import resolve
 from emojax.train.loop import check_tokenizer
 
@@ -48,7 +49,7 @@ def main(argv: list[str]) -> None:
         if _MANIFEST.value:
             records = jobs.read_records(_MANIFEST.value, console, seed=settings.seed)
         else:
-            with jobs.bar(console, "make the embedded corpus") as tick:
+            with bar(console, "make the embedded corpus") as tick:
                 records = load_corpus(make_corpus(progress=tick))
         sources = jobs.open_views(records, settings, console)
         jobs.run_training(settings, records, sources, out, console)

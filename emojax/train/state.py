@@ -70,12 +70,6 @@ def split(variables: Any, rules: tuple[tuple[str, str], ...]) -> tuple[Flat, Fla
     return train, {k: v for k, v in flat.items() if not learns[k]}
 
 
-def split_shapes(shapes: dict[str, Any], rules: tuple[tuple[str, str], ...]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """`split` of shapes alone: (train, frozen)."""
-    learns = decide(list(shapes), rules)
-    return {p: x for p, x in shapes.items() if learns[p]}, {p: x for p, x in shapes.items() if not learns[p]}
-
-
 # Parts of the tree whose outputs are features; what a feature cache stands for.
 TOWERS = ("eva_image", "ln_vision", "eva_video", "whisper", "mae", "videomae", "hubert")
 

@@ -51,7 +51,10 @@ def made(tmp_path_factory):
 def test_the_cache_holds_what_the_encoders_say(made):
     s, variables, built, cache = made
     opened = open_cache(cache, cache_config(s, variables))
-    source, views = opened.sources["embedded"]["train"], BuiltSource(built["embedded"], "train", s.views)
+    source, views = (
+        opened.sources["embedded"]["train"],
+        BuiltSource(built["embedded"], "train", s.views, s.sampling(None)),
+    )
     assert len(source) == len(views) == 40 and set(opened.sources["embedded"]) == {"train", "val", "test"}
     module = make_model(s.model)
     for i in range(0, 40, 4):
@@ -75,7 +78,7 @@ def test_hidden_streams_are_what_the_views_give(made, streams):
     opened = open_cache(cache, cache_config(s, variables))
     module, tree = make_model(s.model), merge(variables, {})
     record, features = opened.sources["embedded"]["train"][1]
-    _, seen = BuiltSource(built["embedded"], "train", s.views)[1]
+    _, seen = BuiltSource(built["embedded"], "train", s.views, s.sampling(None))[1]
     prompts = []
     for arrays in (view_arrays(seen, streams), feature_arrays(features, opened.blank, streams)):
         batch = {k: np.asarray(v)[None] for k, v in arrays.items()}

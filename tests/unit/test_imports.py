@@ -7,6 +7,7 @@ ROOT = Path(__file__).parents[2]
 # Lower number = lower layer; a module may import its own number or lower. First match wins.
 LAYERS = [
     ("emojax.types", 0),
+    ("emojax.progress", 0),
     ("data_pipeline.encode", 10),
     ("data_pipeline.embedded", 2),
     ("data_pipeline", 1),

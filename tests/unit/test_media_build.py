@@ -24,6 +24,7 @@ from data_pipeline.views import ViewConfig, make_views
 from emojax.cli import main
 
 VIEWS = ViewConfig(image_size=448, frame_size=224, num_frames=16, mels=80, seconds=2.0)
+LOOK = Sampling("middle", temporal="uniform")
 CONFIG = StoreConfig(image_choice="middle", temporal="uniform")
 
 
@@ -41,7 +42,7 @@ def want(record: ClipRecord):
 def test_proxies_are_their_clips_up_to_jpeg(corpus):
     for record in corpus[1][:6]:
         fields, _ = pack_media(record, CONFIG)
-        got, true = stored_views(record, fields, CONFIG, VIEWS), want(record)
+        got, true = stored_views(record, fields, CONFIG, VIEWS, LOOK), want(record)
         assert (got.has_video, got.has_audio, got.audio_frames) == (true.has_video, true.has_audio, true.audio_frames)
         for one, other in ((got.image, true.image), (got.frames, true.frames)):
             error = np.abs(one.astype(int) - other)
@@ -55,18 +56,31 @@ def test_stored_files_are_exact(corpus):
     config = dataclasses.replace(CONFIG, kind="bytes")
     for record in corpus[1][:3]:
         fields, _ = pack_media(record, config)
-        got, true = stored_views(record, fields, config, VIEWS), want(record)
+        got, true = stored_views(record, fields, config, VIEWS, LOOK), want(record)
         np.testing.assert_array_equal(got.image, true.image)
         np.testing.assert_array_equal(got.frames, true.frames)
         np.testing.assert_array_equal(got.sound, true.sound)
+        # Another model looks at the same files in its own way, not in that of the build.
+        first = read_clip(record.path, Sampling("first", temporal="window"), clip_id=record.id)
+        other = stored_views(record, fields, config, VIEWS, Sampling("first", temporal="window"))
+        np.testing.assert_array_equal(other.image, make_views(first, VIEWS).image)
+        np.testing.assert_array_equal(other.frames, make_views(first, VIEWS).frames)
+
+
+def test_an_unknown_peak_is_noted(corpus):
+    record = next(r for r in corpus[1] if want(r).has_video)
+    for peak, said in ((None, True), (3, False)):
+        known = dataclasses.replace(record, peak_index=peak)
+        notes = pack_media(known, dataclasses.replace(CONFIG, image_choice="peak"))[1]
+        assert any("no peak frame is known" in n for n in notes) == said
 
 
 def test_fewer_frames_come_out_of_more(corpus):
     """8 of 16 evenly spread frames are not those of 8: they are every second one, within half a step of it."""
     record = next(r for r in corpus[1] if want(r).has_video)
     fields, _ = pack_media(record, CONFIG)
-    got = stored_views(record, fields, CONFIG, dataclasses.replace(VIEWS, num_frames=8))
-    full = stored_views(record, fields, CONFIG, VIEWS)
+    got = stored_views(record, fields, CONFIG, dataclasses.replace(VIEWS, num_frames=8), LOOK)
+    full = stored_views(record, fields, CONFIG, VIEWS, LOOK)
     np.testing.assert_array_equal(got.frames, full.frames[1::2])
 
 
@@ -95,7 +109,7 @@ def test_every_data_set_builds_and_comes_back(fixture, corpus, tmp_path):
     spans = [dataclasses.replace(r, start=None, end=None) for r in chosen.records]  # IEMOCAP's lie beyond this clip
     build_set(tmp_path / "out" / fixture.name, spans, CONFIG)
     built = open_built(tmp_path / "out")[fixture.name]
-    source = BuiltSource(built, fixture.first[1], VIEWS)
+    source = BuiltSource(built, fixture.first[1], VIEWS, LOOK)
     record, views = source[0]
     assert len(source) == 1 and record == spans[0] and views.has_video
     assert views.frames.std() > 1 and views.has_audio == (
@@ -133,7 +147,7 @@ def test_a_build_counts_what_it_skips_and_is_found_again(corpus, tmp_path, monke
     assert skipped["id"] == "bad" and "not a media file" in skipped["reason"]
     built = open_built(tmp_path / "out")["embedded"]
     assert [r.id for r in built.records()] == [r.id for r in records[:-1]]
-    source = BuiltSource(built, "train", VIEWS)
+    source = BuiltSource(built, "train", VIEWS, LOOK)
     assert [source[i][0] for i in range(35)] == [r for r in records if r.split == "train" and r.id != "bad"]
     monkeypatch.setattr(media, "_build_chunk", None)  # a second call decodes nothing
     assert build_set(tmp_path / "out" / "embedded", records, CONFIG) == {**facts, "state": "was built before"}
