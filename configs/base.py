@@ -6,6 +6,8 @@ The sizes below are Emotion-LLaMAv2 in full (emotion_llama_v2 1.2-1.7).
 
 from ml_collections import ConfigDict, config_dict
 
+OPTIM = ("lr", "min_lr", "warmup_lr", "warmup", "b1", "b2", "eps", "weight_decay", "clip", "ema")
+
 
 def get_config() -> ConfigDict:
     """The full-size v2 model with the released training recipe."""
@@ -18,7 +20,11 @@ def get_config() -> ConfigDict:
     c.model.compute_dtype = "bfloat16"  # activations and matmuls; norms, softmax and loss are float32
     c.model.param_dtype = "bfloat16"  # frozen weights at rest; trainable ones are always float32
     c.model.kernels = "float"  # float (param_dtype) | int8: frozen kernels of blocks and head, a scale a channel
-    c.model.remat = "full"  # none | full | dots
+    # What a layer of the language model keeps for its backward pass (emojax/model/layers.py:REMAT): none | full | qkv | qkv_gate |
+    # most | dots; from `most` to `full` memory falls and recomputation grows.
+    c.model.remat = "most"
+    c.model.remat_long = "full"  # the same for rows longer than long_row tokens
+    c.model.long_row = 768
     c.model.unroll = 1  # layers of a scan laid out: 1 on accelerators, the depth on CPU
     c.model.missing = "released"  # released: constant tokens of absent streams stay visible; masked: hidden
     c.model.audio_span = "window"  # window: the padded 30 s (released); real: the sound's own length
@@ -82,7 +88,7 @@ def get_config() -> ConfigDict:
         (r"params/(eva_image|eva_video|ln_vision|whisper|llama)/.*", "freeze"),
     )
 
-    c.optim = ConfigDict()
+    c.optim = ConfigDict()  # a stage may change each of these: config.stage.NAME.optim
     c.optim.lr = 1e-4
     c.optim.min_lr = 1e-6
     c.optim.warmup_lr = 1e-6
@@ -95,16 +101,37 @@ def get_config() -> ConfigDict:
     c.optim.ema = 0.0  # decay of the averaged weights that are evaluated and kept; 0 is off
 
     c.train = ConfigDict()
-    c.train.batch = 4
-    c.train.mesh = (-1, 1, 1)  # data, fsdp, tensor
+    c.train.batch = 4  # rows of a step, on all devices
+    # Above 0: rows of a step on each device, in place of batch. Steps and warm-up are scaled so that a stage sees as many
+    # samples as batch x steps says; the learning rate stays.
+    c.train.rows_per_device = 0
+    c.train.accumulate = 1  # equal parts in which a step takes its batch: less memory, same gradient
+    c.train.mesh = (-1, 1, 1)  # data, fsdp, tensor; -1 takes what is left
     c.train.log_every = 50
     c.train.save_every = 5000
-    c.train.keep = 2
+    c.train.keep = 2  # newest checkpoints of a stage that are kept, and beside them the best one
+    c.train.validate_every = 0  # steps between scores of the validation split; 0: never
+    c.train.validate_clips = 256  # at most so many clips of it, the same ones each time
+    c.train.take = (
+        "last"  # last | best: the weights that a stage hands on; best by validation score, never by the test split
+    )
     # Model folder, or name of an imported model, whose weights a run starts from; its sizes must be the run's.
     c.train.init_from = config_dict.placeholder(str)
     c.train.tokenizer = "llama"  # llama: the LLaMA-2 file; small: trained on the run's own texts
     c.train.tokenizer_path = config_dict.placeholder(str)
     return c
+
+
+def split_variant(variant: str) -> tuple[str, bool]:
+    """`stage1_pod` -> (`stage1`, True)."""
+    name = variant.removesuffix("pod").removesuffix("_")
+    return (name, True) if variant.endswith("pod") else (variant, False)
+
+
+def to_pod(c: ConfigDict) -> None:
+    """Many devices: weights and optimizer split over all of them, four rows on each (docs/scaling.md)."""
+    c.train.mesh = (1, -1, 1)
+    c.train.rows_per_device = 4
 
 
 def _tower(size: int, patch: int, width: int, depth: int, heads: int, mlp: int) -> ConfigDict:
@@ -125,4 +152,10 @@ def stage(style: str, tasks: tuple[str, ...], max_words: int) -> ConfigDict:
         True  # sets of MMEVerse are asked as released (data_pipeline/curriculum.py), others by the fields above
     )
     c.restore_image = False  # after a failed audio task the released code trains on a zero image
+    c.inherits = (
+        "previous"  # weights it starts from: previous | start (those of the run) | the name of an earlier stage
+    )
+    c.weights = ""  # "name=weight,...": draws of data sets, 0 leaves one out; "": those of config.data.weights
+    c.trainable = ()  # rules as in config.trainable; (): those
+    c.optim = ConfigDict({name: config_dict.placeholder(float) for name in OPTIM})  # None: that of config.optim
     return c

@@ -18,7 +18,7 @@ def get_config(variant: str = "") -> ConfigDict:
     c.seed = 0
     m = c.model
     m.compute_dtype = m.param_dtype = "float32"
-    m.remat = "none"
+    m.remat = m.remat_long = "none"
     m.unroll = 4
     m.missing, m.audio_span = "masked", "real"
     m.stem, m.word_heads = "cosine", True

@@ -27,7 +27,7 @@ from data_pipeline.tokens import VIDEO_HERE, Row, Tokenizer, collate_rows, make_
 from data_pipeline.views import ViewConfig
 from emojax.types import Views
 
-NAMES = "names"  # key of the batch that stays on the host: clip ids, for reports
+NAMES = "names"  # key of the batch that stays on the host: data set/clip id of each row, for reports
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,23 +107,13 @@ def feature_arrays(
     return out
 
 
-class DrawSample(grain.transforms.RandomMap):
-    """Stored element -> Sample: task draw, prompt, tokens, augmentation; random by element and epoch."""
+class AskClip:
+    """(record, generator) -> what a clip is asked, and its tokens."""
 
     def __init__(self, stage: StageTasks, tokenizer: Tokenizer, config: RowConfig):
         self.stage, self.tokenizer, self.config = stage, tokenizer, config
 
-    def random_map(self, element: dict[str, Any], rng: np.random.Generator) -> Sample:
-        """Called by Grain with a generator that depends on seed, epoch and index alone."""
-        c = self.config
-        record, views = read_element(element, c.views)
-        if c.speakers and isinstance(views, Views) and rng.random() < c.speakers.share:
-            views = c.speakers.normalise(record, views)
-        example, row = self.ask(record, rng)
-        return Sample(example, row, augment_views(views, rng, c.augment) if isinstance(views, Views) else views)
-
-    def ask(self, record: ClipRecord, rng: np.random.Generator) -> tuple[Example, Row]:
-        """Draws what a clip is asked, and makes its tokens."""
+    def __call__(self, record: ClipRecord, rng: np.random.Generator) -> tuple[Example, Row]:
         c = self.config
         record = fit_subtitle(record, self.tokenizer, c.max_subtitle)
         example = draw_example(record, self.stage, rng, c.no_subtitle, c.questions)
@@ -131,13 +121,13 @@ class DrawSample(grain.transforms.RandomMap):
 
 
 class FillSample(grain.transforms.RandomMap):
-    """A row of GroupedRows -> Sample: its views, normalised and augmented."""
+    """A row of GroupedRows -> Sample: its views, normalised and augmented; random by position alone."""
 
     def __init__(self, config: RowConfig):
         self.config = config
 
     def random_map(self, element: Any, rng: np.random.Generator) -> Sample:
-        """Called by Grain; see DrawSample."""
+        """Called by Grain with a generator that depends on seed and position alone."""
         c = self.config
         example, row, bucket, stored = element
         record, views = read_element(stored, c.views)
@@ -208,7 +198,7 @@ class Collate:
         batch |= {k: np.stack([p[k] for p in parts]) for k in parts[0]}
         if c.words:
             batch |= {f"words_{s}": self._words(samples, s) for s in ("image", "audio")}
-        batch[NAMES] = [s.example.clip.id for s in samples]
+        batch[NAMES] = [f"{s.example.clip.dataset}/{s.example.clip.id}" for s in samples]
         return batch
 
     def _arrays(self, sample: Sample) -> dict[str, Any]:
@@ -297,12 +287,9 @@ def train_iterator(
     """
     process, count = shard
     mixed = MixedSource(sources, seed, per, batch * count)
-    draw = DrawSample(stage, tokenizer, config)
-    if window > 1:
-        rows = GroupedRows(mixed, draw.ask, batch * count, window, config.buckets, seed)
-        samples = grain.MapDataset.source(rows).seed(seed).random_map(FillSample(config))
-    else:
-        samples = grain.MapDataset.source(mixed).seed(seed).random_map(draw)
+    # Rows of a step are drawn by every process alike, so that all agree on its compiled size.
+    rows = GroupedRows(mixed, AskClip(stage, tokenizer, config), batch * count, window, config.buckets, seed)
+    samples = grain.MapDataset.source(rows).seed(seed).random_map(FillSample(config))
     batches = samples.batch(batch, drop_remainder=True, batch_fn=Collate(tokenizer, config))
     if count > 1:
         batches = batches[process::count]

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
+from etils import epath
 from flax import traverse_util
 
 from data_pipeline.pipeline import RowConfig
@@ -24,6 +25,7 @@ from data_pipeline.speakers import Speakers, VoiceStats
 from data_pipeline.tokens import LlamaTokenizer, SmallTokenizer, Tokenizer
 from emojax.model.quantise import quantise_leaves
 from emojax.settings import Settings, resolve_saved
+from emojax.sharding import agree
 
 TOKENIZER_MODEL, MANIFEST = "tokenizer.model", "manifest.json"
 REASON_TASKS = ("reason", "reason_v2")
@@ -73,7 +75,7 @@ def row_config(settings: Settings, augment: bool, speakers: Speakers | None = No
 
 
 def save_bundle(
-    folder: Path,
+    folder: Path | epath.Path,
     settings: Settings,
     tokenizer: Tokenizer,
     variables: Any,
@@ -87,21 +89,26 @@ def save_bundle(
 
     `model.json` comes last, so a folder that has it is complete.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    # While its weights are replaced a folder is no model; nothing of the one before may stay.
-    for old in ("model.json", "tokenizer.json", "speaker.json"):
-        (folder / old).unlink(missing_ok=True)
-    if not imported:
-        (folder / MANIFEST).unlink(missing_ok=True)
-    weights = folder.absolute() / "weights"
-    shutil.rmtree(weights, ignore_errors=True)
+    folder = epath.Path(folder)
+    main = jax.process_index() == 0
+    weights = (folder if "://" in str(folder) else folder.resolve()) / "weights"
+    if main:
+        folder.mkdir(parents=True, exist_ok=True)
+        # While its weights are replaced a folder is no model; nothing of the one before may stay.
+        for old in ("model.json", "tokenizer.json", "speaker.json", *(() if imported else (MANIFEST,))):
+            (folder / old).unlink(missing_ok=True)
+        if weights.exists():
+            weights.rmtree()
+    agree("cleared")
     # Without compression: with it Orbax holds a second copy of large trees while it writes, and takes longer.
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_compression=False)) as checkpointer:
         checkpointer.save(weights, args=ocp.args.PyTreeSave(variables))
+    if not main:
+        return
     if isinstance(tokenizer, SmallTokenizer):
         (folder / "tokenizer.json").write_text(tokenizer.to_text())
-    elif isinstance(tokenizer, LlamaTokenizer) and tokenizer.path != folder / TOKENIZER_MODEL:
-        shutil.copyfile(tokenizer.path, folder / TOKENIZER_MODEL)
+    elif isinstance(tokenizer, LlamaTokenizer) and str(tokenizer.path) != str(folder / TOKENIZER_MODEL):
+        epath.Path(tokenizer.path).copy(folder / TOKENIZER_MODEL, overwrite=True)
     if average_speaker:
         (folder / "speaker.json").write_text(average_speaker.to_json())
     last = settings.stages[-1].tasks
@@ -116,8 +123,8 @@ def save_bundle(
     (folder / "model.json").write_text(json.dumps(facts, indent=1))
 
 
-def load_bundle(folder: Path) -> Bundle:
-    """Reads a model folder.
+def load_bundle(folder: Path, shardings: Mapping[str, Any] | None = None) -> Bundle:
+    """Reads a model folder; `shardings` ({path: sharding}) say where its weights go, else to the first device.
 
     Raises:
       FileNotFoundError: the folder holds no finished model; says what to do.
@@ -139,7 +146,7 @@ def load_bundle(folder: Path) -> Bundle:
     if tokenizer.vocab_size > settings.model.llama.vocab:
         raise ValueError(f"the tokenizer of {folder} is of another model: it has {tokenizer.vocab_size} pieces")
     average = folder / "speaker.json"
-    variables = _restore(folder)
+    variables = _restore(folder, shardings or {})
     return Bundle(
         name=f"{facts['name']}@{folder}",
         settings=settings,
@@ -177,14 +184,17 @@ def as_int8(bundle: Bundle) -> Bundle:
     return dataclasses.replace(bundle, settings=settings, variables=variables)
 
 
-def _restore(folder: Path) -> Any:
+def _restore(folder: Path, shardings: Mapping[str, Any]) -> Any:
     weights = folder.absolute() / "weights"
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             metadata = checkpointer.metadata(weights).item_metadata
             device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-            abstract = jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=device), metadata.tree)
-            return checkpointer.restore(weights, abstract)
+            flat = traverse_util.flatten_dict(metadata.tree, sep="/")
+            abstract = {
+                p: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=shardings.get(p, device)) for p, m in flat.items()
+            }
+            return checkpointer.restore(weights, traverse_util.unflatten_dict(abstract, sep="/"))
     except Exception as error:  # whatever the library raises on files that are cut, changed or gone
         first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise ValueError(f"{weights} is damaged: import or train the model again ({first})") from error

@@ -115,11 +115,9 @@ def _add_weights(commands: Any) -> None:
     )
     p.add_argument("--out", required=True, help="file or folder to write")
 
-    p = commands.add_parser("plan", help="what a full-size run needs, without making it")
-    p.add_argument("what", choices=("weights",), help="weights: parameters and bytes by module")
-    p.add_argument("--preset", action="append", help="configuration by name (default: v1 and v2)")
-    p.add_argument("--int8", action="store_true", help="with frozen kernels as int8")
-    p.add_argument("--json", action="store_true")
+    from emojax import cli_plan
+
+    cli_plan.add_parser(commands)
 
 
 def _import_options(p: argparse.ArgumentParser) -> None:
@@ -137,16 +135,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv[:1] == ["train"] and any(a.startswith("--config") for a in argv):
         return _hand_over(argv[1:])
-    args = parser().parse_args(argv)
+    args, rest = parser().parse_known_args(argv)
+    planning = args.command == "plan" and args.what == "train"
+    if rest and not (planning and all(word.startswith("--config.") for word in rest)):
+        parser().error(f"unrecognized arguments: {' '.join(rest)}")
     from rich.console import Console
 
-    to_pipe = args.command == "predict" or (args.command == "data" and getattr(args, "json", False))
+    to_pipe = args.command == "predict" or (args.command in ("data", "plan") and getattr(args, "json", False))
     console = Console(stderr=to_pipe, markup=False, highlight=False)
     from data_pipeline.datasets.manifest import ManifestError
 
     try:
         own = {"demo": _demo, "train": _train, "evaluate": _evaluate, "predict": _predict, "corpus": _corpus}
         own["data"] = _data
+        if planning:
+            from emojax import cli_plan
+
+            return cli_plan.run_train(args, console, rest)
         return own.get(args.command, _weights)(args, console)
     except (ManifestError, ValueError) as error:
         console.print(f"emojax {args.command}: {error}", soft_wrap=True)
@@ -184,7 +189,7 @@ def _demo(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyped-
 def _train(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyped-def]
     from emojax import jobs
     from emojax.settings import load_config, resolve
-    from emojax.train.loop import check_tokenizer
+    from emojax.train.start import check_tokenizer
 
     config = load_config(args.preset)
     if args.seed is not None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
 import os
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from absl import flags, logging
 from rich.console import Console
 
@@ -24,12 +27,17 @@ from data_pipeline.features import open_cache
 from data_pipeline.pipeline import BuiltSource, read_element
 from data_pipeline.schema import ClipRecord
 from data_pipeline.speakers import normalise_items
+from data_pipeline.tokens import Tokenizer
 from emojax.bundle import Bundle, load_bundle
 from emojax.evaluate import report
 from emojax.evaluate.run import Items, evaluate
+from emojax.evaluate.scores import uar
+from emojax.infer.answer import label_probabilities
 from emojax.progress import bar
 from emojax.settings import Settings
-from emojax.train.loop import train
+from emojax.train.folder import run_path
+from emojax.train.loop import Validate, train
+from emojax.train.start import label_space
 from emojax.train.state import Flat
 
 Sources = dict[str, Any]  # split -> random-access source
@@ -48,16 +56,49 @@ def setup() -> None:
 
 
 def run_folder(path: str) -> Path:
-    """The folder of a run, made before anything slow starts.
+    """The local folder of a job, made before anything slow starts; see folder.run_path."""
+    return Path(run_path(path))
 
-    Raises:
-      ValueError: its name would be read as a pattern by the checkpoint library.
-      OSError: it can not be made.
+
+@contextmanager
+def one_builder() -> Iterator[None]:
+    """Held by one process of this machine at a time: those of a run make corpus and views once, not side by side."""
+    cache_root().mkdir(parents=True, exist_ok=True)
+    with open(cache_root() / "building", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def quiet_but_first(console: Console) -> Console:
+    """The console of process 0; the others' lines would be the same again."""
+    return console if jax.process_index() == 0 else Console(quiet=True)
+
+
+def validator(settings: Settings, sources: Sources, labels: tuple[str, ...]) -> Validate | None:
+    """Scores the `val` split while training: UAR over at most `train.validate_clips` of its clips, the same ones each time.
+
+    None where nothing is to be validated. The test split is never looked at.
     """
-    if set("[]*?") & set(path):
-        raise ValueError(f"a run folder's name may not hold any of [ ] * ?: {path}")
-    Path(path).mkdir(parents=True, exist_ok=True)
-    return Path(path)
+    if not settings.train.validate_every or "val" not in sources:
+        return None
+    source = sources["val"]
+    chosen = np.linspace(0, len(source) - 1, min(len(source), settings.train.validate_clips)).round().astype(int)
+    items: list[Any] = []
+
+    def validate(variables: Any, tokenizer: Tokenizer) -> tuple[float, list[dict[str, Any]]]:
+        if not items:
+            items.extend(read_element(source[int(i)], settings.views) for i in dict.fromkeys(chosen.tolist()))
+        style = settings.stages[-1].tasks.style
+        bundle = Bundle(settings.name, settings, tokenizer, variables, labels, style, "")
+        chances = label_probabilities(bundle, items, labels)
+        truth, best = [r.label for r, _ in items], [labels[i] for i in chances.argmax(axis=1)]
+        samples = [
+            {"clip": r.id, "true": r.label, "answer": b, "probability": round(float(row.max()), 4)}
+            for (r, _), b, row in zip(items[:8], best, chances, strict=False)
+        ]
+        return uar(truth, best), samples
+
+    return validate
 
 
 def read_records(
@@ -72,7 +113,7 @@ def read_records(
 
 def open_views(records: Sequence[ClipRecord], settings: Settings, console: Console) -> Sources:
     """Decoded views by split, made once and kept; prints what had to be skipped, with the reason."""
-    with bar(console, "decode clips") as tick:
+    with one_builder(), bar(console, "decode clips") as tick:
         sources, skipped, folder = build_views(cache_root() / "views", records, settings.views, settings.sampling, tick)
         tick(len(records), len(records))
     for entry in skipped[:10]:
@@ -133,6 +174,9 @@ def train_on_data(
         return own, opened.blank
 
     learn = [r for r in records if r.split == "train"]
+    # Validation asks one question of all clips: of the first set that has a `val` split and one emotion a clip.
+    judged = next((s for n, s in sources.items() if "val" in s and _one_emotion(records, n)), {})
+    own = next((r.labels for r in records if r.split == "val" and r.labels), ())
     with bar(console, "train") as tick:
         train(
             settings,
@@ -142,7 +186,12 @@ def train_on_data(
             lambda text: console.print(text, soft_wrap=True),
             tick,
             from_cache if cache else None,
+            validator(settings, dict(judged), own),
         )
+
+
+def _one_emotion(records: Sequence[ClipRecord], dataset: str) -> bool:
+    return any(r.dataset == dataset and r.split == "val" and r.task == "emotion" and r.labels for r in records)
 
 
 def score_data(
@@ -191,6 +240,7 @@ def run_training(
             out,
             lambda text: console.print(text, soft_wrap=True),
             tick,
+            validate=validator(settings, sources, label_space(learn)),
         )
 
 

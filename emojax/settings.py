@@ -27,15 +27,6 @@ from emojax.model.whisper import WhisperConfig
 
 
 @dataclasses.dataclass(frozen=True)
-class Stage:
-    """One curriculum stage: what it asks and how long."""
-
-    name: str
-    steps: int
-    tasks: StageTasks
-
-
-@dataclasses.dataclass(frozen=True)
 class Optim:
     """Fields of config.optim; see configs/base.py."""
 
@@ -51,15 +42,39 @@ class Optim:
     ema: float
 
 
+Rules = tuple[tuple[str, str], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One curriculum stage: what it asks, what learns, how, how long, and whose weights it starts from.
+
+    `weights`: "name=weight,..." of its mixture. `inherits`: previous, start, or an earlier stage's name.
+    """
+
+    name: str
+    steps: int
+    tasks: StageTasks
+    weights: str
+    trainable: Rules
+    optim: Optim
+    inherits: str
+
+
 @dataclasses.dataclass(frozen=True)
 class Train:
     """Fields of config.train; see configs/base.py."""
 
     batch: int
+    rows_per_device: int
+    accumulate: int
     mesh: tuple[int, int, int]
     log_every: int
     save_every: int
     keep: int
+    validate_every: int
+    validate_clips: int
+    take: str
     init_from: str | None
     tokenizer: str
     tokenizer_path: str | None
@@ -99,7 +114,7 @@ class Settings:
     views: ViewConfig
     data: Data
     stages: tuple[Stage, ...]
-    trainable: tuple[tuple[str, str], ...]
+    trainable: Rules
     optim: Optim
     train: Train
     raw: dict[str, Any]
@@ -172,6 +187,8 @@ def _llama(m: ConfigDict) -> LlamaConfig:
         dropout=t.dropout,
         lora=LoraConfig(m.lora.rank, m.lora.alpha, m.lora.dropout, tuple(m.lora.targets)),
         remat=m.remat,
+        remat_long=m.remat_long,
+        long_row=m.long_row,
         unroll=min(m.unroll, t.depth),
         precision=_precision(m),
     )
@@ -190,6 +207,8 @@ _WORDS = {
     "model.audio_span": _words(EmotionConfig, "audio_span"),
     "model.stem": _words(EvaConfig, "stem"),
     "model.remat": ("none", *REMAT_POLICIES),
+    "model.remat_long": ("none", *REMAT_POLICIES),
+    "train.take": ("last", "best"),
     "model.fusion.kind": get_args(Kind),
     "data.layout": get_args(Layout),
     "data.temporal": _words(Sampling, "temporal"),
@@ -214,7 +233,7 @@ def resolve(config: ConfigDict) -> Settings:
     if unknown := sorted(set(config.data.questions) - {*TASKS, *OTHER_QUESTIONS}):
         raise ValueError(f"config.data.questions names tasks {unknown}; tasks are {', '.join(TASKS)}")
     m = config.model
-    stages = []
+    stages: list[Stage] = []
     for name in config.stages:
         if name not in config.stage:
             raise ValueError(f"config.stages names '{name}', config.stage describes {sorted(config.stage)}")
@@ -229,7 +248,14 @@ def resolve(config: ConfigDict) -> Settings:
             drop_modality=s.drop_modality,
             released=s.released,
         )
-        stages.append(Stage(name, s.steps, tasks))
+        if s.inherits not in ("previous", "start", *[earlier.name for earlier in stages]):
+            raise ValueError(
+                f"config.stage.{name}.inherits is '{s.inherits}'; it is previous, start, or a stage before this one"
+            )
+        own = {k: v for k, v in s.optim.to_dict().items() if v is not None}
+        optim = Optim(**{**config.optim.to_dict(), **own})
+        weights = s.weights or config.data.weights
+        stages.append(Stage(name, s.steps, tasks, weights, _rules(s.trainable or config.trainable), optim, s.inherits))
     fields = config.train.to_dict()
     return Settings(
         name=config.name,
@@ -238,11 +264,31 @@ def resolve(config: ConfigDict) -> Settings:
         views=_views(m),
         data=Data(**_tuples(config.data.to_dict())),
         stages=tuple(stages),
-        trainable=tuple((str(a), str(b)) for a, b in config.trainable),
+        trainable=_rules(config.trainable),
         optim=Optim(**config.optim.to_dict()),
         train=Train(**_tuples(fields)),
         raw=json.loads(config.to_json_best_effort()),
     )
+
+
+def _rules(pairs: Any) -> Rules:
+    return tuple((str(pattern), str(word)) for pattern, word in pairs)
+
+
+def for_devices(settings: Settings, devices: int) -> Settings:
+    """The run on so many devices: with `train.rows_per_device`, its batch, and as many samples in fewer or more steps."""
+    t = settings.train
+    if not t.rows_per_device:
+        return settings
+    batch = t.rows_per_device * devices
+    stages: list[Stage] = []
+    for stage in settings.stages:
+        steps = max(1, round(stage.steps * t.batch / batch))
+        warmup = round(stage.optim.warmup * t.batch / batch)
+        stages.append(dataclasses.replace(stage, steps=steps, optim=dataclasses.replace(stage.optim, warmup=warmup)))
+    # What the run's folder remembers is this batch: on another number of devices it would be another run.
+    raw = {**settings.raw, "train": {**settings.raw["train"], "batch": batch, "rows_per_device": 0}}
+    return dataclasses.replace(settings, stages=tuple(stages), train=dataclasses.replace(t, batch=batch), raw=raw)
 
 
 def _views(m: ConfigDict) -> ViewConfig:
@@ -258,16 +304,17 @@ def _tuples(fields: dict[str, Any]) -> dict[str, Any]:
     return {k: deep(v) for k, v in fields.items()}
 
 
-PRESETS = "tiny, tiny:people, tiny:v1, tiny:test, tiny:test_v1, tiny:released, tiny:released_v1, v1, v1:stage1, v1:stage2, v1:labels, v2, v2:stage1, v2:stage2, v2:joint"
+PRESETS = "tiny, tiny:people, tiny:v1, tiny:test, tiny:test_v1, tiny:released, tiny:released_v1, v1, v1:pretrain, v1:tune, v1:labels, v1:mer2023_semi, v2, v2:stage1, v2:stage2, v2:joint; those of v1 and v2 with _pod for many devices"
 
 
 def load_config(preset: str) -> ConfigDict:
-    """`tiny`, `tiny:people`, `v2:stage1`: a configuration of configs/ by name.
+    """`tiny`, `tiny:people`, `v2:stage1`, `configs/v2.py:stage1`: a configuration of configs/ by name.
 
     Raises:
       ValueError: no such preset.
     """
     name, _, variant = preset.partition(":")
+    name = name.removeprefix("configs/").removesuffix(".py")  # as --config takes them
     try:
         module = importlib.import_module(f"configs.{name}")
         return module.get_config(variant) if variant else module.get_config()
@@ -283,4 +330,7 @@ def resolve_saved(raw: dict[str, Any]) -> Settings:
             return saved
         return {**default, **{k: over(default.get(k), v) for k, v in saved.items()}}
 
-    return resolve(ConfigDict(over(load_config("base").to_dict(), raw)))
+    full = over(load_config("base").to_dict(), raw)
+    newest = load_config("base").stage.joint.to_dict()  # stages of other versions have no entry in base.py
+    full["stage"] = {name: over(newest, stage) for name, stage in full["stage"].items()}
+    return resolve(ConfigDict(full))

@@ -6,12 +6,15 @@ maps those to mesh axes, once. `pjit` of older texts is `jax.jit` under `jax.set
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 AXES = ("data", "fsdp", "tensor")
@@ -30,6 +33,7 @@ RULES = (
     ("length", None),
     ("head_dim", None),
     ("rank", None),
+    ("adapter", ("fsdp", "tensor")),
     ("act_embed", None),
     ("act_heads", "tensor"),
     ("act_vocab", "tensor"),
@@ -39,8 +43,11 @@ RULES = (
 def make_mesh(shape: tuple[int, int, int] = (-1, 1, 1), devices: list[Any] | None = None) -> Mesh:
     """A mesh (data, fsdp, tensor); one entry may be -1 and is filled with what is left.
 
+    Devices of several TPU slices (a fast network within each, a slow one between) are split over `data`: only
+    gradients travel between slices.
+
     Raises:
-      ValueError: the shape does not multiply to the number of devices.
+      ValueError: the shape does not multiply to the number of devices, or `data` can not be split over the slices.
     """
     devices = devices or jax.devices()
     sizes = list(shape)
@@ -54,7 +61,66 @@ def make_mesh(shape: tuple[int, int, int] = (-1, 1, 1), devices: list[Any] | Non
     if int(np.prod(sizes)) != len(devices):
         raise ValueError(f"mesh {tuple(sizes)} needs {int(np.prod(sizes))} devices, there are {len(devices)}")
     # Auto: under Explicit axes Linen's constraints become assertions and fail.
-    return jax.make_mesh(tuple(sizes), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+    kinds = (AxisType.Auto,) * len(AXES)
+    slices = len({getattr(d, "slice_index", 0) for d in devices})
+    if slices == 1:
+        return jax.make_mesh(tuple(sizes), AXES, axis_types=kinds, devices=devices)
+    if sizes[0] % slices:
+        raise ValueError(f"mesh {tuple(sizes)}: data must be a multiple of the {slices} slices")
+    within = (sizes[0] // slices, *sizes[1:])
+    laid = mesh_utils.create_hybrid_device_mesh(within, (slices, 1, 1), devices, allow_split_physical_axes=True)
+    return Mesh(laid, AXES, axis_types=kinds)
+
+
+def start_processes(address: str | None = None, count: int | None = None, number: int | None = None) -> int:
+    """Joins the processes of a run, before anything else asks jax for devices; returns this one's number.
+
+    Args:
+      address, count, number: coordinator HOST:PORT, number of processes and which one this is, where they are given
+        ($EMOJAX_COORDINATOR, $EMOJAX_PROCESSES, $EMOJAX_PROCESS stand for them). Without them SLURM's variables, or on a
+        TPU slice of several hosts its metadata, say so. Else this process is alone.
+
+    Raises:
+      ValueError: some of the three are given and others not.
+    """
+    env = os.environ.get
+    address = address or env("EMOJAX_COORDINATOR")
+    count = count or int(env("EMOJAX_PROCESSES", 0)) or None
+    number = int(env("EMOJAX_PROCESS", -1)) if number is None else number
+    if address or count or number >= 0:
+        if not (address and count and number >= 0):
+            raise ValueError("several processes need all three: coordinator address, number of processes, own number")
+        if platforms := env("JAX_PLATFORMS", ""):
+            if platforms.startswith("cpu"):
+                jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        jax.distributed.initialize(address, count, number)
+    elif (
+        int(env("SLURM_NTASKS", 1)) > 1
+        or len(env("TPU_WORKER_HOSTNAMES", "").split(",")) > 1
+        or env("MEGASCALE_NUM_SLICES")
+    ):
+        jax.distributed.initialize()
+    return jax.process_index()
+
+
+def platform() -> str:
+    """Where the program that is traced will run: tpu, gpu or cpu. The mesh says so, also when it is compiled elsewhere."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return device.platform if device is not None and device.platform else jax.default_backend()
+
+
+def divides(rows: int, heads: int) -> bool:
+    """Whether so many rows and heads can be split over the mesh (one row, as when a model is initialised, can not)."""
+    sizes = jax.sharding.get_abstract_mesh().shape
+    return not sizes or rows % (sizes["data"] * sizes["fsdp"]) == 0 == heads % sizes["tensor"]
+
+
+def over_heads(fn: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """Runs fn(q, k, v [B, T, N, H], keys [B, T]) -> [B, T, N, H] on each shard of rows and heads: for kernels that XLA can not split."""
+    if jax.sharding.get_abstract_mesh().empty:
+        return fn
+    rows, heads = PartitionSpec(("data", "fsdp")), PartitionSpec(("data", "fsdp"), None, "tensor")
+    return jax.shard_map(fn, in_specs=(heads, heads, heads, rows), out_specs=heads, check_vma=False)
 
 
 def tree_shardings(abstract: Any, mesh: Mesh) -> Any:
@@ -86,6 +152,19 @@ def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     return {k: jax.make_array_from_process_local_data(sharding, v) for k, v in batch.items()}
 
 
+def agree(text: str) -> str:
+    """What process 0 says, on every process (up to 1,000 bytes of UTF-8); a point that all of them reach together."""
+    if jax.process_count() == 1:
+        return text
+    from jax.experimental import multihost_utils
+
+    said = np.zeros(1000, np.uint8)
+    raw = np.frombuffer(text.encode()[:1000], np.uint8)
+    said[: len(raw)] = raw
+    heard = np.asarray(multihost_utils.broadcast_one_to_all(said))
+    return bytes(heard).rstrip(b"\0").decode(errors="replace")
+
+
 def to_host(x: jax.Array) -> np.ndarray:
     """The whole array in this process' memory, wherever its parts lie."""
     if isinstance(x, jax.Array) and not x.is_fully_addressable:
@@ -98,6 +177,55 @@ def to_host(x: jax.Array) -> np.ndarray:
 def partitioned(init: Callable[..., Any], axes: tuple[str | None, ...]) -> Callable[..., Any]:
     """An initializer whose arrays carry logical axis names (Linen boxes them while initialising)."""
     return nn.with_logical_partitioning(init, axes)
+
+
+def row_shards() -> int:
+    """Into how many parts the mesh splits the rows of a batch."""
+    sizes = jax.sharding.get_abstract_mesh().shape
+    return sizes["data"] * sizes["fsdp"] if sizes else 1
+
+
+def micro_batches(batch: Any, count: int) -> Any:
+    """Arrays [B, ...] -> [count, B / count, ...]; every shard of rows gives each micro-batch an equal share of its own."""
+    n = row_shards()
+
+    def split(x: jax.Array) -> jax.Array:
+        rows = x.reshape(n, count, -1, *x.shape[1:]).swapaxes(0, 1)
+        return constrain(rows.reshape(count, -1, *x.shape[1:]), None, "batch", *[None] * (x.ndim - 1))
+
+    return jax.tree.map(split, batch)
+
+
+def joined(pieces: Any) -> Any:
+    """The inverse of `micro_batches`, for arrays [count, B / count, ...]."""
+    n = row_shards()
+
+    def join(x: jax.Array) -> jax.Array:
+        return x.reshape(x.shape[0], n, -1, *x.shape[2:]).swapaxes(0, 1).reshape(-1, *x.shape[2:])
+
+    return jax.tree.map(join, pieces)
+
+
+def replication(leaves: dict[str, Any]) -> list[tuple[str, int, int]]:
+    """(path, bytes of the whole, copies of each byte) of every sharded array or shape, largest waste first.
+
+    Copies over `data` are meant; what is counted here is copies within the devices of one `data` row.
+    """
+    rows = []
+    for path, x in leaves.items():
+        mesh_size = x.sharding.mesh.size // x.sharding.mesh.shape["data"]
+        whole, part = (math.prod(s) * x.dtype.itemsize for s in (x.shape, x.sharding.shard_shape(x.shape)))
+        rows.append((path, whole, part * mesh_size // max(1, whole)))
+    return sorted(rows, key=lambda r: -r[1] * (r[2] - 1))
+
+
+def gathered(kernel: jax.Array, axes: tuple[str | None, ...]) -> jax.Array:
+    """A kernel whole along `embed`, gathered just before its matmul.
+
+    Left to itself XLA for TPU turns matmul and gather into a loop over slices of the contraction, whose partial sums
+    cost as much again as the matmul (measured by its own cycle estimates, docs/scaling.md).
+    """
+    return constrain(kernel, *(None if axis == "embed" else axis for axis in axes))
 
 
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from data_pipeline import prompts
@@ -16,6 +15,7 @@ from data_pipeline.schema import ClipRecord
 from data_pipeline.tokens import Tokenizer
 from emojax.bundle import Bundle
 from emojax.infer.sample import Sampler, generate, score_choices
+from emojax.sharding import to_host
 from emojax.types import MODALITIES, Views
 
 Items = Sequence[tuple[ClipRecord, Views]]
@@ -25,10 +25,11 @@ _score = jax.jit(score_choices, static_argnums=0)
 _generate = jax.jit(generate, static_argnums=(0, 3, 4))
 
 
-def to_device(batch: dict[str, Any]) -> dict[str, jax.Array]:
+def to_device(batch: dict[str, Any]) -> dict[str, np.ndarray]:
     """The array fields that the model reads."""
     skip = (NAMES, "labels", "answer_at", "row_tokens")
-    return {k: jnp.asarray(v) for k, v in batch.items() if k not in skip}
+    # NumPy, not device arrays: with several processes each gives the same rows, and jit spreads them.
+    return {k: np.asarray(v) for k, v in batch.items() if k not in skip}
 
 
 def choice_ids(tokenizer: Tokenizer, labels: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -69,7 +70,7 @@ def label_probabilities(
             shown = [(r, _changed(v, copy, settings.augment)) for r, v in chunk]
             for data, real in eval_batches(shown, task, tokenizer, bundle.rows(), batch, style, modalities):  # type: ignore[arg-type]
                 scores = _score(bundle.settings.model, bundle.variables, to_device(data), choices, lengths)
-                total += np.asarray(jax.nn.softmax(scores, axis=-1), np.float64)[:real]
+                total += to_host(jax.nn.softmax(scores, axis=-1)).astype(np.float64)[:real]
         parts.append(total / settings.eval_views)
         if tick:
             tick(len(chunk))
@@ -101,7 +102,7 @@ def reasons(
     for data, real in eval_batches(items, task, tokenizer, bundle.rows(), batch, style, modalities):  # type: ignore[arg-type]
         key = jax.random.fold_in(jax.random.key(seed), len(out))
         ids = _generate(bundle.settings.model, bundle.variables, to_device(data), sampler, tokenizer.eos_id, key)
-        out += [tokenizer.decode(row) for row in np.asarray(ids)[:real]]
+        out += [tokenizer.decode(row) for row in to_host(ids)[:real]]
         if tick:
             tick(real)
     return out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -16,6 +17,14 @@ ModelConfig = EmotionConfig | EmotionV1Config
 def make_model(config: ModelConfig) -> Any:
     """The module that a configuration describes."""
     return EmotionV1(config) if isinstance(config, EmotionV1Config) else Emotion(config)
+
+
+def for_length(config: ModelConfig, length: int) -> ModelConfig:
+    """The configuration for training rows of `length` tokens: long ones keep less for their backward pass."""
+    if length <= config.llama.long_row:
+        return config
+    llama = dataclasses.replace(config.llama, remat=config.llama.remat_long)
+    return dataclasses.replace(config, llama=llama)
 
 
 def init_variables(config: ModelConfig, key: jax.Array) -> Any:

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 
 from emojax.model.eva import Eva, EvaConfig, normalise_pixels, pool_video
 from emojax.model.fusion import Fusion, FusionConfig
-from emojax.model.layers import Dense, LayerNorm
+from emojax.model.layers import Dense, EncoderConfig, LayerNorm
 from emojax.model.llama import Cache, Llama, LlamaConfig
 from emojax.model.whisper import Whisper, WhisperConfig, pool_audio
 from emojax.types import Features, Present, SoftPrompt
@@ -94,6 +94,15 @@ class EmotionConfig:
             "eva_video": self.num_frames * self.video.tokens,
             "whisper": self.audio.steps,
             "fusion": self.stream_tokens,
+        }
+
+    @property
+    def tower_attention(self) -> dict[str, tuple[EncoderConfig, int, int]]:
+        """What attends in each tower: (encoder, positions that see each other, how many such groups a clip has)."""
+        return {
+            "eva_image": (self.image.encoder, self.image.tokens, 1),
+            "eva_video": (self.video.encoder, self.video.tokens, self.num_frames),
+            "whisper": (self.audio.encoder, self.audio.steps, 1),
         }
 
     @property

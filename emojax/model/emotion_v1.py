@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from emojax.model.emotion import IMAGE_GROUP, Emotion
 from emojax.model.eva import Eva, EvaConfig, normalise_pixels
 from emojax.model.hubert import Hubert, HubertConfig
-from emojax.model.layers import LayerNorm
+from emojax.model.layers import EncoderConfig, LayerNorm
 from emojax.model.llama import LlamaConfig
 from emojax.model.videomae import VideoMae, VideoMaeConfig
 from emojax.types import FeaturesV1, Present, SoftPrompt
@@ -79,6 +79,16 @@ class EmotionV1Config:
             "mae": self.num_frames * self.face.tokens,
             "videomae": self.motion.tokens,
             "hubert": self.audio.count_steps(self.samples),
+        }
+
+    @property
+    def tower_attention(self) -> dict[str, tuple[EncoderConfig, int, int]]:
+        """What attends in each tower; see EmotionConfig."""
+        return {
+            "eva_image": (self.image.encoder, self.image.tokens, 1),
+            "mae": (self.face.encoder, self.face.tokens, self.num_frames),
+            "videomae": (self.motion.encoder, self.motion.tokens, 1),
+            "hubert": (self.audio.encoder, self.audio.count_steps(self.samples), 1),
         }
 
     @property

@@ -88,15 +88,15 @@ class Hubert(nn.Module):
             x = nn.gelu(x, approximate=False)
         x = LayerNorm(c.encoder.eps, name="feature_norm")(x)
         x = Dense(c.encoder.width, (None, "embed"), precision=precision, name="feature_projection")(x)
-        mask = None
+        keys = None
         if valid is not None:
             inside = jnp.arange(x.shape[1]) < c.steps(valid)[:, None]
-            x, mask = x * inside[:, :, None].astype(x.dtype), inside[:, None, None, :]
+            x, keys = x * inside[:, :, None].astype(x.dtype), inside
         pad, groups = c.position_kernel // 2, c.position_groups
         around = _conv(c.encoder.width, c.position_kernel, 1, True, "position", precision, pad, groups)(x)
         x = x + nn.gelu(around[:, : x.shape[1]], approximate=False)  # an even kernel makes one step too many
         norm = LayerNorm(c.encoder.eps, name="norm")
         x = norm(x) if c.encoder.post_norm else x
         x = nn.Dropout(c.encoder.dropout)(x, deterministic=deterministic)
-        x = Encoder(c.encoder, name="encoder")(x, mask, deterministic)
+        x = Encoder(c.encoder, name="encoder")(x, keys, deterministic)
         return x if c.encoder.post_norm else norm(x)

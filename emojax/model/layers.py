@@ -13,15 +13,27 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
-from emojax.sharding import constrain, partitioned
+from emojax.model.attention import attention
+from emojax.sharding import constrain, gathered, partitioned, platform
 
 Array = jax.Array
 
+# What a layer keeps for its backward pass, by name; the rest is computed again. A frozen kernel's gradient is never asked
+# for, so its input need not be kept: `most` recomputes next to nothing, at 84 KB a token and layer of LLaMA-2-7B in bfloat16.
+# Names are set by `keep` in llama.py and, for the output of attention, by its kernel (attention.py).
+REMAT: dict[str, tuple[str, ...]] = {
+    "full": (),
+    "qkv": ("q", "k", "v"),
+    "qkv_gate": ("q", "k", "v", "gate"),
+    "most": ("q", "k", "v", "attention", "middle", "gate", "up"),
+}
 REMAT_POLICIES: dict[str, Callable[..., bool] | None] = {
-    "full": jax.checkpoint_policies.nothing_saveable,
+    **{name: jax.checkpoint_policies.save_only_these_names(*kept) for name, kept in REMAT.items()},
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
 }
+keep = checkpoint_name  # keep(x, name): marks an intermediate result that a policy of REMAT may save
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,19 +105,21 @@ class Dense(nn.Module):
             kernel = self.param("kernel", partitioned(_random_int8, self.axes), (d_in, self.features), jnp.int8)
             flat = nn.initializers.constant(3 * d_in**-0.5 / 127)
             scale = self.param("kernel_scale", partitioned(flat, (self.axes[1],)), (self.features,))
-            y = (x @ kernel.astype(dtype)) * scale.astype(dtype)
+            y = (x @ gathered(kernel, self.axes).astype(dtype)) * scale.astype(dtype)
         else:
             kernel = self.param("kernel", partitioned(kernel_init, self.axes), (d_in, self.features), rest)
-            y = x @ kernel.astype(dtype)
+            y = x @ gathered(kernel.astype(dtype), self.axes)
         lora = self.lora
         if lora is not None:
-            a_init = partitioned(torch_uniform(d_in), (self.axes[0], "rank"))
-            b_init = partitioned(nn.initializers.zeros, ("rank", self.axes[1]))
+            ends = ["embed" if axis == "embed" else "adapter" for axis in self.axes]  # both are split under FSDP
+            a_init = partitioned(torch_uniform(d_in), (ends[0], "rank"))
+            b_init = partitioned(nn.initializers.zeros, ("rank", ends[1]))
             key = self.make_rng("params") if self.is_initializing() else None
             a = self.variable("lora", "a", lambda: a_init(key, (d_in, lora.rank), jnp.float32)).value
             b = self.variable("lora", "b", lambda: b_init(key, (lora.rank, self.features), jnp.float32)).value
+            a, b = gathered(a.astype(dtype), (self.axes[0], None)), gathered(b.astype(dtype), (None, self.axes[1]))
             low = nn.Dropout(lora.dropout)(x, deterministic=deterministic)
-            y = y + (low @ a.astype(dtype)) @ b.astype(dtype) * (lora.alpha / lora.rank)
+            y = y + (low @ a) @ b * (lora.alpha / lora.rank)
         if self.use_bias:
             bias_init = torch_uniform(d_in) if self.init_kind == "torch" else nn.initializers.zeros
             bias = self.param("bias", partitioned(bias_init, (self.axes[1],)), (self.features,), rest)
@@ -142,30 +156,12 @@ class RMSNorm(nn.Module):
         return h.astype(x.dtype) * scale.astype(x.dtype)
 
 
-def attention(q: Array, k: Array, v: Array, mask: Array | None) -> Array:
-    """Scaled dot-product attention; softmax in float32.
-
-    Args:
-      q: float[B, T, N, H]. k, v: float[B, S, N, H].
-      mask: bool broadcastable to [B, N, T, S], True where a query may look; None for all.
-
-    Returns:
-      float[B, T, N, H]. A query without any key gets the mean of all values: mask its output.
-    """
-    logits = jnp.einsum("btnh,bsnh->bnts", q * q.shape[-1] ** -0.5, k)
-    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-    if mask is not None:
-        logits = jnp.where(mask, logits, jnp.finfo(logits.dtype).min)
-    weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
-    return jnp.einsum("bnts,bsnh->btnh", weights, v)
-
-
 @dataclasses.dataclass(frozen=True)
 class EncoderConfig:
     """A transformer encoder; the towers differ in nothing else.
 
     `key_bias`: k has a bias (MAE, HuBERT), as q and v always have. `post_norm`: norms follow the sums (HuBERT base).
-    `remat` is none, full or dots; `unroll` is how many layers of the scan are laid out (faster on
+    `remat` is none or a policy of REMAT_POLICIES; `unroll` is how many layers of the scan are laid out (faster on
     CPU at small depth, same parameters).
     """
 
@@ -188,7 +184,7 @@ class EncoderBlock(nn.Module):
     config: EncoderConfig
 
     @nn.compact
-    def __call__(self, x: Array, mask: Array | None, deterministic: bool) -> tuple[Array, None]:
+    def __call__(self, x: Array, keys: Array | None, deterministic: bool) -> tuple[Array, None]:
         c = self.config
         split = (*x.shape[:2], c.heads, c.width // c.heads)
         x = constrain(x, "batch", "length", "act_embed")
@@ -201,7 +197,7 @@ class EncoderBlock(nn.Module):
         q = dense(c.width, ("embed", "heads"), "q")(h).reshape(split)
         k = dense(c.width, ("embed", "heads"), "k", c.key_bias)(h).reshape(split)
         v = dense(c.width, ("embed", "heads"), "v")(h).reshape(split)
-        h = attention(q, k, v, mask).reshape(x.shape)
+        h = attention(q, k, v, keys).reshape(x.shape)
         h = dense(c.width, ("heads", "embed"), "proj")(h)
         x = x + nn.Dropout(c.dropout)(h, deterministic=deterministic)
         x = norm1(x) if c.post_norm else x
@@ -232,15 +228,20 @@ def scan_layers(block: Any, depth: int, num_inputs: int, remat: str, unroll: int
 
 
 class Encoder(nn.Module):
-    """`depth` EncoderBlocks: float[B, T, D] -> float[B, T, D]; mask as in `attention`."""
+    """`depth` EncoderBlocks: float[B, T, D] -> float[B, T, D]; `keys` bool[B, T] as in `attention`."""
 
     config: EncoderConfig
 
     @nn.compact
-    def __call__(self, x: Array, mask: Array | None = None, deterministic: bool = True) -> Array:
+    def __call__(self, x: Array, keys: Array | None = None, deterministic: bool = True) -> Array:
         c = self.config
         layers = scan_layers(EncoderBlock, c.depth, 2, c.remat, c.unroll)
-        return layers(c, name="blocks")(x, mask, deterministic)[0]
+        length = x.shape[1]
+        # A TPU holds 16 rows of bfloat16 in a register: 257 tokens, laid out as they are, make every operation slower.
+        if extra := -length % 16 if platform() == "tpu" else 0:
+            keys = jnp.ones(x.shape[:2], bool) if keys is None else keys
+            x, keys = jnp.pad(x, ((0, 0), (0, extra), (0, 0))), jnp.pad(keys, ((0, 0), (0, extra)))
+        return layers(c, name="blocks")(x, keys, deterministic)[0][:, :length]
 
 
 def pool_bins(length: Array | int, bins: int, steps: int) -> Array:

@@ -14,7 +14,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from emojax.model.layers import Dense, LoraConfig, Precision, RMSNorm, attention, scan_layers
+from emojax.model.attention import attention
+from emojax.model.layers import Dense, LoraConfig, Precision, RMSNorm, keep, scan_layers
 from emojax.sharding import constrain, partitioned
 
 Array = jax.Array
@@ -22,7 +23,8 @@ Array = jax.Array
 
 @dataclasses.dataclass(frozen=True)
 class LlamaConfig:
-    """Sizes; LLaMA-2-7B: 32000, 4096, 32, 32, 11008. For remat and unroll see EncoderConfig."""
+    """Sizes; LLaMA-2-7B: 32000, 4096, 32, 32, 11008. For remat and unroll see EncoderConfig; rows of more than `long_row`
+    tokens train with `remat_long` (build.for_length)."""
 
     vocab: int
     width: int
@@ -34,6 +36,8 @@ class LlamaConfig:
     dropout: float = 0.0
     lora: LoraConfig = LoraConfig()
     remat: str = "none"
+    remat_long: str = "none"
+    long_row: int = 2048
     unroll: int = 1
     precision: Precision = Precision()
 
@@ -70,7 +74,7 @@ class Block(nn.Module):
     config: LlamaConfig
 
     @nn.compact
-    def __call__(self, carry, positions: Array, mask: Array, start: Array, deterministic: bool):  # type: ignore[no-untyped-def]
+    def __call__(self, carry, positions: Array, keys: Array, start: Array, deterministic: bool):  # type: ignore[no-untyped-def]
         c = self.config
         x, kv, layer = carry
         x = constrain(x, "batch", "length", "act_embed")
@@ -85,15 +89,19 @@ class Block(nn.Module):
         k = dense("k", c.width, ("embed", "heads"))(h, deterministic).reshape(split)
         v = dense("v", c.width, ("embed", "heads"))(h, deterministic).reshape(split)
         q, k = rope(q, positions, c.theta), rope(k, positions, c.theta)
+        q, k, v = keep(q, "q"), keep(k, "k"), keep(v, "v")
         if kv is not None:
             at = (layer, 0, start, 0, 0)
             kv = tuple(jax.lax.dynamic_update_slice(old, new[None], at) for old, new in zip(kv, (k, v), strict=True))
             k, v = (jax.lax.dynamic_index_in_dim(old, layer, keepdims=False) for old in kv)
-        h = attention(q, k, v, mask).reshape(x.shape)
+        # With a cache `keys` is a whole mask [B, 1, T, S]: rows may have come in pieces.
+        h = attention(q, k, v, keys, causal=True) if kv is None else attention(q, k, v, mask=keys)
+        h = h.reshape(x.shape)
         x = x + nn.Dropout(c.dropout)(dense("o", c.width, ("heads", "embed"))(h, deterministic), deterministic)
+        x = keep(x, "middle")
         h = RMSNorm(c.eps, name="norm2")(x)
-        gate = nn.silu(dense("gate", c.mlp, ("embed", "mlp"))(h, deterministic))
-        h = gate * dense("up", c.mlp, ("embed", "mlp"))(h, deterministic)
+        gate = keep(dense("gate", c.mlp, ("embed", "mlp"))(h, deterministic), "gate")
+        h = nn.silu(gate) * keep(dense("up", c.mlp, ("embed", "mlp"))(h, deterministic), "up")
         x = x + nn.Dropout(c.dropout)(dense("down", c.width, ("mlp", "embed"))(h, deterministic), deterministic)
         return (x, kv, layer + 1), None
 
@@ -134,16 +142,15 @@ class Llama(nn.Module):
         """
         steps = x.shape[1]
         if cache is None:
-            mask = jnp.tril(jnp.ones((steps, steps), bool))[None] & valid[:, None, :]
-            kv, start = None, jnp.zeros((), jnp.int32)
+            keys, kv, start = valid, None, jnp.zeros((), jnp.int32)
         else:
             start = cache.used
             known = jax.lax.dynamic_update_slice(cache.valid, valid, (0, start))
             slot = jnp.arange(cache.valid.shape[1])
-            mask = (slot[None, None] <= start + jnp.arange(steps)[None, :, None]) & known[:, None, :]
+            keys = ((slot[None, None] <= start + jnp.arange(steps)[None, :, None]) & known[:, None, :])[:, None]
             kv = (cache.k, cache.v)
         carry = (x, kv, jnp.zeros((), jnp.int32))
-        (x, kv, _), _ = self.blocks(carry, positions, mask[:, None], start, deterministic)
+        (x, kv, _), _ = self.blocks(carry, positions, keys, start, deterministic)
         if cache is not None:
             cache = Cache(kv[0], kv[1], known, start + steps)
         return self.norm(x), cache

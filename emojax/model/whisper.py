@@ -82,10 +82,8 @@ class Whisper(nn.Module):
         )
         x = x + self.param("positions", init, (c.steps, c.encoder.width)).astype(x.dtype)
         x = nn.Dropout(c.encoder.dropout)(x, deterministic=deterministic)
-        mask = None
-        if valid is not None:
-            mask = (jnp.arange(c.steps) < audio_steps(valid)[:, None])[:, None, None, :]
-        x = Encoder(c.encoder, name="encoder")(x, mask, deterministic)
+        keys = None if valid is None else jnp.arange(c.steps) < audio_steps(valid)[:, None]
+        x = Encoder(c.encoder, name="encoder")(x, keys, deterministic)
         return LayerNorm(c.encoder.eps, name="norm")(x)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import jax
 from absl import app, flags
 from ml_collections import config_flags
 from rich.console import Console
@@ -15,7 +16,10 @@ from emojax import jobs
 from emojax.exchange import find_model
 from emojax.progress import bar
 from emojax.settings import resolve
-from emojax.train.loop import check_tokenizer
+from emojax.sharding import start_processes
+from emojax.train.folder import run_path
+from emojax.train.loop import Stopped
+from emojax.train.start import check_tokenizer
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "configuration file, e.g. configs/tiny.py", lock_config=True)
 _MANIFEST = flags.DEFINE_string("manifest", None, "manifest CSV; the embedded corpus without one")
@@ -26,37 +30,50 @@ _OUT = flags.DEFINE_string("out", "runs/train", "run folder")
 
 
 def main(argv: list[str]) -> None:
-    """Trains one configuration and scores every split."""
+    """Trains one configuration and scores every split; exit code 143 where SIGTERM stopped it after saving."""
     if len(argv) > 1:
         raise app.UsageError(f"not understood: {argv[1:]}")
+    start_processes()
     jobs.setup()
-    console = Console(markup=False, highlight=False)
+    console = jobs.quiet_but_first(Console(markup=False, highlight=False))
     try:
-        out = jobs.run_folder(_OUT.value)
-        config = _CONFIG.value
-        if config.train.init_from:
-            config.train.init_from = str(find_model(config.train.init_from))
-        settings = resolve(config)
-        check_tokenizer(settings)
-        if _CACHE.value and not _DATA.value:
-            raise ValueError("--cache needs --data, the built data that were encoded")
-        if _DATA.value:
-            records, built = jobs.open_data(Path(_DATA.value), settings, _SETS.value)
-            cache = Path(_CACHE.value) if _CACHE.value else None
-            jobs.train_on_data(settings, records, built, out, console, cache)
-            jobs.score_data(out, records, built, out, console)
-            return
-        if _MANIFEST.value:
-            records = jobs.read_records(_MANIFEST.value, console, seed=settings.seed)
-        else:
-            with bar(console, "make the embedded corpus") as tick:
-                records = load_corpus(make_corpus(progress=tick))
-        sources = jobs.open_views(records, settings, console)
-        jobs.run_training(settings, records, sources, out, console)
+        run(console)
     except (ManifestError, ValueError, OSError) as error:
         print(f"emojax.train: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-    jobs.score_splits(out, sources, sorted(sources), out, console)
+    except Stopped as stopped:
+        console.print(str(stopped))
+        raise SystemExit(143) from None
+
+
+def run(console: Console) -> None:
+    """Reads what the flags name, trains, and scores (with one process; several leave that to `emojax evaluate`)."""
+    out = run_path(_OUT.value)
+    config = _CONFIG.value
+    if config.train.init_from:
+        config.train.init_from = str(find_model(config.train.init_from))
+    settings = resolve(config)
+    check_tokenizer(settings)
+    if _CACHE.value and not _DATA.value:
+        raise ValueError("--cache needs --data, the built data that were encoded")
+    scoring = jax.process_count() == 1 and "://" not in str(out)
+    if _DATA.value:
+        records, built = jobs.open_data(Path(_DATA.value), settings, _SETS.value)
+        jobs.train_on_data(settings, records, built, out, console, Path(_CACHE.value) if _CACHE.value else None)
+        if scoring:
+            jobs.score_data(Path(out), records, built, Path(out), console)
+    else:
+        if _MANIFEST.value:
+            records = jobs.read_records(_MANIFEST.value, console, seed=settings.seed)
+        else:
+            with jobs.one_builder(), bar(console, "make the embedded corpus") as tick:
+                records = load_corpus(make_corpus(progress=tick))
+        sources = jobs.open_views(records, settings, console)
+        jobs.run_training(settings, records, sources, out, console)
+        if scoring:
+            jobs.score_splits(Path(out), sources, sorted(sources), Path(out), console)
+    if not scoring:
+        console.print(f"trained: {out}; score it with `emojax evaluate`", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -1,50 +1,136 @@
-"""Run checkpoints: trainable tree, optimizer, averaged weights and data position. The only file that knows Orbax's managers."""
+"""Run checkpoints: trainable tree, optimizer, averaged weights and data position. The only file that knows Orbax's managers.
+
+A write is complete or does not exist. After it, process 0 notes the SHA-256 of its files; a checkpoint whose files are not
+those any more is passed over at restore, with a warning that names it, and the one before is taken.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from etils import epath
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
+from emojax.sharding import agree
 from emojax.train.state import TrainState
+
+DIGESTS = "digests"  # folder beside the stages' own: {stage}-{step}.json
 
 
 class Checkpoints:
-    """Checkpoints of one stage in one folder; a write is complete or does not exist."""
+    """Checkpoints of one stage in one folder, local or remote.
 
-    def __init__(self, folder: Path, keep: int, every: int):
+    Args:
+      folder: of all stages. stage: its name. keep: newest ones that are kept; the best validated one is kept besides.
+    """
+
+    def __init__(self, folder: epath.Path, stage: str, keep: int):
+        best = BestN(get_metric_fn=lambda m: m["score"], n=1, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, save_interval_steps=every, enable_async_checkpointing=True
+            preservation_policy=AnyPreservationPolicy([LatestN(keep), best]),
+            save_interval_steps=1,
+            enable_async_checkpointing=True,
         )
-        self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+        self._folder, self._stage = folder, stage
+        self._manager = ocp.CheckpointManager(_absolute(folder) / stage, options=options)
+        self._undigested: list[int] = []
 
-    def latest(self) -> int | None:
-        """Step of the newest complete checkpoint, None without one."""
-        return self._manager.latest_step()
+    def steps(self) -> list[int]:
+        """Steps of the complete checkpoints, newest first."""
+        return sorted(self._manager.all_steps(), reverse=True)
 
-    def save(self, step: int, state: TrainState, data_state: Any, force: bool = False) -> None:
-        """Writes in the background when `step` is due; `data_state` is the iterator's own state."""
-        if step == self._manager.latest_step():
+    def save(self, step: int, state: TrainState, data_state: Any, score: float | None = None) -> None:
+        """Writes in the background; `data_state` is the iterator's own state, `score` that of the validation split."""
+        if step in self._manager.all_steps():
             return
-        position = data_state.decode() if isinstance(data_state, bytes) else json.dumps(data_state)
+        self.wait()
         items = ocp.args.Composite(
-            state=ocp.args.StandardSave(state._asdict()), data=ocp.args.JsonSave({"position": position})
+            state=ocp.args.StandardSave(state._asdict()), data=ocp.args.JsonSave({"position": json.dumps(data_state)})
         )
-        self._manager.save(step, args=items, force=force)
+        self._manager.save(step, args=items, force=True, metrics=None if score is None else {"score": score})
+        self._undigested.append(step)
 
-    def restore(self, abstract: TrainState) -> tuple[TrainState, str]:
-        """(state in the shardings of `abstract`, position of the data iterator as JSON) of the newest checkpoint."""
-        items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract._asdict()), data=ocp.args.JsonRestore())
-        found = self._manager.restore(self._manager.latest_step(), args=items)
-        return TrainState(**found.state), found.data["position"]
+    def restore(
+        self, abstract: TrainState, say: Callable[[str], None] = print, step: int | None = None
+    ) -> tuple[TrainState, Any] | None:
+        """(state in the shardings of `abstract`, state of the data iterator) of the newest checkpoint that is whole.
+
+        Those that are not are told to `say` and deleted, so that a later step can take their place. None where none is
+        left. The mesh and the number of processes may be others than those that saved. `step`: this one alone.
+        """
+        for number in self.steps() if step is None else [step]:
+            fault = self._fault(number)
+            if fault is None:
+                items = ocp.args.Composite(
+                    state=ocp.args.StandardRestore(abstract._asdict()), data=ocp.args.JsonRestore()
+                )
+                try:
+                    found = self._manager.restore(number, args=items)
+                    return TrainState(**found.state), json.loads(found.data["position"])
+                except Exception as error:  # whatever the library raises on files that are cut, changed or gone
+                    fault = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+            say(f"warning: checkpoint {self._stage}/{number} is damaged ({fault}); the one before it is taken")
+            self._manager.delete(number)
+        return None
+
+    def best(self) -> int | None:
+        """Step of the highest validation score; None where nothing was validated."""
+        steps = self._manager.all_steps()
+        scores = {s: (self._manager.metrics(s) or {}).get("score") for s in steps}
+        known = {s: v for s, v in scores.items() if v is not None}
+        return max(known, key=lambda s: (known[s], s)) if known else None
+
+    def wait(self) -> None:
+        """Until what is being written is there, and its files' digests noted."""
+        self._manager.wait_until_finished()
+        if jax.process_index() == 0:
+            for step in self._undigested:
+                place = self._folder / self._stage / str(step)
+                if place.exists():
+                    (self._folder / DIGESTS).mkdir(parents=True, exist_ok=True)
+                    self._notes(step).write_text(json.dumps(digests(place)))
+            kept = set(self._manager.all_steps())
+            for old in (self._folder / DIGESTS).glob(f"{self._stage}-*.json") if self._undigested else ():
+                if int(old.stem.rpartition("-")[2]) not in kept:
+                    old.unlink()
+        self._undigested.clear()
+
+    def _notes(self, step: int) -> epath.Path:
+        return self._folder / DIGESTS / f"{self._stage}-{step}.json"
+
+    def _fault(self, step: int) -> str | None:
+        """What is wrong with a checkpoint's files, as process 0 sees it; all processes get its answer."""
+        fault = ""
+        if jax.process_index() == 0 and self._notes(step).exists():
+            noted, found = json.loads(self._notes(step).read_text()), digests(self._folder / self._stage / str(step))
+            wrong = sorted(name for name in {**noted, **found} if noted.get(name) != found.get(name))
+            fault = f"{wrong[0]} is not what was written" if wrong else ""
+        return agree(fault) or None
 
     def close(self) -> None:
         """Waits for writes that are under way."""
-        self._manager.wait_until_finished()
+        self.wait()
         self._manager.close()
+
+
+def digests(folder: epath.Path) -> dict[str, str]:
+    """{name: SHA-256} of every file below a folder."""
+    out: dict[str, str] = {}
+    for path in sorted(folder.iterdir()):
+        if path.is_dir():
+            out |= {f"{path.name}/{name}": digest for name, digest in digests(path).items()}
+        else:
+            out[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return out
+
+
+def _absolute(folder: epath.Path) -> epath.Path:
+    return folder if "://" in str(folder) else folder.resolve()
 
 
 def abstract_of(state: TrainState) -> TrainState:

@@ -1,16 +1,24 @@
-"""FLOPs of a training step, for MFU: matmuls with kernels alone, so a lower bound.
+"""FLOPs of a training step: useful ones by formula, executed ones counted in the program.
 
-A kernel of N entries costs 2 N a position in the forward pass, 2 N for the gradient of its input and 2 N for its
-own gradient. A frozen kernel lacks the last, and a wholly frozen tower has no backward pass. Scores of the attention,
-the output head (which sees answer positions alone) and recomputation under remat are left out.
+Useful: a kernel of N entries costs 2 N a position in the forward pass, 2 N for the gradient of its input and 2 N for its own
+gradient. A frozen kernel lacks the last, a wholly frozen tower has no backward pass; so LoRA training of a language model
+is 4 N a token. Attention counts what a causal query may see, the output head the answer positions alone. Recomputation and
+padding inside kernels are not useful.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
+
+import jax
+import jax.extend
 
 from emojax.model.build import ModelConfig
+from emojax.model.layers import EncoderConfig
 from emojax.train.state import Flat
+
+LANES = 128  # tiles of a causal kernel on the diagonal count whole; none is narrower
 
 
 def clip_positions(config: ModelConfig) -> dict[str, int]:
@@ -19,7 +27,7 @@ def clip_positions(config: ModelConfig) -> dict[str, int]:
 
 
 def step_flops(config: ModelConfig, learned: Flat, frozen: Flat) -> tuple[float, float]:
-    """(FLOPs a text row's token, FLOPs a clip) of forward and backward, by the counting rule above.
+    """(FLOPs a text row's token, FLOPs a clip) of kernels, forward and backward, without head and attention.
 
     learned, frozen: {path: array or shape} as `state.split` gives them; a part without fixed positions counts as one.
     """
@@ -37,3 +45,79 @@ def step_flops(config: ModelConfig, learned: Flat, frozen: Flat) -> tuple[float,
             else:
                 per_clip += (2 + 2 * (part in parts_that_learn) + own) * size * positions.get(part, 1)
     return per_token, per_clip
+
+
+def useful_flops(
+    config: ModelConfig, learned: Flat, frozen: Flat, rows: int, length: int, answers: int
+) -> dict[str, float]:
+    """{what: FLOPs} of one step of `rows` rows of `length` tokens, `answers` of them answer positions; cached towers are
+    not among `frozen`."""
+    per_token, per_clip = step_flops(config, learned, frozen)
+    llama = config.llama
+    head = 6 if "params/llama/head/kernel" in learned else 4
+    parts = {p.split("/")[1] for p in frozen} | {p.split("/")[1] for p in learned}
+    parts_that_learn = {path.split("/")[1] for path in learned}
+    towers = sum(
+        attention_flops(encoder, length) * (3 if part in parts_that_learn else 1) * count
+        for part, (encoder, length, count) in config.tower_attention.items()
+        if part in parts
+    )
+    return {
+        "llama": rows * length * per_token,
+        "attention": rows * 3 * 2 * length**2 * llama.width * llama.depth,
+        "head": rows * answers * head * llama.width * llama.vocab,
+        "clip": rows * (per_clip + towers),
+    }
+
+
+def attention_flops(encoder: EncoderConfig, length: int) -> float:
+    """Forward FLOPs of scores and weighted sums of one tower over `length` positions that all see each other."""
+    return 4 * length**2 * encoder.width * encoder.depth
+
+
+def executed_flops(closed: Any) -> float:
+    """Matmul and convolution FLOPs of a traced program on all devices, loops counted by their length.
+
+    Args:
+      closed: `jitted.trace(...).jaxpr`. A Pallas kernel counts its own matmuls over its grid.
+    """
+    return _count(closed.jaxpr, 1.0)
+
+
+def _count(jaxpr: Any, times: float) -> float:
+    total = 0.0
+    for eqn in jaxpr.eqns:
+        name, p = eqn.primitive.name, eqn.params
+        if name == "dot_general":
+            (contract, _), _ = p["dimension_numbers"]
+            inner = math.prod(eqn.invars[0].aval.shape[d] for d in contract)
+            total += times * 2 * math.prod(eqn.outvars[0].aval.shape) * inner
+        elif name == "conv_general_dilated":
+            out, kernel = eqn.outvars[0].aval.shape, eqn.invars[1].aval.shape
+            features = p["dimension_numbers"].rhs_spec[0]
+            total += times * 2 * math.prod(out) * math.prod(kernel) / kernel[features]
+        elif name == "pallas_call":
+            total += times * _kernel(eqn)
+        else:
+            more = times
+            if name == "scan":
+                more *= p["length"]
+            elif name == "shard_map":
+                more *= math.prod(p["mesh"].shape.values())
+            bodies = p["branches"] if name == "cond" else jax.tree.leaves(list(p.values()), is_leaf=_is_jaxpr)
+            counted = [_count(getattr(b, "jaxpr", b), more) for b in bodies if _is_jaxpr(b)]
+            total += (max(counted) if name == "cond" else sum(counted)) if counted else 0.0
+    return total
+
+
+def _is_jaxpr(x: Any) -> bool:
+    return isinstance(x, (jax.extend.core.Jaxpr, jax.extend.core.ClosedJaxpr))
+
+
+def _kernel(eqn: Any) -> float:
+    """A splash kernel: 2 (forward), 3 (dq) or 4 (dk, dv) matmuls over its causal tiles."""
+    name = str(eqn.params.get("name_and_src_info", eqn.params.get("name", "")))
+    matmuls = 4 if "dkv" in name else 3 if "dq" in name else 2
+    shape = max((v.aval.shape for v in eqn.invars if len(v.aval.shape) >= 3), key=math.prod)
+    length, width = shape[-2:]
+    return matmuls * 2 * math.prod(shape[:-2]) * length * (length + LANES) / 2 * width

@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import traverse_util
 from jax.sharding import Mesh, NamedSharding
 
 from emojax.model.build import ModelConfig, init_variables
-from emojax.sharding import tree_shardings
+from emojax.sharding import replicated, tree_shardings
 
 Array = jax.Array
 Flat = dict[str, Array]  # tree path, joined by "/", -> array
@@ -93,6 +94,44 @@ def abstract_variables(config: ModelConfig) -> Any:
 def variable_shardings(config: ModelConfig, mesh: Mesh) -> dict[str, NamedSharding]:
     """{path: sharding} of every variable."""
     return flatten(tree_shardings(abstract_variables(config), mesh))
+
+
+def abstract_state(
+    config: ModelConfig, mesh: Mesh, rules: tuple[tuple[str, str], ...], tx: Any, ema: bool, cached: bool = False
+) -> tuple[Any, Any]:
+    """(TrainState, frozen) of a run as shapes in their shards, without making them; `cached`: without the towers."""
+    shardings = variable_shardings(config, mesh)
+    shapes = flatten(unbox(abstract_variables(config)))
+    learns = decide(list(shapes), rules)
+
+    def shape(path: str, dtype: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(shapes[path].shape, dtype, sharding=shardings[path])
+
+    train = {p: shape(p, jnp.float32) for p in shapes if learns[p]}
+    frozen = {p: shape(p, x.dtype) for p, x in shapes.items() if not learns[p] and not (cached and is_tower(p))}
+    step = jax.ShapeDtypeStruct((), jnp.int32, sharding=replicated(mesh))
+    state: Any = TrainState(step, train, abstract_moments(tx, train, mesh), dict(train) if ema else {})  # type: ignore[arg-type]
+    return state, frozen
+
+
+def abstract_moments(tx: Any, train: Any, mesh: Mesh) -> Any:
+    """Optimizer state as shapes; moments lie as their parameters do, under the same paths."""
+
+    def placed(path: Any, x: Any) -> jax.ShapeDtypeStruct:
+        own = [train[k.key].sharding for k in path if isinstance(k, jax.tree_util.DictKey) and k.key in train]
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=own[0] if own else replicated(mesh))
+
+    return jax.tree_util.tree_map_with_path(placed, jax.eval_shape(tx.init, train))
+
+
+def start_state(tx: Any, learned: Flat, mesh: Mesh, ema: bool) -> TrainState:
+    """The state before the first step; its arrays are copies, for the step donates them."""
+    moments = jax.tree.map(lambda x: x.sharding, abstract_moments(tx, learned, mesh))
+    shardings = {p: x.sharding for p, x in learned.items()}
+    copies = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=shardings)
+    step = jax.device_put(np.int32(0), replicated(mesh))
+    opt = jax.jit(tx.init, out_shardings=moments)(learned)
+    return TrainState(step, copies(learned), opt, copies(learned) if ema else {})
 
 
 def unbox(boxed: Any) -> Any:

@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from emojax.model.build import ModelConfig, make_model
+from emojax.model.build import ModelConfig, for_length, make_model
 from emojax.settings import Optim
+from emojax.sharding import constrain, joined, micro_batches
 from emojax.train.state import Flat, TrainState, merge
 
 Array = jax.Array
@@ -85,25 +86,42 @@ def word_loss(words: dict[str, Array], batch: dict[str, Array]) -> Array:
     return total
 
 
-def make_step(config: ModelConfig, tx: optax.GradientTransformation, ema: float) -> Callable[..., Any]:
+def make_step(
+    config: ModelConfig, tx: optax.GradientTransformation, ema: float, accumulate: int = 1
+) -> Callable[..., Any]:
     """The update (state, frozen, batch, lr, key) -> (state, metrics), jitted with `state` donated.
 
-    lr: float32[], learning rate of this step. key: the stage's key, folded with the step. Dropout depends on key and step alone. A step whose loss or gradient is not finite changes
-    nothing but the step count; `metrics["finite"]` says so.
+    lr: float32[], learning rate of this step. key: the stage's key, folded with the step. Dropout depends on key and step
+    alone. A step whose loss or gradient is not finite changes nothing but the step count; `metrics["finite"]` says so.
+    `accumulate`: the batch goes through the model in so many equal parts, one after the other; the gradient is their mean.
     """
-    model = make_model(config)
+
+    def loss_fn(train: Flat, frozen: Flat, batch: dict[str, Array], key: Array) -> tuple[Array, tuple[Array, ...]]:
+        model = make_model(for_length(config, batch["ids"].shape[1]))
+        logits, words = model.apply(merge(train, frozen), batch, False, rngs={"dropout": key})
+        answers, rows, tokens = answer_loss(logits, batch["labels"])
+        return answers + word_loss(words, batch), (answers, rows, tokens)
+
+    slope = jax.value_and_grad(loss_fn, has_aux=True)
+
+    def whole(train: Flat, frozen: Flat, batch: dict[str, Array], key: Array) -> Any:
+        if accumulate == 1:
+            return slope(train, frozen, batch, key)
+
+        def part(grads: Flat, piece: tuple[dict[str, Array], Array]) -> tuple[Flat, Any]:
+            values, more = slope(train, frozen, piece[0], jax.random.fold_in(key, piece[1]))
+            return jax.tree.map(lambda a, b: a + b / accumulate, grads, more), values
+
+        pieces = micro_batches(batch, accumulate), jnp.arange(accumulate)
+        start = jax.tree.map(jnp.zeros_like, train)
+        grads, (total, (loss, rows, tokens)) = jax.lax.scan(part, start, pieces)
+        return (total.mean(), (loss.mean(), joined(rows), tokens.sum())), grads
 
     def update(
         state: TrainState, frozen: Flat, batch: dict[str, Array], lr: Array, key: Array
     ) -> tuple[TrainState, dict[str, Array]]:
         key = jax.random.fold_in(key, state.step)
-
-        def loss_fn(train: Flat) -> tuple[Array, tuple[Array, Array, Array]]:
-            logits, words = model.apply(merge(train, frozen), batch, False, rngs={"dropout": key})
-            answers, rows, tokens = answer_loss(logits, batch["labels"])
-            return answers + word_loss(words, batch), (answers, rows, tokens)
-
-        (total, (loss, rows, tokens)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.train)
+        (total, (loss, rows, tokens)), grads = whole(state.train, frozen, batch, key)
         norm = optax.tree.norm(grads)
         finite = jnp.isfinite(total) & jnp.isfinite(norm)
         updates, opt = tx.update(grads, state.opt, state.train)
@@ -121,7 +139,7 @@ def make_step(config: ModelConfig, tx: optax.GradientTransformation, ema: float)
         metrics = {
             "loss": loss,
             "word_loss": total - loss,
-            "rows": rows,
+            "rows": constrain(rows, None),  # whole on every process, for the log
             "grad_norm": norm,
             "finite": finite,
             "answer_tokens": tokens,

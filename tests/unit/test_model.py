@@ -10,10 +10,11 @@ import pytest
 
 from data_pipeline.tokens import Row, collate_rows
 from emojax.infer.sample import Sampler, choose, generate, score_choices
+from emojax.model.attention import attention
 from emojax.model.emotion import Emotion, EmotionConfig
 from emojax.model.eva import cosine_kernel, grid_sinusoids
 from emojax.model.hubert import Hubert, HubertConfig
-from emojax.model.layers import EncoderConfig, LoraConfig, attention, pool_bins
+from emojax.model.layers import EncoderConfig, LoraConfig, pool_bins
 from emojax.settings import load_config, resolve
 from emojax.sharding import make_mesh
 from emojax.train.state import init_flat, merge, unbox
@@ -143,7 +144,7 @@ def test_top_p_keeps_the_smallest_sufficient_set():
 def test_attention_by_hand():
     q = k = jnp.array([[[[1.0, 0.0]], [[0.0, 1.0]]]])
     v = jnp.array([[[[1.0, 2.0]], [[3.0, 4.0]]]])
-    out = attention(q, k, v, jnp.tril(jnp.ones((2, 2), bool)))
+    out = attention(q, k, v, causal=True)
     w = np.exp(1 / np.sqrt(2)) / (1 + np.exp(1 / np.sqrt(2)))
     np.testing.assert_allclose(out[0, 0, 0], [1, 2], rtol=1e-6)
     np.testing.assert_allclose(out[0, 1, 0], (1 - w) * np.array([1, 2]) + w * np.array([3, 4]), rtol=1e-5)

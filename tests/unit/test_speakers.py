@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data_pipeline.builders.clips import pack_views
-from data_pipeline.pipeline import DrawSample, RowConfig
+from data_pipeline.pipeline import AskClip, FillSample, RowConfig
 from data_pipeline.schema import ClipRecord
 from data_pipeline.speakers import (
     PRIOR_CLIPS,
@@ -81,8 +81,10 @@ def test_four_of_five_training_rows_are_normalised():
     rows = RowConfig(
         config, (("<VideoHere>", 1),), ((64, 8),), 8, 8, speakers=Speakers({"ann|.mp4": ann}, average, share=0.8)
     )
-    draw = DrawSample(StageTasks("perception", ("emotion",)), SmallTokenizer.train(["a b"], 300), rows)
-    found = [draw.random_map(element, np.random.default_rng(i)).views.sound.tolist() for i in range(400)]
+    ask = AskClip(StageTasks("perception", ("emotion",)), SmallTokenizer.train(["a b"], 300), rows)
+    asked = (*ask(record, np.random.default_rng(0)), (64, 8), element)
+    fill = FillSample(rows)
+    found = [fill.random_map(asked, np.random.default_rng(i)).views.sound.tolist() for i in range(400)]
     assert set(map(str, found)) == {"[[1.0, 2.0], [3.0, 2.0]]", "[[-1.0, 5.0], [1.0, 5.0]]"}
     assert 290 < found.count([[-1.0, 5.0], [1.0, 5.0]]) < 350
 
