@@ -1,26 +1,226 @@
 #!/usr/bin/env bash
-# Trains on a Cloud TPU pod slice: creates it, installs, runs on every worker, deletes it.
+# Trains on a Cloud TPU slice: finds or creates it, copies the code, installs, starts every worker, follows the log, starts
+# again after preemption, and takes the slice down at the end.
 #
-#   ./launch_tpu.sh NAME ZONE TYPE -- --config=configs/v2.py:stage1 --out=gs://BUCKET/run1
-#   ./launch_tpu.sh pod us-west4-a v5litepod-16 -- --config=configs/tiny.py --out=gs://b/tiny
+#   ./launch_tpu.sh NAME ZONE TYPE -- --config=configs/v2.py:stage1_pod --out=gs://BUCKET/run1
+#   ./launch_tpu.sh pod us-west4-a v5litepod-16 --spot --keep -- --config=configs/tiny.py --out=gs://b/tiny
+#   ./launch_tpu.sh --local 2 -- --config=configs/tiny.py:test --out=runs/two
 #
-# KEEP=1 leaves the slice running; a second call then reuses it. Never run on a real TPU so far; slices of several hosts
-# also need a multi-process start that emojax.train does not make yet.
+# Before the two dashes:
+#   --dry-run       prints each command that a first, undisturbed run would give, and does nothing
+#   --local N       N real JAX processes on this machine (CPU devices), through the same start; --devices D of each (default 4)
+#   --queued        by a queued resource (waits for capacity) instead of creating the slice at once
+#   --spot          preemptible capacity
+#   --slices K      K slices in one run (implies --queued); the config's mesh needs a data axis of K
+#   --runtime V     TPU software version (default: by type)
+#   --project P     Google Cloud project
+#   --keep          leaves the slice running at the end; a later call with the same name reuses it
+#   --down          only takes the slice down
+#   --retries R     starts after a preemption or a failure, R times at most (default 20)
+#
+# Exit code: that of the training; 143 of a worker (stopped and saved) and a slice that is gone count as preemption.
+# Tested against a stand-in for gcloud; never run on a real TPU so far.
 set -euo pipefail
-if [[ $# -lt 5 || $4 != "--" ]]; then
-  sed -n '2,8p' "$0" >&2
-  exit 2
+
+usage() { sed -n '2,25p' "$0" | sed 's/^# \{0,1\}//' >&2; exit 2; }
+
+dry="" local_count="" devices=4 queued="" spot="" slices=1 runtime="" project="" keep="" down="" retries=20
+place=()
+while [[ $# -gt 0 && $1 != "--" ]]; do
+  case $1 in
+    --dry-run) dry=1 ;;
+    --local) local_count=${2:?}; shift ;;
+    --devices) devices=${2:?}; shift ;;
+    --queued) queued=1 ;;
+    --spot) spot=1 ;;
+    --slices) slices=${2:?}; queued=1; shift ;;
+    --runtime) runtime=${2:?}; shift ;;
+    --project) project=${2:?}; shift ;;
+    --keep) keep=1 ;;
+    --down) down=1 ;;
+    --retries) retries=${2:?}; shift ;;
+    -*) usage ;;
+    *) place+=("$1") ;;
+  esac
+  shift
+done
+[[ $# -gt 0 ]] && shift
+arguments=("$@")
+
+say() { echo "launch: $*" >&2; }
+quote() { printf '%q ' "$@"; }
+do_it() { # prints a command in a dry run, else runs it
+  if [[ -n $dry ]]; then quote "$@"; echo; else "$@"; fi
+}
+
+# --- this machine -------------------------------------------------------------------------------------------------
+
+if [[ -n $local_count ]]; then
+  [[ ${#arguments[@]} -gt 0 ]] || usage
+  python=${PYTHON:-.venv/bin/python}
+  port=${PORT:-$((20000 + RANDOM % 20000))}
+  workers=()
+  for ((i = 0; i < local_count; i++)); do
+    start=(env JAX_PLATFORMS=cpu "JAX_NUM_CPU_DEVICES=$devices" "EMOJAX_COORDINATOR=localhost:$port"
+      "EMOJAX_PROCESSES=$local_count" "EMOJAX_PROCESS=$i" "$python" -m emojax.train "${arguments[@]}")
+    if [[ -n $dry ]]; then do_it "${start[@]}"; continue; fi
+    if [[ $i -eq 0 ]]; then "${start[@]}" & else "${start[@]}" >/dev/null & fi
+    workers+=($!)
+  done
+  [[ -z $dry ]] || exit 0
+  trap 'kill -TERM "${workers[@]}" 2>/dev/null || true' TERM INT
+  code=0
+  while [[ ${#workers[@]} -gt 0 ]]; do
+    left=()
+    for worker in "${workers[@]}"; do
+      if kill -0 "$worker" 2>/dev/null; then left+=("$worker"); continue; fi
+      own=0
+      wait "$worker" || own=$?
+      [[ $own -eq 0 || $code -ne 0 ]] || code=$own
+    done
+    workers=("${left[@]}")
+    # One that failed leaves the others waiting for it in vain; one that stopped on request does not.
+    if [[ $code -ne 0 && $code -ne 143 && ${#workers[@]} -gt 0 ]]; then kill -KILL "${workers[@]}" 2>/dev/null || true; fi
+    sleep 0.2
+  done
+  exit "$code"
 fi
-name=$1 zone=$2 type=$3
-shift 4
+
+# --- a slice ------------------------------------------------------------------------------------------------------
+
+[[ ${#place[@]} -eq 3 ]] || usage
+[[ -n $down || ${#arguments[@]} -gt 0 ]] || usage
+name=${place[0]} zone=${place[1]} type=${place[2]}
+if [[ -z $runtime ]]; then
+  case $type in
+    v6e*) runtime=v2-alpha-tpuv6e ;;
+    v5p*) runtime=v2-alpha-tpuv5 ;;
+    v5lite* | v5e*) runtime=v2-alpha-tpuv5-lite ;;
+    *) runtime=tpu-ubuntu2204-base ;;
+  esac
+fi
+where=(--zone="$zone")
+[[ -z $project ]] || where+=(--project="$project")
 tpu=(gcloud compute tpus tpu-vm)
-if ! "${tpu[@]}" describe "$name" --zone="$zone" >/dev/null 2>&1; then
-  "${tpu[@]}" create "$name" --zone="$zone" --accelerator-type="$type" --version="${RUNTIME:-v2-alpha-tpuv5-lite}"
+queue=(gcloud compute tpus queued-resources)
+nodes=("$name")
+if [[ $slices -gt 1 ]]; then
+  nodes=()
+  for ((i = 0; i < slices; i++)); do nodes+=("$name-$i"); done
 fi
-[[ -n "${KEEP:-}" ]] || trap '"${tpu[@]}" delete "$name" --zone="$zone" --quiet' EXIT
-archive=$(mktemp --suffix=.tgz)
-git archive --format=tar.gz -o "$archive" HEAD
-"${tpu[@]}" scp "$archive" "$name:emojax.tgz" --zone="$zone" --worker=all
-command="mkdir -p emojax && tar xzf emojax.tgz -C emojax && cd emojax && python3.11 -m venv .venv \
-&& .venv/bin/pip install -q -e '.[tpu]' && .venv/bin/python -m emojax.train $(printf '%q ' "$@")"
-"${tpu[@]}" ssh "$name" --zone="$zone" --worker=all --command="$command"
+
+state() { # READY, PREEMPTED, ... or nothing where there is no such slice
+  if [[ -n $dry ]]; then return 0; fi
+  "${tpu[@]}" describe "$1" "${where[@]}" --format='value(state)' 2>/dev/null || true
+}
+
+delete_all() {
+  if [[ -n $queued ]]; then
+    do_it "${queue[@]}" delete "$name" "${where[@]}" --force --quiet
+  else
+    do_it "${tpu[@]}" delete "$name" "${where[@]}" --quiet
+  fi
+}
+
+create() {
+  local options=(--accelerator-type="$type")
+  if [[ -n $queued ]]; then
+    options+=(--runtime-version="$runtime")
+    [[ -z $spot ]] || options+=(--spot)
+    if [[ $slices -gt 1 ]]; then options+=(--node-count="$slices" --node-prefix="$name"); else options+=(--node-id="$name"); fi
+    do_it "${queue[@]}" create "$name" "${where[@]}" "${options[@]}"
+    [[ -z $dry ]] || return 0
+    local status
+    while true; do
+      status=$("${queue[@]}" describe "$name" "${where[@]}" --format='value(state.state)')
+      case $status in
+        ACTIVE) return 0 ;;
+        FAILED | SUSPENDED | SUSPENDING) say "the queued resource is $status"; return 1 ;;
+      esac
+      say "waiting for capacity ($status)"
+      sleep "${POLL:-30}"
+    done
+  fi
+  options+=(--version="$runtime")
+  [[ -z $spot ]] || options+=(--preemptible)
+  do_it "${tpu[@]}" create "$name" "${where[@]}" "${options[@]}"
+}
+
+find_or_create() {
+  local found
+  found=$(state "${nodes[0]}")
+  case $found in
+    READY) say "reuses $name" ;;
+    "") say "creates $name ($type)"; create ;;
+    CREATING | STARTING | REPAIRING | RESTARTING)
+      say "$name is $found"
+      sleep "${POLL:-30}"
+      find_or_create
+      ;;
+    *) say "$name is $found: made anew"; delete_all; create ;;
+  esac
+}
+
+archive=emojax.tgz
+push() { # the committed state, with the commit's name: a pod has no repository
+  if [[ -z $dry ]]; then
+    local box
+    box=$(mktemp -d)
+    git archive --format=tar HEAD >"$box/emojax.tar"
+    git rev-parse HEAD >"$box/COMMIT"
+    tar -rf "$box/emojax.tar" -C "$box" COMMIT
+    gzip -c "$box/emojax.tar" >"$archive"
+    rm -r "$box"
+  fi
+  local node
+  for node in "${nodes[@]}"; do
+    do_it "${tpu[@]}" scp "$archive" "$node:emojax.tgz" "${where[@]}" --worker=all
+    do_it "${tpu[@]}" ssh "$node" "${where[@]}" --worker=all \
+      --command="mkdir -p emojax && tar xzf emojax.tgz -C emojax && cd emojax && (test -x .venv/bin/python || python3.11 -m venv .venv) && .venv/bin/pip install -q -e .[tpu]"
+  done
+  [[ -n $dry ]] || rm -f "$archive"
+}
+
+train() { # on every worker of every slice at once; the log of worker 0 of the first slice is followed
+  local command="cd emojax && EMOJAX_DISTRIBUTED=auto .venv/bin/python -m emojax.train $(quote "${arguments[@]}")" jobs=() node code=0 own
+  for node in "${nodes[@]}"; do
+    if [[ -n $dry || $node == "${nodes[0]}" ]]; then
+      do_it "${tpu[@]}" ssh "$node" "${where[@]}" --worker=all --command="$command" &
+    else
+      "${tpu[@]}" ssh "$node" "${where[@]}" --worker=all --command="$command" >/dev/null &
+    fi
+    jobs+=($!)
+    [[ -z $dry ]] || wait
+  done
+  [[ -z $dry ]] || return 0
+  for job in "${jobs[@]}"; do
+    own=0
+    wait "$job" || own=$?
+    [[ $own -eq 0 || $code -ne 0 ]] || code=$own
+  done
+  return "$code"
+}
+
+if [[ -n $down ]]; then delete_all; exit; fi
+finish() { [[ -n $keep ]] || { say "takes $name down"; delete_all; }; }
+trap finish EXIT
+
+for ((attempt = 0; ; attempt++)); do
+  find_or_create
+  push
+  code=0
+  train || code=$?
+  [[ $code -ne 0 ]] || break
+  found=$(state "${nodes[0]}")
+  # A failure of the program itself comes again: only lost machines are worth another start.
+  if [[ $found == READY && $code -ne 143 && $code -ne 255 ]]; then
+    say "training failed with $code"
+    exit "$code"
+  fi
+  if [[ $attempt -ge $retries ]]; then
+    say "gave up after $retries restarts"
+    exit "$code"
+  fi
+  say "preempted (${found:-gone}, exit code $code); starts again from the last checkpoint"
+  sleep "${POLL:-30}"
+done

@@ -106,9 +106,14 @@ def get_config() -> ConfigDict:
     # samples as batch x steps says; the learning rate stays.
     c.train.rows_per_device = 0
     c.train.accumulate = 1  # equal parts in which a step takes its batch: less memory, same gradient
-    c.train.mesh = (-1, 1, 1)  # data, fsdp, tensor; -1 takes what is left
+    c.train.mesh = (
+        -1,
+        1,
+        1,
+    )  # data, fsdp, tensor; -1 takes what is left; (0, 0, 0): up to 16 devices on fsdp, the rest on data
     c.train.log_every = 50
     c.train.save_every = 5000
+    c.train.log_clips = False  # clips-N.jsonl: which clips process N had in each step
     c.train.keep = 2  # newest checkpoints of a stage that are kept, and beside them the best one
     c.train.validate_every = 0  # steps between scores of the validation split; 0: never
     c.train.validate_clips = 256  # at most so many clips of it, the same ones each time
@@ -129,8 +134,8 @@ def split_variant(variant: str) -> tuple[str, bool]:
 
 
 def to_pod(c: ConfigDict) -> None:
-    """Many devices: weights and optimizer split over all of them, four rows on each (docs/scaling.md)."""
-    c.train.mesh = (1, -1, 1)
+    """Many devices: weights and optimizer split over up to 16 of them, four rows on each (docs/scaling.md)."""
+    c.train.mesh = (0, 0, 0)
     c.train.rows_per_device = 4
 
 

@@ -71,6 +71,7 @@ class Train:
     mesh: tuple[int, int, int]
     log_every: int
     save_every: int
+    log_clips: bool
     keep: int
     validate_every: int
     validate_clips: int

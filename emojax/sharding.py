@@ -43,6 +43,9 @@ RULES = (
 def make_mesh(shape: tuple[int, int, int] = (-1, 1, 1), devices: list[Any] | None = None) -> Mesh:
     """A mesh (data, fsdp, tensor); one entry may be -1 and is filled with what is left.
 
+    (0, 0, 0) splits weights over up to 16 devices (of one slice) and rows over all: beyond 16 nothing is gained in memory
+    that matters, and widths such as 1408 can not be split further.
+
     Devices of several TPU slices (a fast network within each, a slow one between) are split over `data`: only
     gradients travel between slices.
 
@@ -50,7 +53,10 @@ def make_mesh(shape: tuple[int, int, int] = (-1, 1, 1), devices: list[Any] | Non
       ValueError: the shape does not multiply to the number of devices, or `data` can not be split over the slices.
     """
     devices = devices or jax.devices()
+    slices = len({getattr(d, "slice_index", 0) for d in devices})
     sizes = list(shape)
+    if not any(sizes):
+        sizes = [-1, min(16, len(devices) // slices), 1]
     if sizes.count(-1) > 1:
         raise ValueError(f"mesh {tuple(shape)}: only one entry may be -1")
     if -1 in sizes:
@@ -62,7 +68,6 @@ def make_mesh(shape: tuple[int, int, int] = (-1, 1, 1), devices: list[Any] | Non
         raise ValueError(f"mesh {tuple(sizes)} needs {int(np.prod(sizes))} devices, there are {len(devices)}")
     # Auto: under Explicit axes Linen's constraints become assertions and fail.
     kinds = (AxisType.Auto,) * len(AXES)
-    slices = len({getattr(d, "slice_index", 0) for d in devices})
     if slices == 1:
         return jax.make_mesh(tuple(sizes), AXES, axis_types=kinds, devices=devices)
     if sizes[0] % slices:
@@ -77,8 +82,8 @@ def start_processes(address: str | None = None, count: int | None = None, number
 
     Args:
       address, count, number: coordinator HOST:PORT, number of processes and which one this is, where they are given
-        ($EMOJAX_COORDINATOR, $EMOJAX_PROCESSES, $EMOJAX_PROCESS stand for them). Without them SLURM's variables, or on a
-        TPU slice of several hosts its metadata, say so. Else this process is alone.
+        ($EMOJAX_COORDINATOR, $EMOJAX_PROCESSES, $EMOJAX_PROCESS stand for them). Without them SLURM's variables say so, or,
+        with $EMOJAX_DISTRIBUTED=auto, whatever jax finds: a TPU slice's metadata, MPI, Kubernetes. Else this process is alone.
 
     Raises:
       ValueError: some of the three are given and others not.
@@ -94,11 +99,7 @@ def start_processes(address: str | None = None, count: int | None = None, number
             if platforms.startswith("cpu"):
                 jax.config.update("jax_cpu_collectives_implementation", "gloo")
         jax.distributed.initialize(address, count, number)
-    elif (
-        int(env("SLURM_NTASKS", 1)) > 1
-        or len(env("TPU_WORKER_HOSTNAMES", "").split(",")) > 1
-        or env("MEGASCALE_NUM_SLICES")
-    ):
+    elif env("EMOJAX_DISTRIBUTED") == "auto" or int(env("SLURM_NTASKS", 1)) > 1:
         jax.distributed.initialize()
     return jax.process_index()
 

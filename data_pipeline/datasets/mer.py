@@ -131,6 +131,13 @@ MER2023 = DataSet(
             _list_of("mer2023", "train"),
             anywhere=True,
         ),
+        # The 70,000 clips that Emotion-LLaMA first learned labels from
+        Source(
+            "MER2023_pseudo_label.txt",
+            line_rows("name", "frames", "emotion", optional="valence"),
+            _list_of("mer2023", "train"),
+            anywhere=True,
+        ),
         Source(
             "relative_test3_NCEV.txt",
             line_rows("name", "frames", "emotion", optional="valence"),

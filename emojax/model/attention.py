@@ -39,10 +39,10 @@ def attention(
     if mask is not None:
         return plain(q, k, v, mask)
     length, where = q.shape[1], platform()
-    if where == "tpu" and causal and divides(q.shape[0], q.shape[2]):
+    if where == "tpu" and (causal or length >= LONG) and divides(q.shape[0], q.shape[2]):
         if keys is None:
             keys = jnp.ones(q.shape[:2], bool)
-        return over_heads(splash)(q, k, v, keys)
+        return over_heads(functools.partial(splash, causal=causal))(q, k, v, keys)
     if where == "gpu" and q.dtype in (jnp.bfloat16, jnp.float16):
         seen = None if keys is None else keys[:, None, None, :]
         out = jax.nn.dot_product_attention(q, k, v, mask=seen, is_causal=causal, implementation="cudnn")
@@ -87,29 +87,31 @@ def blocked(q: Array, k: Array, v: Array, keys: Array | None, causal: bool) -> A
     return out.swapaxes(0, 1).reshape(batch, count * BLOCK, heads, width)[:, :length]
 
 
-def splash(q: Array, k: Array, v: Array, keys: Array) -> Array:
-    """Causal attention by JAX's splash kernel for TPU, on one shard; hidden keys are another segment.
+def splash(q: Array, k: Array, v: Array, keys: Array, causal: bool) -> Array:
+    """Attention by JAX's splash kernel for TPU, on one shard; hidden keys are another segment.
 
-    Lengths are filled up to whole lanes. For the towers it does not pay: heads of 64 and 88 would be filled up to 128. Saves its output and the logarithms of its sums under the name
+    Lengths and head widths are filled up to whole lanes. Saves its output and the logarithms of its sums under the name
     `attention` (see layers.REMAT).
     """
     from jax.experimental.pallas.ops.tpu import splash_attention as lib
 
     length, heads, width = q.shape[1:]
     scale = np.asarray(width**-0.5, q.dtype)
-    rows, lanes = -length % LANES, -width % LANES  # the miniatures have narrow heads
+    rows, lanes = -length % LANES, -width % LANES
     q, k, v = (jnp.pad(x, ((0, 0), (0, rows), (0, 0), (0, lanes))).swapaxes(1, 2) for x in (q * scale, k, v))
     segments = jnp.pad(keys.astype(jnp.int32), ((0, 0), (0, rows)))
     whole = (length + rows, length + rows)
     tile = next(t for t in TILES if whole[0] % t == 0)
     names = ("q", "kv", "kv_compute", "q_dkv", "kv_dkv", "kv_dkv_compute", "q_dq", "kv_dq")
     sizes = lib.BlockSizes(**{f"block_{name}": tile for name in names})  # type: ignore[arg-type]
+    mask = lib.CausalMask(whole) if causal else lib.FullMask(whole)
     kernel = lib.make_splash_mha(
-        lib.MultiHeadMask([lib.CausalMask(whole)] * heads),
+        lib.MultiHeadMask([mask] * heads),
         block_sizes=sizes,
         head_shards=1,
         q_seq_shards=1,
         residual_checkpoint_name="attention",
     )
-    out = jax.vmap(lambda a, b, c, s: kernel(a, b, c, lib.SegmentIds(s, s)))(q, k, v, segments)
+    with jax.named_scope("splash_causal" if causal else "splash_full"):  # train/hlo.py counts FLOPs by these names
+        out = jax.vmap(lambda a, b, c, s: kernel(a, b, c, lib.SegmentIds(s, s)))(q, k, v, segments)
     return out.swapaxes(1, 2)[:, :length, :, :width]

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from emojax.model.attention import attention
 from emojax.model.layers import Dense, LoraConfig, Precision, RMSNorm, keep, scan_layers
-from emojax.sharding import constrain, partitioned
+from emojax.sharding import constrain, gathered, partitioned
 
 Array = jax.Array
 
@@ -80,14 +80,13 @@ class Block(nn.Module):
         x = constrain(x, "batch", "length", "act_embed")
 
         def dense(name: str, features: int, axes: tuple[str, str]) -> Dense:
-            lora = c.lora if c.lora.covers(name) else None
-            return Dense(features, axes, use_bias=False, precision=c.precision, lora=lora, base=True, name=name)
+            lora, heads = c.lora if c.lora.covers(name) else None, c.heads if name in ("q", "k", "v") else 0
+            return Dense(features, axes, False, c.precision, lora, base=True, heads=heads, name=name)
 
-        split = (*x.shape[:2], c.heads, c.width // c.heads)
         h = RMSNorm(c.eps, name="norm1")(x)
-        q = dense("q", c.width, ("embed", "heads"))(h, deterministic).reshape(split)
-        k = dense("k", c.width, ("embed", "heads"))(h, deterministic).reshape(split)
-        v = dense("v", c.width, ("embed", "heads"))(h, deterministic).reshape(split)
+        q = dense("q", c.width, ("embed", "heads"))(h, deterministic)
+        k = dense("k", c.width, ("embed", "heads"))(h, deterministic)
+        v = dense("v", c.width, ("embed", "heads"))(h, deterministic)
         q, k = rope(q, positions, c.theta), rope(k, positions, c.theta)
         q, k, v = keep(q, "q"), keep(k, "k"), keep(v, "v")
         if kv is not None:
@@ -121,7 +120,8 @@ class Llama(nn.Module):
 
     def embed(self, ids: Array) -> Array:
         """int[B, T] -> float[B, T, D]."""
-        return self.table[ids].astype(self.config.precision.compute)
+        # Whole along its width: rows that lie in pieces over fsdp would have to be redistributed over the batch.
+        return gathered(self.table, ("vocab_in", "embed"))[ids].astype(self.config.precision.compute)
 
     def __call__(
         self,

@@ -33,6 +33,7 @@ class Checkpoints:
         best = BestN(get_metric_fn=lambda m: m["score"], n=1, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=AnyPreservationPolicy([LatestN(keep), best]),
+            best_fn=lambda m: m["score"],  # without it scores are not written
             save_interval_steps=1,
             enable_async_checkpointing=True,
         )
@@ -80,9 +81,11 @@ class Checkpoints:
 
     def best(self) -> int | None:
         """Step of the highest validation score; None where nothing was validated."""
-        steps = self._manager.all_steps()
-        scores = {s: (self._manager.metrics(s) or {}).get("score") for s in steps}
-        known = {s: v for s, v in scores.items() if v is not None}
+        known = {}
+        for step in self._manager.all_steps():
+            if (self._folder / self._stage / str(step) / "metrics").exists():
+                items = ocp.args.Composite(metrics=ocp.args.JsonRestore())
+                known[step] = self._manager.restore(step, args=items).metrics["score"]
         return max(known, key=lambda s: (known[s], s)) if known else None
 
     def wait(self) -> None:

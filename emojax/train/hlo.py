@@ -62,7 +62,7 @@ def array_bytes(text: str) -> int:
 
 
 def kernel_flops(line: str) -> int:
-    """Matmul FLOPs of a splash kernel from its operand q [B, N, T, H]: causal tiles alone, 2, 3 or 4 matmuls a tile."""
+    """Matmul FLOPs of a splash kernel from its operand q [B, N, T, H]: the tiles it visits, 2, 3 or 4 matmuls a tile."""
     name = line.split(" = ", 1)[0]
     matmuls = 4 if "_dkv_" in name else 3 if "_dq_" in name else 2
     heads = re.search(r"bf16\[(\d+),(\d+),(\d+),(\d+)\]", line)
@@ -71,7 +71,7 @@ def kernel_flops(line: str) -> int:
         return 0
     batch, count, length, width = map(int, heads.groups())
     tile = int(tables.group(1)) if tables else 128
-    seen = length * (length + tile) // 2
+    seen = length * (length + tile) // 2 if "splash_causal" in line else length**2
     return matmuls * 2 * batch * count * seen * width
 
 

@@ -34,9 +34,20 @@ class TrainLog:
     Process 0 writes; the others collect. docs/logs.md explains every number.
     """
 
-    def __init__(self, out: epath.Path, stage: str, first_step: int, log_every: int, flops: tuple[float, float]):
+    def __init__(
+        self,
+        out: epath.Path,
+        stage: str,
+        first_step: int,
+        log_every: int,
+        flops: tuple[float, float],
+        clips: bool = False,
+    ):
         self.out, self.active = out, jax.process_index() == 0
         self.stage, self.every, self.flops = stage, log_every, flops  # (a token, a clip)
+        self.clips = f"clips-{jax.process_index()}.jsonl" if clips else ""
+        if self.clips:
+            self._drop_after(out / self.clips, first_step)
         if self.active:
             for name in (STEPS, SPEED, VALIDATION):
                 self._drop_after(out / name, first_step)
@@ -63,8 +74,8 @@ class TrainLog:
 
     def _put(self) -> None:
         """Lines to their files: each at once on a disk, together with the console line in an object store."""
-        if self.active:
-            for name, lines in self._lines.items():
+        for name, lines in self._lines.items():
+            if self.active or name == self.clips:
                 append(self.out / name, "".join(lines))
         self._lines.clear()
 
@@ -86,6 +97,8 @@ class TrainLog:
         row["word_loss"] = float(got["word_loss"])
         row["padding"] = 1 - int(got["text_tokens"]) / int(got["positions"])
         self._write(STEPS, row)
+        if self.clips:
+            self._write(self.clips, {"step": number, "clips": names})
         if "://" not in str(self.out):
             self._put()
         self._sets.update(name.split("/", 1)[0] for name in names)

@@ -214,7 +214,7 @@ def run_stage(
         iterator.set_state(position)
         run.say(f"{stage.name}: goes on from step {first}")
     rate = learning_rate(optim, stage.steps)
-    log = TrainLog(run.out, stage.name, first, t.log_every, step_flops(settings.model, learned, frozen))
+    log = TrainLog(run.out, stage.name, first, t.log_every, step_flops(settings.model, learned, frozen), t.log_clips)
     rates = jax.device_get(rate(jnp.arange(stage.steps)))
     # rbg: dropout bits by the counter generator of the hardware, several times faster than threefry
     key = jax.device_put(jax.random.key(seed, impl="rbg"), replicated(run.mesh))

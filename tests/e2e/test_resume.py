@@ -72,3 +72,62 @@ def test_sigkill_and_resume(manifest, tmp_path):
     assert losses(out) == whole
     scores = [json.loads((d / "evaluation.json").read_text())["val"]["confusion"] for d in (tmp_path / "whole", out)]
     assert scores[0] == scores[1]
+
+
+@pytest.mark.full
+def test_thirty_kills_lose_and_repeat_no_step(manifest, tmp_path):
+    """Every step of the run is logged once, and bit-equal to that of a run that nobody killed."""
+    env = {**os.environ, "EMOJAX_CACHE": str(tmp_path / "cache"), "JAX_PLATFORMS": "cpu"}
+    more = [
+        "--config.stages=('perception',)",
+        "--config.stage.perception.steps=400",
+        "--config.train.save_every=5",
+        "--config.train.log_clips=True",
+    ]
+    whole = [*command(manifest, tmp_path / "whole"), *more]
+    subprocess.run(whole, cwd=ROOT, env=env, check=True, capture_output=True)
+    out = tmp_path / "cut"
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    kills = 0
+    while kills < 30:
+        before = len((out / "log.jsonl").read_text().splitlines()) if (out / "log.jsonl").exists() else 0
+        process = subprocess.Popen([*command(manifest, out), *more], cwd=ROOT, env=env, **quiet)
+        limit = time.monotonic() + 120
+        begun = None
+        delay = random.uniform(0, 1.5)
+        while process.poll() is None and time.monotonic() < limit:
+            lines = len((out / "log.jsonl").read_text().splitlines()) if (out / "log.jsonl").exists() else 0
+            if begun is None and lines > before - 5 and lines:
+                begun = time.monotonic()
+            if begun is not None and time.monotonic() - begun > delay:
+                break
+            time.sleep(0.01)
+        if process.poll() is not None:
+            assert process.returncode == 0
+            break
+        process.kill()
+        process.wait()
+        kills += 1
+    subprocess.run([*command(manifest, out), *more], cwd=ROOT, env=env, check=True, capture_output=True)
+    assert losses(out) == losses(tmp_path / "whole") and kills >= 10
+    shown = [(d / "clips-0.jsonl").read_text() for d in (tmp_path / "whole", out)]
+    assert shown[0] == shown[1]
+
+
+def test_sigterm_saves_and_the_run_goes_on(manifest, tmp_path):
+    env = {**os.environ, "EMOJAX_CACHE": str(tmp_path / "cache"), "JAX_PLATFORMS": "cpu"}
+    out = tmp_path / "run"
+    words = [*command(manifest, out), "--config.train.save_every=1000", "--config.stage.perception.steps=3000"]
+    process = subprocess.Popen(words, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    limit = time.monotonic() + 240
+    while time.monotonic() < limit and process.poll() is None:
+        if (out / "log.jsonl").exists() and len((out / "log.jsonl").read_text().splitlines()) > 3:
+            break
+        time.sleep(0.02)
+    begin = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    told, errors = process.communicate(timeout=60)
+    assert process.returncode == 143 and time.monotonic() - begin < 30, errors[-2000:]
+    step = int(re.search(r"stopped after perception step (\d+)", told)[1])
+    assert (out / "checkpoints" / "perception" / str(step)).is_dir()
+    assert max(s for _, s in losses(out)) == step

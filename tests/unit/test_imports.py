@@ -12,6 +12,7 @@ LAYERS = [
     ("data_pipeline.embedded", 2),
     ("data_pipeline", 1),
     ("emojax.sharding", 3),
+    ("emojax.model.attention", 4),
     ("emojax.model.layers", 4),
     ("emojax.model.emotion", 6),
     ("emojax.model.emotion_v1", 6),

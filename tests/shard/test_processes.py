@@ -1,0 +1,115 @@
+"""Two real JAX processes of 4 devices each, started by launch_tpu.sh: training, loss of one by SIGKILL, SIGTERM, another topology."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from data_pipeline.embedded.generate import make_corpus
+from data_pipeline.embedded.truth import CorpusConfig
+
+ROOT = Path(__file__).parents[2]
+STEPS = 8
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("processes")
+    make_corpus(CorpusConfig(train=24, val=9, test=9), folder / "c")
+    return folder
+
+
+def start(place: Path, out: Path, processes: int, devices: int) -> subprocess.Popen:
+    words = [
+        "--config=configs/tiny.py:test",
+        f"--manifest={place / 'c' / 'manifest.csv'}",
+        f"--out={out}",
+        "--config.stages=('perception',)",
+        f"--config.stage.perception.steps={STEPS}",
+        "--config.train.mesh=(2,4,1)",
+        "--config.train.save_every=2",
+        "--config.train.log_clips=True",
+        # Bits of dropout are the same whatever the mesh; sums over devices are not, to the last digit.
+        "--config.optim.ema=0.0",
+    ]
+    env = {**os.environ, "EMOJAX_CACHE": str(place / "cache"), "PYTHON": sys.executable}
+    command = ["bash", "launch_tpu.sh", "--local", str(processes), "--devices", str(devices), "--", *words]
+    with (place / f"{out.name}-{processes}.log").open("a") as log:
+        return subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=log, start_new_session=True)
+
+
+def rows(out: Path, name: str = "log.jsonl") -> dict[int, dict]:
+    if not (out / name).exists():
+        return {}
+    lines = [json.loads(x) for x in (out / name).read_text().splitlines() if x.endswith("}")]
+    assert len({r["step"] for r in lines}) == len(lines), "a step is logged once"
+    return {r["step"]: r for r in lines}
+
+
+def clips(out: Path, processes: int) -> dict[int, list[str]]:
+    parts = [rows(out, f"clips-{i}.jsonl") for i in range(processes)]
+    return {step: [c for part in parts for c in part[step]["clips"]] for step in parts[0]}
+
+
+def wait_for(process: subprocess.Popen, ready) -> None:
+    limit = time.monotonic() + 300
+    while not ready() and process.poll() is None and time.monotonic() < limit:
+        time.sleep(0.05)
+    assert process.poll() is None, "the run ended too early"
+
+
+def checkpoint(out: Path, step: int) -> bool:
+    return (out / "checkpoints" / "perception" / str(step)).exists()
+
+
+def workers(process: subprocess.Popen) -> list[int]:
+    found = subprocess.run(["pgrep", "-g", str(process.pid), "-f", "emojax.train"], capture_output=True, text=True)
+    return [int(p) for p in found.stdout.split() if "python" in Path(f"/proc/{p}/cmdline").read_text().split("\0")[0]]
+
+
+def test_one_of_two_processes_is_lost_and_the_run_goes_on(place):
+    whole, cut = place / "whole", place / "cut"
+    assert start(place, whole, 2, 4).wait(timeout=400) == 0, (place / "whole-2.log").read_text()[-3000:]
+    want = rows(whole)
+    assert sorted(want) == list(range(1, STEPS + 1)) and (whole / "model.json").exists()
+    assert json.loads((whole / "starts.jsonl").read_text())["processes"] == 2
+
+    process = start(place, cut, 2, 4)
+    wait_for(process, lambda: checkpoint(cut, 2))
+    victims = workers(process)
+    assert len(victims) == 2
+    os.kill(victims[1], signal.SIGKILL)
+    assert process.wait(timeout=60) != 0
+    assert not (cut / "model.json").exists()
+    other = place / "other"
+    shutil.copytree(cut, other)
+    # The same topology: bit-equal. One process with all devices: same clips, same losses to 1e-6.
+    assert start(place, cut, 2, 4).wait(timeout=400) == 0, (place / "cut-2.log").read_text()[-3000:]
+    assert "goes on from step" in (place / "cut-2.log").read_text()
+    assert {s: r["loss"] for s, r in rows(cut).items()} == {s: r["loss"] for s, r in want.items()}
+    assert start(place, other, 1, 8).wait(timeout=400) == 0, (place / "other-1.log").read_text()[-3000:]
+    found = rows(other)
+    assert {s: r["loss"] for s, r in found.items()} == pytest.approx({s: r["loss"] for s, r in want.items()}, rel=1e-6)
+    told = (place / "other-1.log").read_text()
+    first = int(told.split("goes on from step ")[1].split()[0])
+    after = {s: c for s, c in clips(whole, 2).items() if s > first}
+    assert after and {s: c for s, c in clips(other, 1).items() if s > first} == after
+
+
+def test_sigterm_saves_on_both_before_the_run_ends(place):
+    out = place / "term"
+    process = start(place, out, 2, 4)
+    wait_for(process, lambda: len(rows(out)) >= 2)
+    begin = time.monotonic()
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.wait(timeout=90) == 143, (place / "term-2.log").read_text()[-3000:]
+    assert time.monotonic() - begin < 30
+    told = (place / "term-2.log").read_text()
+    step = int(told.split("stopped after perception step ")[1].split(",")[0])
+    assert checkpoint(out, step) and max(rows(out)) == step
