@@ -6,11 +6,11 @@ BIN := .venv/bin
 install: .venv/.base
 demo: .venv/.base
 	$(BIN)/emojax demo
-test: .venv/.dev test-imports
+test: .venv/.dev .tpu/.done test-imports
 	$(BIN)/python -m pytest -q -m "not parity and not full" tests
 test-parity: .venv/.parity
 	$(BIN)/python -m pytest -q -m parity tests
-test-full: .venv/.parity
+test-full: .venv/.parity .tpu/.done
 	$(BIN)/python -m pytest -q tests
 test-imports:  # requirements.txt alone, in a new environment, must carry both packages
 	rm -rf .venv-imports
@@ -19,16 +19,17 @@ test-imports:  # requirements.txt alone, in a new environment, must carry both p
 	.venv-imports/bin/python -W ignore scripts/import_all.py
 	rm -rf .venv-imports
 lint: .venv/.dev
-	$(BIN)/ruff check emojax data_pipeline configs tests scripts
-	$(BIN)/ruff format --check emojax data_pipeline configs tests scripts
+	$(BIN)/ruff check emojax data_pipeline configs tests scripts bench
+	$(BIN)/ruff format --check emojax data_pipeline configs tests scripts bench
 	$(BIN)/mypy
 bench: .venv/.bench
 	$(BIN)/python scripts/bench.py
 	$(BIN)/python scripts/bench_input.py
+	$(BIN)/python scripts/bench_step.py
 golden: .venv/.parity  # stored arrays of the parity tests, made with torch
 	$(BIN)/python tests/parity/make_golden.py
 clean:
-	rm -rf .venv .venv-imports
+	rm -rf .venv .venv-imports .tpu
 
 .venv/.base: requirements.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -36,6 +37,10 @@ clean:
 	touch $@
 .venv/.dev: .venv/.base
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e ".[dev]"
+	touch $@
+# The TPU compiler, for tests that compile for TPUs that are not here; apart from .venv, where jax would look for a TPU at each start.
+.tpu/.done: .venv/.base
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --target .tpu libtpu==0.0.42.1
 	touch $@
 .venv/.bench: .venv/.parity
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e ".[dev,parity,bench]"

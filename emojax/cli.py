@@ -115,9 +115,10 @@ def _add_weights(commands: Any) -> None:
     )
     p.add_argument("--out", required=True, help="file or folder to write")
 
-    from emojax import cli_plan
+    from emojax import cli_plan, cli_runs
 
     cli_plan.add_parser(commands)
+    cli_runs.add_parsers(commands)
 
 
 def _import_options(p: argparse.ArgumentParser) -> None:
@@ -147,7 +148,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         own = {"demo": _demo, "train": _train, "evaluate": _evaluate, "predict": _predict, "corpus": _corpus}
-        own["data"] = _data
+        own |= {"data": _data, "sweep": _runs, "watch": _runs, "report": _runs}
         if planning:
             from emojax import cli_plan
 
@@ -164,6 +165,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         goes_on = {"train": "; the same command goes on from the last checkpoint", "data": "; the same command goes on"}
+        goes_on["sweep"] = goes_on["data"]
         again = goes_on.get(args.command, "")
         console.print(f"emojax {args.command}: stopped{again}")
         return 130
@@ -210,6 +212,12 @@ def _data(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyped-
     from emojax import cli_data
 
     return cli_data.run(args, console)
+
+
+def _runs(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyped-def]
+    from emojax import cli_runs
+
+    return cli_runs.run(args, console)
 
 
 def _weights(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyped-def]

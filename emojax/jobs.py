@@ -48,7 +48,7 @@ def setup() -> None:
     """Process-wide settings of every main: parsed absl flags (Grain asks), compiled programs kept on disk."""
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
-    logging.set_verbosity(logging.WARNING)  # Orbax tells of every step it takes
+    logging.set_verbosity(logging.ERROR)  # Orbax tells of every step it takes
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     warnings.filterwarnings("ignore", message=".*donated buffers were not usable.*")
     jax.config.update("jax_compilation_cache_dir", str(cache_root() / "jax"))

@@ -1,7 +1,7 @@
-"""`python -m emojax.sweep configs/sweeps/fusion.py --out=runs/sweeps`: every variant by every seed, as a table.
+"""`emojax sweep`: every point of a sweep file, as a table and a picture.
 
-A sweep file has PRESET, SEEDS, and `sweep()`, which yields (name, {dotted field: value}). Runs are kept by a hash of their
-configuration and corpus, so sweeps share them and a sweep that was cut off goes on.
+A sweep file (configs/sweeps/) has PRESET, SEEDS, and `sweep()`, which yields (name, {dotted field: value}). Runs are kept by a
+hash of their configuration and corpus, so sweeps share them and one that was cut off goes on, also within a run.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import shlex
 import statistics
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +19,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from rich.console import Console
 
+import configs.sweeps
 from data_pipeline.embedded.generate import corpus_key, load_corpus, make_corpus
 from data_pipeline.embedded.truth import CorpusConfig
 from emojax import jobs
@@ -27,7 +28,28 @@ from emojax.evaluate.run import evaluate_embedded
 from emojax.settings import Settings, load_config, resolve
 
 ABLATIONS = ("fused", "only_video", "only_audio", "only_text")
-COLUMNS = (*ABLATIONS, "conflict", "clue precision", "clue recall")
+COLUMNS = (*ABLATIONS, "conflict", "clue precision", "clue recall", "loss")
+
+
+def known() -> dict[str, str]:
+    """{name: first line of its text} of the sweep files that come with the package."""
+    found = {}
+    for path in sorted(Path(configs.sweeps.__file__).parent.glob("[a-z]*.py")):
+        found[path.stem] = (load_sweep(path).__doc__ or "").strip().splitlines()[0]
+    return found
+
+
+def find_sweep(name: str) -> Path:
+    """The file of a sweep by its name or path.
+
+    Raises:
+      ValueError: there is none.
+    """
+    own = Path(configs.sweeps.__file__).parent / f"{name}.py"
+    path = own if own.exists() else Path(name)
+    if not path.is_file():
+        raise ValueError(f"there is no sweep '{name}'; there are {', '.join(known())}, or give a file")
+    return path
 
 
 def load_sweep(path: Path) -> ModuleType:
@@ -39,33 +61,67 @@ def load_sweep(path: Path) -> ModuleType:
     return module
 
 
-def variants(module: ModuleType) -> Iterator[tuple[str, int, Settings]]:
-    """(name, seed, settings) of every run."""
+def points(module: ModuleType) -> Iterator[tuple[str, int, dict[str, Any]]]:
+    """(name, seed, {dotted field: value}) of every run."""
     for seed in module.SEEDS:
         for name, changes in module.sweep():
-            config: ConfigDict = load_config(module.PRESET)
-            config.seed = seed
-            config.update_from_flattened_dict(changes)
-            yield name, seed, resolve(config)
+            yield name, seed, changes
 
 
-def run_one(settings: Settings, folder: Path, console: Console) -> dict[str, Any]:
+def settings_of(module: ModuleType, seed: int, changes: dict[str, Any]) -> Settings:
+    """The run of one point."""
+    config: ConfigDict = load_config(module.PRESET)
+    config.seed = seed
+    config.update_from_flattened_dict(changes)
+    return resolve(config)
+
+
+def key_of(settings: Settings, corpus: CorpusConfig) -> str:
+    """Name of a point's folder."""
+    what = [settings.raw, corpus_key(corpus)]
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def launches(module: ModuleType, out: str, prefix: str) -> Iterator[str]:
+    """One command a point, for machines of one's own: `prefix` stands before each, {n} in it is the point's number."""
+    preset, _, variant = module.PRESET.partition(":")
+    config = f"configs/{preset}.py" + (f":{variant}" if variant else "")
+    for number, (_, seed, changes) in enumerate(points(module)):
+        words = [f"--config={config}", f"--config.seed={seed}"]
+        words += [f"--config.{field}={value}" for field, value in changes.items()]
+        words.append(f"--out={out}/{number}")
+        yield f"{prefix.replace('{n}', str(number))} {shlex.join(words)}"
+
+
+def run_one(settings: Settings, folder: Path, corpus: CorpusConfig, console: Console) -> dict[str, Any]:
     """Trains and scores one configuration on the embedded corpus, or reads its kept result."""
     kept = folder / "result.json"
     if kept.exists():
         return json.loads(kept.read_text())
-    records = load_corpus(make_corpus())
+    records = load_corpus(make_corpus(corpus))
     sources = jobs.open_views(records, settings, console)
     jobs.run_training(settings, records, sources, folder, console)
     bundle = load_bundle(folder)
     items = jobs.items_of(sources["test"], bundle)
-    result = evaluate_embedded(bundle, items, CorpusConfig(), ABLATIONS, with_clues=bundle.can_reason)
-    kept.write_text(json.dumps(result))
+    result = evaluate_embedded(bundle, items, corpus, ABLATIONS, with_clues=bundle.can_reason)
+    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    last = [r["loss"] for r in rows if r["stage"] == rows[-1]["stage"]][-20:]
+    result["loss"] = statistics.fmean(last)
+    # Written whole or not at all: a point without it is made again.
+    kept.with_suffix(".part").write_text(json.dumps(result))
+    kept.with_suffix(".part").rename(kept)
     return result
 
 
+def row_of(result: dict[str, Any]) -> dict[str, float]:
+    """A result's numbers by column."""
+    row = {**result["ablations"], "conflict": result["conflict"], "loss": result.get("loss")}
+    row |= {f"clue {k}": result["clues"][k] for k in ("precision", "recall") if "clues" in result}
+    return {k: v for k, v in row.items() if v is not None}
+
+
 def table(results: dict[str, list[dict[str, Any]]]) -> str:
-    """Markdown: a row a variant, mean and standard deviation over seeds; a dash where the model writes no reason."""
+    """Markdown: a row a variant, mean and standard deviation over seeds; a dash where there is no such number."""
 
     def cell(values: list[float]) -> str:
         if not values:
@@ -75,35 +131,44 @@ def table(results: dict[str, list[dict[str, Any]]]) -> str:
 
     lines = ["| variant | seeds | " + " | ".join(COLUMNS) + " |", "|" + "---|" * (2 + len(COLUMNS))]
     for name, runs in results.items():
-        rows = [
-            {**r["ablations"], "conflict": r["conflict"]}
-            | {f"clue {k}": r["clues"][k] for k in ("precision", "recall") if "clues" in r}
-            for r in runs
-        ]
-        lines.append(
-            f"| {name} | {len(runs)} | " + " | ".join(cell([r[c] for r in rows if c in r]) for c in COLUMNS) + " |"
-        )
+        rows = [row_of(r) for r in runs]
+        cells = " | ".join(cell([r[c] for r in rows if c in r]) for c in COLUMNS)
+        lines.append(f"| {name} | {len(runs)} | {cells} |")
     return "\n".join(lines)
 
 
-def main(argv: list[str]) -> int:
-    """Runs a sweep file; prints the table after every run."""
-    if len(argv) != 2 or not argv[1].startswith("--out="):
-        print("usage: python -m emojax.sweep configs/sweeps/NAME.py --out=DIR", file=sys.stderr)
-        return 2
-    jobs.setup()
-    console = Console(stderr=True, markup=False, highlight=False)
-    path, out = Path(argv[0]), Path(argv[1].removeprefix("--out="))
+def plot(results: dict[str, list[dict[str, Any]]], path: Path) -> None:
+    """Fused UAR of each variant, a dot a seed and a bar at the mean."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(6.4, 0.8 + 0.32 * len(results)))
+    for place, runs in enumerate(results.values()):
+        values = [r["ablations"]["fused"] for r in runs]
+        axis.barh(place, statistics.fmean(values), color="#b7c9e2", height=0.6)
+        axis.plot(values, [place] * len(values), "o", color="#27476e", markersize=4)
+    axis.set_yticks(range(len(results)), list(results))
+    axis.invert_yaxis()
+    axis.set_xlabel("UAR, all modalities")
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def run(name: str, out: Path, console: Console, corpus: CorpusConfig | None = None) -> dict[str, list[dict[str, Any]]]:
+    """Runs every point that has no result yet; table, picture and JSON are written after each."""
+    path = find_sweep(name)
+    module, corpus = load_sweep(path), corpus or CorpusConfig()
+    all_points = list(points(module))
     results: dict[str, list[dict[str, Any]]] = {}
-    for name, seed, settings in variants(load_sweep(path)):
-        what = [settings.raw, corpus_key(CorpusConfig())]
-        key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
-        console.print(f"{path.stem}: {name}, seed {seed} ({key})")
-        results.setdefault(name, []).append(run_one(settings, out / key, console))
+    for number, (label, seed, changes) in enumerate(all_points, 1):
+        settings = settings_of(module, seed, changes)
+        key = key_of(settings, corpus)
+        console.print(f"{path.stem} {number}/{len(all_points)}: {label}, seed {seed} ({key})", soft_wrap=True)
+        results.setdefault(label, []).append(run_one(settings, out / key, corpus, console))
         (out / f"{path.stem}.md").write_text(table(results) + "\n")
-    print(table(results))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+        (out / f"{path.stem}.json").write_text(json.dumps({k: [row_of(r) for r in v] for k, v in results.items()}))
+        plot(results, out / f"{path.stem}.png")
+    return results

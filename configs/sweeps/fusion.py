@@ -1,4 +1,4 @@
-"""What the fusion carries on the embedded corpus: none, convolution, attention, both. Half the demo's steps."""
+"""What the fusion carries on the embedded corpus: none, Q-Former, convolution, attention, both. Half the demo's steps."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,7 +8,7 @@ SEEDS = (0, 1, 2)
 
 
 def sweep() -> Iterator[tuple[str, dict[str, Any]]]:
-    """The four kinds of emojax.model.fusion."""
+    """The five kinds of emojax.model.fusion."""
     steps = {"stage.perception.steps": 375, "stage.cognition.steps": 225}
-    for kind in ("none", "conv", "attention", "conv_attention"):
+    for kind in ("none", "qformer", "conv", "attention", "conv_attention"):
         yield kind, {"model.fusion.kind": kind, **steps}

@@ -22,13 +22,13 @@ from emojax.sharding import constrain, gathered, partitioned, platform
 Array = jax.Array
 
 # What a layer keeps for its backward pass, by name; the rest is computed again. A frozen kernel's gradient is never asked
-# for, so its input need not be kept: `most` recomputes next to nothing, at 84 KB a token and layer of LLaMA-2-7B in bfloat16.
+# for, so its input need not be kept: `most` recomputes one small matmul, at 84 KB a token and layer of LLaMA-2-7B in bfloat16.
 # Names are set by `keep` in llama.py and, for the output of attention, by its kernel (attention.py).
 REMAT: dict[str, tuple[str, ...]] = {
     "full": (),
     "qkv": ("q", "k", "v"),
     "qkv_gate": ("q", "k", "v", "gate"),
-    "most": ("q", "k", "v", "attention", "middle", "gate", "up"),
+    "most": ("q", "k", "v", "attention", "gate", "up"),
 }
 REMAT_POLICIES: dict[str, Callable[..., bool] | None] = {
     **{name: jax.checkpoint_policies.save_only_these_names(*kept) for name, kept in REMAT.items()},
@@ -116,8 +116,11 @@ class Dense(nn.Module):
         x = x.astype(dtype)
 
         def times(x: Array, kernel: Array) -> Array:
-            # Heads straight out of the matmul: split off afterwards they cost a copy of everything on TPU.
-            return jnp.einsum("...d,dnh->...nh", x, kernel.reshape(-1, *split)) if self.heads else x @ kernel
+            if self.heads and platform() == "tpu":
+                # Heads straight out of the matmul: split off afterwards they cost a copy of everything.
+                return jnp.einsum("...d,dnh->...nh", x, kernel.reshape(-1, *split))
+            y = x @ kernel
+            return y.reshape(*y.shape[:-1], *split)
 
         if self.base and self.precision.kernels == "int8":
             kernel = self.param("kernel", partitioned(_random_int8, self.axes), (d_in, self.features), jnp.int8)

@@ -97,7 +97,6 @@ class Block(nn.Module):
         h = attention(q, k, v, keys, causal=True) if kv is None else attention(q, k, v, mask=keys)
         h = h.reshape(x.shape)
         x = x + nn.Dropout(c.dropout)(dense("o", c.width, ("heads", "embed"))(h, deterministic), deterministic)
-        x = keep(x, "middle")
         h = RMSNorm(c.eps, name="norm2")(x)
         gate = keep(dense("gate", c.mlp, ("embed", "mlp"))(h, deterministic), "gate")
         h = nn.silu(gate) * keep(dense("up", c.mlp, ("embed", "mlp"))(h, deterministic), "up")

@@ -124,6 +124,7 @@ def describe_devices(topology: Topology) -> list[Any]:
     """
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # there is no chip that two plans could fight over
     from jax.experimental import topologies
 
     options: dict[str, Any] = {"chip_config_name": "megacore"} if topology.chip == "v4" else {}
@@ -242,8 +243,8 @@ def plan_step(
     except Exception as error:
         if "hbm" not in str(error).lower():
             raise
-        used = re.search(r"Used ([\d.]+)G of ([\d.]+)G", str(error))
-        need = float(used.group(1)) * GIB if used else None
+        used = re.search(r"Used ([\d.]+)G of|temporaries \(([\d.]+)G\)", str(error))
+        need = float(used.group(1) or used.group(2)) * GIB if used else None
         return out | {"fits": False, "peak_bytes_per_chip": need, "compile_seconds": time.monotonic() - start}
     memory = compiled.memory_analysis()
     peak = memory.peak_memory_in_bytes
@@ -316,7 +317,7 @@ def _worked_out(
         )
     useful = useful_flops(settings.model, state.train, frozen, rows, *bucket)
     llama, remat = settings.model.llama, settings.raw["model"]["remat"]
-    kept = {"full": 0, "qkv": 3, "qkv_gate": 3 + llama.mlp / llama.width, "most": 5 + 2 * llama.mlp / llama.width}
+    kept = {"full": 0, "qkv": 3, "qkv_gate": 3 + llama.mlp / llama.width, "most": 4 + 2 * llama.mlp / llama.width}
     widths = 1 + kept.get(remat, 8 + 3 * llama.mlp / llama.width)
     size = jnp.dtype(llama.precision.compute).itemsize
     tokens = rows * bucket[0] / chips

@@ -6,11 +6,24 @@ from pathlib import Path
 import pytest
 from ml_collections import ConfigDict
 
+from emojax.cli import main
 from emojax.settings import load_config, resolve, resolve_saved
-from emojax.sweep import load_sweep, table, variants
+from emojax.sweep import launches, load_sweep, plot, points, settings_of, table
 
 ROOT = Path(__file__).parents[2]
-PRESETS = ("tiny", "tiny:people", "tiny:test", "v2", "v2:stage1", "v2:stage2", "v2:joint")
+PRESETS = (
+    "tiny",
+    "tiny:people",
+    "tiny:test",
+    "v2",
+    "v2:stage1",
+    "v2:stage2_pod",
+    "v2:joint",
+    "v2:pod",
+    "v1:pretrain",
+    "v1:tune",
+)
+PRESETS += ("v1:mer2023_semi", "v1:labels_pod")
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -57,16 +70,30 @@ def test_typos_are_refused():
 
 @pytest.mark.parametrize("name", sorted(p.stem for p in (ROOT / "configs" / "sweeps").glob("[a-z]*.py")))
 def test_sweeps_resolve(name):
-    runs = list(variants(load_sweep(ROOT / "configs" / "sweeps" / f"{name}.py")))
-    assert len({(n, seed) for n, seed, _ in runs}) == len(runs) and len({seed for _, seed, _ in runs}) == 3
-    assert len({json.dumps(s.raw, sort_keys=True) for _, _, s in runs}) == len(runs)
+    module = load_sweep(ROOT / "configs" / "sweeps" / f"{name}.py")
+    runs = list(points(module))
+    assert len({(n, seed) for n, seed, _ in runs}) == len(runs)
+    assert len({json.dumps(settings_of(module, *r[1:]).raw, sort_keys=True) for r in runs}) == len(runs)
 
 
-def test_sweep_table_by_hand():
+def test_one_launch_a_point(capsys):
+    module = load_sweep(ROOT / "configs" / "sweeps" / "paper_table10.py")
+    lines = list(launches(module, "gs://b/s", "./launch_tpu.sh s{n} z v5litepod-16 --"))
+    assert len(lines) == 3 and lines[0].startswith("./launch_tpu.sh s0 z v5litepod-16 -- --config=configs/v2.py:pod")
+    assert "'--config.stages=('\"'\"'joint'\"'\"',)'" in lines[0] and lines[2].endswith("--out=gs://b/s/2")
+    assert main(["sweep", "list"]) == 0 and "lora" in capsys.readouterr().out
+    assert (
+        main(["sweep", "run", "paper_table9", "--out", "x"]) == 2 and main(["sweep", "launch", "no", "--out", "x"]) == 2
+    )
+
+
+def test_sweep_table_by_hand(tmp_path):
     def run(fused):
         return {"ablations": {"fused": fused, "only_video": 0.5, "only_audio": 0.5, "only_text": 0.5}, "conflict": 0.25}
 
     reasons = {**run(0.7), "clues": {"precision": 0.9, "recall": 0.6}}
     text = table({"a": [run(0.8), run(0.9)], "b": [reasons]})
-    assert "| a | 2 | 0.850 ± 0.071 | 0.500 ± 0.000 |" in text and text.count("| - | - |") == 1
-    assert "| b | 1 | 0.700 | 0.500 | 0.500 | 0.500 | 0.250 | 0.900 | 0.600 |" in text
+    assert "| a | 2 | 0.850 ± 0.071 | 0.500 ± 0.000 |" in text and text.count("| - | - | - |") == 1
+    plot({"a": [run(0.8), run(0.9)], "b": [reasons]}, tmp_path / "p.png")
+    assert (tmp_path / "p.png").stat().st_size > 3000
+    assert "| b | 1 | 0.700 | 0.500 | 0.500 | 0.500 | 0.250 | 0.900 | 0.600 | - |" in text

@@ -1,0 +1,177 @@
+"""LLaMA-2-7B LoRA r64 training step on one GPU at true shapes, beside transformers + peft + SDPA on the same card, alternating.
+
+    pip install -e .[cuda] peft torch transformers      # torch with CUDA, for the peer
+    python bench/gpu.py [--rows 8] [--length 768] [--answers 128] [--depth 32] [--json]
+
+Random weights in bfloat16. Prints step time, tokens/s, executed FLOPs as a share of the card's own measured matmul peak (limit 0.45), the
+ratio of tokens/s to the peer's (limit 1.3) and peak memory. Each side runs in a process of its own, in turn, for neither gives its memory back.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROUNDS, STEPS = 3, 8
+SIZE = {"vocab": 32000, "width": 4096, "heads": 32, "mlp": 11008, "rank": 64}
+
+
+def timed(step: Any, wait: Any) -> float:
+    step(), step()
+    wait()
+    times = []
+    for _ in range(STEPS):
+        begin = time.perf_counter()
+        step()
+        wait()
+        times.append(time.perf_counter() - begin)
+    return statistics.median(times)
+
+
+def ours(args: argparse.Namespace) -> dict[str, float]:
+    os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.95")
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from emojax.settings import load_config, resolve
+    from emojax.sharding import make_mesh
+    from emojax.train.flops import executed_flops, useful_flops
+    from emojax.train.plan import abstract_batch
+    from emojax.train.state import abstract_variables, decide, flatten, init_flat, is_tower, split, start_state, unbox
+    from emojax.train.step import make_optimizer, make_step
+
+    config = load_config("v2:stage1")
+    config.model.llama.depth = args.depth
+    config.model.remat = config.model.remat_long = args.remat
+    settings = resolve(config)
+    mesh = make_mesh((1, 1, 1), jax.devices()[:1])
+    rng = np.random.default_rng(0)
+    with jax.set_mesh(mesh):
+        shapes = flatten(unbox(abstract_variables(settings.model)))
+        decide(list(shapes), settings.trainable)
+        flat = init_flat(settings.model, 0, mesh, [p for p in shapes if not is_tower(p)])
+        learned, frozen = split(flat, settings.trainable)
+        tx = make_optimizer(settings.stages[0].optim)
+        held = [start_state(tx, learned, mesh, False)]
+        del flat, learned
+        soft = settings.model.soft_tokens
+        batch = {}
+        for name, x in abstract_batch(settings, mesh, args.rows, (args.length, args.answers), True).items():
+            wide = x.dtype == jnp.bfloat16
+            batch[name] = rng.standard_normal(x.shape).astype(x.dtype) if wide else np.ones(x.shape, x.dtype)
+        index = np.full((args.rows, args.length), -1, np.int32)
+        index[:, 4 : 4 + soft] = np.arange(soft)
+        steps = np.arange(args.length, dtype=np.int32)
+        batch |= {"soft_index": index, "positions": np.tile(steps, (args.rows, 1))}
+        batch |= {"answer_at": np.tile(steps[-args.answers :], (args.rows, 1))}
+        batch |= {"ids": rng.integers(3, 32000, index.shape).astype(np.int32)}
+        batch = {k: jnp.asarray(v) for k, v in batch.items()}
+        step = make_step(settings.model, tx, 0.0)
+        key, rate = jax.random.key(0, impl="rbg"), np.float32(1e-4)
+        executed = executed_flops(step.trace(held[0], frozen, batch, rate, key).jaxpr)
+        useful = sum(useful_flops(settings.model, held[0].train, frozen, args.rows, args.length, args.answers).values())
+
+        def run() -> None:
+            held[0], metrics = step(held[0], frozen, batch, rate, key)
+            held.append(metrics)
+            del held[1:-1]
+
+        seconds = timed(run, lambda: jax.block_until_ready(held[-1]))
+        n = 8192
+        a = jnp.ones((n, n), jnp.bfloat16)
+        product = jax.jit(lambda x: x @ x)
+        out = [product(a)]
+
+        def multiply() -> None:
+            out[0] = product(out[0])
+
+        peak = 2 * n**3 / timed(multiply, lambda: out[0].block_until_ready())
+    stats = jax.local_devices()[0].memory_stats() or {}
+    return {
+        "seconds": seconds,
+        "executed_flops": executed,
+        "useful_flops": useful,
+        "matmul_peak": peak,
+        "memory_bytes": stats.get("peak_bytes_in_use", 0),
+    }
+
+
+def theirs(args: argparse.Namespace) -> dict[str, float]:
+    import peft
+    import torch
+    import transformers
+
+    config = transformers.LlamaConfig(
+        vocab_size=SIZE["vocab"],
+        hidden_size=SIZE["width"],
+        num_hidden_layers=args.depth,
+        num_attention_heads=SIZE["heads"],
+        intermediate_size=SIZE["mlp"],
+    )
+    with torch.device("cuda"):
+        torch.set_default_dtype(torch.bfloat16)
+        base = transformers.LlamaForCausalLM._from_config(config, attn_implementation="sdpa", dtype=torch.bfloat16)
+        adapter = peft.LoraConfig(r=SIZE["rank"], lora_alpha=16, lora_dropout=0.05, target_modules=["q_proj", "v_proj"])
+        model = peft.get_peft_model(base, adapter).train()
+        if args.peer_checkpointing:
+            model.enable_input_require_grads()
+            model.gradient_checkpointing_enable()
+        optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4, fused=True)
+        x = torch.randn(args.rows, args.length, SIZE["width"])
+        labels = torch.randint(3, SIZE["vocab"], (args.rows, args.answers))
+
+    def run() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        logits = model(inputs_embeds=x, logits_to_keep=args.answers).logits
+        torch.nn.functional.cross_entropy(logits.reshape(-1, SIZE["vocab"]).float(), labels.reshape(-1)).backward()
+        optimizer.step()
+
+    return {"seconds": timed(run, torch.cuda.synchronize), "memory_bytes": torch.cuda.max_memory_allocated()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for name, value in (("rows", 8), ("length", 768), ("answers", 128), ("depth", 32)):
+        parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--remat", default="most")
+    parser.add_argument("--peer-checkpointing", action="store_true", help="where the peer does not fit without")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--side", choices=("ours", "theirs"), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.side:
+        print(json.dumps(ours(args) if args.side == "ours" else theirs(args)))
+        return
+    found: dict[str, list[dict[str, float]]] = {"ours": [], "theirs": []}
+    for _ in range(ROUNDS):
+        for side in found:
+            words = [sys.executable, __file__, "--side", side, *sys.argv[1:]]
+            done = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True)
+            found[side].append(json.loads(done.stdout.splitlines()[-1]))
+    one, other = ({k: statistics.median(r[k] for r in rows) for k in rows[0]} for rows in found.values())
+    tokens = args.rows * args.length
+    result = {
+        "step_seconds": one["seconds"],
+        "peer_step_seconds": other["seconds"],
+        "tokens_per_second": tokens / one["seconds"],
+        "peer_tokens_per_second": tokens / other["seconds"],
+        "ratio": other["seconds"] / one["seconds"],
+        "matmul_peak": one["matmul_peak"],
+        "executed_share_of_peak": one["executed_flops"] / one["seconds"] / one["matmul_peak"],
+        "useful_share_of_peak": one["useful_flops"] / one["seconds"] / one["matmul_peak"],
+        "memory_bytes": one["memory_bytes"],
+        "peer_memory_bytes": other["memory_bytes"],
+    }
+    print(json.dumps(result) if args.json else "\n".join(f"{k:26} {v:.4g}" for k, v in result.items()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,14 @@
+"""Table 10 of Emotion-LLaMAv2: one joint stage, perception alone, perception then cognition, at full size."""
+
+from collections.abc import Iterator
+from typing import Any
+
+PRESET = "v2:pod"
+SEEDS = (42,)
+
+
+def sweep() -> Iterator[tuple[str, dict[str, Any]]]:
+    """The three arms, each with as many samples as the released recipe gives its stages."""
+    yield "joint", {"stages": ("joint",), "stage.joint.steps": 100_000}
+    yield "perception", {"stages": ("perception",)}
+    yield "perception then cognition", {"stages": ("perception", "cognition")}

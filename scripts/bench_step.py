@@ -1,0 +1,113 @@
+"""One LoRA training step on CPU beside transformers + peft in torch: same sizes, alternating, medians. Part of `make bench`.
+
+Ours is the step that `emojax train` runs, from cached features: fusion and projectors are trained too, which the peer does not
+have. The peer computes logits at as many positions as ours, the last ones.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import warnings
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+warnings.filterwarnings("ignore")
+
+import jax
+import numpy as np
+import peft
+import torch
+import transformers
+
+from bench import ROUNDS, alternate
+from emojax.settings import load_config, resolve
+from emojax.sharding import make_mesh
+from emojax.train.plan import abstract_batch
+from emojax.train.state import init_flat, is_tower, split, start_state
+from emojax.train.step import make_optimizer, make_step
+
+# name: (width, depth, heads, mlp, vocabulary, LoRA rank, rows, row length, answer length)
+SIZES = {
+    "tiny": (96, 2, 4, 192, 1200, 4, 24, 128, 64),
+    "small": (512, 8, 8, 1376, 4000, 64, 4, 512, 128),
+}
+
+
+def ours(size: tuple[int, ...]) -> object:
+    """One step as a function."""
+    width, depth, heads, mlp, vocab, rank, rows, length, answers = size
+    config = load_config("tiny:released")
+    config.model.llama.update({"vocab": vocab, "width": width, "depth": depth, "heads": heads, "mlp": mlp})
+    config.model.lora.update({"rank": rank, "dropout": 0.05})
+    config.model.unroll = depth
+    settings = resolve(config)
+    mesh = make_mesh((1, 1, 1), jax.devices()[:1])
+    rng = np.random.default_rng(0)
+
+    def fill(x: jax.ShapeDtypeStruct) -> np.ndarray:
+        return rng.standard_normal(x.shape).astype(x.dtype) if x.dtype.kind == "f" else np.ones(x.shape, x.dtype)
+
+    with jax.set_mesh(mesh):
+        batch = {k: fill(v) for k, v in abstract_batch(settings, mesh, rows, (length, answers), True).items()}
+        soft = settings.model.soft_tokens
+        index = np.full((rows, length), -1, np.int32)
+        index[:, 4 : 4 + soft] = np.arange(soft)
+        batch |= {"soft_index": index, "positions": np.tile(np.arange(length, dtype=np.int32), (rows, 1))}
+        batch |= {"ids": rng.integers(3, vocab, (rows, length)).astype(np.int32)}
+        batch |= {"answer_at": np.tile(np.arange(length - answers, length, dtype=np.int32), (rows, 1))}
+        batch |= {"labels": rng.integers(3, vocab, (rows, answers)).astype(np.int32)}
+        flat = init_flat(settings.model, 0, mesh)
+        learned, frozen = split({p: x for p, x in flat.items() if not is_tower(p)}, settings.trainable)
+        optim = settings.stages[0].optim
+        tx = make_optimizer(optim)
+        held = [start_state(tx, learned, mesh, False)]
+        step = make_step(settings.model, tx, 0.0)
+        key = jax.random.key(0, impl="rbg")
+
+    def run() -> None:
+        with jax.set_mesh(mesh):
+            held[0], metrics = step(held[0], frozen, batch, np.float32(1e-4), key)
+            jax.block_until_ready((held[0], metrics))
+
+    return run
+
+
+def theirs(size: tuple[int, ...]) -> object:
+    width, depth, heads, mlp, vocab, rank, rows, length, answers = size
+    config = transformers.LlamaConfig(
+        vocab_size=vocab, hidden_size=width, num_hidden_layers=depth, num_attention_heads=heads, intermediate_size=mlp
+    )
+    base = transformers.LlamaForCausalLM._from_config(config, attn_implementation="sdpa")
+    adapter = peft.LoraConfig(r=rank, lora_alpha=16, lora_dropout=0.05, target_modules=["q_proj", "v_proj"])
+    model = peft.get_peft_model(base, adapter).train()
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4, weight_decay=0.05)
+    x = torch.randn(rows, length, width)
+    labels = torch.randint(3, vocab, (rows, answers))
+
+    def run() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        logits = model(inputs_embeds=x, logits_to_keep=answers).logits
+        torch.nn.functional.cross_entropy(logits.reshape(-1, vocab), labels.reshape(-1)).backward()
+        optimizer.step()
+
+    return run
+
+
+def main() -> None:
+    print(
+        "| LoRA step, float32 | emojax ms | torch + peft ms | emojax / peer (limit 1.05) | emojax tokens/s | peer tokens/s |"
+    )
+    print("|---|---|---|---|---|---|")
+    for name, size in SIZES.items():
+        mine, peer = alternate(ours(size), theirs(size))
+        tokens = size[6] * size[7]
+        print(
+            f"| {name}: width {size[0]}, {size[1]} layers, {size[6]} x {size[7]} tokens | {1e3 * mine:.0f} | {1e3 * peer:.0f} | "
+            f"{mine / peer:.2f} | {tokens / mine:.0f} | {tokens / peer:.0f} |"
+        )
+    print(f"\n{platform.machine()}, {os.cpu_count()} cores, {ROUNDS} alternating rounds, medians")
+
+
+if __name__ == "__main__":
+    main()

