@@ -18,7 +18,7 @@ from data_pipeline.pipeline import NAMES, RowConfig, train_iterator
 from data_pipeline.schema import ClipRecord
 from data_pipeline.tokens import Tokenizer
 from emojax.bundle import row_config, save_bundle
-from emojax.settings import Optim, Rules, Settings, Stage, for_devices
+from emojax.settings import Rules, Settings, Stage, for_devices
 from emojax.sharding import make_mesh, put_batch, replicated, to_host
 from emojax.train import folder
 from emojax.train.checkpoint import Checkpoints, abstract_of
@@ -34,7 +34,7 @@ from emojax.train.start import (
     train_tokenizer,
     training_speakers,
 )
-from emojax.train.state import Flat, count, is_tower, merge, split, start_state
+from emojax.train.state import Flat, TrainState, count, is_tower, merge, split, start_state
 from emojax.train.step import learning_rate, make_optimizer, make_step
 
 # (variables {params, lora}, tokenizer) -> (score of the validation split, higher is better; some of its clips)
@@ -86,12 +86,14 @@ class Run:
     parked: dict[str, Any] = dataclasses.field(default_factory=dict)
     steps: dict[Any, Callable[..., Any]] = dataclasses.field(default_factory=dict)
 
-    def step(self, optim: Optim) -> Callable[..., Any]:
-        """The compiled update; stages that differ in rates, weights or length alone share one."""
-        key = dataclasses.replace(optim, lr=0, min_lr=0, warmup_lr=0, warmup=0)
+    def step(self, stage: Stage, state: TrainState) -> Callable[..., Any]:
+        """The compiled update; stages that differ in rates, mixture or length alone share one."""
+        optim = stage.optim
+        key = (stage.trainable, dataclasses.replace(optim, lr=0, min_lr=0, warmup_lr=0, warmup=0))
         if key not in self.steps:
-            accumulate = self.settings.train.accumulate
-            self.steps[key] = make_step(self.settings.model, make_optimizer(optim), optim.ema, accumulate)
+            lies = jax.tree.map(lambda x: x.sharding, state)
+            parts = self.settings.train.accumulate
+            self.steps[key] = make_step(self.settings.model, make_optimizer(optim), optim.ema, parts, lies)
         return self.steps[key]
 
 
@@ -218,7 +220,7 @@ def run_stage(
     rates = jax.device_get(rate(jnp.arange(stage.steps)))
     # rbg: dropout bits by the counter generator of the hardware, several times faster than threefry
     key = jax.device_put(jax.random.key(seed, impl="rbg"), replicated(run.mesh))
-    update = run.step(optim)
+    update = run.step(stage, state)
     for number in range(first + 1, stage.steps + 1):
         batch = next(iterator)
         names = batch.pop(NAMES)

@@ -185,7 +185,8 @@ def lower_step(
     key = jax.eval_shape(lambda: jax.random.key(0, impl="rbg"))
     with jax.set_mesh(mesh):
         state, frozen = abstract_state(settings.model, mesh, stage.trainable, tx, bool(stage.optim.ema), cached)
-        step: Any = make_step(settings.model, tx, stage.optim.ema, settings.train.accumulate)
+        lies = jax.tree.map(lambda x: x.sharding, state)
+        step: Any = make_step(settings.model, tx, stage.optim.ema, settings.train.accumulate, lies)
         rate = jax.ShapeDtypeStruct((), jnp.float32, sharding=whole)
         key = jax.ShapeDtypeStruct(key.shape, key.dtype, sharding=whole)
         return step.trace(state, frozen, batch, rate, key), state, frozen

@@ -87,13 +87,18 @@ def word_loss(words: dict[str, Array], batch: dict[str, Array]) -> Array:
 
 
 def make_step(
-    config: ModelConfig, tx: optax.GradientTransformation, ema: float, accumulate: int = 1
+    config: ModelConfig,
+    tx: optax.GradientTransformation,
+    ema: float,
+    accumulate: int = 1,
+    shardings: TrainState | None = None,
 ) -> Callable[..., Any]:
     """The update (state, frozen, batch, lr, key) -> (state, metrics), jitted with `state` donated.
 
     lr: float32[], learning rate of this step. key: the stage's key, folded with the step. Dropout depends on key and step
     alone. A step whose loss or gradient is not finite changes nothing but the step count; `metrics["finite"]` says so.
     `accumulate`: the batch goes through the model in so many equal parts, one after the other; the gradient is their mean.
+    `shardings`: those of the state, which it then keeps; without them XLA decides where the new one lies.
     """
 
     def loss_fn(train: Flat, frozen: Flat, batch: dict[str, Array], key: Array) -> tuple[Array, tuple[Array, ...]]:
@@ -148,4 +153,4 @@ def make_step(
         }
         return TrainState(state.step + 1, train, opt, averaged), metrics
 
-    return jax.jit(update, donate_argnums=0)
+    return jax.jit(update, donate_argnums=0, out_shardings=None if shardings is None else (shardings, None))

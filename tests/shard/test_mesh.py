@@ -4,14 +4,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
 from data_pipeline.pipeline import Collate, Sample
 from data_pipeline.schema import ClipRecord, Example
 from data_pipeline.tokens import Row
 from emojax.bundle import row_config
 from emojax.settings import load_config, resolve
-from emojax.sharding import make_mesh, put_batch
-from emojax.train.state import TrainState, init_flat, split
+from emojax.sharding import make_mesh, put_batch, replication, start_processes
+from emojax.train.state import TrainState, init_flat, split, start_state
 from emojax.train.step import make_optimizer, make_step
 from emojax.types import Views
 
@@ -107,3 +108,45 @@ def test_meshes_that_can_not_be():
     assert dict(mesh.shape) == {"data": 4, "fsdp": 2, "tensor": 1}
     with pytest.raises(ValueError, match="a batch of 6 can not be divided over 8"):
         put_batch({"x": np.zeros((6, 2))}, mesh)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 2, 2)])
+def test_parts_of_a_batch_give_its_gradient(shape):
+    """Two micro-batches, one after the other: the losses of the whole batch, and the rows in its order."""
+    config = load_config("tiny:test")
+    config.optim.ema, config.model.word_heads, config.model.fusion.dropout = 0.0, False, 0.0
+    for tower in (config.model.image, config.model.video, config.model.audio, config.model.llama):
+        tower.dropout = 0.0
+    s = resolve(config)
+    devices = jax.devices()[: int(np.prod(shape))]
+    mesh = make_mesh(shape, devices)
+    found = []
+    with jax.set_mesh(mesh):
+        learned, frozen = split(init_flat(s.model, 0, mesh), s.trainable)
+        batch = put_batch(batch_of(s), mesh)
+        for parts in (1, 2):
+            tx = make_optimizer(s.optim)
+            state = start_state(tx, learned, mesh, False)
+            before = jax.tree.map(lambda x: x.sharding, state)
+            step = make_step(s.model, tx, 0.0, parts, before)
+            state, metrics = step(state, frozen, batch, RATE, jax.random.key(KEY))
+            assert jax.tree.map(lambda x: x.sharding, state) == before, "a step keeps its state where it lies"
+            found.append((np.asarray(metrics["rows"]), float(metrics["grad_norm"]), state.train))
+    np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-5)
+    assert found[0][1] == pytest.approx(found[1][1], rel=1e-4)
+    for path, x in found[0][2].items():
+        np.testing.assert_allclose(x, found[1][2][path], atol=2e-5, err_msg=path)
+
+
+def test_what_is_held_more_than_once_is_reported():
+    mesh = make_mesh((2, 4, 1))
+    split_up = jax.ShapeDtypeStruct((1024, 64), jnp.float32, sharding=NamedSharding(mesh, PartitionSpec("fsdp")))
+    whole = jax.ShapeDtypeStruct((1024, 64), jnp.float32, sharding=NamedSharding(mesh, PartitionSpec()))
+    rows = replication({"a": split_up, "b": whole})
+    assert rows == [("b", 1024 * 64 * 4, 4), ("a", 1024 * 64 * 4, 1)]
+
+
+def test_meshes_for_many_devices():
+    assert dict(make_mesh((0, 0, 0)).shape) == {"data": 1, "fsdp": 8, "tensor": 1}
+    with pytest.raises(ValueError, match="all three"):
+        start_processes("localhost:1", None, None)

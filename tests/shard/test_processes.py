@@ -102,6 +102,7 @@ def test_one_of_two_processes_is_lost_and_the_run_goes_on(place):
     assert after and {s: c for s, c in clips(other, 1).items() if s > first} == after
 
 
+@pytest.mark.full
 def test_sigterm_saves_on_both_before_the_run_ends(place):
     out = place / "term"
     process = start(place, out, 2, 4)
