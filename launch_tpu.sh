@@ -2,7 +2,8 @@
 # Trains on a Cloud TPU slice: finds or creates it, copies the code, installs, starts every worker, follows the log, starts
 # again after preemption, and takes the slice down at the end.
 #
-#   ./launch_tpu.sh NAME ZONE TYPE -- --config=configs/v2.py:stage1_pod --out=gs://BUCKET/run1
+#   ./launch_tpu.sh NAME ZONE TYPE -- --config=configs/v2.py:stage1_pod --config.train.init_from=/mnt/models/start \
+#       --data=/mnt/data/built --cache=/mnt/data/cache --out=gs://BUCKET/run1
 #   ./launch_tpu.sh pod us-west4-a v5litepod-16 --spot --keep -- --config=configs/tiny.py --out=gs://b/tiny
 #   ./launch_tpu.sh --local 2 -- --config=configs/tiny.py:test --out=runs/two
 #
@@ -16,13 +17,13 @@
 #   --project P     Google Cloud project
 #   --keep          leaves the slice running at the end; a later call with the same name reuses it
 #   --down          only takes the slice down
-#   --retries R     starts after a preemption or a failure, R times at most (default 20)
+#   --retries R     starts again after a preemption, R times at most (default 20)
 #
 # Exit code: that of the training; 143 of a worker (stopped and saved) and a slice that is gone count as preemption.
 # Tested against a stand-in for gcloud; never run on a real TPU so far.
 set -euo pipefail
 
-usage() { sed -n '2,25p' "$0" | sed 's/^# \{0,1\}//' >&2; exit 2; }
+usage() { sed -n '2,24p' "$0" | sed 's/^# \{0,1\}//' >&2; exit 2; }
 
 dry="" local_count="" devices=4 queued="" spot="" slices=1 runtime="" project="" keep="" down="" retries=20
 place=()
@@ -47,6 +48,7 @@ done
 [[ $# -gt 0 ]] && shift
 arguments=("$@")
 
+cd "$(dirname "$0")"
 say() { echo "launch: $*" >&2; }
 quote() { printf '%q ' "$@"; }
 do_it() { # prints a command in a dry run, else runs it
@@ -114,6 +116,15 @@ state() { # READY, PREEMPTED, ... or nothing where there is no such slice
   "${tpu[@]}" describe "$1" "${where[@]}" --format='value(state)' 2>/dev/null || true
 }
 
+state_of_all() { # READY where all are, else the first other state
+  local node own
+  for node in "${nodes[@]}"; do
+    own=$(state "$node")
+    if [[ $own != READY ]]; then echo "$own"; return; fi
+  done
+  echo READY
+}
+
 delete_all() {
   if [[ -n $queued ]]; then
     do_it "${queue[@]}" delete "$name" "${where[@]}" --force --quiet
@@ -148,10 +159,15 @@ create() {
 
 find_or_create() {
   local found
-  found=$(state "${nodes[0]}")
+  found=$(state_of_all)
   case $found in
     READY) say "reuses $name" ;;
-    "") say "creates $name ($type)"; create ;;
+    "")
+      say "creates $name ($type)"
+      # A queued resource outlives its slice, and would be in the way.
+      if [[ -n $queued && -z $dry && $attempt -gt 0 ]]; then delete_all || true; fi
+      create
+      ;;
     CREATING | STARTING | REPAIRING | RESTARTING)
       say "$name is $found"
       sleep "${POLL:-30}"
@@ -164,6 +180,7 @@ find_or_create() {
 archive=emojax.tgz
 push() { # the committed state, with the commit's name: a pod has no repository
   if [[ -z $dry ]]; then
+    git diff --quiet HEAD || say "note: changes that are not committed are not sent"
     local box
     box=$(mktemp -d)
     git archive --format=tar HEAD >"$box/emojax.tar"
@@ -174,7 +191,7 @@ push() { # the committed state, with the commit's name: a pod has no repository
   fi
   local node
   for node in "${nodes[@]}"; do
-    do_it "${tpu[@]}" scp "$archive" "$node:emojax.tgz" "${where[@]}" --worker=all
+    do_it "${tpu[@]}" scp "$archive" "$node:emojax.tgz" "${where[@]}" --worker=all || return
     do_it "${tpu[@]}" ssh "$node" "${where[@]}" --worker=all \
       --command="mkdir -p emojax && tar xzf emojax.tgz -C emojax && cd emojax && (test -x .venv/bin/python || python3.11 -m venv .venv) && .venv/bin/pip install -q -e .[tpu]"
   done
@@ -182,7 +199,8 @@ push() { # the committed state, with the commit's name: a pod has no repository
 }
 
 train() { # on every worker of every slice at once; the log of worker 0 of the first slice is followed
-  local command="cd emojax && EMOJAX_DISTRIBUTED=auto .venv/bin/python -m emojax.train $(quote "${arguments[@]}")" jobs=() node code=0 own
+  # A lost connection may have left the last start running: it would hold the chips.
+  local command="cd emojax && { test ! -f train.pid || { kill -TERM \$(cat train.pid) && sleep 20; } ; } 2>/dev/null; echo \$\$ >train.pid; EMOJAX_DISTRIBUTED=auto exec .venv/bin/python -m emojax.train $(quote "${arguments[@]}")" jobs=() node code=0 own
   for node in "${nodes[@]}"; do
     if [[ -n $dry || $node == "${nodes[0]}" ]]; then
       do_it "${tpu[@]}" ssh "$node" "${where[@]}" --worker=all --command="$command" &
@@ -202,16 +220,19 @@ train() { # on every worker of every slice at once; the log of worker 0 of the f
 }
 
 if [[ -n $down ]]; then delete_all; exit; fi
-finish() { [[ -n $keep ]] || { say "takes $name down"; delete_all; }; }
+finish() {
+  [[ -z $keep ]] || return 0
+  say "takes $name down"
+  delete_all || say "could not take $name down (gone already?)"
+}
 trap finish EXIT
 
 for ((attempt = 0; ; attempt++)); do
-  find_or_create
-  push
   code=0
-  train || code=$?
+  find_or_create
+  if push; then train || code=$?; else code=255; fi
   [[ $code -ne 0 ]] || break
-  found=$(state "${nodes[0]}")
+  found=$(state_of_all)
   # A failure of the program itself comes again: only lost machines are worth another start.
   if [[ $found == READY && $code -ne 143 && $code -ne 255 ]]; then
     say "training failed with $code"

@@ -42,9 +42,8 @@ def encoder_id(settings: Settings, variables: Flat) -> str:
         digest.update(f"{path} {array.dtype} {array.shape}\n".encode())
         digest.update(np.ascontiguousarray(array).view(np.uint8).tobytes())
     model = settings.raw["model"]
-    named = {
-        k: model[k] for k in sorted(model) if k not in ("llama", "lora", "fusion", "remat", "unroll", "param_dtype")
-    }
+    others = ("llama", "lora", "fusion", "remat", "remat_long", "long_row", "unroll", "param_dtype")
+    named = {k: model[k] for k in sorted(model) if k not in others}
     return fingerprint_of(digest.hexdigest(), named)
 
 

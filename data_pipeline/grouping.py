@@ -54,7 +54,7 @@ class GroupedRows:
 
     def _prepare(self) -> None:
         self._lock = threading.Lock()  # reading threads ask for the same window at once
-        self._plan = functools.lru_cache(maxsize=3)(self._make_plan)
+        self._plan = functools.lru_cache(maxsize=32)(self._make_plan)
 
     def __len__(self) -> int:
         return len(self.mixed)

@@ -163,7 +163,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         console.print(f"emojax {args.command}: {error}", soft_wrap=True)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
+        if str(stop):  # train.loop.Stopped: SIGTERM, and what was saved
+            console.print(f"emojax {args.command}: {stop}", soft_wrap=True)
+            return 143
         goes_on = {"train": "; the same command goes on from the last checkpoint", "data": "; the same command goes on"}
         goes_on["sweep"] = goes_on["data"]
         again = goes_on.get(args.command, "")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import ast
 import json
-import os
 from typing import Any
 
 from rich.console import Console
@@ -68,14 +67,19 @@ def set_fields(config: Any, changes: list[str]) -> None:
 
 def run_train(args: argparse.Namespace, console: Console, changes: list[str]) -> int:
     """`emojax plan train`; exit code 1 where it does not fit."""
-    os.environ["JAX_PLATFORMS"] = "cpu"  # the program is compiled for another machine than this one
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")  # the program is compiled for another machine than this one
     from emojax.train import plan
 
     topology = plan.parse_topology(args.topology)
     config = load_config(args.config)
     set_fields(config, changes)
     if args.batch:
-        config.train.batch, config.train.rows_per_device = args.batch, 0
+        if args.batch % topology.chips == 0:  # as many samples in all, in other steps
+            config.train.rows_per_device = args.batch // topology.chips
+        else:
+            config.train.batch, config.train.rows_per_device = args.batch, 0
     settings = for_devices(resolve(config), topology.chips)
     stages = {s.name: s for s in settings.stages}
     if args.stage and args.stage not in stages:

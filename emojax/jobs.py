@@ -26,7 +26,7 @@ from data_pipeline.encode import cache_config
 from data_pipeline.features import open_cache
 from data_pipeline.pipeline import BuiltSource, read_element
 from data_pipeline.schema import ClipRecord
-from data_pipeline.speakers import normalise_items
+from data_pipeline.speakers import VoiceStats, normalise_items
 from data_pipeline.tokens import Tokenizer
 from emojax.bundle import Bundle, load_bundle
 from emojax.evaluate import report
@@ -85,10 +85,12 @@ def validator(settings: Settings, sources: Sources, labels: tuple[str, ...]) -> 
     chosen = np.linspace(0, len(source) - 1, min(len(source), settings.train.validate_clips)).round().astype(int)
     items: list[Any] = []
 
-    def validate(variables: Any, tokenizer: Tokenizer) -> tuple[float, list[dict[str, Any]]]:
+    def validate(
+        variables: Any, tokenizer: Tokenizer, style: str, average: VoiceStats | None
+    ) -> tuple[float, list[dict[str, Any]]]:
         if not items:
-            items.extend(read_element(source[int(i)], settings.views) for i in dict.fromkeys(chosen.tolist()))
-        style = settings.stages[-1].tasks.style
+            found = (read_element(source[int(i)], settings.views) for i in dict.fromkeys(chosen.tolist()))
+            items.extend(normalise_items(found, average))
         bundle = Bundle(settings.name, settings, tokenizer, variables, labels, style, "")
         chances = label_probabilities(bundle, items, labels)
         truth, best = [r.label for r, _ in items], [labels[i] for i in chances.argmax(axis=1)]
@@ -175,8 +177,9 @@ def train_on_data(
 
     learn = [r for r in records if r.split == "train"]
     # Validation asks one question of all clips: of the first set that has a `val` split and one emotion a clip.
-    judged = next((s for n, s in sources.items() if "val" in s and _one_emotion(records, n)), {})
-    own = next((r.labels for r in records if r.split == "val" and r.labels), ())
+    name = next((n for n, s in sources.items() if "val" in s and _one_emotion(records, n)), "")
+    own = next((r.labels for r in records if r.dataset == name and r.split == "val" and r.labels), ())
+    judged = sources.get(name, {})
     with bar(console, "train") as tick:
         train(
             settings,

@@ -288,7 +288,11 @@ def for_devices(settings: Settings, devices: int) -> Settings:
         warmup = round(stage.optim.warmup * t.batch / batch)
         stages.append(dataclasses.replace(stage, steps=steps, optim=dataclasses.replace(stage.optim, warmup=warmup)))
     # What the run's folder remembers is this batch: on another number of devices it would be another run.
-    raw = {**settings.raw, "train": {**settings.raw["train"], "batch": batch, "rows_per_device": 0}}
+    raw = json.loads(json.dumps(settings.raw))
+    raw["train"] |= {"batch": batch, "rows_per_device": 0}
+    for stage in stages:
+        raw["stage"][stage.name]["steps"] = stage.steps
+        raw["stage"][stage.name]["optim"]["warmup"] = stage.optim.warmup
     return dataclasses.replace(settings, stages=tuple(stages), train=dataclasses.replace(t, batch=batch), raw=raw)
 
 

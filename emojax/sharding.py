@@ -40,6 +40,27 @@ RULES = (
 )
 
 
+def fill_mesh(shape: tuple[int, int, int], devices: int, slices: int = 1) -> tuple[int, int, int]:
+    """The mesh of so many devices: -1 filled with what is left, (0, 0, 0) with up to 16 on fsdp and the rest on data.
+
+    Raises:
+      ValueError: as `make_mesh`.
+    """
+    sizes = list(shape) if any(shape) else [-1, min(16, devices // slices), 1]
+    if sizes.count(-1) > 1:
+        raise ValueError(f"mesh {tuple(shape)}: only one entry may be -1")
+    if -1 in sizes:
+        rest = int(np.prod([s for s in sizes if s != -1]))
+        if devices % rest:
+            raise ValueError(f"mesh {tuple(shape)}: {devices} devices can not be divided by {rest}")
+        sizes[sizes.index(-1)] = devices // rest
+    if int(np.prod(sizes)) != devices:
+        raise ValueError(f"mesh {tuple(sizes)} needs {int(np.prod(sizes))} devices, there are {devices}")
+    if sizes[0] % slices:
+        raise ValueError(f"mesh {tuple(sizes)}: data must be a multiple of the {slices} slices")
+    return (sizes[0], sizes[1], sizes[2])
+
+
 def make_mesh(shape: tuple[int, int, int] = (-1, 1, 1), devices: list[Any] | None = None) -> Mesh:
     """A mesh (data, fsdp, tensor); one entry may be -1 and is filled with what is left.
 
@@ -54,24 +75,11 @@ def make_mesh(shape: tuple[int, int, int] = (-1, 1, 1), devices: list[Any] | Non
     """
     devices = devices or jax.devices()
     slices = len({getattr(d, "slice_index", 0) for d in devices})
-    sizes = list(shape)
-    if not any(sizes):
-        sizes = [-1, min(16, len(devices) // slices), 1]
-    if sizes.count(-1) > 1:
-        raise ValueError(f"mesh {tuple(shape)}: only one entry may be -1")
-    if -1 in sizes:
-        rest = int(np.prod([s for s in sizes if s != -1]))
-        if len(devices) % rest:
-            raise ValueError(f"mesh {tuple(shape)}: {len(devices)} devices can not be divided by {rest}")
-        sizes[sizes.index(-1)] = len(devices) // rest
-    if int(np.prod(sizes)) != len(devices):
-        raise ValueError(f"mesh {tuple(sizes)} needs {int(np.prod(sizes))} devices, there are {len(devices)}")
+    sizes = fill_mesh(shape, len(devices), slices)
     # Auto: under Explicit axes Linen's constraints become assertions and fail.
     kinds = (AxisType.Auto,) * len(AXES)
     if slices == 1:
-        return jax.make_mesh(tuple(sizes), AXES, axis_types=kinds, devices=devices)
-    if sizes[0] % slices:
-        raise ValueError(f"mesh {tuple(sizes)}: data must be a multiple of the {slices} slices")
+        return jax.make_mesh(sizes, AXES, axis_types=kinds, devices=devices)
     within = (sizes[0] // slices, *sizes[1:])
     laid = mesh_utils.create_hybrid_device_mesh(within, (slices, 1, 1), devices, allow_split_physical_axes=True)
     return Mesh(laid, AXES, axis_types=kinds)
@@ -99,7 +107,7 @@ def start_processes(address: str | None = None, count: int | None = None, number
             if platforms.startswith("cpu"):
                 jax.config.update("jax_cpu_collectives_implementation", "gloo")
         jax.distributed.initialize(address, count, number)
-    elif env("EMOJAX_DISTRIBUTED") == "auto" or int(env("SLURM_NTASKS", 1)) > 1:
+    elif env("EMOJAX_DISTRIBUTED") == "auto" or int(env("SLURM_STEP_NUM_TASKS", 1)) > 1:
         jax.distributed.initialize()
     return jax.process_index()
 
@@ -127,6 +135,21 @@ def over_heads(fn: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
 def tree_shardings(abstract: Any, mesh: Mesh) -> Any:
     """NamedShardings of a tree of boxed (logically partitioned) abstract arrays."""
     return nn.logical_to_mesh_sharding(nn.get_partition_spec(abstract), mesh, RULES)
+
+
+def check_rows(mesh: Mesh, rows: int, accumulate: int) -> None:
+    """Raises ValueError where a step's rows can not be shared out: over the mesh, its micro-batches, or the processes."""
+    parts = mesh.shape["data"] * mesh.shape["fsdp"]
+    if rows % (parts * accumulate):
+        micro = f" in {accumulate} micro-batches" if accumulate > 1 else ""
+        raise ValueError(f"a batch of {rows} can not be divided over {parts} parts (data x fsdp) of the mesh{micro}")
+    places = np.argwhere(np.vectorize(lambda d: d.process_index == jax.process_index())(mesh.devices))
+    own = len({(int(p[0]), int(p[1])) for p in places})
+    if own * jax.process_count() != parts:
+        raise ValueError(
+            f"mesh {tuple(mesh.devices.shape)}: the tensor axis may not cross processes, of which there are "
+            f"{jax.process_count()} with {len(places)} devices each"
+        )
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -164,6 +187,15 @@ def agree(text: str) -> str:
     said[: len(raw)] = raw
     heard = np.asarray(multihost_utils.broadcast_one_to_all(said))
     return bytes(heard).rstrip(b"\0").decode(errors="replace")
+
+
+def anywhere(flag: bool) -> bool:
+    """Whether any process says so; a point that all of them reach together."""
+    if jax.process_count() == 1:
+        return flag
+    from jax.experimental import multihost_utils
+
+    return bool(np.any(multihost_utils.process_allgather(np.asarray([flag]))))
 
 
 def to_host(x: jax.Array) -> np.ndarray:

@@ -33,11 +33,15 @@ def main(argv: list[str]) -> None:
     """Trains one configuration and scores every split; exit code 143 where SIGTERM stopped it after saving."""
     if len(argv) > 1:
         raise app.UsageError(f"not understood: {argv[1:]}")
-    start_processes()
-    jobs.setup()
-    console = jobs.quiet_but_first(Console(markup=False, highlight=False))
+    console = Console(markup=False, highlight=False)
     try:
+        start_processes()
+        jobs.setup()
+        console = jobs.quiet_but_first(console)
         run(console)
+    except ImportError as error:  # etils asks for the package of a remote path
+        print(f"emojax.train: {error}; for gs:// paths: pip install gcsfs", file=sys.stderr)
+        raise SystemExit(2) from None
     except (ManifestError, ValueError, OSError) as error:
         print(f"emojax.train: {error}", file=sys.stderr)
         raise SystemExit(2) from None

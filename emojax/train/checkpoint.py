@@ -16,7 +16,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
-from emojax.sharding import agree
+from emojax.sharding import agree, anywhere
 from emojax.train.state import TrainState
 
 DIGESTS = "digests"  # folder beside the stages' own: {stage}-{step}.json
@@ -50,6 +50,8 @@ class Checkpoints:
         if step in self._manager.all_steps():
             return
         self.wait()
+        if jax.process_index() == 0:
+            self._notes(step).unlink(missing_ok=True)  # of a checkpoint that was here before
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(state._asdict()), data=ocp.args.JsonSave({"position": json.dumps(data_state)})
         )
@@ -62,21 +64,28 @@ class Checkpoints:
         """(state in the shardings of `abstract`, state of the data iterator) of the newest checkpoint that is whole.
 
         Those that are not are told to `say` and deleted, so that a later step can take their place. None where none is
-        left. The mesh and the number of processes may be others than those that saved. `step`: this one alone.
+        left. What can not be read although its files are whole is an error of this machine, and raised. The mesh and the number of processes may be others than those that saved. `step`: this one alone.
         """
         for number in self.steps() if step is None else [step]:
-            fault = self._fault(number)
+            noted = self._noted(number)
+            fault = self._fault(number, noted)
             if fault is None:
                 items = ocp.args.Composite(
                     state=ocp.args.StandardRestore(abstract._asdict()), data=ocp.args.JsonRestore()
                 )
                 try:
                     found = self._manager.restore(number, args=items)
-                    return TrainState(**found.state), json.loads(found.data["position"])
-                except Exception as error:  # whatever the library raises on files that are cut, changed or gone
+                except Exception as error:
+                    # Files that are known to be whole are not at fault: no memory, no network, another model.
+                    if agree("noted" if noted else ""):
+                        raise
                     fault = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+                if not anywhere(fault is not None):
+                    return TrainState(**found.state), json.loads(found.data["position"])
             say(f"warning: checkpoint {self._stage}/{number} is damaged ({fault}); the one before it is taken")
             self._manager.delete(number)
+            if jax.process_index() == 0:
+                self._notes(number).unlink(missing_ok=True)
         return None
 
     def best(self) -> int | None:
@@ -91,14 +100,20 @@ class Checkpoints:
     def wait(self) -> None:
         """Until what is being written is there, and its files' digests noted."""
         self._manager.wait_until_finished()
+        self.note()
+
+    def note(self) -> None:
+        """Notes the digests of what has been written since; called after every step, so that little goes without."""
+        if not self._undigested or self._manager.is_saving_in_progress():
+            return
         if jax.process_index() == 0:
-            for step in self._undigested:
-                place = self._folder / self._stage / str(step)
-                if place.exists():
-                    (self._folder / DIGESTS).mkdir(parents=True, exist_ok=True)
-                    self._notes(step).write_text(json.dumps(digests(place)))
             kept = set(self._manager.all_steps())
-            for old in (self._folder / DIGESTS).glob(f"{self._stage}-*.json") if self._undigested else ():
+            (self._folder / DIGESTS).mkdir(parents=True, exist_ok=True)
+            for step in kept & set(self._undigested):
+                part = self._folder / DIGESTS / f"{self._stage}-{step}.part"
+                part.write_text(json.dumps(digests(self._folder / self._stage / str(step))))
+                part.replace(self._notes(step))
+            for old in (self._folder / DIGESTS).glob(f"{self._stage}-*.json"):
                 if int(old.stem.rpartition("-")[2]) not in kept:
                     old.unlink()
         self._undigested.clear()
@@ -106,11 +121,20 @@ class Checkpoints:
     def _notes(self, step: int) -> epath.Path:
         return self._folder / DIGESTS / f"{self._stage}-{step}.json"
 
-    def _fault(self, step: int) -> str | None:
+    def _noted(self, step: int) -> dict[str, str]:
+        """The digests of a checkpoint as process 0 reads them; {} where there are none that can be read."""
+        if jax.process_index() != 0 or not self._notes(step).exists():
+            return {}
+        try:
+            return json.loads(self._notes(step).read_text())
+        except ValueError:
+            return {}
+
+    def _fault(self, step: int, noted: dict[str, str]) -> str | None:
         """What is wrong with a checkpoint's files, as process 0 sees it; all processes get its answer."""
         fault = ""
-        if jax.process_index() == 0 and self._notes(step).exists():
-            noted, found = json.loads(self._notes(step).read_text()), digests(self._folder / self._stage / str(step))
+        if noted:
+            found = digests(self._folder / self._stage / str(step))
             wrong = sorted(name for name in {**noted, **found} if noted.get(name) != found.get(name))
             fault = f"{wrong[0]} is not what was written" if wrong else ""
         return agree(fault) or None

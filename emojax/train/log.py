@@ -102,7 +102,8 @@ class TrainLog:
         if "://" not in str(self.out):
             self._put()
         self._sets.update(name.split("/", 1)[0] for name in names)
-        self._report(number, loss, bool(got["finite"]), np.asarray(got["rows"]), names)
+        own = jax.process_index() * len(names)  # rows are of all processes, names of this one
+        self._report(number, loss, bool(got["finite"]), np.asarray(got["rows"])[own : own + len(names)], names)
         start, clips, tokens, positions = self._since
         clips, tokens = clips + len(names) * jax.process_count(), tokens + int(got["text_tokens"])
         positions += int(got["positions"])

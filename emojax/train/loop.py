@@ -16,10 +16,11 @@ from etils import epath
 
 from data_pipeline.pipeline import NAMES, RowConfig, train_iterator
 from data_pipeline.schema import ClipRecord
+from data_pipeline.speakers import VoiceStats
 from data_pipeline.tokens import Tokenizer
 from emojax.bundle import row_config, save_bundle
 from emojax.settings import Rules, Settings, Stage, for_devices
-from emojax.sharding import make_mesh, put_batch, replicated, to_host
+from emojax.sharding import check_rows, make_mesh, put_batch, replicated, to_host
 from emojax.train import folder
 from emojax.train.checkpoint import Checkpoints, abstract_of
 from emojax.train.flops import step_flops
@@ -37,12 +38,13 @@ from emojax.train.start import (
 from emojax.train.state import Flat, TrainState, count, is_tower, merge, split, start_state
 from emojax.train.step import learning_rate, make_optimizer, make_step
 
-# (variables {params, lora}, tokenizer) -> (score of the validation split, higher is better; some of its clips)
-Validate = Callable[[Any, Tokenizer], tuple[float, list[dict[str, Any]]]]
+# (variables {params, lora}, tokenizer, prompt style, sound of the average speaker or None) -> (score of the validation split,
+# higher is better; some of its clips)
+Validate = Callable[[Any, Tokenizer, str, VoiceStats | None], tuple[float, list[dict[str, Any]]]]
 
 
-class Stopped(Exception):
-    """The run was asked to stop, and has saved."""
+class Stopped(KeyboardInterrupt):
+    """The run was asked to stop by SIGTERM, and has saved."""
 
 
 class StopRequest:
@@ -50,6 +52,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self._heard = False
+        self._asked = 0
         self._before: Any = None
         if threading.current_thread() is threading.main_thread() and jax.process_count() == 1:
             self._before = signal.signal(signal.SIGTERM, self._hear)
@@ -57,13 +60,14 @@ class StopRequest:
     def _hear(self, *_: Any) -> None:
         self._heard = True
 
-    def asked(self, step: int) -> bool:
+    def asked(self) -> bool:
         """Whether to stop after this step; all processes answer alike, whichever of them got the notice."""
+        self._asked += 1
         if jax.process_count() == 1:
             return self._heard
         from jax.experimental import multihost_utils
 
-        return bool(multihost_utils.reached_preemption_sync_point(step))
+        return bool(multihost_utils.reached_preemption_sync_point(self._asked))
 
     def close(self) -> None:
         """SIGTERM ends the process again."""
@@ -135,6 +139,7 @@ def train(
     speakers = None if cached else training_speakers(settings, sources, say)
     rows = row_config(settings, augment=True, speakers=speakers)
     mesh = make_mesh(settings.train.mesh)
+    check_rows(mesh, settings.train.batch, settings.train.accumulate)
     stop = StopRequest()
     run = Run(settings, tokenizer, rows, out, mesh, say, stop, validate)
     try:
@@ -232,12 +237,14 @@ def run_stage(
         last, score = number == stage.steps, None
         if run.validate and t.validate_every and (last or number % t.validate_every == 0):
             weights = merge(state.ema if optim.ema else state.train, {**frozen, **run.parked})
-            score, samples = run.validate(weights, run.tokenizer)
+            average = run.rows.speakers.average if run.rows.speakers else None
+            score, samples = run.validate(weights, run.tokenizer, stage.tasks.style, average)
             log.validation(number, score, samples)
             run.say(f"{stage.name} {number:>6}  validation {score:.4f}")
-        stopping = run.stop.asked(number)
+        stopping = run.stop.asked()
         if last or stopping or score is not None or number % t.save_every == 0:
             checkpoints.save(number, state, iterator.get_state(), score)
+        checkpoints.note()
         advance(number)
         if stopping and not last:
             log.close()

@@ -17,10 +17,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from emojax.model.build import make_model
+from emojax.model.build import for_length, make_model
 from emojax.model.emotion import CACHED
-from emojax.settings import Settings, Stage, resolve
-from emojax.sharding import batch_sharding, make_mesh, replicated, replication
+from emojax.settings import Settings, Stage, for_devices, resolve
+from emojax.sharding import AXES, batch_sharding, fill_mesh, make_mesh, replicated, replication
 from emojax.train import hlo
 from emojax.train.flops import executed_flops, useful_flops
 from emojax.train.state import abstract_state, abstract_variables, count, unbox
@@ -203,7 +203,8 @@ def plan_step(
     chip = CHIPS[topology.chip]
     devices = describe_devices(topology) if topology.is_tpu else None
     mesh = make_mesh(settings.train.mesh, devices) if devices else None
-    sizes = dict(mesh.shape) if mesh else {"data": 1, "fsdp": topology.chips, "tensor": 1}
+    shape = fill_mesh(settings.train.mesh, topology.chips, topology.slices)
+    sizes = dict(zip(AXES, shape, strict=True))
     parts = sizes["data"] * sizes["fsdp"]
     if rows % (parts * settings.train.accumulate):
         raise ValueError(
@@ -220,13 +221,13 @@ def plan_step(
         "batch": rows,
         "length": bucket[0],
         "answer": bucket[1],
-        "remat": settings.raw["model"]["remat"],
+        "remat": for_length(settings.model, bucket[0]).llama.remat,
         "kernels": settings.raw["model"]["kernels"],
         "encoders": "cached" if cached else "in the step",
         "hbm_bytes": chip.hbm,
     }
     if mesh is None:
-        return out | _worked_out(settings, stage, chip, topology.chips, rows, bucket, cached)
+        return out | _worked_out(settings, stage, chip, shape, rows, bucket, cached)
     traced, state, frozen = lower_step(settings, stage, mesh, rows, bucket, cached)
     useful = useful_flops(settings.model, state.train, frozen, rows, *bucket)
     out |= {
@@ -308,7 +309,13 @@ def rates(plan: dict[str, Any], chip: Chip) -> dict[str, Any]:
 
 
 def _worked_out(
-    settings: Settings, stage: Stage, chip: Chip, chips: int, rows: int, bucket: tuple[int, int], cached: bool
+    settings: Settings,
+    stage: Stage,
+    chip: Chip,
+    shape: tuple[int, ...],
+    rows: int,
+    bucket: tuple[int, int],
+    cached: bool,
 ) -> dict[str, Any]:
     """GPUs: sizes from shapes, activations from what the remat policy names, time from a share of the peak."""
     mesh = make_mesh((1, 1, 1), jax.local_devices()[:1])
@@ -317,12 +324,14 @@ def _worked_out(
             settings.model, mesh, stage.trainable, make_optimizer(stage.optim), bool(stage.optim.ema), cached
         )
     useful = useful_flops(settings.model, state.train, frozen, rows, *bucket)
-    llama, remat = settings.model.llama, settings.raw["model"]["remat"]
+    chips, held = math.prod(shape), shape[1] * shape[2]  # weights are split over fsdp and tensor
+    llama = for_length(settings.model, bucket[0]).llama
+    remat = llama.remat
     kept = {"full": 0, "qkv": 3, "qkv_gate": 3 + llama.mlp / llama.width, "most": 4 + 2 * llama.mlp / llama.width}
     widths = 1 + kept.get(remat, 8 + 3 * llama.mlp / llama.width)
     size = jnp.dtype(llama.precision.compute).itemsize
     tokens = rows * bucket[0] / chips
-    at_rest = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves((state, frozen))) / chips
+    at_rest = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves((state, frozen))) / held
     layer = max(x.size // x.shape[0] for p, x in {**frozen, **state.train}.items() if "llama/blocks" in p)
     activations = tokens * llama.width * size * (widths * llama.depth + 12) + 4 * layer * size
     logits = 3 * 4 * rows / chips * bucket[1] * llama.vocab
@@ -345,7 +354,7 @@ def _worked_out(
         "assumptions": [
             "worked out by formula, not compiled",
             f"executed FLOPs at {SHARE:.0%} of the peak",
-            "weights and optimizer split over all chips; a layer is kept at its block input and what the policy names",
+            "weights and optimizer split over fsdp and tensor; a layer is kept at its block input and what the policy names",
         ],
     }
     return out | rates(out, chip)
@@ -375,8 +384,10 @@ def propose(
             for remat in LEAN:
                 own = config.copy_and_resolve_references()
                 own.model.remat = own.model.remat_long = remat
-                own.train.mesh, own.train.batch, own.train.rows_per_device = mesh, rows * topology.chips, 0
-                settings = resolve(own)
+                own.train.mesh, own.train.rows_per_device = mesh, rows
+                if rows % own.train.accumulate:
+                    continue
+                settings = for_devices(resolve(own), topology.chips)
                 chosen = next(s for s in settings.stages if s.name == stage)
                 plan = plan_run(settings, chosen, topology, bucket, cached)
                 verdict = "fits" if plan["fits"] else "does not fit"

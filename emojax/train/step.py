@@ -140,7 +140,7 @@ def make_step(
         if ema:
             # Early on the average follows the weights closely, or it would remember their start.
             decay = jnp.minimum(ema, (1.0 + state.step) / (10.0 + state.step))
-            averaged = jax.tree.map(lambda a, t: decay * a + (1 - decay) * t, state.ema, train)
+            averaged = keep(jax.tree.map(lambda a, t: decay * a + (1 - decay) * t, state.ema, train), state.ema)
         metrics = {
             "loss": loss,
             "word_loss": total - loss,
