@@ -6,6 +6,7 @@ import grain
 import numpy as np
 import pytest
 
+from data_pipeline.grouping import ReadRecords
 from data_pipeline.mixture import MixedSource, Mixture
 from data_pipeline.pipeline import NAMES, BatchIterator, RowConfig, train_iterator
 from data_pipeline.schema import ClipRecord
@@ -100,13 +101,15 @@ class Told:
         return self.records[int(index)], self.views
 
 
-def told(window: int, process: int = 0, count: int = 1) -> BatchIterator:
+def told(window: int, process: int = 0, count: int = 1, batch: int = 8) -> BatchIterator:
     rows = RowConfig(
         ViewConfig(4, 4, 1, 2, 0.08), (("<VideoHere>", 4),), ((64, 8), (128, 8), (256, 8), (400, 8)), 8, 300
     )
     tokenizer = SmallTokenizer.train(["word sad happy The person in video says: [emotion] Name the emotion"], 300)
     stage = StageTasks("perception", ("emotion",))
-    return train_iterator({"d": (Told(96), 1.0)}, stage, tokenizer, rows, 8, 1, 1, 2, (process, count), window=window)
+    return train_iterator(
+        {"d": (Told(96), 1.0)}, stage, tokenizer, rows, batch, 1, 1, 2, (process, count), window=window
+    )
 
 
 def waste(batches: list[dict]) -> float:
@@ -119,7 +122,7 @@ def test_sorting_by_length_wastes_less_and_loses_nothing():
     assert (
         sorted(n for b in other for n in b[NAMES])
         == sorted(n for b in one for n in b[NAMES])
-        == sorted(f"c{i}" for i in range(96))
+        == sorted(f"d/c{i}" for i in range(96))
     )
     assert waste(other) < 0.65 * waste(one), (waste(other), waste(one))
     lengths = [int(b["row_tokens"].mean()) for b in other]
@@ -129,16 +132,26 @@ def test_sorting_by_length_wastes_less_and_loses_nothing():
     assert [next(again)[NAMES] for _ in range(5)] == [b[NAMES] for b in other[7:]]
 
 
-def test_all_processes_have_the_same_size_in_a_step():
-    parts = [told(4, p, 3) for p in range(3)]  # 4 steps of 24 rows: one pass
+@pytest.mark.parametrize("window", [1, 4])
+def test_all_processes_have_the_same_size_in_a_step(window):
+    parts = [told(window, p, 3) for p in range(3)]  # 4 steps of 24 rows: one pass
     names = []
     for _ in range(4):
         step = [next(part) for part in parts]
         assert len({b["ids"].shape for b in step}) == 1
         names += [n for b in step for n in b[NAMES]]
     assert len(set(names)) == 96
-    with pytest.raises(ValueError, match="needs built data"):
-        sources = {"d": (list(range(9)), 1.0)}
-        train_iterator(
-            sources, StageTasks("perception", ("emotion",)), None, RowConfig(ViewConfig(), (), (), 8, 9), 2, 1, window=2
-        )
+
+
+def test_the_rows_of_a_step_do_not_depend_on_the_number_of_processes():
+    alone, parts = told(1, 0, 1, batch=24), [told(1, p, 3) for p in range(3)]
+    for _ in range(3):
+        whole, step = next(alone), [next(part) for part in parts]
+        assert whole[NAMES] == [n for b in step for n in b[NAMES]]
+        np.testing.assert_array_equal(whole["ids"], np.concatenate([b["ids"] for b in step]))
+
+
+def test_records_of_a_source_without_a_list_are_read_from_its_elements():
+    record = ClipRecord("c1", "d", "train", "/c1.mp4", "a", ("a", "b"))
+    read = ReadRecords([(record, None), {"record": np.frombuffer(record.to_json().encode(), np.uint8)}])
+    assert read[0] is record and read[1] == record and read[1] is read[1]
