@@ -64,11 +64,13 @@ class Checkpoints:
         """(state in the shardings of `abstract`, state of the data iterator) of the newest checkpoint that is whole.
 
         Those that are not are told to `say` and deleted, so that a later step can take their place. None where none is
-        left. What can not be read although its files are whole is an error of this machine, and raised. The mesh and the number of processes may be others than those that saved. `step`: this one alone.
+        left. What can not be read although its files are whole is an error of this machine, and raised. The mesh and the
+        number of processes may be others than those that saved. `step`: this one alone.
         """
         for number in self.steps() if step is None else [step]:
             noted = self._noted(number)
             fault = self._fault(number, noted)
+            known_whole = bool(agree("noted" if noted else "")) and fault is None
             if fault is None:
                 items = ocp.args.Composite(
                     state=ocp.args.StandardRestore(abstract._asdict()), data=ocp.args.JsonRestore()
@@ -77,7 +79,7 @@ class Checkpoints:
                     found = self._manager.restore(number, args=items)
                 except Exception as error:
                     # Files that are known to be whole are not at fault: no memory, no network, another model.
-                    if agree("noted" if noted else ""):
+                    if known_whole:
                         raise
                     fault = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
                 if not anywhere(fault is not None):
