@@ -13,8 +13,9 @@ from emojax.infer.sample import Sampler, choose, generate, score_choices
 from emojax.model.attention import attention
 from emojax.model.emotion import Emotion, EmotionConfig
 from emojax.model.eva import cosine_kernel, grid_sinusoids
+from emojax.model.fusion import Fusion, FusionConfig
 from emojax.model.hubert import Hubert, HubertConfig
-from emojax.model.layers import EncoderConfig, LoraConfig, pool_bins
+from emojax.model.layers import EncoderConfig, LoraConfig, drop, pool_bins
 from emojax.settings import load_config, resolve
 from emojax.sharding import make_mesh
 from emojax.train.state import init_flat, merge, unbox
@@ -202,3 +203,31 @@ def test_detached_towers_learn_from_their_word_heads_alone(config, variables):
         towers = [jnp.abs(g).max() for name in ("whisper", "eva_video") for g in jax.tree.leaves(grads[name])]
         assert bool(max(towers) > 0) is reached
         assert jnp.abs(grads["project_audio"]["kernel"]).max() > 0
+
+
+def test_qformer_reads_every_stream():
+    """One vector a position; each stream matters, the image by one copy of its repeated vector; queries learn."""
+    config = FusionConfig("qformer", hidden=16, width=8, out=6, blocks=2, dropout=0.0)
+    rng = np.random.default_rng(0)
+    streams = [jnp.asarray(rng.standard_normal((2, 5, d)), jnp.float32) for d in (7, 9, 11)]
+    streams[1] = jnp.broadcast_to(streams[1][:, :1], streams[1].shape)
+    module = Fusion(config)
+    variables = unbox(module.init(jax.random.key(0), *streams))
+    out = module.apply(variables, *streams)
+    assert out.shape == (2, 5, 6)
+    for i in range(3):
+        changed = [x + 1.0 if i == j else x for j, x in enumerate(streams)]
+        assert float(jnp.abs(module.apply(variables, *changed) - out).max()) > 1e-4, i
+    # Tokens are a set to the queries: their order within a stream changes nothing.
+    turned = module.apply(variables, streams[0][:, ::-1], streams[1], streams[2])
+    np.testing.assert_allclose(turned, out, rtol=1e-4, atol=1e-5)
+    slope = jax.grad(lambda v: (module.apply(v, *streams) ** 2).sum())(variables)
+    assert float(jnp.abs(slope["params"]["qformer"]["queries"]).max()) > 1e-6
+
+
+def test_dropout_of_adapters():
+    """Rate 0.05 of 2e5 entries within 4 standard errors; what stays is scaled to keep the mean."""
+    out = np.asarray(drop(jnp.ones((500, 400)), 0.05, jax.random.key(3, impl="rbg")))
+    share = (out == 0).mean()
+    assert abs(share - 0.05) < 4 * np.sqrt(0.05 * 0.95 / out.size)
+    assert set(np.unique(out)) == {np.float32(0), np.float32(1 / 0.95)}
