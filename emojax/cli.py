@@ -201,7 +201,7 @@ def _train(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyped
         config.seed = args.seed
     settings = resolve(config)
     check_tokenizer(settings)
-    jobs.setup()
+    jobs.setup(training=True)
     out = jobs.run_folder(args.out)
     records = jobs.read_records(args.manifest, console, seed=settings.seed)
     sources = jobs.open_views(records, settings, console)

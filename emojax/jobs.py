@@ -33,6 +33,7 @@ from emojax.evaluate import report
 from emojax.evaluate.run import Items, evaluate
 from emojax.evaluate.scores import uar
 from emojax.infer.answer import label_probabilities
+from emojax.pages import hold_pages
 from emojax.progress import bar
 from emojax.settings import Settings
 from emojax.train.folder import run_path
@@ -44,8 +45,10 @@ Sources = dict[str, Any]  # split -> random-access source
 DataSources = Mapping[str, Mapping[str, Any]]  # data set -> split -> random-access source
 
 
-def setup() -> None:
-    """Process-wide settings of every main: parsed absl flags (Grain asks), compiled programs kept on disk."""
+def setup(training: bool = False) -> None:
+    """Process-wide settings of every main: parsed absl flags (Grain asks), compiled programs kept on disk, pages held to train."""
+    if training:
+        hold_pages()
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
     logging.set_verbosity(logging.ERROR)  # Orbax tells of every step it takes

@@ -1,14 +1,18 @@
 """One LoRA training step on CPU beside transformers + peft in torch: same sizes, alternating, medians. Part of `make bench`.
 
 Ours is the step that `emojax train` runs, from cached features: fusion and projectors are trained too, which the peer does not
-have. The peer computes logits at as many positions as ours, the last ones.
+have. The peer computes logits at as many positions as ours, the last ones. Each has a process of its own, as its users run it.
 """
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
 import os
 import platform
 import warnings
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -16,11 +20,9 @@ warnings.filterwarnings("ignore")
 
 import jax
 import numpy as np
-import peft
-import torch
-import transformers
 
 from bench import ROUNDS, alternate
+from emojax.pages import hold_pages
 from emojax.settings import load_config, resolve
 from emojax.sharding import make_mesh
 from emojax.train.plan import abstract_batch
@@ -34,7 +36,7 @@ SIZES = {
 }
 
 
-def ours(size: tuple[int, ...]) -> object:
+def ours(size: tuple[int, ...]) -> Callable[[], None]:
     """One step as a function."""
     width, depth, heads, mlp, vocab, rank, rows, length, answers = size
     config = load_config("tiny:released")
@@ -73,7 +75,11 @@ def ours(size: tuple[int, ...]) -> object:
     return run
 
 
-def theirs(size: tuple[int, ...]) -> object:
+def theirs(size: tuple[int, ...]) -> Callable[[], None]:
+    import peft
+    import torch
+    import transformers
+
     width, depth, heads, mlp, vocab, rank, rows, length, answers = size
     config = transformers.LlamaConfig(
         vocab_size=vocab, hidden_size=width, num_hidden_layers=depth, num_attention_heads=heads, intermediate_size=mlp
@@ -94,13 +100,41 @@ def theirs(size: tuple[int, ...]) -> object:
     return run
 
 
+def serve(make: str, size: tuple[int, ...], line: Connection) -> None:
+    """Another process: one step for each message."""
+    warnings.filterwarnings("ignore")
+    if make == "ours":
+        hold_pages()
+    run = {"ours": ours, "theirs": theirs}[make](size)
+    while line.recv():
+        run()
+        line.send(True)
+
+
+@contextlib.contextmanager
+def apart(make: str, size: tuple[int, ...]) -> Iterator[Callable[[], None]]:
+    """`serve` in a process of its own, as a function."""
+    here, there = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=serve, args=(make, size, there), daemon=True)
+    process.start()
+
+    def run() -> None:
+        here.send(True)
+        here.recv()
+
+    yield run
+    here.send(False)
+    process.join()
+
+
 def main() -> None:
     print(
         "| LoRA step, float32 | emojax ms | torch + peft ms | emojax / peer (limit 1.05) | emojax tokens/s | peer tokens/s |"
     )
     print("|---|---|---|---|---|---|")
     for name, size in SIZES.items():
-        mine, peer = alternate(ours(size), theirs(size))
+        with apart("ours", size) as step, apart("theirs", size) as other:
+            mine, peer = alternate(step, other)
         tokens = size[6] * size[7]
         print(
             f"| {name}: width {size[0]}, {size[1]} layers, {size[6]} x {size[7]} tokens | {1e3 * mine:.0f} | {1e3 * peer:.0f} | "

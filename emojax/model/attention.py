@@ -7,6 +7,7 @@ the TPU's. None of the long forms ever holds a [T, S] table of all heads.
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ from emojax.sharding import divides, over_heads, platform
 
 Array = jax.Array
 LONG = 512  # queries from which tables of scores are not held whole
-BLOCK = 256  # queries of a block on CPU: its scores stay in cache
+HIDDEN = -1e30  # score of a key that may not be looked at
 LANES = 128  # splash wants lengths of whole lanes
 TILES = (512, 384, 256, LANES)  # rows and columns that one step of the splash kernel takes
 
@@ -46,7 +47,7 @@ def attention(
     if where == "gpu" and q.dtype in (jnp.bfloat16, jnp.float16):
         seen = None if keys is None else keys[:, None, None, :]
         out = jax.nn.dot_product_attention(q, k, v, mask=seen, is_causal=causal, implementation="cudnn")
-    elif where == "cpu" and length >= LONG:
+    elif where == "cpu" and (causal or length >= LONG):
         out = blocked(q, k, v, keys, causal)
     else:
         out = plain(q, k, v, dense_mask(keys, causal, 0, length, k.shape[1]))
@@ -72,19 +73,103 @@ def plain(q: Array, k: Array, v: Array, mask: Array | None) -> Array:
     return jnp.einsum("bnts,bsnh->btnh", weights, v)
 
 
+def block_size(queries: int) -> int:
+    """Queries of a block on CPU: their scores stay in cache."""
+    return 64 if queries < 256 else 128
+
+
+def parts_of(count: int, causal: bool) -> list[tuple[int, int]]:
+    """(first block, last + 1) of parts that look at the same keys: a causal part never sees the keys behind it."""
+    step = -(-count // 4) if causal else count
+    return [(i, min(i + step, count)) for i in range(0, count, step)]
+
+
+def in_blocks(x: Array, size: int, first: int, last: int) -> Array:
+    """[B, N, T, H] -> [last - first, B, N, size, H], filled up with zeros."""
+    x = jnp.pad(x[:, :, first * size : last * size], ((0, 0), (0, 0), (0, max(0, last * size - x.shape[2])), (0, 0)))
+    return x.reshape(*x.shape[:2], last - first, size, x.shape[3]).transpose(2, 0, 1, 3, 4)
+
+
+def from_blocks(parts: list[Array], length: int) -> Array:
+    """The parts' blocks [blocks, B, N, size, H] -> [B, N, length, H]."""
+    joined = [x.transpose(1, 2, 0, 3, 4).reshape(*x.shape[1:3], -1, x.shape[4]) for x in parts]
+    return jnp.concatenate(joined, axis=2)[:, :, :length]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
 def blocked(q: Array, k: Array, v: Array, keys: Array | None, causal: bool) -> Array:
-    """`plain`, one block of queries after the other; the backward pass makes each block's scores again."""
-    batch, length, heads, width = q.shape
-    count = -(-length // BLOCK)
-    padded = jnp.pad(q, ((0, 0), (0, count * BLOCK - length), (0, 0), (0, 0)))
-    blocks = padded.reshape(batch, count, BLOCK, heads, width).swapaxes(0, 1)
+    """`plain`, one block of queries after the other; keeps the output and the logarithms of its sums, no scores.
 
-    @functools.partial(jax.checkpoint, prevent_cse=False)
-    def one(queries: Array, number: Array) -> Array:
-        return plain(queries, k, v, dense_mask(keys, causal, number * BLOCK, BLOCK, k.shape[1]))
+    The backward pass is that of FlashAttention (Dao et al. 2022, algorithm 4).
+    """
+    return blocked_forward(q, k, v, keys, causal)[0]
 
-    out = jax.lax.map(lambda pair: one(*pair), (blocks, jnp.arange(count)))
-    return out.swapaxes(0, 1).reshape(batch, count * BLOCK, heads, width)[:, :length]
+
+def blocked_forward(q: Array, k: Array, v: Array, keys: Array | None, causal: bool) -> tuple[Array, tuple[Any, ...]]:
+    """(output, what the backward pass wants): see `blocked`."""
+    q, k, v = (x.swapaxes(1, 2) for x in (q * np.asarray(q.shape[-1] ** -0.5, q.dtype), k, v))
+    length, size, precise = q.shape[2], block_size(q.shape[2]), jnp.promote_types(q.dtype, jnp.float32)
+    outs, sums = [], []
+    for first, last in parts_of(-(-length // size), causal):
+        end = min(last * size, k.shape[2]) if causal else k.shape[2]
+        seen, values, known = k[:, :, :end], v[:, :, :end], None if keys is None else keys[:, :end]
+
+        def one(_: None, block: Any, seen=seen, values=values, known=known) -> Any:  # type: ignore[no-untyped-def]
+            own, number = block
+            scores = jnp.einsum("bnth,bnsh->bnts", own, seen, preferred_element_type=precise)
+            mask = dense_mask(known, causal, number * size, size, seen.shape[2])
+            scores = scores if mask is None else jnp.where(mask, scores, HIDDEN)
+            top = scores.max(axis=-1, keepdims=True)
+            weights = jnp.exp(scores - top)
+            total = weights.sum(axis=-1, keepdims=True)
+            out = jnp.einsum("bnts,bnsh->bnth", weights.astype(v.dtype), values, preferred_element_type=precise)
+            return None, ((out / total).astype(v.dtype), top + jnp.log(total))
+
+        blocks = in_blocks(q, size, first, last), jnp.arange(first, last)
+        _, (out, logs) = jax.lax.scan(one, None, blocks, unroll=last - first == 1)
+        outs.append(out)
+        sums.append(logs)
+    whole = from_blocks(outs, length)
+    return whole.swapaxes(1, 2), (q, k, v, keys, whole, from_blocks(sums, length))
+
+
+def blocked_backward(causal: bool, kept: tuple[Any, ...], slope: Array) -> tuple[Array, Array, Array, None]:
+    """Slopes of q, k and v from that of the output.
+
+    Tables are [keys, queries]: XLA's matmuls of a transposed left side are slow on CPU, and so only that of dq is one.
+    """
+    q, k, v, keys, out, sums = kept
+    length, size, precise = q.shape[2], block_size(q.shape[2]), sums.dtype
+    slope = slope.swapaxes(1, 2)
+    shared = (slope * out).sum(axis=-1, keepdims=True, dtype=precise)
+    dqs, dk, dv = [], jnp.zeros(k.shape, precise), jnp.zeros(v.shape, precise)
+    for first, last in parts_of(-(-length // size), causal):
+        end = min(last * size, k.shape[2]) if causal else k.shape[2]
+        seen, values, known = k[:, :, :end], v[:, :, :end], None if keys is None else keys[:, :end]
+
+        def one(carry: Any, block: Any, seen=seen, values=values, known=known) -> Any:  # type: ignore[no-untyped-def]
+            own, pulled, logs, common, number = block
+            scores = jnp.einsum("bnsh,bnth->bnst", seen, own, preferred_element_type=precise)
+            mask = dense_mask(known, causal, number * size, size, seen.shape[2])
+            scores = scores if mask is None else jnp.where(mask.swapaxes(2, 3), scores, HIDDEN)
+            weights = jnp.exp(scores - logs.swapaxes(2, 3))
+            pull = jnp.einsum("bnsh,bnth->bnst", values, pulled, preferred_element_type=precise)
+            pull = (weights * (pull - common.swapaxes(2, 3))).astype(q.dtype)
+            dk = carry[0] + jnp.einsum("bnst,bnth->bnsh", pull, own, preferred_element_type=precise)
+            weights = weights.astype(v.dtype)
+            dv = carry[1] + jnp.einsum("bnst,bnth->bnsh", weights, pulled, preferred_element_type=precise)
+            return (dk, dv), jnp.einsum("bnst,bnsh->bnth", pull, seen)
+
+        blocks = tuple(in_blocks(x, size, first, last) for x in (q, slope, sums, shared))
+        start = jnp.zeros(seen.shape, precise), jnp.zeros(values.shape, precise)
+        (own_k, own_v), dq = jax.lax.scan(one, start, (*blocks, jnp.arange(first, last)), unroll=last - first == 1)
+        dk, dv = dk.at[:, :, :end].add(own_k), dv.at[:, :, :end].add(own_v)
+        dqs.append(dq)
+    dq = from_blocks(dqs, length) * np.asarray(q.shape[-1] ** -0.5, q.dtype)
+    return dq.swapaxes(1, 2), dk.astype(k.dtype).swapaxes(1, 2), dv.astype(v.dtype).swapaxes(1, 2), None
+
+
+blocked.defvjp(blocked_forward, blocked_backward)
 
 
 def splash(q: Array, k: Array, v: Array, keys: Array, causal: bool) -> Array:

@@ -35,8 +35,8 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"not understood: {argv[1:]}")
     console = Console(markup=False, highlight=False)
     try:
+        jobs.setup(training=True)
         start_processes()
-        jobs.setup()
         console = jobs.quiet_but_first(console)
         run(console)
     except ImportError as error:  # etils asks for the package of a remote path

@@ -29,9 +29,20 @@ def inputs(batch=2, length=24, heads=2, width=8):
     return q, k, v, keys
 
 
+@pytest.fixture
+def sevens(monkeypatch):
+    """Blocks of 7 queries: 24 are no whole number of them."""
+    monkeypatch.setattr(ours, "block_size", lambda queries: 7)
+
+
+def test_parts_of_a_causal_row():
+    assert ours.parts_of(16, True) == [(0, 4), (4, 8), (8, 12), (12, 16)]
+    assert ours.parts_of(6, True) == [(0, 2), (2, 4), (4, 6)]
+    assert ours.parts_of(6, False) == [(0, 6)]
+
+
 @pytest.mark.parametrize("causal", [True, False])
-def test_plain_and_blocked(monkeypatch, causal):
-    monkeypatch.setattr(ours, "BLOCK", 7)  # 24 queries are no whole number of blocks
+def test_plain_and_blocked(sevens, causal):
     q, k, v, keys = inputs()
     want = textbook(q, k, v, keys, causal)
     np.testing.assert_allclose(ours.attention(q, k, v, jnp.asarray(keys), causal), want, rtol=2e-5, atol=1e-6)
@@ -40,12 +51,12 @@ def test_plain_and_blocked(monkeypatch, causal):
     np.testing.assert_allclose(ours.attention(q, k, v, mask=mask[:, None]), want, rtol=2e-5, atol=1e-6)
 
 
-def test_blocked_has_the_slopes_of_plain(monkeypatch):
-    monkeypatch.setattr(ours, "BLOCK", 7)
+@pytest.mark.parametrize("causal", [True, False])
+def test_blocked_has_the_slopes_of_plain(sevens, causal):
     q, k, v, keys = inputs()
-    mask = ours.dense_mask(jnp.asarray(keys), True, 0, 24, 24)
+    mask = ours.dense_mask(jnp.asarray(keys), causal, 0, 24, 24)
     one = jax.grad(lambda *x: (ours.plain(*x, mask) ** 2).sum(), (0, 1, 2))(q, k, v)
-    two = jax.grad(lambda *x: (ours.blocked(*x, jnp.asarray(keys), True) ** 2).sum(), (0, 1, 2))(q, k, v)
+    two = jax.grad(lambda *x: (ours.blocked(*x, jnp.asarray(keys), causal) ** 2).sum(), (0, 1, 2))(q, k, v)
     for a, b in zip(one, two, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 

@@ -15,7 +15,7 @@ from emojax.model.emotion import Emotion, EmotionConfig
 from emojax.model.eva import cosine_kernel, grid_sinusoids
 from emojax.model.fusion import Fusion, FusionConfig
 from emojax.model.hubert import Hubert, HubertConfig
-from emojax.model.layers import EncoderConfig, LoraConfig, drop, pool_bins
+from emojax.model.layers import EncoderConfig, LoraConfig, drop, pool_bins, random_words
 from emojax.settings import load_config, resolve
 from emojax.sharding import make_mesh
 from emojax.train.state import init_flat, merge, unbox
@@ -231,3 +231,18 @@ def test_dropout_of_adapters():
     share = (out == 0).mean()
     assert abs(share - 0.05) < 4 * np.sqrt(0.05 * 0.95 / out.size)
     assert set(np.unique(out)) == {np.float32(0), np.float32(1 / 0.95)}
+
+
+def test_masks_of_dropout_on_cpu_are_independent():
+    """Masks of half the entries: neighbours, rows, layers' and steps' keys agree in half of 2e5 places, within 4 standard errors."""
+    base = jax.random.key(0, impl="rbg")
+    masks = [
+        np.asarray(random_words(k, (500, 400)) >> 31)
+        for k in [*jax.random.split(base, 4), jax.random.fold_in(base, 1), base]
+    ]
+    pairs = [(a, b) for i, a in enumerate(masks) for b in masks[:i]]
+    pairs += [(m[:, 1:], m[:, :-1]) for m in masks] + [(m[1:], m[:-1]) for m in masks]
+    for a, b in pairs:
+        assert abs((a == b).mean() - 0.5) < 4 * 0.5 / np.sqrt(a.size)
+    bits = np.unpackbits(np.asarray(random_words(base, (20000,))).view(np.uint8)).reshape(-1, 32).mean(axis=0)
+    assert np.all(abs(bits - 0.5) < 5 * 0.5 / np.sqrt(20000))
