@@ -79,19 +79,22 @@ def torch_uniform(fan_in: int) -> Callable[..., Array]:
     return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -bound, bound)
 
 
+def murmur(x: Array) -> Array:
+    """MurmurHash3's finaliser of uint32: every bit of the input reaches every bit of the output."""
+    x = (x ^ (x >> 16)) * np.uint32(0x85EBCA6B)
+    x = (x ^ (x >> 13)) * np.uint32(0xC2B2AE35)
+    return x ^ (x >> 16)
+
+
 def random_words(key: Array, shape: tuple[int, ...]) -> Array:
-    """uint32[shape] for masks on CPU: the number of each entry, hashed twice by MurmurHash3's finaliser with the words of the key.
+    """uint32[shape] for masks on CPU: the number of each entry, hashed twice with the words of the key.
 
     XLA's generators write their words to memory, a tenth of a small step's time; this fuses with what reads it.
     """
-    words = jax.random.key_data(key)
-    mixed = jax.lax.iota(jnp.uint32, int(np.prod(shape))).reshape(shape)
-    for word in (words[0] ^ words[-2], words[1] ^ words[-1]):
-        mixed = (mixed + word) ^ ((mixed + word) >> 16)
-        mixed = mixed * np.uint32(0x85EBCA6B)
-        mixed = (mixed ^ (mixed >> 13)) * np.uint32(0xC2B2AE35)
-        mixed = mixed ^ (mixed >> 16)
-    return mixed
+    words = jax.random.key_data(key)  # two words, or four, of which the second two may repeat the first
+    first, second = murmur(words[0]) + words[-2], murmur(words[1]) + words[-1]
+    number = jax.lax.iota(jnp.uint32, int(np.prod(shape))).reshape(shape)
+    return murmur(murmur(number + first) + second)
 
 
 def drop(x: Array, rate: float, key: Array) -> Array:

@@ -8,6 +8,7 @@ ROOT = Path(__file__).parents[2]
 LAYERS = [
     ("emojax.types", 0),
     ("emojax.progress", 0),
+    ("emojax.pages", 0),
     ("data_pipeline.encode", 10),
     ("data_pipeline.embedded", 2),
     ("data_pipeline", 1),
