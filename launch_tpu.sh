@@ -7,6 +7,9 @@
 #   ./launch_tpu.sh pod us-west4-a v5litepod-16 --spot --keep -- --config=configs/tiny.py --out=gs://b/tiny
 #   ./launch_tpu.sh --local 2 -- --config=configs/tiny.py:test --out=runs/two
 #
+# What a run reads (weights to start from, --data, --cache) must lie at the same path on every worker: a bucket mounted with
+# gcsfuse, or an attached disk. What it writes must outlast the slice: --out in a bucket or below /mnt, or --keep.
+#
 # Before the two dashes:
 #   --dry-run       prints each command that a first, undisturbed run would give, and does nothing
 #   --local N       N real JAX processes on this machine (CPU devices), through the same start; --devices D of each (default 4)
@@ -23,24 +26,35 @@
 # Tested against a stand-in for gcloud; never run on a real TPU so far.
 set -euo pipefail
 
-usage() { sed -n '2,24p' "$0" | sed 's/^# \{0,1\}//' >&2; exit 2; }
+usage() { sed -n '2,27p' "$0" | sed 's/^# \{0,1\}//' >&2; exit 2; }
+
+wrong() { echo "launch: $*" >&2; exit 2; }
+word() { # the value of an option
+  [[ $# -ge 2 && $2 != --* ]] || wrong "$1 wants a value"
+  echo "$2"
+}
+number() { # a whole number of at least `least`
+  [[ ${2:-} =~ ^[0-9]{1,6}$ && 10#$2 -ge ${least:-1} ]] || wrong "$1 wants a whole number from ${least:-1} on, not '${2:-}'"
+  echo "$((10#$2))"
+}
 
 dry="" local_count="" devices=4 queued="" spot="" slices=1 runtime="" project="" keep="" down="" retries=20
 place=()
 while [[ $# -gt 0 && $1 != "--" ]]; do
   case $1 in
+    --help) usage ;;
     --dry-run) dry=1 ;;
-    --local) local_count=${2:?}; shift ;;
-    --devices) devices=${2:?}; shift ;;
+    --local) local_count=$(number "$@"); shift ;;
+    --devices) devices=$(number "$@"); shift ;;
     --queued) queued=1 ;;
     --spot) spot=1 ;;
-    --slices) slices=${2:?}; queued=1; shift ;;
-    --runtime) runtime=${2:?}; shift ;;
-    --project) project=${2:?}; shift ;;
+    --slices) slices=$(number "$@"); queued=1; shift ;;
+    --runtime) runtime=$(word "$@"); shift ;;
+    --project) project=$(word "$@"); shift ;;
     --keep) keep=1 ;;
     --down) down=1 ;;
-    --retries) retries=${2:?}; shift ;;
-    -*) usage ;;
+    --retries) retries=$(least=0 number "$@"); shift ;;
+    -*) wrong "there is no option $1 (--help has them)" ;;
     *) place+=("$1") ;;
   esac
   shift
@@ -93,6 +107,21 @@ fi
 [[ ${#place[@]} -eq 3 ]] || usage
 [[ -n $down || ${#arguments[@]} -gt 0 ]] || usage
 name=${place[0]} zone=${place[1]} type=${place[2]}
+[[ $name =~ ^[a-z]([-a-z0-9]*[a-z0-9])?$ ]] || wrong "a slice's name has small letters, digits and dashes: '$name'"
+[[ $type =~ ^v[2-9][a-z]*-[0-9]+$ ]] || wrong "'$type' is no type of slice, as v5litepod-16, v5p-8 or v4-16"
+if [[ -z $down ]]; then
+  config="" out=""
+  for argument in "${arguments[@]}"; do
+    case $argument in
+      --config=*) config=${argument#--config=} ;;
+      --out=*) out=${argument#--out=} ;;
+    esac
+  done
+  [[ -n $config ]] || wrong "behind the two dashes stands what emojax.train takes; --config=FILE is missing"
+  [[ -f $config || -f ${config%%:*} ]] || wrong "there is no configuration ${config%%:*} here"
+  # The slice is deleted at the end, and its disks with it.
+  [[ -n $keep || $out == *://* || $out == /mnt/* ]] || wrong "the model would be lost with the slice: --out=gs://..., a path below /mnt, or --keep"
+fi
 if [[ -z $runtime ]]; then
   case $type in
     v6e*) runtime=v2-alpha-tpuv6e ;;
@@ -193,7 +222,7 @@ push() { # the committed state, with the commit's name: a pod has no repository
   for node in "${nodes[@]}"; do
     do_it "${tpu[@]}" scp "$archive" "$node:emojax.tgz" "${where[@]}" --worker=all || return
     do_it "${tpu[@]}" ssh "$node" "${where[@]}" --worker=all \
-      --command="mkdir -p emojax && tar xzf emojax.tgz -C emojax && cd emojax && (test -x .venv/bin/python || python3.11 -m venv .venv) && .venv/bin/pip install -q -e .[tpu]"
+      --command="mkdir -p emojax && tar xzf emojax.tgz -C emojax && cd emojax && (test -x .venv/bin/python || python3.11 -m venv .venv || { rm -rf .venv && python3 -m pip install -q --user uv && python3 -m uv venv -q --seed --python 3.11 .venv; }) && .venv/bin/pip install -q -e .[tpu]"
   done
   [[ -n $dry ]] || rm -f "$archive"
 }

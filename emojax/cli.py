@@ -164,9 +164,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print(f"emojax {args.command}: {error}", soft_wrap=True)
         return 2
     except KeyboardInterrupt as stop:
-        if str(stop):  # train.loop.Stopped: SIGTERM, and what was saved
+        if str(stop):  # train.loop.Stopped: what was saved, by SIGTERM or Ctrl-C
             console.print(f"emojax {args.command}: {stop}", soft_wrap=True)
-            return 143
+            return getattr(stop, "code", 130)
         goes_on = {"train": "; the same command goes on from the last checkpoint", "data": "; the same command goes on"}
         goes_on["sweep"] = goes_on["data"]
         again = goes_on.get(args.command, "")
@@ -179,7 +179,7 @@ def _hand_over(argv: list[str]) -> int:
 
     from emojax.train import __main__ as train_main
 
-    app.run(train_main.main, ["emojax train", *argv])
+    app.run(train_main.main, ["emojax train", *argv], flags_parser=train_main.parse)
     return 0
 
 

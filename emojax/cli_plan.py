@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import json
+import re
 from typing import Any
 
 from rich.console import Console
@@ -30,7 +31,9 @@ def add_parser(commands: Any) -> None:
     )
     t.add_argument("--config", required=True, help="e.g. configs/v2.py:stage1_pod")
     t.add_argument(
-        "--topology", required=True, help="v5e:4x4, v5e-16, v5p:2x2x1, v5e:4x4*2 (two slices), h100:8 (by formula)"
+        "--topology",
+        required=True,
+        help="v5e:4x4, v5e-16, v5p:2x2x1, v5e:4x4*2 (two slices), h100:8 (by formula; h100:8*2 two machines)",
     )
     t.add_argument("--stage", help="stage of the configuration (default: its first)")
     t.add_argument("--batch", type=int, help="rows of a step (default: the configuration's)")
@@ -75,7 +78,9 @@ def run_train(args: argparse.Namespace, console: Console, changes: list[str]) ->
     topology = plan.parse_topology(args.topology)
     config = load_config(args.config)
     set_fields(config, changes)
-    if args.batch:
+    if args.batch is not None:
+        if args.batch < 1:
+            raise ValueError(f"--batch is {args.batch}; it is at least 1")
         if args.batch % topology.chips == 0:  # as many samples in all, in other steps
             config.train.rows_per_device = args.batch // topology.chips
         else:
@@ -86,7 +91,11 @@ def run_train(args: argparse.Namespace, console: Console, changes: list[str]) ->
         raise ValueError(f"{args.config} has no stage '{args.stage}'; it has {', '.join(stages)}")
     stage = stages[args.stage] if args.stage else settings.stages[0]
     if args.bucket:
-        length, answer = (int(n) for n in args.bucket.split(","))
+        if not re.fullmatch(r"\d+,\d+", args.bucket):
+            raise ValueError(f"--bucket is '{args.bucket}'; it is a row and an answer length, as in 768,128")
+        length, answer = map(int, args.bucket.split(","))
+        if not 0 < answer <= length:
+            raise ValueError(f"--bucket is '{args.bucket}'; an answer is a part of its row")
     else:
         known = [b for b in settings.data.buckets if b == (768, 128)]
         length, answer = (known or list(settings.data.buckets))[0]

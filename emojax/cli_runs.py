@@ -61,6 +61,11 @@ def _sweep(args: argparse.Namespace, console: Console) -> int:
         return 0
     if args.action == "launch":
         module = sweep.load_sweep(sweep.find_sweep(args.name))
+        if not module.PRESET.startswith("tiny"):
+            Console(stderr=True, markup=False, highlight=False).print(
+                f"{module.PRESET} is full size: add --data, --cache and --config.train.init_from of your machines to each line",
+                soft_wrap=True,
+            )
         for line in sweep.launches(module, args.out.rstrip("/"), args.prefix):
             print(line)
         return 0

@@ -6,6 +6,7 @@ import dataclasses
 import fcntl
 import json
 import os
+import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -128,8 +129,10 @@ def open_views(records: Sequence[ClipRecord], settings: Settings, console: Conso
     if skipped:
         console.print(f"{len(skipped)} of {len(records)} clips skipped")
     if notes := json.loads((folder / NOTES).read_text()):
-        text = f"{len(notes)} of {len(records)} clips have notes (no sound, longer than the window, damaged, ...): {folder / NOTES}"
-        console.print(text, soft_wrap=True)
+        console.print(f"{len(notes)} of {len(records)} clips have notes: {folder / NOTES}", soft_wrap=True)
+        kinds = Counter(re.sub(r"\d+(\.\d+)?", "N", note["reason"]) for note in notes)
+        for kind, number in kinds.most_common(3):
+            console.print(f"  {number}: {kind}", soft_wrap=True)
     return sources
 
 

@@ -41,10 +41,10 @@ def facts_of(run: epath.Path) -> dict[str, Any]:
     """
     if not (run / "config.json").exists():
         raise ValueError(f"{run} holds no training run (no config.json)")
-    raw = json.loads((run / "config.json").read_text())
-    raw["train"].setdefault("mesh", [-1, 1, 1])
     starts = rows_of(run, "starts.jsonl")
     try:
+        raw = json.loads((run / "config.json").read_text())
+        raw["train"].setdefault("mesh", [-1, 1, 1])
         settings = for_devices(resolve_saved(raw), starts[-1]["devices"] if starts else 1)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{run}/config.json can not be read ({error})") from error

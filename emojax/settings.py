@@ -223,7 +223,7 @@ def resolve(config: ConfigDict) -> Settings:
     """The one place where a ConfigDict becomes dataclasses.
 
     Raises:
-      ValueError: a word that a field does not know, a stage or task that is not described.
+      ValueError: a word that a field does not know, a stage or task that is not described, a number out of range.
     """
     for field, words in _WORDS.items():
         value: Any = config
@@ -231,6 +231,9 @@ def resolve(config: ConfigDict) -> Settings:
             value = value[part]
         if value not in words:
             raise ValueError(f"config.{field} is '{value}'; it is one of {', '.join(words)}")
+    for field in ("batch", "accumulate", "save_every", "log_every", "keep"):
+        if config.train[field] < 1:
+            raise ValueError(f"config.train.{field} is {config.train[field]}; it is at least 1")
     if unknown := sorted(set(config.data.questions) - {*TASKS, *OTHER_QUESTIONS}):
         raise ValueError(f"config.data.questions names tasks {unknown}; tasks are {', '.join(TASKS)}")
     m = config.model
@@ -239,6 +242,8 @@ def resolve(config: ConfigDict) -> Settings:
         if name not in config.stage:
             raise ValueError(f"config.stages names '{name}', config.stage describes {sorted(config.stage)}")
         s = config.stage[name]
+        if s.steps < 0:
+            raise ValueError(f"config.stage.{name}.steps is {s.steps}; it is at least 0")
         if unknown := sorted(set(s.tasks) - set(TASKS)):
             raise ValueError(f"config.stage.{name}.tasks holds {unknown}; tasks are {', '.join(TASKS)}")
         tasks = StageTasks(

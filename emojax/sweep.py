@@ -53,11 +53,18 @@ def find_sweep(name: str) -> Path:
 
 
 def load_sweep(path: Path) -> ModuleType:
-    """The sweep file as a module."""
+    """The sweep file as a module.
+
+    Raises:
+      ValueError: it is no sweep file.
+    """
     spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None, path
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{path} is no Python file")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    if lacking := [name for name in ("PRESET", "SEEDS", "sweep") if not hasattr(module, name)]:
+        raise ValueError(f"{path} is no sweep file: it has no {', '.join(lacking)} (see configs/sweeps/)")
     return module
 
 
@@ -69,10 +76,17 @@ def points(module: ModuleType) -> Iterator[tuple[str, int, dict[str, Any]]]:
 
 
 def settings_of(module: ModuleType, seed: int, changes: dict[str, Any]) -> Settings:
-    """The run of one point."""
-    config: ConfigDict = load_config(module.PRESET)
+    """The run of one point.
+
+    Raises:
+      ValueError: a field that the configuration does not have, or a value of another type.
+    """
+    config: ConfigDict = load_config(module.PRESET).lock()
     config.seed = seed
-    config.update_from_flattened_dict(changes)
+    try:
+        config.update_from_flattened_dict(changes)
+    except (KeyError, AttributeError, TypeError) as error:
+        raise ValueError(f"{module.__name__}: {str(error).strip() or changes}") from error
     return resolve(config)
 
 
@@ -162,6 +176,8 @@ def run(name: str, out: Path, console: Console, corpus: CorpusConfig | None = No
     path = find_sweep(name)
     module, corpus = load_sweep(path), corpus or CorpusConfig()
     all_points = list(points(module))
+    for _, seed, changes in all_points:  # a mistyped field is told before the first run, not before the last
+        settings_of(module, seed, changes)
     results: dict[str, list[dict[str, Any]]] = {}
     for number, (label, seed, changes) in enumerate(all_points, 1):
         settings = settings_of(module, seed, changes)

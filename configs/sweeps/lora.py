@@ -1,4 +1,4 @@
-"""LoRA rank by learning rate on the embedded corpus, nine points of short runs: what adapters alone can learn."""
+"""LoRA rank by learning rate on the embedded corpus, nine points of short runs (towers and fusion learn too, as in `tiny`)."""
 
 from collections.abc import Iterator
 from typing import Any

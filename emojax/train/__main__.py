@@ -30,7 +30,7 @@ _OUT = flags.DEFINE_string("out", "runs/train", "run folder")
 
 
 def main(argv: list[str]) -> None:
-    """Trains one configuration and scores every split; exit code 143 where SIGTERM stopped it after saving."""
+    """Trains one configuration and scores every split; exit code 143 where SIGTERM, 130 where Ctrl-C stopped it after saving."""
     if len(argv) > 1:
         raise app.UsageError(f"not understood: {argv[1:]}")
     console = Console(markup=False, highlight=False)
@@ -47,7 +47,21 @@ def main(argv: list[str]) -> None:
         raise SystemExit(2) from None
     except Stopped as stopped:
         console.print(str(stopped))
-        raise SystemExit(143) from None
+        raise SystemExit(stopped.code) from None
+    except KeyboardInterrupt:
+        print("emojax.train: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def parse(argv: list[str]) -> list[str]:
+    """The flags; what is wrong with them in a sentence, exit code 2."""
+    try:
+        return flags.FLAGS(argv)
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        text = str(error.args[0] if error.args else error).strip() or type(error).__name__
+        told = text.splitlines()[-1:] if "Traceback" in text else text.splitlines()  # of the configuration file
+        print(f"emojax.train: {' '.join(told)}", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 def run(console: Console) -> None:
@@ -82,4 +96,4 @@ def run(console: Console) -> None:
 
 if __name__ == "__main__":
     flags.mark_flag_as_required("config")
-    app.run(main)
+    app.run(main, flags_parser=parse)

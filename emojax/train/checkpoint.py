@@ -63,10 +63,14 @@ class Checkpoints:
     ) -> tuple[TrainState, Any] | None:
         """(state in the shardings of `abstract`, state of the data iterator) of the newest checkpoint that is whole.
 
-        Those that are not are told to `say` and deleted, so that a later step can take their place. None where none is
-        left. What can not be read although its files are whole is an error of this machine, and raised. The mesh and the
-        number of processes may be others than those that saved. `step`: this one alone.
+        Those that are not are told to `say`, and deleted once an earlier one is read, so that a later step can take their
+        place. None where there is none at all. What can not be read although its files are whole is an error of this
+        machine, and raised. The mesh and the number of processes may be others than those that saved. `step`: this one alone.
+
+        Raises:
+          ValueError: there are checkpoints, and not one is whole; none is deleted.
         """
+        damaged: list[int] = []
         for number in self.steps() if step is None else [step]:
             noted = self._noted(number)
             fault = self._fault(number, noted)
@@ -83,11 +87,20 @@ class Checkpoints:
                         raise
                     fault = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
                 if not anywhere(fault is not None):
+                    for bad in damaged:
+                        say(
+                            f"warning: checkpoint {self._stage}/{number} is taken instead; {self._stage}/{bad} is deleted"
+                        )
+                        self._manager.delete(bad)
+                        if jax.process_index() == 0:
+                            self._notes(bad).unlink(missing_ok=True)
                     return TrainState(**found.state), json.loads(found.data["position"])
-            say(f"warning: checkpoint {self._stage}/{number} is damaged ({fault}); the one before it is taken")
-            self._manager.delete(number)
-            if jax.process_index() == 0:
-                self._notes(number).unlink(missing_ok=True)
+            say(f"warning: checkpoint {self._stage}/{number} is damaged ({fault})")
+            damaged.append(number)
+        if damaged and step is None:
+            raise ValueError(
+                f"no checkpoint of stage {self._stage} is whole; remove {self._folder / self._stage} to train the stage anew"
+            )
         return None
 
     def best(self) -> int | None:

@@ -30,9 +30,11 @@ def run_path(path: str) -> epath.Path:
     """A run's folder, local or remote (gs://bucket/run), made before anything slow starts.
 
     Raises:
-      ValueError: its name would be read as a pattern by the checkpoint library.
+      ValueError: it has no name, or one that would be read as a pattern by the checkpoint library.
       OSError: it can not be made.
     """
+    if not path.strip():
+        raise ValueError("the run folder has no name (--out is empty)")
     if set("[]*?") & set(path):
         raise ValueError(f"a run folder's name may not hold any of [ ] * ?: {path}")
     folder = epath.Path(path)
@@ -43,6 +45,8 @@ def run_path(path: str) -> epath.Path:
 def claim(out: epath.Path, settings: Settings, records: Sequence[ClipRecord]) -> None:
     """Writes what a run is, or checks that the folder's run is the same one; notes this start.
 
+    What a start left that failed before its first step is written over.
+
     Raises:
       ValueError: it is another: going on from its checkpoints would mix two runs.
     """
@@ -52,9 +56,12 @@ def claim(out: epath.Path, settings: Settings, records: Sequence[ClipRecord]) ->
     fault = ""
     if jax.process_index() == 0:
         out.mkdir(parents=True, exist_ok=True)
+        begun = any((out / name).exists() for name in ("log.jsonl", "model.json")) or any(
+            (out / "checkpoints").glob("*/[0-9]*")
+        )
         for name, value in (("config.json", stable(settings.raw)), ("data.json", data), ("base.json", base)):
             path = out / name
-            if path.exists() and (before := json.loads(path.read_text())) != value:
+            if begun and path.exists() and (before := json.loads(path.read_text())) != value:
                 fields = ", ".join(differing(before, value)[:5])
                 fault = f"{out} holds a run with another {name} ({fields}); choose another folder or remove it"
                 break

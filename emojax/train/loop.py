@@ -44,21 +44,33 @@ Validate = Callable[[Any, Tokenizer, str, VoiceStats | None], tuple[float, list[
 
 
 class Stopped(KeyboardInterrupt):
-    """The run was asked to stop by SIGTERM, and has saved."""
+    """The run was asked to stop by SIGTERM or Ctrl-C, and has saved; `code` is the exit code that tells which."""
+
+    def __init__(self, text: str, code: int = 128 + signal.SIGTERM) -> None:
+        super().__init__(text)
+        self.code = code
 
 
 class StopRequest:
-    """SIGTERM, the notice that a machine is about to be taken away: heard by the loop after the step that is under way."""
+    """SIGTERM, the notice that a machine is about to be taken away, or Ctrl-C: heard by the loop after the step under way.
+
+    A second Ctrl-C stops at once.
+    """
 
     def __init__(self) -> None:
         self._heard = False
         self._asked = 0
-        self._before: Any = None
+        self.code = 128 + signal.SIGTERM
+        self._before: dict[signal.Signals, Any] = {}
         if threading.current_thread() is threading.main_thread() and jax.process_count() == 1:
-            self._before = signal.signal(signal.SIGTERM, self._hear)
+            for one in (signal.SIGTERM, signal.SIGINT):
+                self._before[one] = signal.signal(one, self._hear)
 
-    def _hear(self, *_: Any) -> None:
+    def _hear(self, number: int, *_: Any) -> None:
+        if self._heard and number == signal.SIGINT:
+            raise KeyboardInterrupt
         self._heard = True
+        self.code = 128 + number
 
     def asked(self) -> bool:
         """Whether to stop after this step; all processes answer alike, whichever of them got the notice."""
@@ -70,9 +82,9 @@ class StopRequest:
         return bool(multihost_utils.reached_preemption_sync_point(self._asked))
 
     def close(self) -> None:
-        """SIGTERM ends the process again."""
-        if self._before is not None:
-            signal.signal(signal.SIGTERM, self._before)
+        """Signals do what they did before."""
+        for one, before in self._before.items():
+            signal.signal(one, before)
 
 
 @dataclasses.dataclass
@@ -128,18 +140,18 @@ def train(
 
     Raises:
       ValueError: `out` holds a run of other settings or other clips, or the features are of another model.
-      Stopped: SIGTERM came; the same call goes on.
+      Stopped: SIGTERM or Ctrl-C came; the same call goes on.
     """
     settings = for_devices(settings, jax.device_count())
     out = epath.Path(out)
     main = jax.process_index() == 0
     say = say if main else lambda text: None
     tokenizer = train_tokenizer(settings, records)
+    mesh = make_mesh(settings.train.mesh)
+    check_rows(mesh, settings.train.batch, settings.train.accumulate)
     folder.claim(out, settings, records)
     speakers = None if cached else training_speakers(settings, sources, say)
     rows = row_config(settings, augment=True, speakers=speakers)
-    mesh = make_mesh(settings.train.mesh)
-    check_rows(mesh, settings.train.batch, settings.train.accumulate)
     stop = StopRequest()
     run = Run(settings, tokenizer, rows, out, mesh, say, stop, validate)
     try:
@@ -249,7 +261,8 @@ def run_stage(
         if stopping and not last:
             log.close()
             checkpoints.close()
-            raise Stopped(f"stopped after {stage.name} step {number}, which is saved; the same command goes on")
+            told = f"stopped after {stage.name} step {number}, which is saved; the same command goes on"
+            raise Stopped(told, run.stop.code)
     if line := log.flush():
         run.say(line)
     log.close()

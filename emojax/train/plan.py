@@ -7,6 +7,7 @@ named: on v5e and v4 the compiler's cycles, elsewhere a share of the peak. GPUs 
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import math
 import os
 import re
@@ -113,7 +114,10 @@ def parse_topology(text: str) -> Topology:
             f"'{text}' is no topology: chips are {', '.join(CHIPS)}, as in v5e:4x4, v5p:2x2x1, v5e:4x4*2 for two slices, "
             f"h100:8; or one of {', '.join(ALIASES)}"
         )
-    return Topology(chip, tuple(int(n) for n in shape.split("x")), int(slices or 1))
+    found = Topology(chip, tuple(int(n) for n in shape.split("x")), int(slices or 1))
+    if not found.chips:
+        raise ValueError(f"'{text}' has no chips")
+    return found
 
 
 def describe_devices(topology: Topology) -> list[Any]:
@@ -135,7 +139,10 @@ def describe_devices(topology: Topology) -> list[Any]:
         return list(topologies.get_topology_desc(platform="tpu", topology_name=name, **options).devices)
     except Exception as error:
         first = str(error).splitlines()[0][:160]
-        raise ValueError(f"{name}: {first} (compiling for TPUs needs `pip install -e .[tpu]`)") from error
+        missing = importlib.util.find_spec("libtpu") is None
+        raise ValueError(
+            f"{name}: {first}{' (compiling for TPUs needs `pip install -e .[tpu]`)' if missing else ''}"
+        ) from error
 
 
 def abstract_batch(

@@ -125,7 +125,9 @@ def test_a_closed_pipe_and_an_interrupt_end_quietly(place, model):
                 break
         process.send_signal(signal.SIGINT)
         out, err = process.communicate()
-        assert process.returncode == 130 and "stopped; the same command goes on" in out and "Traceback" not in err
+        assert (
+            process.returncode == 130 and "which is saved; the same command goes on" in out and "Traceback" not in err
+        )
 
 
 def test_wrong_usage(place):

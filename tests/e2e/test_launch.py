@@ -113,5 +113,25 @@ def test_down_and_wrong_words(cloud):
     assert launch("pod").returncode == 2 and launch("--what", "pod", "z", "t", *TRAIN).returncode == 2
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["pod", "z", "v99", *TRAIN], "is no type of slice"),
+        (["my pod;x", "z", "v4-8", *TRAIN], "a slice's name"),
+        (["pod", "z", "v4-8", "--", "--config=configs/tiny.py"], "would be lost with the slice"),
+        (["pod", "z", "v4-8", "--", "--config=configs/tiny.py", "--out=runs/x"], "would be lost with the slice"),
+        (["pod", "z", "v4-8", "--", "--confg=configs/tiny.py", "--out=gs://b/x"], "--config=FILE is missing"),
+        (["pod", "z", "v4-8", "--", "--config=configs/nope.py", "--out=gs://b/x"], "there is no configuration"),
+        (["pod", "z", "v4-8", "--slices", "0", *TRAIN], "--slices wants a whole number"),
+        (["--local"], "--local wants a whole number"),
+        (["--local", "x", *TRAIN], "--local wants a whole number"),
+    ],
+)
+def test_refused_before_anything_is_paid_for(cloud, words, says):
+    home, launch = cloud
+    done = launch(*words)
+    assert done.returncode == 2 and says in done.stderr and not (home / "calls.jsonl").exists()
+
+
 def test_bash_agrees():
     assert shutil.which("bash") and subprocess.run(["bash", "-n", str(ROOT / "launch_tpu.sh")]).returncode == 0

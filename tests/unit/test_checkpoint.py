@@ -67,17 +67,22 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(tmp_path, damage
     own = Checkpoints(folder, "a", 2)
     found, position = own.restore(abstract_of(state(0)), told.append)
     assert int(found.step) == 1 and position == {"next_index": 1}
-    assert len(told) == 1 and "checkpoint a/2 is damaged" in told[0]
+    assert len(told) == 2 and "checkpoint a/2 is damaged" in told[0] and "a/1 is taken instead" in told[1]
     own.save(2, state(2), {"next_index": 2})  # its place is free again
     own.close()
     assert Checkpoints(folder, "a", 2).steps() == [2, 1]
 
 
 def test_nothing_whole_is_left(tmp_path):
-    folder = saved(tmp_path, (1,))
+    """A run does not start anew in silence, and what is left of its files stays."""
+    folder = saved(tmp_path, (1, 2))
     largest(folder, 1).unlink()
-    own = Checkpoints(folder, "a", 2)
-    assert own.restore(abstract_of(state(0)), lambda text: None) is None and own.steps() == []
+    largest(folder, 2).unlink()
+    own, told = Checkpoints(folder, "a", 2), []
+    with pytest.raises(ValueError, match="no checkpoint of stage a is whole"):
+        own.restore(abstract_of(state(0)), told.append)
+    assert own.steps() == [2, 1] and len(told) == 2
+    assert own.restore(abstract_of(state(0)), told.append, step=2) is None
     own.close()
 
 

@@ -76,6 +76,29 @@ def test_sweeps_resolve(name):
     assert len({json.dumps(settings_of(module, *r[1:]).raw, sort_keys=True) for r in runs}) == len(runs)
 
 
+def test_numbers_out_of_range_are_refused():
+    for field in ("batch", "accumulate", "save_every", "log_every", "keep"):
+        config = load_config("tiny:test")
+        config.train[field] = 0
+        with pytest.raises(ValueError, match=f"config.train.{field} is 0"):
+            resolve(config)
+    config = load_config("tiny:test")
+    config.stage.perception.steps = -5
+    with pytest.raises(ValueError, match="perception.steps is -5"):
+        resolve(config)
+
+
+def test_sweep_files_are_checked_before_the_first_run(tmp_path, capsys):
+    path = tmp_path / "own.py"
+    path.write_text('PRESET = "tiny:test"\nSEEDS = (0,)\ndef sweep():\n    yield "a", {"stage.perception.stepz": 2}\n')
+    (tmp_path / "none.py").write_text("PRESET = 'tiny'\n")
+    (tmp_path / "text.md").write_text("no sweep\n")
+    for name in ("own.py", "none.py", "text.md"):
+        assert main(["sweep", "run", str(tmp_path / name), "--out", str(tmp_path / "out")]) == 2
+    told = " ".join(capsys.readouterr().out.split())
+    assert "stepz" in told and "it has no SEEDS, sweep" in told and "is no Python file" in told
+
+
 def test_one_launch_a_point(capsys):
     module = load_sweep(ROOT / "configs" / "sweeps" / "paper_table10.py")
     lines = list(launches(module, "gs://b/s", "./launch_tpu.sh s{n} z v5litepod-16 --"))

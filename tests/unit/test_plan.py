@@ -129,5 +129,11 @@ def test_what_can_not_be_planned(capsys):
     assert main(["plan", "train", "--config", "v2:stage1", "--topology", "nothing"]) == 2
     assert main(["plan", "train", "--config", "v2:stage1", "--topology", "h100:8", "--stage", "x", "--cached"]) == 2
     assert main(["plan", "train", "--config", "v2:stage1", "--topology", "h100:8"]) == 2  # 4 rows on 8 devices
+    common = ["plan", "train", "--config", "tiny:test", "--topology"]
+    for words in (["h100:0"], ["v5e:4x4*0"], ["h100:8", "--batch", "0"], ["h100:8", "--batch=-8"]):
+        assert main([*common, *words]) == 2
+    for bucket in ("10", "a,b", "10,200"):
+        assert main([*common, "h100:8", "--bucket", bucket]) == 2
     told = " ".join(capsys.readouterr().out.split())
+    assert told.count("has no chips") == 2 and told.count("it is at least 1") == 2 and told.count("--bucket is") == 3
     assert "is no topology" in told and "has no stage 'x'" in told and "can not be divided over 8 parts" in told
