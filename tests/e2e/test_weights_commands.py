@@ -62,6 +62,7 @@ def test_a_released_model_by_its_name(place, tmp_path, name):
     assert exported.returncode == 0 and (tmp_path / "adapter" / "adapter_config.json").exists()
 
 
+@pytest.mark.full
 def test_an_import_over_another_model_leaves_nothing_of_it(place, tmp_path):
     name, folder = "emotion-llama-v2", tmp_path / "both"
     make_corpus(CorpusConfig(train=9, val=1, test=1), tmp_path / "corpus")

@@ -110,7 +110,7 @@ def test_meshes_that_can_not_be():
         put_batch({"x": np.zeros((6, 2))}, mesh)
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 2, 2)])
+@pytest.mark.parametrize("shape", [pytest.param((1, 1, 1), marks=pytest.mark.full), (2, 2, 2)])
 def test_parts_of_a_batch_give_its_gradient(shape):
     """Two micro-batches, one after the other: the losses of the whole batch, and the rows in its order."""
     config = load_config("tiny:test")
