@@ -144,6 +144,13 @@ def test_wrong_usage(place):
     assert out.returncode == 2 and "no preset 'huge'" in out.stdout
     out = emojax(place, "train", "--manifest", manifest, "--out", str(place / "[x]"), "--preset", "tiny:test")
     assert out.returncode == 2 and "may not hold any of [ ] * ?" in out.stdout
+    for word, says in (
+        ("--config.stage.perception.stepz=5", "stepz"),
+        ("--bogus=1", "bogus"),
+        ("--out=", "has no name"),
+    ):
+        out = emojax(place, "train", f"--config={ROOT}/configs/tiny.py:test", word)
+        assert out.returncode == 2 and says in out.stderr and "Traceback" not in out.stderr, out.stderr
     (place / "file").write_text("")
     out = emojax(place, "train", "--manifest", manifest, "--out", str(place / "file"), "--preset", "tiny:test")
     assert out.returncode == 2 and "File exists" in out.stdout and "Traceback" not in out.stderr

@@ -9,8 +9,10 @@ import pytest
 from etils import epath
 from jax.sharding import NamedSharding, PartitionSpec
 
+from emojax.settings import load_config, resolve
 from emojax.sharding import make_mesh
 from emojax.train.checkpoint import DIGESTS, Checkpoints, abstract_of
+from emojax.train.folder import claim
 from emojax.train.state import TrainState
 
 
@@ -93,3 +95,17 @@ def test_newest_and_best_are_kept(tmp_path):
     assert sorted(p.name for p in (folder / DIGESTS).iterdir()) == ["a-2.json", "a-4.json", "a-5.json"]
     assert json.loads((folder / DIGESTS / "a-5.json").read_text())
     own.close()
+
+
+@pytest.mark.parametrize("trace", ["log.jsonl", "model.json", "checkpoints/perception/5/state"])
+def test_a_start_that_never_trained_does_not_hold_its_folder(tmp_path, trace):
+    config = load_config("tiny:test")
+    claim(epath.Path(tmp_path), resolve(config), [])
+    config.seed = 7
+    claim(epath.Path(tmp_path), resolve(config), [])
+    assert json.loads((tmp_path / "config.json").read_text())["seed"] == 7
+    (tmp_path / trace).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / trace).write_text("")
+    config.seed = 8
+    with pytest.raises(ValueError, match="holds a run with another config.json .seed."):
+        claim(epath.Path(tmp_path), resolve(config), [])
