@@ -30,10 +30,10 @@ from scipy.io import wavfile
 
 from data_pipeline.builders.media import pack_fields, write_chunk
 from data_pipeline.clip import SAMPLE_RATE, Sampling, read_clip, uniform_indices
-from data_pipeline.features import CacheConfig, Features, FeatureSource, pack_features
+from data_pipeline.features import RECORDS, CacheConfig, Features, FeatureSource, pack_features
 from data_pipeline.pipeline import NAMES, RowConfig, train_iterator
 from data_pipeline.proxy import StoreConfig, pack_media, stored_views
-from data_pipeline.schema import ClipRecord
+from data_pipeline.schema import ClipRecord, write_records
 from data_pipeline.tasks import StageTasks
 from data_pipeline.tokens import SmallTokenizer
 from data_pipeline.views import ViewConfig, make_views
@@ -152,14 +152,17 @@ def cache_rate(folder: Path, cores: int, clips: int = 192) -> float:
     rng = np.random.default_rng(0)
     arrays = {k: rng.standard_normal(v).astype(ml_dtypes.bfloat16) for k, v in shapes.items()}
     texts = {"audio": "a low and slow voice " * 4, "image": "the brows are drawn together " * 4}
+    records = []
     for chunk in range(clips // 32):
         items = []
         for i in range(32):
             record = ClipRecord(
                 f"{chunk}_{i}", "bench", "train", "/x.mp4", "sad", ("happy", "sad"), "so it is " * 3, texts=texts
             )
+            records.append(record)
             items.append(pack_fields(pack_features(record, f"{chunk}_{i}", config, Features(arrays, True, True))))
         write_chunk(folder / f"{chunk:06d}.array_record", items)
+    write_records(folder / RECORDS, records)
     blank = {k: np.zeros(v, ml_dtypes.bfloat16) for k, v in shapes.items()}
     tokenizer = SmallTokenizer.train([*texts.values(), "so it is", "The person in video says:"], 400)
     rows = RowConfig(VIEWS, (("<VideoHere>", 448),), ((640, 32), (768, 128), (1024, 384)), 384, 200, blank=blank)
