@@ -296,6 +296,24 @@ def train_iterator(
     return BatchIterator(batches, grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch), workers)
 
 
+def eval_row(
+    record: ClipRecord,
+    task: str,
+    labels: tuple[str, ...],
+    tokenizer: Tokenizer,
+    config: RowConfig,
+    style: prompts.Style,
+    modalities: Sequence[str] = ("video", "audio", "text"),
+) -> tuple[str, Row]:
+    """(prompt, row) of a clip that is asked question 0 of a task."""
+    record = fit_subtitle(record, tokenizer, config.max_subtitle)
+    subtitle = record.subtitle if "text" in modalities else ""
+    ask = prompts.question(task, labels, own=config.questions)
+    words, person = subtitle or config.no_subtitle, curriculum.speaking_person(record)
+    text = prompts.eval_prompt(words, task, ask, style, config.layout, record.dataset, person)
+    return text, make_row(tokenizer, text, None, config.eval_places, special=config.layout != "train")
+
+
 def eval_batches(
     items: Sequence[tuple[ClipRecord, Views]],
     task: str,
@@ -323,11 +341,6 @@ def eval_batches(
         chunk += [chunk[-1]] * (batch - real)
         samples = []
         for record, views in chunk:
-            record = fit_subtitle(record, tokenizer, config.max_subtitle)
-            subtitle = record.subtitle if "text" in modalities else ""
-            ask = prompts.question(task, question_labels, own=config.questions)
-            words, person = subtitle or config.no_subtitle, curriculum.speaking_person(record)
-            text = prompts.eval_prompt(words, task, ask, style, config.layout, record.dataset, person)
-            row = make_row(tokenizer, text, None, config.eval_places, special=config.layout != "train")
+            text, row = eval_row(record, task, question_labels, tokenizer, config, style, modalities)
             samples.append(Sample(Example(record, task, text, "", tuple(streams)), row, views))
         yield Collate(tokenizer, config)(samples), real

@@ -46,16 +46,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--preset", default="tiny:people", help="configuration by name (default %(default)s)")
     p.add_argument("--seed", type=int, help="seed of weights, order and augmentation")
 
-    p = commands.add_parser("evaluate", help="score a model on the clips of a manifest")
-    p.add_argument("model", help="model folder, or the name of an imported model")
-    p.add_argument("--manifest", required=True, help="CSV as for train")
-    p.add_argument(
-        "--split",
-        type=str.lower,
-        choices=("train", "val", "test"),
-        help="default: every split of the manifest; a manifest without splits counts as test",
-    )
-    p.add_argument("--out", required=True, help="folder for evaluation.json, evaluation.md and pictures")
+    from emojax import cli_evaluate
+
+    cli_evaluate.add_parsers(commands)
 
     p = commands.add_parser("predict", help="label, probabilities and reason of media files")
     p.add_argument("paths", nargs="+", metavar="PATH", help="files, or folders that are searched for media")
@@ -90,8 +83,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_weights(commands: Any) -> None:
-    p = commands.add_parser("fetch", help="download the released files of a model and import them")
-    p.add_argument("name", help="model of the catalogue: see `emojax weights list`")
+    p = commands.add_parser(
+        "fetch", help="download the released files of a model and import them, or a scorer's tables"
+    )
+    p.add_argument(
+        "name", help="model of the catalogue (see `emojax weights list`), or mer-unibench: the scorer's word tables"
+    )
     _import_options(p)
     p.add_argument("--mirror", action="store_true", help="take mirrors of gated repositories")
 
@@ -148,6 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         own = {"demo": _demo, "train": _train, "evaluate": _evaluate, "predict": _predict, "corpus": _corpus}
+        own |= dict.fromkeys(("suites", "judge", "compare"), _evaluate)
         own |= {"data": _data, "sweep": _runs, "watch": _runs, "report": _runs}
         if planning:
             from emojax import cli_plan
@@ -230,11 +228,9 @@ def _weights(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyp
 
 
 def _evaluate(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyped-def]
-    from emojax import jobs
-    from emojax.exchange import find_model
+    from emojax import cli_evaluate
 
-    jobs.score_manifest(find_model(args.model), args.manifest, args.split, Path(args.out), console)
-    return 0
+    return cli_evaluate.run(args, console)
 
 
 def _predict(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyped-def]

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from emojax import exchange, jobs
+from emojax.evaluate import official
 from emojax.export import export_model
 from emojax.progress import bar
 from emojax.weights.catalogue import MODELS, SOURCES
@@ -33,6 +34,10 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
 def _import(args: argparse.Namespace, console: Console, download: bool) -> int:
     say = lambda text: console.print(text, soft_wrap=True)  # noqa: E731
+    if download and args.name == official.NAME:
+        with bar(console, f"fetch {args.name}") as tick:
+            official.fetch(say, tick)
+        return 0
     if download and args.name in SOURCES and args.name not in MODELS:
         with bar(console, f"fetch {args.name}") as tick:
             path = fetch(SOURCES[args.name], exchange.downloads_folder() / args.name, say, args.mirror, tick)

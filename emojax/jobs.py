@@ -30,7 +30,8 @@ from data_pipeline.schema import ClipRecord
 from data_pipeline.speakers import VoiceStats, normalise_items
 from data_pipeline.tokens import Tokenizer
 from emojax.bundle import Bundle, load_bundle
-from emojax.evaluate import report
+from emojax.evaluate import files, report
+from emojax.evaluate.page import page
 from emojax.evaluate.run import Items, evaluate
 from emojax.evaluate.scores import uar
 from emojax.infer.answer import label_probabilities
@@ -279,10 +280,15 @@ def score_splits(
             done["clips"] += n
             tick(done["clips"], total)
 
-        results = evaluate(bundle, items, count)
+        found = evaluate(bundle, items, count)
+    results = {split: scored.result for split, (scored, _) in found.items()}
+    scored, rows = {s: pair[0] for s, pair in found.items()}, {s: pair[1] for s, pair in found.items()}
     report.write(results, out)
+    files.write_clips(out, rows, scored)
+    files.write_rows(out, rows)
+    (out / "report.html").write_text(page(results, scored, rows, folder.name), encoding="utf-8")
     report.show(results, console)
-    console.print(f"written: {out / 'evaluation.json'}", soft_wrap=True)
+    console.print(f"written: {out}/evaluation.json, evaluation.md, report.html, clips.csv", soft_wrap=True)
     return results
 
 

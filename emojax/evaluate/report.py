@@ -1,4 +1,8 @@
-"""Evaluation results where people look: a console table, Markdown, the confusion matrix as a picture."""
+"""Evaluation results where people look: console tables, Markdown, the confusion matrix as a picture; page.py makes HTML.
+
+evaluation.json holds the strict scores of a set at its top (those of several sets below `sets`, those of a manifest by
+split), the official ones under `released`.
+"""
 
 from __future__ import annotations
 
@@ -11,60 +15,232 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from emojax.evaluate.published import figures_for
+from emojax.evaluate.suites import PRIMARY
+
 SCORES = ("uar", "accuracy", "weighted_f1", "macro_f1")
+NAMES = {
+    "uar": "UAR",
+    "accuracy": "accuracy",
+    "weighted_f1": "weighted F1",
+    "macro_f1": "macro F1",
+    "hit_rate": "hit rate",
+    "f_s": "F_s",
+    "f1_micro": "micro F1",
+    "f1_samples": "sample F1",
+    "example_accuracy": "example accuracy",
+    "map": "mAP",
+}
 
 
-def is_split(value: Any) -> bool:
-    """True for the objects of evaluation.json that belong to a split."""
-    return isinstance(value, dict) and "confusion" in value
+def is_set(value: Any) -> bool:
+    """True for the objects of evaluation.json that hold the scores of a set or a split."""
+    return isinstance(value, dict) and "n" in value and ("confusion" in value or "primary" in value)
+
+
+def sets_of(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Scored sets or splits of an evaluation, by name."""
+    if is_set(results):
+        return {str(results.get("set") or "predictions"): results}
+    return {name: value for name, value in results.get("sets", results).items() if is_set(value)}
 
 
 def write(results: dict[str, Any], out: Path) -> None:
-    """evaluation.json, evaluation.md and one confusion PNG a split."""
+    """evaluation.json, evaluation.md and one confusion PNG a set."""
     out.mkdir(parents=True, exist_ok=True)
-    (out / "evaluation.json").write_text(json.dumps(results, indent=1))
+    (out / "evaluation.json").write_text(json.dumps(plain_numbers(results), indent=1, ensure_ascii=False))
     (out / "evaluation.md").write_text(markdown(results))
-    for name, scores in results.items():
-        if is_split(scores):
+    for name, scores in sets_of(results).items():
+        if "confusion" in scores:
             confusion_png(scores["confusion"], scores["labels"], out / f"confusion_{name}.png", name)
 
 
+def plain_numbers(value: Any) -> Any:
+    """The same with None for what is not a number, which JSON has no word for."""
+    if isinstance(value, dict):
+        return {k: plain_numbers(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain_numbers(v) for v in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def number(value: float | None, interval: Sequence[float] | None = None) -> str:
+    """`0.731 [0.702, 0.760]`."""
+    if value is None or not np.isfinite(value):
+        return "-"
+    return f"{value:.3f}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")
+
+
+def score_cell(scores: dict[str, Any], name: str) -> str:
+    """A score of a set with its interval."""
+    return number(scores.get(name), scores.get("intervals", {}).get(name))
+
+
+def official_name(scores: dict[str, Any]) -> str:
+    """The score of the official script that stands for a set."""
+    return PRIMARY.get(scores.get("released", {}).get("metric", ""), "")
+
+
+def main_table(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """(header, rows): one row a set, strict and official scores side by side."""
+    header = ["set", "clips", "strict", "UAR", "accuracy", "weighted F1", "macro F1", "official script", "unparsable"]
+    rows = []
+    for name, s in sets_of(results).items():
+        own = s.get("primary", "uar")
+        official = official_name(s)
+        rows.append(
+            [
+                name,
+                str(s["n"]),
+                f"{NAMES.get(own, own)} {score_cell(s, own)}",
+                *(number(s.get(k)) for k in SCORES),
+                f"{NAMES[official]} {score_cell(s['released'], official)}" if official else "-",
+                str(s["answers"]["unparsable"]) if "answers" in s else "-",
+            ]
+        )
+    return header, rows
+
+
+def published_rows(results: dict[str, Any]) -> list[list[str]]:
+    """Rows (set, score, system, value in percent, source, what differs): the run's own, then published ones."""
+    rows = []
+    found: list[tuple[str, str, float | None, Sequence[float] | None]] = []
+    if "figure" in results:
+        figure = results["figure"]
+        found.append((results["suite"], "figure", figure["value"], figure.get("interval")))
+    for name, s in sets_of(results).items():
+        official = official_name(s)
+        if official:
+            own = s["released"]
+            found.append((name, official, own.get(official), own.get("intervals", {}).get(official)))
+        found += [
+            (name, k, s[k], s.get("intervals", {}).get(k)) for k in ("uar", "accuracy") if k in s and k != official
+        ]
+    for where, score, value, interval in found:
+        others = figures_for(where, score)
+        if others and value is not None and np.isfinite(value):
+            span = f" [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]" if interval else ""
+            note = _partial(results, where)
+            rows.append([where, NAMES.get(score, score), "this run", f"{100 * value:.2f}{span}", "", note])
+            rows += [[where, "", f.system, f"{f.value:.2f}", f.source, "; ".join(f.differs)] for f in others]
+    return rows
+
+
+def _partial(results: dict[str, Any], where: str) -> str:
+    """What is missing of the sets or clips that a published figure is over."""
+    if where == results.get("suite"):
+        lost = results.get("missing_sets", [])
+        return f"without {len(lost)} of its sets: {', '.join(lost)}" if lost else ""
+    official = sets_of(results).get(where, {}).get("official_clips")
+    if official and official["scored"] != official["all"]:
+        return f"{official['scored']} of {official['all']} clips"
+    return ""
+
+
 def markdown(results: dict[str, Any]) -> str:
-    """The scores and confusion matrices as Markdown."""
-    lines = ["| split | n | " + " | ".join(SCORES) + " |", "|" + "---|" * (2 + len(SCORES))]
-    for name, s in results.items():
-        if is_split(s):
-            lines.append(f"| {name} | {s['n']} | " + " | ".join(f"{s[k]:.3f}" for k in SCORES) + " |")
+    """The scores, published figures, per-class tables and confusion matrices as Markdown."""
+    header, rows = main_table(results)
+    lines = [*_md(header, rows)]
+    if "figure" in results:
+        figure = results["figure"]
+        lines = [
+            f"**{results['suite']}**: {number(figure['value'], figure.get('interval'))} ({figure['what']})",
+            "",
+            *lines,
+        ]
+    if any("released" in s for s in sets_of(results).values()):
+        lines += [
+            "",
+            "Strict: neutral counted, answers read, what can not be read is wrong. Official script: as released.",
+        ]
+    if published := published_rows(results):
+        lines += ["", "**beside published figures** (percent)", ""]
+        lines += _md(["set", "score", "system", "value", "source", "what differs"], published)
     for key in ("ablations", "conflict", "clues", "best_possible"):
         if key in results:
             lines += ["", f"**{key}**", "", "```json", json.dumps(results[key], indent=1), "```"]
-    for name, s in results.items():
-        if is_split(s):
-            names = [label.replace("|", "\\|") for label in s["labels"]]
-            lines += ["", f"**confusion, {name}** (rows: truth)", "", "| | " + " | ".join(names) + " |"]
-            lines.append("|" + "---|" * (1 + len(names)))
-            for label, row in zip(names, s["confusion"], strict=True):
-                lines.append(f"| {label} | " + " | ".join(map(str, row)) + " |")
+    for name, s in sets_of(results).items():
+        if "per_class" in s:
+            lines += ["", f"**classes, {name}**", ""]
+            cells = [
+                [c["label"], str(c["n"]), *(f"{c[k]:.3f}" for k in ("recall", "precision", "f1"))]
+                for c in s["per_class"]
+            ]
+            lines += _md(["class", "clips", "recall", "precision", "F1"], cells)
+        if "confusion" in s:
+            lines += ["", f"**confusion, {name}** (rows: truth)", ""]
+            lines += _md(
+                ["", *s["labels"]], [[x, *map(str, row)] for x, row in zip(s["labels"], s["confusion"], strict=True)]
+            )
     return "\n".join(lines) + "\n"
 
 
+def _md(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |"
+
+    return [line(header), "|" + "---|" * len(header), *map(line, rows)]
+
+
 def show(results: dict[str, Any], console: Console) -> None:
-    """The scores as a table, with ablations and bounds where there are any."""
-    table = Table(title="scores")
-    for column in ("split", "n", *SCORES):
-        table.add_column(column, justify="left" if column == "split" else "right")
-    for name, s in results.items():
-        if is_split(s):
-            table.add_row(name, str(s["n"]), *(f"{s[k]:.3f}" for k in SCORES))
-    console.print(table)
+    """The scores as tables, with published figures, ablations and bounds where there are any."""
+    # two tables of at most 80 columns: all plain scores, then what stands for each set with its interval
+    own = sets_of(results)
+    plain = [
+        [name, str(s["n"]), *(number(s.get(k)) for k in SCORES), str(s.get("answers", {}).get("unparsable", "-"))]
+        for name, s in own.items()
+        if "uar" in s
+    ]
+    if plain:
+        header = ["set", "clips", "UAR", "accuracy", "w. F1", "m. F1", "unread"]
+        console.print(_table("strict scores: neutral counts, what can not be read is wrong", header, plain, 1))
+    _, rows = main_table(results)
+    if any(r[7] != "-" for r in rows):
+        beside = [[r[0], r[2], r[7]] for r in rows]
+        console.print(
+            _table("what stands for each set, 95 % intervals", ["set", "strict", "official script"], beside, 3)
+        )
+    if "figure" in results:
+        figure = results["figure"]
+        console.print(
+            f"{results['suite']}: {number(figure['value'], figure.get('interval'))}   {figure['what']}", soft_wrap=True
+        )
+    if published := published_rows(results):
+        header = ["set", "score", "system", "value"]
+        console.print(
+            _table("beside published figures (percent; all of them in report.html)", header, _few(published), 3)
+        )
     if "ablations" in results:
         bounds = results.get("best_possible_by_modality", {})
-        second = Table(title="what each modality carries (UAR on the test split)")
-        for column in ("used", "measured", "best possible"):
-            second.add_column(column, justify="left" if column == "used" else "right")
-        for name, value in results["ablations"].items():
-            second.add_row(name, f"{value:.3f}", f"{bounds[name]:.3f}" if name in bounds else "")
-        console.print(second)
+        cells = [
+            [name, f"{value:.3f}", f"{bounds[name]:.3f}" if name in bounds else ""]
+            for name, value in results["ablations"].items()
+        ]
+        console.print(
+            _table(
+                "what each modality carries (UAR on the test split)", ["used", "measured", "best possible"], cells, 1
+            )
+        )
+
+
+def _few(rows: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Of published rows the run's own, the best other one and those of the models that are rebuilt here."""
+    out: list[list[str]] = []
+    best = True
+    for row in rows:
+        if row[2] == "this run" or best or row[2].startswith("Emotion-LLaMA"):
+            out.append(list(row[:4]))
+        best = row[2] == "this run"
+    return out
+
+
+def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], first_number: int) -> Table:
+    table = Table(title=title)
+    for i, column in enumerate(header):
+        table.add_column(column, justify="left" if i < first_number else "right")
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 def tick_names(labels: Sequence[str], longest: int = 24) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,10 @@ from data_pipeline.embedded.clues import find_clues
 from data_pipeline.embedded.truth import CorpusConfig, best_possible
 from data_pipeline.schema import ClipRecord
 from emojax.bundle import Bundle
-from emojax.evaluate.scores import ABLATIONS, closed_set, clue_scores, uar
+from emojax.evaluate.predictions import Prediction
+from emojax.evaluate.score import Scored, score_set
+from emojax.evaluate.scores import ABLATIONS, clue_scores, uar
+from emojax.evaluate.wheels import builtin_tables
 from emojax.infer.answer import label_probabilities, reasons
 from emojax.types import Views
 
@@ -24,13 +28,49 @@ def predict_labels(
     return [bundle.labels[i] for i in probabilities.argmax(axis=1)]
 
 
-def evaluate(bundle: Bundle, splits: Mapping[str, Items], tick: Callable[[int], None] | None = None) -> dict[str, Any]:
-    """{split: scores} as `evaluation.json` holds them (see scores.closed_set)."""
-    results: dict[str, Any] = {}
+def label_rows(bundle: Bundle, items: Items, tick: Callable[[int], None] | None = None) -> list[Prediction]:
+    """Every clip answered from the probabilities of its labels, in one forward pass."""
+    chances = label_probabilities(bundle, items, bundle.labels, tick=tick)
+    return [
+        dataclasses.replace(
+            row_of(record, [m for m, has in (("video", views.has_video), ("audio", views.has_audio)) if has]),
+            response=bundle.labels[int(p.argmax())],
+            probabilities={label: round(float(x), 6) for label, x in zip(bundle.labels, p, strict=True)},
+        )
+        for (record, views), p in zip(items, chances, strict=True)
+    ]
+
+
+def row_of(record: ClipRecord, modalities: Sequence[str], answer: str = "", mode: str = "") -> Prediction:
+    """What is known of a clip before it is answered.
+
+    Args:
+      modalities: that it has, words apart.  answer, mode: in place of the record's label and split.
+    """
+    there = [m for m in ("video", "audio") if m in modalities]
+    return Prediction(
+        clip=record.id,
+        answer=answer or record.label,
+        mode=mode or record.split,
+        speaker=record.speaker,
+        modalities=(*there, *(["text"] if record.subtitle else [])),
+        duration=round(record.end - (record.start or 0.0), 3) if record.end is not None else None,
+        path=record.path,
+        start=record.start,
+        end=record.end,
+        subtitle=record.subtitle,
+    )
+
+
+def evaluate(
+    bundle: Bundle, splits: Mapping[str, Items], tick: Callable[[int], None] | None = None
+) -> dict[str, tuple[Scored, list[Prediction]]]:
+    """{split: (scores as evaluation.json holds them, answers)}; answers come from label probabilities."""
+    out = {}
     for split, items in splits.items():
-        truth = [record.label for record, _ in items]
-        results[split] = closed_set(truth, predict_labels(bundle, items, ABLATIONS["fused"], tick), bundle.labels)
-    return results
+        rows = label_rows(bundle, items, tick)
+        out[split] = score_set(rows, "single", builtin_tables(), bundle.labels), rows
+    return out
 
 
 def evaluate_embedded(
@@ -50,11 +90,13 @@ def evaluate_embedded(
       with_clues: also write the reasons and check their clues.
     """
     truth = [record.label for record, _ in items]
-    predicted = {name: predict_labels(bundle, items, ABLATIONS[name], tick) for name in ablations}
-    fused = predicted["fused"]
+    rows = label_rows(bundle, items, tick)
+    fused = [r.response for r in rows]
+    others = [name for name in ablations if name != "fused"]
+    predicted = {"fused": fused} | {name: predict_labels(bundle, items, ABLATIONS[name], tick) for name in others}
     odd = [i for i, (r, _) in enumerate(items) if r.truth is not None and r.truth["conflict"]]
     results: dict[str, Any] = {
-        "test": closed_set(truth, fused, bundle.labels),
+        "test": score_set(rows, "single", builtin_tables(), bundle.labels).result,
         "ablations": {name: uar(truth, labels) for name, labels in predicted.items()},
         "conflict": uar([truth[i] for i in odd], [fused[i] for i in odd]) if odd else None,
         "conflict_n": len(odd),

@@ -1,11 +1,10 @@
-"""Closed-set scores of a list of labels against another, by scikit-learn."""
+"""What modalities carry, and how true the clues are that reasons name."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from sklearn import metrics
 
 from emojax.types import MODALITIES
@@ -22,39 +21,6 @@ def uar(truth: Sequence[str], predicted: Sequence[str]) -> float:
     """Unweighted average recall over the classes that occur in the truth."""
     classes = sorted(set(truth))
     return float(metrics.recall_score(truth, predicted, labels=classes, average="macro", zero_division=0))
-
-
-def closed_set(truth: Sequence[str], predicted: Sequence[str], labels: Sequence[str]) -> dict[str, Any]:
-    """The object that evaluation.json holds for a split.
-
-    Returns:
-      n, labels, accuracy (= war, the weighted average recall), uar, weighted_f1, macro_f1 (over classes that occur
-      in the truth) and confusion (rows are the truth, columns the prediction, in the order of `labels`).
-
-    Raises:
-      ValueError: no clip, or a truth outside `labels`.
-    """
-    if not truth:
-        raise ValueError("there is no clip to score")
-    if strange := sorted(set(truth) - set(labels)):
-        raise ValueError(f"the truth holds {strange}, the model knows {list(labels)}")
-    present = [label for label in labels if label in set(truth)]
-
-    def f1(average: str) -> float:
-        return float(metrics.f1_score(truth, predicted, labels=present, average=average, zero_division=0))
-
-    accuracy = float(metrics.accuracy_score(truth, predicted))
-    confusion = metrics.confusion_matrix(truth, predicted, labels=list(labels))
-    return {
-        "n": len(truth),
-        "labels": list(labels),
-        "uar": uar(truth, predicted),
-        "accuracy": accuracy,
-        "war": accuracy,
-        "weighted_f1": f1("weighted"),
-        "macro_f1": f1("macro"),
-        "confusion": np.asarray(confusion).tolist(),
-    }
 
 
 def clue_scores(named: Sequence[dict[str, Sequence[str]]], true: Sequence[dict[str, Sequence[str]]]) -> dict[str, Any]:

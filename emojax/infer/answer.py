@@ -15,7 +15,7 @@ from data_pipeline.schema import ClipRecord
 from data_pipeline.tokens import Tokenizer
 from emojax.bundle import Bundle
 from emojax.infer.sample import Sampler, generate, score_choices
-from emojax.sharding import to_host
+from emojax.sharding import put_batch, to_host
 from emojax.types import MODALITIES, Views
 
 Items = Sequence[tuple[ClipRecord, Views]]
@@ -25,17 +25,26 @@ _score = jax.jit(score_choices, static_argnums=0)
 _generate = jax.jit(generate, static_argnums=(0, 3, 4))
 
 
-def to_device(batch: dict[str, Any]) -> dict[str, np.ndarray]:
-    """The array fields that the model reads."""
+def to_device(batch: dict[str, Any]) -> dict[str, Any]:
+    """The array fields that the model reads; under a mesh (`jax.set_mesh`) that divides them, their rows are spread."""
     skip = (NAMES, "labels", "answer_at", "row_tokens")
-    # NumPy, not device arrays: with several processes each gives the same rows, and jit spreads them.
-    return {k: np.asarray(v) for k, v in batch.items() if k not in skip}
+    arrays = {k: np.asarray(v) for k, v in batch.items() if k not in skip}
+    mesh = jax.sharding.get_mesh()
+    # With several processes each gives the same rows as NumPy, and jit spreads them.
+    if mesh.empty or mesh.size == 1 or jax.process_count() > 1:
+        return arrays
+    parts = mesh.shape["data"] * mesh.shape["fsdp"]
+    return arrays if len(arrays["ids"]) % parts else put_batch(arrays, mesh)
 
 
 def choice_ids(tokenizer: Tokenizer, labels: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Label strings -> (int32[C, A] answer ids with their end token, zeros behind, int32[C] lengths)."""
+    """Label strings -> (int32[C', A] answer ids with their end token, zeros behind, int32[C'] lengths).
+
+    A is a multiple of 4 and C' of 8, filled up with the first label again, so that label lists share compiled programs.
+    """
     ids = [[*tokenizer.encode(prompts.normalise_answer(label)), tokenizer.eos_id] for label in labels]
-    width = max(map(len, ids))
+    width = -(-max(map(len, ids)) // 4) * 4
+    ids += [ids[0]] * (-len(ids) % 8)
     return np.array([i + [0] * (width - len(i)) for i in ids], np.int32), np.array([len(i) for i in ids], np.int32)
 
 
@@ -70,7 +79,7 @@ def label_probabilities(
             shown = [(r, _changed(v, copy, settings.augment)) for r, v in chunk]
             for data, real in eval_batches(shown, task, tokenizer, bundle.rows(), batch, style, modalities):  # type: ignore[arg-type]
                 scores = _score(bundle.settings.model, bundle.variables, to_device(data), choices, lengths)
-                total += to_host(jax.nn.softmax(scores, axis=-1)).astype(np.float64)[:real]
+                total += to_host(jax.nn.softmax(scores[:, : len(labels)], axis=-1)).astype(np.float64)[:real]
         parts.append(total / settings.eval_views)
         if tick:
             tick(len(chunk))

@@ -59,7 +59,7 @@ def fetch(source: Source, folder: Path, say: Say, mirror: bool = False, tick: Ti
             if repo:
                 told = _from_hub(repo, name, folder, source)
             else:
-                _from_url(source.url, folder / name, tick)
+                download(source.url, folder / name, tick)
         except OSError as error:
             if error.errno == errno.ENOSPC:
                 raise FetchError(
@@ -96,7 +96,7 @@ def _from_hub(repo: str, name: str, folder: Path, source: Source) -> str | None:
     return etag if etag and re.fullmatch("[0-9a-f]{64}", etag) else None
 
 
-def _from_url(url: str, path: Path, tick: Tick | None) -> None:
+def download(url: str, path: Path, tick: Tick | None = None) -> None:
     """A plain download, resumed where an earlier one ended, tried again where the line breaks."""
     if path.exists():
         return

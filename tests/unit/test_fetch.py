@@ -171,6 +171,6 @@ def test_a_full_disk_is_told_before_and_while_it_fills(hub, tmp_path, monkeypatc
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(fetch_module, "_from_url", full)
+    monkeypatch.setattr(fetch_module, "download", full)
     with pytest.raises(FetchError, match="is full; what has come stays"):
         fetch(source(url=f"{address}/plain/w.bin"), tmp_path / "b", print)

@@ -1,0 +1,291 @@
+"""Asks an OpenAI-compatible chat endpoint: replies kept on disk, faults counted, tried again with backoff.
+
+A stored reply is never asked for again. Whatever is not a usable reply is counted by kind and told; it never becomes a
+number.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import json
+import os
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import httpx2
+
+T = TypeVar("T")
+Messages = list[dict[str, Any]]
+_TRANSIENT = (408, 409, 425, 429, 500, 502, 503, 504, 529)
+
+
+class EndpointError(ValueError):
+    """The endpoint can not be used at all: wrong address, key or model; says what to change."""
+
+
+class Unusable(ValueError):
+    """Raised by a reader of replies; str() is the kind of fault it is counted under."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Endpoint:
+    """Where and how to ask.
+
+    Attributes:
+      url: base address, as `http://localhost:8000/v1`.  model: as the server names it.
+      key: sent as bearer token; never written anywhere.
+      temperature, seed, max_tokens: of the reply.  timeout: seconds a request.
+      price_in, price_out: money for a million tokens of prompts and replies; None: not known.
+    """
+
+    url: str
+    model: str
+    key: str = ""
+    temperature: float = 0.0
+    seed: int = 0
+    max_tokens: int = 512
+    timeout: float = 60.0
+    price_in: float | None = None
+    price_out: float | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """What a reply depends on, apart from what is asked."""
+        return {k: getattr(self, k) for k in ("url", "model", "temperature", "seed", "max_tokens")}
+
+
+@dataclasses.dataclass(frozen=True)
+class Reply(Generic[T]):
+    """What came back.
+
+    Attributes:
+      value: what was read from the text, None where there is none.  text: as it came.
+      fault: kind of the last fault where there is no value.
+      model: who answered, in the server's own words.  tokens: (prompt, reply).  cached: it was stored already.
+    """
+
+    value: T | None
+    text: str = ""
+    fault: str = ""
+    model: str = ""
+    tokens: tuple[int, int] = (0, 0)
+    cached: bool = False
+
+
+class Asker:
+    """Asks one endpoint from several threads.
+
+    Attributes:
+      faults: how often each kind of fault came.  asked: requests that were sent.
+      tokens: [prompt, reply] of replies that were paid for.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        cache: Path,
+        retries: int = 5,
+        rereads: int = 2,
+        concurrency: int = 4,
+        backoff: float = 1.0,
+        sleep: Callable[[float], None] = time.sleep,
+    ):
+        """`retries`: of a request that failed.  `rereads`: how often an unusable reply is asked again, with another
+        seed.  `backoff`: seconds before the first retry; doubles, up to a minute."""
+        self.endpoint, self.cache = endpoint, cache
+        self.retries, self.rereads, self.concurrency, self.backoff, self._sleep = (
+            retries,
+            rereads,
+            concurrency,
+            backoff,
+            sleep,
+        )
+        self.faults: Counter[str] = Counter()
+        self.asked = 0
+        self.tokens = [0, 0]
+        self._lock = threading.Lock()
+        self._refused: EndpointError | None = None
+        headers = {"Authorization": f"Bearer {endpoint.key}"} if endpoint.key else {}
+        self._client = httpx2.Client(timeout=endpoint.timeout, headers=headers)
+        cache.mkdir(parents=True, exist_ok=True)
+
+    def close(self) -> None:
+        """Closes connections."""
+        self._client.close()
+
+    def __enter__(self) -> Asker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def cost(self) -> float | None:
+        """Money for what was paid, None where prices are not known."""
+        e = self.endpoint
+        if e.price_in is None or e.price_out is None:
+            return None
+        return (self.tokens[0] * e.price_in + self.tokens[1] * e.price_out) / 1e6
+
+    def ask_all(
+        self,
+        asked: Sequence[Messages],
+        read: Callable[[str], T] | Sequence[Callable[[str], T]],
+        tick: Callable[[int, int], None] | None = None,
+    ) -> list[Reply[T]]:
+        """Replies in the order of `asked`; a question that stands there twice is asked once.
+
+        Args:
+          read: of all replies, or one for each question; see `ask`.
+        """
+        readers = [read] * len(asked) if callable(read) else read
+        names = [self.key_of(messages) for messages in asked]
+        with concurrent.futures.ThreadPoolExecutor(self.concurrency) as pool:
+            futures = {
+                name: pool.submit(self.ask, messages, own)
+                for name, messages, own in dict(
+                    zip(names, zip(names, asked, readers, strict=True), strict=True)
+                ).values()
+            }
+            try:
+                for done, future in enumerate(concurrent.futures.as_completed(futures.values()), 1):
+                    future.result()
+                    if tick:
+                        tick(done, len(futures))
+            except BaseException:  # what has not begun shall not begin
+                for future in futures.values():
+                    future.cancel()
+                raise
+        return [futures[name].result() for name in names]
+
+    def ask(self, messages: Messages, read: Callable[[str], T]) -> Reply[T]:
+        """One reply, read by `read`, which raises Unusable for one that says nothing.
+
+        Raises:
+          EndpointError: the endpoint refuses every request.
+        """
+        reply: Reply[T] = Reply(None, fault="none")
+        for attempt in range(1 + self.rereads):
+            stored = self._stored(messages, attempt)
+            fresh = stored is None
+            if stored is None:
+                stored, fault = self._request(messages, attempt)
+                if stored is None:
+                    return Reply(None, fault=fault)
+            text = stored["text"]
+            known = (stored["model"], tuple(stored["tokens"]))
+            try:
+                return Reply(read(text), text, "", known[0], known[1], not fresh)
+            except Unusable as error:
+                if fresh:
+                    self._count(str(error))
+                reply = Reply(None, text, str(error), known[0], known[1], not fresh)
+        return reply
+
+    def key_of(self, messages: Messages, attempt: int = 0) -> str:
+        """Name of a stored reply: hash of everything that it depends on."""
+        asked = {**self.endpoint.settings(), "messages": messages, "attempt": attempt}
+        return hashlib.sha256(json.dumps(asked, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+    def _stored(self, messages: Messages, attempt: int) -> dict[str, Any] | None:
+        path = self.cache / f"{self.key_of(messages, attempt)}.json"
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            return found if isinstance(found, dict) and "text" in found else None
+        except (OSError, ValueError):
+            return None
+
+    def _request(self, messages: Messages, attempt: int) -> tuple[dict[str, Any] | None, str]:
+        """(a reply that is now stored, "") or (None, kind of the last fault)."""
+        e, fault = self.endpoint, ""
+        body = {
+            "model": e.model,
+            "messages": messages,
+            "temperature": e.temperature,
+            "seed": e.seed + attempt,
+            "max_tokens": e.max_tokens,
+        }
+        for retry in range(1 + self.retries):
+            wait = min(60.0, self.backoff * 2**retry) * (0.5 + random.random() / 2)
+            if self._refused:  # by another thread's request
+                raise self._refused
+            with self._lock:
+                self.asked += 1
+            try:
+                answer = self._client.post(f"{e.url.rstrip('/')}/chat/completions", json=body)
+            except httpx2.TimeoutException:
+                fault = "timeout"
+            except httpx2.TransportError:
+                fault = "no connection"
+            else:
+                if answer.status_code in _TRANSIENT:
+                    fault = str(answer.status_code)
+                    wait = max(wait, _retry_after(answer))
+                elif answer.status_code >= 400:
+                    said = " ".join(answer.text.split())[:200]
+                    self._refused = EndpointError(
+                        f"{e.url} answers {answer.status_code} ({said}): check address, key and model"
+                    )
+                    raise self._refused
+                else:
+                    found = _reply_of(answer)
+                    if found is not None:
+                        self._store(messages, attempt, found)
+                        return found, ""
+                    fault = "malformed reply"
+            self._count(fault)
+            if retry < self.retries:
+                self._sleep(wait)
+        return None, fault
+
+    def _store(self, messages: Messages, attempt: int, found: dict[str, Any]) -> None:
+        with self._lock:
+            self.tokens[0] += found["tokens"][0]
+            self.tokens[1] += found["tokens"][1]
+        path = self.cache / f"{self.key_of(messages, attempt)}.json"
+        new = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}.new")
+        new.write_text(json.dumps(found, ensure_ascii=False), encoding="utf-8")
+        new.replace(path)
+
+    def _count(self, fault: str) -> None:
+        with self._lock:
+            self.faults[fault] += 1
+
+
+def _retry_after(answer: httpx2.Response) -> float:
+    try:
+        return min(120.0, float(answer.headers.get("Retry-After", 0)))
+    except ValueError:
+        return 0.0
+
+
+def _reply_of(answer: httpx2.Response) -> dict[str, Any] | None:
+    """{text, model, tokens, finish} of a reply of the protocol, None where it is none."""
+    try:
+        body = answer.json()
+        choice = body["choices"][0]
+        text = choice["message"]["content"]
+        usage = body.get("usage") or {}
+        tokens = [int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)]
+        if not isinstance(text, str):
+            return None
+        return {
+            "text": text,
+            "model": str(body.get("model") or ""),
+            "fingerprint": str(body.get("system_fingerprint") or ""),
+            "tokens": tokens,
+            "finish": str(choice.get("finish_reason") or ""),
+        }
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+        return None
+
+
+def prompt_hash(text: str) -> str:
+    """First 16 hex digits of a prompt's SHA-256, to tell which wording was used."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,109 @@
+"""Published figures, to stand beside a run's own: where each is from, and what differs in how it was made.
+
+Values are in percent, except overlap scores of EMER (0 to 10). A figure that the papers' own pages do not carry says so in
+`source`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+# What is different when a figure of one of these is set beside ours.
+EXTRACTED = "labels extracted from free text by a language model, not prompted from a closed list"
+DROPS_NEUTRAL = "neutral truths are left out"
+OTHER_IEMOCAP = "1,241 clips of Session 5; the truth file of Emotion-LLaMAv2 has 1,496"
+FIVE_FOLDS = "mean of five folds"
+ONE_FOLD = "one fold named in the repository"
+FEATURES = "with speech recognised subtitles and features made elsewhere"
+UNVERIFIED = "told by a third party, not verified against the paper"
+
+_AFFECTGPT = "AffectGPT paper, tables 2 and 12"
+_V1 = "README of Emotion-LLaMA"
+_V2 = "third-party summary of Emotion-LLaMAv2, tables 9 and 10"
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """One published value.
+
+    Attributes:
+      where: name of a suite or a set.  score: as results name it.  system: who reached it.
+      value: in percent.  source: where it stands.  differs: what has to be known when it is compared.
+    """
+
+    where: str
+    score: str
+    system: str
+    value: float
+    source: str
+    differs: tuple[str, ...] = ()
+
+
+def _unibench(system: str, values: tuple[float, ...], mean: float, source: str = _AFFECTGPT) -> list[Figure]:
+    names = (
+        "mer2023",
+        "mer2024_semi",
+        "meld_emotion",
+        "iemocap",
+        "cmu_mosi",
+        "cmu_mosei",
+        "sims",
+        "ch_sims_v2_s",
+        "ov_merd+",
+    )
+    scores = ("hit_rate",) * 4 + ("weighted_f1",) * 4 + ("f_s",)
+    out = []
+    for name, score, value in zip(names, scores, values, strict=True):
+        differs = (EXTRACTED,) + ((DROPS_NEUTRAL,) if score != "f_s" else ())
+        out.append(
+            Figure(name, score, system, value, source, differs + ((OTHER_IEMOCAP,) if name == "iemocap" else ()))
+        )
+    return [*out, Figure("mer-unibench", "figure", system, mean, source, (EXTRACTED, DROPS_NEUTRAL, OTHER_IEMOCAP))]
+
+
+FIGURES: tuple[Figure, ...] = (
+    Figure("mer-unibench", "figure", "Emotion-LLaMAv2, stage 1", 78.91, _V2, (DROPS_NEUTRAL,)),
+    Figure("mer-unibench", "figure", "Emotion-LLaMAv2, full curriculum", 78.52, _V2, (DROPS_NEUTRAL,)),
+    Figure("mer-unibench", "figure", "Emotion-LLaMAv2, joint training", 75.54, _V2, (DROPS_NEUTRAL,)),
+    Figure("mer-unibench", "figure", "AffectGPT-R1", 79.48, "AffectGPT-R1, arXiv 2508.01318", (EXTRACTED, DROPS_NEUTRAL)),
+    Figure("mmeverse-bench", "figure", "Emotion-LLaMAv2, stage 1", 66.05, _V2, (DROPS_NEUTRAL,)),
+    Figure("mmeverse-bench", "figure", "Emotion-LLaMAv2, full curriculum", 66.63, _V2, (DROPS_NEUTRAL,)),
+    Figure("mmeverse-bench", "figure", "Emotion-LLaMA", 64.7, _V2, (UNVERIFIED,)),
+    Figure("mmeverse-bench", "figure", "AffectGPT", 54.4, _V2, (UNVERIFIED,)),
+    *_unibench("Emotion-LLaMA", (59.38, 73.62, 46.76, 55.47, 66.13, 67.66, 78.32, 77.23, 52.97), 64.17),
+    *_unibench("AffectGPT", (78.54, 78.80, 55.65, 60.54, 81.30, 80.90, 88.49, 86.18, 62.52), 74.77),
+    *_unibench("mPLUG-Owl (video, text)", (56.86, 59.89, 49.11, 55.54, 72.40, 72.91, 72.13, 75.00, 48.18), 62.45),
+    *_unibench("SALMONN (audio, text)", (55.53, 45.38, 45.62, 46.84, 81.00, 67.03, 68.69, 65.93, 45.00), 57.89),
+    *_unibench(
+        "Light-MER 0.6B", (75.66, 80.04, 57.02, 61.46, 80.04, 77.23, 89.05, 87.74, 63.28), 74.61, "README of Light-MER"
+    ),
+    Figure("mer2023_semi", "weighted_f1", "Emotion-LLaMA", 90.36, _V1, (FEATURES,)),
+    Figure("mer2023_semi", "weighted_f1", "Emotion-LLaMA (audio, video)", 89.05, _V1, (FEATURES,)),
+    Figure("mer2023_semi", "weighted_f1", "VAT", 89.11, _V1),
+    Figure("mer2023_semi", "weighted_f1", "MER2023 baseline", 86.75, _V1),
+    Figure("mer2023_semi", "weighted_f1", "HuBERT alone", 85.11, _V1),
+    Figure("mer2024_noise", "weighted_f1", "Emotion-LLaMA", 84.52, _V1, (FEATURES,)),
+    Figure("mer2024_noise", "weighted_f1", "SZTU-CMU (ensemble, first of 14)", 85.30, "MER2024 ranking"),
+    Figure("dfew_1", "uar", "Emotion-LLaMA, zero-shot", 45.59, _V1, (ONE_FOLD, FEATURES)),
+    Figure("dfew_1", "accuracy", "Emotion-LLaMA, zero-shot", 59.37, _V1, (ONE_FOLD, FEATURES)),
+    Figure("dfew_1", "uar", "Emotion-LLaMA, tuned", 64.21, _V1, (ONE_FOLD, FEATURES)),
+    Figure("dfew_1", "accuracy", "Emotion-LLaMA, tuned", 77.06, _V1, (ONE_FOLD, FEATURES)),
+    Figure("dfew_1", "uar", "MAE-DFER", 63.41, "MAE-DFER repository", (FIVE_FOLDS,)),
+    Figure("dfew_1", "accuracy", "MAE-DFER", 74.43, "MAE-DFER repository", (FIVE_FOLDS,)),
+    Figure("dfew_1", "uar", "HumanOmni-7B", 74.86, "README of HumanOmni"),
+    Figure("dfew_1", "accuracy", "HumanOmni-7B", 82.46, "README of HumanOmni"),
+    Figure("dfew-5", "figure", "MMA-DFER", 66.85, "README of HumanOmni", (UNVERIFIED,)),
+    Figure("dfew-5", "figure", "HiCMAE", 63.76, "README of HumanOmni", (UNVERIFIED,)),
+    Figure("mafw_1", "uar", "HumanOmni-7B", 52.94, "README of HumanOmni"),
+    Figure("mafw_1", "uar", "R1-Omni 0.5B", 40.04, "README of R1-Omni"),
+    Figure("mafw-5", "figure", "MMA-DFER", 44.25, "README of HumanOmni", (UNVERIFIED,)),
+    Figure("emer", "clue_overlap", "Emotion-LLaMA", 7.83, _V1, ("judge gpt-3.5-turbo-16k-0613, retired",)),
+    Figure("emer", "label_overlap", "Emotion-LLaMA", 6.25, _V1, ("judge gpt-3.5-turbo-16k-0613, retired",)),
+    Figure("mer2024_ov", "judge_average", "Emotion-LLaMA", 66.10, "MER2024 paper, recalled", (UNVERIFIED,)),
+)  # fmt: skip
+
+
+def figures_for(where: str, score: str = "") -> list[Figure]:
+    """Published values of a suite or set, the best first; `score`: of this one alone."""
+    found = [f for f in FIGURES if f.where == where and score in ("", f.score)]
+    return sorted(found, key=lambda f: -f.value)

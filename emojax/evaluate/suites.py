@@ -1,0 +1,191 @@
+"""Suites: which sets a benchmark holds, how each is asked, read and scored, and what its figure is. All of it is data.
+
+The eighteen sets of MMEVerse-Bench and their rules of selection are in data_pipeline/datasets/registry.py; here they are
+grouped, with the sets that other papers score.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+
+from data_pipeline.datasets.registry import BENCHMARKS, Benchmark
+
+# metric -> the score of the official script that stands for a set
+PRIMARY = {
+    "hit_rate": "hit_rate",
+    "open_vocabulary": "f_s",
+    "two_class": "weighted_f1",
+    "single": "weighted_f1",
+    "multi_label": "f1_micro",
+    "last_word": "weighted_f1",
+    "none": "",
+}
+# metric -> the score of the strict mode that stands for a set
+STRICT_PRIMARY = {
+    "hit_rate": "uar",
+    "open_vocabulary": "f_s",
+    "two_class": "weighted_f1",
+    "single": "uar",
+    "multi_label": "f1_micro",
+    "last_word": "weighted_f1",
+}
+METRICS = tuple(m for m in PRIMARY if m != "none")
+# Folder of a set's predictions in the layout that the official script reads.
+FOLDERS = {
+    "hit_rate": "MERUniBench-ht",
+    "open_vocabulary": "MERUniBench-ht",
+    "two_class": "MERUniBench-nn",
+    "multi_label": "Multi",
+    "single": "Single",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """One set of a suite.
+
+    Attributes:
+      benchmark: selection, question and metric.
+      fold: of a set with folds; None takes its first.
+      primary: (mode, score) that the suite's figure takes of it; mode is `released` or `strict`.
+    """
+
+    benchmark: Benchmark
+    fold: str | None = None
+    primary: tuple[str, str] = ("released", "")
+
+    @property
+    def name(self) -> str:
+        """As files and tables name it."""
+        return self.benchmark.name + (f"_{self.fold}" if self.fold else "")
+
+    @property
+    def folder(self) -> str:
+        """Where its predictions lie below a run's `predictions`."""
+        return FOLDERS.get(self.benchmark.metric, "Other")
+
+    @property
+    def chosen(self) -> tuple[str, str]:
+        """(mode, score) with the metric's own score where none is named."""
+        mode, score = self.primary
+        return mode, score or PRIMARY[self.benchmark.metric]
+
+
+@dataclasses.dataclass(frozen=True)
+class Suite:
+    """A named benchmark.
+
+    Attributes:
+      title: as papers write it.  members: its sets.
+      figure: what one number stands for it, in words; the unweighted mean of the members' primary scores.
+      note: what has to be known when its figure is compared.
+    """
+
+    name: str
+    title: str
+    members: tuple[Member, ...]
+    figure: str
+    note: str = ""
+
+
+_SIX = BENCHMARKS["mer2023"].asked
+MORE: dict[str, Benchmark] = {
+    b.name: b
+    for b in (
+        Benchmark("mer2023_semi", "mer2023", "emotion", _SIX, ("test3",), ("test3",), "last_word"),
+        Benchmark("mer2024_semi_waf", "mer2024", "emotion", _SIX, ("test_semi", "other"), ("test_semi", "other"), "last_word"),
+        Benchmark("mer2024_noise", "mer2024", "emotion", _SIX, ("test_noise",), ("test_noise",), "last_word"),
+        Benchmark("mer2024_ov", "mer2024_ov", "open-vocabulary", BENCHMARKS["ov_merd+"].asked, ("test",), ("test",),
+                  "open_vocabulary", tag="multi-label"),
+        Benchmark("iemocap_4", "iemocap", "emotion", ("Anger", "Happiness", "Neutral", "Sadness"), ("Session5",), ("Session5",),
+                  "single", ("Anger", "Neutral", "Sadness", "Happiness", "Excited"), (("Excited", "Happiness"),)),
+        Benchmark("emer", "emer_v1", "emotion", _SIX, ("test",), ("test",), "none", tag="reason_v2"),
+    )
+}  # fmt: skip
+SETS: dict[str, Benchmark] = BENCHMARKS | MORE
+
+_UNIBENCH = (
+    "mer2023",
+    "mer2024_semi",
+    "meld_emotion",
+    "iemocap",
+    "cmu_mosi",
+    "cmu_mosei",
+    "sims",
+    "ch_sims_v2_s",
+    "ov_merd+",
+)
+_MEAN = "mean of the sets' primary scores"
+
+
+def _of(*names: str, primary: tuple[str, str] = ("released", "")) -> tuple[Member, ...]:
+    return tuple(Member(SETS[name], None, primary) for name in names)
+
+
+def _folds(name: str, numbers: range, primary: tuple[str, str]) -> tuple[Member, ...]:
+    return tuple(Member(SETS[name], str(n), primary) for n in numbers)
+
+
+SUITES: dict[str, Suite] = {
+    s.name: s
+    for s in (
+        Suite(
+            "mmeverse-bench",
+            "MMEVerse-Bench",
+            _of(*BENCHMARKS),
+            f"{_MEAN}: hit rate, F_s, weighted F1 (sentiment and one label), micro F1 (several labels)",
+            "which score the paper takes of its one-label and multi-label sets is not known to us",
+        ),
+        Suite("mer-unibench", "MER-UniBench", _of(*_UNIBENCH), f"{_MEAN}: hit rate, F_s, weighted F1"),
+        Suite("mer2023-semi", "MER2023-SEMI", _of("mer2023_semi"), "weighted F1, the last word of an answer"),
+        Suite("mer2024-semi", "MER2024-SEMI", _of("mer2024_semi_waf"), "weighted F1, the last word of an answer"),
+        Suite("mer2024-noise", "MER2024-NOISE", _of("mer2024_noise"), "weighted F1, the last word of an answer"),
+        Suite(
+            "mer2024-ov",
+            "MER2024-OV",
+            _of("mer2024_ov"),
+            "F_s over wheels",
+            "the challenge groups words by a language model: `emojax judge --task ov`",
+        ),
+        Suite(
+            "dfew",
+            "DFEW, fold 1",
+            (Member(SETS["dfew"], "1", ("strict", "uar")),),
+            "UAR (WAR is the accuracy beside it)",
+            "most papers report the mean of five folds: suite dfew-5",
+        ),
+        Suite("dfew-5", "DFEW, five folds", _folds("dfew", range(1, 6), ("strict", "uar")), "mean UAR of the folds"),
+        Suite("mafw", "MAFW, fold 1", (Member(SETS["mafw"], "1", ("strict", "uar")),), "UAR"),
+        Suite("mafw-5", "MAFW, five folds", _folds("mafw", range(1, 6), ("strict", "uar")), "mean UAR of the folds"),
+        Suite(
+            "meld",
+            "MELD",
+            _of("meld_emotion", "meld_sentiment", primary=("strict", "weighted_f1")),
+            "mean weighted F1 of emotion and sentiment, neutral counted",
+        ),
+        Suite("iemocap", "IEMOCAP, four classes, Session 5", _of("iemocap_4", primary=("strict", "uar")), "UAR"),
+        Suite(
+            "emer",
+            "EMER",
+            _of("emer"),
+            "clue and label overlap, by a judge",
+            "predictions are written here; `emojax judge --task clue-overlap` and `--task label-overlap` score them",
+        ),
+    )
+}
+
+
+def suite_of(name: str) -> Suite:
+    """A suite, or one set as a suite of its own.
+
+    Raises:
+      ValueError: there is none of this name.
+    """
+    if name in SUITES:
+        return SUITES[name]
+    if name in SETS:
+        return Suite(name, name, _of(name), "its primary score")
+    close = difflib.get_close_matches(name.lower(), [*SUITES, *SETS], 1)
+    hint = f"; did you mean '{close[0]}'?" if close else ""
+    raise ValueError(f"there is no suite '{name}'{hint}; there are {', '.join(SUITES)}, and sets: {', '.join(SETS)}")

@@ -1,0 +1,193 @@
+"""All eighteen sets of MMEVerse-Bench over drawn clips with a tiny model: every report, stops at random points, twice the same."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from data_jobs import save_random_model
+from rich.console import Console
+from suite_fixture import write_suite
+
+from emojax import evaluation
+from emojax.evaluate import suite_run
+from emojax.evaluate.files import Options
+from emojax.evaluate.predictions import read_predictions
+from emojax.evaluate.suites import SUITES, suite_of
+from emojax.evaluate.wheels import builtin_tables
+
+SUITE = SUITES["mmeverse-bench"]
+QUIET = Console(quiet=True)
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory) -> Path:
+    return write_suite(tmp_path_factory.mktemp("sets"))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    return save_random_model(tmp_path_factory.mktemp("model"), **{"data.max_answer": 6})
+
+
+def evaluate(model: Path, suite: Path, out: Path, **more) -> dict:
+    options = Options(builtin_tables(), resamples=50)
+    more = {"devices": jax.devices()[:1], **more}
+    return evaluation.evaluate_suite(model, SUITE, suite, out, options, QUIET, batch=2, **more)
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(out)): p.read_bytes() for p in sorted(out.rglob("*")) if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def whole(model, suite, tmp_path_factory) -> Path:
+    """A run that nobody stopped."""
+    out = tmp_path_factory.mktemp("whole")
+    evaluate(model, suite, out, answers="both")
+    return out
+
+
+def test_every_report_is_there(whole):
+    results = json.loads((whole / "evaluation.json").read_text())
+    assert set(results["sets"]) == {m.name for m in SUITE.members} and results["missing_sets"] == []
+    assert results["suite"] == "mmeverse-bench" and set(results["figure"]["sets"]) == set(results["sets"])
+    for name, s in results["sets"].items():
+        assert {"released", "intervals", "by", "answers", "clips"} <= set(s), name
+        assert s["clips"] == {"answered": s["clips"]["answered"], "refused": 0, "missing_media": 0}
+        assert set(s["by"]) == {"modalities", "duration"}, name
+    # closed questions have probabilities, and so calibration
+    assert {n for n, s in results["sets"].items() if "calibration" in s} == {
+        m.name for m in SUITE.members if m.benchmark.metric in ("hit_rate", "two_class", "single")
+    }
+    assert results["sets"]["iemocap"]["labels"] == [
+        "Anger",
+        "Sadness",
+        "Happiness",
+        "neutral",
+    ]  # neutral is not asked for
+    page = (whole / "report.html").read_text()
+    assert page.count("<h2>") == 1 + 18 and "data:image/jpeg" in page and "http" not in page
+    assert "beside published figures" in (whole / "evaluation.md").read_text()
+    assert (whole / "predictions" / "MERUniBench-ht" / "mer2023.jsonl").exists()
+    rows = read_predictions(whole / "predictions" / "Multi" / "bold.jsonl")
+    assert [r.answer for r in rows] == ["Happiness;Pleasure", "Anger;Annoyance", "Doubt/Confusion"]
+    assert len((whole / "clips.csv").read_text().splitlines()) == 1 + sum(s["n"] for s in results["sets"].values())
+
+
+def test_stops_at_ten_random_points(whole, model, suite, tmp_path, monkeypatch):
+    """Stopped while answering and while writing, each time somewhere else; no clip is answered twice, all is the same."""
+    rng = np.random.default_rng(0)
+    answered: list[str] = []
+    append = suite_run._append
+    left = [0]
+
+    def stopping(path, number, rows):
+        left[0] -= 1
+        if left[0] < 0:
+            if rng.random() < 0.5:  # killed in the middle of writing a line
+                with path.open("a") as file:
+                    file.write(suite_run._line(number, rows)[: int(rng.integers(1, 60))])
+            raise KeyboardInterrupt
+        append(path, number, rows)
+        answered.extend(f"{path.name}/{r.clip}" for r in rows)
+
+    monkeypatch.setattr(suite_run, "_append", stopping)
+    total = sum(1 for _ in (whole / "predictions").rglob("*.jsonl"))
+    assert total == 18
+    stops = 0
+    for _ in range(10):
+        left[0] = int(rng.integers(0, 4))
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(model, suite, tmp_path, answers="both")
+        stops += 1
+    left[0] = 10_000
+    evaluate(model, suite, tmp_path, answers="both")
+    assert stops == 10 and len(answered) == len(set(answered)) == sum(
+        len(p.read_text().splitlines()) for p in (tmp_path / "predictions").rglob("*.jsonl")
+    )
+    assert contents(tmp_path) == contents(whole)
+    before = len(answered)
+    evaluate(model, suite, tmp_path, answers="both")  # repeated over its own results: nothing is asked again
+    assert len(answered) == before and contents(tmp_path) == contents(whole)
+
+
+@pytest.mark.full
+def test_kills_at_ten_random_points(whole, model, suite, tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "emojax.cli",
+        "evaluate",
+        str(model),
+        "--suite",
+        "mmeverse-bench",
+        "--data",
+        str(suite),
+    ]
+    command += ["--out", str(tmp_path), "--answers", "both", "--batch", "2", "--resamples", "50"]
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
+    dice, kills = random.Random(1), 0
+    while kills < 10:
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        begin, lines = time.monotonic(), _lines(tmp_path)
+        while process.poll() is None and _lines(tmp_path) <= lines and time.monotonic() - begin < 240:
+            time.sleep(0.05)  # until it has answered something
+        time.sleep(dice.random())
+        if process.poll() is not None:
+            break
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        kills += 1
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert kills == 10
+    for path in (whole / "predictions").rglob("*.jsonl"):
+        ours = read_predictions(tmp_path / path.relative_to(whole))
+        assert [(r.clip, r.response) for r in ours] == [(r.clip, r.response) for r in read_predictions(path)]
+
+
+def _lines(out: Path) -> int:
+    return sum(p.read_bytes().count(b"\n") for p in (out / "predictions").rglob("*.jsonl"))
+
+
+def test_rows_are_spread_over_devices(whole, model, suite, tmp_path):
+    options = Options(builtin_tables(), resamples=0)
+    evaluation.evaluate_suite(model, suite_of("caer"), suite, tmp_path, options, QUIET, "both", batch=2)
+    one, eight = (read_predictions(o / "predictions/Single/caer.jsonl") for o in (whole, tmp_path))
+    assert [r.response for r in one] == [r.response for r in eight]
+    for a, b in zip(one, eight, strict=True):
+        assert a.probabilities == pytest.approx(b.probabilities, abs=2e-6)
+
+
+def test_another_model_and_clips_that_are_not_there(whole, model, suite, tmp_path):
+    other = save_random_model(tmp_path / "other", seed=1, **{"data.max_answer": 6})
+    with pytest.raises(ValueError, match="was answered with another model, weights"):
+        evaluate(other, suite, whole, answers="both")
+    with pytest.raises(ValueError, match="was answered with another answers"):
+        evaluate(model, suite, whole, answers="text")
+    with pytest.raises(ValueError, match="holds no clip of MMEVerse-Bench"):
+        evaluate(model, tmp_path, tmp_path / "o")
+
+
+def test_damaged_and_missing_clips_are_counted(model, tmp_path):
+    suite = write_suite(tmp_path / "sets")
+    videos = sorted((suite / "CAER" / "video").iterdir())
+    videos[0].write_bytes(b"no film")
+    videos[1].unlink()
+    options = Options(builtin_tables(), resamples=0)
+    one = suite_of("caer")
+    results = evaluation.evaluate_suite(
+        model, one, suite, tmp_path / "o", options, QUIET, "labels", batch=2, devices=jax.devices()[:1]
+    )
+    s = results["sets"]["caer"]
+    assert s["n"] == 2 and s["clips"] == {"answered": 1, "refused": 1, "missing_media": 1}
+    assert s["answers"]["unparsable"] == 1 and s["answered_by"].startswith("probabilities of the labels")
+    assert (tmp_path / "o" / "predictions/Single/caer.jsonl").read_text().count('"error": "refused: ') == 1

@@ -1,0 +1,72 @@
+"""Labels read from answers of every form."""
+
+import pytest
+
+from emojax.evaluate.parse import final_answer, read_labels, read_words
+
+SIX = ("angry", "happy", "neutral", "sad", "surprise", "worried")
+
+
+@pytest.mark.parametrize(
+    "text, labels, how",
+    [
+        ("happy", "happy", "label"),
+        (" Happy. ", "happy", "label"),
+        ("['happy', 'sad']", "happy sad", "label"),
+        ("happy and sad", "happy sad", "label"),
+        ("angry/sad", "angry sad", "label"),
+        ("sad, sad", "sad", "label"),
+        ("surprised", "surprise", "spelling"),
+        ("happiness", "happy", "spelling"),
+        ("joyful", "happy", "synonym"),
+        ("furious, mad", "angry", "synonym"),
+        ("<think>he is angry</think><answer>sad</answer>", "sad", "label"),
+        ("<think>angry</think> sad", "sad", "label"),
+        ("angry as it seems</think>sad", "sad", "label"),
+        ("<answer>sad", "sad", "label"),
+        ('{"emotion": "sad", "why": "angry voice"}', "sad", "label"),
+        ('```json\n{"label": ["sad", "angry"]}\n```', "sad angry", "label"),
+        ("**Answer:** Neutral", "neutral", "sentence"),
+        ("The person seems happy.", "happy", "sentence"),
+        ("She is not happy but sad", "sad", "sentence"),
+        ("There is no sign of being angry; she is sad", "sad", "sentence"),
+        ("neutral rather than sad", "neutral", "sentence"),
+        ("He smiles happily, yet the emotion is worried, as the voice is sad.", "worried", "sentence"),
+        ("He looks delighted at the gift he was given", "happy", "sentence"),
+        ("sad and maybe happy too, I think", "sad happy", "sentence"),
+        ("contempt", "", "outside"),
+        ("She seems scared and alarmed", "", "outside"),  # fear is no label here, and worry another family
+        ("", "", "empty"),
+        ("<think>angry all along", "", "empty"),
+        ("I'm sorry, I cannot determine that.", "", "refusal"),
+        ("banana", "", "unparsable"),
+        ("not sad", "", "unparsable"),
+        ("sadly-named.mp4", "", "unparsable"),
+    ],
+)
+def test_read_labels(text, labels, how):
+    found = read_labels(text, SIX)
+    assert (" ".join(found.labels), found.how) == (labels, how)
+
+
+def test_spaces_of_other_kinds():
+    assert read_labels("Doubt and confusion", ("doubt/confusion", "pain")).labels == ("doubt/confusion",)
+    assert read_labels("positive sentiment", ("Neutral", "Negative", "Positive")).labels == ("Positive",)
+    assert read_labels("悲しい", ("悲しい", "嬉しい")).labels == ("悲しい",)
+    assert read_labels("helpless", ("helplessness", "sadness")).labels == ("helplessness",)
+    # two labels of one family: a further word of the family says neither
+    assert read_labels("furious", ("anger", "rage", "joy")).how == "outside"
+    assert read_labels("a (b)", ("a (b)", "c")).labels == ("a (b)",)
+
+
+def test_final_answer_leaves_other_text_alone():
+    assert final_answer("no tags <here") == "no tags <here"
+    assert final_answer("{not json") == "{not json"
+    assert final_answer("<answer>a</answer> then <answer>b</answer>") == "b"
+
+
+def test_read_words():
+    known = frozenset(("worried", "unhappy", "angry"))
+    assert read_words("He looks worried and rather unhappy today, not angry", known) == ("worried", "unhappy")
+    assert read_words("['Worried', 'fed up', 'zorb']", known) == ("worried", "fed up", "zorb")
+    assert read_words("", known) == ()

@@ -1,0 +1,264 @@
+"""The strict scores: arithmetic by hand, scikit-learn as a second opinion, the matrices and tables of the papers."""
+
+import json
+
+import numpy as np
+import pytest
+from sklearn import metrics
+
+from emojax.evaluate.predictions import Prediction
+from emojax.evaluate.score import guess_metric, label_space, score_set
+from emojax.evaluate.tally import agreement, from_confusion, many_labels, one_label, set_overlap
+from emojax.evaluate.wheels import builtin_tables
+
+SIX = ("angry", "happy", "neutral", "sad", "surprise", "worried")
+MER2023_SEMI = [[179, 1, 2, 1, 0, 0], [2, 152, 7, 4, 3, 1], [10, 10, 134, 6, 2, 4], [2, 2, 1, 250, 0, 2],
+                [1, 0, 3, 1, 6, 3], [4, 1, 3, 2, 1, 34]]  # fmt: skip
+MER2024_NOISE = [[224, 0, 5, 2, 4, 1], [1, 213, 16, 0, 2, 1], [23, 24, 128, 17, 11, 29], [3, 2, 5, 284, 0, 1],
+                 [6, 1, 2, 0, 42, 4], [2, 0, 6, 2, 3, 106]]  # fmt: skip
+# Recall by class (happy, sad, neutral, angry, surprise, disgust, fear) and printed UAR of the rows that are consistent.
+DFEW = {
+    "Qwen-Audio": ((25.97, 12.93, 67.04, 29.20, 6.12, 0, 35.36), 25.23),
+    "LLaVA-NEXT": ((57.46, 79.42, 38.95, 0, 0, 0, 0), 25.12),
+    "MiniGPT-v2": ((84.25, 47.23, 22.28, 20.69, 2.04, 0, 0.55), 25.29),
+    "Video-LLaVA (video)": ((51.94, 39.84, 29.78, 58.85, 0, 0, 2.76), 26.17),
+    "Video-LLaMA": ((20.25, 67.55, 80.15, 5.29, 4.76, 0, 9.39), 26.77),
+    "Emotion-LLaMA, zero-shot": ((71.98, 76.25, 61.99, 71.95, 33.67, 0, 3.31), 45.59),
+    "EC-STFL": ((79.18, 49.05, 57.85, 60.98, 46.15, 2.76, 21.51), 45.35),
+    "Former-DFER": ((84.05, 62.57, 67.52, 70.03, 56.43, 3.45, 31.78), 53.69),
+    "IAL": ((87.95, 67.21, 70.10, 76.06, 62.22, 0, 26.44), 55.71),
+    "MAE-DFER": ((92.92, 77.46, 74.56, 76.94, 60.99, 18.62, 42.35), 63.41),
+    "VideoMAE": ((93.09, 78.78, 71.75, 78.74, 63.44, 17.93, 41.46), 63.60),
+    "S2D": ((93.62, 80.25, 77.14, 81.09, 64.53, 1.38, 34.71), 61.82),
+    "S2D, oversampled": ((93.95, 78.35, 70.25, 78.00, 61.88, 25.52, 50.22), 65.45),
+    "Emotion-LLaMA, tuned": ((93.05, 79.42, 72.47, 84.14, 72.79, 3.45, 44.20), 64.21),
+}
+
+
+def rows_of(confusion, labels):
+    return [
+        Prediction(f"{t}{p}{k}", answer=t, response=p)
+        for t, row in zip(labels, confusion, strict=True)
+        for p, n in zip(labels, row, strict=True)
+        for k in range(n)
+    ]
+
+
+def score(rows, metric="single", asked=(), **more):
+    return score_set(rows, metric, builtin_tables(), asked, resamples=more.pop("resamples", 0), **more).result
+
+
+@pytest.mark.parametrize(
+    "confusion, weighted, macro, uar", [(MER2023_SEMI, 0.9036, 0.8134, 0.8069), (MER2024_NOISE, 0.8458, 0.8221, 0.8387)]
+)
+def test_published_confusion_matrices(confusion, weighted, macro, uar):
+    s = score(rows_of(confusion, SIX), "last_word", SIX)
+    assert s["n"] == np.sum(confusion) and s["confusion"] == confusion
+    assert [round(s[k], 4) for k in ("weighted_f1", "macro_f1", "uar")] == [weighted, macro, uar]
+    assert s["released"]["weighted_f1"] == pytest.approx(weighted, abs=5e-5)
+
+
+@pytest.mark.parametrize("system", DFEW)
+def test_dfew_rows_give_their_uar(system):
+    cells, printed = DFEW[system]
+    confusion = np.zeros((7, 8))
+    for i, cell in enumerate(cells):
+        confusion[i, i], confusion[i, 7] = cell, 100 - cell
+    assert 100 * from_confusion(confusion)["uar"] == pytest.approx(printed, abs=0.0101)
+
+
+def test_scores_agree_with_scikit_learn():
+    rng = np.random.default_rng(3)
+    labels = ["a", "b", "c", "d"]
+    truth = [str(x) for x in rng.choice(labels[:3], 200)]
+    said = [str(x) for x in rng.choice([*labels, "else"], 200)]
+    got = one_label(truth, [(s,) for s in said], labels).scores()
+    present = labels[:3]
+    assert got["accuracy"] == pytest.approx(metrics.accuracy_score(truth, said))
+    assert got["uar"] == pytest.approx(
+        metrics.recall_score(truth, said, labels=present, average="macro", zero_division=0)
+    )
+    for name in ("weighted", "macro"):
+        want = metrics.f1_score(truth, said, labels=present, average=name, zero_division=0)
+        assert got[f"{name}_f1"] == pytest.approx(want)
+
+
+def test_a_list_of_labels_counts_in_parts_and_what_can_not_be_read_is_wrong():
+    rows = [
+        Prediction("1", "happy", "happy"),
+        Prediction("2", "happy", "happy, sad"),
+        Prediction("3", "sad", "happy, sad, angry, worried"),
+        Prediction("4", "sad", "no idea what this is"),
+        Prediction("5", "neutral", "<think>sad?</think><answer>Neutral.</answer>"),
+        Prediction("6", "angry", "contempt"),
+    ]
+    s = score(rows, "hit_rate", SIX)
+    assert s["accuracy"] == pytest.approx((1 + 0.5 + 0.25 + 0 + 1 + 0) / 6)
+    assert s["uar"] == pytest.approx((0.75 + 0.125 + 1 + 0) / 4)
+    assert s["confusion"][1] == pytest.approx([0, 1.5, 0, 0.5, 0, 0])
+    assert s["answers"] == {
+        "read_as": {"label": 4, "outside": 1, "unparsable": 1},
+        "unparsable": 2,
+        "labels_per_answer": (1 + 2 + 4 + 1) / 4,
+        "several_labels": 2,
+    }
+    assert s["unparsable_by_class"] == [1, 0, 0, 1, 0, 0]
+    # official: the tagged answer and the neutral truth drop out, lists cost nothing
+    assert s["released"]["by_wheel"][0] == {"n": 5, "hit_rate": 0.6, "mscore": pytest.approx((1 + 0.5 + 1 / 3) / 5)}
+    # with neutral as a cluster: 3 hits and the neutral clip; contempt is a kind of anger in wheels 3 and 4
+    assert s["hit_rate_with_neutral"] == pytest.approx((3 * 4 / 6 + 2 * 5 / 6) / 5)
+
+
+def test_labels_of_truth_and_question_are_brought_together():
+    space, truth = label_space(["Excited", "anger", "HAPPY", "Neutral"], ("Anger", "Happiness"))
+    assert space == ("Anger", "Happiness", "Excited", "Neutral")
+    assert truth == ["Excited", "Anger", "Happiness", "Neutral"]
+    space, truth = label_space(["happy", "Happy", "sad"], ())
+    assert len(space) == 2 and truth[0] == truth[1]
+
+
+def test_multi_label_by_hand():
+    truth, said = [("a", "b"), ("c",)], [("a",), ("c", "x")]
+    got = many_labels(truth, said, ("a", "b", "c")).scores()
+    assert got["f1_micro"] == pytest.approx(2 * 2 / (2 * 2 + 1 + 1))  # x is a false one though no class
+    assert got["f1_samples"] == pytest.approx((2 / 3 + 2 / 3) / 2)
+    assert got["example_accuracy"] == pytest.approx(0.5)
+    assert got["f1_macro"] == pytest.approx((1 + 0 + 1) / 3)
+    assert got["map"] == pytest.approx((1 + 0.5 + 1) / 3)  # of b: a constant score, its share of clips
+
+
+def test_average_precision_agrees_with_scikit_learn():
+    rng = np.random.default_rng(0)
+    true, said = rng.random((50, 3)) < 0.4, rng.random((50, 3)) < 0.5
+    names = ("a", "b", "c")
+    as_sets = lambda m: [tuple(n for n, x in zip(names, row, strict=True) if x) for row in m]
+    got = many_labels(as_sets(true), as_sets(said), names).scores()
+    want = np.mean([metrics.average_precision_score(true[:, i], said[:, i]) for i in range(3)])
+    assert got["map"] == pytest.approx(want)
+    assert got["f1_micro"] == pytest.approx(metrics.f1_score(true, said, average="micro"))
+    assert got["f1_macro"] == pytest.approx(metrics.f1_score(true, said, average="macro"))
+
+
+def test_multi_label_rows():
+    rows = [
+        Prediction("1", "Anger;Fear", "anger, banana"),
+        Prediction("2", "fear", "The person shows fear and disgust."),
+    ]
+    s = score(rows, "multi_label", ("anger", "disgust", "fear"))
+    # truth {anger, fear}, {fear}; read {anger, banana}, {fear, disgust}
+    assert s["f1_micro"] == pytest.approx(2 * 2 / (2 * 2 + 2 + 1))
+    assert s["released"]["f1_micro"] == pytest.approx(2 * 1 / (2 * 1 + 0 + 2))  # a sentence is one unknown label
+    assert s["answers"]["true_labels_per_clip"] == 1.5
+
+
+def test_open_vocabulary_counts_neutral_and_unknown_words():
+    rows = [Prediction("1", "['happy', 'glorp']", "happy"), Prediction("2", "['neutral']", "neutral, zorb")]
+    s = score(rows, "open_vocabulary")
+    # clip 1: {happy cluster, =glorp} against {happy cluster}; clip 2: {=neutral} against {=neutral, =zorb}
+    p, r = (1 + 0.5) / 2, (0.5 + 1) / 2
+    assert (s["precision"], s["recall"]) == pytest.approx((p, r)) and s["f_s"] == pytest.approx(2 * p * r / (p + r))
+    assert s["answers"]["unknown_words"] == 1
+    assert s["released"]["f_s"] == 1.0 and s["released"]["by_wheel"][0]["n"] == 1  # neutral and unknown drop out
+
+
+def test_set_overlap_of_nothing_in_common_is_zero():
+    assert set_overlap([[{"a"}]], [[{"b"}]]).scores()["f_s"] == 0.0
+
+
+def test_sentiment_counts_neutral():
+    rows = [
+        Prediction("1", "Positive", "positive"),
+        Prediction("2", "Neutral", "Neutral"),
+        Prediction("3", "Negative", "positive"),
+    ]
+    s = score(rows, "two_class", ("Neutral", "Negative", "Positive"))
+    assert s["accuracy"] == pytest.approx(2 / 3) and s["n"] == 3
+    assert s["released"]["accuracy"] == 0.5 and s["released"]["n"] == 2
+    only = score(rows[1:2], "two_class", ("Neutral", "Negative", "Positive"))
+    assert only["released"]["n"] == 0 and only["accuracy"] == 1.0
+
+
+def test_agreement_by_hand():
+    x, y = [1.0, 2.0, 3.0, 4.0], [2.0, 2.0, 4.0, 4.0]
+    got = agreement(x, y).scores()
+    assert got["mae"] == 0.5
+    cov, vx, vy, gap = 1.0, 1.25, 1.0, 0.5
+    assert got["ccc"] == pytest.approx(2 * cov / (vx + vy + gap**2))
+    assert got["pearson"] == pytest.approx(np.corrcoef(x, y)[0, 1])
+    shifted = agreement([v + 1e6 for v in x], [v + 1e6 for v in y]).scores()
+    assert shifted["ccc"] == pytest.approx(got["ccc"], rel=1e-9)
+
+
+def test_valence_of_rows():
+    rows = [
+        Prediction(str(i), "happy", "happy", valence=v, valence_answer=a)
+        for i, (v, a) in enumerate([(1, 1), (2, 2), (0, 0)])
+    ]
+    assert score([*rows, Prediction("x", "sad", "sad")])["valence"] == {"n": 3, "ccc": 1.0, "mae": 0.0, "pearson": 1.0}
+
+
+def test_subgroups():
+    rows = [
+        Prediction("1", "happy", "happy", modalities=("video", "audio"), duration=1.0, language="en"),
+        Prediction("2", "sad", "happy", modalities=("audio", "video"), duration=3.0, language="zh"),
+        Prediction("3", "sad", "sad", modalities=(), duration=31.0, language="zh"),
+    ]
+    by = score(rows)["by"]
+    assert {k: v["n"] for k, v in by["modalities"].items()} == {"audio+video": 2, "none": 1}
+    assert {k: v["accuracy"] for k, v in by["duration"].items()} == {"0 to 2 s": 1.0, "2 to 5 s": 0.0, "over 30 s": 1.0}
+    assert by["language"]["zh"]["accuracy"] == 0.5
+
+
+def test_metric_of_rows_without_a_set():
+    of = lambda *answers: guess_metric([Prediction(str(i), a, "x") for i, a in enumerate(answers)])
+    assert of("happy", "sad") == "single"
+    assert of("Positive", "neutral") == "two_class"
+    assert of("anger,fear", "fear") == "multi_label"
+    assert of("['a', 'b']", "['c']") == "open_vocabulary"
+    with pytest.raises(ValueError, match="no row has an 'answer'"):
+        of("", " ")
+
+
+def test_order_and_names_do_not_matter():
+    rng = np.random.default_rng(5)
+    rows = [Prediction(str(i), str(rng.choice(SIX)), str(rng.choice(SIX)), speaker=str(i % 9)) for i in range(120)]
+    first = score(rows, "single", SIX)
+    shuffled = [rows[i] for i in rng.permutation(len(rows))]
+    again = score(shuffled, "single", SIX)
+    new = dict(zip(SIX, ("qa", "qb", "qc", "qd", "qe", "qf"), strict=True))
+    renamed = [Prediction(r.clip, new[r.answer], new[r.response], speaker=r.speaker) for r in rows]
+    other = score(renamed, "single", tuple(new.values()))
+    for name in ("uar", "accuracy", "weighted_f1", "macro_f1"):
+        assert first[name] == pytest.approx(again[name], abs=1e-12) == pytest.approx(other[name], abs=1e-12)
+    assert first["confusion"] == again["confusion"] == other["confusion"]
+
+
+def test_a_further_label_never_lowers_the_hit_rate_and_costs_in_the_strict_score():
+    rng = np.random.default_rng(6)
+    for _ in range(30):
+        truth = [str(x) for x in rng.choice([s for s in SIX if s != "neutral"], 12)]
+        lists = [[str(x) for x in rng.choice(SIX, rng.integers(1, 4), replace=False)] for _ in truth]
+        longer = [[*said, next(s for s in rng.permutation(SIX) if s not in said)] for said in lists]
+        rows = lambda answers, truth=truth: [
+            Prediction(str(i), t, ", ".join(a)) for i, (t, a) in enumerate(zip(truth, answers, strict=True))
+        ]
+        one, two = score(rows(lists), "hit_rate", SIX), score(rows(longer), "hit_rate", SIX)
+        assert two["released"]["hit_rate"] >= one["released"]["hit_rate"]
+        wrong = [
+            [*said, next(s for s in SIX if s not in said and s != t)] for said, t in zip(lists, truth, strict=True)
+        ]
+        three = score(rows(wrong), "hit_rate", SIX)
+        assert three["accuracy"] < one["accuracy"] or one["accuracy"] == 0
+
+
+def test_rows_without_a_truth_are_named():
+    with pytest.raises(ValueError, match="clip 'b' has no 'answer'"):
+        score([Prediction("a", "x", "x"), Prediction("b", "", "x")])
+    with pytest.raises(ValueError, match="no clip to score"):
+        score([])
+
+
+def test_results_are_json():
+    rows = [Prediction("1", "happy", "happy", probabilities={"happy": 0.9, "sad": 0.1}), Prediction("2", "sad", "?")]
+    text = json.dumps(score(rows, resamples=50))
+    assert "NaN" not in text
