@@ -75,7 +75,11 @@ def add_parsers(commands: Any) -> None:
         "--predictions", help="rows with a `reason` or `response`: JSONL, npz of AffectGPT, CSV of EMER outputs"
     )
     p.add_argument("--references", help="reference texts by clip (csv, jsonl); for --task ov the true words")
-    p.add_argument("--task", choices=("clue-overlap", "label-overlap", "ov", "reasoning"))
+    p.add_argument(
+        "--task",
+        choices=("clue-overlap", "label-overlap", "ov", "reasoning", "clues"),
+        help="clues: no judge; claims are checked against action units, tone and words of --references (MERR's folder, or records.jsonl)",
+    )
     p.add_argument("--endpoint", metavar="URL", help="base address, such as http://localhost:8000/v1")
     p.add_argument("--model", metavar="NAME", help="the judge, as the endpoint names it")
     p.add_argument("--seed", type=int, default=0)
@@ -207,6 +211,8 @@ def _judge(args: argparse.Namespace, console: Console) -> int:
         first, second = (json.loads(Path(p).read_text()) for p in args.agreement)
         print(json.dumps(judge.judges_agree(first, second), indent=1))
         return 0
+    if args.task == "clues":
+        return _clues(args, console)
     for name in ("predictions", "references", "task", "endpoint", "model", "out"):
         if not getattr(args, name):
             raise ValueError(f"--{name} is missing")
@@ -246,6 +252,32 @@ def _judge(args: argparse.Namespace, console: Console) -> int:
     if len(result["by_model"]) > 1:
         console.print("several models answered: there is no mean over all of them", soft_wrap=True)
     console.print(f"written: {out / name}", soft_wrap=True)
+    return 0
+
+
+def _clues(args: argparse.Namespace, console: Console) -> int:
+    from emojax.evaluate.predictions import read_predictions
+    from emojax.evaluate.scores import checked_clues, read_evidence
+
+    for name in ("predictions", "references", "out"):
+        if not getattr(args, name):
+            raise ValueError(f"--{name} is missing")
+    rows, records = read_predictions(Path(args.predictions)), read_evidence(Path(args.references))
+    both = [(r.reason or r.response, records[r.clip]) for r in rows if r.clip in records]
+    if not both:
+        raise ValueError(f"{args.predictions} and {args.references} have no clip in common")
+    result = {"task": "clues", "judge": None, "n": len(both)} | checked_clues(both)
+    out = Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "judge_clues.json").write_text(json.dumps(result, indent=1))
+    table = Table(title=f"clues of {len(both)} clips, checked without a judge")
+    for column in ("", "claims", "precision", "recall", "can not be checked"):
+        table.add_column(column, justify="right" if column else "left")
+    for name, v in {"all": result, **result["by_modality"]}.items():
+        cells = ["-" if v[k] is None else f"{v[k]:.3f}" for k in ("precision", "recall")]
+        table.add_row(name, str(v["claims"]), *cells, str(v["unknown"]))
+    console.print(table)
+    console.print(f"written: {out / 'judge_clues.json'}", soft_wrap=True)
     return 0
 
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from sklearn import metrics
 
+from data_pipeline.claims import claim_scores
+from data_pipeline.datasets.registry import read_root
+from data_pipeline.embedded.clues import find_clues
+from data_pipeline.schema import ClipRecord, read_records
 from emojax.types import MODALITIES
 
 # Modality ablations: name -> what may be used. `video` is everything that is seen.
@@ -46,4 +51,41 @@ def clue_scores(named: Sequence[dict[str, Sequence[str]]], true: Sequence[dict[s
         "named": said,
         "true": there,
         "absent_named": absent,
+    }
+
+
+def read_evidence(path: Path) -> dict[str, ClipRecord]:
+    """Records to check claims against, by clip: a records.jsonl of the unified schema, or a folder that holds MERR.
+
+    Raises:
+      ValueError: it is neither.
+    """
+    if path.suffix == ".jsonl":
+        return {r.id: r for r in read_records(path)}
+    found, _ = read_root(path if path.is_dir() else path.parent, ["merr_fine", "merr_coarse"], lenient=True)
+    records = {r.id: r for f in found for r in f.records if "action_units" in r.texts}
+    if not records:
+        raise ValueError(f"{path} holds no records to check claims against: give records.jsonl, or the folder of MERR")
+    return records
+
+
+def checked_clues(pairs: Sequence[tuple[str, ClipRecord]]) -> dict[str, Any]:
+    """Precision and recall of the claims of texts: of embedded clips by their own phrases, else see claims.py.
+
+    Returns:
+      precision, recall, claims, unknown, by_modality; `checked_by` says which.
+    """
+    texts, records = [t for t, _ in pairs], [r for _, r in pairs]
+    if not all(r.truth is not None and "clues" in r.truth for r in records):
+        return {"checked_by": "action units, tone and words", **claim_scores(texts, records)}
+    named: list[dict[str, Sequence[str]]] = [{**find_clues(t)} for t in texts]
+    true = [(r.truth or {})["clues"] for r in records]
+    whole = clue_scores(named, true)
+    by = {m: clue_scores([{m: n.get(m, ())} for n in named], [{m: t.get(m, ())} for t in true]) for m in MODALITIES}
+    shown = lambda s: {"precision": s["precision"], "recall": s["recall"], "claims": s["named"], "unknown": 0}  # noqa: E731
+    return {
+        "checked_by": "what the clips were drawn to show",
+        **shown(whole),
+        "absent_named": whole["absent_named"],
+        "by_modality": {m: shown(s) for m, s in by.items()},
     }
