@@ -40,6 +40,7 @@ from emojax.evaluate.suite_run import (
 from emojax.evaluate.suites import Member, Suite
 from emojax.evaluate.wheels import BUILTIN_NAME
 from emojax.infer.answer import label_probabilities, reasons
+from emojax.infer.sample import Sampler
 from emojax.progress import bar, bars
 from emojax.sharding import make_mesh
 from emojax.train.state import flatten, variable_shardings
@@ -313,11 +314,13 @@ def weights_id(bundle: Bundle) -> str:
 def answerer(bundle: Bundle, member: Member, answers: str, batch: int) -> Answerer:
     """How a model answers the clips of one set."""
     closed = member.benchmark.metric in _CLOSED
+    # greedy, at most 200 tokens: as the released evaluation
+    sampler = Sampler(max_tokens=min(Sampler().max_tokens, bundle.settings.data.max_answer))
 
     def answer(items: Sequence[tuple[ClipRecord, Views]], tag: str) -> list[Prediction]:
         rows = [Prediction(record.id) for record, _ in items]
         if answers != "labels" or not closed:
-            texts = reasons(bundle, items, batch=batch, task=tag)
+            texts = reasons(bundle, items, batch=batch, task=tag, sampler=sampler)
             rows = [dataclasses.replace(r, response=t) for r, t in zip(rows, texts, strict=True)]
         if answers != "text" and closed:
             chances = label_probabilities(bundle, items, bundle.labels, batch=batch, task=tag)
