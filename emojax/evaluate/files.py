@@ -198,8 +198,9 @@ def results_of(
     results: dict[str, Any] = dict(words)
     if suite is not None:
         wanted = [m.name for m in suite.members]
-        results |= {"suite": suite.name, "missing_sets": [n for n in wanted if n not in scored]}
-        results["figure"] = figure(suite, scored, kept, options)
+        results |= {"suite": suite.name, "missing_sets": [n for n in wanted if n not in by_set]}
+        if scored:
+            results["figure"] = figure(suite, scored, kept, options)
     return {**results, "sets": {n: s.result for n, s in scored.items()}}, scored, kept
 
 

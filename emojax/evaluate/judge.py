@@ -71,7 +71,7 @@ Answer: {{"clue": <integer>, "label": <integer>, "completeness": <integer>}}"""
 TASKS: dict[str, tuple[str, ...]] = {
     "clue-overlap": (CLUE_PROMPT,),
     "label-overlap": (LABELS_PROMPT, LABEL_PROMPT),
-    "ov": (GROUP_PROMPT,),
+    "ov": (LABELS_PROMPT, GROUP_PROMPT),
     "reasoning": (REASONING_PROMPT,),
 }
 
@@ -260,9 +260,22 @@ def _label(rows: Sequence[Prediction], references: Mapping[str, str], asker: Ask
 def _open_words(
     rows: Sequence[Prediction], references: Mapping[str, str], asker: Asker, tick: Tick | None
 ) -> list[Judged]:
-    """Accuracy and recall of groups of words, and their mean; an answer without words has 0 and 0."""
+    """Accuracy and recall of groups of words, and their mean; an answer without words has 0 and 0.
+
+    Of an answer that is a text, and no list of words, the judge first draws the words.
+    """
     true = [_list(references[r.clip]) for r in rows]
     said = [_list(final_answer(r.response)) for r in rows]
+    told = [i for i, words in enumerate(said) if any(len(w.split()) > 3 for w in words)]
+    faults: dict[int, Reply[Any]] = {}
+    drawn = asker.ask_all(
+        [_messages(LABELS_PROMPT.format(text=_text(rows[i]))) for i in told],
+        lambda text: _words(_object(text), "labels"),
+    )
+    for i, found in zip(told, drawn, strict=True):
+        said[i] = found.value or []
+        if found.value is None:
+            faults[i] = found
     every = [list(dict.fromkeys([*t, *s])) for t, s in zip(true, said, strict=True)]
 
     def read(words: Sequence[str]) -> Callable[[str], dict[str, str]]:
@@ -280,9 +293,10 @@ def _open_words(
     asked = [_messages(GROUP_PROMPT.format(words=", ".join(words))) for words in every]
     replies = asker.ask_all(asked, [read(words) for words in every], tick)
     out = []
-    for row, t, s, reply in zip(rows, true, said, replies, strict=True):
-        if reply.value is None:
-            out.append(Judged(row.clip, {}, reply.fault, reply.model))
+    for i, (row, t, s, reply) in enumerate(zip(rows, true, said, replies, strict=True)):
+        if i in faults or reply.value is None:
+            lost = faults.get(i, reply)
+            out.append(Judged(row.clip, {}, lost.fault, lost.model))
             continue
         a, b = {reply.value[w] for w in t}, {reply.value[w] for w in s}
         accuracy, recall = len(a & b) / len(b) if b else 0.0, len(a & b) / len(a) if b else 0.0

@@ -170,6 +170,16 @@ def test_rows_of_another_part_are_named(tmp_path):
     assert results["metric"] == "hit_rate" and results["set"] == "mer2023"
 
 
+def test_a_set_for_judges_alone(tmp_path, capsys):
+    rows = [{"video_id": "a", "mode": "test", "response": "she smiles"}]
+    path = jsonl(tmp_path / "emer.jsonl", *rows)
+    assert main(["evaluate", "--predictions", str(path), "--suite", "emer", "--out", str(tmp_path / "o")]) == 0
+    assert "emer: is scored by a judge alone" in capsys.readouterr().out
+    found = json.loads((tmp_path / "o" / "evaluation.json").read_text())
+    assert found["sets"] == {} and found["missing_sets"] == [] and "figure" not in found
+    assert len(read_predictions(tmp_path / "o" / "predictions" / "Other" / "emer.jsonl")) == 1
+
+
 def test_suites_are_complete():
     assert len(SUITES["mmeverse-bench"].members) == 18 and len(SUITES["mer-unibench"].members) == 9
     assert len(suite_of("dfew-5").members) == 5 and suite_of("caer").members[0].benchmark is SETS["caer"]

@@ -164,6 +164,15 @@ def test_open_words_are_grouped(tmp_path):
         "a": (0.5, 0.5), "b": (0.0, 0.0), "c": (1.0, 1.0),
     }  # fmt: skip
     assert found["scores"]["judge_average"]["mean"] == 0.5
+    told = [Prediction("b", response="The man looks gloomy while he speaks of his loss")]
+    drawing = lambda body, n: (
+        '{"labels": ["gloomy"]}' if body["messages"][-1]["content"].startswith("Description:") else reply(body, n)
+    )
+    with serve(Chat(drawing)) as chat:
+        assert run(chat, tmp_path / "t", "ov", told, references)["scores"]["judge_average"]["mean"] == 1.0
+    with serve(Chat(lambda body, n: "no")) as chat:
+        found = run(chat, tmp_path / "n", "ov", told, references, rereads=0)
+    assert found["not_scored"] == {"no JSON object": 1} and found["scored"] == 0
     with serve(Chat(lambda body, n: '{"groups": [["happy"]]}')) as chat:
         lost = run(chat, tmp_path / "x", "ov", rows[:1], references, rereads=0)
     assert lost["not_scored"] == {"groups without some of the words": 1}

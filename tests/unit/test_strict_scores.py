@@ -1,11 +1,13 @@
 """The strict scores: arithmetic by hand, scikit-learn as a second opinion, the matrices and tables of the papers."""
 
 import json
+import time
 
 import numpy as np
 import pytest
 from sklearn import metrics
 
+from data_pipeline.datasets.registry import BENCHMARKS
 from emojax.evaluate.predictions import Prediction
 from emojax.evaluate.score import guess_metric, label_space, score_set
 from emojax.evaluate.tally import agreement, from_confusion, many_labels, one_label, set_overlap
@@ -262,3 +264,24 @@ def test_results_are_json():
     rows = [Prediction("1", "happy", "happy", probabilities={"happy": 0.9, "sad": 0.1}), Prediction("2", "sad", "?")]
     text = json.dumps(score(rows, resamples=50))
     assert "NaN" not in text
+
+
+def test_36000_predictions_with_intervals_in_a_minute():
+    rng = np.random.default_rng(0)
+    begin = time.monotonic()
+    for benchmark in BENCHMARKS.values():
+        pick = lambda k, b=benchmark: [str(x) for x in rng.choice(b.asked, k, replace=False)]
+        several = benchmark.metric in ("multi_label", "open_vocabulary")
+        rows = [
+            Prediction(
+                f"c{i}",
+                str(pick(2)) if benchmark.metric == "open_vocabulary" else ", ".join(pick(1 + several)),
+                f"The person is {pick(1)[0]}." if i % 2 else ", ".join(pick(1 + several)),
+                speaker=f"s{i % 300}" if i % 3 else "",
+                duration=float(i % 40),
+            )
+            for i in range(2000)
+        ]
+        found = score_set(rows, benchmark.metric, builtin_tables(), benchmark.asked).result
+        assert found["n"] == 2000 and found["intervals"][found["primary"]]
+    assert time.monotonic() - begin < 60  # a few seconds
