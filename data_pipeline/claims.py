@@ -54,7 +54,17 @@ TONE_PHRASES: dict[str, str] = {
     "doubtful": r"doubt\w*|uncertain\w*|hesitant\w*|sceptical|skeptical|questioning (?:tone|voice)",
     "dismissive": r"dismissive\w*|contempt\w*|disdain\w*|scorn\w*|sarcas\w+|mocking",
 }
-_DENIED = re.compile(r"\b(?:no|not|without|lacks?|never|nor)\b(?:\s+[\w'-]+){0,3}\s*$")
+# A denial reaches to the end of its clause, over a list (`no joy, anger or fear`), but not over another verb.
+_DENIAL = re.compile(
+    r"\b(?:\w+n't|not|no|never|neither|nor|without|hardly|lacks?|lacking|cannot|rather than|instead of|absence of|far from"
+    r"|anything but|free of|devoid of)\b"
+)
+_NO_DENIAL = re.compile(
+    r"\b(?:without (?:a |any )?doubt|no doubt|not only|never (?:been |felt |seemed |looked )*(?:so|more))\b"
+)
+_ENDS = re.compile(
+    r"[.;!?]|\b(?:but|however|while|although|though|yet|instead|is|are|was|look(?:s|ed)?|seem(?:s|ed)?|appear(?:s|ed)?|show(?:s|ed)?|sound(?:s|ed)?|feels?|felt|rather(?! than)|he|she|they|it)\b"
+)
 # only sentences about the voice claim a tone
 _VOICE = re.compile(
     r"\b(?:tone|voice|intonation|speech|speaks?|spoken|speaking|says?|said|saying|sounds?|vocal\w*|pitch|volume|utter\w*)\b"
@@ -77,6 +87,29 @@ def _patterns() -> tuple[list[tuple[re.Pattern[str], tuple[str, ...]]], list[tup
     return units, [(re.compile(rf"\b(?:{p})\b"), name) for name, p in TONE_PHRASES.items()]
 
 
+def denied(before: str) -> bool:
+    """Whether what follows a piece of text is denied by it: `not`, `no joy, anger or`, `isn't really`."""
+    clause = before[max((m.end() for m in re.finditer(r"[.;!?]", before)), default=0) :]
+    clause = _NO_DENIAL.sub(" ", clause)
+    last = max((m for m in _DENIAL.finditer(clause)), key=lambda m: m.start(), default=None)
+    if last is None:
+        return False
+    reach = clause[last.end() :]
+    if last.group().endswith("n't") or last.group() in ("not", "never"):
+        # `does not look sad`: the verb that is denied belongs to the denial
+        reach = re.sub(
+            r"^\s*(?:\w+ly\s+)?(?:be|look|seem|appear|show|sound|feel|looking|seeming|feeling|showing|sounding)\b",
+            "",
+            reach,
+        )
+    if _ENDS.search(reach):
+        return False
+    # over a comma only where it goes on as a list of single words
+    return all(
+        len(piece.split()) <= (4 if n == 0 else 2) for n, piece in enumerate(reach.split(",")) if piece.strip()
+    ) or ("," not in reach and len(reach.split()) <= 6)
+
+
 def find_claims(text: str) -> list[Claim]:
     """Claims of a text, in the order of their kinds, each once."""
     lower = text.lower().replace("’", "'")
@@ -84,7 +117,7 @@ def find_claims(text: str) -> list[Claim]:
     found: dict[tuple[str, tuple[str, ...]], Claim] = {}
 
     def note(modality: str, phrase: str, means: tuple[str, ...], before: str) -> None:
-        if not _DENIED.search(re.split(r"[,;.!?]", before)[-1]):
+        if not denied(before):
             found.setdefault((modality, means), Claim(modality, phrase, means))
 
     taken: list[tuple[int, int]] = []  # a longer phrase that was read first (`inner brows raised`) is not read again
@@ -96,7 +129,7 @@ def find_claims(text: str) -> list[Claim]:
     for sentence in re.split(r"(?<=[.!?;])\s+", lower):
         if _VOICE.search(sentence):
             for pattern, name in tones:
-                if heard := pattern.search(sentence):
+                for heard in pattern.finditer(sentence):
                     note("audio", heard.group(), (name,), sentence[: heard.start()])
     for match in _QUOTE.finditer(text):
         words = (match.group(1) or match.group(2)).strip(" .,!?").lower()
@@ -133,7 +166,8 @@ def evidence_of(record: ClipRecord) -> Evidence:
     """Action units, tone and words of a record (those of MERR; any record with `action_units`, `audio` and a subtitle)."""
     units = [u for key in ("action_units", "peak_action_units") for u in record.texts.get(key, "").split(", ") if u]
     tone = record.texts.get("audio", "")
-    tones = frozenset(name for pattern, name in _patterns()[1] if pattern.search(tone.lower()))
+    heard = tone.lower()
+    tones = frozenset(n for p, n in _patterns()[1] if any(not denied(heard[: m.start()]) for m in p.finditer(heard)))
     return Evidence(
         frozenset(units) if "action_units" in record.texts or "peak_action_units" in record.texts else None,
         tones if tones else None,

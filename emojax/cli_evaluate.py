@@ -242,6 +242,14 @@ def _judge(args: argparse.Namespace, console: Console) -> int:
                 span = f"{low_high[0]:.3f} to {low_high[1]:.3f}" if low_high else "-"
                 table.add_row(model or "(not told)", score, f"{value['mean']:.3f}", span)
     console.print(table)
+    from emojax.evaluate.published import figures_for
+
+    for where, score in (("emer", "clue_overlap"), ("emer", "label_overlap"), ("mer2024_ov", "judge_average")):
+        for figure in figures_for(where, score) if any(score in m for m in result["by_model"].values()) else ():
+            console.print(
+                f"published: {figure.system} {figure.value} ({figure.source}; {', '.join(figure.differs)})",
+                soft_wrap=True,
+            )
     for what in ("not_scored", "faults"):
         if result[what]:
             told = ", ".join(f"{n} {kind}" for kind, n in result[what].items())

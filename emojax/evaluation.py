@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +23,24 @@ from data_pipeline.schema import ClipRecord
 from emojax import jobs
 from emojax.bundle import Bundle, load_bundle
 from emojax.evaluate import files, report
-from emojax.evaluate.endpoint import Asker, Endpoint
+from emojax.evaluate.endpoint import Asker, Endpoint, prompt_hash
 from emojax.evaluate.files import Options
 from emojax.evaluate.page import page
 from emojax.evaluate.predictions import Prediction
 from emojax.evaluate.score import Scored
-from emojax.evaluate.server_answers import decode_for_server, server_answerer
+from emojax.evaluate.server_answers import decode_for_server, prompts_id, server_answerer
 from emojax.evaluate.suite_run import (
+    REFUSED,
     Answerer,
     Decode,
     Question,
     answer_set,
     decoder,
+    only_writer,
     prompt_tokens,
     questions_of,
     row_lengths,
+    unanswered,
 )
 from emojax.evaluate.suites import Member, Suite
 from emojax.evaluate.wheels import BUILTIN_NAME
@@ -124,7 +129,8 @@ def evaluate_suite(
         found, listed = read_root(root, names, lenient=True)
         tick(len(names), len(names))
     by_name = {f.dataset.name: f for f in found}
-    identity = {"model": bundle.name, "weights": weights_id(bundle), "answers": answers}
+    settings = prompt_hash(json.dumps(bundle.settings.raw, sort_keys=True, default=str))
+    identity = {"model": bundle.name, "weights": weights_id(bundle), "settings": settings, "answers": answers}
 
     def ready(member: Member, asked: Sequence[Question]) -> tuple[Answerer, list[int]]:
         tag = member.benchmark.tag or member.benchmark.task
@@ -156,7 +162,8 @@ def answer_members(
     """({set: rows}, {set: how many clips were answered, refused, had no answer, are not there}) of sets with clips."""
     by_set: dict[str, list[Prediction]] = {}
     counts: dict[str, dict[str, int]] = {}
-    with bars(jobs.quiet_but_first(console)) as tick_set:
+    main = jax.process_index() == 0
+    with bars(jobs.quiet_but_first(console)) as tick_set, only_writer(out) if main else nullcontext():
         for member, (asked, lost) in asked_by.items():
             if not asked:
                 continue
@@ -171,10 +178,10 @@ def answer_members(
                 identity,
                 batch,
                 lambda done, total, name=member.name: tick_set(name, done, total),  # type: ignore[misc]
-                jax.process_index() == 0,
+                main,
             )
-            refused = sum(r.error.startswith("refused: ") for r in rows)
-            silent = sum(r.error.startswith("no answer: ") for r in rows)
+            refused = sum(r.error.startswith(REFUSED) for r in rows)
+            silent = sum(unanswered(r) for r in rows)
             counts[member.name] = {"answered": len(rows) - refused - silent, "refused": refused, "missing_media": lost}
             if silent:
                 counts[member.name]["no_answer"] = silent
@@ -241,7 +248,7 @@ def evaluate_server(
             questions = [Question(dataclasses.replace(r, mode=part), r.label, True) for r in own]
             asked_by[Member(benchmark)] = (questions[:limit] if limit else questions, 0)
     with Asker(endpoint, out / "replies", concurrency=concurrency) as asker:
-        identity = {"server": endpoint.settings(), "send": send}
+        identity = {"server": endpoint.settings(), "send": send, "prompts": prompts_id()}
         by_set, counts = answer_members(
             asked_by,
             lambda member, asked: (server_answerer(asker), [0] * len(asked)),
@@ -257,7 +264,7 @@ def evaluate_server(
         _say(
             console,
             f"{asker.asked} requests{f' ({told})' if told else ''}, {asker.tokens[0]:,} + {asker.tokens[1]:,} tokens"
-            + (f", cost {asker.cost:.2f}" if asker.cost is not None else ""),
+            + (f", cost {asker.cost(asker.tokens):.2f}" if endpoint.price_in is not None else ""),
         )
     return _finish(
         suite,

@@ -11,10 +11,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from emojax.evaluate.files import read_files, scored_rows, set_name
+from emojax.evaluate.files import read_files, scored_rows, set_name, with_official_truth
 from emojax.evaluate.predictions import Prediction, PredictionError
 from emojax.evaluate.report import NAMES, number, plain_numbers, sets_of
-from emojax.evaluate.score import Scored, score_set
+from emojax.evaluate.score import Scored, groups_of, score_set
 from emojax.evaluate.statistics import holm, mcnemar, paired_test
 from emojax.evaluate.wheels import WordTables
 
@@ -56,6 +56,7 @@ def compare_runs(
     loaded = [load_run(f) for f in folders]
     first_results, first_rows = loaded[0]
     found: list[dict[str, Any]] = []
+    skipped: list[str] = []
     total, done = sum(len(set(rows) & set(first_rows)) for _, rows in loaded[1:]), 0
     for folder, (results, rows) in zip(folders[1:], loaded[1:], strict=True):
         common = [
@@ -65,15 +66,25 @@ def compare_runs(
             raise PredictionError(f"{folders[0]} and {folder} have no set in common")
         for name in common:
             own = _scored(first_results)[name]
-            a, b = _same_clips(name, first_rows[name], rows[name])
+            modes = [r.get("scored_mode", "") for r in (own, _scored(results)[name])]
+            a, b = _same_clips(name, first_rows[name], rows[name], modes)
             scored = [score_set(r, own["metric"], tables, own.get("labels", ()), resamples=0) for r in (a, b)]
-            found.append(_one(name, str(folder), scored, [r.group for r in a], score, permutations))
+            if (
+                score
+                and score not in scored[0].strict.scores()
+                and score not in (scored[0].official or scored[0].strict).scores()
+            ):
+                skipped.append(name)
+                continue
+            found.append(_one(name, str(folder), scored, groups_of(a)[0], score, permutations))
             done += 1
             if tick:
                 tick(done, total)
+    if not found:
+        raise PredictionError(f"no set has a score '{score}'")
     for entry, p in zip(found, holm([e["test"]["p_value"] for e in found]), strict=True):
         entry["test"]["p_holm"] = p
-    return {"runs": [str(f) for f in folders], "tests": len(found), "comparisons": found}
+    return {"runs": [str(f) for f in folders], "tests": len(found), "without_the_score": skipped, "comparisons": found}
 
 
 def _scored(results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -81,12 +92,12 @@ def _scored(results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _same_clips(
-    name: str, a: Sequence[Prediction], b: Sequence[Prediction]
+    name: str, a: Sequence[Prediction], b: Sequence[Prediction], modes: Sequence[str]
 ) -> tuple[list[Prediction], list[Prediction]]:
     base = set_name(Path(f"{name}.jsonl"))
     quiet: Callable[[str], None] = lambda text: None  # noqa: E731
-    first = {(r.mode, r.clip): r for r in scored_rows(base, a, "", quiet)}
-    second = {(r.mode, r.clip): r for r in scored_rows(base, b, "", quiet)}
+    first = {(r.mode, r.clip): r for r in with_official_truth(base, scored_rows(base, a, modes[0], quiet))}
+    second = {(r.mode, r.clip): r for r in with_official_truth(base, scored_rows(base, b, modes[1], quiet))}
     both = [k for k in first if k in second]
     if not both:
         raise PredictionError(f"{name}: the runs have no clip in common")
@@ -103,8 +114,6 @@ def _one(
     a, b = scored
     score = score or a.strict.primary
     official = bool(a.official and score in a.result["released"] and score not in a.result)
-    if not official and score not in a.strict.scores():
-        raise PredictionError(f"{name} has no score '{score}'; it has {', '.join(a.strict.scores())}")
     first, second = (a.official, b.official) if official else (a.strict, b.strict)
     assert first is not None and second is not None
     test = paired_test(first, second, groups, score, permutations)
@@ -188,3 +197,5 @@ def show(result: dict[str, Any], console: Console) -> None:
         table.add_row(*(row[i] for i in keep))
     console.print(table)
     console.print(_legend(result), soft_wrap=True)
+    if result["without_the_score"]:
+        console.print(f"without that score: {', '.join(result['without_the_score'])}", soft_wrap=True)

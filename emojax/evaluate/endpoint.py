@@ -24,6 +24,9 @@ import httpx2
 T = TypeVar("T")
 Messages = list[dict[str, Any]]
 _TRANSIENT = (408, 409, 425, 429, 500, 502, 503, 504, 529)
+_OF_THE_REQUEST = (400, 413, 422)  # too long, filtered: another question may be answered
+RETRIES = 5  # of a request that failed
+_IN_A_ROW = 10  # questions without any reply, after which nothing more is asked
 
 
 class EndpointError(ValueError):
@@ -83,22 +86,23 @@ class Asker:
 
     Attributes:
       faults: how often each kind of fault came.  asked: requests that were sent.
-      tokens: [prompt, reply] of replies that were paid for.
+      tokens: [prompt, reply] of replies that this run paid for.  used: the same of all replies, stored ones too.
     """
 
     def __init__(
         self,
         endpoint: Endpoint,
         cache: Path,
-        retries: int = 5,
+        retries: int | None = None,
         rereads: int = 2,
         concurrency: int = 4,
         backoff: float = 1.0,
         sleep: Callable[[float], None] = time.sleep,
     ):
-        """`retries`: of a request that failed.  `rereads`: how often an unusable reply is asked again, with another
+        """`retries`: of a request that failed (None: RETRIES).  `rereads`: how often an unusable reply is asked again, with another
         seed.  `backoff`: seconds before the first retry; doubles, up to a minute."""
         self.endpoint, self.cache = endpoint, cache
+        retries = RETRIES if retries is None else retries
         self.retries, self.rereads, self.concurrency, self.backoff, self._sleep = (
             retries,
             rereads,
@@ -108,9 +112,10 @@ class Asker:
         )
         self.faults: Counter[str] = Counter()
         self.asked = 0
-        self.tokens = [0, 0]
+        self.tokens, self.used = [0, 0], [0, 0]
         self._lock = threading.Lock()
         self._refused: EndpointError | None = None
+        self._lost = 0  # questions in a row that got no reply
         headers = {"Authorization": f"Bearer {endpoint.key}"} if endpoint.key else {}
         self._client = httpx2.Client(timeout=endpoint.timeout, headers=headers)
         cache.mkdir(parents=True, exist_ok=True)
@@ -125,13 +130,12 @@ class Asker:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    @property
-    def cost(self) -> float | None:
-        """Money for what was paid, None where prices are not known."""
+    def cost(self, tokens: Sequence[int]) -> float | None:
+        """Money for [prompt, reply] tokens, None where prices are not known."""
         e = self.endpoint
         if e.price_in is None or e.price_out is None:
             return None
-        return (self.tokens[0] * e.price_in + self.tokens[1] * e.price_out) / 1e6
+        return (tokens[0] * e.price_in + tokens[1] * e.price_out) / 1e6
 
     def ask_all(
         self,
@@ -177,7 +181,10 @@ class Asker:
             if stored is None:
                 stored, fault = self._request(messages, attempt)
                 if stored is None:
+                    self._give_up(fault)
                     return Reply(None, fault=fault)
+            with self._lock:
+                self.used = [a + b for a, b in zip(self.used, stored["tokens"], strict=True)]
             text = stored["text"]
             known = (stored["model"], tuple(stored["tokens"]))
             try:
@@ -187,6 +194,21 @@ class Asker:
                     self._count(str(error))
                 reply = Reply(None, text, str(error), known[0], known[1], not fresh)
         return reply
+
+    def _give_up(self, fault: str) -> None:
+        """Counts a question without any reply.
+
+        Raises:
+          EndpointError: so many in a row that the endpoint is away.
+        """
+        with self._lock:
+            self._lost += 1
+            if self._lost < _IN_A_ROW:
+                return
+        self._refused = EndpointError(
+            f"{self.endpoint.url} gave no reply to {_IN_A_ROW} questions in a row ({fault}); replies so far are kept, the same command goes on"
+        )
+        raise self._refused
 
     def key_of(self, messages: Messages, attempt: int = 0) -> str:
         """Name of a stored reply: hash of everything that it depends on."""
@@ -227,6 +249,9 @@ class Asker:
                 if answer.status_code in _TRANSIENT:
                     fault = str(answer.status_code)
                     wait = max(wait, _retry_after(answer))
+                elif answer.status_code in _OF_THE_REQUEST:
+                    self._count(f"refused with {answer.status_code}")
+                    return None, f"refused with {answer.status_code}"
                 elif answer.status_code >= 400:
                     said = " ".join(answer.text.split())[:200]
                     self._refused = EndpointError(
@@ -236,6 +261,7 @@ class Asker:
                 else:
                     found = _reply_of(answer)
                     if found is not None:
+                        self._lost = 0
                         self._store(messages, attempt, found)
                         return found, ""
                     fault = "malformed reply"

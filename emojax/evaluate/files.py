@@ -24,7 +24,7 @@ from emojax.evaluate.predictions import (
     split_by_set,
     write_predictions,
 )
-from emojax.evaluate.score import Scored, guess_metric, score_set
+from emojax.evaluate.score import Scored, groups_of, guess_metric, score_set
 from emojax.evaluate.suites import SETS, Member, Suite
 from emojax.evaluate.wheels import WordTables
 
@@ -77,7 +77,12 @@ def read_files(path: Path, name: str = "", truth: Path | None = None) -> dict[st
         by_set = split_by_set(rows)
         return by_set if len(by_set) > 1 else {name or rows[0].set or (path.stem if set_name(path) else ""): rows}
     found: dict[str, list[Prediction]] = {}
-    for file in sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and set_name(p)):
+    files = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in SUFFIXES and set_name(p)]
+    for file in files:
+        if file.name.endswith(".run.json") or ".partial" in file.name:
+            continue
+        if file.suffix == ".npz" and file.with_suffix(".jsonl") in files:
+            continue  # the official scorer leaves what it has read beside the predictions
         if file.stem in found:
             raise PredictionError(f"{path} holds two files of {file.stem}")
         found[file.stem] = read_predictions(file, known)
@@ -93,7 +98,9 @@ def scored_rows(name: str, rows: Sequence[Prediction], mode: str, say: Say) -> l
       PredictionError: none is left.
     """
     modes = Counter(r.mode for r in rows)
-    wanted = {mode} if mode else set(SETS[name].scored) if name in SETS else set(modes)
+    # the official multi-label script looks at no mode
+    every = name not in SETS or SETS[name].metric == "multi_label"
+    wanted = {mode} if mode else set(modes) if every else set(SETS[name].scored)
     if not mode and not wanted & set(modes) and set(modes) == {""}:
         wanted = {""}  # files without modes
     kept = [r for r in rows if r.mode in wanted]
@@ -123,6 +130,8 @@ def score_sets(
             continue
         metric = options.metric or (benchmark.metric if benchmark else guess_metric(kept))
         asked = options.labels or (benchmark.asked if benchmark and not options.metric else ())
+        if benchmark is not None:
+            kept = with_official_truth(base, kept)
         try:
             scored = score_set(kept, metric, options.tables, asked, options.resamples, options.seed)
         except ValueError as error:
@@ -133,11 +142,30 @@ def score_sets(
                 say(f"{name}: {extra['other_label']} truths are not those of the official file")
         if name:
             scored.result["set"] = name
+        if options.mode:
+            scored.result["scored_mode"] = options.mode
         out[name or "predictions"] = scored
         done += len(rows)
         if tick:
             tick(done, total)
     return out
+
+
+def with_official_truth(name: str, rows: Sequence[Prediction]) -> list[Prediction]:
+    """Rows without a truth (`unknown` in the original's OV-MERD+ files) with that of the official file.
+
+    Raises:
+      PredictionError: it is not here, or does not know a clip.
+    """
+    if not any(r.answer.strip().lower() in ("", "unknown") for r in rows):
+        return list(rows)
+    known = official.truth(name)
+    if known is None:
+        hint = "`emojax fetch mer-unibench`, or give --truth" if name in official.TRUTHS else "give --truth"
+        raise PredictionError(f"{name}: rows have no truth in 'answer': {hint}")
+    if lost := next((r.clip for r in rows if r.clip not in known), None):
+        raise PredictionError(f"{name}: the official truth does not know clip '{lost}'")
+    return [dataclasses.replace(r, answer=known[r.clip]) for r in rows]
 
 
 def _official_clips(name: str, rows: Sequence[Prediction]) -> dict[str, int] | None:
@@ -152,27 +180,34 @@ def _official_clips(name: str, rows: Sequence[Prediction]) -> dict[str, int] | N
 def figure(
     suite: Suite, scored: Mapping[str, Scored], rows: Mapping[str, Sequence[Prediction]], options: Options
 ) -> dict[str, Any]:
-    """The suite's number: the unweighted mean of its sets' primary scores, with its interval."""
+    """The suite's number: the unweighted mean of its sets' primary scores, with its interval where every set has one.
+
+    Sets of the same clips are drawn together.
+    """
     values: dict[str, float] = {}
     draws: list[np.ndarray] = []
-    for number, member in enumerate(suite.members):
+    seeds = {m.benchmark.dataset: n for n, m in enumerate(suite.members)}
+    for member in suite.members:
         if member.name not in scored:
             continue
         mode, score = member.chosen
         own = scored[member.name]
-        values[member.name] = own.result[score] if mode == "strict" else own.result["released"][score]
+        value = own.result[score] if mode == "strict" else own.result["released"][score]
+        values[member.name] = value
         tally = own.strict if mode == "strict" else own.official
-        if options.resamples and tally is not None:
-            groups = [r.group for r in rows[member.name]]
-            draws.append(statistics.resampled(tally, groups, options.resamples, options.seed + number)[score])
+        groups, _ = groups_of(rows[member.name])
+        if options.resamples and tally is not None and value is not None and len(groups) > 1:
+            seed = options.seed + seeds[member.benchmark.dataset]
+            drawn = statistics.resampled(tally, groups, options.resamples, seed)[score]
+            draws.append(value + (drawn - value) * statistics.spread_of(groups))
     undefined = [name for name, v in values.items() if v is None or not np.isfinite(v)]
     mean = float("nan") if undefined or not values else float(np.mean(list(values.values())))
     told = f"not a number in {', '.join(undefined)}" if undefined else ""
     note = "; ".join(filter(None, [suite.note, told]))
     out: dict[str, Any] = {"value": mean, "what": suite.figure, "sets": values, "note": note}
-    if draws and len(draws) == len(values) and not undefined:
-        low, high = np.nanquantile(np.mean(draws, axis=0), [0.025, 0.975])
-        out["interval"] = [float(low), float(high)]
+    if draws and len(draws) == len(values) and not undefined and np.isfinite(draws).all():
+        low, high = np.quantile(np.mean(draws, axis=0), [0.025, 0.975])
+        out["interval"] = [max(0.0, float(low)), min(1.0, float(high))]
     return out
 
 
@@ -188,10 +223,7 @@ def results_of(
     scored = score_sets(by_set, options, say, tick)
     for name, own in scored.items():
         own.result.update((facts or {}).get(name, {}))
-    kept = {
-        n or "predictions": scored_rows(set_name(Path(f"{n}.jsonl")), rows, options.mode, lambda text: None)
-        for n, rows in by_set.items()
-    }
+    kept = {name: own.rows for name, own in scored.items()}
     words = {"word_tables": options.tables.name}
     if suite is None and len(scored) == 1:
         return {**next(iter(scored.values())).result, **words}, scored, kept

@@ -96,7 +96,7 @@ def judge(
 
     Returns:
       judge, task, n, scored, not_scored (by reason), scores ({name: {mean, interval}} by the model that answered), faults,
-      requests, tokens, cost, and clips.
+      requests, tokens and cost (of every reply that was used, and of this run alone), and clips.
 
     Raises:
       ValueError: an unknown task, or a clip without a reference.
@@ -136,8 +136,9 @@ def judge(
         "by_model": by_model,
         "faults": dict(sorted(asker.faults.items())),
         "requests": asker.asked,
-        "tokens": {"prompt": asker.tokens[0], "reply": asker.tokens[1]},
-        "cost": asker.cost,
+        "tokens": {"prompt": asker.used[0], "reply": asker.used[1]},
+        "cost": asker.cost(asker.used),
+        "this_run": {"prompt": asker.tokens[0], "reply": asker.tokens[1], "cost": asker.cost(asker.tokens)},
         "clips": [{"video_id": j.clip, **j.scores, **({"fault": j.fault} if j.fault else {})} for j in found],
     }
 
@@ -165,14 +166,15 @@ def _object(text: str) -> dict[str, Any]:
     """
     if not text.strip():
         raise Unusable("empty reply")
-    cut = re.search(r"\{.*\}", text, re.DOTALL)
-    if cut:
+    said = re.sub(r"<think(?:ing)?>.*?</think(?:ing)?>", " ", text, flags=re.DOTALL | re.IGNORECASE)
+    starts = [m.start() for m in re.finditer(r"\{", said)]
+    for start in starts:  # the first object that can be read; what stands before it may hold braces too
         try:
-            found = json.loads(cut.group())
+            found, _ = json.JSONDecoder().raw_decode(said[start:])
             if isinstance(found, dict):
                 return found
         except ValueError:
-            pass
+            continue
     if re.search(r"\b(?:sorry|cannot|can't|unable|as an ai)\b", text.lower()):
         raise Unusable("refusal")
     letters = [c for c in text if c.isalpha()]
@@ -253,8 +255,13 @@ def _label(rows: Sequence[Prediction], references: Mapping[str, str], asker: Ask
     )
     out = [Judged(r.clip, {}, (a.fault or b.fault), a.model) for r, (a, b) in zip(rows, pairs, strict=True)]
     for i, j in zip(ready, _judged([rows[i] for i in ready], replies), strict=True):
-        out[i] = j
+        out[i] = dataclasses.replace(j, model=_joined(j.model, pairs[i][0].model, pairs[i][1].model))
     return out
+
+
+def _joined(*models: str) -> str:
+    """The one model that did everything for a clip, or all of them: they are a judge of their own."""
+    return " + ".join(sorted(set(models)))
 
 
 def _open_words(
@@ -299,9 +306,10 @@ def _open_words(
             out.append(Judged(row.clip, {}, lost.fault, lost.model))
             continue
         a, b = {reply.value[w] for w in t}, {reply.value[w] for w in s}
-        accuracy, recall = len(a & b) / len(b) if b else 0.0, len(a & b) / len(a) if b else 0.0
+        accuracy, recall = len(a & b) / len(b) if b else 0.0, len(a & b) / len(a) if a else 0.0
         scores = {"accuracy": accuracy, "recall": recall, "judge_average": (accuracy + recall) / 2}
-        out.append(Judged(row.clip, scores, "", reply.model))
+        drew = drawn[told.index(i)].model if i in told else reply.model
+        out.append(Judged(row.clip, scores, "", _joined(reply.model, drew)))
     return out
 
 
@@ -319,7 +327,6 @@ def judges_agree(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[st
       ValueError: other tasks, or no clip that both scored.
     """
     from scipy import stats
-    from sklearn.metrics import cohen_kappa_score
 
     if first["task"] != second["task"]:
         raise ValueError(f"the judges did different tasks: {first['task']} and {second['task']}")
@@ -339,8 +346,16 @@ def judges_agree(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[st
         whole = all(float(v).is_integer() for v in (*x, *y))
         out["scores"][name] = {
             "spearman": None if constant else float(stats.spearmanr(x, y).statistic),
-            "quadratic_kappa": float(cohen_kappa_score(x, y, weights="quadratic")) if whole and not constant else None,
+            "quadratic_kappa": _kappa(x, y) if whole and not constant else None,
             "mean_difference": float(np.mean(np.subtract(y, x))),
             "mean_absolute_difference": float(np.mean(np.abs(np.subtract(y, x)))),
         }
     return out
+
+
+def _kappa(x: Sequence[float], y: Sequence[float]) -> float:
+    """Cohen's kappa with quadratic weights over the whole scale, scores that nobody gave included."""
+    from sklearn.metrics import cohen_kappa_score
+
+    scale = list(range(int(min(*x, *y)), int(max(*x, *y)) + 1))
+    return float(cohen_kappa_score([int(v) for v in x], [int(v) for v in y], labels=scale, weights="quadratic"))

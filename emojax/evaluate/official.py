@@ -35,7 +35,7 @@ FILES: dict[str, str] = {
     "check-result-openset-chi-translate.csv": "b2f8e84229caff5ed92cdc386a4b0243bf5850564d7f354e0edcc9b622418aa0",
 }
 TABLES = tuple(Path(name).name for name in FILES if name.startswith(_WORDS))
-_TRUTHS = {
+TRUTHS = {
     "mer2023": "hitrate_gt/gt_mer2023_test1.npz",
     "mer2024_semi": "hitrate_gt/gt_mer2024_semi_other.npz",
     "iemocap": "hitrate_gt/gt_iemocap_Session5.npz",
@@ -80,8 +80,8 @@ def fetch(say: Say, tick: Tick | None = None) -> Path:
 
 def truth(name: str, root: Path | None = None) -> dict[str, str] | None:
     """The official truth of a set, label or list of words by clip; None where it has none or the file is not here."""
-    path = (root or folder()) / _TRUTHS.get(name, "-")
-    if name not in _TRUTHS or not path.is_file():
+    path = (root or folder()) / TRUTHS.get(name, "-")
+    if name not in TRUTHS or not path.is_file():
         return None
     if path.suffix == ".csv":
         with path.open(encoding="utf-8", newline="") as file:

@@ -9,35 +9,38 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import re
 from collections.abc import Sequence
 
+from data_pipeline.claims import denied
 from data_pipeline.datasets.labels import CONCEPTS, concept
 from emojax.evaluate.lexicon import FAMILIES
 
 HOW = ("label", "spelling", "synonym", "sentence", "outside", "empty", "refusal", "unparsable")
-_THINK = re.compile(r"<think>.*?(</think>|$)", re.DOTALL | re.IGNORECASE)
+_THINK = re.compile(r"[<\[](think|thinking|reasoning)[>\]].*?([<\[]/\1[>\]]|$)", re.DOTALL | re.IGNORECASE)
+_END_OF_THINKING = re.compile(r"[<\[]/(?:think|thinking|reasoning)[>\]]", re.IGNORECASE)
 _ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|$)", re.DOTALL | re.IGNORECASE)
 _TAG = re.compile(r"</?[a-z_]+>|<\|[a-z_]+\|>", re.IGNORECASE)
 _FENCE = re.compile(r"```(?:json)?")
 _KEYS = ("answer", "label", "emotion", "emotions", "labels", "sentiment", "intent", "prediction")
-_ITEMS = re.compile(r"['\"\[\]{},;\n]|\band\b")
+_FIELD = re.compile(rf"['\"](?:{'|'.join(_KEYS)})['\"]\s*:\s*(\[[^\]]*\]|'[^']*'|\"[^\"]*\")", re.IGNORECASE)
+_ITEMS = re.compile(r"['\"\[\]{},;\n]|\band\b|\bor\b|&|\+")
 _EDGE = " \t\r\n.!?:;,'\"`*()[]{}“”‘’。，！？"
-# A denial reaches over at most three words: `not at all happy`, `no sign of fear`, `rather than sad`.
-_DENIED = re.compile(
-    r"(?:\b(?:not|no|never|neither|nor|without|hardly|lacks?|lacking|isn't|aren't|doesn't|don't|wasn't|cannot|can't)\b"
-    r"|\brather than\b|\binstead of\b|\babsence of\b)(?:\s+[\w'-]+){0,3}\s*$"
-)
-_CLAUSE = re.compile(r"[,;.!?]|\bbut\b|\bhowever\b|\bwhile\b|\balthough\b")
+_CLAUSE = re.compile(r"[.;!?]|\bbut\b|\bhowever\b|\bwhile\b|\balthough\b|\byet\b|\bbecause\b|\bas\b|\bwith\b")
 _STATED = re.compile(
-    r"\b(?:answer|label|emotion|emotional state|feeling|sentiment|mood|intent|expression|conclusion)s?\b"
+    r"(?:\b(?:final answer|answer|label|emotion|emotional state|feeling|sentiment|mood|intent|expression|conclusion)s?\b"
     r"(?:\s+(?:of|that|which|expressed|shown|conveyed|in|here|this|the|video|clip|person|character|speaker|displayed|best|most|likely))*"
-    r"\s*(?:is|are|was|would be|seems to be|appears to be|should be|can be described as|=|:)+\s*"
+    r"\s*(?:(?:is|are|was|would be|seems to be|appears to be|should be|can be described as)\b(?!n't)|=|:)"
+    r"|\b(?:is|are|seems|appears|looks) most likely\b|\bmost likely (?:is|to be)?\b)[\s*:]*(?:most likely\s)?"
 )
 _REFUSAL = re.compile(
-    r"\b(?:i(?:'m| am) (?:sorry|unable|not able)|i (?:can(?:'|no)t|could not|couldn't|won't)|as an ai|cannot (?:determine|assist|identify|provide)"
+    r"\b(?:i(?:'m| am) (?:sorry|unable|not able|afraid)|i (?:can(?:'|no)t|could not|couldn't|won't)|as an ai|cannot (?:determine|assist|identify|provide)"
     r"|unable to (?:determine|identify|assist|provide))\b"
+)
+# words of emotion that a sentence mostly uses otherwise: they count only where they are the whole answer
+_EVERYDAY = frozenset(
+    "blue low cross moved touched alone kind care cold heated warm tender gentle firm bold certain interest interested content concern concerns "
+    "loss wonder respect praise comfortable attentive wondering questioning unexpected teasing afraid".split()
 )
 
 
@@ -60,20 +63,11 @@ def final_answer(text: str) -> str:
     if answers := _ANSWER.findall(text):
         text = answers[-1]
     else:
-        text = _THINK.sub(" ", text)
-        # what thinks without an opening tag
-        text = re.split(r"</think>", text, flags=re.IGNORECASE)[-1]
+        # what thinks without an opening tag ends with a closing one
+        text = _END_OF_THINKING.split(_THINK.sub(" ", text))[-1]
     text = _FENCE.sub(" ", _TAG.sub(" ", text)).strip()
-    if text.startswith("{"):
-        try:
-            fields = json.loads(text)
-        except ValueError:
-            return text
-        found = next((fields[k] for k in _KEYS if isinstance(fields, dict) and fields.get(k)), None)
-        if isinstance(found, str):
-            return found
-        if isinstance(found, list):
-            return ", ".join(map(str, found))
+    if "{" in text and (field := _FIELD.search(text)):
+        return field.group(1)
     return text
 
 
@@ -109,9 +103,8 @@ def _words(labels: tuple[str, ...]) -> tuple[dict[str, str], dict[str, str], dic
 @functools.lru_cache(maxsize=512)
 def _finder(words: tuple[str, ...]) -> re.Pattern[str]:
     longest_first = sorted(words, key=len, reverse=True)
-    return re.compile(
-        r"(?<![\w/-])(?:" + "|".join(map(re.escape, longest_first)) + r")(?![\w/-])" if words else r"(?!)"
-    )
+    # a slash separates words, but for labels that hold one
+    return re.compile(r"(?<![\w-])(?:" + "|".join(map(re.escape, longest_first)) + r")(?![\w-])" if words else r"(?!)")
 
 
 def read_labels(response: str, labels: Sequence[str]) -> Reading:
@@ -122,6 +115,27 @@ def read_labels(response: str, labels: Sequence[str]) -> Reading:
     plain = text.strip(_EDGE)
     if not plain:
         return Reading((), "empty")
+    if found := _list_of_labels(plain, space):
+        return found
+    if _REFUSAL.search(text):
+        return Reading((), "refusal")
+    first, *rest = text.split("\n")  # `sad`, and below it why
+    if rest and (found := _list_of_labels(first.strip(_EDGE), space)):
+        return found
+    # where it says outright what the answer is, only that part is read
+    stated = [m.end() for m in _STATED.finditer(text)]
+    parts = [_CLAUSE.split(text[stated[-1] :], maxsplit=1)[0]] if stated else []
+    everyday = {w: label for w, label in synonyms.items() if w not in _EVERYDAY}
+    for part in (*parts, text):
+        for words in (spellings, everyday):
+            if named := _named(part, words):
+                return Reading(named, "sentence")
+    return Reading((), "outside" if _named(text, others) or plain in others else "unparsable")
+
+
+def _list_of_labels(plain: str, space: tuple[str, ...]) -> Reading | None:
+    """The reading of an answer that is nothing but labels, in any spelling; of items of which some are other words, None."""
+    spellings, synonyms, _ = _words(space)
     own = {label.lower().strip() for label in space}
     if plain in spellings:
         return Reading((spellings[plain],), "label" if plain in own else "spelling")
@@ -130,29 +144,21 @@ def read_labels(response: str, labels: Sequence[str]) -> Reading:
     items = [
         i for item in whole for i in ([item] if item in spellings else filter(None, map(str.strip, item.split("/"))))
     ]
-    if items and all(i in spellings for i in items):
-        how = "label" if all(i in own for i in items) else "spelling"
-        return Reading(tuple(dict.fromkeys(spellings[i] for i in items)), how)
-    if items and all(i in spellings or i in synonyms for i in items):
-        return Reading(tuple(dict.fromkeys((spellings | synonyms)[i] for i in items)), "synonym")
-    # where it says outright what the answer is, only that part is read
-    stated = [m.end() for m in _STATED.finditer(text)]
-    parts = [_CLAUSE.split(text[stated[-1] :], maxsplit=1)[0]] if stated else []
-    for part in (*parts, text):
-        for words in (spellings, synonyms):
-            if found := _named(part, words):
-                return Reading(found, "sentence")
-    if _REFUSAL.search(text):
-        return Reading((), "refusal")
-    return Reading((), "outside" if _named(text, others) else "unparsable")
+    for words, how in (
+        ({w: spellings[w] for w in own}, "label"),
+        (spellings, "spelling"),
+        (synonyms | spellings, "synonym"),
+    ):
+        if items and all(i in words for i in items):
+            return Reading(tuple(dict.fromkeys(words[i] for i in items)), how)
+    return None
 
 
 def _named(text: str, words: dict[str, str]) -> tuple[str, ...]:
     """Labels whose words a text names without denying them."""
     found: dict[str, None] = {}
     for match in _finder(tuple(words)).finditer(text):
-        before = _CLAUSE.split(text[: match.start()])[-1]
-        if not _DENIED.search(before):
+        if not denied(text[: match.start()]):
             found[words[match.group()]] = None
     return tuple(found)
 
@@ -169,6 +175,6 @@ def read_words(response: str, known: Sequence[str] | frozenset[str]) -> tuple[st
     known = frozenset(known)
     found: dict[str, None] = {}
     for match in re.finditer(r"[a-z][a-z'-]*", text):
-        if match.group() in known and not _DENIED.search(_CLAUSE.split(text[: match.start()])[-1]):
+        if match.group() in known and match.group() not in _EVERYDAY and not denied(text[: match.start()]):
             found[match.group()] = None
     return tuple(found)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -107,9 +108,9 @@ def read_predictions(path: Path, truth: Mapping[str, str] | None = None) -> list
             raise PredictionError(f"{path} and the truth have no clip in common")
         if lost := [clip for clip in truth if clip not in {r.clip for r in rows}]:
             raise PredictionError(f"{path} has no prediction for {len(lost)} clips of the truth, such as '{lost[0]}'")
-    seen: dict[tuple[str, str, str], int] = {}
+    seen: dict[tuple[str, ...], int] = {}
     for number, row in enumerate(rows, 1):
-        key = (row.set, row.mode, row.clip)
+        key = (row.set, row.mode, row.clip, row.speaker)  # E3 asks of several people of one clip
         if key in seen:
             raise PredictionError(f"{path}: clip '{row.clip}' stands there twice (rows {seen[key]} and {number})")
         seen[key] = number
@@ -165,6 +166,8 @@ def prediction_of(fields: Any, number: int = 0) -> Prediction:
             if isinstance(value, dict):
                 raise ValueError(f"'{key}' is {value!r}, needs text")
             values[key] = str(value)
+    if values.get("set", "").startswith(".") or set("/\\\0") & set(values.get("set", "")):
+        raise ValueError(f"'set' is {values['set']!r}, needs a plain name")
     for key in _NUMBERS:
         if fields.get(key) is not None:
             values[key] = _number(key, fields[key])
@@ -299,8 +302,18 @@ def read_references(path: Path) -> dict[str, str]:
 
 def write_predictions(path: Path, rows: Iterable[Prediction]) -> None:
     """Writes JSON Lines that `read_predictions` and the official scripts read."""
+    write_whole(path, "".join(r.to_json() + "\n" for r in rows))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file so that it is there whole or not at all, whenever the program is killed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(r.to_json() + "\n" for r in rows), encoding="utf-8")
+    new = path.with_name(path.name + ".new")
+    with new.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
 
 
 def split_by_set(rows: Sequence[Prediction]) -> dict[str, list[Prediction]]:

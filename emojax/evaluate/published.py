@@ -12,7 +12,6 @@ import dataclasses
 EXTRACTED = "labels extracted from free text by a language model, not prompted from a closed list"
 DROPS_NEUTRAL = "neutral truths are left out"
 OTHER_IEMOCAP = "1,241 clips of Session 5; the truth file of Emotion-LLaMAv2 has 1,496"
-FIVE_FOLDS = "mean of five folds"
 ONE_FOLD = "one fold named in the repository"
 FEATURES = "with speech recognised subtitles and features made elsewhere"
 UNVERIFIED = "told by a third party, not verified against the paper"
@@ -20,6 +19,10 @@ UNVERIFIED = "told by a third party, not verified against the paper"
 _AFFECTGPT = "AffectGPT paper, tables 2 and 12"
 _V1 = "README of Emotion-LLaMA"
 _V2 = "third-party summary of Emotion-LLaMAv2, tables 9 and 10"
+_V2_PEERS = "third-party summary of Emotion-LLaMAv2"
+_OMNI = "README of HumanOmni"
+NO_FOLD = "which folds is not told"
+UNKNOWN_TRAINING = "how the baseline was trained is not known"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,14 +65,14 @@ def _unibench(system: str, values: tuple[float, ...], mean: float, source: str =
 
 
 FIGURES: tuple[Figure, ...] = (
-    Figure("mer-unibench", "figure", "Emotion-LLaMAv2, stage 1", 78.91, _V2, (DROPS_NEUTRAL,)),
-    Figure("mer-unibench", "figure", "Emotion-LLaMAv2, full curriculum", 78.52, _V2, (DROPS_NEUTRAL,)),
-    Figure("mer-unibench", "figure", "Emotion-LLaMAv2, joint training", 75.54, _V2, (DROPS_NEUTRAL,)),
-    Figure("mer-unibench", "figure", "AffectGPT-R1", 79.48, "AffectGPT-R1, arXiv 2508.01318", (EXTRACTED, DROPS_NEUTRAL)),
-    Figure("mmeverse-bench", "figure", "Emotion-LLaMAv2, stage 1", 66.05, _V2, (DROPS_NEUTRAL,)),
-    Figure("mmeverse-bench", "figure", "Emotion-LLaMAv2, full curriculum", 66.63, _V2, (DROPS_NEUTRAL,)),
-    Figure("mmeverse-bench", "figure", "Emotion-LLaMA", 64.7, _V2, (UNVERIFIED,)),
-    Figure("mmeverse-bench", "figure", "AffectGPT", 54.4, _V2, (UNVERIFIED,)),
+    Figure("mer-unibench", "figure", "Emotion-LLaMAv2, stage 1", 78.91, _V2, (DROPS_NEUTRAL, UNVERIFIED)),
+    Figure("mer-unibench", "figure", "Emotion-LLaMAv2, full curriculum", 78.52, _V2, (DROPS_NEUTRAL, UNVERIFIED)),
+    Figure("mer-unibench", "figure", "Emotion-LLaMAv2, joint training", 75.54, _V2, (DROPS_NEUTRAL, UNVERIFIED)),
+    Figure("mer-unibench", "figure", "AffectGPT-R1", 79.48, "AffectGPT-R1, arXiv 2508.01318", (EXTRACTED, DROPS_NEUTRAL, OTHER_IEMOCAP)),
+    Figure("mmeverse-bench", "figure", "Emotion-LLaMAv2, stage 1", 66.05, _V2, (DROPS_NEUTRAL, UNVERIFIED)),
+    Figure("mmeverse-bench", "figure", "Emotion-LLaMAv2, full curriculum", 66.63, _V2, (DROPS_NEUTRAL, UNVERIFIED)),
+    Figure("mmeverse-bench", "figure", "Emotion-LLaMA", 64.7, _V2_PEERS, (UNVERIFIED, UNKNOWN_TRAINING)),
+    Figure("mmeverse-bench", "figure", "AffectGPT", 54.4, _V2_PEERS, (UNVERIFIED,)),
     *_unibench("Emotion-LLaMA", (59.38, 73.62, 46.76, 55.47, 66.13, 67.66, 78.32, 77.23, 52.97), 64.17),
     *_unibench("AffectGPT", (78.54, 78.80, 55.65, 60.54, 81.30, 80.90, 88.49, 86.18, 62.52), 74.77),
     *_unibench("mPLUG-Owl (video, text)", (56.86, 59.89, 49.11, 55.54, 72.40, 72.91, 72.13, 75.00, 48.18), 62.45),
@@ -88,15 +91,22 @@ FIGURES: tuple[Figure, ...] = (
     Figure("dfew_1", "accuracy", "Emotion-LLaMA, zero-shot", 59.37, _V1, (ONE_FOLD, FEATURES)),
     Figure("dfew_1", "uar", "Emotion-LLaMA, tuned", 64.21, _V1, (ONE_FOLD, FEATURES)),
     Figure("dfew_1", "accuracy", "Emotion-LLaMA, tuned", 77.06, _V1, (ONE_FOLD, FEATURES)),
-    Figure("dfew_1", "uar", "MAE-DFER", 63.41, "MAE-DFER repository", (FIVE_FOLDS,)),
-    Figure("dfew_1", "accuracy", "MAE-DFER", 74.43, "MAE-DFER repository", (FIVE_FOLDS,)),
-    Figure("dfew_1", "uar", "HumanOmni-7B", 74.86, "README of HumanOmni"),
-    Figure("dfew_1", "accuracy", "HumanOmni-7B", 82.46, "README of HumanOmni"),
-    Figure("dfew-5", "figure", "MMA-DFER", 66.85, "README of HumanOmni", (UNVERIFIED,)),
-    Figure("dfew-5", "figure", "HiCMAE", 63.76, "README of HumanOmni", (UNVERIFIED,)),
-    Figure("mafw_1", "uar", "HumanOmni-7B", 52.94, "README of HumanOmni"),
-    Figure("mafw_1", "uar", "R1-Omni 0.5B", 40.04, "README of R1-Omni"),
-    Figure("mafw-5", "figure", "MMA-DFER", 44.25, "README of HumanOmni", (UNVERIFIED,)),
+    *(
+        Figure(where, score, system, value, source, (NO_FOLD,))
+        for where, system, source, values in (
+            ("dfew", "HumanOmni-7B", _OMNI, (74.86, 82.46)),
+            ("dfew", "MMA-DFER", _OMNI, (66.85, 77.43)),
+            ("dfew", "HiCMAE", _OMNI, (63.76, 75.01)),
+            ("dfew", "GPT-4o", _OMNI, (50.57, 57.19)),
+            ("dfew", "R1-Omni 0.5B", "README of R1-Omni", (56.27, 65.83)),
+            ("dfew", "MAE-DFER", "told by third parties", (63.41, 74.43)),
+            ("mafw", "HumanOmni-7B", _OMNI, (52.94, 68.40)),
+            ("mafw", "MMA-DFER", _OMNI, (44.25, 58.45)),
+            ("mafw", "HiCMAE", _OMNI, (42.65, 56.17)),
+            ("mafw", "R1-Omni 0.5B", "README of R1-Omni", (40.04, 57.68)),
+        )
+        for where, score, value in ((f"{where}_1", "uar", values[0]), (f"{where}_1", "accuracy", values[1]), (f"{where}-5", "figure", values[0]))
+    ),
     Figure("emer", "clue_overlap", "Emotion-LLaMA", 7.83, _V1, ("judge gpt-3.5-turbo-16k-0613, retired",)),
     Figure("emer", "label_overlap", "Emotion-LLaMA", 6.25, _V1, ("judge gpt-3.5-turbo-16k-0613, retired",)),
     Figure("mer2024_ov", "judge_average", "Emotion-LLaMA", 66.10, "MER2024 paper, recalled", (UNVERIFIED,)),

@@ -21,13 +21,14 @@ from emojax.evaluate.wheels import WordTables
 _SPLIT = re.compile("[,;]")
 
 
-def item_list(response: str) -> list[str]:
+def item_list(text: str) -> list[str]:
     """`['happy', 'sad']` as its items: one bracket at each end goes, quotes and commas separate. Case stays."""
-    return [
-        item
-        for part in re.split("['\",]", response.strip().removeprefix("[").removesuffix("]"))
-        if (item := part.strip())
-    ]
+    return [item for part in re.split("['\",]", text.removeprefix("[").removesuffix("]")) if (item := part.strip())]
+
+
+def response_items(response: str) -> list[str]:
+    """Items of a response: the scorer puts a pair of brackets around it, so the answer's own brackets stay."""
+    return item_list(f"[{response}]")
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -56,7 +57,7 @@ def hit_rate(truth: Mapping[str, str], responses: Mapping[str, str], tables: Wor
             true = tables.of([label], wheel)
             if not true:
                 continue
-            said = tables.of(item_list(_of(responses, clip)), wheel)
+            said = tables.of(response_items(_of(responses, clip)), wheel)
             hit = len(true & said)
             hits.append(float(hit))
             shared.append(hit / len(said & known) if said & known else 0.0)
@@ -86,7 +87,7 @@ def open_vocabulary(
         precisions, recalls = [], []
         for clip, words in truth.items():
             true = tables.of(words, wheel)
-            said = tables.of(item_list(_of(responses, clip)), wheel)
+            said = tables.of(response_items(_of(responses, clip)), wheel)
             if not true:
                 continue
             common = len(true & said)
@@ -171,6 +172,8 @@ def multi_label(answers: Sequence[str], responses: Sequence[str]) -> dict[str, A
     true = binarizer.fit_transform(true_sets)
     said = binarizer.transform([[x for x in label_set(r) if x in set(classes)] for r in responses])
     common, either = (true & said).sum(axis=1), (true | said).sum(axis=1)
+    if len(classes) < 2:
+        raise ValueError(f"every truth is '{classes[0]}'; the official script needs two labels")
     precision = [float(metrics.average_precision_score(true[:, c], said[:, c])) for c in range(len(classes))]
     return {
         "metric": "multi_label",

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from emojax.evaluate.published import figures_for
 from emojax.evaluate.suites import PRIMARY
+from emojax.evaluate.wheels import BUILTIN_NAME
 
 SCORES = ("uar", "accuracy", "weighted_f1", "macro_f1")
 NAMES = {
@@ -120,10 +121,18 @@ def published_rows(results: dict[str, Any]) -> list[list[str]]:
         others = figures_for(where, score)
         if others and value is not None and np.isfinite(value):
             span = f" [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]" if interval else ""
-            note = _partial(results, where)
+            note = "; ".join(filter(None, [_partial(results, where), _own_words(results, score)]))
             rows.append([where, NAMES.get(score, score), "this run", f"{100 * value:.2f}{span}", "", note])
             rows += [[where, "", f.system, f"{f.value:.2f}", f.source, "; ".join(f.differs)] for f in others]
     return rows
+
+
+def _own_words(results: dict[str, Any], score: str) -> str:
+    """Said where words were grouped by our own lexicon, which papers do not use."""
+    by_words = score in ("hit_rate", "f_s") or (
+        score == "figure" and any(official_name(s) in ("hit_rate", "f_s") for s in sets_of(results).values())
+    )
+    return f"words: {BUILTIN_NAME}" if by_words and results.get("word_tables") == BUILTIN_NAME else ""
 
 
 def _partial(results: dict[str, Any], where: str) -> str:

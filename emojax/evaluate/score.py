@@ -36,7 +36,7 @@ class Scored:
     Attributes:
       result: what evaluation.json holds of it.
       strict, official: tallies of the strict score and of the official one (None where it has no tally).
-      right: for each clip how right its answer was, 0 to 1.
+      rows: the clips, in their order.  right: for each how right its answer was, 0 to 1.
       read: for each clip the labels or words that were read.
     """
 
@@ -45,6 +45,7 @@ class Scored:
     official: Tally | None
     right: np.ndarray
     read: list[tuple[str, ...]]
+    rows: list[Prediction] = dataclasses.field(default_factory=list)
 
 
 def guess_metric(rows: Sequence[Prediction]) -> str:
@@ -101,37 +102,57 @@ def score_set(
         raise ValueError(f"clip '{nameless.clip}' has no 'answer' to compare with")
     scorers: dict[str, Callable[..., Scored]] = {"open_vocabulary": _open, "multi_label": _several}
     scored = scorers.get(metric, _one)(rows, metric, tables, asked)
-    groups = [r.group for r in rows]
     result: dict[str, Any] = {"n": len(rows), "metric": metric, "mode": "strict", **scored.result}
     result["primary"] = scored.strict.primary
-    result["groups"] = {"drawn_over": _drawn_over(rows), "n": len(set(groups) - {""}) + groups.count("")}
+    groups, drawn_over = groups_of(rows)
+    number = len(set(groups) - {""}) + groups.count("")
+    result["groups"] = {"drawn_over": drawn_over, "n": number, "clips_alone": groups.count("")}
     if resamples:
         result["intervals"] = statistics.intervals(scored.strict, groups, resamples, seed=seed)
         if scored.official is not None:
             result["released"]["intervals"] = statistics.intervals(scored.official, groups, resamples, seed=seed)
-        result["interval_method"] = f"{_drawn_over(rows)} bootstrap, 95 %, {resamples} resamples, percentile"
+        result["interval_method"] = (
+            f"bootstrap over {number} {drawn_over}s, 95 %, {resamples} resamples, percentiles widened for few groups"
+            + few_people(rows)
+        )
     result["by"] = breakdowns(scored.strict, rows, min(resamples, SUBGROUP_RESAMPLES), seed)
     if (sure := _confidence(rows, scored, result.get("labels", ()))) is not None:
         result |= sure
     if numbers := [(r.valence_answer, r.valence) for r in rows if None not in (r.valence_answer, r.valence)]:
         agreement = tally.agreement(*zip(*numbers, strict=True))
         result["valence"] = {"n": len(numbers), **tally.tally_scores(agreement)}
-    return dataclasses.replace(scored, result=result)
+    return dataclasses.replace(scored, result=result, rows=list(rows))
 
 
-def _drawn_over(rows: Sequence[Prediction]) -> str:
-    if any(r.speaker for r in rows):
-        return "speaker"
-    return "video" if any(r.video for r in rows) else "clip"
+FEW_GROUPS = 10
 
 
-def _answers(readings: Sequence[Reading]) -> dict[str, Any]:
+def few_people(rows: Sequence[Prediction]) -> str:
+    """A warning where intervals had to be over clips though people are known."""
+    people = {r.group for r in rows} - {""}
+    if people and groups_of(rows)[1] == "clip":
+        return f"; of {len(people)} people alone: it says nothing of others"
+    return ""
+
+
+def groups_of(rows: Sequence[Prediction]) -> tuple[list[str], str]:
+    """(group of each clip, what groups are): speakers, else videos, where there are at least FEW_GROUPS of them, else clips.
+
+    Intervals over a handful of speakers say nothing; over clips they are too narrow, but of these clips.
+    """
+    for name, key in (("speaker", [r.speaker or r.video for r in rows]), ("video", [r.video for r in rows])):
+        if any(key) and len(set(key) - {""}) + key.count("") >= FEW_GROUPS:
+            return key, name if any(getattr(r, name) for r in rows) else "video"
+    return [""] * len(rows), "clip"
+
+
+def _answers(readings: Sequence[Reading], read: Sequence[Sequence[str]]) -> dict[str, Any]:
     """How answers could be read, and how long their lists were."""
-    lengths = [len(r.labels) for r in readings]
+    lengths = [len(labels) for labels in read]
     how = Counter(r.how for r in readings)
     return {
         "read_as": dict(sorted(how.items())),
-        "unparsable": sum(not r.labels for r in readings),
+        "unparsable": sum(not labels for labels in read),
         "labels_per_answer": float(np.mean([n for n in lengths if n])) if any(lengths) else 0.0,
         "several_labels": sum(n > 1 for n in lengths),
     }
@@ -157,7 +178,7 @@ def _one(rows: Sequence[Prediction], metric: str, tables: WordTables, asked: Seq
             | {name: float(full[name][i]) for name in ("recall", "precision", "f1")}
             for i, label in enumerate(labels)
         ],
-        "answers": _answers(readings),
+        "answers": _answers(readings, read),
     }
     official, old = _official_one(rows, metric, tables, labels)
     result["released"] = official
@@ -173,7 +194,7 @@ def _official_one(
     answers, said = [r.answer for r in rows], [r.said.strip().lower() for r in rows]
     if metric == "hit_rate":
         found = released.hit_rate({r.clip: r.answer for r in rows}, {r.clip: r.response for r in rows}, tables)
-        return found, tally.hit_rate(answers, [released.item_list(r.response) for r in rows], tables, answers)
+        return found, tally.hit_rate(answers, [released.response_items(r.response) for r in rows], tables, answers)
     if metric == "last_word":
         said = [released.last_word(r.response, labels) for r in rows]
     counted: list[str | None] = list(answers)
@@ -194,16 +215,15 @@ def _official_one(
 def _hit_with_neutral(
     rows: Sequence[Prediction], tables: WordTables, truth: Sequence[str], read: Sequence[tuple[str, ...]]
 ) -> dict[str, Any]:
-    """The hit rate with neutral as a cluster of its own, over clips that have a cluster in every wheel or are neutral."""
+    """The hit rate of the labels that were read, neutral a cluster of its own; in each wheel over the clips with a cluster."""
+    neutral = {"neutral"}
     per_wheel = []
     for wheel in range(1, len(tables.clusters) + 1):
         hits = []
         for row, true, said in zip(rows, truth, read, strict=True):
-            clusters = tables.of([row.answer], wheel) or ({"neutral"} if concept(true) == "neutral" else set())
-            answered = tables.of(released.item_list(row.response), wheel)
-            answered |= {"neutral"} & {concept(s) for s in said}
+            clusters = tables.of([row.answer], wheel) or neutral & {concept(true)}
             if clusters:
-                hits.append(bool(clusters & answered))
+                hits.append(bool(clusters & (tables.of(said, wheel) | neutral & {concept(s) for s in said})))
         per_wheel.append(float(np.mean(hits)) if hits else float("nan"))
     return {"hit_rate_with_neutral": float(np.mean(per_wheel))}
 
@@ -240,13 +260,20 @@ def _several(rows: Sequence[Prediction], metric: str, tables: WordTables, asked:
             }
             for label, (hit, said, there) in counts.items()
         ],
-        "answers": _answers(readings) | {"true_labels_per_clip": float(np.mean([len(t) for t in truth]))},
-        "released": released.multi_label([r.answer for r in rows], [r.response for r in rows]),
+        "answers": _answers(readings, read) | {"true_labels_per_clip": float(np.mean([len(t) for t in truth]))},
+        "released": _released_several(rows),
     }
     classes = sorted({a for labels_of in own for a in labels_of})
     said = [[x for x in released.label_set(r.response) if x in set(classes)] for r in rows]
     right = np.array([len(set(t) & set(p)) / max(1, len(set(t) | set(p))) for t, p in zip(truth, read, strict=True)])
     return Scored(result, strict, tally.many_labels(own, said, classes), right, read)
+
+
+def _released_several(rows: Sequence[Prediction]) -> dict[str, Any]:
+    try:
+        return released.multi_label([r.answer for r in rows], [r.response for r in rows])
+    except ValueError as error:
+        return {"metric": "multi_label", "n": len(rows), "f1_micro": None, "why_not": str(error)}
 
 
 def _read_several(response: str, labels: Sequence[str]) -> tuple[str, ...]:
@@ -282,9 +309,11 @@ def _open(rows: Sequence[Prediction], metric: str, tables: WordTables, asked: Se
 
     strict = tally.set_overlap([clusters(t) for t in truth], [clusters(r) for r in read])
     wheels = range(1, len(tables.clusters) + 1)
-    said = [released.item_list(r.response) for r in rows]
+    said = [released.response_items(r.response) for r in rows]
     official = tally.set_overlap(
-        [[tables.of(t, k) for k in wheels] for t in truth], [[tables.of(s, k) for k in wheels] for s in said]
+        [[tables.of(t, k) for k in wheels] for t in truth],
+        [[tables.of(s, k) for k in wheels] for s in said],
+        float("nan"),
     )
     by_clip = {r.clip: t for r, t in zip(rows, truth, strict=True)}
     result = {
@@ -321,6 +350,7 @@ def breakdowns(strict: Tally, rows: Sequence[Prediction], resamples: int, seed: 
         "language": lambda r: r.language or None,
     }
     out: dict[str, Any] = {}
+    own, _ = groups_of(rows)
     for name, key in keys.items():
         values = [key(r) for r in rows]
         found = {}
@@ -329,7 +359,7 @@ def breakdowns(strict: Tally, rows: Sequence[Prediction], resamples: int, seed: 
             part = Tally(strict.rows[at], strict.finish, strict.primary)
             found[value] = {"n": int(at.sum()), **tally.tally_scores(part)}
             if resamples:
-                groups = [r.group for r, here in zip(rows, at, strict=True) if here]
+                groups = [g for g, here in zip(own, at, strict=True) if here]
                 found[value]["intervals"] = statistics.intervals(part, groups, resamples, seed=seed)
         if found:
             out[name] = found
@@ -346,7 +376,7 @@ def _confidence(rows: Sequence[Prediction], scored: Scored, labels: Sequence[str
     if "confusion" not in scored.result or any(r.probabilities is None for r in rows):
         return None
     chances = np.zeros((len(rows), len(labels)))
-    at = {label.lower(): i for i, label in enumerate(labels)} | {concept(label): i for i, label in enumerate(labels)}
+    at = {concept(label): i for i, label in enumerate(labels)} | {label.lower(): i for i, label in enumerate(labels)}
     for i, row in enumerate(rows):
         for name, p in (row.probabilities or {}).items():
             where = at.get(name.strip().lower(), at.get(concept(name)))
@@ -359,7 +389,11 @@ def _confidence(rows: Sequence[Prediction], scored: Scored, labels: Sequence[str
     _, truth = label_space([r.answer for r in rows], labels)
     own = np.array([list(labels).index(t) for t in truth])
     best = chances.argmax(axis=1)
+    likeliest = [labels[int(i)] for i in best]
+    same = [p == (label,) for p, label in zip(scored.read, likeliest, strict=True)]
+    # of the likeliest label: an answer written as text may be another
     return {
-        "calibration": statistics.calibration(chances, own),
+        "calibration": statistics.calibration(chances, own)
+        | {"accuracy": float((best == own).mean()), "answers_that_are_the_likeliest": float(np.mean(same))},
         "risk_coverage": statistics.risk_coverage(chances.max(axis=1), (best == own).astype(float)),
     }

@@ -14,9 +14,9 @@ import numpy as np
 
 from data_pipeline.clip import SAMPLE_RATE, Sampling, read_clip
 from data_pipeline.schema import ClipRecord
-from emojax.evaluate.endpoint import Asker, Messages, Unusable
+from emojax.evaluate.endpoint import Asker, Messages, Unusable, prompt_hash
 from emojax.evaluate.predictions import Prediction
-from emojax.evaluate.suite_run import Answerer, Decode, Decoded
+from emojax.evaluate.suite_run import NO_ANSWER, Answerer, Decode, Decoded
 
 SEND = ("frames", "video")
 _HEIGHT = 448  # of pictures that are sent
@@ -27,6 +27,11 @@ _TASKS = {
     "multi-label": "Which of these emotions does the person show: {labels}? Answer with a list of all that fit, separated by commas.",
     "reason_v2": "Which clues of face, gesture, voice and words show which emotion? Answer in a few sentences.",
 }
+
+
+def prompts_id() -> str:
+    """Tells one wording of the questions from another."""
+    return prompt_hash("".join(_TASKS.values()))
 
 
 def decode_for_server(send: str, frames: int = 8) -> Decode:
@@ -96,7 +101,7 @@ def server_answerer(asker: Asker) -> Answerer:
         return [
             dataclasses.replace(Prediction(record.id), response=reply.value)
             if reply.value is not None
-            else Prediction(record.id, error=f"no answer: {reply.fault}")
+            else Prediction(record.id, error=f"{NO_ANSWER}{reply.fault}")
             for (record, _), reply in zip(items, asker.ask_all(asked, read), strict=True)
         ]
 

@@ -42,13 +42,23 @@ def resampled(tally: Tally, groups: Sequence[str], resamples: int = RESAMPLES, s
     return _resampled(_clusters(groups) @ tally.rows, tally, resamples, seed)
 
 
+# scores that may leave 0 to 1
+_UNBOUNDED = ("ccc", "pearson", "mae", "difference", "mean")
+
+
+def spread_of(groups: Sequence[str]) -> float:
+    """What resamples of m groups are widened by: sqrt(m / (m - 1)) for drawing m from m, and Student's t for the normal."""
+    m = _clusters(groups).shape[0]
+    return float(np.sqrt(m / (m - 1)) * stats.t.ppf(0.975, m - 1) / stats.norm.ppf(0.975)) if m > 1 else float("nan")
+
+
 def intervals(
     tally: Tally, groups: Sequence[str], resamples: int = RESAMPLES, level: float = 0.95, seed: int = 0
 ) -> dict[str, Any]:
     """Bootstrap intervals of every score of a tally.
 
     Whole groups (speakers or videos) are drawn, because clips of one person are alike; the spread is widened by
-    sqrt(m / (m - 1)), the bias of drawing m groups from m. With fewer than two groups there is none.
+    `spread_of`. With fewer than two groups there is none.
 
     Args:
       groups: for each clip its speaker or video; "" makes it a group of its own.
@@ -57,18 +67,17 @@ def intervals(
       {score: [low, high]}, by the percentile method; {} with fewer than two groups.
     """
     inside = _clusters(groups)
-    m = inside.shape[0]
-    if m < 2:
+    if inside.shape[0] < 2:
         return {}
-    point = tally.scores()
-    found = {}
+    point, wider, found = tally.scores(), spread_of(groups), {}
     for name, values in _resampled(inside @ tally.rows, tally, resamples, seed).items():
         values = values[np.isfinite(values)]
         if len(values) and np.isfinite(point[name]):
-            centre = point[name]
-            wide = centre + (values - centre) * np.sqrt(m / (m - 1))
+            wide = point[name] + (values - point[name]) * wider
             low, high = np.quantile(wide, [(1 - level) / 2, (1 + level) / 2])
-            found[name] = [float(max(low, values.min())), float(min(high, values.max()))]
+            if name not in _UNBOUNDED:
+                low, high = max(0.0, low), min(1.0, high)
+            found[name] = [float(low), float(high)]
     return found
 
 

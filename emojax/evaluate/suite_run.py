@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import fcntl
 import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +26,13 @@ from data_pipeline.schema import ClipRecord
 from data_pipeline.tokens import pick_bucket
 from data_pipeline.views import make_views
 from emojax.bundle import Bundle
-from emojax.evaluate.predictions import Prediction, prediction_of, write_predictions
+from emojax.evaluate.predictions import Prediction, prediction_of, write_predictions, write_whole
 from emojax.evaluate.run import row_of
 from emojax.evaluate.suites import Member
 
 Tick = Callable[[int, int], None]
 BATCH = 16
+REFUSED, NO_ANSWER = "refused: ", "no answer: "
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +46,22 @@ class Question:
     record: ClipRecord
     truth: str
     scored: bool
+
+
+@contextmanager
+def only_writer(out: Path) -> Iterator[None]:
+    """Held while answers are written into a folder.
+
+    Raises:
+      ValueError: another process holds it.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / ".writing").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ValueError(f"another evaluation is writing into {out}") from error
+        yield
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,9 +145,12 @@ def answer_set(
     partial = final.with_suffix(".partial.jsonl")
     plan = plan_batches(lengths, batch)
     head = {"set": member.name, "clips": _digest(questions), "batch": batch, **identity}
-    if final.exists() and (facts := _facts(final)).exists():
+    if final.exists() and (facts := _facts(final)).exists() and not partial.exists():
         _same(head, json.loads(facts.read_text()), final)
-        return [prediction_of(json.loads(line)) for line in final.read_text(encoding="utf-8").splitlines()]
+        stored = [prediction_of(json.loads(line)) for line in final.read_bytes().split(b"\n") if line]
+        if len(stored) != len(questions):
+            raise ValueError(f"{final} was changed since it was written; delete it, and its clips are asked again")
+        return stored
     done = _read_partial(partial, head, plan)
     if write:
         _begin(partial, head, done)
@@ -148,10 +170,17 @@ def answer_set(
     by_clip = {i: row for number, rows in done.items() for i, row in zip(plan[number], rows, strict=True)}
     rows = [by_clip[i] for i in range(total)]
     if write:
-        _facts(final).write_text(json.dumps(head, indent=1))
+        # The growing file goes last: as long as it is there, the set is not done.
         write_predictions(final, rows)
-        partial.unlink(missing_ok=True)
+        if not any(map(unanswered, rows)):
+            write_whole(_facts(final), json.dumps(head, indent=1))
+            partial.unlink(missing_ok=True)
     return rows
+
+
+def unanswered(row: Prediction) -> bool:
+    """Whether a server said nothing usable: the same command asks again."""
+    return row.error.startswith(NO_ANSWER)
 
 
 def _decoded(
@@ -212,7 +241,7 @@ def _answer_batch(
         q = questions[i]
         known = row_of(q.record, () if isinstance(d, str) else d.modalities, q.truth, q.record.mode)
         if isinstance(d, str):
-            rows.append(dataclasses.replace(known, modalities=None, error=f"refused: {d}"))
+            rows.append(dataclasses.replace(known, modalities=None, error=f"{REFUSED}{d}"))
             continue
         own = next(said)
         rows.append(
@@ -233,7 +262,27 @@ def _answer_batch(
 
 def _digest(questions: Sequence[Question]) -> str:
     """What is asked, and of which clips."""
-    asked = [(q.record.id, q.record.subtitle, q.truth, q.record.labels, q.scored) for q in questions]
+
+    def size(path: str) -> int:
+        return Path(path).stat().st_size if Path(path).is_file() else -1
+
+    asked = [
+        (
+            r.id,
+            Path(r.path).name,
+            size(r.path),
+            r.start,
+            r.end,
+            r.peak_index,
+            r.subtitle,
+            r.speaker,
+            r.labels,
+            q.truth,
+            q.scored,
+        )
+        for q in questions
+        for r in [q.record]
+    ]
     return hashlib.sha256(json.dumps(asked, ensure_ascii=False).encode()).hexdigest()[:16]
 
 
@@ -252,30 +301,27 @@ def _read_partial(path: Path, head: dict[str, Any], plan: Sequence[Sequence[int]
     """Whole batches of an earlier run; what was being written when it was killed is answered again."""
     if not path.exists():
         return {}
-    lines = path.read_text(encoding="utf-8").split("\n")
-    try:
-        _same(head, json.loads(lines[0]), path)
-    except json.JSONDecodeError:
-        return {}
-    done = {}
-    for line in lines[1:]:
+    found = []
+    for line in path.read_bytes().split(b"\n"):
         try:
-            entry = json.loads(line)
-        except ValueError:
+            found.append(json.loads(line))
+        except ValueError:  # torn, maybe in the middle of a character
             continue
+    if not found or "batch" not in found[0] or "rows" in found[0]:
+        return {}
+    _same(head, found[0], path)
+    done = {}
+    for entry in found[1:]:
         rows = [prediction_of(r) for r in entry["rows"]]
-        if len(rows) == len(plan[entry["batch"]]):
+        if len(rows) == len(plan[entry["batch"]]) and not any(map(unanswered, rows)):
             done[entry["batch"]] = rows
     return done
 
 
 def _begin(path: Path, head: dict[str, Any], done: dict[int, list[Prediction]]) -> None:
     """Starts the file, or takes a torn last line off it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_suffix(".new")
     lines = [json.dumps(head), *(_line(number, rows) for number, rows in done.items())]
-    new.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-    new.replace(path)
+    write_whole(path, "".join(line + "\n" for line in lines))
 
 
 def _line(number: int, rows: Sequence[Prediction]) -> str:

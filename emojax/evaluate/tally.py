@@ -150,11 +150,14 @@ def hit_rate(truth: Sequence[str], said: Sequence[Sequence[str]], tables: WordTa
     return Tally(_sparse(columns, 3 * wheels), finish, "hit_rate")
 
 
-def set_overlap(truth: Sequence[Sequence[set[str]]], said: Sequence[Sequence[set[str]]], primary: str = "f_s") -> Tally:
+def set_overlap(
+    truth: Sequence[Sequence[set[str]]], said: Sequence[Sequence[set[str]]], nothing_is: float = 0.0
+) -> Tally:
     """Tally of F_s: mean precision and recall of sets, their F for each wheel, the mean over wheels.
 
     Args:
       truth, said: for each clip and wheel a set; clips whose truth is empty in a wheel do not count there.
+      nothing_is: F where nothing overlaps at all (the official script: not a number).
     """
     wheels = len(truth[0]) if truth else 0
     columns = []
@@ -171,12 +174,12 @@ def set_overlap(truth: Sequence[Sequence[set[str]]], said: Sequence[Sequence[set
         nothing = float("nan")
         p, r = _ratio(each[..., 1], each[..., 0], nothing), _ratio(each[..., 2], each[..., 0], nothing)
         return {
-            "f_s": _ratio(2 * p * r, p + r).mean(axis=-1),
+            "f_s": _ratio(2 * p * r, p + r, nothing_is).mean(axis=-1),
             "precision": p.mean(axis=-1),
             "recall": r.mean(axis=-1),
         }
 
-    return Tally(_sparse(columns, 3 * wheels), finish, primary)
+    return Tally(_sparse(columns, 3 * wheels), finish, "f_s")
 
 
 # --- several labels a clip ---

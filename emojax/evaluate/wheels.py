@@ -78,7 +78,8 @@ def find_tables(folder: Path | None = None) -> WordTables:
       ValueError: see official_tables.
     """
     place = folder or official.folder()
-    if folder is None and not place.is_dir():
+    # a fetch that was stopped leaves some of the files
+    if folder is None and not all((place / "emotion_wheel" / name).is_file() for name in official.TABLES):
         return builtin_tables()
     return official_tables(place / "emotion_wheel" if (place / "emotion_wheel").is_dir() else place)
 

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,12 +13,14 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from chat_server import Chat, serve
 from data_jobs import save_random_model
 from rich.console import Console
 from suite_fixture import write_suite
 
 from emojax import evaluation
-from emojax.evaluate import suite_run
+from emojax.evaluate import endpoint, predictions, suite_run
+from emojax.evaluate.endpoint import Endpoint
 from emojax.evaluate.files import Options
 from emojax.evaluate.predictions import read_predictions
 from emojax.evaluate.suites import SUITES, suite_of
@@ -92,9 +95,9 @@ def test_stops_at_ten_random_points(whole, model, suite, tmp_path, monkeypatch):
     def stopping(path, number, rows):
         left[0] -= 1
         if left[0] < 0:
-            if rng.random() < 0.5:  # killed in the middle of writing a line
-                with path.open("a") as file:
-                    file.write(suite_run._line(number, rows)[: int(rng.integers(1, 60))])
+            if rng.random() < 0.7:  # killed in the middle of writing a line, maybe of a character
+                with path.open("ab") as file:
+                    file.write((suite_run._line(number, rows)[: int(rng.integers(1, 60))] + "高").encode()[:-1])
             raise KeyboardInterrupt
         append(path, number, rows)
         answered.extend(f"{path.name}/{r.clip}" for r in rows)
@@ -108,7 +111,28 @@ def test_stops_at_ten_random_points(whole, model, suite, tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             evaluate(model, suite, tmp_path, answers="both")
         stops += 1
+    # and between the files that end a set: while its rows are written, before and after its facts
     left[0] = 10_000
+    whole_file = suite_run.write_whole
+    for point in (0, 1):
+        places = [point]
+
+        def ending(path, text, places=places):
+            if ".partial" not in path.name and not path.exists():
+                places[0] -= 1
+                if places[0] < 0:
+                    path.with_name(path.name + ".new").write_text(text[: len(text) // 2])
+                    raise KeyboardInterrupt
+            whole_file(path, text)
+
+        monkeypatch.setattr(suite_run, "write_whole", ending)
+        monkeypatch.setattr(predictions, "write_whole", ending)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(model, suite, tmp_path, answers="both")
+    monkeypatch.setattr(suite_run, "write_whole", whole_file)
+    monkeypatch.setattr(predictions, "write_whole", whole_file)
+    for leftover in (tmp_path / "predictions").rglob("*.new"):
+        leftover.unlink()
     evaluate(model, suite, tmp_path, answers="both")
     assert stops == 10 and len(answered) == len(set(answered)) == sum(
         len(p.read_text().splitlines()) for p in (tmp_path / "predictions").rglob("*.jsonl")
@@ -150,8 +174,7 @@ def test_kills_at_ten_random_points(whole, model, suite, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     assert kills == 10
     for path in (whole / "predictions").rglob("*.jsonl"):
-        ours = read_predictions(tmp_path / path.relative_to(whole))
-        assert [(r.clip, r.response) for r in ours] == [(r.clip, r.response) for r in read_predictions(path)]
+        assert (tmp_path / path.relative_to(whole)).read_bytes() == path.read_bytes()
 
 
 def _lines(out: Path) -> int:
@@ -165,6 +188,34 @@ def test_rows_are_spread_over_devices(whole, model, suite, tmp_path):
     assert [r.response for r in one] == [r.response for r in eight]
     for a, b in zip(one, eight, strict=True):
         assert a.probabilities == pytest.approx(b.probabilities, abs=2e-6)
+
+
+def test_a_server_that_was_away_is_asked_again(suite, tmp_path):
+    away = [True]
+    chat = Chat(lambda body, n: (503, "busy") if away[0] else "neutral")
+    options = Options(builtin_tables(), resamples=0)
+    with serve(chat):
+        run = lambda: evaluation.evaluate_server(
+            Endpoint(chat.url, "omni"), suite_of("caer"), suite, None, tmp_path, options, QUIET
+        )
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(endpoint, "RETRIES", 0)
+            first = run()["sets"]["caer"]
+        assert first["clips"] == {"answered": 0, "refused": 0, "missing_media": 0, "no_answer": 3}
+        away[0] = False
+        again = run()["sets"]["caer"]
+        asked = sum(chat.asked.values())
+        assert again["clips"]["answered"] == 3 and again["accuracy"] == pytest.approx(1 / 3)
+        run()
+    assert sum(chat.asked.values()) == asked
+
+
+def test_other_clips_under_the_same_names_are_refused(whole, model, suite, tmp_path):
+    shutil.copytree(suite, tmp_path / "sets")
+    films = sorted((tmp_path / "sets" / "CAER" / "video").iterdir())
+    films[0].write_bytes(films[0].read_bytes() + b"x")
+    with pytest.raises(ValueError, match="caer.jsonl was answered with another clips"):
+        evaluate(model, tmp_path / "sets", whole, answers="both")
 
 
 def test_another_model_and_clips_that_are_not_there(whole, model, suite, tmp_path):

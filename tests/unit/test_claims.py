@@ -22,6 +22,9 @@ def test_claims_of_a_text():
         Claim("audio", "trembling", ("trembling",)),
         Claim("text", "leave me alone", ("leave me alone",)),
     ]
+    assert find_claims("The person isn't smiling, she does not frown, and shows no open mouth or clenched jaw.") == []
+    assert [c.phrase for c in find_claims("Instead of smiling, he frowns")] == ["frowns"]
+    assert [c.means for c in find_claims("Her voice is not loud at first but then loud.")] == [("loud",)]
     assert find_claims("Nothing can be seen or heard.") == []
     assert find_claims("An angry man enters a calm street.") == []  # no sentence about a voice
     assert [c.means for c in find_claims("his eyebrows are raised")] == [("AU01", "AU02")]
@@ -42,6 +45,8 @@ def test_scores_by_hand():
     assert evidence_of(record) == Evidence(
         frozenset({"AU01", "AU04", "AU15"}), frozenset({"trembling", "sad"}), "leave me alone"
     )
+    calm = ClipRecord("c", "d", "test", "/p", "", (), texts={"audio": "not angry and not loud, rather calm"})
+    assert evidence_of(calm).tones == {"calm"}
     found = claim_scores([TEXT + " She grins."], [record])
     # grins: neither unit 6 nor 12; recall: 2 of 3 units, 1 of 2 tones
     assert found["precision"] == pytest.approx(4 / 5) and found["recall"] == pytest.approx(3 / 5)

@@ -149,7 +149,7 @@ def test_a_folder_of_sets_makes_a_suite(tmp_path):
     assert results["sets"]["mer2023"]["released"]["hit_rate"] == 0.5 and len(kept["mer2023"]) == 2
     assert results["figure"]["sets"] == {"mer2023": 0.5, "sims": 1.0} and results["figure"]["value"] == 0.75
     low, high = results["figure"]["interval"]
-    assert low == 0.5 and high == 1.0
+    assert (low, high) == (0.0, 1.0)  # of two clips nothing is known
     assert len(results["missing_sets"]) == 7 and results["word_tables"] == "emojax built-in lexicon"
     with pytest.raises(PredictionError, match="holds no predictions file named after a set"):
         read_files(tmp_path, truth=None) if (tmp_path / "empty").mkdir() else read_files(tmp_path / "empty")
@@ -166,6 +166,8 @@ def test_rows_of_another_part_are_named(tmp_path):
     path = jsonl(tmp_path / "mer2023.jsonl", row("a"))
     with pytest.raises(PredictionError, match="mer2023: no row of mode test1; there are 'test'"):
         results_of(None, read_files(path), OPTIONS, SILENT)
+    bold = jsonl(tmp_path / "bold.jsonl", row("a", "Anger", "Anger"), {**row("b", "Fear", "Fear"), "mode": "val"})
+    assert results_of(None, read_files(bold), OPTIONS, SILENT)[0]["n"] == 2  # the official script looks at no mode
     results, _, _ = results_of(None, read_files(path), Options(builtin_tables(), 0, mode="test"), SILENT)
     assert results["metric"] == "hit_rate" and results["set"] == "mer2023"
 
@@ -178,6 +180,40 @@ def test_a_set_for_judges_alone(tmp_path, capsys):
     found = json.loads((tmp_path / "o" / "evaluation.json").read_text())
     assert found["sets"] == {} and found["missing_sets"] == [] and "figure" not in found
     assert len(read_predictions(tmp_path / "o" / "predictions" / "Other" / "emer.jsonl")) == 1
+
+
+def test_folders_that_the_official_script_has_scored(tmp_path):
+    jsonl(tmp_path / "mer2023.jsonl", {**row("a"), "mode": "test1"})
+    np.savez(tmp_path / "mer2023.npz", filenames=np.array(["a"]), fileitems=np.array(["[happy]"]))
+    assert list(read_files(tmp_path)) == ["mer2023"]
+
+
+def test_truths_that_files_do_not_hold(real_data, tmp_path, monkeypatch):
+    rows = [{"video_id": "samplenew3_00000062", "mode": "test", "answer": "unknown", "response": "worried, surprised"}]
+    path = jsonl(tmp_path / "ov_merd+.jsonl", *rows)
+    monkeypatch.setattr(official, "folder", lambda: tmp_path)
+    with pytest.raises(PredictionError, match="rows have no truth in 'answer': `emojax fetch mer-unibench`"):
+        results_of(None, read_files(path), OPTIONS, SILENT)
+    monkeypatch.setattr(official, "folder", lambda: real_data / "annotations/emotion_llama_v2_evaluation")
+    results, _, kept = results_of(None, read_files(path), Options(find_tables(), 0), SILENT)
+    # the first worked example's first clip: precision 1, recall by wheel 0.5 to 1
+    assert results["released"]["by_wheel"][0]["precision"] == 1.0 and "shocked" in kept["ov_merd+"][0].answer
+
+
+def test_names_of_sets_are_no_paths(tmp_path):
+    for name in ("../../evil", "a/b", ".x"):
+        with pytest.raises(PredictionError, match="'set' is .* needs a plain name"):
+            read_predictions(jsonl(tmp_path / "p.jsonl", row("a", set=name)))
+
+
+def test_one_label_alone_has_no_official_multi_label_score(tmp_path):
+    path = jsonl(tmp_path / "bold.jsonl", row("a", "Fear", "Fear"))
+    results, _, _ = results_of(None, read_files(path), OPTIONS, SILENT)
+    assert (
+        results["f1_micro"] == 1.0
+        and results["released"]["f1_micro"] is None
+        and "two labels" in results["released"]["why_not"]
+    )
 
 
 def test_suites_are_complete():
@@ -193,7 +229,7 @@ def test_suites_are_complete():
 def test_the_command_writes_every_file_and_twice_the_same(tmp_path, capsys):
     clip = drawn_clips()[0]
     rows = [
-        row(f"c{i}", ("happy", "sad", "neutral")[i % 3], ("happy", "Sad.", "sad")[i % 3], speaker=f"s{i % 5}", path=str(clip),
+        row(f"c{i}", ("happy", "sad", "neutral")[i % 3], ("happy", "Sad.", "sad")[i % 3], speaker=f"s{i % 15}", path=str(clip),
             probabilities={"happy": 0.5, "sad": 0.3, "neutral": 0.2}, duration=1.5, modalities=["video"])
         for i in range(30)
     ]  # fmt: skip
@@ -212,10 +248,8 @@ def test_the_command_writes_every_file_and_twice_the_same(tmp_path, capsys):
     assert found["accuracy"] == pytest.approx(2 / 3) == found["uar"]
     assert found["released"]["accuracy"] == pytest.approx(1 / 3)  # `sad.` is another string than `sad`
     assert found["calibration"]["ece"] == pytest.approx(abs(0.5 - 1 / 3))
-    assert found["interval_method"].startswith("speaker bootstrap") and found["groups"] == {
-        "drawn_over": "speaker",
-        "n": 5,
-    }
+    assert found["interval_method"].startswith("bootstrap over 15 speakers")
+    assert found["groups"] == {"drawn_over": "speaker", "n": 15, "clips_alone": 0}
     page = (outs[0] / "report.html").read_text()
     assert "worst clips" in page and "data:image/jpeg;base64," in page and "<script" not in page
     assert "0.667" in capsys.readouterr().out

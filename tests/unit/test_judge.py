@@ -83,6 +83,43 @@ def test_a_server_that_stays_away_is_told_for_every_clip(tmp_path):
         assert judge("clue-overlap", ROWS[:1], REFERENCES, asker)["not_scored"] == {"no connection": 1}
 
 
+def test_a_server_that_is_away_is_not_asked_for_ever(tmp_path):
+    rows = [Prediction(f"c{i}", response="x") for i in range(40)]
+    with serve(Chat(lambda body, n: (503, "busy"))) as chat:
+        with pytest.raises(EndpointError, match="gave no reply to 10 questions in a row .503."):
+            run(chat, tmp_path, rows=rows, references={r.clip: f"truth of {r.clip}" for r in rows}, retries=0)
+        assert sum(chat.asked.values()) < 20
+
+
+def test_one_question_that_is_refused_does_not_stop_the_others(tmp_path):
+    with serve(Chat(lambda body, n: (400, "too long") if number_of(body) == 3 else '{"score": 2}')) as chat:
+        found = run(chat, tmp_path)
+    assert found["scored"] == 7 and found["not_scored"] == {"refused with 400": 1}
+
+
+def test_replies_that_think_aloud(tmp_path):
+    with serve(Chat(lambda body, n: '<think>{weighing}</think> {so} {"score": 7}')) as chat:
+        assert run(chat, tmp_path)["scores"]["clue_overlap"]["mean"] == 7.0
+
+
+def test_tokens_are_those_of_the_task_and_of_this_run(tmp_path):
+    with serve(Chat(lambda body, n: '{"score": 7}')) as chat:
+        run(chat, tmp_path, rows=ROWS[:3])
+        found = run(chat, tmp_path, endpoint={"price_in": 1.0, "price_out": 1.0})
+    assert found["tokens"] == {"prompt": 800, "reply": 80} and found["cost"] == pytest.approx(880e-6)
+    assert found["this_run"] == {"prompt": 500, "reply": 50, "cost": pytest.approx(550e-6)}
+
+
+def test_words_drawn_by_one_model_and_scored_by_another_are_a_judge_of_their_own(tmp_path):
+    def reply(body, n):
+        chat.model = "drawer" if body["messages"][-1]["content"].startswith("Description:") else "scorer"
+        return '{"labels": ["sad"], "score": 4}'
+
+    with serve(Chat(reply)) as chat:
+        found = run(chat, tmp_path, "label-overlap", ROWS[:1], concurrency=1)
+    assert found["judge"]["answered"] == ["drawer + scorer"]
+
+
 def test_a_refused_key_stops_at_once(tmp_path):
     with serve(Chat(lambda body, n: (401, '{"error": "no such key"}'))) as chat:
         with pytest.raises(EndpointError, match="answers 401 .*no such key.*check address, key and model"):
@@ -196,6 +233,11 @@ def test_two_judges_agreement_by_hand():
     # weighted disagreement 1 + 0 + 1 + 0 against that of chance, by the table of products of margins
     chance = sum((x - y) ** 2 for x in (1, 2, 3, 4) for y in (2, 2, 4, 4)) / 16 * 4
     assert found["quadratic_kappa"] == pytest.approx(1 - 2 / chance)
+    # scores that nobody gave are part of the scale: quadratic weights of 1..10, by the table of products of margins
+    x, y = [1, 10, 10, 2, 2, 1], [2, 10, 10, 1, 10, 1]
+    gap = judges_agree(judged(x, "a"), judged(y, "b"))["scores"]["clue_overlap"]["quadratic_kappa"]
+    seen = sum((p - q) ** 2 for p, q in zip(x, y, strict=True)) / 6
+    assert gap == pytest.approx(1 - seen / (sum((p - q) ** 2 for p in x for q in y) / 36))
     with pytest.raises(ValueError, match="no clip was scored by both"):
         judges_agree(judged([1], "a"), {**judged([], "b")})
 

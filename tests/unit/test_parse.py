@@ -34,6 +34,25 @@ SIX = ("angry", "happy", "neutral", "sad", "surprise", "worried")
         ("He smiles happily, yet the emotion is worried, as the voice is sad.", "worried", "sentence"),
         ("He looks delighted at the gift he was given", "happy", "sentence"),
         ("sad and maybe happy too, I think", "sad happy", "sentence"),
+        ("the emotion isn't sad; it's angry", "angry", "sentence"),
+        ("didn't look sad, looked happy", "happy", "sentence"),
+        ("No happiness, sadness or anger; the person is worried", "worried", "sentence"),
+        ("does not show any signs of sadness or anger. She is happy.", "happy", "sentence"),
+        ("doesn't seem to be very happy at all; angry", "angry", "sentence"),
+        ("not at all happy, rather sad", "sad", "sentence"),
+        ("He is not angry, he is sad", "sad", "sentence"),
+        ("without a doubt happy", "happy", "sentence"),
+        ("never been so happy", "happy", "sentence"),
+        ("far from happy", "", "unparsable"),
+        ("Answer: angry, sad", "angry sad", "sentence"),
+        ("happy/excited", "happy", "sentence"),
+        ("Neutral/calm", "neutral", "sentence"),
+        ("a man in a blue shirt in a low light room", "", "unparsable"),
+        ("I'm sorry, I can't identify emotions such as happy or sad.", "", "refusal"),
+        ("Among angry, happy, neutral, sad, surprise and worried, the person is most likely sad.", "sad", "sentence"),
+        ("Sad\nReason: his eyes look angry.", "sad", "label"),
+        ("<thinking>angry</thinking>sad", "sad", "label"),
+        ('Here is the JSON: {"Emotion": "sad", "reason": "angry voice"}', "sad", "label"),
         ("contempt", "", "outside"),
         ("She seems scared and alarmed", "", "outside"),  # fear is no label here, and worry another family
         ("", "", "empty"),
@@ -57,6 +76,13 @@ def test_spaces_of_other_kinds():
     # two labels of one family: a further word of the family says neither
     assert read_labels("furious", ("anger", "rage", "joy")).how == "outside"
     assert read_labels("a (b)", ("a (b)", "c")).labels == ("a (b)",)
+
+
+def test_several_labels_in_sentences():
+    space = ("anger", "disgust", "fear", "happiness", "sadness")
+    for text in ("The emotions are anger, fear and sadness.", "Answer: anger, fear, sadness", "anger & fear + sadness"):
+        assert read_labels(text, space).labels == ("anger", "fear", "sadness"), text
+    assert read_labels("It is neither anger nor fear", space).labels == ()
 
 
 def test_final_answer_leaves_other_text_alone():

@@ -147,6 +147,15 @@ def test_a_clip_without_a_prediction_is_an_error():
         released.hit_rate({"a": "sad", "b": "happy"}, {"a": "sad"}, builtin_tables())
 
 
+def test_brackets_of_an_answer_stay():
+    """The official scorer puts its own pair around the response and takes that off again."""
+    assert released.response_items("[happy]") == ["[happy]"] and released.response_items("['happy', 'sad']") == [
+        "[", "happy", "sad", "]",
+    ]  # fmt: skip
+    assert released.response_items("happy, sad") == ["happy", "sad"]
+    assert released.hit_rate({"a": "happy"}, {"a": "[happy]"}, builtin_tables())["hit_rate"] == 0.0
+
+
 def test_v1_reads_the_last_word():
     labels = ("angry", "happy", "neutral", "sad", "surprise", "worried")
     read = [released.last_word(t, labels) for t in ("the emotion is sad", "sad", "sad.", "fear", "", "Sad")]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from emojax.evaluate.statistics import calibration, holm, intervals, mcnemar, paired_test, risk_coverage
+from emojax.evaluate.statistics import calibration, holm, intervals, mcnemar, paired_test, risk_coverage, spread_of
 from emojax.evaluate.tally import hit_rate, one_label, set_overlap
 from emojax.evaluate.wheels import builtin_tables
 
@@ -21,7 +21,7 @@ def draw(rng, speakers, clips, skill=(4, 2)):
     return [LABELS[t] for t in truth], [(LABELS[s],) for s in said], names
 
 
-@pytest.mark.parametrize("speakers, clips", [(60, 8), (200, 2)])
+@pytest.mark.parametrize("speakers, clips", [(12, 20), (60, 8), (200, 2)])
 def test_intervals_cover_a_known_truth(speakers, clips):
     rng = np.random.default_rng(1)
     truth, said, _ = draw(rng, 200_000, 2)
@@ -56,6 +56,7 @@ def test_intervals_need_two_groups_and_stay_inside_the_scale():
     tally = one_label(["a", "b"], [("a",), ("b",)], ("a", "b"))
     assert intervals(tally, ["s", "s"]) == {}
     assert intervals(tally, ["s", "t"])["accuracy"] == [1.0, 1.0]
+    assert spread_of(["s", "t"]) == pytest.approx(np.sqrt(2) * 12.706 / 1.95996, rel=1e-3)  # Student's t of one degree
 
 
 def test_intervals_of_wheels():
