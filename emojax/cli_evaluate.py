@@ -151,10 +151,16 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
     from emojax.evaluate.wheels import find_tables
 
     if args.metric and args.metric not in METRICS:
-        raise ValueError(f"--metric is one of {', '.join(METRICS)}")
+        raise ValueError(f"--metric {args.metric}: it is one of {', '.join(METRICS)}")
     for name in ("resamples", "limit"):
         if getattr(args, name) < 0:
             raise ValueError(f"--{name} is a number of 0 or more")
+    if args.seed < 0:
+        raise ValueError(f"--seed {args.seed}: a number of 0 or more")
+    if args.predictions:
+        useless = [n for n in ("endpoint", "served", "data", "split", "limit", "int8") if getattr(args, n)]
+        if useless:
+            raise ValueError(f"--{useless[0]} has no use with --predictions, which are scored as they are")
     if args.batch < 1:
         raise ValueError("--batch is a number of 1 or more")
     suite = suite_of(args.suite) if args.suite else None
@@ -213,9 +219,12 @@ def _judge(args: argparse.Namespace, console: Console) -> int:
         return 0
     if args.task == "clues":
         return _clues(args, console)
-    for name in ("predictions", "references", "task", "endpoint", "model", "out"):
+    for name, example in (
+        ("predictions", "preds.jsonl"), ("references", "final-EMER-reason.csv"), ("task", "clue-overlap"),
+        ("endpoint", "http://localhost:8000/v1"), ("model", "NAME"), ("out", "DIR"),
+    ):  # fmt: skip
         if not getattr(args, name):
-            raise ValueError(f"--{name} is missing")
+            raise ValueError(f"--{name} is missing, such as --{name} {example}")
     from emojax.evaluate.endpoint import Asker
     from emojax.evaluate.predictions import read_predictions, read_references
 
@@ -224,6 +233,8 @@ def _judge(args: argparse.Namespace, console: Console) -> int:
     here = [r for r in rows if r.clip in references]
     if not here:
         raise ValueError(f"{args.predictions} and {args.references} have no clip in common")
+    if unknown := len(rows) - len(here):
+        console.print(f"{unknown} of {len(rows)} predictions have no reference, and are left out")
     if lost := len(references) - len(here):
         console.print(f"{lost} of {len(references)} references have no prediction; the scores are over the rest")
     out = Path(args.out)
@@ -260,7 +271,7 @@ def _judge(args: argparse.Namespace, console: Console) -> int:
     if len(result["by_model"]) > 1:
         console.print("several models answered: there is no mean over all of them", soft_wrap=True)
     console.print(f"written: {out / name}", soft_wrap=True)
-    return 0
+    return 0 if result["scored"] else 1
 
 
 def _clues(args: argparse.Namespace, console: Console) -> int:

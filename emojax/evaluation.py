@@ -26,7 +26,7 @@ from emojax.evaluate import files, report
 from emojax.evaluate.endpoint import Asker, Endpoint, prompt_hash
 from emojax.evaluate.files import Options
 from emojax.evaluate.page import page
-from emojax.evaluate.predictions import Prediction
+from emojax.evaluate.predictions import Prediction, read_predictions
 from emojax.evaluate.score import Scored
 from emojax.evaluate.server_answers import decode_for_server, prompts_id, server_answerer
 from emojax.evaluate.suite_run import (
@@ -65,6 +65,12 @@ def evaluate_files(
     """
     with bar(console, "score") as tick:
         by_set = files.read_files(path, name, truth)
+        if truth and path.is_file():
+            every = len(read_predictions(path))
+            if lost := every - sum(map(len, by_set.values())):
+                _say(
+                    console, f"{lost} of {every} predictions are of clips that {truth} does not name, and are left out"
+                )
         results, scored, kept = files.results_of(suite, by_set, options, lambda text: _say(console, text), tick)
     files.write_rows(out, by_set)
     return write_results(results, scored, kept, out, path.name, options, console)

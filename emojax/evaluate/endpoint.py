@@ -286,7 +286,7 @@ class Asker:
 
 def _retry_after(answer: httpx2.Response) -> float:
     try:
-        return min(120.0, float(answer.headers.get("Retry-After", 0)))
+        return min(60.0, float(answer.headers.get("Retry-After", 0)))
     except ValueError:
         return 0.0
 
@@ -297,6 +297,8 @@ def _reply_of(answer: httpx2.Response) -> dict[str, Any] | None:
         body = answer.json()
         choice = body["choices"][0]
         text = choice["message"]["content"]
+        if isinstance(text, list):  # content parts
+            text = "".join(part["text"] for part in text if part.get("type") == "text")
         usage = body.get("usage") or {}
         tokens = [int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)]
         if not isinstance(text, str):

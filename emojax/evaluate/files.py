@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from data_pipeline.datasets.labels import concept
 from emojax.evaluate import official, statistics
 from emojax.evaluate.predictions import (
     Prediction,
@@ -24,6 +25,7 @@ from emojax.evaluate.predictions import (
     split_by_set,
     write_predictions,
 )
+from emojax.evaluate.released import label_set
 from emojax.evaluate.score import Scored, groups_of, guess_metric, score_set
 from emojax.evaluate.suites import SETS, Member, Suite
 from emojax.evaluate.wheels import WordTables
@@ -128,10 +130,18 @@ def score_sets(
         if benchmark is not None and benchmark.metric == "none":
             say(f"{name}: is scored by a judge alone (`emojax judge`)")
             continue
+        if not benchmark and not options.metric:
+            say(
+                f"{name or 'predictions'}: scored as {guess_metric(kept)}, by what its truths look like (--metric decides)"
+            )
         metric = options.metric or (benchmark.metric if benchmark else guess_metric(kept))
         asked = options.labels or (benchmark.asked if benchmark and not options.metric else ())
         if benchmark is not None:
             kept = with_official_truth(base, kept)
+        if options.labels and metric != "open_vocabulary":
+            known = {concept(label) for label in options.labels}
+            if strange := next((x for r in kept for x in parts_of(r.answer, metric) if concept(x) not in known), None):
+                raise PredictionError(f"the truth '{strange}' is none of --labels {', '.join(options.labels)}")
         try:
             scored = score_set(kept, metric, options.tables, asked, options.resamples, options.seed)
         except ValueError as error:
@@ -149,6 +159,11 @@ def score_sets(
         if tick:
             tick(done, total)
     return out
+
+
+def parts_of(answer: str, metric: str) -> list[str]:
+    """The labels of a truth."""
+    return label_set(answer) if metric == "multi_label" else [answer]
 
 
 def with_official_truth(name: str, rows: Sequence[Prediction]) -> list[Prediction]:
@@ -220,6 +235,15 @@ def results_of(
     facts: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> tuple[dict[str, Any], dict[str, Scored], dict[str, list[Prediction]]]:
     """(what evaluation.json holds, scored sets, the rows that counted); `facts`: told of each set beside its scores."""
+    if suite is not None:
+        wanted = {m.name for m in suite.members}
+        if not wanted & set(by_set):
+            raise PredictionError(
+                f"there are no predictions of {suite.title}: files, or a `set` of each row, are named {', '.join(sorted(wanted))}"
+            )
+        if others := sorted(set(by_set) - wanted):
+            say(f"not of {suite.title}, left out: {', '.join(n or 'rows without a set' for n in others)}")
+            by_set = {n: rows for n, rows in by_set.items() if n in wanted}
     scored = score_sets(by_set, options, say, tick)
     for name, own in scored.items():
         own.result.update((facts or {}).get(name, {}))
@@ -229,8 +253,7 @@ def results_of(
         return {**next(iter(scored.values())).result, **words}, scored, kept
     results: dict[str, Any] = dict(words)
     if suite is not None:
-        wanted = [m.name for m in suite.members]
-        results |= {"suite": suite.name, "missing_sets": [n for n in wanted if n not in by_set]}
+        results |= {"suite": suite.name, "missing_sets": [m.name for m in suite.members if m.name not in by_set]}
         if scored:
             results["figure"] = figure(suite, scored, kept, options)
     return {**results, "sets": {n: s.result for n, s in scored.items()}}, scored, kept

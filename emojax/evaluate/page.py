@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from emojax.evaluate.predictions import Prediction
-from emojax.evaluate.report import NAMES, main_table, number, published_rows, sets_of
+from emojax.evaluate.report import NAMES, headline, main_table, number, published_rows, sets_of
 from emojax.evaluate.score import Scored
 
 WORST = 12  # clips shown a set
@@ -37,7 +37,7 @@ def page(
     parts = [f"<h1>{_e(title)}</h1>"]
     if "figure" in results:
         f = results["figure"]
-        parts.append(f"<p><b>{_e(results['suite'])}: {number(f['value'], f.get('interval'))}</b> {_e(f['what'])}</p>")
+        parts.append(f"<p><b>{_e(headline(results))}</b> {_e(f['what'])}</p>")
         if results.get("missing_sets"):
             parts.append(f'<p class="wrong">without: {_e(", ".join(results["missing_sets"]))}</p>')
         if f.get("note"):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
+import unicodedata
 from collections.abc import Sequence
 
 from data_pipeline.claims import denied
@@ -60,6 +61,7 @@ class Reading:
 
 def final_answer(text: str) -> str:
     """The part of a response that is its answer: inside answer tags, outside think tags, a field of a JSON object."""
+    text = unicodedata.normalize("NFKC", text)  # full-width letters are letters
     if answers := _ANSWER.findall(text):
         text = answers[-1]
     else:

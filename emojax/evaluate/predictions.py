@@ -30,7 +30,7 @@ class Prediction:
       mode: the set's own word for the part that the clip belongs to.
       answer: the truth, as the set's file spells it; several labels are separated by commas or semicolons.
       response: what the system said, untouched.  new_response: a corrected one, which some official scores prefer.
-      probabilities: by label, where the system gives them; they need not add up to 1.
+      probabilities: by label, where the system gives them; they may add up to less than 1.
       speaker, video: whom or what clips have in common; intervals are drawn over them.
       modalities: what the clip had (`video`, `audio`, `text`).  duration: seconds.  language: as a short code.
       path, start, end, subtitle: of the clip (a file, the span in seconds), for the report.  reason: what the system wrote as its reason.
@@ -103,6 +103,12 @@ def read_predictions(path: Path, truth: Mapping[str, str] | None = None) -> list
         raise PredictionError(f"{path}: predictions are read from .jsonl, .json, .npz and .csv files")
     rows = reader(path)
     if truth is not None:
+        if other := next(
+            (r for r in rows if r.answer and r.clip in truth and r.answer.strip() != truth[r.clip].strip()), None
+        ):
+            raise PredictionError(
+                f"{path}: clip '{other.clip}' has the answer '{other.answer}', the truth says '{truth[other.clip]}'; leave out one of them"
+            )
         rows = [dataclasses.replace(r, answer=truth[r.clip]) for r in rows if r.clip in truth]
         if not rows:
             raise PredictionError(f"{path} and the truth have no clip in common")
@@ -156,7 +162,9 @@ def prediction_of(fields: Any, number: int = 0) -> Prediction:
         raise ValueError("needs a JSON object")
     clip = next((fields[k] for k in _IDS if fields.get(k) not in (None, "")), None)
     if "response" not in fields and "new_response" not in fields:
-        raise ValueError("has no 'response'")
+        raise ValueError(
+            f"has no 'response' (\"\" where nothing was said); it has {', '.join(map(str, fields)) or 'nothing'}"
+        )
     values: dict[str, Any] = {"clip": str(clip) if clip is not None else f"row {number}"}
     for key in _TEXT:
         value = fields.get(key)
@@ -175,8 +183,9 @@ def prediction_of(fields: Any, number: int = 0) -> Prediction:
         if not isinstance(chances, dict) or not chances:
             raise ValueError("'probabilities' needs an object of label: number")
         values["probabilities"] = {str(k): _number(f"probability of {k}", v) for k, v in chances.items()}
-        if min(values["probabilities"].values()) < 0 or sum(values["probabilities"].values()) <= 0:
-            raise ValueError("'probabilities' are negative or all zero")
+        total = sum(values["probabilities"].values())
+        if min(values["probabilities"].values()) < 0 or not 0 < total <= 1.05:
+            raise ValueError(f"'probabilities' add up to {total:g}, or one is negative; they are shares of 1")
     if fields.get("modalities") is not None:
         if not isinstance(fields["modalities"], list):
             raise ValueError("'modalities' needs a list")
@@ -230,7 +239,9 @@ def _read_csv(path: Path) -> list[Prediction]:
             rows = list(csv.DictReader(file))
     except (UnicodeDecodeError, csv.Error) as error:
         raise PredictionError(f"{path} is no CSV in UTF-8 ({error})") from error
-    header = [*rows[0]] if rows else []
+    if not rows:
+        raise PredictionError(f"{path} has no rows below its header")
+    header = [*rows[0]]
     clip = next((c for c in ("names", *_IDS) if c in header), None)
     said = next((c for c in _CSV_TEXT if c in header), None)
     if clip is None or said is None:
@@ -265,7 +276,11 @@ def read_truth(path: Path) -> dict[str, str]:
             (c for c in ("answer", "openset", "discrete", "label", "emotions", "emotion") if c in header), None
         )
         if clip and label:
-            return {row[clip]: row[label] or "" for row in rows}
+            found: dict[str, str] = {}
+            for row in rows:
+                if found.setdefault(row[clip], row[label] or "") != (row[label] or ""):
+                    raise PredictionError(f"{path} says '{found[row[clip]]}' and '{row[label]}' of clip '{row[clip]}'")
+            return found
         raise PredictionError(f"{path} has the columns {header}; needed are a clip and a label")
     return {r.clip: r.answer for r in _read_json_lines(path)}
 

@@ -15,7 +15,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from emojax.evaluate.published import figures_for
+from emojax.evaluate.published import SIZES, figures_for
 from emojax.evaluate.suites import PRIMARY
 from emojax.evaluate.wheels import BUILTIN_NAME
 
@@ -106,7 +106,7 @@ def published_rows(results: dict[str, Any]) -> list[list[str]]:
     """Rows (set, score, system, value in percent, source, what differs): the run's own, then published ones."""
     rows = []
     found: list[tuple[str, str, float | None, Sequence[float] | None]] = []
-    if "figure" in results:
+    if "figure" in results and not results.get("missing_sets"):
         figure = results["figure"]
         found.append((results["suite"], "figure", figure["value"], figure.get("interval")))
     for name, s in sets_of(results).items():
@@ -136,14 +136,22 @@ def _own_words(results: dict[str, Any], score: str) -> str:
 
 
 def _partial(results: dict[str, Any], where: str) -> str:
-    """What is missing of the sets or clips that a published figure is over."""
-    if where == results.get("suite"):
-        lost = results.get("missing_sets", [])
-        return f"without {len(lost)} of its sets: {', '.join(lost)}" if lost else ""
-    official = sets_of(results).get(where, {}).get("official_clips")
-    if official and official["scored"] != official["all"]:
-        return f"{official['scored']} of {official['all']} clips"
-    return ""
+    """What is missing of the clips that a published figure is over."""
+    s = sets_of(results).get(where, {})
+    here, whole = s.get("n"), SIZES.get(where)
+    # two-class figures leave neutral clips out
+    return (
+        f"{here} clips, published over {whole}"
+        if here and whole and abs(here - whole) > 0.02 * whole and s["metric"] != "two_class"
+        else ""
+    )
+
+
+def headline(results: dict[str, Any]) -> str:
+    """The suite's figure, and over how many of its sets it is."""
+    figure, lost = results["figure"], results.get("missing_sets", [])
+    part = f", over {len(figure['sets'])} of its {len(figure['sets']) + len(lost)} sets" if lost else ""
+    return f"{results['suite']}{part}: {number(figure['value'], figure.get('interval'))}"
 
 
 def markdown(results: dict[str, Any]) -> str:
@@ -151,12 +159,7 @@ def markdown(results: dict[str, Any]) -> str:
     header, rows = main_table(results)
     lines = [*_md(header, rows)]
     if "figure" in results:
-        figure = results["figure"]
-        lines = [
-            f"**{results['suite']}**: {number(figure['value'], figure.get('interval'))} ({figure['what']})",
-            "",
-            *lines,
-        ]
+        lines = [f"**{headline(results)}** ({results['figure']['what']})", "", *lines]
     if any("released" in s for s in sets_of(results).values()):
         lines += [
             "",
@@ -210,10 +213,10 @@ def show(results: dict[str, Any], console: Console) -> None:
             _table("what stands for each set, 95 % intervals", ["set", "strict", "official script"], beside, 3)
         )
     if "figure" in results:
-        figure = results["figure"]
-        console.print(
-            f"{results['suite']}: {number(figure['value'], figure.get('interval'))}   {figure['what']}", soft_wrap=True
-        )
+        console.print(f"{headline(results)}   {results['figure']['what']}", soft_wrap=True)
+    for name, s in sets_of(results).items():
+        if note := s.get("released", {}).get("note"):
+            console.print(f"{name}: {note}", soft_wrap=True)
     if published := published_rows(results):
         header = ["set", "score", "system", "value"]
         console.print(

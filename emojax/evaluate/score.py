@@ -8,6 +8,7 @@ what the official script prints (released.py).
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -57,6 +58,10 @@ def guess_metric(rows: Sequence[Prediction]) -> str:
     answers = [r.answer.strip() for r in rows if r.answer.strip()]
     if not answers:
         raise ValueError("no row has an 'answer' to compare with; give --truth")
+    if all(re.fullmatch(r"[-+]?\d*\.?\d+(e[-+]?\d+)?", a.lower()) for a in answers):
+        raise ValueError(
+            "every 'answer' is a number: give numbers as valence_answer and valence, or labels such as positive and negative"
+        )
     if all(a.startswith("[") and a.endswith("]") for a in answers):
         return "open_vocabulary"
     if any(len(released.label_set(a)) > 1 for a in answers):
@@ -112,7 +117,13 @@ def score_set(
         if scored.official is not None:
             result["released"]["intervals"] = statistics.intervals(scored.official, groups, resamples, seed=seed)
         result["interval_method"] = (
-            f"bootstrap over {number} {drawn_over}s, 95 %, {resamples} resamples, percentiles widened for few groups"
+            f"bootstrap over {number} {drawn_over}s"
+            + (
+                f" (of which {groups.count('')} are clips whose {drawn_over} is not known)"
+                if drawn_over != "clip" and "" in groups
+                else ""
+            )
+            + f", 95 %, {resamples} resamples, percentiles widened for few groups"
             + few_people(rows)
         )
     result["by"] = breakdowns(scored.strict, rows, min(resamples, SUBGROUP_RESAMPLES), seed)
@@ -209,6 +220,10 @@ def _official_one(
     def finish(sums: np.ndarray) -> tally.Scores:
         return {name: own.finish(sums)[name] for name in ("accuracy", "weighted_f1")}
 
+    if capitals := sum(a is not None and a != a.strip().lower() for a in counted):
+        found["note"] = (
+            f"{capitals} truths hold capitals or blanks; the official script lower-cases responses alone, so they never match"
+        )
     return found | {"metric": metric}, Tally(own.rows, finish, "weighted_f1")
 
 

@@ -15,6 +15,7 @@ from emojax.cli import main
 from emojax.evaluate import official
 from emojax.evaluate.files import Options, read_files, results_of
 from emojax.evaluate.predictions import Prediction, PredictionError, prediction_of, read_predictions, read_truth
+from emojax.evaluate.report import headline, published_rows
 from emojax.evaluate.suites import SETS, SUITES, suite_of
 from emojax.evaluate.wheels import builtin_tables, find_tables
 
@@ -103,7 +104,7 @@ def test_truth_from_elsewhere(tmp_path):
             "clip 'a' stands there twice .rows 1 and 2",
         ),
         ('{"video_id": "a", "response": "x", "duration": "long"}', "row 1: duration is 'long', needs a number"),
-        ('{"video_id": "a", "response": "x", "probabilities": {"a": -1}}', "row 1: 'probabilities' are negative"),
+        ('{"video_id": "a", "response": "x", "probabilities": {"a": -1}}', "row 1: 'probabilities' add up to -1"),
         ('{"video_id": "a", "response": "x", "probabilities": [1]}', "needs an object of label: number"),
         ('{"video_id": "a", "response": {"x": 1}}', "row 1: 'response' is .*needs text"),
         ("[1]", "row 1: needs a JSON object"),
@@ -150,6 +151,10 @@ def test_a_folder_of_sets_makes_a_suite(tmp_path):
     assert results["figure"]["sets"] == {"mer2023": 0.5, "sims": 1.0} and results["figure"]["value"] == 0.75
     low, high = results["figure"]["interval"]
     assert (low, high) == (0.0, 1.0)  # of two clips nothing is known
+    assert headline(results) == "mer-unibench, over 2 of its 9 sets: 0.750 [0.000, 1.000]"
+    assert not any(r[0] == "mer-unibench" for r in published_rows(results))
+    note = next(r for r in published_rows(results) if r[:3] == ["mer2023", "hit rate", "this run"])[-1]
+    assert note == "2 clips, published over 411; words: emojax built-in lexicon"
     assert len(results["missing_sets"]) == 7 and results["word_tables"] == "emojax built-in lexicon"
     with pytest.raises(PredictionError, match="holds no predictions file named after a set"):
         read_files(tmp_path, truth=None) if (tmp_path / "empty").mkdir() else read_files(tmp_path / "empty")
@@ -257,6 +262,9 @@ def test_the_command_writes_every_file_and_twice_the_same(tmp_path, capsys):
 
 def test_wrong_usage_is_told(tmp_path, capsys):
     path = jsonl(tmp_path / "p.jsonl", row("a", ""))
+    numbers = jsonl(tmp_path / "n.jsonl", row("a", "1.5", "2"), row("b", "-0.5", "1"))
+    two = jsonl(tmp_path / "t.jsonl", row("a", "happy"), row("b", "sad"))
+    other = jsonl(tmp_path / "u.jsonl", row("a", "happy"), row("b", "happy"))
     out = ["--out", str(tmp_path / "o")]
     for arguments, told in (
         (["--predictions", str(path)], "no row has an 'answer' to compare with; give --truth"),
@@ -266,7 +274,15 @@ def test_wrong_usage_is_told(tmp_path, capsys):
         (["model", "--suite", "cear", "--data", "x"], "did you mean 'caer'"),
         (["--endpoint", "localhost", "--served", "m", "--suite", "caer", "--data", "x"], "give an address"),
         (["--endpoint", "http://x", "--suite", "caer", "--data", "x"], "--endpoint needs --served NAME"),
-        (["--predictions", str(path), "--metric", "best"], "--metric is one of hit_rate"),
+        (["--predictions", str(path), "--metric", "best"], "--metric best: it is one of hit_rate"),
+        (["--predictions", str(path), "--limit", "5"], "--limit has no use with --predictions"),
+        (
+            ["--predictions", str(path), "--suite", "meld"],
+            "there are no predictions of MELD: files, or a `set` of each row, are named",
+        ),
+        (["--predictions", str(numbers)], "every 'answer' is a number"),
+        (["--predictions", str(two), "--labels", "happy"], "the truth 'sad' is none of --labels happy"),
+        (["--predictions", str(two), "--truth", str(other)], "has the answer 'sad', the truth says 'happy'"),
         (["--predictions", str(path), "--resamples", "-1"], "--resamples is a number of 0 or more"),
         (["--predictions", str(path), "--tables", str(tmp_path)], "has no format.csv"),
         (["m", "--predictions", str(path)], "leave out the model"),
@@ -340,7 +356,7 @@ def test_fetched_tables_are_checked_and_used(mirror, tmp_path, monkeypatch, caps
     assert found["word_tables"] == "MER-UniBench word tables" and found["released"]["hit_rate"] == 1.0
     assert found["official_clips"] == {"all": 411, "scored": 400, "not_in_it": 0, "other_label": 1}
     assert "1 truths are not those of the official file" in capsys.readouterr().out
-    assert "400 of 411 clips" in (tmp_path / "o" / "evaluation.md").read_text()
+    assert "400 clips, published over 411" in (tmp_path / "o" / "evaluation.md").read_text()
     damaged = official.folder() / "emotion_wheel" / "wheel1.xlsx"
     damaged.write_bytes(b"x")
     assert main(["evaluate", "--predictions", str(path), "--out", str(tmp_path / "o")]) == 2

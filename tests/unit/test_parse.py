@@ -53,6 +53,8 @@ SIX = ("angry", "happy", "neutral", "sad", "surprise", "worried")
         ("Sad\nReason: his eyes look angry.", "sad", "label"),
         ("<thinking>angry</thinking>sad", "sad", "label"),
         ('Here is the JSON: {"Emotion": "sad", "reason": "angry voice"}', "sad", "label"),
+        ("ｈａｐｐｙ", "happy", "label"),
+        ("As an AI I cannot determine if the person is angry.", "", "refusal"),
         ("contempt", "", "outside"),
         ("She seems scared and alarmed", "", "outside"),  # fear is no label here, and worry another family
         ("", "", "empty"),
