@@ -211,6 +211,18 @@ def test_subgroups():
     assert by["language"]["zh"]["accuracy"] == 0.5
 
 
+def test_intervals_of_subgroups_are_over_people_too():
+    # whole people are right or wrong: forty clips of each of twelve say no more than twelve clips
+    rows = [
+        Prediction(f"{p}_{i}", "happy", "happy" if p % 2 else "sad", speaker=f"s{p}", duration=1.0)
+        for p in range(12)
+        for i in range(40)
+    ]
+    low, high = score(rows, resamples=400)["by"]["duration"]["0 to 2 s"]["intervals"]["accuracy"]
+    assert high - low > 0.5
+    assert high - low == pytest.approx(np.diff(score(rows, resamples=400)["intervals"]["accuracy"])[0], abs=0.06)
+
+
 def test_metric_of_rows_without_a_set():
     of = lambda *answers: guess_metric([Prediction(str(i), a, "x") for i, a in enumerate(answers)])
     assert of("happy", "sad") == "single"
