@@ -23,6 +23,8 @@ from flax import traverse_util
 from data_pipeline.pipeline import RowConfig
 from data_pipeline.speakers import Speakers, VoiceStats
 from data_pipeline.tokens import LlamaTokenizer, SmallTokenizer, Tokenizer
+from emojax.calibration import FILE as CALIBRATION
+from emojax.calibration import Calibration, load_calibration
 from emojax.model.quantise import quantise_leaves
 from emojax.settings import Settings, resolve_saved
 from emojax.sharding import agree
@@ -34,7 +36,8 @@ REASON_TASKS = ("reason", "reason_v2")
 @dataclasses.dataclass(frozen=True)
 class Bundle:
     """A loaded model folder. `variables`: nested {params, lora}. `style`: prompt style of its last stage.
-    `reason_task`: the task that asks for a reason, "" where none was learned."""
+    `reason_task`: the task that asks for a reason, "" where none was learned. `calibration`: of its own labels'
+    probabilities, None where it was not fitted."""
 
     name: str
     settings: Settings
@@ -44,6 +47,7 @@ class Bundle:
     style: str
     reason_task: str
     average_speaker: VoiceStats | None = None
+    calibration: Calibration | None = None
 
     @property
     def can_reason(self) -> bool:
@@ -95,7 +99,7 @@ def save_bundle(
     if main:
         folder.mkdir(parents=True, exist_ok=True)
         # While its weights are replaced a folder is no model; nothing of the one before may stay.
-        for old in ("model.json", "tokenizer.json", "speaker.json", *(() if imported else (MANIFEST,))):
+        for old in ("model.json", "tokenizer.json", "speaker.json", CALIBRATION, *(() if imported else (MANIFEST,))):
             (folder / old).unlink(missing_ok=True)
         if weights.exists():
             weights.rmtree()
@@ -157,6 +161,7 @@ def load_bundle(folder: Path, shardings: Mapping[str, Any] | None = None) -> Bun
         # Folders of the first version say only whether there is one.
         reason_task=facts.get("reason_task", "reason" if facts.get("can_reason") else ""),
         average_speaker=VoiceStats.from_json(average.read_text()) if average.exists() else None,
+        calibration=load_calibration(folder),
     )
 
 

@@ -23,6 +23,13 @@ def _seconds(text: str) -> float:
     return value
 
 
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise ValueError
+    return value
+
+
 def _count(text: str) -> int:
     if int(text) < 0:
         raise ValueError
@@ -50,6 +57,15 @@ def parser() -> argparse.ArgumentParser:
 
     cli_evaluate.add_parsers(commands)
 
+    p = commands.add_parser(
+        "calibrate", help="fit the temperature of a model's probabilities on clips with known labels"
+    )
+    p.add_argument("model", help="model folder, or the name of an imported model")
+    p.add_argument("--manifest", required=True, help="CSV as for train; not the clips that scores are told of")
+    p.add_argument(
+        "--split", type=str.lower, choices=("train", "val", "test"), default="val", help="(default %(default)s)"
+    )
+
     p = commands.add_parser("predict", help="label, probabilities and reason of media files")
     p.add_argument("paths", nargs="+", metavar="PATH", help="files, or folders that are searched for media")
     p.add_argument(
@@ -63,6 +79,12 @@ def parser() -> argparse.ArgumentParser:
         help="all files are of one person: what is common to his or her voice is taken out (models trained on named speakers)",
     )
     p.add_argument("--int8", action="store_true", help="frozen kernels as int8: half the memory of bfloat16")
+    p.add_argument(
+        "--abstain", type=_share, default=0.0, metavar="P", help='answer "cannot tell" below this probability'
+    )
+    p.add_argument(
+        "--contributions", action="store_true", help="measure what picture, sound and words each add to the answer"
+    )
     p.add_argument("--json", action="store_true", help="one JSON object a line")
     p.add_argument(
         "--decode-timeout", type=_seconds, default=8.0, help="refuse a file that takes longer (default %(default)s s)"
@@ -145,6 +167,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         own = {"demo": _demo, "train": _train, "evaluate": _evaluate, "predict": _predict, "corpus": _corpus}
+        own["calibrate"] = _calibrate
         own |= dict.fromkeys(("suites", "judge", "compare"), _evaluate)
         own |= {"data": _data, "sweep": _runs, "watch": _runs, "report": _runs}
         if planning:
@@ -204,6 +227,8 @@ def _train(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyped
     records = jobs.read_records(args.manifest, console, seed=settings.seed)
     sources = jobs.open_views(records, settings, console)
     jobs.run_training(settings, records, sources, out, console)
+    if "val" in sources:
+        jobs.calibrate(out, sources["val"], console, f"{args.manifest}, val")
     jobs.score_splits(out, sources, sorted(sources), out, console)
     console.print(f"try next: emojax predict CLIP --model {out}", soft_wrap=True)
     return 0
@@ -233,6 +258,21 @@ def _evaluate(args: argparse.Namespace, console) -> int:  # type: ignore[no-unty
     return cli_evaluate.run(args, console)
 
 
+def _calibrate(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyped-def]
+    from emojax import jobs
+    from emojax.bundle import load_bundle
+    from emojax.exchange import find_model
+
+    jobs.setup()
+    folder = find_model(args.model)
+    bundle = load_bundle(folder)
+    records = [r for r in jobs.read_records(args.manifest, console, bundle.labels) if r.split == args.split]
+    if not records:
+        raise ValueError(f"{args.manifest} has no row of split '{args.split}'")
+    source = jobs.open_views(records, bundle.settings, console)[args.split]
+    return 0 if jobs.calibrate(folder, source, console, f"{args.manifest}, {args.split}") else 2
+
+
 def _predict(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyped-def]
     from emojax.exchange import find_model
     from emojax.infer.predict import default_model, find_media, listen, predict
@@ -260,7 +300,16 @@ def _predict(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyp
         with bar(console, "listen") as tick:
             speakers = listen(bundle, paths, timeout, lambda n: tick(n, len(paths)))
     with bar(console, "predict") as tick:
-        answers = predict(bundle, paths, labels, subtitle, timeout, speakers=speakers)
+        answers = predict(
+            bundle,
+            paths,
+            labels,
+            subtitle,
+            timeout,
+            speakers=speakers,
+            abstain=args.abstain,
+            explain=args.contributions,
+        )
         for number, answer in enumerate(answers, 1):
             refused += answer.error is not None
             print(json.dumps(answer.to_json(), ensure_ascii=False) if args.json else _plain(answer), flush=True)
@@ -273,6 +322,13 @@ def _plain(answer) -> str:  # type: ignore[no-untyped-def]
         return f"{answer.path}\n  refused: {answer.error}"
     best = sorted(answer.probabilities.items(), key=lambda pair: -pair[1])[:3]
     lines = [answer.path, f"  {answer.label}   " + ", ".join(f"{name} {p:.2f}" for name, p in best)]
+    if answer.leading:
+        lines[-1] = f"  {answer.label}: {answer.leading[0]} or {answer.leading[1]}   " + ", ".join(
+            f"{n} {p:.2f}" for n, p in best
+        )
+    if answer.contributions is not None:
+        told = ", ".join(f"{m} {v:+.2f}" for m, v in answer.contributions.items())
+        lines.append(f"  adds to the log-probability of the likeliest: {told or 'nothing is there'}")
     if answer.reason:
         lines.append("  " + "".join(c if c.isprintable() else " " for c in answer.reason))
     lines.append(f"  from {', '.join(answer.modalities)}" + (f"; {'; '.join(answer.notes)}" if answer.notes else ""))

@@ -38,6 +38,7 @@ def demo(out: Path, console: Console, fresh: bool = True, preset: str = "tiny") 
     records = load_corpus(folder)
     sources = jobs.open_views(records, settings, console)
     jobs.run_training(settings, records, sources, out, console)
+    jobs.calibrate(out, sources["val"], console, "embedded corpus, val")
     bundle = load_bundle(out)
     items = jobs.items_of(sources["test"], bundle)
     passes = len(items) * (len(ABLATIONS) + 1)
@@ -90,6 +91,11 @@ def _facts(results: dict[str, Any], console: Console) -> None:
         ),
         ("conflict clips UAR", results["conflict"], f"{results['conflict_n']} clips, words against face and voice"),
     ]
+    test = results["test"]
+    if "calibration" in test:
+        risk = {p["coverage"]: p["risk"] for p in test["risk_coverage"]["curve"]}
+        rows.append(("ECE of the probabilities", test["calibration"]["ece"], "calibrated on the validation clips"))
+        rows.append(("errors at 80 % coverage", risk[0.8], f"{risk[1.0]:.3f} when every clip is answered"))
     if "clues" in results:
         clues = results["clues"]
         rows.append(("clue precision", clues["precision"], f"{clues['named']} clues named in the reasons"))

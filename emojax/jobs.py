@@ -30,10 +30,12 @@ from data_pipeline.schema import ClipRecord
 from data_pipeline.speakers import VoiceStats, normalise_items
 from data_pipeline.tokens import Tokenizer
 from emojax.bundle import Bundle, load_bundle
+from emojax.calibration import Calibration, fit_temperature
 from emojax.evaluate import files, report
 from emojax.evaluate.page import page
 from emojax.evaluate.run import Items, evaluate
 from emojax.evaluate.scores import uar
+from emojax.evaluate.statistics import calibration
 from emojax.infer.answer import label_probabilities
 from emojax.pages import hold_pages
 from emojax.progress import bar
@@ -43,6 +45,7 @@ from emojax.train.loop import Validate, train
 from emojax.train.start import label_space
 from emojax.train.state import Flat
 
+FEW_CLIPS = 20  # a temperature fitted on fewer says nothing
 Sources = dict[str, Any]  # split -> random-access source
 DataSources = Mapping[str, Mapping[str, Any]]  # data set -> split -> random-access source
 
@@ -252,6 +255,32 @@ def run_training(
             tick,
             validate=validator(settings, sources, label_space(learn)),
         )
+
+
+def calibrate(folder: Path, source: Sequence[Any], console: Console, name: str = "") -> Calibration | None:
+    """Fits the temperature of a model folder on clips and keeps it there; with fewer than FEW_CLIPS nothing is fitted."""
+    if len(source) < FEW_CLIPS:
+        console.print(f"note: {len(source)} clips are too few to calibrate probabilities on (at least {FEW_CLIPS})")
+        return None
+    bundle = dataclasses.replace(load_bundle(folder), calibration=None)
+    items = [(r, v) for r, v in items_of(source, bundle) if r.label in bundle.labels]
+    with bar(console, "calibrate") as tick:
+        done = Counter[str]()
+
+        def count(n: int) -> None:
+            done["clips"] += n
+            tick(done["clips"], len(items))
+
+        chances = label_probabilities(bundle, items, bundle.labels, tick=count)
+    right = np.array([bundle.labels.index(r.label) for r, _ in items])
+    found = fit_temperature(chances, right, name)
+    found.save(folder)
+    before, after = (calibration(p, right)["ece"] for p in (chances, found.apply(chances)))
+    console.print(
+        f"probabilities calibrated on {found.n} clips: temperature {found.temperature:.2f}, ECE {before:.3f} before and {after:.3f} after",
+        soft_wrap=True,
+    )
+    return found
 
 
 def score_splits(

@@ -127,6 +127,10 @@ class Answer:
       modalities: what the judgement could use.  seconds: time that decoding and answering took.
       error: None, or one sentence why the file was refused.  model: name and folder.
       notes: what was irregular about the file.  duration: seconds of the clip itself.
+      leading: the two most probable labels where the answer is "cannot tell", else ().
+      contributions: what each modality adds to the label's log-probability, in nats; their sum is the change from a prompt
+        that shows nothing. None where it was not asked for.
+      calibrated: whether the probabilities were calibrated on validation clips.
     """
 
     path: str
@@ -139,10 +143,14 @@ class Answer:
     model: str = ""
     notes: tuple[str, ...] = ()
     duration: float = 0.0
+    leading: tuple[str, ...] = ()
+    contributions: dict[str, float] | None = None
+    calibrated: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """A dict of JSON types, keys in the order of the fields."""
         record = dataclasses.asdict(self)
         record["modalities"] = list(self.modalities)
         record["notes"] = list(self.notes)
+        record["leading"] = list(self.leading)
         return record

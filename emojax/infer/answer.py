@@ -59,6 +59,7 @@ def label_probabilities(
 ) -> np.ndarray:
     """float64[n, C]: softmax over the labels of their length-normalised log-probabilities.
 
+    Those of the model's own labels are calibrated where it has a calibration (calibration.py).
     With `config.data.eval_views` above 1 it is the mean over the clip and changed copies of it (test-time
     augmentation, of the strength that training had; the same changes for every clip, so answers do not depend on
     neighbours).
@@ -83,7 +84,9 @@ def label_probabilities(
         parts.append(total / settings.eval_views)
         if tick:
             tick(len(chunk))
-    return np.concatenate(parts)
+    chances = np.concatenate(parts)
+    own = bundle.calibration if tuple(labels) == bundle.labels else None
+    return own.apply(chances) if own else chances
 
 
 def _changed(views: Views, copy: int, strength: float) -> Views:

@@ -18,6 +18,7 @@ from data_pipeline.speakers import Speakers, measure_speakers
 from data_pipeline.views import make_views, window_notes
 from emojax.bundle import Bundle
 from emojax.infer.answer import label_probabilities, reasons
+from emojax.infer.confidence import CANNOT_TELL, contributions
 from emojax.types import Answer, Clip, Views
 
 BATCH = 4  # files answered together; small, so that answers appear as they come
@@ -54,6 +55,8 @@ def predict(
     timeout: float = 8.0,
     with_reason: bool = True,
     speakers: Speakers | None = None,
+    abstain: float = 0.0,
+    explain: bool = False,
 ) -> Iterator[Answer]:
     """Answers files in the order given.
 
@@ -63,6 +66,8 @@ def predict(
       subtitle: words spoken, for all files alike.
       timeout: seconds of decoding after which a file is refused.
       with_reason: also write the reason, where the model has learned to.
+      abstain: below this probability the answer is "cannot tell", with the two leading labels.
+      explain: also measure what each modality adds (2 to the power of the modalities as many passes).
       speakers: sound of the one person of all files, see `listen`; None where people are not known.
 
     Yields:
@@ -83,7 +88,7 @@ def predict(
             chunk.append((path, found, time.monotonic() - begin))
         clips = [(path, clip) for path, clip, _ in chunk if isinstance(clip, Clip)]
         begin = time.monotonic()
-        answered = iter(_answer(bundle, clips, labels, with_reason, speakers))
+        answered = iter(_answer(bundle, clips, labels, with_reason, speakers, abstain, explain))
         share = (time.monotonic() - begin) / max(1, len(clips))
         for path, found, seconds in chunk:
             if isinstance(found, str):
@@ -121,6 +126,8 @@ def _answer(
     labels: tuple[str, ...],
     with_reason: bool,
     speakers: Speakers | None,
+    abstain: float,
+    explain: bool,
 ) -> list[Answer]:
     if not clips:
         return []
@@ -133,8 +140,12 @@ def _answer(
     cut = {r.id for r, _ in items if fit_subtitle(r, bundle.tokenizer, limit) is not r}
     chances = label_probabilities(bundle, items, labels, batch=BATCH)
     texts = reasons(bundle, items, batch=BATCH) if with_reason and bundle.can_reason else [""] * len(items)
+    added: list[dict[str, float] | None] = [None] * len(items)
+    if explain:
+        ask = lambda shown: label_probabilities(bundle, items, labels, shown, batch=BATCH)  # noqa: E731
+        added = [*contributions(ask, chances.argmax(axis=1), [clip.modalities for _, clip in clips])]
     answers = []
-    for (path, clip), row, text in zip(clips, chances, texts, strict=True):
+    for (path, clip), row, text, own in zip(clips, chances, texts, added, strict=True):
         notes = list(clip.notes)
         if clip.id in cut:
             notes.append(f"the subtitle was cut to {limit} tokens")
@@ -143,13 +154,28 @@ def _answer(
             notes.append("the model learned with speakers known, and this one is not: see --one-speaker")
         probabilities = {label: float(p) for label, p in zip(labels, row, strict=True)}
         label = max(probabilities, key=lambda name: probabilities[name])
+        leading: tuple[str, ...] = ()
+        if probabilities[label] < abstain:
+            leading = tuple(sorted(probabilities, key=lambda name: -probabilities[name])[:2])
         # The reason is written freely: where it ends on another label than the probabilities do, that is told.
         ends = [name for name in labels if text.endswith(f" {normalise_answer(name)}")]
         if ends and label not in ends:
             notes.append(f"the written reason concludes '{ends[0]}', the probabilities '{label}'")
         answers.append(
             Answer(
-                path, label, probabilities, text, clip.modalities, 0.0, None, bundle.name, tuple(notes), clip.duration
+                path,
+                CANNOT_TELL if leading else label,
+                probabilities,
+                text,
+                clip.modalities,
+                0.0,
+                None,
+                bundle.name,
+                tuple(notes),
+                clip.duration,
+                leading,
+                own,
+                bundle.calibration is not None and labels == bundle.labels,
             )
         )
     return answers

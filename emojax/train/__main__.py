@@ -88,6 +88,8 @@ def run(console: Console) -> None:
                 records = load_corpus(make_corpus(progress=tick))
         sources = jobs.open_views(records, settings, console)
         jobs.run_training(settings, records, sources, out, console)
+        if scoring and "val" in sources:
+            jobs.calibrate(Path(out), sources["val"], console, "val")
         if scoring:
             jobs.score_splits(Path(out), sources, sorted(sources), Path(out), console)
     if not scoring:

@@ -21,7 +21,7 @@ SPLIT_KEYS = {"n", "labels", "uar", "accuracy", "weighted_f1", "macro_f1", "conf
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("e2e")
-    make_corpus(CorpusConfig(train=18, val=9, test=9), folder / "corpus")
+    make_corpus(CorpusConfig(train=21, val=9, test=9), folder / "corpus")
     return folder
 
 
@@ -50,7 +50,7 @@ def model(place) -> Path:
 def test_train_leaves_a_model_and_scores(model):
     scores = json.loads((model / "evaluation.json").read_text())
     assert set(scores) == {"train", "val", "test"}
-    for split, n in (("train", 18), ("val", 9), ("test", 9)):
+    for split, n in (("train", 21), ("val", 9), ("test", 9)):
         assert set(scores[split]) >= SPLIT_KEYS and scores[split]["n"] == n
         assert np.sum(scores[split]["confusion"]) == n and len(scores[split]["labels"]) == 9
     assert (model / "confusion_test.png").stat().st_size > 5000
@@ -91,6 +91,29 @@ def test_predict_contract(place, model):
     assert bad["label"] is None and bad["probabilities"] == {} and bad["error"].strip() and "\n" not in bad["error"]
     out = emojax(place, "predict", str(media / "a.mp4"), "--model", str(model))
     assert out.returncode == 0 and "a.mp4" in out.stdout
+
+
+def test_confidence_contract(place, model):
+    """Calibration is kept with a model and used; doubtful answers are none; each modality's share is told."""
+    own = place / "calibrated"
+    shutil.copytree(model, own)
+    manifest = str(place / "corpus" / "manifest.csv")
+    assert not (own / "calibration.json").exists()  # nine validation clips are too few
+    out = emojax(place, "calibrate", str(own), "--manifest", manifest, "--split", "train")
+    assert out.returncode == 0 and "calibrated on 21 clips: temperature" in out.stdout, out.stderr + out.stdout
+    temperature = json.loads((own / "calibration.json").read_text())["temperature"]
+    clip = str(sorted((place / "corpus" / "clips").glob("test_*.mp4"))[0])
+    words = ["predict", clip, "--subtitle", "well hello", "--json", "--contributions", "--abstain", "1"]
+    raw, new = (json.loads(emojax(place, *words, "--model", str(m)).stdout) for m in (model, own))
+    powers = np.array(list(raw["probabilities"].values())) ** (1 / temperature)
+    assert list(new["probabilities"].values()) == pytest.approx(powers / powers.sum(), abs=1e-5)
+    assert (raw["calibrated"], new["calibrated"]) == (False, True)
+    best = sorted(new["probabilities"], key=lambda k: -new["probabilities"][k])
+    assert new["label"] == "cannot tell" and new["leading"] == best[:2] == raw["leading"]
+    assert set(new["contributions"]) == set(new["modalities"]) and any(new["contributions"].values())
+    out = emojax(place, "calibrate", str(own), "--manifest", manifest)
+    assert "9 clips are too few to calibrate" in out.stdout and out.returncode == 2
+    assert emojax(place, "predict", clip, "--model", str(own), "--abstain", "2").returncode == 2
 
 
 def test_one_speaker_takes_the_common_voice_out(place, model):

@@ -21,6 +21,7 @@ LAYERS = [
     ("emojax.model", 5),
     ("emojax.weights", 6),
     ("emojax.settings", 7),
+    ("emojax.calibration", 8),
     ("emojax.bundle", 8),
     ("emojax.train.__main__", 12),
     ("emojax.train", 9),

@@ -1,0 +1,74 @@
+"""Temperature, abstention's sharing of labels, shares of modalities: arithmetic by hand and known truths."""
+
+import json
+
+import numpy as np
+import pytest
+
+from emojax.calibration import Calibration, fit_temperature, load_calibration, scaled
+from emojax.infer.confidence import contributions, shares
+
+
+def softmax(x):
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def test_scaling_by_hand():
+    got = scaled(np.array([[0.8, 0.2]]), 2.0)
+    assert got == pytest.approx(np.array([[2 / 3, 1 / 3]]))  # roots: 2 to 1
+    assert scaled(np.array([[0.8, 0.2]]), 1.0) == pytest.approx(np.array([[0.8, 0.2]]))
+    assert scaled(np.array([1.0, 0.0]), 0.5).sum() == 1.0
+
+
+def test_a_known_temperature_is_found():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(20_000, 5)) * 2
+    truth = np.array([rng.choice(5, p=p) for p in softmax(logits)])
+    for sharpness in (3.0, 0.4):  # probabilities that say too much, and too little
+        found = fit_temperature(softmax(sharpness * logits), truth, "made")
+        assert found.temperature == pytest.approx(sharpness, rel=0.05)
+        assert found.nll_after < found.nll_before and (found.n, found.source) == (20_000, "made")
+    assert fit_temperature(softmax(logits), truth).temperature == pytest.approx(1.0, rel=0.05)
+    with pytest.raises(ValueError, match="no clip"):
+        fit_temperature(np.zeros((0, 3)), np.zeros(0, int))
+
+
+def test_the_order_of_labels_stays():
+    chances = softmax(np.random.default_rng(1).normal(size=(50, 6)))
+    for temperature in (0.2, 5.0):
+        new = Calibration(temperature, 1, 0.0, 0.0).apply(chances)
+        assert (new.argsort(axis=1) == chances.argsort(axis=1)).all()
+        assert new.sum(axis=1) == pytest.approx(np.ones(50))
+
+
+def test_it_is_kept_with_the_model(tmp_path):
+    assert load_calibration(tmp_path) is None
+    kept = Calibration(0.7, 150, 0.5, 0.4, "m.csv, val")
+    kept.save(tmp_path)
+    assert load_calibration(tmp_path) == kept
+    for text in ("{", json.dumps({"temperature": 1.0}), json.dumps({**vars(kept), "temperature": 0.0})):
+        (tmp_path / "calibration.json").write_text(text)
+        with pytest.raises(ValueError, match="calibration.json is damaged"):
+            load_calibration(tmp_path)
+
+
+def test_shares_by_hand():
+    value = {frozenset(): -2.0, frozenset("a"): -1.0, frozenset("b"): -1.5, frozenset("ab"): -0.2}
+    got = shares(value, ["a", "b"])
+    # a adds 1 alone and 1.3 to b; b adds 0.5 alone and 0.8 to a
+    assert got == pytest.approx({"a": 1.15, "b": 0.65})
+    assert sum(got.values()) == pytest.approx(-0.2 + 2.0)
+
+
+def test_contributions_are_of_what_is_there():
+    weights = {"video": 0.5, "audio": 0.3, "text": 0.1}
+
+    def score(shown):
+        total = 0.1 + sum(weights[m] for m in shown)
+        return np.array([[total, 1 - total], [0.5, 0.5]])
+
+    first, second = contributions(score, np.array([0, 0]), [("video", "audio", "text"), ("audio",)])
+    assert sum(first.values()) == pytest.approx(np.log(1.0) - np.log(0.1))
+    assert first["video"] > first["audio"] > first["text"] > 0
+    assert second == {"audio": 0.0}
