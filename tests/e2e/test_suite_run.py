@@ -160,7 +160,7 @@ def test_kills_at_ten_random_points(whole, model, suite, tmp_path):
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
     dice, kills = random.Random(1), 0
     while kills < 10:
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         begin, lines = time.monotonic(), _lines(tmp_path)
         while process.poll() is None and _lines(tmp_path) <= lines and time.monotonic() - begin < 240:
             time.sleep(0.05)  # until it has answered something
