@@ -1,4 +1,7 @@
-"""One temperature for a model's label probabilities, fitted on validation clips and kept in the model folder."""
+"""One temperature for a model's label probabilities, fitted on validation clips and kept in the model folder.
+
+Source: temperature scaling (Guo et al., On Calibration of Modern Neural Networks, 2017).
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,7 @@ class Calibration:
       temperature: above 1 flattens.  n: clips it was fitted on.
       nll_before, nll_after: mean negative log-likelihood of the true label on them.
       source: which clips these were.
+      labels: the label list it was fitted for; probabilities of another list are left as they are.
     """
 
     temperature: float
@@ -29,6 +33,7 @@ class Calibration:
     nll_before: float
     nll_after: float
     source: str = ""
+    labels: tuple[str, ...] = ()
 
     def apply(self, probabilities: np.ndarray) -> np.ndarray:
         """float[..., C] -> the same at this temperature; the order of labels stays."""
@@ -49,11 +54,12 @@ def load_calibration(folder: Path) -> Calibration | None:
     if not path.exists():
         return None
     try:
-        found = Calibration(**json.loads(path.read_text()))
+        fields = json.loads(path.read_text())
+        found = Calibration(**{**fields, "labels": tuple(fields["labels"])})
         if not 0 < found.temperature < math.inf:
             raise ValueError(f"temperature is {found.temperature}")
         return found
-    except (TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged ({error}): run `emojax calibrate` again") from error
 
 
@@ -64,7 +70,9 @@ def scaled(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     return powers / powers.sum(axis=-1, keepdims=True)
 
 
-def fit_temperature(probabilities: np.ndarray, right: np.ndarray, source: str = "") -> Calibration:
+def fit_temperature(
+    probabilities: np.ndarray, right: np.ndarray, source: str = "", labels: tuple[str, ...] = ()
+) -> Calibration:
     """The temperature that makes the true labels likeliest.
 
     Args:
@@ -81,4 +89,4 @@ def fit_temperature(probabilities: np.ndarray, right: np.ndarray, source: str = 
         return float(-np.log(np.maximum(own, _FLOOR)).mean())
 
     found = optimize.minimize_scalar(loss, bounds=(math.log(0.05), math.log(20.0)), method="bounded")
-    return Calibration(float(math.exp(found.x)), len(right), loss(0.0), float(found.fun), source)
+    return Calibration(float(math.exp(found.x)), len(right), loss(0.0), float(found.fun), source, labels)

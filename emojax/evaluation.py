@@ -51,7 +51,6 @@ from emojax.sharding import make_mesh
 from emojax.train.state import flatten, variable_shardings
 from emojax.types import Views
 
-ANSWERS = ("text", "labels", "both")
 _CLOSED = ("hit_rate", "two_class", "single", "last_word")  # questions for one label of a list
 
 
@@ -130,11 +129,7 @@ def evaluate_suite(
     mesh = make_mesh((-1, 1, 1), list(devices or jax.devices()))
     batch += -batch % mesh.size
     bundle = spread(model, mesh, int8)
-    names = list(dict.fromkeys(m.benchmark.dataset for m in suite.members))
-    with bar(console, "read annotations") as tick:
-        found, listed = read_root(root, names, lenient=True)
-        tick(len(names), len(names))
-    by_name = {f.dataset.name: f for f in found}
+    asked_by = suite_clips(suite, root, limit, console)
     settings = prompt_hash(json.dumps(bundle.settings.raw, sort_keys=True, default=str))
     identity = {"model": bundle.name, "weights": weights_id(bundle), "settings": settings, "answers": answers}
 
@@ -143,9 +138,8 @@ def evaluate_suite(
         own = long_enough(dataclasses.replace(bundle, labels=member.benchmark.asked), asked, tag)
         return answerer(own, member, answers, batch), row_lengths(own, asked, tag)
 
-    available_here = {m: available(m, by_name[m.benchmark.dataset], listed, limit) for m in suite.members}
     with jax.set_mesh(mesh):
-        by_set, counts = answer_members(available_here, ready, decoder(bundle.settings), out, identity, batch, console)
+        by_set, counts = answer_members(asked_by, ready, decoder(bundle.settings), out, identity, batch, console)
     if not by_set:
         raise ValueError(f"{root} holds no clip of {suite.title}; look with `emojax data check {root}`")
     by_label = {m.name for m in suite.members if answers == "labels" and m.benchmark.metric in _CLOSED}
@@ -238,10 +232,7 @@ def evaluate_server(
     """
     asked_by: dict[Member, tuple[list[Question], int]]
     if suite is not None:
-        names = list(dict.fromkeys(m.benchmark.dataset for m in suite.members))
-        found, listed = read_root(place, names, lenient=True)
-        by_name = {f.dataset.name: f for f in found}
-        asked_by = {m: available(m, by_name[m.benchmark.dataset], listed, limit) for m in suite.members}
+        asked_by = suite_clips(suite, place, limit, console)
     else:
         records = [r for r in jobs.read_records(str(place), console, hold_out=0) if split in (None, r.split)]
         if not records:
@@ -282,6 +273,20 @@ def evaluate_server(
         console,
         dict.fromkeys(by_set, endpoint.model),
     )
+
+
+def suite_clips(suite: Suite, root: Path, limit: int, console: Console) -> dict[Member, tuple[list[Question], int]]:
+    """{set: (clips whose media are there, at most `limit` (0: all), how many are not)} of a folder of data sets.
+
+    Raises:
+      ValueError: there is no such folder.
+    """
+    names = list(dict.fromkeys(m.benchmark.dataset for m in suite.members))
+    with bar(console, "read annotations") as tick:
+        found, listed = read_root(root, names, lenient=True)
+        tick(len(names), len(names))
+    by_name = {f.dataset.name: f for f in found}
+    return {m: available(m, by_name[m.benchmark.dataset], listed, limit) for m in suite.members}
 
 
 def available(member: Member, found: Found, listed: Files, limit: int) -> tuple[list[Question], int]:

@@ -273,7 +273,7 @@ def calibrate(folder: Path, source: Sequence[Any], console: Console, name: str =
 
         chances = label_probabilities(bundle, items, bundle.labels, tick=count)
     right = np.array([bundle.labels.index(r.label) for r, _ in items])
-    found = fit_temperature(chances, right, name)
+    found = fit_temperature(chances, right, name, bundle.labels)
     found.save(folder)
     before, after = (calibration(p, right)["ece"] for p in (chances, found.apply(chances)))
     console.print(

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 
+from emojax.evaluate.suites import SUITES
+
 # What is different when a figure of one of these is set beside ours.
 EXTRACTED = "labels extracted from free text by a language model, not prompted from a closed list"
 DROPS_NEUTRAL = "neutral truths are left out"
@@ -51,20 +53,10 @@ class Figure:
 
 
 def _unibench(system: str, values: tuple[float, ...], mean: float, source: str = _AFFECTGPT) -> list[Figure]:
-    names = (
-        "mer2023",
-        "mer2024_semi",
-        "meld_emotion",
-        "iemocap",
-        "cmu_mosi",
-        "cmu_mosei",
-        "sims",
-        "ch_sims_v2_s",
-        "ov_merd+",
-    )
-    scores = ("hit_rate",) * 4 + ("weighted_f1",) * 4 + ("f_s",)
+    """A row of the table: `values` in the order of the suite's sets."""
     out = []
-    for name, score, value in zip(names, scores, values, strict=True):
+    for member, value in zip(SUITES["mer-unibench"].members, values, strict=True):
+        name, score = member.name, member.chosen[1]
         differs = (EXTRACTED,) + ((DROPS_NEUTRAL,) if score != "f_s" else ())
         out.append(
             Figure(name, score, system, value, source, differs + ((OTHER_IEMOCAP,) if name == "iemocap" else ()))

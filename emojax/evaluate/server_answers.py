@@ -18,7 +18,6 @@ from emojax.evaluate.endpoint import Asker, Messages, Unusable, prompt_hash
 from emojax.evaluate.predictions import Prediction
 from emojax.evaluate.suite_run import NO_ANSWER, Answerer, Decode, Decoded
 
-SEND = ("frames", "video")
 _HEIGHT = 448  # of pictures that are sent
 _TASKS = {
     "emotion": "Which one of these emotions does the person show: {labels}? Answer with that word alone.",

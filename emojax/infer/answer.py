@@ -59,7 +59,7 @@ def label_probabilities(
 ) -> np.ndarray:
     """float64[n, C]: softmax over the labels of their length-normalised log-probabilities.
 
-    Those of the model's own labels are calibrated where it has a calibration (calibration.py).
+    Those of the label list that the model was calibrated for are calibrated (calibration.py).
     With `config.data.eval_views` above 1 it is the mean over the clip and changed copies of it (test-time
     augmentation, of the strength that training had; the same changes for every clip, so answers do not depend on
     neighbours).
@@ -85,8 +85,8 @@ def label_probabilities(
         if tick:
             tick(len(chunk))
     chances = np.concatenate(parts)
-    own = bundle.calibration if tuple(labels) == bundle.labels else None
-    return own.apply(chances) if own else chances
+    own = bundle.calibration
+    return own.apply(chances) if own and own.labels == tuple(labels) else chances
 
 
 def _changed(views: Views, copy: int, strength: float) -> Views:

@@ -175,7 +175,7 @@ def _answer(
                 clip.duration,
                 leading,
                 own,
-                bundle.calibration is not None and labels == bundle.labels,
+                bundle.calibration is not None and labels == bundle.calibration.labels,
             )
         )
     return answers

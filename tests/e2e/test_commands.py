@@ -111,6 +111,8 @@ def test_confidence_contract(place, model):
     best = sorted(new["probabilities"], key=lambda k: -new["probabilities"][k])
     assert new["label"] == "cannot tell" and new["leading"] == best[:2] == raw["leading"]
     assert set(new["contributions"]) == set(new["modalities"]) and any(new["contributions"].values())
+    other = json.loads(emojax(place, *words, "--model", str(own), "--labels", "happy,sad").stdout)
+    assert not other["calibrated"]  # it was fitted for nine labels
     out = emojax(place, "calibrate", str(own), "--manifest", manifest)
     assert "9 clips are too few to calibrate" in out.stdout and out.returncode == 2
     assert emojax(place, "predict", clip, "--model", str(own), "--abstain", "2").returncode == 2

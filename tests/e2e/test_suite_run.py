@@ -19,6 +19,7 @@ from rich.console import Console
 from suite_fixture import write_suite
 
 from emojax import evaluation
+from emojax.calibration import Calibration
 from emojax.evaluate import endpoint, predictions, suite_run
 from emojax.evaluate.endpoint import Endpoint
 from emojax.evaluate.files import Options
@@ -179,6 +180,19 @@ def test_kills_at_ten_random_points(whole, model, suite, tmp_path):
 
 def _lines(out: Path) -> int:
     return sum(p.read_bytes().count(b"\n") for p in (out / "predictions").rglob("*.jsonl"))
+
+
+def test_a_calibration_is_of_its_own_labels_alone(whole, model, suite, tmp_path):
+    shutil.copytree(model, tmp_path / "m")
+    asked = suite_of("caer").members[0].benchmark.asked
+    options, one = Options(builtin_tables(), resamples=0), jax.devices()[:1]
+    plain = read_predictions(whole / "predictions/Single/caer.jsonl")
+    for labels, same in ((("angry", "happy", "sad"), True), (asked, False)):
+        Calibration(3.0, 99, 0.0, 0.0, "", labels).save(tmp_path / "m")
+        out = tmp_path / str(same)
+        evaluation.evaluate_suite(tmp_path / "m", suite_of("caer"), suite, out, options, QUIET, "both", 2, devices=one)
+        rows = read_predictions(out / "predictions/Single/caer.jsonl")
+        assert all(a.probabilities == b.probabilities for a, b in zip(rows, plain, strict=True)) == same
 
 
 def test_rows_are_spread_over_devices(whole, model, suite, tmp_path):

@@ -44,7 +44,7 @@ def test_the_order_of_labels_stays():
 
 def test_it_is_kept_with_the_model(tmp_path):
     assert load_calibration(tmp_path) is None
-    kept = Calibration(0.7, 150, 0.5, 0.4, "m.csv, val")
+    kept = Calibration(0.7, 150, 0.5, 0.4, "m.csv, val", ("happy", "sad"))
     kept.save(tmp_path)
     assert load_calibration(tmp_path) == kept
     for text in ("{", json.dumps({"temperature": 1.0}), json.dumps({**vars(kept), "temperature": 0.0})):

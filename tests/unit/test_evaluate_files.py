@@ -157,7 +157,8 @@ def test_a_folder_of_sets_makes_a_suite(tmp_path):
     assert note == "2 clips, published over 411; words: emojax built-in lexicon"
     assert len(results["missing_sets"]) == 7 and results["word_tables"] == "emojax built-in lexicon"
     with pytest.raises(PredictionError, match="holds no predictions file named after a set"):
-        read_files(tmp_path, truth=None) if (tmp_path / "empty").mkdir() else read_files(tmp_path / "empty")
+        (tmp_path / "empty").mkdir()
+        read_files(tmp_path / "empty")
 
 
 def test_folds_and_rows_that_name_their_set(tmp_path):
