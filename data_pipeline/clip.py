@@ -26,7 +26,7 @@ MEDIA_SUFFIXES = frozenset(
     ".mp4 .mov .mkv .avi .webm .m4v .mpg .mpeg .flv .wmv .ts .3gp .wav .flac .mp3 .m4a .ogg .opus .aac".split()
 )
 # Demuxers that follow references to other files or draw text: never what a user means by a clip.
-_REFUSED_FORMATS = frozenset({"hls", "concat", "dash", "tty", "image2", "lavfi", "txt", "webvtt", "srt"})
+REFUSED_FORMATS = frozenset({"hls", "concat", "dash", "tty", "image2", "lavfi", "txt", "webvtt", "srt"})
 _MAX_PIXELS = 50_000_000
 
 av.logging.set_level(av.logging.PANIC)  # what went wrong is told by ClipError and notes, once
@@ -181,8 +181,8 @@ class _Reader:
                 io.BytesIO(self.data), options={"protocol_whitelist": "pipe"}, metadata_errors="replace"
             )
         except (av.error.FFmpegError, ValueError, OSError) as error:
-            raise ClipError(f"not a media file that can be read ({_cause(error)})") from error
-        if set(container.format.name.split(",")) & _REFUSED_FORMATS:
+            raise ClipError(f"not a media file that can be read ({cause_of(error)})") from error
+        if set(container.format.name.split(",")) & REFUSED_FORMATS:
             kind = container.format.name
             container.close()
             raise ClipError(f"not a video or sound file (its content is of kind '{kind}')")
@@ -200,12 +200,12 @@ class _Reader:
     def decoded(self, kind: str) -> Iterator[Any]:
         """Frames of one stream inside the span; a damaged tail ends the stream with a note."""
         with self.open() as container:
-            streams = [s for s in getattr(container.streams, kind) if not _is_cover(s)]
+            streams = [s for s in getattr(container.streams, kind) if not is_cover(s)]
             if not streams:
                 return
             stream = streams[0]
             if kind == "video":
-                _check_size(stream)
+                check_size(stream)
                 stream.thread_type = "SLICE"  # frame threads would decode ahead of what is needed
             last = 0.0
             try:
@@ -220,12 +220,12 @@ class _Reader:
             except ClipError:
                 raise  # out of time: part of a clip is not the clip
             except (av.error.FFmpegError, ValueError, MemoryError) as error:
-                self.notes.append(f"the {kind} track is damaged after {last:.2f} s ({_cause(error)})")
+                self.notes.append(f"the {kind} track is damaged after {last:.2f} s ({cause_of(error)})")
 
     def count_packets(self) -> int:
         """Video packets inside the span, without decoding; headers' frame counts are often wrong."""
         with self.open() as container:
-            streams = [s for s in container.streams.video if not _is_cover(s)]
+            streams = [s for s in container.streams.video if not is_cover(s)]
             if not streams:
                 return 0
             count = 0
@@ -238,7 +238,7 @@ class _Reader:
             except ClipError:
                 raise
             except (av.error.FFmpegError, ValueError) as error:
-                self.notes.append(f"the file ends early ({_cause(error)})")
+                self.notes.append(f"the file ends early ({cause_of(error)})")
             return count
 
     def frames(self, sampling: Sampling, clip_id: str) -> _Frames | None:
@@ -256,7 +256,7 @@ class _Reader:
             for frame in self.decoded("video"):
                 last_time = frame.time if frame.time is not None else last_time
                 if seen in need:
-                    kept[seen] = (_to_rgb(frame, converter), last_time)
+                    kept[seen] = (to_rgb(frame, converter), last_time)
                 seen += 1
                 if len(kept) == len(need):
                     break
@@ -292,7 +292,7 @@ class _Reader:
         except ClipError:
             raise
         except (av.error.FFmpegError, ValueError, MemoryError) as error:
-            self.notes.append(f"the sound track changes its format and is cut there ({_cause(error)})")
+            self.notes.append(f"the sound track changes its format and is cut there ({cause_of(error)})")
         if not pieces:
             self.notes.append("there is no sound" + self._span())
             return None
@@ -324,23 +324,26 @@ def _fit(picture: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return np.asarray(Image.fromarray(picture).resize((shape[1], shape[0]), Image.Resampling.BILINEAR))
 
 
-def _to_rgb(frame: Any, converter: Any) -> np.ndarray:
+def to_rgb(frame: Any, converter: Any) -> np.ndarray:
+    """A decoded frame -> uint8[H, W, 3], upright."""
     picture = converter.reformat(frame, format="rgb24", threads=1).to_ndarray()
     turns = round(frame.rotation / 90) % 4  # telephones store portrait as turned landscape
     return np.rot90(picture, turns).copy() if turns else picture
 
 
-def _is_cover(stream: Any) -> bool:
+def is_cover(stream: Any) -> bool:
     """Cover art of a sound file is a video stream of one still: not a picture of the clip."""
     return bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
-def _check_size(stream: Any) -> None:
+def check_size(stream: Any) -> None:
+    """Raises ClipError for sizes that only a damaged header tells."""
     width, height = stream.codec_context.width, stream.codec_context.height
     if width * height > _MAX_PIXELS:
         raise ClipError(f"the picture size {width}x{height} is beyond what a clip can have; the header is damaged")
 
 
-def _cause(error: BaseException) -> str:
+def cause_of(error: BaseException) -> str:
+    """One line of what went wrong."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return str(text).splitlines()[0]

@@ -3,32 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-NO_MODEL = """there is no model yet. Three ways to get one:
-  emojax demo                                    trains a small one on the embedded corpus, in minutes
-  emojax train --manifest M.csv --out DIR        trains on your own clips; then give --model DIR
-  emojax fetch emotion-llama-v2                  downloads and imports released weights (19 GB; needs accelerators)"""
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise ValueError
-    return value
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise ValueError
-    return value
-
 
 def _count(text: str) -> int:
     if int(text) < 0:
@@ -53,42 +32,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--preset", default="tiny:people", help="configuration by name (default %(default)s)")
     p.add_argument("--seed", type=int, help="seed of weights, order and augmentation")
 
-    from emojax import cli_evaluate
+    from emojax import cli_evaluate, cli_predict
 
     cli_evaluate.add_parsers(commands)
-
-    p = commands.add_parser(
-        "calibrate", help="fit the temperature of a model's probabilities on clips with known labels"
-    )
-    p.add_argument("model", help="model folder, or the name of an imported model")
-    p.add_argument("--manifest", required=True, help="CSV as for train; not the clips that scores are told of")
-    p.add_argument(
-        "--split", type=str.lower, choices=("train", "val", "test"), default="val", help="(default %(default)s)"
-    )
-
-    p = commands.add_parser("predict", help="label, probabilities and reason of media files")
-    p.add_argument("paths", nargs="+", metavar="PATH", help="files, or folders that are searched for media")
-    p.add_argument(
-        "--model", help="model folder, or the name of an imported model (default: the newest imported or demo model)"
-    )
-    p.add_argument("--subtitle", default="", help="what is said, for all files alike")
-    p.add_argument("--labels", metavar="A,B,...", help="labels to choose from (default: the model's own)")
-    p.add_argument(
-        "--one-speaker",
-        action="store_true",
-        help="all files are of one person: what is common to his or her voice is taken out (models trained on named speakers)",
-    )
-    p.add_argument("--int8", action="store_true", help="frozen kernels as int8: half the memory of bfloat16")
-    p.add_argument(
-        "--abstain", type=_share, default=0.0, metavar="P", help='answer "cannot tell" below this probability'
-    )
-    p.add_argument(
-        "--contributions", action="store_true", help="measure what picture, sound and words each add to the answer"
-    )
-    p.add_argument("--json", action="store_true", help="one JSON object a line")
-    p.add_argument(
-        "--decode-timeout", type=_seconds, default=8.0, help="refuse a file that takes longer (default %(default)s s)"
-    )
+    cli_predict.add_parsers(commands)
 
     from emojax import cli_data
 
@@ -167,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         own = {"demo": _demo, "train": _train, "evaluate": _evaluate, "predict": _predict, "corpus": _corpus}
-        own["calibrate"] = _calibrate
+        own["calibrate"] = _predict
         own |= dict.fromkeys(("suites", "judge", "compare"), _evaluate)
         own |= {"data": _data, "sweep": _runs, "watch": _runs, "report": _runs}
         if planning:
@@ -258,81 +205,10 @@ def _evaluate(args: argparse.Namespace, console) -> int:  # type: ignore[no-unty
     return cli_evaluate.run(args, console)
 
 
-def _calibrate(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyped-def]
-    from emojax import jobs
-    from emojax.bundle import load_bundle
-    from emojax.exchange import find_model
-
-    jobs.setup()
-    folder = find_model(args.model)
-    bundle = load_bundle(folder)
-    records = [r for r in jobs.read_records(args.manifest, console, bundle.labels) if r.split == args.split]
-    if not records:
-        raise ValueError(f"{args.manifest} has no row of split '{args.split}'")
-    source = jobs.open_views(records, bundle.settings, console)[args.split]
-    return 0 if jobs.calibrate(folder, source, console, f"{args.manifest}, {args.split}") else 2
-
-
 def _predict(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyped-def]
-    from emojax.exchange import find_model
-    from emojax.infer.predict import default_model, find_media, listen, predict
-    from emojax.progress import bar
+    from emojax import cli_predict
 
-    folder = find_model(args.model) if args.model else default_model()
-    if folder is None:
-        console.print(NO_MODEL, soft_wrap=True)
-        return 2
-    from emojax import jobs
-    from emojax.bundle import as_int8, load_bundle
-
-    jobs.setup()
-    bundle = as_int8(load_bundle(folder)) if args.int8 else load_bundle(folder)
-    paths = find_media(args.paths)
-    if not paths:
-        console.print(f"no media file in {', '.join(args.paths)}")
-        return 3
-    subtitle = args.subtitle.encode("utf-8", "surrogateescape").decode("utf-8", "replace")  # bytes that are no text
-    labels = list(dict.fromkeys(filter(None, map(str.strip, (args.labels or "").split(","))))) or None
-    if labels and len(labels) < 2:
-        raise ValueError("--labels needs at least two labels, separated by commas")
-    refused, speakers, timeout = 0, None, args.decode_timeout
-    if args.one_speaker:
-        with bar(console, "listen") as tick:
-            speakers = listen(bundle, paths, timeout, lambda n: tick(n, len(paths)))
-    with bar(console, "predict") as tick:
-        answers = predict(
-            bundle,
-            paths,
-            labels,
-            subtitle,
-            timeout,
-            speakers=speakers,
-            abstain=args.abstain,
-            explain=args.contributions,
-        )
-        for number, answer in enumerate(answers, 1):
-            refused += answer.error is not None
-            print(json.dumps(answer.to_json(), ensure_ascii=False) if args.json else _plain(answer), flush=True)
-            tick(number, len(paths))
-    return 3 if refused else 0
-
-
-def _plain(answer) -> str:  # type: ignore[no-untyped-def]
-    if answer.error is not None:
-        return f"{answer.path}\n  refused: {answer.error}"
-    best = sorted(answer.probabilities.items(), key=lambda pair: -pair[1])[:3]
-    lines = [answer.path, f"  {answer.label}   " + ", ".join(f"{name} {p:.2f}" for name, p in best)]
-    if answer.leading:
-        lines[-1] = f"  {answer.label}: {answer.leading[0]} or {answer.leading[1]}   " + ", ".join(
-            f"{n} {p:.2f}" for n, p in best
-        )
-    if answer.contributions is not None:
-        told = ", ".join(f"{m} {v:+.2f}" for m, v in answer.contributions.items())
-        lines.append(f"  adds to the log-probability of the likeliest: {told or 'nothing is there'}")
-    if answer.reason:
-        lines.append("  " + "".join(c if c.isprintable() else " " for c in answer.reason))
-    lines.append(f"  from {', '.join(answer.modalities)}" + (f"; {'; '.join(answer.notes)}" if answer.notes else ""))
-    return "\n".join(lines)
+    return cli_predict.run(args, console)
 
 
 def _corpus(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyped-def]

@@ -88,7 +88,7 @@ def predict(
             chunk.append((path, found, time.monotonic() - begin))
         clips = [(path, clip) for path, clip, _ in chunk if isinstance(clip, Clip)]
         begin = time.monotonic()
-        answered = iter(_answer(bundle, clips, labels, with_reason, speakers, abstain, explain))
+        answered = iter(answer_clips(bundle, clips, labels, with_reason, speakers, abstain, explain))
         share = (time.monotonic() - begin) / max(1, len(clips))
         for path, found, seconds in chunk:
             if isinstance(found, str):
@@ -120,15 +120,16 @@ def listen(
     return Speakers(measure_speakers(heard()), bundle.average_speaker)
 
 
-def _answer(
+def answer_clips(
     bundle: Bundle,
     clips: Sequence[tuple[str, Clip]],
     labels: tuple[str, ...],
-    with_reason: bool,
-    speakers: Speakers | None,
-    abstain: float,
-    explain: bool,
+    with_reason: bool = True,
+    speakers: Speakers | None = None,
+    abstain: float = 0.0,
+    explain: bool = False,
 ) -> list[Answer]:
+    """Answers of decoded clips, in their order, without `seconds`; arguments as of `predict`, `clips` are (path, Clip)."""
     if not clips:
         return []
     items = []

@@ -26,6 +26,7 @@ LAYERS = [
     ("emojax.train.__main__", 12),
     ("emojax.train", 9),
     ("emojax.infer", 9),
+    ("emojax.outputs", 10),
     ("emojax.evaluate.__main__", 12),
     ("emojax.evaluate", 10),
     ("emojax.jobs", 11),

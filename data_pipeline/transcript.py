@@ -1,0 +1,126 @@
+"""Words with their times: .srt, .vtt, .ass and .txt files given by the user, or segments of a transcription."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pysubs2
+
+SUFFIXES = (".srt", ".vtt", ".ass", ".ssa", ".txt")
+NONE, TRANSCRIBED = "none", "transcribed"  # where words are from, beside a file's name and `option`
+_VOICE_TAG = re.compile(r"<v(?:\.[\w.]+)?\s+([^>]+)>")
+# `ANNA:` or `Dr. Who:` at the start of a cue names who speaks; `12:30` and `He said this: ...` do not.
+_NAME = re.compile(r"^\s*(?:-\s*)?((?:[A-Z][\w.'’-]*)(?: [A-Z][\w.'’-]*){0,2}|SPEAKER_\d+|\[[^\]]{1,30}\]):\s+(?=\S)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Cue:
+    """What was said between two times (s). speaker: "" when the file does not name one."""
+
+    start: float
+    end: float
+    text: str
+    speaker: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Transcript:
+    """Cues in order of their starts. source: the file, TRANSCRIBED, `option` or NONE. language: as given, "" if unknown."""
+
+    cues: tuple[Cue, ...] = ()
+    source: str = NONE
+    language: str = ""
+
+    def between(self, start: float, end: float) -> tuple[Cue, ...]:
+        """Cues of which at least half, or half of the span, lies inside."""
+        found = []
+        for cue in self.cues:
+            shared = min(cue.end, end) - max(cue.start, start)
+            if shared > 0 and shared >= min(cue.end - cue.start, end - start) / 2:
+                found.append(cue)
+        return tuple(found)
+
+    def words(self, start: float, end: float) -> str:
+        """The words of a span; of a cue that reaches over its border those in proportion to its time.
+
+        A word belongs to one span alone where spans follow each other without a gap.
+        """
+        out = []
+        for cue in self.cues:
+            if cue.end <= start or cue.start >= end:
+                continue
+            words, length = cue.text.split(), cue.end - cue.start
+            # The middle of each word, if all take the same time, decides.
+            for i, word in enumerate(words):
+                if start <= cue.start + (i + 0.5) * length / len(words) < end:
+                    out.append(word)
+        return " ".join(out)
+
+    def speakers(self, start: float, end: float) -> tuple[str, ...]:
+        """Who is named as speaking in a span, longest first."""
+        time: dict[str, float] = {}
+        for cue in self.cues:
+            shared = min(cue.end, end) - max(cue.start, start)
+            if cue.speaker and shared > 0:
+                time[cue.speaker] = time.get(cue.speaker, 0.0) + shared
+        return tuple(sorted(time, key=lambda name: -time[name]))
+
+
+def read_transcript(path: Path, duration: float = 0.0) -> Transcript:
+    """Reads a subtitle file; plain text (.txt) is one cue over the whole recording.
+
+    Args:
+      duration: seconds of the recording, for plain text.
+
+    Raises:
+      ValueError: not text, or no subtitle format; a fault is named with the file.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise ValueError(f"{path}: words are read from {', '.join(SUFFIXES)} files")
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text (byte {error.start})") from error
+    if path.suffix.lower() == ".txt":
+        words = " ".join(text.split())
+        return Transcript((Cue(0.0, max(duration, 0.01), words),) if words else (), path.name)
+    kind = path.suffix.lower().lstrip(".")
+    try:
+        found = pysubs2.SSAFile.from_string(_VOICE_TAG.sub(r"\1: ", text), format_=kind)
+    except Exception as error:  # whatever the library raises on text of another kind
+        raise ValueError(f"{path} can not be read as .{kind} ({type(error).__name__}: {error})") from error
+    cues = []
+    for event in found:
+        if event.is_comment:
+            continue
+        said = " ".join(event.plaintext.split())
+        name = event.name
+        if match := _NAME.match(said):
+            name, said = name or match.group(1).strip("[]"), said[match.end() :]
+        if said and event.end > event.start:
+            cues.append(Cue(event.start / 1000, event.end / 1000, said, name))
+    if not cues and text.strip() and text.strip() != "WEBVTT":
+        raise ValueError(f"{path} holds no cue with a start, an end and words")
+    return Transcript(tuple(sorted(cues, key=lambda c: (c.start, c.end))), path.name)
+
+
+def beside(media: Path) -> Path | None:
+    """The subtitle file that lies beside a recording under its name: `talk.srt`, `talk.en.vtt`, ..."""
+    for suffix in SUFFIXES:
+        exact = media.with_suffix(suffix)
+        if exact.is_file():
+            return exact
+    stem = media.stem
+    try:
+        others = sorted(p for p in media.parent.iterdir() if p.name.startswith(stem + ".") and p.suffix in SUFFIXES)
+    except OSError:
+        return None
+    return next((p for p in others if re.fullmatch(r"\.[a-z]{2,3}(?:-[A-Za-z]{2,4})?", Path(p.stem).suffix)), None)
+
+
+def to_cues(spans: Sequence[tuple[float, float, str]]) -> tuple[Cue, ...]:
+    """(start, end, text) -> cues without empty ones."""
+    return tuple(Cue(a, b, t.strip()) for a, b, t in spans if t.strip() and b > a)

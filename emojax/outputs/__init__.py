@@ -1,0 +1,1 @@
+"""What people take away: JSON, CSV, Parquet, subtitles, ELAN, a picture, a page."""

@@ -1,0 +1,45 @@
+"""Writes a timeline in every format beside each other: `stem.json`, `stem.csv`, ..."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from emojax.infer.timeline import Timeline
+from emojax.outputs.captions import to_eaf, to_srt, to_vtt
+from emojax.outputs.page import to_html
+from emojax.outputs.plot import to_png
+from emojax.outputs.tables import to_csv, to_json, to_parquet
+
+FORMATS: dict[str, Callable[[Timeline], bytes]] = {
+    "json": to_json,
+    "csv": to_csv,
+    "parquet": to_parquet,
+    "srt": to_srt,
+    "vtt": to_vtt,
+    "eaf": to_eaf,
+    "png": to_png,
+    "html": to_html,
+}
+
+
+def write_all(timeline: Timeline, stem: Path, formats: Sequence[str] = tuple(FORMATS), embed: str = "auto") -> list[Path]:
+    """Writes `stem` with each format's suffix; a file is whole or not there.
+
+    Args:
+      embed: whether the page holds the recording itself: auto (up to page.EMBED_LIMIT), always or never.
+
+    Returns:
+      The files.
+    """
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name in formats:
+        path = stem.with_name(f"{stem.name}.{name}")
+        data = to_html(timeline, embed, path.parent) if name == "html" else FORMATS[name](timeline)
+        half = path.with_name(path.name + ".part")
+        half.write_bytes(data)
+        os.replace(half, path)
+        written.append(path)
+    return written
