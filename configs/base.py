@@ -20,6 +20,7 @@ def get_config() -> ConfigDict:
     c.model.compute_dtype = "bfloat16"  # activations and matmuls; norms, softmax and loss are float32
     c.model.param_dtype = "bfloat16"  # frozen weights at rest; trainable ones are always float32
     c.model.kernels = "float"  # float (param_dtype) | int8: frozen kernels of blocks and head, a scale a channel
+    c.model.cache = "float"  # float (compute_dtype) | int8: keys and values while answering, a scale a token and head
     # What a layer of the language model keeps for its backward pass (emojax/model/layers.py:REMAT): none | full | qkv | qkv_gate |
     # most | dots; from `most` to `full` memory falls and recomputation grows.
     c.model.remat = "most"

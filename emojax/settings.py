@@ -192,6 +192,7 @@ def _llama(m: ConfigDict) -> LlamaConfig:
         long_row=m.long_row,
         unroll=min(m.unroll, t.depth),
         precision=_precision(m),
+        cache=m.cache,
     )
 
 
@@ -204,6 +205,7 @@ _WORDS = {
     "model.version": ("v1", "v2"),
     "model.face.pool": _words(EmotionV1Config, "face_pool"),
     "model.kernels": _words(Precision, "kernels"),
+    "model.cache": _words(LlamaConfig, "cache"),
     "model.missing": _words(EmotionConfig, "missing"),
     "model.audio_span": _words(EmotionConfig, "audio_span"),
     "model.stem": _words(EvaConfig, "stem"),

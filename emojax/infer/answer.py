@@ -1,8 +1,10 @@
-"""Clips -> Answers: label probabilities from the model's own logits, and the reason it writes."""
+"""Clips -> what a model says of them: label probabilities from its own logits, and the reason it writes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import dataclasses
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -10,31 +12,80 @@ import numpy as np
 
 from data_pipeline import prompts
 from data_pipeline.augment import augment_views
-from data_pipeline.pipeline import NAMES, eval_batches
-from data_pipeline.schema import ClipRecord
+from data_pipeline.features import Features
+from data_pipeline.pipeline import Collate, Sample, eval_batches, eval_row
+from data_pipeline.schema import ClipRecord, Example
 from data_pipeline.tokens import Tokenizer
 from emojax.bundle import Bundle
-from emojax.infer.sample import Sampler, generate, score_choices
-from emojax.sharding import put_batch, to_host
+from emojax.infer.engine import Engine, Session, shared_prefix
+from emojax.infer.sample import Sampler, Variables, score_choices
+from emojax.infer.transfer import to_device
+from emojax.model.build import ModelConfig, make_model
+from emojax.sharding import to_host
 from emojax.types import MODALITIES, Views
 
 Items = Sequence[tuple[ClipRecord, Views]]
 Tick = Callable[[int], None]
+STREAMS = ("image", "video", "audio")
 
 _score = jax.jit(score_choices, static_argnums=0)
-_generate = jax.jit(generate, static_argnums=(0, 3, 4))
 
 
-def to_device(batch: dict[str, Any]) -> dict[str, Any]:
-    """The array fields that the model reads; under a mesh (`jax.set_mesh`) that divides them, their rows are spread."""
-    skip = (NAMES, "labels", "answer_at", "row_tokens")
-    arrays = {k: np.asarray(v) for k, v in batch.items() if k not in skip}
-    mesh = jax.sharding.get_mesh()
-    # With several processes each gives the same rows as NumPy, and jit spreads them.
-    if mesh.empty or mesh.size == 1 or jax.process_count() > 1:
-        return arrays
-    parts = mesh.shape["data"] * mesh.shape["fsdp"]
-    return arrays if len(arrays["ids"]) % parts else put_batch(arrays, mesh)
+@jax.jit(static_argnums=0)
+def _encode(config: ModelConfig, variables: Variables, batch: dict[str, Any]) -> dict[str, Any]:
+    return make_model(config).apply(variables, batch, method="encode")._asdict()
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+    """Clips whose encoders have run: everything that is asked of them reads this.
+
+    Attributes:
+      copies: the clips as (record, Features), once as they are and once for each changed copy (`config.data.eval_views`).
+      blank: features of nothing, by field.
+    """
+
+    copies: tuple[tuple[tuple[ClipRecord, Features], ...], ...]
+    blank: Mapping[str, np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.copies[0])
+
+    @property
+    def records(self) -> list[ClipRecord]:
+        """Of the clips, in order."""
+        return [r for r, _ in self.copies[0]]
+
+
+def encode(bundle: Bundle, items: Items, batch: int = 50) -> Encoded:
+    """Runs the encoders over clips, once for each copy that a label's probability is the mean of."""
+    data = bundle.settings.data
+    copies = [tuple(_features(bundle, items, batch))]
+    for copy in range(1, data.eval_views):
+        copies.append(tuple(_features(bundle, [(r, _changed(v, copy, data.augment)) for r, v in items], batch)))
+    nothing = _nothing(bundle)
+    return Encoded(tuple(copies), next(iter(_features(bundle, [nothing], 1)))[1].arrays)
+
+
+def _nothing(bundle: Bundle) -> tuple[ClipRecord, Views]:
+    views = bundle.settings.views
+    side, small = views.image_size, views.frame_size
+    frames = np.zeros((views.num_frames, small, small, 3), np.uint8)
+    empty = Views(np.zeros((side, side, 3), np.uint8), frames, np.zeros(views.sound_shape, np.float32), 0, False, False)
+    return ClipRecord("nothing", "predict", "test", "", bundle.labels[0], bundle.labels), empty
+
+
+def _features(bundle: Bundle, items: Items, batch: int) -> list[tuple[ClipRecord, Features]]:
+    out: list[tuple[ClipRecord, Features]] = []
+    for data, real in eval_batches(
+        items, "emotion", bundle.tokenizer, bundle.rows(), min(batch, len(items)), bundle.style, ("video", "audio")
+    ):  # type: ignore[arg-type]
+        found = {k: to_host(x) for k, x in _encode(bundle.settings.model, bundle.variables, to_device(data)).items()}
+        for i in range(real):
+            record, views = items[len(out)]
+            one = Features({k: x[i] for k, x in found.items()}, views.has_video, views.has_audio)
+            out.append((record, one))
+    return out
 
 
 def choice_ids(tokenizer: Tokenizer, labels: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -50,7 +101,7 @@ def choice_ids(tokenizer: Tokenizer, labels: Sequence[str]) -> tuple[np.ndarray,
 
 def label_probabilities(
     bundle: Bundle,
-    items: Items,
+    items: Items | Encoded,
     labels: Sequence[str],
     modalities: Sequence[str] = MODALITIES,
     batch: int = 50,
@@ -65,25 +116,32 @@ def label_probabilities(
     neighbours).
 
     Args:
-      items: clips with their views. labels: any label strings. modalities: what may be used.
+      items: clips with their views, or encoded. labels: any label strings. modalities: what may be used.
       tick: called with the number of clips done since the last call.
     """
-    if not items:
+    if not len(items):
         return np.zeros((0, len(labels)))
-    tokenizer, style, settings = bundle.tokenizer, bundle.style, bundle.settings.data
+    tokenizer, settings = bundle.tokenizer, bundle.settings.data
     choices, lengths = choice_ids(tokenizer, labels)
+    rows = bundle.rows()
+    if isinstance(items, Encoded):
+        rows = dataclasses.replace(rows, blank=items.blank)
     parts = []
     for start in range(0, len(items), batch):
-        chunk = items[start : start + batch]
-        total = np.zeros((len(chunk), len(labels)))
+        size = min(batch, len(items) - start)
+        total = np.zeros((size, len(labels)))
         for copy in range(settings.eval_views):
-            shown = [(r, _changed(v, copy, settings.augment)) for r, v in chunk]
-            for data, real in eval_batches(shown, task, tokenizer, bundle.rows(), batch, style, modalities):  # type: ignore[arg-type]
+            shown: Any
+            if isinstance(items, Encoded):
+                shown = items.copies[copy][start : start + batch]
+            else:
+                shown = [(r, _changed(v, copy, settings.augment)) for r, v in items[start : start + batch]]
+            for data, real in eval_batches(shown, task, tokenizer, rows, batch, bundle.style, modalities):  # type: ignore[arg-type]
                 scores = _score(bundle.settings.model, bundle.variables, to_device(data), choices, lengths)
                 total += to_host(jax.nn.softmax(scores[:, : len(labels)], axis=-1)).astype(np.float64)[:real]
         parts.append(total / settings.eval_views)
         if tick:
-            tick(len(chunk))
+            tick(size)
     chances = np.concatenate(parts)
     own = bundle.calibration
     return own.apply(chances) if own and own.labels == tuple(labels) else chances
@@ -93,9 +151,43 @@ def _changed(views: Views, copy: int, strength: float) -> Views:
     return augment_views(views, np.random.default_rng(copy), strength) if copy else views
 
 
+def samples(
+    bundle: Bundle,
+    items: Items | Encoded,
+    task: str,
+    modalities: Sequence[str] = MODALITIES,
+    question: str | None = None,
+) -> tuple[list[Sample], Collate]:
+    """Prompts of one task for clips, and how they become batches.
+
+    Args:
+      question: the user's own wording in place of the model's.
+    """
+    rows = bundle.rows()
+    if question is not None:
+        # As the pool's only wording it goes through the same code; braces of the user's text stay as they are.
+        own = {**(rows.questions or {}), task: (question,)}
+        rows = dataclasses.replace(rows, questions=own)
+    streams = tuple(s for s in STREAMS if ("audio" if s == "audio" else "video") in modalities)
+    found: Any = items
+    if isinstance(items, Encoded):
+        rows = dataclasses.replace(rows, blank=items.blank)
+        found = items.copies[0]
+    out = []
+    for record, seen in found:
+        text, row = eval_row(record, task, record.labels, bundle.tokenizer, rows, bundle.style, modalities)  # type: ignore[arg-type]
+        out.append(Sample(Example(record, task, text, "", streams), row, seen))
+    return out, Collate(bundle.tokenizer, rows)
+
+
+def clip_number(record: ClipRecord) -> int:
+    """What the random draws of a clip's answers depend on, beside the seed: its id."""
+    return zlib.crc32(record.id.encode())
+
+
 def reasons(
     bundle: Bundle,
-    items: Items,
+    items: Items | Encoded,
     modalities: Sequence[str] = MODALITIES,
     batch: int = 50,
     task: str | None = None,
@@ -104,17 +196,42 @@ def reasons(
     tick: Tick | None = None,
 ) -> list[str]:
     """The text that the model writes for each clip, asked for its reason; greedy unless the sampler says otherwise."""
-    if not items:
+    if not len(items):
         return []
-    task = task or bundle.reason_task
     sampler = sampler or Sampler(max_tokens=bundle.settings.data.max_answer)
-    tokenizer = bundle.tokenizer
-    out: list[str] = []
-    style = bundle.style
-    for data, real in eval_batches(items, task, tokenizer, bundle.rows(), batch, style, modalities):  # type: ignore[arg-type]
-        key = jax.random.fold_in(jax.random.key(seed), len(out))
-        ids = _generate(bundle.settings.model, bundle.variables, to_device(data), sampler, tokenizer.eos_id, key)
-        out += [tokenizer.decode(row) for row in to_host(ids)[:real]]
-        if tick:
-            tick(real)
-    return out
+    asked, collate = samples(bundle, items, task or bundle.reason_task, modalities)
+    engine = Engine(bundle.settings.model, bundle.variables, collate, bundle.tokenizer.eos_id, batch)
+    seeds = [clip_number(s.example.clip) for s in asked]
+    return [bundle.tokenizer.decode(ids) for ids in engine.write(asked, sampler, seeds, seed, tick=tick)]
+
+
+def converse(
+    bundle: Bundle,
+    clip: Encoded,
+    questions: Sequence[tuple[str, str | None]],
+    sampler: Sampler | None = None,
+    seed: int = 0,
+    on_text: Callable[[int, str], None] | None = None,
+) -> list[str]:
+    """Answers to several questions about one clip, which is computed once for all of them.
+
+    Args:
+      clip: one clip.  questions: (task, wording or None for the model's own).
+      on_text: called with (number of the question, its answer so far) while it is written.
+    """
+    if len(clip) != 1:
+        raise ValueError(f"questions are about one clip, not {len(clip)}")
+    sampler = sampler or Sampler(max_tokens=bundle.settings.data.max_answer)
+    pairs = [samples(bundle, clip, task, question=wording) for task, wording in questions]
+    asked, collate = [p[0][0] for p in pairs], pairs[0][1]
+    engine = Engine(bundle.settings.model, bundle.variables, collate, bundle.tokenizer.eos_id, len(asked))
+    decode = bundle.tokenizer.decode
+    tokens = (lambda i, ids: on_text(i, decode(ids))) if on_text else None
+    rows = [s.row for s in asked]
+    shared = shared_prefix(rows)
+    behind = max(start + size for start, size in rows[0].soft)
+    if len(rows) == 1 or shared < behind:  # v1's layouts may put the question before the clip
+        return [decode(ids) for ids in engine.write(asked, sampler, seed=seed, on_tokens=tokens)]
+    longest = max(len(r.ids) for r in rows) - shared
+    session = Session(engine, asked[0], shared, 2 * longest + 16 + sampler.max_tokens)
+    return [decode(ids) for ids in session.write(rows, sampler, seed, tokens)]

@@ -17,7 +17,7 @@ from data_pipeline.schema import ClipRecord
 from data_pipeline.speakers import Speakers, measure_speakers
 from data_pipeline.views import make_views, window_notes
 from emojax.bundle import Bundle
-from emojax.infer.answer import label_probabilities, reasons
+from emojax.infer.answer import encode, label_probabilities, reasons
 from emojax.infer.confidence import CANNOT_TELL, contributions
 from emojax.types import Answer, Clip, Views
 
@@ -139,11 +139,12 @@ def answer_clips(
         items.append((record, speakers.normalise(record, views) if speakers else views))
     limit = bundle.settings.data.max_subtitle
     cut = {r.id for r, _ in items if fit_subtitle(r, bundle.tokenizer, limit) is not r}
-    chances = label_probabilities(bundle, items, labels, batch=BATCH)
-    texts = reasons(bundle, items, batch=BATCH) if with_reason and bundle.can_reason else [""] * len(items)
+    encoded = encode(bundle, items, BATCH)
+    chances = label_probabilities(bundle, encoded, labels, batch=BATCH)
+    texts = reasons(bundle, encoded, batch=BATCH) if with_reason and bundle.can_reason else [""] * len(items)
     added: list[dict[str, float] | None] = [None] * len(items)
     if explain:
-        ask = lambda shown: label_probabilities(bundle, items, labels, shown, batch=BATCH)  # noqa: E731
+        ask = lambda shown: label_probabilities(bundle, encoded, labels, shown, batch=BATCH)  # noqa: E731
         added = [*contributions(ask, chances.argmax(axis=1), [clip.modalities for _, clip in clips])]
     answers = []
     for (path, clip), row, text, own in zip(clips, chances, texts, added, strict=True):

@@ -63,14 +63,24 @@ def dense_mask(keys: Array | None, causal: bool, start: Array | int, queries: in
     return seen
 
 
-def plain(q: Array, k: Array, v: Array, mask: Array | None) -> Array:
-    """The textbook form; `mask` as in `attention`. A query without any key gets the mean of all values."""
+def plain(
+    q: Array, k: Array, v: Array, mask: Array | None, k_scale: Array | None = None, v_scale: Array | None = None
+) -> Array:
+    """The textbook form; `mask` as in `attention`. A query without any key gets the mean of all values.
+
+    k_scale, v_scale: float32[B, S, N], by which keys and values are to be multiplied; done on scores and weights, so that int8
+    keys and values are never held as floats.
+    """
     precise = jnp.promote_types(q.dtype, jnp.float32)
     scores = jnp.einsum("btnh,bsnh->bnts", q * q.shape[-1] ** -0.5, k, preferred_element_type=precise)
+    if k_scale is not None:
+        scores = scores * k_scale.transpose(0, 2, 1)[:, :, None]
     if mask is not None:
         scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
-    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
-    return jnp.einsum("bnts,bsnh->btnh", weights, v)
+    weights = jax.nn.softmax(scores, axis=-1)
+    if v_scale is not None:
+        weights = weights * v_scale.transpose(0, 2, 1)[:, :, None]
+    return jnp.einsum("bnts,bsnh->btnh", weights.astype(v.dtype), v)
 
 
 def block_size(queries: int) -> int:

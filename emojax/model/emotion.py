@@ -248,16 +248,21 @@ class Emotion(nn.Module):
         return logits, words
 
     def prefill(self, batch: dict[str, Array], soft: SoftPrompt, cache: Cache) -> tuple[Array, Cache]:
-        """Prompts into an empty cache: (float32[B, V] logits after each row's last valid token, cache)."""
+        """Prompts into an empty cache: (float32[B, V] logits after each row's last valid token, cache).
+
+        Rows are padded on the right; the cache's rows end with their last token, so what follows overwrites the padding.
+        """
         x, valid = self.splice(batch, soft)
         hidden, cache_out = self.llama(x, batch["positions"], valid, cache)
         assert cache_out is not None
         last = jnp.max(jnp.where(batch["valid"], jnp.arange(x.shape[1]), 0), axis=1)
         final = jnp.take_along_axis(hidden, last[:, None, None], axis=1)
-        return self.llama.logits(final[:, 0]), cache_out
+        return self.llama.logits(final[:, 0]), cache_out._replace(used=last + 1)
 
-    def extend(self, ids: Array, positions: Array, valid: Array, cache: Cache) -> tuple[Array, Cache]:
-        """int[B, T] further tokens: (float32[B, T, V], cache)."""
-        hidden, cache_out = self.llama(self.llama.embed(ids), positions, valid, cache)
+    def extend(
+        self, ids: Array, positions: Array, valid: Array, cache: Cache, among: Array | None = None
+    ) -> tuple[Array, Cache]:
+        """int[B, T] further tokens: (float32[B, T, V], cache); `among` as of Llama."""
+        hidden, cache_out = self.llama(self.llama.embed(ids), positions, valid, cache, True, among)
         assert cache_out is not None
         return self.llama.logits(hidden), cache_out

@@ -135,11 +135,11 @@ def test_fusion_none_leaves_its_span_out(config):
 
 def test_top_p_keeps_the_smallest_sufficient_set():
     logits = jnp.log(jnp.array([[0.5, 0.3, 0.15, 0.05]]))
-    draw = jax.vmap(lambda k: choose(logits, Sampler(temperature=1.0, top_p=0.7), k)[0])
+    draw = jax.vmap(lambda k: choose(logits, Sampler(temperature=1.0, top_p=0.7), k[None])[0])
     drawn = np.asarray(draw(jax.random.split(jax.random.key(0), 500)))
     assert set(drawn.tolist()) == {0, 1}
     assert np.mean(drawn == 0) == pytest.approx(0.5 / 0.8, abs=0.07)
-    assert int(choose(logits, Sampler(), jax.random.key(0))[0]) == 0
+    assert int(choose(logits, Sampler(), jax.random.split(jax.random.key(0), 1))[0]) == 0
 
 
 def test_attention_by_hand():
