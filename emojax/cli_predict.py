@@ -155,6 +155,7 @@ def _predict(args: argparse.Namespace, console: Console) -> int:
         return 2
     from emojax import jobs
     from emojax.bundle import as_int8, load_bundle
+    from emojax.infer.ready import ready
 
     jobs.setup()
     paths = find_media(args.paths)
@@ -169,7 +170,7 @@ def _predict(args: argparse.Namespace, console: Console) -> int:
             raise ValueError("--report and --words are of one recording; several are written with --out DIR")
         if args.one_speaker:
             raise ValueError("--one-speaker is for clips; segments of a recording may be of anybody")
-    bundle = as_int8(load_bundle(folder)) if args.int8 else load_bundle(folder)
+    bundle = ready(as_int8(load_bundle(folder)) if args.int8 else load_bundle(folder))
     subtitle = args.subtitle.encode("utf-8", "surrogateescape").decode("utf-8", "replace")  # bytes that are no text
     if timeline:
         return _timelines(args, console, bundle, paths, labels, subtitle, formats)

@@ -68,7 +68,7 @@ def llama_prefill() -> tuple[Callable[[], object], Callable[[], object]]:
 
 
 def whisper_forward() -> tuple[Callable[[], object], Callable[[], object]]:
-    module = Whisper(WhisperConfig(80, 1500, EncoderConfig(384, 4, 6, 1536, 1e-5, unroll=4)))
+    module = Whisper(WhisperConfig(80, 1500, EncoderConfig(384, 4, 6, 1536, 1e-5, separate=True)))
     mel = np.random.default_rng(0).standard_normal((1, 3000, 80)).astype(np.float32)
     variables = unbox(module.init(jax.random.key(0), mel))
     run = jax.jit(module.apply)

@@ -29,7 +29,7 @@ from emojax.infer.sample import (
 )
 from emojax.infer.transfer import to_device
 from emojax.model.build import ModelConfig, make_model
-from emojax.model.llama import Cache, make_cache
+from emojax.model.llama import Cache, make_cache, over_rows
 from emojax.sharding import to_host
 
 Array = jax.Array
@@ -57,19 +57,11 @@ def _advance(
 def _place(state: State, part: State, places: Array) -> State:
     """Rows of `part` at `places` of `state`; a place beyond its rows is left out."""
 
-    def put(axis: int) -> Callable[[Array, Array], Array]:
-        at = (slice(None),) * axis + (places,)
-        return lambda old, new: old.at[at].set(new, mode="drop")
+    def put(axis: int, old: Array, new: Array) -> Array:
+        return old.at[(slice(None),) * axis + (places,)].set(new, mode="drop")
 
-    first = put(0)
-    cache = Cache(*(None if old is None else put(axis)(old, new) for old, new, axis in _cache_leaves(state, part)))
-    rest = [first(old, new) for old, new in zip(state[:5], part[:5], strict=True)]
-    return State(*rest, cache)
-
-
-def _cache_leaves(state: State, part: State) -> list[tuple[Any, Any, int]]:
-    axes = {"k": 1, "v": 1, "valid": 0, "used": 0, "k_scale": 1, "v_scale": 1}
-    return [(getattr(state.cache, n), getattr(part.cache, n), axis) for n, axis in axes.items()]
+    rest = [put(0, old, new) for old, new in zip(state[:5], part[:5], strict=True)]
+    return State(*rest, over_rows(put, state.cache, part.cache))
 
 
 def power_of_two(number: int) -> int:
@@ -115,8 +107,8 @@ class Engine:
         state: State | None = None
         following = 0
         while True:
-            if following < len(samples):
-                free = [r for r, h in enumerate(holds) if h is None] if state is not None else list(range(self.rows))
+            free = [r for r, h in enumerate(holds) if h is None] if state is not None else list(range(self.rows))
+            if following < len(samples) and free:
                 chunk = list(range(following, min(len(samples), following + len(free))))
                 part = self._prefilled([samples[i] for i in chunk], sampler, [names[i] for i in chunk], seed, room)
                 following += len(chunk)
@@ -250,9 +242,7 @@ def _prefix(config: ModelConfig, variables: Variables, batch: Any, slots: int) -
 def _tails(config: ModelConfig, variables: Variables, cache: Cache, ids: Array, sizes: Array) -> tuple[Array, Cache]:
     """One row of cache for all, questions int[n, W] of `sizes` behind it: (float32[n, V] next-token logits, cache)."""
     n, width = ids.shape
-    wide = {k: jnp.repeat(v, n, axis=1) for k, v in cache._asdict().items() if v is not None and v.ndim > 2}
-    wide |= {"valid": jnp.repeat(cache.valid, n, axis=0), "used": jnp.repeat(cache.used, n, axis=0)}
-    cache = cache._replace(**wide)
+    cache = over_rows(lambda axis, x: jnp.repeat(x, n, axis=axis), cache)
     at = cache.used[:, None] + jnp.arange(width)
     valid = jnp.arange(width) < sizes[:, None]
     logits, after = make_model(config).apply(variables, ids, at, valid, cache, method="extend")

@@ -18,13 +18,14 @@ from emojax.sharding import divides, over_heads, platform
 
 Array = jax.Array
 LONG = 512  # queries from which tables of scores are not held whole
+HEAD_BLOCK = 1100  # queries of one head at once on CPU without a backward pass
 HIDDEN = -1e30  # score of a key that may not be looked at
 LANES = 128  # splash wants lengths of whole lanes
 TILES = (512, 384, 256, LANES)  # rows and columns that one step of the splash kernel takes
 
 
 def attention(
-    q: Array, k: Array, v: Array, keys: Array | None = None, causal: bool = False, mask: Array | None = None
+    q: Array, k: Array, v: Array, keys: Array | None = None, causal: bool = False
 ) -> Array:
     """Scaled dot-product attention; scores and softmax in float32.
 
@@ -32,13 +33,10 @@ def attention(
       q: float[B, T, N, H]. k, v: float[B, S, N, H].
       keys: bool[B, S], False on keys that nobody may look at; None for all.
       causal: query t looks at keys up to t (T = S).
-      mask: bool broadcastable to [B, N, T, S] in place of `keys` and `causal`: the plain form, for cached decoding.
 
     Returns:
       float[B, T, N, H]. Mask the output of a query that has no key to look at: it differs between the forms.
     """
-    if mask is not None:
-        return plain(q, k, v, mask)
     length, where = q.shape[1], platform()
     if where == "tpu" and (causal or length >= LONG) and divides(q.shape[0], q.shape[2]):
         if keys is None:
@@ -63,24 +61,49 @@ def dense_mask(keys: Array | None, causal: bool, start: Array | int, queries: in
     return seen
 
 
-def plain(
-    q: Array, k: Array, v: Array, mask: Array | None, k_scale: Array | None = None, v_scale: Array | None = None
-) -> Array:
-    """The textbook form; `mask` as in `attention`. A query without any key gets the mean of all values.
-
-    k_scale, v_scale: float32[B, S, N], by which keys and values are to be multiplied; done on scores and weights, so that int8
-    keys and values are never held as floats.
-    """
+def plain(q: Array, k: Array, v: Array, mask: Array | None) -> Array:
+    """The textbook form; mask: bool broadcastable to [B, N, T, S]. A query without any key gets the mean of all values."""
     precise = jnp.promote_types(q.dtype, jnp.float32)
     scores = jnp.einsum("btnh,bsnh->bnts", q * q.shape[-1] ** -0.5, k, preferred_element_type=precise)
-    if k_scale is not None:
-        scores = scores * k_scale.transpose(0, 2, 1)[:, :, None]
     if mask is not None:
         scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
-    weights = jax.nn.softmax(scores, axis=-1)
+    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
+    return jnp.einsum("bnts,bsnh->btnh", weights, v)
+
+
+def cached_attention(
+    q: Array,
+    k: Array,
+    v: Array,
+    old: Array,
+    new_k: Array,
+    new_v: Array,
+    new: Array,
+    k_scale: Array | None = None,
+    v_scale: Array | None = None,
+) -> Array:
+    """`plain` over a cache and new tokens beside it: float[B, T, N, H].
+
+    Args:
+      q: float[B, T, N, H]. k, v: float or int8[B, N, S, H], the cache. old: bool[B, 1, 1, S], what of it may be looked at.
+      new_k, new_v: float[B, N, T, H]. new: bool[B, 1, T, T].
+      k_scale, v_scale: float32[B, N, S], by which the cache is to be multiplied; done on scores and weights, so that int8 is never
+        held as floats.
+    """
+    precise = jnp.promote_types(q.dtype, jnp.float32)
+    q = q * np.asarray(q.shape[-1] ** -0.5, q.dtype)
+    # Keys first: as they lie. The other way round XLA for CPU turns the whole cache over for each token.
+    scores = jnp.einsum("bnsh,btnh->bnst", k.astype(q.dtype), q, preferred_element_type=precise).swapaxes(2, 3)
+    if k_scale is not None:
+        scores = scores * k_scale[:, :, None]
+    own = jnp.einsum("btnh,bnsh->bnts", q, new_k, preferred_element_type=precise)
+    both = jnp.concatenate([jnp.where(old, scores, HIDDEN), jnp.where(new, own, HIDDEN)], axis=-1)
+    weights = jax.nn.softmax(both, axis=-1)
+    before, here = weights[..., : k.shape[2]], weights[..., k.shape[2] :]
     if v_scale is not None:
-        weights = weights * v_scale.transpose(0, 2, 1)[:, :, None]
-    return jnp.einsum("bnts,bsnh->btnh", weights.astype(v.dtype), v)
+        before = before * v_scale[:, :, None]
+    out = jnp.einsum("bnts,bnsh->btnh", before.astype(q.dtype), v.astype(q.dtype))
+    return out + jnp.einsum("bnts,bnsh->btnh", here.astype(q.dtype), new_v)
 
 
 def block_size(queries: int) -> int:
@@ -110,9 +133,33 @@ def from_blocks(parts: list[Array], length: int) -> Array:
 def blocked(q: Array, k: Array, v: Array, keys: Array | None, causal: bool) -> Array:
     """`plain`, one block of queries after the other; keeps the output and the logarithms of its sums, no scores.
 
-    The backward pass is that of FlashAttention (Dao et al. 2022, algorithm 4).
+    The backward pass is that of FlashAttention (Dao et al. 2022, algorithm 4). Without one, heads go one after the other.
     """
+    if not causal and q.shape[1] >= LONG:
+        return by_head(q, k, v, keys)
     return blocked_forward(q, k, v, keys, causal)[0]
+
+
+def by_head(q: Array, k: Array, v: Array, keys: Array | None) -> Array:
+    """`plain` for one head of one row after the other, in up to HEAD_BLOCK queries: fastest on CPU where nothing is differentiated."""
+    rows, length, heads, width = q.shape
+    precise = jnp.promote_types(q.dtype, jnp.float32)
+    parts = -(-length // HEAD_BLOCK)
+    size = -(-length // parts)
+    q, k, v = (x.swapaxes(1, 2).reshape(rows * heads, length, width) for x in (q * np.asarray(width**-0.5, q.dtype), k, v))
+    q = jnp.pad(q, ((0, 0), (0, parts * size - length), (0, 0))).reshape(-1, size, width)
+
+    def one(block: tuple[Array, Array]) -> Array:
+        own, number = block
+        head = number // parts
+        scores = jnp.einsum("th,sh->ts", own, k[head], preferred_element_type=precise)
+        scores = scores if keys is None else jnp.where(keys[head // heads][None], scores, HIDDEN)
+        weights = jnp.exp(scores - scores.max(axis=-1, keepdims=True))
+        out = jnp.einsum("ts,sh->th", weights.astype(v.dtype), v[head], preferred_element_type=precise)
+        return (out / weights.sum(axis=-1, keepdims=True)).astype(v.dtype)
+
+    out = jax.lax.map(one, (q, jnp.arange(len(q))))
+    return out.reshape(rows, heads, parts * size, width)[:, :, :length].swapaxes(1, 2)
 
 
 def blocked_forward(q: Array, k: Array, v: Array, keys: Array | None, causal: bool) -> tuple[Array, tuple[Any, ...]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -66,6 +66,13 @@ class Precision:
     compute: str = "float32"
     params: str = "float32"
     kernels: Literal["float", "int8"] = "float"
+
+
+def gelu(x: Array) -> Array:
+    """The exact GELU, with erf as torch has it; by erfc, which is more precise far below zero, it takes twice as long on CPU."""
+    if platform() != "cpu":
+        return nn.gelu(x, approximate=False)
+    return 0.5 * x * (1 + jax.lax.erf(x * np.asarray(0.5**0.5, x.dtype)))
 
 
 def apart(x: Array) -> Array:
@@ -205,7 +212,7 @@ class EncoderConfig:
 
     `key_bias`: k has a bias (MAE, HuBERT), as q and v always have. `post_norm`: norms follow the sums (HuBERT base).
     `remat` is none or a policy of REMAT_POLICIES; `unroll` is how many layers of the scan are laid out (faster on
-    CPU at small depth, same parameters).
+    CPU at small depth, same parameters). `separate`: each layer has arrays of its own (`separate_layers`), for answers on CPU.
     """
 
     width: int
@@ -219,6 +226,7 @@ class EncoderConfig:
     precision: Precision = Precision()
     key_bias: bool = False
     post_norm: bool = False
+    separate: bool = False
 
 
 class EncoderBlock(nn.Module):
@@ -244,7 +252,7 @@ class EncoderBlock(nn.Module):
         x = x + nn.Dropout(c.dropout)(h, deterministic=deterministic)
         x = norm1(x) if c.post_norm else x
         h = x if c.post_norm else norm2(x)
-        h = nn.gelu(dense(c.mlp, ("embed", "mlp"), "fc1")(h), approximate=False)
+        h = gelu(dense(c.mlp, ("embed", "mlp"), "fc1")(h))
         h = apart(dense(c.width, ("mlp", "embed"), "fc2")(h))
         x = x + nn.Dropout(c.dropout)(h, deterministic=deterministic)
         return (norm2(x) if c.post_norm else x), None
@@ -269,6 +277,20 @@ def scan_layers(block: Any, depth: int, num_inputs: int, remat: str, unroll: int
     )
 
 
+def separate_layers(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """{path: array} of stacked layers -> that of `separate`: x/blocks/y [L, ...] becomes x/layers_0/y and so on.
+
+    XLA for CPU copies a layer's part of a stack each time it is used: for every token, in decoding.
+    """
+    out = {}
+    for path, array in leaves.items():
+        if "/blocks/" in path:
+            out |= {path.replace("/blocks/", f"/layers_{i}/"): array[i] for i in range(array.shape[0])}
+        else:
+            out[path] = array
+    return out
+
+
 class Encoder(nn.Module):
     """`depth` EncoderBlocks: float[B, T, D] -> float[B, T, D]; `keys` bool[B, T] as in `attention`."""
 
@@ -277,6 +299,10 @@ class Encoder(nn.Module):
     @nn.compact
     def __call__(self, x: Array, keys: Array | None = None, deterministic: bool = True) -> Array:
         c = self.config
+        if c.separate:
+            for i in range(c.depth):
+                x, _ = EncoderBlock(c, name=f"layers_{i}")(x, keys, deterministic)
+            return x
         layers = scan_layers(EncoderBlock, c.depth, 2, c.remat, c.unroll)
         length = x.shape[1]
         # A TPU holds 16 rows of bfloat16 in a register: 257 tokens, laid out as they are, make every operation slower.

@@ -1,7 +1,7 @@
 """LLaMA2 with LoRA: embeddings in, hidden states out; logits only where they are asked for.
 
-Positions and key masks are given, so rows padded on the left and on the right are the same code. The
-key-value cache travels in the scan's carry: as scan inputs and outputs XLA would keep two copies. Each row of it has its own
+Positions and key masks are given, so rows padded on the left and on the right are the same code. Layers read the
+key-value cache and never change it: what is new is written once behind them, so XLA keeps one copy. Each row of it has its own
 length, so rows of a batch may come and go (infer/engine.py).
 Source: transformers' LlamaForCausalLM (rotate-half RoPE layout).
 """
@@ -9,24 +9,26 @@ Source: transformers' LlamaForCausalLM (rotate-half RoPE layout).
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal, NamedTuple
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from emojax.model.attention import attention, plain
+from emojax.model.attention import attention, cached_attention
 from emojax.model.layers import Dense, LoraConfig, Precision, RMSNorm, keep, scan_layers
 from emojax.sharding import constrain, gathered, partitioned
 
 Array = jax.Array
+FEW_ROWS = 16  # of a cache, written one by one
 
 
 @dataclasses.dataclass(frozen=True)
 class LlamaConfig:
     """Sizes; LLaMA-2-7B: 32000, 4096, 32, 32, 11008. For remat and unroll see EncoderConfig; rows of more than `long_row`
     tokens train with `remat_long` (build.for_length). `cache` "int8": keys and values rest as int8 with a float32 scale for each
-    token and head."""
+    token and head. `separate`: as of EncoderConfig."""
 
     vocab: int
     width: int
@@ -43,29 +45,50 @@ class LlamaConfig:
     unroll: int = 1
     precision: Precision = Precision()
     cache: Literal["float", "int8"] = "float"
+    separate: bool = False
 
 
 class Cache(NamedTuple):
-    """k, v: float or int8[L, B, S, N, H], with k_scale, v_scale: float32[L, B, S, N] where they are int8, else None.
+    """k, v: float or int8[L, B, N, S, H], with k_scale, v_scale: float32[L, B, N, S] where they are int8, else None; of `separate`
+    layers tuples of L arrays without the first axis.
+
+    Heads stand before slots: so a step reads what it needs as it lies.
 
     valid: bool[B, S], slots that hold a real token. used: int[B], slots written: the next token of a row goes there.
     """
 
-    k: Array
-    v: Array
+    k: Array | tuple[Array, ...]
+    v: Array | tuple[Array, ...]
     valid: Array
     used: Array
-    k_scale: Array | None = None
-    v_scale: Array | None = None
+    k_scale: Array | tuple[Array, ...] | None = None
+    v_scale: Array | tuple[Array, ...] | None = None
 
 
 def make_cache(config: LlamaConfig, batch: int, slots: int) -> Cache:
     """An empty cache of `slots` tokens a row."""
-    shape = (config.depth, batch, slots, config.heads, config.width // config.heads)
+    shape = (batch, config.heads, slots, config.width // config.heads)
     int8 = config.cache == "int8"
-    zeros = jnp.zeros(shape, jnp.int8 if int8 else config.precision.compute)
-    scale = jnp.zeros(shape[:-1], jnp.float32) if int8 else None
-    return Cache(zeros, zeros, jnp.zeros((batch, slots), bool), jnp.zeros((batch,), jnp.int32), scale, scale)
+
+    def zeros(shape: tuple[int, ...], dtype: Any) -> Any:
+        if config.separate:
+            return tuple(jnp.zeros(shape, dtype) for _ in range(config.depth))
+        return jnp.zeros((config.depth, *shape), dtype)
+
+    k, v = (zeros(shape, jnp.int8 if int8 else config.precision.compute) for _ in range(2))
+    scales = [zeros(shape[:-1], jnp.float32) if int8 else None for _ in range(2)]
+    return Cache(k, v, jnp.zeros((batch, slots), bool), jnp.zeros((batch,), jnp.int32), *scales)
+
+
+def over_rows(change: Callable[..., Array], *caches: Cache) -> Cache:
+    """A cache of change(axis of the rows, arrays of the same place in each cache)."""
+
+    def one(*arrays: Array) -> Array:
+        # stacked layers stand before the rows
+        return change(1 if stacked and arrays[0].ndim > 2 else 0, *arrays)
+
+    stacked = not isinstance(caches[0].k, tuple)
+    return jax.tree.map(one, *caches)
 
 
 def as_int8(x: Array) -> tuple[Array, Array]:
@@ -75,15 +98,48 @@ def as_int8(x: Array) -> tuple[Array, Array]:
     return jnp.rint(x / scale[..., None]).astype(jnp.int8), scale
 
 
-def write(old: Array, new: Array, layer: Array, start: Array) -> Array:
-    """Puts [B, T, ...] into layer `layer` of [L, B, S, ...], row b at slot start[b]."""
-    if new.shape[0] == 1:  # a scatter of one row is a slower way to say this
-        return jax.lax.dynamic_update_slice(old, new[None], (layer, 0, start[0], *(0,) * (new.ndim - 2)))
+def _written(cache: Cache, made: Any, valid: Array, after: Array) -> Cache:
+    """The cache with new keys and values behind what each row holds.
 
-    def row(o: Array, n: Array, s: Array) -> Array:
-        return jax.lax.dynamic_update_slice(o, n[None], (layer, s, *(0,) * (n.ndim - 1)))
+    Args:
+      made: (k, v) [L, B, N, T, H], or such a pair without L for each separate layer.  valid: bool[B, T].
+      after: float[B, T, D], what the layers made.
+    """
+    # The write waits for all reads, or XLA for CPU copies every cache before it changes it (half of a step's time).
+    late = 0 * after[:, :1, :1, None]
+    if isinstance(cache.k, tuple):
+        pairs = [_stored(cache, *(x + late.astype(x.dtype) for x in pair)) for pair in made]
+        held: Any = [[getattr(cache, n)[i] for n in pairs[i]] for i in range(len(pairs))]
+        put = {
+            n: tuple(_write(old[j], pair[n], cache.used, 0) for old, pair in zip(held, pairs, strict=True))
+            for j, n in enumerate(pairs[0])
+        }
+    else:
+        put = {n: _write(getattr(cache, n), x, cache.used, 1) for n, x in _stored(cache, *made).items()}
+    known = _write(cache.valid[:, None], valid[:, None], cache.used, 0)[:, 0]
+    return cache._replace(valid=known, used=cache.used + valid.shape[1], **put)
 
-    return jax.vmap(row, in_axes=(1, 0, 0), out_axes=1)(old, new, start)
+
+def _stored(cache: Cache, k: Array, v: Array) -> dict[str, Array]:
+    if cache.k_scale is None:
+        return {"k": k, "v": v}
+    (k, k_scale), (v, v_scale) = as_int8(k), as_int8(v)
+    return {"k": k, "v": v, "k_scale": k_scale, "v_scale": v_scale}
+
+
+def _write(old: Array, new: Array, start: Array, axis: int) -> Array:
+    """Puts [..., B, N, T, ...] into [..., B, N, S, ...], row b from slot start[b] on; `axis`: that of the rows."""
+    before, rest = (0,) * axis, (0,) * (new.ndim - axis - 3)
+    if new.shape[axis] <= FEW_ROWS:  # one after the other in place: XLA for CPU copies the whole of what it scatters into
+        for b in range(new.shape[axis]):
+            row = jax.lax.slice_in_dim(new, b, b + 1, axis=axis).astype(old.dtype)
+            old = jax.lax.dynamic_update_slice(old, row, (*before, b, 0, start[b], *rest))
+        return old
+
+    def one(o: Array, n: Array, s: Array) -> Array:
+        return jax.lax.dynamic_update_slice(o, n.astype(o.dtype), (*before, 0, s, *rest))
+
+    return jax.vmap(one, in_axes=(axis, axis, 0), out_axes=axis)(old, new, start)
 
 
 def rope(x: Array, positions: Array, theta: float) -> Array:
@@ -97,14 +153,18 @@ def rope(x: Array, positions: Array, theta: float) -> Array:
 
 
 class Block(nn.Module):
-    """One decoder layer. Carry: (x[B, T, D], cache keys and values or None, layer number)."""
+    """One decoder layer. Carry: (x[B, T, D], layer number); out: with a cache, keys and values [B, N, T, H] of the new tokens.
+
+    `kv`: the cache's arrays, which no layer changes: what is new is attended beside it and written once, behind all layers. `old`
+    and `new` masks say what may be looked at of both; without a cache `old` is None and `new` bool[B, T] as in `attention`.
+    """
 
     config: LlamaConfig
 
     @nn.compact
-    def __call__(self, carry, positions: Array, keys: Array, start: Array, deterministic: bool):  # type: ignore[no-untyped-def]
+    def __call__(self, carry, positions: Array, kv, old, new: Array, deterministic: bool):  # type: ignore[no-untyped-def]
         c = self.config
-        x, kv, layer = carry
+        x, layer = carry
         x = constrain(x, "batch", "length", "act_embed")
 
         def dense(name: str, features: int, axes: tuple[str, str]) -> Dense:
@@ -117,24 +177,20 @@ class Block(nn.Module):
         v = dense("v", c.width, ("embed", "heads"))(h, deterministic)
         q, k = rope(q, positions, c.theta), rope(k, positions, c.theta)
         q, k, v = keep(q, "q"), keep(k, "k"), keep(v, "v")
+        made = None
         if kv is None:
-            h = attention(q, k, v, keys, causal=True)
+            h = attention(q, k, v, new, causal=True)
         else:
-            new = (*as_int8(k), *as_int8(v)) if c.cache == "int8" else (k, v)
-            kv = tuple(write(old, part, layer, start) for old, part in zip(kv, new, strict=True))
-            here = [jax.lax.dynamic_index_in_dim(old, layer, keepdims=False) for old in kv]
-            # With a cache `keys` is a whole mask [B, 1, T, S]: rows may have come in pieces.
-            if c.cache == "int8":
-                h = plain(q, here[0].astype(q.dtype), here[2].astype(v.dtype), keys, here[1], here[3])
-            else:
-                h = attention(q, here[0], here[1], mask=keys)
+            made = k.swapaxes(1, 2), v.swapaxes(1, 2)
+            held = kv if c.separate else [jax.lax.dynamic_index_in_dim(x, layer, keepdims=False) for x in kv]
+            h = cached_attention(q, *held[:2], old, *made, new, *held[2:])
         h = h.reshape(x.shape)
         x = x + nn.Dropout(c.dropout)(dense("o", c.width, ("heads", "embed"))(h, deterministic), deterministic)
         h = RMSNorm(c.eps, name="norm2")(x)
         gate = keep(dense("gate", c.mlp, ("embed", "mlp"))(h, deterministic), "gate")
         h = nn.silu(gate) * keep(dense("up", c.mlp, ("embed", "mlp"))(h, deterministic), "up")
         x = x + nn.Dropout(c.dropout)(dense("down", c.width, ("mlp", "embed"))(h, deterministic), deterministic)
-        return (x, kv, layer + 1), None
+        return (x, layer + 1), made
 
 
 class Llama(nn.Module):
@@ -146,7 +202,10 @@ class Llama(nn.Module):
         c = self.config
         init = partitioned(nn.initializers.normal(0.02), ("vocab_in", "embed"))
         self.table = self.param("embed", init, (c.vocab, c.width), jnp.dtype(c.precision.params))
-        self.blocks = scan_layers(Block, c.depth, 4, c.remat, c.unroll)(c)
+        if c.separate:
+            self.layers = [Block(c) for _ in range(c.depth)]
+        else:
+            self.blocks = scan_layers(Block, c.depth, 5, c.remat, c.unroll)(c)
         self.norm = RMSNorm(c.eps)
         self.head = Dense(c.vocab, ("embed", "vocab"), use_bias=False, precision=c.precision, base=True)
 
@@ -175,25 +234,25 @@ class Llama(nn.Module):
           (float[B, T, D], the cache with x in it or None).
         """
         c, steps = self.config, x.shape[1]
-        if cache is None:
-            keys, kv, start = valid, None, jnp.zeros((x.shape[0],), jnp.int32)
-        else:
-            start = cache.used
-            known = write(cache.valid[None], valid, jnp.int32(0), start)[0]
-            behind = jnp.arange(cache.valid.shape[1]) - start[:, None]  # [B, S]: which of the new tokens a slot holds
-            if among is None:
-                seen = behind[:, None] <= jnp.arange(steps)[None, :, None]
-            else:
-                own = among[:, jnp.clip(behind, 0, steps - 1)].swapaxes(0, 1) & (behind < steps)[:, None]
-                seen = (behind < 0)[:, None] | own
-            keys = (seen & known[:, None])[:, None]
-            kv = tuple(x for x in (cache.k, cache.k_scale, cache.v, cache.v_scale) if x is not None)
-        carry = (x, kv, jnp.zeros((), jnp.int32))
-        (x, kv, _), _ = self.blocks(carry, positions, keys, start, deterministic)
+        kv, old, new = None, None, valid
         if cache is not None:
-            stored = (kv[0], kv[2], kv[1], kv[3]) if c.cache == "int8" else (kv[0], kv[1], None, None)
-            cache = Cache(stored[0], stored[1], known, start + steps, *stored[2:])
-        return self.norm(x), cache
+            kv = tuple(x for x in (cache.k, cache.v, cache.k_scale, cache.v_scale) if x is not None)
+            slots = jnp.arange(cache.valid.shape[1])
+            old = (cache.valid & (slots < cache.used[:, None]))[:, None, None]
+            order = jnp.tril(jnp.ones((steps, steps), bool)) if among is None else among
+            new = (order & valid[:, None])[:, None]
+        carry, made = (x, jnp.zeros((), jnp.int32)), None
+        if c.separate:
+            made = []
+            for i, layer in enumerate(self.layers):
+                own = None if kv is None else tuple(x[i] for x in kv)
+                carry, pair = layer(carry, positions, own, old, new, deterministic)
+                made.append(pair)
+        else:
+            carry, made = self.blocks(carry, positions, kv, old, new, deterministic)
+        if cache is not None:
+            cache = _written(cache, made, valid, carry[0])
+        return self.norm(carry[0]), cache
 
     def logits(self, hidden: Array) -> Array:
         """float[..., D] -> float32[..., V]."""

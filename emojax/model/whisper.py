@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from emojax.model.layers import Encoder, EncoderConfig, LayerNorm, pool_bins, torch_uniform
+from emojax.model.layers import Encoder, EncoderConfig, LayerNorm, gelu, pool_bins, torch_uniform
 from emojax.sharding import partitioned
 
 Array = jax.Array
@@ -74,8 +74,8 @@ class Whisper(nn.Module):
     def __call__(self, logmel: Array, valid: Array | None = None, deterministic: bool = True) -> Array:
         c = self.config
         x = logmel.astype(c.encoder.precision.compute)
-        x = nn.gelu(Conv1d(c.encoder.width, 3, name="conv1")(x), approximate=False)
-        x = nn.gelu(Conv1d(c.encoder.width, 3, stride=2, name="conv2")(x), approximate=False)
+        x = gelu(Conv1d(c.encoder.width, 3, name="conv1")(x))
+        x = gelu(Conv1d(c.encoder.width, 3, stride=2, name="conv2")(x))
         assert x.shape[1] == c.steps, (x.shape, c.steps)
         init = partitioned(
             lambda _, shape, dtype=jnp.float32: jnp.asarray(sinusoids(*shape), dtype), (None, "act_embed")

@@ -48,7 +48,15 @@ def test_plain_and_blocked(sevens, causal):
     np.testing.assert_allclose(ours.attention(q, k, v, jnp.asarray(keys), causal), want, rtol=2e-5, atol=1e-6)
     np.testing.assert_allclose(ours.blocked(q, k, v, jnp.asarray(keys), causal), want, rtol=2e-5, atol=1e-6)
     mask = np.tril(np.ones((24, 24), bool))[None] & keys[:, None] if causal else keys[:, None]
-    np.testing.assert_allclose(ours.attention(q, k, v, mask=mask[:, None]), want, rtol=2e-5, atol=1e-6)
+    heads_first = [x.swapaxes(1, 2) for x in (k, v)]
+    nothing = [x[:, :, :0] for x in heads_first]
+    cached = ours.cached_attention(q, *nothing, keys[:, None, None, :0], *heads_first, mask[:, None])
+    np.testing.assert_allclose(cached, want, rtol=2e-5, atol=1e-6)
+    if not causal:  # most of the keys from a cache
+        old, new = [x[:, :, :20] for x in heads_first], [x[:, :, 20:] for x in heads_first]
+        beside = np.broadcast_to(keys[:, None, None, 20:], (len(keys), 1, q.shape[1], 4))
+        cached = ours.cached_attention(q, *old, keys[:, None, None, :20], *new, beside)
+        np.testing.assert_allclose(cached, want, rtol=2e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("causal", [True, False])

@@ -1,0 +1,184 @@
+"""How fast answers come: cached decode and encoders beside torch, and a label-only answer with its parts.
+
+    python scripts/bench_answer.py [--model FOLDER] [--clip FILE]     (part of `make bench`)
+
+Alternating rounds in one run, medians; float32.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import platform
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+warnings.filterwarnings("ignore")
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+import transformers
+
+from data_pipeline.views import CLIP_MEAN, CLIP_STD
+from emojax.infer.sample import Sampler, State, advance
+from emojax.model.build import init_variables
+from emojax.model.eva import Eva, EvaConfig
+from emojax.model.layers import EncoderConfig, LoraConfig
+from emojax.model.llama import LlamaConfig, make_cache
+from emojax.settings import load_config, resolve
+from emojax.train.state import unbox
+
+PROMPT, TOKENS = 128, 64
+WIDTH, DEPTH, HEADS, MLP, VOCAB = 512, 8, 8, 1376, 32000
+Job = tuple[Callable[[], object], Callable[[], object]]
+
+
+def decode(rows: int, cache: str = "float") -> Job:
+    """TOKENS greedy tokens behind PROMPT, `rows` at once, against transformers' model with its cache in a loop."""
+    small = resolve(load_config("tiny:test")).model
+    llama = LlamaConfig(
+        VOCAB, WIDTH, DEPTH, HEADS, MLP, lora=LoraConfig(rank=0), cache=cache, separate=True  # type: ignore[arg-type]
+    )
+    config = dataclasses.replace(small, llama=llama)
+    variables = unbox(init_variables(config, jax.random.key(0)))  # of separate layers, as `infer/ready.py` makes them
+    sampler = Sampler(max_tokens=TOKENS)
+    run = jax.jit(
+        lambda v, s: advance(config, v, s, sampler, -1, TOKENS, jnp.zeros((), bool)).ids, donate_argnums=1
+    )
+
+    def state() -> State:
+        held = make_cache(llama, rows, PROMPT + TOKENS)
+        held = held._replace(valid=held.valid.at[:, :PROMPT].set(True), used=jnp.full((rows,), PROMPT, jnp.int32))
+        nothing = jnp.zeros((rows,), jnp.int32)
+        ids = jnp.zeros((rows, TOKENS), jnp.int32)
+        keys = jax.random.split(jax.random.key(0), rows)
+        return jax.block_until_ready(State(nothing + 5, nothing, jnp.zeros((rows,), bool), ids, keys, held))
+
+    theirs = transformers.LlamaForCausalLM(
+        transformers.LlamaConfig(
+            vocab_size=VOCAB, hidden_size=WIDTH, num_hidden_layers=DEPTH, num_attention_heads=HEADS,
+            num_key_value_heads=HEADS, intermediate_size=MLP, max_position_embeddings=4096,
+        )
+    ).eval()  # fmt: skip
+    prompt = torch.zeros((rows, PROMPT), dtype=torch.long)
+
+    def peer() -> object:
+        with torch.inference_mode():
+            past = transformers.DynamicCache()
+            theirs(input_ids=prompt, past_key_values=past, use_cache=True, logits_to_keep=1)
+            begin = time.perf_counter()
+            token = prompt[:, :1]
+            for _ in range(TOKENS):
+                logits = theirs(input_ids=token, past_key_values=past, use_cache=True).logits
+                token = logits[:, -1].argmax(dim=-1, keepdim=True)
+            return time.perf_counter() - begin
+
+    def ours() -> object:
+        ready = state()
+        begin = time.perf_counter()
+        jax.block_until_ready(run(variables, ready))
+        return time.perf_counter() - begin
+
+    return ours, peer
+
+
+def eva() -> Job:
+    """A small EVA tower at 448 px: 1,025 tokens."""
+    module = Eva(EvaConfig(448, 14, EncoderConfig(384, 4, 6, 1536, 1e-6, separate=True), False, CLIP_MEAN, CLIP_STD))
+    picture = np.random.default_rng(0).standard_normal((1, 448, 448, 3)).astype(np.float32)
+    variables = unbox(module.init(jax.random.key(0), picture))
+    run = jax.jit(module.apply)
+    config = transformers.ViTConfig(
+        hidden_size=384, num_hidden_layers=4, num_attention_heads=6, intermediate_size=1536, image_size=448,
+        patch_size=14, qkv_bias=True,
+    )  # fmt: skip
+    theirs = transformers.ViTModel(config, add_pooling_layer=False).eval()
+    tensor = torch.from_numpy(picture.transpose(0, 3, 1, 2).copy())
+
+    def peer() -> object:
+        begin = time.perf_counter()
+        with torch.inference_mode():
+            theirs(tensor)
+        return time.perf_counter() - begin
+
+    def ours() -> object:
+        begin = time.perf_counter()
+        jax.block_until_ready(run(variables, picture))
+        return time.perf_counter() - begin
+
+    return ours, peer
+
+
+def timed(job: Job, rounds: int) -> tuple[float, float]:
+    """Medians of what both say they took, in turn."""
+    ours, peer = job
+    ours(), peer(), ours(), peer()
+    pairs = [(ours(), peer()) for _ in range(rounds)]
+    return statistics.median(float(a) for a, _ in pairs), statistics.median(float(b) for _, b in pairs)  # type: ignore[arg-type]
+
+
+def label_only(model: Path, clip: str, rounds: int) -> dict[str, float]:
+    """Seconds of each part of one clip's answer, after warm-up."""
+    from data_pipeline.clip import read_clip
+    from data_pipeline.schema import ClipRecord
+    from data_pipeline.views import make_views
+    from emojax.bundle import load_bundle
+    from emojax.infer.answer import encode, label_probabilities, reasons
+
+    bundle = load_bundle(model)
+    parts: dict[str, list[float]] = {}
+
+    def part(name: str, what: Callable[[], Any]) -> Any:
+        begin = time.perf_counter()
+        out = what()
+        parts.setdefault(name, []).append(time.perf_counter() - begin)
+        return out
+
+    for _ in range(rounds + 2):
+        read = part("decode", lambda: read_clip(clip, bundle.settings.sampling(None), subtitle="i am so glad"))
+        views = part("views", lambda: make_views(read, bundle.settings.views))  # noqa: B023
+        record = ClipRecord("one", "bench", "test", clip, bundle.labels[0], bundle.labels, "i am so glad")
+        encoded = part("encoders", lambda: encode(bundle, [(record, views)], 1))  # noqa: B023
+        part("labels", lambda: label_probabilities(bundle, encoded, bundle.labels, batch=1))  # noqa: B023
+        if bundle.can_reason:
+            part("reason", lambda: reasons(bundle, encoded, batch=1))  # noqa: B023
+    found = {name: statistics.median(times[2:]) for name, times in parts.items()}
+    return {k: round(1e3 * v, 1) for k, v in found.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=Path, help="model folder (default: the demo's)")
+    parser.add_argument("--clip", help="media file")
+    parser.add_argument("--rounds", type=int, default=7)
+    args = parser.parse_args()
+    print(f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, {args.rounds} alternating rounds, medians\n")
+    print("| work | peer | emojax ms | peer ms | peer / emojax |\n|---|---|---|---|---|")
+    sizes = f"width {WIDTH}, {DEPTH} layers, vocabulary {VOCAB}"
+    jobs = {
+        (f"decode {TOKENS} tokens, 1 row, {sizes}", "transformers, cached loop"): decode(1),
+        (f"decode {TOKENS} tokens, 8 rows, {sizes}", "transformers, cached loop"): decode(8),
+        ("the same, 8 rows, int8 cache", "transformers, float cache"): decode(8, "int8"),
+        ("EVA forward, 448 px, width 384, 4 layers", "transformers ViT, SDPA"): eva(),
+    }
+    for (work, name), job in jobs.items():
+        a, b = timed(job, args.rounds)
+        print(f"| {work} | {name} | {a * 1e3:.1f} | {b * 1e3:.1f} | {b / a:.2f} |", flush=True)
+    from emojax.infer.predict import default_model
+
+    folder = args.model or default_model()
+    if folder and args.clip:
+        print("\none clip, batch 1, ms of each part after warm-up:", json.dumps(label_only(folder, args.clip, args.rounds)))
+
+
+if __name__ == "__main__":
+    main()

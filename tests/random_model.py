@@ -1,0 +1,39 @@
+"""A model folder's contents without training: the smallest preset, random weights that answer differently for every clip."""
+
+import dataclasses
+import functools
+
+import jax
+
+from data_pipeline.tokens import SmallTokenizer
+from emojax.bundle import Bundle
+from emojax.settings import load_config, resolve
+from emojax.sharding import make_mesh
+from emojax.train.state import init_flat, merge
+
+LABELS = ("happy", "sad", "angry", "surprise")
+TEXTS = ["the picture shows a broad smile, the sound has loud voice, so it is happy", "which one is shown sad angry surprise"]
+
+
+@functools.cache
+def random_bundle(preset: str = "tiny:test") -> Bundle:
+    settings = resolve(load_config(preset))
+    mesh = make_mesh((1, 1, 1), jax.devices()[:1])
+    with jax.set_mesh(mesh):
+        flat = init_flat(settings.model, 1, mesh)
+    # Adapters that are not zero, logits that differ clearly.
+    key = jax.random.key(7)
+    for path, x in flat.items():
+        if path.startswith("lora/"):
+            flat[path] = 0.3 * jax.random.normal(key, x.shape, x.dtype)
+        elif path.startswith("params/llama/head"):
+            flat[path] = 4 * x
+    tokenizer = SmallTokenizer.train(TEXTS * 20, settings.model.llama.vocab)
+    return Bundle("random", settings, tokenizer, merge(flat, {}), LABELS, "cognition", "reason")
+
+
+def with_llama(bundle: Bundle, **fields) -> Bundle:
+    """The same weights with other settings of the language model."""
+    model = bundle.settings.model
+    model = dataclasses.replace(model, llama=dataclasses.replace(model.llama, **fields))
+    return dataclasses.replace(bundle, settings=dataclasses.replace(bundle.settings, model=model))

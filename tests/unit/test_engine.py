@@ -1,0 +1,201 @@
+"""The engine against plain generation: mixed lengths, rows that come and go, shared prefixes, int8, merged adapters."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from random_model import LABELS, random_bundle, with_llama
+
+from data_pipeline.schema import ClipRecord
+from emojax.infer.answer import converse, encode, label_probabilities, reasons, samples
+from emojax.infer.engine import Engine, Session, shared_prefix
+from emojax.infer.ready import ready
+from emojax.infer.sample import Sampler, generate, prefill, score_choices
+from emojax.infer.transfer import to_device
+from emojax.model.build import make_model
+from emojax.model.llama import as_int8
+from emojax.types import Views
+
+plain_loop = jax.jit(generate, static_argnums=(0, 3, 4))
+fill = jax.jit(prefill, static_argnums=(0, 3))
+
+
+@jax.jit(static_argnums=0)
+def extend(config, variables, tokens, cache):
+    at = cache.used[:, None]
+    return make_model(config).apply(variables, tokens, at, jnp.ones(tokens.shape, bool), cache, method="extend")
+
+
+@jax.jit(static_argnums=0)
+def forward(config, variables, batch):
+    return make_model(config).apply(variables, batch)[0]
+
+
+WORDS = ("", "so it is happy", "which one is shown", "sad sad sad sad sad sad sad sad sad sad sad sad", "angry", "loud")
+
+
+def clip(number: int, words: str) -> tuple[ClipRecord, Views]:
+    views = random_bundle().settings.views
+    rng = np.random.default_rng(number)
+    side, small = views.image_size, views.frame_size
+    return (
+        ClipRecord(f"clip{number}", "tests", "test", "-", "sad", LABELS, words),
+        Views(
+            rng.integers(0, 256, (side, side, 3)).astype(np.uint8),
+            rng.integers(0, 256, (views.num_frames, small, small, 3)).astype(np.uint8),
+            rng.standard_normal(views.sound_shape).astype(np.float32),
+            60 + number,
+            True,
+            number % 2 == 0,
+        ),
+    )
+
+
+@pytest.fixture(scope="module")
+def clips():
+    return [clip(i, words) for i, words in enumerate(WORDS)]
+
+
+@pytest.fixture(scope="module")
+def engine_and_samples(clips):
+    bundle = random_bundle()
+    asked, collate = samples(bundle, clips, "reason")
+    assert len({len(s.row.ids) for s in asked}) > 2, "prompts of several lengths"
+    return Engine(bundle.settings.model, bundle.variables, collate, bundle.tokenizer.eos_id, 2), asked
+
+
+def alone(engine, sample, sampler) -> list[int]:
+    """A prompt by itself, by the plain loop (tests/unit/test_model.py holds that against recomputation from nothing)."""
+    batch = to_device(engine.collate([sample]))
+    key = jax.random.key(0)
+    ids = np.asarray(plain_loop(engine.config, engine.variables, batch, sampler, engine.eos, key))[0].tolist()
+    return ids[: ids.index(engine.eos)] if engine.eos in ids else ids
+
+
+def test_rows_that_come_and_go_write_what_each_writes_alone(engine_and_samples):
+    """Six prompts of four lengths in two rows; another end token, so that some end early and give their place away."""
+    engine, asked = engine_and_samples
+    sampler = Sampler(max_tokens=12)
+    first = [alone(engine, s, sampler) for s in asked]
+    assert len({tuple(x) for x in first}) >= 4, "clips must be answered differently for this test to mean anything"
+    ends = dataclasses.replace(engine, eos=first[0][3])
+    want = [alone(ends, s, sampler) for s in asked]
+    assert len({len(w) for w in want}) > 1
+    ended = []
+    assert ends.write(asked, sampler, tick=ended.append) == want and sum(ended) == len(asked)
+    assert dataclasses.replace(ends, rows=5).write(asked, sampler) == want
+
+
+def test_streamed_tokens_grow_to_the_answer(engine_and_samples):
+    engine, asked = engine_and_samples
+    seen: dict[int, list[list[int]]] = {}
+    out = engine.write(asked, Sampler(max_tokens=10), on_tokens=lambda i, ids: seen.setdefault(i, []).append(ids))
+    for i, ids in enumerate(out):
+        assert seen[i][-1] == ids and len(seen[i]) >= 2
+        assert all(later[: len(earlier)] == earlier for earlier, later in zip(seen[i], seen[i][1:], strict=False))
+
+
+def test_draws_depend_on_clip_and_seed_alone(engine_and_samples):
+    engine, asked = engine_and_samples
+    sampler = Sampler(max_tokens=8, temperature=1.5, top_p=1.0)
+    names = list(range(100, 100 + len(asked)))
+    out = engine.write(asked, sampler, names, seed=3)
+    back = engine.write(asked[::-1], sampler, names[::-1], seed=3)[::-1]
+    assert out == back
+    assert engine.write(asked, sampler, names, seed=4) != out
+
+
+def test_prefill_and_decode_equal_the_uncached_forward(engine_and_samples):
+    """Logits of mixed lengths in one batch, token by token, against the training forward of each row alone."""
+    engine, asked = engine_and_samples
+    config, variables = engine.config, engine.variables
+    rows = [asked[0], asked[3], asked[1]]
+    batch = to_device(engine.collate(rows))
+    slots = batch["ids"].shape[1] + 6
+    logits, cache = fill(config, variables, batch, slots)
+    further = np.array([[7, 9, 11, 13, 15]] * 3, np.int32) + np.arange(3)[:, None]
+    got = [logits]
+    for t in range(5):
+        step, cache = extend(config, variables, further[:, t : t + 1], cache)
+        got.append(step[:, 0])
+    for i, sample in enumerate(rows):
+        whole = dataclasses.replace(sample.row, ids=[*sample.row.ids, *further[i].tolist()])
+        one = engine.collate([dataclasses.replace(sample, row=whole)])
+        arrays = to_device(one) | {"answer_at": one["answer_at"]}
+        want = np.asarray(forward(config, variables, arrays))[0]
+        for t in range(5):  # answer_at begins with the place before the first token of the answer
+            np.testing.assert_allclose(got[t][i], want[t], rtol=1e-4, atol=1e-4)
+
+
+def test_questions_about_one_clip_share_what_they_begin_with(clips):
+    bundle = random_bundle()
+    one = encode(bundle, clips[2:3])
+    questions = [("reason", None), ("emotion", None), ("reason", "What does the voice tell?")]
+    sampler = Sampler(max_tokens=9)
+    streamed: dict[int, str] = {}
+    together = converse(bundle, one, questions, sampler, on_text=streamed.__setitem__)
+    alone_ = [converse(bundle, one, [q], sampler)[0] for q in questions]
+    assert together == alone_ and [streamed[i] for i in range(3)] == together
+    rows = [samples(bundle, one, task, question=q)[0][0].row for task, q in questions]
+    assert shared_prefix(rows) > max(start + size for start, size in rows[0].soft)
+
+
+def test_a_session_scores_answers_as_whole_prompts_do(engine_and_samples, clips):
+    engine, asked = engine_and_samples
+    bundle = random_bundle()
+    first = asked[2]
+    other = samples(bundle, clips[2:3], "emotion")[0][0]
+    session = Session(engine, first, shared_prefix([first.row, other.row]), 400)
+    choices = np.array([[5, 6, 2, 0], [9, 2, 0, 0], [11, 12, 13, 2]], np.int32)
+    lengths = np.array([3, 2, 4], np.int32)
+    want = score_choices(engine.config, engine.variables, to_device(engine.collate([other])), choices, lengths)
+    np.testing.assert_allclose(session.score(other.row, choices, lengths), np.asarray(want)[0], rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="another clip"):
+        session.score(asked[0].row, choices, lengths)
+
+
+def test_int8_cache(engine_and_samples):
+    x = np.random.default_rng(0).standard_normal((3, 2, 5, 8)).astype(np.float32) * 3
+    small, scale = (np.asarray(a) for a in as_int8(jnp.asarray(x)))
+    assert small.dtype == np.int8 and np.abs(small).max() == 127
+    assert (np.abs(small * scale[..., None] - x) <= scale[..., None] / 2 + 1e-6).all()
+    engine, asked = engine_and_samples
+    bundle = with_llama(random_bundle(), cache="int8")
+    batch = to_device(engine.collate(asked[:3]))
+    slots = batch["ids"].shape[1] + 4
+    tokens = np.full((3, 1), 9, np.int32)
+    found = {}
+    for name, config in (("float", engine.config), ("int8", bundle.settings.model)):
+        logits, cache = fill(config, engine.variables, batch, slots)
+        assert cache.k.dtype == (jnp.int8 if name == "int8" else jnp.float32)
+        found[name] = extend(config, engine.variables, tokens, cache)
+    exact, near = (np.asarray(found[n][0]) for n in ("float", "int8"))
+    gap = np.abs(exact - near).max()
+    assert 1e-5 < gap < 0.03 * np.abs(exact).max(), gap
+
+
+def test_ready_models_answer_alike(clips):
+    """Merged adapters and separate layers change nothing but rounding; the adapters matter."""
+    bundle = random_bundle()
+    fast = ready(bundle)
+    assert fast.settings.model.llama.lora.rank == 0 and fast.settings.model.llama.separate
+    assert "lora" not in fast.variables and ready(fast) is fast
+    a, b = (label_probabilities(m, clips, LABELS, batch=4) for m in (bundle, fast))
+    np.testing.assert_allclose(a, b, atol=1e-5)
+    np.testing.assert_allclose(label_probabilities(fast, encode(fast, clips), LABELS, batch=4), b, atol=1e-5)
+    bare = with_llama(bundle, lora=dataclasses.replace(bundle.settings.model.llama.lora, rank=0))
+    without = dataclasses.replace(bare, variables={"params": bundle.variables["params"]})
+    assert np.abs(label_probabilities(without, clips, LABELS, batch=4) - a).max() > 1e-3
+    sampler = Sampler(max_tokens=8)
+    assert reasons(bundle, clips, sampler=sampler, batch=3) == reasons(fast, clips, sampler=sampler, batch=3)
+
+
+def test_what_a_label_scores_does_not_depend_on_the_other_labels(clips):
+    """Labels go through the model side by side and must not see each other, nor change in groups of more than one pass."""
+    bundle = random_bundle()
+    many = [*LABELS, *(f"{w} {n}" for n in "abcdefghij" for w in ("happy", "shown"))]
+    few = label_probabilities(bundle, clips[:2], LABELS, batch=2)
+    all_ = label_probabilities(bundle, clips[:2], many, batch=2)[:, : len(LABELS)]
+    np.testing.assert_allclose(all_ / all_.sum(axis=1, keepdims=True), few, rtol=1e-4)
