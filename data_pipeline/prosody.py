@@ -69,7 +69,9 @@ def _pitches(frames: np.ndarray, power: np.ndarray) -> np.ndarray:
     curve = lags[:, first:last] / np.maximum(lags[:, :1], 1e-12) / (own[first:last] / own[0])
     # Multiples of the period are as high as it: the first peak near the highest one is the pitch.
     best = curve.max(axis=1)
-    inner = (curve[:, 1:-1] >= curve[:, :-2]) & (curve[:, 1:-1] > curve[:, 2:]) & (curve[:, 1:-1] > 0.85 * best[:, None])
+    inner = (
+        (curve[:, 1:-1] >= curve[:, :-2]) & (curve[:, 1:-1] > curve[:, 2:]) & (curve[:, 1:-1] > 0.85 * best[:, None])
+    )
     lag = first + 1 + inner.argmax(axis=1)
     voiced = inner.any(axis=1) & (best > _VOICED) & (power > 1e-3 * power.max())
     return np.where(voiced, SAMPLE_RATE / lag, 0.0)

@@ -216,7 +216,16 @@ class _Cutter:
             frames += [first] * (len(chosen) - len(frames))
             times = np.array([shown[i].time - self.start for i in chosen])
             return Clip(
-                name, self.recording.path, np.stack(frames), times, first, middle, heard, "", end - self.start, len(shown)
+                name,
+                self.recording.path,
+                np.stack(frames),
+                times,
+                first,
+                middle,
+                heard,
+                "",
+                end - self.start,
+                len(shown),
             )
         return Clip(name, self.recording.path, None, None, None, None, heard, "", end - self.start)
 

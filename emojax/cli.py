@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+
 def _count(text: str) -> int:
     if int(text) < 0:
         raise ValueError

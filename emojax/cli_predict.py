@@ -81,6 +81,9 @@ def add_parsers(commands: Any) -> None:
     p.add_argument(
         "--contributions", action="store_true", help="measure what picture, sound and words each add to the answer"
     )
+    p.add_argument(
+        "--fusion-weights", action="store_true", help="with --json: the Conv-Attention's weights of each position"
+    )
     p.add_argument("--json", action="store_true", help="one JSON object a line")
     p.add_argument(
         "--decode-timeout", type=seconds, default=8.0, help="refuse a file that takes longer (default %(default)s s)"
@@ -102,9 +105,7 @@ def add_parsers(commands: Any) -> None:
     t.add_argument(
         "--window", type=seconds, metavar="S", help="equal parts of S seconds, instead of changes of shot and pauses"
     )
-    t.add_argument(
-        "--longest", type=seconds, default=10.0, metavar="S", help="longest segment (default %(default)s s)"
-    )
+    t.add_argument("--longest", type=seconds, default=10.0, metavar="S", help="longest segment (default %(default)s s)")
     t.add_argument(
         "--smoothing",
         type=_not_negative,
@@ -148,6 +149,8 @@ def _predict(args: argparse.Namespace, console: Console) -> int:
     timeline = args.timeline or args.report
     if not timeline and (given := [n for n in ("out", "words", "window", "faces") if getattr(args, n)]):
         raise ValueError(f"--{given[0]} is for recordings: give --timeline too")
+    if args.fusion_weights and (timeline or not args.json):
+        raise ValueError("--fusion-weights are numbers of single clips: give --json and no --timeline")
     formats = _formats(args.formats)
     folder = find_model(args.model) if args.model else default_model()
     if folder is None:
@@ -189,6 +192,7 @@ def _predict(args: argparse.Namespace, console: Console) -> int:
             speakers=speakers,
             abstain=args.abstain,
             explain=args.contributions,
+            weights=args.fusion_weights,
         )
         for number, answer in enumerate(answers, 1):
             refused += answer.error is not None
@@ -241,7 +245,10 @@ def _timelines(
                 found = make_timeline(bundle, path, options, labels, words, people, state, count)
         except ClipError as error:
             refused += 1
-            print(json.dumps({"path": path, "error": str(error)}) if args.json else f"{path}\n  refused: {error}", flush=True)
+            print(
+                json.dumps({"path": path, "error": str(error)}) if args.json else f"{path}\n  refused: {error}",
+                flush=True,
+            )
             continue
         page = Path(args.report) if args.report else None
         written = write_all(found, stem, [f for f in formats if not (page and f == "html")], args.embed)
@@ -322,10 +329,14 @@ def show(timeline: Any, console: Console) -> None:
     console.print(table)
     found = [(c, p) for p, changes in timeline.changes.items() for c in changes]
     told = ", ".join(f"{c.time:.1f} s {c.before} > {c.after}" for c, _ in found[:6])
-    console.print(f"{len(found)} changes" + (f": {told}" if told else "") + (" ..." if len(found) > 6 else ""), soft_wrap=True)
+    console.print(
+        f"{len(found)} changes" + (f": {told}" if told else "") + (" ..." if len(found) > 6 else ""), soft_wrap=True
+    )
     failed = sum(s.answer.error is not None for s in timeline.spans)
     if failed:
         console.print(f"{failed} segments were not answered: nothing to see, hear or read in them")
     for note in timeline.notes:
         console.print(f"note: {note}", soft_wrap=True)
-    console.print(f"answered in {timeline.took:.1f} s, {timeline.seconds / max(timeline.took, 0.01):.1f} times real time")
+    console.print(
+        f"answered in {timeline.took:.1f} s, {timeline.seconds / max(timeline.took, 0.01):.1f} times real time"
+    )

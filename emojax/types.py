@@ -131,6 +131,7 @@ class Answer:
       contributions: what each modality adds to the label's log-probability, in nats; their sum is the change from a prompt
         that shows nothing. None where it was not asked for.
       calibrated: whether the probabilities were calibrated on validation clips.
+      fusion_weights: of the Conv-Attention, {stream: one a position}, see infer/confidence.py; None where it was not asked for.
     """
 
     path: str
@@ -146,6 +147,7 @@ class Answer:
     leading: tuple[str, ...] = ()
     contributions: dict[str, float] | None = None
     calibrated: bool = False
+    fusion_weights: dict[str, list[float]] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A dict of JSON types, keys in the order of the fields."""

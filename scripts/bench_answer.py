@@ -46,14 +46,19 @@ def decode(rows: int, cache: str = "float") -> Job:
     """TOKENS greedy tokens behind PROMPT, `rows` at once, against transformers' model with its cache in a loop."""
     small = resolve(load_config("tiny:test")).model
     llama = LlamaConfig(
-        VOCAB, WIDTH, DEPTH, HEADS, MLP, lora=LoraConfig(rank=0), cache=cache, separate=True  # type: ignore[arg-type]
+        VOCAB,
+        WIDTH,
+        DEPTH,
+        HEADS,
+        MLP,
+        lora=LoraConfig(rank=0),
+        cache=cache,
+        separate=True,  # type: ignore[arg-type]
     )
     config = dataclasses.replace(small, llama=llama)
     variables = unbox(init_variables(config, jax.random.key(0)))  # of separate layers, as `infer/ready.py` makes them
     sampler = Sampler(max_tokens=TOKENS)
-    run = jax.jit(
-        lambda v, s: advance(config, v, s, sampler, -1, TOKENS, jnp.zeros((), bool)).ids, donate_argnums=1
-    )
+    run = jax.jit(lambda v, s: advance(config, v, s, sampler, -1, TOKENS, jnp.zeros((), bool)).ids, donate_argnums=1)
 
     def state() -> State:
         held = make_cache(llama, rows, PROMPT + TOKENS)
@@ -177,7 +182,10 @@ def main() -> None:
 
     folder = args.model or default_model()
     if folder and args.clip:
-        print("\none clip, batch 1, ms of each part after warm-up:", json.dumps(label_only(folder, args.clip, args.rounds)))
+        print(
+            "\none clip, batch 1, ms of each part after warm-up:",
+            json.dumps(label_only(folder, args.clip, args.rounds)),
+        )
 
 
 if __name__ == "__main__":

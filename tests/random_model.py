@@ -12,7 +12,10 @@ from emojax.sharding import make_mesh
 from emojax.train.state import init_flat, merge
 
 LABELS = ("happy", "sad", "angry", "surprise")
-TEXTS = ["the picture shows a broad smile, the sound has loud voice, so it is happy", "which one is shown sad angry surprise"]
+TEXTS = [
+    "the picture shows a broad smile, the sound has loud voice, so it is happy",
+    "which one is shown sad angry surprise",
+]
 
 
 @functools.cache

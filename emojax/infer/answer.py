@@ -77,9 +77,8 @@ def _nothing(bundle: Bundle) -> tuple[ClipRecord, Views]:
 
 def _features(bundle: Bundle, items: Items, batch: int) -> list[tuple[ClipRecord, Features]]:
     out: list[tuple[ClipRecord, Features]] = []
-    for data, real in eval_batches(
-        items, "emotion", bundle.tokenizer, bundle.rows(), min(batch, len(items)), bundle.style, ("video", "audio")
-    ):  # type: ignore[arg-type]
+    rows, size = bundle.rows(), min(batch, len(items))
+    for data, real in eval_batches(items, "emotion", bundle.tokenizer, rows, size, bundle.style, ("video", "audio")):  # type: ignore[arg-type]
         found = {k: to_host(x) for k, x in _encode(bundle.settings.model, bundle.variables, to_device(data)).items()}
         for i in range(real):
             record, views = items[len(out)]

@@ -60,8 +60,8 @@ def _place(state: State, part: State, places: Array) -> State:
     def put(axis: int, old: Array, new: Array) -> Array:
         return old.at[(slice(None),) * axis + (places,)].set(new, mode="drop")
 
-    rest = [put(0, old, new) for old, new in zip(state[:5], part[:5], strict=True)]
-    return State(*rest, over_rows(put, state.cache, part.cache))
+    rows = {n: put(0, getattr(state, n), getattr(part, n)) for n in State._fields if n != "cache"}
+    return State(**rows, cache=over_rows(put, state.cache, part.cache))
 
 
 def power_of_two(number: int) -> int:
@@ -128,9 +128,10 @@ class Engine:
             )
             done, made, ids = (to_host(x) for x in (state.done, state.made, state.ids))
             ended = 0
-            for r, i in enumerate(holds):
-                if i is None:
+            for r, held in enumerate(holds):
+                if held is None:
                     continue
+                i = held
                 written = ids[r, : made[r]].tolist()
                 if on_tokens and len(written) > len(out[i]):
                     on_tokens(i, written)

@@ -110,7 +110,9 @@ def _tone(claim: Claim, start: float, end: float, voice: Voice | None, norm: Usu
     here = getattr(voice, measure) if voice is not None else None
     there = getattr(norm, measure)
     if here is None or there is None:
-        return found(NOT_CHECKABLE, f"{measure} is not known" + (" here" if here is None else " of enough other segments"))
+        return found(
+            NOT_CHECKABLE, f"{measure} is not known" + (" here" if here is None else " of enough other segments")
+        )
     gap = 12 * float(np.log2(here / there)) if measure == "pitch" else here - there
     by = f"{measure} {gap:+.1f} {_UNITS[measure]} against the recording's median"
     return found(SUPPORTED if sign * gap >= least else UNSUPPORTED, by)

@@ -22,7 +22,8 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
 class People(Protocol):
     """Tells persons of a segment apart. `name` says how, and stands in every output."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def split(self, segment: Segment) -> Iterator[tuple[str, Clip]]:
         """(name of the person's track, what is seen of this person with the segment's sound); at least one."""
@@ -43,7 +44,8 @@ class WholePicture:
 class Detector(Protocol):
     """Finds faces in one picture."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def __call__(self, picture: np.ndarray) -> list[Box]:
         """uint8[h, w, 3] RGB -> boxes."""
@@ -54,12 +56,12 @@ class OpenCvFaces:
     """YuNet, a small face detector that OpenCV runs; its file is the user's (face_detection_yunet_*.onnx of OpenCV Zoo, MIT)."""
 
     def __init__(self, model: Path, least: float = 0.7):
+        if not model.is_file():
+            raise ValueError(f"{model}: there is no such file; it is face_detection_yunet_2023mar.onnx of OpenCV Zoo")
         try:
             import cv2
         except ImportError as error:
             raise ValueError("faces are told apart by OpenCV: pip install 'emojax[people]'") from error
-        if not model.is_file():
-            raise ValueError(f"{model}: there is no such file; it is face_detection_yunet_2023mar.onnx of OpenCV Zoo")
         try:
             self._detector = cv2.FaceDetectorYN.create(str(model), "", (320, 320), least)
         except cv2.error as error:

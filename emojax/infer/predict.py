@@ -18,7 +18,7 @@ from data_pipeline.speakers import Speakers, measure_speakers
 from data_pipeline.views import make_views, window_notes
 from emojax.bundle import Bundle
 from emojax.infer.answer import encode, label_probabilities, reasons
-from emojax.infer.confidence import CANNOT_TELL, contributions
+from emojax.infer.confidence import CANNOT_TELL, contributions, fusion_weights
 from emojax.types import Answer, Clip, Views
 
 BATCH = 4  # files answered together; small, so that answers appear as they come
@@ -57,6 +57,7 @@ def predict(
     speakers: Speakers | None = None,
     abstain: float = 0.0,
     explain: bool = False,
+    weights: bool = False,
 ) -> Iterator[Answer]:
     """Answers files in the order given.
 
@@ -68,6 +69,7 @@ def predict(
       with_reason: also write the reason, where the model has learned to.
       abstain: below this probability the answer is "cannot tell", with the two leading labels.
       explain: also measure what each modality adds (2 to the power of the modalities as many passes).
+      weights: also tell the weights of the Conv-Attention.
       speakers: sound of the one person of all files, see `listen`; None where people are not known.
 
     Yields:
@@ -88,7 +90,7 @@ def predict(
             chunk.append((path, found, time.monotonic() - begin))
         clips = [(path, clip) for path, clip, _ in chunk if isinstance(clip, Clip)]
         begin = time.monotonic()
-        answered = iter(answer_clips(bundle, clips, labels, with_reason, speakers, abstain, explain))
+        answered = iter(answer_clips(bundle, clips, labels, with_reason, speakers, abstain, explain, weights))
         share = (time.monotonic() - begin) / max(1, len(clips))
         for path, found, seconds in chunk:
             if isinstance(found, str):
@@ -128,6 +130,7 @@ def answer_clips(
     speakers: Speakers | None = None,
     abstain: float = 0.0,
     explain: bool = False,
+    weights: bool = False,
 ) -> list[Answer]:
     """Answers of decoded clips, in their order, without `seconds`; arguments as of `predict`, `clips` are (path, Clip)."""
     if not clips:
@@ -146,8 +149,11 @@ def answer_clips(
     if explain:
         ask = lambda shown: label_probabilities(bundle, encoded, labels, shown, batch=BATCH)  # noqa: E731
         added = [*contributions(ask, chances.argmax(axis=1), [clip.modalities for _, clip in clips])]
+    told: list[dict[str, list[float]] | None] = [None] * len(items)
+    if weights:
+        told = [*fusion_weights(bundle, encoded)]
     answers = []
-    for (path, clip), row, text, own in zip(clips, chances, texts, added, strict=True):
+    for (path, clip), row, text, own, fused in zip(clips, chances, texts, added, told, strict=True):
         notes = list(clip.notes)
         if clip.id in cut:
             notes.append(f"the subtitle was cut to {limit} tokens")
@@ -178,6 +184,7 @@ def answer_clips(
                 leading,
                 own,
                 bundle.calibration is not None and labels == bundle.calibration.labels,
+                fused,
             )
         )
     return answers

@@ -67,9 +67,7 @@ def soft_prompt_of(model: Any, variables: Variables, batch: dict[str, Array]) ->
     return model.apply(variables, features, present, method="soft_prompt")
 
 
-def prefill(
-    config: ModelConfig, variables: Variables, batch: dict[str, Array], slots: int
-) -> tuple[Array, Cache]:
+def prefill(config: ModelConfig, variables: Variables, batch: dict[str, Array], slots: int) -> tuple[Array, Cache]:
     """Prompts into a fresh cache of `slots` tokens a row: (float32[B, V] next-token logits, cache)."""
     model = make_model(config)
     cache = make_cache(config.llama, batch["ids"].shape[0], slots)

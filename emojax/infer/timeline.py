@@ -137,13 +137,14 @@ def make_timeline(
       ClipError: the file can not be read.
     """
     begin = time.monotonic()
-    options, people = options or Options(), people or WholePicture()
+    options = options or Options()
+    who: People = people or WholePicture()
     labels = tuple(labels or bundle.labels)
     transcript = transcript or Transcript()
     recording = open_recording(path)
     notes: list[str] = []
     spans: list[Span] = []
-    for span, until in _answered(bundle, path, options, labels, transcript, people, state, notes):
+    for span, until in _answered(bundle, path, options, labels, transcript, who, state, notes):
         if span is not None:
             spans.append(span)
             if on_span:
@@ -162,7 +163,7 @@ def make_timeline(
         found[1],
         transcript.source,
         transcript.language,
-        people.name,
+        who.name,
         options.purpose,
         settings,
         tuple(dict.fromkeys(notes)),
@@ -198,9 +199,7 @@ def finish(
                 track=labels[track[row]],
                 valence=valence,
                 arousal=arousal,
-                evidence=link(
-                    span.answer.reason, span.start, span.end, span.motion, span.voice, norm, transcript
-                ),
+                evidence=link(span.answer.reason, span.start, span.end, span.motion, span.voice, norm, transcript),
             )
     return tuple(out.get(i, s) for i, s in enumerate(spans)), moved
 
@@ -289,7 +288,16 @@ def _answer(
 
 def _nothing(path: str, bundle: Bundle, segment: Segment) -> Answer:
     return Answer(
-        path, None, {}, "", (), 0.0, "there is nothing to see, hear or read in it", bundle.name, (), segment.end - segment.start
+        path,
+        None,
+        {},
+        "",
+        (),
+        0.0,
+        "there is nothing to see, hear or read in it",
+        bundle.name,
+        (),
+        segment.end - segment.start,
     )
 
 
@@ -308,7 +316,13 @@ def _key(
         head = hashlib.sha256(file.read(1 << 20)).hexdigest()
         size = file.seek(0, os.SEEK_END)
     asked = {k: v for k, v in dataclasses.asdict(options).items() if k not in ("purpose", "smoothing", "change_price")}
-    facts = [head, size, bundle.name, bundle.settings.raw, dataclasses.asdict(bundle.calibration) if bundle.calibration else None]
+    facts = [
+        head,
+        size,
+        bundle.name,
+        bundle.settings.raw,
+        dataclasses.asdict(bundle.calibration) if bundle.calibration else None,
+    ]
     facts += [asked, labels, dataclasses.asdict(transcript), people.name]
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
 

@@ -24,9 +24,7 @@ LANES = 128  # splash wants lengths of whole lanes
 TILES = (512, 384, 256, LANES)  # rows and columns that one step of the splash kernel takes
 
 
-def attention(
-    q: Array, k: Array, v: Array, keys: Array | None = None, causal: bool = False
-) -> Array:
+def attention(q: Array, k: Array, v: Array, keys: Array | None = None, causal: bool = False) -> Array:
     """Scaled dot-product attention; scores and softmax in float32.
 
     Args:
@@ -146,7 +144,9 @@ def by_head(q: Array, k: Array, v: Array, keys: Array | None) -> Array:
     precise = jnp.promote_types(q.dtype, jnp.float32)
     parts = -(-length // HEAD_BLOCK)
     size = -(-length // parts)
-    q, k, v = (x.swapaxes(1, 2).reshape(rows * heads, length, width) for x in (q * np.asarray(width**-0.5, q.dtype), k, v))
+    q, k, v = (
+        x.swapaxes(1, 2).reshape(rows * heads, length, width) for x in (q * np.asarray(width**-0.5, q.dtype), k, v)
+    )
     q = jnp.pad(q, ((0, 0), (0, parts * size - length), (0, 0))).reshape(-1, size, width)
 
     def one(block: tuple[Array, Array]) -> Array:

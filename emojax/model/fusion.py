@@ -110,6 +110,7 @@ class Fusion(nn.Module):
 
         if c.kind in ("attention", "conv_attention"):
             score = dense(len(prepared), "score")(Mlp(c, name="attention")(flat, deterministic))
+            self.sow("intermediates", "weights", score)  # kept only where a caller asks (infer/confidence.py)
             mixed = mixed + jnp.einsum("bsdm,bsm->bsd", jnp.stack(prepared, axis=-1), score)
         if c.kind in ("conv", "conv_attention"):
             x = Conv1d(c.width, 1, init_kind="torch", name="conv_entry")(flat)

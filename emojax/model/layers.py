@@ -282,7 +282,7 @@ def separate_layers(leaves: Mapping[str, Any]) -> dict[str, Any]:
 
     XLA for CPU copies a layer's part of a stack each time it is used: for every token, in decoding.
     """
-    out = {}
+    out: dict[str, Any] = {}
     for path, array in leaves.items():
         if "/blocks/" in path:
             out |= {path.replace("/blocks/", f"/layers_{i}/"): array[i] for i in range(array.shape[0])}

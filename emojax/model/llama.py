@@ -110,7 +110,7 @@ def _written(cache: Cache, made: Any, valid: Array, after: Array) -> Cache:
     if isinstance(cache.k, tuple):
         pairs = [_stored(cache, *(x + late.astype(x.dtype) for x in pair)) for pair in made]
         held: Any = [[getattr(cache, n)[i] for n in pairs[i]] for i in range(len(pairs))]
-        put = {
+        put: dict[str, Any] = {
             n: tuple(_write(old[j], pair[n], cache.used, 0) for old, pair in zip(held, pairs, strict=True))
             for j, n in enumerate(pairs[0])
         }
@@ -130,7 +130,9 @@ def _stored(cache: Cache, k: Array, v: Array) -> dict[str, Array]:
 def _write(old: Array, new: Array, start: Array, axis: int) -> Array:
     """Puts [..., B, N, T, ...] into [..., B, N, S, ...], row b from slot start[b] on; `axis`: that of the rows."""
     before, rest = (0,) * axis, (0,) * (new.ndim - axis - 3)
-    if new.shape[axis] <= FEW_ROWS:  # one after the other in place: XLA for CPU copies the whole of what it scatters into
+    if (
+        new.shape[axis] <= FEW_ROWS
+    ):  # one after the other in place: XLA for CPU copies the whole of what it scatters into
         for b in range(new.shape[axis]):
             row = jax.lax.slice_in_dim(new, b, b + 1, axis=axis).astype(old.dtype)
             old = jax.lax.dynamic_update_slice(old, row, (*before, b, 0, start[b], *rest))
@@ -183,7 +185,7 @@ class Block(nn.Module):
         else:
             made = k.swapaxes(1, 2), v.swapaxes(1, 2)
             held = kv if c.separate else [jax.lax.dynamic_index_in_dim(x, layer, keepdims=False) for x in kv]
-            h = cached_attention(q, *held[:2], old, *made, new, *held[2:])
+            h = cached_attention(q, held[0], held[1], old, made[0], made[1], new, *held[2:4])
         h = h.reshape(x.shape)
         x = x + nn.Dropout(c.dropout)(dense("o", c.width, ("heads", "embed"))(h, deterministic), deterministic)
         h = RMSNorm(c.eps, name="norm2")(x)

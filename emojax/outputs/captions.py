@@ -76,7 +76,7 @@ def to_eaf(timeline: Timeline) -> bytes:
 
     def tier(name: str, found: Iterable[tuple[Span, str]]) -> None:
         nonlocal count
-        parent = ET.SubElement(root, "TIER", {"LINGUISTIC_TYPE_REF": "default-lt", "TIER_ID": name})
+        parent = ET.SubElement(root, "TIER", {"LINGUISTIC_TYPE_REF": "default-lt", "TIER_ID": _clean(name)})
         for span, text in found:
             first, last = slots[round(span.start * 1000)], slots[round(span.end * 1000)]
             if not text or first == last:
@@ -108,4 +108,7 @@ def to_eaf(timeline: Timeline) -> bytes:
 
 def _clean(text: str) -> str:
     """Without characters that XML can not hold."""
-    return "".join(c if c in "\t\n" or 0x20 <= ord(c) < 0xD800 or 0xE000 <= ord(c) < 0xFFFE or ord(c) > 0xFFFF else " " for c in text)
+    return "".join(
+        c if c in "\t\n" or 0x20 <= ord(c) < 0xD800 or 0xE000 <= ord(c) < 0xFFFE or ord(c) > 0xFFFF else " "
+        for c in text
+    )

@@ -76,9 +76,27 @@ def _segment(span: Span) -> dict[str, Any]:
 def columns(timeline: Timeline) -> list[str]:
     """Names of the tidy table, the same for every recording that is answered with the same labels."""
     return [
-        *("file", "index", "start", "end", "person", "label", "probability", "track", "second_label", "second_probability"),
+        *(
+            "file",
+            "index",
+            "start",
+            "end",
+            "person",
+            "label",
+            "probability",
+            "track",
+            "second_label",
+            "second_probability",
+        ),
         *("valence", "arousal", "ends_at", "speech", "modalities", "words", "speakers", "reason"),
-        *("loudness_db", "pitch_hz", "pitch_range_semitones", "syllables_per_s", "claims_supported", "claims_unsupported"),
+        *(
+            "loudness_db",
+            "pitch_hz",
+            "pitch_range_semitones",
+            "syllables_per_s",
+            "claims_supported",
+            "claims_unsupported",
+        ),
         *("claims_not_checkable", *(f"adds_{m}" for m in MODALITIES), *(f"p_{name}" for name in timeline.labels)),
         *(f"smoothed_{name}" for name in timeline.labels),
         *("calibrated", "error", "notes", "model", "purpose"),
@@ -128,7 +146,9 @@ def _row(timeline: Timeline, s: Span) -> dict[str, Any]:
         "purpose": timeline.purpose or None,
     }
     row |= {f"adds_{m}": round(x, 6) if (x := (a.contributions or {}).get(m)) is not None else None for m in MODALITIES}
-    row |= {f"p_{name}": round(p, 6) if (p := a.probabilities.get(name)) is not None else None for name in timeline.labels}
+    row |= {
+        f"p_{name}": round(p, 6) if (p := a.probabilities.get(name)) is not None else None for name in timeline.labels
+    }
     row |= {f"smoothed_{name}": s.smoothed.get(name) for name in timeline.labels}
     return row
 

@@ -24,7 +24,9 @@ FORMATS: dict[str, Callable[[Timeline], bytes]] = {
 }
 
 
-def write_all(timeline: Timeline, stem: Path, formats: Sequence[str] = tuple(FORMATS), embed: str = "auto") -> list[Path]:
+def write_all(
+    timeline: Timeline, stem: Path, formats: Sequence[str] = tuple(FORMATS), embed: str = "auto"
+) -> list[Path]:
     """Writes `stem` with each format's suffix; a file is whole or not there.
 
     Args:

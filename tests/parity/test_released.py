@@ -14,8 +14,8 @@ from data_pipeline.tokens import encode_piece
 from data_pipeline.views import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD, make_views
 from emojax.bundle import load_bundle
 from emojax.exchange import import_model, model_of, model_settings
-from emojax.infer.transfer import to_device
 from emojax.infer.sample import Sampler, generate, soft_prompt_of
+from emojax.infer.transfer import to_device
 from emojax.model.build import make_model
 
 pytest.importorskip("torch")

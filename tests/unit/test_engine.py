@@ -199,3 +199,27 @@ def test_what_a_label_scores_does_not_depend_on_the_other_labels(clips):
     few = label_probabilities(bundle, clips[:2], LABELS, batch=2)
     all_ = label_probabilities(bundle, clips[:2], many, batch=2)[:, : len(LABELS)]
     np.testing.assert_allclose(all_ / all_.sum(axis=1, keepdims=True), few, rtol=1e-4)
+
+
+def test_fusion_weights_are_those_of_the_fused_vector(clips):
+    """With the weights told, the Conv-Attention's own sum is rebuilt from the prepared streams and their weights."""
+    from emojax.infer.confidence import FUSED, fusion_weights
+    from emojax.model.fusion import Fusion, Mlp
+
+    bundle = random_bundle()
+    found = fusion_weights(bundle, encode(bundle, clips[:2]))
+    config = bundle.settings.model
+    assert [len(v) for v in found[0].values()] == [config.stream_tokens] * 3 and tuple(found[0]) == FUSED
+    assert found[0] != found[1]
+    params = bundle.variables["params"]["fusion"]
+    own = dataclasses.replace(config.fusion, kind="attention")
+    one = encode(bundle, clips[:1]).copies[0][0][1].arrays
+    cls = np.broadcast_to(one["image"][:1], (config.stream_tokens, one["image"].shape[1]))
+    streams = {"audio": one["audio"], "image": cls, "video": one["video"]}
+    fused = Fusion(own).apply({"params": params}, *(x[None] for x in streams.values()))[0]
+    mixed = 0
+    for name, x in streams.items():
+        prepared = Mlp(own).apply({"params": params[f"prepare_{name}"]}, x, True)
+        mixed = mixed + prepared * np.array(found[0][name])[:, None]
+    want = mixed @ params["out"]["kernel"] + params["out"]["bias"]
+    np.testing.assert_allclose(fused, want, atol=1e-3)

@@ -1,0 +1,231 @@
+"""`emojax predict --timeline` on a recording put together from drawn clips: every format read back by another library; kills; faults."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pysubs2
+import pytest
+from random_model import LABELS, random_bundle
+from recording import record
+
+from emojax.bundle import save_bundle
+from emojax.cli import main
+
+SCENES = [(3.0, 1), (4.0, 2), (3.5, 3), (3.0, 4), (2.5, 5)]
+SAID = [(0.3, 2.7), (3.2, 6.8), (7.2, 10.2), (10.7, 13.3)]
+SRT = "1\n00:00:00,300 --> 00:00:02,700\nANNA: the <b>first</b> & words\n\n2\n00:00:03,200 --> 00:00:06,800\n=so it is 'happy'\n"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    bundle = random_bundle()
+    folder = tmp_path_factory.mktemp("model")
+    save_bundle(folder, bundle.settings, bundle.tokenizer, bundle.variables, LABELS, reasons=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def talk(tmp_path_factory):
+    path = record(tmp_path_factory.mktemp("media") / "my talk.mp4", SCENES, SAID)
+    path.with_suffix(".srt").write_text(SRT)
+    return path
+
+
+@pytest.fixture(scope="module")
+def outputs(model, talk, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out")
+    page = out / "report.html"
+    code = main(
+        [
+            "predict",
+            str(talk),
+            "--model",
+            str(model),
+            "--timeline",
+            "--report",
+            str(page),
+            "--purpose",
+            "a test",
+            "--contributions",
+        ]
+    )
+    assert code == 0
+    return out
+
+
+def test_every_format_is_there_and_nothing_else(outputs):
+    names = sorted(p.name for p in outputs.iterdir())
+    assert names == sorted(f"report.{f}" for f in ("json", "csv", "parquet", "srt", "vtt", "eaf", "png", "html"))
+
+
+def test_json_tells_everything(outputs, talk):
+    found = json.loads((outputs / "report.json").read_text())
+    assert found["schema"] == 1 and found["purpose"] == "a test" and found["words"] == "my talk.srt"
+    assert found["people"] == "whole picture" and "not what a person feels" in found["notice"]
+    segments = found["segments"]
+    np.testing.assert_allclose([s["end"] for s in segments], np.cumsum([s for s, _ in SCENES]), atol=0.15)
+    for s in segments:
+        assert s["probabilities"].keys() == set(LABELS) and sum(s["probabilities"].values()) == pytest.approx(
+            1, abs=1e-4
+        )
+        assert s["label"] == max(s["probabilities"], key=s["probabilities"].get) and s["track"] in LABELS
+        assert sum(s["smoothed"].values()) == pytest.approx(1, abs=1e-3)
+        assert set(s["contributions"]) == set(s["modalities"])
+    assert segments[0]["words"] == "the first & words" and segments[0]["speakers"] == ["ANNA"]
+    assert "text" in segments[0]["modalities"] and "text" not in segments[3]["modalities"]
+    at = [c["time"] for c in found["changes"]]
+    tracks = [s["track"] for s in segments]
+    assert at == [s["start"] for a, b, s in zip(tracks, tracks[1:], segments[1:], strict=False) if a != b]
+
+
+def test_csv_and_parquet_are_the_same_tidy_table(outputs):
+    from pyarrow import parquet
+
+    with (outputs / "report.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    table = parquet.read_table(outputs / "report.parquet").to_pylist()
+    truth = json.loads((outputs / "report.json").read_text())["segments"]
+    assert len(rows) == len(table) == len(truth)
+    for row, typed, s in zip(rows, table, truth, strict=True):
+        assert float(row["start"]) == typed["start"] == s["start"] and row["label"] == typed["label"] == s["label"]
+        assert float(row["p_sad"]) == typed["p_sad"] == s["probabilities"]["sad"]
+        assert (row["words"].removeprefix("'") or None) == typed["words"] and (typed["words"] or "") == s["words"]
+        assert typed["calibrated"] is False and row["purpose"] == "a test"
+    assert rows[1]["words"].startswith("'="), "no spreadsheet runs what was said"
+
+
+def test_subtitles_are_read_back(outputs):
+    truth = json.loads((outputs / "report.json").read_text())["segments"]
+    for suffix in ("srt", "vtt"):
+        found = pysubs2.load(str(outputs / f"report.{suffix}"))
+        assert [(e.start, e.end) for e in found] == [(round(1e3 * s["start"]), round(1e3 * s["end"])) for s in truth]
+        assert all(f"[{s['label']}" in e.plaintext for e, s in zip(found, truth, strict=True))
+    assert "first &amp; words" in (outputs / "report.vtt").read_text()
+
+
+def test_elan_is_read_back(outputs, talk):
+    import pympi
+
+    truth = json.loads((outputs / "report.json").read_text())["segments"]
+    eaf = pympi.Elan.Eaf(str(outputs / "report.eaf"))
+    assert set(eaf.get_tier_names()) == {"emotion", "probability", "track", "reason", "words"}
+    found = sorted(eaf.get_annotation_data_for_tier("emotion"))
+    assert found == [(round(1e3 * s["start"]), round(1e3 * s["end"]), s["label"]) for s in truth]
+    assert eaf.get_linked_files()[0]["MEDIA_URL"] == talk.absolute().as_uri()
+    words = sorted(eaf.get_annotation_data_for_tier("words"))
+    assert [w[2] for w in words] == [s["words"] for s in truth if s["words"]]
+
+
+def test_picture_and_page(outputs):
+    from PIL import Image
+
+    with Image.open(outputs / "report.png") as picture:
+        assert picture.size[0] == 1400
+    text = (outputs / "report.html").read_text()
+    assert text.count("</script>") == 2
+    assert "http://" not in text.replace("http://www.w3.org/2000/svg", "") and "https://" not in text
+    assert "data:video/mp4;base64," in text and "purpose: a test" in text
+
+
+def test_a_killed_run_goes_on_and_asks_nothing_twice(model, talk, tmp_path):
+    """SIGKILL while segments are answered: the next run takes what is there, and its outputs are those of an undisturbed run."""
+    command = [
+        sys.executable,
+        "-m",
+        "emojax.cli",
+        "predict",
+        str(talk),
+        "--model",
+        str(model),
+        "--timeline",
+        "--window",
+        "0.5",
+    ]
+    command += ["--formats", "json", "--out"]
+    env = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    subprocess.run([*command, str(whole)], env=env, check=True, capture_output=True)
+    state = killed / "my talk.unfinished.jsonl"
+    process = subprocess.Popen([*command, str(killed)], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for _ in range(2400):
+        if state.exists() and len(state.read_bytes().splitlines()) > 5:
+            break
+        assert process.poll() is None, "it must still be at work"
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    kept = state.read_bytes()
+    with state.open("ab") as file:
+        file.write(b'{"at": [99, ""], "ans')  # a torn line
+    answers = {tuple(f["at"]): f["answer"]["seconds"] for f in map(json.loads, kept.splitlines()[1:])}
+    subprocess.run([*command, str(killed)], env=env, check=True, capture_output=True)
+    assert not state.exists()
+    first, second = (json.loads((d / "my talk.json").read_text()) for d in (whole, killed))
+    for s in second["segments"]:
+        if (s["index"], s["person"]) in answers:
+            assert s["seconds"] == answers[(s["index"], s["person"])], "this answer was there already"
+    for found in (first, second):
+        del found["took"]
+        for s in found["segments"]:
+            del s["seconds"]
+    assert first == second and len(first["segments"]) == 32
+
+
+def test_another_question_does_not_take_kept_answers(model, talk, tmp_path):
+    from data_pipeline.transcript import Transcript
+    from emojax.bundle import load_bundle
+    from emojax.infer.people import WholePicture
+    from emojax.infer.timeline import Options, _key
+
+    bundle = load_bundle(model)
+    key = lambda **other: _key(bundle, str(talk), Options(**other), LABELS, Transcript(), WholePicture())
+    assert key() == key(purpose="another", smoothing=9.0)
+    assert len({key(), key(abstain=0.5), key(reasons=False)}) == 3
+
+
+def test_faults_are_told(model, talk, tmp_path, capsys):
+    (tmp_path / "broken.mp4").write_bytes(b"nothing")
+    base = ["predict", "--model", str(model)]
+    assert main([*base, str(tmp_path / "broken.mp4"), "--timeline", "--out", str(tmp_path / "o")]) == 3
+    assert "refused: not a media file" in capsys.readouterr().out
+    for options, told in (
+        (["--words", "x.srt"], "give --timeline"),
+        (["--timeline", "--formats", "xls"], "there are json"),
+        (["--timeline", "--words", str(tmp_path / "no.srt")], "no.srt"),
+        (["--timeline", "--longest", "0.1"], "segments of"),
+        (["--timeline", "--faces", str(tmp_path / "no.onnx")], "no such file"),
+        ([str(talk), "--timeline", "--report", "x.html"], "of one recording"),
+    ):
+        assert main([*base, str(talk), *options]) == 2, options
+        assert told in " ".join(capsys.readouterr().err.split()), options
+
+
+def test_what_is_said_can_not_break_out_of_any_format():
+    """Words with marks that HTML, XML, subtitles and spreadsheets read as their own."""
+    from xml.etree import ElementTree
+
+    from emojax.infer.timeline import Span, Timeline
+    from emojax.outputs.captions import to_eaf, to_srt, to_vtt
+    from emojax.outputs.page import to_html
+    from emojax.outputs.tables import to_csv
+    from emojax.types import Answer
+
+    bad = "</script><img src=x onerror=alert(1)> --> \x00\x0b ]]> & \n\n99\n=1+1"
+    answer = Answer("a.mp4", "sad", {"sad": 0.75, "happy": 0.25}, bad, ("audio",), 0.1)
+    span = Span(0, 0.0, 1.5, "end", 1.0, bad, bad, (bad,), answer, smoothed={"sad": 0.75, "happy": 0.25}, track="sad")
+    whole = Timeline("<b>.mp4", 1.5, "m", ("sad", "happy"), (span,), {}, bad, "", bad, bad, {}, (bad,))
+    page = to_html(whole, "never").decode()
+    assert page.count("</script>") == 2 and "<img" not in page and "<b>.mp4" not in page
+    for text in (to_srt(whole).decode(), to_vtt(whole).decode()):
+        assert text.count("-->") == 1 and "\n99\n" not in text
+    assert "<img" not in to_vtt(whole).decode()
+    root = ElementTree.fromstring(to_eaf(whole))
+    assert any("onerror" in (e.text or "") for e in root.iter("ANNOTATION_VALUE"))
+    (row,) = csv.DictReader(to_csv(whole).decode().splitlines(keepends=True))
+    assert row["reason"] == bad
