@@ -1,8 +1,8 @@
-# The commands that always work, from a fresh clone: install demo test test-parity test-full lint bench.
+# The commands that always work, from a fresh clone: install demo test test-parity test-full lint bench browser.
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: install demo test test-parity test-full test-imports lint bench golden clean
+.PHONY: install demo browser test test-parity test-full test-imports lint bench golden clean
 install: .venv/.base
 demo: .venv/.base
 	$(BIN)/emojax demo
@@ -28,6 +28,8 @@ bench: .venv/.bench
 	$(BIN)/python scripts/bench_step.py
 golden: .venv/.parity  # stored arrays of the parity tests, made with torch
 	$(BIN)/python tests/parity/make_golden.py
+browser:  # Debian's Chromium, for the tests of pages; they are skipped without it
+	command -v chromium > /dev/null || { $$(test "$$(id -u)" = 0 || echo sudo) apt-get update -q && $$(test "$$(id -u)" = 0 || echo sudo) apt-get install -y -q chromium; }
 clean:
 	rm -rf .venv .venv-imports .tpu
 

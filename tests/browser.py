@@ -1,0 +1,41 @@
+"""A real headless Chromium for tests of pages: Debian's package (`make browser`), driven by Playwright; skips where it is not there."""
+
+import contextlib
+import shutil
+from pathlib import Path
+
+import pytest
+
+# Without these it looks for its maker's hosts at every start.
+QUIET = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required",
+]  # fmt: skip
+
+
+@contextlib.contextmanager
+def chromium(width: int = 1200, height: int = 900):
+    """(page, faults): faults collects script errors and every request that would leave this machine."""
+    path = shutil.which("chromium")
+    if path is None:
+        pytest.skip("no Chromium here: `make browser` installs Debian's")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=path, args=QUIET)
+        page = browser.new_page(viewport={"width": width, "height": height})
+        faults: list[str] = []
+        page.on("pageerror", lambda e: faults.append(str(e)))
+        page.on("request", lambda r: faults.append(r.url) if not _local(r.url) else None)
+        try:
+            yield page, faults
+        finally:
+            browser.close()
+
+
+def _local(url: str) -> bool:
+    return url.startswith(("file:", "data:", "blob:", "http://127.0.0.1", "http://localhost", "ws://127.0.0.1"))
+
+
+def url_of(path: Path) -> str:
+    return path.absolute().as_uri()
