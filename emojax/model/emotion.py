@@ -253,7 +253,7 @@ class Emotion(nn.Module):
         Rows are padded on the right; the cache's rows end with their last token, so what follows overwrites the padding.
         """
         x, valid = self.splice(batch, soft)
-        hidden, cache_out = self.llama(x, batch["positions"], valid, cache)
+        hidden, cache_out = self.llama(x, batch["positions"], valid, cache, fresh=True)
         assert cache_out is not None
         last = jnp.max(jnp.where(batch["valid"], jnp.arange(x.shape[1]), 0), axis=1)
         final = jnp.take_along_axis(hidden, last[:, None, None], axis=1)

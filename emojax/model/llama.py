@@ -158,7 +158,8 @@ class Block(nn.Module):
     """One decoder layer. Carry: (x[B, T, D], layer number); out: with a cache, keys and values [B, N, T, H] of the new tokens.
 
     `kv`: the cache's arrays, which no layer changes: what is new is attended beside it and written once, behind all layers. `old`
-    and `new` masks say what may be looked at of both; without a cache `old` is None and `new` bool[B, T] as in `attention`.
+    and `new` masks say what may be looked at of both; without a cache (None) or with an empty one (()) `old` is None and `new`
+    bool[B, T] as in `attention`.
     """
 
     config: LlamaConfig
@@ -179,11 +180,11 @@ class Block(nn.Module):
         v = dense("v", c.width, ("embed", "heads"))(h, deterministic)
         q, k = rope(q, positions, c.theta), rope(k, positions, c.theta)
         q, k, v = keep(q, "q"), keep(k, "k"), keep(v, "v")
-        made = None
-        if kv is None:
+        made = None if kv is None else (k.swapaxes(1, 2), v.swapaxes(1, 2))
+        if not kv:
             h = attention(q, k, v, new, causal=True)
         else:
-            made = k.swapaxes(1, 2), v.swapaxes(1, 2)
+            assert made is not None
             held = kv if c.separate else [jax.lax.dynamic_index_in_dim(x, layer, keepdims=False) for x in kv]
             h = cached_attention(q, held[0], held[1], old, made[0], made[1], new, *held[2:4])
         h = h.reshape(x.shape)
@@ -224,20 +225,25 @@ class Llama(nn.Module):
         cache: Cache | None = None,
         deterministic: bool = True,
         among: Array | None = None,
+        fresh: bool = False,
     ) -> tuple[Array, Cache | None]:
         """Embeddings -> hidden states after the final norm.
 
         Args:
           x: float[B, T, D]. positions: int[B, T]. valid: bool[B, T], False on padding.
           cache: None to attend within x; else x follows what the cache holds and is written to it.
+          fresh: the cache holds nothing yet, so nothing is looked up in it.
           among: bool[T, T], with a cache: which tokens of x a token of x may look at; None: those before it and itself.
 
         Returns:
           (float[B, T, D], the cache with x in it or None).
         """
         c, steps = self.config, x.shape[1]
-        kv, old, new = None, None, valid
-        if cache is not None:
+        kv: Any = None
+        old, new = None, valid
+        if cache is not None and fresh:
+            kv = ()
+        elif cache is not None:
             kv = tuple(x for x in (cache.k, cache.v, cache.k_scale, cache.v_scale) if x is not None)
             slots = jnp.arange(cache.valid.shape[1])
             old = (cache.valid & (slots < cache.used[:, None]))[:, None, None]
@@ -247,7 +253,7 @@ class Llama(nn.Module):
         if c.separate:
             made = []
             for i, layer in enumerate(self.layers):
-                own = None if kv is None else tuple(x[i] for x in kv)
+                own = kv if not kv else tuple(x[i] for x in kv)
                 carry, pair = layer(carry, positions, own, old, new, deterministic)
                 made.append(pair)
         else:
