@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import webrtcvad
 
-from data_pipeline.clip import SAMPLE_RATE, Sampling, uniform_indices
+from data_pipeline.clip import SAMPLE_RATE, ClipError, Sampling, uniform_indices
 from data_pipeline.stream import Picture, Recording, open_recording, pictures, sound
 from emojax.types import Clip
 
@@ -86,8 +86,10 @@ def is_speech(samples: np.ndarray, detector: webrtcvad.Vad) -> bool:
 
 def quiet_runs(flags: Sequence[bool], begin: float, pause: float) -> list[tuple[float, float]]:
     """(from, to) in seconds of spans without speech of at least `pause` seconds; `begin`: time of the first flag."""
+    if not len(flags):
+        return []
     # A step or two of "speech" between quiet ones is a click: the middle of five decides.
-    padded = np.pad(np.asarray(flags, np.int8), 2, mode="edge") if len(flags) else np.zeros(4, np.int8)
+    padded = np.pad(np.asarray(flags, np.int8), 2, mode="edge")
     smooth = np.lib.stride_tricks.sliding_window_view(padded, 5).sum(axis=1) >= 3
     runs, at = [], 0
     for speech, group in itertools.groupby(smooth[: len(flags)].tolist()):
@@ -127,9 +129,12 @@ class _Cutter:
         self.samples = np.zeros(0, np.float32)
         self.first_sample = 0  # number of self.samples[0] in the recording
         self.checked = 0.0
+        self.moved: list[tuple[float, float]] = []  # (change, time) of the open segment's frames
+        self.before: Picture | None = None  # the picture that stands when the segment begins
 
     def see(self, picture: Picture) -> None:
         self.changes.append((picture.time, picture.change))
+        self.moved.append((picture.change, picture.time))
         if picture.pixels is not None:
             self.pictures.append(picture)
         at = len(self.changes) - 4  # three frames behind are known: a flash is no cut
@@ -152,8 +157,8 @@ class _Cutter:
         """The end of the open segment, once everything around it is known; `over`: the recording ends at `now`."""
         how = self.how
         if how.mode == "window":
-            end = (self.index + 1) * how.window
-            return (end, "window") if now > end or (over and now - 1e-6 > end) else None
+            end, rest = (self.index + 1) * how.window, min(0.5, how.window / 4)
+            return (end, "window") if now > end + rest else None  # less than that at the end belongs to the last one
         known = now if over else now - LOOKAHEAD
         limit = self.start + how.longest
         begin = self.first_sample / SAMPLE_RATE
@@ -181,6 +186,9 @@ class _Cutter:
     def close(self, end: float, why: str) -> Segment:
         begin = self.first_sample / SAMPLE_RATE
         shown = [p for p in self.pictures if p.time < end]
+        if self.before is not None and (not shown or shown[0].time > self.start + 2 / KEPT):
+            shown = [dataclasses.replace(self.before, time=self.start), *shown]  # it stands until the next frame comes
+        inside = [m for m in self.moved if self.start < m[1] < end]
         split = max(0, round(end * SAMPLE_RATE) - self.first_sample)
         low = max(0, round(self.start * SAMPLE_RATE) - self.first_sample)
         heard = self.samples[low:split]
@@ -192,8 +200,10 @@ class _Cutter:
             why,
             float(np.mean(flags)) if flags else None,
             self.clip(shown, heard if len(heard) else None, end),
-            max(shown[1:], key=lambda p: p.change).time if len(shown) > 1 else None,
+            max(inside)[1] if inside else None,
         )
+        self.before = shown[-1] if shown else self.before
+        self.moved = [m for m in self.moved if m[1] >= end]
         self.pictures = [p for p in self.pictures if p.time >= end]
         self.cuts = [c for c in self.cuts if c > end]
         # Flags stay on the grid of steps; a little before the boundary is kept so that a pause around it is seen whole.
@@ -265,13 +275,15 @@ def segments(path: str, how: Segmenting, sampling: Sampling, notes: list[str] | 
                 continue
             cutter.see(picture)
             video = max(picture.time, video)
-            last = max(last, video + (1 / recording.rate if recording.rate else 0.0))
+            last = max(last, video + picture.lasts)
         now = min(video, audio)
         if now < np.inf and now - cutter.checked >= 0.25:
             cutter.checked = now
             while end := cutter.next_end(now, over=False):
                 yield cutter.close(*end)
+    if last == 0.0:
+        raise ClipError("; ".join(dict.fromkeys(notes)) or "neither picture nor sound could be decoded")
     while end := cutter.next_end(last, over=True):
         yield cutter.close(*end)
-    if last - cutter.start > 0.02 or cutter.index == 0:
+    if last - cutter.start > 1e-6:
         yield cutter.close(last, "end")

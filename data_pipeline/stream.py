@@ -6,6 +6,7 @@ picture needs no more memory than another.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator
 from typing import Any
@@ -17,6 +18,7 @@ from data_pipeline.clip import REFUSED_FORMATS, SAMPLE_RATE, ClipError, cause_of
 
 THUMBNAIL = (64, 36)  # pixels, grey: what changes of shot are measured on
 LONGEST_SIDE = 640  # of pictures that are kept; above the 448 of the image stream
+BACK, FORTH = 1.0, 3600.0  # seconds by which a clock that goes back or leaps ahead is not believed
 _GAP = 0.1  # seconds by which the clock of the sound may be off before silence is filled in
 
 
@@ -41,11 +43,13 @@ class Picture:
       time: seconds from the recording's start.
       change: mean absolute difference (0 to 255) of a small grey copy to that of the frame before; 0 for the first.
       pixels: uint8[h, w, 3] of at most LONGEST_SIDE, or None for frames that are not kept.
+      lasts: seconds until the next frame of an even recording, at most 0.1.
     """
 
     time: float
     change: float
     pixels: np.ndarray | None
+    lasts: float = 0.04
 
 
 def _open(path: str) -> Any:
@@ -69,6 +73,17 @@ def _origin(container: Any) -> float:
     return (container.start_time or 0) / av.time_base
 
 
+def measure_length(path: str) -> float:
+    """Seconds of a recording whose header does not tell, by its packets, without decoding."""
+    with _open(path) as container:
+        origin, last = _origin(container), 0.0
+        with contextlib.suppress(av.error.FFmpegError, ValueError):
+            for packet in container.demux():
+                if packet.pts is not None and packet.time_base is not None:
+                    last = max(last, float((packet.pts + (packet.duration or 0)) * packet.time_base) - origin)
+        return last
+
+
 def open_recording(path: str) -> Recording:
     """The header of a recording.
 
@@ -87,8 +102,43 @@ def open_recording(path: str) -> Recording:
         return Recording(path, (container.duration or 0) / av.time_base, bool(video), bool(audio), *size, rate)
 
 
+class _Clock:
+    """The recording's own time, which only goes on: a file's clock may start anew, or leap, where parts were joined."""
+
+    def __init__(self, kind: str, notes: list[str]):
+        self.kind, self.notes, self.offset, self.last = kind, notes, 0.0, 0.0
+
+    def __call__(self, time: float | None, step: float) -> float:
+        """Seconds of a frame by the file's clock (None: not told; `step` behind the one before) -> by the recording's."""
+        now = self.last + step if time is None else time + self.offset
+        if now < self.last - BACK or now > self.last + FORTH:
+            self.notes.append(f"the clock of the {self.kind} leaps at {self.last:.2f} s; it is taken to go on")
+            self.offset += self.last + step - now
+            now = self.last + step
+        self.last = max(self.last, now)
+        return now
+
+
+def _frames(container: Any, stream: Any, kind: str, notes: list[str]) -> Iterator[Any]:
+    """Decoded frames; packets that can not be decoded are counted, and left out."""
+    lost = 0
+    last = 0.0
+    try:
+        for packet in container.demux(stream):
+            try:
+                for frame in packet.decode():
+                    last = frame.time if frame.time is not None else last
+                    yield frame
+            except (av.error.InvalidDataError, ValueError):
+                lost += 1
+    except (av.error.FFmpegError, ValueError, MemoryError) as error:
+        notes.append(f"the {kind} track is damaged after {last:.2f} s ({cause_of(error)})")
+    if lost:
+        notes.append(f"{lost} packets of the {kind} track could not be decoded")
+
+
 def pictures(path: str, rate: float, notes: list[str]) -> Iterator[Picture]:
-    """Every frame of the picture; of `rate` frames a second the pixels are kept. A damaged tail ends it with a note."""
+    """Every frame of the picture; of `rate` frames a second the pixels are kept."""
     with _open(path) as container:
         found = _streams(container, "video")
         if not found:
@@ -97,20 +147,18 @@ def pictures(path: str, rate: float, notes: list[str]) -> Iterator[Picture]:
         stream.thread_type = "SLICE"
         small, large = av.video.reformatter.VideoReformatter(), av.video.reformatter.VideoReformatter()
         before: np.ndarray | None = None
-        time, due = 0.0, 0.0
-        try:
-            for frame in container.decode(stream):
-                time = frame.time - origin if frame.time is not None else time
-                grey = small.reformat(frame, *THUMBNAIL, format="gray", threads=1).to_ndarray().astype(np.int16)
-                change = 0.0 if before is None else float(np.abs(grey - before).mean())
-                before = grey
-                pixels = None
-                if time >= due - 1e-3:
-                    pixels = _reduced(frame, large)
-                    due = max(due, time - 1 / rate) + 1 / rate
-                yield Picture(time, change, pixels)
-        except (av.error.FFmpegError, ValueError, MemoryError) as error:
-            notes.append(f"the video track is damaged after {time:.2f} s ({cause_of(error)})")
+        clock, due = _Clock("video", notes), 0.0
+        step = min(0.1, 1 / float(stream.average_rate or 25))
+        for frame in _frames(container, stream, "video", notes):
+            time = max(0.0, clock(None if frame.time is None else frame.time - origin, step))
+            grey = small.reformat(frame, *THUMBNAIL, format="gray", threads=1).to_ndarray().astype(np.int16)
+            change = 0.0 if before is None else float(np.abs(grey - before).mean())
+            before = grey
+            pixels = None
+            if time >= due - 1e-3:
+                pixels = _reduced(frame, large)
+                due = max(due, time - 1 / rate) + 1 / rate
+            yield Picture(time, change, pixels, step)
 
 
 def _reduced(frame: Any, converter: Any) -> np.ndarray:
@@ -124,22 +172,24 @@ def _reduced(frame: Any, converter: Any) -> np.ndarray:
 
 
 def sound(path: str, notes: list[str]) -> Iterator[np.ndarray]:
-    """float32[n] at 16 kHz, mono, pieces without a gap from the recording's start: where the sound's clock jumps, silence fills in."""
+    """float32[n] at 16 kHz, mono, pieces without a gap from the recording's start: where sound is missing, silence fills in."""
     with _open(path) as container:
         found = _streams(container, "audio")
         if not found:
             return
         stream, origin = found[0], _origin(container)
         resampler = av.AudioResampler(format="fltp", rate=SAMPLE_RATE)
+        clock = _Clock("audio", notes)
         given = 0  # samples
         try:
-            for frame in container.decode(stream):
-                if frame.time is not None:
-                    missing = round((frame.time - origin) * SAMPLE_RATE) - given
-                    if missing > _GAP * SAMPLE_RATE:
-                        for size in _pieces(missing):
-                            yield np.zeros(size, np.float32)
-                        given += missing
+            for frame in _frames(container, stream, "audio", notes):
+                length = frame.samples / (frame.sample_rate or SAMPLE_RATE)
+                time = clock(None if frame.time is None else frame.time - origin, length)
+                missing = round(time * SAMPLE_RATE) - given
+                if missing > _GAP * SAMPLE_RATE:
+                    for size in _pieces(missing):
+                        yield np.zeros(size, np.float32)
+                    given += missing
                 frame.pts = None  # gaps in the clock would make the resampler refuse
                 for out in resampler.resample(frame):
                     piece = _clean(out.to_ndarray().mean(axis=0))
@@ -148,7 +198,7 @@ def sound(path: str, notes: list[str]) -> Iterator[np.ndarray]:
             for out in resampler.resample(None):
                 yield _clean(out.to_ndarray().mean(axis=0))
         except (av.error.FFmpegError, ValueError, MemoryError) as error:
-            notes.append(f"the audio track is damaged after {given / SAMPLE_RATE:.2f} s ({cause_of(error)})")
+            notes.append(f"the sound changes its format and is cut at {given / SAMPLE_RATE:.2f} s ({cause_of(error)})")
 
 
 def _pieces(total: int) -> Iterator[int]:

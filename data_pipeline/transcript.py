@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,8 +14,14 @@ import pysubs2
 SUFFIXES = (".srt", ".vtt", ".ass", ".ssa", ".txt")
 NONE, TRANSCRIBED = "none", "transcribed"  # where words are from, beside a file's name and `option`
 _VOICE_TAG = re.compile(r"<v(?:\.[\w.]+)?\s+([^>]+)>")
-# `ANNA:` or `Dr. Who:` at the start of a cue names who speaks; `12:30` and `He said this: ...` do not.
-_NAME = re.compile(r"^\s*(?:-\s*)?((?:[A-Z][\w.'’-]*)(?: [A-Z][\w.'’-]*){0,2}|SPEAKER_\d+|\[[^\]]{1,30}\]):\s+(?=\S)")
+_TIMES = re.compile(r"<[\d:.]+>")
+_MARK = re.compile("^\x01([^\x02]*)\x02")  # stands for a voice tag while the library reads
+# `ANNA:`, `Dr. Who:`, `Speaker 1:` at the start of a cue name who speaks; `12:30` and `He said this: ...` do not.
+_NAME = re.compile(r"^\s*(?:-\s*)?([^\W\d_][\w.'’-]*(?: [^\W_][\w.'’-]*){0,2}|\[[^\]]{1,30}\]):\s+(?=\S)")
+
+
+class TranscriptError(ValueError):
+    """A subtitle file that can not be read; str() names it and says what is wrong."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,35 +84,48 @@ def read_transcript(path: Path, duration: float = 0.0) -> Transcript:
       duration: seconds of the recording, for plain text.
 
     Raises:
-      ValueError: not text, or no subtitle format; a fault is named with the file.
+      TranscriptError: not text, or no subtitle format; a fault is named with the file.
     """
     if path.suffix.lower() not in SUFFIXES:
-        raise ValueError(f"{path}: words are read from {', '.join(SUFFIXES)} files")
+        raise TranscriptError(f"{path}: words are read from {', '.join(SUFFIXES)} files")
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text (byte {error.start})") from error
+        raise TranscriptError(f"{path} is not UTF-8 text (byte {error.start})") from error
     if path.suffix.lower() == ".txt":
         words = " ".join(text.split())
         return Transcript((Cue(0.0, max(duration, 0.01), words),) if words else (), path.name)
     kind = path.suffix.lower().lstrip(".")
     try:
-        found = pysubs2.SSAFile.from_string(_VOICE_TAG.sub(r"\1: ", text), format_=kind)
+        found = pysubs2.SSAFile.from_string(
+            _VOICE_TAG.sub("\x01\\1\x02", _TIMES.sub("", text) if kind == "vtt" else text), format_=kind
+        )
     except Exception as error:  # whatever the library raises on text of another kind
-        raise ValueError(f"{path} can not be read as .{kind} ({type(error).__name__}: {error})") from error
+        raise TranscriptError(f"{path} can not be read as .{kind} ({type(error).__name__}: {error})") from error
+    events = [e for e in found if not e.is_comment and e.end > e.start]
+    texts = [" ".join(e.plaintext.split()) for e in events]
+    if kind == "vtt":
+        texts = [html.unescape(t) for t in texts]
+    names = Counter(m.group(1) for t in texts if (m := _NAME.match(t)))
     cues = []
-    for event in found:
-        if event.is_comment:
-            continue
-        said = " ".join(event.plaintext.split())
+    for event, said in zip(events, texts, strict=True):
         name = event.name
-        if match := _NAME.match(said):
+        if match := _MARK.match(said):
+            name, said = match.group(1).strip(), said[match.end() :].strip()
+        elif (match := _NAME.match(said)) and _is_name(match.group(1), names):
             name, said = name or match.group(1).strip("[]"), said[match.end() :]
-        if said and event.end > event.start:
+        if said:
             cues.append(Cue(event.start / 1000, event.end / 1000, said, name))
     if not cues and text.strip() and text.strip() != "WEBVTT":
-        raise ValueError(f"{path} holds no cue with a start, an end and words")
+        raise TranscriptError(f"{path} holds no cue with a start, an end and words")
     return Transcript(tuple(sorted(cues, key=lambda c: (c.start, c.end))), path.name)
+
+
+def _is_name(word: str, names: Counter[str]) -> bool:
+    """`ANNA`, `Speaker 1`, `[Anna]`, or a capitalised word that stands so more than once: `Remember: ...` is none."""
+    marked = word.startswith("[") or word.isupper() or word.split()[-1].isdigit()
+    capitals = all(part[0].isupper() or part[0].isdigit() for part in word.split())
+    return marked or (capitals and (names[word] > 1 or " " in word))
 
 
 def beside(media: Path) -> Path | None:

@@ -169,8 +169,8 @@ def _predict(args: argparse.Namespace, console: Console) -> int:
     if labels and len(labels) < 2:
         raise ValueError("--labels needs at least two labels, separated by commas")
     if timeline:
-        if len(paths) > 1 and (args.report or args.words):
-            raise ValueError("--report and --words are of one recording; several are written with --out DIR")
+        if len(paths) > 1 and (args.report or args.words not in (None, "none")):
+            raise ValueError("--report and --words FILE are of one recording; several are written with --out DIR")
         if args.one_speaker:
             raise ValueError("--one-speaker is for clips; segments of a recording may be of anybody")
     bundle = ready(as_int8(load_bundle(folder)) if args.int8 else load_bundle(folder))
@@ -220,10 +220,11 @@ def _timelines(
 ) -> int:
     from data_pipeline.clip import ClipError
     from data_pipeline.segments import Segmenting
+    from data_pipeline.transcript import TranscriptError
     from emojax.infer.people import Faces, OpenCvFaces
     from emojax.infer.timeline import Options, make_timeline
     from emojax.outputs.tables import timeline_json
-    from emojax.outputs.write import write_all
+    from emojax.outputs.write import put, write_all
 
     cut = Segmenting(mode="window", window=args.window) if args.window else Segmenting(longest=args.longest)
     options = Options(
@@ -243,7 +244,9 @@ def _timelines(
                     tick(int(done), int(total))
 
                 found = make_timeline(bundle, path, options, labels, words, people, state, count)
-        except ClipError as error:
+        except (ClipError, TranscriptError) as error:
+            if args.words:  # a file that the user named
+                raise
             refused += 1
             print(
                 json.dumps({"path": path, "error": str(error)}) if args.json else f"{path}\n  refused: {error}",
@@ -255,8 +258,9 @@ def _timelines(
         if page:
             from emojax.outputs.page import to_html
 
-            page.write_bytes(to_html(found, args.embed, page.parent))
+            put(page, to_html(found, args.embed, page.parent))
             written.append(page)
+        state.unlink(missing_ok=True)
         if args.json:
             print(json.dumps(timeline_json(found), ensure_ascii=False), flush=True)
         else:
@@ -267,23 +271,30 @@ def _timelines(
 
 def _stems(args: argparse.Namespace, paths: Sequence[str]) -> list[Path]:
     """Where the outputs of each recording go, without suffix; no two share a name."""
-    if args.report:
-        return [Path(args.report).with_suffix("")]
-    used: dict[Path, int] = {}
+    used: set[Path] = set()
     out = []
     for path in paths:
         name = Path(path).stem
-        stem = (Path(args.out) if args.out else Path(f"{name}-emotions")) / name
-        used[stem] = used.get(stem, 0) + 1
-        out.append(stem if used[stem] == 1 else stem.with_name(f"{name}-{used[stem]}"))
+        if args.report:
+            stem = Path(args.report).with_suffix("")
+        else:
+            stem = (Path(args.out) if args.out else Path(f"{name}-emotions")) / name
+        if stem.absolute() == Path(path).absolute().with_suffix(""):
+            stem = stem.with_name(f"{stem.name}.emotions")  # `talk.srt` beside `talk.mp4` is what was said
+        number, first = 1, stem
+        while stem.absolute() in used:
+            number += 1
+            stem = first.with_name(f"{first.name}-{number}")
+        used.add(stem.absolute())
+        out.append(stem)
     return out
 
 
 def _words(given: str | None, path: Path, subtitle: str) -> Any:
-    from data_pipeline.stream import open_recording
+    from data_pipeline.stream import measure_length, open_recording
     from data_pipeline.transcript import Cue, Transcript, beside, read_transcript
 
-    length = open_recording(str(path)).seconds
+    length = open_recording(str(path)).seconds or measure_length(str(path))
     if subtitle:
         return Transcript((Cue(0.0, max(length, 0.01), " ".join(subtitle.split())),), "option")
     if given == "none":

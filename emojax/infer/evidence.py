@@ -16,6 +16,7 @@ from data_pipeline.prosody import Voice
 from data_pipeline.transcript import Transcript
 
 SUPPORTED, UNSUPPORTED, NOT_CHECKABLE = "supported", "unsupported", "not checkable"
+LONG_CUE = 20.0  # seconds from which a cue does not tell when its words were said
 FEWEST = 4  # voices a recording must have before one can be louder or higher than the others
 # tone: (measure, sign, least difference from the recording's median)
 _MEASURES: dict[str, tuple[str, int, float]] = {
@@ -124,10 +125,13 @@ def _words(claim: Claim, start: float, end: float, transcript: Transcript) -> Li
         return Link(claim.phrase, "text", NOT_CHECKABLE, start, end, "no words are known here")
     plain = _plain(claim.means[0])
     for cue in cues:
-        if plain in _plain(cue.text):
-            return Link(claim.phrase, "text", SUPPORTED, cue.start, cue.end, f"said: {cue.text}")
-    if plain in _plain(" ".join(c.text for c in cues)):
-        return Link(claim.phrase, "text", SUPPORTED, cues[0].start, cues[-1].end, "said over several cues")
+        if cue.end - cue.start <= LONG_CUE and plain in _plain(cue.text):
+            return Link(claim.phrase, "text", SUPPORTED, cue.start, cue.end, f"said: {cue.text[:200]}")
+    # Over several cues, or of a text without times: the words that fall into the segment.
+    if plain in _plain(transcript.words(start, end)):
+        return Link(claim.phrase, "text", SUPPORTED, start, end, "said in this segment")
+    if any(cue.end - cue.start > LONG_CUE for cue in cues):
+        return Link(claim.phrase, "text", NOT_CHECKABLE, start, end, "the words have no times of their own")
     return Link(claim.phrase, "text", UNSUPPORTED, start, end, "these words are not in the transcript here")
 
 

@@ -20,6 +20,7 @@ from data_pipeline.prosody import Voice, measure_voice
 from data_pipeline.segments import Segment, Segmenting, segments
 from data_pipeline.stream import open_recording
 from data_pipeline.transcript import NONE, Transcript
+from emojax import __version__
 from emojax.bundle import Bundle
 from emojax.infer.affect import valence_arousal
 from emojax.infer.confidence import CANNOT_TELL
@@ -29,6 +30,7 @@ from emojax.infer.predict import BATCH, answer_clips
 from emojax.infer.track import Change, changes, likeliest_track, smooth
 from emojax.types import Answer
 
+SPOKEN = 0.3  # share of speech from which a segment's sound counts as a voice
 SCHEMA = 1  # of the JSON output, docs/timeline.md
 
 
@@ -129,7 +131,8 @@ def make_timeline(
     Args:
       labels: to choose from, the model's own by default.  transcript: words with times.
       people: how persons are told apart; None: the whole picture is one.
-      state: file in which answered segments are kept until all are done; a run of the same question goes on from it.
+      state: file in which answered segments are kept; a run of the same question goes on from it. Whoever has written the outputs
+        removes it.
       tick: called with (seconds done, seconds of the recording).
       on_span: called with every answered segment as it comes, before smoothing.
 
@@ -169,8 +172,6 @@ def make_timeline(
         tuple(dict.fromkeys(notes)),
         round(time.monotonic() - begin, 1),
     )
-    if state is not None:
-        state.unlink(missing_ok=True)
     return done
 
 
@@ -178,7 +179,7 @@ def finish(
     spans: Sequence[Span], labels: tuple[str, ...], options: Options, transcript: Transcript
 ) -> tuple[tuple[Span, ...], dict[str, tuple[Change, ...]]]:
     """What only the whole recording tells: smoothed track, changes, evidence. Returns (spans, changes by person)."""
-    norm = usual([s.voice for s in spans])
+    norm = usual([v for v in {s.index: s.voice for s in spans if (s.speech or 0) >= SPOKEN}.values()])
     out: dict[int, Span] = {}
     moved: dict[str, tuple[Change, ...]] = {}
     for person in dict.fromkeys(s.person for s in spans):
@@ -264,7 +265,7 @@ def _answer(
         for (where, _), answer in zip(ask, answers, strict=True):
             found[where] = dataclasses.replace(answer, seconds=round(share, 3))
             if file is not None:
-                file.write(json.dumps({"at": list(where), "answer": found[where].to_json()}, ensure_ascii=False) + "\n")
+                file.write(json.dumps({"at": list(where), "answer": found[where].to_json()}) + "\n")
         if file is not None:
             file.flush()
             os.fsync(file.fileno())
@@ -314,16 +315,19 @@ def _key(
     """What a kept answer depends on: file, model, question."""
     with open(path, "rb") as file:
         head = hashlib.sha256(file.read(1 << 20)).hexdigest()
-        size = file.seek(0, os.SEEK_END)
+        size = [file.seek(0, os.SEEK_END), os.stat(path).st_mtime_ns]
+    # A model that was trained again has its old name and folder.
+    facts_file = Path(bundle.name.partition("@")[2]) / "model.json"
+    trained = facts_file.stat().st_mtime_ns if facts_file.is_file() else 0
     asked = {k: v for k, v in dataclasses.asdict(options).items() if k not in ("purpose", "smoothing", "change_price")}
-    facts = [
+    facts: list[Any] = [
         head,
         size,
         bundle.name,
         bundle.settings.raw,
         dataclasses.asdict(bundle.calibration) if bundle.calibration else None,
     ]
-    facts += [asked, labels, dataclasses.asdict(transcript), people.name]
+    facts += [trained, __version__, asked, labels, dataclasses.asdict(transcript), people.name]
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -342,15 +346,15 @@ def _read_state(state: Path, key: str) -> dict[tuple[int, str], dict[str, Any]]:
             return {}
     except (ValueError, AttributeError):
         return {}
-    good = [lines[0]]
+    good = len(lines[0]) + 1
     for line in lines[1:-1]:
         try:
             found = json.loads(line)
             kept[(int(found["at"][0]), str(found["at"][1]))] = found["answer"]
-            good.append(line)
+            good += len(line) + 1
         except (ValueError, KeyError, TypeError, IndexError):
             break
-    state.write_bytes(b"\n".join(good) + b"\n")
+    os.truncate(state, good)
     return kept
 
 

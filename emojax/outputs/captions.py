@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import html
 import mimetypes
+import os
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import quote
 from xml.etree import ElementTree as ET
 
 from emojax.infer.timeline import Span, Timeline
@@ -55,8 +57,8 @@ def _line(text: str) -> str:
     return " ".join(text.split()).replace("-->", "->")
 
 
-def to_eaf(timeline: Timeline) -> bytes:
-    """ELAN: tiers of labels, track, reasons and words, for each person its own."""
+def to_eaf(timeline: Timeline, folder: Path | None = None) -> bytes:
+    """ELAN: tiers of labels, track, reasons and words, for each person its own; `folder`: where the file will lie."""
     root = ET.Element("ANNOTATION_DOCUMENT", {"AUTHOR": "emojax", "FORMAT": "3.0", "VERSION": "3.0"})
     root.set("DATE", datetime.now(UTC).isoformat(timespec="seconds"))
     ET.register_namespace("xsi", _XSI)
@@ -65,7 +67,11 @@ def to_eaf(timeline: Timeline) -> bytes:
     kind = mimetypes.guess_type(timeline.path)[0] or "video/mp4"
     path = Path(timeline.path)
     url = path.absolute().as_uri()
-    media = {"MEDIA_URL": url, "MIME_TYPE": kind, "RELATIVE_MEDIA_URL": f"./{_clean(path.name)}"}
+    media = {
+        "MEDIA_URL": url,
+        "MIME_TYPE": kind,
+        "RELATIVE_MEDIA_URL": quote(os.path.relpath(path, folder or Path.cwd())),
+    }
     ET.SubElement(header, "MEDIA_DESCRIPTOR", media)
     order = ET.SubElement(root, "TIME_ORDER")
     slots: dict[int, str] = {}

@@ -36,11 +36,11 @@ def to_html(timeline: Timeline, embed: str = "auto", folder: Path | None = None)
     kind = mimetypes.guess_type(path.name)[0] or "video/mp4"
     data = timeline_json(timeline) | {"colours": palette(timeline.labels)}
     answered = sum(s.answer.error is None for s in timeline.spans)
-    minutes = f"{int(timeline.seconds // 60)} min {timeline.seconds % 60:.0f} s"
+    minutes = "{} min {} s".format(*divmod(round(timeline.seconds), 60))
     facts = [minutes, f"{answered} of {len(timeline.spans)} segments answered", source_of_words(timeline)]
     facts += [f"people: {timeline.people}", f"model: {timeline.model}"]
     facts += [f"purpose: {timeline.purpose}"] if timeline.purpose else []
-    calibrated = all(s.answer.calibrated for s in timeline.spans if s.answer.error is None)
+    calibrated = answered and all(s.answer.calibrated for s in timeline.spans if s.answer.error is None)
     foot = ["Probabilities are calibrated on validation clips." if calibrated else "Probabilities are not calibrated."]
     foot += ["The curves are averaged over neighbours in time; boxes are the answers themselves."]
     foot += ["Lanes: what the answer could use" + (", and what it added" if _explained(timeline) else "") + "."]

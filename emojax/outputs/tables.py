@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import io
 import json
+import os
 from typing import Any
 
 from emojax import __version__
@@ -18,13 +19,18 @@ NOTICE = (
 )
 
 
+def clean_path(path: str) -> str:
+    """A path as text: bytes that are none become a mark."""
+    return os.fsencode(path).decode("utf-8", "replace")
+
+
 def timeline_json(timeline: Timeline) -> dict[str, Any]:
     """Everything, as JSON types."""
     return {
         "schema": SCHEMA,
         "program": f"emojax {__version__}",
         "notice": NOTICE,
-        "path": timeline.path,
+        "path": clean_path(timeline.path),
         "seconds": timeline.seconds,
         "model": timeline.model,
         "labels": list(timeline.labels),
@@ -114,7 +120,7 @@ def _row(timeline: Timeline, s: Span) -> dict[str, Any]:
     verdicts = [e.verdict for e in s.evidence]
     second = order[1] if len(order) > 1 else None
     row: dict[str, Any] = {
-        "file": timeline.path,
+        "file": clean_path(timeline.path),
         "index": s.index,
         "start": s.start,
         "end": s.end,

@@ -39,9 +39,17 @@ def write_all(
     written = []
     for name in formats:
         path = stem.with_name(f"{stem.name}.{name}")
-        data = to_html(timeline, embed, path.parent) if name == "html" else FORMATS[name](timeline)
-        half = path.with_name(path.name + ".part")
-        half.write_bytes(data)
-        os.replace(half, path)
+        if name == "html":
+            data = to_html(timeline, embed, path.parent)
+        else:
+            data = to_eaf(timeline, path.parent) if name == "eaf" else FORMATS[name](timeline)
+        put(path, data)
         written.append(path)
     return written
+
+
+def put(path: Path, data: bytes) -> None:
+    """Writes a file whole or not at all."""
+    half = path.with_name(path.name + ".part")
+    half.write_bytes(data)
+    os.replace(half, path)

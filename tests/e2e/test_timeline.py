@@ -189,6 +189,56 @@ def test_another_question_does_not_take_kept_answers(model, talk, tmp_path):
     assert len({key(), key(abstain=0.5), key(reasons=False)}) == 3
 
 
+def test_nothing_of_the_user_is_overwritten(tmp_path):
+    import argparse
+
+    from emojax.cli_predict import _stems
+
+    stems = lambda paths, **given: [
+        str(s) for s in _stems(argparse.Namespace(**{"report": None, "out": None} | given), paths)
+    ]
+    assert stems(["x/a.mp4", "y/a.mp4", "z/a-2.mp4"], out="o") == ["o/a", "o/a-2", "o/a-2-2"]
+    assert stems(["talk.mp4"], report="talk.html") == ["talk.emotions"]
+    assert stems(["in/talk.mp4"], out="in") == ["in/talk.emotions"]
+    assert stems(["in/talk.mp4"]) == ["talk-emotions/talk"]
+
+
+def test_answers_are_kept_until_the_outputs_are_written(model, talk, tmp_path, monkeypatch):
+    from emojax.outputs import write
+
+    def full(timeline):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setitem(write.FORMATS, "csv", full)
+    base = ["predict", str(talk), "--model", str(model), "--timeline", "--formats", "csv", "--label-only", "--out"]
+    assert main([*base, str(tmp_path)]) == 2
+    assert len((tmp_path / "my talk.unfinished.jsonl").read_text().splitlines()) == 6
+    monkeypatch.undo()
+    assert main([*base, str(tmp_path)]) == 0 and sorted(p.name for p in tmp_path.iterdir()) == ["my talk.csv"]
+
+
+def test_a_bad_sidecar_stops_its_own_recording_alone(model, talk, tmp_path, capsys):
+    for name in ("a.mp4", "b.mp4"):
+        (tmp_path / name).write_bytes(talk.read_bytes())
+    (tmp_path / "a.srt").write_bytes("1\n00:00:01,000 --> 00:00:02,000\ncaf\xe9\n".encode("latin-1"))
+    code = main(
+        [
+            "predict",
+            str(tmp_path),
+            "--model",
+            str(model),
+            "--timeline",
+            "--label-only",
+            "--formats",
+            "json",
+            "--out",
+            str(tmp_path / "o"),
+        ]
+    )
+    assert code == 3 and "a.srt is not UTF-8" in capsys.readouterr().out
+    assert (tmp_path / "o" / "b.json").exists() and not (tmp_path / "o" / "a.json").exists()
+
+
 def test_faults_are_told(model, talk, tmp_path, capsys):
     (tmp_path / "broken.mp4").write_bytes(b"nothing")
     base = ["predict", "--model", str(model)]

@@ -7,6 +7,7 @@ ROOT = Path(__file__).parents[2]
 # Lower number = lower layer; a module may import its own number or lower. First match wins.
 LAYERS = [
     ("emojax.types", 0),
+    ("emojax.__version__", 0),
     ("emojax.progress", 0),
     ("emojax.pages", 0),
     ("data_pipeline.encode", 10),
@@ -35,6 +36,8 @@ LAYERS = [
 
 
 def layer(name: str) -> int | None:
+    if name == "emojax":  # the package's own file holds its version alone
+        return 0
     return next((n for prefix, n in LAYERS if name == prefix or name.startswith(prefix + ".")), None)
 
 

@@ -99,3 +99,83 @@ def test_runs_and_boundaries_by_hand():
     assert boundaries([(2.0, 3.0)], [2.8], 0.0) == [(2.8, "cut")], "a cut in a pause is that boundary"
     assert boundaries([(2.0, 3.0)], [], 2.2) == [], "the pause that a segment began in is not its end"
     assert boundaries([(2.0, 8.0)], [], 0.0) == [(2.3, "pause"), (7.7, "pause")], "a long silence is a segment"
+
+
+def rewritten(source, target, change) -> None:
+    """Copies packets of a file; `change(packet)` -> False leaves one out."""
+    import av
+
+    with av.open(str(source)) as old, av.open(str(target), "w") as new:
+        streams = {s.index: new.add_stream_from_template(s) for s in old.streams}
+        for packet in old.demux():
+            if packet.dts is not None and change(packet):
+                packet.stream = streams[packet.stream.index]
+                new.mux(packet)
+
+
+def test_picture_without_sound(talk, tmp_path):
+    rewritten(talk, tmp_path / "mute.mp4", lambda p: p.stream.type == "video")
+    found = cut(tmp_path / "mute.mp4")
+    np.testing.assert_allclose([s.end for s in found], [3.0, 7.5, 12.0, 16.0], atol=0.1)
+    assert all(s.speech is None and s.clip.modalities == ("video",) for s in found)
+
+
+def test_sound_that_ends_early(talk, tmp_path):
+    rewritten(talk, tmp_path / "short.mp4", lambda p: p.stream.type == "video" or p.pts * p.time_base < 5)
+    found = cut(tmp_path / "short.mp4")
+    assert found[-1].end == pytest.approx(16.0, abs=0.1) and found[-1].clip.waveform is None
+
+
+def test_packets_that_can_not_be_decoded_are_left_out(talk, tmp_path):
+    """Bytes in the middle of the file are overwritten: picture and sound go on behind them."""
+    data = bytearray(talk.read_bytes())
+    at = data.index(b"mdat") + 4
+    middle = at + (len(data) - at) // 3
+    data[middle : middle + 6000] = b"\xa5" * 6000
+    (tmp_path / "hurt.mp4").write_bytes(bytes(data))
+    notes: list[str] = []
+    found = list(segments(str(tmp_path / "hurt.mp4"), Segmenting(), Sampling(num_frames=4), notes))
+    assert found[-1].end == pytest.approx(16.0, abs=0.2)
+    assert found[-1].clip.frames is not None and found[-1].clip.waveform is not None
+
+
+def test_a_clock_that_starts_anew(talk, tmp_path):
+    """Parts of a transport stream put one behind the other, as cameras do."""
+    rewritten(talk, tmp_path / "a.ts", lambda p: True)
+    part = (tmp_path / "a.ts").read_bytes()
+    (tmp_path / "twice.ts").write_bytes(part + part)
+    notes: list[str] = []
+    found = list(segments(str(tmp_path / "twice.ts"), Segmenting(), Sampling(num_frames=4), notes))
+    assert found[-1].end == pytest.approx(32.0, abs=1.0) and any("goes on" in n or "go on" in n for n in notes)
+    assert all(s.clip.frames is not None for s in found)
+
+
+def test_a_picture_stands_until_the_next_one(talk, tmp_path):
+    """Slides: a frame every eight seconds; what is said between them is answered with the slide that stands."""
+    import av
+
+    def sparse(packet: "av.Packet") -> bool:
+        return packet.stream.type == "audio" or (packet.is_keyframe and float(packet.pts * packet.time_base) < 1)
+
+    rewritten(talk, tmp_path / "slides.mkv", sparse)
+    found = cut(tmp_path / "slides.mkv")
+    assert len(found) >= 3 and all("video" in s.clip.modalities for s in found)
+
+
+def test_motion_is_the_greatest_change_of_all_frames(tmp_path):
+    """Two scenes that differ little: no cut, and the change lies between two frames that are kept for answers."""
+    path = record(tmp_path / "m.mp4", [(6.0, 1)], [], size=64)
+    (one,) = cut(path)
+    moves = [(p.change, p.time) for p in pictures(str(path), 8, []) if p.time > 0]
+    assert one.motion == max(moves)[1]
+
+
+def test_the_end_of_windows_is_no_splinter(tmp_path):
+    path = record(tmp_path / "w.mp4", [(8.08, 1)], [(0.1, 7.5)])
+    assert [round(s.end, 1) for s in cut(path, Segmenting(mode="window", window=4.0))] == [4.0, 8.1]
+
+
+def test_a_header_without_frames(talk, tmp_path):
+    rewritten(talk, tmp_path / "e.mkv", lambda p: False)
+    with pytest.raises(ClipError):
+        cut(tmp_path / "e.mkv")

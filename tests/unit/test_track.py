@@ -108,6 +108,25 @@ def test_texts_and_bad_subtitles(tmp_path):
     assert beside(tmp_path / "v.mp4") == tmp_path / "v.en.vtt" and beside(tmp_path / "w.mp4") is None
 
 
+def test_who_is_named_as_speaking(tmp_path):
+    lines = ["<v Speaker 1>Hello", "<v Élise>Salut", "Speaker 2: hi &amp; bye", "Remember: never give up", "He said this: no",
+             "Anna: yes", "<00:00:03.500>Anna: no", "DR. WHO: run"]  # fmt: skip
+    text = "WEBVTT\n\n" + "".join(f"00:0{i}.000 --> 00:0{i + 1}.000\n{line}\n\n" for i, line in enumerate(lines))
+    (tmp_path / "n.vtt").write_text(text)
+    found = [(c.speaker, c.text) for c in read_transcript(tmp_path / "n.vtt").cues]
+    assert found == [
+        ("Speaker 1", "Hello"), ("Élise", "Salut"), ("Speaker 2", "hi & bye"), ("", "Remember: never give up"),
+        ("", "He said this: no"), ("Anna", "yes"), ("Anna", "no"), ("DR. WHO", "run"),
+    ]  # fmt: skip
+
+
+def test_words_without_times_can_not_be_found_at_a_place():
+    words = Transcript((Cue(0.0, 3600.0, "i am fine " + "and so on " * 1000),), "t.txt")
+    early = link("She says 'i am fine'.", 0, 5, None, None, usual([]), words)[0]
+    late = link("She says 'i am fine'.", 1800, 1805, None, None, usual([]), words)[0]
+    assert early.verdict == "supported" and late.verdict == "not checkable" and len(early.by + late.by) < 300
+
+
 def test_voice_of_known_pitch_and_loudness():
     t = np.arange(32000) / 16000
     for hertz in (90.0, 180.0, 320.0):
