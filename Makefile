@@ -24,6 +24,7 @@ lint: .venv/.dev
 	$(BIN)/mypy
 bench: .venv/.bench
 	$(BIN)/python scripts/bench.py
+	$(BIN)/python scripts/bench_answer.py
 	$(BIN)/python scripts/bench_input.py
 	$(BIN)/python scripts/bench_step.py
 golden: .venv/.parity  # stored arrays of the parity tests, made with torch

@@ -138,8 +138,9 @@ def label_only(model: Path, clip: str, rounds: int) -> dict[str, float]:
     from data_pipeline.views import make_views
     from emojax.bundle import load_bundle
     from emojax.infer.answer import encode, label_probabilities, reasons
+    from emojax.infer.ready import ready
 
-    bundle = load_bundle(model)
+    bundle = ready(load_bundle(model))
     parts: dict[str, list[float]] = {}
 
     def part(name: str, what: Callable[[], Any]) -> Any:
@@ -163,7 +164,7 @@ def label_only(model: Path, clip: str, rounds: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, help="model folder (default: the demo's)")
-    parser.add_argument("--clip", help="media file")
+    parser.add_argument("--clip", help="media file (default: one that is drawn)")
     parser.add_argument("--rounds", type=int, default=7)
     args = parser.parse_args()
     print(f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, {args.rounds} alternating rounds, medians\n")

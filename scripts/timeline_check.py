@@ -57,7 +57,15 @@ def assemble(out: Path, data: Path, minutes: float, seed: int = 0) -> list[dict[
                 piece.rate, piece.pts, piece.time_base = SOUND, samples + at, Fraction(1, SOUND)
                 container.mux(audio.encode(piece))
             samples += due
-            parts.append({"start": begin, "end": frames / RATE, "label": row["emotion"], "actor": row["actor"]})
+            parts.append(
+                {
+                    "start": begin,
+                    "end": frames / RATE,
+                    "label": row["emotion"],
+                    "actor": row["actor"],
+                    "file": row["file"],
+                }
+            )
         container.mux(video.encode(None))
         container.mux(audio.encode(None))
     return parts
