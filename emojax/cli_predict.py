@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,6 +69,18 @@ def add_parsers(commands: Any) -> None:
     )
     p.add_argument("--subtitle", default="", help="what is said, for all files alike")
     p.add_argument("--labels", metavar="A,B,...", help="labels to choose from (default: the model's own)")
+    p.add_argument(
+        "--transcribe",
+        metavar="DIR",
+        help="hear the words where none are given: folder of Whisper's released files (config.json, generation_config.json, "
+        "tokenizer.json, *.safetensors), of the Whisper that the model hears by",
+    )
+    p.add_argument(
+        "--language", metavar="CODE", help="with --transcribe: en, zh, ...; default: the likeliest of each clip"
+    )
+    p.add_argument(
+        "--beams", type=int, default=1, metavar="N", help="with --transcribe: 1 is greedy (default %(default)s)"
+    )
     p.add_argument("--label-only", action="store_true", help="no written reason: one forward pass a clip")
     p.add_argument(
         "--one-speaker",
@@ -177,6 +190,7 @@ def _predict(args: argparse.Namespace, console: Console) -> int:
     subtitle = args.subtitle.encode("utf-8", "surrogateescape").decode("utf-8", "replace")  # bytes that are no text
     if timeline:
         return _timelines(args, console, bundle, paths, labels, subtitle, formats)
+    transcribe = _transcriber(args)
     refused, speakers, timeout = 0, None, args.decode_timeout
     if args.one_speaker:
         with bar(console, "listen") as tick:
@@ -193,6 +207,7 @@ def _predict(args: argparse.Namespace, console: Console) -> int:
             abstain=args.abstain,
             explain=args.contributions,
             weights=args.fusion_weights,
+            transcribe=transcribe,
         )
         for number, answer in enumerate(answers, 1):
             refused += answer.error is not None
@@ -200,6 +215,18 @@ def _predict(args: argparse.Namespace, console: Console) -> int:
             print(json.dumps(fields, ensure_ascii=False) if args.json else plain(answer), flush=True)
             tick(number, len(paths))
     return 3 if refused else 0
+
+
+def _transcriber(args: argparse.Namespace) -> Any:
+    if not args.transcribe:
+        if args.language or args.beams != 1:
+            raise ValueError("--language and --beams are for --transcribe DIR")
+        return None
+    if not 1 <= args.beams <= 16:
+        raise ValueError(f"--beams {args.beams}: give 1 to 16")
+    from emojax.infer.transcribe import open_transcriber
+
+    return functools.partial(open_transcriber(Path(args.transcribe)), language=args.language, beams=args.beams)
 
 
 def _formats(text: str) -> list[str]:
@@ -232,6 +259,8 @@ def _timelines(
         purpose=args.purpose,
     )  # fmt: skip
     refused = 0
+    transcribe = _transcriber(args)
+    transcriber = f"{args.transcribe} {args.language} {args.beams}" if transcribe else ""
     stems = _stems(args, paths)
     for path, stem in zip(paths, stems, strict=True):
         people = Faces(OpenCvFaces(Path(args.faces))) if args.faces else None
@@ -243,7 +272,9 @@ def _timelines(
                 def count(done: float, total: float, tick=tick) -> None:  # type: ignore[no-untyped-def]
                     tick(int(done), int(total))
 
-                found = make_timeline(bundle, path, options, labels, words, people, state, count)
+                found = make_timeline(
+                    bundle, path, options, labels, words, people, state, count, None, transcribe, transcriber
+                )
         except (ClipError, TranscriptError) as error:
             if args.words:  # a file that the user named
                 raise
@@ -316,6 +347,8 @@ def plain(answer: Any) -> str:
     if answer.contributions is not None:
         told = ", ".join(f"{m} {v:+.2f}" for m, v in answer.contributions.items())
         lines.append(f"  adds to the log-probability of the likeliest: {told or 'nothing is there'}")
+    if answer.heard is not None:
+        lines.append(f"  heard ({answer.heard['language']}): {answer.heard['text']}")
     if answer.reason:
         lines.append("  " + "".join(c if c.isprintable() else " " for c in answer.reason))
     lines.append(f"  from {', '.join(answer.modalities)}" + (f"; {'; '.join(answer.notes)}" if answer.notes else ""))

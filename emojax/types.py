@@ -131,6 +131,8 @@ class Answer:
       contributions: what each modality adds to the label's log-probability, in nats; their sum is the change from a prompt
         that shows nothing. None where it was not asked for.
       calibrated: whether the probabilities were calibrated on validation clips.
+      heard: words that were transcribed because none were given: language, text, cues (start, end, text; s of the clip),
+        certainty (mean log-probability of a token); else None.
       fusion_weights: of the Conv-Attention, {stream: one a position}, see infer/confidence.py; None where it was not asked for.
     """
 
@@ -148,6 +150,7 @@ class Answer:
     contributions: dict[str, float] | None = None
     calibrated: bool = False
     fusion_weights: dict[str, list[float]] | None = None
+    heard: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A dict of JSON types, keys in the order of the fields."""

@@ -21,19 +21,24 @@ from emojax.infer.engine import Engine, Session, shared_prefix
 from emojax.infer.sample import Sampler, Variables, score_choices
 from emojax.infer.transfer import to_device
 from emojax.model.build import ModelConfig, make_model
+from emojax.model.emotion_v1 import EmotionV1Config
 from emojax.sharding import to_host
 from emojax.types import MODALITIES, Views
 
 Items = Sequence[tuple[ClipRecord, Views]]
 Tick = Callable[[int], None]
 STREAMS = ("image", "video", "audio")
+HEARD = "heard"
 
 _score = jax.jit(score_choices, static_argnums=0)
 
 
-@jax.jit(static_argnums=0)
-def _encode(config: ModelConfig, variables: Variables, batch: dict[str, Any]) -> dict[str, Any]:
-    return make_model(config).apply(variables, batch, method="encode")._asdict()
+@jax.jit(static_argnums=(0, 3))
+def _encode(config: ModelConfig, variables: Variables, batch: dict[str, Any], heard: bool = False) -> dict[str, Any]:
+    if not heard:
+        return make_model(config).apply(variables, batch, method="encode")._asdict()
+    found, kept = make_model(config).apply(variables, batch, method="encode", mutable=["intermediates"])
+    return found._asdict() | {HEARD: kept["intermediates"]["heard"][0]}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,10 +48,12 @@ class Encoded:
     Attributes:
       copies: the clips as (record, Features), once as they are and once for each changed copy (`config.data.eval_views`).
       blank: features of nothing, by field.
+      heard: states of Whisper's encoder for each clip, float[S, D], where they were asked for, else ().
     """
 
     copies: tuple[tuple[tuple[ClipRecord, Features], ...], ...]
     blank: Mapping[str, np.ndarray]
+    heard: tuple[np.ndarray, ...] = ()
 
     def __len__(self) -> int:
         return len(self.copies[0])
@@ -57,14 +64,33 @@ class Encoded:
         return [r for r, _ in self.copies[0]]
 
 
-def encode(bundle: Bundle, items: Items, batch: int = 50) -> Encoded:
-    """Runs the encoders over clips, once for each copy that a label's probability is the mean of."""
+def encode(bundle: Bundle, items: Items, batch: int = 50, heard: bool = False) -> Encoded:
+    """Runs the encoders over clips, once for each copy that a label's probability is the mean of.
+
+    Args:
+      heard: also keep the states of Whisper's encoder, for its decoder (transcribe.py).
+
+    Raises:
+      ValueError: `heard` of a model whose sound is not heard by Whisper.
+    """
     data = bundle.settings.data
-    copies = [tuple(_features(bundle, items, batch))]
+    if heard and isinstance(bundle.settings.model, EmotionV1Config):
+        raise ValueError(f"{bundle.name} hears by HuBERT: words are transcribed from Whisper's states alone")
+    states: list[np.ndarray] = []
+    copies = [tuple(_features(bundle, items, batch, states if heard else None))]
     for copy in range(1, data.eval_views):
         copies.append(tuple(_features(bundle, [(r, _changed(v, copy, data.augment)) for r, v in items], batch)))
     nothing = _nothing(bundle)
-    return Encoded(tuple(copies), next(iter(_features(bundle, [nothing], 1)))[1].arrays)
+    return Encoded(tuple(copies), next(iter(_features(bundle, [nothing], 1)))[1].arrays, tuple(states))
+
+
+def with_words(encoded: Encoded, words: Mapping[int, str]) -> Encoded:
+    """The same clips with other words: {number of the clip: what is said}."""
+    copies = tuple(
+        tuple((dataclasses.replace(r, subtitle=words.get(i, r.subtitle)), f) for i, (r, f) in enumerate(copy))
+        for copy in encoded.copies
+    )
+    return dataclasses.replace(encoded, copies=copies)
 
 
 def _nothing(bundle: Bundle) -> tuple[ClipRecord, Views]:
@@ -75,15 +101,20 @@ def _nothing(bundle: Bundle) -> tuple[ClipRecord, Views]:
     return ClipRecord("nothing", "predict", "test", "", bundle.labels[0], bundle.labels), empty
 
 
-def _features(bundle: Bundle, items: Items, batch: int) -> list[tuple[ClipRecord, Features]]:
+def _features(
+    bundle: Bundle, items: Items, batch: int, heard: list[np.ndarray] | None = None
+) -> list[tuple[ClipRecord, Features]]:
     out: list[tuple[ClipRecord, Features]] = []
     rows, size = bundle.rows(), min(batch, len(items))
     for data, real in eval_batches(items, "emotion", bundle.tokenizer, rows, size, bundle.style, ("video", "audio")):  # type: ignore[arg-type]
-        found = {k: to_host(x) for k, x in _encode(bundle.settings.model, bundle.variables, to_device(data)).items()}
+        made = _encode(bundle.settings.model, bundle.variables, to_device(data), heard is not None)
+        found = {k: to_host(x) for k, x in made.items()}
+        states = found.pop(HEARD, None)
+        if heard is not None and states is not None:
+            heard += list(states[:real])
         for i in range(real):
             record, views = items[len(out)]
-            one = Features({k: x[i] for k, x in found.items()}, views.has_video, views.has_audio)
-            out.append((record, one))
+            out.append((record, Features({k: x[i] for k, x in found.items()}, views.has_video, views.has_audio)))
     return out
 
 

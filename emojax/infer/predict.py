@@ -8,6 +8,9 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from data_pipeline.clip import MEDIA_SUFFIXES, ClipError, read_clip
 from data_pipeline.embedded.generate import cache_root
@@ -17,10 +20,12 @@ from data_pipeline.schema import ClipRecord
 from data_pipeline.speakers import Speakers, measure_speakers
 from data_pipeline.views import make_views, window_notes
 from emojax.bundle import Bundle
-from emojax.infer.answer import encode, label_probabilities, reasons
+from emojax.infer.answer import encode, label_probabilities, reasons, with_words
 from emojax.infer.confidence import CANNOT_TELL, contributions, fusion_weights
+from emojax.infer.transcribe import Heard
 from emojax.types import Answer, Clip, Views
 
+Transcribe = Callable[[np.ndarray], list[Heard]]  # states of Whisper's encoder float[B, S, D] -> words
 BATCH = 4  # files answered together; small, so that answers appear as they come
 ONE_SPEAKER = "one"  # name of whoever is seen, where all files are of one person
 DEMO_POINTER = "demo_model.txt"  # in the cache: where `emojax demo` left its newest model
@@ -58,6 +63,7 @@ def predict(
     abstain: float = 0.0,
     explain: bool = False,
     weights: bool = False,
+    transcribe: Transcribe | None = None,
 ) -> Iterator[Answer]:
     """Answers files in the order given.
 
@@ -69,6 +75,7 @@ def predict(
       with_reason: also write the reason, where the model has learned to.
       abstain: below this probability the answer is "cannot tell", with the two leading labels.
       explain: also measure what each modality adds (2 to the power of the modalities as many passes).
+      transcribe: hears the words of clips that come without.
       weights: also tell the weights of the Conv-Attention.
       speakers: sound of the one person of all files, see `listen`; None where people are not known.
 
@@ -90,13 +97,24 @@ def predict(
             chunk.append((path, found, time.monotonic() - begin))
         clips = [(path, clip) for path, clip, _ in chunk if isinstance(clip, Clip)]
         begin = time.monotonic()
-        answered = iter(answer_clips(bundle, clips, labels, with_reason, speakers, abstain, explain, weights))
+        answered = iter(
+            answer_clips(bundle, clips, labels, with_reason, speakers, abstain, explain, weights, transcribe)
+        )
         share = (time.monotonic() - begin) / max(1, len(clips))
         for path, found, seconds in chunk:
             if isinstance(found, str):
                 yield Answer(path, None, {}, "", (), round(seconds, 3), " ".join(found.split()), bundle.name)
             else:
                 yield dataclasses.replace(next(answered), seconds=round(seconds + share, 3))
+
+
+def _words(heard: Heard, duration: float) -> dict[str, Any]:
+    cues = [
+        {"start": c.start, "end": round(min(c.end, duration), 2), "text": c.text}
+        for c in heard.cues
+        if c.start < duration
+    ]
+    return {"language": heard.language, "text": heard.text, "cues": cues, "certainty": heard.certainty}
 
 
 def listen(
@@ -131,6 +149,7 @@ def answer_clips(
     abstain: float = 0.0,
     explain: bool = False,
     weights: bool = False,
+    transcribe: Transcribe | None = None,
 ) -> list[Answer]:
     """Answers of decoded clips, in their order, without `seconds`; arguments as of `predict`, `clips` are (path, Clip)."""
     if not clips:
@@ -140,9 +159,19 @@ def answer_clips(
         record = ClipRecord(clip.id, "predict", "test", path, labels[0], labels, clip.subtitle, ONE_SPEAKER)
         views = make_views(clip, bundle.settings.views)
         items.append((record, speakers.normalise(record, views) if speakers else views))
+    encoded = encode(bundle, items, BATCH, transcribe is not None)
+    heard: dict[int, Heard] = {}
+    if transcribe is not None:
+        silent = [i for i, (_, c) in enumerate(clips) if "audio" in c.modalities and not c.subtitle.strip()]
+        if silent:
+            found = transcribe(np.stack([encoded.heard[i] for i in silent]))
+            heard = {i: h for i, h in zip(silent, found, strict=True) if h.text}
+        said = {i: h.text for i, h in heard.items()}
+        encoded = with_words(encoded, said)
+        items = [(dataclasses.replace(r, subtitle=said.get(i, r.subtitle)), v) for i, (r, v) in enumerate(items)]
+        clips = [(p, dataclasses.replace(c, subtitle=said.get(i, c.subtitle))) for i, (p, c) in enumerate(clips)]
     limit = bundle.settings.data.max_subtitle
     cut = {r.id for r, _ in items if fit_subtitle(r, bundle.tokenizer, limit) is not r}
-    encoded = encode(bundle, items, BATCH)
     chances = label_probabilities(bundle, encoded, labels, batch=BATCH)
     texts = reasons(bundle, encoded, batch=BATCH) if with_reason and bundle.can_reason else [""] * len(items)
     added: list[dict[str, float] | None] = [None] * len(items)
@@ -153,7 +182,7 @@ def answer_clips(
     if weights:
         told = [*fusion_weights(bundle, encoded)]
     answers = []
-    for (path, clip), row, text, own, fused in zip(clips, chances, texts, added, told, strict=True):
+    for i, ((path, clip), row, text, own, fused) in enumerate(zip(clips, chances, texts, added, told, strict=True)):
         notes = list(clip.notes)
         if clip.id in cut:
             notes.append(f"the subtitle was cut to {limit} tokens")
@@ -185,6 +214,7 @@ def answer_clips(
                 own,
                 bundle.calibration is not None and labels == bundle.calibration.labels,
                 fused,
+                _words(heard[i], clip.duration) if i in heard else None,
             )
         )
     return answers

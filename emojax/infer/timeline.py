@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,14 @@ import numpy as np
 from data_pipeline.prosody import Voice, measure_voice
 from data_pipeline.segments import Segment, Segmenting, segments
 from data_pipeline.stream import open_recording
-from data_pipeline.transcript import NONE, Transcript
+from data_pipeline.transcript import NONE, TRANSCRIBED, Cue, Transcript
 from emojax import __version__
 from emojax.bundle import Bundle
 from emojax.infer.affect import valence_arousal
 from emojax.infer.confidence import CANNOT_TELL
 from emojax.infer.evidence import Link, link, usual
 from emojax.infer.people import People, WholePicture
-from emojax.infer.predict import BATCH, answer_clips
+from emojax.infer.predict import BATCH, Transcribe, answer_clips
 from emojax.infer.track import Change, changes, likeliest_track, smooth
 from emojax.types import Answer
 
@@ -125,6 +126,8 @@ def make_timeline(
     state: Path | None = None,
     tick: Callable[[float, float], None] | None = None,
     on_span: Callable[[Span], None] | None = None,
+    transcribe: Transcribe | None = None,
+    transcriber: str = "",
 ) -> Timeline:
     """Answers a recording.
 
@@ -133,6 +136,7 @@ def make_timeline(
       people: how persons are told apart; None: the whole picture is one.
       state: file in which answered segments are kept; a run of the same question goes on from it. Whoever has written the outputs
         removes it.
+      transcribe, transcriber: hears the words of segments where the transcript has none, and its name.
       tick: called with (seconds done, seconds of the recording).
       on_span: called with every answered segment as it comes, before smoothing.
 
@@ -147,7 +151,7 @@ def make_timeline(
     recording = open_recording(path)
     notes: list[str] = []
     spans: list[Span] = []
-    for span, until in _answered(bundle, path, options, labels, transcript, who, state, notes):
+    for span, until in _answered(bundle, path, options, labels, transcript, who, state, notes, transcribe, transcriber):
         if span is not None:
             spans.append(span)
             if on_span:
@@ -155,6 +159,8 @@ def make_timeline(
         if tick:
             tick(round(min(until, recording.seconds or until), 1), round(recording.seconds or until, 1))
     seconds = spans[-1].end if spans else recording.seconds
+    if transcribe is not None and not transcript.cues:
+        transcript = _transcribed(spans)
     found = finish(spans, labels, options, transcript)
     settings = {k: v for k, v in dataclasses.asdict(options).items() if k != "purpose"}
     done = Timeline(
@@ -214,9 +220,11 @@ def _answered(
     people: People,
     state: Path | None,
     notes: list[str],
+    transcribe: Transcribe | None,
+    transcriber: str,
 ) -> Iterator[tuple[Span | None, float]]:
     """(span or None, seconds of the recording that are done)."""
-    key = _key(bundle, path, options, labels, transcript, people)
+    key = _key(bundle, path, options, labels, transcript, people) + transcriber
     kept = _read_state(state, key) if state else {}
     file = None
     if state is not None:
@@ -231,9 +239,9 @@ def _answered(
                 waiting.append((segment, person, clip))
             while len(waiting) >= BATCH:
                 chunk, waiting = waiting[:BATCH], waiting[BATCH:]
-                yield from _answer(bundle, path, chunk, options, labels, transcript, kept, file)
+                yield from _answer(bundle, path, chunk, options, labels, transcript, kept, file, transcribe)
         if waiting:
-            yield from _answer(bundle, path, waiting, options, labels, transcript, kept, file)
+            yield from _answer(bundle, path, waiting, options, labels, transcript, kept, file, transcribe)
     finally:
         if file is not None:
             file.close()
@@ -248,6 +256,7 @@ def _answer(
     transcript: Transcript,
     kept: dict[tuple[int, str], dict[str, Any]],
     file: Any,
+    transcribe: Transcribe | None,
 ) -> Iterator[tuple[Span | None, float]]:
     begin = time.monotonic()
     ask = []
@@ -259,7 +268,14 @@ def _answer(
     found: dict[tuple[int, str], Answer] = {}
     if ask:
         answers = answer_clips(
-            bundle, [(path, c) for _, c in ask], labels, options.reasons, None, options.abstain, options.explain
+            bundle,
+            [(path, c) for _, c in ask],
+            labels,
+            options.reasons,
+            None,
+            options.abstain,
+            options.explain,
+            transcribe=transcribe,
         )
         share = (time.monotonic() - begin) / len(ask)
         for (where, _), answer in zip(ask, answers, strict=True):
@@ -271,6 +287,8 @@ def _answer(
             os.fsync(file.fileno())
     for segment, person, clip in chunk:
         where = (segment.index, person)
+        answer = found.get(where) or _from_json(kept.get(where)) or _nothing(path, bundle, segment)
+        words = transcript.words(segment.start, segment.end)
         span = Span(
             segment.index,
             segment.start,
@@ -278,13 +296,25 @@ def _answer(
             segment.ends_at,
             None if segment.speech is None else round(segment.speech, 3),
             person,
-            transcript.words(segment.start, segment.end),
+            words or (answer.heard["text"] if answer.heard else ""),
             transcript.speakers(segment.start, segment.end),
-            found.get(where) or _from_json(kept.get(where)) or _nothing(path, bundle, segment),
+            answer,
             measure_voice(clip.waveform) if clip.waveform is not None else None,
             None if segment.motion is None else round(segment.motion, 3),
         )
         yield span, segment.end
+
+
+def _transcribed(spans: Sequence[Span]) -> Transcript:
+    """What was heard in the segments, as a transcript with times of the recording."""
+    heard = {s.index: (s.start, s.answer.heard) for s in spans if s.answer.heard}
+    cues = [
+        Cue(round(start + c["start"], 2), round(start + c["end"], 2), c["text"])
+        for start, found in heard.values()
+        for c in found["cues"]
+    ]
+    spoken = Counter(found["language"] for _, found in heard.values())
+    return Transcript(tuple(cues), TRANSCRIBED, spoken.most_common(1)[0][0] if spoken else "")
 
 
 def _nothing(path: str, bundle: Bundle, segment: Segment) -> Answer:

@@ -168,7 +168,9 @@ class Emotion(nn.Module):
         tokens = einops.rearrange(tokens, "(b f) t d -> b f t d", f=count)
         video = pool_video(tokens, c.video_pool)
         valid = batch["audio_frames"] if c.audio_span == "real" else None
-        audio = pool_audio(self.whisper(batch["sound"], valid, deterministic), c.stream_tokens, valid)
+        heard = self.whisper(batch["sound"], valid, deterministic)
+        self.sow("intermediates", "heard", heard)  # kept only where words are to be transcribed (infer/answer.py)
+        audio = pool_audio(heard, c.stream_tokens, valid)
         return Features(image_tokens, video, audio)
 
     def features(self, batch: dict[str, Array], deterministic: bool = True) -> Features:

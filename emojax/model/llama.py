@@ -98,7 +98,7 @@ def as_int8(x: Array) -> tuple[Array, Array]:
     return jnp.rint(x / scale[..., None]).astype(jnp.int8), scale
 
 
-def _written(cache: Cache, made: Any, valid: Array, after: Array) -> Cache:
+def written(cache: Cache, made: Any, valid: Array, after: Array) -> Cache:
     """The cache with new keys and values behind what each row holds.
 
     Args:
@@ -259,7 +259,7 @@ class Llama(nn.Module):
         else:
             carry, made = self.blocks(carry, positions, kv, old, new, deterministic)
         if cache is not None:
-            cache = _written(cache, made, valid, carry[0])
+            cache = written(cache, made, valid, carry[0])
         return self.norm(carry[0]), cache
 
     def logits(self, hidden: Array) -> Array:

@@ -69,6 +69,7 @@ def _segment(span: Span) -> dict[str, Any]:
         "contributions": answer.contributions,
         "modalities": list(answer.modalities),
         "words": span.words,
+        "heard": answer.heard,
         "speakers": list(span.speakers),
         "speech": span.speech,
         "voice": dataclasses.asdict(span.voice) if span.voice else None,

@@ -239,6 +239,32 @@ def test_a_bad_sidecar_stops_its_own_recording_alone(model, talk, tmp_path, caps
     assert (tmp_path / "o" / "b.json").exists() and not (tmp_path / "o" / "a.json").exists()
 
 
+def test_words_are_heard_where_none_are_given(model, talk, tmp_path, capsys):
+    """The model's own pass of its audio tower is read by Whisper's decoder; what it hears is prompt, subtitle and evidence."""
+    from whisper_release import WORDS, write_release
+
+    folder = write_release(tmp_path / "whisper")
+    silent = tmp_path / "silent.mp4"
+    silent.write_bytes(talk.read_bytes())
+    base = ["predict", str(silent), "--model", str(model), "--transcribe", str(folder)]
+    assert main([*base, "--json", "--language", "en"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["heard"]["language"] == "en" and set(answer["heard"]["text"].split()) <= set(WORDS)
+    assert answer["heard"]["text"] and "text" in answer["modalities"]
+    assert main([*base, "--subtitle", "so it is happy", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["heard"] is None, "given words are preferred"
+    assert main([*base, "--timeline", "--formats", "json", "--label-only", "--out", str(tmp_path)]) == 0
+    found = json.loads((tmp_path / "silent.emotions.json").read_text())
+    assert found["words"] == "transcribed" and found["language"] in ("en", "de")
+    spoken = [s for s in found["segments"] if s["heard"]]
+    assert spoken and all(s["words"] == s["heard"]["text"] and "text" in s["modalities"] for s in spoken)
+    for s in spoken:
+        assert all(0 <= c["start"] < c["end"] <= s["end"] - s["start"] + 0.01 for c in s["heard"]["cues"])
+    capsys.readouterr()
+    assert main([*base[:4], "--language", "en"]) == 2
+    assert "for --transcribe" in capsys.readouterr().err
+
+
 def test_faults_are_told(model, talk, tmp_path, capsys):
     (tmp_path / "broken.mp4").write_bytes(b"nothing")
     base = ["predict", "--model", str(model)]

@@ -1,0 +1,133 @@
+"""Whisper's decoder: loading, rules by hand, beams against trying every text, times of cues. (tests/parity has torch's numbers.)"""
+
+import itertools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import whisper_release as release
+from safetensors.numpy import save_file
+
+from emojax.infer.transcribe import Rules, Transcriber, _search, allowed, open_transcriber
+from emojax.model.whisper_decoder import WhisperDecoder, empty_cache
+
+
+@pytest.fixture(scope="module")
+def transcriber(tmp_path_factory) -> Transcriber:
+    return open_transcriber(release.write_release(tmp_path_factory.mktemp("whisper")))
+
+
+def states(rows: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((rows, 20, release.WIDTH)).astype(np.float32)
+
+
+def test_times_keep_their_order_and_words_are_what_may_be_written(transcriber):
+    found = transcriber(states(3), tokens=30)
+    assert len({h.text for h in found}) > 1, "clips must be heard differently"
+    for heard in found:
+        assert heard.language in ("en", "de")
+        assert set(heard.text.split()) <= set(release.WORDS) - {"no"}, "a suppressed word is never written"
+        times = [t for cue in heard.cues for t in (cue.start, cue.end)]
+        assert times == sorted(times)
+        assert all(t < 30.01 for t in times) and heard.certainty < 0
+        assert not heard.text.startswith("glad"), "nor may this one be first"
+    alone = [transcriber(states(3)[i : i + 1], tokens=30)[0] for i in range(3)]
+    assert [h.text for h in alone] == [h.text for h in found]
+
+
+def test_the_language_that_is_given_is_used(transcriber):
+    german, english = (transcriber(states(2), language=code, tokens=12) for code in ("de", "en"))
+    assert [h.language for h in german] == ["de", "de"] and [h.text for h in german] != [h.text for h in english]
+    with pytest.raises(ValueError, match="'xx' is not one of de, en"):
+        transcriber(states(1), language="xx")
+    with pytest.raises(ValueError, match="not of the same Whisper"):
+        transcriber(np.zeros((1, 20, 8), np.float32))
+
+
+def test_without_times(transcriber):
+    (heard,) = transcriber(states(1), times=False, tokens=10)
+    assert len(heard.cues) <= 1 and heard.text
+
+
+def test_enough_beams_find_the_best_of_all_texts(transcriber):
+    """Three tokens of a vocabulary of ten words and the end: every text is scored by itself, the best mean must be found."""
+    config, variables = transcriber.config, transcriber.variables
+    rules = Rules(
+        release.START, release.END, release.TRANSCRIBE, release.NO_TIMES, release.FIRST_TIME, (("en", release.EN),)
+    )
+    rules = Rules(*[getattr(rules, f) for f in ("start", "end", "transcribe", "no_timestamps", "first_time", "languages")],
+                  never=tuple(i for i in range(release.VOCAB) if i not in (0, 1, 2, 4, release.END)))  # fmt: skip
+    heard = states(1, seed=3)
+    model = WhisperDecoder(config)
+    cross = model.apply(variables, heard, method="hear")
+    prompt = np.array([[release.START, release.EN, release.TRANSCRIBE, release.NO_TIMES]], np.int32)
+    forward = jax.jit(lambda ids: model.apply(variables, ids, cross, empty_cache(config, 1, 7))[0])
+    step = lambda ids: np.asarray(forward(jnp.asarray([[*prompt[0], *ids, *[0] * (3 - len(ids))]])))[0, 3 + len(ids)]
+    keep = np.array([0, 1, 2, 4, release.END])
+
+    def mean(text):
+        total, count = 0.0, 0
+        for i, token in enumerate(text):
+            logits = step(list(text[:i]))[keep]
+            total += float(logits[list(keep).index(token)] - np.log(np.exp(logits - logits.max()).sum()) - logits.max())
+            count += 1
+        return total / count
+
+    texts = []
+    for size in range(4):
+        for words in itertools.product((0, 1, 2, 4), repeat=size):
+            texts.append(words if size == 3 else (*words, release.END))
+    best = max(texts, key=mean)
+    ids, found = _search(config, variables, cross, prompt, rules, 3, 100, False)
+    text = [i for i in np.asarray(ids)[0].tolist() if i != release.END]
+    assert text == [i for i in best if i != release.END]
+    assert float(found[0]) == pytest.approx(mean(best), abs=1e-4)
+    greedy, own = _search(config, variables, cross, prompt, rules, 3, 1, False)
+    assert float(own[0]) <= float(found[0]) + 1e-6
+    first = step([])
+    assert np.asarray(greedy)[0, 0] == keep[first[keep].argmax()]
+
+
+def test_rules_of_times_by_hand():
+    rules = Rules(100, 4, 101, 5, 6, (("en", 102),), never=(3,), never_first=(0,), latest_start=2)
+    logits = (
+        jnp.zeros((1, 12)).at[0, jnp.array([1, 4])].set(8.0)
+    )  # a word, and the end, are likelier than all times together
+    free = lambda ids, step: np.flatnonzero(
+        np.asarray(allowed(logits, jnp.asarray([ids + [4] * (6 - len(ids))]), jnp.int32(step), rules, True))[0] > -1e20
+    ).tolist()
+    assert free([], 0) == [6, 7, 8], "a text begins with an early time"
+    assert free([7], 1) == [0, 1, 2, 4], "behind the opening time comes a word or the end"
+    assert free([7, 1], 2) == [0, 1, 2, 4, 8, 9, 10, 11], "a closing time is behind the opening one"
+    assert free([7, 1, 9], 3) == [4, 9, 10, 11], "behind a closing time an opening one that is no earlier, or the end"
+    assert free([7, 1, 9, 9], 4) == [0, 1, 2, 4]
+    even = jnp.zeros((1, 12))
+    got = np.asarray(allowed(even, jnp.asarray([[7, 1, 4, 4, 4, 4]]), jnp.int32(2), rules, True))[0]
+    assert (got[:6] < -1e20).all(), "times together are likelier than the best word: a time comes"
+
+
+def test_damaged_releases(tmp_path):
+    folder = release.write_release(tmp_path / "w")
+    tensors = release.random_tensors()
+    lost = dict(tensors)
+    del lost["model.decoder.layers.1.fc1.weight"]
+    save_file(lost, folder / "model.safetensors")
+    with pytest.raises(ValueError, match="layers.1.fc1.weight"):
+        open_transcriber(folder)
+    save_file(
+        {**tensors, "model.decoder.layers.9.fc1.weight": tensors["model.decoder.layers.1.fc1.weight"]},
+        folder / "model.safetensors",
+    )
+    with pytest.raises(ValueError, match="none of Whisper's decoder"):
+        open_transcriber(folder)
+    (folder / "generation_config.json").write_text(
+        json.dumps({k: v for k, v in release.generation().items() if k != "lang_to_id"})
+    )
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(ValueError, match="no languages"):
+        open_transcriber(folder)
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(FileNotFoundError, match="tokenizer.json"):
+        open_transcriber(folder)
