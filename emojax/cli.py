@@ -33,10 +33,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--preset", default="tiny:people", help="configuration by name (default %(default)s)")
     p.add_argument("--seed", type=int, help="seed of weights, order and augmentation")
 
-    from emojax import cli_evaluate, cli_predict
+    from emojax import cli_evaluate, cli_predict, cli_serve
 
     cli_evaluate.add_parsers(commands)
     cli_predict.add_parsers(commands)
+    cli_serve.add_parser(commands)
 
     from emojax import cli_data
 
@@ -115,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         own = {"demo": _demo, "train": _train, "evaluate": _evaluate, "predict": _predict, "corpus": _corpus}
-        own["calibrate"] = _predict
+        own |= {"calibrate": _predict, "serve": _serve}
         own |= dict.fromkeys(("suites", "judge", "compare"), _evaluate)
         own |= {"data": _data, "sweep": _runs, "watch": _runs, "report": _runs}
         if planning:
@@ -204,6 +205,12 @@ def _evaluate(args: argparse.Namespace, console) -> int:  # type: ignore[no-unty
     from emojax import cli_evaluate
 
     return cli_evaluate.run(args, console)
+
+
+def _serve(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyped-def]
+    from emojax import cli_serve
+
+    return cli_serve.run(args, console)
 
 
 def _predict(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyped-def]

@@ -1,0 +1,1 @@
+"""A server: clips and recordings over HTTP, chat of the OpenAI kind, jobs, a web page."""

@@ -1,0 +1,268 @@
+"""The HTTP interface: /v1/analyze, /v1/jobs, /v1/chat/completions, /health, /metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import shutil
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from starlette.datastructures import UploadFile
+
+from data_pipeline.clip import MEDIA_SUFFIXES, ClipError
+from data_pipeline.stream import measure_length, open_recording
+from emojax.bundle import Bundle
+from emojax.infer.predict import predict
+from emojax.infer.timeline import Options, make_timeline
+from emojax.outputs.write import FORMATS, write_all
+from emojax.serve.chat import add_chat
+from emojax.serve.jobs import Job, Jobs
+from emojax.serve.limits import Guard, Limits, Refuse, TooMany, allowed_path
+from emojax.serve.work import Busy, Worker
+
+PIECE = 1 << 20
+
+
+class Service:
+    """What all routes share: the model, the thread that asks it, limits, jobs, counts."""
+
+    def __init__(self, bundle: Bundle, limits: Limits, folder: Path):
+        self.bundle, self.limits = bundle, limits
+        self.temporary = folder / "requests"
+        shutil.rmtree(self.temporary, ignore_errors=True)  # of a server that was killed
+        self.temporary.mkdir(parents=True)
+        self.jobs = Jobs(folder / "jobs")
+        self.worker, self.long = Worker(limits.waiting), Worker(10_000)
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "emojax_requests", "Requests by route and status", ["route", "status"], registry=self.registry
+        )
+        self.seconds = Histogram("emojax_seconds", "Seconds of answered requests", ["route"], registry=self.registry)
+        self.queue = Gauge("emojax_waiting", "Requests that wait for the model", registry=self.registry)
+        self.queue.set_function(lambda: self.worker.waiting)
+        self.pending = Gauge("emojax_jobs_unfinished", "Accepted jobs that are not done", registry=self.registry)
+        for job in self.jobs.unfinished():
+            self.start(job)
+
+    def count(self, route: str, status: int, seconds: float) -> None:
+        """One request is answered."""
+        self.requests.labels(route, str(status)).inc()
+        if status < 400:
+            self.seconds.labels(route).observe(seconds)
+
+    def start(self, job: Job) -> None:
+        """Puts an accepted job behind the others."""
+        self.pending.inc()
+        self.long.submit(lambda: self._run(job))
+
+    def _run(self, job: Job) -> None:
+        asked = job.request
+        try:
+            media = job.folder / asked["media"]
+            state = job.folder / "unfinished.jsonl"
+            found = make_timeline(
+                self.bundle,
+                str(media),
+                Options(reasons=asked["reasons"], purpose=asked["purpose"]),
+                asked["labels"],
+                state=state,
+            )
+            write_all(found, job.folder / "result", tuple(FORMATS), "auto")
+            job.finish(state="done", seconds=found.seconds, segments=len(found.spans))
+            state.unlink(missing_ok=True)
+            media.unlink()  # the upload, or the link to a named file
+        except Exception as error:  # one job's fault ends that job alone
+            job.finish(
+                state="failed",
+                error=f"{type(error).__name__}: {error}" if not isinstance(error, ClipError) else str(error),
+            )
+        finally:
+            self.pending.dec()
+
+    async def clip(self, path: Path, ask: dict[str, Any]) -> dict[str, Any]:
+        """The answer to one clip; raises Refuse."""
+        recording = await asyncio.to_thread(_length, path)
+        if recording > self.limits.seconds:
+            raise Refuse(
+                413, f"clips may last {self.limits.seconds:g} s, this one lasts {recording:.0f} s: send it to /v1/jobs"
+            )
+        task = lambda: next(  # noqa: E731
+            predict(
+                self.bundle,
+                [str(path)],
+                ask["labels"],
+                ask["words"],
+                with_reason=ask["reasons"],
+                abstain=ask["abstain"],
+                explain=ask["contributions"],
+            )  # fmt: skip
+        )
+        answer = await self.ask(task)
+        if answer.error is not None:
+            raise Refuse(422, answer.error)
+        return answer.to_json() | {"path": ask["name"], "purpose": ask["purpose"]}
+
+    def check_room(self) -> None:
+        """Raises Refuse with 429 when the queue is full."""
+        if self.worker.waiting >= self.limits.waiting:
+            raise TooMany("too many requests are waiting", 5)
+
+    async def ask(self, task: Callable[[], Any]) -> Any:
+        """Runs something on the model's thread; raises Refuse with 429 when too many wait."""
+        try:
+            return await asyncio.wrap_future(self.worker.submit(task))
+        except Busy as busy:
+            raise TooMany(str(busy), busy.seconds) from None
+
+    @contextlib.asynccontextmanager
+    async def folder(self) -> AsyncIterator[Path]:
+        """A folder for one request, gone behind it."""
+        folder = self.temporary / secrets.token_urlsafe(12)
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+
+def _length(path: Path) -> float:
+    try:
+        return open_recording(str(path)).seconds or measure_length(str(path))
+    except ClipError as error:
+        raise Refuse(422, str(error)) from None
+
+
+def make_app(bundle: Bundle, limits: Limits, folder: Path) -> Any:
+    """The ASGI application; `folder` holds temporary files and jobs."""
+    service = Service(bundle, limits, folder)
+    app = FastAPI(title="emojax", docs_url=None, redoc_url=None, redirect_slashes=False)  # the pages would load scripts from elsewhere
+
+    @app.exception_handler(Refuse)
+    async def refused(request: Request, error: Refuse) -> JSONResponse:
+        headers = {"Retry-After": str(error.seconds)} if isinstance(error, TooMany) else {}
+        return JSONResponse(
+            {"error": {"message": error.text, "type": "refused", "code": error.status}}, error.status, headers
+        )
+
+    @app.get("/health")
+    async def health() -> dict[str, Any]:
+        return {"status": "ok", "model": bundle.name, "labels": list(bundle.labels), "waiting": service.worker.waiting}
+
+    @app.get("/metrics")
+    async def metrics() -> PlainTextResponse:
+        return PlainTextResponse(generate_latest(service.registry), media_type="text/plain; version=0.0.4")
+
+    @app.post("/v1/analyze")
+    async def analyze(request: Request) -> dict[str, Any]:
+        async with service.folder() as own:
+            path, ask = await _asked(request, own, limits)
+            return await service.clip(path, ask)
+
+    @app.post("/v1/jobs", status_code=202)
+    async def submit(request: Request) -> dict[str, Any]:
+        own = service.jobs.new_folder()
+        try:
+            path, ask = await _asked(request, own, limits)
+            seconds = await asyncio.to_thread(_length, path)
+            if seconds > limits.job_seconds:
+                raise Refuse(413, f"recordings may last {limits.job_seconds:g} s, this one lasts {seconds:.0f} s")
+            media = path if path.parent == own else _linked(path, own)
+            job = await asyncio.to_thread(service.jobs.accept, own, ask | {"media": media.name})
+        except BaseException:
+            shutil.rmtree(own, ignore_errors=True)
+            raise
+        service.start(job)
+        return {"id": job.id, "state": "waiting", "url": f"/v1/jobs/{job.id}"}
+
+    @app.get("/v1/jobs/{name}")
+    async def job_state(name: str) -> dict[str, Any]:
+        found = service.jobs.find(name)
+        if found is None:
+            raise Refuse(404, "there is no such job")
+        return {"id": name, **found.state}
+
+    @app.get("/v1/jobs/{name}/{kind}")
+    async def job_output(name: str, kind: str) -> Any:
+        found = service.jobs.find(name)
+        if found is None or kind not in FORMATS or not (path := found.folder / f"result.{kind}").exists():
+            raise Refuse(404, f"there is no such output; there are {', '.join(FORMATS)} of a job that is done")
+        return StreamingResponse(_pieces(path))
+
+    add_chat(app, service)
+    return Guard(app, limits, service.count)
+
+
+def _pieces(path: Path) -> Any:
+    with path.open("rb") as file:
+        while piece := file.read(PIECE):
+            yield piece
+
+
+def _linked(path: Path, folder: Path) -> Path:
+    link = folder / f"media{path.suffix}"
+    link.symlink_to(path)
+    return link
+
+
+async def _asked(request: Request, folder: Path, limits: Limits) -> tuple[Path, dict[str, Any]]:
+    """A form with a file, or JSON with a path: (media file, what is asked)."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip()
+    fields: dict[str, Any]
+    if kind == "multipart/form-data":
+        async with request.form(max_files=1, max_fields=20, max_part_size=1_000_000) as form:
+            upload = form.get("file")
+            if not isinstance(upload, UploadFile):
+                raise Refuse(422, "the form needs a part `file`")
+            name = Path(upload.filename or "clip").name
+            path = folder / f"media{_suffix(name)}"
+            with path.open("wb") as file:
+                while piece := await upload.read(PIECE):
+                    file.write(piece)
+            fields = {k: v for k, v in form.items() if isinstance(v, str)}
+    elif kind == "application/json":
+        try:
+            fields = await request.json()
+            name = str(fields["path"])
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise Refuse(422, 'JSON needs an object with "path"') from None
+        path = allowed_path(name, limits.folders)
+    else:
+        raise Refuse(415, "send multipart/form-data with a part `file`, or application/json with a path")
+    return path, _fields(fields, name)
+
+
+def _suffix(name: str) -> str:
+    suffix = Path(name).suffix.lower()
+    return suffix if suffix in MEDIA_SUFFIXES else ".bin"
+
+
+def _fields(fields: dict[str, Any], name: str) -> dict[str, Any]:
+    def flag(key: str) -> bool:
+        return str(fields.get(key, "")).lower() in ("1", "true", "yes", "on")
+
+    labels = fields.get("labels") or None
+    if isinstance(labels, str):
+        labels = [x.strip() for x in labels.split(",") if x.strip()]
+    if labels is not None and (
+        not isinstance(labels, list) or not 2 <= len(labels) <= 200 or any(len(str(x)) > 80 for x in labels)
+    ):
+        raise Refuse(422, "labels: 2 to 200 of at most 80 characters, separated by commas")
+    try:
+        abstain = float(fields.get("abstain", 0))
+    except (TypeError, ValueError):
+        abstain = -1.0
+    if not 0 <= abstain <= 1:
+        raise Refuse(422, "abstain: a number from 0 to 1")
+    words, purpose = str(fields.get("subtitle", "")), str(fields.get("purpose", ""))
+    if len(words) > 100_000 or len(purpose) > 2000:
+        raise Refuse(422, "subtitle of at most 100,000 and purpose of at most 2,000 characters")
+    return {
+        "name": name, "labels": [str(x) for x in labels] if labels else None, "abstain": abstain, "words": words, "purpose": purpose,
+        "reasons": not flag("label_only"), "contributions": flag("contributions"),
+    }  # fmt: skip

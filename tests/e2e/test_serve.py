@@ -1,0 +1,379 @@
+"""The server as a process: answers, chat, hostile requests, more requests than it can take, jobs that outlive a SIGKILL."""
+
+import base64
+import concurrent.futures
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import httpx2
+import pytest
+from random_model import LABELS, random_bundle
+from recording import record
+
+from emojax.bundle import save_bundle
+
+TOKEN = "a token of the tests"
+AUTH = {"Authorization": f"Bearer {TOKEN}"}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    bundle = random_bundle()
+    folder = tmp_path_factory.mktemp("model")
+    save_bundle(folder, bundle.settings, bundle.tokenizer, bundle.variables, LABELS, reasons=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    return record(tmp_path_factory.mktemp("media") / "clip.mp4", [(1.5, 1)], [(0.2, 1.3)])
+
+
+class Server:
+    def __init__(self, model, folder, *options):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.folder, self.url = Path(folder), f"http://127.0.0.1:{self.port}"
+        command = [sys.executable, "-m", "emojax.cli", "serve", "--model", str(model), "--port", str(self.port)]
+        env = {**os.environ, "JAX_PLATFORMS": "cpu", "EMOJAX_TOKEN": TOKEN}
+        self.process = subprocess.Popen(
+            [*command, "--folder", str(folder), *options], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        for _ in range(1200):
+            assert self.process.poll() is None, "the server has ended"
+            with contextlib.suppress(httpx2.HTTPError):
+                if httpx2.get(f"{self.url}/health", timeout=2).status_code == 200:
+                    return
+            time.sleep(0.1)
+        raise AssertionError("the server does not answer")
+
+    def post(self, path, **given):
+        given.setdefault("headers", AUTH)
+        return httpx2.post(self.url + path, timeout=120, **given)
+
+    def memory(self) -> int:
+        """MB."""
+        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        return int(next(x for x in lines if x.startswith("VmRSS")).split()[1]) // 1024
+
+    def left(self) -> list[str]:
+        return [str(p) for p in (self.folder / "requests").rglob("*")]
+
+    def stop(self, how=signal.SIGTERM):
+        self.process.send_signal(how)
+        self.process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def server(model, clip, tmp_path_factory):
+    found = Server(
+        model,
+        tmp_path_factory.mktemp("serve"),
+        "--allow",
+        str(clip.parent),
+        "--max-mb",
+        "2",
+        "--max-seconds",
+        "10",
+        "--queue",
+        "4",
+    )
+    yield found
+    found.stop()
+
+
+def upload(clip, **fields):
+    return {"files": {"file": (clip.name, clip.read_bytes())}, "data": fields}
+
+
+def test_a_clip_is_answered(server, clip):
+    answer = server.post("/v1/analyze", **upload(clip, subtitle="so it is", contributions="1", purpose="tests"))
+    assert answer.status_code == 200
+    found = answer.json()
+    assert found["label"] in LABELS and sum(found["probabilities"].values()) == pytest.approx(1)
+    assert set(found["contributions"]) == {"video", "audio", "text"} and found["purpose"] == "tests" and found["reason"]
+    named = server.post("/v1/analyze", json={"path": str(clip), "labels": ["happy", "sad"], "label_only": True}).json()
+    assert set(named["probabilities"]) == {"happy", "sad"} and named["reason"] == ""
+    assert server.left() == []
+
+
+def test_metrics_and_models(server, clip):
+    server.post("/v1/analyze", **upload(clip))
+    text = httpx2.get(f"{server.url}/metrics", headers=AUTH).text
+    count = next(
+        x for x in text.splitlines() if x.startswith('emojax_requests_total{route="/v1/analyze",status="200"}')
+    )
+    assert float(count.split()[-1]) >= 1 and "emojax_seconds_bucket" in text and "emojax_waiting" in text
+    assert httpx2.get(f"{server.url}/v1/models", headers=AUTH).json()["data"][0]["id"].startswith("tiny@")
+
+
+def message(clip, text="[reason] What is shown?", **more):
+    film = "data:video/mp4;base64," + base64.b64encode(clip.read_bytes()).decode()
+    content = [{"type": "text", "text": text}, {"type": "video_url", "video_url": {"url": film}}]
+    return {"model": "any", "messages": [{"role": "user", "content": content}], **more}
+
+
+def events(answer) -> list[dict]:
+    lines = [x.removeprefix("data: ") for x in answer.text.split("\n\n") if x]
+    assert lines[-1] == "[DONE]"
+    return [json.loads(x) for x in lines[:-1]]
+
+
+def test_chat_whole_and_streamed(server, clip):
+    whole = server.post("/v1/chat/completions", json=message(clip)).json()
+    text = whole["choices"][0]["message"]["content"]
+    assert whole["object"] == "chat.completion" and text
+    streamed = events(server.post("/v1/chat/completions", json=message(clip, stream=True)))
+    parts = [e["choices"][0]["delta"].get("content", "") for e in streamed]
+    assert "".join(parts) == text and len([p for p in parts if p]) > 1
+    assert streamed[-1]["choices"][0]["finish_reason"] == "stop"
+    other = server.post("/v1/chat/completions", json=message(clip, "Another question?")).json()
+    assert other["choices"][0]["message"]["content"] != text
+    drawn = [server.post("/v1/chat/completions", json=message(clip, temperature=1.5, seed=n)).json() for n in (1, 1, 2)]
+    texts = [d["choices"][0]["message"]["content"] for d in drawn]
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_chat_as_our_own_client_sends_it(server, clip):
+    """Pictures and sound apart, as `emojax evaluate --endpoint` sends them."""
+    from data_pipeline.clip import Sampling, read_clip
+    from emojax.evaluate import server_answers
+
+    own = read_clip(str(clip), Sampling(num_frames=4))
+    pictures = [{"type": "image_url", "image_url": {"url": server_answers._jpeg(p)}} for p in own.frames]
+    content = [{"type": "text", "text": "Which one is shown?"}, *pictures]
+    answer = server.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": content}]})
+    assert answer.status_code == 200 and answer.json()["choices"][0]["message"]["content"]
+
+
+def hostile(clip):
+    """(what it is, a call that makes the request)."""
+    body = clip.read_bytes()
+    names = [
+        "../../etc/passwd",
+        "/etc/shadow",
+        "..\\..\\x.mp4",
+        "%2e%2e/x.mp4",
+        "a\x00b.mp4",
+        "/proc/self/environ",
+        "~/.ssh/id_rsa",
+        "",
+    ]
+    bombs = [b"", b"\x00" * 100_000, b"PK\x03\x04" + b"\x00" * 5000, b"\x1f\x8b" + b"a" * 5000, b"#EXTM3U\nhttp://127.0.0.1/x\n",
+             b"ffconcat version 1.0\nfile /etc/passwd\n", b"<html>", body[:2000], b"RIFF\xff\xff\xff\xffWAVEfmt ", b"\xff" * 60_000]  # fmt: skip
+    out = []
+    for name in names:
+        out.append((f"path {name!r}", lambda s, n=name: s.post("/v1/analyze", json={"path": n})))
+        out.append(
+            (f"upload named {name!r}", lambda s, n=name: s.post("/v1/jobs", files={"file": (n or "x", b"no media")}))
+        )
+        out.append((f"job {name!r}", lambda s, n=name: s.post("/v1/jobs/" + n.replace("\x00", "%00"))))
+    for k in range(1, 31):  # out of the allowed folder, and out of it and into it again
+        for start in ("", str(clip.parent) + "/"):
+            out.append(
+                (
+                    f"{start}.. {k}",
+                    lambda s, n=start + "../" * k + "etc/passwd": s.post("/v1/analyze", json={"path": n}),
+                )
+            )
+    for bomb in bombs:
+        for path in ("/v1/analyze", "/v1/jobs"):
+            out.append((f"{path} {bomb[:8]!r}", lambda s, b=bomb, p=path: s.post(p, files={"file": ("x.mp4", b)})))
+        data = "data:video/mp4;base64," + base64.b64encode(bomb).decode()
+        out.append((f"chat {bomb[:8]!r}", lambda s, d=data: s.post("/v1/chat/completions", json=chat([film(d)]))))
+        picture = {"type": "image_url", "image_url": {"url": data}}
+        out.append((f"picture {bomb[:8]!r}", lambda s, p=picture: s.post("/v1/chat/completions", json=chat([p]))))
+    for kind in ("text/plain", "application/xml", "", "multipart/form-data", "application/json"):
+        out.append(
+            (
+                f"type {kind!r}",
+                lambda s, k=kind: s.post("/v1/analyze", content=b"{not json", headers=AUTH | {"Content-Type": k}),
+            )
+        )
+    for fields in (
+        {"labels": "one"},
+        {"abstain": "9"},
+        {"abstain": "x"},
+        {"subtitle": "a" * 200_000},
+        {"labels": ",".join(f"l{i}" for i in range(300))},
+    ):
+        out.append((f"fields {list(fields)}", lambda s, f=fields: s.post("/v1/analyze", **upload(clip, **f))))
+    for wrong in ({}, {"messages": []}, {"messages": "x"}, {"messages": [{"role": "user"}]}, {"messages": [{"role": "user", "content": 5}]}, [], "x", 5,
+                  chat([]), chat([film("http://127.0.0.1:1/x.mp4")]), chat([film("file:///etc/passwd")]), chat([film("data:,!!!")]),
+                  chat([film("data:video/mp4;base64,AAAA")] * 2), {**chat([film("data:,AAAA")]), "temperature": "hot"},
+                  {**chat([film("data:,AAAA")]), "top_p": 7}):  # fmt: skip
+        out.append((f"chat {str(wrong)[:60]}", lambda s, w=wrong: s.post("/v1/chat/completions", json=w)))
+    for token in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic abc"}, {"Authorization": "Bearer "}):
+        for path in ("/v1/analyze", "/v1/jobs", "/v1/chat/completions", "/v1/models", "/metrics"):
+            out.append((f"token {token} {path}", lambda s, t=token, p=path: s.post(p, headers=t)))
+    for number in range(8):
+        out.append((f"3 MB {number}", lambda s: s.post("/v1/analyze", files={"file": ("x.mp4", b"\x00" * 3_000_000)})))
+        out.append(
+            (
+                f"3 MB of no told length {number}",
+                lambda s: s.post("/v1/analyze", content=(b"\x00" * 300_000 for _ in range(10))),
+            )
+        )
+    for number in range(8):
+        nest = "[" * (2000 * (number + 1))
+        out.append(
+            (
+                f"nested {number}",
+                lambda s, n=nest: s.post(
+                    "/v1/chat/completions", content=n, headers=AUTH | {"Content-Type": "application/json"}
+                ),
+            )
+        )
+    for path in (
+        "/v1/jobs/x/../../etc",
+        "/v1/jobs/abc/json",
+        "/v1/jobs/..%2f..%2fetc/json",
+        "/docs",
+        "/openapi.json/x",
+        "/.env",
+    ):
+        out.append((f"get {path}", lambda s, p=path: httpx2.get(s.url + p, headers=AUTH)))
+    return out
+
+
+def film(url):
+    return {"type": "video_url", "video_url": {"url": url}}
+
+
+def chat(parts):
+    return {"messages": [{"role": "user", "content": [{"type": "text", "text": "?"}, *parts]}]}
+
+
+def raw(server, data: bytes, wait: float = 30.0) -> bytes:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=wait) as link:
+        link.sendall(data)
+        with contextlib.suppress(OSError):
+            return link.recv(4096)
+    return b""
+
+
+def test_hostile_requests_are_refused_and_leave_nothing(server, clip):
+    asked = hostile(clip)
+    long = record(clip.parent / "long.mp4", [(11.0, 1)], [])
+    asked.append(("a clip that is too long", lambda s: s.post("/v1/analyze", **upload(long))))
+    for name, call in asked:
+        with contextlib.suppress(httpx2.TransportError):  # a refused body may end the connection while it is still sent
+            answer = call(server)
+            assert 400 <= answer.status_code < 500, (name, answer.status_code, answer.text[:200])
+    head = b"POST /v1/analyze HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + TOKEN.encode() + b"\r\n"
+    for length in (b"10000000000", b"-5", b"x"):
+        assert b" 4" in raw(server, head + b"Content-Length: " + length + b"\r\n\r\n")[:16]
+    assert len(asked) >= 200
+    assert server.post("/v1/analyze", **upload(clip)).status_code == 200, "it is alive"
+    assert (
+        server.left() == []
+        and [p for p in (server.folder / "jobs").iterdir() if not (p / "request.json").exists()] == []
+    )
+
+
+def test_a_body_that_comes_too_slowly(server):
+    head = (
+        b"POST /v1/analyze HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAuthorization: Bearer "
+        + TOKEN.encode()
+    )
+    begin = time.monotonic()
+    assert b" 408 " in raw(server, head + b"\r\nContent-Length: 100\r\n\r\n{", 40.0)[:16]
+    assert time.monotonic() - begin < 30
+
+
+def burst(server, clip, people: int, seconds: float):
+    body, end = clip.read_bytes(), time.monotonic() + seconds
+    statuses: Counter[int] = Counter()
+    times: list[float] = []
+
+    def one(_):
+        with httpx2.Client(timeout=120, headers=AUTH) as client:
+            while time.monotonic() < end:
+                begin = time.monotonic()
+                answer = client.post(
+                    server.url + "/v1/analyze", files={"file": ("c.mp4", body)}, data={"label_only": "1"}
+                )
+                statuses[answer.status_code] += 1
+                if answer.status_code == 200:
+                    times.append(time.monotonic() - begin)
+                else:
+                    assert answer.status_code == 429 and int(answer.headers["Retry-After"]) >= 1
+                    time.sleep(0.05)
+
+    with concurrent.futures.ThreadPoolExecutor(people) as pool:
+        list(pool.map(one, range(people)))
+    return statuses, sorted(times)
+
+
+def test_more_requests_than_it_can_take(server, clip):
+    burst(server, clip, 8, 2.0)
+    before = server.memory()
+    statuses, times = burst(server, clip, 24, 6.0)
+    assert set(statuses) == {200, 429} and statuses[200] > 20, statuses
+    assert server.memory() < 1.1 * before + 20
+    assert server.left() == []
+
+
+@pytest.mark.full
+def test_sixty_four_people_for_three_minutes(server, clip):
+    burst(server, clip, 64, 10.0)
+    before = server.memory()
+    statuses, times = burst(server, clip, 64, 180.0)
+    after = server.memory()
+    p95 = times[int(0.95 * len(times))]
+    print(
+        f"{dict(statuses)}, p50 {times[len(times) // 2]:.2f} s, p95 {p95:.2f} s, {before} MB before, {after} MB after"
+    )
+    assert set(statuses) == {200, 429} and after < 1.1 * before + 20 and server.left() == []
+
+
+def test_no_accepted_job_is_lost(model, tmp_path_factory):
+    """SIGKILL while uploads and jobs are under way, twice: every job that was accepted ends, with its outputs."""
+    folder = tmp_path_factory.mktemp("jobs")
+    talk = record(folder / "talk.mp4", [(2.0, 1), (2.0, 2), (2.0, 3)], [(0.2, 5.5)])
+    accepted: list[str] = []
+
+    def send(server):
+        for _ in range(4):
+            with contextlib.suppress(httpx2.HTTPError):
+                answer = server.post("/v1/jobs", **upload(talk, label_only="1"))
+                if answer.status_code == 202:
+                    accepted.append(answer.json()["id"])
+
+    for _ in range(2):
+        server = Server(model, folder / "serve")
+        with concurrent.futures.ThreadPoolExecutor(3) as pool:
+            sending = [pool.submit(send, server) for _ in range(3)]
+            for _ in range(300):
+                if len(accepted) >= 2:
+                    break
+                time.sleep(0.02)
+            time.sleep(0.3)
+            server.stop(signal.SIGKILL)
+            for s in sending:
+                s.result()
+    assert len(accepted) >= 2
+    server = Server(model, folder / "serve")
+    try:
+        for job in accepted:
+            for _ in range(1200):
+                state = httpx2.get(f"{server.url}/v1/jobs/{job}", headers=AUTH).json()
+                if state["state"] != "waiting":
+                    break
+                time.sleep(0.1)
+            assert state["state"] == "done" and state["segments"] == 3, state
+            result = httpx2.get(f"{server.url}/v1/jobs/{job}/json", headers=AUTH).json()
+            assert [s["ends_at"] for s in result["segments"]] == ["cut", "cut", "end"]
+        half = [p for p in (folder / "serve" / "jobs").iterdir() if not (p / "request.json").exists()]
+        assert half == [], "uploads that were cut off are gone"
+    finally:
+        server.stop()
