@@ -141,7 +141,9 @@ def _length(path: Path) -> float:
 def make_app(bundle: Bundle, limits: Limits, folder: Path) -> Any:
     """The ASGI application; `folder` holds temporary files and jobs."""
     service = Service(bundle, limits, folder)
-    app = FastAPI(title="emojax", docs_url=None, redoc_url=None, redirect_slashes=False)  # the pages would load scripts from elsewhere
+    app = FastAPI(
+        title="emojax", docs_url=None, redoc_url=None, redirect_slashes=False
+    )  # the pages would load scripts from elsewhere
 
     @app.exception_handler(Refuse)
     async def refused(request: Request, error: Refuse) -> JSONResponse:
