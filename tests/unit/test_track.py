@@ -25,6 +25,9 @@ def test_smoothing_by_hand():
     assert out[1, 1] == pytest.approx(1 / (1 + 2 * near))
     np.testing.assert_allclose(out.sum(axis=1), 1)
     np.testing.assert_array_equal(smooth(p, STARTS, ENDS, 0), p)
+    # A segment of 6 s counts three times one of 2 s: middles 4 s apart, two standard deviations.
+    uneven = smooth(p[:2], np.array([0.0, 2.0]), np.array([2.0, 8.0]), 2.0)
+    assert uneven[0, 1] == pytest.approx(3 * far / (1 + 3 * far))
 
 
 def test_the_track_is_the_best_of_all_tracks():
@@ -133,6 +136,8 @@ def test_voice_of_known_pitch_and_loudness():
         tone = sum(np.sin(2 * np.pi * hertz * k * t) / k for k in range(1, 8)).astype(np.float32)
         voice = measure_voice(0.1 * tone)
         assert voice.pitch == pytest.approx(hertz, rel=0.02) and voice.voiced > 0.9
+    second = sum(a * np.sin(2 * np.pi * 120 * k * t + k) for k, a in ((1, 1.0), (2, 1.6), (3, 0.7))).astype(np.float32)
+    assert measure_voice(0.1 * second).pitch == pytest.approx(120, rel=0.02), "a loud second harmonic is not the pitch"
     square = measure_voice(np.sign(np.sin(2 * np.pi * 200 * t)).astype(np.float32) * 0.1)
     assert square.loudness == pytest.approx(-20, abs=0.2)  # 20 log10(0.1)
     assert measure_voice(np.zeros(16000, np.float32)) == Voice(None, None, None, 0.0, None)
