@@ -176,17 +176,7 @@ class _Reader:
         self.notes: list[str] = []
 
     def open(self) -> Any:
-        try:
-            container = av.open(
-                io.BytesIO(self.data), options={"protocol_whitelist": "pipe"}, metadata_errors="replace"
-            )
-        except (av.error.FFmpegError, ValueError, OSError) as error:
-            raise ClipError(f"not a media file that can be read ({cause_of(error)})") from error
-        if set(container.format.name.split(",")) & REFUSED_FORMATS:
-            kind = container.format.name
-            container.close()
-            raise ClipError(f"not a video or sound file (its content is of kind '{kind}')")
-        return container
+        return open_media(io.BytesIO(self.data), "pipe")
 
     def check_time(self) -> None:
         if time.monotonic() > self.deadline:
@@ -308,17 +298,35 @@ class _Reader:
         return f" between {self.start or 0:g} s and {'the end' if self.end is None else f'{self.end:g} s'}"
 
 
+def open_media(source: Any, protocol: str) -> Any:
+    """A PyAV container of a path (protocol `file`) or an open file (`pipe`); nothing else is followed from inside it.
+
+    Raises:
+      ClipError: not a media file.
+    """
+    try:
+        container = av.open(source, options={"protocol_whitelist": protocol}, metadata_errors="replace")
+    except (av.error.FFmpegError, ValueError, OSError) as error:
+        raise ClipError(f"not a media file that can be read ({cause_of(error)})") from error
+    if set(container.format.name.split(",")) & REFUSED_FORMATS:
+        kind = container.format.name
+        container.close()
+        raise ClipError(f"not a video or sound file (its content is of kind '{kind}')")
+    return container
+
+
 def _gather(
     kept: dict[int, tuple[np.ndarray, float]], wanted: np.ndarray, chosen: int, total: int, last: float
 ) -> _Frames:
     shape = kept[chosen][0].shape
     # A stream may change its size half-way; the sampled frames share the first one's shape.
-    pictures = [kept[i][0] if kept[i][0].shape == shape else _fit(kept[i][0], shape) for i in wanted.tolist()]
+    pictures = [kept[i][0] if kept[i][0].shape == shape else fit(kept[i][0], shape) for i in wanted.tolist()]
     times = np.array([kept[i][1] for i in wanted.tolist()])
     return _Frames(np.stack(pictures), times, kept[chosen][0], chosen, total, last)
 
 
-def _fit(picture: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def fit(picture: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """uint8[H, W, 3] -> uint8 of `shape`, PIL bilinear."""
     from PIL import Image
 
     return np.asarray(Image.fromarray(picture).resize((shape[1], shape[0]), Image.Resampling.BILINEAR))

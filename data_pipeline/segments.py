@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import webrtcvad
 
-from data_pipeline.clip import SAMPLE_RATE, ClipError, Sampling, uniform_indices
+from data_pipeline.clip import SAMPLE_RATE, ClipError, Sampling, fit, uniform_indices
 from data_pipeline.stream import Picture, Recording, open_recording, pictures, sound
 from emojax.types import Clip
 
@@ -222,8 +222,9 @@ class _Cutter:
             middle = 0 if self.sampling.image == "first" else len(shown) // 2
             first = shown[middle].pixels
             assert first is not None
-            frames = [p for i in chosen if (p := shown[i].pixels) is not None and p.shape == first.shape]
-            frames += [first] * (len(chosen) - len(frames))
+            kept = [p for i in chosen if (p := shown[i].pixels) is not None]
+            # A stream may change its size half-way; frames share the middle one's.
+            frames = [p if p.shape == first.shape else fit(p, first.shape) for p in kept]
             times = np.array([shown[i].time - self.start for i in chosen])
             return Clip(
                 name,

@@ -14,7 +14,7 @@ from typing import Any
 import av
 import numpy as np
 
-from data_pipeline.clip import REFUSED_FORMATS, SAMPLE_RATE, ClipError, cause_of, check_size, is_cover, to_rgb
+from data_pipeline.clip import SAMPLE_RATE, ClipError, cause_of, check_size, is_cover, open_media, to_rgb
 
 THUMBNAIL = (64, 36)  # pixels, grey: what changes of shot are measured on
 LONGEST_SIDE = 640  # of pictures that are kept; above the 448 of the image stream
@@ -53,15 +53,7 @@ class Picture:
 
 
 def _open(path: str) -> Any:
-    try:
-        container = av.open(path, options={"protocol_whitelist": "file"}, metadata_errors="replace")
-    except (av.error.FFmpegError, ValueError, OSError) as error:
-        raise ClipError(f"not a media file that can be read ({cause_of(error)})") from error
-    if set(container.format.name.split(",")) & REFUSED_FORMATS:
-        kind = container.format.name
-        container.close()
-        raise ClipError(f"not a video or sound file (its content is of kind '{kind}')")
-    return container
+    return open_media(path, "file")
 
 
 def _streams(container: Any, kind: str) -> list[Any]:
@@ -73,8 +65,14 @@ def _origin(container: Any) -> float:
     return (container.start_time or 0) / av.time_base
 
 
-def measure_length(path: str) -> float:
-    """Seconds of a recording whose header does not tell, by its packets, without decoding."""
+def length_of(path: str) -> float:
+    """Seconds of a recording by its header, or where that does not tell, by its packets, without decoding.
+
+    Raises:
+      ClipError: not a media file, or neither picture nor sound in it.
+    """
+    if told := open_recording(path).seconds:
+        return told
     with _open(path) as container:
         origin, last = _origin(container), 0.0
         with contextlib.suppress(av.error.FFmpegError, ValueError):

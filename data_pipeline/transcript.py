@@ -6,13 +6,14 @@ import dataclasses
 import html
 import re
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
 import pysubs2
 
+from data_pipeline.stream import length_of
+
 SUFFIXES = (".srt", ".vtt", ".ass", ".ssa", ".txt")
-NONE, TRANSCRIBED = "none", "transcribed"  # where words are from, beside a file's name and `option`
+NONE, TRANSCRIBED, OPTION = "none", "transcribed", "option"  # where words are from, beside a file's name
 _VOICE_TAG = re.compile(r"<v(?:\.[\w.]+)?\s+([^>]+)>")
 _TIMES = re.compile(r"<[\d:.]+>")
 _MARK = re.compile("^\x01([^\x02]*)\x02")  # stands for a voice tag while the library reads
@@ -36,7 +37,7 @@ class Cue:
 
 @dataclasses.dataclass(frozen=True)
 class Transcript:
-    """Cues in order of their starts. source: the file, TRANSCRIBED, `option` or NONE. language: as given, "" if unknown."""
+    """Cues in order of their starts. source: the file, TRANSCRIBED, OPTION or NONE. language: as given, "" if unknown."""
 
     cues: tuple[Cue, ...] = ()
     source: str = NONE
@@ -75,6 +76,16 @@ class Transcript:
             if cue.speaker and shared > 0:
                 time[cue.speaker] = time.get(cue.speaker, 0.0) + shared
         return tuple(sorted(time, key=lambda name: -time[name]))
+
+
+def whole_text(text: str, media: str) -> Transcript:
+    """Words without times, for a whole recording; `media`: its path, of which only the length is read.
+
+    Raises:
+      ClipError: the recording can not be read.
+    """
+    words = " ".join(text.split())
+    return Transcript((Cue(0.0, max(length_of(media), 0.01), words),), OPTION) if words else Transcript()
 
 
 def read_transcript(path: Path, duration: float = 0.0) -> Transcript:
@@ -140,8 +151,3 @@ def beside(media: Path) -> Path | None:
     except OSError:
         return None
     return next((p for p in others if re.fullmatch(r"\.[a-z]{2,3}(?:-[A-Za-z]{2,4})?", Path(p.stem).suffix)), None)
-
-
-def to_cues(spans: Sequence[tuple[float, float, str]]) -> tuple[Cue, ...]:
-    """(start, end, text) -> cues without empty ones."""
-    return tuple(Cue(a, b, t.strip()) for a, b, t in spans if t.strip() and b > a)

@@ -157,7 +157,7 @@ def _calibrate(args: argparse.Namespace, console: Console) -> int:
 
 def _predict(args: argparse.Namespace, console: Console) -> int:
     from emojax.exchange import find_model
-    from emojax.infer.predict import default_model, find_media, listen, predict
+    from emojax.infer.predict import Ask, default_model, find_media, listen, predict
 
     timeline = args.timeline or args.report
     if not timeline and (given := [n for n in ("out", "words", "window", "faces") if getattr(args, n)]):
@@ -202,12 +202,7 @@ def _predict(args: argparse.Namespace, console: Console) -> int:
             labels,
             subtitle,
             timeout,
-            with_reason=not args.label_only,
-            speakers=speakers,
-            abstain=args.abstain,
-            explain=args.contributions,
-            weights=args.fusion_weights,
-            transcribe=transcribe,
+            Ask(not args.label_only, speakers, args.abstain, args.contributions, args.fusion_weights, transcribe),
         )
         for number, answer in enumerate(answers, 1):
             refused += answer.error is not None
@@ -273,7 +268,7 @@ def _timelines(
                     tick(int(done), int(total))
 
                 found = make_timeline(
-                    bundle, path, options, labels, words, people, state, count, None, transcribe, transcriber
+                    bundle, path, options, labels, words, people, state, count, transcribe, transcriber
                 )
         except (ClipError, TranscriptError) as error:
             if args.words:  # a file that the user named
@@ -322,16 +317,15 @@ def _stems(args: argparse.Namespace, paths: Sequence[str]) -> list[Path]:
 
 
 def _words(given: str | None, path: Path, subtitle: str) -> Any:
-    from data_pipeline.stream import measure_length, open_recording
-    from data_pipeline.transcript import Cue, Transcript, beside, read_transcript
+    from data_pipeline.stream import length_of
+    from data_pipeline.transcript import Transcript, beside, read_transcript, whole_text
 
-    length = open_recording(str(path)).seconds or measure_length(str(path))
     if subtitle:
-        return Transcript((Cue(0.0, max(length, 0.01), " ".join(subtitle.split())),), "option")
+        return whole_text(subtitle, str(path))
     if given == "none":
         return Transcript()
     file = Path(given) if given else beside(path)
-    return read_transcript(file, length) if file else Transcript()
+    return read_transcript(file, length_of(str(path))) if file else Transcript()
 
 
 def plain(answer: Any) -> str:

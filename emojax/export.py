@@ -13,6 +13,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from emojax.bundle import TOKENIZER_MODEL, Bundle, load_bundle
+from emojax.model.layers import merged_kernel
 from emojax.model.llama import LlamaConfig
 from emojax.model.quantise import SCALE, dequantise_leaves
 from emojax.train.state import decide, flatten
@@ -164,7 +165,6 @@ def _shard(tensors: dict[str, np.ndarray], out: Path, number: int) -> tuple[Path
 
 def _merged_tensors(config: LlamaConfig, leaves: Leaves) -> Iterator[tuple[str, np.ndarray]]:
     """LLaMA's tensors, W + (alpha / rank) B A merged in float32, one leaf at a time."""
-    scale = config.lora.alpha / max(1, config.lora.rank)
     for rule in tables.LLAMA.under("", "params/llama/").rules:
         path = rule.paths[0]
         value = leaves[path]
@@ -172,7 +172,7 @@ def _merged_tensors(config: LlamaConfig, leaves: Leaves) -> Iterator[tuple[str, 
         if f"{low}/a" in leaves:
             merged = np.empty_like(value)
             for layer, (w, a, b) in enumerate(zip(value, leaves[f"{low}/a"], leaves[f"{low}/b"], strict=True)):
-                merged[layer] = (w.astype(np.float32) + scale * (a @ b)).astype(value.dtype)
+                merged[layer] = merged_kernel(w, a, b, config.lora)
             value = merged
         yield from save_tensors(Table("", (rule,)), {path: value}).items()
 

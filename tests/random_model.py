@@ -2,11 +2,12 @@
 
 import dataclasses
 import functools
+from pathlib import Path
 
 import jax
 
 from data_pipeline.tokens import SmallTokenizer
-from emojax.bundle import Bundle
+from emojax.bundle import Bundle, save_bundle
 from emojax.settings import load_config, resolve
 from emojax.sharding import make_mesh
 from emojax.train.state import init_flat, merge
@@ -33,6 +34,13 @@ def random_bundle(preset: str = "tiny:test") -> Bundle:
             flat[path] = 4 * x
     tokenizer = SmallTokenizer.train(TEXTS * 20, settings.model.llama.vocab)
     return Bundle("random", settings, tokenizer, merge(flat, {}), LABELS, "cognition", "reason")
+
+
+def save_random_model(folder: Path) -> Path:
+    """The same as a model folder."""
+    bundle = random_bundle()
+    save_bundle(folder, bundle.settings, bundle.tokenizer, bundle.variables, LABELS, reasons=True)
+    return folder
 
 
 def with_llama(bundle: Bundle, **fields) -> Bundle:

@@ -31,6 +31,27 @@ ONE_SPEAKER = "one"  # name of whoever is seen, where all files are of one perso
 DEMO_POINTER = "demo_model.txt"  # in the cache: where `emojax demo` left its newest model
 
 
+@dataclasses.dataclass(frozen=True)
+class Ask:
+    """What is wanted of each clip, beside its label.
+
+    Attributes:
+      reason: also write the reason, where the model has learned to.
+      speakers: sound of the one person of all files, see `listen`; None where people are not known.
+      abstain: below this probability the answer is "cannot tell", with the two leading labels.
+      explain: also measure what each modality adds (2 to the power of the modalities as many passes).
+      weights: also tell the weights of the Conv-Attention.
+      transcribe: hears the words of clips that come without.
+    """
+
+    reason: bool = True
+    speakers: Speakers | None = None
+    abstain: float = 0.0
+    explain: bool = False
+    weights: bool = False
+    transcribe: Transcribe | None = None
+
+
 def find_media(paths: Sequence[str]) -> list[str]:
     """Files as given, and those of folders (searched recursively for media suffixes), in a stable order."""
     found: list[str] = []
@@ -58,12 +79,7 @@ def predict(
     labels: Sequence[str] | None = None,
     subtitle: str = "",
     timeout: float = 8.0,
-    with_reason: bool = True,
-    speakers: Speakers | None = None,
-    abstain: float = 0.0,
-    explain: bool = False,
-    weights: bool = False,
-    transcribe: Transcribe | None = None,
+    ask: Ask | None = None,
 ) -> Iterator[Answer]:
     """Answers files in the order given.
 
@@ -72,12 +88,7 @@ def predict(
       labels: label strings to choose from, the model's own by default.
       subtitle: words spoken, for all files alike.
       timeout: seconds of decoding after which a file is refused.
-      with_reason: also write the reason, where the model has learned to.
-      abstain: below this probability the answer is "cannot tell", with the two leading labels.
-      explain: also measure what each modality adds (2 to the power of the modalities as many passes).
-      transcribe: hears the words of clips that come without.
-      weights: also tell the weights of the Conv-Attention.
-      speakers: sound of the one person of all files, see `listen`; None where people are not known.
+      ask: what is wanted beside the label.
 
     Yields:
       One Answer a file; a refused one carries `error` and nothing else.
@@ -97,9 +108,7 @@ def predict(
             chunk.append((path, found, time.monotonic() - begin))
         clips = [(path, clip) for path, clip, _ in chunk if isinstance(clip, Clip)]
         begin = time.monotonic()
-        answered = iter(
-            answer_clips(bundle, clips, labels, with_reason, speakers, abstain, explain, weights, transcribe)
-        )
+        answered = iter(answer_clips(bundle, clips, labels, ask))
         share = (time.monotonic() - begin) / max(1, len(clips))
         for path, found, seconds in chunk:
             if isinstance(found, str):
@@ -144,14 +153,11 @@ def answer_clips(
     bundle: Bundle,
     clips: Sequence[tuple[str, Clip]],
     labels: tuple[str, ...],
-    with_reason: bool = True,
-    speakers: Speakers | None = None,
-    abstain: float = 0.0,
-    explain: bool = False,
-    weights: bool = False,
-    transcribe: Transcribe | None = None,
+    ask: Ask | None = None,
 ) -> list[Answer]:
     """Answers of decoded clips, in their order, without `seconds`; arguments as of `predict`, `clips` are (path, Clip)."""
+    ask = ask or Ask()
+    speakers, transcribe = ask.speakers, ask.transcribe
     if not clips:
         return []
     items = []
@@ -173,13 +179,13 @@ def answer_clips(
     limit = bundle.settings.data.max_subtitle
     cut = {r.id for r, _ in items if fit_subtitle(r, bundle.tokenizer, limit) is not r}
     chances = label_probabilities(bundle, encoded, labels, batch=BATCH)
-    texts = reasons(bundle, encoded, batch=BATCH) if with_reason and bundle.can_reason else [""] * len(items)
+    texts = reasons(bundle, encoded, batch=BATCH) if ask.reason and bundle.can_reason else [""] * len(items)
     added: list[dict[str, float] | None] = [None] * len(items)
-    if explain:
-        ask = lambda shown: label_probabilities(bundle, encoded, labels, shown, batch=BATCH)  # noqa: E731
-        added = [*contributions(ask, chances.argmax(axis=1), [clip.modalities for _, clip in clips])]
+    if ask.explain:
+        score = lambda shown: label_probabilities(bundle, encoded, labels, shown, batch=BATCH)  # noqa: E731
+        added = [*contributions(score, chances.argmax(axis=1), [clip.modalities for _, clip in clips])]
     told: list[dict[str, list[float]] | None] = [None] * len(items)
-    if weights:
+    if ask.weights:
         told = [*fusion_weights(bundle, encoded)]
     answers = []
     for i, ((path, clip), row, text, own, fused) in enumerate(zip(clips, chances, texts, added, told, strict=True)):
@@ -192,7 +198,7 @@ def answer_clips(
         probabilities = {label: float(p) for label, p in zip(labels, row, strict=True)}
         label = max(probabilities, key=lambda name: probabilities[name])
         leading: tuple[str, ...] = ()
-        if probabilities[label] < abstain:
+        if probabilities[label] < ask.abstain:
             leading = tuple(sorted(probabilities, key=lambda name: -probabilities[name])[:2])
         # The reason is written freely: where it ends on another label than the probabilities do, that is told.
         ends = [name for name in labels if text.endswith(f" {normalise_answer(name)}")]

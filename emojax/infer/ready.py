@@ -9,26 +9,24 @@ import jax.numpy as jnp
 from flax import traverse_util
 
 from emojax.bundle import Bundle
-from emojax.model.layers import LoraConfig, separate_layers
+from emojax.model.layers import LoraConfig, merged_kernel, separate_layers
 from emojax.model.llama import LlamaConfig
 from emojax.sharding import platform
 
 
 def merge_lora(leaves: dict[str, Any], config: LlamaConfig) -> dict[str, Any]:
-    """W + (alpha / rank) A B in float32, in the kernel's own number format; without adapters nothing changes.
+    """{path: array} with adapters merged into their kernels (layers.merged_kernel); without adapters nothing changes.
 
     Raises:
       ValueError: int8 kernels, which adapters can not be merged into.
     """
-    scale = config.lora.alpha / max(1, config.lora.rank)
     out = {p: x for p, x in leaves.items() if not p.startswith("lora/")}
     for path in [p for p in leaves if p.startswith("lora/") and p.endswith("/a")]:
         kernel = path.replace("lora/", "params/", 1).removesuffix("/a") + "/kernel"
         if out[kernel].dtype == jnp.int8:
             raise ValueError(f"{kernel} is int8: adapters are merged before kernels become int8")
-        a, b = jnp.asarray(leaves[path]), jnp.asarray(leaves[path.removesuffix("/a") + "/b"])
-        change = jnp.einsum("...dr,...ro->...do", a.astype(jnp.float32), b.astype(jnp.float32))
-        out[kernel] = (jnp.asarray(out[kernel]).astype(jnp.float32) + scale * change).astype(out[kernel].dtype)
+        a, b = (jnp.asarray(leaves[path.removesuffix("/a") + end]) for end in ("/a", "/b"))
+        out[kernel] = merged_kernel(jnp.asarray(out[kernel]), a, b, config.lora)
     return out
 
 

@@ -24,10 +24,9 @@ from data_pipeline.transcript import NONE, TRANSCRIBED, Cue, Transcript
 from emojax import __version__
 from emojax.bundle import Bundle
 from emojax.infer.affect import valence_arousal
-from emojax.infer.confidence import CANNOT_TELL
 from emojax.infer.evidence import Link, link, usual
 from emojax.infer.people import People, WholePicture
-from emojax.infer.predict import BATCH, Transcribe, answer_clips
+from emojax.infer.predict import BATCH, Ask, Transcribe, answer_clips
 from emojax.infer.track import Change, changes, likeliest_track, smooth
 from emojax.types import Answer
 
@@ -125,7 +124,6 @@ def make_timeline(
     people: People | None = None,
     state: Path | None = None,
     tick: Callable[[float, float], None] | None = None,
-    on_span: Callable[[Span], None] | None = None,
     transcribe: Transcribe | None = None,
     transcriber: str = "",
 ) -> Timeline:
@@ -138,7 +136,6 @@ def make_timeline(
         removes it.
       transcribe, transcriber: hears the words of segments where the transcript has none, and its name.
       tick: called with (seconds done, seconds of the recording).
-      on_span: called with every answered segment as it comes, before smoothing.
 
     Raises:
       ClipError: the file can not be read.
@@ -154,8 +151,6 @@ def make_timeline(
     for span, until in _answered(bundle, path, options, labels, transcript, who, state, notes, transcribe, transcriber):
         if span is not None:
             spans.append(span)
-            if on_span:
-                on_span(span)
         if tick:
             tick(round(min(until, recording.seconds or until), 1), round(recording.seconds or until, 1))
     seconds = spans[-1].end if spans else recording.seconds
@@ -163,7 +158,7 @@ def make_timeline(
         transcript = _transcribed(spans)
     found = finish(spans, labels, options, transcript)
     settings = {k: v for k, v in dataclasses.asdict(options).items() if k != "purpose"}
-    done = Timeline(
+    return Timeline(
         path,
         round(seconds, 3),
         bundle.name,
@@ -178,7 +173,6 @@ def make_timeline(
         tuple(dict.fromkeys(notes)),
         round(time.monotonic() - begin, 1),
     )
-    return done
 
 
 def finish(
@@ -271,11 +265,7 @@ def _answer(
             bundle,
             [(path, c) for _, c in ask],
             labels,
-            options.reasons,
-            None,
-            options.abstain,
-            options.explain,
-            transcribe=transcribe,
+            Ask(options.reasons, abstain=options.abstain, explain=options.explain, transcribe=transcribe),
         )
         share = (time.monotonic() - begin) / len(ask)
         for (where, _), answer in zip(ask, answers, strict=True):
@@ -386,11 +376,6 @@ def _read_state(state: Path, key: str) -> dict[tuple[int, str], dict[str, Any]]:
             break
     os.truncate(state, good)
     return kept
-
-
-def abstained(span: Span) -> bool:
-    """Whether the answer is "cannot tell"."""
-    return span.answer.label == CANNOT_TELL
 
 
 def source_of_words(timeline: Timeline) -> str:

@@ -277,6 +277,12 @@ def scan_layers(block: Any, depth: int, num_inputs: int, remat: str, unroll: int
     )
 
 
+def merged_kernel(kernel: Any, a: Any, b: Any, lora: LoraConfig) -> Any:
+    """W + (alpha / rank) A B in float32, in the kernel's own number format: [..., d_in, d_out], [..., d_in, R], [..., R, d_out]."""
+    change = (lora.alpha / max(1, lora.rank)) * (a.astype(np.float32) @ b.astype(np.float32))
+    return (kernel.astype(np.float32) + change).astype(kernel.dtype)
+
+
 def separate_layers(leaves: Mapping[str, Any]) -> dict[str, Any]:
     """{path: array} of stacked layers -> that of `separate`: x/blocks/y [L, ...] becomes x/layers_0/y and so on.
 

@@ -10,6 +10,7 @@ import os
 from typing import Any
 
 from emojax import __version__
+from emojax.infer.affect import SOURCE
 from emojax.infer.timeline import SCHEMA, Span, Timeline
 from emojax.types import MODALITIES
 
@@ -39,6 +40,7 @@ def timeline_json(timeline: Timeline) -> dict[str, Any]:
         "language": timeline.language,
         "people": timeline.people,
         "settings": timeline.settings,
+        "affect_source": SOURCE,
         "notes": list(timeline.notes),
         "took": timeline.took,
         "changes": [

@@ -16,9 +16,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from starlette.datastructures import UploadFile
 
 from data_pipeline.clip import MEDIA_SUFFIXES, ClipError
-from data_pipeline.stream import measure_length, open_recording
+from data_pipeline.stream import length_of
+from data_pipeline.transcript import whole_text
 from emojax.bundle import Bundle
-from emojax.infer.predict import predict
+from emojax.infer.predict import Ask, predict
 from emojax.infer.timeline import Options, make_timeline
 from emojax.outputs.write import FORMATS, write_all
 from emojax.serve.chat import add_chat
@@ -38,7 +39,7 @@ class Service:
         shutil.rmtree(self.temporary, ignore_errors=True)  # of a server that was killed
         self.temporary.mkdir(parents=True)
         self.jobs = Jobs(folder / "jobs")
-        self.worker, self.long = Worker(limits.waiting), Worker(10_000)
+        self.worker, self.long = Worker(limits.waiting), Worker(0)  # accepted jobs are never refused
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "emojax_requests", "Requests by route and status", ["route", "status"], registry=self.registry
@@ -69,14 +70,21 @@ class Service:
             found = make_timeline(
                 self.bundle,
                 str(media),
-                Options(reasons=asked["reasons"], purpose=asked["purpose"]),
+                Options(
+                    reasons=asked["reasons"],
+                    abstain=asked["abstain"],
+                    explain=asked["contributions"],
+                    purpose=asked["purpose"],
+                ),
                 asked["labels"],
+                whole_text(asked["words"], str(media)),
                 state=state,
             )
             write_all(found, job.folder / "result", tuple(FORMATS), "auto")
             job.finish(state="done", seconds=found.seconds, segments=len(found.spans))
             state.unlink(missing_ok=True)
-            media.unlink()  # the upload, or the link to a named file
+            with contextlib.suppress(OSError):
+                media.unlink()  # the upload, or the link to a named file
         except Exception as error:  # one job's fault ends that job alone
             job.finish(
                 state="failed",
@@ -98,10 +106,8 @@ class Service:
                 [str(path)],
                 ask["labels"],
                 ask["words"],
-                with_reason=ask["reasons"],
-                abstain=ask["abstain"],
-                explain=ask["contributions"],
-            )  # fmt: skip
+                ask=Ask(ask["reasons"], abstain=ask["abstain"], explain=ask["contributions"]),
+            )
         )
         answer = await self.ask(task)
         if answer.error is not None:
@@ -133,7 +139,7 @@ class Service:
 
 def _length(path: Path) -> float:
     try:
-        return open_recording(str(path)).seconds or measure_length(str(path))
+        return length_of(str(path))
     except ClipError as error:
         raise Refuse(422, str(error)) from None
 
@@ -154,7 +160,12 @@ def make_app(bundle: Bundle, limits: Limits, folder: Path) -> Any:
 
     @app.get("/health")
     async def health() -> dict[str, Any]:
-        return {"status": "ok", "model": bundle.name, "labels": list(bundle.labels), "waiting": service.worker.waiting}
+        return {
+            "status": "ok",
+            "model": bundle.name.partition("@")[0],
+            "labels": list(bundle.labels),
+            "waiting": service.worker.waiting,
+        }
 
     @app.get("/metrics")
     async def metrics() -> PlainTextResponse:

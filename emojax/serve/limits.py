@@ -84,7 +84,7 @@ class Guard:
             self.count(getattr(scope.get("route"), "path", "other"), status, time.monotonic() - begin)
 
     def _check(self, path: str, headers: dict[str, str]) -> None:
-        if self.limits.token and path not in OPEN and not path.startswith("/ui"):
+        if self.limits.token and path not in OPEN:
             given = headers.get("authorization", "").removeprefix("Bearer ").strip()
             if not hmac.compare_digest(given.encode(), self.limits.token.encode()):
                 raise Refuse(401, "this server wants a token: Authorization: Bearer ...")

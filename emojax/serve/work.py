@@ -22,8 +22,8 @@ class Worker:
     """Runs tasks one after the other; JAX programs of one device gain nothing from running side by side."""
 
     def __init__(self, waiting: int):
-        """waiting: tasks that may wait beside the one that runs."""
-        self._queue: queue.Queue[tuple[Callable[[], Any], Future[Any]] | None] = queue.Queue(waiting)
+        """waiting: tasks that may wait beside the one that runs; 0: any number."""
+        self._queue: queue.Queue[tuple[Callable[[], Any], Future[Any]]] = queue.Queue(waiting)
         self._took = 1.0  # s, mean of the last tasks
         self._thread = threading.Thread(target=self._run, name="model", daemon=True)
         self._thread.start()
@@ -42,21 +42,9 @@ class Worker:
             raise Busy(max(1, round(self._took * self._queue.maxsize))) from None
         return future
 
-    def close(self) -> None:
-        """Waits for what is running; what waits is cancelled."""
-        while True:
-            try:
-                found = self._queue.get_nowait()
-            except queue.Empty:
-                break
-            if found:
-                found[1].cancel()
-        self._queue.put(None)
-        self._thread.join()
-
     def _run(self) -> None:
-        while (found := self._queue.get()) is not None:
-            task, future = found
+        while True:
+            task, future = self._queue.get()
             if not future.set_running_or_notify_cancel():
                 continue
             begin = time.monotonic()

@@ -15,10 +15,8 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from random_model import LABELS, random_bundle
+from random_model import LABELS, save_random_model
 from recording import record
-
-from emojax.bundle import save_bundle
 
 TOKEN = "a token of the tests"
 AUTH = {"Authorization": f"Bearer {TOKEN}"}
@@ -26,10 +24,7 @@ AUTH = {"Authorization": f"Bearer {TOKEN}"}
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    bundle = random_bundle()
-    folder = tmp_path_factory.mktemp("model")
-    save_bundle(folder, bundle.settings, bundle.tokenizer, bundle.variables, LABELS, reasons=True)
-    return folder
+    return save_random_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")
@@ -345,7 +340,7 @@ def test_no_accepted_job_is_lost(model, tmp_path_factory):
     def send(server):
         for _ in range(4):
             with contextlib.suppress(httpx2.HTTPError):
-                answer = server.post("/v1/jobs", **upload(talk, label_only="1"))
+                answer = server.post("/v1/jobs", **upload(talk, label_only="1", subtitle="so it is", contributions="1"))
                 if answer.status_code == 202:
                     accepted.append(answer.json()["id"])
 
@@ -373,6 +368,7 @@ def test_no_accepted_job_is_lost(model, tmp_path_factory):
             assert state["state"] == "done" and state["segments"] == 3, state
             result = httpx2.get(f"{server.url}/v1/jobs/{job}/json", headers=AUTH).json()
             assert [s["ends_at"] for s in result["segments"]] == ["cut", "cut", "end"]
+            assert result["words"] == "option" and result["segments"][0]["contributions"]
         half = [p for p in (folder / "serve" / "jobs").iterdir() if not (p / "request.json").exists()]
         assert half == [], "uploads that were cut off are gone"
     finally:

@@ -11,10 +11,9 @@ import time
 import numpy as np
 import pysubs2
 import pytest
-from random_model import LABELS, random_bundle
+from random_model import LABELS, save_random_model
 from recording import record
 
-from emojax.bundle import save_bundle
 from emojax.cli import main
 
 SCENES = [(3.0, 1), (4.0, 2), (3.5, 3), (3.0, 4), (2.5, 5)]
@@ -24,10 +23,7 @@ SRT = "1\n00:00:00,300 --> 00:00:02,700\nANNA: the <b>first</b> & words\n\n2\n00
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    bundle = random_bundle()
-    folder = tmp_path_factory.mktemp("model")
-    save_bundle(folder, bundle.settings, bundle.tokenizer, bundle.variables, LABELS, reasons=True)
-    return folder
+    return save_random_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")
