@@ -30,6 +30,7 @@ def add_parser(commands: Any) -> None:
         "--max-seconds", type=seconds, default=60.0, help="of a clip; longer ones are jobs (default %(default)s)"
     )
     p.add_argument("--queue", type=int, default=32, help="requests that may wait (default %(default)s)")
+    p.add_argument("--no-page", action="store_true", help="without the page at /ui")
     p.add_argument("--int8", action="store_true", help="frozen kernels as int8")
 
 
@@ -66,7 +67,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         int(args.max_mb * 1e6), args.max_seconds, waiting=args.queue, token=token, folders=tuple(map(Path, args.allow))
     )
     folder = Path(args.folder)
-    app = make_app(bundle, limits, folder)
+    app = make_app(bundle, limits, folder, not args.no_page)
     tempfile.tempdir = str((folder / "requests").absolute())  # what the web framework puts aside lies there too
     console.print(f"{bundle.name} answers at http://{args.host}:{args.port}  (Ctrl-C ends it)", soft_wrap=True)
     uvicorn.run(app, host=args.host, port=args.port, log_level="warning", timeout_keep_alive=10, server_header=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import secrets
 import shutil
 from collections.abc import AsyncIterator, Callable
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse, StreamingResponse
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.datastructures import UploadFile
 
@@ -24,7 +25,7 @@ from emojax.infer.timeline import Options, make_timeline
 from emojax.outputs.write import FORMATS, write_all
 from emojax.serve.chat import add_chat
 from emojax.serve.jobs import Job, Jobs
-from emojax.serve.limits import Guard, Limits, Refuse, TooMany, allowed_path
+from emojax.serve.limits import PAGE, Guard, Limits, Refuse, TooMany, allowed_path
 from emojax.serve.work import Busy, Worker
 
 PIECE = 1 << 20
@@ -35,6 +36,9 @@ class Service:
 
     def __init__(self, bundle: Bundle, limits: Limits, folder: Path):
         self.bundle, self.limits = bundle, limits
+        self.name = bundle.name.partition("@")[
+            0
+        ]  # behind it stands where the model lies, which is nobody else's business
         self.temporary = folder / "requests"
         shutil.rmtree(self.temporary, ignore_errors=True)  # of a server that was killed
         self.temporary.mkdir(parents=True)
@@ -80,7 +84,7 @@ class Service:
                 whole_text(asked["words"], str(media)),
                 state=state,
             )
-            write_all(found, job.folder / "result", tuple(FORMATS), "auto")
+            write_all(dataclasses.replace(found, model=self.name), job.folder / "result", tuple(FORMATS), "auto")
             job.finish(state="done", seconds=found.seconds, segments=len(found.spans))
             state.unlink(missing_ok=True)
             with contextlib.suppress(OSError):
@@ -112,7 +116,7 @@ class Service:
         answer = await self.ask(task)
         if answer.error is not None:
             raise Refuse(422, answer.error)
-        return answer.to_json() | {"path": ask["name"], "purpose": ask["purpose"]}
+        return answer.to_json() | {"model": self.name, "path": ask["name"], "purpose": ask["purpose"]}
 
     def check_room(self) -> None:
         """Raises Refuse with 429 when the queue is full."""
@@ -144,8 +148,8 @@ def _length(path: Path) -> float:
         raise Refuse(422, str(error)) from None
 
 
-def make_app(bundle: Bundle, limits: Limits, folder: Path) -> Any:
-    """The ASGI application; `folder` holds temporary files and jobs."""
+def make_app(bundle: Bundle, limits: Limits, folder: Path, page: bool = True) -> Any:
+    """The ASGI application; `folder` holds temporary files and jobs; `page`: with the one at /ui (web.py)."""
     service = Service(bundle, limits, folder)
     app = FastAPI(
         title="emojax", docs_url=None, redoc_url=None, redirect_slashes=False
@@ -162,7 +166,7 @@ def make_app(bundle: Bundle, limits: Limits, folder: Path) -> Any:
     async def health() -> dict[str, Any]:
         return {
             "status": "ok",
-            "model": bundle.name.partition("@")[0],
+            "model": service.name,
             "labels": list(bundle.labels),
             "waiting": service.worker.waiting,
         }
@@ -208,6 +212,12 @@ def make_app(bundle: Bundle, limits: Limits, folder: Path) -> Any:
         return StreamingResponse(_pieces(path))
 
     add_chat(app, service)
+    if page:
+        from emojax.serve.web import add_page  # Gradio takes 3 s to import
+
+        for place in ("/", PAGE):
+            app.add_api_route(place, lambda: RedirectResponse(f"{PAGE}/"), include_in_schema=False)
+        add_page(app, service, folder / "page")
     return Guard(app, limits, service.count)
 
 

@@ -10,7 +10,7 @@ import json
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +22,8 @@ from data_pipeline.clip import ClipError, read_clip
 from data_pipeline.prompts import QUESTIONS
 from data_pipeline.schema import ClipRecord
 from data_pipeline.views import make_views
-from emojax.infer.answer import converse, encode, label_probabilities
+from emojax.bundle import REASON_TASKS, Bundle
+from emojax.infer.answer import Encoded, converse, encode, label_probabilities
 from emojax.infer.sample import Sampler
 from emojax.serve.limits import Refuse
 from emojax.types import Clip
@@ -45,7 +46,7 @@ def add_chat(app: FastAPI, service: Service) -> None:
             raise Refuse(422, "the body is no JSON") from None
         text, clip = await asyncio.to_thread(read_messages, body, service)
         sampler = _sampler(body, service)
-        head = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": service.bundle.name}
+        head = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": service.name}
         seed = body.get("seed") if isinstance(body.get("seed"), int) else 0
         if body.get("stream"):
             service.check_room()  # before the answer begins, while there is a status to tell
@@ -56,7 +57,7 @@ def add_chat(app: FastAPI, service: Service) -> None:
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
-        return {"object": "list", "data": [{"id": service.bundle.name, "object": "model", "owned_by": "emojax"}]}
+        return {"object": "list", "data": [{"id": service.name, "object": "model", "owned_by": "emojax"}]}
 
 
 def read_messages(body: Any, service: Service) -> tuple[str, Clip]:
@@ -132,15 +133,34 @@ def _sampler(body: dict[str, Any], service: Service) -> Sampler:
 
 
 def answer_chat(service: Service, text: str, clip: Clip, sampler: Sampler, seed: int, on_text: Any = None) -> str:
-    """The text that the model writes; one that has learned labels alone names the likeliest. On the model's thread."""
+    """The text that the model writes about a clip. On the model's thread."""
     bundle = service.bundle
     record = ClipRecord("chat", "serve", "test", "", bundle.labels[0], bundle.labels, clip.subtitle)
     encoded = encode(bundle, [(record, make_views(clip, bundle.settings.views))], 1)
+    return answer_text(bundle, encoded, text, sampler, seed, on_text)
+
+
+def answer_text(
+    bundle: Bundle,
+    encoded: Encoded,
+    text: str,
+    sampler: Sampler,
+    seed: int = 0,
+    on_text: Callable[[str], None] | None = None,
+) -> str:
+    """What the model writes about one encoded clip; one that has learned labels alone names the likeliest.
+
+    Args:
+      text: the question; it may begin with a task, `[reason]` say, and be nothing else.
+      on_text: called with the answer so far.
+    """
     tag = _TAG.match(text)
     task = tag.group(1) if tag and tag.group(1) in QUESTIONS else bundle.reason_task
     if not bundle.can_reason:
-        chances = label_probabilities(bundle, encoded, bundle.labels, batch=1)[0]
-        return bundle.labels[int(chances.argmax())]
+        labels = encoded.records[0].labels
+        return labels[int(label_probabilities(bundle, encoded, labels, batch=1)[0].argmax())]
+    if task in REASON_TASKS:
+        task = bundle.reason_task  # the one that this model has learned
     wording = _TAG.sub("", text).strip()[:4000] or None
     tell = (lambda _, so_far: on_text(so_far)) if on_text else None
     return converse(bundle, encoded, [(task, wording)], sampler, seed, tell)[0]

@@ -15,7 +15,8 @@ Scope = dict[str, Any]
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-OPEN = ("/health",)  # asked by load balancers, without a token
+OPEN = ("/health", "/")  # asked by load balancers, without a token
+PAGE = "/ui"  # asks for the token itself, by a form
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Guard:
             self.count(getattr(scope.get("route"), "path", "other"), status, time.monotonic() - begin)
 
     def _check(self, path: str, headers: dict[str, str]) -> None:
-        if self.limits.token and path not in OPEN:
+        if self.limits.token and path not in OPEN and not _below(path, PAGE):
             given = headers.get("authorization", "").removeprefix("Bearer ").strip()
             if not hmac.compare_digest(given.encode(), self.limits.token.encode()):
                 raise Refuse(401, "this server wants a token: Authorization: Bearer ...")
@@ -114,6 +115,10 @@ class Guard:
             return message
 
         return paced
+
+
+def _below(path: str, place: str) -> bool:
+    return path == place or path.startswith(f"{place}/")
 
 
 async def _say(send: Send, refusal: Refuse) -> None:
