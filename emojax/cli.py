@@ -33,11 +33,12 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--preset", default="tiny:people", help="configuration by name (default %(default)s)")
     p.add_argument("--seed", type=int, help="seed of weights, order and augmentation")
 
-    from emojax import cli_evaluate, cli_predict, cli_serve
+    from emojax import cli_annotate, cli_evaluate, cli_predict, cli_serve
 
     cli_evaluate.add_parsers(commands)
     cli_predict.add_parsers(commands)
     cli_serve.add_parser(commands)
+    cli_annotate.add_parsers(commands)
 
     from emojax import cli_data
 
@@ -110,7 +111,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser().error(f"unrecognized arguments: {' '.join(rest)}")
     from rich.console import Console
 
-    to_pipe = args.command == "predict" or (args.command in ("data", "plan") and getattr(args, "json", False))
+    to_pipe = args.command in ("predict", "annotate", "verify") or (
+        args.command in ("data", "plan") and getattr(args, "json", False)
+    )
     console = Console(stderr=to_pipe, markup=False, highlight=False)
     from data_pipeline.datasets.manifest import ManifestError
 
@@ -118,6 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         own = {"demo": _demo, "train": _train, "evaluate": _evaluate, "predict": _predict, "corpus": _corpus}
         own |= {"calibrate": _predict, "serve": _serve}
         own |= dict.fromkeys(("suites", "judge", "compare"), _evaluate)
+        own |= {"annotate": _annotate, "verify": _annotate}
         own |= {"data": _data, "sweep": _runs, "watch": _runs, "report": _runs}
         if planning:
             from emojax import cli_plan
@@ -138,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             console.print(f"emojax {args.command}: {stop}", soft_wrap=True)
             return getattr(stop, "code", 130)
         goes_on = {"train": "; the same command goes on from the last checkpoint", "data": "; the same command goes on"}
-        goes_on["sweep"] = goes_on["data"]
+        goes_on["sweep"] = goes_on["annotate"] = goes_on["data"]
         again = goes_on.get(args.command, "")
         console.print(f"emojax {args.command}: stopped{again}")
         return 130
@@ -205,6 +209,12 @@ def _evaluate(args: argparse.Namespace, console) -> int:  # type: ignore[no-unty
     from emojax import cli_evaluate
 
     return cli_evaluate.run(args, console)
+
+
+def _annotate(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyped-def]
+    from emojax import cli_annotate
+
+    return cli_annotate.run(args, console)
 
 
 def _serve(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyped-def]

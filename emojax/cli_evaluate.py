@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from emojax.evaluate.endpoint import Endpoint
+from data_pipeline.endpoint import Endpoint
 from emojax.progress import bar
 
 
@@ -225,7 +225,7 @@ def _judge(args: argparse.Namespace, console: Console) -> int:
     ):  # fmt: skip
         if not getattr(args, name):
             raise ValueError(f"--{name} is missing, such as --{name} {example}")
-    from emojax.evaluate.endpoint import Asker
+    from data_pipeline.endpoint import Asker
     from emojax.evaluate.predictions import read_predictions, read_references
 
     rows = read_predictions(Path(args.predictions))

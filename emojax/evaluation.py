@@ -19,11 +19,11 @@ from rich.console import Console
 from data_pipeline.datasets.base import Found
 from data_pipeline.datasets.reading import Files
 from data_pipeline.datasets.registry import Benchmark, read_root
+from data_pipeline.endpoint import Asker, Endpoint, prompt_hash
 from data_pipeline.schema import ClipRecord
 from emojax import jobs
 from emojax.bundle import Bundle, load_bundle
 from emojax.evaluate import files, report
-from emojax.evaluate.endpoint import Asker, Endpoint, prompt_hash
 from emojax.evaluate.files import Options
 from emojax.evaluate.page import page
 from emojax.evaluate.predictions import Prediction, read_predictions

@@ -1,6 +1,6 @@
 """Writes the embedded corpus: short talking-face mp4 files (h264 and aac) and their truth.
 
-Layout of the folder: `clips/<id>.mp4`, `records.jsonl` (ClipRecord with truth), `manifest.csv` (the
+Layout of the folder: `clips/<id>.mp4`, `units/<id>.csv` (the true action units, as OpenFace 2 writes measured ones), `records.jsonl` (ClipRecord with truth), `manifest.csv` (the
 bring-your-own-data form of the same), `config.json`. A corpus is cached by a hash of VERSION and settings.
 """
 
@@ -27,7 +27,7 @@ from data_pipeline.embedded.truth import EMOTIONS, MODALITIES, CorpusConfig, Tru
 from data_pipeline.embedded.voice import make_speaker, speak
 from data_pipeline.schema import ClipRecord, read_records, write_records
 
-VERSION = 8  # part of the cache key: raise it whenever what is drawn, spoken or written changes
+VERSION = 9  # part of the cache key: raise it whenever what is drawn, spoken or written changes
 NAME = "embedded"
 # Seeds of people, voices and backgrounds: the splits never share one.
 _SEEDS = {"train": range(0, 200), "val": range(200, 250), "test": range(250, 350)}
@@ -90,13 +90,16 @@ def make_clip(job: _Job) -> ClipRecord:
         found["audio"] = clues_lib.tone_clues(tone)
 
     apex = int(rng.integers(round(0.35 * count), round(0.65 * count)))
-    pictures = None
+    pictures: list[np.ndarray] | None = None
+    moved: list[dict[int, float]] = []
     if truth.shown["video"] is not None:
         found["video"] = clues_lib.face_clues(truth.shown["video"])
         curve = expression_curve(count, apex, float(rng.uniform(0.8, 1.0)))
         units = clues_lib.EMOTION_AUS[truth.shown["video"]]
-        pictures = _draw(person, place, units, curve, envelope, config, rng)
+        pictures, moved = _draw(person, place, units, curve, envelope, config, rng)
     name = f"{job.split}_{job.index:05d}"
+    if pictures is not None:
+        write_units(Path(job.folder) / "units" / f"{name}.csv", moved, config.fps)
     path = Path(job.folder) / "clips" / f"{name}.mp4"
     write_mp4(path, pictures, waveform if truth.shown["audio"] is not None else None, config.fps)
     texts = {"reason": clues_lib.reason_text(truth, found)}
@@ -136,7 +139,8 @@ def _draw(
     envelope: np.ndarray,
     config: CorpusConfig,
     rng: np.random.Generator,
-) -> list[np.ndarray]:
+) -> tuple[list[np.ndarray], list[dict[int, float]]]:
+    """(pictures, strength of each unit in each of them)."""
     looks = make_person(person)
     background = make_background(place, config.size * DRAW_SCALE)
     x, y = 0.5 + rng.uniform(-0.06, 0.06), 0.5 + rng.uniform(-0.04, 0.03)
@@ -145,15 +149,39 @@ def _draw(
     brightness, slope = rng.uniform(0.75, 1.15), rng.uniform(-0.4, 0.4)
     strengths = {u: float(rng.uniform(0.75, 1.0)) for u in units}
     blink_at = int(rng.integers(0, len(curve) * 2))
-    pictures = []
+    pictures, moved = [], []
     for i, level in enumerate(curve):
         share = i / len(curve)
         pose = Pose(x + drift[0] * share, y + drift[1] * share, height, tilt + sway * np.sin(2 * np.pi * share))
         at = min(len(envelope) - 1, round(i / config.fps * SAMPLE_RATE))
-        moved = {u: s * float(level) for u, s in strengths.items()}
-        picture = draw_face(background, looks, pose, moved, float(envelope[at]), float(i == blink_at and i > 0))
+        moved.append({u: s * float(level) for u, s in strengths.items()})
+        picture = draw_face(background, looks, pose, moved[-1], float(envelope[at]), float(i == blink_at and i > 0))
         pictures.append(finish(picture, config.size, brightness, slope))
-    return pictures
+    return pictures, moved
+
+
+def write_units(path: Path, moved: list[dict[int, float]], fps: int) -> None:
+    """The truth of a clip's face in the columns of OpenFace 2: frames from 1, intensities from 0 to 5, presence from 1."""
+    measured = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 28)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        names = [f"AU{u:02d}" for u in measured]
+        writer.writerow(
+            [
+                "frame",
+                "face_id",
+                "timestamp",
+                "confidence",
+                "success",
+                *(f"{n}_r" for n in names),
+                *(f"{n}_c" for n in names),
+            ]
+        )
+        for i, strengths in enumerate(moved):
+            # 102 is unit 2 on one side, which OpenFace does not tell apart
+            own = [5 * max(strengths.get(u, 0.0), strengths.get(102, 0.0) if u == 2 else 0.0) for u in measured]
+            row = [i + 1, 0, f"{i / fps:.3f}", "0.98", 1, *(f"{x:.3f}" for x in own), *(int(x >= 1.0) for x in own)]
+            writer.writerow(row)
 
 
 def write_mp4(path: Path, pictures: list[np.ndarray] | None, waveform: np.ndarray | None, fps: int) -> None:
@@ -211,7 +239,8 @@ def make_corpus(
         if (folder / "config.json").read_text() != stamp:
             raise ValueError(f"{folder} holds a corpus of other settings; choose another folder or remove it")
         return folder
-    (folder / "clips").mkdir(parents=True, exist_ok=True)
+    for kind in ("clips", "units"):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
     jobs = [
         _Job(str(folder), split, i, label, config)
         for split in _SEEDS

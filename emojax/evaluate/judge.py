@@ -22,8 +22,8 @@ import numpy as np
 
 from data_pipeline.datasets.open_vocabulary import word_list
 from data_pipeline.datasets.reading import CellError
+from data_pipeline.endpoint import Asker, Messages, Reply, Unusable, prompt_hash
 from emojax.evaluate import statistics
-from emojax.evaluate.endpoint import Asker, Messages, Reply, Unusable, prompt_hash
 from emojax.evaluate.parse import final_answer
 from emojax.evaluate.predictions import Prediction
 from emojax.evaluate.released import label_set

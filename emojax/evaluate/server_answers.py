@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from data_pipeline.clip import SAMPLE_RATE, Sampling, read_clip
+from data_pipeline.endpoint import Asker, Messages, Unusable, prompt_hash
 from data_pipeline.schema import ClipRecord
-from emojax.evaluate.endpoint import Asker, Messages, Unusable, prompt_hash
 from emojax.evaluate.predictions import Prediction
 from emojax.evaluate.suite_run import NO_ANSWER, Answerer, Decode, Decoded
 

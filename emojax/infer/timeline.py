@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from data_pipeline.evidence import Link, link, usual
 from data_pipeline.prosody import Voice, measure_voice
 from data_pipeline.segments import Segment, Segmenting, segments
 from data_pipeline.stream import open_recording
@@ -24,7 +25,6 @@ from data_pipeline.transcript import NONE, TRANSCRIBED, Cue, Transcript
 from emojax import __version__
 from emojax.bundle import Bundle
 from emojax.infer.affect import valence_arousal
-from emojax.infer.evidence import Link, link, usual
 from emojax.infer.people import People, WholePicture
 from emojax.infer.predict import BATCH, Ask, Transcribe, answer_clips
 from emojax.infer.track import Change, changes, likeliest_track, smooth

@@ -5,8 +5,8 @@ import json
 import pytest
 from chat_server import Chat, serve
 
+from data_pipeline.endpoint import Asker, Endpoint, EndpointError, Unusable
 from emojax.cli import main
-from emojax.evaluate.endpoint import Asker, Endpoint, EndpointError, Unusable
 from emojax.evaluate.judge import judge, judges_agree, mean_with_interval
 from emojax.evaluate.predictions import Prediction
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from recording import speech
 
+from data_pipeline.evidence import link, usual
 from data_pipeline.prosody import Voice, measure_voice
 from data_pipeline.transcript import Cue, Transcript, beside, read_transcript
 from emojax.infer.affect import valence_arousal
-from emojax.infer.evidence import link, usual
 from emojax.infer.people import Faces, WholePicture, join, overlap
 from emojax.infer.track import changes, likeliest_track, smooth
 

@@ -7,6 +7,7 @@ number.
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -15,11 +16,13 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import httpx2
+
+from data_pipeline.budget import Ledger
 
 T = TypeVar("T")
 Messages = list[dict[str, Any]]
@@ -46,6 +49,7 @@ class Endpoint:
       key: sent as bearer token; never written anywhere.
       temperature, seed, max_tokens: of the reply.  timeout: seconds a request.
       price_in, price_out: money for a million tokens of prompts and replies; None: not known.
+      image_tokens, second_tokens: at most, of a picture and of a second of sound; budgets are kept by them.
     """
 
     url: str
@@ -57,6 +61,28 @@ class Endpoint:
     timeout: float = 60.0
     price_in: float | None = None
     price_out: float | None = None
+    image_tokens: int = 1500
+    second_tokens: int = 50
+
+    def money(self, tokens_in: int, tokens_out: int) -> float:
+        """What tokens cost; 0 where prices are not known."""
+        return (tokens_in * (self.price_in or 0.0) + tokens_out * (self.price_out or 0.0)) / 1e6
+
+    def most_tokens(self, messages: Messages) -> int:
+        """More tokens than a prompt can have: no token is shorter than a byte."""
+        total = 0
+        for message in messages:
+            total += 16
+            content = message["content"]
+            parts: list[Any] = [{"type": "text", "text": content}] if isinstance(content, str) else content
+            for part in parts:
+                if part["type"] == "text":
+                    total += len(part["text"].encode())
+                elif part["type"] == "image_url":
+                    total += self.image_tokens
+                else:  # 16-bit sound at 16 kHz as base64
+                    total += round(self.second_tokens * (1 + len(part["input_audio"]["data"]) * 0.75 / 32_000))
+        return total
 
     def settings(self) -> dict[str, Any]:
         """What a reply depends on, apart from what is asked."""
@@ -98,9 +124,11 @@ class Asker:
         concurrency: int = 4,
         backoff: float = 1.0,
         sleep: Callable[[float], None] = time.sleep,
+        ledger: Ledger | None = None,
     ):
         """`retries`: of a request that failed (None: RETRIES).  `rereads`: how often an unusable reply is asked again, with another
-        seed.  `backoff`: seconds before the first retry; doubles, up to a minute."""
+        seed.  `backoff`: seconds before the first retry; doubles, up to a minute.  `ledger`: keeps to a budget.
+        `concurrency`: requests under way at once, whoever asks."""
         self.endpoint, self.cache = endpoint, cache
         retries = RETRIES if retries is None else retries
         self.retries, self.rereads, self.concurrency, self.backoff, self._sleep = (
@@ -114,6 +142,8 @@ class Asker:
         self.asked = 0
         self.tokens, self.used = [0, 0], [0, 0]
         self._lock = threading.Lock()
+        self._under_way: dict[str, tuple[threading.Lock, int]] = {}  # by key of the question
+        self._ledger, self._places = ledger, threading.BoundedSemaphore(concurrency)
         self._refused: EndpointError | None = None
         self._lost = 0  # questions in a row that got no reply
         headers = {"Authorization": f"Bearer {endpoint.key}"} if endpoint.key else {}
@@ -173,16 +203,18 @@ class Asker:
 
         Raises:
           EndpointError: the endpoint refuses every request.
+          BudgetReached: it was not sent, because it might cost too much.
         """
         reply: Reply[T] = Reply(None, fault="none")
         for attempt in range(1 + self.rereads):
-            stored = self._stored(messages, attempt)
-            fresh = stored is None
-            if stored is None:
-                stored, fault = self._request(messages, attempt)
+            with self._alone(self.key_of(messages, attempt)):
+                stored, fault = self._stored(messages, attempt), ""
+                fresh = stored is None
                 if stored is None:
-                    self._give_up(fault)
-                    return Reply(None, fault=fault)
+                    stored, fault = self._request(messages, attempt)
+            if stored is None:
+                self._give_up(fault)
+                return Reply(None, fault=fault)
             with self._lock:
                 self.used = [a + b for a, b in zip(self.used, stored["tokens"], strict=True)]
             text = stored["text"]
@@ -194,6 +226,22 @@ class Asker:
                     self._count(str(error))
                 reply = Reply(None, text, str(error), known[0], known[1], not fresh)
         return reply
+
+    @contextlib.contextmanager
+    def _alone(self, key: str) -> Iterator[None]:
+        """Two threads with the same question: the second waits for the first one's reply."""
+        with self._lock:
+            mine, waiting = self._under_way.get(key, (threading.Lock(), 0))
+            self._under_way[key] = mine, waiting + 1
+        try:
+            with mine:
+                yield
+        finally:
+            with self._lock:
+                mine, waiting = self._under_way[key]
+                self._under_way[key] = mine, waiting - 1
+                if waiting == 1:
+                    del self._under_way[key]
 
     def _give_up(self, fault: str) -> None:
         """Counts a question without any reply.
@@ -237,10 +285,8 @@ class Asker:
             wait = min(60.0, self.backoff * 2**retry) * (0.5 + random.random() / 2)
             if self._refused:  # by another thread's request
                 raise self._refused
-            with self._lock:
-                self.asked += 1
             try:
-                answer = self._client.post(f"{e.url.rstrip('/')}/chat/completions", json=body)
+                answer, ticket = self._post(body)
             except httpx2.TimeoutException:
                 fault = "timeout"
             except httpx2.TransportError:
@@ -263,12 +309,36 @@ class Asker:
                     if found is not None:
                         self._lost = 0
                         self._store(messages, attempt, found)
+                        if any(found["tokens"]):  # a server that does not count leaves the request at its most
+                            self._settle(ticket, *found["tokens"])
                         return found, ""
                     fault = "malformed reply"
             self._count(fault)
             if retry < self.retries:
                 self._sleep(wait)
         return None, fault
+
+    def _post(self, body: dict[str, Any]) -> tuple[httpx2.Response, str]:
+        """(what came back, ticket of the ledger); what was refused costs nothing, what may have been answered unseen stays reserved."""
+        with self._places:
+            ticket = ""
+            if self._ledger is not None:
+                most = self.endpoint.most_tokens(body["messages"]), self.endpoint.max_tokens
+                ticket = self._ledger.reserve(self.endpoint.money(*most), *most)
+            with self._lock:
+                self.asked += 1
+            try:
+                answer = self._client.post(f"{self.endpoint.url.rstrip('/')}/chat/completions", json=body)
+            except httpx2.ConnectError:
+                self._settle(ticket, 0, 0, False)
+                raise
+        if answer.status_code >= 400:
+            self._settle(ticket, 0, 0, False)
+        return answer, ticket
+
+    def _settle(self, ticket: str, tokens_in: int, tokens_out: int, answered: bool = True) -> None:
+        if self._ledger is not None:
+            self._ledger.settle(ticket, self.endpoint.money(tokens_in, tokens_out), tokens_in, tokens_out, answered)
 
     def _store(self, messages: Messages, attempt: int, found: dict[str, Any]) -> None:
         with self._lock:
@@ -317,3 +387,8 @@ def _reply_of(answer: httpx2.Response) -> dict[str, Any] | None:
 def prompt_hash(text: str) -> str:
     """First 16 hex digits of a prompt's SHA-256, to tell which wording was used."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def away(fault: str) -> bool:
+    """Whether a fault is of the way to the endpoint, so that another run may have an answer; not of what was answered."""
+    return fault in ("timeout", "no connection", "malformed reply") or fault.isdigit()

@@ -1,0 +1,207 @@
+"""Who is asked what: an agent makes messages from what is known of a clip, and reads the reply.
+
+All speak the chat protocol of OpenAI, which hosted services, vLLM and Ollama serve. Prompts are files (prompts/*.txt), our own words.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+import json
+import re
+import wave
+from collections.abc import Callable, Mapping, Sequence
+from string import Template
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from data_pipeline.annotate import units
+from data_pipeline.annotate.peaks import ALL_UNITS, APEX, Peak
+from data_pipeline.annotate.recipe import Recipe, prompt
+from data_pipeline.clip import SAMPLE_RATE
+from data_pipeline.endpoint import Messages, Unusable
+
+LONGEST_SIDE = 512  # pixels of a picture that is sent
+NOT_KNOWN = "(not known)"
+_REFUSAL = re.compile(
+    r"^\W*(?:i'?m sorry|i am sorry|sorry|i can(?:no|')t|i can not|i am (?:un|not )able|i'm (?:un|not )able|as an ai)\b",
+    re.I,
+)
+# MERR's ten, of which its audio agent chose one.
+TONES = ("joyful", "sad", "shocked", "fearful", "angry", "positive", "negative", "calm", "doubtful", "dismissive")
+
+
+@dataclasses.dataclass(frozen=True)
+class Known:
+    """What is known of a clip when an agent is asked.
+
+    Attributes:
+      label: "" where agents may not know it.  labels: the label space.
+      words: what is said, "" when not known.
+      peak: None without a picture.  scale: highest intensity of its units.
+      frames: uint8[F, h, w, 3], that of the peak first; None without a picture.  sound: float32[n] at 16 kHz or None.
+      remark: what people said of an earlier answer that they sent back, "" at first.
+      notes: what other agents answered, by agent.
+    """
+
+    label: str
+    labels: tuple[str, ...]
+    words: str
+    peak: Peak | None
+    scale: float
+    frames: Sequence[np.ndarray] | None
+    sound: np.ndarray | None
+    remark: str = ""
+    notes: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
+
+
+Note = dict[str, str]  # what an agent answered, by field
+
+
+@dataclasses.dataclass(frozen=True)
+class Agent:
+    """One agent. needs: `frames`, `sound` or "" (text alone).  make: (recipe, what is known) -> messages.  read: (what was known, reply) -> Note,
+    raising Unusable for one that says nothing."""
+
+    name: str
+    needs: str
+    make: Callable[[Recipe, Known], Messages]
+    read: Callable[[Known, str], Note]
+
+    def applies(self, known: Known) -> bool:
+        """Whether the clip has what it looks at."""
+        return not self.needs or getattr(known, self.needs) is not None
+
+
+def agent(name: str) -> Agent:
+    """One of recipe.AGENTS."""
+    return {
+        "visual": Agent("visual", "frames", _visual, _description),
+        "audio": Agent("audio", "sound", _audio, _tone),
+        "audio_2": Agent("audio_2", "sound", _audio, _tone),
+        "reasoning": Agent("reasoning", "", _reasoning, _reason),
+    }[name]
+
+
+def _fill(name: str, known: Known, **parts: str) -> str:
+    lines = Template(prompt(name)).substitute(parts).splitlines()
+    if known.remark:
+        lines.append(f"People who checked an earlier answer about this clip sent it back. {known.remark}".strip())
+    return "\n".join(line for line in lines if line.strip())
+
+
+def _label_line(known: Known) -> str:
+    return f"People who watched the whole clip say that the person shows: {known.label}." if known.label else ""
+
+
+def measured(known: Known) -> str:
+    """What the face was measured to do, in words; "" where nothing was."""
+    peak = known.peak
+    if peak is None or peak.by == APEX:
+        return ""
+    if not peak.all_units:
+        return "the face is at rest"
+    parts = units.with_strength({u: peak.intensities.get(u, 0.0) for u in peak.all_units}, known.scale)
+    also = units.phrases(peak.units) if peak.by != ALL_UNITS else []
+    return "measured at its peak: " + ", ".join(parts) + (f" ({', '.join(also)})" if also else "")
+
+
+def _visual(recipe: Recipe, known: Known) -> Messages:
+    text = _fill("visual", known, measured=measured(known), label=_label_line(known))
+    assert known.frames is not None
+    pictures = [{"type": "image_url", "image_url": {"url": jpeg_url(f)}} for f in known.frames]
+    return [{"role": "user", "content": [{"type": "text", "text": text}, *pictures]}]
+
+
+def _audio(recipe: Recipe, known: Known) -> Messages:
+    words = f'The words are: "{known.words}"' if known.words else ""
+    text = _fill("audio", known, words=words, label=_label_line(known), tones=", ".join(TONES))
+    assert known.sound is not None
+    sound = {"type": "input_audio", "input_audio": {"data": wav_base64(known.sound), "format": "wav"}}
+    return [{"role": "user", "content": [{"type": "text", "text": text}, sound]}]
+
+
+def _reasoning(recipe: Recipe, known: Known) -> Messages:
+    heard = [known.notes[a]["description"] for a in ("audio", "audio_2") if a in known.notes]
+    text = _fill(
+        "reasoning",
+        known,
+        visual=known.notes.get("visual", {}).get("description", NOT_KNOWN),
+        measured=measured(known) or NOT_KNOWN,
+        audio=" / ".join(heard) or NOT_KNOWN,
+        words=known.words or NOT_KNOWN,
+        label=_label_line(known),
+        labels=", ".join(known.labels),
+        most=str(recipe.words),
+        short=str(recipe.short_words),
+    )
+    return [{"role": "user", "content": text}]
+
+
+def _object(text: str) -> dict[str, Any]:
+    """The JSON object of a reply, whatever stands around it; raises Unusable."""
+    plain = text.strip()
+    if not plain:
+        raise Unusable("empty")
+    if _REFUSAL.match(plain):
+        raise Unusable("refusal")
+    start, end = plain.find("{"), plain.rfind("}")
+    try:
+        found = json.loads(plain[start : end + 1], strict=False) if 0 <= start < end else None
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise Unusable("no JSON object")
+    return found
+
+
+def _text(found: Mapping[str, Any], field: str) -> str:
+    value = found.get(field)
+    if not isinstance(value, str) or not value.strip():
+        raise Unusable(f"no '{field}'")
+    plain = " ".join(value.split())
+    if _REFUSAL.match(plain):
+        raise Unusable("refusal")
+    return plain
+
+
+def _description(known: Known, text: str) -> Note:
+    return {"description": _text(_object(text), "description")}
+
+
+def _tone(known: Known, text: str) -> Note:
+    found = _object(text)
+    tone = str(found.get("tone", "")).strip().lower()
+    return {"description": _text(found, "description"), "tone": tone if tone in TONES else ""}
+
+
+def _reason(known: Known, text: str) -> Note:
+    found = _object(text)
+    said = str(found.get("label", "")).strip()
+    label = next((x for x in known.labels if x.lower() == said.lower()), "")
+    if not label:
+        raise Unusable("a label that was not offered")
+    return {"reason": _text(found, "reason"), "short": _text(found, "short"), "label": label}
+
+
+def jpeg_url(picture: np.ndarray) -> str:
+    """uint8[h, w, 3] -> data URL of a JPEG of at most LONGEST_SIDE."""
+    image = Image.fromarray(picture)
+    image.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+    out = io.BytesIO()
+    image.save(out, "JPEG", quality=85)
+    return f"data:image/jpeg;base64,{base64.b64encode(out.getvalue()).decode()}"
+
+
+def wav_base64(sound: np.ndarray) -> str:
+    """float32[n] at 16 kHz -> base64 of a 16-bit WAV."""
+    out = io.BytesIO()
+    with wave.open(out, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes((np.clip(sound, -1, 1) * 32767).astype("<i2").tobytes())
+    return base64.b64encode(out.getvalue()).decode()

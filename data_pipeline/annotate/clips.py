@@ -1,0 +1,68 @@
+"""What is to be annotated: a manifest with or without labels, records of a data set, a folder of files."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from data_pipeline.clip import MEDIA_SUFFIXES
+from data_pipeline.datasets.manifest import read_manifest
+from data_pipeline.schema import ClipRecord, read_records
+
+
+def clips_of(path: Path, labels: Sequence[str] = ()) -> list[ClipRecord]:
+    """Clips of a folder (searched), a manifest CSV (`path`, and what there is of label, subtitle, split, speaker, start, end), or
+    records.jsonl. `labels`: the label space, needed where clips have none.
+
+    Raises:
+      ValueError: with what is wrong.
+    """
+    if path.is_dir():
+        files = sorted(p for p in path.rglob("*") if p.is_file() and p.suffix.lower() in MEDIA_SUFFIXES)
+        if not files:
+            raise ValueError(f"{path}: no media file in it ({', '.join(sorted(MEDIA_SUFFIXES))})")
+        names = [os.path.relpath(p, path).rsplit(".", 1)[0].replace(os.sep, "/") for p in files]
+        return [_bare(n, path.name or "clips", p, tuple(labels)) for n, p in zip(names, files, strict=True)]
+    if path.suffix == ".jsonl":
+        found = read_records(path)
+        beside = path.parent / "clips"  # the embedded corpus may have been moved
+        return [
+            dataclasses.replace(r, path=str(beside / Path(r.path).name))
+            if not Path(r.path).exists() and (beside / Path(r.path).name).exists()
+            else r
+            for r in found
+        ]
+    if not path.is_file():
+        raise ValueError(f"{path}: there is no such file or folder")
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        columns = [c.strip().lower() for c in reader.fieldnames or ()]
+        if "label" in columns:
+            return _short_ids(read_manifest(path, labels=tuple(labels) or None, hold_out=0.0))
+        if "path" not in columns:
+            raise ValueError(f"{path}: needs a column 'path', and one 'label' where labels are known")
+        out = []
+        for row in reader:
+            own = {str(k).strip().lower(): (v or "").strip() for k, v in row.items() if k}
+            media = Path(own["path"])
+            media = media if media.is_absolute() else path.parent / media
+            if not media.is_file():
+                raise ValueError(f"{path}, row {reader.line_num}, column 'path': there is no file '{media}'")
+            record = _bare(f"{media.stem}#{reader.line_num}", path.stem, media, tuple(labels))
+            out.append(dataclasses.replace(record, subtitle=own.get("subtitle", ""), speaker=own.get("speaker", "")))
+    return _short_ids(out)
+
+
+def _bare(name: str, dataset: str, path: Path, labels: tuple[str, ...]) -> ClipRecord:
+    return ClipRecord(name, dataset, "unsplit", str(path.absolute()), "", labels)
+
+
+def _short_ids(records: list[ClipRecord]) -> list[ClipRecord]:
+    """The files' stems as ids, where no two are alike: MERR and MMEVerse name clips so."""
+    stems = [Path(r.path).stem for r in records]
+    if len(set(stems)) < len(stems):
+        return records
+    return [dataclasses.replace(r, id=stem) for r, stem in zip(records, stems, strict=True)]

@@ -1,0 +1,229 @@
+"""The engine: every clip once, whatever happens in between.
+
+OUT/annotations.jsonl holds one line a finished clip, with the hash of everything that it depends on: a run of the same command does
+what is missing, and does again what has changed. Replies are kept by content (OUT/replies), money and tokens in a ledger.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from data_pipeline.annotate.describe import Annotation, Annotator, Transcribe, Unfinished, media_hash
+from data_pipeline.annotate.peaks import provider_named
+from data_pipeline.annotate.recipe import Recipe
+from data_pipeline.budget import BudgetReached, Ledger, Spent
+from data_pipeline.endpoint import Asker, Endpoint
+from data_pipeline.schema import ClipRecord
+
+STATE, REPLIES, LEDGER, AGAIN = "annotations.jsonl", "replies", "ledger.jsonl", "again.json"
+Tick = Callable[[int, int, Spent], None]  # (clips done, all, spent so far)
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What is to be done; may be sent to another machine that sees the same folder.
+
+    Attributes:
+      recipe, out: how, and where to.
+      endpoints: by agent.  concurrency: requests to each endpoint at once.  retries, backoff: see Asker.
+      units, eight: where action units are from, see peaks.provider_named.
+      most_money, most_tokens: budget of the folder, None for none.
+    """
+
+    recipe: Recipe
+    out: Path
+    endpoints: Mapping[str, Endpoint]
+    concurrency: int = 4
+    retries: int | None = None
+    backoff: float = 1.0
+    units: str = "none"
+    eight: tuple[int, ...] = ()
+    most_money: float | None = None
+    most_tokens: int | None = None
+
+    def ledger(self) -> Ledger:
+        """Of the output folder."""
+        return Ledger(self.out / LEDGER, self.most_money, self.most_tokens)
+
+    @contextlib.contextmanager
+    def annotator(self, transcribe: Transcribe | None = None, transcriber: str = "") -> Iterator[Annotator]:
+        """With open connections; agents of the same endpoint share one."""
+        ledger = self.ledger()
+        with contextlib.ExitStack() as stack:
+            made: dict[Endpoint, Asker] = {}
+            for endpoint in self.endpoints.values():
+                if endpoint not in made:
+                    asker = Asker(
+                        endpoint, self.out / REPLIES, self.retries, concurrency=self.concurrency, backoff=self.backoff,
+                        ledger=ledger,
+                    )  # fmt: skip
+                    made[endpoint] = stack.enter_context(asker)
+            askers = {name: made[endpoint] for name, endpoint in self.endpoints.items()}
+            provider = provider_named(self.units, self.eight)
+            yield Annotator(self.recipe, askers, provider, transcribe, transcriber, sent_back(self.out))
+
+
+@dataclasses.dataclass(frozen=True)
+class Done:
+    """found: annotations in the order of the clips.  unfinished: {clip: why}.  stopped: why nothing more was asked, "" if all were.
+    faults: {kind: how often}.  asked: requests of this run."""
+
+    found: tuple[Annotation, ...]
+    unfinished: dict[str, str]
+    stopped: str
+    spent: Spent
+    faults: dict[str, int] = dataclasses.field(default_factory=dict)
+    asked: int = 0
+
+
+def run(
+    job: Job,
+    records: Sequence[ClipRecord],
+    tick: Tick | None = None,
+    transcribe: Transcribe | None = None,
+    transcriber: str = "",
+    work: Callable[[Job, Sequence[tuple[ClipRecord, str]]], Iterator[Annotation | tuple[str, str]]] | None = None,
+) -> Done:
+    """Annotates what is not annotated yet.
+
+    Args:
+      work: what does the clips, in the place of threads here (cluster.py): yields annotations, or (clip, why it is unfinished).
+
+    Raises:
+      ValueError: two clips have one id, or another run has the folder.
+      EndpointError: an endpoint can not be used.
+    """
+    check_ids(records)
+    job.out.mkdir(parents=True, exist_ok=True)
+    with _alone(job.out), job.annotator(transcribe, transcriber) as annotator:
+        path = job.out / STATE
+        kept = read_state(path)
+        media = {r.id: _hash(r) for r in records}
+        keys = {r.id: annotator.key(r, media[r.id]) for r in records}
+        done = {c: a for c, a in kept.items() if keys.get(c) == a.key}
+        missing = [(r, media[r.id]) for r in records if r.id not in done]
+        ledger = job.ledger()
+        unfinished: dict[str, str] = {}
+        stopped = ""
+        with path.open("a", encoding="utf-8") as file:
+            stream = (work or _threads(annotator))(job, missing)
+            try:
+                for found in stream:
+                    if isinstance(found, Annotation):
+                        file.write(found.to_json() + "\n")
+                        file.flush()
+                        done[found.clip] = found
+                    else:
+                        unfinished[found[0]] = found[1]
+                    if tick:
+                        tick(len(done), len(records), ledger.spent())
+            except BudgetReached as reached:
+                stopped = f"the budget is reached: {reached}"
+        askers = set(annotator.askers.values())
+        faults: dict[str, int] = {}
+        for asker in askers:
+            for kind, n in asker.faults.items():
+                faults[kind] = faults.get(kind, 0) + n
+        for record in records:
+            if record.id not in done and record.id not in unfinished:
+                unfinished[record.id] = stopped or "not reached"
+        _compact(path, [done[r.id] for r in records if r.id in done])
+        found_all = tuple(done[r.id] for r in records if r.id in done)
+        return Done(found_all, unfinished, stopped, ledger.spent(), faults, sum(a.asked for a in askers))
+
+
+def _threads(
+    annotator: Annotator,
+) -> Callable[[Job, Sequence[tuple[ClipRecord, str]]], Iterator[Annotation | tuple[str, str]]]:
+    """Clips side by side, few more than requests may be under way: what is decoded and waits takes memory."""
+
+    def work(job: Job, missing: Sequence[tuple[ClipRecord, str]]) -> Iterator[Annotation | tuple[str, str]]:
+        size = max(2, job.concurrency * max(1, len(set(job.endpoints.values()))))
+        with concurrent.futures.ThreadPoolExecutor(size) as pool:
+            under_way: dict[concurrent.futures.Future[Annotation], str] = {}
+            rest = iter(missing)
+            try:
+                while True:
+                    while len(under_way) < 2 * size and (following := next(rest, None)):
+                        under_way[pool.submit(annotator.annotate, *following)] = following[0].id
+                    if not under_way:
+                        return
+                    ended, _ = concurrent.futures.wait(under_way, return_when=concurrent.futures.FIRST_COMPLETED)
+                    for future in ended:
+                        clip = under_way.pop(future)
+                        try:
+                            yield future.result()
+                        except Unfinished as error:
+                            yield clip, str(error)
+            finally:
+                for future in under_way:
+                    future.cancel()
+
+    return work
+
+
+def sent_back(out: Path) -> dict[str, str]:
+    """Clips that people sent back, with their remarks and how often: `emojax verify --send-back` writes them."""
+    path = out / AGAIN
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def check_ids(records: Sequence[ClipRecord]) -> None:
+    """Raises ValueError where two clips have one id."""
+    seen: set[str] = set()
+    for record in records:
+        if record.id in seen:
+            raise ValueError(f"two clips have the id '{record.id}'")
+        seen.add(record.id)
+
+
+def _hash(record: ClipRecord) -> str:
+    try:
+        return media_hash(Path(record.path))
+    except OSError as error:
+        raise ValueError(f"{record.path}: {error.strerror}") from error
+
+
+def read_state(path: Path) -> dict[str, Annotation]:
+    """Finished clips of earlier runs, by id; a line that was cut off is cut away, so that the next one begins anew."""
+    if not path.exists():
+        return {}
+    out: dict[str, Annotation] = {}
+    data = path.read_bytes()
+    whole = data.rfind(b"\n") + 1
+    if whole < len(data):
+        os.truncate(path, whole)
+    for line in data[:whole].split(b"\n"):
+        if line:
+            with contextlib.suppress(ValueError):  # of another version: it is made again
+                found = Annotation.from_json(line)
+                out[found.clip] = found
+    return out
+
+
+def _compact(path: Path, found: Sequence[Annotation]) -> None:
+    """One line a clip, in the order of the clips; whole or not at all."""
+    half = path.with_suffix(".new")
+    with half.open("w", encoding="utf-8") as file:
+        for annotation in found:
+            file.write(annotation.to_json() + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    half.replace(path)
+
+
+@contextlib.contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    with (out / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ValueError(f"{out}: another run is at work in this folder") from error
+        yield

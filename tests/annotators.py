@@ -1,0 +1,132 @@
+"""Language models of the real protocol that play the agents of a recipe: they hear and see by what the embedded corpus knows of a clip.
+
+A picture or sound is told by its own hash, learned from the clips beforehand; the merging one writes what its prompt says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from chat_server import Chat
+
+from data_pipeline.schema import ClipRecord
+
+
+def parts(body: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+    content = body["messages"][-1]["content"]
+    return [] if isinstance(content, str) else [p for p in content if p["type"] == kind]
+
+
+def agent_of(body: dict[str, Any]) -> str:
+    if parts(body, "image_url"):
+        return "visual"
+    return "audio" if parts(body, "input_audio") else "reasoning"
+
+
+def text_of(body: dict[str, Any]) -> str:
+    content = body["messages"][-1]["content"]
+    return content if isinstance(content, str) else content[0]["text"]
+
+
+def question_of(body: dict[str, Any]) -> str:
+    """What makes two requests the same one: what is asked, of whom, and the seed."""
+    return hashlib.sha256(json.dumps([body["messages"], body["seed"], body["model"]]).encode()).hexdigest()
+
+
+def plain_reply(body: dict[str, Any]) -> str:
+    """Something usable of the right form, which differs between clips."""
+    own = hashlib.sha256(json.dumps(body["messages"]).encode()).hexdigest()[:8]
+    if agent_of(body) == "visual":
+        return json.dumps({"description": f"A person at a desk looks at somebody, number {own}."})
+    if agent_of(body) == "audio":
+        return json.dumps({"description": f"The voice is loud and fast, take {own}.", "tone": "angry"})
+    text = text_of(body)
+    label = re.search(r"the person shows: (.*)\.$", text, re.M)
+    offered = re.search(r'"one of (.*?)"', text).group(1).split(", ")
+    chosen = label.group(1) if label else offered[0]
+    reason = f"In clip {own} the person frowns and speaks loudly to somebody, so the person is {chosen}."
+    return f"Here it is:\n```json\n{json.dumps({'reason': reason, 'short': f'A frown, so {chosen}.', 'label': chosen})}\n```"
+
+
+class Faulty:
+    """Faults by the number of a request, the same in every run; counts how often a question was answered well."""
+
+    def __init__(self, every: int = 7, reply: Callable[[dict[str, Any]], str] = plain_reply):
+        self.every, self.reply = every, reply
+        self.count, self.good, self.sent = 0, Counter[str](), Counter[str]()
+        self.lock = threading.Lock()
+
+    def __call__(self, body: dict[str, Any], number: int) -> Any:
+        question = question_of(body)
+        with self.lock:
+            self.count += 1
+            self.sent[question] += 1
+            kind = (self.count // self.every) % 6 if self.count % self.every == 0 else -1
+        if kind == 0:
+            return 429, "slow down"
+        if kind == 1:
+            return 503, "away"
+        if kind == 2:
+            return 0.6  # longer than the client waits
+        if kind == 3:
+            return 200, "<html>a page of a proxy</html>"
+        with self.lock:
+            self.good[question] += 1
+        if kind == 4:
+            return ""
+        if kind == 5:
+            return "I'm sorry, but I can't help with describing people."
+        return self.reply(body)
+
+    @property
+    def repeated(self) -> int:
+        """Questions that had an answer already and were asked again."""
+        return sum(n - 1 for n in self.good.values())
+
+
+class Scripted:
+    """Agents that know what an embedded clip shows: `learn` the clips, then `reply`."""
+
+    def __init__(self, records: Sequence[ClipRecord]):
+        self.known: dict[str, str] = {}
+        self.records = {r.id: r for r in records}
+
+    def learn(self, clip: str, pictures: Sequence[str], sound: str | None) -> None:
+        for media in (*pictures, *([sound] if sound else [])):
+            self.known[hashlib.sha256(media.encode()).hexdigest()] = clip
+
+    def _clip(self, media: str) -> ClipRecord:
+        return self.records[self.known[hashlib.sha256(media.encode()).hexdigest()]]
+
+    def __call__(self, body: dict[str, Any]) -> str:
+        who = agent_of(body)
+        if who == "visual":
+            record = self._clip(parts(body, "image_url")[0]["image_url"]["url"])
+            return json.dumps({"description": record.texts["image"]})
+        if who == "audio":
+            record = self._clip(parts(body, "input_audio")[0]["input_audio"]["data"])
+            return json.dumps({"description": record.texts["audio"], "tone": ""})
+        told = dict(re.findall(r"^(Seen|Heard|Said): (.*)$", text_of(body), re.M))
+        label = re.search(r"the person shows: (.*)\.$", text_of(body), re.M).group(1)
+        said = _words(told["Said"])
+        clues = [told[k] for k in ("Seen", "Heard") if told[k] != "(not known)"] + ([said] if said else [])
+        reason = ", ".join([*clues, f"so it is {label}"])
+        return json.dumps({"reason": reason, "short": reason, "label": label})
+
+
+def _words(subtitle: str) -> str:
+    """What a model that reads would say of the words of an embedded clip."""
+    from data_pipeline.embedded.clues import CUES, WORD_PHRASES
+
+    found = next((emotion for emotion, cues in CUES.items() if any(c in subtitle for c in cues)), None)
+    return f"the person says {WORD_PHRASES[found]}" if found else ""
+
+
+def chat(reply: Any, model: str = "agent-1") -> Chat:
+    return Chat(reply, model)

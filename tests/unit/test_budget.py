@@ -1,0 +1,95 @@
+"""What endpoints may cost: nothing is sent that could go over the budget, in any run, by any process, killed or not."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from chat_server import Chat, serve
+
+from data_pipeline.budget import BudgetReached, Ledger
+from data_pipeline.endpoint import Asker, Endpoint
+
+ASKED = [{"role": "user", "content": "x" * 84}]  # 84 bytes and 16 for the message: at most 100 tokens
+
+
+def test_reserved_at_most_and_settled_at_what_it_was(tmp_path):
+    ledger = Ledger(tmp_path / "ledger", most_tokens=250)
+    first = ledger.reserve(0.0, 100, 50)
+    with pytest.raises(BudgetReached, match="150 of 250 tokens are spent, the next request may take 150"):
+        ledger.reserve(0.0, 100, 50)
+    ledger.settle(first, 0.0, 40, 10)
+    ledger.settle(ledger.reserve(0.0, 100, 50), 0.0, 0, 0, answered=False)
+    spent = ledger.spent()
+    assert (spent.tokens_in, spent.tokens_out, spent.requests, spent.lost) == (40, 10, 1, 0)
+
+
+def test_money_and_a_process_that_was_killed(tmp_path):
+    path = tmp_path / "ledger"
+    code = f"import os; from data_pipeline.budget import Ledger; Ledger({str(path)!r}).reserve(0.3, 1, 1); os._exit(9)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 9
+    with path.open("ab") as file:
+        file.write(b'{"t": "torn')
+    ledger = Ledger(path, most_money=0.5)
+    assert ledger.spent().money == pytest.approx(0.3) and ledger.spent().lost == 1
+    with pytest.raises(BudgetReached, match=r"0\.3000 of 0\.5"):
+        ledger.reserve(0.21, 1, 1)
+    assert ledger.reserve(0.2, 1, 1)
+
+
+def test_processes_share_it(tmp_path):
+    path = tmp_path / "ledger"
+    code = (
+        f"from data_pipeline.budget import *\nl = Ledger({str(path)!r}, most_tokens=1000)\nn = 0\n"
+        "try:\n  while True: l.settle(l.reserve(0, 10, 0), 0, 10, 0); n += 1\nexcept BudgetReached: print(n)"
+    )
+    runs = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    counts = [int(r.communicate(timeout=60)[0]) for r in runs]
+    assert sum(counts) == 100, counts
+
+
+@pytest.mark.parametrize(("most", "sent"), [(459, 3), (460, 4), (1000, 13)])
+def test_requests_stop_before_the_budget_not_after(tmp_path, most, sent):
+    """A reply costs 110 tokens here, at most 100 + 30 are reserved: the fourth goes out if 330 + 130 are allowed."""
+    endpoint = Endpoint("", "m", max_tokens=30)
+    with serve(Chat(lambda body, number: "fine")) as chat:
+        endpoint = Endpoint(chat.url, "m", max_tokens=30, price_in=10.0, price_out=20.0)
+        ledger = Ledger(tmp_path / "ledger", most_tokens=most)
+        with Asker(endpoint, tmp_path / "replies", ledger=ledger) as asker:
+            wanted = sent if most == 1000 else 99
+            done = 0
+            try:
+                for i in range(wanted if most < 1000 else 99):
+                    asker.ask([{"role": "user", "content": f"{i:084d}"}], str)
+                    done += 1
+            except BudgetReached:
+                pass
+        expected = sent if most < 1000 else (1000 - 130) // 110 + 1
+        assert done == expected == len(chat.bodies)
+        assert ledger.spent().tokens == 110 * done <= most
+        assert ledger.spent().money == pytest.approx(done * (100 * 10 + 10 * 20) / 1e6)
+
+
+def test_what_costs_nothing_and_what_may_have(tmp_path):
+    replies = [(429, "no"), (500, "no"), (200, "no JSON"), "fine"]
+    with serve(Chat(lambda body, number: replies[number - 1])) as chat:
+        ledger = Ledger(tmp_path / "ledger")
+        endpoint = Endpoint(chat.url, "m", max_tokens=30)
+        with Asker(endpoint, tmp_path / "replies", ledger=ledger, sleep=lambda _: None) as asker:
+            assert asker.ask(ASKED, str).value == "fine"
+            assert asker.ask(ASKED, str).cached
+        spent = ledger.spent()
+        # refused ones cost nothing; one with a reply that is none was probably paid for
+        assert (spent.requests, spent.lost, spent.tokens) == (1, 1, 110 + 130)
+        lines = [json.loads(x) for x in (tmp_path / "ledger").read_text().splitlines()]
+        assert sum("most" in x for x in lines) == 4
+
+
+def test_pictures_and_sound_have_a_most(tmp_path):
+    content = [
+        {"type": "text", "text": "é"},
+        {"type": "image_url", "image_url": {"url": "data:"}},
+        {"type": "input_audio", "input_audio": {"data": "A" * 128_000}},  # 3 s of 16-bit sound at 16 kHz
+    ]
+    found = Endpoint("", "m", image_tokens=700, second_tokens=50).most_tokens([{"role": "user", "content": content}])
+    assert found == 16 + 2 + 700 + 200
