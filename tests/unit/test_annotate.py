@@ -148,7 +148,7 @@ def left(kind, found, **settings):
 
 def test_filters():
     assert left("votes", [made("a"), made("b", units=(), peak_units=(12,))]) == {
-        "b": "the action units speak for happy, the label is angry"
+        "b": "the action units speak for happy, contempt, the label is angry"
     }
     unmeasured = made("c", ever=None, units=(), peak_units=())
     assert (

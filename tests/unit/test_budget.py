@@ -26,7 +26,7 @@ def test_reserved_at_most_and_settled_at_what_it_was(tmp_path):
 
 def test_money_and_a_process_that_was_killed(tmp_path):
     path = tmp_path / "ledger"
-    code = f"import os; from data_pipeline.budget import Ledger; Ledger({str(path)!r}).reserve(0.3, 1, 1); os._exit(9)"
+    code = f"import os, pathlib; from data_pipeline.budget import Ledger; Ledger(pathlib.Path({str(path)!r})).reserve(0.3, 1, 1); os._exit(9)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 9
     with path.open("ab") as file:
         file.write(b'{"t": "torn')
@@ -40,7 +40,7 @@ def test_money_and_a_process_that_was_killed(tmp_path):
 def test_processes_share_it(tmp_path):
     path = tmp_path / "ledger"
     code = (
-        f"from data_pipeline.budget import *\nl = Ledger({str(path)!r}, most_tokens=1000)\nn = 0\n"
+        f"from data_pipeline.budget import *\nl = Ledger(Path({str(path)!r}), most_tokens=1000)\nn = 0\n"
         "try:\n  while True: l.settle(l.reserve(0, 10, 0), 0, 10, 0); n += 1\nexcept BudgetReached: print(n)"
     )
     runs = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(3)]
