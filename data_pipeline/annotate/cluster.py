@@ -65,9 +65,9 @@ def on_cluster(
         rows = [{"record": r.to_json(), "media": m} for r, m in missing]
         # Few clips a block: a block is what is done again when a node is lost.
         data = ray.data.from_items(rows, override_num_blocks=max(1, len(rows) // 4))
-        done = data.map(
-            annotate_row, fn_kwargs={"job": pickle.dumps(job)}, concurrency=tasks, max_retries=-1, retry_exceptions=False
-        )  # fmt: skip
+        one: Any = functools.partial(annotate_row, job=pickle.dumps(job))
+        options: Any = {"max_retries": -1, "retry_exceptions": False}  # of a task whose node was lost
+        done = data.map(one, concurrency=tasks, **options)
         for row in done.iter_rows():
             if row["stopped"]:
                 raise BudgetReached(row["stopped"])

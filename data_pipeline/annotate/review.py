@@ -37,7 +37,7 @@ def sample(found: Sequence[Annotation], count: int, seed: int) -> list[Annotatio
 
 def make_app(out: Path, annotator: str, count: int, seed: int) -> Any:
     """The page as an ASGI application; raises ValueError for a name that is none, or where there is nothing to mark."""
-    from fastapi import FastAPI, HTTPException, Request
+    from fastapi import FastAPI, HTTPException
     from fastapi.responses import FileResponse, HTMLResponse
 
     if not re.fullmatch(r"[\w.-]{1,40}", annotator) or annotator.startswith("."):
@@ -53,8 +53,9 @@ def make_app(out: Path, annotator: str, count: int, seed: int) -> Any:
     app = FastAPI(title="emojax verify", docs_url=None, redoc_url=None, openapi_url=None)
     page = importlib.resources.files("data_pipeline.annotate").joinpath("review.html").read_text(encoding="utf-8")
 
-    @app.get("/")
-    async def home() -> HTMLResponse:
+    # Types of routes must be global names: FastAPI looks them up.
+    @app.get("/", response_class=HTMLResponse)
+    async def home() -> Any:
         return HTMLResponse(page)
 
     @app.get("/items")
@@ -70,21 +71,17 @@ def make_app(out: Path, annotator: str, count: int, seed: int) -> Any:
             ],
         }
 
-    @app.get("/media/{number}")
-    async def media(number: int) -> FileResponse:
+    @app.get("/media/{number}", response_class=FileResponse)
+    async def media(number: int) -> Any:
         if not 0 <= number < len(shown) or not Path(shown[number].path).is_file():
             raise HTTPException(404, "the clip is not where it was")
         return FileResponse(shown[number].path)
 
     @app.post("/marks")
-    async def save(request: Request) -> dict[str, Any]:
-        try:
-            body = await request.json()
-            marks = {a: body["marks"].get(a) for a in ASPECTS}
-            again = body.get("again")
-            good = body["clip"] in known and all(v in (True, False, None) for v in marks.values())
-        except (ValueError, KeyError, TypeError, AttributeError):
-            good = False
+    async def save(body: dict[str, Any]) -> dict[str, Any]:
+        said, again = body.get("marks"), body.get("again")
+        marks = {a: said.get(a) for a in ASPECTS} if isinstance(said, dict) else {}
+        good = body.get("clip") in known and marks and all(v in (True, False, None) for v in marks.values())
         if not good or not (again is None or (isinstance(again, str) and len(again) <= 1000)):
             raise HTTPException(422, "a clip of this page, and marks that are true, false or null")
         with path.open("a", encoding="utf-8") as file:

@@ -83,7 +83,10 @@ def test_labels_by_the_action_units_and_by_the_model(corpus, tmp_path):
         )
         own[1] = str(corpus / "clips")
         assert main(own) == 0
-    shown = {json.loads(x)["id"]: json.loads(x)["truth"]["shown"]["video"] for x in (corpus / "records.jsonl").read_text().splitlines()}
+    shown = {
+        json.loads(x)["id"]: json.loads(x)["truth"]["shown"]["video"]
+        for x in (corpus / "records.jsonl").read_text().splitlines()
+    }
     by_votes = {a["clip"]: a["label"] for a in lines(tmp_path / "votes") if a["label_from"] == "votes"}
     right = [by_votes[c] == e for c, e in shown.items() if e in ("happy", "angry", "surprise", "neutral")]
     assert len(by_votes) >= 40 and sum(right) / len(right) >= 0.9
@@ -254,7 +257,10 @@ def killed_run(corpus, out, kills: int, seed: int, within: float) -> tuple[Fault
 def whole_after_kills(corpus, out, clips, faulty, kills):
     found = lines(out)
     assert len(found) == clips and len({a["clip"] for a in found}) == clips
-    assert len((out / "records.jsonl").read_text().splitlines()) + len((out / "left_out.csv").read_text().splitlines()) - 1 == clips
+    assert (
+        len((out / "records.jsonl").read_text().splitlines()) + len((out / "left_out.csv").read_text().splitlines()) - 1
+        == clips
+    )
     assert read_state(out / STATE).keys() == {a["clip"] for a in found}
     print(f"{kills} kills, {faulty.count} requests, {faulty.repeated} repeated")
     assert faulty.repeated <= kills * FLIGHT * 2, "two endpoints: the second audio agent has a seed of its own"

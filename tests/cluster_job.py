@@ -1,0 +1,54 @@
+"""Annotates a corpus here, or on a Ray cluster of two nodes of this machine, the second of which is killed in the middle."""
+
+import sys
+import threading
+import time
+from pathlib import Path
+
+from data_pipeline.annotate.clips import clips_of
+from data_pipeline.annotate.recipe import load_recipe
+from data_pipeline.annotate.run import Job, run
+from data_pipeline.endpoint import Endpoint
+
+
+def main() -> None:
+    corpus, out, url, where = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4]
+    endpoints = {name: Endpoint(url, "agent", max_tokens=600) for name in ("visual", "audio", "reasoning")}
+    job = Job(load_recipe("merr_fine"), out, endpoints, units=str(corpus / "units"), backoff=0.05)
+    work, seen = None, threading.Event()
+    if where == "cluster":
+        import ray
+        from ray.cluster_utils import Cluster
+
+        from data_pipeline.annotate.cluster import on_cluster
+
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 10**8})
+        second = cluster.add_node(num_cpus=1, object_store_memory=10**8)
+        ray.init(address=cluster.address, log_to_driver=False)
+
+        def kill() -> None:
+            seen.wait(200)
+            time.sleep(0.3)
+            cluster.remove_node(second, allow_graceful=False)
+            print("killed a node", flush=True)
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        work = on_cluster(None, None)
+
+    def tick(done: int, every: int, spent: object) -> None:
+        if done >= 4:
+            seen.set()
+
+    done = run(job, clips_of(corpus / "manifest.csv"), tick, work=work)
+    if where == "cluster":
+        seen.set()
+        killer.join()
+        ray.shutdown()
+        cluster.shutdown()
+    print(len(done.found), done.unfinished, done.stopped)
+    sys.exit(0 if not done.unfinished else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""`emojax verify`'s page in a real browser, by keyboard alone; the server and what it refuses."""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import httpx2
+import pytest
+from annotators import chat, plain_reply
+from browser import chromium
+from chat_server import serve
+
+from data_pipeline.annotate.verify import ASPECTS, read_marks
+from data_pipeline.embedded.generate import make_corpus
+from data_pipeline.embedded.truth import CorpusConfig
+from emojax.cli import main
+
+
+@pytest.fixture(scope="module")
+def annotated(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("annotated")
+    corpus = make_corpus(CorpusConfig(train=0, val=0, test=9, size=64), folder / "corpus")
+    with serve(chat(lambda body, number: plain_reply(body))) as server:
+        command = [
+            "annotate",
+            str(corpus / "manifest.csv"),
+            "--out",
+            str(folder / "out"),
+            "--units",
+            str(corpus / "units"),
+        ]
+        assert main([*command, "--endpoint", server.url, "--model", "m", "--recipe", "merr_fine"]) == 0
+    return folder / "out"
+
+
+@contextlib.contextmanager
+def page_of(out, annotator, sample=4):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "emojax.cli", "verify", str(out), "--annotator", annotator, "--port", str(port)]
+    process = subprocess.Popen(
+        [*command, "--sample", str(sample)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(300):
+            assert process.poll() is None
+            with contextlib.suppress(httpx2.HTTPError):
+                httpx2.get(url, timeout=1)
+                break
+            time.sleep(0.1)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def test_a_whole_check_by_keyboard(annotated):
+    with page_of(annotated, "anna") as url, chromium() as (page, faults):
+        page.goto(url)
+        page.wait_for_function("document.querySelectorAll('.aspect').length === 5")
+        page.wait_for_function("document.getElementById('clip').readyState >= 1")
+        where = lambda: page.locator("#where").inner_text()
+        assert where() == "clip 1 of 4, 0 marked"
+        press = page.keyboard.press
+        press("Enter")
+        assert "not marked yet: audio, visual, text, reasoning, result" in page.locator("#hint").inner_text()
+        press("1")  # agrees
+        press("2"), press("2")  # does not
+        press("3"), press("3"), press("3")  # can not tell
+        press("4"), press("5")
+        assert [page.locator(".aspect .mark").nth(i).inner_text() for i in range(5)] == [
+            "agrees", "does not", "can not tell", "agrees", "agrees",
+        ]  # fmt: skip
+        press("Enter")
+        page.wait_for_function("document.getElementById('where').innerText === 'clip 2 of 4, 1 marked'")
+        press("p")
+        peak = page.evaluate("data.items[1].peak")
+        if peak is not None:
+            page.wait_for_function("p => Math.abs(document.getElementById('clip').currentTime - p) < 0.05", arg=peak)
+        press("a")
+        press("5")
+        press("b")
+        page.keyboard.type("1 The brows are raised, not lowered")  # keys in the field are no marks
+        press("Enter")
+        page.wait_for_function("document.getElementById('where').innerText === 'clip 3 of 4, 2 marked'")
+        press("ArrowLeft")
+        assert "sent back: 1 The brows are raised" in page.locator("#hint").inner_text()
+        press("ArrowRight")
+        for _ in range(2):
+            press("a")
+            press("Enter")
+            page.wait_for_timeout(300)
+        assert "All clips are marked" in page.locator("#hint").inner_text() and where().endswith("4 marked")
+        assert faults == []
+    (anna,) = read_marks(annotated)
+    first, second, *others = anna.marks.values()
+    assert first == dict(zip(ASPECTS, (True, False, None, True, True), strict=True))
+    assert second["result"] is False and second["audio"] is True
+    assert list(anna.again.values()) == ["1 The brows are raised, not lowered"] and all(all(m.values()) for m in others)
+
+
+def test_a_second_annotator_sees_the_same_clips_and_goes_on_later(annotated, capsys):
+    with page_of(annotated, "ben") as url, chromium() as (page, faults):
+        own = httpx2.get(f"{url}/items").json()
+        assert len(own["items"]) == 4 and all(i["marks"] is None for i in own["items"])
+        page.goto(url)
+        page.wait_for_function("document.querySelectorAll('.aspect').length === 5")
+        page.keyboard.press("a")
+        page.keyboard.press("Enter")
+        page.wait_for_function("document.getElementById('where').innerText === 'clip 2 of 4, 1 marked'")
+        page.reload()
+        page.wait_for_function("document.getElementById('where').innerText === 'clip 2 of 4, 1 marked'")
+    assert main(["verify", str(annotated), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["annotators"] == ["anna", "ben"] and found["aspects"]["visual"]["marks"] == 5
+    assert list(found["differ"].values()) == [["visual"]]
+
+
+def test_what_the_server_refuses(annotated):
+    with page_of(annotated, "cleo") as url:
+        clip = httpx2.get(f"{url}/items").json()["items"][0]["clip"]
+        for body in (
+            {},
+            {"clip": "other", "marks": {}},
+            {"clip": clip, "marks": {"audio": "yes"}},
+            {"clip": clip, "marks": 3},
+            [1],
+        ):
+            assert httpx2.post(f"{url}/marks", json=body).status_code == 422
+        assert httpx2.post(f"{url}/marks", json={"clip": clip, "marks": {}, "again": "x" * 2000}).status_code == 422
+        assert httpx2.get(f"{url}/media/99").status_code == 404
+        assert httpx2.get(f"{url}/media/0", headers={"Range": "bytes=0-9"}).status_code == 206
+    assert "cleo" not in [m.annotator for m in read_marks(annotated) if m.marks]
+    for name in ("../x", "", ".hidden", "a b"):
+        assert main(["verify", str(annotated), "--annotator", name or " "]) == 2
