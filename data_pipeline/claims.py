@@ -69,6 +69,9 @@ _ENDS = re.compile(
 _VOICE = re.compile(
     r"\b(?:tone|voice|intonation|speech|speaks?|spoken|speaking|says?|said|saying|sounds?|vocal\w*|pitch|volume|utter\w*)\b"
 )
+_CONCLUSION = re.compile(
+    r"\b(?:so|therefore|thus|hence),? (?:it|he|she|they|this|(?:the )?(?:person|man|woman|speaker)) (?:is|are|feels?|seems?) (?:\w+ly )?$"
+)
 _QUOTE = re.compile(r"[\"“]([^\"”]{3,300})[\"”]|(?<![\w])'([^']{3,300})'(?![\w])")
 
 
@@ -130,6 +133,8 @@ def find_claims(text: str) -> list[Claim]:
         if _VOICE.search(sentence):
             for pattern, name in tones:
                 for heard in pattern.finditer(sentence):
+                    if _CONCLUSION.search(sentence[: heard.start()]):
+                        continue  # `so it is sad` names the emotion, not the voice
                     note("audio", heard.group(), (name,), sentence[: heard.start()])
     for match in _QUOTE.finditer(text):
         words = (match.group(1) or match.group(2)).strip(" .,!?").lower()

@@ -53,7 +53,9 @@ class Segmenting:
         if not 0.2 <= self.window <= 60:
             raise ValueError(f"a window of {self.window:g} s can not be: give 0.2 to 60")
         if not 0 < self.shortest <= self.longest / 2 or not self.longest <= 60:
-            raise ValueError(f"segments of {self.shortest:g} to {self.longest:g} s can not be: give at most 60")
+            raise ValueError(
+                f"segments of {self.shortest:g} to {self.longest:g} s can not be: the longest may have {2 * self.shortest:g} to 60 s"
+            )
         if not 0.1 <= self.pause < SILENCE:
             raise ValueError(f"a pause of {self.pause:g} s can not be: give 0.1 to {SILENCE:g}")
 

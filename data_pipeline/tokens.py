@@ -188,17 +188,27 @@ def encode_piece(tokenizer: Tokenizer, text: str, special: bool, legacy: bool = 
     return ids
 
 
+class RowTooLong(ValueError):
+    """A prompt that no compiled size holds. length: its tokens.  most: of the longest size."""
+
+    def __init__(self, text: str, length: int, most: int):
+        super().__init__(text)
+        self.length, self.most = length, most
+
+
 def pick_bucket(length: int, answer: int, buckets: Sequence[tuple[int, int]]) -> tuple[int, int]:
     """The smallest (row length, answer length) that holds both.
 
     Raises:
-      ValueError: none does; says which setting to raise.
+      RowTooLong: none does; says which setting to raise.
     """
     for bucket in sorted(buckets):
         if length <= bucket[0] and answer <= bucket[1]:
             return bucket
-    raise ValueError(
-        f"a row of {length} tokens with an answer of {answer} fits none of {list(buckets)}; raise config.data.buckets"
+    raise RowTooLong(
+        f"a row of {length} tokens with an answer of {answer} fits none of {list(buckets)}; raise config.data.buckets",
+        length,
+        max(b[0] for b in buckets),
     )
 
 

@@ -99,13 +99,11 @@ def read_transcript(path: Path, duration: float = 0.0) -> Transcript:
     """
     if path.suffix.lower() not in SUFFIXES:
         raise TranscriptError(f"{path}: words are read from {', '.join(SUFFIXES)} files")
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise TranscriptError(f"{path} is not UTF-8 text (byte {error.start})") from error
+    text, encoding = _decoded(path)
+    source = path.name if encoding == "UTF-8" else f"{path.name} (read as {encoding})"
     if path.suffix.lower() == ".txt":
         words = " ".join(text.split())
-        return Transcript((Cue(0.0, max(duration, 0.01), words),) if words else (), path.name)
+        return Transcript((Cue(0.0, max(duration, 0.01), words),) if words else (), source)
     kind = path.suffix.lower().lstrip(".")
     try:
         found = pysubs2.SSAFile.from_string(
@@ -129,7 +127,23 @@ def read_transcript(path: Path, duration: float = 0.0) -> Transcript:
             cues.append(Cue(event.start / 1000, event.end / 1000, said, name))
     if not cues and text.strip() and text.strip() != "WEBVTT":
         raise TranscriptError(f"{path} holds no cue with a start, an end and words")
-    return Transcript(tuple(sorted(cues, key=lambda c: (c.start, c.end))), path.name)
+    return Transcript(tuple(sorted(cues, key=lambda c: (c.start, c.end))), source)
+
+
+def _decoded(path: Path) -> tuple[str, str]:
+    """(text, encoding): UTF-8, UTF-16 with its mark, else what older programs on Windows write; raises TranscriptError."""
+    data = path.read_bytes()
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        try:
+            return data.decode("utf-16"), "UTF-16"
+        except UnicodeDecodeError as error:
+            raise TranscriptError(f"{path} begins as UTF-16 text and is none: save it as UTF-8") from error
+    try:
+        return data.decode("utf-8-sig"), "UTF-8"
+    except UnicodeDecodeError as error:
+        if b"\0" in data:
+            raise TranscriptError(f"{path} is no text (byte {error.start}): save it as UTF-8") from error
+        return data.decode("cp1252", "replace"), "Windows-1252"
 
 
 def _is_name(word: str, names: Counter[str]) -> bool:

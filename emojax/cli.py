@@ -142,6 +142,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             console.print(f"emojax {args.command}: {stop}", soft_wrap=True)
             return getattr(stop, "code", 130)
         goes_on = {"train": "; the same command goes on from the last checkpoint", "data": "; the same command goes on"}
+        goes_on["predict"] = (
+            goes_on["data"] if getattr(args, "timeline", False) or getattr(args, "report", None) else ""
+        )
         goes_on["sweep"] = goes_on["annotate"] = goes_on["data"]
         again = goes_on.get(args.command, "")
         console.print(f"emojax {args.command}: stopped{again}")

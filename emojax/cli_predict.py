@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,30 +21,33 @@ NO_MODEL = """there is no model yet. Three ways to get one:
 FORMATS = ("json", "csv", "parquet", "srt", "vtt", "eaf", "png", "html")
 
 
-def seconds(text: str) -> float:
-    """A positive number."""
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise ValueError
+def _number(text: str, holds: Callable[[float], bool], wanted: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not holds(value):
+        raise argparse.ArgumentTypeError(f"'{text}' is not {wanted}")
     return value
+
+
+def positive(text: str) -> float:
+    """A number above 0."""
+    return _number(text, lambda x: 0 < x < float("inf"), "a number above 0")
+
+
+def seconds(text: str) -> float:
+    """Seconds above 0."""
+    return _number(text, lambda x: 0 < x < float("inf"), "a number of seconds above 0")
 
 
 def share(text: str) -> float:
     """A number from 0 to 1."""
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise ValueError
-    return value
+    return _number(text, lambda x: 0 <= x <= 1, "a number from 0 to 1")
 
 
 def _not_negative(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < float("inf"):
-        raise ValueError
-    return value
-
-
-_not_negative.__name__ = "number of at least 0"
+    return _number(text, lambda x: 0 <= x < float("inf"), "a number of at least 0")
 
 
 def add_parsers(commands: Any) -> None:
@@ -160,8 +163,17 @@ def _predict(args: argparse.Namespace, console: Console) -> int:
     from emojax.infer.predict import Ask, default_model, find_media, listen, predict
 
     timeline = args.timeline or args.report
-    if not timeline and (given := [n for n in ("out", "words", "window", "faces") if getattr(args, n)]):
+    of_recordings = {"formats": ",".join(FORMATS), "longest": 10.0, "smoothing": 2.0, "embed": "auto"}
+    given = [n for n in ("out", "words", "window", "faces") if getattr(args, n)]
+    given += [n for n, usual in of_recordings.items() if getattr(args, n) != usual]
+    if not timeline and given:
         raise ValueError(f"--{given[0]} is for recordings: give --timeline too")
+    if args.report and not args.report.lower().endswith((".html", ".htm")):
+        raise ValueError(f"--report {args.report}: the page is a .html file; the other formats are written beside it")
+    if args.window and args.longest != 10.0:
+        raise ValueError("--window cuts equal parts and --longest limits unequal ones: give one of them")
+    if args.subtitle and args.words not in (None, "none"):
+        raise ValueError("--subtitle and --words both say what is said: give one of them")
     if args.fusion_weights and (timeline or not args.json):
         raise ValueError("--fusion-weights are numbers of single clips: give --json and no --timeline")
     formats = _formats(args.formats)
@@ -325,6 +337,8 @@ def _words(given: str | None, path: Path, subtitle: str) -> Any:
     if given == "none":
         return Transcript()
     file = Path(given) if given else beside(path)
+    if given and not Path(given).is_file():
+        raise ValueError(f"--words {given}: there is no such file")
     return read_transcript(file, length_of(str(path))) if file else Transcript()
 
 

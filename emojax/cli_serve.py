@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from emojax.cli_predict import NO_MODEL, seconds
+from emojax.cli_predict import NO_MODEL, positive, seconds
 
 
 def add_parser(commands: Any) -> None:
@@ -25,13 +25,24 @@ def add_parser(commands: Any) -> None:
         "--allow", action="append", default=[], metavar="DIR", help="requests may name files below it by path"
     )
     p.add_argument("--folder", default="serve", help="temporary files and jobs (default %(default)s)")
-    p.add_argument("--max-mb", type=seconds, default=200.0, help="of a request (default %(default)s)")
+    p.add_argument("--max-mb", type=positive, default=200.0, help="of a request (default %(default)s)")
     p.add_argument(
         "--max-seconds", type=seconds, default=60.0, help="of a clip; longer ones are jobs (default %(default)s)"
     )
     p.add_argument("--queue", type=int, default=32, help="requests that may wait (default %(default)s)")
     p.add_argument("--no-page", action="store_true", help="without the page at /ui")
     p.add_argument("--int8", action="store_true", help="frozen kernels as int8")
+
+
+def check_free(host: str, port: int) -> None:
+    """Raises ValueError where the port is taken, before a model is loaded."""
+    import socket
+
+    try:
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+            pass
+    except OSError as error:
+        raise ValueError(f"--port {port} on {host} can not be had ({error.strerror}): give another") from None
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
@@ -61,6 +72,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
             raise ValueError(f"--allow {folder}: there is no such folder")
     if args.queue < 1:
         raise ValueError("--queue: at least 1")
+    if not 1 <= args.port <= 65535:
+        raise ValueError(f"--port {args.port}: from 1 to 65535")
+    check_free(args.host, args.port)
     jobs.setup()
     bundle = ready(as_int8(load_bundle(model)) if args.int8 else load_bundle(model))
     limits = Limits(
@@ -69,6 +83,6 @@ def run(args: argparse.Namespace, console: Console) -> int:
     folder = Path(args.folder)
     app = make_app(bundle, limits, folder, not args.no_page)
     tempfile.tempdir = str((folder / "requests").absolute())  # what the web framework puts aside lies there too
-    console.print(f"{bundle.name} answers at http://{args.host}:{args.port}  (Ctrl-C ends it)", soft_wrap=True)
+    console.print(f"{bundle.name} answers at http://{args.host}:{args.port}/  (Ctrl-C ends it)", soft_wrap=True)
     uvicorn.run(app, host=args.host, port=args.port, log_level="warning", timeout_keep_alive=10, server_header=False)
     return 0

@@ -154,6 +154,10 @@ def make_timeline(
         if tick:
             tick(round(min(until, recording.seconds or until), 1), round(recording.seconds or until, 1))
     seconds = spans[-1].end if spans else recording.seconds
+    if recording.seconds - seconds > max(0.5, 0.02 * recording.seconds):
+        notes.append(
+            f"the file ends at {seconds:.1f} s, its header says {recording.seconds:.1f} s: the rest is missing or damaged"
+        )
     if transcribe is not None and not transcript.cues:
         transcript = _transcribed(spans)
     found = finish(spans, labels, options, transcript)

@@ -50,7 +50,8 @@ def to_vtt(timeline: Timeline) -> bytes:
         f"{clock(s.start, '.')} --> {clock(s.end, '.')}\n{html.escape(_line(caption(s)), quote=False)}\n"
         for s in timeline.spans
     ]
-    return ("WEBVTT\n\n" + "\n".join(parts)).encode()
+    note = f"NOTE purpose: {html.escape(_line(timeline.purpose), quote=False)}\n\n" if timeline.purpose else ""
+    return (f"WEBVTT\n\n{note}" + "\n".join(parts)).encode()
 
 
 def _line(text: str) -> str:
@@ -73,6 +74,8 @@ def to_eaf(timeline: Timeline, folder: Path | None = None) -> bytes:
         "RELATIVE_MEDIA_URL": quote(os.path.relpath(path, folder or Path.cwd())),
     }
     ET.SubElement(header, "MEDIA_DESCRIPTOR", media)
+    if timeline.purpose:
+        ET.SubElement(header, "PROPERTY", {"NAME": "purpose"}).text = _clean(timeline.purpose)
     order = ET.SubElement(root, "TIME_ORDER")
     slots: dict[int, str] = {}
     for moment in sorted({round(t * 1000) for s in timeline.spans for t in (s.start, s.end)}):

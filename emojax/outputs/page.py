@@ -23,12 +23,13 @@ EMBED_LIMIT = 25_000_000  # bytes of a recording that the page itself holds
 EMBED = ("auto", "always", "never")
 
 
-def to_html(timeline: Timeline, embed: str = "auto", folder: Path | None = None) -> bytes:
+def to_html(timeline: Timeline, embed: str = "auto", folder: Path | None = None, media: Path | None = None) -> bytes:
     """The page.
 
     Args:
       embed: `auto` puts recordings of up to EMBED_LIMIT into the page; others are looked for where they are, relative to `folder`, and
         the page asks for them where that fails.
+      media: where the recording lies, if `timeline.path` is a name alone.
     """
     if embed not in EMBED:
         raise ValueError(f"embed is '{embed}', needs one of {', '.join(EMBED)}")
@@ -51,7 +52,7 @@ def to_html(timeline: Timeline, embed: str = "auto", folder: Path | None = None)
         facts=html.escape("; ".join(facts)),
         notice=html.escape(NOTICE),
         tag="audio" if kind.startswith("audio/") else "video",
-        media=_media(path, kind, embed, folder),
+        media=_media(media or path, kind, embed, folder),
         foot=html.escape(" ".join(foot)),
         # `</script>` inside a string would end the element
         data=json.dumps(data, ensure_ascii=False).replace("<", "\\u003c"),

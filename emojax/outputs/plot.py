@@ -57,7 +57,15 @@ def to_png(timeline: Timeline) -> bytes:
                 axis.spines[side].set_visible(False)
     axes[-1, 0].set_xlabel("seconds")
     out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=100, metadata={"Software": "emojax"})
+    figure.savefig(
+        out,
+        format="png",
+        dpi=100,
+        metadata={
+            "Software": "emojax",
+            **({"Description": f"purpose: {timeline.purpose}"} if timeline.purpose else {}),
+        },
+    )
     plt.close(figure)
     return out.getvalue()
 

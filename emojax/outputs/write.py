@@ -25,11 +25,16 @@ FORMATS: dict[str, Callable[[Timeline], bytes]] = {
 
 
 def write_all(
-    timeline: Timeline, stem: Path, formats: Sequence[str] = tuple(FORMATS), embed: str = "auto"
+    timeline: Timeline,
+    stem: Path,
+    formats: Sequence[str] = tuple(FORMATS),
+    embed: str = "auto",
+    media: Path | None = None,
 ) -> list[Path]:
     """Writes `stem` with each format's suffix; a file is whole or not there.
 
     Args:
+      media: where the recording lies, if not at `timeline.path`, which is then a name alone.
       embed: whether the page holds the recording itself: auto (up to page.EMBED_LIMIT), always or never.
 
     Returns:
@@ -40,7 +45,7 @@ def write_all(
     for name in formats:
         path = stem.with_name(f"{stem.name}.{name}")
         if name == "html":
-            data = to_html(timeline, embed, path.parent)
+            data = to_html(timeline, embed, path.parent, media)
         else:
             data = to_eaf(timeline, path.parent) if name == "eaf" else FORMATS[name](timeline)
         put(path, data)

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse, StreamingResponse
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, RedirectResponse
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
 
 from data_pipeline.clip import MEDIA_SUFFIXES, ClipError
 from data_pipeline.stream import length_of
@@ -25,10 +26,16 @@ from emojax.infer.timeline import Options, make_timeline
 from emojax.outputs.write import FORMATS, write_all
 from emojax.serve.chat import add_chat
 from emojax.serve.jobs import Job, Jobs
-from emojax.serve.limits import PAGE, Guard, Limits, Refuse, TooMany, allowed_path
+from emojax.serve.limits import PAGE, Guard, Limits, Refuse, TooMany, allowed_path, check_text, hold, text_of
 from emojax.serve.work import Busy, Worker
 
 PIECE = 1 << 20
+FIELDS = {"path", "labels", "label_only", "contributions", "abstain", "subtitle", "purpose"}
+KINDS = {
+    "json": "application/json", "csv": "text/csv; charset=utf-8", "parquet": "application/vnd.apache.parquet",
+    "srt": "application/x-subrip", "vtt": "text/vtt", "eaf": "application/xml", "png": "image/png",
+    "html": "text/html; charset=utf-8",
+}  # fmt: skip
 
 
 class Service:
@@ -39,6 +46,7 @@ class Service:
         self.name = bundle.name.partition("@")[
             0
         ]  # behind it stands where the model lies, which is nobody else's business
+        self.lock = hold(folder)  # before anything is removed
         self.temporary = folder / "requests"
         shutil.rmtree(self.temporary, ignore_errors=True)  # of a server that was killed
         self.temporary.mkdir(parents=True)
@@ -84,17 +92,18 @@ class Service:
                 whole_text(asked["words"], str(media)),
                 state=state,
             )
-            write_all(dataclasses.replace(found, model=self.name), job.folder / "result", tuple(FORMATS), "auto")
+            shown = dataclasses.replace(found, model=self.name, path=asked["name"])
+            write_all(shown, job.folder / "result", tuple(FORMATS), "auto", media)
             job.finish(state="done", seconds=found.seconds, segments=len(found.spans))
-            state.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):
-                media.unlink()  # the upload, or the link to a named file
         except Exception as error:  # one job's fault ends that job alone
             job.finish(
                 state="failed",
                 error=f"{type(error).__name__}: {error}" if not isinstance(error, ClipError) else str(error),
             )
         finally:
+            for done in ("unfinished.jsonl", asked["media"]):  # the upload, or the link to a named file
+                with contextlib.suppress(OSError):
+                    (job.folder / done).unlink()
             self.pending.dec()
 
     async def clip(self, path: Path, ask: dict[str, Any]) -> dict[str, Any]:
@@ -162,6 +171,13 @@ def make_app(bundle: Bundle, limits: Limits, folder: Path, page: bool = True) ->
             {"error": {"message": error.text, "type": "refused", "code": error.status}}, error.status, headers
         )
 
+    @app.exception_handler(HTTPException)
+    async def known(request: Request, error: HTTPException) -> JSONResponse:
+        said = str(error.detail) if error.status_code == 400 else f"{request.method} {request.url.path}: {error.detail}"
+        return JSONResponse(
+            {"error": {"message": said, "type": "refused", "code": error.status_code}}, error.status_code
+        )
+
     @app.get("/health")
     async def health() -> dict[str, Any]:
         return {
@@ -209,7 +225,8 @@ def make_app(bundle: Bundle, limits: Limits, folder: Path, page: bool = True) ->
         found = service.jobs.find(name)
         if found is None or kind not in FORMATS or not (path := found.folder / f"result.{kind}").exists():
             raise Refuse(404, f"there is no such output; there are {', '.join(FORMATS)} of a job that is done")
-        return StreamingResponse(_pieces(path))
+        name = f"{Path(found.request['name']).stem}.{kind}"
+        return FileResponse(path, media_type=KINDS.get(kind), filename=name)
 
     add_chat(app, service)
     if page:
@@ -219,12 +236,6 @@ def make_app(bundle: Bundle, limits: Limits, folder: Path, page: bool = True) ->
             app.add_api_route(place, lambda: RedirectResponse(f"{PAGE}/"), include_in_schema=False)
         add_page(app, service, folder / "page")
     return Guard(app, limits, service.count)
-
-
-def _pieces(path: Path) -> Any:
-    with path.open("rb") as file:
-        while piece := file.read(PIECE):
-            yield piece
 
 
 def _linked(path: Path, folder: Path) -> Path:
@@ -242,7 +253,7 @@ async def _asked(request: Request, folder: Path, limits: Limits) -> tuple[Path, 
             upload = form.get("file")
             if not isinstance(upload, UploadFile):
                 raise Refuse(422, "the form needs a part `file`")
-            name = Path(upload.filename or "clip").name
+            name = Path(check_text(upload.filename or "clip")).name
             path = folder / f"media{_suffix(name)}"
             with path.open("wb") as file:
                 while piece := await upload.read(PIECE):
@@ -251,7 +262,7 @@ async def _asked(request: Request, folder: Path, limits: Limits) -> tuple[Path, 
     elif kind == "application/json":
         try:
             fields = await request.json()
-            name = str(fields["path"])
+            name = check_text(str(fields["path"]))
         except (ValueError, KeyError, TypeError, RecursionError):
             raise Refuse(422, 'JSON needs an object with "path"') from None
         path = allowed_path(name, limits.folders)
@@ -267,25 +278,29 @@ def _suffix(name: str) -> str:
 
 def _fields(fields: dict[str, Any], name: str) -> dict[str, Any]:
     def flag(key: str) -> bool:
-        return str(fields.get(key, "")).lower() in ("1", "true", "yes", "on")
+        value = str(fields.get(key, "")).lower()
+        if value not in ("", "none", "0", "false", "no", "off", "1", "true", "yes", "on"):
+            raise Refuse(422, f"{key}: true or false")
+        return value in ("1", "true", "yes", "on")
 
     labels = fields.get("labels") or None
     if isinstance(labels, str):
         labels = [x.strip() for x in labels.split(",") if x.strip()]
-    if labels is not None and (
-        not isinstance(labels, list) or not 2 <= len(labels) <= 200 or any(len(str(x)) > 80 for x in labels)
-    ):
-        raise Refuse(422, "labels: 2 to 200 of at most 80 characters, separated by commas")
+    if labels is not None:
+        good = isinstance(labels, list) and all(isinstance(x, str) and 0 < len(x.strip()) <= 80 for x in labels)
+        labels = list(dict.fromkeys(check_text(x).strip() for x in labels)) if good else []
+        if not 2 <= len(labels) <= 200:
+            raise Refuse(422, "labels: 2 to 200 different texts of at most 80 characters")
     try:
-        abstain = float(fields.get("abstain", 0))
+        abstain = float(fields.get("abstain") or 0)
     except (TypeError, ValueError):
         abstain = -1.0
     if not 0 <= abstain <= 1:
         raise Refuse(422, "abstain: a number from 0 to 1")
-    words, purpose = str(fields.get("subtitle", "")), str(fields.get("purpose", ""))
-    if len(words) > 100_000 or len(purpose) > 2000:
-        raise Refuse(422, "subtitle of at most 100,000 and purpose of at most 2,000 characters")
+    words, purpose = text_of(fields, "subtitle", 100_000), text_of(fields, "purpose", 2000)
+    if strange := sorted(set(fields) - FIELDS):
+        raise Refuse(422, f"there is no field {', '.join(map(check_text, strange))}: {', '.join(sorted(FIELDS))}")
     return {
-        "name": name, "labels": [str(x) for x in labels] if labels else None, "abstain": abstain, "words": words, "purpose": purpose,
+        "name": name, "labels": labels, "abstain": abstain, "words": words, "purpose": purpose,
         "reasons": not flag("label_only"), "contributions": flag("contributions"),
     }  # fmt: skip

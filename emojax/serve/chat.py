@@ -21,11 +21,12 @@ from PIL import Image, UnidentifiedImageError
 from data_pipeline.clip import ClipError, read_clip
 from data_pipeline.prompts import QUESTIONS
 from data_pipeline.schema import ClipRecord
+from data_pipeline.tokens import RowTooLong
 from data_pipeline.views import make_views
 from emojax.bundle import REASON_TASKS, Bundle
 from emojax.infer.answer import Encoded, converse, encode, label_probabilities
 from emojax.infer.sample import Sampler
-from emojax.serve.limits import Refuse
+from emojax.serve.limits import Refuse, check_text, text_of
 from emojax.types import Clip
 
 if TYPE_CHECKING:
@@ -47,8 +48,10 @@ def add_chat(app: FastAPI, service: Service) -> None:
         text, clip = await asyncio.to_thread(read_messages, body, service)
         sampler = _sampler(body, service)
         head = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": service.name}
-        seed = body.get("seed") if isinstance(body.get("seed"), int) else 0
-        if body.get("stream"):
+        seed = body.get("seed") or 0
+        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**31:
+            raise Refuse(422, "seed: a whole number from 0 to 2147483647")
+        if body.get("stream") is True:
             service.check_room()  # before the answer begins, while there is a status to tell
             return StreamingResponse(_events(service, text, clip, sampler, seed, head), media_type="text/event-stream")
         answer = await service.ask(lambda: answer_chat(service, text, clip, sampler, seed))
@@ -69,7 +72,8 @@ def read_messages(body: Any, service: Service) -> tuple[str, Clip]:
         films = [p["video_url"]["url"] for p in parts if p["type"] == "video_url"]
         pictures = [p["image_url"]["url"] for p in parts if p["type"] == "image_url"]
         sounds = [p["input_audio"]["data"] for p in parts if p["type"] == "input_audio"]
-        words = str(body.get("subtitle", ""))
+        words = text_of(body, "subtitle", 100_000)
+        check_text(text)
     except (KeyError, IndexError, TypeError, AttributeError):
         raise Refuse(
             422, "messages: a list of {role, content}, the last one of the user with a text and a clip"
@@ -89,8 +93,11 @@ def read_messages(body: Any, service: Service) -> tuple[str, Clip]:
         raise Refuse(422, str(error)) from None
     if sound is not None and sound.waveform is not None:
         clip = Clip(clip.id, "", clip.frames, clip.times, clip.image, clip.image_index, sound.waveform)
-    if max(clip.duration, len(clip.waveform) / 16_000 if clip.waveform is not None else 0.0) > service.limits.seconds:
-        raise Refuse(413, f"clips may last {service.limits.seconds:g} s")
+    lasts = max(clip.duration, len(clip.waveform) / 16_000 if clip.waveform is not None else 0.0)
+    if lasts > service.limits.seconds:
+        raise Refuse(
+            413, f"clips may last {service.limits.seconds:g} s, this one lasts {lasts:.0f} s: send it to /v1/jobs"
+        )
     return text, Clip(clip.id, "", clip.frames, clip.times, clip.image, clip.image_index, clip.waveform, words)
 
 
@@ -124,11 +131,14 @@ def _still(urls: list[str], frames: int) -> Clip:
 def _sampler(body: dict[str, Any], service: Service) -> Sampler:
     """Few samplers, as each is a program of its own: temperature and top_p to a tenth."""
     try:
-        temperature, top_p = float(body.get("temperature") or 0), float(body.get("top_p") or 1)
+        temperature, top_p = (
+            float(default if (given := body.get(key)) is None else given)
+            for key, default in (("temperature", 0.0), ("top_p", 1.0))
+        )
     except (TypeError, ValueError):
         temperature = -1.0
     if not (0 <= temperature <= 2 and 0 < top_p <= 1):
-        raise Refuse(422, "temperature from 0 to 2, top_p from 0 to 1")
+        raise Refuse(422, "temperature from 0 to 2, top_p above 0, at most 1")
     return Sampler(service.bundle.settings.data.max_answer, round(temperature, 1), max(0.1, round(top_p, 1)))
 
 
@@ -161,9 +171,15 @@ def answer_text(
         return labels[int(label_probabilities(bundle, encoded, labels, batch=1)[0].argmax())]
     if task in REASON_TASKS:
         task = bundle.reason_task  # the one that this model has learned
-    wording = _TAG.sub("", text).strip()[:4000] or None
+    wording = _TAG.sub("", text).strip() or None
     tell = (lambda _, so_far: on_text(so_far)) if on_text else None
-    return converse(bundle, encoded, [(task, wording)], sampler, seed, tell)[0]
+    try:
+        return converse(bundle, encoded, [(task, wording)], sampler, seed, tell)[0]
+    except RowTooLong as error:
+        raise Refuse(
+            422,
+            f"clip, words and question make {error.length} tokens, this model reads {error.most}: shorten the question",
+        ) from None
 
 
 async def _events(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import hmac
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,14 +88,15 @@ class Guard:
 
     def _check(self, path: str, headers: dict[str, str]) -> None:
         if self.limits.token and path not in OPEN and not _below(path, PAGE):
-            given = headers.get("authorization", "").removeprefix("Bearer ").strip()
-            if not hmac.compare_digest(given.encode(), self.limits.token.encode()):
+            scheme, _, given = headers.get("authorization", "").partition(" ")
+            same = hmac.compare_digest(given.strip().encode("latin-1"), self.limits.token.encode())
+            if scheme.lower() != "bearer" or not same:
                 raise Refuse(401, "this server wants a token: Authorization: Bearer ...")
         length = headers.get("content-length", "0")
         if not length.isdecimal():
             raise Refuse(400, "content-length is no number")
         if int(length) > self.limits.body:
-            raise Refuse(413, f"a request may hold {self.limits.body} bytes")
+            raise Refuse(413, f"a request may hold {self.limits.body:,} bytes, this one announces {int(length):,}")
 
     def _paced(self, receive: Receive) -> Receive:
         seen, end = 0, asyncio.get_running_loop().time() + self.limits.arrive
@@ -117,8 +120,45 @@ class Guard:
         return paced
 
 
+def check_text(text: str) -> str:
+    """The same text; raises Refuse where it is none (half of a surrogate pair)."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise Refuse(422, "a text holds a character that is no Unicode (a lone surrogate)") from None
+    return text
+
+
+def text_of(fields: Mapping[str, Any], key: str, most: int) -> str:
+    """A text of a request, "" where it is left out or null; raises Refuse for anything else."""
+    value = fields.get(key)
+    if value is None:
+        return ""
+    if not isinstance(value, str) or len(value) > most:
+        raise Refuse(422, f"{key}: a text of at most {most:,} characters")
+    return check_text(value)
+
+
 def _below(path: str, place: str) -> bool:
     return path == place or path.startswith(f"{place}/")
+
+
+def hold(folder: Path) -> Any:
+    """A lock on a server's folder as long as the result is open.
+
+    Raises:
+      ValueError: another server has it; two would empty each other's.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    file = (folder / ".lock").open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise ValueError(
+            f"--folder {folder}: another server keeps its files there; give this one a folder of its own"
+        ) from None
+    return file
 
 
 async def _say(send: Send, refusal: Refuse) -> None:
@@ -138,7 +178,7 @@ def allowed_path(text: str, folders: tuple[Path, ...]) -> Path:
     Raises:
       Refuse: it does not, or there is no such file; both are told alike.
     """
-    if "\0" not in text:
+    with contextlib.suppress(OSError, ValueError, RuntimeError):  # names that no file can have
         path = Path(text).resolve()
         if any(path.is_relative_to(folder.resolve()) for folder in folders) and path.is_file():
             return path

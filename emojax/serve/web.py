@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 from fastapi import FastAPI
+from gradio import processing_utils
 from PIL import Image
 
 from data_pipeline.clip import ClipError, read_clip
@@ -30,7 +31,7 @@ from emojax.infer.timeline import Options, make_timeline
 from emojax.outputs.tables import NOTICE
 from emojax.outputs.write import write_all
 from emojax.serve.chat import answer_text
-from emojax.serve.limits import PAGE, Refuse
+from emojax.serve.limits import PAGE, Refuse, allowed_path
 
 if TYPE_CHECKING:
     from emojax.serve.app import Service
@@ -40,6 +41,7 @@ SENTIMENTS = ("negative", "neutral", "positive")
 KEPT = 16  # clips whose features are kept for the next question
 FORMATS = ("html", "json", "csv", "srt", "vtt", "eaf", "parquet", "png")
 END = "end"
+FAULTS = (ClipError, Refuse, ValueError, OSError)  # told in one sentence; others are our own
 CSS = "#clip button[aria-label^='Trim'] { display: none }"  # cutting would load a program from elsewhere
 
 
@@ -49,11 +51,15 @@ def add_page(app: FastAPI, service: Service, folder: Path) -> None:
     folder.mkdir(parents=True)
     os.environ["GRADIO_TEMP_DIR"] = str(folder.absolute())
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    # A mounted page does not check what files requests name, and fetches addresses in their place: both are mended here.
+    processing_utils.async_ssrf_protected_download = _fetch_nothing
+    page = Page(service, folder).blocks()
+    page.has_launched = True
     own = ["system-ui", "sans-serif"]
     token = service.limits.token
     gr.mount_gradio_app(
         app,
-        Page(service).blocks(),
+        page,
         PAGE,
         auth=("emojax", token) if token else None,
         auth_message="User: emojax. Password: the token of this server." if token else None,
@@ -69,11 +75,15 @@ def add_page(app: FastAPI, service: Service, folder: Path) -> None:
     )
 
 
+async def _fetch_nothing(url: str, cache_dir: str) -> str:
+    raise ValueError(f"this server fetches nothing: {url}")
+
+
 class Page:
     """What the page does; one for all visitors."""
 
-    def __init__(self, service: Service):
-        self.service = service
+    def __init__(self, service: Service, folder: Path):
+        self.service, self.folder = service, folder
         self._encoded: OrderedDict[tuple[str, str, tuple[str, ...]], Encoded] = OrderedDict()
 
     def blocks(self) -> gr.Blocks:
@@ -113,7 +123,7 @@ class Page:
                         run = gr.Button("Follow the emotion through the recording", elem_id="run", variant="primary")
                         told = gr.Markdown(elem_id="told")
                         plot = gr.Image(
-                            label="Track", elem_id="plot", interactive=False, buttons=["download", "fullscreen"]
+                            show_label=False, elem_id="plot", interactive=False, buttons=["download", "fullscreen"]
                         )
                         files = gr.Files(label="Files", elem_id="files", interactive=False)
             report = gr.HTML(elem_id="report")  # as wide as the page
@@ -125,7 +135,7 @@ class Page:
             for event in (send.click, question.submit):
                 event(self.answer, [question, *asked], shown, **options)
             forget.click(lambda: ([], None), None, [talk, bars], **options)
-            run.click(self.timeline, [clip, words, offered, purpose], [told, plot, report, files], **options)
+            run.click(self.timeline, [clip, words, offered, purpose], [told, plot, files, report], **options)
         page.queue(max_size=2 * limits.waiting)
         return page
 
@@ -139,11 +149,21 @@ class Page:
     async def answer(
         self, question: str, clip: str | None, words: str, offered: str, heat: float, talk: list[Any]
     ) -> AsyncIterator[Any]:
-        """Yields (history, bars, question box) while the answer is written."""
-        question = (question or "").strip()[:4000]
-        if not question:
-            raise gr.Error("ask something, or press one of the four prompts")
-        path = _given(clip)
+        """Yields (history, bars, question box) while the answer is written; a fault is told in the conversation."""
+        talk = [*talk, {"role": "user", "content": f"{question} ({Path(clip).name if clip else 'no clip'})"}]
+        try:
+            async for shown in self._answer(question, clip, words, offered, heat, talk):
+                yield shown
+        except FAULTS as error:
+            again = "" if question.startswith("[") else question  # what was typed is not lost
+            yield [*talk, {"role": "assistant", "content": f"**Not answered:** {said(error)}"}], None, again
+
+    async def _answer(
+        self, question: str, clip: str | None, words: str, offered: str, heat: float, talk: list[Any]
+    ) -> AsyncIterator[Any]:
+        if not question.strip():
+            raise ValueError("ask something, or press one of the four prompts")
+        path = self._given(clip)
         labels = self._labels(offered, question)
         sampler = Sampler(self.service.bundle.settings.data.max_answer, round(float(heat), 1))
         loop, pieces = asyncio.get_running_loop(), asyncio.Queue[tuple[str, Any]]()
@@ -155,7 +175,7 @@ class Page:
             bundle, encoded = self.service.bundle, self._features(path, words, labels)
             chances = label_probabilities(bundle, encoded, labels, batch=1)[0]
             tell("bars", {name: float(p) for name, p in zip(labels, chances, strict=True)})
-            return answer_text(bundle, encoded, question, sampler, on_text=lambda text: tell("text", text))
+            return answer_text(bundle, encoded, question.strip(), sampler, on_text=lambda text: tell("text", text))
 
         async def run() -> str:
             try:
@@ -163,23 +183,28 @@ class Page:
             finally:
                 pieces.put_nowait((END, None))
 
-        talk = [*talk, {"role": "user", "content": f"{question} ({path.name})"}]
-        bars: Any = gr.skip()
         task = asyncio.create_task(run())
-        yield [*talk, {"role": "assistant", "content": "..."}], bars, ""
+        yield [*talk, {"role": "assistant", "content": "..."}], gr.skip(), ""
         while (piece := await pieces.get())[0] != END:
             if piece[0] == "bars":
                 yield gr.skip(), piece[1], gr.skip()
             elif piece[1]:
                 yield [*talk, {"role": "assistant", "content": piece[1]}], gr.skip(), gr.skip()
-        text = await _told(task)
+        text = await task
         yield [*talk, {"role": "assistant", "content": text or "(the model wrote nothing)"}], gr.skip(), gr.skip()
 
     async def timeline(self, clip: str | None, words: str, offered: str, purpose: str) -> AsyncIterator[Any]:
-        """Yields (how far it is, plot, page, files)."""
-        path, service = _given(clip), self.service
+        """Yields (how far it is, plot, files, page); a fault is told in the place of the first."""
+        try:
+            async for shown in self._timeline(clip, words, offered, purpose):
+                yield shown
+        except FAULTS as error:
+            yield f"**Not answered:** {said(error)}", None, None, ""
+
+    async def _timeline(self, clip: str | None, words: str, offered: str, purpose: str) -> AsyncIterator[Any]:
+        path, service = self._given(clip), self.service
         if service.long.waiting >= service.limits.waiting:
-            raise gr.Error("too many recordings are waiting: come again later")
+            raise ValueError("too many recordings are waiting: come again later")
         loop, ticks = asyncio.get_running_loop(), asyncio.Queue[tuple[float, float] | None]()
         labels = self._labels(offered, "")
         with tempfile.TemporaryDirectory(dir=service.temporary.absolute()) as own:
@@ -191,8 +216,8 @@ class Page:
                 spoken = whole_text(words, str(path))
                 options = Options(purpose=(purpose or "")[:2000])
                 found = make_timeline(service.bundle, str(path), options, labels, spoken, tick=tick)
-                found = dataclasses.replace(found, model=service.name)
-                return found, write_all(found, Path(own) / path.stem, FORMATS, "auto")
+                found = dataclasses.replace(found, model=service.name, path=path.name)
+                return found, write_all(found, Path(own) / path.stem, FORMATS, "auto", path)
 
             async def run() -> Any:
                 try:
@@ -201,21 +226,31 @@ class Page:
                     ticks.put_nowait(None)
 
             task = asyncio.create_task(run())
-            yield "Waiting ...", None, "", None
+            yield "Waiting ...", None, None, ""
             while (done := await ticks.get()) is not None:
                 yield f"{done[0]:.0f} of {done[1]:.0f} s", gr.skip(), gr.skip(), gr.skip()
-            found, written = await _told(task)
+            found, written = await task
             page = next(p for p in written if p.suffix == ".html").read_text(encoding="utf-8")
             with Image.open(next(p for p in written if p.suffix == ".png")) as picture:
                 picture.load()
-            frame = f'<iframe sandbox="allow-scripts allow-downloads" srcdoc="{html.escape(page)}" style="width:100%;height:900px;border:0"></iframe>'
-            facts = f"{len(found.spans)} segments in {found.seconds:.1f} s of recording, {found.took:.1f} s to answer"
-            yield facts, picture, frame, [str(p) for p in written]
+            frame = (
+                f'<iframe sandbox="allow-scripts allow-downloads" srcdoc="{html.escape(page)}"'
+                ' style="width:100%;height:900px;border:0"></iframe>'
+            )
+            parts = "1 segment" if len(found.spans) == 1 else f"{len(found.spans)} segments"
+            facts = [f"{parts} in {found.seconds:.1f} s of recording, {found.took:.1f} s to answer", *found.notes]
+            yield "; ".join(facts), picture, [str(p) for p in written], frame
+
+    def _given(self, clip: str | None) -> Path:
+        """An upload; Gradio hands on whatever path a request names."""
+        if not clip:
+            raise ValueError("give a clip first: drop a file, or record one with the webcam")
+        return allowed_path(clip, (self.folder,))
 
     def _labels(self, offered: str, question: str) -> tuple[str, ...]:
         own = tuple(dict.fromkeys(x.strip() for x in (offered or "").split(",") if x.strip()))
         if own and not (2 <= len(own) <= 200 and all(len(x) <= 80 for x in own)):
-            raise gr.Error("labels: 2 to 200 of at most 80 characters, separated by commas")
+            raise ValueError("labels: 2 to 200 of at most 80 characters, separated by commas")
         return own or (SENTIMENTS if question.startswith("[sentiment]") else self.service.bundle.labels)
 
     def _features(self, path: Path, words: str, labels: tuple[str, ...]) -> Encoded:
@@ -235,15 +270,6 @@ class Page:
         return self._encoded[key]
 
 
-def _given(clip: str | None) -> Path:
-    if not clip:
-        raise gr.Error("give a clip first: drop a file, or record one with the webcam")
-    return Path(clip)
-
-
-async def _told(task: asyncio.Task[Any]) -> Any:
-    """What a task made; its faults as people see them."""
-    try:
-        return await task
-    except (ClipError, Refuse, ValueError) as error:
-        raise gr.Error(error.text if isinstance(error, Refuse) else str(error), duration=None) from None
+def said(error: BaseException) -> str:
+    """A fault as people read it."""
+    return error.text if isinstance(error, Refuse) else str(error)

@@ -62,7 +62,61 @@ def test_metrics_and_models(server, clip):
         x for x in text.splitlines() if x.startswith('emojax_requests_total{route="/v1/analyze",status="200"}')
     )
     assert float(count.split()[-1]) >= 1 and "emojax_seconds_bucket" in text and "emojax_waiting" in text
-    assert httpx2.get(f"{server.url}/v1/models", headers=AUTH).json()["data"][0]["id"].startswith("tiny@")
+    assert httpx2.get(f"{server.url}/v1/models", headers=AUTH).json()["data"][0]["id"] == "tiny"
+
+
+def test_what_is_asked_is_read_as_it_stands(server, clip):
+    """Labels once each, null as nothing said, everything else refused in one sentence."""
+    ask = lambda **fields: server.post("/v1/analyze", json={"path": str(clip), "label_only": True, **fields})
+    twice = ask(labels=["happy", "sad", "happy"]).json()["probabilities"]
+    assert twice == pytest.approx(ask(labels=["happy", "sad"]).json()["probabilities"]) and sum(
+        twice.values()
+    ) == pytest.approx(1)
+    nothing = ask(subtitle=None, purpose=None, labels=None, abstain=None).json()
+    assert "text" not in nothing["modalities"] and nothing["probabilities"] == ask().json()["probabilities"]
+    for fields, fault in [
+        ({"labels": "happy,happy"}, "different"), ({"labels": [{"a": 1}, 2]}, "labels"), ({"labels": ["a", ""]}, "labels"),
+        ({"subtitle": {"a": 1}}, "subtitle: a text"), ({"label_only": "maybe"}, "true or false"), ({"mood": 1}, "no field mood"),
+        ({"path": str(clip.parent / ("a" * 300))}, "--allow"),
+    ]:  # fmt: skip
+        answer = ask(**fields)
+        assert answer.status_code in (403, 422) and fault in answer.json()["error"]["message"], (fields, answer.text)
+    for key in ("subtitle", "purpose", "path", "labels"):
+        body = json.dumps({"path": str(clip), key: "a,\ud800"})
+        answer = server.post("/v1/analyze", content=body, headers=AUTH | {"Content-Type": "application/json"})
+        assert answer.status_code == 422 and "surrogate" in answer.json()["error"]["message"], key
+    assert httpx2.get(f"{server.url}/nowhere", headers=AUTH).json()["error"]["code"] == 404
+    assert httpx2.get(f"{server.url}/v1/analyze", headers=AUTH).json()["error"]["code"] == 405
+
+
+def test_a_folder_has_one_server_and_a_port_too(server, model, capsys):
+    from emojax.cli import main
+
+    for more, fault in [
+        (["--folder", str(server.folder)], "another server"), (["--port", str(server.port)], "can not be had"),
+        (["--port", "99999"], "from 1 to 65535"),
+    ]:  # fmt: skip
+        options = ["--port", "0"] if "--port" not in more else []
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            options = ["--port", str(free.getsockname()[1])] if options else []
+        assert main(["serve", "--model", str(model), *options, *more]) == 2
+        assert fault in " ".join(capsys.readouterr().out.split())
+    assert httpx2.get(f"{server.url}/health").status_code == 200
+
+
+def test_tokens_of_any_letters(model, tmp_path, monkeypatch):
+    import served
+
+    monkeypatch.setattr(served, "TOKEN", "clé è ü")
+    found = Server(model, tmp_path / "serve", "--no-page")
+    try:
+        for header, status in [("Bearer clé è ü", 200), ("bearer clé è ü", 200), ("clé è ü", 401), ("Bearer cle", 401)]:
+            answer = httpx2.get(f"{found.url}/v1/models", headers={"Authorization": header.encode()})
+            assert answer.status_code == status, header
+        assert httpx2.get(f"{found.url}/ui/").status_code == 404
+    finally:
+        found.stop()
 
 
 def message(clip, text="[reason] What is shown?", **more):

@@ -2,7 +2,9 @@
 
 import json
 import re
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx2
 import pytest
@@ -144,13 +146,18 @@ def test_faults_are_shown(server, tmp_path):
         enter(page, server)
         page.locator("#quick-emotion").click()
         page.get_by_text("give a clip first").wait_for()
+        page.locator("#question textarea, #question input").first.fill("is it broken?")
         page.locator("#clip input[type=file]").set_input_files(str(broken))
         time.sleep(3)
-        page.locator("#quick-emotion").click()
+        page.locator("#ask").click()
         page.get_by_text("not a media file that can be read").first.wait_for()
+        assert page.locator("#question textarea, #question input").first.input_value() == "is it broken?"
+        assert page.locator("#talk").inner_text().count("...") == 0
         page.get_by_role("tab", name="Timeline").click()
         page.locator("#run").click()
-        page.wait_for_function("document.body.innerText.split('not a media file that can be read').length > 2")
+        page.wait_for_function(
+            "document.getElementById('told').innerText.includes('not a media file that can be read')"
+        )
         assert [f for f in faults if "://" in f] == []
     assert httpx2.get(f"{server.url}/health").status_code == 200 and server.left() == []
 
@@ -167,23 +174,49 @@ def test_nobody_enters_without_the_token(server, clip):
     assert httpx2.get(f"{server.url}/v1/models").status_code == 401
 
 
-def test_files_of_the_machine_are_not_read(server):
-    """Someone who may log in names a file of the server as a clip, and asks for files by their path."""
+def test_nothing_but_uploads_is_read(server, clip):
+    """Someone who may log in names files of the server, or addresses, as a clip, in the conversation, in a text field."""
+    fetched = []
+
+    class Elsewhere(BaseHTTPRequestHandler):
+        def do_GET(self):
+            fetched.append(self.path)
+            self.send_error(404)
+
+    other = ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere)
+    threading.Thread(target=other.serve_forever, daemon=True).start()
     with httpx2.Client(base_url=server.url) as client:
         form = {"username": "emojax", "password": TOKEN}
         assert client.post("/ui/login", data=form).status_code == 200
         assert client.get("/ui/gradio_api/file=/etc/passwd").status_code in (403, 404)
         config = client.get("/ui/config").json()
         quick = next(d["id"] for d in config["dependencies"] if len(d["inputs"]) == 5 and d["targets"][0][1] == "click")
-        file = {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}
-        asked = {"data": [file, "", "", 0, []], "fn_index": quick, "session_hash": "abc"}
-        client.post("/ui/gradio_api/queue/join", json=asked)
-        events = []
-        with client.stream("GET", "/ui/gradio_api/queue/data?session_hash=abc", timeout=30) as lines:
-            for line in lines.iter_lines():
-                if line.startswith("data:"):
-                    events.append(json.loads(line[5:]))
-                    if events[-1]["msg"] in ("process_completed", "close_stream"):
-                        break
-        last = events[-1]
-        assert last["msg"] == "process_completed" and not last["success"] and "root:" not in json.dumps(events)
+        for path in ("/etc/passwd", str(clip), f"http://127.0.0.1:{other.server_port}/secret"):
+            file = {"path": path, "meta": {"_type": "gradio.FileData"}}
+            said = [{"role": "user", "content": {"file": file}}]
+            for data in ([file, "", "", 0, []], [None, "", "", 0, said], [None, file, "", 0, []]):
+                asked = {"data": data, "fn_index": quick, "session_hash": "abc"}
+                client.post("/ui/gradio_api/queue/join", json=asked)
+                events = []
+                with client.stream("GET", "/ui/gradio_api/queue/data?session_hash=abc", timeout=30) as lines:
+                    for line in lines.iter_lines():
+                        if line.startswith("data:"):
+                            events.append(json.loads(line[5:]))
+                            if events[-1]["msg"] in ("process_completed", "close_stream"):
+                                break
+                assert events[-1]["msg"] == "process_completed" and not events[-1]["success"], (path, data, events)
+    assert not [p for p in (server.folder / "page").rglob("*") if p.name == "passwd"]
+    other.shutdown()
+    other.server_close()
+    assert fetched == []
+
+
+def test_a_question_that_is_too_long(server, clip):
+    with chromium() as (page, faults):
+        enter(page, server)
+        give(page, clip)
+        page.locator("#question textarea, #question input").first.fill("why " * 900)
+        page.locator("#ask").click()
+        page.get_by_text("shorten the question").wait_for()
+        page.locator("#quick-emotion").click()
+        finished(page, 2)

@@ -100,8 +100,13 @@ def test_texts_and_bad_subtitles(tmp_path):
     (tmp_path / "t.txt").write_text("one two\nthree four")
     assert read_transcript(tmp_path / "t.txt", 8.0).words(0, 4) == "one two"
     (tmp_path / "b.srt").write_bytes(b"\xff\xfe\x00broken")
-    with pytest.raises(ValueError, match="not UTF-8"):
+    with pytest.raises(ValueError, match="save it as UTF-8"):
         read_transcript(tmp_path / "b.srt")
+    said = "1\n00:00:01,000 --> 00:00:02,000\ncafé\n"
+    for encoding, name in (("cp1252", "Windows-1252"), ("utf-16", "UTF-16")):
+        (tmp_path / "e.srt").write_bytes(said.encode(encoding))
+        found = read_transcript(tmp_path / "e.srt")
+        assert found.words(0, 3) == "café" and found.source == f"e.srt (read as {name})"
     (tmp_path / "c.srt").write_text("no cue in here")
     with pytest.raises(ValueError, match="c.srt"):
         read_transcript(tmp_path / "c.srt")
