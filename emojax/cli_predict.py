@@ -129,6 +129,9 @@ def add_parsers(commands: Any) -> None:
         metavar="S",
         help="of the curves, standard deviation in seconds (default %(default)s)",
     )
+    t.add_argument(
+        "--units", metavar="FILE.csv", help="action units of the one recording, by OpenFace or py-feat: evidence"
+    )
     t.add_argument("--faces", metavar="MODEL.onnx", help="tell people apart by this face detector (emojax[people])")
     t.add_argument(
         "--embed",
@@ -164,7 +167,7 @@ def _predict(args: argparse.Namespace, console: Console) -> int:
 
     timeline = args.timeline or args.report
     of_recordings = {"formats": ",".join(FORMATS), "longest": 10.0, "smoothing": 2.0, "embed": "auto"}
-    given = [n for n in ("out", "words", "window", "faces") if getattr(args, n)]
+    given = [n for n in ("out", "words", "window", "faces", "units") if getattr(args, n)]
     given += [n for n, usual in of_recordings.items() if getattr(args, n) != usual]
     if not timeline and given:
         raise ValueError(f"--{given[0]} is for recordings: give --timeline too")
@@ -194,8 +197,10 @@ def _predict(args: argparse.Namespace, console: Console) -> int:
     if labels and len(labels) < 2:
         raise ValueError("--labels needs at least two labels, separated by commas")
     if timeline:
-        if len(paths) > 1 and (args.report or args.words not in (None, "none")):
-            raise ValueError("--report and --words FILE are of one recording; several are written with --out DIR")
+        if len(paths) > 1 and (args.report or args.units or args.words not in (None, "none")):
+            raise ValueError(
+                "--report, --units and --words FILE are of one recording; several are written with --out DIR"
+            )
         if args.one_speaker:
             raise ValueError("--one-speaker is for clips; segments of a recording may be of anybody")
     bundle = ready(as_int8(load_bundle(folder)) if args.int8 else load_bundle(folder))
@@ -252,6 +257,9 @@ def _timelines(
     subtitle: str,
     formats: list[str],
 ) -> int:
+    import numpy as np
+
+    from data_pipeline.annotate.peaks import read_units
     from data_pipeline.clip import ClipError
     from data_pipeline.segments import Segmenting
     from data_pipeline.transcript import TranscriptError
@@ -266,6 +274,9 @@ def _timelines(
         purpose=args.purpose,
     )  # fmt: skip
     refused = 0
+    units = read_units(Path(args.units)) if args.units else None
+    if units is not None and (units.times is None or np.isnan(units.times).any()):
+        raise ValueError(f"--units {args.units}: its rows have no times in seconds")
     transcribe = _transcriber(args)
     transcriber = f"{args.transcribe} {args.language} {args.beams}" if transcribe else ""
     stems = _stems(args, paths)
@@ -280,7 +291,7 @@ def _timelines(
                     tick(int(done), int(total))
 
                 found = make_timeline(
-                    bundle, path, options, labels, words, people, state, count, transcribe, transcriber
+                    bundle, path, options, labels, words, people, state, count, transcribe, transcriber, units
                 )
         except (ClipError, TranscriptError) as error:
             if args.words:  # a file that the user named

@@ -19,6 +19,7 @@ import numpy as np
 from absl import flags, logging
 from rich.console import Console
 
+from data_pipeline import schema
 from data_pipeline.builders.clips import NOTES, build_views
 from data_pipeline.builders.media import open_built
 from data_pipeline.datasets.manifest import ignored_columns, read_manifest, speakers_in_common
@@ -114,7 +115,13 @@ def validator(settings: Settings, sources: Sources, labels: tuple[str, ...]) -> 
 def read_records(
     manifest: str, console: Console, labels: Sequence[str] | None = None, seed: int = 0, hold_out: float = 0.15
 ) -> list[ClipRecord]:
-    """Clips of a manifest (see `read_manifest`); prints which of its columns are not read."""
+    """Clips of a manifest (see `read_manifest`), or of records.jsonl as `emojax annotate` writes it; prints what is not read."""
+    if manifest.endswith(".jsonl"):
+        found = [r for r in schema.read_records(Path(manifest)) if labels is None or r.label in labels]
+        learned = [r for r in found if r.split != "unsplit"]
+        if not learned:
+            raise ValueError(f"{manifest}: no record has a split and a label" + (" of this model" if labels else ""))
+        return learned
     records = read_manifest(manifest, labels, seed, hold_out)
     if ignored := ignored_columns(manifest):
         console.print(f"note: columns {', '.join(ignored)} of {manifest} are not read", soft_wrap=True)

@@ -1,6 +1,6 @@
 """Makes the pictures of the docs in headless Chromium: the report of a recording of drawn clips, and the page of the server.
 
-python scripts/docs_images.py MODEL     the demo's, say; writes docs/images/timeline.png and page.png (`make browser` first)
+python scripts/docs_images.py MODEL     the demo's, say; writes docs/images/timeline.png, page.png and verify.png (`make browser` first)
 """
 
 from __future__ import annotations
@@ -19,15 +19,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from annotators import Scripted, chat
+from chat_server import serve
 from PIL import Image
 from playwright.sync_api import sync_playwright
 from timeline_check import assemble
 
-from data_pipeline.embedded.generate import load_corpus, make_corpus
+from data_pipeline.annotate.agents import jpeg_url, wav_base64
+from data_pipeline.annotate.describe import Annotator
+from data_pipeline.annotate.peaks import provider_named
+from data_pipeline.annotate.recipe import load_recipe
+from data_pipeline.embedded.generate import load_corpus, make_corpus, write_manifest
 from data_pipeline.embedded.truth import CorpusConfig
 from data_pipeline.transcript import read_transcript
 from emojax import jobs
 from emojax.bundle import load_bundle
+from emojax.cli import main as emojax
 from emojax.infer.ready import ready
 from emojax.infer.timeline import Options, make_timeline
 from emojax.outputs.captions import clock
@@ -71,7 +80,8 @@ def main() -> None:
             page.evaluate("scrollTo(0, 0)")
             save(page, out)
         first = records[4]
-        with served(Path(sys.argv[1]), folder / "serve") as url, chromium(1050) as page:
+        serving = ["serve", "--model", sys.argv[1], "--folder", str(folder / "serve")]
+        with running(serving, "/health") as url, chromium(1050) as page:
             page.set_default_timeout(90_000)
             page.goto(url)
             page.locator("#clip input[type=file]").set_input_files(first.path)
@@ -82,6 +92,35 @@ def main() -> None:
                 page.wait_for_function("n => document.querySelectorAll('#talk .bot.message').length >= n", arg=answers)
                 page.wait_for_timeout(15_000)
             save(page, out.with_name("page.png"))
+        verify(corpus, folder, out.with_name("verify.png"))
+
+
+def verify(corpus: Path, folder: Path, out: Path) -> None:
+    """A clip of the review page, annotated by the scripted models of the tests."""
+    records = [r for r in load_corpus(corpus) if r.truth and all(r.truth["shown"].values())]
+    scripted = Scripted(records)
+    looking = Annotator(load_recipe("mmeverse"), {}, provider_named(str(corpus / "units")))
+    for r in records:
+        clip = looking._read(r, looking._peak(r)[1])
+        scripted.learn(r.id, [jpeg_url(clip.image)], wav_base64(clip.waveform))
+    write_manifest(folder / "clips.csv", records)
+    with serve(chat(lambda body, number: scripted(body))) as server:
+        command = [
+            "annotate",
+            str(folder / "clips.csv"),
+            "--out",
+            str(folder / "set"),
+            "--units",
+            str(corpus / "units"),
+        ]
+        assert emojax([*command, "--endpoint", server.url, "--model", "scripted"]) == 0
+    with running(["verify", str(folder / "set"), "--annotator", "anna"], "/") as url, chromium(620) as page:
+        page.goto(url)
+        page.wait_for_function("document.getElementById('clip').readyState >= 2")
+        for key in ("1", "2", "3", "4", "4", "p"):
+            page.keyboard.press(key)
+        page.wait_for_timeout(1000)
+        save(page, out)
 
 
 @contextlib.contextmanager
@@ -93,16 +132,16 @@ def chromium(height: int) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def served(model: Path, folder: Path) -> Iterator[str]:
+def running(command: list[str], path: str) -> Iterator[str]:
+    """A command that serves, its address; `path` is answered as soon as it does."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "emojax.cli", "serve", "--model", str(model), "--port", str(port)]
     env = {k: v for k, v in os.environ.items() if k != "EMOJAX_TOKEN"}
-    process = subprocess.Popen([*command, "--folder", str(folder)], env=env)
+    process = subprocess.Popen([sys.executable, "-m", "emojax.cli", *command, "--port", str(port)], env=env)
     url = f"http://127.0.0.1:{port}"
     while process.poll() is None:
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/health", timeout=2):
+        with contextlib.suppress(OSError), urllib.request.urlopen(url + path, timeout=2):
             break
         time.sleep(0.2)
     yield url

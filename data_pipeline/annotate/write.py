@@ -7,6 +7,7 @@ import dataclasses
 import io
 import json
 import os
+import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from data_pipeline.annotate.peaks import APEX
 from data_pipeline.annotate.recipe import Recipe, prompt_hashes
 from data_pipeline.annotate.verify import Check
 from data_pipeline.budget import Spent
-from data_pipeline.schema import SPLITS, ClipRecord
+from data_pipeline.schema import ClipRecord
 from data_pipeline.tasks import StageTasks, answer_text, draw_example
 
 AGENT_TEXTS = {"visual": "image", "audio": "audio", "audio_2": "audio_2"}  # agent -> key of ClipRecord.texts
@@ -62,7 +63,7 @@ def record_of(found: Annotation, short: bool = False) -> ClipRecord:
     return ClipRecord(
         id=found.clip,
         dataset=found.dataset or "annotated",
-        split=found.split if found.split in SPLITS and found.label else "unsplit",
+        split=_split(found),
         path=found.path,
         label=found.label,
         labels=found.labels or ((found.label,) if found.label else ()),
@@ -151,8 +152,17 @@ def _merr(a: Annotation) -> dict[str, Any]:
     }
 
 
+def _split(a: Annotation) -> str:
+    """As given; where none was, 15 % are held out, people kept together where they are named."""
+    if not a.label:
+        return "unsplit"
+    if a.split in ("train", "val", "test"):
+        return a.split
+    return "val" if zlib.crc32((a.speaker or a.clip).encode()) % 100 < 15 else "train"
+
+
 def _mode(a: Annotation) -> str:
-    return a.split if a.split in ("train", "val", "test") else "train"
+    return _split(a) if a.label else "train"
 
 
 def _examples(kept: Sequence[Annotation]) -> list[str]:

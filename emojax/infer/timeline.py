@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from data_pipeline.annotate.peaks import UnitTrack, find_peak
+from data_pipeline.annotate.units import TABLES, code
 from data_pipeline.evidence import Link, link, usual
 from data_pipeline.prosody import Voice, measure_voice
 from data_pipeline.segments import Segment, Segmenting, segments
@@ -126,6 +128,7 @@ def make_timeline(
     tick: Callable[[float, float], None] | None = None,
     transcribe: Transcribe | None = None,
     transcriber: str = "",
+    units: UnitTrack | None = None,
 ) -> Timeline:
     """Answers a recording.
 
@@ -135,6 +138,7 @@ def make_timeline(
       state: file in which answered segments are kept; a run of the same question goes on from it. Whoever has written the outputs
         removes it.
       transcribe, transcriber: hears the words of segments where the transcript has none, and its name.
+      units: action units measured over the recording; claims about the face are held against them.
       tick: called with (seconds done, seconds of the recording).
 
     Raises:
@@ -160,7 +164,7 @@ def make_timeline(
         )
     if transcribe is not None and not transcript.cues:
         transcript = _transcribed(spans)
-    found = finish(spans, labels, options, transcript)
+    found = finish(spans, labels, options, transcript, units)
     settings = {k: v for k, v in dataclasses.asdict(options).items() if k != "purpose"}
     return Timeline(
         path,
@@ -180,7 +184,11 @@ def make_timeline(
 
 
 def finish(
-    spans: Sequence[Span], labels: tuple[str, ...], options: Options, transcript: Transcript
+    spans: Sequence[Span],
+    labels: tuple[str, ...],
+    options: Options,
+    transcript: Transcript,
+    units: UnitTrack | None = None,
 ) -> tuple[tuple[Span, ...], dict[str, tuple[Change, ...]]]:
     """What only the whole recording tells: smoothed track, changes, evidence. Returns (spans, changes by person)."""
     norm = usual([v for v in {s.index: s.voice for s in spans if (s.speech or 0) >= SPOKEN}.values()])
@@ -198,15 +206,25 @@ def finish(
         for row, i in enumerate(at):
             span = spans[i]
             valence, arousal, _ = valence_arousal(span.answer.probabilities)
+            seen, shown = _face(units, span)
             out[i] = dataclasses.replace(
                 span,
                 smoothed={name: round(float(p), 4) for name, p in zip(labels, even[row], strict=True)},
                 track=labels[track[row]],
                 valence=valence,
                 arousal=arousal,
-                evidence=link(span.answer.reason, span.start, span.end, span.motion, span.voice, norm, transcript),
+                evidence=link(span.answer.reason, span.start, span.end, shown, span.voice, norm, transcript, seen),
             )
     return tuple(out.get(i, s) for i, s in enumerate(spans)), moved
+
+
+def _face(units: UnitTrack | None, span: Span) -> tuple[frozenset[str] | None, float | None]:
+    """(codes of the action units of a segment, where to look): their peak, or the greatest movement where none were measured."""
+    part = units.within(span.start, span.end) if units else None
+    if part is None or not part.measured:
+        return None, span.motion
+    peak = find_peak(part, span.answer.label, TABLES["mmeverse"])
+    return frozenset(map(code, part.ever())), span.motion if peak is None or peak.time is None else peak.time
 
 
 def _answered(

@@ -206,3 +206,21 @@ def test_people_keep_their_names_over_segments(tmp_path):
     assert clip.frames.shape[1:] == clip.image.shape and clip.image.shape[0] < 64
     assert clip.waveform is found[0].clip.waveform
     assert [n for n, _ in WholePicture().split(found[0])] == [""]
+
+
+def test_claims_about_the_face_are_held_against_measured_units(tmp_path):
+    from data_pipeline.annotate.peaks import read_units
+    from emojax.infer.timeline import Options, Span, finish
+    from emojax.types import Answer
+
+    rows = "".join(f"{n + 1},{n / 10:.1f},{2.0 if n == 14 else 0.5:.1f},0.0,{int(10 <= n < 20)},0\n" for n in range(20))
+    (tmp_path / "talk.csv").write_text("frame,timestamp,AU04_r,AU12_r,AU04_c,AU12_c\n" + rows)
+    answer = Answer("talk.mp4", "angry", {"angry": 0.8, "sad": 0.2}, "He frowns and smiles, so it is angry.", ("video",), 0.1)
+    spans = [Span(i, float(i), i + 1.0, "cut", None, "", "", (), answer, None, i + 0.2) for i in range(2)]
+    done, _ = finish(spans, ("angry", "sad"), Options(), Transcript(), read_units(tmp_path / "talk.csv"))
+    verdicts = [{(e.phrase, e.verdict) for e in s.evidence} for s in done]
+    assert verdicts[0] == {("frowns", "unsupported"), ("smiles", "unsupported")}
+    assert verdicts[1] == {("frowns", "supported"), ("smiles", "unsupported")}
+    assert {e.start for e in done[1].evidence} == {1.4}, "the peak of the units of anger"
+    without, _ = finish(spans, ("angry", "sad"), Options(), Transcript())
+    assert {e.verdict for s in without for e in s.evidence} == {"not checkable"}

@@ -1,0 +1,104 @@
+"""Whether a model that learns from annotations made by the pipeline is as good as one that learns from the true texts.
+
+    python scripts/annotate_check.py OUT     two trainings of the demo's size, a quarter of an hour on two cores
+
+The embedded corpus is annotated by the shipped recipe `mmeverse` through the real protocol; the endpoint plays models that see and
+hear what a clip shows (tests/annotators.py), and the merging one writes what its prompt holds. Action units are those of the
+corpus. Both models are scored on the same test clips, against the truth.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from annotators import Scripted, chat
+from chat_server import serve
+from rich.console import Console
+
+from data_pipeline.annotate.agents import jpeg_url, wav_base64
+from data_pipeline.annotate.describe import Annotator
+from data_pipeline.annotate.peaks import provider_named
+from data_pipeline.annotate.recipe import load_recipe
+from data_pipeline.embedded.generate import load_corpus, make_corpus, write_manifest
+from data_pipeline.embedded.truth import CorpusConfig
+from data_pipeline.schema import ClipRecord, read_records
+from emojax import jobs
+from emojax.bundle import load_bundle
+from emojax.cli import main as emojax
+from emojax.evaluate.run import evaluate_embedded
+from emojax.settings import load_config, resolve
+
+
+def annotate(folder: Path, records: list[ClipRecord], out: Path) -> list[ClipRecord]:
+    learn = [r for r in records if r.split != "test"]
+    manifest = folder / "to_annotate.csv"
+    write_manifest(manifest, learn)
+    scripted = Scripted(learn)
+    looking = Annotator(load_recipe("mmeverse"), {}, provider_named(str(folder / "units")))
+    for r in learn:
+        _, peak = looking._peak(r)
+        clip = looking._read(r, peak)
+        pictures = [jpeg_url(clip.image)] if clip.image is not None else []
+        scripted.learn(r.id, pictures, wav_base64(clip.waveform) if "audio" in clip.modalities else None)
+    with serve(chat(lambda body, number: scripted(body))) as server:
+        command = [
+            "annotate",
+            str(manifest),
+            "--recipe",
+            "mmeverse",
+            "--out",
+            str(out),
+            "--units",
+            str(folder / "units"),
+        ]
+        if emojax([*command, "--endpoint", server.url, "--model", "scripted", "--licence", "drawn by emojax"]):
+            raise SystemExit("the annotation did not end")
+    kept = {r.id: r for r in read_records(out / "records.jsonl")}
+    # What is known of people and speakers stays; texts are the annotation's alone.
+    return [
+        dataclasses.replace(r, texts=kept[r.id].texts, peak_index=kept[r.id].peak_index) for r in learn if r.id in kept
+    ]
+
+
+def score(records: list[ClipRecord], out: Path, console: Console) -> dict[str, Any]:
+    settings = resolve(load_config("tiny"))
+    sources = jobs.open_views(records, settings, console)
+    jobs.run_training(settings, records, sources, out, console)
+    bundle = load_bundle(out)
+    found = evaluate_embedded(bundle, jobs.items_of(sources["test"], bundle), CorpusConfig())
+    return {
+        "clips": sum(r.split == "train" for r in records),
+        "fused_uar": round(found["ablations"]["fused"], 4),
+        "conflict_uar": round(found["conflict"], 4),
+        "clue_precision": round(found["clues"]["precision"], 4),
+        "clue_recall": round(found["clues"]["recall"], 4),
+    }
+
+
+def main() -> None:
+    out = Path(sys.argv[1])
+    jobs.setup(training=True)
+    console = Console(stderr=True)
+    folder = make_corpus(CorpusConfig())
+    records = load_corpus(folder)
+    made = annotate(folder, records, out / "annotations")
+    test = [r for r in records if r.split == "test"]
+    found = {
+        "annotated": score([*made, *test], out / "annotated", console),
+        "true texts": score(records, out / "true", console),
+    }
+    found["difference"] = {
+        k: round(found["annotated"][k] - found["true texts"][k], 4) for k in found["true texts"] if k != "clips"
+    }
+    print(json.dumps(found, indent=1))
+    (out / "result.json").write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
