@@ -21,10 +21,6 @@ from annotators import Scripted, chat
 from chat_server import serve
 from rich.console import Console
 
-from data_pipeline.annotate.agents import jpeg_url, wav_base64
-from data_pipeline.annotate.describe import Annotator
-from data_pipeline.annotate.peaks import provider_named
-from data_pipeline.annotate.recipe import load_recipe
 from data_pipeline.embedded.generate import load_corpus, make_corpus, write_manifest
 from data_pipeline.embedded.truth import CorpusConfig
 from data_pipeline.schema import ClipRecord, read_records
@@ -39,13 +35,7 @@ def annotate(folder: Path, records: list[ClipRecord], out: Path) -> list[ClipRec
     learn = [r for r in records if r.split != "test"]
     manifest = folder / "to_annotate.csv"
     write_manifest(manifest, learn)
-    scripted = Scripted(learn)
-    looking = Annotator(load_recipe("mmeverse"), {}, provider_named(str(folder / "units")))
-    for r in learn:
-        _, peak = looking._peak(r)
-        clip = looking._read(r, peak)
-        pictures = [jpeg_url(clip.image)] if clip.image is not None else []
-        scripted.learn(r.id, pictures, wav_base64(clip.waveform) if "audio" in clip.modalities else None)
+    scripted = Scripted(learn, folder / "units")
     with serve(chat(lambda body, number: scripted(body))) as server:
         command = [
             "annotate",

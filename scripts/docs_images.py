@@ -27,10 +27,6 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 from timeline_check import assemble
 
-from data_pipeline.annotate.agents import jpeg_url, wav_base64
-from data_pipeline.annotate.describe import Annotator
-from data_pipeline.annotate.peaks import provider_named
-from data_pipeline.annotate.recipe import load_recipe
 from data_pipeline.embedded.generate import load_corpus, make_corpus, write_manifest
 from data_pipeline.embedded.truth import CorpusConfig
 from data_pipeline.transcript import read_transcript
@@ -98,11 +94,7 @@ def main() -> None:
 def verify(corpus: Path, folder: Path, out: Path) -> None:
     """A clip of the review page, annotated by the scripted models of the tests."""
     records = [r for r in load_corpus(corpus) if r.truth and all(r.truth["shown"].values())]
-    scripted = Scripted(records)
-    looking = Annotator(load_recipe("mmeverse"), {}, provider_named(str(corpus / "units")))
-    for r in records:
-        clip = looking._read(r, looking._peak(r)[1])
-        scripted.learn(r.id, [jpeg_url(clip.image)], wav_base64(clip.waveform))
+    scripted = Scripted(records, corpus / "units")
     write_manifest(folder / "clips.csv", records)
     with serve(chat(lambda body, number: scripted(body))) as server:
         command = [

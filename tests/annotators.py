@@ -11,10 +11,16 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from chat_server import Chat
 
+from data_pipeline.annotate.agents import LONGEST_SIDE
+from data_pipeline.annotate.describe import Annotator
+from data_pipeline.annotate.peaks import provider_named
+from data_pipeline.annotate.recipe import load_recipe
+from data_pipeline.chat_parts import picture_part, sound_part
 from data_pipeline.schema import ClipRecord
 
 
@@ -91,15 +97,20 @@ class Faulty:
 
 
 class Scripted:
-    """Agents that know what an embedded clip shows: `learn` the clips, then `reply`."""
+    """Agents that know what embedded clips show. units: folder of their action units, by which the pictures are chosen."""
 
-    def __init__(self, records: Sequence[ClipRecord]):
+    def __init__(self, records: Sequence[ClipRecord], units: Path):
         self.known: dict[str, str] = {}
         self.records = {r.id: r for r in records}
-
-    def learn(self, clip: str, pictures: Sequence[str], sound: str | None) -> None:
-        for media in (*pictures, *([sound] if sound else [])):
-            self.known[hashlib.sha256(media.encode()).hexdigest()] = clip
+        looking = Annotator(load_recipe("mmeverse"), {}, provider_named(str(units)))
+        for r in records:
+            clip = looking._read(r, looking._peak(r)[1])
+            if clip.image is not None:
+                url = picture_part(clip.image, LONGEST_SIDE, LONGEST_SIDE)["image_url"]["url"]
+                self.known[hashlib.sha256(url.encode()).hexdigest()] = r.id
+            if "audio" in clip.modalities:
+                data = sound_part(clip.waveform)["input_audio"]["data"]
+                self.known[hashlib.sha256(data.encode()).hexdigest()] = r.id
 
     def _clip(self, media: str) -> ClipRecord:
         return self.records[self.known[hashlib.sha256(media.encode()).hexdigest()]]
@@ -117,7 +128,7 @@ class Scripted:
         said = _words(told["Said"])
         clues = [told[k] for k in ("Seen", "Heard") if told[k] != "(not known)"] + ([said] if said else [])
         reason = ", ".join([*clues, f"so it is {label}"])
-        return json.dumps({"reason": reason, "short": reason, "label": label})
+        return json.dumps({"reason": reason, "short": reason, "label": label, "words": said})
 
 
 def _words(subtitle: str) -> str:

@@ -5,23 +5,19 @@ All speak the chat protocol of OpenAI, which hosted services, vLLM and Ollama se
 
 from __future__ import annotations
 
-import base64
 import dataclasses
-import io
 import json
 import re
-import wave
 from collections.abc import Callable, Mapping, Sequence
 from string import Template
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from data_pipeline.annotate import units
 from data_pipeline.annotate.peaks import ALL_UNITS, APEX, Peak
 from data_pipeline.annotate.recipe import Recipe, prompt
-from data_pipeline.clip import SAMPLE_RATE
+from data_pipeline.chat_parts import picture_part, sound_part
 from data_pipeline.endpoint import Messages, Unusable
 
 LONGEST_SIDE = 512  # pixels of a picture that is sent
@@ -112,7 +108,7 @@ def measured(known: Known) -> str:
 def _visual(recipe: Recipe, known: Known) -> Messages:
     text = _fill("visual", known, measured=measured(known), label=_label_line(known))
     assert known.frames is not None
-    pictures = [{"type": "image_url", "image_url": {"url": jpeg_url(f)}} for f in known.frames]
+    pictures = [picture_part(f, LONGEST_SIDE, LONGEST_SIDE) for f in known.frames]
     return [{"role": "user", "content": [{"type": "text", "text": text}, *pictures]}]
 
 
@@ -120,8 +116,7 @@ def _audio(recipe: Recipe, known: Known) -> Messages:
     words = f'The words are: "{known.words}"' if known.words else ""
     text = _fill("audio", known, words=words, label=_label_line(known), tones=", ".join(TONES))
     assert known.sound is not None
-    sound = {"type": "input_audio", "input_audio": {"data": wav_base64(known.sound), "format": "wav"}}
-    return [{"role": "user", "content": [{"type": "text", "text": text}, sound]}]
+    return [{"role": "user", "content": [{"type": "text", "text": text}, sound_part(known.sound)]}]
 
 
 def _reasoning(recipe: Recipe, known: Known) -> Messages:
@@ -184,24 +179,6 @@ def _reason(known: Known, text: str) -> Note:
     label = next((x for x in known.labels if x.lower() == said.lower()), "")
     if not label:
         raise Unusable("a label that was not offered")
-    return {"reason": _text(found, "reason"), "short": _text(found, "short"), "label": label}
-
-
-def jpeg_url(picture: np.ndarray) -> str:
-    """uint8[h, w, 3] -> data URL of a JPEG of at most LONGEST_SIDE."""
-    image = Image.fromarray(picture)
-    image.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
-    out = io.BytesIO()
-    image.save(out, "JPEG", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(out.getvalue()).decode()}"
-
-
-def wav_base64(sound: np.ndarray) -> str:
-    """float32[n] at 16 kHz -> base64 of a 16-bit WAV."""
-    out = io.BytesIO()
-    with wave.open(out, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(SAMPLE_RATE)
-        file.writeframes((np.clip(sound, -1, 1) * 32767).astype("<i2").tobytes())
-    return base64.b64encode(out.getvalue()).decode()
+    words = found.get("words")
+    told = {"words": " ".join(words.split())} if isinstance(words, str) and words.strip() and known.words else {}
+    return {"reason": _text(found, "reason"), "short": _text(found, "short"), "label": label, **told}

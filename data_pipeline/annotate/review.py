@@ -103,7 +103,7 @@ def _item(a: Annotation, checks: Sequence[Any]) -> dict[str, Any]:
         "visual": a.notes.get("visual", {}).get("description", ""),
         "face": face,
         "peak": a.peak_time,
-        "text": a.words,
+        "text": " / ".join(filter(None, [a.words, a.notes.get("reasoning", {}).get("words", "")])),
         "reasoning": a.reason,
         "result": a.notes.get("reasoning", {}).get("label") or a.label,
         "checks": [{"phrase": c.phrase, "verdict": c.verdict, "by": c.by} for c in checks],

@@ -9,7 +9,6 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from data_pipeline.annotate.peaks import provider_named
 from data_pipeline.annotate.recipe import Recipe
 from data_pipeline.budget import BudgetReached, Ledger, Spent
 from data_pipeline.endpoint import Asker, Endpoint
+from data_pipeline.locks import take
 from data_pipeline.schema import ClipRecord
 
 STATE, REPLIES, LEDGER, AGAIN = "annotations.jsonl", "replies", "ledger.jsonl", "again.json"
@@ -102,7 +102,10 @@ def run(
     """
     check_ids(records)
     job.out.mkdir(parents=True, exist_ok=True)
-    with _alone(job.out), job.annotator(transcribe, transcriber) as annotator:
+    with (
+        take(job.out / ".lock", f"{job.out}: another run is at work in this folder"),
+        job.annotator(transcribe, transcriber) as annotator,
+    ):
         path = job.out / STATE
         kept = read_state(path)
         media = {r.id: _hash(r) for r in records}
@@ -217,13 +220,3 @@ def _compact(path: Path, found: Sequence[Annotation]) -> None:
         file.flush()
         os.fsync(file.fileno())
     half.replace(path)
-
-
-@contextlib.contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    with (out / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ValueError(f"{out}: another run is at work in this folder") from error
-        yield

@@ -47,6 +47,8 @@ def record_of(found: Annotation, short: bool = False) -> ClipRecord:
         for agent, key in AGENT_TEXTS.items()
         if "description" in found.notes.get(agent, {})
     }
+    if told := found.notes.get("reasoning", {}).get("words"):
+        texts["text"] = told
     reason = found.notes.get("reasoning", {}).get("short" if short else "reason") or found.reason
     if reason:
         texts["reason"] = reason

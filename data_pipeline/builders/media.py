@@ -7,9 +7,7 @@ whole chunk. At the end TFDS writes the chunks as shards, and a set counts as bu
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import json
 import multiprocessing
@@ -27,6 +25,7 @@ from array_record.python import array_record_module
 from data_pipeline.builders import clips as _clips  # noqa: F401  (TFDS without TensorFlow)
 from data_pipeline.clip import ClipError
 from data_pipeline.fingerprint import ignore_interrupts
+from data_pipeline.locks import take
 from data_pipeline.proxy import StoreConfig, pack_media
 from data_pipeline.schema import ClipRecord, read_records, write_records
 
@@ -168,19 +167,8 @@ def build_set(
       ValueError: two clips of a split share an id.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with _only_builder(folder):
+    with take(folder / LOCK, f"another build is writing to {folder}: wait for it, or give another folder"):
         return _build_set(folder, records, config, progress, workers)
-
-
-@contextlib.contextmanager
-def _only_builder(folder: Path) -> Iterator[None]:
-    """Holds the folder's lock; the system gives it back when the process ends, however it does."""
-    with (folder / LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ValueError(f"another build is writing to {folder}: wait for it, or give another folder") from error
-        yield
 
 
 def _build_set(

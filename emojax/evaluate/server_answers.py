@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import io
-import wave
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from data_pipeline.chat_parts import picture_part, sound_part
 from data_pipeline.clip import SAMPLE_RATE, Sampling, read_clip
 from data_pipeline.endpoint import Asker, Messages, Unusable, prompt_hash
 from data_pipeline.schema import ClipRecord
@@ -50,34 +47,12 @@ def decode_for_server(send: str, frames: int = 8) -> Decode:
             film = base64.b64encode(Path(record.path).read_bytes()).decode()
             parts.append({"type": "video_url", "video_url": {"url": f"data:video/mp4;base64,{film}"}})
         elif clip.frames is not None:
-            parts += [{"type": "image_url", "image_url": {"url": _jpeg(picture)}} for picture in clip.frames]
+            parts += [picture_part(picture, 8 * _HEIGHT, _HEIGHT) for picture in clip.frames]
         if clip.waveform is not None and not clip.silent and send == "frames":
-            sound = {"data": _wav(clip.waveform[: 30 * SAMPLE_RATE]), "format": "wav"}
-            parts.append({"type": "input_audio", "input_audio": sound})
+            parts.append(sound_part(clip.waveform[: 30 * SAMPLE_RATE]))
         return Decoded(parts, clip.duration, clip.modalities)
 
     return decode
-
-
-def _jpeg(picture: np.ndarray) -> str:
-    from PIL import Image
-
-    image = Image.fromarray(picture)
-    if image.height > _HEIGHT:
-        image = image.resize((max(1, round(_HEIGHT * image.width / image.height)), _HEIGHT))
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def _wav(samples: np.ndarray) -> str:
-    buffer = io.BytesIO()
-    with wave.open(buffer, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(SAMPLE_RATE)
-        file.writeframes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
-    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def question(record: ClipRecord, tag: str, parts: Sequence[dict[str, Any]]) -> Messages:

@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
-import fcntl
 import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from data_pipeline.clip import Clip, ClipError, read_clip
 from data_pipeline.datasets.base import Found
 from data_pipeline.datasets.registry import benchmark_clips
+from data_pipeline.locks import take
 from data_pipeline.pipeline import eval_row
 from data_pipeline.schema import ClipRecord
 from data_pipeline.tokens import pick_bucket
@@ -48,20 +47,9 @@ class Question:
     scored: bool
 
 
-@contextmanager
-def only_writer(out: Path) -> Iterator[None]:
-    """Held while answers are written into a folder.
-
-    Raises:
-      ValueError: another process holds it.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / ".writing").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ValueError(f"another evaluation is writing into {out}") from error
-        yield
+def only_writer(out: Path) -> IO[str]:
+    """Held while answers are written into a folder; raises ValueError where another process holds it."""
+    return take(out / ".writing", f"another evaluation is writing into {out}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,6 +18,7 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
 from data_pipeline.clip import MEDIA_SUFFIXES, ClipError
+from data_pipeline.locks import take
 from data_pipeline.stream import length_of
 from data_pipeline.transcript import whole_text
 from emojax.bundle import Bundle
@@ -26,7 +27,7 @@ from emojax.infer.timeline import Options, make_timeline
 from emojax.outputs.write import FORMATS, write_all
 from emojax.serve.chat import add_chat
 from emojax.serve.jobs import Job, Jobs
-from emojax.serve.limits import PAGE, Guard, Limits, Refuse, TooMany, allowed_path, check_text, hold, text_of
+from emojax.serve.limits import PAGE, Guard, Limits, Refuse, TooMany, allowed_path, check_text, text_of
 from emojax.serve.work import Busy, Worker
 
 PIECE = 1 << 20
@@ -46,7 +47,8 @@ class Service:
         self.name = bundle.name.partition("@")[
             0
         ]  # behind it stands where the model lies, which is nobody else's business
-        self.lock = hold(folder)  # before anything is removed
+        taken = f"--folder {folder}: another server keeps its files there; give this one a folder of its own"
+        self.lock = take(folder / ".lock", taken)  # before anything is removed: two would empty each other's
         self.temporary = folder / "requests"
         shutil.rmtree(self.temporary, ignore_errors=True)  # of a server that was killed
         self.temporary.mkdir(parents=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import hmac
 import json
 import time
@@ -141,24 +140,6 @@ def text_of(fields: Mapping[str, Any], key: str, most: int) -> str:
 
 def _below(path: str, place: str) -> bool:
     return path == place or path.startswith(f"{place}/")
-
-
-def hold(folder: Path) -> Any:
-    """A lock on a server's folder as long as the result is open.
-
-    Raises:
-      ValueError: another server has it; two would empty each other's.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    file = (folder / ".lock").open("w")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        raise ValueError(
-            f"--folder {folder}: another server keeps its files there; give this one a folder of its own"
-        ) from None
-    return file
 
 
 async def _say(send: Send, refusal: Refuse) -> None:

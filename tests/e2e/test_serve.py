@@ -148,11 +148,11 @@ def test_chat_whole_and_streamed(server, clip):
 
 def test_chat_as_our_own_client_sends_it(server, clip):
     """Pictures and sound apart, as `emojax evaluate --endpoint` sends them."""
+    from data_pipeline.chat_parts import picture_part
     from data_pipeline.clip import Sampling, read_clip
-    from emojax.evaluate import server_answers
 
     own = read_clip(str(clip), Sampling(num_frames=4))
-    pictures = [{"type": "image_url", "image_url": {"url": server_answers._jpeg(p)}} for p in own.frames]
+    pictures = [picture_part(p, 448, 448) for p in own.frames]
     content = [{"type": "text", "text": "Which one is shown?"}, *pictures]
     answer = server.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": content}]})
     assert answer.status_code == 200 and answer.json()["choices"][0]["message"]["content"]

@@ -18,10 +18,11 @@ from data_jobs import save_random_model
 from rich.console import Console
 from suite_fixture import write_suite
 
+from data_pipeline import endpoint
 from data_pipeline.endpoint import Endpoint
 from emojax import evaluation
 from emojax.calibration import Calibration
-from emojax.evaluate import endpoint, predictions, suite_run
+from emojax.evaluate import predictions, suite_run
 from emojax.evaluate.files import Options
 from emojax.evaluate.predictions import read_predictions
 from emojax.evaluate.suites import SUITES, suite_of

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from data_pipeline.annotate import agents, filters, write
+from data_pipeline.annotate import filters, write
 from data_pipeline.annotate.agents import Known, agent
 from data_pipeline.annotate.clips import clips_of
 from data_pipeline.annotate.describe import Annotation, coarse
@@ -15,6 +15,7 @@ from data_pipeline.annotate.peaks import LABEL_UNITS, Peak
 from data_pipeline.annotate.recipe import Recipe, load_recipe, recipe_text, shipped
 from data_pipeline.annotate.verify import check_claims
 from data_pipeline.budget import Spent
+from data_pipeline.chat_parts import picture_part, sound_part
 from data_pipeline.datasets.registry import read_root
 from data_pipeline.endpoint import Unusable
 from data_pipeline.prosody import Voice
@@ -91,6 +92,7 @@ def test_what_agents_are_asked():
         ("audio", '{"description": "soft", "tone": "Calm"}', {"description": "soft", "tone": "calm"}),
         ("audio", '{"description": "soft", "tone": "purple"}', {"description": "soft", "tone": ""}),
         ("reasoning", '{"reason": "a", "short": "b", "label": "ANGRY"}', {"reason": "a", "short": "b", "label": "angry"}),
+        ("reasoning", '{"reason": "a", "short": "b", "label": "sad", "words": "he says no"}', {"reason": "a", "short": "b", "label": "sad", "words": "he says no"}),
         ("visual", "", "empty"),
         ("visual", "I'm sorry, I can't identify people.", "refusal"),
         ("visual", '{"description": "I cannot describe people"}', "refusal"),
@@ -118,9 +120,10 @@ def test_pictures_and_sound_are_sent_small():
 
     from PIL import Image
 
-    url = agents.jpeg_url(np.full((1000, 2000, 3), 200, np.uint8))
+    url = picture_part(np.full((1000, 2000, 3), 200, np.uint8), 512, 512)["image_url"]["url"]
     assert Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).size == (512, 256)
-    with wave.open(io.BytesIO(base64.b64decode(agents.wav_base64(np.array([0, 0.5, 2.0], np.float32))))) as file:
+    data = sound_part(np.array([0, 0.5, 2.0], np.float32))["input_audio"]["data"]
+    with wave.open(io.BytesIO(base64.b64decode(data))) as file:
         assert (file.getframerate(), file.getnchannels(), file.getnframes()) == (16000, 1, 3)
         assert np.frombuffer(file.readframes(3), "<i2").tolist() == [0, 16383, 32767]
 

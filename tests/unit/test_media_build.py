@@ -17,6 +17,7 @@ from data_pipeline.curriculum import IMAGE_SETS
 from data_pipeline.datasets.registry import choose_records, read_root
 from data_pipeline.embedded.generate import load_corpus, make_corpus
 from data_pipeline.embedded.truth import CorpusConfig
+from data_pipeline.locks import take
 from data_pipeline.pipeline import BuiltSource
 from data_pipeline.proxy import StoreConfig, pack_media, read_flac, stored_views, write_flac
 from data_pipeline.schema import ClipRecord
@@ -213,7 +214,7 @@ def test_nothing_that_a_build_has_not_written_is_touched(corpus, tmp_path):
 def test_one_build_at_a_time_and_damaged_ones_say_so(corpus, tmp_path):
     folder = tmp_path / "embedded"
     folder.mkdir()
-    with media._only_builder(folder), pytest.raises(ValueError, match="another build is writing"):
+    with take(folder / media.LOCK, "held by the test"), pytest.raises(ValueError, match="another build is writing"):
         build_set(folder, corpus[1][:3], CONFIG)
     assert build_set(folder, corpus[1][:3], CONFIG)["state"] == "built"
     assert build_set(folder, corpus[1][:2], CONFIG)["state"].startswith("built anew")

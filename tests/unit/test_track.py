@@ -215,7 +215,9 @@ def test_claims_about_the_face_are_held_against_measured_units(tmp_path):
 
     rows = "".join(f"{n + 1},{n / 10:.1f},{2.0 if n == 14 else 0.5:.1f},0.0,{int(10 <= n < 20)},0\n" for n in range(20))
     (tmp_path / "talk.csv").write_text("frame,timestamp,AU04_r,AU12_r,AU04_c,AU12_c\n" + rows)
-    answer = Answer("talk.mp4", "angry", {"angry": 0.8, "sad": 0.2}, "He frowns and smiles, so it is angry.", ("video",), 0.1)
+    answer = Answer(
+        "talk.mp4", "angry", {"angry": 0.8, "sad": 0.2}, "He frowns and smiles, so it is angry.", ("video",), 0.1
+    )
     spans = [Span(i, float(i), i + 1.0, "cut", None, "", "", (), answer, None, i + 0.2) for i in range(2)]
     done, _ = finish(spans, ("angry", "sad"), Options(), Transcript(), read_units(tmp_path / "talk.csv"))
     verdicts = [{(e.phrase, e.verdict) for e in s.evidence} for s in done]
