@@ -21,6 +21,8 @@ from data_pipeline.annotate.describe import Annotator
 from data_pipeline.annotate.peaks import provider_named
 from data_pipeline.annotate.recipe import load_recipe
 from data_pipeline.chat_parts import picture_part, sound_part
+from data_pipeline.embedded import clues
+from data_pipeline.embedded.truth import opposite
 from data_pipeline.schema import ClipRecord
 
 
@@ -125,18 +127,19 @@ class Scripted:
             return json.dumps({"description": record.texts["audio"], "tone": ""})
         told = dict(re.findall(r"^(Seen|Heard|Said): (.*)$", text_of(body), re.M))
         label = re.search(r"the person shows: (.*)\.$", text_of(body), re.M).group(1)
-        said = _words(told["Said"])
-        clues = [told[k] for k in ("Seen", "Heard") if told[k] != "(not known)"] + ([said] if said else [])
-        reason = ", ".join([*clues, f"so it is {label}"])
+        spoken = _shown_by(told["Said"])
+        said = f"the person says {clues.WORD_PHRASES[spoken]}" if spoken else ""
+        found = [told[k] for k in ("Seen", "Heard") if told[k] != "(not known)"] + ([said] if said else [])
+        face, voice = clues.face_clues(label), clues.tone_clues(clues.EMOTION_TONES[label])
+        both = told["Seen"] == clues.visual_text(face) and told["Heard"] == clues.audio_text(voice)
+        end = "face and voice deny the words so" if both and spoken in opposite(label) else "so"
+        reason = ", ".join([*found, f"{end} it is {label}"])
         return json.dumps({"reason": reason, "short": reason, "label": label, "words": said})
 
 
-def _words(subtitle: str) -> str:
-    """What a model that reads would say of the words of an embedded clip."""
-    from data_pipeline.embedded.clues import CUES, WORD_PHRASES
-
-    found = next((emotion for emotion, cues in CUES.items() if any(c in subtitle for c in cues)), None)
-    return f"the person says {WORD_PHRASES[found]}" if found else ""
+def _shown_by(subtitle: str) -> str:
+    """The emotion that a model that reads would see in the words of an embedded clip, "" for none."""
+    return next((emotion for emotion, cues in clues.CUES.items() if any(c in subtitle for c in cues)), "")
 
 
 def chat(reply: Any, model: str = "agent-1") -> Chat:

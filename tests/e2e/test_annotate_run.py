@@ -278,3 +278,29 @@ def test_a_thousand_records_and_twenty_kills(tmp_path):
     faulty, kills = killed_run(corpus, tmp_path / "out", 20, 2, 1.5)
     assert kills == 20
     whole_after_kills(corpus, tmp_path / "out", 1000, faulty, kills)
+
+
+def test_words_are_heard_where_none_are_given(corpus, tmp_path):
+    from data_pipeline.annotate.clips import clips_of
+    from data_pipeline.annotate.recipe import load_recipe
+    from data_pipeline.annotate.run import Job, run
+    from data_pipeline.endpoint import Endpoint
+
+    labels = ("happy", "sad", "neutral", "angry", "worried", "surprise", "fear", "contempt", "doubt")
+    records = clips_of(corpus / "clips", labels)[:4]
+    heard = []
+
+    def transcribe(wave):
+        heard.append(len(wave))
+        return "what was heard", "en"
+
+    with serve(chat(lambda body, number: plain_reply(body))) as server:
+        job = Job(
+            load_recipe("merr_coarse"), tmp_path, {"audio": Endpoint(server.url, "m")}, units=str(corpus / "units")
+        )
+        done = run(job, records, transcribe=transcribe, transcriber="a test")
+    with_sound = [a for a in done.found if a.voice is not None]
+    assert len(heard) == len(with_sound) >= 3
+    assert {(a.words, a.words_from) for a in with_sound} == {("what was heard", "transcribed")}
+    assert all("what was heard" in text_of(b) for b in server.bodies)
+    assert all(a.coarse.endswith('The person says: "what was heard".') for a in with_sound if not a.left_out)

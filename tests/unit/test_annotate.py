@@ -13,6 +13,7 @@ from data_pipeline.annotate.clips import clips_of
 from data_pipeline.annotate.describe import Annotation, coarse
 from data_pipeline.annotate.peaks import LABEL_UNITS, Peak
 from data_pipeline.annotate.recipe import Recipe, load_recipe, recipe_text, shipped
+from data_pipeline.annotate.run import read_state
 from data_pipeline.annotate.verify import check_claims
 from data_pipeline.budget import Spent
 from data_pipeline.chat_parts import picture_part, sound_part
@@ -278,6 +279,15 @@ def test_an_annotation_comes_back_from_its_line():
     assert Annotation.from_json(whole.to_json()) == whole
     with pytest.raises(ValueError):
         Annotation.from_json('{"version": 0}')
+
+
+def test_a_line_that_was_cut_off_is_cut_away(tmp_path):
+    path = tmp_path / "annotations.jsonl"
+    path.write_text(made("a").to_json() + "\n" + made("b").to_json()[:50])
+    assert list(read_state(path)) == ["a"]
+    with path.open("a") as file:
+        file.write(made("c").to_json() + "\n")
+    assert list(read_state(path)) == ["a", "c"]
 
 
 def test_clips_of_folders_and_lists(tmp_path):

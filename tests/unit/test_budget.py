@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 from chat_server import Chat, serve
@@ -83,6 +85,35 @@ def test_what_costs_nothing_and_what_may_have(tmp_path):
         assert (spent.requests, spent.lost, spent.tokens) == (1, 1, 110 + 130)
         lines = [json.loads(x) for x in (tmp_path / "ledger").read_text().splitlines()]
         assert sum("most" in x for x in lines) == 4
+
+
+def test_no_more_requests_at_once_than_allowed(tmp_path):
+    under_way, most, lock = 0, 0, threading.Lock()
+
+    def reply(body, number):
+        nonlocal under_way, most
+        with lock:
+            under_way += 1
+            most = max(most, under_way)
+        time.sleep(0.05)
+        with lock:
+            under_way -= 1
+        return "fine"
+
+    with serve(Chat(reply)) as chat, Asker(Endpoint(chat.url, "m"), tmp_path, concurrency=2) as asker:
+        threads = [
+            threading.Thread(target=asker.ask, args=([{"role": "user", "content": str(i)}], str)) for i in range(8)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        same = [threading.Thread(target=asker.ask, args=(ASKED, str)) for _ in range(4)]
+        for thread in same:
+            thread.start()
+        for thread in same:
+            thread.join()
+    assert most == 2 and len(chat.bodies) == 9, "one question of four threads is asked once"
 
 
 def test_pictures_and_sound_have_a_most(tmp_path):
