@@ -11,7 +11,8 @@ import fcntl
 import json
 import os
 import secrets
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,8 @@ class Ledger:
         self.path, self.most_money, self.most_tokens = path, most_money, most_tokens
         path.parent.mkdir(parents=True, exist_ok=True)
         self._read = 0
+        self._here: set[str] = set()  # tickets of requests that are under way in this process
+        self._ended = threading.Condition()
         self._open: dict[str, tuple[float, int, int]] = {}
         self._money, self._in, self._out, self._done = 0.0, 0, 0, 0
         with self._locked() as file:
@@ -60,22 +63,48 @@ class Ledger:
             self._catch_up(file)
         return self._spent()
 
-    def reserve(self, money: float, tokens_in: int, tokens_out: int) -> str:
-        """A request that may cost so much; returns its ticket.
+    def reserve(self, money: float, tokens_in: int, tokens_out: int, wait: Callable[[], bool] = lambda: False) -> str:
+        """A request that may cost so much; returns its ticket. Where only what is under way here stands in its way, it waits
+        for that to end, as long as `wait` says so.
 
         Raises:
           BudgetReached: it could go over the budget.
         """
+        while True:
+            try:
+                ticket = self._reserve(money, tokens_in, tokens_out)
+            except BudgetReached:
+                with self._ended:
+                    if not self._here or not wait():
+                        raise
+                    self._ended.wait(1.0)
+            else:
+                with self._ended:
+                    self._here.add(ticket)
+                return ticket
+
+    def wake(self) -> None:
+        """Those that wait look again."""
+        with self._ended:
+            self._ended.notify_all()
+
+    def lost(self, ticket: str) -> None:
+        """A request has ended and nobody knows what it cost: it stays reserved."""
+        with self._ended:
+            self._here.discard(ticket)
+            self._ended.notify_all()
+
+    def _reserve(self, money: float, tokens_in: int, tokens_out: int) -> str:
         with self._locked() as file:
             self._catch_up(file)
             now = self._spent()
             if self.most_money is not None and now.money + money > self.most_money + 1e-12:
                 raise BudgetReached(
-                    f"{now.money:.4f} of {self.most_money:g} are spent, the next request may cost {money:.4f}"
+                    f"{now.money:.4f} of {self.most_money:g} are spent or reserved, the next request may cost {money:.4f}"
                 )
             if self.most_tokens is not None and now.tokens + tokens_in + tokens_out > self.most_tokens:
                 raise BudgetReached(
-                    f"{now.tokens:,} of {self.most_tokens:,} tokens are spent, the next request may take {tokens_in + tokens_out:,}"
+                    f"{now.tokens:,} of {self.most_tokens:,} tokens are spent or reserved, the next request may take {tokens_in + tokens_out:,}"
                 )
             ticket = secrets.token_hex(6)
             self._write(file, {"t": ticket, "most": [money, tokens_in, tokens_out]})
@@ -85,6 +114,7 @@ class Ledger:
         """What the request of a ticket cost in the end; 0 where it was refused."""
         with self._locked() as file:
             self._write(file, {"t": ticket, "cost": [money, tokens_in, tokens_out], "ok": answered})
+        self.lost(ticket)
 
     def _spent(self) -> Spent:
         held = list(self._open.values())

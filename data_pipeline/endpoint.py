@@ -14,7 +14,6 @@ import json
 import os
 import random
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -34,6 +33,10 @@ _IN_A_ROW = 10  # questions without any reply, after which nothing more is asked
 
 class EndpointError(ValueError):
     """The endpoint can not be used at all: wrong address, key or model; says what to change."""
+
+
+class Halted(Exception):
+    """Nothing more is sent: the run is being stopped."""
 
 
 class Unusable(ValueError):
@@ -95,7 +98,7 @@ class Reply(Generic[T]):
 
     Attributes:
       value: what was read from the text, None where there is none.  text: as it came.
-      fault: kind of the last fault where there is no value.
+      fault: kind of the last fault where there is no value.  said: the endpoint's own words with it.
       model: who answered, in the server's own words.  tokens: (prompt, reply).  cached: it was stored already.
     """
 
@@ -105,6 +108,7 @@ class Reply(Generic[T]):
     model: str = ""
     tokens: tuple[int, int] = (0, 0)
     cached: bool = False
+    said: str = ""
 
 
 class Asker:
@@ -123,7 +127,7 @@ class Asker:
         rereads: int = 2,
         concurrency: int = 4,
         backoff: float = 1.0,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], object] | None = None,
         ledger: Ledger | None = None,
     ):
         """`retries`: of a request that failed (None: RETRIES).  `rereads`: how often an unusable reply is asked again, with another
@@ -136,7 +140,7 @@ class Asker:
             rereads,
             concurrency,
             backoff,
-            sleep,
+            sleep or self._pause,
         )
         self.faults: Counter[str] = Counter()
         self.asked = 0
@@ -145,10 +149,22 @@ class Asker:
         self._under_way: dict[str, tuple[threading.Lock, int]] = {}  # by key of the question
         self._ledger, self._places = ledger, threading.BoundedSemaphore(concurrency)
         self._refused: EndpointError | None = None
+        self._halt = threading.Event()
+        self._said = threading.local()  # .text: the endpoint's own words with the last fault of this thread
+        self._over = 1.0  # by how much the server's count of a prompt went over the most we know of
         self._lost = 0  # questions in a row that got no reply
         headers = {"Authorization": f"Bearer {endpoint.key}"} if endpoint.key else {}
         self._client = httpx2.Client(timeout=endpoint.timeout, headers=headers)
         cache.mkdir(parents=True, exist_ok=True)
+
+    def _pause(self, seconds: float) -> None:
+        self._halt.wait(seconds)
+
+    def halt(self) -> None:
+        """From here on nothing is sent; what is under way comes to its end."""
+        self._halt.set()
+        if self._ledger is not None:
+            self._ledger.wake()
 
     def close(self) -> None:
         """Closes connections."""
@@ -214,7 +230,7 @@ class Asker:
                     stored, fault = self._request(messages, attempt)
             if stored is None:
                 self._give_up(fault)
-                return Reply(None, fault=fault)
+                return Reply(None, fault=fault, said=getattr(self._said, "text", ""))
             with self._lock:
                 self.used = [a + b for a, b in zip(self.used, stored["tokens"], strict=True)]
             text = stored["text"]
@@ -260,7 +276,9 @@ class Asker:
 
     def key_of(self, messages: Messages, attempt: int = 0) -> str:
         """Name of a stored reply: hash of everything that it depends on."""
-        asked = {**self.endpoint.settings(), "messages": messages, "attempt": attempt}
+        # Not by the address: the same model may answer at another one tomorrow.
+        own = {k: v for k, v in self.endpoint.settings().items() if k != "url"}
+        asked = {**own, "messages": messages, "attempt": attempt}
         return hashlib.sha256(json.dumps(asked, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
     def _stored(self, messages: Messages, attempt: int) -> dict[str, Any] | None:
@@ -285,6 +303,9 @@ class Asker:
             wait = min(60.0, self.backoff * 2**retry) * (0.5 + random.random() / 2)
             if self._refused:  # by another thread's request
                 raise self._refused
+            if self._halt.is_set():
+                raise Halted
+            self._said.text = ""
             try:
                 answer, ticket = self._post(body)
             except httpx2.TimeoutException:
@@ -296,6 +317,7 @@ class Asker:
                     fault = str(answer.status_code)
                     wait = max(wait, _retry_after(answer))
                 elif answer.status_code in _OF_THE_REQUEST:
+                    self._said.text = " ".join(answer.text.split())[:200]
                     self._count(f"refused with {answer.status_code}")
                     return None, f"refused with {answer.status_code}"
                 elif answer.status_code >= 400:
@@ -309,10 +331,16 @@ class Asker:
                     if found is not None:
                         self._lost = 0
                         self._store(messages, attempt, found)
-                        if any(found["tokens"]):  # a server that does not count leaves the request at its most
+                        if any(found["tokens"]):
+                            most = self.endpoint.most_tokens(messages)
+                            self._over = max(self._over, found["tokens"][0] / most)  # it counts more than we thought
                             self._settle(ticket, *found["tokens"])
+                        elif self._ledger is not None:  # a server that does not count leaves the request at its most
+                            self._ledger.lost(ticket)
                         return found, ""
                     fault = "malformed reply"
+                    if self._ledger is not None:  # it was probably paid for
+                        self._ledger.lost(ticket)
             self._count(fault)
             if retry < self.retries:
                 self._sleep(wait)
@@ -323,13 +351,21 @@ class Asker:
         with self._places:
             ticket = ""
             if self._ledger is not None:
-                most = self.endpoint.most_tokens(body["messages"]), self.endpoint.max_tokens
-                ticket = self._ledger.reserve(self.endpoint.money(*most), *most)
-            with self._lock:
-                self.asked += 1
+                most = round(self._over * self.endpoint.most_tokens(body["messages"])), self.endpoint.max_tokens
+                ticket = self._ledger.reserve(self.endpoint.money(*most), *most, wait=lambda: not self._halt.is_set())
             try:
+                if self._halt.is_set():
+                    raise Halted
+                with self._lock:
+                    self.asked += 1
                 answer = self._client.post(f"{self.endpoint.url.rstrip('/')}/chat/completions", json=body)
-            except httpx2.ConnectError:
+            except httpx2.TransportError as error:
+                if isinstance(error, httpx2.ConnectError):
+                    self._settle(ticket, 0, 0, False)
+                elif self._ledger is not None:  # it may have been answered unseen
+                    self._ledger.lost(ticket)
+                raise
+            except BaseException:  # nothing was sent
                 self._settle(ticket, 0, 0, False)
                 raise
         if answer.status_code >= 400:
@@ -391,4 +427,5 @@ def prompt_hash(text: str) -> str:
 
 def away(fault: str) -> bool:
     """Whether a fault is of the way to the endpoint, so that another run may have an answer; not of what was answered."""
-    return fault in ("timeout", "no connection", "malformed reply") or fault.isdigit()
+    known = ("timeout", "no connection", "malformed reply")
+    return fault in known or fault.isdigit() or fault.startswith("refused with")

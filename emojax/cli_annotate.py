@@ -17,10 +17,31 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from emojax.cli_predict import seconds as positive
+from emojax.cli_predict import positive, seconds
+from emojax.cli_serve import check_free
 
-_AGENT_FIELDS = ("url", "model", "key_from", "temperature", "max_tokens", "timeout", "price_in", "price_out", "seed",
-                 "image_tokens", "second_tokens")  # fmt: skip
+_FIELDS: dict[str, tuple[type, ...]] = {
+    "url": (str,), "model": (str,), "key_from": (str,), "temperature": (int, float), "max_tokens": (int,),
+    "timeout": (int, float), "price_in": (int, float), "price_out": (int, float), "seed": (int,), "image_tokens": (int,),
+    "second_tokens": (int,),
+}  # fmt: skip
+
+
+def _count(text: str) -> int:
+    """A whole number of at least 1."""
+    return _whole(text, 1)
+
+
+def _whole(text: str, least: int = 0) -> int:
+    """A whole number of at least 0."""
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least {least}")
+    return int(text)
+
+
+def _at_least_0(text: str) -> float:
+    """A number of at least 0."""
+    return float(text) if text == "0" or text == "0.0" else positive(text)
 
 
 def add_parsers(commands: Any) -> None:
@@ -49,28 +70,44 @@ def add_parsers(commands: Any) -> None:
     )
     e.add_argument("--endpoint", metavar="URL", help="OpenAI-compatible, as http://localhost:8000/v1")
     e.add_argument("--model", metavar="NAME", help="as the endpoint names it")
-    e.add_argument("--agents", metavar="FILE.toml", help=f"fields: {', '.join(_AGENT_FIELDS)}")
+    e.add_argument("--agents", metavar="FILE.toml", help=f"fields: {', '.join(_FIELDS)}")
     e.add_argument(
         "--key-from",
         default="OPENAI_API_KEY",
         metavar="VARIABLE",
         help="environment variable of the key (default %(default)s)",
     )
-    e.add_argument("--temperature", type=float, default=0.0)
-    e.add_argument("--max-reply", type=int, default=600, metavar="N", help="tokens of a reply (default %(default)s)")
-    e.add_argument("--timeout", type=positive, default=120.0, metavar="S", help="of a request (default %(default)s)")
-    e.add_argument("--price-in", type=float, metavar="X", help="money for a million tokens of prompts")
-    e.add_argument("--price-out", type=float, metavar="X", help="money for a million tokens of replies")
+    e.add_argument("--temperature", type=_at_least_0, default=0.0)
+    e.add_argument("--max-reply", type=_count, default=600, metavar="N", help="tokens of a reply (default %(default)s)")
+    e.add_argument("--timeout", type=seconds, default=120.0, metavar="S", help="of a request (default %(default)s)")
+    e.add_argument("--price-in", type=_at_least_0, metavar="X", help="money for a million tokens of prompts")
+    e.add_argument("--price-out", type=_at_least_0, metavar="X", help="money for a million tokens of replies")
     e.add_argument(
-        "--concurrency", type=int, default=4, metavar="N", help="requests to an endpoint at once (default %(default)s)"
+        "--image-tokens", type=_count, default=1500, metavar="N", help="at most, of a picture (default %(default)s)"
     )
-    e.add_argument("--retries", type=int, default=5, metavar="N", help="of a request that failed (default %(default)s)")
     e.add_argument(
-        "--backoff", type=float, default=1.0, metavar="S", help="before the first retry (default %(default)s)"
+        "--second-tokens",
+        type=_count,
+        default=50,
+        metavar="N",
+        help="at most, of a second of sound (default %(default)s)",
+    )
+    e.add_argument(
+        "--concurrency",
+        type=_count,
+        default=4,
+        metavar="N",
+        help="requests to an endpoint at once (default %(default)s)",
+    )
+    e.add_argument(
+        "--retries", type=_whole, default=5, metavar="N", help="of a request that failed (default %(default)s)"
+    )
+    e.add_argument(
+        "--backoff", type=_at_least_0, default=1.0, metavar="S", help="before the first retry (default %(default)s)"
     )
     b = p.add_argument_group("budget", "of everything ever asked for this folder; what could go over it is not sent")
     b.add_argument("--most-money", type=positive, metavar="X", help="needs prices")
-    b.add_argument("--most-tokens", type=int, metavar="N")
+    b.add_argument("--most-tokens", type=_count, metavar="N")
     p.add_argument(
         "--transcribe", metavar="DIR", help="hear the words of clips that have none: folder of Whisper's release"
     )
@@ -89,14 +126,18 @@ def add_parsers(commands: Any) -> None:
     p.add_argument("--label-column", default="emotion_label", help="of MMEVerse's files (default %(default)s)")
     p.add_argument("--licence", default="", help="of clips and annotations, for the data card")
     p.add_argument("--seed", type=int, default=0, help="of what filters draw")
-    p.add_argument("--limit", type=int, metavar="N", help="the first N clips alone")
+    p.add_argument("--limit", type=_count, metavar="N", help="the first N clips alone")
     p.add_argument("--json", action="store_true", help="print summary.json")
 
     p = commands.add_parser("verify", help="mark annotations in the browser, and see how far annotators agree")
     p.add_argument("out", help="folder of `emojax annotate`")
     p.add_argument("--annotator", metavar="NAME", help="who marks; without it the agreement so far is shown")
     p.add_argument(
-        "--sample", type=int, default=100, metavar="N", help="clips, the same for all annotators (default %(default)s)"
+        "--sample",
+        type=_count,
+        default=100,
+        metavar="N",
+        help="clips, the same for all annotators (default %(default)s)",
     )
     p.add_argument("--seed", type=int, default=0, help="of the sample")
     p.add_argument("--port", type=int, default=8610, help="(default %(default)s)")
@@ -130,7 +171,9 @@ def _annotate(args: argparse.Namespace, console: Console) -> int:
         raise ValueError("some clips have no labels: say which there are, --labels happy,sad,...")
     endpoints = _endpoints(args, recipe.agents)
     _check(args, endpoints)
-    eight = tuple(int(x) for x in args.eight_units.split(",")) if args.eight_units else ()
+    eight = tuple(int(x) if x.strip().isdecimal() else -1 for x in (args.eight_units or "").split(",") if x)
+    if eight and (len(eight) != 8 or min(eight) < 1):
+        raise ValueError(f"--eight-units {args.eight_units}: eight numbers, such as 1,2,4,6,9,12,25,26")
     job = Job(
         recipe, Path(args.out).absolute(), endpoints, args.concurrency, args.retries, args.backoff, args.units, eight,
         args.most_money, args.most_tokens,
@@ -173,12 +216,14 @@ def _annotate(args: argparse.Namespace, console: Console) -> int:
 
 
 def _check(args: argparse.Namespace, endpoints: dict[str, Any]) -> None:
-    if args.concurrency < 1 or args.retries < 0 or args.backoff < 0:
-        raise ValueError("--concurrency: at least 1; --retries, --backoff: at least 0")
+    if args.name is not None and (not args.name or args.name.startswith(".") or set(args.name) & set("/\\\0")):
+        raise ValueError(f"--name '{args.name}': a plain name, it stands in file names")
+    if len({"video_id", "mode", args.text_column, args.label_column}) < 4:
+        raise ValueError("--text-column and --label-column: two names, neither of them video_id or mode")
+    if Path(args.out).exists() and not Path(args.out).is_dir():
+        raise ValueError(f"--out {args.out}: this is a file, give a folder")
     if args.most_money is not None and any(e.price_in is None or e.price_out is None for e in endpoints.values()):
         raise ValueError("--most-money needs the prices of every endpoint: --price-in and --price-out, or in --agents")
-    if args.limit is not None and args.limit < 1:
-        raise ValueError("--limit: at least 1")
     if bool(args.transcribe) != bool(args.hear_with):
         raise ValueError("--transcribe DIR and --hear-with MODEL belong together")
 
@@ -199,11 +244,25 @@ def _endpoints(args: argparse.Namespace, agents: tuple[str, ...]) -> dict[str, A
             found = tomllib.loads(path.read_text(encoding="utf-8"))
         except (OSError, tomllib.TOMLDecodeError) as error:
             raise ValueError(f"{path}: {error}") from error
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path}: no UTF-8 text (byte {error.start})") from error
         for name, fields in found.items():
             if name not in agents:
                 raise ValueError(f"{path}: [{name}] is no agent of this recipe, which asks {', '.join(agents)}")
-            if not isinstance(fields, dict) or {"url", "model"} - set(fields) or set(fields) - set(_AGENT_FIELDS):
-                raise ValueError(f"{path}, [{name}]: needs url and model, may have {', '.join(_AGENT_FIELDS[2:])}")
+            if not isinstance(fields, dict) or {"url", "model"} - set(fields) or set(fields) - set(_FIELDS):
+                raise ValueError(f"{path}, [{name}]: needs url and model, may have {', '.join(list(_FIELDS)[2:])}")
+            for key, value in fields.items():
+                number = _FIELDS[key] != (str,)
+                if (
+                    isinstance(value, bool)
+                    or not isinstance(value, _FIELDS[key])
+                    or (isinstance(value, (int, float)) and not 0 <= value < 1e9)
+                ):
+                    raise ValueError(
+                        f"{path}, [{name}]: {key} is {value!r}, needs {'a number of at least 0' if number else 'text'}"
+                    )
+            if "key_from" in fields and fields["key_from"] not in os.environ:
+                raise ValueError(f"{path}, [{name}]: the environment has no variable {fields['key_from']}")
             own = {"max_tokens": args.max_reply, "timeout": args.timeout, **fields}
             key_from = own.pop("key_from", args.key_from)
             out[name] = made(f"{path}, [{name}]", own.pop("url"), own.pop("model"), key_from, **own)
@@ -213,11 +272,13 @@ def _endpoints(args: argparse.Namespace, agents: tuple[str, ...]) -> dict[str, A
         whole = made(
             "--endpoint", args.endpoint, args.model, args.key_from, temperature=args.temperature,
             max_tokens=args.max_reply, timeout=args.timeout, price_in=args.price_in, price_out=args.price_out,
+            image_tokens=args.image_tokens, second_tokens=args.second_tokens,
         )  # fmt: skip
         for name in agents:
-            # two audio agents of one model would say the same: the second has another seed
-            other = dataclasses.replace(whole, seed=1000) if name == "audio_2" else whole
-            out.setdefault(name, other)
+            out.setdefault(name, whole)
+    first, second = out.get("audio"), out.get("audio_2")
+    if first and second and (first.model, first.seed) == (second.model, second.seed):
+        out["audio_2"] = dataclasses.replace(second, seed=second.seed + 1000)  # else both would say the same
     return out
 
 
@@ -299,26 +360,25 @@ def _show(s: dict[str, Any], console: Console) -> None:
 
 def _verify(args: argparse.Namespace, console: Console) -> int:
     from data_pipeline.annotate import verify
-    from data_pipeline.annotate.run import AGAIN, STATE, read_state, sent_back
+    from data_pipeline.annotate.run import STATE, read_state, send_back
 
     out = Path(args.out)
     if not (out / STATE).exists():
         raise ValueError(f"{out}: no annotations in it; it must be the folder of `emojax annotate`")
-    if args.annotator:
+    if args.annotator is not None:
+        check_free("127.0.0.1", args.port)
         from data_pipeline.annotate.review import serve
 
         return serve(out, args.annotator, args.sample, args.seed, args.port, console.print)
-    people = verify.read_marks(out)
+    known = read_state(out / STATE)
+    digests = {clip: a.digest for clip, a in known.items()}
+    people = [m for m in verify.read_marks(out, digests) if m.marks]
     if not people:
-        raise ValueError(f"{out}: nobody has marked anything yet; begin with --annotator NAME")
+        raise ValueError(f"{out}: nobody has marked anything of what it holds now; begin with --annotator NAME")
     found = verify.agreement(people)
     if args.send_back:
-        before = sent_back(out)
-        fresh = {c: "" for c in found["differ"]} | found["sent_back"]
-        # A clip that comes back again is a new question, whatever the remark.
-        rounds = {c: f"{remark} (round {before.get(c, '').count('round') + 1})" for c, remark in fresh.items()}
-        (out / AGAIN).write_text(json.dumps(before | rounds, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        console.print(f"{len(rounds)} clips are asked again by the same `emojax annotate` command")
+        count = send_back(out, {c: "" for c in found["differ"]} | found["sent_back"], digests)
+        console.print(f"{count} clips are asked again by the same `emojax annotate` command")
     (out / "agreement.json").write_text(json.dumps(found, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     (out / "agreement.png").write_bytes(verify.chart(found, out.resolve().name))
     if args.json:
@@ -332,7 +392,6 @@ def _verify(args: argparse.Namespace, console: Console) -> int:
         kappa = "; ".join(f"{who} {number(k)}" for who, k in row["kappa"].items())
         table.add_row(aspect, number(row["agreed"]), str(row["marks"]), number(row["alpha"]), kappa or "-")
     console.print(table)
-    known = read_state(out / STATE)
     for clip, aspects in list(found["differ"].items())[:10]:
         console.print(
             f"  they differ on {clip} ({known[clip].label if clip in known else '?'}): {', '.join(aspects)}",

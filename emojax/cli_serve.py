@@ -35,8 +35,11 @@ def add_parser(commands: Any) -> None:
 
 
 def check_free(host: str, port: int) -> None:
-    """Raises ValueError where the port is taken, before a model is loaded."""
+    """Raises ValueError where there is no such port, or it is taken."""
     import socket
+
+    if not 1 <= port <= 65535:
+        raise ValueError(f"--port {port}: from 1 to 65535")
 
     try:
         with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
@@ -72,8 +75,6 @@ def run(args: argparse.Namespace, console: Console) -> int:
             raise ValueError(f"--allow {folder}: there is no such folder")
     if args.queue < 1:
         raise ValueError("--queue: at least 1")
-    if not 1 <= args.port <= 65535:
-        raise ValueError(f"--port {args.port}: from 1 to 65535")
     check_free(args.host, args.port)
     jobs.setup()
     bundle = ready(as_int8(load_bundle(model)) if args.int8 else load_bundle(model))

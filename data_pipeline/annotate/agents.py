@@ -23,9 +23,11 @@ from data_pipeline.endpoint import Messages, Unusable
 LONGEST_SIDE = 512  # pixels of a picture that is sent
 NOT_KNOWN = "(not known)"
 _REFUSAL = re.compile(
-    r"^\W*(?:i'?m sorry|i am sorry|sorry|i can(?:no|')t|i can not|i am (?:un|not )able|i'm (?:un|not )able|as an ai)\b",
+    r"^\W*(?:(?:unfortunately|apologies|sorry),? (?:but )?)?"
+    r"(?:i'?m sorry|i am sorry|sorry|i can(?:no|')t|i can not|i(?:'m| am) (?:un|not )able|i won't|as an ai)\b",
     re.I,
 )
+_THOUGHT = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.S | re.I)
 # MERR's ten, of which its audio agent chose one.
 TONES = ("joyful", "sad", "shocked", "fearful", "angry", "positive", "negative", "calm", "doubtful", "dismissive")
 
@@ -138,17 +140,20 @@ def _reasoning(recipe: Recipe, known: Known) -> Messages:
 
 def _object(text: str) -> dict[str, Any]:
     """The JSON object of a reply, whatever stands around it; raises Unusable."""
-    plain = text.strip()
+    plain = _THOUGHT.sub(" ", text.replace("’", "'")).strip()
     if not plain:
         raise Unusable("empty")
     if _REFUSAL.match(plain):
         raise Unusable("refusal")
-    start, end = plain.find("{"), plain.rfind("}")
-    try:
-        found = json.loads(plain[start : end + 1], strict=False) if 0 <= start < end else None
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
+    found, at, decoder = None, plain.find("{"), json.JSONDecoder(strict=False)
+    while at >= 0:  # the last whole object: others may stand in what comes before the answer
+        try:
+            value, end = decoder.raw_decode(plain, at)
+            found = value if isinstance(value, dict) else found
+        except ValueError:
+            end = at + 1
+        at = plain.find("{", end)
+    if found is None:
         raise Unusable("no JSON object")
     return found
 
@@ -158,6 +163,8 @@ def _text(found: Mapping[str, Any], field: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise Unusable(f"no '{field}'")
     plain = " ".join(value.split())
+    if not re.search(r"\w", plain):
+        raise Unusable(f"no '{field}'")
     if _REFUSAL.match(plain):
         raise Unusable("refusal")
     return plain

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_pipeline.clip import MEDIA_SUFFIXES
-from data_pipeline.datasets.manifest import read_manifest
+from data_pipeline.datasets.mmeverse import SPLIT_WORDS
 from data_pipeline.schema import ClipRecord, read_records
 
 
@@ -37,23 +37,53 @@ def clips_of(path: Path, labels: Sequence[str] = ()) -> list[ClipRecord]:
         ]
     if not path.is_file():
         raise ValueError(f"{path}: there is no such file or folder")
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        columns = [c.strip().lower() for c in reader.fieldnames or ()]
-        if "label" in columns:
-            return _short_ids(read_manifest(path, labels=tuple(labels) or None, hold_out=0.0))
-        if "path" not in columns:
-            raise ValueError(f"{path}: needs a column 'path', and one 'label' where labels are known")
-        out = []
-        for row in reader:
-            own = {str(k).strip().lower(): (v or "").strip() for k, v in row.items() if k}
-            media = Path(own["path"])
-            media = media if media.is_absolute() else path.parent / media
-            if not media.is_file():
-                raise ValueError(f"{path}, row {reader.line_num}, column 'path': there is no file '{media}'")
-            record = _bare(f"{media.stem}#{reader.line_num}", path.stem, media, tuple(labels))
-            out.append(dataclasses.replace(record, subtitle=own.get("subtitle", ""), speaker=own.get("speaker", "")))
-    return _short_ids(out)
+    return _short_ids(_manifest(path, tuple(labels)))
+
+
+def _manifest(path: Path, labels: tuple[str, ...]) -> list[ClipRecord]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: no UTF-8 text (byte {error.start}); save it as CSV UTF-8") from error
+    reader = csv.DictReader(text.splitlines(keepends=True))
+    columns = [c.strip().lower() for c in reader.fieldnames or ()]
+    if "path" not in columns:
+        raise ValueError(f"{path}: needs a column 'path', and one 'label' where labels are known")
+    rows = []
+    for row in reader:
+        own = {
+            str(k).strip().lower(): (v or "").strip()
+            for k, v in row.items()
+            if isinstance(k, str) and isinstance(v, (str, type(None)))
+        }
+        rows.append((reader.line_num, own))
+    if not rows:
+        raise ValueError(f"{path}: there is no clip in it")
+    space = labels or tuple(sorted({own["label"] for _, own in rows if own.get("label")}))
+    out = []
+    for number, own in rows:
+        where = f"{path}, row {number}"
+        media = Path(own["path"])
+        media = media if media.is_absolute() else path.parent / media
+        if not own["path"] or not media.is_file():
+            raise ValueError(f"{where}, column 'path': there is no file '{media}'")
+        label, split = own.get("label", ""), own.get("split", "").lower()
+        if label and label not in space:
+            raise ValueError(f"{where}, column 'label': '{label}' is not one of {', '.join(space)}")
+        if split and split not in SPLIT_WORDS:
+            raise ValueError(f"{where}, column 'split': '{split}' is none of train, val, test")
+        try:
+            start, end = (float(own[c]) if own.get(c) else None for c in ("start", "end"))
+            out.append(
+                dataclasses.replace(
+                    _bare(f"{media.stem}#{number}", path.stem, media, space), label=label,
+                    split=SPLIT_WORDS.get(split, "unsplit"), subtitle=own.get("subtitle", ""),
+                    speaker=own.get("speaker", ""), start=start, end=end,
+                )
+            )  # fmt: skip
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
+    return out
 
 
 def _bare(name: str, dataset: str, path: Path, labels: tuple[str, ...]) -> ClipRecord:

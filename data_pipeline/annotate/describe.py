@@ -16,7 +16,7 @@ import numpy as np
 from data_pipeline.annotate import units
 from data_pipeline.annotate.agents import Agent, Known, agent
 from data_pipeline.annotate.peaks import Peak, UnitProvider, UnitsError, UnitTrack, apex, find_peak
-from data_pipeline.annotate.recipe import Recipe, prompt_hashes
+from data_pipeline.annotate.recipe import FILTERS, Recipe, prompt_hashes
 from data_pipeline.clip import ClipError, Sampling, read_clip
 from data_pipeline.endpoint import Asker, Reply, away
 from data_pipeline.prosody import Voice, measure_voice
@@ -49,7 +49,8 @@ class Annotation:
       coarse: the template's text.  voice: measured of the sound.
       faults: why an agent has no answer, by agent.  remarks: what was irregular of the file.
       left_out: why the clip can not be used; "" if it can.
-      speaker, split, dataset: as given.  version: VERSION.
+      speaker, split, dataset: as given.  start, end: s, of a clip that is a span of its file; frames count from there.
+      version: VERSION.
     """
 
     clip: str
@@ -79,12 +80,20 @@ class Annotation:
     speaker: str = ""
     split: str = ""
     dataset: str = ""
+    start: float | None = None
+    end: float | None = None
     version: int = VERSION
 
     @property
     def reason(self) -> str:
         """The text that a model learns to write: the reasoning agent's, else the template's."""
         return self.notes.get("reasoning", {}).get("reason", "") or self.coarse
+
+    @property
+    def digest(self) -> str:
+        """Of what people judge: texts and label; marks are of one of these."""
+        judged = [self.label, self.words, self.notes, self.coarse, self.peak_units]
+        return hashlib.sha256(json.dumps(judged, sort_keys=True).encode()).hexdigest()[:12]
 
     def to_json(self) -> str:
         """One line."""
@@ -130,11 +139,11 @@ class Annotator:
 
     def key(self, record: ClipRecord, media: str) -> str:
         """Hash of what the annotation of a clip depends on."""
-        endpoints = {name: a.endpoint.settings() for name, a in self.askers.items()}
+        endpoints = {n: {**a.endpoint.settings(), "url": ""} for n, a in self.askers.items()}  # see Asker.key_of
         facts: list[Any] = [VERSION, media, record.id, record.label, record.labels, record.subtitle, record.start]
         facts += [record.end, record.speaker, record.split, record.dataset, self.recipe.asked(), prompt_hashes()]
         facts += [endpoints, self.provider.name if self.provider else "", self._units_file(record), self.transcriber]
-        facts += [self.again.get(record.id, "")]
+        facts += [self.again.get(record.id, ""), dict(self.recipe.filters).get("votes")]
         return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:24]
 
     def _units_file(self, record: ClipRecord) -> str:
@@ -151,7 +160,8 @@ class Annotator:
         """
         media = media or media_hash(Path(record.path))
         out = Annotation(
-            record.id, self.key(record, media), record.path, media, labels=record.labels, speaker=record.speaker,
+            record.id, self.key(record, media), record.path, media, record.label, "given" if record.label else "",
+            labels=record.labels, start=record.start, end=record.end, speaker=record.speaker,
             split=record.split, dataset=record.dataset, words=" ".join(record.subtitle.split()),
             words_from="given" if record.subtitle.strip() else "",
         )  # fmt: skip
@@ -184,7 +194,20 @@ class Annotator:
         if not out.words and self.transcribe is not None and voice is not None and clip.waveform is not None:
             words, _ = self.transcribe(clip.waveform)
             out = dataclasses.replace(out, words=words, words_from="transcribed" if words else "")
+        why = self._useless(out)
+        if why:  # nothing is asked about a clip that can not be kept
+            return dataclasses.replace(out, left_out=why)
         return self._ask(out, clip, peak, track.scale if track else 5.0)
+
+    def _useless(self, found: Annotation) -> str:
+        """Why a clip will be left out whatever the agents say, "" if it may stay."""
+        if not found.label and self.recipe.label != "model":
+            if found.ever is None:
+                return "no label: none was given, and no action units were measured"
+            best = ", ".join(units.winners(found.peak_units, units.table_named(self.recipe.table)))
+            return f"no label: none was given, and the action units speak for {best}, which is not offered"
+        votes = dict(self.recipe.filters).get("votes")
+        return "" if votes is None else against_units(found, self.recipe, {**FILTERS["votes"], **votes})
 
     def _peak(self, record: ClipRecord) -> tuple[UnitTrack | None, Peak | None]:
         track = self.provider(record.path) if self.provider else None
@@ -242,7 +265,7 @@ class Annotator:
                 if reply.value is not None:
                     notes[name], authors[name] = reply.value, reply.model
                 elif away(reply.fault):
-                    raise Unfinished(f"{name}: {reply.fault}")
+                    raise Unfinished(f"{name}: {reply.fault}" + (f" ({reply.said})" if reply.said else ""))
                 else:
                     faults[name] = reply.fault
             needed = name not in self.recipe.optional and (name in self.askers or name == "reasoning")
@@ -252,8 +275,6 @@ class Annotator:
         out = dataclasses.replace(out, notes=notes, authors=authors, faults=faults, left_out=left_out)
         if self.recipe.label == "model" and "reasoning" in notes:
             out = dataclasses.replace(out, label=notes["reasoning"]["label"], label_from="model")
-        if not out.left_out and not out.label:
-            out = dataclasses.replace(out, left_out="no label: none was given, and no action units were measured")
         return dataclasses.replace(out, coarse=coarse(out) if self.recipe.template else "")
 
     def _for_reason(self, notes: Mapping[str, dict[str, str]], clip: str) -> dict[str, dict[str, str]]:
@@ -263,6 +284,18 @@ class Annotator:
             return dict(notes)
         place = {"first": 0, "second": 1}.get(self.recipe.audio_for_reason, zlib.crc32(clip.encode()) % 2)
         return {k: v for k, v in notes.items() if k != both[1 - place]}
+
+
+def against_units(found: Annotation, recipe: Recipe, settings: Mapping[str, Any]) -> str:
+    """Why the label does not agree with the action units, "" if it does: fewer than `least` of its units are present at the peak.
+    Neutral and labels that the table does not know agree with everything."""
+    table = units.table_named(recipe.table)
+    if found.ever is None:
+        return "no action units were measured" if settings["unmeasured"] == "drop" else ""
+    if units.units_of(found.label, table) and len(found.units) < settings["least"]:
+        best = ", ".join(units.winners(found.peak_units, table))
+        return f"the action units speak for {best}, the label is {found.label}"
+    return ""
 
 
 def coarse(found: Annotation) -> str:

@@ -6,14 +6,14 @@ A filter sees the annotations that are still in, and returns {clip: why it goes}
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from data_pipeline.annotate import units
-from data_pipeline.annotate.describe import Annotation
+from data_pipeline.annotate.describe import Annotation, against_units
 from data_pipeline.annotate.recipe import FILTERS, Recipe
 from data_pipeline.annotate.verify import Check
 
@@ -31,17 +31,9 @@ def apply(recipe: Recipe, found: Sequence[Annotation], checks: Mapping[str, Sequ
 
 
 def _votes(inside: Sequence[Annotation], settings: Mapping[str, Any], recipe: Recipe, checks: Any, seed: int) -> Out:
-    """Fewer than `least` of the label's units are present at the peak; neutral and labels that the table does not know stay."""
-    table = units.table_named(recipe.table)
-    out = {}
-    for a in inside:
-        if a.ever is None:
-            if settings["unmeasured"] == "drop":
-                out[a.clip] = "no action units were measured"
-        elif units.units_of(a.label, table) and len(a.units) < settings["least"]:
-            best = ", ".join(units.winners(a.peak_units, table))
-            out[a.clip] = f"the action units speak for {best}, the label is {a.label}"
-    return out
+    """The label and the action units do not agree; see describe.against_units, which asks this before anything is paid for."""
+    why = {a.clip: against_units(a, recipe, settings) for a in inside}
+    return {clip: text for clip, text in why.items() if text}
 
 
 def _contradiction(
@@ -73,7 +65,7 @@ def _duplicates(
     first: dict[tuple[str, str], str] = {}
     for a in inside:
         plain = " ".join(a.reason.lower().split())
-        keys = [("file", f"{a.media} {a.peak_time} {a.words}")]
+        keys = [("file", f"{a.media} {a.start} {a.end} {a.words}")]
         keys += [("reason", f"{plain} {a.words.lower()}")] if plain and a.words else []
         twin = next((first[k] for k in keys if k in first), None)
         if twin is not None:
@@ -85,8 +77,14 @@ def _duplicates(
 
 def _length(inside: Sequence[Annotation], settings: Mapping[str, Any], recipe: Recipe, checks: Any, seed: int) -> Out:
     """Words of the reason."""
-    count = {a.clip: len(a.reason.split()) for a in inside}
+    count = {a.clip: words_in(a.reason) for a in inside}
     return {c: f"the reason has {n} words" for c, n in count.items() if not settings["least"] <= n <= settings["most"]}
+
+
+def words_in(text: str) -> int:
+    """Words; scripts without blanks between them count two characters a word."""
+    dense = len(re.findall(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]", text))
+    return dense // 2 + len(re.sub(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]", " ", text).split())
 
 
 def _balance(inside: Sequence[Annotation], settings: Mapping[str, Any], recipe: Recipe, checks: Any, seed: int) -> Out:

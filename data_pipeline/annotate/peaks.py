@@ -143,6 +143,8 @@ def read_units(path: Path, eight: tuple[int, ...] = ()) -> UnitTrack:
     if table is None or not table.num_rows:
         raise UnitsError(f"{path}: there is no row in it")
     table = table.rename_columns([name.strip() for name in table.column_names])  # OpenFace 2 puts a blank before names
+    if len(set(table.column_names)) < len(table.column_names):
+        raise UnitsError(f"{path}: a column stands there twice")
     columns = {name: _COLUMN.match(name) for name in table.column_names}
     found = {name: (int(m.group(1)), m.group(2).lower()) for name, m in columns.items() if m}
     if not found:
@@ -291,7 +293,8 @@ def _standard(x: np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class UnitFiles:
-    """CSV files of a folder, found by the clip's stem (`NAME.csv`, `NAME_openface.csv` or `NAME_pyfeat.csv`)."""
+    """CSV files of a folder, found by the clip's stem (`NAME.csv`, `NAME_openface.csv` or `NAME_pyfeat.csv`), in folders as the
+    clips' where there are such."""
 
     folder: Path
     eight: tuple[int, ...] = ()
@@ -299,7 +302,13 @@ class UnitFiles:
 
     def file(self, path: str) -> Path | None:
         """Where the units of a clip lie."""
-        names = (self.folder / f"{Path(path).stem}{end}.csv" for end in ("", "_openface", "_pyfeat"))
+        own = Path(path)
+        above = (
+            [own.parent.name, ""]
+            if own.parent.parent == own.parent
+            else [f"{own.parent.parent.name}/{own.parent.name}", own.parent.name, ""]
+        )
+        names = (self.folder / a / f"{own.stem}{e}.csv" for a in above for e in ("", "_openface", "_pyfeat"))
         return next((p for p in names if p.is_file()), None)
 
     def __call__(self, path: str) -> UnitTrack | None:

@@ -65,6 +65,17 @@ class Recipe:
             self._one_of("filter kind", kind, tuple(FILTERS))
             if strange := set(settings) - set(FILTERS[kind]):
                 raise ValueError(f"filter '{kind}' has no setting {', '.join(sorted(strange))}")
+            for key, value in settings.items():
+                if key == "unmeasured":
+                    self._one_of("unmeasured", value, ("keep", "drop"))
+                elif isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e6:
+                    raise ValueError(f"filter '{kind}': {key} is {value!r}, needs a number of at least 0")
+                elif key == "share" and value >= 1:
+                    raise ValueError(f"filter 'neutral': share is {value}, needs a number below 1")
+        if not self.agents or len(set(self.agents)) < len(self.agents):
+            raise ValueError("agents: at least one, each once")
+        if "reasoning" in self.agents[:-1]:
+            raise ValueError("agents: 'reasoning' comes last, it reads what the others say")
 
     @staticmethod
     def _one_of(what: str, value: str, known: tuple[str, ...]) -> None:
@@ -121,7 +132,7 @@ def load_recipe(name: str) -> Recipe:
         wanted = {"int": int, "bool": bool, "str": str}.get(str(known[key].type), list)
         if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
             raise ValueError(f"{name}: {key} is {value!r}, needs {known[key].type}")
-    if not all(isinstance(f, dict) and "kind" in f for f in filters):
+    if not isinstance(filters, list) or not all(isinstance(f, dict) and "kind" in f for f in filters):
         raise ValueError(f"{name}: every [[filter]] needs a kind, one of {', '.join(FILTERS)}")
     pairs = tuple((f["kind"], {k: v for k, v in f.items() if k != "kind"}) for f in filters)
     lists = {k: tuple(v) for k, v in found.items() if isinstance(v, list)}

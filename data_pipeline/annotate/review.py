@@ -19,6 +19,7 @@ from data_pipeline.annotate.describe import Annotation
 from data_pipeline.annotate.run import STATE, read_state
 from data_pipeline.annotate.units import code, phrases
 from data_pipeline.annotate.verify import ASPECTS, MARKS, check_claims, read_marks
+from data_pipeline.schema import read_records
 
 
 def sample(found: Sequence[Annotation], count: int, seed: int) -> list[Annotation]:
@@ -41,9 +42,12 @@ def make_app(out: Path, annotator: str, count: int, seed: int) -> Any:
     from fastapi.responses import FileResponse, HTMLResponse
 
     if not re.fullmatch(r"[\w.-]{1,40}", annotator) or annotator.startswith("."):
-        raise ValueError(f"--annotator {annotator}: letters, digits, - and _ alone: it names a file")
+        raise ValueError(f"--annotator '{annotator}': 1 to 40 letters, digits, dots, - and _: it names a file")
     found = list(read_state(out / STATE).values())
-    shown = sample(found, count, seed)
+    kept = out / "records.jsonl"
+    inside = {r.id for r in read_records(kept)} if kept.exists() else {a.clip for a in found}
+    shown = sample([a for a in found if a.clip in inside], count, seed)
+    digests = {a.clip: a.digest for a in found}
     if not shown:
         raise ValueError(f"{out}: no annotation can be shown")
     checks = check_claims(found)
@@ -60,7 +64,7 @@ def make_app(out: Path, annotator: str, count: int, seed: int) -> Any:
 
     @app.get("/items")
     async def items() -> dict[str, Any]:
-        own = next((m for m in read_marks(out) if m.annotator == annotator), None)
+        own = next((m for m in read_marks(out, digests) if m.annotator == annotator), None)
         return {
             "annotator": annotator,
             "aspects": list(ASPECTS),
@@ -84,8 +88,9 @@ def make_app(out: Path, annotator: str, count: int, seed: int) -> Any:
         good = body.get("clip") in known and marks and all(v in (True, False, None) for v in marks.values())
         if not good or not (again is None or (isinstance(again, str) and len(again) <= 1000)):
             raise HTTPException(422, "a clip of this page, and marks that are true, false or null")
+        line = {"clip": body["clip"], "of": digests[body["clip"]], "marks": marks, "again": again}
         with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"clip": body["clip"], "marks": marks, "again": again}, ensure_ascii=False) + "\n")
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
             file.flush()
             os.fsync(file.fileno())
         return {"saved": body["clip"]}

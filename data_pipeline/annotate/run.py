@@ -18,7 +18,7 @@ from data_pipeline.annotate.describe import Annotation, Annotator, Transcribe, U
 from data_pipeline.annotate.peaks import provider_named
 from data_pipeline.annotate.recipe import Recipe
 from data_pipeline.budget import BudgetReached, Ledger, Spent
-from data_pipeline.endpoint import Asker, Endpoint
+from data_pipeline.endpoint import Asker, Endpoint, EndpointError, Halted
 from data_pipeline.locks import take
 from data_pipeline.schema import ClipRecord
 
@@ -97,8 +97,7 @@ def run(
       work: what does the clips, in the place of threads here (cluster.py): yields annotations, or (clip, why it is unfinished).
 
     Raises:
-      ValueError: two clips have one id, or another run has the folder.
-      EndpointError: an endpoint can not be used.
+      ValueError: two clips have one id or one file of action units, or another run has the folder.
     """
     check_ids(records)
     job.out.mkdir(parents=True, exist_ok=True)
@@ -107,7 +106,8 @@ def run(
         job.annotator(transcribe, transcriber) as annotator,
     ):
         path = job.out / STATE
-        kept = read_state(path)
+        kept = read_state(path, mend=True)
+        check_units(annotator, records)
         media = {r.id: _hash(r) for r in records}
         keys = {r.id: annotator.key(r, media[r.id]) for r in records}
         done = {c: a for c, a in kept.items() if keys.get(c) == a.key}
@@ -129,6 +129,8 @@ def run(
                         tick(len(done), len(records), ledger.spent())
             except BudgetReached as reached:
                 stopped = f"the budget is reached: {reached}"
+            except EndpointError as error:
+                stopped = str(error)
         askers = set(annotator.askers.values())
         faults: dict[str, int] = {}
         for asker in askers:
@@ -137,7 +139,9 @@ def run(
         for record in records:
             if record.id not in done and record.id not in unfinished:
                 unfinished[record.id] = stopped or "not reached"
-        _compact(path, [done[r.id] for r in records if r.id in done])
+        here = {r.id for r in records}
+        others = [a for c, a in kept.items() if c not in here]  # of another choice of clips
+        _compact(path, [*(done[r.id] for r in records if r.id in done), *others])
         found_all = tuple(done[r.id] for r in records if r.id in done)
         return Done(found_all, unfinished, stopped, ledger.spent(), faults, sum(a.asked for a in askers))
 
@@ -165,6 +169,12 @@ def _threads(
                             yield future.result()
                         except Unfinished as error:
                             yield clip, str(error)
+                        except Halted:  # another clip's fault has stopped the run
+                            continue
+            except BaseException:  # what has not begun shall not begin, and what has asks nothing more
+                for asker in set(annotator.askers.values()):
+                    asker.halt()
+                raise
             finally:
                 for future in under_way:
                     future.cancel()
@@ -173,9 +183,28 @@ def _threads(
 
 
 def sent_back(out: Path) -> dict[str, str]:
-    """Clips that people sent back, with their remarks and how often: `emojax verify --send-back` writes them."""
+    """{clip: remark} of clips that people sent back: `emojax verify --send-back` writes them."""
     path = out / AGAIN
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return {clip: f"{entry['remark']} (time {entry['time']})".strip() for clip, entry in found.items()}
+
+
+def send_back(out: Path, fresh: Mapping[str, str], of: Mapping[str, str]) -> int:
+    """Has clips asked again by the next run; returns how many are new.
+
+    Args:
+      fresh: {clip: remark}.  of: {clip: digest of the annotation that is sent back}; one goes back once.
+    """
+    path = out / AGAIN
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    count = 0
+    for clip, remark in fresh.items():
+        before = known.get(clip, {"time": 0, "of": ""})
+        if before["of"] != of[clip]:
+            known[clip] = {"remark": remark, "time": before["time"] + 1, "of": of[clip]}
+            count += 1
+    path.write_text(json.dumps(known, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    return count
 
 
 def check_ids(records: Sequence[ClipRecord]) -> None:
@@ -183,8 +212,24 @@ def check_ids(records: Sequence[ClipRecord]) -> None:
     seen: set[str] = set()
     for record in records:
         if record.id in seen:
-            raise ValueError(f"two clips have the id '{record.id}'")
+            raise ValueError(
+                f"two clips have the id '{record.id}' ({record.path} is one): rename a file, or name clips in a manifest"
+            )
         seen.add(record.id)
+
+
+def check_units(annotator: Annotator, records: Sequence[ClipRecord]) -> None:
+    """Raises ValueError where two media files would have the same file of action units."""
+    file = getattr(annotator.provider, "file", None)
+    if file is None:
+        return
+    used: dict[Path, str] = {}
+    for record in records:
+        found = file(record.path)
+        if found is not None and used.setdefault(found, record.path) != record.path:
+            raise ValueError(
+                f"{found} would be the action units of {used[found]} and of {record.path}: put them in folders as the clips"
+            )
 
 
 def _hash(record: ClipRecord) -> str:
@@ -194,14 +239,14 @@ def _hash(record: ClipRecord) -> str:
         raise ValueError(f"{record.path}: {error.strerror}") from error
 
 
-def read_state(path: Path) -> dict[str, Annotation]:
-    """Finished clips of earlier runs, by id; a line that was cut off is cut away, so that the next one begins anew."""
+def read_state(path: Path, mend: bool = False) -> dict[str, Annotation]:
+    """Finished clips of earlier runs, by id. `mend`: a line that was cut off is cut away, so that the next one begins anew."""
     if not path.exists():
         return {}
     out: dict[str, Annotation] = {}
     data = path.read_bytes()
     whole = data.rfind(b"\n") + 1
-    if whole < len(data):
+    if mend and whole < len(data):
         os.truncate(path, whole)
     for line in data[:whole].split(b"\n"):
         if line:

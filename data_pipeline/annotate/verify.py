@@ -80,8 +80,9 @@ class Marks:
     again: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
-def read_marks(folder: Path) -> list[Marks]:
-    """All annotators of an output folder, by name; the last mark of a clip counts."""
+def read_marks(folder: Path, digests: Mapping[str, str] | None = None) -> list[Marks]:
+    """All annotators of an output folder, by name; the last mark of a clip counts. `digests`: of the annotations as they are; marks
+    of others are left aside."""
     out = []
     for path in sorted((folder / MARKS).glob("*.jsonl")):
         marks: dict[str, dict[str, bool | None]] = {}
@@ -89,6 +90,8 @@ def read_marks(folder: Path) -> list[Marks]:
         for line in path.read_text(encoding="utf-8").split("\n"):
             try:
                 found = json.loads(line)
+                if digests is not None and digests.get(found["clip"]) != found.get("of"):
+                    continue  # of a text that is no longer there
                 marks[str(found["clip"])] = {a: found["marks"].get(a) for a in ASPECTS}
             except (ValueError, KeyError, TypeError, AttributeError):
                 continue  # a line that was cut off
@@ -158,7 +161,11 @@ def agreement(people: Sequence[Marks]) -> dict[str, Any]:
         split = [a for a in ASPECTS if len({p.marks[clip].get(a) for p in people if clip in p.marks} - {None}) > 1]
         if split:
             differ[clip] = split
-    return {**out, "differ": differ, "sent_back": {c: t for p in people for c, t in p.again.items()}}
+    back: dict[str, list[str]] = {}
+    for p in people:
+        for clip, remark in p.again.items():
+            back.setdefault(clip, []).extend([remark] if remark else [])
+    return {**out, "differ": differ, "sent_back": {c: " / ".join(dict.fromkeys(t)) for c, t in back.items()}}
 
 
 def chart(found: Mapping[str, Any], name: str) -> bytes:

@@ -167,13 +167,13 @@ def test_clips_that_people_send_back_are_asked_again(corpus, tmp_path, capsys):
         command = options(corpus, tmp_path, server.url, "--limit", "6")
         assert main(command) == 0
         clip = lines(tmp_path)[1]["clip"]
+        digest = read_state(tmp_path / STATE)[clip].digest
         (tmp_path / "marks").mkdir()
         for name, result in (("anna", True), ("ben", False)):
             marks = dict.fromkeys(("audio", "visual", "text", "reasoning"), True) | {"result": result}
             again = "She does not frown." if name == "ben" else None
-            (tmp_path / "marks" / f"{name}.jsonl").write_text(
-                json.dumps({"clip": clip, "marks": marks, "again": again}) + "\n"
-            )
+            line = {"clip": clip, "of": digest, "marks": marks, "again": again}
+            (tmp_path / "marks" / f"{name}.jsonl").write_text(json.dumps(line) + "\n")
         assert main(["verify", str(tmp_path), "--send-back"]) == 0
         assert "result" in capsys.readouterr().err and (tmp_path / "agreement.png").exists()
         first = len(server.bodies)
@@ -185,6 +185,76 @@ def test_clips_that_people_send_back_are_asked_again(corpus, tmp_path, capsys):
         assert {c for c in after if after[c] != before[c]} == {clip}
         sent = len(server.bodies)
         assert main(command) == 0 and len(server.bodies) == sent
+        # the marks were of the old text: there is nothing to send back
+        assert main(["verify", str(tmp_path), "--send-back"]) == 2
+        assert "of what it holds now" in capsys.readouterr().err
+        assert main(command) == 0 and len(server.bodies) == sent
+
+
+def test_an_address_is_no_part_of_a_question(corpus, tmp_path):
+    with serve(chat(lambda body, number: plain_reply(body))) as one, serve(chat(lambda b, n: plain_reply(b))) as other:
+        assert main(options(corpus, tmp_path, one.url, "--limit", "5")) == 0
+        assert main(options(corpus, tmp_path, other.url + "/", "--limit", "5")) == 0
+        assert one.bodies and not other.bodies
+
+
+def test_requests_that_are_refused_are_asked_again_later_and_told(corpus, tmp_path, capsys):
+    up = False
+
+    def reply(body, number):
+        return plain_reply(body) if up or agent_of(body) != "visual" else (400, '{"error": "at most 1 image"}')
+
+    with serve(chat(reply)) as server:
+        command = options(corpus, tmp_path, server.url, "--limit", "5")
+        assert main(command) == 3
+        assert "at most 1 image" in (tmp_path / "unfinished.csv").read_text()
+        up = True
+        assert main(command) == 0 and len(lines(tmp_path)) == 5
+
+
+def test_an_endpoint_that_refuses_everything_leaves_true_outputs(corpus, tmp_path, capsys):
+    with serve(chat(lambda body, number: (401, "no key"))) as server:
+        assert main(options(corpus, tmp_path, server.url)) == 3
+        assert "check address, key and model" in " ".join(capsys.readouterr().err.split())
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["kept"] == 0 and sum(summary["unfinished"].values()) + sum(summary["left_out"].values()) == 45
+
+
+def test_nothing_is_asked_about_clips_that_can_not_be_kept(corpus, tmp_path):
+    with serve(chat(lambda body, number: plain_reply(body))) as server:
+        own = options(corpus, tmp_path / "a", server.url, "--recipe", "merr_fine", "--units", "none")
+        assert main(own) == 0 and server.bodies == []
+        assert "no action units were measured" in (tmp_path / "a" / "left_out.csv").read_text()
+        own = options(corpus, tmp_path / "b", server.url, "--labels", "happy,sad")
+        own[1] = str(corpus / "clips")
+        assert main(own) == 0
+        found = lines(tmp_path / "b")
+        assert {a["label"] for a in found if a["notes"]} == {"happy", "sad"}
+        assert any("which is not offered" in a["left_out"] for a in found)
+
+
+def test_what_is_under_way_does_not_count_as_spent(corpus, tmp_path):
+    """Four requests at once could go over the budget, one after the other they do not: they wait for each other."""
+    with serve(chat(lambda body, number: plain_reply(body))) as server:
+        command = options(corpus, tmp_path, server.url, "--limit", "6", "--max-reply", "50", "--most-tokens", "12000")
+        assert main(command) == 0
+        assert 110 * len(server.bodies) <= 12000
+
+
+def test_ctrl_c_asks_nothing_more(corpus, tmp_path):
+    faulty = Faulty(every=10**9, reply=lambda body: (time.sleep(0.4), plain_reply(body))[1])
+    with serve(chat(faulty)) as server:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "emojax.cli", *options(corpus, tmp_path, server.url, "--timeout", "9")],
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        )  # fmt: skip
+        while faulty.count < 8:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        begin, sent = time.monotonic(), faulty.count
+        assert process.wait(20) == 130 and "the same command goes on" in " ".join(process.stderr.read().split())
+        process.stderr.close()
+        assert time.monotonic() - begin < 3 and faulty.count - sent <= 2 * FLIGHT
 
 
 def test_wrong_usage_is_told(corpus, tmp_path, capsys):
@@ -200,10 +270,22 @@ def test_wrong_usage_is_told(corpus, tmp_path, capsys):
         (["annotate", str(corpus / "clips"), "--out", str(tmp_path), "--endpoint", url, "--model", "m"], "--labels"),
         (["annotate", manifest, "--out", str(tmp_path), "--recipe", "none"], "there are merr_coarse"),
         (["verify", str(tmp_path)], "no annotations"),
+        (["annotate", manifest, "--out", str(tmp_path), "--endpoint", url, "--model", "m", "--name", "../x"], "plain name"),
+        (["annotate", manifest, "--out", str(tmp_path), "--endpoint", url, "--model", "m", "--text-column", "mode"], "two names"),
+        (["annotate", manifest, "--out", manifest, "--endpoint", url, "--model", "m"], "give a folder"),
+        (["annotate", manifest, "--out", str(tmp_path), "--endpoint", url, "--model", "m", "--eight-units", "a,b"], "eight numbers"),
     ]:  # fmt: skip
         assert main(arguments) == 2
         assert fault in " ".join(capsys.readouterr().err.split()), arguments
     agents = tmp_path / "agents.toml"
+    for fields, fault in [
+        ('max_tokens = "5"', "needs a number"),
+        ("key_from = 5", "needs text"),
+        ('key_from = "NO_SUCH"', "no variable"),
+    ]:
+        agents.write_text(f'[visual]\nurl = "{url}"\nmodel = "m"\n{fields}\n')
+        assert main(["annotate", manifest, "--out", str(tmp_path / "o"), "--agents", str(agents)]) == 2
+        assert fault in " ".join(capsys.readouterr().err.split())
     agents.write_text(f'[nose]\nurl = "{url}"\nmodel = "m"\n')
     assert main(["annotate", manifest, "--out", str(tmp_path / "o"), "--agents", str(agents)]) == 2
     assert "[nose] is no agent" in " ".join(capsys.readouterr().err.split())

@@ -33,7 +33,8 @@ def annotated(tmp_path_factory):
             "--units",
             str(corpus / "units"),
         ]
-        assert main([*command, "--endpoint", server.url, "--model", "m", "--recipe", "merr_fine"]) == 0
+        (folder / "plain.toml").write_text('name = "plain"\n[[filter]]\nkind = "length"\nleast = 3\n')
+        assert main([*command, "--endpoint", server.url, "--model", "m", "--recipe", str(folder / "plain.toml")]) == 0
     return folder / "out"
 
 
@@ -141,4 +142,5 @@ def test_what_the_server_refuses(annotated):
         assert httpx2.get(f"{url}/media/0", headers={"Range": "bytes=0-9"}).status_code == 206
     assert "cleo" not in [m.annotator for m in read_marks(annotated) if m.marks]
     for name in ("../x", "", ".hidden", "a b"):
-        assert main(["verify", str(annotated), "--annotator", name or " "]) == 2
+        assert main(["verify", str(annotated), "--annotator", name]) == 2
+    assert main(["verify", str(annotated), "--annotator", "anna", "--port", "99999"]) == 2

@@ -47,6 +47,12 @@ def test_shipped_recipes_are_those_of_the_papers():
         ('name = "x"\ncolour = 3', "no setting colour"),
         ('name = "x"\nframes = "many"', "frames is 'many', needs int"),
         ('name = "x"\nlabel = "model"', "label = 'model' needs"),
+        ('name = "x"\n[[filter]]\nkind = "contradiction"\nmost = "x"', "needs a number"),
+        ('name = "x"\n[[filter]]\nkind = "neutral"\nshare = 1', "below 1"),
+        ('name = "x"\n[[filter]]\nkind = "votes"\nunmeasured = "foo"', "unmeasured is 'foo'"),
+        ('name = "x"\nfilter = 3', "needs a kind"),
+        ('name = "x"\nagents = []', "at least one"),
+        ('name = "x"\nagents = ["reasoning", "visual"]', "comes last"),
         ('name = "x"\n[[filter]]\nleast = 3', "needs a kind"),
         ('name = "x"\n[[filter]]\nkind = "length"\nmax = 3', "has no setting max"),
         ("name = ", "no valid TOML"),
@@ -94,6 +100,10 @@ def test_what_agents_are_asked():
         ("audio", '{"description": "soft", "tone": "purple"}', {"description": "soft", "tone": ""}),
         ("reasoning", '{"reason": "a", "short": "b", "label": "ANGRY"}', {"reason": "a", "short": "b", "label": "angry"}),
         ("reasoning", '{"reason": "a", "short": "b", "label": "sad", "words": "he says no"}', {"reason": "a", "short": "b", "label": "sad", "words": "he says no"}),
+        ("visual", '<think>{"description": "no"} hm</think> {"a": 1} so {"description": "He nods."}', {"description": "He nods."}),
+        ("visual", '{"description": "I’m sorry, but I can’t help with that."}', "refusal"),
+        ("visual", '{"description": "Unfortunately I cannot identify people."}', "refusal"),
+        ("visual", '{"description": "..."}', "no 'description'"),
         ("visual", "", "empty"),
         ("visual", "I'm sorry, I can't identify people.", "refusal"),
         ("visual", '{"description": "I cannot describe people"}', "refusal"),
@@ -166,9 +176,13 @@ def test_filters():
     assert left("contradiction", [made("a"), lies]) == {"f": "2 of 2 claims are contradicted by what was measured"}
     twin = made("g", media="a", words="how dare you, a")
     assert left("duplicates", [made("a"), twin]) == {"g": "the same as a"}
+    spans = [made("p", media="a", words="", start=0.0, end=1.0), made("q", media="a", words="", start=1.0, end=2.0)]
+    assert left("duplicates", spans) == {}
     same = made("h", reason="He frowns so he is angry.", words="no")
     assert left("duplicates", [same, dataclasses.replace(same, clip="i", media="i")]) == {"i": "the same as h"}
     assert left("length", [made("j", reason="Angry.")]) == {"j": "the reason has 1 words"}
+    chinese = made("m", reason="他皱着眉头，声音很大，所以他很生气")
+    assert left("length", [chinese]) == {}
     assert left("length", [made("k", left_out="visual: refusal")]) == {"k": "visual: refusal"}
 
 
@@ -262,6 +276,8 @@ def test_records_examples_and_the_card(tmp_path):
     out = outputs(tmp_path, found)
     (record,) = read_records(out / "records.jsonl")
     assert record.id == "a" and record.provenance["reason"] == "agent-1" and record.provenance["emotion"] == "given"
+    span = write.record_of(dataclasses.replace(made("s"), start=1.5, end=2.5))
+    assert (span.start, span.end) == (1.5, 2.5)
     tasks = {e.task: e for e in read_examples(out / "examples.jsonl")}
     assert set(tasks) == {"emotion", "audio", "image", "reason_v2", "think"}
     assert tasks["image"].answer == "a man leans in, a" and tasks["audio"].streams == ("audio",)
@@ -284,7 +300,9 @@ def test_an_annotation_comes_back_from_its_line():
 def test_a_line_that_was_cut_off_is_cut_away(tmp_path):
     path = tmp_path / "annotations.jsonl"
     path.write_text(made("a").to_json() + "\n" + made("b").to_json()[:50])
-    assert list(read_state(path)) == ["a"]
+    before = path.read_bytes()
+    assert list(read_state(path)) == ["a"] and path.read_bytes() == before, "who only looks changes nothing"
+    assert list(read_state(path, mend=True)) == ["a"]
     with path.open("a") as file:
         file.write(made("c").to_json() + "\n")
     assert list(read_state(path)) == ["a", "c"]
@@ -300,6 +318,16 @@ def test_clips_of_folders_and_lists(tmp_path):
     assert [(r.id, r.subtitle) for r in clips_of(tmp_path / "list.csv", ["happy"])] == [("a", "hello"), ("b", "")]
     (tmp_path / "labelled.csv").write_text("path,label\na.mp4,happy\nsub/b.webm,sad\n")
     assert [(r.id, r.label) for r in clips_of(tmp_path / "labelled.csv")] == [("a", "happy"), ("b", "sad")]
+    (tmp_path / "spans.csv").write_text("\ufeffPath,label,start,end,split\na.mp4,happy,0,0.5,dev\na.mp4,,0.5,1,\n")
+    found = clips_of(tmp_path / "spans.csv", ["happy", "sad"])
+    assert [(r.label, r.start, r.end, r.split) for r in found] == [("happy", 0, 0.5, "val"), ("", 0.5, 1, "unsplit")]
+    for text, fault in [
+        ("path,label\na.mp4,glad\n", "'glad' is not one of"), ("path,split\na.mp4,x\n", "none of train"),
+        ("path,start,end\na.mp4,2,1\n", "row 2: the span"), ("path\n", "no clip"), ("path,start\na.mp4,x\n", "row 2"),
+    ]:  # fmt: skip
+        (tmp_path / "f.csv").write_text(text)
+        with pytest.raises(ValueError, match=fault):
+            clips_of(tmp_path / "f.csv", ["happy", "sad"])
     (tmp_path / "bad.csv").write_text("file\na.mp4\n")
     with pytest.raises(ValueError, match="needs a column 'path'"):
         clips_of(tmp_path / "bad.csv")

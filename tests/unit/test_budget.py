@@ -18,7 +18,7 @@ ASKED = [{"role": "user", "content": "x" * 84}]  # 84 bytes and 16 for the messa
 def test_reserved_at_most_and_settled_at_what_it_was(tmp_path):
     ledger = Ledger(tmp_path / "ledger", most_tokens=250)
     first = ledger.reserve(0.0, 100, 50)
-    with pytest.raises(BudgetReached, match="150 of 250 tokens are spent, the next request may take 150"):
+    with pytest.raises(BudgetReached, match="150 of 250 tokens are spent or reserved, the next request may take 150"):
         ledger.reserve(0.0, 100, 50)
     ledger.settle(first, 0.0, 40, 10)
     ledger.settle(ledger.reserve(0.0, 100, 50), 0.0, 0, 0, answered=False)

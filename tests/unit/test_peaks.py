@@ -101,6 +101,7 @@ def test_numbers_that_are_no_units_must_be_named(tmp_path):
         ("frame,confidence\n1,1\n", "no column of an action unit"),
         ("frame,AU01_r\n1,much\n", "column 'AU01_r': not numbers"),
         ("frame,AU01_r\n1,1,2\n", "no table"),
+        ("frame,AU01_r,AU01_r\n1,1,2\n", "stands there twice"),
         ("frame,AU01_r\n,1\n", "no frame number"),
     ],
 )
@@ -148,6 +149,10 @@ def test_where_units_are_from(tmp_path):
     write(tmp_path, rows((1, 0, 0, 1, 1, 1, 1, 0, 1, 1)), "a_openface.csv")
     files = peaks.provider_named(str(tmp_path))
     assert files("/elsewhere/a.mp4").source == "openface" and files("/elsewhere/b.mp4") is None
+    (tmp_path / "x").mkdir()
+    write(tmp_path / "x", rows((1, 0, 0, 1, 1, 1, 1, 0, 1, 1)), "a.csv")
+    assert files.file("/clips/x/a.mp4") == tmp_path / "x" / "a.csv"
+    assert files.file("/clips/y/a.mp4") == tmp_path / "a_openface.csv"
     assert peaks.provider_named("none") is None
     with pytest.raises(ValueError, match="neither a folder"):
         peaks.provider_named("/no/such/folder")

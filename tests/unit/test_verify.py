@@ -45,6 +45,17 @@ def test_what_two_people_say():
     assert verify.chart(found, "mine").startswith(b"\x89PNG")
 
 
+def test_remarks_of_all_are_kept_and_marks_are_of_one_text(tmp_path):
+    people = [Marks("anna", marks(a=[True] * 5), {"a": "no frown"}), Marks("ben", marks(a=[True] * 5), {"a": ""})]
+    assert agreement(people)["sent_back"] == {"a": "no frown"}
+    (tmp_path / verify.MARKS).mkdir()
+    line = {"clip": "a", "of": "old", "marks": dict.fromkeys(verify.ASPECTS, True), "again": None}
+    (tmp_path / verify.MARKS / "anna.jsonl").write_text(json.dumps(line) + "\n")
+    assert read_marks(tmp_path, {"a": "new"})[0].marks == {} and read_marks(tmp_path, {"a": "old"})[0].marks.keys() == {
+        "a"
+    }
+
+
 def test_the_last_mark_counts_and_torn_lines_do_not(tmp_path):
     folder = tmp_path / verify.MARKS
     folder.mkdir()
