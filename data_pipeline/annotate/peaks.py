@@ -26,7 +26,7 @@ LEAST_CONFIDENCE = 0.5  # of a face, below which a frame is not measured
 # intensity from which a unit counts as present where the program does not say: of OpenFace's 0 to 5, of py-feat's 0 to 1
 PRESENT = {"openface": 0.5, "py-feat": 0.5}
 SCALES = {"openface": 5.0, "py-feat": 1.0}
-LABEL_UNITS, ALL_UNITS, APEX = "units of the label", "all units", "motion and energy apex"
+LABEL_UNITS, ALL_UNITS, AT_REST, APEX = "units of the label", "all units", "face at rest", "motion and energy apex"
 
 
 class UnitsError(ValueError):
@@ -98,7 +98,7 @@ class Peak:
 
     Attributes:
       index: frame number, from 0.  time: s, None where not known.
-      by: LABEL_UNITS, ALL_UNITS or APEX.
+      by: LABEL_UNITS, ALL_UNITS, AT_REST or APEX.
       units: of those present at the peak, the label's (all of them without a label).  all_units: all that are present.
       intensities: unit -> intensity at the peak.
     """
@@ -233,7 +233,8 @@ def _without_face(table: pa.Table, path: Path) -> np.ndarray:
 
 def find_peak(track: UnitTrack, label: str | None, table: Mapping[str, tuple[int, ...]]) -> Peak | None:
     """The frame at which the summed intensity of the label's units is highest; of all units without a label, or where none of
-    the label's is ever present. None where nothing was measured, or nothing moved. The first of several equal frames is taken.
+    the label's is ever present; of a face that never moves the middle one. None where nothing was measured. The first of several
+    equal frames is taken.
     """
     usable = {u: x for u, x in track.intensity.items() if u not in (43, 45)}  # a blink is no expression
     if not usable or all(np.isnan(x).all() for x in usable.values()):
@@ -245,9 +246,10 @@ def find_peak(track: UnitTrack, label: str | None, table: Mapping[str, tuple[int
     total = np.zeros(len(track.frames))
     for unit in chosen or usable:
         total += np.nan_to_num(usable[unit])
-    if not total.any():
-        return None
     row = int(total.argmax())
+    if not total.any():
+        seen = np.flatnonzero(~np.isnan(next(x for x in usable.values() if not np.isnan(x).all())))
+        by, row = AT_REST, int(seen[len(seen) // 2])
     present = tuple(u for u in track.active(row) if u not in (43, 45))
     time = None if track.times is None or np.isnan(track.times[row]) else float(track.times[row])
     return Peak(

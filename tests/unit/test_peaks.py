@@ -47,6 +47,12 @@ def test_all_units_without_a_label_and_where_none_of_the_label_is_present(tmp_pa
     assert find_peak(track, "no such label", MERR).by == peaks.ALL_UNITS
 
 
+def test_a_face_at_rest_is_looked_at_in_its_middle(tmp_path):
+    cells = [(n, 0, n / 25, 1, int(n > 2), 0, 0, 0, 0, 0) for n in range(1, 8)]
+    found = find_peak(read_units(write(tmp_path, rows(*cells))), "happy", MERR)
+    assert (found.index, found.by, found.units, found.all_units) == (4, peaks.AT_REST, (), ())  # of frames 3 to 7
+
+
 def test_units_of_other_labels_do_not_count(tmp_path):
     text = "frame,timestamp,AU04_r,AU05_r,AU04_c,AU05_c\n1,0.00,5.0,0.6,1,1\n2,0.04,0.0,2.0,0,1\n3,0.08,4.0,0.5,1,0\n"
     track = read_units(write(tmp_path, text))
