@@ -68,6 +68,7 @@ class Faulty:
     def __init__(self, every: int = 7, reply: Callable[[dict[str, Any]], str] = plain_reply):
         self.every, self.reply = every, reply
         self.count, self.good, self.sent = 0, Counter[str](), Counter[str]()
+        self.silent = 0
         self.lock = threading.Lock()
 
     def __call__(self, body: dict[str, Any], number: int) -> Any:
@@ -81,7 +82,8 @@ class Faulty:
         if kind == 1:
             return 503, "away"
         if kind == 2:
-            return 0.6  # longer than the client waits
+            self.silent += 1
+            return 2.5  # longer than the client waits
         if kind == 3:
             return 200, "<html>a page of a proxy</html>"
         with self.lock:

@@ -29,7 +29,7 @@ def corpus(tmp_path_factory):
 def options(corpus, out, url, *more):
     return [
         "annotate", str(corpus / "manifest.csv"), "--out", str(out), "--units", str(corpus / "units"), "--endpoint", url,
-        "--model", "agent", "--timeout", "0.5", "--backoff", "0.01", "--concurrency", str(FLIGHT), *more,
+        "--model", "agent", "--timeout", "2", "--backoff", "0.01", "--concurrency", str(FLIGHT), *more,
     ]  # fmt: skip
 
 
@@ -46,7 +46,8 @@ def test_every_clip_has_one_record_and_faults_are_told(corpus, tmp_path, capsys)
     assert [a["clip"] for a in found] == [f"test_{i:05d}" for i in range(45)]
     assert {"429", "503", "timeout", "malformed reply", "empty", "refusal"} <= set(summary["faults"])
     assert summary["kept"] + sum(summary["left_out"].values()) == 45 and not summary["unfinished"]
-    assert faulty.repeated == 0
+    # on a busy machine a good reply may come too late, too
+    assert faulty.repeated <= summary["faults"]["timeout"] - faulty.silent
     with_face = [a for a in found if a["units_from"]]
     assert with_face and all(
         set(a["notes"]) == {"visual", "audio", "audio_2", "reasoning"} for a in with_face if a["voice"]
@@ -247,14 +248,16 @@ def test_ctrl_c_asks_nothing_more(corpus, tmp_path):
         process = subprocess.Popen(
             [sys.executable, "-m", "emojax.cli", *options(corpus, tmp_path, server.url, "--timeout", "9")],
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=os.environ | {"JAX_PLATFORMS": "cpu"},
+            # a shell that put the tests into the background has SIGINT ignored in all of them
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
         while faulty.count < 8:
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
         begin, sent = time.monotonic(), faulty.count
-        assert process.wait(20) == 130 and "the same command goes on" in " ".join(process.stderr.read().split())
-        process.stderr.close()
-        assert time.monotonic() - begin < 3 and faulty.count - sent <= 2 * FLIGHT
+        told = process.communicate(timeout=30)[1]
+        assert process.returncode == 130 and "the same command goes on" in " ".join(told.split())
+        assert time.monotonic() - begin < 8 and faulty.count - sent <= 2 * FLIGHT
 
 
 def test_wrong_usage_is_told(corpus, tmp_path, capsys):
