@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from emojax.cli_predict import positive, seconds
+from emojax.cli_predict import not_negative, positive, seconds
 from emojax.cli_serve import check_free
 
 _FIELDS: dict[str, tuple[type, ...]] = {
@@ -37,11 +37,6 @@ def _whole(text: str, least: int = 0) -> int:
     if not text.isdecimal() or int(text) < least:
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least {least}")
     return int(text)
-
-
-def _at_least_0(text: str) -> float:
-    """A number of at least 0."""
-    return float(text) if text == "0" or text == "0.0" else positive(text)
 
 
 def add_parsers(commands: Any) -> None:
@@ -77,11 +72,11 @@ def add_parsers(commands: Any) -> None:
         metavar="VARIABLE",
         help="environment variable of the key (default %(default)s)",
     )
-    e.add_argument("--temperature", type=_at_least_0, default=0.0)
+    e.add_argument("--temperature", type=not_negative, default=0.0)
     e.add_argument("--max-reply", type=_count, default=600, metavar="N", help="tokens of a reply (default %(default)s)")
     e.add_argument("--timeout", type=seconds, default=120.0, metavar="S", help="of a request (default %(default)s)")
-    e.add_argument("--price-in", type=_at_least_0, metavar="X", help="money for a million tokens of prompts")
-    e.add_argument("--price-out", type=_at_least_0, metavar="X", help="money for a million tokens of replies")
+    e.add_argument("--price-in", type=not_negative, metavar="X", help="money for a million tokens of prompts")
+    e.add_argument("--price-out", type=not_negative, metavar="X", help="money for a million tokens of replies")
     e.add_argument(
         "--image-tokens", type=_count, default=1500, metavar="N", help="at most, of a picture (default %(default)s)"
     )
@@ -103,7 +98,7 @@ def add_parsers(commands: Any) -> None:
         "--retries", type=_whole, default=5, metavar="N", help="of a request that failed (default %(default)s)"
     )
     e.add_argument(
-        "--backoff", type=_at_least_0, default=1.0, metavar="S", help="before the first retry (default %(default)s)"
+        "--backoff", type=not_negative, default=1.0, metavar="S", help="before the first retry (default %(default)s)"
     )
     b = p.add_argument_group("budget", "of everything ever asked for this folder; what could go over it is not sent")
     b.add_argument("--most-money", type=positive, metavar="X", help="needs prices")

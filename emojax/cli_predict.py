@@ -46,7 +46,8 @@ def share(text: str) -> float:
     return _number(text, lambda x: 0 <= x <= 1, "a number from 0 to 1")
 
 
-def _not_negative(text: str) -> float:
+def not_negative(text: str) -> float:
+    """A number of at least 0."""
     return _number(text, lambda x: 0 <= x < float("inf"), "a number of at least 0")
 
 
@@ -124,7 +125,7 @@ def add_parsers(commands: Any) -> None:
     t.add_argument("--longest", type=seconds, default=10.0, metavar="S", help="longest segment (default %(default)s s)")
     t.add_argument(
         "--smoothing",
-        type=_not_negative,
+        type=not_negative,
         default=2.0,
         metavar="S",
         help="of the curves, standard deviation in seconds (default %(default)s)",

@@ -23,6 +23,7 @@ from PIL import Image
 
 from data_pipeline.clip import ClipError, read_clip
 from data_pipeline.schema import ClipRecord
+from data_pipeline.stream import length_of
 from data_pipeline.transcript import whole_text
 from data_pipeline.views import make_views
 from emojax.infer.answer import Encoded, encode, label_probabilities
@@ -205,6 +206,11 @@ class Page:
         path, service = self._given(clip), self.service
         if service.long.waiting >= service.limits.waiting:
             raise ValueError("too many recordings are waiting: come again later")
+        if len(purpose or "") > 2000:
+            raise ValueError("what for: at most 2,000 characters")
+        lasts = await asyncio.to_thread(length_of, str(path))
+        if lasts > service.limits.job_seconds:
+            raise ValueError(f"recordings may last {service.limits.job_seconds:g} s, this one lasts {lasts:.0f} s")
         loop, ticks = asyncio.get_running_loop(), asyncio.Queue[tuple[float, float] | None]()
         labels = self._labels(offered, "")
         with tempfile.TemporaryDirectory(dir=service.temporary.absolute()) as own:
@@ -214,7 +220,7 @@ class Page:
                     loop.call_soon_threadsafe(ticks.put_nowait, (done, total))
 
                 spoken = whole_text(words, str(path))
-                options = Options(purpose=(purpose or "")[:2000])
+                options = Options(purpose=purpose or "")
                 found = make_timeline(service.bundle, str(path), options, labels, spoken, tick=tick)
                 found = dataclasses.replace(found, model=service.name, path=path.name)
                 return found, write_all(found, Path(own) / path.stem, FORMATS, "auto", path)
@@ -258,11 +264,12 @@ class Page:
         key = (str(path), words, labels)
         if key not in self._encoded:
             bundle, limit = self.service.bundle, self.service.limits.seconds
-            clip = read_clip(str(path), bundle.settings.sampling(None), subtitle=words)
+            lasts = length_of(str(path))  # by the header or the packets: nothing long is decoded here
+            if lasts > limit:
+                raise ClipError(f"a clip may last {limit:g} s, this one lasts {lasts:.0f} s: see Timeline")
+            clip = read_clip(str(path), bundle.settings.sampling(None), subtitle=words, timeout=8.0)
             if not clip.modalities:
                 raise ClipError("; ".join(clip.notes) or "there is nothing to see or hear in it")
-            if clip.duration > limit:
-                raise ClipError(f"a clip may last {limit:g} s, this one lasts {clip.duration:.0f} s: see Timeline")
             record = ClipRecord(path.name, "serve", "test", "", labels[0], labels, words)
             self._encoded[key] = encode(bundle, [(record, make_views(clip, bundle.settings.views))], 1)
             while len(self._encoded) > KEPT:
