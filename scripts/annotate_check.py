@@ -2,6 +2,8 @@
 
     python scripts/annotate_check.py OUT [SEEDS]     for each seed (2) two trainings of the demo's size: 5 min each on two cores
 
+A training whose score lies in OUT is not done again: the same command goes on, and a greater SEEDS adds to it.
+
 The embedded corpus is annotated by the shipped recipe `mmeverse` through the real protocol; the endpoint plays models that see and
 hear what a clip shows (tests/annotators.py), and the merging one writes what its prompt holds. Action units are those of the
 corpus. Both models are scored on the same test clips, against the truth.
@@ -58,6 +60,8 @@ def annotate(folder: Path, records: list[ClipRecord], out: Path) -> list[ClipRec
 
 
 def score(records: list[ClipRecord], out: Path, seed: int, console: Console) -> dict[str, Any]:
+    if (kept := out / "score.json").is_file():
+        return dict(json.loads(kept.read_text()))
     config = load_config("tiny")
     config.seed = seed
     settings = resolve(config)
@@ -65,13 +69,15 @@ def score(records: list[ClipRecord], out: Path, seed: int, console: Console) -> 
     jobs.run_training(settings, records, sources, out, console)
     bundle = load_bundle(out)
     found = evaluate_embedded(bundle, jobs.items_of(sources["test"], bundle), CorpusConfig())
-    return {
+    scores = {
         "clips": sum(r.split == "train" for r in records),
         "fused_uar": round(found["ablations"]["fused"], 4),
         "conflict_uar": round(found["conflict"], 4),
         "clue_precision": round(found["clues"]["precision"], 4),
         "clue_recall": round(found["clues"]["recall"], 4),
     }
+    kept.write_text(json.dumps(scores) + "\n")
+    return scores
 
 
 def main() -> None:
