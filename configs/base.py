@@ -154,6 +154,7 @@ def stage(style: str, tasks: tuple[str, ...], max_words: int) -> ConfigDict:
     c.max_words = max_words  # longer answers fall back to the label task
     c.steps = 50_000
     c.drop_modality = 0.0  # chance to hide one modality of a sample; 0 as released
+    c.strange_words = 0.0  # chance of a made-up word at each place between words; 0 as released
     c.released = (
         True  # sets of MMEVerse are asked as released (data_pipeline/curriculum.py), others by the fields above
     )

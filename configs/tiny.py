@@ -32,7 +32,7 @@ def get_config(variant: str = "") -> ConfigDict:
     for tower in (m.audio, m.llama):
         tower.dropout = 0.1
     c.data.temporal = "uniform"
-    c.data.buckets = ((96, 24), (128, 64), (320, 64))
+    c.data.buckets = ((112, 24), (144, 64), (320, 64))
     c.data.max_answer, c.data.max_subtitle = 64, 160
     c.data.no_subtitle = "(not known)"
     c.data.augment = 0.3
@@ -41,6 +41,7 @@ def get_config(variant: str = "") -> ConfigDict:
     for stage in c.stage.values():
         stage.steps = 450
         stage.drop_modality = 0.15
+        stage.strange_words = 0.2
         stage.restore_image = True
         stage.released = False
     c.data.draw = "sample"
@@ -72,15 +73,15 @@ def get_config(variant: str = "") -> ConfigDict:
 
 def _v1(c: ConfigDict) -> None:
     """The streams of v1 at the sizes of the miniature; the learning rate and what learns stay those of scratch."""
-    stages = {name: (s.steps, s.drop_modality) for name, s in c.stage.items()}
+    stages = {name: (s.steps, s.drop_modality, s.strange_words) for name, s in c.stage.items()}
     optim, trainable = c.optim.copy_and_resolve_references(), c.trainable
     v1.to_v1(c)
     c.name = "tiny-v1"
     c.optim, c.trainable = optim, trainable
     c.data.image_choice = "peak"
-    c.data.buckets = ((96, 24), (128, 64), (320, 64))
+    c.data.buckets = ((112, 24), (144, 64), (320, 64))
     for name, like in (("pretrain", "perception"), ("tune", "cognition")):
-        c.stage[name].steps, c.stage[name].drop_modality = stages[like]
+        c.stage[name].steps, c.stage[name].drop_modality, c.stage[name].strange_words = stages[like]
         c.stage[name].restore_image = True
     c.stage.tune.tasks = ("emotion", "reason_v2")  # one task alone forgets the other within a small model
     c.model.face.update({"size": 48, "patch": 16, "width": 64, "depth": 2, "heads": 4, "mlp": 192, "pool": "mean"})
@@ -93,7 +94,7 @@ def _people(c: ConfigDict) -> None:
     c.model.audio.update({"seconds": 4.0, "heads": 2, "depth": 1})
     c.data.image_choice = "middle"
     c.stages = ("perception",)
-    c.stage.perception.update({"tasks": ("emotion",), "steps": 500, "drop_modality": 0.3})
+    c.stage.perception.update({"tasks": ("emotion",), "steps": 500, "drop_modality": 0.3, "strange_words": 0.0})
     for tower in (c.model.image, c.model.video, c.model.audio, c.model.llama):
         tower.dropout = 0.2
     c.model.detach_towers = True
@@ -115,7 +116,7 @@ def _test(c: ConfigDict) -> None:
     m.fusion.update({"hidden": 16, "width": 16, "out": 16, "blocks": 2})
     m.llama.update({"vocab": 512, "width": 32, "depth": 2, "heads": 2, "mlp": 64})
     for stage in c.stage.values():
-        stage.steps = 6
+        stage.steps, stage.strange_words = 6, 0.0
     c.data.speaker_norm = 0.8
     c.data.buckets = ((144, 40), (208, 96), (400, 96))
     c.data.max_answer = 96

@@ -22,7 +22,7 @@ from data_pipeline.mixture import MixedSource, Per
 from data_pipeline.proxy import stored_views
 from data_pipeline.schema import ClipRecord, Example
 from data_pipeline.speakers import Speakers
-from data_pipeline.tasks import STREAMS, StageTasks, draw_example
+from data_pipeline.tasks import STREAMS, StageTasks, draw_example, with_strange_words
 from data_pipeline.tokens import VIDEO_HERE, Row, Tokenizer, collate_rows, make_row
 from data_pipeline.views import ViewConfig
 from emojax.types import Views
@@ -115,6 +115,8 @@ class AskClip:
 
     def __call__(self, record: ClipRecord, rng: np.random.Generator) -> tuple[Example, Row]:
         c = self.config
+        if chance := self.stage.strange_words:
+            record = dataclasses.replace(record, subtitle=with_strange_words(record.subtitle, chance, rng))
         record = fit_subtitle(record, self.tokenizer, c.max_subtitle)
         example = draw_example(record, self.stage, rng, c.no_subtitle, c.questions)
         return example, make_row(self.tokenizer, example.prompt, example.answer, c.places, c.max_answer)

@@ -30,6 +30,8 @@ class StageTasks:
       restore_image: give the fall-back of a failed `audio` task its image back (the released code does not).
       drop_modality: chance to hide one modality (0 in the released code); from a question that is answered with
         a reason only where the hidden modality's clue can be cut from the reason.
+      strange_words: chance of a made-up word before each word that is said, and behind the last (0 in the released code);
+        what draws rows puts them in (pipeline.AskClip).
       released: sets of MMEVerse are asked what the released stage of this style asks them (curriculum.py); the other
         fields hold for all others.
     """
@@ -40,6 +42,7 @@ class StageTasks:
     label_task: str = "emotion"
     restore_image: bool = True
     drop_modality: float = 0.0
+    strange_words: float = 0.0
     released: bool = False
 
 
@@ -66,6 +69,25 @@ def without_clue(record: ClipRecord, answer: str, hidden: str) -> str | None:
     if not clue or f"{clue}, " not in answer or (record.truth or {}).get("conflict"):
         return None
     return answer.replace(f"{clue}, ", "", 1)
+
+
+def with_strange_words(said: str, chance: float, rng: np.random.Generator) -> str:
+    """The words with made-up ones of their own letters between them: nothing that was said is lost.
+
+    A model that learns from few clips meets words at test that its training never had, in pieces whose embeddings
+    never learned. It has to know beforehand that such words change nothing: neither label nor task. Random insertion of Wei and
+    Zou 2019 (EDA), with words that nobody knows in place of synonyms.
+    """
+    letters = [c for c in said if c.isalnum()]
+    if not letters:
+        return said
+    out: list[str] = []
+    for word in (*said.split(" "), None):
+        if rng.random() < chance:
+            out.append("".join(rng.choice(letters, int(rng.integers(2, 9)))))
+        if word is not None:
+            out.append(word)
+    return " ".join(out)
 
 
 def draw_example(

@@ -9,11 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-
-def _count(text: str) -> int:
-    if int(text) < 0:
-        raise ValueError
-    return int(text)
+from emojax.arguments import whole
 
 
 def parser() -> argparse.ArgumentParser:
@@ -47,10 +43,10 @@ def parser() -> argparse.ArgumentParser:
 
     p = commands.add_parser("corpus", help="write the embedded corpus: clips, records.jsonl, manifest.csv")
     p.add_argument("--out", help="folder (default: the cache)")
-    p.add_argument("--train", type=_count, default=600, help="clips (default %(default)s)")
-    p.add_argument("--val", type=_count, default=150, help="clips (default %(default)s)")
-    p.add_argument("--test", type=_count, default=300, help="clips (default %(default)s)")
-    p.add_argument("--seed", type=_count, default=0, help="another seed, another corpus")
+    p.add_argument("--train", type=whole, default=600, help="clips (default %(default)s)")
+    p.add_argument("--val", type=whole, default=150, help="clips (default %(default)s)")
+    p.add_argument("--test", type=whole, default=300, help="clips (default %(default)s)")
+    p.add_argument("--seed", type=whole, default=0, help="another seed, another corpus")
     return top
 
 

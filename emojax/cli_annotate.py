@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from emojax.cli_predict import not_negative, positive, seconds
+from emojax.arguments import count, not_negative, positive, seconds, whole
 from emojax.cli_serve import check_free
 
 _FIELDS: dict[str, tuple[type, ...]] = {
@@ -25,18 +25,6 @@ _FIELDS: dict[str, tuple[type, ...]] = {
     "timeout": (int, float), "price_in": (int, float), "price_out": (int, float), "seed": (int,), "image_tokens": (int,),
     "second_tokens": (int,),
 }  # fmt: skip
-
-
-def _count(text: str) -> int:
-    """A whole number of at least 1."""
-    return _whole(text, 1)
-
-
-def _whole(text: str, least: int = 0) -> int:
-    """A whole number of at least 0."""
-    if not text.isdecimal() or int(text) < least:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least {least}")
-    return int(text)
 
 
 def add_parsers(commands: Any) -> None:
@@ -73,36 +61,36 @@ def add_parsers(commands: Any) -> None:
         help="environment variable of the key (default %(default)s)",
     )
     e.add_argument("--temperature", type=not_negative, default=0.0)
-    e.add_argument("--max-reply", type=_count, default=600, metavar="N", help="tokens of a reply (default %(default)s)")
+    e.add_argument("--max-reply", type=count, default=600, metavar="N", help="tokens of a reply (default %(default)s)")
     e.add_argument("--timeout", type=seconds, default=120.0, metavar="S", help="of a request (default %(default)s)")
     e.add_argument("--price-in", type=not_negative, metavar="X", help="money for a million tokens of prompts")
     e.add_argument("--price-out", type=not_negative, metavar="X", help="money for a million tokens of replies")
     e.add_argument(
-        "--image-tokens", type=_count, default=1500, metavar="N", help="at most, of a picture (default %(default)s)"
+        "--image-tokens", type=count, default=1500, metavar="N", help="at most, of a picture (default %(default)s)"
     )
     e.add_argument(
         "--second-tokens",
-        type=_count,
+        type=count,
         default=50,
         metavar="N",
         help="at most, of a second of sound (default %(default)s)",
     )
     e.add_argument(
         "--concurrency",
-        type=_count,
+        type=count,
         default=4,
         metavar="N",
         help="requests to an endpoint at once (default %(default)s)",
     )
     e.add_argument(
-        "--retries", type=_whole, default=5, metavar="N", help="of a request that failed (default %(default)s)"
+        "--retries", type=whole, default=5, metavar="N", help="of a request that failed (default %(default)s)"
     )
     e.add_argument(
         "--backoff", type=not_negative, default=1.0, metavar="S", help="before the first retry (default %(default)s)"
     )
     b = p.add_argument_group("budget", "of everything ever asked for this folder; what could go over it is not sent")
     b.add_argument("--most-money", type=positive, metavar="X", help="needs prices")
-    b.add_argument("--most-tokens", type=_count, metavar="N")
+    b.add_argument("--most-tokens", type=count, metavar="N")
     p.add_argument(
         "--transcribe", metavar="DIR", help="hear the words of clips that have none: folder of Whisper's release"
     )
@@ -120,8 +108,8 @@ def add_parsers(commands: Any) -> None:
     p.add_argument("--text-column", default="text", help="of MMEVerse's files (default %(default)s)")
     p.add_argument("--label-column", default="emotion_label", help="of MMEVerse's files (default %(default)s)")
     p.add_argument("--licence", default="", help="of clips and annotations, for the data card")
-    p.add_argument("--seed", type=int, default=0, help="of what filters draw")
-    p.add_argument("--limit", type=_count, metavar="N", help="the first N clips alone")
+    p.add_argument("--seed", type=whole, default=0, help="of what filters draw")
+    p.add_argument("--limit", type=count, metavar="N", help="the first N clips alone")
     p.add_argument("--json", action="store_true", help="print summary.json")
 
     p = commands.add_parser("verify", help="mark annotations in the browser, and see how far annotators agree")
@@ -129,12 +117,12 @@ def add_parsers(commands: Any) -> None:
     p.add_argument("--annotator", metavar="NAME", help="who marks; without it the agreement so far is shown")
     p.add_argument(
         "--sample",
-        type=_count,
+        type=count,
         default=100,
         metavar="N",
         help="clips, the same for all annotators (default %(default)s)",
     )
-    p.add_argument("--seed", type=int, default=0, help="of the sample")
+    p.add_argument("--seed", type=whole, default=0, help="of the sample")
     p.add_argument("--port", type=int, default=8610, help="(default %(default)s)")
     p.add_argument(
         "--send-back", action="store_true", help="have `annotate` ask again what was sent back or annotators differ on"
@@ -190,9 +178,10 @@ def _annotate(args: argparse.Namespace, console: Console) -> int:
         done = annotate(job, records, tick, transcribe, transcriber, work)
     checks = verify.check_claims(done.found)
     left_out = filters.apply(recipe, done.found, checks, args.seed)
+    outcome = write.Outcome(recipe, done.found, left_out, done.unfinished, checks, done.spent)
     chosen = write.Set(args.name or Path(args.clips).stem or "clips", args.text_column, args.label_column, args.licence)
     facts = {"endpoints": {n: e.settings() for n, e in endpoints.items()}, "faults": done.faults, "seed": args.seed}
-    written = write.write_all(job.out, chosen, recipe, done.found, left_out, done.unfinished, checks, done.spent, facts)
+    written = write.write_all(job.out, chosen, outcome, facts)
     summary = json.loads((job.out / "summary.json").read_text())
     if args.json:
         print(json.dumps(summary, ensure_ascii=False))

@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
+from emojax.arguments import count, percent
 from emojax.progress import bars
 
 
@@ -46,16 +47,16 @@ def add_parser(commands: Any) -> None:
         default="window",
         help="16 frames over the whole clip, or consecutive ones as released (default %(default)s)",
     )
-    a.add_argument("--quality", type=_percent, default=92, help="of the proxies' JPEG, 1 to 100 (default %(default)s)")
+    a.add_argument("--quality", type=percent, default=92, help="of the proxies' JPEG, 1 to 100 (default %(default)s)")
     a.add_argument("--skip-missing", action="store_true", help="build although clips are missing; they are counted")
-    a.add_argument("--workers", type=_positive, help="processes (default: one a core)")
+    a.add_argument("--workers", type=count, help="processes (default: one a core)")
 
     a = actions.add_parser("encode", help="keep what a model's frozen encoders say of every clip, for training from it")
     a.add_argument("data", help="folder of `emojax data build`")
     a.add_argument("cache", help="folder to write; an unfinished encoding in it goes on")
     a.add_argument("--model", required=True, help="model folder, or the name of an imported model")
     a.add_argument("--sets", metavar="A,B,...", help="data sets (default: all that were built)")
-    a.add_argument("--batch", type=_positive, default=8, help="clips at once on each device (default %(default)s)")
+    a.add_argument("--batch", type=count, default=8, help="clips at once on each device (default %(default)s)")
 
     a = actions.add_parser("records", help="write what the annotation files say as JSON Lines of the unified schema")
     _root(a)
@@ -86,18 +87,6 @@ def set_names(args: argparse.Namespace) -> list[str] | None:
     if not names:
         raise ValueError("--sets names no data set; see `emojax data list`")
     return names
-
-
-def _positive(text: str) -> int:
-    if int(text) < 1:
-        raise ValueError
-    return int(text)
-
-
-def _percent(text: str) -> int:
-    if not 1 <= int(text) <= 100:
-        raise ValueError
-    return int(text)
 
 
 def run(args: argparse.Namespace, console: Console) -> int:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import functools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from emojax.arguments import not_negative, seconds, share
 from emojax.progress import bar
 
 NO_MODEL = """there is no model yet. Three ways to get one:
@@ -19,36 +20,6 @@ NO_MODEL = """there is no model yet. Three ways to get one:
   emojax train --manifest M.csv --out DIR        trains on your own clips; then give --model DIR
   emojax fetch emotion-llama-v2                  downloads and imports released weights (19 GB; needs accelerators)"""
 FORMATS = ("json", "csv", "parquet", "srt", "vtt", "eaf", "png", "html")
-
-
-def _number(text: str, holds: Callable[[float], bool], wanted: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not holds(value):
-        raise argparse.ArgumentTypeError(f"'{text}' is not {wanted}")
-    return value
-
-
-def positive(text: str) -> float:
-    """A number above 0."""
-    return _number(text, lambda x: 0 < x < float("inf"), "a number above 0")
-
-
-def seconds(text: str) -> float:
-    """Seconds above 0."""
-    return _number(text, lambda x: 0 < x < float("inf"), "a number of seconds above 0")
-
-
-def share(text: str) -> float:
-    """A number from 0 to 1."""
-    return _number(text, lambda x: 0 <= x <= 1, "a number from 0 to 1")
-
-
-def not_negative(text: str) -> float:
-    """A number of at least 0."""
-    return _number(text, lambda x: 0 <= x < float("inf"), "a number of at least 0")
 
 
 def add_parsers(commands: Any) -> None:

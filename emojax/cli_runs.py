@@ -8,6 +8,8 @@ from typing import Any
 
 from rich.console import Console
 
+from emojax.arguments import count
+
 
 def add_parsers(commands: Any) -> None:
     """Adds `sweep`, `watch` and `report`."""
@@ -17,7 +19,7 @@ def add_parsers(commands: Any) -> None:
     a = actions.add_parser("run", help="run every point here, on the embedded corpus; goes on where it was cut off")
     a.add_argument("name", help="name of `sweep list`, or a sweep file")
     a.add_argument("--out", required=True, help="folder for the runs, NAME.md, NAME.json and NAME.png")
-    a.add_argument("--clips", type=int, default=600, help="training clips of the corpus (default %(default)s)")
+    a.add_argument("--clips", type=count, default=600, help="training clips of the corpus (default %(default)s)")
     a = actions.add_parser("launch", help="print one command a point, to run elsewhere")
     a.add_argument("name", help="name of `sweep list`, or a sweep file")
     a.add_argument("--out", required=True, help="folder of the runs, e.g. gs://bucket/sweep; a run's number is added")

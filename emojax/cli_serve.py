@@ -10,7 +10,8 @@ from typing import Any
 
 from rich.console import Console
 
-from emojax.cli_predict import NO_MODEL, positive, seconds
+from emojax.arguments import positive, seconds
+from emojax.cli_predict import NO_MODEL
 
 
 def add_parser(commands: Any) -> None:

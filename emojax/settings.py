@@ -254,6 +254,7 @@ def resolve(config: ConfigDict) -> Settings:
             s.max_words,
             restore_image=s.restore_image,
             drop_modality=s.drop_modality,
+            strange_words=s.strange_words,
             released=s.released,
         )
         if s.inherits not in ("previous", "start", *[earlier.name for earlier in stages]):

@@ -40,6 +40,22 @@ class Set:
     licence: str = ""
 
 
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a run came to. found: the annotations, those left out too.  left_out, unfinished: clip -> why."""
+
+    recipe: Recipe
+    found: Sequence[Annotation]
+    left_out: Mapping[str, str]
+    unfinished: Mapping[str, str]
+    checks: Mapping[str, Sequence[Check]]
+    spent: Spent
+
+    @property
+    def kept(self) -> list[Annotation]:
+        return [a for a in self.found if a.clip not in self.left_out]
+
+
 def record_of(found: Annotation, short: bool = False) -> ClipRecord:
     """The annotation as a clip to train from. `short`: the reason's short form, where there is one (MERR's fine part trains on it)."""
     texts = {
@@ -79,29 +95,19 @@ def record_of(found: Annotation, short: bool = False) -> ClipRecord:
     )
 
 
-def write_all(
-    out: Path,
-    chosen: Set,
-    recipe: Recipe,
-    found: Sequence[Annotation],
-    left_out: Mapping[str, str],
-    unfinished: Mapping[str, str],
-    checks: Mapping[str, Sequence[Check]],
-    spent: Spent,
-    facts: Mapping[str, Any],
-) -> list[Path]:
+def write_all(out: Path, chosen: Set, outcome: Outcome, facts: Mapping[str, Any]) -> list[Path]:
     """Writes every output; returns their paths. `facts`: endpoints and settings, for the card."""
-    kept = [a for a in found if a.clip not in left_out]
+    kept, left_out = outcome.kept, outcome.left_out
     files: dict[str, bytes] = {
         "records.jsonl": _lines([record_of(a).to_json() for a in kept]),
         "examples.jsonl": _lines(list(_examples(kept))),
         "left_out.csv": _csv(
-            ["clip", "label", "why"], [[a.clip, a.label, left_out[a.clip]] for a in found if a.clip in left_out]
+            ["clip", "label", "why"], [[a.clip, a.label, left_out[a.clip]] for a in outcome.found if a.clip in left_out]
         ),
-        "unfinished.csv": _csv(["clip", "why"], [[c, why] for c, why in unfinished.items()]),
+        "unfinished.csv": _csv(["clip", "why"], [[c, why] for c, why in outcome.unfinished.items()]),
         "checks.csv": _csv(
             ["clip", "modality", "claim", "verdict", "by"],
-            [[a.clip, c.modality, c.phrase, c.verdict, c.by] for a in kept for c in checks.get(a.clip, ())],
+            [[a.clip, c.modality, c.phrase, c.verdict, c.by] for a in kept for c in outcome.checks.get(a.clip, ())],
         ),
         f"{chosen.name}_peak.json": _json(
             {a.clip: {"peak_index": a.peak_index} for a in kept if a.peak_index is not None}
@@ -131,7 +137,7 @@ def write_all(
             }
         ),
     }
-    summary = _summary(chosen, recipe, found, kept, left_out, unfinished, checks, spent, facts)
+    summary = _summary(chosen, outcome, facts)
     files["summary.json"] = _json(summary)
     files["card.md"] = card(summary).encode()
     written = []
@@ -183,30 +189,21 @@ def _examples(kept: Sequence[Annotation]) -> list[str]:
     return out
 
 
-def _summary(
-    chosen: Set,
-    recipe: Recipe,
-    found: Sequence[Annotation],
-    kept: Sequence[Annotation],
-    left_out: Mapping[str, str],
-    unfinished: Mapping[str, str],
-    checks: Mapping[str, Sequence[Check]],
-    spent: Spent,
-    facts: Mapping[str, Any],
-) -> dict[str, Any]:
+def _summary(chosen: Set, outcome: Outcome, facts: Mapping[str, Any]) -> dict[str, Any]:
+    kept, recipe = outcome.kept, outcome.recipe
     verdicts: dict[str, Counter[str]] = {m: Counter() for m in ("video", "audio", "text")}
     for a in kept:
-        for c in checks.get(a.clip, ()):
+        for c in outcome.checks.get(a.clip, ()):
             verdicts[c.modality][c.verdict] += 1
     return {
         "set": chosen.name,
         "recipe": dataclasses.asdict(recipe),
         "recipe_digest": recipe.digest(),
         "prompts": prompt_hashes(),
-        "clips": len(found) + len(unfinished),
+        "clips": len(outcome.found) + len(outcome.unfinished),
         "kept": len(kept),
-        "left_out": dict(Counter(_kind(w) for w in left_out.values()).most_common()),
-        "unfinished": dict(Counter(_kind(w) for w in unfinished.values()).most_common()),
+        "left_out": dict(Counter(_kind(w) for w in outcome.left_out.values()).most_common()),
+        "unfinished": dict(Counter(_kind(w) for w in outcome.unfinished.values()).most_common()),
         "labels": dict(Counter(a.label for a in kept).most_common()),
         "label_from": dict(Counter(a.label_from for a in kept)),
         "splits": dict(Counter(_mode(a) for a in kept)),
@@ -218,7 +215,7 @@ def _summary(
             agent: dict(Counter(a.authors[agent] for a in kept if agent in a.authors)) for agent in recipe.agents
         },
         "claims": {m: dict(n) for m, n in verdicts.items()},
-        "spent": dataclasses.asdict(spent),
+        "spent": dataclasses.asdict(outcome.spent),
         "licence": chosen.licence,
         **facts,
     }

@@ -247,7 +247,9 @@ def test_ctrl_c_asks_nothing_more(corpus, tmp_path):
     with serve(chat(faulty)) as server:
         # A shell that put the tests into the background has SIGINT ignored in all of them: the child
         # begins by taking it back. Not with preexec_fn, which forks, and JAX warns of every fork.
-        again = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+        again = (
+            "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+        )
         arguments = ["-m", "emojax.cli", *options(corpus, tmp_path, server.url, "--timeout", "9")]
         process = subprocess.Popen(
             [sys.executable, "-c", again, sys.executable, *arguments],

@@ -220,11 +220,10 @@ def outputs(tmp_path, found, name="CAER", label="emotion_label", text="text_whis
     recipe = load_recipe("merr_fine")
     out = tmp_path / "out"
     out.mkdir()
-    gone = filters.apply(recipe, found, check_claims(found))
-    write.write_all(
-        out, write.Set(name, text, label, "CC0"), recipe, found, gone, {"z": "visual: timeout"}, check_claims(found),
-        Spent(0.5, 100, 20, 3, 1), {},
-    )  # fmt: skip
+    checks = check_claims(found)
+    gone, spent = filters.apply(recipe, found, checks), Spent(0.5, 100, 20, 3, 1)
+    outcome = write.Outcome(recipe, found, gone, {"z": "visual: timeout"}, checks, spent)
+    write.write_all(out, write.Set(name, text, label, "CC0"), outcome, {})
     return out
 
 

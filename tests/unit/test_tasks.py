@@ -6,10 +6,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from data_pipeline.pipeline import fit_subtitle
+from data_pipeline.pipeline import AskClip, RowConfig, fit_subtitle
 from data_pipeline.schema import ClipRecord, read_records, write_records
-from data_pipeline.tasks import StageTasks, draw_example
+from data_pipeline.tasks import StageTasks, draw_example, with_strange_words
 from data_pipeline.tokens import SmallTokenizer
+from data_pipeline.views import ViewConfig
 
 TEXTS = {"image": "The face smiles.", "audio": "A loud voice!", "reason": "A smile, so it is happy."}
 RECORD = ClipRecord("a", "d", "train", "/a.mp4", "Happy", ("Happy", "Sad"), subtitle="hello", texts=TEXTS)
@@ -75,6 +76,37 @@ def test_a_hidden_modality_leaves_the_reason():
     free = dataclasses.replace(record, texts={**texts, "reason": "she smiles and is loud"})
     for other in (conflict, free, RECORD):
         assert {(e.streams, "hello" in e.prompt) for e in draws(other, stage)} == whole
+
+
+def test_strange_words_lose_nothing_that_was_said():
+    said = "only fools care for the river"
+    rng = np.random.default_rng(0)
+    made = [with_strange_words(said, 0.2, rng).split(" ") for _ in range(500)]
+    for words in made:
+        left = iter(words)
+        assert all(word in left for word in said.split(" "))  # in their order
+    added = [w for words in made for w in words if w not in said.split(" ")]
+    assert 0.17 * 500 * 7 < len(added) < 0.23 * 500 * 7  # six words have seven places
+    assert set("".join(added)) <= set(said) - {" "} and {len(w) for w in added} == set(range(2, 9))
+    assert with_strange_words(said, 0.0, rng) == said
+    assert [with_strange_words(x, 1.0, rng) for x in ("", "...")] == [
+        "",
+        "...",
+    ]  # there are no letters to make words of
+
+
+def test_rows_with_strange_words_keep_to_the_limit():
+    record = dataclasses.replace(RECORD, subtitle="on and on " * 40)
+    tokenizer = SmallTokenizer.train([record.subtitle, "The person in video says [emotion]"], 320)
+    limit = len(tokenizer.encode(record.subtitle)) + 5
+    rows = RowConfig(ViewConfig(), (("<VideoHere>", 2),), ((900, 90),), 30, limit, questions={"emotion": ("?",)})
+    plain, strange = (
+        AskClip(StageTasks("cognition", ("emotion",), strange_words=x), tokenizer, rows) for x in (0, 0.5)
+    )
+    usual = plain(record, np.random.default_rng(0))[1]
+    found = [strange(record, np.random.default_rng(i)) for i in range(9)]
+    assert len({e.prompt for e, _ in found}) == 9
+    assert all(len(usual.ids) < len(row.ids) <= len(usual.ids) + 7 for _, row in found)  # a cut piece may be told anew
 
 
 def test_records_travel_as_json(tmp_path):
