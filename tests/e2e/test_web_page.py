@@ -162,6 +162,20 @@ def test_faults_are_shown(server, tmp_path):
     assert httpx2.get(f"{server.url}/health").status_code == 200 and server.left() == []
 
 
+def test_a_clip_that_is_too_long_is_sent_to_the_timeline(server, tmp_path):
+    long = record(tmp_path / "long.mp4", [(12.0, 1)], [(0.2, 11.0)])
+    with chromium() as (page, faults):
+        enter(page, server)
+        give(page, long)
+        page.locator("#quick-emotion").click()
+        page.get_by_text("a clip may last 10 s, this one lasts 12 s: see Timeline").first.wait_for()
+        assert page.locator("#talk").inner_text().count("...") == 0
+        page.get_by_role("tab", name="Timeline").click()
+        page.locator("#run").click()
+        page.frame_locator("#report iframe").locator("tr.row").first.wait_for()
+        assert [f for f in faults if "://" in f] == []
+
+
 def test_nobody_enters_without_the_token(server, clip):
     ui = f"{server.url}/ui"
     assert httpx2.post(f"{ui}/login", data={"username": "emojax", "password": "wrong"}).status_code == 400
