@@ -14,6 +14,7 @@ import json
 import os
 import random
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import Any, Generic, TypeVar
 import httpx2
 
 from data_pipeline.budget import Ledger
+from data_pipeline.chat_reply import LONGEST, reply_of, retry_after
 
 T = TypeVar("T")
 Messages = list[dict[str, Any]]
@@ -129,10 +131,11 @@ class Asker:
         backoff: float = 1.0,
         sleep: Callable[[float], object] | None = None,
         ledger: Ledger | None = None,
+        again: bool = False,
     ):
         """`retries`: of a request that failed (None: RETRIES).  `rereads`: how often an unusable reply is asked again, with another
         seed.  `backoff`: seconds before the first retry; doubles, up to a minute.  `ledger`: keeps to a budget.
-        `concurrency`: requests under way at once, whoever asks."""
+        `concurrency`: requests under way at once, whoever asks.  `again`: stored replies that are unusable are asked once more."""
         self.endpoint, self.cache = endpoint, cache
         retries = RETRIES if retries is None else retries
         self.retries, self.rereads, self.concurrency, self.backoff, self._sleep = (
@@ -147,6 +150,7 @@ class Asker:
         self.tokens, self.used = [0, 0], [0, 0]
         self._lock = threading.Lock()
         self._under_way: dict[str, tuple[threading.Lock, int]] = {}  # by key of the question
+        self._again, self._asked_again = again, set[str]()
         self._ledger, self._places = ledger, threading.BoundedSemaphore(concurrency)
         self._refused: EndpointError | None = None
         self._halt = threading.Event()
@@ -225,6 +229,8 @@ class Asker:
         for attempt in range(1 + self.rereads):
             with self._alone(self.key_of(messages, attempt)):
                 stored, fault = self._stored(messages, attempt), ""
+                if stored is not None and self._once_more(self.key_of(messages, attempt), stored["text"], read):
+                    stored = None
                 fresh = stored is None
                 if stored is None:
                     stored, fault = self._request(messages, attempt)
@@ -242,6 +248,17 @@ class Asker:
                     self._count(str(error))
                 reply = Reply(None, text, str(error), known[0], known[1], not fresh)
         return reply
+
+    def _once_more(self, key: str, text: str, read: Callable[[str], T]) -> bool:
+        """Whether a stored reply is asked for again: once a run, where that is wanted and nothing can be read from it."""
+        if not self._again or key in self._asked_again:
+            return False
+        try:
+            read(text)
+        except Unusable:
+            self._asked_again.add(key)
+            return True
+        return False
 
     @contextlib.contextmanager
     def _alone(self, key: str) -> Iterator[None]:
@@ -315,23 +332,23 @@ class Asker:
             else:
                 if answer.status_code in _TRANSIENT:
                     fault = str(answer.status_code)
-                    wait = max(wait, _retry_after(answer))
+                    wait = max(wait, retry_after(answer))
                 elif answer.status_code in _OF_THE_REQUEST:
                     self._said.text = " ".join(answer.text.split())[:200]
                     self._count(f"refused with {answer.status_code}")
                     return None, f"refused with {answer.status_code}"
-                elif answer.status_code >= 400:
+                elif answer.status_code >= 300:
                     said = " ".join(answer.text.split())[:200]
                     self._refused = EndpointError(
-                        f"{e.url} answers {answer.status_code} ({said}): check address, key and model"
+                        f"{e.url} answers {answer.status_code} ({said}): check address, key and model, and the same command goes on"
                     )
                     raise self._refused
                 else:
-                    found = _reply_of(answer)
+                    found = reply_of(answer)
                     if found is not None:
                         self._lost = 0
                         self._store(messages, attempt, found)
-                        if any(found["tokens"]):
+                        if found["tokens"][0]:
                             most = self.endpoint.most_tokens(messages)
                             self._over = max(self._over, found["tokens"][0] / most)  # it counts more than we thought
                             self._settle(ticket, *found["tokens"])
@@ -358,7 +375,7 @@ class Asker:
                     raise Halted
                 with self._lock:
                     self.asked += 1
-                answer = self._client.post(f"{self.endpoint.url.rstrip('/')}/chat/completions", json=body)
+                answer = self._sent(body)
             except httpx2.TransportError as error:
                 if isinstance(error, httpx2.ConnectError):
                     self._settle(ticket, 0, 0, False)
@@ -368,9 +385,24 @@ class Asker:
             except BaseException:  # nothing was sent
                 self._settle(ticket, 0, 0, False)
                 raise
-        if answer.status_code >= 400:
+        if answer.status_code >= 300:
             self._settle(ticket, 0, 0, False)
         return answer, ticket
+
+    def _sent(self, body: dict[str, Any]) -> httpx2.Response:
+        """One request; httpx2.ReadTimeout when the whole reply is not there in time, and no content where it has no end."""
+        url, end = f"{self.endpoint.url.rstrip('/')}/chat/completions", time.monotonic() + self.endpoint.timeout
+        with self._client.stream("POST", url, json=body) as answer:
+            found = bytearray()
+            for part in answer.iter_bytes():
+                found += part
+                if time.monotonic() > end:  # the client's own limit is of each read
+                    raise httpx2.ReadTimeout("the reply came too slowly")
+                if len(found) > LONGEST:
+                    found.clear()
+                    break
+            later = {k: v for k, v in answer.headers.items() if k.lower() == "retry-after"}
+            return httpx2.Response(answer.status_code, headers=later, content=bytes(found))
 
     def _settle(self, ticket: str, tokens_in: int, tokens_out: int, answered: bool = True) -> None:
         if self._ledger is not None:
@@ -388,36 +420,6 @@ class Asker:
     def _count(self, fault: str) -> None:
         with self._lock:
             self.faults[fault] += 1
-
-
-def _retry_after(answer: httpx2.Response) -> float:
-    try:
-        return min(60.0, float(answer.headers.get("Retry-After", 0)))
-    except ValueError:
-        return 0.0
-
-
-def _reply_of(answer: httpx2.Response) -> dict[str, Any] | None:
-    """{text, model, tokens, finish} of a reply of the protocol, None where it is none."""
-    try:
-        body = answer.json()
-        choice = body["choices"][0]
-        text = choice["message"]["content"]
-        if isinstance(text, list):  # content parts
-            text = "".join(part["text"] for part in text if part.get("type") == "text")
-        usage = body.get("usage") or {}
-        tokens = [int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)]
-        if not isinstance(text, str):
-            return None
-        return {
-            "text": text,
-            "model": str(body.get("model") or ""),
-            "fingerprint": str(body.get("system_fingerprint") or ""),
-            "tokens": tokens,
-            "finish": str(choice.get("finish_reason") or ""),
-        }
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
-        return None
 
 
 def prompt_hash(text: str) -> str:

@@ -56,9 +56,8 @@ def add_parsers(commands: Any) -> None:
     e.add_argument("--agents", metavar="FILE.toml", help=f"fields: {', '.join(_FIELDS)}")
     e.add_argument(
         "--key-from",
-        default="OPENAI_API_KEY",
         metavar="VARIABLE",
-        help="environment variable of the key (default %(default)s)",
+        help="environment variable of the key, which is sent to the endpoint (default OPENAI_API_KEY, if there is one)",
     )
     e.add_argument("--temperature", type=not_negative, default=0.0)
     e.add_argument("--max-reply", type=count, default=600, metavar="N", help="tokens of a reply (default %(default)s)")
@@ -87,6 +86,11 @@ def add_parsers(commands: Any) -> None:
     )
     e.add_argument(
         "--backoff", type=not_negative, default=1.0, metavar="S", help="before the first retry (default %(default)s)"
+    )
+    e.add_argument(
+        "--ask-again",
+        action="store_true",
+        help="also ask what was left out for what agents answered (empty, refusing, no form)",
     )
     b = p.add_argument_group("budget", "of everything ever asked for this folder; what could go over it is not sent")
     b.add_argument("--most-money", type=positive, metavar="X", help="needs prices")
@@ -159,7 +163,7 @@ def _annotate(args: argparse.Namespace, console: Console) -> int:
         raise ValueError(f"--eight-units {args.eight_units}: eight numbers, such as 1,2,4,6,9,12,25,26")
     job = Job(
         recipe, Path(args.out).absolute(), endpoints, args.concurrency, args.retries, args.backoff, args.units, eight,
-        args.most_money, args.most_tokens,
+        args.most_money, args.most_tokens, args.ask_again,
     )  # fmt: skip
     missing = [a for a in recipe.agents if a not in endpoints and a not in recipe.optional]
     if missing:
@@ -189,11 +193,15 @@ def _annotate(args: argparse.Namespace, console: Console) -> int:
         _show(summary, console)
         console.print(f"written: {job.out}/ with {', '.join(p.name for p in written)}", soft_wrap=True)
     if done.stopped:
-        console.print(f"{done.stopped}; give more and the same command goes on", soft_wrap=True)
+        more = "; give more and the same command goes on" if done.budget else ""
+        console.print(done.stopped + more, soft_wrap=True)
     elif done.unfinished:
         console.print(
             f"{len(done.unfinished)} clips are unfinished (unfinished.csv): the same command asks again", soft_wrap=True
         )
+    elif not outcome.kept:
+        why = "" if args.units != "none" else "; recipes that take labels or texts from action units need --units DIR"
+        console.print(f"nothing was kept: left_out.csv says why of every clip{why}", soft_wrap=True)
     else:
         console.print(f"try next: emojax verify {args.out} --annotator YOUR_NAME", soft_wrap=True)
     return 3 if done.unfinished else 0
@@ -215,6 +223,10 @@ def _check(args: argparse.Namespace, endpoints: dict[str, Any]) -> None:
 def _endpoints(args: argparse.Namespace, agents: tuple[str, ...]) -> dict[str, Any]:
     """By agent, from --agents or from the one for all; raises ValueError."""
     from data_pipeline.endpoint import Endpoint
+
+    if args.key_from is not None and args.key_from not in os.environ:
+        raise ValueError(f"--key-from: the environment has no variable {args.key_from}")
+    usual = args.key_from or "OPENAI_API_KEY"
 
     def made(who: str, url: str, model: str, key_from: str, **fields: Any) -> Endpoint:
         if not str(url).startswith(("http://", "https://")):
@@ -248,13 +260,13 @@ def _endpoints(args: argparse.Namespace, agents: tuple[str, ...]) -> dict[str, A
             if "key_from" in fields and fields["key_from"] not in os.environ:
                 raise ValueError(f"{path}, [{name}]: the environment has no variable {fields['key_from']}")
             own = {"max_tokens": args.max_reply, "timeout": args.timeout, **fields}
-            key_from = own.pop("key_from", args.key_from)
+            key_from = own.pop("key_from", usual)
             out[name] = made(f"{path}, [{name}]", own.pop("url"), own.pop("model"), key_from, **own)
     if args.endpoint:
         if not args.model:
             raise ValueError("--endpoint needs --model NAME")
         whole = made(
-            "--endpoint", args.endpoint, args.model, args.key_from, temperature=args.temperature,
+            "--endpoint", args.endpoint, args.model, usual, temperature=args.temperature,
             max_tokens=args.max_reply, timeout=args.timeout, price_in=args.price_in, price_out=args.price_out,
             image_tokens=args.image_tokens, second_tokens=args.second_tokens,
         )  # fmt: skip
@@ -336,9 +348,11 @@ def _show(s: dict[str, Any], console: Console) -> None:
         soft_wrap=True,
     )
     spent = s["spent"]
+    lost = f", {spent['lost']:,} more taken at their most: what they cost was not told" if spent["lost"] else ""
     money = f", money {spent['money']:.4f}" if spent["money"] else ""
     console.print(
-        f"{spent['requests']:,} requests answered, {spent['tokens_in'] + spent['tokens_out']:,} tokens{money}"
+        f"{spent['requests']:,} requests answered{lost}, {spent['tokens_in'] + spent['tokens_out']:,} tokens{money}",
+        soft_wrap=True,
     )
 
 
@@ -357,9 +371,11 @@ def _verify(args: argparse.Namespace, console: Console) -> int:
     known = read_state(out / STATE)
     digests = {clip: a.digest for clip, a in known.items()}
     people = [m for m in verify.read_marks(out, digests) if m.marks]
+    ever = {c for m in verify.read_marks(out) for c in m.marks}
+    lapsed = sorted(ever - {c for m in people for c in m.marks})
     if not people:
         raise ValueError(f"{out}: nobody has marked anything of what it holds now; begin with --annotator NAME")
-    found = verify.agreement(people)
+    found = verify.agreement(people) | {"lapsed": lapsed}
     if args.send_back:
         count = send_back(out, {c: "" for c in found["differ"]} | found["sent_back"], digests)
         console.print(f"{count} clips are asked again by the same `emojax annotate` command")
@@ -376,6 +392,12 @@ def _verify(args: argparse.Namespace, console: Console) -> int:
         kappa = "; ".join(f"{who} {number(k)}" for who, k in row["kappa"].items())
         table.add_row(aspect, number(row["agreed"]), str(row["marks"]), number(row["alpha"]), kappa or "-")
     console.print(table)
+    if lapsed:
+        console.print(
+            f"  {len(lapsed)} marked clips do not count: their annotations have changed since. Mark them anew before you tell a figure: "
+            "those that were sent back are the ones people did not agree on",
+            soft_wrap=True,
+        )
     for clip, aspects in list(found["differ"].items())[:10]:
         console.print(
             f"  they differ on {clip} ({known[clip].label if clip in known else '?'}): {', '.join(aspects)}",

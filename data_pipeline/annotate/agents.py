@@ -87,7 +87,9 @@ def agent(name: str) -> Agent:
 def _fill(name: str, known: Known, **parts: str) -> str:
     lines = Template(prompt(name)).substitute(parts).splitlines()
     if known.remark:
-        lines.append(f"People who checked an earlier answer about this clip sent it back. {known.remark}".strip())
+        lines.append(
+            f"People who checked an earlier answer about this clip did not agree that it is right. {known.remark}".strip()
+        )
     return "\n".join(line for line in lines if line.strip())
 
 

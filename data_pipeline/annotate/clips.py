@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import os
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -45,7 +47,9 @@ def _manifest(path: Path, labels: tuple[str, ...]) -> list[ClipRecord]:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: no UTF-8 text (byte {error.start}); save it as CSV UTF-8") from error
-    reader = csv.DictReader(text.splitlines(keepends=True))
+    reader = csv.DictReader(
+        io.StringIO(text, newline="")
+    )  # lines as CSV has them: a subtitle may hold other separators
     columns = [c.strip().lower() for c in reader.fieldnames or ()]
     if "path" not in columns:
         raise ValueError(f"{path}: needs a column 'path', and one 'label' where labels are known")
@@ -91,8 +95,20 @@ def _bare(name: str, dataset: str, path: Path, labels: tuple[str, ...]) -> ClipR
 
 
 def _short_ids(records: list[ClipRecord]) -> list[ClipRecord]:
-    """The files' stems as ids, where no two are alike: MERR and MMEVerse name clips so."""
+    """The files' stems as ids: MERR and MMEVerse name clips so. Spans of one file have their times behind it, and only what is still
+    alike keeps the number of its row: ids stay when a manifest grows."""
     stems = [Path(r.path).stem for r in records]
-    if len(set(stems)) < len(stems):
-        return records
-    return [dataclasses.replace(r, id=stem) for r, stem in zip(records, stems, strict=True)]
+    spans = [f"{r.start or 0:g}-{'end' if r.end is None else f'{r.end:g}'}" for r in records]
+    often, alike = Counter(stems), Counter(zip(stems, spans, strict=True))
+    of: dict[str, set[str]] = defaultdict(set)
+    for r, stem in zip(records, stems, strict=True):
+        of[stem].add(r.path)
+    out = []
+    for r, stem, span in zip(records, stems, spans, strict=True):
+        if often[stem] == 1:
+            out.append(dataclasses.replace(r, id=stem))
+        elif len(of[stem]) == 1 and alike[stem, span] == 1:
+            out.append(dataclasses.replace(r, id=f"{stem}_{span}"))
+        else:
+            out.append(r)
+    return out

@@ -23,7 +23,7 @@ from data_pipeline.prosody import Voice, measure_voice
 from data_pipeline.schema import ClipRecord
 from emojax.types import Clip
 
-VERSION = 1  # of what a record holds; another one is not read again
+VERSION = 2  # of what a record holds; another one is not read again
 Transcribe = Callable[[np.ndarray], tuple[str, str]]  # float32[n] at 16 kHz -> (words, language)
 
 
@@ -217,8 +217,8 @@ class Annotator:
         found = find_peak(track, label, units.table_named(self.recipe.table)) if track else None
         if track is not None and not track.measured:
             track = None
-        if found is None and record.start is None and record.end is None:
-            found = apex(record.path)
+        if found is None:
+            found = apex(record.path, record.start, record.end)
         return track, found
 
     def _read(self, record: ClipRecord, peak: Peak | None) -> Clip:

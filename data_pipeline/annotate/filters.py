@@ -62,16 +62,17 @@ def _duplicates(
 ) -> Out:
     """The same media and span under another id, or the same reason word for word about the same words; the first one stays."""
     out: Out = {}
-    first: dict[tuple[str, str], str] = {}
+    first: dict[tuple[str, str], Annotation] = {}
     for a in inside:
         plain = " ".join(a.reason.lower().split())
         keys = [("file", f"{a.media} {a.start} {a.end} {a.words}")]
         keys += [("reason", f"{plain} {a.words.lower()}")] if plain and a.words else []
         twin = next((first[k] for k in keys if k in first), None)
         if twin is not None:
-            out[a.clip] = f"the same as {twin}"
+            other = "" if twin.label == a.label else f", whose label is {twin.label}, not {a.label}"
+            out[a.clip] = f"the same as {twin.clip}{other}"
         else:
-            first.update(dict.fromkeys(keys, a.clip))
+            first.update(dict.fromkeys(keys, a))
     return out
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import itertools
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -262,23 +264,25 @@ def find_peak(track: UnitTrack, label: str | None, table: Mapping[str, tuple[int
     )
 
 
-def apex(path: str) -> Peak | None:
+def apex(path: str, start: float | None = None, end: float | None = None) -> Peak | None:
     """Without action units: the frame where movement and loudness together are highest (sum of their standard scores over a
-    quarter of a second). None where there is no picture.
+    quarter of a second). None where there is no picture. Of a span (s) frames are counted from its first one.
 
     Raises:
       ClipError: the file can not be read.
     """
     notes: list[str] = []
-    seen = [(p.time, p.change) for p in pictures(path, 1.0, notes)]
+    begin, stop = start or 0.0, math.inf if end is None else end
+    until = itertools.takewhile(lambda p: p.time < stop, pictures(path, 1.0, notes))
+    seen = [(p.time, p.change) for p in until if p.time >= begin - 1e-6]
     if not seen:
         return None
     times, change = (np.array(x) for x in zip(*seen, strict=True))
     score = _standard(_even(change, times))
-    wave = read_clip(path, Sampling(num_frames=1)).waveform
+    wave = read_clip(path, Sampling(num_frames=1), start=start, end=end).waveform
     if wave is not None and len(wave):
         power = np.sqrt(np.convolve(np.square(wave), np.full(4000, 1 / 4000), "same"))
-        score = score + _standard(np.interp(times, np.arange(len(power)) / 16_000, power))
+        score = score + _standard(np.interp(times - begin, np.arange(len(power)) / 16_000, power))
     best = int(score.argmax())
     return Peak(best, float(times[best]), APEX)
 

@@ -21,6 +21,8 @@ from data_pipeline.annotate.units import code, phrases
 from data_pipeline.annotate.verify import ASPECTS, MARKS, check_claims, read_marks
 from data_pipeline.schema import read_records
 
+UNWRITABLE = re.compile("[\x00-\x1f\ud800-\udfff]")  # in a line of a file
+
 
 def sample(found: Sequence[Annotation], count: int, seed: int) -> list[Annotation]:
     """The same clips for every annotator, labels in turn (MERR's check: as many of each); left-out ones are not shown."""
@@ -40,6 +42,7 @@ def make_app(out: Path, annotator: str, count: int, seed: int) -> Any:
     """The page as an ASGI application; raises ValueError for a name that is none, or where there is nothing to mark."""
     from fastapi import FastAPI, HTTPException
     from fastapi.responses import FileResponse, HTMLResponse
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     if not re.fullmatch(r"[\w.-]{1,40}", annotator) or annotator.startswith("."):
         raise ValueError(f"--annotator '{annotator}': 1 to 40 letters, digits, dots, - and _: it names a file")
@@ -55,6 +58,8 @@ def make_app(out: Path, annotator: str, count: int, seed: int) -> Any:
     path = out / MARKS / f"{annotator}.jsonl"
     path.parent.mkdir(exist_ok=True)
     app = FastAPI(title="emojax verify", docs_url=None, redoc_url=None, openapi_url=None)
+    # Another site that a browser shows may give this machine a name of its own, and read clips by it.
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
     page = importlib.resources.files("data_pipeline.annotate").joinpath("review.html").read_text(encoding="utf-8")
 
     # Types of routes must be global names: FastAPI looks them up.
@@ -83,17 +88,19 @@ def make_app(out: Path, annotator: str, count: int, seed: int) -> Any:
 
     @app.post("/marks")
     async def save(body: dict[str, Any]) -> dict[str, Any]:
-        said, again = body.get("marks"), body.get("again")
+        clip, said, again = body.get("clip"), body.get("marks"), body.get("again")
         marks = {a: said.get(a) for a in ASPECTS} if isinstance(said, dict) else {}
-        good = body.get("clip") in known and marks and all(v in (True, False, None) for v in marks.values())
-        if not good or not (again is None or (isinstance(again, str) and len(again) <= 1000)):
+        good = marks and all(v is None or isinstance(v, bool) for v in marks.values())
+        if not good or not isinstance(clip, str) or clip not in known:
             raise HTTPException(422, "a clip of this page, and marks that are true, false or null")
-        line = {"clip": body["clip"], "of": digests[body["clip"]], "marks": marks, "again": again}
+        if not (again is None or (isinstance(again, str) and len(again) <= 1000 and not UNWRITABLE.search(again))):
+            raise HTTPException(422, "a remark is a line of at most 1,000 characters")
+        line = {"clip": clip, "of": digests[clip], "marks": marks, "again": again}
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
             file.flush()
             os.fsync(file.fileno())
-        return {"saved": body["clip"]}
+        return {"saved": clip}
 
     return app
 
@@ -104,6 +111,8 @@ def _item(a: Annotation, checks: Sequence[Any]) -> dict[str, Any]:
     return {
         "clip": a.clip,
         "label": a.label,
+        "start": a.start,
+        "end": a.end,
         "audio": " / ".join(filter(None, heard)),
         "visual": a.notes.get("visual", {}).get("description", ""),
         "face": face,

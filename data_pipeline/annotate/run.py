@@ -35,6 +35,7 @@ class Job:
       endpoints: by agent.  concurrency: requests to each endpoint at once.  retries, backoff: see Asker.
       units, eight: where action units are from, see peaks.provider_named.
       most_money, most_tokens: budget of the folder, None for none.
+      ask_again: what was left out for what agents answered.
     """
 
     recipe: Recipe
@@ -47,6 +48,7 @@ class Job:
     eight: tuple[int, ...] = ()
     most_money: float | None = None
     most_tokens: int | None = None
+    ask_again: bool = False
 
     def ledger(self) -> Ledger:
         """Of the output folder."""
@@ -62,7 +64,7 @@ class Job:
                 if endpoint not in made:
                     asker = Asker(
                         endpoint, self.out / REPLIES, self.retries, concurrency=self.concurrency, backoff=self.backoff,
-                        ledger=ledger,
+                        ledger=ledger, again=self.ask_again,
                     )  # fmt: skip
                     made[endpoint] = stack.enter_context(asker)
             askers = {name: made[endpoint] for name, endpoint in self.endpoints.items()}
@@ -73,6 +75,7 @@ class Job:
 @dataclasses.dataclass(frozen=True)
 class Done:
     """found: annotations in the order of the clips.  unfinished: {clip: why}.  stopped: why nothing more was asked, "" if all were.
+    budget: it was for that.
     faults: {kind: how often}.  asked: requests of this run."""
 
     found: tuple[Annotation, ...]
@@ -81,6 +84,7 @@ class Done:
     spent: Spent
     faults: dict[str, int] = dataclasses.field(default_factory=dict)
     asked: int = 0
+    budget: bool = False
 
 
 def run(
@@ -110,11 +114,13 @@ def run(
         check_units(annotator, records)
         media = {r.id: _hash(r) for r in records}
         keys = {r.id: annotator.key(r, media[r.id]) for r in records}
-        done = {c: a for c, a in kept.items() if keys.get(c) == a.key}
+        done = {c: a for c, a in kept.items() if keys.get(c) == a.key and not (job.ask_again and a.left_out)}
         missing = [(r, media[r.id]) for r in records if r.id not in done]
         ledger = job.ledger()
         unfinished: dict[str, str] = {}
-        stopped = ""
+        stopped, budget = "", False
+        if tick:
+            tick(len(done), len(records), ledger.spent())
         with path.open("a", encoding="utf-8") as file:
             stream = (work or _threads(annotator))(job, missing)
             try:
@@ -128,7 +134,7 @@ def run(
                     if tick:
                         tick(len(done), len(records), ledger.spent())
             except BudgetReached as reached:
-                stopped = f"the budget is reached: {reached}"
+                stopped, budget = f"the budget is reached: {reached}", True
             except EndpointError as error:
                 stopped = str(error)
         askers = set(annotator.askers.values())
@@ -143,7 +149,7 @@ def run(
         others = [a for c, a in kept.items() if c not in here]  # of another choice of clips
         _compact(path, [*(done[r.id] for r in records if r.id in done), *others])
         found_all = tuple(done[r.id] for r in records if r.id in done)
-        return Done(found_all, unfinished, stopped, ledger.spent(), faults, sum(a.asked for a in askers))
+        return Done(found_all, unfinished, stopped, ledger.spent(), faults, sum(a.asked for a in askers), budget)
 
 
 def _threads(

@@ -176,7 +176,9 @@ def chart(found: Mapping[str, Any], name: str) -> bytes:
     from matplotlib import pyplot as plt
 
     own = tuple(found["aspects"][a]["agreed"] for a in ASPECTS)
-    groups: dict[str, tuple[float | None, ...]] = {**PUBLISHED, name: own}
+    lapsed = len(found.get("lapsed", ()))
+    told = f"{name}, {found['clips']} clips" + (f" ({lapsed} more have changed since)" if lapsed else "")
+    groups: dict[str, tuple[float | None, ...]] = {**PUBLISHED, told: own}
     figure, axis = plt.subplots(figsize=(9, 4), layout="constrained")
     width = 0.8 / len(groups)
     colours = ("#c8ccd4", "#9aa3b2", "#6b7588", "#1f77b4")

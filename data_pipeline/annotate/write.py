@@ -207,7 +207,7 @@ def _summary(chosen: Set, outcome: Outcome, facts: Mapping[str, Any]) -> dict[st
         "labels": dict(Counter(a.label for a in kept).most_common()),
         "label_from": dict(Counter(a.label_from for a in kept)),
         "splits": dict(Counter(_mode(a) for a in kept)),
-        "peak_by": dict(Counter(a.peak_by or "no picture" for a in kept)),
+        "peak_by": dict(Counter(a.peak_by or "none: no picture" for a in kept)),
         "peak_index_base": 0,
         "units_from": dict(Counter(a.units_from or ("none" if a.peak_by != APEX else "none: apex") for a in kept)),
         "words_from": dict(Counter(a.words_from or "none" for a in kept)),
@@ -226,6 +226,8 @@ def _kind(why: str) -> str:
     for start in ("visual", "audio", "audio_2", "reasoning"):
         if why.startswith(f"{start}: "):
             return why
+    if "://" in why:  # an endpoint that can not be used says where it is
+        return why
     for known in _KINDS:
         if known in why:
             return known
@@ -233,6 +235,7 @@ def _kind(why: str) -> str:
 
 
 _KINDS = (
+    "no label",
     "the action units speak for",
     "the reasoning concludes",
     "claims are contradicted",

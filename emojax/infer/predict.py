@@ -201,7 +201,9 @@ def answer_clips(
         if probabilities[label] < ask.abstain:
             leading = tuple(sorted(probabilities, key=lambda name: -probabilities[name])[:2])
         # The reason is written freely: where it ends on another label than the probabilities do, that is told.
-        ends = [name for name in labels if text.endswith(f" {normalise_answer(name)}")]
+        ends = [
+            name for name in dict.fromkeys((*labels, *bundle.labels)) if text.endswith(f" {normalise_answer(name)}")
+        ]
         if ends and label not in ends:
             notes.append(f"the written reason concludes '{ends[0]}', the probabilities '{label}'")
         answers.append(

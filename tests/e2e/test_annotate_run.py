@@ -186,10 +186,47 @@ def test_clips_that_people_send_back_are_asked_again(corpus, tmp_path, capsys):
         assert {c for c in after if after[c] != before[c]} == {clip}
         sent = len(server.bodies)
         assert main(command) == 0 and len(server.bodies) == sent
+        # what else was marked counts, and what does not any more is told
+        other = next(c for c in after if c != clip)
+        line |= {"clip": other, "of": read_state(tmp_path / STATE)[other].digest, "again": None}
+        with (tmp_path / "marks" / "ben.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        capsys.readouterr()
+        assert main(["verify", str(tmp_path), "--json"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert (told["clips"], told["lapsed"]) == (1, [clip])
+        assert main(["verify", str(tmp_path)]) == 0
+        assert "1 marked clips do not count" in " ".join(capsys.readouterr().err.split())
+        (tmp_path / "marks" / "ben.jsonl").unlink()
         # the marks were of the old text: there is nothing to send back
         assert main(["verify", str(tmp_path), "--send-back"]) == 2
         assert "of what it holds now" in capsys.readouterr().err
         assert main(command) == 0 and len(server.bodies) == sent
+
+
+def test_what_was_answered_without_use_is_asked_again_where_that_is_wanted(corpus, tmp_path, capsys):
+    good = [False]
+    with serve(chat(lambda body, number: plain_reply(body) if good[0] else "no form at all")) as server:
+        command = options(corpus, tmp_path, server.url, "--limit", "4")
+        assert main(command) == 0
+        assert "nothing was kept: left_out.csv says why" in " ".join(capsys.readouterr().err.split())
+        sent, good[0] = len(server.bodies), True
+        assert main(command) == 0 and len(server.bodies) == sent
+        assert not any(a["notes"] for a in lines(tmp_path))
+        assert main([*command, "--ask-again"]) == 0 and len(server.bodies) > sent
+        assert all(a["notes"] and not a["left_out"] for a in lines(tmp_path))
+        sent = len(server.bodies)
+        assert main([*command, "--ask-again"]) == 0 and len(server.bodies) == sent  # good ones stay
+
+
+def test_an_endpoint_that_refuses_all_is_told_in_one_sentence(corpus, tmp_path, capsys):
+    with serve(chat(lambda body, number: (401, "no such key"))) as server:
+        assert main(options(corpus, tmp_path, server.url, "--limit", "2")) == 3
+        told = " ".join(capsys.readouterr().err.split())
+        assert "answers 401 (no such key): check address, key and model, and the same command goes on" in told
+        assert "give more" not in told and f"unfinished: 2 {server.url} answers 401" in told
+        assert main(options(corpus, tmp_path, server.url, "--limit", "2", "--key-from", "NO_SUCH_KEY")) == 2
+        assert "no variable NO_SUCH_KEY" in capsys.readouterr().err
 
 
 def test_an_address_is_no_part_of_a_question(corpus, tmp_path):

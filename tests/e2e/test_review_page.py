@@ -146,9 +146,18 @@ def test_what_the_server_refuses(annotated):
             {"clip": clip, "marks": {"audio": "yes"}},
             {"clip": clip, "marks": 3},
             [1],
+            {"clip": clip, "marks": {"audio": 1}},
+            {"clip": [clip], "marks": {"audio": True}},
+            {"clip": {"a": 1}, "marks": {"audio": True}},
+            {"clip": clip, "marks": {"audio": True}, "again": "two\nlines"},
         ):
             assert httpx2.post(f"{url}/marks", json=body).status_code == 422
         assert httpx2.post(f"{url}/marks", json={"clip": clip, "marks": {}, "again": "x" * 2000}).status_code == 422
+        half = json.dumps({"clip": clip, "marks": {"audio": True}, "again": "\ud83d"})
+        assert (
+            httpx2.post(f"{url}/marks", content=half, headers={"Content-Type": "application/json"}).status_code == 422
+        )
+        assert httpx2.get(f"{url}/items", headers={"Host": "evil.example"}).status_code == 400
         assert httpx2.get(f"{url}/media/99").status_code == 404
         assert httpx2.get(f"{url}/media/0", headers={"Range": "bytes=0-9"}).status_code == 206
     assert "cleo" not in [m.annotator for m in read_marks(annotated) if m.marks]

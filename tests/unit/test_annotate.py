@@ -88,7 +88,7 @@ def test_what_agents_are_asked():
     text = agent("reasoning").make(recipe, told)[0]["content"]
     assert "Seen: He leans in." in text and "Heard: A loud voice." in text and '"one of angry, sad"' in text
     again = dataclasses.replace(told, remark="He does not frown. (round 1)")
-    assert "sent it back. He does not frown." in agent("reasoning").make(recipe, again)[0]["content"]
+    assert "did not agree that it is right. He does not frown." in agent("reasoning").make(recipe, again)[0]["content"]
 
 
 @pytest.mark.parametrize(
@@ -178,6 +178,8 @@ def test_filters():
     assert left("duplicates", [made("a"), twin]) == {"g": "the same as a"}
     spans = [made("p", media="a", words="", start=0.0, end=1.0), made("q", media="a", words="", start=1.0, end=2.0)]
     assert left("duplicates", spans) == {}
+    odd = dataclasses.replace(twin, label="sad")
+    assert left("duplicates", [made("a"), odd]) == {"g": "the same as a, whose label is angry, not sad"}
     same = made("h", reason="He frowns so he is angry.", words="no")
     assert left("duplicates", [same, dataclasses.replace(same, clip="i", media="i")]) == {"i": "the same as h"}
     assert left("length", [made("j", reason="Angry.")]) == {"j": "the reason has 1 words"}
@@ -320,6 +322,14 @@ def test_clips_of_folders_and_lists(tmp_path):
     (tmp_path / "spans.csv").write_text("\ufeffPath,label,start,end,split\na.mp4,happy,0,0.5,dev\na.mp4,,0.5,1,\n")
     found = clips_of(tmp_path / "spans.csv", ["happy", "sad"])
     assert [(r.label, r.start, r.end, r.split) for r in found] == [("happy", 0, 0.5, "val"), ("", 0.5, 1, "unsplit")]
+    assert [r.id for r in found] == ["a_0-0.5", "a_0.5-1"]
+    # a row before them changes no id; what is alike to the letter has the number of its row
+    (tmp_path / "spans.csv").write_text("path,start,end\na.mp4,1.25,\na.mp4,0,0.5\nsub/b.webm,,\na.mp4,0.5,1\n")
+    assert [r.id for r in clips_of(tmp_path / "spans.csv")] == ["a_1.25-end", "a_0-0.5", "b", "a_0.5-1"]
+    (tmp_path / "twice.csv").write_text("path,start,end\na.mp4,,\na.mp4,,\na.mp4,2,3\n")
+    assert [r.id for r in clips_of(tmp_path / "twice.csv")] == ["a#2", "a#3", "a_2-3"]
+    (tmp_path / "said.csv").write_text("path,subtitle\na.mp4,one\u2028line\x85only\nsub/b.webm,x\n", encoding="utf-8")
+    assert [r.subtitle for r in clips_of(tmp_path / "said.csv")] == ["one\u2028line\x85only", "x"]
     for text, fault in [
         ("path,label\na.mp4,glad\n", "'glad' is not one of"), ("path,split\na.mp4,x\n", "none of train"),
         ("path,start,end\na.mp4,2,1\n", "row 2: the span"), ("path\n", "no clip"), ("path,start\na.mp4,x\n", "row 2"),

@@ -151,6 +151,14 @@ def test_without_units_the_apex_is_where_picture_and_sound_move(tmp_path):
     assert apex(str(record(tmp_path / "voice.mp4", [(1.0, 1)], [(0.1, 0.9)], video=False))) is None
 
 
+def test_the_apex_of_a_span_is_within_it(tmp_path):
+    path = record(tmp_path / "talk.mp4", [(1.0, 1), (1.0, 2), (1.0, 3)], [(0.9, 1.3), (1.9, 2.3)])
+    late, early = apex(str(path), 1.5, 3.0), apex(str(path), None, 1.5)
+    assert abs(late.time - 2.0) <= 0.2 and late.index == pytest.approx(12, abs=5)  # 25 frames a second, from 1.5 s
+    assert abs(early.time - 1.0) <= 0.2 and early.index == pytest.approx(25, abs=5)
+    assert apex(str(path), 7.0, 8.0) is None
+
+
 def test_where_units_are_from(tmp_path):
     write(tmp_path, rows((1, 0, 0, 1, 1, 1, 1, 0, 1, 1)), "a_openface.csv")
     files = peaks.provider_named(str(tmp_path))

@@ -1,0 +1,112 @@
+"""What endpoints send that no protocol has: halves of characters, nothing, wrong counts, replies without an end."""
+
+import contextlib
+import json
+import socket
+import threading
+import time
+
+import pytest
+from chat_server import Chat, serve
+
+from data_pipeline.budget import BudgetReached, Ledger
+from data_pipeline.endpoint import Asker, Endpoint, EndpointError, Unusable
+
+ASKED = [{"role": "user", "content": "x" * 84}]  # at most 100 tokens, see test_budget.py
+
+
+def raw(content, usage=None, **message):
+    choice = {"message": {"content": content, **message}, "finish_reason": "stop"}
+    return 200, json.dumps({"choices": [choice], "usage": usage})
+
+
+def some(text: str) -> str:
+    if not text:
+        raise Unusable("empty reply")
+    return text
+
+
+def test_half_an_emoji_is_kept_as_one_unknown_character(tmp_path):
+    with (
+        serve(Chat(lambda body, number: raw("a smile \ud83d"))) as chat,
+        Asker(Endpoint(chat.url, "m"), tmp_path) as asker,
+    ):
+        found = [asker.ask(ASKED, some) for _ in range(2)]
+        assert [(r.value, r.cached) for r in found] == [("a smile \ufffd", False), ("a smile \ufffd", True)]
+    with (
+        serve(Chat(lambda body, number: raw("\ud83d\ude00"))) as chat,
+        Asker(Endpoint(chat.url, "n"), tmp_path) as asker,
+    ):
+        assert asker.ask(ASKED, some).value == "\U0001f600"  # two halves that belong together
+
+
+@pytest.mark.parametrize(("refusal", "told"), [(None, "empty reply"), ("I can not.", "I can not.")])
+def test_a_reply_without_content_is_a_reply(tmp_path, refusal, told):
+    """It is settled at what it cost, and asked again with another seed, not for ever."""
+    usage = {"prompt_tokens": 40, "completion_tokens": 7}
+    with serve(Chat(lambda body, number: raw(None, usage, refusal=refusal))) as chat:
+        ledger = Ledger(tmp_path / "ledger", most_tokens=10_000)
+        with Asker(Endpoint(chat.url, "m"), tmp_path / "replies", rereads=1, ledger=ledger) as asker:
+            reply = asker.ask(ASKED, some)
+            assert told in (reply.fault, reply.value)
+            sent = len(chat.bodies)
+            asker.ask(ASKED, some)
+            assert len(chat.bodies) == sent == (1 if refusal else 2)
+            spent = ledger.spent()
+            assert (spent.tokens, spent.requests, spent.lost) == (47 * sent, sent, 0)
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [{"prompt_tokens": -6_000_000, "completion_tokens": 1}, {"prompt_tokens": "many"}, {"prompt_tokens": True}, "none", None],
+)  # fmt: skip
+def test_counts_that_can_not_be_leave_a_request_at_its_most(tmp_path, usage):
+    with serve(Chat(lambda body, number: raw(f"reply {number}", usage))) as chat:
+        ledger = Ledger(tmp_path / "ledger", most_tokens=300)
+        with Asker(Endpoint(chat.url, "m", max_tokens=50), tmp_path / "replies", ledger=ledger) as asker:
+            asker.ask(ASKED, some)
+            asker.ask([{"role": "user", "content": "y" * 84}], some)
+            with pytest.raises(BudgetReached, match="300 of 300"):
+                asker.ask([{"role": "user", "content": "z" * 84}], some)
+    assert len(chat.bodies) == 2
+
+
+def test_an_address_that_has_moved_is_told_and_costs_nothing(tmp_path):
+    with serve(Chat(lambda body, number: (302, "elsewhere"))) as chat:
+        ledger = Ledger(tmp_path / "ledger")
+        with (
+            Asker(Endpoint(chat.url, "m"), tmp_path / "replies", ledger=ledger) as asker,
+            pytest.raises(EndpointError, match=r"answers 302 \(elsewhere\): check address"),
+        ):
+            asker.ask(ASKED, some)
+        assert ledger.spent().tokens == 0
+
+
+@pytest.mark.parametrize(
+    ("piece", "pause", "fault"), [(b" ", 0.1, "timeout"), (b" " * 1_000_000, 0.0, "malformed reply")]
+)
+def test_a_reply_without_an_end(tmp_path, piece, pause, fault):
+    """Every read is in time, the whole is not, or is longer than any reply."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    over = threading.Event()
+
+    def answer():
+        connection, _ = listening.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n")
+            while not over.is_set():
+                connection.sendall(piece)
+                time.sleep(pause)
+
+    serving = threading.Thread(target=answer)
+    serving.start()
+    try:
+        url, begin = f"http://127.0.0.1:{listening.getsockname()[1]}/v1", time.monotonic()
+        with Asker(Endpoint(url, "m", timeout=1.5), tmp_path / "replies", retries=0) as asker:
+            assert asker.ask(ASKED, some).fault == fault
+        assert time.monotonic() - begin < 6 and not list((tmp_path / "replies").glob("*.json"))
+    finally:
+        over.set()
+        listening.close()
+        serving.join(10)
