@@ -2,8 +2,9 @@
 
     python scripts/confidence_check.py MODEL     (of `emojax demo`)
 
-Prints, for the validation split that the temperature was fitted on and for the test split: ECE before and after, errors of all answers and of the
-surest 80 %, and in how many clips that have just one informative modality the contributions name it.
+Prints, for the validation split that the temperature was fitted on, for the test split and for 1,000 clips of another corpus: ECE before and after,
+the ECE that the same probabilities would have on as many clips if they were exactly true (median of 500 draws: bins of few clips are never
+level), errors of all answers and of the surest 80 %, and in how many clips that have just one informative modality the contributions name it.
 """
 
 from __future__ import annotations
@@ -24,18 +25,24 @@ from emojax.evaluate.statistics import calibration
 from emojax.infer.answer import encode, label_probabilities
 from emojax.infer.confidence import contributions
 
-COVERAGE = 0.8
+COVERAGE, MORE = 0.8, 1000
 
 
 def main() -> None:
     folder = Path(sys.argv[1])
     jobs.setup()
     bundle = load_bundle(folder)
-    records = load_corpus(make_corpus(CorpusConfig()))
-    sources = jobs.open_views(records, bundle.settings, Console(stderr=True))
+    console = Console(stderr=True)
+    own = jobs.open_views(load_corpus(make_corpus(CorpusConfig())), bundle.settings, console)
+    other = load_corpus(make_corpus(CorpusConfig(train=0, val=0, test=MORE, seed=1)))
+    sources = {
+        "val": own["val"],
+        "test": own["test"],
+        "other": jobs.open_views(other, bundle.settings, console)["test"],
+    }
     out = {}
-    for split in ("val", "test"):
-        items = jobs.items_of(sources[split], bundle)
+    for split, source in sources.items():
+        items = jobs.items_of(source, bundle)
         encoded = encode(bundle, items)
         right = np.array([bundle.labels.index(r.label) for r, _ in items])
         raw = label_probabilities(dataclasses.replace(bundle, calibration=None), encoded, bundle.labels)
@@ -54,12 +61,20 @@ def main() -> None:
             "clips": len(right),
             "ece_before": round(float(calibration(raw, right)["ece"]), 4),
             "ece_after": round(float(calibration(fitted, right)["ece"]), 4),
+            "ece_if_true": round(float(np.median([calibration(fitted, drawn)["ece"] for drawn in _drawn(fitted)])), 4),
             "error": round(float(wrong.mean()), 4),
             f"error_at_{COVERAGE:.0%}": round(float(wrong[surest].mean()), 4),
             "one_informative_modality": len(alone),
             "contributions_name_it": round(float(np.mean(named)), 4) if named else None,
         }
     print(json.dumps(out, indent=1))
+
+
+def _drawn(probabilities: np.ndarray) -> list[np.ndarray]:
+    """Labels as they would be if every probability were true."""
+    rng = np.random.default_rng(0)
+    steps = probabilities.cumsum(axis=1)
+    return [(rng.random((len(steps), 1)) > steps / steps[:, -1:]).sum(axis=1) for _ in range(500)]
 
 
 def _there(record, views) -> list[str]:

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -135,6 +136,33 @@ def test_a_second_annotator_sees_the_same_clips_and_goes_on_later(annotated, tmp
     found = json.loads(capsys.readouterr().out)
     assert found["annotators"] == ["anna", "ben"] and found["aspects"]["visual"]["marks"] == 2
     assert list(found["differ"].values()) == [["visual"]]
+
+
+def test_of_a_span_its_own_part_is_played(annotated, tmp_path):
+    clip = next(Path(annotated).parent.glob("corpus/clips/*.mp4"))
+    manifest = tmp_path / "spans.csv"
+    manifest.write_text(f"path,label,start,end\n{clip},happy,0,0.6\n{clip},sad,0.6,1.2\n")
+    (tmp_path / "plain.toml").write_text('name = "plain"\nagents = ["visual"]\ntemplate = true\n')
+    with serve(chat(lambda body, number: plain_reply(body))) as server:
+        command = ["annotate", str(manifest), "--out", str(tmp_path / "out"), "--endpoint", server.url, "--model", "m"]
+        assert main([*command, "--recipe", str(tmp_path / "plain.toml")]) == 0
+    with page_of(tmp_path / "out", "anna") as url, chromium() as (page, faults):
+        items = httpx2.get(f"{url}/items").json()["items"]
+        at = next(i for i, item in enumerate(items) if item["start"] == 0.6)
+        assert 0.6 <= items[at]["peak"] < 1.2  # without action units: the apex of the span
+        page.goto(url)
+        page.wait_for_function("document.getElementById('clip').readyState >= 1")
+        for _ in range(at):
+            page.keyboard.press("ArrowRight")
+        now = "document.getElementById('clip').currentTime"
+        page.wait_for_function(f"Math.abs({now} - 0.6) < 0.05")
+        assert "0.6 s to 1.2 s" in page.locator("#name").inner_text()
+        for _ in range(2):  # Space begins anew at the end of the span
+            page.keyboard.press(" ")
+            page.wait_for_function(f"{now} > 0.7")
+            page.wait_for_function("document.getElementById('clip').paused")
+            assert 1.15 <= page.evaluate(now) < 1.6
+        assert faults == []
 
 
 def test_what_the_server_refuses(annotated):
