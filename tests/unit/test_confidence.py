@@ -4,8 +4,11 @@ import json
 
 import numpy as np
 import pytest
+from random_model import LABELS, random_bundle
+from recording import record
 
 from emojax.calibration import Calibration, fit_temperature, load_calibration, scaled
+from emojax.infer import predict
 from emojax.infer.confidence import contributions, shares
 
 
@@ -72,3 +75,29 @@ def test_contributions_are_of_what_is_there():
     assert sum(first.values()) == pytest.approx(np.log(1.0) - np.log(0.1))
     assert first["video"] > first["audio"] > first["text"] > 0
     assert second == {"audio": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("offered", "written", "told"),
+    [
+        (LABELS, "a smile, so it is happy", "happy"),
+        (
+            ("sad", "ennui"),
+            "a smile, so it is happy",
+            "happy",
+        ),  # concluded, and not offered: no answer of these is meant
+        (("sad", "ennui"), "a tear, so it is sad", None),
+        (LABELS, "a smile", None),
+    ],
+)
+def test_a_reason_that_concludes_something_else_is_told(tmp_path, monkeypatch, offered, written, told):
+    path = record(tmp_path / "clip.mp4", [(1.0, 1)], [(0.1, 0.9)])
+    at = offered.index("sad")
+    chances = np.full((1, len(offered)), 0.1)
+    chances[0, at] = 0.9
+    monkeypatch.setattr(predict, "label_probabilities", lambda *_, **__: chances)
+    monkeypatch.setattr(predict, "reasons", lambda *_, **__: [written])
+    (found,) = predict.predict(random_bundle(), [str(path)], labels=offered)
+    notes = [n for n in found.notes if "concludes" in n]
+    assert found.label == "sad"
+    assert notes == ([f"the written reason concludes '{told}', the probabilities 'sad'"] if told else [])
