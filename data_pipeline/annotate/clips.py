@@ -14,6 +14,8 @@ from data_pipeline.clip import MEDIA_SUFFIXES
 from data_pipeline.datasets.mmeverse import SPLIT_WORDS
 from data_pipeline.schema import ClipRecord, read_records
 
+MOST_FAULTS = 10  # rows that are told of at once
+
 
 def clips_of(path: Path, labels: Sequence[str] = ()) -> list[ClipRecord]:
     """Clips of a folder (searched), a manifest CSV (`path`, and what there is of label, subtitle, split, speaker, start, end), or
@@ -47,9 +49,8 @@ def _manifest(path: Path, labels: tuple[str, ...]) -> list[ClipRecord]:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: no UTF-8 text (byte {error.start}); save it as CSV UTF-8") from error
-    reader = csv.DictReader(
-        io.StringIO(text, newline="")
-    )  # lines as CSV has them: a subtitle may hold other separators
+    # Lines as CSV has them: a subtitle may hold other separators.
+    reader = csv.DictReader(io.StringIO(text, newline=""))
     columns = [c.strip().lower() for c in reader.fieldnames or ()]
     if "path" not in columns:
         raise ValueError(f"{path}: needs a column 'path', and one 'label' where labels are known")
@@ -64,30 +65,42 @@ def _manifest(path: Path, labels: tuple[str, ...]) -> list[ClipRecord]:
     if not rows:
         raise ValueError(f"{path}: there is no clip in it")
     space = labels or tuple(sorted({own["label"] for _, own in rows if own.get("label")}))
-    out = []
+    out, faults = [], []
     for number, own in rows:
-        where = f"{path}, row {number}"
-        media = Path(own["path"])
-        media = media if media.is_absolute() else path.parent / media
-        if not own["path"] or not media.is_file():
-            raise ValueError(f"{where}, column 'path': there is no file '{media}'")
-        label, split = own.get("label", ""), own.get("split", "").lower()
-        if label and label not in space:
-            raise ValueError(f"{where}, column 'label': '{label}' is not one of {', '.join(space)}")
-        if split and split not in SPLIT_WORDS:
-            raise ValueError(f"{where}, column 'split': '{split}' is none of train, val, test")
         try:
-            start, end = (float(own[c]) if own.get(c) else None for c in ("start", "end"))
-            out.append(
-                dataclasses.replace(
-                    _bare(f"{media.stem}#{number}", path.stem, media, space), label=label,
-                    split=SPLIT_WORDS.get(split, "unsplit"), subtitle=own.get("subtitle", ""),
-                    speaker=own.get("speaker", ""), start=start, end=end,
-                )
-            )  # fmt: skip
+            out.append(_clip(own, number, path, space))
         except ValueError as error:
-            raise ValueError(f"{where}: {error}") from error
+            faults.append(f"{path}, row {number}{error}")
+    if faults:
+        more = f"\nand {len(faults) - MOST_FAULTS} rows more" if len(faults) > MOST_FAULTS else ""
+        raise ValueError("\n".join(faults[:MOST_FAULTS]) + more)
     return out
+
+
+def _clip(own: dict[str, str], number: int, manifest: Path, space: tuple[str, ...]) -> ClipRecord:
+    """One row; raises ValueError with the column and what is wrong with it."""
+    media = manifest.parent / own["path"]  # an absolute path stays
+    if not own["path"] or not media.is_file():
+        raise ValueError(f", column 'path': there is no file '{media}'")
+    label, split = own.get("label", ""), own.get("split", "").lower()
+    if label and label not in space:
+        raise ValueError(f", column 'label': '{label}' is not one of {', '.join(space)}")
+    if split and split not in SPLIT_WORDS:
+        raise ValueError(f", column 'split': '{split}' is none of train, val, test")
+    times: dict[str, float | None] = {"start": None, "end": None}
+    for column in times:
+        try:
+            times[column] = float(own[column]) if own.get(column) else None
+        except ValueError:
+            raise ValueError(f", column '{column}': '{own[column]}' is no number of seconds") from None
+    try:
+        return dataclasses.replace(
+            _bare(f"{media.stem}#{number}", manifest.stem, media, space), label=label,
+            split=SPLIT_WORDS.get(split, "unsplit"), subtitle=own.get("subtitle", ""),
+            speaker=own.get("speaker", ""), start=times["start"], end=times["end"],
+        )  # fmt: skip
+    except ValueError as error:
+        raise ValueError(f": {error}") from error
 
 
 def _bare(name: str, dataset: str, path: Path, labels: tuple[str, ...]) -> ClipRecord:

@@ -250,7 +250,7 @@ def card(s: Mapping[str, Any]) -> str:
     """The data card, Markdown."""
 
     def table(title: str, counts: Mapping[str, Any]) -> str:
-        rows = "".join(f"| {k} | {v} |\n" for k, v in counts.items())
+        rows = "".join(f"| {str(k).replace('|', '&#124;')} | {v} |\n" for k, v in counts.items())
         return f"\n| {title} | clips |\n|---|---|\n{rows}" if rows else ""
 
     spent = s["spent"]

@@ -332,7 +332,9 @@ def test_clips_of_folders_and_lists(tmp_path):
     assert [r.subtitle for r in clips_of(tmp_path / "said.csv")] == ["one\u2028line\x85only", "x"]
     for text, fault in [
         ("path,label\na.mp4,glad\n", "'glad' is not one of"), ("path,split\na.mp4,x\n", "none of train"),
-        ("path,start,end\na.mp4,2,1\n", "row 2: the span"), ("path\n", "no clip"), ("path,start\na.mp4,x\n", "row 2"),
+        ("path,start,end\na.mp4,2,1\n", "row 2: the span"), ("path\n", "no clip"), ("path,start\na.mp4,1;5\n", "row 2, column 'start': '1;5' is no number of seconds"),
+        ("path,label\na.mp4,glad\nno.mp4,sad\na.mp4,sad\n", "(?s)row 2, column 'label'.*\n.*row 3, column 'path'.*no.mp4'$"),
+        ("path\n" + "no.mp4\n" * 13, "(?s)row 11,.*and 3 rows more$"),
     ]:  # fmt: skip
         (tmp_path / "f.csv").write_text(text)
         with pytest.raises(ValueError, match=fault):
