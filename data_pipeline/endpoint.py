@@ -394,13 +394,16 @@ class Asker:
         url, end = f"{self.endpoint.url.rstrip('/')}/chat/completions", time.monotonic() + self.endpoint.timeout
         with self._client.stream("POST", url, json=body) as answer:
             found = bytearray()
-            for part in answer.iter_bytes():
-                found += part
-                if time.monotonic() > end:  # the client's own limit is of each read
-                    raise httpx2.ReadTimeout("the reply came too slowly")
-                if len(found) > LONGEST:
-                    found.clear()
-                    break
+            try:
+                for part in answer.iter_bytes():
+                    found += part
+                    if time.monotonic() > end:  # the client's own limit is of each read
+                        raise httpx2.ReadTimeout("the reply came too slowly")
+                    if len(found) > LONGEST:
+                        found.clear()
+                        break
+            except httpx2.DecodingError:  # packed, or so it says
+                found.clear()
             later = {k: v for k, v in answer.headers.items() if k.lower() == "retry-after"}
             return httpx2.Response(answer.status_code, headers=later, content=bytes(found))
 

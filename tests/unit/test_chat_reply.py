@@ -83,10 +83,15 @@ def test_an_address_that_has_moved_is_told_and_costs_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("piece", "pause", "fault"), [(b" ", 0.1, "timeout"), (b" " * 1_000_000, 0.0, "malformed reply")]
+    ("packed", "piece", "pause", "fault"),
+    [
+        ("identity", b" ", 0.1, "timeout"),
+        ("identity", b" " * 1_000_000, 0.0, "malformed reply"),
+        ("gzip", b"this is no gzip", 0.1, "malformed reply"),
+    ],
 )
-def test_a_reply_without_an_end(tmp_path, piece, pause, fault):
-    """Every read is in time, the whole is not, or is longer than any reply."""
+def test_a_reply_without_an_end(tmp_path, packed, piece, pause, fault):
+    """Every read is in time, the whole is not, or is longer than any reply, or nothing that can be unpacked."""
     listening = socket.create_server(("127.0.0.1", 0))
     over = threading.Event()
 
@@ -94,7 +99,7 @@ def test_a_reply_without_an_end(tmp_path, piece, pause, fault):
         connection, _ = listening.accept()
         with connection, contextlib.suppress(OSError):
             connection.recv(65536)
-            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n")
+            connection.sendall(f"HTTP/1.1 200 OK\r\nContent-Encoding: {packed}\r\n\r\n".encode())
             while not over.is_set():
                 connection.sendall(piece)
                 time.sleep(pause)
