@@ -34,7 +34,7 @@ def main(built: str, log: str, state: str, steps: str, workers: str) -> None:
         saved = json.loads(Path(state).read_text())
         batches.set_state(saved)
         done = Path(log).read_text().splitlines()[: saved["next_index"]]
-        Path(log).write_text("".join(line + "\n" for line in done))
+    Path(log).write_text("".join(line + "\n" for line in done))  # of a job that had no step complete: nothing
     with open(log, "a") as file:
         for _ in range(len(done), int(steps)):
             batch = next(batches)
