@@ -18,7 +18,11 @@ def retry_after(answer: httpx2.Response) -> float:
 
 
 def reply_of(answer: httpx2.Response) -> dict[str, Any] | None:
-    """{text, model, tokens, finish} of a reply of the protocol, None where it is none."""
+    """A reply of the protocol (OpenAI's chat completions), None where it is none.
+
+    Returns:
+      {text, model, fingerprint, finish: texts, "" where they are missing; tokens: [prompt, reply], zeros where they are not counted}.
+    """
     try:
         body = answer.json()
         choice = body["choices"][0]

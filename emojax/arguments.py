@@ -1,4 +1,4 @@
-"""Numbers of the command line: each reader is a `type=` of argparse, and says in words what it wants."""
+"""Numbers of the command line: each reader is a `type=` of argparse, and its ArgumentTypeError says in words what it wants."""
 
 from __future__ import annotations
 

@@ -265,13 +265,13 @@ def _endpoints(args: argparse.Namespace, agents: tuple[str, ...]) -> dict[str, A
     if args.endpoint:
         if not args.model:
             raise ValueError("--endpoint needs --model NAME")
-        whole = made(
+        shared = made(
             "--endpoint", args.endpoint, args.model, usual, temperature=args.temperature,
             max_tokens=args.max_reply, timeout=args.timeout, price_in=args.price_in, price_out=args.price_out,
             image_tokens=args.image_tokens, second_tokens=args.second_tokens,
         )  # fmt: skip
         for name in agents:
-            out.setdefault(name, whole)
+            out.setdefault(name, shared)
     first, second = out.get("audio"), out.get("audio_2")
     if first and second and (first.model, first.seed) == (second.model, second.seed):
         out["audio_2"] = dataclasses.replace(second, seed=second.seed + 1000)  # else both would say the same
@@ -377,8 +377,8 @@ def _verify(args: argparse.Namespace, console: Console) -> int:
         raise ValueError(f"{out}: nobody has marked anything of what it holds now; begin with --annotator NAME")
     found = verify.agreement(people) | {"lapsed": lapsed}
     if args.send_back:
-        count = send_back(out, {c: "" for c in found["differ"]} | found["sent_back"], digests)
-        console.print(f"{count} clips are asked again by the same `emojax annotate` command")
+        fresh = send_back(out, {c: "" for c in found["differ"]} | found["sent_back"], digests)
+        console.print(f"{fresh} clips are asked again by the same `emojax annotate` command")
     (out / "agreement.json").write_text(json.dumps(found, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     (out / "agreement.png").write_bytes(verify.chart(found, out.resolve().name))
     if args.json:

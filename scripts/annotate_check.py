@@ -2,7 +2,8 @@
 
     python scripts/annotate_check.py OUT [SEEDS]     for each seed (2) two trainings of the demo's size: 5 min each on two cores
 
-A training whose score lies in OUT is not done again: the same command goes on, and a greater SEEDS adds to it.
+A training whose score lies in OUT is not done again: the same command goes on, and a greater SEEDS adds to it (so take
+a new OUT after a change of code).
 
 The embedded corpus is annotated by the shipped recipe `mmeverse` through the real protocol; the endpoint plays models that see and
 hear what a clip shows (tests/annotators.py), and the merging one writes what its prompt holds. Action units are those of the

@@ -75,8 +75,7 @@ class Job:
 @dataclasses.dataclass(frozen=True)
 class Done:
     """found: annotations in the order of the clips.  unfinished: {clip: why}.  stopped: why nothing more was asked, "" if all were.
-    budget: it was for that.
-    faults: {kind: how often}.  asked: requests of this run."""
+    faults: {kind: how often}.  asked: requests of this run.  budget: whether the budget stopped it."""
 
     found: tuple[Annotation, ...]
     unfinished: dict[str, str]

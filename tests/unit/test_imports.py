@@ -10,6 +10,7 @@ LAYERS = [
     ("emojax.__version__", 0),
     ("emojax.progress", 0),
     ("emojax.pages", 0),
+    ("emojax.arguments", 0),
     ("data_pipeline.encode", 10),
     ("data_pipeline.embedded", 2),
     ("data_pipeline", 1),
