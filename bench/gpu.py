@@ -42,11 +42,12 @@ def ours(args: argparse.Namespace) -> dict[str, float]:
     import numpy as np
 
     sys.path.insert(0, str(Path(__file__).parents[1]))
-    from emojax.settings import load_config, resolve
+    from emojax.config import load_config, resolve
+    from emojax.model.variables import abstract_variables, decide, flatten, init_flat, is_tower, split, unbox
+    from emojax.plan.step_plan import abstract_batch
     from emojax.sharding import make_mesh
     from emojax.train.flops import executed_flops, useful_flops
-    from emojax.train.plan import abstract_batch
-    from emojax.train.state import abstract_variables, decide, flatten, init_flat, is_tower, split, start_state, unbox
+    from emojax.train.state import start_state
     from emojax.train.step import make_optimizer, make_step
 
     config = load_config("v2:stage1")

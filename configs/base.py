@@ -55,8 +55,8 @@ def get_config() -> ConfigDict:
     c.data.temporal = "window"  # window: 16 consecutive frames (released); uniform: the whole clip
     # (row length, answer length) that are compiled; a batch takes the smallest that holds it
     c.data.buckets = ((640, 32), (768, 128), (1024, 384), (2048, 1024))
-    c.data.layout = "train"  # how evaluation asks: train | released_eval | released_demo (data_pipeline/prompts.py)
-    # Own wordings by task, {labels} filled in, first one at evaluation; empty: those of data_pipeline/prompts.py.
+    c.data.layout = "train"  # how evaluation asks: train | released_eval | released_demo (data_pipeline/loader/prompts.py)
+    # Own wordings by task, {labels} filled in, first one at evaluation; empty: those of data_pipeline/loader/prompts.py.
     c.data.questions = ConfigDict()
     c.data.max_answer = 1024  # tokens, end token included
     c.data.max_subtitle = 1024  # tokens; longer subtitles are cut there
@@ -64,7 +64,7 @@ def get_config() -> ConfigDict:
     c.data.augment = 0.0  # strength of seeded changes of pictures and sound while training; 0 for parity
     c.data.eval_views = 1  # above 1: label probabilities are a mean over the clip and changed copies of it
     # Share of training rows in which the sound of a named speaker is moved to that of the average one; see
-    # data_pipeline/speakers.py. Below 1 clips of unknown people are learned from too, at the cost of the others.
+    # data_pipeline/media/speaker_norm.py. Below 1 clips of unknown people are learned from too, at the cost of the others.
     c.data.speaker_norm = 0.0
     c.data.words = 16  # distinct words of a description that word heads learn
     c.data.prefetch = 4  # batches made ahead
@@ -156,7 +156,7 @@ def stage(style: str, tasks: tuple[str, ...], max_words: int) -> ConfigDict:
     c.drop_modality = 0.0  # chance to hide one modality of a sample; 0 as released
     c.strange_words = 0.0  # chance of a made-up word at each place between words; 0 as released
     c.released = (
-        True  # sets of MMEVerse are asked as released (data_pipeline/curriculum.py), others by the fields above
+        True  # sets of MMEVerse are asked as released (data_pipeline/loader/released_stages.py), others by the fields above
     )
     c.restore_image = False  # after a failed audio task the released code trains on a zero image
     c.inherits = (

@@ -12,12 +12,61 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 SCHEMA_VERSION = 2
 _READABLE = (1, 2)  # version 1 had fewer fields, all of them the same
 # `unsplit`: the set names no split, or no label; nothing trains or is scored on it.
 SPLITS = ("train", "val", "test", "unsplit")
 LABEL_TASKS = ("emotion", "sentiment", "intent", "multi-label", "open-vocabulary")
 SEPARATOR = ", "  # between the labels of one clip
+MODALITIES = ("video", "audio", "text")  # `video` is everything that is seen
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """What was decoded from one media file.
+
+    Attributes:
+      id: name of the clip, unique in its data set.
+      path: where it came from, as given.
+      frames: uint8[F, H, W, 3], the frames of the temporal sampling, or None without a picture.
+      times: float64[F], seconds of each frame, or None.
+      image: uint8[H, W, 3], the one frame that stands for the clip, or None.
+      image_index: which decoded frame `image` is, or None.
+      waveform: float32[n], mono at 16 kHz, or None without sound.
+      subtitle: the words, "" when not known.
+      duration: seconds, the longer of picture and sound.
+      num_frames: frames that the file holds, 0 without a picture.
+      notes: what was irregular about the file, one sentence each.
+    """
+
+    id: str
+    path: str
+    frames: np.ndarray | None
+    times: np.ndarray | None
+    image: np.ndarray | None
+    image_index: int | None
+    waveform: np.ndarray | None
+    subtitle: str = ""
+    duration: float = 0.0
+    num_frames: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def silent(self) -> bool:
+        """True when there is a sound track and every sample of it is digital silence."""
+        return self.waveform is not None and not np.any(np.abs(self.waveform) > 1e-6)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Which of `MODALITIES` the clip can be judged by."""
+        found = {
+            "video": self.frames is not None,
+            "audio": self.waveform is not None and not self.silent,
+            "text": bool(self.subtitle.strip()),
+        }
+        return tuple(name for name in MODALITIES if found[name])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,11 +28,11 @@ from rich.console import Console
 from data_pipeline.embedded.generate import load_corpus, make_corpus, write_manifest
 from data_pipeline.embedded.truth import CorpusConfig
 from data_pipeline.schema import ClipRecord, read_records
-from emojax import jobs
-from emojax.bundle import load_bundle
-from emojax.cli import main as emojax
-from emojax.evaluate.run import evaluate_embedded
-from emojax.settings import load_config, resolve
+from emojax.bundle.model_folder import load_bundle
+from emojax.cli.main import main as emojax
+from emojax.config import load_config, resolve
+from emojax.evaluate.model_answers import evaluate_embedded
+from emojax.workflows import jobs
 
 
 def annotate(folder: Path, records: list[ClipRecord], out: Path) -> list[ClipRecord]:

@@ -21,14 +21,14 @@ import numpy as np
 import torch
 import transformers
 
-from data_pipeline.clip import Sampling, read_clip
 from data_pipeline.embedded.generate import make_corpus
 from data_pipeline.embedded.truth import CorpusConfig
-from data_pipeline.views import log_mel
+from data_pipeline.media.clip import Sampling, read_clip
+from data_pipeline.media.views import log_mel
+from emojax.model.encoders.whisper import Whisper, WhisperConfig
 from emojax.model.layers import EncoderConfig, LoraConfig
-from emojax.model.llama import Llama, LlamaConfig
-from emojax.model.whisper import Whisper, WhisperConfig
-from emojax.train.state import unbox
+from emojax.model.lm.llama import Llama, LlamaConfig
+from emojax.model.variables import unbox
 
 ROUNDS = 7
 

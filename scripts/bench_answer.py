@@ -28,14 +28,14 @@ import numpy as np
 import torch
 import transformers
 
-from data_pipeline.views import CLIP_MEAN, CLIP_STD
+from data_pipeline.media.views import CLIP_MEAN, CLIP_STD
+from emojax.config import load_config, resolve
 from emojax.infer.sample import Sampler, State, advance
 from emojax.model.build import init_variables
-from emojax.model.eva import Eva, EvaConfig
+from emojax.model.encoders.eva import Eva, EvaConfig
 from emojax.model.layers import EncoderConfig, LoraConfig
-from emojax.model.llama import LlamaConfig, make_cache
-from emojax.settings import load_config, resolve
-from emojax.train.state import unbox
+from emojax.model.lm.llama import LlamaConfig, make_cache
+from emojax.model.variables import unbox
 
 PROMPT, TOKENS = 128, 64
 SMALL = (32000, 512, 8, 8, 1376)  # vocabulary, width, layers, heads, mlp width
@@ -126,12 +126,12 @@ def timed(job: Job, rounds: int) -> tuple[float, float]:
 
 def label_only(model: Path, clip: str, rounds: int) -> dict[str, float]:
     """Seconds of each part of one clip's answer, after warm-up."""
-    from data_pipeline.clip import read_clip
+    from data_pipeline.media.clip import read_clip
+    from data_pipeline.media.views import make_views
     from data_pipeline.schema import ClipRecord
-    from data_pipeline.views import make_views
-    from emojax.bundle import load_bundle
+    from emojax.bundle.model_folder import load_bundle
     from emojax.infer.answer import encode, label_probabilities, reasons
-    from emojax.infer.ready import ready
+    from emojax.infer.prepare import ready
 
     bundle = ready(load_bundle(model))
     parts: dict[str, list[float]] = {}

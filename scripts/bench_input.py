@@ -28,19 +28,18 @@ import numpy as np
 from absl import flags
 from scipy.io import wavfile
 
-from data_pipeline.builders.media import pack_fields, write_chunk
-from data_pipeline.clip import SAMPLE_RATE, Sampling, read_clip, uniform_indices
-from data_pipeline.features import RECORDS, CacheConfig, Features, FeatureSource, pack_features
-from data_pipeline.pipeline import NAMES, RowConfig, train_iterator
-from data_pipeline.proxy import StoreConfig, pack_media, stored_views
+from data_pipeline.builders.shards import pack_fields, write_chunk
+from data_pipeline.loader.batches import NAMES, RowConfig, train_iterator
+from data_pipeline.loader.features import RECORDS, CacheConfig, Features, FeatureSource, pack_features
+from data_pipeline.loader.tasks import StageTasks
+from data_pipeline.loader.tokens import SmallTokenizer
+from data_pipeline.media.clip import SAMPLE_RATE, Sampling, read_clip, uniform_indices
+from data_pipeline.media.storage import StoreConfig, pack_media, stored_views
+from data_pipeline.media.views import ViewConfig, Views, make_views
 from data_pipeline.schema import ClipRecord, write_records
-from data_pipeline.tasks import StageTasks
-from data_pipeline.tokens import SmallTokenizer
-from data_pipeline.views import ViewConfig, make_views
-from emojax.settings import load_config, resolve
+from emojax.config import load_config, resolve
+from emojax.model.variables import abstract_variables, decide, flatten, is_tower, unbox
 from emojax.train.flops import step_flops
-from emojax.train.state import abstract_variables, decide, flatten, is_tower, unbox
-from emojax.types import Views
 
 ROUNDS = 5
 VIEWS = ViewConfig()  # of v2

@@ -22,11 +22,12 @@ import jax
 import numpy as np
 
 from bench import ROUNDS, alternate
-from emojax.pages import hold_pages
-from emojax.settings import load_config, resolve
+from emojax.config import load_config, resolve
+from emojax.model.variables import init_flat, is_tower, split
+from emojax.plan.step_plan import abstract_batch
 from emojax.sharding import make_mesh
-from emojax.train.plan import abstract_batch
-from emojax.train.state import init_flat, is_tower, split, start_state
+from emojax.train.malloc import hold_pages
+from emojax.train.state import start_state
 from emojax.train.step import make_optimizer, make_step
 
 # name: (width, depth, heads, mlp, vocabulary, LoRA rank, rows, row length, answer length)

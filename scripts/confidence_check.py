@@ -19,11 +19,11 @@ from rich.console import Console
 
 from data_pipeline.embedded.generate import load_corpus, make_corpus
 from data_pipeline.embedded.truth import CorpusConfig
-from emojax import jobs
-from emojax.bundle import load_bundle
+from emojax.bundle.model_folder import load_bundle
 from emojax.evaluate.statistics import calibration
 from emojax.infer.answer import encode, label_probabilities
-from emojax.infer.confidence import contributions
+from emojax.infer.attribution import contributions
+from emojax.workflows import jobs
 
 COVERAGE, MORE = 0.8, 1000
 

@@ -29,14 +29,14 @@ from timeline_check import assemble
 
 from data_pipeline.embedded.generate import load_corpus, make_corpus, write_manifest
 from data_pipeline.embedded.truth import CorpusConfig
-from data_pipeline.transcript import read_transcript
-from emojax import jobs
-from emojax.bundle import load_bundle
-from emojax.cli import main as emojax
-from emojax.infer.ready import ready
+from data_pipeline.media.transcript import read_transcript
+from emojax.bundle.model_folder import load_bundle
+from emojax.cli.main import main as emojax
+from emojax.infer.prepare import ready
 from emojax.infer.timeline import Options, make_timeline
-from emojax.outputs.captions import clock
-from emojax.outputs.page import to_html
+from emojax.reports.captions import clock
+from emojax.reports.recording_page import to_html
+from emojax.workflows import jobs
 
 LIMIT = 200_000  # bytes
 

@@ -21,7 +21,7 @@ GB = 1e9
 
 
 def config(layers: int, int8: bool):
-    from emojax.settings import load_config, resolve
+    from emojax.config import load_config, resolve
 
     c = load_config("tiny:released")
     c.model.llama.update({"vocab": 32000, "width": 4096, "depth": layers, "heads": 32, "mlp": 11008})
@@ -77,7 +77,7 @@ def memory(field: str) -> int:
 def measure(layers: int, int8: bool, folder: Path, files: dict[str, Path], out) -> None:
     """The import, in a process of its own; `out` takes the figures."""
     os.environ["JAX_PLATFORMS"] = "cpu"
-    from emojax.exchange import import_model, leaf_types
+    from emojax.weights.importer import import_model, leaf_types
 
     settings = config(layers, int8)
     leaves = leaf_types(settings)

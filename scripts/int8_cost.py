@@ -19,14 +19,14 @@ from rich.table import Table
 
 from data_pipeline.embedded.generate import load_corpus, make_corpus
 from data_pipeline.embedded.truth import CorpusConfig
-from emojax import jobs
-from emojax.bundle import as_int8, load_bundle
-from emojax.evaluate.run import predict_labels
+from data_pipeline.schema import MODALITIES
+from emojax.bundle.model_folder import as_int8, load_bundle
+from emojax.evaluate.model_answers import predict_labels
 from emojax.model.layers import LoraConfig, Precision
-from emojax.model.llama import Llama, LlamaConfig
-from emojax.model.quantise import quantise_leaves
-from emojax.train.state import flatten, merge, unbox
-from emojax.types import MODALITIES
+from emojax.model.lm.llama import Llama, LlamaConfig
+from emojax.model.quantize import quantise_leaves
+from emojax.model.variables import flatten, merge, unbox
+from emojax.workflows import jobs
 
 
 def logit_errors(layers: int) -> dict[str, float]:

@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-from emojax.settings import for_devices, load_config, resolve
-from emojax.train import plan
+from emojax.config import for_devices, load_config, resolve
+from emojax.plan import step_plan
 
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "runs" / "scaling"
@@ -54,9 +54,9 @@ def planned(name: str, config_name: str, topology: str, bucket: tuple[int, int],
     begin = time.monotonic()
     config = load_config(config_name)
     config.update_from_flattened_dict(changes)
-    where = plan.parse_topology(topology)
+    where = step_plan.parse_topology(topology)
     settings = for_devices(resolve(config), where.chips)
-    found = plan.plan_run(settings, settings.stages[0], where, bucket, cached)
+    found = step_plan.plan_run(settings, settings.stages[0], where, bucket, cached)
     found["wall_seconds"] = time.monotonic() - begin
     KEPT.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(found))

@@ -9,10 +9,10 @@ import numpy as np
 import sentencepiece
 from safetensors.numpy import save_file
 
-from emojax.exchange import leaf_types, model_of
-from emojax.settings import Settings
+from emojax.config import Settings
 from emojax.weights.catalogue import SOURCES
-from emojax.weights.load import save_tensors
+from emojax.weights.importer import leaf_types, model_of
+from emojax.weights.load_tensors import save_tensors
 
 
 def tokenizer(folder: Path) -> None:

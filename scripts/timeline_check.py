@@ -18,8 +18,8 @@ from pathlib import Path
 import av
 import numpy as np
 
-from data_pipeline.clip import Sampling
-from data_pipeline.segments import Segmenting, segments
+from data_pipeline.media.clip import Sampling
+from data_pipeline.media.segments import Segmenting, segments
 
 SIZE, RATE, SOUND = (360, 270), 30, 44_100
 

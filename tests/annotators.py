@@ -20,9 +20,9 @@ from data_pipeline.annotate.agents import LONGEST_SIDE
 from data_pipeline.annotate.describe import Annotator
 from data_pipeline.annotate.peaks import provider_named
 from data_pipeline.annotate.recipe import load_recipe
-from data_pipeline.chat_parts import picture_part, sound_part
 from data_pipeline.embedded import clues
 from data_pipeline.embedded.truth import opposite
+from data_pipeline.llm.messages import picture_part, sound_part
 from data_pipeline.schema import ClipRecord
 
 

@@ -5,10 +5,10 @@ import threading
 import time
 from pathlib import Path
 
-from data_pipeline.annotate.clips import clips_of
+from data_pipeline.annotate.clip_lists import clips_of
 from data_pipeline.annotate.recipe import load_recipe
-from data_pipeline.annotate.run import Job, run
-from data_pipeline.endpoint import Endpoint
+from data_pipeline.annotate.runner import Job, run
+from data_pipeline.llm.client import Endpoint
 
 
 def main() -> None:

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import jax
 
-from data_pipeline.tokens import SmallTokenizer
-from emojax.bundle import save_bundle
-from emojax.settings import Settings, load_config, resolve
+from data_pipeline.loader.tokens import SmallTokenizer
+from emojax.bundle.model_folder import save_bundle
+from emojax.config import Settings, load_config, resolve
+from emojax.model.variables import init_flat, merge
 from emojax.sharding import make_mesh
-from emojax.train.state import init_flat, merge
 
 ROOT = Path(__file__).parents[1]
 # The released behaviour at the smallest sizes: encoders are frozen, nothing is augmented.

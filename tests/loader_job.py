@@ -11,12 +11,12 @@ from pathlib import Path
 
 from absl import flags
 
-from data_pipeline.builders.media import open_built
-from data_pipeline.clip import Sampling
-from data_pipeline.pipeline import NAMES, BuiltSource, RowConfig, train_iterator
-from data_pipeline.tasks import StageTasks
-from data_pipeline.tokens import SmallTokenizer
-from data_pipeline.views import ViewConfig
+from data_pipeline.builders.shards import open_built
+from data_pipeline.loader.batches import NAMES, BuiltSource, RowConfig, train_iterator
+from data_pipeline.loader.tasks import StageTasks
+from data_pipeline.loader.tokens import SmallTokenizer
+from data_pipeline.media.clip import Sampling
+from data_pipeline.media.views import ViewConfig
 
 VIEWS = ViewConfig(image_size=32, frame_size=16, num_frames=4, mels=80, seconds=1.0)
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import jax
 
-from data_pipeline.tokens import SmallTokenizer
-from emojax.bundle import Bundle, save_bundle
-from emojax.settings import load_config, resolve
+from data_pipeline.loader.tokens import SmallTokenizer
+from emojax.bundle.model_folder import Bundle, save_bundle
+from emojax.config import load_config, resolve
+from emojax.model.variables import init_flat, merge
 from emojax.sharding import make_mesh
-from emojax.train.state import init_flat, merge
 
 LABELS = ("happy", "sad", "angry", "surprise")
 TEXTS = [

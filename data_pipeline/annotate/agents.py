@@ -17,8 +17,8 @@ import numpy as np
 from data_pipeline.annotate import units
 from data_pipeline.annotate.peaks import ALL_UNITS, APEX, Peak
 from data_pipeline.annotate.recipe import Recipe, prompt
-from data_pipeline.chat_parts import picture_part, sound_part
-from data_pipeline.endpoint import Messages, Unusable
+from data_pipeline.llm.client import Messages, Unusable
+from data_pipeline.llm.messages import picture_part, sound_part
 
 LONGEST_SIDE = 512  # pixels of a picture that is sent
 NOT_KNOWN = "(not known)"

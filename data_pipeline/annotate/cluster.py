@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from data_pipeline.annotate.describe import Annotation, Annotator, Unfinished
-from data_pipeline.annotate.run import Job
-from data_pipeline.budget import BudgetReached
+from data_pipeline.annotate.runner import Job
+from data_pipeline.llm.budget import BudgetReached
 from data_pipeline.schema import ClipRecord
 
 _OPEN = contextlib.ExitStack()  # connections of a worker process, open until it ends

@@ -17,11 +17,10 @@ from data_pipeline.annotate import units
 from data_pipeline.annotate.agents import Agent, Known, agent
 from data_pipeline.annotate.peaks import Peak, UnitProvider, UnitsError, UnitTrack, apex, find_peak
 from data_pipeline.annotate.recipe import FILTERS, Recipe, prompt_hashes
-from data_pipeline.clip import ClipError, Sampling, read_clip
-from data_pipeline.endpoint import Asker, Reply, away
-from data_pipeline.prosody import Voice, measure_voice
-from data_pipeline.schema import ClipRecord
-from emojax.types import Clip
+from data_pipeline.llm.client import Asker, Reply, away
+from data_pipeline.media.clip import ClipError, Sampling, read_clip
+from data_pipeline.media.prosody import Voice, measure_voice
+from data_pipeline.schema import Clip, ClipRecord
 
 VERSION = 2  # of what a record holds; another one is not read again
 Transcribe = Callable[[np.ndarray], tuple[str, str]]  # float32[n] at 16 kHz -> (words, language)

@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.csv
 
 from data_pipeline.annotate.units import units_of
-from data_pipeline.clip import ClipError, Sampling, read_clip
-from data_pipeline.stream import pictures
+from data_pipeline.media.clip import ClipError, Sampling, read_clip
+from data_pipeline.media.stream import pictures
 
 _COLUMN = re.compile(r"^AU(\d{1,2})(_r|_c|)$", re.IGNORECASE)
 LEAST_CONFIDENCE = 0.5  # of a face, below which a frame is not measured

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.annotate.describe import Annotation
-from data_pipeline.annotate.run import STATE, read_state
+from data_pipeline.annotate.runner import STATE, read_state
 from data_pipeline.annotate.units import code, phrases
 from data_pipeline.annotate.verify import ASPECTS, MARKS, check_claims, read_marks
 from data_pipeline.schema import read_records

@@ -16,7 +16,7 @@ NAMES: Mapping[int, str] = {
     20: "lip stretcher", 22: "lip funneler", 23: "lip tightener", 24: "lip presser", 25: "lips part", 26: "jaw drop",
     27: "mouth stretch", 28: "lip suck", 43: "eyes closed", 45: "blink",
 }  # fmt: skip
-# The first phrase of a unit is the one that templates use; all are read as claims of it (data_pipeline/claims.py).
+# The first phrase of a unit is the one that templates use; all are read as claims of it (data_pipeline/annotate/claims.py).
 PHRASES: Mapping[int, tuple[str, ...]] = {
     1: ("raised inner brows", "inner brows raised"),
     2: ("raised outer brows", "one raised brow"),

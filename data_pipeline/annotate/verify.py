@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from data_pipeline.annotate.evidence import NOT_CHECKABLE, SUPPORTED, link, usual
 from data_pipeline.annotate.units import code
-from data_pipeline.evidence import NOT_CHECKABLE, SUPPORTED, link, usual
-from data_pipeline.transcript import Cue, Transcript
+from data_pipeline.media.transcript import Cue, Transcript
 
 if TYPE_CHECKING:
     from data_pipeline.annotate.describe import Annotation

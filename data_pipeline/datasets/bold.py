@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
-from data_pipeline.datasets.base import DataSet, Source
+from data_pipeline.datasets.dataset import DataSet, Source
 from data_pipeline.datasets.mmeverse import Label, Table
 from data_pipeline.datasets.reading import CellError, Left, Row, csv_rows
 from data_pipeline.schema import SEPARATOR, ClipRecord

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from data_pipeline.datasets.base import DataSet, Source
+from data_pipeline.datasets.dataset import DataSet, Source
 from data_pipeline.datasets.mmeverse import SPLIT_WORDS, Label, Table
 from data_pipeline.datasets.reading import Files, Reading, Row
 from data_pipeline.schema import ClipRecord

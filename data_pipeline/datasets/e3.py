@@ -3,7 +3,7 @@ MMEVerse's CSV, whose `person` column names who speaks."""
 
 from __future__ import annotations
 
-from data_pipeline.datasets.base import DataSet
+from data_pipeline.datasets.dataset import DataSet
 from data_pipeline.datasets.mmeverse import Label, Table
 
 # Nine of ten released prompts say `anger` for angry.

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from data_pipeline.datasets.base import DataSet, Source
+from data_pipeline.datasets.dataset import DataSet, Source
 from data_pipeline.datasets.mmeverse import Label, Table
 from data_pipeline.datasets.reading import CellError, Files, Left, Reading, Row, npz_rows
 from data_pipeline.schema import ClipRecord

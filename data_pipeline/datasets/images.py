@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.datasets.base import DataSet, Source
+from data_pipeline.datasets.dataset import DataSet, Source
 from data_pipeline.datasets.reading import CellError, Left, RecordMaker, Row, json_rows, pickle_rows
 from data_pipeline.schema import ClipRecord
 

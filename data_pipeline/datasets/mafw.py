@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from data_pipeline.datasets.base import DataSet, Source
+from data_pipeline.datasets.dataset import DataSet, Source
 from data_pipeline.datasets.mmeverse import Label, Table
 from data_pipeline.datasets.reading import CellError, Left, Row, line_rows, xlsx_rows
 from data_pipeline.schema import SEPARATOR, ClipRecord, Target

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipeline.prompts import normalise_answer
+from data_pipeline.loader.prompts import normalise_answer
+from data_pipeline.loader.tokens import VIDEO_HERE
 from data_pipeline.schema import ClipRecord
-from data_pipeline.tokens import VIDEO_HERE
 
 REQUIRED = ("path", "label")
 OPTIONAL = ("subtitle", "split", "speaker", "start", "end")

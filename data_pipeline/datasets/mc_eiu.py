@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-from data_pipeline.datasets.base import DataSet, Source
+from data_pipeline.datasets.dataset import DataSet, Source
 from data_pipeline.datasets.mmeverse import Label, Table
 from data_pipeline.datasets.reading import CellError, Left, Row, csv_rows, line_rows
 from data_pipeline.schema import ClipRecord, Target

@@ -5,7 +5,7 @@ MMEVerse trains MER2023 with English subtitles and evaluates it with Chinese one
 
 from __future__ import annotations
 
-from data_pipeline.datasets.base import DataSet, Source
+from data_pipeline.datasets.dataset import DataSet, Source
 from data_pipeline.datasets.mmeverse import Label, Table
 from data_pipeline.datasets.reading import CellError, RecordMaker, Row, csv_rows, line_rows, npz_rows, words_of
 from data_pipeline.schema import ClipRecord, Target

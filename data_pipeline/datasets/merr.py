@@ -5,7 +5,7 @@ Nine labels; the coarse part has no neutral clip, because clips were chosen by t
 
 from __future__ import annotations
 
-from data_pipeline.datasets.base import DataSet, Source
+from data_pipeline.datasets.dataset import DataSet, Source
 from data_pipeline.datasets.reading import CellError, Left, RecordMaker, Row, csv_rows, json_rows, line_rows, words_of
 from data_pipeline.schema import ClipRecord, Target
 

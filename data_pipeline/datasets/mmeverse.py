@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from data_pipeline.datasets.base import Source
+from data_pipeline.datasets.dataset import Source
 from data_pipeline.datasets.reading import CellError, Left, Row, csv_rows
 from data_pipeline.schema import ClipRecord, Target
 

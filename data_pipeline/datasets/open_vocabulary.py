@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 
-from data_pipeline.datasets.base import DataSet, Source
+from data_pipeline.datasets.dataset import DataSet, Source
 from data_pipeline.datasets.mer import EMOTIONS
 from data_pipeline.datasets.mmeverse import Table
 from data_pipeline.datasets.reading import CellError, RecordMaker, Row, csv_rows, words_of

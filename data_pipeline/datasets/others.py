@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from data_pipeline.datasets.base import DataSet, Source
+from data_pipeline.datasets.dataset import DataSet, Source
 from data_pipeline.datasets.reading import CellError, Row, csv_rows, line_rows
 from data_pipeline.schema import ClipRecord, Target
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from data_pipeline.datasets import (
+from data_pipeline.datasets import (  # fmt: skip
     bold,
     caer,
     dfew,
@@ -23,8 +23,8 @@ from data_pipeline.datasets import (
     open_vocabulary,
     others,
     sentiment,
-)  # fmt: skip
-from data_pipeline.datasets.base import DataSet, Found, read_dataset
+)
+from data_pipeline.datasets.dataset import DataSet, Found, read_dataset
 from data_pipeline.datasets.labels import concept
 from data_pipeline.datasets.reading import Files
 from data_pipeline.schema import ClipRecord

@@ -5,7 +5,7 @@ Ids are texts throughout: `0001`, `81406` and `-HwX2H8Z4hY` are names, not numbe
 
 from __future__ import annotations
 
-from data_pipeline.datasets.base import DataSet, Source
+from data_pipeline.datasets.dataset import DataSet, Source
 from data_pipeline.datasets.labels import spell_sentiment
 from data_pipeline.datasets.mmeverse import SPLIT_WORDS, Label, Table
 from data_pipeline.datasets.reading import CellError, Left, RecordMaker, Row, csv_rows, npz_rows, words_of

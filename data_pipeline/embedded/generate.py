@@ -20,11 +20,12 @@ from pathlib import Path
 import av
 import numpy as np
 
-from data_pipeline.clip import SAMPLE_RATE
 from data_pipeline.embedded import clues as clues_lib
 from data_pipeline.embedded.face import DRAW_SCALE, Pose, draw_face, finish, make_background, make_person
 from data_pipeline.embedded.truth import EMOTIONS, MODALITIES, CorpusConfig, Truth, draw_truth
 from data_pipeline.embedded.voice import make_speaker, speak
+from data_pipeline.io import cache_root
+from data_pipeline.media.clip import SAMPLE_RATE
 from data_pipeline.schema import ClipRecord, read_records, write_records
 
 VERSION = 9  # part of the cache key: raise it whenever what is drawn, spoken or written changes
@@ -33,9 +34,6 @@ NAME = "embedded"
 _SEEDS = {"train": range(0, 200), "val": range(200, 250), "test": range(250, 350)}
 
 
-def cache_root() -> Path:
-    """Where emojax keeps what it can make again: $EMOJAX_CACHE or ~/.cache/emojax."""
-    return Path(os.environ.get("EMOJAX_CACHE") or Path.home() / ".cache" / "emojax")
 
 
 def corpus_key(config: CorpusConfig) -> str:

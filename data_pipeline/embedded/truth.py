@@ -14,7 +14,7 @@ import itertools
 
 import numpy as np
 
-from emojax.types import MODALITIES
+from data_pipeline.schema import MODALITIES
 
 # Order of MERR's instruction (emotion_llama_v1_merr.md 1.7).
 EMOTIONS = ("happy", "sad", "neutral", "angry", "worried", "surprise", "fear", "contempt", "doubt")

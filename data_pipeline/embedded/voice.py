@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 from scipy.signal import lfilter
 
-from data_pipeline.clip import SAMPLE_RATE
 from data_pipeline.embedded.clues import Tone
+from data_pipeline.media.clip import SAMPLE_RATE
 
 # First three formants in Hz of five vowels for a mean tract.
 _VOWELS = np.array([[730, 1090, 2440], [530, 1840, 2480], [270, 2290, 3010], [570, 840, 2410], [300, 870, 2240]])

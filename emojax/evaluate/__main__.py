@@ -2,7 +2,7 @@
 
 import sys
 
-from emojax.cli import main
+from emojax.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main(["evaluate", *sys.argv[1:]]))

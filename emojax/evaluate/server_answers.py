@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.chat_parts import picture_part, sound_part
-from data_pipeline.clip import SAMPLE_RATE, Sampling, read_clip
-from data_pipeline.endpoint import Asker, Messages, Unusable, prompt_hash
+from data_pipeline.llm.client import Asker, Messages, Unusable, prompt_hash
+from data_pipeline.llm.messages import picture_part, sound_part
+from data_pipeline.media.clip import SAMPLE_RATE, Sampling, read_clip
 from data_pipeline.schema import ClipRecord
 from emojax.evaluate.predictions import Prediction
-from emojax.evaluate.suite_run import NO_ANSWER, Answerer, Decode, Decoded
+from emojax.evaluate.suite_runner import NO_ANSWER, Answerer, Decode, Decoded
 
 _HEIGHT = 448  # of pictures that are sent
 _TASKS = {

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse
 from scipy import stats
 
-from emojax.evaluate.tally import Scores, Tally
+from emojax.evaluate.metrics import Scores, Tally
 
 RESAMPLES = 2000
 _CHUNK = 1 << 24  # drawn numbers held at a time

@@ -10,20 +10,20 @@ from typing import Any
 import jax
 import numpy as np
 
-from data_pipeline import prompts
-from data_pipeline.augment import augment_views
-from data_pipeline.features import Features
-from data_pipeline.pipeline import Collate, Sample, eval_batches, eval_row
-from data_pipeline.schema import ClipRecord, Example
-from data_pipeline.tokens import Tokenizer
-from emojax.bundle import Bundle
+from data_pipeline.loader import prompts
+from data_pipeline.loader.batches import Collate, Sample, eval_batches, eval_row
+from data_pipeline.loader.features import Features
+from data_pipeline.loader.tokens import Tokenizer
+from data_pipeline.media.augment import augment_views
+from data_pipeline.media.views import Views
+from data_pipeline.schema import MODALITIES, ClipRecord, Example
+from emojax.bundle.model_folder import Bundle
+from emojax.infer.device_transfer import to_device
 from emojax.infer.engine import Engine, Session, shared_prefix
 from emojax.infer.sample import Sampler, Variables, score_choices
-from emojax.infer.transfer import to_device
 from emojax.model.build import ModelConfig, make_model
 from emojax.model.emotion_v1 import EmotionV1Config
 from emojax.sharding import to_host
-from emojax.types import MODALITIES, Views
 
 Items = Sequence[tuple[ClipRecord, Views]]
 Tick = Callable[[int], None]

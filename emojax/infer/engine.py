@@ -15,21 +15,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from data_pipeline.pipeline import Collate, Sample
-from data_pipeline.tokens import Row, pick_bucket
-from emojax.infer.sample import (
-    Sampler,
-    State,
-    Variables,
-    advance,
-    begin,
-    choice_scores,
-    prefill,
-    soft_prompt_of,
-)
-from emojax.infer.transfer import to_device
+from data_pipeline.loader.batches import Collate, Sample
+from data_pipeline.loader.tokens import Row, pick_bucket
+from emojax.infer.device_transfer import to_device
+from emojax.infer.sample import Sampler, State, Variables, advance, begin, choice_scores, prefill, soft_prompt_of
 from emojax.model.build import ModelConfig, make_model
-from emojax.model.llama import Cache, make_cache, over_rows
+from emojax.model.lm.llama import Cache, make_cache, over_rows
 from emojax.sharding import to_host
 
 Array = jax.Array

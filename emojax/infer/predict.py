@@ -12,18 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from data_pipeline.clip import MEDIA_SUFFIXES, ClipError, read_clip
-from data_pipeline.embedded.generate import cache_root
-from data_pipeline.pipeline import fit_subtitle
-from data_pipeline.prompts import normalise_answer
-from data_pipeline.schema import ClipRecord
-from data_pipeline.speakers import Speakers, measure_speakers
-from data_pipeline.views import make_views, window_notes
-from emojax.bundle import Bundle
+from data_pipeline.io import cache_root
+from data_pipeline.loader.batches import fit_subtitle
+from data_pipeline.loader.prompts import normalise_answer
+from data_pipeline.media.clip import MEDIA_SUFFIXES, ClipError, read_clip
+from data_pipeline.media.speaker_norm import Speakers, measure_speakers
+from data_pipeline.media.views import Views, make_views, window_notes
+from data_pipeline.schema import Clip, ClipRecord
+from emojax.bundle.model_folder import Bundle
 from emojax.infer.answer import encode, label_probabilities, reasons, with_words
-from emojax.infer.confidence import CANNOT_TELL, contributions, fusion_weights
+from emojax.infer.attribution import CANNOT_TELL, contributions, fusion_weights
 from emojax.infer.transcribe import Heard
-from emojax.types import Answer, Clip, Views
+from emojax.types import Answer
 
 Transcribe = Callable[[np.ndarray], list[Heard]]  # states of Whisper's encoder float[B, S, D] -> words
 BATCH = 4  # files answered together; small, so that answers appear as they come

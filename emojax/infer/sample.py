@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from emojax.model.build import ModelConfig, make_model
-from emojax.model.llama import Cache, make_cache
+from emojax.model.lm.llama import Cache, make_cache
 from emojax.types import Present, SoftPrompt
 
 Array = jax.Array

@@ -17,19 +17,19 @@ from typing import Any
 
 import numpy as np
 
+from data_pipeline.annotate.evidence import Link, link, usual
 from data_pipeline.annotate.peaks import UnitTrack, find_peak
 from data_pipeline.annotate.units import TABLES, code
-from data_pipeline.evidence import Link, link, usual
-from data_pipeline.prosody import Voice, measure_voice
-from data_pipeline.segments import Segment, Segmenting, segments
-from data_pipeline.stream import open_recording
-from data_pipeline.transcript import NONE, TRANSCRIBED, Cue, Transcript
+from data_pipeline.media.prosody import Voice, measure_voice
+from data_pipeline.media.segments import Segment, Segmenting, segments
+from data_pipeline.media.stream import open_recording
+from data_pipeline.media.transcript import NONE, TRANSCRIBED, Cue, Transcript
 from emojax import __version__
-from emojax.bundle import Bundle
-from emojax.infer.affect import valence_arousal
-from emojax.infer.people import People, WholePicture
+from emojax.bundle.model_folder import Bundle
+from emojax.infer.face_tracks import People, WholePicture
 from emojax.infer.predict import BATCH, Ask, Transcribe, answer_clips
-from emojax.infer.track import Change, changes, likeliest_track, smooth
+from emojax.infer.smoothing import Change, changes, likeliest_track, smooth
+from emojax.infer.valence_arousal import valence_arousal
 from emojax.types import Answer
 
 SPOKEN = 0.3  # share of speech from which a segment's sound counts as a voice

@@ -15,11 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from tokenizers import Tokenizer
 
-from data_pipeline.transcript import Cue
-from emojax.model.llama import Cache, over_rows
-from emojax.model.whisper_decoder import Cross, DecoderConfig, WhisperDecoder, empty_cache
+from data_pipeline.media.transcript import Cue
+from emojax.model.lm.llama import Cache, over_rows
+from emojax.model.lm.whisper_decoder import Cross, DecoderConfig, WhisperDecoder, empty_cache
 from emojax.sharding import to_host
-from emojax.weights.decoder import load_decoder
+from emojax.weights.whisper_decoder_table import load_decoder
 
 Array = jax.Array
 SECONDS_A_STEP = 0.02  # between two timestamp tokens

@@ -20,11 +20,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from emojax.model.eva import Eva, EvaConfig, normalise_pixels, pool_video
+from emojax.model.encoders.eva import Eva, EvaConfig, normalise_pixels, pool_video
+from emojax.model.encoders.whisper import Whisper, WhisperConfig, pool_audio
 from emojax.model.fusion import Fusion, FusionConfig
 from emojax.model.layers import Dense, EncoderConfig, LayerNorm
-from emojax.model.llama import Cache, Llama, LlamaConfig
-from emojax.model.whisper import Whisper, WhisperConfig, pool_audio
+from emojax.model.lm.llama import Cache, Llama, LlamaConfig
 from emojax.types import Features, Present, SoftPrompt
 
 Array = jax.Array

@@ -20,11 +20,11 @@ import jax
 import jax.numpy as jnp
 
 from emojax.model.emotion import IMAGE_GROUP, Emotion
-from emojax.model.eva import Eva, EvaConfig, normalise_pixels
-from emojax.model.hubert import Hubert, HubertConfig
+from emojax.model.encoders.eva import Eva, EvaConfig, normalise_pixels
+from emojax.model.encoders.hubert import Hubert, HubertConfig
+from emojax.model.encoders.videomae import VideoMae, VideoMaeConfig
 from emojax.model.layers import EncoderConfig, LayerNorm
-from emojax.model.llama import LlamaConfig
-from emojax.model.videomae import VideoMae, VideoMaeConfig
+from emojax.model.lm.llama import LlamaConfig
 from emojax.types import FeaturesV1, Present, SoftPrompt
 
 Array = jax.Array

@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 
 from emojax.model.attention import attention
+from emojax.model.encoders.whisper import Conv1d
 from emojax.model.layers import Dense, LayerNorm, Precision
-from emojax.model.whisper import Conv1d
 from emojax.sharding import partitioned
 
 Array = jax.Array

@@ -60,7 +60,7 @@ class Precision:
     """compute: dtype of activations and matmuls. params: dtype at rest. Norms, softmax and loss: float32.
 
     `kernels` "int8": kernels of transformer blocks and the output head rest as int8 with a float32 scale for each
-    output channel (weights only; see emojax/model/quantise.py). Such kernels can not learn.
+    output channel (weights only; see emojax/model/quantize.py). Such kernels can not learn.
     """
 
     compute: str = "float32"

@@ -17,18 +17,18 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
-from data_pipeline.clip import MEDIA_SUFFIXES, ClipError
-from data_pipeline.locks import take
-from data_pipeline.stream import length_of
-from data_pipeline.transcript import whole_text
-from emojax.bundle import Bundle
+from data_pipeline.io import take
+from data_pipeline.media.clip import MEDIA_SUFFIXES, ClipError
+from data_pipeline.media.stream import length_of
+from data_pipeline.media.transcript import whole_text
+from emojax.bundle.model_folder import Bundle
 from emojax.infer.predict import Ask, predict
 from emojax.infer.timeline import Options, make_timeline
-from emojax.outputs.write import FORMATS, write_all
+from emojax.reports.recording import FORMATS, write_all
 from emojax.serve.chat import add_chat
-from emojax.serve.jobs import Job, Jobs
+from emojax.serve.job_store import Job, Jobs
 from emojax.serve.limits import PAGE, Guard, Limits, Refuse, TooMany, allowed_path, check_text, text_of
-from emojax.serve.work import Busy, Worker
+from emojax.serve.worker import Busy, Worker
 
 PIECE = 1 << 20
 FIELDS = {"path", "labels", "label_only", "contributions", "abstain", "subtitle", "purpose"}
@@ -232,7 +232,7 @@ def make_app(bundle: Bundle, limits: Limits, folder: Path, page: bool = True) ->
 
     add_chat(app, service)
     if page:
-        from emojax.serve.web import add_page  # Gradio takes 3 s to import
+        from emojax.serve.ui import add_page  # Gradio takes 3 s to import
 
         for place in ("/", PAGE):
             app.add_api_route(place, lambda: RedirectResponse(f"{PAGE}/"), include_in_schema=False)

@@ -18,16 +18,15 @@ from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
 from PIL import Image, UnidentifiedImageError
 
-from data_pipeline.clip import ClipError, read_clip
-from data_pipeline.prompts import QUESTIONS
-from data_pipeline.schema import ClipRecord
-from data_pipeline.tokens import RowTooLong
-from data_pipeline.views import make_views
-from emojax.bundle import REASON_TASKS, Bundle
+from data_pipeline.loader.prompts import QUESTIONS
+from data_pipeline.loader.tokens import RowTooLong
+from data_pipeline.media.clip import ClipError, read_clip
+from data_pipeline.media.views import make_views
+from data_pipeline.schema import Clip, ClipRecord
+from emojax.bundle.model_folder import REASON_TASKS, Bundle
 from emojax.infer.answer import Encoded, converse, encode, label_probabilities
 from emojax.infer.sample import Sampler
 from emojax.serve.limits import Refuse, check_text, text_of
-from emojax.types import Clip
 
 if TYPE_CHECKING:
     from emojax.serve.app import Service

@@ -16,7 +16,7 @@ import jax.extend
 
 from emojax.model.build import ModelConfig
 from emojax.model.layers import EncoderConfig
-from emojax.train.state import Flat
+from emojax.model.variables import Flat
 
 LANES = 128  # tiles of a causal kernel on the diagonal count whole; none is narrower
 

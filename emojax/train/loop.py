@@ -14,17 +14,17 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from data_pipeline.pipeline import NAMES, RowConfig, train_iterator
+from data_pipeline.loader.batches import NAMES, RowConfig, train_iterator
+from data_pipeline.loader.tokens import Tokenizer
+from data_pipeline.media.speaker_norm import VoiceStats
 from data_pipeline.schema import ClipRecord
-from data_pipeline.speakers import VoiceStats
-from data_pipeline.tokens import Tokenizer
-from emojax.bundle import row_config, save_bundle
-from emojax.settings import Rules, Settings, Stage, for_devices
+from emojax.bundle.model_folder import row_config, save_bundle
+from emojax.config import Rules, Settings, Stage, for_devices
+from emojax.model.variables import Flat, count, is_tower, merge, split
 from emojax.sharding import check_rows, make_mesh, put_batch, replicated, to_host
-from emojax.train import folder
+from emojax.train import run_folder
 from emojax.train.checkpoint import Checkpoints, abstract_of
 from emojax.train.flops import step_flops
-from emojax.train.log import TrainLog
 from emojax.train.start import (
     Say,
     Sources,
@@ -35,8 +35,9 @@ from emojax.train.start import (
     train_tokenizer,
     training_speakers,
 )
-from emojax.train.state import Flat, TrainState, count, is_tower, merge, split, start_state
+from emojax.train.state import TrainState, start_state
 from emojax.train.step import learning_rate, make_optimizer, make_step
+from emojax.train.train_log import TrainLog
 
 # (variables {params, lora}, tokenizer, prompt style, sound of the average speaker or None) -> (score of the validation split,
 # higher is better; some of its clips)
@@ -149,7 +150,7 @@ def train(
     tokenizer = train_tokenizer(settings, records)
     mesh = make_mesh(settings.train.mesh)
     check_rows(mesh, settings.train.batch, settings.train.accumulate)
-    folder.claim(out, settings, records)
+    run_folder.claim(out, settings, records)
     speakers = None if cached else training_speakers(settings, sources, say)
     rows = row_config(settings, augment=True, speakers=speakers)
     stop = StopRequest()

@@ -8,15 +8,15 @@ from typing import Any
 
 import jax
 
-from data_pipeline import curriculum, prompts
-from data_pipeline.pipeline import read_element
+from data_pipeline.loader import prompts, released_stages
+from data_pipeline.loader.batches import read_element
+from data_pipeline.loader.tasks import answer_text
+from data_pipeline.loader.tokens import LlamaTokenizer, SmallTokenizer, Tokenizer
+from data_pipeline.media.speaker_norm import Speakers, average_speaker, measure_speakers
 from data_pipeline.schema import ClipRecord
-from data_pipeline.speakers import Speakers, average_speaker, measure_speakers
-from data_pipeline.tasks import answer_text
-from data_pipeline.tokens import LlamaTokenizer, SmallTokenizer, Tokenizer
-from emojax.bundle import load_bundle, load_tokenizer
-from emojax.settings import Settings, Stage
-from emojax.train.state import Flat, abstract_variables, flatten, init_flat, is_tower, unbox, variable_shardings
+from emojax.bundle.model_folder import load_bundle, load_tokenizer
+from emojax.config import Settings, Stage
+from emojax.model.variables import Flat, abstract_variables, flatten, init_flat, is_tower, unbox, variable_shardings
 
 Say = Callable[[str], None]
 Sources = Mapping[str, tuple[Any, float]]
@@ -102,8 +102,8 @@ def stage_sources(stage: Stage, sources: Sources, say: Say) -> Sources:
     given = parse_weights(stage.weights)
     if unknown := sorted(set(given) - set(sources)):
         raise ValueError(f"the weights of {stage.name} name '{unknown[0]}'; the data are {', '.join(sorted(sources))}")
-    released = stage.tasks.released and stage.tasks.style in curriculum.STAGES
-    table = curriculum.released_weights(stage.tasks.style) if released else {}
+    released = stage.tasks.released and stage.tasks.style in released_stages.STAGES
+    table = released_stages.released_weights(stage.tasks.style) if released else {}
     known = set(sources) & set(table)
     if known and (others := sorted(set(sources) - known - set(given))):
         raise ValueError(

@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from emojax.config import Optim
 from emojax.model.build import ModelConfig, for_length, make_model
-from emojax.settings import Optim
+from emojax.model.variables import Flat, merge
 from emojax.sharding import constrain, joined, micro_batches
-from emojax.train.state import Flat, TrainState, merge
+from emojax.train.state import TrainState
 
 Array = jax.Array
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from emojax.model.eva import resize_positions
-from emojax.model.videomae import VideoMaeConfig
+from emojax.model.encoders.eva import resize_positions
+from emojax.model.encoders.videomae import VideoMaeConfig
 
 Arrays = list[np.ndarray]
 

@@ -13,10 +13,10 @@ import pytest
 from annotators import Faulty, agent_of, chat, parts, plain_reply, question_of, text_of
 from chat_server import serve
 
-from data_pipeline.annotate.run import STATE, read_state
+from data_pipeline.annotate.runner import STATE, read_state
 from data_pipeline.embedded.generate import make_corpus
 from data_pipeline.embedded.truth import CorpusConfig
-from emojax.cli import main
+from emojax.cli.main import main
 
 FLIGHT = 4  # requests that may be under way at once, as the kill test asks for
 
@@ -407,10 +407,10 @@ def test_a_thousand_records_and_twenty_kills(tmp_path):
 
 
 def test_words_are_heard_where_none_are_given(corpus, tmp_path):
-    from data_pipeline.annotate.clips import clips_of
+    from data_pipeline.annotate.clip_lists import clips_of
     from data_pipeline.annotate.recipe import load_recipe
-    from data_pipeline.annotate.run import Job, run
-    from data_pipeline.endpoint import Endpoint
+    from data_pipeline.annotate.runner import Job, run
+    from data_pipeline.llm.client import Endpoint
 
     labels = ("happy", "sad", "neutral", "angry", "worried", "surprise", "fear", "contempt", "doubt")
     records = clips_of(corpus / "clips", labels)[:4]

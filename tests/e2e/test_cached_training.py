@@ -11,9 +11,9 @@ from data_jobs import BUILD, ROOT, environment, losses, save_random_model, train
 from dataset_fixtures import FIXTURES, write_fixture
 from PIL import Image
 
-from data_pipeline.curriculum import IMAGE_SETS, SETS
 from data_pipeline.embedded.generate import load_corpus, make_corpus
 from data_pipeline.embedded.truth import CorpusConfig
+from data_pipeline.loader.released_stages import IMAGE_SETS, SETS
 
 STEPS = "--config.stage.perception.steps=6"
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from data_jobs import BUILD, ROOT, environment, run_with_kills, save_random_model
 
-from data_pipeline.builders.media import FIELDS, build_set, open_built
+from data_pipeline.builders.shards import FIELDS, build_set, open_built
 from data_pipeline.embedded.generate import load_corpus, make_corpus
 from data_pipeline.embedded.truth import CorpusConfig
-from data_pipeline.features import FeatureSource
-from data_pipeline.proxy import StoreConfig
+from data_pipeline.loader.features import FeatureSource
+from data_pipeline.media.storage import StoreConfig
 
 KILLS = [pytest.param(2, id="2"), pytest.param(20, id="20", marks=pytest.mark.full)]
 CLI = [sys.executable, "-m", "emojax.cli", "data"]
@@ -59,7 +59,7 @@ def test_encoder(kills, corpus, tmp_path):
     assert run_with_kills(command, kills, env, busy, 2.0, out) == kills
     whole = tmp_path / "whole"
     run_with_kills([str(whole) if c == str(out) else c for c in command], 0, env, lambda: True, 0)
-    from data_pipeline.features import CacheConfig
+    from data_pipeline.loader.features import CacheConfig
 
     config = CacheConfig.from_json((out / "cache.json").read_text())
     assert config == CacheConfig.from_json((whole / "cache.json").read_text())

@@ -10,12 +10,12 @@ import pytest
 
 from data_pipeline.embedded.generate import make_corpus
 from data_pipeline.embedded.truth import EMOTIONS, CorpusConfig
-from data_pipeline.tokens import SmallTokenizer
-from emojax.bundle import Bundle, load_bundle, save_bundle
+from data_pipeline.loader.tokens import SmallTokenizer
+from emojax.bundle.model_folder import Bundle, load_bundle, save_bundle
+from emojax.config import load_config, resolve
 from emojax.infer.predict import predict
-from emojax.settings import load_config, resolve
+from emojax.model.variables import init_flat, merge
 from emojax.sharding import make_mesh
-from emojax.train.state import init_flat, merge
 
 COUNT = 300
 

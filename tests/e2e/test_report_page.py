@@ -7,10 +7,10 @@ import pytest
 from browser import chromium, url_of
 from recording import record
 
-from data_pipeline.prosody import Voice
-from data_pipeline.transcript import Cue, Transcript
+from data_pipeline.media.prosody import Voice
+from data_pipeline.media.transcript import Cue, Transcript
 from emojax.infer.timeline import Options, Span, Timeline, finish
-from emojax.outputs.page import to_html
+from emojax.reports.recording_page import to_html
 from emojax.types import Answer
 
 LABELS = ("happy", "sad", "angry")

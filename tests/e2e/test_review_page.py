@@ -19,7 +19,7 @@ from chat_server import serve
 from data_pipeline.annotate.verify import ASPECTS, read_marks
 from data_pipeline.embedded.generate import make_corpus
 from data_pipeline.embedded.truth import CorpusConfig
-from emojax.cli import main
+from emojax.cli.main import main
 
 
 @pytest.fixture(scope="module")

@@ -90,7 +90,7 @@ def test_what_is_asked_is_read_as_it_stands(server, clip):
 
 
 def test_a_folder_has_one_server_and_a_port_too(server, model, capsys):
-    from emojax.cli import main
+    from emojax.cli.main import main
 
     for more, fault in [
         (["--folder", str(server.folder)], "another server"), (["--port", str(server.port)], "can not be had"),
@@ -148,8 +148,8 @@ def test_chat_whole_and_streamed(server, clip):
 
 def test_chat_as_our_own_client_sends_it(server, clip):
     """Pictures and sound apart, as `emojax evaluate --endpoint` sends them."""
-    from data_pipeline.chat_parts import picture_part
-    from data_pipeline.clip import Sampling, read_clip
+    from data_pipeline.llm.messages import picture_part
+    from data_pipeline.media.clip import Sampling, read_clip
 
     own = read_clip(str(clip), Sampling(num_frames=4))
     pictures = [picture_part(p, 448, 448) for p in own.frames]

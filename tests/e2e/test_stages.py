@@ -10,13 +10,14 @@ from rich.console import Console
 
 from data_pipeline.embedded.generate import load_corpus, make_corpus
 from data_pipeline.embedded.truth import CorpusConfig
-from emojax import jobs, run_report
-from emojax.bundle import load_bundle
-from emojax.cli import main
-from emojax.settings import load_config, resolve
+from emojax.bundle.model_folder import load_bundle
+from emojax.cli.main import main
+from emojax.config import load_config, resolve
+from emojax.model.variables import flatten, init_flat
+from emojax.reports import training_page
 from emojax.sharding import make_mesh
 from emojax.train.start import stage_sources
-from emojax.train.state import flatten, init_flat
+from emojax.workflows import jobs
 
 ONLY_LORA = ((r"lora/.*", "train"), (r"params/.*", "freeze"))
 
@@ -67,7 +68,7 @@ def test_watch_and_report(run, capsys, tmp_path):
     assert main(["watch", str(folder), "--once"]) == 0
     told = capsys.readouterr().out
     assert "4/4" in told and "finished" in told
-    page = run_report.write_html(str(folder), tmp_path / "r.html")
+    page = training_page.write_html(str(folder), tmp_path / "r.html")
     text = Path(page).read_text()
     assert text.count("data:image/png;base64,") >= 6 and "Answers through time" in text and "http" not in text
     assert main(["report", str(tmp_path)]) == 2 and "no config.json" in capsys.readouterr().out

@@ -18,15 +18,15 @@ from data_jobs import save_random_model
 from rich.console import Console
 from suite_fixture import write_suite
 
-from data_pipeline import endpoint
-from data_pipeline.endpoint import Endpoint
-from emojax import evaluation
-from emojax.calibration import Calibration
-from emojax.evaluate import predictions, suite_run
-from emojax.evaluate.files import Options
+from data_pipeline.llm import client
+from data_pipeline.llm.client import Endpoint
+from emojax.bundle.calibration import Calibration
+from emojax.evaluate import predictions, suite_runner
+from emojax.evaluate.emotion_wheels import builtin_tables
 from emojax.evaluate.predictions import read_predictions
+from emojax.evaluate.results_folder import Options
 from emojax.evaluate.suites import SUITES, suite_of
-from emojax.evaluate.wheels import builtin_tables
+from emojax.workflows import evaluate
 
 SUITE = SUITES["mmeverse-bench"]
 QUIET = Console(quiet=True)
@@ -42,10 +42,10 @@ def model(tmp_path_factory) -> Path:
     return save_random_model(tmp_path_factory.mktemp("model"), **{"data.max_answer": 6})
 
 
-def evaluate(model: Path, suite: Path, out: Path, **more) -> dict:
+def run_suite(model: Path, suite: Path, out: Path, **more) -> dict:
     options = Options(builtin_tables(), resamples=50)
     more = {"devices": jax.devices()[:1], **more}
-    return evaluation.evaluate_suite(model, SUITE, suite, out, options, QUIET, batch=2, **more)
+    return evaluate.evaluate_suite(model, SUITE, suite, out, options, QUIET, batch=2, **more)
 
 
 def contents(out: Path) -> dict[str, bytes]:
@@ -56,7 +56,7 @@ def contents(out: Path) -> dict[str, bytes]:
 def whole(model, suite, tmp_path_factory) -> Path:
     """A run that nobody stopped."""
     out = tmp_path_factory.mktemp("whole")
-    evaluate(model, suite, out, answers="both")
+    run_suite(model, suite, out, answers="both")
     return out
 
 
@@ -91,7 +91,7 @@ def test_stops_at_ten_random_points(whole, model, suite, tmp_path, monkeypatch):
     """Stopped while answering and while writing, each time somewhere else; no clip is answered twice, all is the same."""
     rng = np.random.default_rng(0)
     answered: list[str] = []
-    append = suite_run._append
+    append = suite_runner._append
     left = [0]
 
     def stopping(path, number, rows):
@@ -99,23 +99,23 @@ def test_stops_at_ten_random_points(whole, model, suite, tmp_path, monkeypatch):
         if left[0] < 0:
             if rng.random() < 0.7:  # killed in the middle of writing a line, maybe of a character
                 with path.open("ab") as file:
-                    file.write((suite_run._line(number, rows)[: int(rng.integers(1, 60))] + "高").encode()[:-1])
+                    file.write((suite_runner._line(number, rows)[: int(rng.integers(1, 60))] + "高").encode()[:-1])
             raise KeyboardInterrupt
         append(path, number, rows)
         answered.extend(f"{path.name}/{r.clip}" for r in rows)
 
-    monkeypatch.setattr(suite_run, "_append", stopping)
+    monkeypatch.setattr(suite_runner, "_append", stopping)
     total = sum(1 for _ in (whole / "predictions").rglob("*.jsonl"))
     assert total == 18
     stops = 0
     for _ in range(10):
         left[0] = int(rng.integers(0, 4))
         with pytest.raises(KeyboardInterrupt):
-            evaluate(model, suite, tmp_path, answers="both")
+            run_suite(model, suite, tmp_path, answers="both")
         stops += 1
     # and between the files that end a set: while its rows are written, before and after its facts
     left[0] = 10_000
-    whole_file = suite_run.write_whole
+    whole_file = suite_runner.write_whole
     for point in (0, 1):
         places = [point]
 
@@ -127,21 +127,21 @@ def test_stops_at_ten_random_points(whole, model, suite, tmp_path, monkeypatch):
                     raise KeyboardInterrupt
             whole_file(path, text)
 
-        monkeypatch.setattr(suite_run, "write_whole", ending)
+        monkeypatch.setattr(suite_runner, "write_whole", ending)
         monkeypatch.setattr(predictions, "write_whole", ending)
         with pytest.raises(KeyboardInterrupt):
-            evaluate(model, suite, tmp_path, answers="both")
-    monkeypatch.setattr(suite_run, "write_whole", whole_file)
+            run_suite(model, suite, tmp_path, answers="both")
+    monkeypatch.setattr(suite_runner, "write_whole", whole_file)
     monkeypatch.setattr(predictions, "write_whole", whole_file)
     for leftover in (tmp_path / "predictions").rglob("*.new"):
         leftover.unlink()
-    evaluate(model, suite, tmp_path, answers="both")
+    run_suite(model, suite, tmp_path, answers="both")
     assert stops == 10 and len(answered) == len(set(answered)) == sum(
         len(p.read_text().splitlines()) for p in (tmp_path / "predictions").rglob("*.jsonl")
     )
     assert contents(tmp_path) == contents(whole)
     before = len(answered)
-    evaluate(model, suite, tmp_path, answers="both")  # repeated over its own results: nothing is asked again
+    run_suite(model, suite, tmp_path, answers="both")  # repeated over its own results: nothing is asked again
     assert len(answered) == before and contents(tmp_path) == contents(whole)
 
 
@@ -191,14 +191,14 @@ def test_a_calibration_is_of_its_own_labels_alone(whole, model, suite, tmp_path)
     for labels, same in ((("angry", "happy", "sad"), True), (asked, False)):
         Calibration(3.0, 99, 0.0, 0.0, "", labels).save(tmp_path / "m")
         out = tmp_path / str(same)
-        evaluation.evaluate_suite(tmp_path / "m", suite_of("caer"), suite, out, options, QUIET, "both", 2, devices=one)
+        evaluate.evaluate_suite(tmp_path / "m", suite_of("caer"), suite, out, options, QUIET, "both", 2, devices=one)
         rows = read_predictions(out / "predictions/Single/caer.jsonl")
         assert all(a.probabilities == b.probabilities for a, b in zip(rows, plain, strict=True)) == same
 
 
 def test_rows_are_spread_over_devices(whole, model, suite, tmp_path):
     options = Options(builtin_tables(), resamples=0)
-    evaluation.evaluate_suite(model, suite_of("caer"), suite, tmp_path, options, QUIET, "both", batch=2)
+    evaluate.evaluate_suite(model, suite_of("caer"), suite, tmp_path, options, QUIET, "both", batch=2)
     one, eight = (read_predictions(o / "predictions/Single/caer.jsonl") for o in (whole, tmp_path))
     assert [r.response for r in one] == [r.response for r in eight]
     for a, b in zip(one, eight, strict=True):
@@ -210,11 +210,11 @@ def test_a_server_that_was_away_is_asked_again(suite, tmp_path):
     chat = Chat(lambda body, n: (503, "busy") if away[0] else "neutral")
     options = Options(builtin_tables(), resamples=0)
     with serve(chat):
-        run = lambda: evaluation.evaluate_server(
+        run = lambda: evaluate.evaluate_server(
             Endpoint(chat.url, "omni"), suite_of("caer"), suite, None, tmp_path, options, QUIET
         )
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(endpoint, "RETRIES", 0)
+            patch.setattr(client, "RETRIES", 0)
             first = run()["sets"]["caer"]
         assert first["clips"] == {"answered": 0, "refused": 0, "missing_media": 0, "no_answer": 3}
         away[0] = False
@@ -230,17 +230,17 @@ def test_other_clips_under_the_same_names_are_refused(whole, model, suite, tmp_p
     films = sorted((tmp_path / "sets" / "CAER" / "video").iterdir())
     films[0].write_bytes(films[0].read_bytes() + b"x")
     with pytest.raises(ValueError, match="caer.jsonl was answered with another clips"):
-        evaluate(model, tmp_path / "sets", whole, answers="both")
+        run_suite(model, tmp_path / "sets", whole, answers="both")
 
 
 def test_another_model_and_clips_that_are_not_there(whole, model, suite, tmp_path):
     other = save_random_model(tmp_path / "other", seed=1, **{"data.max_answer": 6})
     with pytest.raises(ValueError, match="was answered with another model, weights"):
-        evaluate(other, suite, whole, answers="both")
+        run_suite(other, suite, whole, answers="both")
     with pytest.raises(ValueError, match="was answered with another answers"):
-        evaluate(model, suite, whole, answers="text")
+        run_suite(model, suite, whole, answers="text")
     with pytest.raises(ValueError, match="holds no clip of MMEVerse-Bench"):
-        evaluate(model, tmp_path, tmp_path / "o")
+        run_suite(model, tmp_path, tmp_path / "o")
 
 
 def test_damaged_and_missing_clips_are_counted(model, tmp_path):
@@ -250,7 +250,7 @@ def test_damaged_and_missing_clips_are_counted(model, tmp_path):
     videos[1].unlink()
     options = Options(builtin_tables(), resamples=0)
     one = suite_of("caer")
-    results = evaluation.evaluate_suite(
+    results = evaluate.evaluate_suite(
         model, one, suite, tmp_path / "o", options, QUIET, "labels", batch=2, devices=jax.devices()[:1]
     )
     s = results["sets"]["caer"]

@@ -14,7 +14,7 @@ import pytest
 from random_model import LABELS, save_random_model
 from recording import record
 
-from emojax.cli import main
+from emojax.cli.main import main
 
 SCENES = [(3.0, 1), (4.0, 2), (3.5, 3), (3.0, 4), (2.5, 5)]
 SAID = [(0.3, 2.7), (3.2, 6.8), (7.2, 10.2), (10.7, 13.3)]
@@ -174,9 +174,9 @@ def test_a_killed_run_goes_on_and_asks_nothing_twice(model, talk, tmp_path):
 
 
 def test_another_question_does_not_take_kept_answers(model, talk, tmp_path):
-    from data_pipeline.transcript import Transcript
-    from emojax.bundle import load_bundle
-    from emojax.infer.people import WholePicture
+    from data_pipeline.media.transcript import Transcript
+    from emojax.bundle.model_folder import load_bundle
+    from emojax.infer.face_tracks import WholePicture
     from emojax.infer.timeline import Options, _key
 
     bundle = load_bundle(model)
@@ -188,7 +188,7 @@ def test_another_question_does_not_take_kept_answers(model, talk, tmp_path):
 def test_nothing_of_the_user_is_overwritten(tmp_path):
     import argparse
 
-    from emojax.cli_predict import _stems
+    from emojax.cli.predict_cmd import _stems
 
     stems = lambda paths, **given: [
         str(s) for s in _stems(argparse.Namespace(**{"report": None, "out": None} | given), paths)
@@ -200,12 +200,12 @@ def test_nothing_of_the_user_is_overwritten(tmp_path):
 
 
 def test_answers_are_kept_until_the_outputs_are_written(model, talk, tmp_path, monkeypatch):
-    from emojax.outputs import write
+    from emojax.reports import recording
 
     def full(timeline):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setitem(write.FORMATS, "csv", full)
+    monkeypatch.setitem(recording.FORMATS, "csv", full)
     base = ["predict", str(talk), "--model", str(model), "--timeline", "--formats", "csv", "--label-only", "--out"]
     assert main([*base, str(tmp_path)]) == 2
     assert len((tmp_path / "my talk.unfinished.jsonl").read_text().splitlines()) == 6
@@ -283,9 +283,9 @@ def test_what_is_said_can_not_break_out_of_any_format():
     from xml.etree import ElementTree
 
     from emojax.infer.timeline import Span, Timeline
-    from emojax.outputs.captions import to_eaf, to_srt, to_vtt
-    from emojax.outputs.page import to_html
-    from emojax.outputs.tables import to_csv
+    from emojax.reports.captions import to_eaf, to_srt, to_vtt
+    from emojax.reports.recording_page import to_html
+    from emojax.reports.recording_tables import to_csv
     from emojax.types import Answer
 
     bad = "</script><img src=x onerror=alert(1)> --> \x00\x0b ]]> & \n\n99\n=1+1"

@@ -11,10 +11,10 @@ from test_commands import emojax
 
 from data_pipeline.embedded.generate import make_corpus
 from data_pipeline.embedded.truth import CorpusConfig
-from emojax.bundle import load_bundle
-from emojax.exchange import model_of, model_settings
-from emojax.train.state import decide, flatten
+from emojax.bundle.model_folder import load_bundle
+from emojax.model.variables import decide, flatten
 from emojax.weights.catalogue import SOURCES
+from emojax.weights.importer import model_of, model_settings
 
 PRESETS = {"emotion-llama-v2": "tiny:released", "emotion-llama": "tiny:released_v1"}
 

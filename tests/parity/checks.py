@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from emojax.model.encoders.whisper import Whisper, WhisperConfig
 from emojax.model.layers import EncoderConfig, LoraConfig
-from emojax.model.llama import Llama, LlamaConfig, make_cache
-from emojax.model.whisper import Whisper, WhisperConfig
+from emojax.model.lm.llama import Llama, LlamaConfig, make_cache
 from parity import torch_names as names
 
 TOLERANCE = 1e-4

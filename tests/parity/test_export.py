@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from emojax.bundle import load_bundle
-from emojax.exchange import import_model, model_of, model_settings, verify
-from emojax.export import export_model
-from emojax.train.state import flatten
-from emojax.weights.load import WeightsError
+from emojax.bundle.model_folder import load_bundle
+from emojax.model.variables import flatten
+from emojax.weights.exporter import export_model
+from emojax.weights.importer import import_model, model_of, model_settings, verify
+from emojax.weights.load_tensors import WeightsError
 
 torch = pytest.importorskip("torch")
 peft = pytest.importorskip("peft")
@@ -86,7 +86,7 @@ def test_merged_llama_is_a_model_of_transformers(v2, tmp_path, monkeypatch):
     merged = base_model(folder)
     released.merge_lora(merged, state, SCALE)
     for shard in (5_000_000_000, 40_000):
-        monkeypatch.setattr("emojax.export.SHARD", shard)
+        monkeypatch.setattr("emojax.weights.exporter.SHARD", shard)
         out = tmp_path / str(shard)
         written = export_model(model, "hf-merged", out)
         assert (out / "tokenizer.model").exists() and (len(written) > 4) == (shard == 40_000)
@@ -195,11 +195,11 @@ def test_exports_overwrite_no_model(v2, tmp_path):
 
 def test_the_166_tensors_at_true_size_are_bit_equal(tmp_path):
     """A stage checkpoint as torch writes it, 71,536,387 parameters: in, out, read by torch again."""
-    from emojax.exchange import leaf_types
-    from emojax.settings import load_config, resolve
+    from emojax.config import load_config, resolve
     from emojax.weights.catalogue import stage_table
-    from emojax.weights.files import open_tensors
-    from emojax.weights.load import load_tensors, save_tensors
+    from emojax.weights.importer import leaf_types
+    from emojax.weights.load_tensors import load_tensors, save_tensors
+    from emojax.weights.tensor_files import open_tensors
     from parity import released, torch_names
 
     shapes = torch_names.stage_shapes()

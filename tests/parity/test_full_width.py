@@ -11,18 +11,18 @@ import pytest
 from flax import traverse_util
 from safetensors.numpy import save_file
 
-from emojax.exchange import leaf_types
+from emojax.config import load_config, resolve
 from emojax.model.build import make_model
-from emojax.model.eva import Eva, EvaConfig
+from emojax.model.encoders.eva import Eva, EvaConfig
+from emojax.model.encoders.whisper import Whisper, WhisperConfig
 from emojax.model.layers import EncoderConfig, LoraConfig
-from emojax.model.llama import Llama, LlamaConfig
-from emojax.model.whisper import Whisper, WhisperConfig
-from emojax.settings import load_config, resolve
-from emojax.train.state import unbox
+from emojax.model.lm.llama import Llama, LlamaConfig
+from emojax.model.variables import unbox
 from emojax.types import Features, Present
 from emojax.weights import tables
-from emojax.weights.files import open_tensors
-from emojax.weights.load import load_tensors
+from emojax.weights.importer import leaf_types
+from emojax.weights.load_tensors import load_tensors
+from emojax.weights.tensor_files import open_tensors
 from parity import torch_names as names
 
 pytestmark = [pytest.mark.full, pytest.mark.filterwarnings("ignore")]

@@ -10,16 +10,16 @@ import pytest
 from flax import traverse_util
 from safetensors.numpy import load_file
 
-from emojax.model.eva import Eva, EvaConfig
-from emojax.model.hubert import Hubert, HubertConfig
+from emojax.model.encoders.eva import Eva, EvaConfig
+from emojax.model.encoders.hubert import Hubert, HubertConfig
+from emojax.model.encoders.videomae import VideoMae, VideoMaeConfig
+from emojax.model.encoders.whisper import Whisper, WhisperConfig
 from emojax.model.layers import EncoderConfig, LoraConfig
-from emojax.model.llama import Llama, LlamaConfig
-from emojax.model.videomae import VideoMae, VideoMaeConfig
-from emojax.model.whisper import Whisper, WhisperConfig
-from emojax.train.state import unbox
+from emojax.model.lm.llama import Llama, LlamaConfig
+from emojax.model.variables import unbox
 from emojax.weights import tables
-from emojax.weights.files import open_tensors
-from emojax.weights.load import choose_table, load_tensors, save_tensors
+from emojax.weights.load_tensors import choose_table, load_tensors, save_tensors
+from emojax.weights.tensor_files import open_tensors
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

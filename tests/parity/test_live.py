@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from emojax.model.eva import Eva, EvaConfig, resize_positions
+from emojax.model.encoders.eva import Eva, EvaConfig, resize_positions
 from emojax.model.fusion import Fusion, FusionConfig
 from emojax.model.layers import EncoderConfig, Precision, pool_bins
 from parity import checks

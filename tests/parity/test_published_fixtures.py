@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from data_pipeline.clip import window_indices
+from data_pipeline.media.clip import window_indices
 from emojax.model.emotion import Emotion, EmotionConfig
-from emojax.model.eva import Eva, EvaConfig, pool_video, resize_positions
+from emojax.model.encoders.eva import Eva, EvaConfig, pool_video, resize_positions
+from emojax.model.encoders.whisper import WhisperConfig, pool_audio
 from emojax.model.fusion import Fusion, FusionConfig
 from emojax.model.layers import EncoderConfig, LoraConfig, Precision
-from emojax.model.llama import LlamaConfig
-from emojax.model.whisper import WhisperConfig, pool_audio
-from emojax.train.state import abstract_variables, flatten, merge, unbox
+from emojax.model.lm.llama import LlamaConfig
+from emojax.model.variables import abstract_variables, flatten, merge, unbox
 from emojax.types import Features, Present
-from emojax.weights.files import open_tensors
-from emojax.weights.load import load_tensors
+from emojax.weights.load_tensors import load_tensors
 from emojax.weights.tables import emotion_llama_v2
+from emojax.weights.tensor_files import open_tensors
 from parity import torch_names as names
 
 F64 = Precision("float64", "float64")

@@ -6,17 +6,17 @@ import jax
 import numpy as np
 import pytest
 
-from data_pipeline.clip import Sampling, read_clip
 from data_pipeline.embedded.generate import load_corpus, make_corpus
 from data_pipeline.embedded.truth import CorpusConfig
-from data_pipeline.pipeline import eval_batches
-from data_pipeline.tokens import encode_piece
-from data_pipeline.views import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD, make_views
-from emojax.bundle import load_bundle
-from emojax.exchange import import_model, model_of, model_settings
+from data_pipeline.loader.batches import eval_batches
+from data_pipeline.loader.tokens import encode_piece
+from data_pipeline.media.clip import Sampling, read_clip
+from data_pipeline.media.views import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD, make_views
+from emojax.bundle.model_folder import load_bundle
+from emojax.infer.device_transfer import to_device
 from emojax.infer.sample import Sampler, generate, soft_prompt_of
-from emojax.infer.transfer import to_device
 from emojax.model.build import make_model
+from emojax.weights.importer import import_model, model_of, model_settings
 
 pytest.importorskip("torch")
 pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("ignore")]

@@ -6,7 +6,7 @@ import pytest
 import whisper_release as release
 
 from emojax.infer.transcribe import allowed, open_transcriber
-from emojax.model.whisper_decoder import WhisperDecoder, empty_cache
+from emojax.model.lm.whisper_decoder import WhisperDecoder, empty_cache
 
 pytestmark = pytest.mark.parity
 torch = pytest.importorskip("torch")

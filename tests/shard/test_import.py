@@ -3,23 +3,23 @@
 import jax
 import small_files
 
-from emojax import exchange
-from emojax.settings import load_config, resolve
+from emojax.config import load_config, resolve
+from emojax.weights import importer
 
 
 def test_leaves_are_put_into_shards(tmp_path, monkeypatch):
     config = load_config("tiny:released")
     config.train.mesh = (1, 4, 2)
     settings = resolve(config)
-    leaves = exchange.leaf_types(settings)
+    leaves = importer.leaf_types(settings)
     files = small_files.source_files("emotion-llama-v2", settings, tmp_path)
     seen = {}
 
     def keep(folder, settings, tokenizer, variables, labels, **_):
-        seen.update(exchange.flatten(variables))
+        seen.update(importer.flatten(variables))
 
-    monkeypatch.setattr(exchange, "save_bundle", keep)
-    exchange.import_model("emotion-llama-v2", files, tmp_path / "m", settings, say=lambda text: None)
+    monkeypatch.setattr(importer, "save_bundle", keep)
+    importer.import_model("emotion-llama-v2", files, tmp_path / "m", settings, say=lambda text: None)
     assert len(jax.devices()) == 8 and set(seen) == set(leaves)
     for path in ("params/llama/blocks/gate/kernel", "params/eva_image/encoder/blocks/fc1/kernel"):
         whole, part = seen[path].nbytes, seen[path].addressable_shards[0].data.nbytes

@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from data_pipeline.pipeline import Collate, Sample
+from data_pipeline.loader.batches import Collate, Sample
+from data_pipeline.loader.tokens import Row
+from data_pipeline.media.views import Views
 from data_pipeline.schema import ClipRecord, Example
-from data_pipeline.tokens import Row
-from emojax.bundle import row_config
-from emojax.settings import load_config, resolve
+from emojax.bundle.model_folder import row_config
+from emojax.config import load_config, resolve
+from emojax.model.variables import init_flat, split
 from emojax.sharding import make_mesh, put_batch, replication, start_processes
-from emojax.train.state import TrainState, init_flat, split, start_state
+from emojax.train.state import TrainState, start_state
 from emojax.train.step import make_optimizer, make_step
-from emojax.types import Views
 
 RATE, KEY = np.float32(1e-3), 7
 

@@ -7,19 +7,19 @@ import json
 import numpy as np
 import pytest
 
-from data_pipeline.annotate import filters, write
+from data_pipeline.annotate import filters, outputs
 from data_pipeline.annotate.agents import Known, agent
-from data_pipeline.annotate.clips import clips_of
+from data_pipeline.annotate.clip_lists import clips_of
 from data_pipeline.annotate.describe import Annotation, coarse
 from data_pipeline.annotate.peaks import LABEL_UNITS, Peak
 from data_pipeline.annotate.recipe import Recipe, load_recipe, recipe_text, shipped
-from data_pipeline.annotate.run import read_state
+from data_pipeline.annotate.runner import read_state
 from data_pipeline.annotate.verify import check_claims
-from data_pipeline.budget import Spent
-from data_pipeline.chat_parts import picture_part, sound_part
 from data_pipeline.datasets.registry import read_root
-from data_pipeline.endpoint import Unusable
-from data_pipeline.prosody import Voice
+from data_pipeline.llm.budget import Spent
+from data_pipeline.llm.client import Unusable
+from data_pipeline.llm.messages import picture_part, sound_part
+from data_pipeline.media.prosody import Voice
 from data_pipeline.schema import read_examples, read_records
 
 PEAK = Peak(12, 0.48, LABEL_UNITS, (4, 7), (4, 7, 25), {4: 3.0, 7: 1.2, 25: 0.6})
@@ -218,14 +218,14 @@ def test_the_coarse_template():
     assert coarse(made("b", notes={}, ever=(), units=(), peak_units=(), words="")) == "The face is at rest."
 
 
-def outputs(tmp_path, found, name="CAER", label="emotion_label", text="text_whisper"):
+def write_outputs(tmp_path, found, name="CAER", label="emotion_label", text="text_whisper"):
     recipe = load_recipe("merr_fine")
     out = tmp_path / "out"
     out.mkdir()
     checks = check_claims(found)
     gone, spent = filters.apply(recipe, found, checks), Spent(0.5, 100, 20, 3, 1)
-    outcome = write.Outcome(recipe, found, gone, {"z": "visual: timeout"}, checks, spent)
-    write.write_all(out, write.Set(name, text, label, "CC0"), outcome, {})
+    outcome = outputs.Outcome(recipe, found, gone, {"z": "visual: timeout"}, checks, spent)
+    outputs.write_all(out, outputs.Set(name, text, label, "CC0"), outcome, {})
     return out
 
 
@@ -234,7 +234,7 @@ def test_our_readers_read_what_is_written(tmp_path):
         dataclasses.replace(made(c, "anger", labels=("anger", "happy")), coarse=f"coarse {c}", units=(4, 7))
         for c in ("v1", "v2", "v3")
     ]
-    out = outputs(tmp_path, found)
+    out = write_outputs(tmp_path, found)
     root = tmp_path / "root"
     for folder, names in {"CAER": ["CAER_merged.csv", "CAER_peak.json"], "AU_gpt": ["CAER_AU_gpt.csv"]}.items():
         (root / folder).mkdir(parents=True)
@@ -253,7 +253,7 @@ def test_our_readers_read_what_is_written(tmp_path):
 
 def test_merr_files_come_back(tmp_path):
     found = [dataclasses.replace(made(c), coarse=f"coarse {c}", units=(4,)) for c in ("sample_1", "sample_2")]
-    out = outputs(tmp_path, found)
+    out = write_outputs(tmp_path, found)
     root = tmp_path / "root" / "MERR"
     (root / "video").mkdir(parents=True)
     for ours, theirs in {
@@ -274,10 +274,10 @@ def test_merr_files_come_back(tmp_path):
 
 def test_records_examples_and_the_card(tmp_path):
     found = [made("a"), made("b", units=(), peak_units=(12,)), made("c", left_out="visual: refusal")]
-    out = outputs(tmp_path, found)
+    out = write_outputs(tmp_path, found)
     (record,) = read_records(out / "records.jsonl")
     assert record.id == "a" and record.provenance["reason"] == "agent-1" and record.provenance["emotion"] == "given"
-    span = write.record_of(dataclasses.replace(made("s"), start=1.5, end=2.5))
+    span = outputs.record_of(dataclasses.replace(made("s"), start=1.5, end=2.5))
     assert (span.start, span.end) == (1.5, 2.5)
     tasks = {e.task: e for e in read_examples(out / "examples.jsonl")}
     assert set(tasks) == {"emotion", "audio", "image", "reason_v2", "think"}

@@ -6,12 +6,12 @@ import json
 import numpy as np
 import pytest
 
-from data_pipeline.builders.clips import NOTES, build_views
-from data_pipeline.clip import Sampling, read_clip
+from data_pipeline.builders.decoded_clips import NOTES, build_views
 from data_pipeline.embedded.generate import load_corpus, make_corpus
 from data_pipeline.embedded.truth import CorpusConfig
-from data_pipeline.pipeline import read_element
-from data_pipeline.views import ViewConfig, make_views
+from data_pipeline.loader.batches import read_element
+from data_pipeline.media.clip import Sampling, read_clip
+from data_pipeline.media.views import ViewConfig, make_views
 
 VIEWS = ViewConfig(image_size=32, frame_size=16, num_frames=4, mels=80, seconds=1.0)
 
@@ -57,7 +57,7 @@ def test_irregularities_are_listed_and_a_second_call_decodes_nothing(built, monk
     # The corpus speaks for more than 1.6 s: every clip with sound is longer than the window.
     with_sound = {r.id for r in records if r.split == "train" and r.truth["shown"]["audio"]}
     assert {n["id"] for n in notes if "hears the first 1 s" in n["reason"]} == with_sound
-    monkeypatch.setattr("data_pipeline.builders.clips._decode", None)
+    monkeypatch.setattr("data_pipeline.builders.decoded_clips._decode", None)
     assert set(build_views(folder / "views", records, VIEWS, sampling)[0]) == {"train"}
 
 

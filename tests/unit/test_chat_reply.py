@@ -9,8 +9,8 @@ import time
 import pytest
 from chat_server import Chat, serve
 
-from data_pipeline.budget import BudgetReached, Ledger
-from data_pipeline.endpoint import Asker, Endpoint, EndpointError, Unusable
+from data_pipeline.llm.budget import BudgetReached, Ledger
+from data_pipeline.llm.client import Asker, Endpoint, EndpointError, Unusable
 
 ASKED = [{"role": "user", "content": "x" * 84}]  # at most 100 tokens, see test_budget.py
 

@@ -8,11 +8,11 @@ import av
 import numpy as np
 import pytest
 
-from data_pipeline.check import check_root
+from data_pipeline.datasets.check import check_root
 from data_pipeline.embedded.generate import load_corpus, make_corpus
 from data_pipeline.embedded.truth import CorpusConfig
-from data_pipeline.fingerprint import Media, alike, find_alike, inspect_all, inspect_media
-from emojax.cli import main
+from data_pipeline.media.fingerprint import Media, alike, find_alike, inspect_all, inspect_media
+from emojax.cli.main import main
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_what_is_known_of_unchanged_files_is_kept(clips, tmp_path, monkeypatch):
     store = tmp_path / "media.jsonl"
     first = inspect_all([str(clips[0])], store)
     store.write_text(store.read_text() + '{"path": "cut o')
-    monkeypatch.setattr("data_pipeline.fingerprint.inspect_media", None)
+    monkeypatch.setattr("data_pipeline.media.fingerprint.inspect_media", None)
     assert inspect_all([str(clips[0])], store) == first
     monkeypatch.undo()
     copy = tmp_path / "c.mp4"
@@ -163,7 +163,7 @@ def test_refusals_and_empty_roots_have_exit_codes(real_data, tmp_path, capsys):
 
 
 def test_loudness_tells_silence(tmp_path):
-    from data_pipeline.fingerprint import difference_hash, loudness_hash
+    from data_pipeline.media.fingerprint import difference_hash, loudness_hash
 
     assert loudness_hash(np.zeros(16_000, np.float32)) is None
     ramp = np.linspace(0, 1, 16_000).astype(np.float32)

@@ -9,10 +9,10 @@ import pytest
 from etils import epath
 from jax.sharding import NamedSharding, PartitionSpec
 
-from emojax.settings import load_config, resolve
+from emojax.config import load_config, resolve
 from emojax.sharding import make_mesh
 from emojax.train.checkpoint import DIGESTS, Checkpoints, abstract_of
-from emojax.train.folder import claim
+from emojax.train.run_folder import claim
 from emojax.train.state import TrainState
 
 

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from data_pipeline.claims import Claim, Evidence, claim_scores, evidence_of, find_claims
+from data_pipeline.annotate.claims import Claim, Evidence, claim_scores, evidence_of, find_claims
 from data_pipeline.datasets.registry import read_root
 from data_pipeline.schema import ClipRecord
-from emojax.cli import main
+from emojax.cli.main import main
 
 TEXT = (
     "The woman frowns and her inner brows are raised, but she does not smile. Her voice is trembling and not loud. "

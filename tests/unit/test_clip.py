@@ -9,7 +9,8 @@ import av
 import numpy as np
 import pytest
 
-from data_pipeline.clip import (
+from data_pipeline.embedded.generate import write_mp4
+from data_pipeline.media.clip import (
     SAMPLE_RATE,
     ClipError,
     Sampling,
@@ -18,8 +19,7 @@ from data_pipeline.clip import (
     temporal_indices,
     uniform_indices,
 )
-from data_pipeline.embedded.generate import write_mp4
-from data_pipeline.views import ViewConfig, log_mel, make_views, normalise, resize_frame, resize_image
+from data_pipeline.media.views import ViewConfig, log_mel, make_views, normalise, resize_frame, resize_image
 
 
 def grey_ramp(count: int, width: int = 64, height: int = 48) -> list[np.ndarray]:
@@ -202,7 +202,7 @@ def test_running_out_of_time_refuses_the_clip(clip_file, monkeypatch):
     with pytest.raises(ClipError, match="^decoding took more than 1e-06 s"):
         read_clip(clip_file, timeout=1e-6)
     seconds = iter(range(10_000))  # a clock that moves one second at each look: time runs out in the sound
-    monkeypatch.setattr("data_pipeline.clip.time.monotonic", lambda: next(seconds))
+    monkeypatch.setattr("data_pipeline.media.clip.time.monotonic", lambda: next(seconds))
     with pytest.raises(ClipError, match="^decoding took more than 80 s"):
         read_clip(clip_file, timeout=80)
 

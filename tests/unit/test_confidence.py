@@ -7,9 +7,9 @@ import pytest
 from random_model import LABELS, random_bundle
 from recording import record
 
-from emojax.calibration import Calibration, fit_temperature, load_calibration, scaled
+from emojax.bundle.calibration import Calibration, fit_temperature, load_calibration, scaled
 from emojax.infer import predict
-from emojax.infer.confidence import contributions, shares
+from emojax.infer.attribution import contributions, shares
 
 
 def softmax(x):

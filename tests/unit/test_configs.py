@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from ml_collections import ConfigDict
 
-from emojax.cli import main
-from emojax.settings import load_config, resolve, resolve_saved
-from emojax.sweep import launches, load_sweep, plot, points, settings_of, table
+from emojax.cli.main import main
+from emojax.config import load_config, resolve, resolve_saved
+from emojax.workflows.sweep import launches, load_sweep, plot, points, settings_of, table
 
 ROOT = Path(__file__).parents[2]
 PRESETS = (

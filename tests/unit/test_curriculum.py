@@ -7,11 +7,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from data_pipeline import curriculum
-from data_pipeline.curriculum import draw_released, released_weights
-from data_pipeline.mixture import Mixture
+from data_pipeline.loader import released_stages
+from data_pipeline.loader.mixture import Mixture
+from data_pipeline.loader.released_stages import draw_released, released_weights
+from data_pipeline.loader.tasks import StageTasks, draw_example
 from data_pipeline.schema import ClipRecord, Target
-from data_pipeline.tasks import StageTasks, draw_example
 
 DRAWS = 200_000
 # data set: (weight in stage 1, in stage 2)
@@ -63,9 +63,9 @@ SPACE = ("Anger", "Sadness", "Neutral", "Happiness", "Fear")
 
 
 def record(dataset: str, label: str = "Anger", **fields) -> ClipRecord:
-    if dataset in curriculum.IMAGE_SETS:
+    if dataset in released_stages.IMAGE_SETS:
         return ClipRecord("p", dataset, "train", "/p.jpg", "", (), question="one\ntwo", answers=("yes", "yes", "no"))
-    main = curriculum.SETS[dataset].main if dataset != "mc_eiu" else "emotion"
+    main = released_stages.SETS[dataset].main if dataset != "mc_eiu" else "emotion"
     targets = {t: Target("Positive", ("Positive", "Neutral", "Negative")) for t in ("sentiment", "intent") if t != main}
     targets |= {t: Target(label, SPACE) for t in ("emotion", "multi-label") if t != main}
     space, label = (("Positive", "Neutral", "Negative"), "Positive") if main == "sentiment" else (SPACE, label)

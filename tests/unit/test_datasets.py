@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from dataset_fixtures import FIXTURES, Fixture, merged, npz, write_fixture
 
-from data_pipeline.check import check_root
-from data_pipeline.curriculum import IMAGE_SETS, SETS
+from data_pipeline.datasets.check import check_root
 from data_pipeline.datasets.iemocap import speaker_of
 from data_pipeline.datasets.labels import concept, spell
 from data_pipeline.datasets.mafw import DFER_CLIP_ORDER, NATIVE_ORDER
 from data_pipeline.datasets.reading import DataError
 from data_pipeline.datasets.registry import BENCHMARKS, DATASETS, IMAGES, TRAINING, benchmark_clips, read_root
+from data_pipeline.loader.released_stages import IMAGE_SETS, SETS
 from data_pipeline.schema import ClipRecord
 
 BY_NAME = {f.name: f for f in FIXTURES}

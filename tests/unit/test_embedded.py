@@ -6,23 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_pipeline.clip import Sampling, read_clip
 from data_pipeline.embedded import clues
-from data_pipeline.embedded.generate import (
-    _SEEDS,
-    expression_curve,
-    load_corpus,
-    make_corpus,
-    split_labels,
-)
-from data_pipeline.embedded.truth import (
-    EMOTIONS,
-    CorpusConfig,
-    Reliability,
-    best_possible,
-    draw_truth,
-    likelihood,
-)
+from data_pipeline.embedded.generate import _SEEDS, expression_curve, load_corpus, make_corpus, split_labels
+from data_pipeline.embedded.truth import EMOTIONS, CorpusConfig, Reliability, best_possible, draw_truth, likelihood
+from data_pipeline.media.clip import Sampling, read_clip
 
 
 def test_bounds_of_the_default_corpus():

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from random_model import LABELS, random_bundle, with_llama
 
+from data_pipeline.media.views import Views
 from data_pipeline.schema import ClipRecord
 from emojax.infer.answer import converse, encode, label_probabilities, reasons, samples
+from emojax.infer.device_transfer import to_device
 from emojax.infer.engine import Engine, Session, shared_prefix
-from emojax.infer.ready import ready
+from emojax.infer.prepare import ready
 from emojax.infer.sample import Sampler, generate, prefill, score_choices
-from emojax.infer.transfer import to_device
 from emojax.model.build import make_model
-from emojax.model.llama import as_int8
-from emojax.types import Views
+from emojax.model.lm.llama import as_int8
 
 plain_loop = jax.jit(generate, static_argnums=(0, 3, 4))
 fill = jax.jit(prefill, static_argnums=(0, 3))
@@ -203,7 +203,7 @@ def test_what_a_label_scores_does_not_depend_on_the_other_labels(clips):
 
 def test_fusion_weights_are_those_of_the_fused_vector(clips):
     """With the weights told, the Conv-Attention's own sum is rebuilt from the prepared streams and their weights."""
-    from emojax.infer.confidence import FUSED, fusion_weights
+    from emojax.infer.attribution import FUSED, fusion_weights
     from emojax.model.fusion import Fusion, Mlp
 
     bundle = random_bundle()

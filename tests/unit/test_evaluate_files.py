@@ -11,13 +11,13 @@ import pytest
 from chat_server import Chat, serve
 from suite_fixture import drawn_clips
 
-from emojax.cli import main
-from emojax.evaluate import official
-from emojax.evaluate.files import Options, read_files, results_of
+from emojax.cli.main import main
+from emojax.evaluate import official_files
+from emojax.evaluate.emotion_wheels import builtin_tables, find_tables
 from emojax.evaluate.predictions import Prediction, PredictionError, prediction_of, read_predictions, read_truth
-from emojax.evaluate.report import headline, published_rows
+from emojax.evaluate.results_folder import Options, read_files, results_of
 from emojax.evaluate.suites import SETS, SUITES, suite_of
-from emojax.evaluate.wheels import builtin_tables, find_tables
+from emojax.reports.evaluation_tables import headline, published_rows
 
 OPTIONS = Options(builtin_tables(), resamples=50)
 SILENT = lambda text: None
@@ -197,10 +197,10 @@ def test_folders_that_the_official_script_has_scored(tmp_path):
 def test_truths_that_files_do_not_hold(real_data, tmp_path, monkeypatch):
     rows = [{"video_id": "samplenew3_00000062", "mode": "test", "answer": "unknown", "response": "worried, surprised"}]
     path = jsonl(tmp_path / "ov_merd+.jsonl", *rows)
-    monkeypatch.setattr(official, "folder", lambda: tmp_path)
+    monkeypatch.setattr(official_files, "folder", lambda: tmp_path)
     with pytest.raises(PredictionError, match="rows have no truth in 'answer': `emojax fetch mer-unibench`"):
         results_of(None, read_files(path), OPTIONS, SILENT)
-    monkeypatch.setattr(official, "folder", lambda: real_data / "annotations/emotion_llama_v2_evaluation")
+    monkeypatch.setattr(official_files, "folder", lambda: real_data / "annotations/emotion_llama_v2_evaluation")
     results, _, kept = results_of(None, read_files(path), Options(find_tables(), 0), SILENT)
     # the first worked example's first clip: precision 1, recall by wheel 0.5 to 1
     assert results["released"]["by_wheel"][0]["precision"] == 1.0 and "shocked" in kept["ov_merd+"][0].answer
@@ -347,8 +347,8 @@ def test_fetched_tables_are_checked_and_used(mirror, tmp_path, monkeypatch, caps
     assert find_tables().name == "emojax built-in lexicon"
     assert main(["fetch", "mer-unibench"]) == 0
     assert find_tables().name == "MER-UniBench word tables"
-    truth = official.truth("mer2023")
-    assert len(truth) == 411 and official.truth("caer") is None
+    truth = official_files.truth("mer2023")
+    assert len(truth) == 411 and official_files.truth("caer") is None
     rows = [{"video_id": c, "mode": "test1", "answer": a, "response": a} for c, a in truth.items()]
     rows[0]["answer"] = rows[0]["response"] = "angry"  # it is worried
     path = jsonl(tmp_path / "mer2023.jsonl", *rows[:400])
@@ -358,7 +358,7 @@ def test_fetched_tables_are_checked_and_used(mirror, tmp_path, monkeypatch, caps
     assert found["official_clips"] == {"all": 411, "scored": 400, "not_in_it": 0, "other_label": 1}
     assert "1 truths are not those of the official file" in capsys.readouterr().out
     assert "400 clips, published over 411" in (tmp_path / "o" / "evaluation.md").read_text()
-    damaged = official.folder() / "emotion_wheel" / "wheel1.xlsx"
+    damaged = official_files.folder() / "emotion_wheel" / "wheel1.xlsx"
     damaged.write_bytes(b"x")
     assert main(["evaluate", "--predictions", str(path), "--out", str(tmp_path / "o")]) == 2
     assert "is not the official file" in capsys.readouterr().out

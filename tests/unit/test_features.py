@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 from data_jobs import settings
 
-from data_pipeline.builders.media import build_set, open_built
+from data_pipeline.builders.shards import build_set, open_built
 from data_pipeline.datasets.reading import Files
 from data_pipeline.embedded.generate import load_corpus, make_corpus
 from data_pipeline.embedded.truth import CorpusConfig
-from data_pipeline.encode import cache_config, encode_built
-from data_pipeline.features import Features, open_cache, pack_features
-from data_pipeline.pipeline import BuiltSource, feature_arrays, view_arrays
-from data_pipeline.proxy import StoreConfig
+from data_pipeline.loader.batches import BuiltSource, feature_arrays, view_arrays
+from data_pipeline.loader.features import Features, open_cache, pack_features
+from data_pipeline.media.storage import StoreConfig
 from emojax.model.build import make_model
+from emojax.model.variables import init_flat, is_tower, merge
 from emojax.sharding import make_mesh
-from emojax.train.state import init_flat, is_tower, merge
 from emojax.types import Present
+from emojax.workflows.encode_features import cache_config, encode_built
 
 STORE = StoreConfig("bytes", image_choice="middle", temporal="uniform", num_frames=4)
 
@@ -131,7 +131,7 @@ def test_an_encoding_goes_on_and_sees_changed_clips(made, tmp_path, monkeypatch)
     with pytest.raises(ValueError, match="has not ended"):
         open_cache(copy, cache_config(s, variables))
     mesh, counted = make_mesh((-1, 1, 1)), []
-    import data_pipeline.encode as encode
+    import emojax.workflows.encode_features as encode
 
     real = encode._encode_chunk
     monkeypatch.setattr(encode, "_encode_chunk", lambda path, *a: (counted.append(path.name), real(path, *a)))

@@ -8,10 +8,10 @@ ROOT = Path(__file__).parents[2]
 LAYERS = [
     ("emojax.types", 0),
     ("emojax.__version__", 0),
-    ("emojax.progress", 0),
-    ("emojax.pages", 0),
-    ("emojax.arguments", 0),
-    ("data_pipeline.encode", 10),
+    ("emojax.cli.progress_bars", 0),
+    ("emojax.train.malloc", 0),
+    ("emojax.cli.arguments", 0),
+    ("emojax.workflows.encode_features", 10),
     ("data_pipeline.embedded", 2),
     ("data_pipeline", 1),
     ("emojax.sharding", 3),
@@ -22,16 +22,16 @@ LAYERS = [
     ("emojax.model.build", 6),
     ("emojax.model", 5),
     ("emojax.weights", 6),
-    ("emojax.settings", 7),
-    ("emojax.calibration", 8),
-    ("emojax.bundle", 8),
+    ("emojax.config", 7),
+    ("emojax.bundle.calibration", 8),
+    ("emojax.bundle.model_folder", 8),
     ("emojax.train.__main__", 12),
     ("emojax.train", 9),
     ("emojax.infer", 9),
     ("emojax.outputs", 10),
     ("emojax.evaluate.__main__", 12),
     ("emojax.evaluate", 10),
-    ("emojax.jobs", 11),
+    ("emojax.workflows.jobs", 11),
     ("emojax", 12),
 ]
 
@@ -59,8 +59,8 @@ def test_direction_of_imports():
             name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
             own = layer(name)
             for imported in imports(path):
-                main = name == "data_pipeline.encode"  # may use the model; nothing else of data_pipeline imports it
-                if package == "data_pipeline" and not main and imported == "data_pipeline.encode":
+                main = name == "emojax.workflows.encode_features"  # may use the model; nothing else of data_pipeline imports it
+                if package == "data_pipeline" and not main and imported == "emojax.workflows.encode_features":
                     wrong.append(f"{name} imports {imported}: it is a main")
                 if package == "data_pipeline" and not main and imported.split(".")[0] in ("jax", "flax"):
                     wrong.append(f"{name} imports {imported}: data_pipeline is NumPy alone")

@@ -5,9 +5,9 @@ import json
 import pytest
 from chat_server import Chat, serve
 
-from data_pipeline.endpoint import Asker, Endpoint, EndpointError, Unusable
-from emojax.cli import main
-from emojax.evaluate.judge import judge, judges_agree, mean_with_interval
+from data_pipeline.llm.client import Asker, Endpoint, EndpointError, Unusable
+from emojax.cli.main import main
+from emojax.evaluate.llm_judge import judge, judges_agree, mean_with_interval
 from emojax.evaluate.predictions import Prediction
 
 ROWS = [Prediction(f"c{i}", response=f"text {i}", speaker=f"s{i % 4}") for i in range(8)]

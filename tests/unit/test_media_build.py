@@ -10,19 +10,19 @@ import pytest
 from dataset_fixtures import FIXTURES, write_fixture
 from PIL import Image
 
-from data_pipeline.builders import media
-from data_pipeline.builders.media import build_set, open_built, pack_fields, unpack_fields
-from data_pipeline.clip import Sampling, read_clip
-from data_pipeline.curriculum import IMAGE_SETS
+from data_pipeline.builders import shards
+from data_pipeline.builders.shards import build_set, open_built, pack_fields, unpack_fields
 from data_pipeline.datasets.registry import choose_records, read_root
 from data_pipeline.embedded.generate import load_corpus, make_corpus
 from data_pipeline.embedded.truth import CorpusConfig
-from data_pipeline.locks import take
-from data_pipeline.pipeline import BuiltSource
-from data_pipeline.proxy import StoreConfig, pack_media, read_flac, stored_views, write_flac
+from data_pipeline.io import take
+from data_pipeline.loader.batches import BuiltSource
+from data_pipeline.loader.released_stages import IMAGE_SETS
+from data_pipeline.media.clip import Sampling, read_clip
+from data_pipeline.media.storage import StoreConfig, pack_media, read_flac, stored_views, write_flac
+from data_pipeline.media.views import ViewConfig, make_views
 from data_pipeline.schema import ClipRecord
-from data_pipeline.views import ViewConfig, make_views
-from emojax.cli import main
+from emojax.cli.main import main
 
 VIEWS = ViewConfig(image_size=448, frame_size=224, num_frames=16, mels=80, seconds=2.0)
 LOOK = Sampling("middle", temporal="uniform")
@@ -150,7 +150,7 @@ def test_a_build_counts_what_it_skips_and_is_found_again(corpus, tmp_path, monke
     assert [r.id for r in built.records()] == [r.id for r in records[:-1]]
     source = BuiltSource(built, "train", VIEWS, LOOK)
     assert [source[i][0] for i in range(35)] == [r for r in records if r.split == "train" and r.id != "bad"]
-    monkeypatch.setattr(media, "_build_chunk", None)  # a second call decodes nothing
+    monkeypatch.setattr(shards, "_build_chunk", None)  # a second call decodes nothing
     assert build_set(tmp_path / "out" / "embedded", records, CONFIG) == {**facts, "state": "was built before"}
 
 
@@ -175,12 +175,12 @@ def test_a_build_goes_on_behind_its_chunks_and_begins_anew_for_other_clips(corpu
             if len(calls) == 2:
                 raise KeyboardInterrupt
             calls.append(job.path.name)
-            future = media.concurrent.futures.Future()
+            future = shards.concurrent.futures.Future()
             future.set_result(run(job))
             return future
 
     with monkeypatch.context() as patch:
-        patch.setattr(media.concurrent.futures, "ProcessPoolExecutor", Here)
+        patch.setattr(shards.concurrent.futures, "ProcessPoolExecutor", Here)
         with pytest.raises(KeyboardInterrupt):
             build_set(folder, records, CONFIG)
     assert len(list(folder.rglob("*.json"))) == 2 and not (folder / "built.json").exists()
@@ -214,7 +214,7 @@ def test_nothing_that_a_build_has_not_written_is_touched(corpus, tmp_path):
 def test_one_build_at_a_time_and_damaged_ones_say_so(corpus, tmp_path):
     folder = tmp_path / "embedded"
     folder.mkdir()
-    with take(folder / media.LOCK, "held by the test"), pytest.raises(ValueError, match="another build is writing"):
+    with take(folder / shards.LOCK, "held by the test"), pytest.raises(ValueError, match="another build is writing"):
         build_set(folder, corpus[1][:3], CONFIG)
     assert build_set(folder, corpus[1][:3], CONFIG)["state"] == "built"
     assert build_set(folder, corpus[1][:2], CONFIG)["state"].startswith("built anew")

@@ -6,14 +6,13 @@ import grain
 import numpy as np
 import pytest
 
-from data_pipeline.grouping import ReadRecords
-from data_pipeline.mixture import MixedSource, Mixture
-from data_pipeline.pipeline import NAMES, BatchIterator, RowConfig, train_iterator
+from data_pipeline.loader.batches import NAMES, BatchIterator, RowConfig, train_iterator
+from data_pipeline.loader.length_bucketing import ReadRecords
+from data_pipeline.loader.mixture import MixedSource, Mixture
+from data_pipeline.loader.tasks import StageTasks
+from data_pipeline.loader.tokens import SmallTokenizer
+from data_pipeline.media.views import ViewConfig, Views
 from data_pipeline.schema import ClipRecord
-from data_pipeline.tasks import StageTasks
-from data_pipeline.tokens import SmallTokenizer
-from data_pipeline.views import ViewConfig
-from emojax.types import Views
 
 
 def test_positions_count_each_set_without_gaps():

@@ -8,17 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from data_pipeline.tokens import Row, collate_rows
+from data_pipeline.loader.tokens import Row, collate_rows
+from emojax.config import load_config, resolve
 from emojax.infer.sample import Sampler, choose, generate, score_choices
 from emojax.model.attention import attention
 from emojax.model.emotion import Emotion, EmotionConfig
-from emojax.model.eva import cosine_kernel, grid_sinusoids
+from emojax.model.encoders.eva import cosine_kernel, grid_sinusoids
+from emojax.model.encoders.hubert import Hubert, HubertConfig
 from emojax.model.fusion import Fusion, FusionConfig
-from emojax.model.hubert import Hubert, HubertConfig
 from emojax.model.layers import EncoderConfig, LoraConfig, drop, pool_bins, random_words
-from emojax.settings import load_config, resolve
+from emojax.model.variables import init_flat, merge, unbox
 from emojax.sharding import make_mesh
-from emojax.train.state import init_flat, merge, unbox
 
 SOFT_AT = 3
 PROMPTS = ([5, 6, 7, 30, 31, 32, 33], [5, 6, 7, 40, 41])

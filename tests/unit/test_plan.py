@@ -6,21 +6,21 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from emojax.cli import main
-from emojax.cli_plan import set_fields
-from emojax.settings import for_devices, load_config, resolve
-from emojax.train import hlo, plan
+from emojax.cli.main import main
+from emojax.cli.plan_cmd import set_fields
+from emojax.config import for_devices, load_config, resolve
+from emojax.plan import hlo, step_plan
 from emojax.train.flops import executed_flops
 
 
 def test_topologies():
-    assert plan.parse_topology("v5litepod-16") == plan.Topology("v5e", (4, 4))
-    assert plan.parse_topology("v4-16").chips == 8 and str(plan.parse_topology("v5p-8")) == "v5p:2x2x1"
-    two = plan.parse_topology("v5e:4x4*2")
-    assert two.chips == 32 and two.slices == 2 and two.is_tpu and not plan.parse_topology("h100:8").is_tpu
+    assert step_plan.parse_topology("v5litepod-16") == step_plan.Topology("v5e", (4, 4))
+    assert step_plan.parse_topology("v4-16").chips == 8 and str(step_plan.parse_topology("v5p-8")) == "v5p:2x2x1"
+    two = step_plan.parse_topology("v5e:4x4*2")
+    assert two.chips == 32 and two.slices == 2 and two.is_tpu and not step_plan.parse_topology("h100:8").is_tpu
     for wrong in ("v9:4x4", "v5e:4xx", "v5e", "h100"):
         with pytest.raises(ValueError, match="is no topology"):
-            plan.parse_topology(wrong)
+            step_plan.parse_topology(wrong)
 
 
 def test_executed_flops_by_hand():

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from conftest import DATA
 
-from emojax.evaluate.files import Options, read_files, results_of
-from emojax.evaluate.wheels import builtin_tables, official_tables
+from emojax.evaluate.emotion_wheels import builtin_tables, official_tables
+from emojax.evaluate.results_folder import Options, read_files, results_of
 
 CASES = json.loads((DATA / "v2_metric_examples.json").read_text())
 

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from emojax.config import load_config, resolve
 from emojax.model.layers import Dense, LoraConfig, Precision
-from emojax.model.quantise import SCALE, dequantise, dequantise_leaves, quantise, quantise_leaves
-from emojax.settings import load_config, resolve
+from emojax.model.quantize import SCALE, dequantise, dequantise_leaves, quantise, quantise_leaves
 from emojax.train import state as train_state
 
 

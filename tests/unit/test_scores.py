@@ -2,8 +2,8 @@
 
 import pytest
 
-from emojax.evaluate.report import confusion_png, tick_names
-from emojax.evaluate.scores import ABLATIONS, clue_scores
+from emojax.evaluate.clue_scores import ABLATIONS, clue_scores
+from emojax.reports.evaluation_tables import confusion_png, tick_names
 
 
 def test_clue_scores_by_hand():

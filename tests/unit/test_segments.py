@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from recording import record
 
-from data_pipeline.clip import ClipError, Sampling, read_clip
-from data_pipeline.segments import Segmenting, boundaries, quiet_runs, segments
-from data_pipeline.stream import open_recording, pictures, sound
+from data_pipeline.media.clip import ClipError, Sampling, read_clip
+from data_pipeline.media.segments import Segmenting, boundaries, quiet_runs, segments
+from data_pipeline.media.stream import open_recording, pictures, sound
 
 
 def cut(path, how=None):

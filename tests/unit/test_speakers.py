@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from data_pipeline.builders.clips import pack_views
-from data_pipeline.pipeline import AskClip, FillSample, RowConfig
-from data_pipeline.schema import ClipRecord
-from data_pipeline.speakers import (
+from data_pipeline.builders.decoded_clips import pack_views
+from data_pipeline.loader.batches import AskClip, FillSample, RowConfig
+from data_pipeline.loader.tasks import StageTasks
+from data_pipeline.loader.tokens import SmallTokenizer
+from data_pipeline.media.speaker_norm import (
     PRIOR_CLIPS,
     SMALLEST_STD,
     Speakers,
@@ -16,10 +17,8 @@ from data_pipeline.speakers import (
     normalise_items,
     normalise_speaker,
 )
-from data_pipeline.tasks import StageTasks
-from data_pipeline.tokens import SmallTokenizer
-from data_pipeline.views import ViewConfig
-from emojax.types import Views
+from data_pipeline.media.views import ViewConfig, Views
+from data_pipeline.schema import ClipRecord
 
 
 def _item(speaker, rows, frames=None, has_audio=True, path="c.mp4"):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from emojax.evaluate.emotion_wheels import builtin_tables
+from emojax.evaluate.metrics import hit_rate, one_label, set_overlap
 from emojax.evaluate.statistics import calibration, holm, intervals, mcnemar, paired_test, risk_coverage, spread_of
-from emojax.evaluate.tally import hit_rate, one_label, set_overlap
-from emojax.evaluate.wheels import builtin_tables
 
 LABELS = ("a", "b", "c", "d")
 PRIOR = (0.4, 0.3, 0.2, 0.1)

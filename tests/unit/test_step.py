@@ -5,9 +5,9 @@ import numpy as np
 import optax
 import pytest
 
-from emojax.settings import Optim, load_config, resolve
+from emojax.config import Optim, load_config, resolve
+from emojax.model.variables import abstract_variables, count, decide, flatten, unbox
 from emojax.train.flops import step_flops
-from emojax.train.state import abstract_variables, count, decide, flatten, unbox
 from emojax.train.step import answer_loss, decays, learning_rate, make_optimizer, word_loss
 
 RELEASED = Optim(1e-4, 1e-6, 1e-6, 1000, 0.9, 0.999, 1e-8, 0.05, 0.0, 0.0)

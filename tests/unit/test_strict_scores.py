@@ -8,10 +8,10 @@ import pytest
 from sklearn import metrics
 
 from data_pipeline.datasets.registry import BENCHMARKS
+from emojax.evaluate.emotion_wheels import builtin_tables
+from emojax.evaluate.metrics import agreement, from_confusion, many_labels, one_label, set_overlap
 from emojax.evaluate.predictions import Prediction
-from emojax.evaluate.score import guess_metric, label_space, score_set
-from emojax.evaluate.tally import agreement, from_confusion, many_labels, one_label, set_overlap
-from emojax.evaluate.wheels import builtin_tables
+from emojax.evaluate.scorer import guess_metric, label_space, score_set
 
 SIX = ("angry", "happy", "neutral", "sad", "surprise", "worried")
 MER2023_SEMI = [[179, 1, 2, 1, 0, 0], [2, 152, 7, 4, 3, 1], [10, 10, 134, 6, 2, 4], [2, 2, 1, 250, 0, 2],

@@ -6,11 +6,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from data_pipeline.pipeline import AskClip, RowConfig, fit_subtitle
+from data_pipeline.loader.batches import AskClip, RowConfig, fit_subtitle
+from data_pipeline.loader.tasks import StageTasks, draw_example, with_strange_words
+from data_pipeline.loader.tokens import SmallTokenizer
+from data_pipeline.media.views import ViewConfig
 from data_pipeline.schema import ClipRecord, read_records, write_records
-from data_pipeline.tasks import StageTasks, draw_example, with_strange_words
-from data_pipeline.tokens import SmallTokenizer
-from data_pipeline.views import ViewConfig
 
 TEXTS = {"image": "The face smiles.", "audio": "A loud voice!", "reason": "A smile, so it is happy."}
 RECORD = ClipRecord("a", "d", "train", "/a.mp4", "Happy", ("Happy", "Sad"), subtitle="hello", texts=TEXTS)

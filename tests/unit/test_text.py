@@ -3,15 +3,8 @@
 import numpy as np
 import pytest
 
-from data_pipeline import prompts
-from data_pipeline.tokens import (
-    IGNORE,
-    LlamaTokenizer,
-    Row,
-    SmallTokenizer,
-    collate_rows,
-    make_row,
-)
+from data_pipeline.loader import prompts
+from data_pipeline.loader.tokens import IGNORE, LlamaTokenizer, Row, SmallTokenizer, collate_rows, make_row
 
 SUBTITLE, QUESTION = "hello there.", "Which?"
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from recording import speech
 
-from data_pipeline.evidence import link, usual
-from data_pipeline.prosody import Voice, measure_voice
-from data_pipeline.transcript import Cue, Transcript, beside, read_transcript
-from emojax.infer.affect import valence_arousal
-from emojax.infer.people import Faces, WholePicture, join, overlap
-from emojax.infer.track import changes, likeliest_track, smooth
+from data_pipeline.annotate.evidence import link, usual
+from data_pipeline.media.prosody import Voice, measure_voice
+from data_pipeline.media.transcript import Cue, Transcript, beside, read_transcript
+from emojax.infer.face_tracks import Faces, WholePicture, join, overlap
+from emojax.infer.smoothing import changes, likeliest_track, smooth
+from emojax.infer.valence_arousal import valence_arousal
 
 STARTS, ENDS = np.array([0.0, 2.0, 4.0]), np.array([2.0, 4.0, 6.0])
 
@@ -188,8 +188,8 @@ def test_faces_become_tracks():
 def test_people_keep_their_names_over_segments(tmp_path):
     from recording import record
 
-    from data_pipeline.clip import Sampling
-    from data_pipeline.segments import Segmenting, segments
+    from data_pipeline.media.clip import Sampling
+    from data_pipeline.media.segments import Segmenting, segments
 
     class Two:
         name = "two boxes"

@@ -11,7 +11,7 @@ import whisper_release as release
 from safetensors.numpy import save_file
 
 from emojax.infer.transcribe import Rules, Transcriber, _search, allowed, open_transcriber
-from emojax.model.whisper_decoder import WhisperDecoder, empty_cache
+from emojax.model.lm.whisper_decoder import WhisperDecoder, empty_cache
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from data_pipeline.annotate import units
-from data_pipeline.claims import find_claims
+from data_pipeline.annotate.claims import find_claims
 
 SHARED = Path(os.environ.get("EMOJAX_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
 FINE = SHARED / "annotations" / "merr" / "MERR_fine_grained.json"

@@ -8,18 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from data_pipeline import prompts
-from data_pipeline.augment import augment_views
-from data_pipeline.pipeline import eval_batches
-from data_pipeline.schema import ClipRecord
-from data_pipeline.tokens import SmallTokenizer, make_row
-from data_pipeline.views import make_views
-from emojax.bundle import row_config
+from data_pipeline.loader import prompts
+from data_pipeline.loader.batches import eval_batches
+from data_pipeline.loader.tokens import SmallTokenizer, make_row
+from data_pipeline.media.augment import augment_views
+from data_pipeline.media.views import make_views
+from data_pipeline.schema import Clip, ClipRecord
+from emojax.bundle.model_folder import row_config
+from emojax.config import load_config, resolve
 from emojax.model.build import make_model
 from emojax.model.emotion_v1 import normalise_waveform
-from emojax.settings import load_config, resolve
-from emojax.train.state import init_flat, merge
-from emojax.types import Clip
+from emojax.model.variables import init_flat, merge
 
 SUBTITLE, QUESTION = "hello there", "Which?"
 LEAD = "<video><VideoHere></video> <feature><FeatureHere></feature>"

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from emojax.settings import load_config, resolve
+from emojax.config import load_config, resolve
 from emojax.train import state as train_state
-from emojax.weights.files import open_tensors
-from emojax.weights.load import WeightsError, load_tensors, save_tensors
+from emojax.weights.load_tensors import WeightsError, load_tensors, save_tensors
 from emojax.weights.rules import LINEAR, Table, conv1d, flatten, linear, rule
 from emojax.weights.tables import emotion_llama_v1, emotion_llama_v2
+from emojax.weights.tensor_files import open_tensors
 
 TABLE = Table(
     "toy",

@@ -1,0 +1,34 @@
+"""Pictures and sound as parts of a message of OpenAI's chat protocol."""
+
+from __future__ import annotations
+
+import base64
+import io
+import wave
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from data_pipeline.media.clip import SAMPLE_RATE
+
+
+def picture_part(picture: np.ndarray, width: int, height: int) -> dict[str, Any]:
+    """uint8[h, w, 3] -> a JPEG of at most width x height."""
+    image = Image.fromarray(picture)
+    image.thumbnail((width, height))
+    out = io.BytesIO()
+    image.save(out, "JPEG", quality=85)
+    url = f"data:image/jpeg;base64,{base64.b64encode(out.getvalue()).decode()}"
+    return {"type": "image_url", "image_url": {"url": url}}
+
+
+def sound_part(sound: np.ndarray) -> dict[str, Any]:
+    """float32[n] at 16 kHz -> a 16-bit WAV."""
+    out = io.BytesIO()
+    with wave.open(out, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes((np.clip(sound, -1, 1) * 32767).astype("<i2").tobytes())
+    return {"type": "input_audio", "input_audio": {"data": base64.b64encode(out.getvalue()).decode(), "format": "wav"}}

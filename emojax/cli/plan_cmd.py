@@ -1,0 +1,174 @@
+"""`emojax plan train`: what a training run needs on hardware that is not here, and what fits it."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import re
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from emojax.config import for_devices, load_config, resolve
+
+GIB = 2.0**30
+
+
+def add_parser(commands: Any) -> None:
+    """Adds `plan train` and `plan weights`."""
+    p = commands.add_parser("plan", help="what a full-size run needs, without making it")
+    kinds = p.add_subparsers(dest="what", required=True, metavar="what")
+    w = kinds.add_parser("weights", help="parameters and bytes by module")
+    w.add_argument("--preset", action="append", help="configuration by name (default: v1 and v2)")
+    w.add_argument("--int8", action="store_true", help="with frozen kernels as int8")
+    w.add_argument("--json", action="store_true")
+    t = kinds.add_parser(
+        "train",
+        help="memory, FLOPs, collectives and time of a training step, compiled for a TPU that need not be here",
+        epilog="any field of the configuration can be set: --config.model.remat=full --config.train.mesh=4,4,1",
+    )
+    t.add_argument("--config", required=True, help="e.g. configs/v2.py:stage1_pod")
+    t.add_argument(
+        "--topology",
+        required=True,
+        help="v5e:4x4, v5e-16, v5p:2x2x1, v5e:4x4*2 (two slices), h100:8 (by formula; h100:8*2 two machines)",
+    )
+    t.add_argument("--stage", help="stage of the configuration (default: its first)")
+    t.add_argument("--batch", type=int, help="rows of a step (default: the configuration's)")
+    t.add_argument("--bucket", help="row and answer length, e.g. 768,128 (default: that, or the configuration's first)")
+    t.add_argument("--cached", action="store_true", help="features of the frozen encoders are cached")
+    t.add_argument("--propose", action="store_true", help="search mesh, batch and remat that fit, fastest first")
+    t.add_argument("--json", action="store_true", help="one object")
+
+
+def set_fields(config: Any, changes: list[str]) -> None:
+    """Applies `--config.a.b=value` words, read as the field's own type.
+
+    Raises:
+      ValueError: a word of another form, a field that does not exist, a value of another type.
+    """
+    for word in changes:
+        name, equals, text = word.removeprefix("--config.").partition("=")
+        if not word.startswith("--config.") or not equals:
+            raise ValueError(f"not understood: {word} (fields are set as --config.model.remat=full)")
+        try:
+            *owners, field = name.split(".")
+            owner = config
+            for part in owners:
+                owner = owner[part]
+            before = owner[field]
+        except (KeyError, AttributeError, TypeError) as error:
+            raise ValueError(f"the configuration has no field {name}") from error
+        try:
+            value = text if isinstance(before, str) else ast.literal_eval(text)
+            owner[field] = tuple(value) if isinstance(before, tuple) else value
+        except (ValueError, SyntaxError, TypeError) as error:
+            raise ValueError(f"{word}: the field holds {before!r}") from error
+
+
+def run_train(args: argparse.Namespace, console: Console, changes: list[str]) -> int:
+    """`emojax plan train`; exit code 1 where it does not fit."""
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")  # the program is compiled for another machine than this one
+    from emojax.plan import step_plan
+
+    topology = step_plan.parse_topology(args.topology)
+    config = load_config(args.config)
+    set_fields(config, changes)
+    if args.batch is not None:
+        if args.batch < 1:
+            raise ValueError(f"--batch is {args.batch}; it is at least 1")
+        if args.batch % topology.chips == 0:  # as many samples in all, in other steps
+            config.train.rows_per_device = args.batch // topology.chips
+        else:
+            config.train.batch, config.train.rows_per_device = args.batch, 0
+    settings = for_devices(resolve(config), topology.chips)
+    stages = {s.name: s for s in settings.stages}
+    if args.stage and args.stage not in stages:
+        raise ValueError(f"{args.config} has no stage '{args.stage}'; it has {', '.join(stages)}")
+    stage = stages[args.stage] if args.stage else settings.stages[0]
+    if args.bucket:
+        if not re.fullmatch(r"\d+,\d+", args.bucket):
+            raise ValueError(f"--bucket is '{args.bucket}'; it is a row and an answer length, as in 768,128")
+        length, answer = map(int, args.bucket.split(","))
+        if not 0 < answer <= length:
+            raise ValueError(f"--bucket is '{args.bucket}'; an answer is a part of its row")
+    else:
+        known = [b for b in settings.data.buckets if b == (768, 128)]
+        length, answer = (known or list(settings.data.buckets))[0]
+    with console.status(f"compiling {settings.name}:{stage.name} for {topology}"):
+        first = step_plan.plan_run(settings, stage, topology, (length, answer), args.cached)
+        found = []
+        if args.propose or not first["fits"]:
+            found = step_plan.propose(config, stage.name, topology, (length, answer), args.cached, console.print)
+    if args.json:
+        print(json.dumps(first | {"proposals": found}))
+    else:
+        show(first, console)
+        if found:
+            console.print(proposal_table(found))
+        elif not first["fits"]:
+            console.print(
+                "nothing fits: take more chips, int8 kernels (--config.model.kernels=int8), or cached features"
+            )
+    return 0 if first["fits"] else 1
+
+
+def show(p: dict[str, Any], console: Console) -> None:
+    """One plan as tables."""
+    mesh = " x ".join(map(str, p["mesh"]))
+    console.print(
+        f"{p['config']}:{p['stage']} on {p['topology']} ({p['chips']} x {p['chip']}), mesh data x fsdp x tensor {mesh}"
+    )
+    console.print(
+        f"{p['batch']} rows of {p['length']} tokens, {p['answer']} answer positions, encoders {p['encoders']}, "
+        f"remat {p['remat']}, kernels {p['kernels']}"
+    )
+    table = Table("a chip", "", show_header=False)
+
+    def gib(value: float | None) -> str:
+        return "-" if value is None else f"{value / GIB:.2f} GiB"
+
+    if "argument_bytes_per_chip" in p:
+        table.add_row("arguments", gib(p["argument_bytes_per_chip"]))
+        table.add_row("temporaries", gib(p["temporary_bytes_per_chip"]))
+    verdict = "fits" if p["fits"] else "DOES NOT FIT"
+    table.add_row("peak / HBM", f"{gib(p['peak_bytes_per_chip'])} / {gib(p['hbm_bytes'])}  {verdict}")
+    table.add_row("FLOPs executed", f"{p['executed_flops'] / p['chips'] / 1e12:.1f} TFLOP")
+    table.add_row("FLOPs useful", f"{p['useful_flops'] / p['chips'] / 1e12:.1f} TFLOP")
+    for kind, total in p.get("collectives", {}).items():
+        table.add_row(kind, f"{total['count']:,} of {total['bytes'] / 1e9:.2f} GB in all")
+    if "step_seconds_estimate" in p:
+        table.add_row("step, estimate", f"{p['step_seconds_estimate']:.3f} s")
+        table.add_row("useful MFU", f"{p['useful_mfu']:.1%}")
+    console.print(table)
+    if "hours" in p:
+        console.print(
+            f"{p['tokens_per_second']:,.0f} tokens/s, {p['clips_per_second']:,.1f} clips/s; {p['steps']:,} steps: "
+            f"{p['hours']:.1f} h, {p['chip_hours']:,.0f} chip-hours"
+        )
+        for line in p["assumptions"]:
+            console.print(f"  assumed: {line}", soft_wrap=True)
+    for path, whole, copies in p.get("replicated", [])[:5]:
+        console.print(f"note: {path} ({whole / 1e6:.0f} MB) is held {copies} times", soft_wrap=True)
+    if "note" in p:
+        console.print(f"note: {p['note']}", soft_wrap=True)
+
+
+def proposal_table(found: list[dict[str, Any]]) -> Table:
+    """What fits, fastest first."""
+    table = Table("mesh", "rows", "remat", "peak GiB", "step s", "clips/s", "MFU", title="what fits, fastest first")
+    for p in found:
+        table.add_row(
+            ",".join(map(str, p["mesh"])),
+            str(p["batch"]),
+            p["remat"],
+            f"{p['peak_bytes_per_chip'] / GIB:.1f}",
+            f"{p['step_seconds_estimate']:.2f}",
+            f"{p['clips_per_second']:.0f}",
+            f"{p['useful_mfu']:.0%}",
+        )
+    return table

@@ -1,0 +1,111 @@
+"""Scores a model on clips with known labels; on the embedded corpus also against its truth."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from data_pipeline.embedded.clues import find_clues
+from data_pipeline.embedded.truth import CorpusConfig, best_possible
+from data_pipeline.media.views import Views
+from data_pipeline.schema import ClipRecord
+from emojax.bundle.model_folder import Bundle
+from emojax.evaluate.clue_scores import ABLATIONS, clue_scores, uar
+from emojax.evaluate.emotion_wheels import builtin_tables
+from emojax.evaluate.predictions import Prediction
+from emojax.evaluate.scorer import Scored, score_set
+from emojax.infer.answer import label_probabilities, reasons
+
+Items = Sequence[tuple[ClipRecord, Views]]
+
+
+def predict_labels(
+    bundle: Bundle, items: Items, modalities: Sequence[str], tick: Callable[[int], None] | None
+) -> list[str]:
+    """The most probable label of each clip."""
+    probabilities = label_probabilities(bundle, items, bundle.labels, modalities, tick=tick)
+    return [bundle.labels[i] for i in probabilities.argmax(axis=1)]
+
+
+def label_rows(bundle: Bundle, items: Items, tick: Callable[[int], None] | None = None) -> list[Prediction]:
+    """Every clip answered from the probabilities of its labels, in one forward pass."""
+    chances = label_probabilities(bundle, items, bundle.labels, tick=tick)
+    return [
+        dataclasses.replace(
+            row_of(record, [m for m, has in (("video", views.has_video), ("audio", views.has_audio)) if has]),
+            response=bundle.labels[int(p.argmax())],
+            probabilities={label: round(float(x), 6) for label, x in zip(bundle.labels, p, strict=True)},
+        )
+        for (record, views), p in zip(items, chances, strict=True)
+    ]
+
+
+def row_of(record: ClipRecord, modalities: Sequence[str], answer: str = "", mode: str = "") -> Prediction:
+    """What is known of a clip before it is answered.
+
+    Args:
+      modalities: that it has, words apart.  answer, mode: in place of the record's label and split.
+    """
+    there = [m for m in ("video", "audio") if m in modalities]
+    return Prediction(
+        clip=record.id,
+        answer=answer or record.label,
+        mode=mode or record.split,
+        speaker=record.speaker,
+        modalities=(*there, *(["text"] if record.subtitle else [])),
+        duration=round(record.end - (record.start or 0.0), 3) if record.end is not None else None,
+        path=record.path,
+        start=record.start,
+        end=record.end,
+        subtitle=record.subtitle,
+    )
+
+
+def evaluate(
+    bundle: Bundle, splits: Mapping[str, Items], tick: Callable[[int], None] | None = None
+) -> dict[str, tuple[Scored, list[Prediction]]]:
+    """{split: (scores as evaluation.json holds them, answers)}; answers come from label probabilities."""
+    out = {}
+    for split, items in splits.items():
+        rows = label_rows(bundle, items, tick)
+        out[split] = score_set(rows, "single", builtin_tables(), bundle.labels), rows
+    return out
+
+
+def evaluate_embedded(
+    bundle: Bundle,
+    items: Items,
+    config: CorpusConfig,
+    ablations: Sequence[str] = tuple(ABLATIONS),
+    with_clues: bool = True,
+    tick: Callable[[int], None] | None = None,
+) -> dict[str, Any]:
+    """Scores on embedded clips: test, ablations, conflict, clues and the bounds of the corpus.
+
+    Args:
+      items: clips of one split, with truth.
+      config: settings of the corpus, for the best possible scores.
+      ablations: names of scores.ABLATIONS, `fused` among them.
+      with_clues: also write the reasons and check their clues.
+    """
+    truth = [record.label for record, _ in items]
+    rows = label_rows(bundle, items, tick)
+    fused = [r.response for r in rows]
+    others = [name for name in ablations if name != "fused"]
+    predicted = {"fused": fused} | {name: predict_labels(bundle, items, ABLATIONS[name], tick) for name in others}
+    odd = [i for i, (r, _) in enumerate(items) if r.truth is not None and r.truth["conflict"]]
+    results: dict[str, Any] = {
+        "test": score_set(rows, "single", builtin_tables(), bundle.labels).result,
+        "ablations": {name: uar(truth, labels) for name, labels in predicted.items()},
+        "conflict": uar([truth[i] for i in odd], [fused[i] for i in odd]) if odd else None,
+        "conflict_n": len(odd),
+        "best_possible": best_possible(config),
+        "best_possible_by_modality": {name: best_possible(config, ABLATIONS[name]) for name in ablations},
+    }
+    if with_clues and bundle.can_reason:
+        written = reasons(bundle, items, tick=tick)
+        named: list[dict[str, Sequence[str]]] = [{**find_clues(text)} for text in written]
+        true = [r.truth["clues"] if r.truth is not None else {} for r, _ in items]
+        results["clues"] = clue_scores(named, true)
+    return results

@@ -1,1 +1,0 @@
-"""What people take away: JSON, CSV, Parquet, subtitles, ELAN, a picture, a page."""

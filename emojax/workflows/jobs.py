@@ -1,0 +1,346 @@
+"""Whole jobs behind the commands: records -> views -> training -> scores, with progress on the console."""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import json
+import os
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from absl import flags, logging
+from rich.console import Console
+
+from data_pipeline import schema
+from data_pipeline.builders.decoded_clips import NOTES, build_views
+from data_pipeline.builders.shards import open_built
+from data_pipeline.datasets.manifest import ignored_columns, read_manifest, speakers_in_common
+from data_pipeline.io import cache_root
+from data_pipeline.loader.batches import BuiltSource, read_element
+from data_pipeline.loader.features import open_cache
+from data_pipeline.loader.tokens import Tokenizer
+from data_pipeline.media.speaker_norm import VoiceStats, normalise_items
+from data_pipeline.schema import ClipRecord
+from emojax.bundle.calibration import Calibration, fit_temperature
+from emojax.bundle.model_folder import Bundle, load_bundle
+from emojax.cli.progress_bars import bar
+from emojax.config import Settings
+from emojax.evaluate import results_folder
+from emojax.evaluate.clue_scores import uar
+from emojax.evaluate.model_answers import Items, evaluate
+from emojax.evaluate.statistics import calibration
+from emojax.infer.answer import label_probabilities
+from emojax.model.variables import Flat
+from emojax.reports import evaluation_tables
+from emojax.reports.evaluation_page import page
+from emojax.train.loop import Validate, train
+from emojax.train.malloc import hold_pages
+from emojax.train.run_folder import run_path
+from emojax.train.start import label_space
+from emojax.workflows.encode_features import cache_config
+
+FEW_CLIPS = 20  # a temperature fitted on fewer says nothing
+Sources = dict[str, Any]  # split -> random-access source
+DataSources = Mapping[str, Mapping[str, Any]]  # data set -> split -> random-access source
+
+
+def setup(training: bool = False) -> None:
+    """Process-wide settings of every main: parsed absl flags (Grain asks), compiled programs kept on disk, pages held to train."""
+    if training:
+        hold_pages()
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
+    logging.set_verbosity(logging.ERROR)  # Orbax tells of every step it takes
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    warnings.filterwarnings("ignore", message=".*donated buffers were not usable.*")
+    jax.config.update("jax_compilation_cache_dir", str(cache_root() / "jax"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+
+
+def run_folder(path: str) -> Path:
+    """The local folder of a job, made before anything slow starts; see folder.run_path."""
+    return Path(run_path(path))
+
+
+@contextmanager
+def one_builder() -> Iterator[None]:
+    """Held by one process of this machine at a time: those of a run make corpus and views once, not side by side."""
+    cache_root().mkdir(parents=True, exist_ok=True)
+    with open(cache_root() / "building", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def quiet_but_first(console: Console) -> Console:
+    """The console of process 0; the others' lines would be the same again."""
+    return console if jax.process_index() == 0 else Console(quiet=True)
+
+
+def validator(settings: Settings, sources: Sources, labels: tuple[str, ...]) -> Validate | None:
+    """Scores the `val` split while training: UAR over at most `train.validate_clips` of its clips, the same ones each time.
+
+    None where nothing is to be validated. The test split is never looked at.
+    """
+    if not settings.train.validate_every or "val" not in sources:
+        return None
+    source = sources["val"]
+    chosen = np.linspace(0, len(source) - 1, min(len(source), settings.train.validate_clips)).round().astype(int)
+    items: list[Any] = []
+
+    def validate(
+        variables: Any, tokenizer: Tokenizer, style: str, average: VoiceStats | None
+    ) -> tuple[float, list[dict[str, Any]]]:
+        if not items:
+            found = (read_element(source[int(i)], settings.views) for i in dict.fromkeys(chosen.tolist()))
+            items.extend(normalise_items(found, average))
+        bundle = Bundle(settings.name, settings, tokenizer, variables, labels, style, "")
+        chances = label_probabilities(bundle, items, labels)
+        truth, best = [r.label for r, _ in items], [labels[i] for i in chances.argmax(axis=1)]
+        samples = [
+            {"clip": r.id, "true": r.label, "answer": b, "probability": round(float(row.max()), 4)}
+            for (r, _), b, row in zip(items[:8], best, chances, strict=False)
+        ]
+        return uar(truth, best), samples
+
+    return validate
+
+
+def read_records(
+    manifest: str, console: Console, labels: Sequence[str] | None = None, seed: int = 0, hold_out: float = 0.15
+) -> list[ClipRecord]:
+    """Clips of a manifest (see `read_manifest`), or of records.jsonl as `emojax annotate` writes it; prints what is not read."""
+    if manifest.endswith(".jsonl"):
+        found = [r for r in schema.read_records(Path(manifest)) if labels is None or r.label in labels]
+        learned = [r for r in found if r.split != "unsplit"]
+        if not learned:
+            raise ValueError(f"{manifest}: no record has a split and a label" + (" of this model" if labels else ""))
+        return learned
+    records = read_manifest(manifest, labels, seed, hold_out)
+    if ignored := ignored_columns(manifest):
+        console.print(f"note: columns {', '.join(ignored)} of {manifest} are not read", soft_wrap=True)
+    return records
+
+
+def open_views(records: Sequence[ClipRecord], settings: Settings, console: Console) -> Sources:
+    """Decoded views by split, made once and kept; prints what had to be skipped, with the reason."""
+    with one_builder(), bar(console, "decode clips") as tick:
+        sources, skipped, folder = build_views(cache_root() / "views", records, settings.views, settings.sampling, tick)
+        tick(len(records), len(records))
+    for entry in skipped[:10]:
+        console.print(f"skipped {entry['path']}: {entry['reason']}", soft_wrap=True)
+    if len(skipped) > 10:
+        console.print(f"... {len(skipped) - 10} more skipped")
+    if skipped:
+        console.print(f"{len(skipped)} of {len(records)} clips skipped")
+    if notes := json.loads((folder / NOTES).read_text()):
+        console.print(f"{len(notes)} of {len(records)} clips have notes: {folder / NOTES}", soft_wrap=True)
+        kinds = Counter(re.sub(r"\d+(\.\d+)?", "N", note["reason"]) for note in notes)
+        for kind, number in kinds.most_common(3):
+            console.print(f"  {number}: {kind}", soft_wrap=True)
+    return sources
+
+
+def open_data(
+    folder: Path, settings: Settings, names: Sequence[str] | None = None
+) -> tuple[list[ClipRecord], DataSources]:
+    """Built data sets: (records of all, {set: {split: source}}).
+
+    Raises:
+      ValueError: nothing built there, or what was built can not serve these settings.
+    """
+    built = open_built(folder, names)
+    for one in built.values():
+        one.config.check(settings.views, settings.sampling(None))
+    records = [r for one in built.values() for r in one.records()]
+    sources = {
+        n: {s: BuiltSource(one, s, settings.views, settings.sampling(None)) for s in one.sources}
+        for n, one in built.items()
+    }
+    return records, sources
+
+
+def train_on_data(
+    settings: Settings,
+    records: Sequence[ClipRecord],
+    sources: DataSources,
+    out: Path,
+    console: Console,
+    cache: Path | None = None,
+) -> None:
+    """Trains on the `train` splits of built data sets, from their media or from a feature cache.
+
+    Raises:
+      ValueError: nothing to train on, or a cache of another model.
+    """
+    taught = {n: (splits["train"], float(len(splits["train"]))) for n, splits in sources.items() if "train" in splits}
+    if not taught:
+        raise ValueError("no data set has clips with split 'train' to learn from")
+
+    def from_cache(variables: Flat) -> tuple[Any, Any]:
+        assert cache is not None
+        opened = open_cache(cache, cache_config(settings, variables), list(taught))
+        own = {n: (opened.sources[n]["train"], weight) for n, (_, weight) in taught.items()}
+        for name, (source, _) in own.items():
+            if source.build != taught[name][0].built.key or source.records != taught[name][0].records:
+                raise ValueError(f"the clips or labels of {name} have changed since {cache} was made: encode again")
+        return own, opened.blank
+
+    learn = [r for r in records if r.split == "train"]
+    # Validation asks one question of all clips: of the first set that has a `val` split and one emotion a clip.
+    name = next((n for n, s in sources.items() if "val" in s and _one_emotion(records, n)), "")
+    own = next((r.labels for r in records if r.dataset == name and r.split == "val" and r.labels), ())
+    judged = sources.get(name, {})
+    with bar(console, "train") as tick:
+        train(
+            settings,
+            taught,
+            learn,
+            out,
+            lambda text: console.print(text, soft_wrap=True),
+            tick,
+            from_cache if cache else None,
+            validator(settings, dict(judged), own),
+        )
+
+
+def _one_emotion(records: Sequence[ClipRecord], dataset: str) -> bool:
+    return any(r.dataset == dataset and r.split == "val" and r.task == "emotion" and r.labels for r in records)
+
+
+def score_data(
+    folder: Path,
+    records: Sequence[ClipRecord],
+    sources: DataSources,
+    out: Path,
+    console: Console,
+) -> None:
+    """Scores every held-out split of built data sets that ask for one emotion a clip, each in its own label space."""
+    for name, splits in sources.items():
+        own = next(r for r in records if r.dataset == name)
+        held = {s: source for s, source in splits.items() if s != "train"}
+        if own.task != "emotion" or not own.labels or not held:
+            continue
+        score_splits(folder, held, sorted(held), out / name if len(sources) > 1 else out, console, own.labels)
+
+
+def items_of(source: Sequence[Any], bundle: Bundle) -> Items:
+    """All clips of a split, in memory, normalised by speaker where the model was trained so."""
+    found = (read_element(source[i], bundle.settings.views) for i in range(len(source)))
+    return normalise_items(found, bundle.average_speaker)
+
+
+def run_training(
+    settings: Settings, records: Sequence[ClipRecord], sources: Sources, out: Path, console: Console
+) -> None:
+    """Trains on the `train` split into a model folder.
+
+    Raises:
+      ValueError: there is nothing to train on.
+    """
+    learn = [r for r in records if r.split == "train"]
+    if "train" not in sources:
+        raise ValueError("there is no clip with split 'train' to learn from")
+    for split, people in speakers_in_common(records).items():
+        console.print(f"note: speakers {people[:5]} of '{split}' are in 'train' too; its scores are not of new people")
+    taught = {r.label for r in learn}
+    if strange := sorted({r.label for r in records} - taught):
+        console.print(f"note: labels {strange[:5]} are in no clip to learn from; they can only be missed")
+    with bar(console, "train") as tick:
+        train(
+            settings,
+            {"data": (sources["train"], 1.0)},
+            learn,
+            out,
+            lambda text: console.print(text, soft_wrap=True),
+            tick,
+            validate=validator(settings, sources, label_space(learn)),
+        )
+
+
+def calibrate(folder: Path, source: Sequence[Any], console: Console, name: str = "") -> Calibration | None:
+    """Fits the temperature of a model folder on clips and keeps it there; with fewer than FEW_CLIPS nothing is fitted."""
+    if len(source) < FEW_CLIPS:
+        console.print(f"note: {len(source)} clips are too few to calibrate probabilities on (at least {FEW_CLIPS})")
+        return None
+    bundle = dataclasses.replace(load_bundle(folder), calibration=None)
+    items = [(r, v) for r, v in items_of(source, bundle) if r.label in bundle.labels]
+    with bar(console, "calibrate") as tick:
+        done = Counter[str]()
+
+        def count(n: int) -> None:
+            done["clips"] += n
+            tick(done["clips"], len(items))
+
+        chances = label_probabilities(bundle, items, bundle.labels, tick=count)
+    right = np.array([bundle.labels.index(r.label) for r, _ in items])
+    found = fit_temperature(chances, right, name, bundle.labels)
+    found.save(folder)
+    before, after = (calibration(p, right)["ece"] for p in (chances, found.apply(chances)))
+    console.print(
+        f"probabilities calibrated on {found.n} clips: temperature {found.temperature:.2f}, ECE {before:.3f} before and {after:.3f} after",
+        soft_wrap=True,
+    )
+    return found
+
+
+def score_splits(
+    folder: Path,
+    sources: Sources,
+    splits: Sequence[str],
+    out: Path,
+    console: Console,
+    labels: tuple[str, ...] | None = None,
+) -> dict[str, Any]:
+    """Scores a model folder on splits and writes evaluation.json, .md and pictures into `out`; `labels`: label space in
+    place of the model's."""
+    bundle = load_bundle(folder)
+    bundle = dataclasses.replace(bundle, labels=labels or bundle.labels)
+    items = {s: items_of(sources[s], bundle) for s in splits}
+    nameless = sum(v.has_audio and not r.speaker for found in items.values() for r, v in found)
+    if bundle.average_speaker is not None and nameless:
+        console.print(
+            f"note: {nameless} clips name no speaker; their sound is not normalised by speaker, as the model expects"
+        )
+    total = sum(map(len, items.values()))
+    done = Counter[str]()
+    with bar(console, "evaluate") as tick:
+
+        def count(n: int) -> None:
+            done["clips"] += n
+            tick(done["clips"], total)
+
+        found = evaluate(bundle, items, count)
+    results = {split: scored.result for split, (scored, _) in found.items()}
+    scored, rows = {s: pair[0] for s, pair in found.items()}, {s: pair[1] for s, pair in found.items()}
+    evaluation_tables.write(results, out)
+    results_folder.write_clips(out, rows, scored)
+    results_folder.write_rows(out, rows)
+    (out / "report.html").write_text(page(results, scored, rows, folder.name), encoding="utf-8")
+    evaluation_tables.show(results, console)
+    console.print(f"written: {out}/evaluation.json, evaluation.md, report.html, clips.csv", soft_wrap=True)
+    return results
+
+
+def score_manifest(model: Path, manifest: str, split: str | None, out: Path, console: Console) -> None:
+    """Scores a model folder on the clips of a manifest.
+
+    Raises:
+      ManifestError, ValueError, FileNotFoundError: with what to change.
+    """
+    setup()
+    bundle = load_bundle(model)
+    records = read_records(manifest, console, bundle.labels, hold_out=0)
+    if split:
+        records = [r for r in records if r.split == split]
+        if not records:
+            raise ValueError(f"{manifest} has no row of split '{split}'")
+    sources = open_views(records, bundle.settings, console)
+    score_splits(model, sources, sorted(sources), out, console)
