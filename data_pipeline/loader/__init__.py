@@ -1,1 +1,1 @@
-"""."""
+"""From records to batches: mixture, tasks, prompts, tokens, padding, cached features."""

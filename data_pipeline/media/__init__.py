@@ -1,1 +1,1 @@
-"""."""
+"""Media files: decoding, cutting, views for the encoders, sound statistics, storage."""

@@ -1,1 +1,1 @@
-"""."""
+"""A model folder on disk: configuration, tokenizer, weights, calibration."""

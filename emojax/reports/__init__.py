@@ -1,1 +1,1 @@
-"""."""
+"""Everything that people look at: tables, pages, plots, subtitles."""

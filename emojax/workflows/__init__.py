@@ -1,1 +1,1 @@
-"""."""
+"""Whole jobs: what the commands and the Python API call."""

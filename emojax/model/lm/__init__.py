@@ -1,1 +1,1 @@
-"""."""
+"""Language models: LLaMA with LoRA, and Whisper's text decoder."""
