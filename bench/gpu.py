@@ -43,7 +43,15 @@ def ours(args: argparse.Namespace) -> dict[str, float]:
 
     sys.path.insert(0, str(Path(__file__).parents[1]))
     from emojax.config import load_config, resolve
-    from emojax.model.variables import abstract_variables, decide, flatten, init_flat, is_tower, split, unbox
+    from emojax.model.variables import (
+        abstract_variables,
+        decide,
+        flatten,
+        init_flat,
+        is_tower,
+        split,
+        unbox,
+    )
     from emojax.plan.step_plan import abstract_batch
     from emojax.sharding import make_mesh
     from emojax.train.flops import executed_flops, useful_flops
@@ -54,21 +62,25 @@ def ours(args: argparse.Namespace) -> dict[str, float]:
     config.model.llama.depth = args.depth
     config.model.remat = config.model.remat_long = args.remat
     settings = resolve(config)
-    mesh = make_mesh((1, 1, 1), jax.devices()[:1])
+    mesh = make_mesh(shape=(1, 1, 1), devices=jax.devices()[:1])
     rng = np.random.default_rng(0)
     with jax.set_mesh(mesh):
         shapes = flatten(unbox(abstract_variables(settings.model)))
         decide(list(shapes), settings.trainable)
-        flat = init_flat(settings.model, 0, mesh, [p for p in shapes if not is_tower(p)])
+        flat = init_flat(settings.model, 0, mesh, paths=[p for p in shapes if not is_tower(p)])
         learned, frozen = split(flat, settings.trainable)
         tx = make_optimizer(settings.stages[0].optim)
         held = [start_state(tx, learned, mesh, False)]
         del flat, learned
         soft = settings.model.soft_tokens
         batch = {}
-        for name, x in abstract_batch(settings, mesh, args.rows, (args.length, args.answers), True).items():
+        for name, x in abstract_batch(
+            settings, mesh, args.rows, (args.length, args.answers), True
+        ).items():
             wide = x.dtype == jnp.bfloat16
-            batch[name] = rng.standard_normal(x.shape).astype(x.dtype) if wide else np.ones(x.shape, x.dtype)
+            batch[name] = (
+                rng.standard_normal(x.shape).astype(x.dtype) if wide else np.ones(x.shape, x.dtype)
+            )
         index = np.full((args.rows, args.length), -1, np.int32)
         index[:, 4 : 4 + soft] = np.arange(soft)
         steps = np.arange(args.length, dtype=np.int32)
@@ -79,7 +91,16 @@ def ours(args: argparse.Namespace) -> dict[str, float]:
         step = make_step(settings.model, tx, 0.0)
         key, rate = jax.random.key(0, impl="rbg"), np.float32(1e-4)
         executed = executed_flops(step.trace(held[0], frozen, batch, rate, key).jaxpr)
-        useful = sum(useful_flops(settings.model, held[0].train, frozen, args.rows, args.length, args.answers).values())
+        useful = sum(
+            useful_flops(
+                settings.model,
+                held[0].train,
+                frozen,
+                rows=args.rows,
+                length=args.length,
+                answers=args.answers,
+            ).values()
+        )
 
         def run() -> None:
             held[0], metrics = step(held[0], frozen, batch, rate, key)
@@ -120,23 +141,34 @@ def theirs(args: argparse.Namespace) -> dict[str, float]:
     )
     with torch.device("cuda"):
         torch.set_default_dtype(torch.bfloat16)
-        base = transformers.LlamaForCausalLM._from_config(config, attn_implementation="sdpa", dtype=torch.bfloat16)
-        adapter = peft.LoraConfig(r=SIZE["rank"], lora_alpha=16, lora_dropout=0.05, target_modules=["q_proj", "v_proj"])
+        base = transformers.LlamaForCausalLM._from_config(
+            config, attn_implementation="sdpa", dtype=torch.bfloat16
+        )
+        adapter = peft.LoraConfig(
+            r=SIZE["rank"], lora_alpha=16, lora_dropout=0.05, target_modules=["q_proj", "v_proj"]
+        )
         model = peft.get_peft_model(base, adapter).train()
         if args.peer_checkpointing:
             model.enable_input_require_grads()
             model.gradient_checkpointing_enable()
-        optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4, fused=True)
+        optimizer = torch.optim.AdamW(
+            [p for p in model.parameters() if p.requires_grad], lr=1e-4, fused=True
+        )
         x = torch.randn(args.rows, args.length, SIZE["width"])
         labels = torch.randint(3, SIZE["vocab"], (args.rows, args.answers))
 
     def run() -> None:
         optimizer.zero_grad(set_to_none=True)
         logits = model(inputs_embeds=x, logits_to_keep=args.answers).logits
-        torch.nn.functional.cross_entropy(logits.reshape(-1, SIZE["vocab"]).float(), labels.reshape(-1)).backward()
+        torch.nn.functional.cross_entropy(
+            logits.reshape(-1, SIZE["vocab"]).float(), labels.reshape(-1)
+        ).backward()
         optimizer.step()
 
-    return {"seconds": timed(run, torch.cuda.synchronize), "memory_bytes": torch.cuda.max_memory_allocated()}
+    return {
+        "seconds": timed(run, torch.cuda.synchronize),
+        "memory_bytes": torch.cuda.max_memory_allocated(),
+    }
 
 
 def main() -> None:
@@ -144,7 +176,9 @@ def main() -> None:
     for name, value in (("rows", 8), ("length", 768), ("answers", 128), ("depth", 32)):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--remat", default="most")
-    parser.add_argument("--peer-checkpointing", action="store_true", help="where the peer does not fit without")
+    parser.add_argument(
+        "--peer-checkpointing", action="store_true", help="where the peer does not fit without"
+    )
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--side", choices=("ours", "theirs"), help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -157,7 +191,9 @@ def main() -> None:
             words = [sys.executable, __file__, "--side", side, *sys.argv[1:]]
             done = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True)
             found[side].append(json.loads(done.stdout.splitlines()[-1]))
-    one, other = ({k: statistics.median(r[k] for r in rows) for k in rows[0]} for rows in found.values())
+    one, other = (
+        {k: statistics.median(r[k] for r in rows) for k in rows[0]} for rows in found.values()
+    )
     tokens = args.rows * args.length
     result = {
         "step_seconds": one["seconds"],
@@ -171,7 +207,9 @@ def main() -> None:
         "memory_bytes": one["memory_bytes"],
         "peer_memory_bytes": other["memory_bytes"],
     }
-    print(json.dumps(result) if args.json else "\n".join(f"{k:26} {v:.4g}" for k, v in result.items()))
+    print(
+        json.dumps(result) if args.json else "\n".join(f"{k:26} {v:.4g}" for k, v in result.items())
+    )
 
 
 if __name__ == "__main__":

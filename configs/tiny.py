@@ -48,7 +48,17 @@ def get_config(variant: str = "") -> ConfigDict:
     c.stage.perception.steps = 750
     c.stage.cognition.drop_modality = 0.25
     c.stage.joint.steps = 1200
-    c.optim.update({"lr": 1e-3, "min_lr": 1e-5, "warmup_lr": 1e-5, "warmup": 50, "b2": 0.99, "clip": 1.0, "ema": 0.99})
+    c.optim.update(
+        {
+            "lr": 1e-3,
+            "min_lr": 1e-5,
+            "warmup_lr": 1e-5,
+            "warmup": 50,
+            "b2": 0.99,
+            "clip": 1.0,
+            "ema": 0.99,
+        }
+    )
     c.train.update({"batch": 24, "log_every": 20, "save_every": 200, "tokenizer": "small"})
     if variant == "people":
         _people(c)
@@ -67,7 +77,9 @@ def get_config(variant: str = "") -> ConfigDict:
         _test(c)
         _released(c, v1.get_config())
     elif variant:
-        raise ValueError(f"tiny.py:{variant} is not known; there are people, v1, test, test_v1, released, released_v1")
+        raise ValueError(
+            f"tiny.py:{variant} is not known; there are people, v1, test, test_v1, released, released_v1"
+        )
     return c
 
 
@@ -83,10 +95,19 @@ def _v1(c: ConfigDict) -> None:
     for name, like in (("pretrain", "perception"), ("tune", "cognition")):
         c.stage[name].steps, c.stage[name].drop_modality, c.stage[name].strange_words = stages[like]
         c.stage[name].restore_image = True
-    c.stage.tune.tasks = ("emotion", "reason_v2")  # one task alone forgets the other within a small model
-    c.model.face.update({"size": 48, "patch": 16, "width": 64, "depth": 2, "heads": 4, "mlp": 192, "pool": "mean"})
-    c.model.motion.update({"size": 48, "patch": 16, "width": 64, "depth": 2, "heads": 4, "mlp": 192})
-    c.model.hubert.update({"seconds": 2.5, "width": 64, "depth": 2, "heads": 4, "mlp": 192, "dropout": 0.1})
+    c.stage.tune.tasks = (
+        "emotion",
+        "reason_v2",
+    )  # one task alone forgets the other within a small model
+    c.model.face.update(
+        {"size": 48, "patch": 16, "width": 64, "depth": 2, "heads": 4, "mlp": 192, "pool": "mean"}
+    )
+    c.model.motion.update(
+        {"size": 48, "patch": 16, "width": 64, "depth": 2, "heads": 4, "mlp": 192}
+    )
+    c.model.hubert.update(
+        {"seconds": 2.5, "width": 64, "depth": 2, "heads": 4, "mlp": 192, "dropout": 0.1}
+    )
     c.model.hubert.update({"conv_width": 32, "position_kernel": 16, "position_groups": 4})
 
 
@@ -94,7 +115,9 @@ def _people(c: ConfigDict) -> None:
     c.model.audio.update({"seconds": 4.0, "heads": 2, "depth": 1})
     c.data.image_choice = "middle"
     c.stages = ("perception",)
-    c.stage.perception.update({"tasks": ("emotion",), "steps": 500, "drop_modality": 0.3, "strange_words": 0.0})
+    c.stage.perception.update(
+        {"tasks": ("emotion",), "steps": 500, "drop_modality": 0.3, "strange_words": 0.0}
+    )
     for tower in (c.model.image, c.model.video, c.model.audio, c.model.llama):
         tower.dropout = 0.2
     c.model.detach_towers = True
@@ -134,5 +157,12 @@ def _released(c: ConfigDict, full: ConfigDict) -> None:
     for tower in (m.audio, m.hubert, m.llama):
         tower.dropout = 0.0
     c.trainable, c.train.tokenizer = full.trainable, "llama"
-    for field in ("image_choice", "temporal", "no_subtitle", "augment", "eval_views", "speaker_norm"):
+    for field in (
+        "image_choice",
+        "temporal",
+        "no_subtitle",
+        "augment",
+        "eval_views",
+        "speaker_norm",
+    ):
         c.data[field] = full.data[field]

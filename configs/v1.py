@@ -24,7 +24,9 @@ def get_config(variant: str = "") -> ConfigDict:
     """The released recipe; `variant` picks the stages."""
     stages, pod = base.split_variant(variant)
     if stages not in _STAGES:
-        raise ValueError(f"v1.py:{variant} is not known; there are {sorted(_STAGES)}, each also with _pod")
+        raise ValueError(
+            f"v1.py:{variant} is not known; there are {sorted(_STAGES)}, each also with _pod"
+        )
     c = base.get_config()
     c.name = "v1"
     to_v1(c)
@@ -40,7 +42,9 @@ def to_v1(c: ConfigDict) -> None:
     """Makes a v2 configuration one of v1: its streams, prompts and stages; sizes stay."""
     c.model.version = "v1"
     c.data.image_choice = "first"  # every released program takes the first frame
-    c.data.temporal = "uniform"  # the original draws two frames from each of eight parts; ours are its middles
+    c.data.temporal = (
+        "uniform"  # the original draws two frames from each of eight parts; ours are its middles
+    )
     c.data.buckets = ((384, 32), (512, 128), (1024, 384), (2048, 1024))
     c.stage = ConfigDict()
     c.stage.pretrain = base.stage("v1", ("emotion", "reason"), max_words=200)

@@ -20,7 +20,9 @@ def get_config(variant: str = "") -> ConfigDict:
     """The released recipe; `variant` picks the stages."""
     stages, pod = base.split_variant(variant)
     if stages not in _STAGES:
-        raise ValueError(f"v2.py:{variant} is not known; there are {sorted(_STAGES)}, each also with _pod")
+        raise ValueError(
+            f"v2.py:{variant} is not known; there are {sorted(_STAGES)}, each also with _pod"
+        )
     c = base.get_config()
     c.stages = _STAGES[stages]
     if pod:

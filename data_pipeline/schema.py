@@ -23,7 +23,7 @@ SEPARATOR = ", "  # between the labels of one clip
 MODALITIES = ("video", "audio", "text")  # `video` is everything that is seen
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Clip:
     """What was decoded from one media file.
 
@@ -87,12 +87,18 @@ class Target:
         if self.label and self.labels and self.label not in self.labels:
             for part in self.label.split(SEPARATOR):
                 if part not in self.labels:
-                    raise ValueError(f"label '{part}' is not in the label space {list(self.labels)}")
+                    raise ValueError(
+                        f"label '{part}' is not in the label space {list(self.labels)}"
+                    )
 
     @property
     def parts(self) -> tuple[str, ...]:
         """Every label of the clip."""
-        return (self.label,) if self.label in self.labels else tuple(filter(None, self.label.split(SEPARATOR)))
+        return (
+            (self.label,)
+            if self.label in self.labels
+            else tuple(filter(None, self.label.split(SEPARATOR)))
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,11 +167,17 @@ class ClipRecord:
 
     def target(self, task: str) -> Target | None:
         """What a label task asks of this clip, None where it is not annotated for it."""
-        return Target(self.label, self.labels, self.native) if task == self.task else self.targets.get(task)
+        return (
+            Target(self.label, self.labels, self.native)
+            if task == self.task
+            else self.targets.get(task)
+        )
 
     def to_json(self) -> str:
         """One line of JSON, with the schema's version."""
-        return json.dumps({"schema": SCHEMA_VERSION, **dataclasses.asdict(self)}, ensure_ascii=False)
+        return json.dumps(
+            {"schema": SCHEMA_VERSION, **dataclasses.asdict(self)}, ensure_ascii=False
+        )
 
     @classmethod
     def from_json(cls, line: str | bytes) -> ClipRecord:
@@ -185,7 +197,9 @@ class ClipRecord:
                 k: Target(t["label"], tuple(t["labels"]), t.get("native", ""))
                 for k, t in fields.get("targets", {}).items()
             }
-            lists: dict[str, Any] = {k: tuple(fields[k]) for k in ("labels", "answers") if k in fields}
+            lists: dict[str, Any] = {
+                k: tuple(fields[k]) for k in ("labels", "answers") if k in fields
+            }
             return cls(**{**fields, **lists, "targets": targets})
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"a field is missing or of another kind ({error})") from error
@@ -213,7 +227,9 @@ class Example:
 
     def to_json(self) -> str:
         """One line of JSON, with the schema's version; the clip is a nested object."""
-        return json.dumps({"schema": SCHEMA_VERSION, **dataclasses.asdict(self)}, ensure_ascii=False)
+        return json.dumps(
+            {"schema": SCHEMA_VERSION, **dataclasses.asdict(self)}, ensure_ascii=False
+        )
 
     @classmethod
     def from_json(cls, line: str | bytes) -> Example:
@@ -246,7 +262,9 @@ def _versioned(line: str | bytes) -> dict[str, Any]:
         raise ValueError("the line holds no JSON object")
     version = fields.pop("schema", None)
     if version not in _READABLE:
-        raise ValueError(f"schema version is {version}, this program reads {_READABLE[0]} to {_READABLE[-1]}")
+        raise ValueError(
+            f"schema version is {version}, this program reads {_READABLE[0]} to {_READABLE[-1]}"
+        )
     return fields
 
 
@@ -261,7 +279,14 @@ def _check_fields(cls: type, fields: dict[str, Any]) -> None:
             if wrong := next((x for x in _items(value) if not isinstance(x, str)), None):
                 raise ValueError(f"field '{name}' holds {wrong!r}, needs text")
         if known[name] == "dict[str, float]":
-            if bad := next((x for x in _items(value) if isinstance(x, bool) or not isinstance(x, (int, float))), None):
+            if bad := next(
+                (
+                    x
+                    for x in _items(value)
+                    if isinstance(x, bool) or not isinstance(x, (int, float))
+                ),
+                None,
+            ):
                 raise ValueError(f"field '{name}' holds {bad!r}, needs numbers")
 
 

@@ -26,7 +26,7 @@ from emojax.model.layers import REMAT_POLICIES, EncoderConfig, LoraConfig, Preci
 from emojax.model.lm.llama import LlamaConfig
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Optim:
     """Fields of config.optim; see configs/base.py."""
 
@@ -45,7 +45,7 @@ class Optim:
 Rules = tuple[tuple[str, str], ...]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Stage:
     """One curriculum stage: what it asks, what learns, how, how long, and whose weights it starts from.
 
@@ -61,7 +61,7 @@ class Stage:
     inherits: str
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Train:
     """Fields of config.train; see configs/base.py."""
 
@@ -81,7 +81,7 @@ class Train:
     tokenizer_path: str | None
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Data:
     """Fields of config.data; see configs/base.py."""
 
@@ -105,7 +105,7 @@ class Data:
     weights: str
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
     """A whole run, resolved."""
 
@@ -122,7 +122,12 @@ class Settings:
 
     def sampling(self, peak_index: int | None) -> Sampling:
         """How a clip is decoded; `peak_index` is its known apex or None."""
-        return Sampling(self.data.image_choice, peak_index, self.data.temporal, self.views.num_frames)  # type: ignore[arg-type]
+        return Sampling(
+            image=self.data.image_choice,
+            index=peak_index,
+            temporal=self.data.temporal,
+            num_frames=self.views.num_frames,
+        )  # type: ignore[arg-type]
 
 
 def _precision(m: ConfigDict) -> Precision:
@@ -134,46 +139,94 @@ def model_config(m: ConfigDict) -> ModelConfig:
 
     def encoder(t: ConfigDict, eps: float, key_bias: bool = False) -> EncoderConfig:
         unroll = min(m.unroll, t.depth)
-        return EncoderConfig(t.width, t.depth, t.heads, t.mlp, eps, t.dropout, m.remat, unroll, _precision(m), key_bias)
+        return EncoderConfig(
+            width=t.width,
+            depth=t.depth,
+            heads=t.heads,
+            mlp=t.mlp,
+            eps=eps,
+            dropout=t.dropout,
+            remat=m.remat,
+            unroll=unroll,
+            precision=_precision(m),
+            key_bias=key_bias,
+        )
 
-    image = EvaConfig(m.image.size, m.image.patch, encoder(m.image, 1e-6), False, CLIP_MEAN, CLIP_STD, m.stem)
+    image = EvaConfig(
+        image_size=m.image.size,
+        patch=m.image.patch,
+        encoder=encoder(m.image, 1e-6),
+        final_norm=False,
+        mean=CLIP_MEAN,
+        std=CLIP_STD,
+        stem=m.stem,
+    )
     if m.version == "v1":
         size, patch, hear = m.face.size, m.face.patch, m.hubert
-        face = EvaConfig(size, patch, encoder(m.face, 1e-6, True), True, IMAGENET_MEAN, IMAGENET_STD, m.stem)
+        face = EvaConfig(
+            image_size=size,
+            patch=patch,
+            encoder=encoder(m.face, 1e-6, True),
+            final_norm=True,
+            mean=IMAGENET_MEAN,
+            std=IMAGENET_STD,
+            stem=m.stem,
+        )
         voice = HubertConfig(
-            encoder(hear, 1e-5, True),
+            encoder=encoder(hear, 1e-5, True),
             conv_widths=(hear.conv_width,) * 7,
             position_kernel=hear.position_kernel,
             position_groups=hear.position_groups,
         )
         return EmotionV1Config(
-            image,
-            face,
-            VideoMaeConfig(m.motion.size, m.motion.patch, m.num_frames, encoder(m.motion, 1e-6)),
-            voice,
-            _llama(m),
-            round(hear.seconds * SAMPLE_RATE),
-            m.face.pool,
-            m.missing,
-            m.word_heads,
-            m.detach_towers,
+            image=image,
+            face=face,
+            motion=VideoMaeConfig(
+                image_size=m.motion.size,
+                patch=m.motion.patch,
+                num_frames=m.num_frames,
+                encoder=encoder(m.motion, 1e-6),
+            ),
+            audio=voice,
+            llama=_llama(m),
+            samples=round(hear.seconds * SAMPLE_RATE),
+            face_pool=m.face.pool,
+            missing=m.missing,
+            word_heads=m.word_heads,
+            detach_towers=m.detach_towers,
         )
-    video = EvaConfig(m.video.size, m.video.patch, encoder(m.video, 1e-6), True, IMAGENET_MEAN, IMAGENET_STD, m.stem)
+    video = EvaConfig(
+        image_size=m.video.size,
+        patch=m.video.patch,
+        encoder=encoder(m.video, 1e-6),
+        final_norm=True,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        stem=m.stem,
+    )
     audio = WhisperConfig(m.audio.mels, round(m.audio.seconds * 50), encoder(m.audio, 1e-5))
     f = m.fusion
-    fusion = FusionConfig(f.kind, f.hidden, f.width, f.out, f.blocks, f.dropout, _precision(m))
+    fusion = FusionConfig(
+        kind=f.kind,
+        hidden=f.hidden,
+        width=f.width,
+        out=f.out,
+        blocks=f.blocks,
+        dropout=f.dropout,
+        precision=_precision(m),
+    )
     return EmotionConfig(
-        image,
-        video,
-        audio,
-        fusion,
-        _llama(m),
-        m.num_frames,
-        m.video_pool,
-        m.missing,
-        m.audio_span,
-        m.word_heads,
-        m.detach_towers,
+        image=image,
+        video=video,
+        audio=audio,
+        fusion=fusion,
+        llama=_llama(m),
+        num_frames=m.num_frames,
+        video_pool=m.video_pool,
+        missing=m.missing,
+        audio_span=m.audio_span,
+        word_heads=m.word_heads,
+        detach_towers=m.detach_towers,
     )
 
 
@@ -186,7 +239,12 @@ def _llama(m: ConfigDict) -> LlamaConfig:
         heads=t.heads,
         mlp=t.mlp,
         dropout=t.dropout,
-        lora=LoraConfig(m.lora.rank, m.lora.alpha, m.lora.dropout, tuple(m.lora.targets)),
+        lora=LoraConfig(
+            rank=m.lora.rank,
+            alpha=m.lora.alpha,
+            dropout=m.lora.dropout,
+            targets=tuple(m.lora.targets),
+        ),
         remat=m.remat,
         remat_long=m.remat_long,
         long_row=m.long_row,
@@ -237,21 +295,27 @@ def resolve(config: ConfigDict) -> Settings:
         if config.train[field] < 1:
             raise ValueError(f"config.train.{field} is {config.train[field]}; it is at least 1")
     if unknown := sorted(set(config.data.questions) - {*TASKS, *OTHER_QUESTIONS}):
-        raise ValueError(f"config.data.questions names tasks {unknown}; tasks are {', '.join(TASKS)}")
+        raise ValueError(
+            f"config.data.questions names tasks {unknown}; tasks are {', '.join(TASKS)}"
+        )
     m = config.model
     stages: list[Stage] = []
     for name in config.stages:
         if name not in config.stage:
-            raise ValueError(f"config.stages names '{name}', config.stage describes {sorted(config.stage)}")
+            raise ValueError(
+                f"config.stages names '{name}', config.stage describes {sorted(config.stage)}"
+            )
         s = config.stage[name]
         if s.steps < 0:
             raise ValueError(f"config.stage.{name}.steps is {s.steps}; it is at least 0")
         if unknown := sorted(set(s.tasks) - set(TASKS)):
-            raise ValueError(f"config.stage.{name}.tasks holds {unknown}; tasks are {', '.join(TASKS)}")
+            raise ValueError(
+                f"config.stage.{name}.tasks holds {unknown}; tasks are {', '.join(TASKS)}"
+            )
         tasks = StageTasks(
-            s.style,
-            tuple(s.tasks),
-            s.max_words,
+            style=s.style,
+            tasks=tuple(s.tasks),
+            max_words=s.max_words,
             restore_image=s.restore_image,
             drop_modality=s.drop_modality,
             strange_words=s.strange_words,
@@ -264,7 +328,17 @@ def resolve(config: ConfigDict) -> Settings:
         own = {k: v for k, v in s.optim.to_dict().items() if v is not None}
         optim = Optim(**{**config.optim.to_dict(), **own})
         weights = s.weights or config.data.weights
-        stages.append(Stage(name, s.steps, tasks, weights, _rules(s.trainable or config.trainable), optim, s.inherits))
+        stages.append(
+            Stage(
+                name=name,
+                steps=s.steps,
+                tasks=tasks,
+                weights=weights,
+                trainable=_rules(s.trainable or config.trainable),
+                optim=optim,
+                inherits=s.inherits,
+            )
+        )
     fields = config.train.to_dict()
     return Settings(
         name=config.name,
@@ -294,20 +368,38 @@ def for_devices(settings: Settings, devices: int) -> Settings:
     for stage in settings.stages:
         steps = max(1, round(stage.steps * t.batch / batch))
         warmup = round(stage.optim.warmup * t.batch / batch)
-        stages.append(dataclasses.replace(stage, steps=steps, optim=dataclasses.replace(stage.optim, warmup=warmup)))
+        stages.append(
+            dataclasses.replace(
+                stage, steps=steps, optim=dataclasses.replace(stage.optim, warmup=warmup)
+            )
+        )
     # What the run's folder remembers is this batch: on another number of devices it would be another run.
     raw = json.loads(json.dumps(settings.raw))
     raw["train"] |= {"batch": batch, "rows_per_device": 0}
     for stage in stages:
         raw["stage"][stage.name]["steps"] = stage.steps
         raw["stage"][stage.name]["optim"]["warmup"] = stage.optim.warmup
-    return dataclasses.replace(settings, stages=tuple(stages), train=dataclasses.replace(t, batch=batch), raw=raw)
+    return dataclasses.replace(
+        settings, stages=tuple(stages), train=dataclasses.replace(t, batch=batch), raw=raw
+    )
 
 
 def _views(m: ConfigDict) -> ViewConfig:
     if m.version == "v1":
-        return ViewConfig(m.image.size, m.face.size, m.num_frames, 0, m.hubert.seconds)
-    return ViewConfig(m.image.size, m.video.size, m.num_frames, m.audio.mels, m.audio.seconds)
+        return ViewConfig(
+            image_size=m.image.size,
+            frame_size=m.face.size,
+            num_frames=m.num_frames,
+            mels=0,
+            seconds=m.hubert.seconds,
+        )
+    return ViewConfig(
+        image_size=m.image.size,
+        frame_size=m.video.size,
+        num_frames=m.num_frames,
+        mels=m.audio.mels,
+        seconds=m.audio.seconds,
+    )
 
 
 def _tuples(fields: dict[str, Any]) -> dict[str, Any]:
@@ -344,6 +436,8 @@ def resolve_saved(raw: dict[str, Any]) -> Settings:
         return {**default, **{k: over(default.get(k), v) for k, v in saved.items()}}
 
     full = over(load_config("base").to_dict(), raw)
-    newest = load_config("base").stage.joint.to_dict()  # stages of other versions have no entry in base.py
+    newest = load_config(
+        "base"
+    ).stage.joint.to_dict()  # stages of other versions have no entry in base.py
     full["stage"] = {name: over(newest, stage) for name, stage in full["stage"].items()}
     return resolve(ConfigDict(full))

@@ -40,7 +40,9 @@ RULES = (
 )
 
 
-def fill_mesh(shape: tuple[int, int, int], devices: int, slices: int = 1) -> tuple[int, int, int]:
+def fill_mesh(
+    shape: tuple[int, int, int], devices: int, *, slices: int = 1
+) -> tuple[int, int, int]:
     """The mesh of so many devices: -1 filled with what is left, (0, 0, 0) with up to 16 on fsdp and the rest on data.
 
     Raises:
@@ -55,13 +57,17 @@ def fill_mesh(shape: tuple[int, int, int], devices: int, slices: int = 1) -> tup
             raise ValueError(f"mesh {tuple(shape)}: {devices} devices can not be divided by {rest}")
         sizes[sizes.index(-1)] = devices // rest
     if int(np.prod(sizes)) != devices:
-        raise ValueError(f"mesh {tuple(sizes)} needs {int(np.prod(sizes))} devices, there are {devices}")
+        raise ValueError(
+            f"mesh {tuple(sizes)} needs {int(np.prod(sizes))} devices, there are {devices}"
+        )
     if sizes[0] % slices:
         raise ValueError(f"mesh {tuple(sizes)}: data must be a multiple of the {slices} slices")
     return (sizes[0], sizes[1], sizes[2])
 
 
-def make_mesh(shape: tuple[int, int, int] = (-1, 1, 1), devices: list[Any] | None = None) -> Mesh:
+def make_mesh(
+    *, shape: tuple[int, int, int] = (-1, 1, 1), devices: list[Any] | None = None
+) -> Mesh:
     """A mesh (data, fsdp, tensor); one entry may be -1 and is filled with what is left.
 
     (0, 0, 0) splits weights over up to 16 devices (of one slice) and rows over all: beyond 16 nothing is gained in memory
@@ -75,17 +81,21 @@ def make_mesh(shape: tuple[int, int, int] = (-1, 1, 1), devices: list[Any] | Non
     """
     devices = devices or jax.devices()
     slices = len({getattr(d, "slice_index", 0) for d in devices})
-    sizes = fill_mesh(shape, len(devices), slices)
+    sizes = fill_mesh(shape, len(devices), slices=slices)
     # Auto: under Explicit axes Linen's constraints become assertions and fail.
     kinds = (AxisType.Auto,) * len(AXES)
     if slices == 1:
         return jax.make_mesh(sizes, AXES, axis_types=kinds, devices=devices)
     within = (sizes[0] // slices, *sizes[1:])
-    laid = mesh_utils.create_hybrid_device_mesh(within, (slices, 1, 1), devices, allow_split_physical_axes=True)
+    laid = mesh_utils.create_hybrid_device_mesh(
+        within, (slices, 1, 1), devices, allow_split_physical_axes=True
+    )
     return Mesh(laid, AXES, axis_types=kinds)
 
 
-def start_processes(address: str | None = None, count: int | None = None, number: int | None = None) -> int:
+def start_processes(
+    *, address: str | None = None, count: int | None = None, number: int | None = None
+) -> int:
     """Joins the processes of a run, before anything else asks jax for devices; returns this one's number.
 
     Args:
@@ -102,7 +112,9 @@ def start_processes(address: str | None = None, count: int | None = None, number
     number = int(env("EMOJAX_PROCESS", -1)) if number is None else number
     if address or count or number >= 0:
         if not (address and count and number >= 0):
-            raise ValueError("several processes need all three: coordinator address, number of processes, own number")
+            raise ValueError(
+                "several processes need all three: coordinator address, number of processes, own number"
+            )
         if platforms := env("JAX_PLATFORMS", ""):
             if platforms.startswith("cpu"):
                 jax.config.update("jax_cpu_collectives_implementation", "gloo")
@@ -142,8 +154,12 @@ def check_rows(mesh: Mesh, rows: int, accumulate: int) -> None:
     parts = mesh.shape["data"] * mesh.shape["fsdp"]
     if rows % (parts * accumulate):
         micro = f" in {accumulate} micro-batches" if accumulate > 1 else ""
-        raise ValueError(f"a batch of {rows} can not be divided over {parts} parts (data x fsdp) of the mesh{micro}")
-    places = np.argwhere(np.vectorize(lambda d: d.process_index == jax.process_index())(mesh.devices))
+        raise ValueError(
+            f"a batch of {rows} can not be divided over {parts} parts (data x fsdp) of the mesh{micro}"
+        )
+    places = np.argwhere(
+        np.vectorize(lambda d: d.process_index == jax.process_index())(mesh.devices)
+    )
     own = len({(int(p[0]), int(p[1])) for p in places})
     if own * jax.process_count() != parts:
         raise ValueError(
@@ -171,7 +187,9 @@ def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     parts = mesh.shape["data"] * mesh.shape["fsdp"]
     rows = len(next(iter(batch.values()))) * jax.process_count()
     if rows % parts:
-        raise ValueError(f"a batch of {rows} can not be divided over {parts} parts (data x fsdp) of the mesh")
+        raise ValueError(
+            f"a batch of {rows} can not be divided over {parts} parts (data x fsdp) of the mesh"
+        )
     sharding = batch_sharding(mesh)
     return {k: jax.make_array_from_process_local_data(sharding, v) for k, v in batch.items()}
 
@@ -224,7 +242,9 @@ def micro_batches(batch: Any, count: int) -> Any:
 
     def split(x: jax.Array) -> jax.Array:
         rows = x.reshape(n, count, -1, *x.shape[1:]).swapaxes(0, 1)
-        return constrain(rows.reshape(count, -1, *x.shape[1:]), None, "batch", *[None] * (x.ndim - 1))
+        return constrain(
+            rows.reshape(count, -1, *x.shape[1:]), None, "batch", *[None] * (x.ndim - 1)
+        )
 
     return jax.tree.map(split, batch)
 
@@ -247,7 +267,9 @@ def replication(leaves: dict[str, Any]) -> list[tuple[str, int, int]]:
     rows = []
     for path, x in leaves.items():
         mesh_size = x.sharding.mesh.size // x.sharding.mesh.shape["data"]
-        whole, part = (math.prod(s) * x.dtype.itemsize for s in (x.shape, x.sharding.shard_shape(x.shape)))
+        whole, part = (
+            math.prod(s) * x.dtype.itemsize for s in (x.shape, x.sharding.shard_shape(x.shape))
+        )
         rows.append((path, whole, part * mesh_size // max(1, whole)))
     return sorted(rows, key=lambda r: -r[1] * (r[2] - 1))
 

@@ -47,7 +47,7 @@ class SoftPrompt(NamedTuple):
     mask: Any
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Answer:
     """What emojax says of one clip; `to_json` is the contract of `emojax predict --json`.
 

@@ -51,12 +51,24 @@ def annotate(folder: Path, records: list[ClipRecord], out: Path) -> list[ClipRec
             "--units",
             str(folder / "units"),
         ]
-        if emojax([*command, "--endpoint", server.url, "--model", "scripted", "--licence", "drawn by emojax"]):
+        if emojax(
+            [
+                *command,
+                "--endpoint",
+                server.url,
+                "--model",
+                "scripted",
+                "--licence",
+                "drawn by emojax",
+            ]
+        ):
             raise SystemExit("the annotation did not end")
     kept = {r.id: r for r in read_records(out / "records.jsonl")}
     # What is known of people and speakers stays; texts are the annotation's alone.
     return [
-        dataclasses.replace(r, texts=kept[r.id].texts, peak_index=kept[r.id].peak_index) for r in learn if r.id in kept
+        dataclasses.replace(r, texts=kept[r.id].texts, peak_index=kept[r.id].peak_index)
+        for r in learn
+        if r.id in kept
     ]
 
 
@@ -85,7 +97,7 @@ def main() -> None:
     out = Path(sys.argv[1])
     jobs.setup(training=True)
     console = Console(stderr=True)
-    folder = make_corpus(CorpusConfig())
+    folder = make_corpus(config=CorpusConfig())
     records = load_corpus(folder)
     made = annotate(folder, records, out / "annotations")
     test = [r for r in records if r.split == "test"]
@@ -94,9 +106,14 @@ def main() -> None:
         for name, own in (("annotated", [*made, *test]), ("true texts", records)):
             found[name].append(score(own, out / f"{name}_{seed}".replace(" ", "_"), seed, console))
             print(name, seed, found[name][-1], flush=True)
-    mean = {n: {k: float(np.mean([s[k] for s in found[n]])) for k in found[n][0]} for n in ("annotated", "true texts")}
+    mean = {
+        n: {k: float(np.mean([s[k] for s in found[n]])) for k in found[n][0]}
+        for n in ("annotated", "true texts")
+    }
     found["means"] = {n: {k: round(v, 4) for k, v in m.items()} for n, m in mean.items()}
-    found["difference"] = {k: round(v - mean["true texts"][k], 4) for k, v in mean["annotated"].items() if k != "clips"}
+    found["difference"] = {
+        k: round(v - mean["true texts"][k], 4) for k, v in mean["annotated"].items() if k != "clips"
+    }
     print(json.dumps(found, indent=1))
     (out / "result.json").write_text(json.dumps(found, indent=1) + "\n")
 

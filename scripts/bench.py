@@ -55,7 +55,11 @@ def llama_prefill() -> tuple[Callable[[], object], Callable[[], object]]:
     run = jax.jit(lambda v, i: model.apply(v, model.apply(v, i, method="embed"), at, valid)[0])
     theirs = transformers.LlamaModel(
         transformers.LlamaConfig(
-            vocab_size=4000, hidden_size=512, num_hidden_layers=8, num_attention_heads=8, intermediate_size=1376
+            vocab_size=4000,
+            hidden_size=512,
+            num_hidden_layers=8,
+            num_attention_heads=8,
+            intermediate_size=1376,
         )
     ).eval()
     tensor = torch.from_numpy(ids)
@@ -68,12 +72,20 @@ def llama_prefill() -> tuple[Callable[[], object], Callable[[], object]]:
 
 
 def whisper_forward() -> tuple[Callable[[], object], Callable[[], object]]:
-    module = Whisper(WhisperConfig(80, 1500, EncoderConfig(384, 4, 6, 1536, 1e-5, separate=True)))
+    module = Whisper(
+        WhisperConfig(
+            80, 1500, EncoderConfig(width=384, depth=4, heads=6, mlp=1536, eps=1e-5, separate=True)
+        )
+    )
     mel = np.random.default_rng(0).standard_normal((1, 3000, 80)).astype(np.float32)
     variables = unbox(module.init(jax.random.key(0), mel))
     run = jax.jit(module.apply)
     config = transformers.WhisperConfig(
-        d_model=384, encoder_layers=4, encoder_attention_heads=6, encoder_ffn_dim=1536, num_mel_bins=80
+        d_model=384,
+        encoder_layers=4,
+        encoder_attention_heads=6,
+        encoder_ffn_dim=1536,
+        num_mel_bins=80,
     )
     theirs = transformers.models.whisper.modeling_whisper.WhisperEncoder(config).eval()
     tensor = torch.from_numpy(mel.transpose(0, 2, 1).copy())
@@ -86,10 +98,14 @@ def whisper_forward() -> tuple[Callable[[], object], Callable[[], object]]:
 
 
 def decode(folder: Path) -> tuple[Callable[[], object], Callable[[], object]]:
-    files = sorted((make_corpus(CorpusConfig(train=12, val=0, test=0), folder / "c") / "clips").glob("*.mp4"))
+    files = sorted(
+        (
+            make_corpus(config=CorpusConfig(train=12, val=0, test=0), folder=folder / "c") / "clips"
+        ).glob("*.mp4")
+    )
 
     def ours() -> object:
-        return [read_clip(f, Sampling(num_frames=8)) for f in files]
+        return [read_clip(f, sampling=Sampling(num_frames=8)) for f in files]
 
     def peer() -> object:  # every frame to RGB and the whole sound: the obvious PyAV loop
         out = []
@@ -97,7 +113,9 @@ def decode(folder: Path) -> tuple[Callable[[], object], Callable[[], object]]:
             with av.open(str(f)) as container:
                 for frame in container.decode():
                     out.append(
-                        frame.to_ndarray(format="rgb24") if isinstance(frame, av.VideoFrame) else frame.to_ndarray()
+                        frame.to_ndarray(format="rgb24")
+                        if isinstance(frame, av.VideoFrame)
+                        else frame.to_ndarray()
                     )
         return out
 
@@ -107,18 +125,30 @@ def decode(folder: Path) -> tuple[Callable[[], object], Callable[[], object]]:
 def mel() -> tuple[Callable[[], object], Callable[[], object]]:
     wave = np.random.default_rng(0).standard_normal(10 * 16000).astype(np.float32) * 0.1
     extractor = transformers.WhisperFeatureExtractor(feature_size=128)
-    return (lambda: log_mel(wave, 128)), (lambda: extractor(wave, sampling_rate=16000, return_tensors="np"))
+    return (lambda: log_mel(wave, mels=128)), (
+        lambda: extractor(wave, sampling_rate=16000, return_tensors="np")
+    )
 
 
 def main() -> None:
-    print(f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, {ROUNDS} alternating rounds, medians\n")
+    print(
+        f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, {ROUNDS} alternating rounds, medians\n"
+    )
     print("| work | peer | emojax ms | peer ms | peer / emojax |\n|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         jobs = {
-            ("LLaMA forward, 512 tokens, width 512, 8 layers, float32", "transformers"): llama_prefill(),
-            ("Whisper encoder forward, 30 s, tiny sizes, float32", "transformers"): whisper_forward(),
+            (
+                "LLaMA forward, 512 tokens, width 512, 8 layers, float32",
+                "transformers",
+            ): llama_prefill(),
+            (
+                "Whisper encoder forward, 30 s, tiny sizes, float32",
+                "transformers",
+            ): whisper_forward(),
             ("log-mel, 30 s window, 128 bins", "WhisperFeatureExtractor"): mel(),
-            ("decode 12 embedded clips: 8 frames, image, 16 kHz", "PyAV, every frame"): decode(Path(folder)),
+            ("decode 12 embedded clips: 8 frames, image, 16 kHz", "PyAV, every frame"): decode(
+                Path(folder)
+            ),
         }
         for (work, name), (ours, peer) in jobs.items():
             a, b = alternate(ours, peer)

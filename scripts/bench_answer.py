@@ -49,17 +49,30 @@ def decode(rows: int, cache: str = "float", sizes: tuple[int, int, int, int, int
     small = resolve(load_config("tiny:test")).model
     llama = LlamaConfig(*sizes, lora=LoraConfig(rank=0), cache=cache, separate=True)  # type: ignore[arg-type]
     config = dataclasses.replace(small, llama=llama)
-    variables = unbox(init_variables(config, jax.random.key(0)))  # of separate layers, as `infer/ready.py` makes them
+    variables = unbox(
+        init_variables(config, jax.random.key(0))
+    )  # of separate layers, as `infer/ready.py` makes them
     sampler = Sampler(max_tokens=TOKENS)
-    run = jax.jit(lambda v, s: advance(config, v, s, sampler, -1, TOKENS, jnp.zeros((), bool)).ids, donate_argnums=1)
+    run = jax.jit(
+        lambda v, s: (
+            advance(
+                config, v, s, sampler=sampler, eos=-1, steps=TOKENS, refill=jnp.zeros((), bool)
+            ).ids
+        ),
+        donate_argnums=1,
+    )
 
     def state() -> State:
         held = make_cache(llama, rows, PROMPT + TOKENS)
-        held = held._replace(valid=held.valid.at[:, :PROMPT].set(True), used=jnp.full((rows,), PROMPT, jnp.int32))
+        held = held._replace(
+            valid=held.valid.at[:, :PROMPT].set(True), used=jnp.full((rows,), PROMPT, jnp.int32)
+        )
         nothing = jnp.zeros((rows,), jnp.int32)
         ids = jnp.zeros((rows, TOKENS), jnp.int32)
         keys = jax.random.split(jax.random.key(0), rows)
-        return jax.block_until_ready(State(nothing + 5, nothing, jnp.zeros((rows,), bool), ids, keys, held))
+        return jax.block_until_ready(
+            State(nothing + 5, nothing, jnp.zeros((rows,), bool), ids, keys, held)
+        )
 
     theirs = transformers.LlamaForCausalLM(
         transformers.LlamaConfig(
@@ -91,7 +104,16 @@ def decode(rows: int, cache: str = "float", sizes: tuple[int, int, int, int, int
 
 def eva() -> Job:
     """A small EVA tower at 448 px: 1,025 tokens."""
-    module = Eva(EvaConfig(448, 14, EncoderConfig(384, 4, 6, 1536, 1e-6, separate=True), False, CLIP_MEAN, CLIP_STD))
+    module = Eva(
+        EvaConfig(
+            image_size=448,
+            patch=14,
+            encoder=EncoderConfig(width=384, depth=4, heads=6, mlp=1536, eps=1e-6, separate=True),
+            final_norm=False,
+            mean=CLIP_MEAN,
+            std=CLIP_STD,
+        )
+    )
     picture = np.random.default_rng(0).standard_normal((1, 448, 448, 3)).astype(np.float32)
     variables = unbox(module.init(jax.random.key(0), picture))
     run = jax.jit(module.apply)
@@ -121,7 +143,9 @@ def timed(job: Job, rounds: int) -> tuple[float, float]:
     ours, peer = job
     ours(), peer(), ours(), peer()
     pairs = [(ours(), peer()) for _ in range(rounds)]
-    return statistics.median(float(a) for a, _ in pairs), statistics.median(float(b) for _, b in pairs)  # type: ignore[arg-type]
+    return statistics.median(float(a) for a, _ in pairs), statistics.median(
+        float(b) for _, b in pairs
+    )  # type: ignore[arg-type]
 
 
 def label_only(model: Path, clip: str, rounds: int) -> dict[str, float]:
@@ -143,10 +167,17 @@ def label_only(model: Path, clip: str, rounds: int) -> dict[str, float]:
         return out
 
     for _ in range(rounds + 2):
-        read = part("decode", lambda: read_clip(clip, bundle.settings.sampling(None), subtitle="i am so glad"))
+        read = part(
+            "decode",
+            lambda: read_clip(
+                clip, sampling=bundle.settings.sampling(None), subtitle="i am so glad"
+            ),
+        )
         views = part("views", lambda: make_views(read, bundle.settings.views))  # noqa: B023
-        record = ClipRecord("one", "bench", "test", clip, bundle.labels[0], bundle.labels, "i am so glad")
-        encoded = part("encoders", lambda: encode(bundle, [(record, views)], 1))  # noqa: B023
+        record = ClipRecord(
+            "one", "bench", "test", clip, bundle.labels[0], bundle.labels, "i am so glad"
+        )
+        encoded = part("encoders", lambda: encode(bundle, [(record, views)], batch=1))  # noqa: B023
         part("labels", lambda: label_probabilities(bundle, encoded, bundle.labels, batch=1))  # noqa: B023
         if bundle.can_reason:
             part("reason", lambda: reasons(bundle, encoded, batch=1))  # noqa: B023
@@ -157,7 +188,10 @@ def label_only(model: Path, clip: str, rounds: int) -> dict[str, float]:
 def processor() -> str:
     """Its maker's name for it: peers' kernels are chosen by it."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((x.partition(":")[2].strip() for x in lines if x.startswith("model name")), platform.machine())
+    return next(
+        (x.partition(":")[2].strip() for x in lines if x.startswith("model name")),
+        platform.machine(),
+    )
 
 
 def main() -> None:
@@ -166,16 +200,19 @@ def main() -> None:
     parser.add_argument("--clip", help="media file (default: one that is drawn)")
     parser.add_argument("--rounds", type=int, default=7)
     args = parser.parse_args()
-    print(f"{processor()}, {len(os.sched_getaffinity(0))} cores, {args.rounds} alternating rounds, medians\n")
+    print(
+        f"{processor()}, {len(os.sched_getaffinity(0))} cores, {args.rounds} alternating rounds, medians\n"
+    )
     print("| work | peer | emojax ms | peer ms | peer / emojax |\n|---|---|---|---|---|")
     sizes = "width {1}, {2} layers, vocabulary {0}".format(*SMALL)
     jobs = {
         (f"decode {TOKENS} tokens, 1 row, {sizes}", "transformers, cached loop"): decode(1),
         (f"decode {TOKENS} tokens, 8 rows, {sizes}", "transformers, cached loop"): decode(8),
         ("the same, 8 rows, int8 cache", "transformers, float cache"): decode(8, "int8"),
-        (f"decode {TOKENS} tokens, 1 row, the demo's language model", "transformers, cached loop"): decode(
-            1, sizes=DEMO
-        ),
+        (
+            f"decode {TOKENS} tokens, 1 row, the demo's language model",
+            "transformers, cached loop",
+        ): decode(1, sizes=DEMO),
         ("EVA forward, 448 px, width 384, 4 layers", "transformers ViT, SDPA"): eva(),
     }
     for (work, name), job in jobs.items():

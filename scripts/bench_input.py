@@ -30,7 +30,13 @@ from scipy.io import wavfile
 
 from data_pipeline.builders.shards import pack_fields, write_chunk
 from data_pipeline.loader.batches import NAMES, RowConfig, train_iterator
-from data_pipeline.loader.features import RECORDS, CacheConfig, Features, FeatureSource, pack_features
+from data_pipeline.loader.features import (
+    RECORDS,
+    CacheConfig,
+    Features,
+    FeatureSource,
+    pack_features,
+)
 from data_pipeline.loader.tasks import StageTasks
 from data_pipeline.loader.tokens import SmallTokenizer
 from data_pipeline.media.clip import SAMPLE_RATE, Sampling, read_clip, uniform_indices
@@ -54,7 +60,11 @@ def write_clips(
     rng = np.random.default_rng(0)
     files = []
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
-    ground = rng.integers(0, 60, (height // 8 + 1, width // 8 + 1, 3)).repeat(8, 0).repeat(8, 1)[:height, :width]
+    ground = (
+        rng.integers(0, 60, (height // 8 + 1, width // 8 + 1, 3))
+        .repeat(8, 0)
+        .repeat(8, 1)[:height, :width]
+    )
     for n in range(count):
         path = folder / f"{width}_{n}.mp4"
         with av.open(str(path), "w") as out:
@@ -62,10 +72,17 @@ def write_clips(
             video.width, video.height, video.pix_fmt = width, height, "yuv420p"
             audio = out.add_stream("aac", rate=44_100, layout="mono")
             for i in range(round(seconds * rate)):
-                cx, cy = width * (0.5 + 0.2 * np.sin(i / 9 + n)), height * (0.5 + 0.1 * np.cos(i / 7))
+                cx, cy = (
+                    width * (0.5 + 0.2 * np.sin(i / 9 + n)),
+                    height * (0.5 + 0.1 * np.cos(i / 7)),
+                )
                 face = ((x - cx) / (width * 0.15)) ** 2 + ((y - cy) / (height * 0.3)) ** 2 < 1
-                picture = np.where(face[:, :, None], 170 + 20 * np.sin(i / 3 + x / 40)[:, :, None], 60 + ground)
-                frame = av.VideoFrame.from_ndarray(picture.clip(0, 255).astype(np.uint8), format="rgb24")
+                picture = np.where(
+                    face[:, :, None], 170 + 20 * np.sin(i / 3 + x / 40)[:, :, None], 60 + ground
+                )
+                frame = av.VideoFrame.from_ndarray(
+                    picture.clip(0, 255).astype(np.uint8), format="rgb24"
+                )
                 out.mux(video.encode(frame))
             out.mux(video.encode(None))
             t = np.arange(round(seconds * 44_100)) / 44_100
@@ -79,7 +96,7 @@ def write_clips(
 
 
 def ours(path: Path) -> object:
-    return read_clip(path, Sampling("middle", temporal="uniform", num_frames=16))
+    return read_clip(path, sampling=Sampling(image="middle", temporal="uniform", num_frames=16))
 
 
 def original(path: Path) -> object:
@@ -125,7 +142,9 @@ def decode_table(sets: dict[str, list[Path]]) -> dict[str, float]:
     for name, files in sets.items():
         for file in files:
             clip = ours(file)
-            wavfile.write(file.with_suffix(".wav"), SAMPLE_RATE, (clip.waveform * 32767).astype(np.int16))
+            wavfile.write(
+                file.with_suffix(".wav"), SAMPLE_RATE, (clip.waveform * 32767).astype(np.int16)
+            )
         r = rates({"ours": ours, "original": original, "decord": with_decord}, files)
         print(
             f"| {name}, clips/s | {r['ours']:.1f} | {r['original']:.1f} | {r['decord']:.1f} | {r['ours'] / r['original']:.2f} |",
@@ -137,7 +156,9 @@ def decode_table(sets: dict[str, list[Path]]) -> dict[str, float]:
     r = rates(
         {
             "mp4 to views": lambda f: make_views(ours(f), VIEWS),
-            "proxies to views": lambda f: stored_views(records[f], packed[f], config, VIEWS, config.sampling(None)),
+            "proxies to views": lambda f: stored_views(
+                records[f], packed[f], config, VIEWS, config.sampling(None)
+            ),
         },
         files,
     )
@@ -147,7 +168,13 @@ def decode_table(sets: dict[str, list[Path]]) -> dict[str, float]:
 def cache_rate(folder: Path, cores: int, clips: int = 192) -> float:
     """Clips a second of the loader alone from a warm cache of v2's feature sizes in bfloat16: read, drawn, tokenised, batched."""
     shapes = {"image": (1025, 1408), "video": (64, 1408), "audio": (64, 1280)}
-    config = CacheConfig("bench", "bench", "bfloat16", shapes, {k: k for k in shapes})
+    config = CacheConfig(
+        encoder="bench",
+        views="bench",
+        dtype="bfloat16",
+        shapes=shapes,
+        streams={k: k for k in shapes},
+    )
     rng = np.random.default_rng(0)
     arrays = {k: rng.standard_normal(v).astype(ml_dtypes.bfloat16) for k, v in shapes.items()}
     texts = {"audio": "a low and slow voice " * 4, "image": "the brows are drawn together " * 4}
@@ -156,19 +183,48 @@ def cache_rate(folder: Path, cores: int, clips: int = 192) -> float:
         items = []
         for i in range(32):
             record = ClipRecord(
-                f"{chunk}_{i}", "bench", "train", "/x.mp4", "sad", ("happy", "sad"), "so it is " * 3, texts=texts
+                f"{chunk}_{i}",
+                "bench",
+                "train",
+                "/x.mp4",
+                "sad",
+                ("happy", "sad"),
+                "so it is " * 3,
+                texts=texts,
             )
             records.append(record)
-            items.append(pack_fields(pack_features(record, f"{chunk}_{i}", config, Features(arrays, True, True))))
+            items.append(
+                pack_fields(
+                    pack_features(record, f"{chunk}_{i}", config, Features(arrays, True, True))
+                )
+            )
         write_chunk(folder / f"{chunk:06d}.array_record", items)
     write_records(folder / RECORDS, records)
     blank = {k: np.zeros(v, ml_dtypes.bfloat16) for k, v in shapes.items()}
-    tokenizer = SmallTokenizer.train([*texts.values(), "so it is", "The person in video says:"], 400)
-    rows = RowConfig(VIEWS, (("<VideoHere>", 448),), ((640, 32), (768, 128), (1024, 384)), 384, 200, blank=blank)
-    stage = StageTasks("perception", ("emotion", "audio", "image"))
+    tokenizer = SmallTokenizer.train(
+        [*texts.values(), "so it is", "The person in video says:"], 400
+    )
+    rows = RowConfig(
+        views=VIEWS,
+        places=(("<VideoHere>", 448),),
+        buckets=((640, 32), (768, 128), (1024, 384)),
+        max_answer=384,
+        max_subtitle=200,
+        blank=blank,
+    )
+    stage = StageTasks(style="perception", tasks=("emotion", "audio", "image"))
     source = FeatureSource(folder, config)
     os.sched_setaffinity(0, CORES[:cores])
-    batches = train_iterator({"bench": (source, 1.0)}, stage, tokenizer, rows, 8, 0, threads=2 * cores, prefetch=16)
+    batches = train_iterator(
+        {"bench": (source, 1.0)},
+        stage,
+        tokenizer,
+        config=rows,
+        batch=8,
+        seed=0,
+        threads=2 * cores,
+        prefetch=16,
+    )
     found = []
     for number in range(8):
         begin = time.perf_counter()
@@ -184,19 +240,26 @@ class Told:
 
     def __init__(self, count: int):
         rng = np.random.default_rng(0)
-        small = ViewConfig(4, 4, 1, 2, 0.08)
+        small = ViewConfig(image_size=4, frame_size=4, num_frames=1, mels=2, seconds=0.08)
         self.views = Views(
-            np.zeros((4, 4, 3), np.uint8),
-            np.zeros((1, 4, 4, 3), np.uint8),
-            np.zeros(small.sound_shape, np.float32),
-            0,
-            True,
-            True,
+            image=np.zeros((4, 4, 3), np.uint8),
+            frames=np.zeros((1, 4, 4, 3), np.uint8),
+            sound=np.zeros(small.sound_shape, np.float32),
+            audio_frames=0,
+            has_video=True,
+            has_audio=True,
         )
         lengths = np.clip(rng.lognormal(np.log(60), 0.5, count), 8, 180).astype(int)
         self.records = [
             ClipRecord(
-                f"c{i}", "d", "train", "/c.mp4", "sad", ("sad", "happy"), "so it is", texts={"reason": "word " * n}
+                f"c{i}",
+                "d",
+                "train",
+                "/c.mp4",
+                "sad",
+                ("sad", "happy"),
+                "so it is",
+                texts={"reason": "word " * n},
             )
             for i, n in enumerate(lengths)
         ]
@@ -211,13 +274,31 @@ class Told:
 def padding_table() -> None:
     """Prints the share of padding in batches of v2's cognition tasks, by rows that are sorted together."""
     buckets = tuple((length, length - 480) for length in range(512, 1025, 64))
-    rows = RowConfig(ViewConfig(4, 4, 1, 2, 0.08), (("<VideoHere>", 448),), buckets, 512, 200)
+    rows = RowConfig(
+        views=ViewConfig(image_size=4, frame_size=4, num_frames=1, mels=2, seconds=0.08),
+        places=(("<VideoHere>", 448),),
+        buckets=buckets,
+        max_answer=512,
+        max_subtitle=200,
+    )
     tokenizer = SmallTokenizer.train(["word so it is The person in video says:"], 300)
-    stage = StageTasks("cognition", ("emotion", "think", "reason"), 200)
-    print("\n| steps sorted together (config.data.window), batches of 8, sizes every 64 tokens | padding |")
+    stage = StageTasks(style="cognition", tasks=("emotion", "think", "reason"), max_words=200)
+    print(
+        "\n| steps sorted together (config.data.window), batches of 8, sizes every 64 tokens | padding |"
+    )
     print("|---|---|")
     for window in (1, 4, 16, 64):
-        batches = train_iterator({"d": (Told(2048), 1.0)}, stage, tokenizer, rows, 8, 1, 1, 2, window=window)
+        batches = train_iterator(
+            {"d": (Told(2048), 1.0)},
+            stage,
+            tokenizer,
+            config=rows,
+            batch=8,
+            seed=1,
+            threads=1,
+            prefetch=2,
+            window=window,
+        )
         some = [next(batches) for _ in range(128)]
         waste = 1 - sum(b["row_tokens"].sum() for b in some) / sum(b["ids"].size for b in some)
         print(f"| {window} | {waste:.1%} |", flush=True)
@@ -228,8 +309,12 @@ def chip_rates() -> dict[str, float]:
     settings = resolve(load_config("v2:stage1"))
     shapes = flatten(unbox(abstract_variables(settings.model)))
     learns = decide(list(shapes), settings.trainable)
-    learned, frozen = ({p: x for p, x in shapes.items() if learns[p] == wanted} for wanted in (True, False))
-    per_token, per_clip = step_flops(settings.model, learned, {p: x for p, x in frozen.items() if not is_tower(p)})
+    learned, frozen = (
+        {p: x for p, x in shapes.items() if learns[p] == wanted} for wanted in (True, False)
+    )
+    per_token, per_clip = step_flops(
+        settings.model, learned, {p: x for p, x in frozen.items() if not is_tower(p)}
+    )
     flops = per_clip + 640 * per_token
     return {chip: REACHED * peak / flops for chip, peak in CHIPS.items()}
 
@@ -253,7 +338,9 @@ def main() -> None:
             real.mkdir()
             for file in sorted(args.clips.glob("*.mp4"))[:24]:
                 shutil.copy(file, real)
-            sets[f"{args.clips.name}, {len(list(real.glob('*.mp4')))} real clips"] = sorted(real.glob("*.mp4"))
+            sets[f"{args.clips.name}, {len(list(real.glob('*.mp4')))} real clips"] = sorted(
+                real.glob("*.mp4")
+            )
         sets["made clips, 1280x720, 4 s"] = write_clips(Path(folder), 1280, 720)
         sets["made clips, 640x360, 4 s"] = write_clips(Path(folder), 640, 360)
         os.sched_setaffinity(0, CORES[:1])
@@ -266,11 +353,19 @@ def main() -> None:
     padding_table()
     chips = chip_rates()
     heads = " | ".join(f"cores for one {c} ({r:.1f} clips/s)" for c, r in chips.items())
-    print(f"\n| to what the model takes (v2's sizes; 640x360 clips) | clips/s on one core | {heads} |")
+    print(
+        f"\n| to what the model takes (v2's sizes; 640x360 clips) | clips/s on one core | {heads} |"
+    )
     print("|---|---|" + "---|" * len(chips))
     for name, rate in found.items():
-        print(f"| {name} | {rate:.1f} | " + " | ".join(f"{r / rate:.2f}" for r in chips.values()) + " |")
-    print(f"\nThe loader alone from a warm cache, {min(2, len(CORES))} cores: {both:.0f} clips/s (limit 200).")
+        print(
+            f"| {name} | {rate:.1f} | "
+            + " | ".join(f"{r / rate:.2f}" for r in chips.values())
+            + " |"
+        )
+    print(
+        f"\nThe loader alone from a warm cache, {min(2, len(CORES))} cores: {both:.0f} clips/s (limit 200)."
+    )
     print(
         f"A chip's clips/s: published bfloat16 peak, {REACHED:.0%} of it reached, training from cached features at 640 positions."
     )

@@ -41,27 +41,43 @@ def ours(size: tuple[int, ...]) -> Callable[[], None]:
     """One step as a function."""
     width, depth, heads, mlp, vocab, rank, rows, length, answers = size
     config = load_config("tiny:released")
-    config.model.llama.update({"vocab": vocab, "width": width, "depth": depth, "heads": heads, "mlp": mlp})
+    config.model.llama.update(
+        {"vocab": vocab, "width": width, "depth": depth, "heads": heads, "mlp": mlp}
+    )
     config.model.lora.update({"rank": rank, "dropout": 0.05})
     config.model.unroll = depth
     settings = resolve(config)
-    mesh = make_mesh((1, 1, 1), jax.devices()[:1])
+    mesh = make_mesh(shape=(1, 1, 1), devices=jax.devices()[:1])
     rng = np.random.default_rng(0)
 
     def fill(x: jax.ShapeDtypeStruct) -> np.ndarray:
-        return rng.standard_normal(x.shape).astype(x.dtype) if x.dtype.kind == "f" else np.ones(x.shape, x.dtype)
+        return (
+            rng.standard_normal(x.shape).astype(x.dtype)
+            if x.dtype.kind == "f"
+            else np.ones(x.shape, x.dtype)
+        )
 
     with jax.set_mesh(mesh):
-        batch = {k: fill(v) for k, v in abstract_batch(settings, mesh, rows, (length, answers), True).items()}
+        batch = {
+            k: fill(v)
+            for k, v in abstract_batch(settings, mesh, rows, (length, answers), True).items()
+        }
         soft = settings.model.soft_tokens
         index = np.full((rows, length), -1, np.int32)
         index[:, 4 : 4 + soft] = np.arange(soft)
-        batch |= {"soft_index": index, "positions": np.tile(np.arange(length, dtype=np.int32), (rows, 1))}
+        batch |= {
+            "soft_index": index,
+            "positions": np.tile(np.arange(length, dtype=np.int32), (rows, 1)),
+        }
         batch |= {"ids": rng.integers(3, vocab, (rows, length)).astype(np.int32)}
-        batch |= {"answer_at": np.tile(np.arange(length - answers, length, dtype=np.int32), (rows, 1))}
+        batch |= {
+            "answer_at": np.tile(np.arange(length - answers, length, dtype=np.int32), (rows, 1))
+        }
         batch |= {"labels": rng.integers(3, vocab, (rows, answers)).astype(np.int32)}
         flat = init_flat(settings.model, 0, mesh)
-        learned, frozen = split({p: x for p, x in flat.items() if not is_tower(p)}, settings.trainable)
+        learned, frozen = split(
+            {p: x for p, x in flat.items() if not is_tower(p)}, settings.trainable
+        )
         optim = settings.stages[0].optim
         tx = make_optimizer(optim)
         held = [start_state(tx, learned, mesh, False)]
@@ -83,12 +99,20 @@ def theirs(size: tuple[int, ...]) -> Callable[[], None]:
 
     width, depth, heads, mlp, vocab, rank, rows, length, answers = size
     config = transformers.LlamaConfig(
-        vocab_size=vocab, hidden_size=width, num_hidden_layers=depth, num_attention_heads=heads, intermediate_size=mlp
+        vocab_size=vocab,
+        hidden_size=width,
+        num_hidden_layers=depth,
+        num_attention_heads=heads,
+        intermediate_size=mlp,
     )
     base = transformers.LlamaForCausalLM._from_config(config, attn_implementation="sdpa")
-    adapter = peft.LoraConfig(r=rank, lora_alpha=16, lora_dropout=0.05, target_modules=["q_proj", "v_proj"])
+    adapter = peft.LoraConfig(
+        r=rank, lora_alpha=16, lora_dropout=0.05, target_modules=["q_proj", "v_proj"]
+    )
     model = peft.get_peft_model(base, adapter).train()
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4, weight_decay=0.05)
+    optimizer = torch.optim.AdamW(
+        [p for p in model.parameters() if p.requires_grad], lr=1e-4, weight_decay=0.05
+    )
     x = torch.randn(rows, length, width)
     labels = torch.randint(3, vocab, (rows, answers))
 
@@ -116,7 +140,9 @@ def serve(make: str, size: tuple[int, ...], line: Connection) -> None:
 def apart(make: str, size: tuple[int, ...]) -> Iterator[Callable[[], None]]:
     """`serve` in a process of its own, as a function."""
     here, there = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=serve, args=(make, size, there), daemon=True)
+    process = multiprocessing.get_context("spawn").Process(
+        target=serve, args=(make, size, there), daemon=True
+    )
     process.start()
 
     def run() -> None:

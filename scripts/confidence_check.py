@@ -33,8 +33,8 @@ def main() -> None:
     jobs.setup()
     bundle = load_bundle(folder)
     console = Console(stderr=True)
-    own = jobs.open_views(load_corpus(make_corpus(CorpusConfig())), bundle.settings, console)
-    other = load_corpus(make_corpus(CorpusConfig(train=0, val=0, test=MORE, seed=1)))
+    own = jobs.open_views(load_corpus(make_corpus(config=CorpusConfig())), bundle.settings, console)
+    other = load_corpus(make_corpus(config=CorpusConfig(train=0, val=0, test=MORE, seed=1)))
     sources = {
         "val": own["val"],
         "test": own["test"],
@@ -45,23 +45,32 @@ def main() -> None:
         items = jobs.items_of(source, bundle)
         encoded = encode(bundle, items)
         right = np.array([bundle.labels.index(r.label) for r, _ in items])
-        raw = label_probabilities(dataclasses.replace(bundle, calibration=None), encoded, bundle.labels)
+        raw = label_probabilities(
+            dataclasses.replace(bundle, calibration=None), encoded, bundle.labels
+        )
         fitted = label_probabilities(bundle, encoded, bundle.labels)
         wrong = fitted.argmax(axis=1) != right
         surest = np.argsort(-fitted.max(axis=1), kind="stable")[: round(COVERAGE * len(right))]
         present = [_there(r, v) for r, v in items]
         # Just one modality shows the label; contributions are of the label that is true.
         alone = [i for i, (r, _) in enumerate(items) if _informative(r.truth, r.label) is not None]
-        shares = contributions(lambda shown: label_probabilities(bundle, encoded, bundle.labels, shown), right, present)  # noqa: B023
+        shares = contributions(
+            lambda shown: label_probabilities(bundle, encoded, bundle.labels, modalities=shown),
+            right,
+            present,
+        )  # noqa: B023
         named = [
-            max(shares[i], key=lambda m: shares[i][m]) == _informative(items[i][0].truth, items[i][0].label)
+            max(shares[i], key=lambda m: shares[i][m])
+            == _informative(items[i][0].truth, items[i][0].label)
             for i in alone
         ]  # noqa: B023
         out[split] = {
             "clips": len(right),
             "ece_before": round(float(calibration(raw, right)["ece"]), 4),
             "ece_after": round(float(calibration(fitted, right)["ece"]), 4),
-            "ece_if_true": round(float(np.median([calibration(fitted, drawn)["ece"] for drawn in _drawn(fitted)])), 4),
+            "ece_if_true": round(
+                float(np.median([calibration(fitted, drawn)["ece"] for drawn in _drawn(fitted)])), 4
+            ),
             "error": round(float(wrong.mean()), 4),
             f"error_at_{COVERAGE:.0%}": round(float(wrong[surest].mean()), 4),
             "one_informative_modality": len(alone),

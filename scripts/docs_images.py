@@ -48,8 +48,14 @@ def main() -> None:
     out.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        corpus = make_corpus(CorpusConfig(train=1, val=0, test=40, seed=5), folder / "corpus")
-        records = [r for r in load_corpus(corpus) if r.split == "test" and r.truth and all(r.truth["shown"].values())]
+        corpus = make_corpus(
+            config=CorpusConfig(train=1, val=0, test=40, seed=5), folder=folder / "corpus"
+        )
+        records = [
+            r
+            for r in load_corpus(corpus)
+            if r.split == "test" and r.truth and all(r.truth["shown"].values())
+        ]
         with (folder / "manifest.csv").open("w") as file:
             writer = csv.writer(file)
             writer.writerow(["file", "emotion", "actor"])
@@ -64,7 +70,10 @@ def main() -> None:
         (folder / "drawn.srt").write_text("\n".join(lines))
         words = read_transcript(folder / "drawn.srt")
         found = make_timeline(
-            bundle, str(talk), Options(explain=True, purpose="a picture for the docs"), transcript=words
+            bundle,
+            str(talk),
+            options=Options(explain=True, purpose="a picture for the docs"),
+            transcript=words,
         )
         page_file = folder / "drawn.html"
         page_file.write_bytes(to_html(found, "always"))
@@ -85,7 +94,9 @@ def main() -> None:
             page.locator("#words textarea").first.fill(first.subtitle)
             for prompt, answers in (("emotion", 1), ("reason", 2)):
                 page.locator(f"#quick-{prompt}").click()
-                page.wait_for_function("n => document.querySelectorAll('#talk .bot.message').length >= n", arg=answers)
+                page.wait_for_function(
+                    "n => document.querySelectorAll('#talk .bot.message').length >= n", arg=answers
+                )
                 page.wait_for_timeout(15_000)
             save(page, out.with_name("page.png"))
         verify(corpus, folder, out.with_name("verify.png"))
@@ -106,7 +117,10 @@ def verify(corpus: Path, folder: Path, out: Path) -> None:
             str(corpus / "units"),
         ]
         assert emojax([*command, "--endpoint", server.url, "--model", "scripted"]) == 0
-    with running(["verify", str(folder / "set"), "--annotator", "anna"], "/") as url, chromium(620) as page:
+    with (
+        running(["verify", str(folder / "set"), "--annotator", "anna"], "/") as url,
+        chromium(620) as page,
+    ):
         page.goto(url)
         page.wait_for_function("document.getElementById('clip').readyState >= 2")
         for key in ("1", "2", "3", "4", "4", "p"):
@@ -118,7 +132,9 @@ def verify(corpus: Path, folder: Path, out: Path) -> None:
 @contextlib.contextmanager
 def chromium(height: int) -> Iterator[Any]:
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox", "--disable-gpu"])
+        browser = driver.chromium.launch(
+            executable_path="/usr/bin/chromium", args=["--no-sandbox", "--disable-gpu"]
+        )
         yield browser.new_page(viewport={"width": 1200, "height": height})
         browser.close()
 
@@ -130,7 +146,9 @@ def running(command: list[str], path: str) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     env = {k: v for k, v in os.environ.items() if k != "EMOJAX_TOKEN"}
-    process = subprocess.Popen([sys.executable, "-m", "emojax.cli", *command, "--port", str(port)], env=env)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "emojax.cli", *command, "--port", str(port)], env=env
+    )
     url = f"http://127.0.0.1:{port}"
     while process.poll() is None:
         with contextlib.suppress(OSError), urllib.request.urlopen(url + path, timeout=2):

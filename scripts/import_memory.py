@@ -24,7 +24,9 @@ def config(layers: int, int8: bool):
     from emojax.config import load_config, resolve
 
     c = load_config("tiny:released")
-    c.model.llama.update({"vocab": 32000, "width": 4096, "depth": layers, "heads": 32, "mlp": 11008})
+    c.model.llama.update(
+        {"vocab": 32000, "width": 4096, "depth": layers, "heads": 32, "mlp": 11008}
+    )
     c.model.param_dtype = c.model.compute_dtype = "bfloat16"
     c.model.lora.rank = 64
     c.model.kernels = "int8" if int8 else "float"
@@ -38,7 +40,9 @@ def write_files(layers: int, folder: Path) -> dict[str, Path]:
     from safetensors.numpy import save_file
     from small_files import source_files
 
-    files = source_files("emotion-llama-v2", config(layers, False), folder, lambda key: key == "llama-2-7b-chat")
+    files = source_files(
+        "emotion-llama-v2", config(layers, False), folder, lambda key: key == "llama-2-7b-chat"
+    )
     rng = np.random.default_rng(0)
 
     def noise(shape: tuple[int, ...]) -> np.ndarray:
@@ -46,7 +50,11 @@ def write_files(layers: int, folder: Path) -> dict[str, Path]:
 
     width, mlp = 4096, 11008
     shapes = {f"self_attn.{p}_proj": (width, width) for p in "qkvo"}
-    shapes |= {"mlp.gate_proj": (mlp, width), "mlp.up_proj": (mlp, width), "mlp.down_proj": (width, mlp)}
+    shapes |= {
+        "mlp.gate_proj": (mlp, width),
+        "mlp.up_proj": (mlp, width),
+        "mlp.down_proj": (width, mlp),
+    }
     shapes |= {"input_layernorm": (width,), "post_attention_layernorm": (width,)}
     parts: list[dict[str, np.ndarray]] = []
     for layer in range(layers):
@@ -61,10 +69,14 @@ def write_files(layers: int, folder: Path) -> dict[str, Path]:
         "lm_head.weight": (32000, width),
         "model.norm.weight": (width,),
     }
-    save_file({n: noise(s) for n, s in ends.items()}, files["llama-2-7b-chat"] / "model-0.safetensors")
+    save_file(
+        {n: noise(s) for n, s in ends.items()}, files["llama-2-7b-chat"] / "model-0.safetensors"
+    )
     index = {n: f"model-{i + 1}.safetensors" for i, part in enumerate(parts) for n in part}
     index |= dict.fromkeys(ends, "model-0.safetensors")
-    (files["llama-2-7b-chat"] / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
+    (files["llama-2-7b-chat"] / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": index})
+    )
     return files
 
 
@@ -93,11 +105,21 @@ def measure(layers: int, int8: bool, folder: Path, files: dict[str, Path], out) 
     thread = threading.Thread(target=watch)
     thread.start()
     begin = time.monotonic()
-    import_model("emotion-llama-v2", files, folder / "model", settings, say=lambda text: None)
+    import_model(
+        "emotion-llama-v2", files, folder / "model", settings=settings, say=lambda text: None
+    )
     seconds = time.monotonic() - begin
     done = True
     thread.join()
-    out.put({"tree": sum(sizes), "largest": max(sizes), "before": before, "peak": peak, "seconds": seconds})
+    out.put(
+        {
+            "tree": sum(sizes),
+            "largest": max(sizes),
+            "before": before,
+            "peak": peak,
+            "seconds": seconds,
+        }
+    )
 
 
 def main() -> None:
@@ -117,7 +139,9 @@ def main() -> None:
         facts = out.get()
         process.join()
     bound = facts["tree"] + facts["largest"] + 2 * GB
-    print(f"{args.layers} layers: tree {facts['tree'] / GB:.2f} GB, largest leaf {facts['largest'] / GB:.2f} GB")
+    print(
+        f"{args.layers} layers: tree {facts['tree'] / GB:.2f} GB, largest leaf {facts['largest'] / GB:.2f} GB"
+    )
     print(f"peak {facts['peak'] / GB:.2f} GB, bound {bound / GB:.2f} GB, {facts['seconds']:.0f} s")
     raise SystemExit(facts["peak"] > bound)
 

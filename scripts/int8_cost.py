@@ -49,7 +49,10 @@ def logit_errors(layers: int) -> dict[str, float]:
     out["bfloat16 weights and activations"] = logits(half, low)
     renamed = {p.replace("params/", "params/llama/", 1): x for p, x in flatten(variables).items()}
     del half
-    turned = {p.replace("params/llama/", "params/", 1): jnp.asarray(x) for p, x in quantise_leaves(renamed).items()}
+    turned = {
+        p.replace("params/llama/", "params/", 1): jnp.asarray(x)
+        for p, x in quantise_leaves(renamed).items()
+    }
     out["int8 kernels, float32 activations"] = logits(
         merge(turned, {}), dataclasses.replace(config, precision=Precision(kernels="int8"))
     )
@@ -60,7 +63,7 @@ def logit_errors(layers: int) -> dict[str, float]:
 def label_agreement(folder: Path, console: Console) -> dict[str, float]:
     """Accuracy on the embedded test split before and after, and the share of clips whose label stays."""
     bundle = load_bundle(folder)
-    records = [r for r in load_corpus(make_corpus(CorpusConfig())) if r.split == "test"]
+    records = [r for r in load_corpus(make_corpus(config=CorpusConfig())) if r.split == "test"]
     items = jobs.items_of(jobs.open_views(records, bundle.settings, console)["test"], bundle)
     before, after = (predict_labels(b, items, MODALITIES, None) for b in (bundle, as_int8(bundle)))
     truth = np.array([r.label for r, _ in items])

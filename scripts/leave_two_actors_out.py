@@ -33,11 +33,15 @@ def write_manifest(data: Path, fold: str, path: Path, speakers: bool = True) -> 
             if held and not row["file"].endswith(".mp4"):
                 continue
             media = (data / row["file"]).absolute()
-            writer.writerow([media, row["emotion"], "test" if held else "train"] + [row["actor"]] * speakers)
+            writer.writerow(
+                [media, row["emotion"], "test" if held else "train"] + [row["actor"]] * speakers
+            )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--preset", default="tiny:people")
@@ -58,7 +62,12 @@ def main() -> None:
                 with (args.out / f"fold{fold}_seed{seed}.log").open("w") as log:
 
                     def emojax(*words: str, to: TextIO = log) -> None:
-                        subprocess.run([sys.executable, "-m", "emojax.cli", *words], check=True, stdout=to, stderr=to)
+                        subprocess.run(
+                            [sys.executable, "-m", "emojax.cli", *words],
+                            check=True,
+                            stdout=to,
+                            stderr=to,
+                        )
 
                     where = ("--manifest", str(manifest), "--out", str(run))
                     emojax("train", *where, "--preset", args.preset, "--seed", str(seed))
@@ -69,7 +78,15 @@ def main() -> None:
             scores = json.loads((run / "evaluation.json").read_text())["test"]
             alone = json.loads((run / "alone" / "evaluation.json").read_text())["test"]["uar"]
             seconds = json.loads(timing.read_text())
-            results.append({"fold": fold, "seed": seed, "uar": scores["uar"], "alone": alone, "seconds": seconds})
+            results.append(
+                {
+                    "fold": fold,
+                    "seed": seed,
+                    "uar": scores["uar"],
+                    "alone": alone,
+                    "seconds": seconds,
+                }
+            )
             print(
                 f"fold {fold} seed {seed}: UAR {scores['uar']:.3f} on {scores['n']} clips, {alone:.3f} with each clip alone, "
                 f"{seconds:.0f} s",
@@ -84,7 +101,9 @@ def main() -> None:
         f"longest run {max(r['seconds'] for r in results):.0f} s; "
         f"with each clip alone {statistics.fmean(r['alone'] for r in results):.3f}"
     )
-    (args.out / "summary.json").write_text(json.dumps({"runs": results, "mean": statistics.fmean(values)}, indent=1))
+    (args.out / "summary.json").write_text(
+        json.dumps({"runs": results, "mean": statistics.fmean(values)}, indent=1)
+    )
 
 
 if __name__ == "__main__":

@@ -45,7 +45,9 @@ CHANGES: dict[str, tuple[tuple[int, int], bool, dict[str, object]]] = {
 }
 
 
-def planned(name: str, config_name: str, topology: str, bucket: tuple[int, int], cached: bool, changes: dict) -> dict:
+def planned(
+    name: str, config_name: str, topology: str, bucket: tuple[int, int], cached: bool, changes: dict
+) -> dict:
     """One plan, kept on disk."""
     path = KEPT / f"{name}.json"
     if path.exists():
@@ -115,12 +117,19 @@ def main() -> None:
     for config, stage, bucket in STAGES:
         for topology in SLICES:
             name = f"{config.replace(':', '-')}-{topology}-{bucket[0]}"
-            rows.append(line(f"{config[:2]} {stage}, {topology}", planned(name, config, topology, bucket, True, {})))
+            rows.append(
+                line(
+                    f"{config[:2]} {stage}, {topology}",
+                    planned(name, config, topology, bucket, True, {}),
+                )
+            )
     changes = []
     for label, (bucket, cached, fields) in CHANGES.items():
         topology = "v5e:4x4*2" if label == "two slices" else "v5e-16"
         name = "change-" + "".join(c if c.isalnum() else "_" for c in label)
-        changes.append(line(label, planned(name, "v2:stage1_pod", topology, bucket, cached, fields)))
+        changes.append(
+            line(label, planned(name, "v2:stage1_pod", topology, bucket, cached, fields))
+        )
     machine = f"a CPU machine ({platform.machine()}, {os.cpu_count()} cores)"
     text = TEXT.format(machine=machine, head=HEAD, main="\n".join(rows), changes="\n".join(changes))
     (ROOT / "docs" / "scaling.md").write_text(text)

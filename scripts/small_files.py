@@ -17,7 +17,9 @@ from emojax.weights.load_tensors import save_tensors
 
 def tokenizer(folder: Path) -> None:
     """`tokenizer.model`: about 300 SentencePiece pieces, numbered as LLaMA's."""
-    (folder / "texts.txt").write_text("\n".join(["the person in video says hello", "which emotion is it", "why not"]))
+    (folder / "texts.txt").write_text(
+        "\n".join(["the person in video says hello", "which emotion is it", "why not"])
+    )
     sentencepiece.SentencePieceTrainer.train(
         input=str(folder / "texts.txt"),
         model_prefix=str(folder / "tokenizer"),
@@ -43,7 +45,11 @@ def source_files(
         if skip(key):
             continue
         table = SOURCES[key].fills(settings.model)[-1][0]  # of EVA's towers the one with all blocks
-        values = {p: rng.standard_normal(leaves[p].shape, np.float32) * 0.2 for r in table.rules for p in r.paths}
+        values = {
+            p: rng.standard_normal(leaves[p].shape, np.float32) * 0.2
+            for r in table.rules
+            for p in r.paths
+        }
         save_file(save_tensors(table, values), files[key] / "weights.safetensors")
     tokenizer(files["llama-2-7b-chat"])
     return files

@@ -31,7 +31,9 @@ def assemble(out: Path, data: Path, minutes: float, seed: int = 0) -> list[dict[
     order = np.random.default_rng(seed).permutation(len(rows))
     parts: list[dict[str, object]] = []
     with av.open(str(out), "w") as container:
-        video = container.add_stream("libx264", rate=RATE, options={"preset": "veryfast", "crf": "28"})
+        video = container.add_stream(
+            "libx264", rate=RATE, options={"preset": "veryfast", "crf": "28"}
+        )
         video.width, video.height, video.pix_fmt = *SIZE, "yuv420p"
         audio = container.add_stream("aac", rate=SOUND, layout="mono")
         frames = samples = 0
@@ -48,12 +50,18 @@ def assemble(out: Path, data: Path, minutes: float, seed: int = 0) -> list[dict[
                     container.mux(video.encode(frame))
             resampler = av.AudioResampler(format="fltp", layout="mono", rate=SOUND)
             with av.open(str(data / row["file"])) as source:
-                heard = [o.to_ndarray() for f in source.decode(audio=0) for o in resampler.resample(f)]
+                heard = [
+                    o.to_ndarray() for f in source.decode(audio=0) for o in resampler.resample(f)
+                ]
             wave = np.concatenate(heard, axis=1)
-            due = round(frames / RATE * SOUND) - samples  # sound and picture of every clip stay together
+            due = (
+                round(frames / RATE * SOUND) - samples
+            )  # sound and picture of every clip stay together
             wave = np.pad(wave[:, :due], ((0, 0), (0, max(0, due - wave.shape[1]))))
             for at in range(0, due, 4410):
-                piece = av.AudioFrame.from_ndarray(np.ascontiguousarray(wave[:, at : at + 4410]), "fltp", "mono")
+                piece = av.AudioFrame.from_ndarray(
+                    np.ascontiguousarray(wave[:, at : at + 4410]), "fltp", "mono"
+                )
                 piece.rate, piece.pts, piece.time_base = SOUND, samples + at, Fraction(1, SOUND)
                 container.mux(audio.encode(piece))
             samples += due

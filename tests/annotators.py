@@ -44,7 +44,9 @@ def text_of(body: dict[str, Any]) -> str:
 
 def question_of(body: dict[str, Any]) -> str:
     """What makes two requests the same one: what is asked, of whom, and the seed."""
-    return hashlib.sha256(json.dumps([body["messages"], body["seed"], body["model"]]).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps([body["messages"], body["seed"], body["model"]]).encode()
+    ).hexdigest()
 
 
 def plain_reply(body: dict[str, Any]) -> str:
@@ -53,12 +55,16 @@ def plain_reply(body: dict[str, Any]) -> str:
     if agent_of(body) == "visual":
         return json.dumps({"description": f"A person at a desk looks at somebody, number {own}."})
     if agent_of(body) == "audio":
-        return json.dumps({"description": f"The voice is loud and fast, take {own}.", "tone": "angry"})
+        return json.dumps(
+            {"description": f"The voice is loud and fast, take {own}.", "tone": "angry"}
+        )
     text = text_of(body)
     label = re.search(r"the person shows: (.*)\.$", text, re.M)
     offered = re.search(r'"one of (.*?)"', text).group(1).split(", ")
     chosen = label.group(1) if label else offered[0]
-    reason = f"In clip {own} the person frowns and speaks loudly to somebody, so the person is {chosen}."
+    reason = (
+        f"In clip {own} the person frowns and speaks loudly to somebody, so the person is {chosen}."
+    )
     return f"Here it is:\n```json\n{json.dumps({'reason': reason, 'short': f'A frown, so {chosen}.', 'label': chosen})}\n```"
 
 
@@ -106,7 +112,9 @@ class Scripted:
     def __init__(self, records: Sequence[ClipRecord], units: Path):
         self.known: dict[str, str] = {}
         self.records = {r.id: r for r in records}
-        looking = Annotator(load_recipe("mmeverse"), {}, provider_named(str(units)))
+        looking = Annotator(
+            recipe=load_recipe("mmeverse"), askers={}, provider=provider_named(str(units))
+        )
         for r in records:
             clip = looking._read(r, looking._peak(r)[1])
             if clip.image is not None:
@@ -131,7 +139,9 @@ class Scripted:
         label = re.search(r"the person shows: (.*)\.$", text_of(body), re.M).group(1)
         spoken = _shown_by(told["Said"])
         said = f"the person says {clues.WORD_PHRASES[spoken]}" if spoken else ""
-        found = [told[k] for k in ("Seen", "Heard") if told[k] != "(not known)"] + ([said] if said else [])
+        found = [told[k] for k in ("Seen", "Heard") if told[k] != "(not known)"] + (
+            [said] if said else []
+        )
         face, voice = clues.face_clues(label), clues.tone_clues(clues.EMOTION_TONES[label])
         both = told["Seen"] == clues.visual_text(face) and told["Heard"] == clues.audio_text(voice)
         end = "face and voice deny the words so" if both and spoken in opposite(label) else "so"
@@ -141,7 +151,9 @@ class Scripted:
 
 def _shown_by(subtitle: str) -> str:
     """The emotion that a model that reads would see in the words of an embedded clip, "" for none."""
-    return next((emotion for emotion, cues in clues.CUES.items() if any(c in subtitle for c in cues)), "")
+    return next(
+        (emotion for emotion, cues in clues.CUES.items() if any(c in subtitle for c in cues)), ""
+    )
 
 
 def chat(reply: Any, model: str = "agent-1") -> Chat:

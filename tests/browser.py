@@ -35,7 +35,9 @@ def chromium(width: int = 1200, height: int = 900):
 
 
 def _local(url: str) -> bool:
-    return url.startswith(("file:", "data:", "blob:", "http://127.0.0.1", "http://localhost", "ws://127.0.0.1"))
+    return url.startswith(
+        ("file:", "data:", "blob:", "http://127.0.0.1", "http://localhost", "ws://127.0.0.1")
+    )
 
 
 def url_of(path: Path) -> str:

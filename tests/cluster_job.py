@@ -13,8 +13,17 @@ from data_pipeline.llm.client import Endpoint
 
 def main() -> None:
     corpus, out, url, where = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4]
-    endpoints = {name: Endpoint(url, "agent", max_tokens=600) for name in ("visual", "audio", "reasoning")}
-    job = Job(load_recipe("merr_fine"), out, endpoints, units=str(corpus / "units"), backoff=0.05)
+    endpoints = {
+        name: Endpoint(url=url, model="agent", max_tokens=600)
+        for name in ("visual", "audio", "reasoning")
+    }
+    job = Job(
+        recipe=load_recipe("merr_fine"),
+        out=out,
+        endpoints=endpoints,
+        units=str(corpus / "units"),
+        backoff=0.05,
+    )
     work, seen = None, threading.Event()
     if where == "cluster":
         import ray
@@ -22,7 +31,9 @@ def main() -> None:
 
         from data_pipeline.annotate.cluster import on_cluster
 
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 10**8})
+        cluster = Cluster(
+            initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 10**8}
+        )
         second = cluster.add_node(num_cpus=1, object_store_memory=10**8)
         ray.init(address=cluster.address, log_to_driver=False)
 
@@ -34,13 +45,13 @@ def main() -> None:
 
         killer = threading.Thread(target=kill)
         killer.start()
-        work = on_cluster(None, None)
+        work = on_cluster(address=None, tasks=None)
 
     def tick(done: int, every: int, spent: object) -> None:
         if done >= 4:
             seen.set()
 
-    done = run(job, clips_of(corpus / "manifest.csv"), tick, work=work)
+    done = run(job, clips_of(corpus / "manifest.csv"), tick=tick, work=work)
     if where == "cluster":
         seen.set()
         killer.join()

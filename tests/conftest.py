@@ -19,7 +19,9 @@ DATA = Path(__file__).parent / "data"
 
 def shared_data() -> Path | None:
     """The folder of real clips, where it is there: $EMOJAX_SHARED_DATA or ../shared/data."""
-    path = Path(os.environ.get("EMOJAX_SHARED_DATA") or Path(__file__).parents[2] / "shared" / "data")
+    path = Path(
+        os.environ.get("EMOJAX_SHARED_DATA") or Path(__file__).parents[2] / "shared" / "data"
+    )
     return path if path.is_dir() else None
 
 

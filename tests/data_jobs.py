@@ -37,11 +37,20 @@ def settings(**changes: object) -> Settings:
 def save_random_model(folder: Path, seed: int = 0, **changes: object) -> Path:
     """A model folder of random weights."""
     s = settings(**changes)
-    mesh = make_mesh((-1, 1, 1))
+    mesh = make_mesh(shape=(-1, 1, 1))
     with jax.set_mesh(mesh):
         variables = init_flat(s.model, seed, mesh)
-    tokenizer = SmallTokenizer.train(["which one of angry happy sad is shown", "the person in video says"] * 2, 400)
-    save_bundle(folder, s, tokenizer, merge(jax.device_get(variables), {}), ("angry", "happy", "sad"), False)
+    tokenizer = SmallTokenizer.train(
+        ["which one of angry happy sad is shown", "the person in video says"] * 2, 400
+    )
+    save_bundle(
+        folder,
+        s,
+        tokenizer,
+        variables=merge(jax.device_get(variables), {}),
+        labels=("angry", "happy", "sad"),
+        reasons=False,
+    )
     return folder
 
 
@@ -78,7 +87,12 @@ def run_with_kills(
     hit, rng = 0, random.Random(0)
     while hit < kills:
         process = subprocess.Popen(
-            command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+            command,
+            cwd=ROOT,
+            env=env,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
         while process.poll() is None and not busy():
             time.sleep(0.01)
@@ -90,6 +104,8 @@ def run_with_kills(
         process.wait()
         if not alive and fresh is not None:
             shutil.rmtree(fresh, ignore_errors=True)
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, start_new_session=True)
+    done = subprocess.run(
+        command, cwd=ROOT, env=env, capture_output=True, text=True, start_new_session=True
+    )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return hit

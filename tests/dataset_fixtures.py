@@ -58,14 +58,25 @@ REF = {"ref_id": 7, "ann_id": 3, "image_id": 581857, "category_id": 1, "split": 
                      {"raw": "woman in blue", "sent": "woman in blue", "sent_id": 1, "tokens": ["woman"]}]}  # fmt: skip
 INSTANCES = json.dumps(
     {
-        "images": [{"id": 581857, "width": 640, "height": 480, "file_name": "COCO_train2014_000000581857.jpg"}],
-        "annotations": [{"id": 3, "image_id": 581857, "category_id": 1, "bbox": [64.0, 48.0, 320.0, 240.0]}],
+        "images": [
+            {
+                "id": 581857,
+                "width": 640,
+                "height": 480,
+                "file_name": "COCO_train2014_000000581857.jpg",
+            }
+        ],
+        "annotations": [
+            {"id": 3, "image_id": 581857, "category_id": 1, "bbox": [64.0, 48.0, 320.0, 240.0]}
+        ],
         "categories": [{"id": 1, "name": "person"}],
     }
 )
 PICTURE = "train2014/COCO_train2014_000000581857.jpg"
 BOLD_ROW = (
-    ["003/abc.mp4/0007.mp4", "2", "0", "90"] + ["0.0"] * 26 + ["5.1", "4.0", "6.0", "Male", "Adult", "White", "0.9"]
+    ["003/abc.mp4/0007.mp4", "2", "0", "90"]
+    + ["0.0"] * 26
+    + ["5.1", "4.0", "6.0", "Male", "Adult", "White", "0.9"]
 )
 BOLD_ROW[4 + 6] = "0.8"  # Happiness
 BOLD_ROW[4 + 3] = "0.6"  # Anticipation
@@ -93,7 +104,12 @@ def refer(name: str, folder: str, pickle_name: str) -> Fixture:
         ("7", "train", ""),
         1,
         None,
-        (f"{folder}/instances.json", '"id": 3', '"id": 4', "annotation 3 of image 581857 is not in instances.json"),
+        (
+            f"{folder}/instances.json",
+            '"id": 3',
+            '"id": 4',
+            "annotation 3 of image 581857 is not in instances.json",
+        ),
     )
 
 
@@ -307,7 +323,9 @@ FIXTURES = (
 )  # fmt: skip
 
 
-def write_fixture(fixture: Fixture, root: Path, clip: bytes | None, change: tuple[str, str, str] | None = None) -> Path:
+def write_fixture(
+    fixture: Fixture, root: Path, clip: bytes | None, change: tuple[str, str, str] | None = None
+) -> Path:
     """Writes a fixture; `clip`: bytes of its media file, None leaves it out; `change`: (file, old, new)."""
     for name, content in fixture.files.items():
         path = root / name

@@ -25,16 +25,32 @@ def main(built: str, log: str, state: str, steps: str, workers: str) -> None:
     flags.FLAGS.mark_as_parsed()
     one = open_built(Path(built))["embedded"]
     tokenizer = SmallTokenizer.train(["a b c"], 300)
-    rows = RowConfig(VIEWS, (("<VideoHere>", 4),), ((600, 300),), 300, 200)
-    source = BuiltSource(one, "train", VIEWS, Sampling("middle", num_frames=4))
-    stage = StageTasks("perception", ("emotion", "audio", "image"))
-    batches = train_iterator({"embedded": (source, 1.0)}, stage, tokenizer, rows, 2, 3, workers=int(workers))
+    rows = RowConfig(
+        views=VIEWS,
+        places=(("<VideoHere>", 4),),
+        buckets=((600, 300),),
+        max_answer=300,
+        max_subtitle=200,
+    )
+    source = BuiltSource(one, "train", VIEWS, Sampling(image="middle", num_frames=4))
+    stage = StageTasks(style="perception", tasks=("emotion", "audio", "image"))
+    batches = train_iterator(
+        {"embedded": (source, 1.0)},
+        stage,
+        tokenizer,
+        config=rows,
+        batch=2,
+        seed=3,
+        workers=int(workers),
+    )
     done = []
     if Path(state).exists():
         saved = json.loads(Path(state).read_text())
         batches.set_state(saved)
         done = Path(log).read_text().splitlines()[: saved["next_index"]]
-    Path(log).write_text("".join(line + "\n" for line in done))  # of a job that had no step complete: nothing
+    Path(log).write_text(
+        "".join(line + "\n" for line in done)
+    )  # of a job that had no step complete: nothing
     with open(log, "a") as file:
         for _ in range(len(done), int(steps)):
             batch = next(batches)

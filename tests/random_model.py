@@ -22,7 +22,7 @@ TEXTS = [
 @functools.cache
 def random_bundle(preset: str = "tiny:test") -> Bundle:
     settings = resolve(load_config(preset))
-    mesh = make_mesh((1, 1, 1), jax.devices()[:1])
+    mesh = make_mesh(shape=(1, 1, 1), devices=jax.devices()[:1])
     with jax.set_mesh(mesh):
         flat = init_flat(settings.model, 1, mesh)
     # Adapters that are not zero, logits that differ clearly.
@@ -33,13 +33,28 @@ def random_bundle(preset: str = "tiny:test") -> Bundle:
         elif path.startswith("params/llama/head"):
             flat[path] = 4 * x
     tokenizer = SmallTokenizer.train(TEXTS * 20, settings.model.llama.vocab)
-    return Bundle("random", settings, tokenizer, merge(flat, {}), LABELS, "cognition", "reason")
+    return Bundle(
+        name="random",
+        settings=settings,
+        tokenizer=tokenizer,
+        variables=merge(flat, {}),
+        labels=LABELS,
+        style="cognition",
+        reason_task="reason",
+    )
 
 
 def save_random_model(folder: Path) -> Path:
     """The same as a model folder."""
     bundle = random_bundle()
-    save_bundle(folder, bundle.settings, bundle.tokenizer, bundle.variables, LABELS, reasons=True)
+    save_bundle(
+        folder,
+        bundle.settings,
+        bundle.tokenizer,
+        variables=bundle.variables,
+        labels=LABELS,
+        reasons=True,
+    )
     return folder
 
 

@@ -13,13 +13,20 @@ def speech(seconds: float, seed: int = 0) -> np.ndarray:
     """Something that a voice detector takes for speech: a pulsed buzz with formants, four syllables a second."""
     t = np.arange(int(seconds * SOUND)) / SOUND
     rng = np.random.default_rng(seed)
-    voice = sum(np.sin(2 * np.pi * 140 * k * t + rng.uniform(0, 6)) / k * (3 if 3 < k < 8 else 1) for k in range(1, 25))
+    voice = sum(
+        np.sin(2 * np.pi * 140 * k * t + rng.uniform(0, 6)) / k * (3 if 3 < k < 8 else 1)
+        for k in range(1, 25)
+    )
     envelope = 0.25 + 0.75 * np.clip(np.sin(2 * np.pi * 4 * t), 0, 1)
     return (0.06 * voice * envelope).astype(np.float32)
 
 
 def record(
-    path: Path, scenes: list[tuple[float, int]], said: list[tuple[float, float]], video: bool = True, size: int = 64
+    path: Path,
+    scenes: list[tuple[float, int]],
+    said: list[tuple[float, float]],
+    video: bool = True,
+    size: int = 64,
 ) -> Path:
     """Writes an .mp4: `scenes` are (seconds, seed of the picture), `said` spans of speech; sound is a whisper of noise elsewhere."""
     total = sum(s for s, _ in scenes)
@@ -29,7 +36,9 @@ def record(
         wave[int(a * SOUND) : int(a * SOUND) + len(own)] += own
     with av.open(str(path), "w") as container:
         if video:
-            stream = container.add_stream("libx264", rate=RATE, options={"preset": "ultrafast", "crf": "23"})
+            stream = container.add_stream(
+                "libx264", rate=RATE, options={"preset": "ultrafast", "crf": "23"}
+            )
             stream.width = stream.height = size
             stream.pix_fmt = "yuv420p"
         audio = container.add_stream("aac", rate=SOUND, layout="mono")
@@ -46,7 +55,9 @@ def record(
         if video:
             container.mux(stream.encode(None))
         for at in range(0, len(wave), 1600):
-            piece = av.AudioFrame.from_ndarray(np.ascontiguousarray(wave[None, at : at + 1600]), "fltp", "mono")
+            piece = av.AudioFrame.from_ndarray(
+                np.ascontiguousarray(wave[None, at : at + 1600]), "fltp", "mono"
+            )
             piece.rate, piece.pts, piece.time_base = SOUND, at, Fraction(1, SOUND)
             container.mux(audio.encode(piece))
         container.mux(audio.encode(None))

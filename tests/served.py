@@ -21,10 +21,22 @@ class Server:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.folder, self.url = Path(folder), f"http://127.0.0.1:{self.port}"
-        command = [sys.executable, "-m", "emojax.cli", "serve", "--model", str(model), "--port", str(self.port)]
+        command = [
+            sys.executable,
+            "-m",
+            "emojax.cli",
+            "serve",
+            "--model",
+            str(model),
+            "--port",
+            str(self.port),
+        ]
         env = {**os.environ, "JAX_PLATFORMS": "cpu", "EMOJAX_TOKEN": TOKEN}
         self.process = subprocess.Popen(
-            [*command, "--folder", str(folder), *options], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [*command, "--folder", str(folder), *options],
+            env=env,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         for _ in range(1200):
             assert self.process.poll() is None, "the server has ended"

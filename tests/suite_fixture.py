@@ -41,13 +41,18 @@ SETS: dict[str, dict[str, str | Sequence[str]]] = {
     "BOLD": {"video_id": "b{i}", "mode": "val", "text_whisper": "words {i}",
              "Emotion_label": ("Happiness;Pleasure", "Anger;Annoyance", "Doubt/Confusion")},
 }  # fmt: skip
-OPEN_WORDS = ("['happy', 'amused']", "['worried']", "['neutral']", "['angry', 'complaining', 'sad']")
+OPEN_WORDS = (
+    "['happy', 'amused']",
+    "['worried']",
+    "['neutral']",
+    "['angry', 'complaining', 'sad']",
+)
 COUNT = {"OV-MERD+": len(OPEN_WORDS)}
 
 
 def drawn_clips() -> list[Path]:
     """A few clips of the embedded corpus."""
-    corpus = make_corpus(CorpusConfig(train=len(EMOTION_AUS), val=0, test=12))
+    corpus = make_corpus(config=CorpusConfig(train=len(EMOTION_AUS), val=0, test=12))
     return [Path(r.path) for r in load_corpus(corpus) if r.split == "test"]
 
 
@@ -66,11 +71,15 @@ def write_suite(root: Path) -> Path:
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(clips[number % len(clips)], place)
             number += 1
-        with (root / folder / f"{folder}_label.csv").open("w", encoding="utf-8", newline="") as file:
+        with (root / folder / f"{folder}_label.csv").open(
+            "w", encoding="utf-8", newline=""
+        ) as file:
             writer = csv.DictWriter(file, list(columns))
             writer.writeheader()
             writer.writerows(rows)
-    with (root / "OV-MERD+" / "check-result-openset-chi-translate.csv").open("w", encoding="utf-8", newline="") as file:
+    with (root / "OV-MERD+" / "check-result-openset-chi-translate.csv").open(
+        "w", encoding="utf-8", newline=""
+    ) as file:
         writer = csv.writer(file)
         writer.writerow(["name", "openset"])
         writer.writerows([f"sample_{i}", words] for i, words in enumerate(OPEN_WORDS))

@@ -32,10 +32,17 @@ def generation() -> dict:
 def random_tensors(seed: int = 0) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     draw = lambda *shape, scale=0.4: (scale * rng.standard_normal(shape)).astype(np.float32)
-    out = {"embed_tokens.weight": draw(VOCAB, WIDTH, scale=1.0), "embed_positions.weight": draw(POSITIONS, WIDTH)}
+    out = {
+        "embed_tokens.weight": draw(VOCAB, WIDTH, scale=1.0),
+        "embed_positions.weight": draw(POSITIONS, WIDTH),
+    }
     norms = [
         "layer_norm",
-        *(f"layers.{i}.{n}_layer_norm" for i in range(DEPTH) for n in ("self_attn", "encoder_attn", "final")),
+        *(
+            f"layers.{i}.{n}_layer_norm"
+            for i in range(DEPTH)
+            for n in ("self_attn", "encoder_attn", "final")
+        ),
     ]
     for norm in norms:
         out |= {f"{norm}.weight": 1 + draw(WIDTH), f"{norm}.bias": draw(WIDTH)}
@@ -55,7 +62,9 @@ def write_release(folder: Path, seed: int = 0) -> Path:
     (folder / "config.json").write_text(json.dumps(config()))
     (folder / "generation_config.json").write_text(json.dumps(generation()))
     names = [*WORDS, *(f"<|{i}|>" for i in range(len(WORDS), VOCAB))]
-    tokenizer = Tokenizer(models.WordLevel({name: i for i, name in enumerate(names)}, unk_token="no"))
+    tokenizer = Tokenizer(
+        models.WordLevel({name: i for i, name in enumerate(names)}, unk_token="no")
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.add_special_tokens(names[len(WORDS) :])
     tokenizer.save(str(folder / "tokenizer.json"))

@@ -29,10 +29,21 @@ _REFUSAL = re.compile(
 )
 _THOUGHT = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.S | re.I)
 # MERR's ten, of which its audio agent chose one.
-TONES = ("joyful", "sad", "shocked", "fearful", "angry", "positive", "negative", "calm", "doubtful", "dismissive")
+TONES = (
+    "joyful",
+    "sad",
+    "shocked",
+    "fearful",
+    "angry",
+    "positive",
+    "negative",
+    "calm",
+    "doubtful",
+    "dismissive",
+)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Known:
     """What is known of a clip when an agent is asked.
 
@@ -59,7 +70,7 @@ class Known:
 Note = dict[str, str]  # what an agent answered, by field
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Agent:
     """One agent. needs: `frames`, `sound` or "" (text alone).  make: (recipe, what is known) -> messages.  read: (what was known, reply) -> Note,
     raising Unusable for one that says nothing."""
@@ -77,10 +88,10 @@ class Agent:
 def agent(name: str) -> Agent:
     """One of recipe.AGENTS."""
     return {
-        "visual": Agent("visual", "frames", _visual, _description),
-        "audio": Agent("audio", "sound", _audio, _tone),
-        "audio_2": Agent("audio_2", "sound", _audio, _tone),
-        "reasoning": Agent("reasoning", "", _reasoning, _reason),
+        "visual": Agent(name="visual", needs="frames", make=_visual, read=_description),
+        "audio": Agent(name="audio", needs="sound", make=_audio, read=_tone),
+        "audio_2": Agent(name="audio_2", needs="sound", make=_audio, read=_tone),
+        "reasoning": Agent(name="reasoning", needs="", make=_reasoning, read=_reason),
     }[name]
 
 
@@ -94,7 +105,11 @@ def _fill(name: str, known: Known, **parts: str) -> str:
 
 
 def _label_line(known: Known) -> str:
-    return f"People who watched the whole clip say that the person shows: {known.label}." if known.label else ""
+    return (
+        f"People who watched the whole clip say that the person shows: {known.label}."
+        if known.label
+        else ""
+    )
 
 
 def measured(known: Known) -> str:
@@ -104,7 +119,9 @@ def measured(known: Known) -> str:
         return ""
     if not peak.all_units:
         return "the face is at rest"
-    parts = units.with_strength({u: peak.intensities.get(u, 0.0) for u in peak.all_units}, known.scale)
+    parts = units.with_strength(
+        {u: peak.intensities.get(u, 0.0) for u in peak.all_units}, known.scale
+    )
     also = units.phrases(peak.units) if peak.by != ALL_UNITS else []
     return "measured at its peak: " + ", ".join(parts) + (f" ({', '.join(also)})" if also else "")
 
@@ -189,5 +206,14 @@ def _reason(known: Known, text: str) -> Note:
     if not label:
         raise Unusable("a label that was not offered")
     words = found.get("words")
-    told = {"words": " ".join(words.split())} if isinstance(words, str) and words.strip() and known.words else {}
-    return {"reason": _text(found, "reason"), "short": _text(found, "short"), "label": label, **told}
+    told = (
+        {"words": " ".join(words.split())}
+        if isinstance(words, str) and words.strip() and known.words
+        else {}
+    )
+    return {
+        "reason": _text(found, "reason"),
+        "short": _text(found, "short"),
+        "label": label,
+        **told,
+    }

@@ -85,8 +85,13 @@ class Claim:
 
 
 @functools.cache
-def _patterns() -> tuple[list[tuple[re.Pattern[str], tuple[str, ...]]], list[tuple[re.Pattern[str], str]]]:
-    units = [(re.compile(rf"\b(?:{p})\b"), tuple(f"AU{u:02d}" for u in found)) for p, found in UNIT_PHRASES.items()]
+def _patterns() -> tuple[
+    list[tuple[re.Pattern[str], tuple[str, ...]]], list[tuple[re.Pattern[str], str]]
+]:
+    units = [
+        (re.compile(rf"\b(?:{p})\b"), tuple(f"AU{u:02d}" for u in found))
+        for p, found in UNIT_PHRASES.items()
+    ]
     return units, [(re.compile(rf"\b(?:{p})\b"), name) for name, p in TONE_PHRASES.items()]
 
 
@@ -109,7 +114,9 @@ def denied(before: str) -> bool:
         return False
     # over a comma only where it goes on as a list of single words
     return all(
-        len(piece.split()) <= (4 if n == 0 else 2) for n, piece in enumerate(reach.split(",")) if piece.strip()
+        len(piece.split()) <= (4 if n == 0 else 2)
+        for n, piece in enumerate(reach.split(","))
+        if piece.strip()
     ) or ("," not in reach and len(reach.split()) <= 6)
 
 
@@ -123,7 +130,9 @@ def find_claims(text: str) -> list[Claim]:
         if not denied(before):
             found.setdefault((modality, means), Claim(modality, phrase, means))
 
-    taken: list[tuple[int, int]] = []  # a longer phrase that was read first (`inner brows raised`) is not read again
+    taken: list[
+        tuple[int, int]
+    ] = []  # a longer phrase that was read first (`inner brows raised`) is not read again
     for pattern, means in units:
         for match in pattern.finditer(lower):
             if not any(a < match.end() and match.start() < b for a, b in taken):
@@ -169,12 +178,23 @@ class Evidence:
 
 def evidence_of(record: ClipRecord) -> Evidence:
     """Action units, tone and words of a record (those of MERR; any record with `action_units`, `audio` and a subtitle)."""
-    units = [u for key in ("action_units", "peak_action_units") for u in record.texts.get(key, "").split(", ") if u]
+    units = [
+        u
+        for key in ("action_units", "peak_action_units")
+        for u in record.texts.get(key, "").split(", ")
+        if u
+    ]
     tone = record.texts.get("audio", "")
     heard = tone.lower()
-    tones = frozenset(n for p, n in _patterns()[1] if any(not denied(heard[: m.start()]) for m in p.finditer(heard)))
+    tones = frozenset(
+        n
+        for p, n in _patterns()[1]
+        if any(not denied(heard[: m.start()]) for m in p.finditer(heard))
+    )
     return Evidence(
-        frozenset(units) if "action_units" in record.texts or "peak_action_units" in record.texts else None,
+        frozenset(units)
+        if "action_units" in record.texts or "peak_action_units" in record.texts
+        else None,
         tones if tones else None,
         record.subtitle or None,
     )

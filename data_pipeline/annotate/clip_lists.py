@@ -17,7 +17,7 @@ from data_pipeline.schema import ClipRecord, read_records
 MOST_FAULTS = 10  # rows that are told of at once
 
 
-def clips_of(path: Path, labels: Sequence[str] = ()) -> list[ClipRecord]:
+def clips_of(path: Path, *, labels: Sequence[str] = ()) -> list[ClipRecord]:
     """Clips of a folder (searched), a manifest CSV (`path`, and what there is of label, subtitle, split, speaker, start, end), or
     records.jsonl. `labels`: the label space, needed where clips have none.
 
@@ -25,11 +25,16 @@ def clips_of(path: Path, labels: Sequence[str] = ()) -> list[ClipRecord]:
       ValueError: with what is wrong.
     """
     if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.is_file() and p.suffix.lower() in MEDIA_SUFFIXES)
+        files = sorted(
+            p for p in path.rglob("*") if p.is_file() and p.suffix.lower() in MEDIA_SUFFIXES
+        )
         if not files:
             raise ValueError(f"{path}: no media file in it ({', '.join(sorted(MEDIA_SUFFIXES))})")
         names = [os.path.relpath(p, path).rsplit(".", 1)[0].replace(os.sep, "/") for p in files]
-        return [_bare(n, path.name or "clips", p, tuple(labels)) for n, p in zip(names, files, strict=True)]
+        return [
+            _bare(n, path.name or "clips", p, tuple(labels))
+            for n, p in zip(names, files, strict=True)
+        ]
     if path.suffix == ".jsonl":
         found = read_records(path)
         beside = path.parent / "clips"  # the embedded corpus may have been moved
@@ -48,7 +53,9 @@ def _manifest(path: Path, labels: tuple[str, ...]) -> list[ClipRecord]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: no UTF-8 text (byte {error.start}); save it as CSV UTF-8") from error
+        raise ValueError(
+            f"{path}: no UTF-8 text (byte {error.start}); save it as CSV UTF-8"
+        ) from error
     # Lines as CSV has them: a subtitle may hold other separators.
     reader = csv.DictReader(io.StringIO(text, newline=""))
     columns = [c.strip().lower() for c in reader.fieldnames or ()]
@@ -92,7 +99,9 @@ def _clip(own: dict[str, str], number: int, manifest: Path, space: tuple[str, ..
         try:
             times[column] = float(own[column]) if own.get(column) else None
         except ValueError:
-            raise ValueError(f", column '{column}': '{own[column]}' is no number of seconds") from None
+            raise ValueError(
+                f", column '{column}': '{own[column]}' is no number of seconds"
+            ) from None
     try:
         return dataclasses.replace(
             _bare(f"{media.stem}#{number}", manifest.stem, media, space), label=label,

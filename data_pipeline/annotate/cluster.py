@@ -39,7 +39,7 @@ def annotate_row(row: dict[str, Any], job: bytes) -> dict[str, Any]:
 
 
 def on_cluster(
-    address: str | None = None, tasks: int | None = None
+    *, address: str | None = None, tasks: int | None = None
 ) -> Callable[[Job, Sequence[tuple[ClipRecord, str]]], Iterator[Annotation | tuple[str, str]]]:
     """What `run.run` takes as `work`.
 
@@ -53,9 +53,13 @@ def on_cluster(
         import ray
         import ray.data
     except ImportError as error:
-        raise ValueError(f"Ray is not installed: pip install 'emojax[cluster]' ({error})") from error
+        raise ValueError(
+            f"Ray is not installed: pip install 'emojax[cluster]' ({error})"
+        ) from error
 
-    def work(job: Job, missing: Sequence[tuple[ClipRecord, str]]) -> Iterator[Annotation | tuple[str, str]]:
+    def work(
+        job: Job, missing: Sequence[tuple[ClipRecord, str]]
+    ) -> Iterator[Annotation | tuple[str, str]]:
         import pickle
 
         if not missing:
@@ -67,11 +71,18 @@ def on_cluster(
         # Few clips a block: a block is what is done again when a node is lost.
         data = ray.data.from_items(rows, override_num_blocks=max(1, len(rows) // 4))
         one: Any = functools.partial(annotate_row, job=pickle.dumps(job))
-        options: Any = {"max_retries": -1, "retry_exceptions": False}  # of a task whose node was lost
+        options: Any = {
+            "max_retries": -1,
+            "retry_exceptions": False,
+        }  # of a task whose node was lost
         done = data.map(one, concurrency=tasks, **options)
         for row in done.iter_rows():
             if row["stopped"]:
                 raise BudgetReached(row["stopped"])
-            yield Annotation.from_json(row["found"]) if row["found"] else (row["clip"], row["unfinished"])
+            yield (
+                Annotation.from_json(row["found"])
+                if row["found"]
+                else (row["clip"], row["unfinished"])
+            )
 
     return work

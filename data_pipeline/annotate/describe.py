@@ -30,7 +30,7 @@ class Unfinished(Exception):
     """An endpoint gave no reply: the clip is asked again by the next run; str() says which and why."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Annotation:
     """What is known of one clip.
 
@@ -119,7 +119,7 @@ def media_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:24]
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(kw_only=True)
 class Annotator:
     """Annotates clips by one recipe.
 
@@ -138,12 +138,36 @@ class Annotator:
 
     def key(self, record: ClipRecord, media: str) -> str:
         """Hash of what the annotation of a clip depends on."""
-        endpoints = {n: {**a.endpoint.settings(), "url": ""} for n, a in self.askers.items()}  # see Asker.key_of
-        facts: list[Any] = [VERSION, media, record.id, record.label, record.labels, record.subtitle, record.start]
-        facts += [record.end, record.speaker, record.split, record.dataset, self.recipe.asked(), prompt_hashes()]
-        facts += [endpoints, self.provider.name if self.provider else "", self._units_file(record), self.transcriber]
+        endpoints = {
+            n: {**a.endpoint.settings(), "url": ""} for n, a in self.askers.items()
+        }  # see Asker.key_of
+        facts: list[Any] = [
+            VERSION,
+            media,
+            record.id,
+            record.label,
+            record.labels,
+            record.subtitle,
+            record.start,
+        ]
+        facts += [
+            record.end,
+            record.speaker,
+            record.split,
+            record.dataset,
+            self.recipe.asked(),
+            prompt_hashes(),
+        ]
+        facts += [
+            endpoints,
+            self.provider.name if self.provider else "",
+            self._units_file(record),
+            self.transcriber,
+        ]
         facts += [self.again.get(record.id, ""), dict(self.recipe.filters).get("votes")]
-        return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:24]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[
+            :24
+        ]
 
     def _units_file(self, record: ClipRecord) -> str:
         file = getattr(self.provider, "file", None)
@@ -159,7 +183,7 @@ class Annotator:
         """
         media = media or media_hash(Path(record.path))
         out = Annotation(
-            record.id, self.key(record, media), record.path, media, record.label, "given" if record.label else "",
+            clip=record.id, key=self.key(record, media), path=record.path, media=media, label=record.label, label_from="given" if record.label else "",
             labels=record.labels, start=record.start, end=record.end, speaker=record.speaker,
             split=record.split, dataset=record.dataset, words=" ".join(record.subtitle.split()),
             words_from="given" if record.subtitle.strip() else "",
@@ -173,8 +197,14 @@ class Annotator:
         seen = peak.all_units if peak else ()
         label, label_from = self._label(record, track, seen)
         if peak and track and label_from == "votes":
-            peak = find_peak(track, label, table) or peak  # by the units of the label that was found
-        voice = measure_voice(clip.waveform) if "audio" in clip.modalities and clip.waveform is not None else None
+            peak = (
+                find_peak(track, label, table) or peak
+            )  # by the units of the label that was found
+        voice = (
+            measure_voice(clip.waveform)
+            if "audio" in clip.modalities and clip.waveform is not None
+            else None
+        )
         out = dataclasses.replace(
             out,
             label=label,
@@ -190,7 +220,12 @@ class Annotator:
             voice=voice,
             remarks=(*clip.notes, *(track.notes if track else ())),
         )
-        if not out.words and self.transcribe is not None and voice is not None and clip.waveform is not None:
+        if (
+            not out.words
+            and self.transcribe is not None
+            and voice is not None
+            and clip.waveform is not None
+        ):
             words, _ = self.transcribe(clip.waveform)
             out = dataclasses.replace(out, words=words, words_from="transcribed" if words else "")
         why = self._useless(out)
@@ -206,7 +241,11 @@ class Annotator:
             best = ", ".join(units.winners(found.peak_units, units.table_named(self.recipe.table)))
             return f"no label: none was given, and the action units speak for {best}, which is not offered"
         votes = dict(self.recipe.filters).get("votes")
-        return "" if votes is None else against_units(found, self.recipe, {**FILTERS["votes"], **votes})
+        return (
+            ""
+            if votes is None
+            else against_units(found, self.recipe, {**FILTERS["votes"], **votes})
+        )
 
     def _peak(self, record: ClipRecord) -> tuple[UnitTrack | None, Peak | None]:
         track = self.provider(record.path) if self.provider else None
@@ -217,17 +256,30 @@ class Annotator:
         if track is not None and not track.measured:
             track = None
         if found is None:
-            found = apex(record.path, record.start, record.end)
+            found = apex(record.path, start=record.start, end=record.end)
         return track, found
 
     def _read(self, record: ClipRecord, peak: Peak | None) -> Clip:
-        sampling = Sampling("peak", peak.index if peak else None, "uniform", max(1, self.recipe.frames))
-        clip = read_clip(record.path, sampling, subtitle=record.subtitle, start=record.start, end=record.end)
+        sampling = Sampling(
+            image="peak",
+            index=peak.index if peak else None,
+            temporal="uniform",
+            num_frames=max(1, self.recipe.frames),
+        )
+        clip = read_clip(
+            record.path,
+            sampling=sampling,
+            subtitle=record.subtitle,
+            start=record.start,
+            end=record.end,
+        )
         if clip.image is None and clip.waveform is None:
             raise ClipError("there is neither picture nor sound")
         return clip
 
-    def _label(self, record: ClipRecord, track: UnitTrack | None, seen: tuple[int, ...]) -> tuple[str, str]:
+    def _label(
+        self, record: ClipRecord, track: UnitTrack | None, seen: tuple[int, ...]
+    ) -> tuple[str, str]:
         """(label, where it is from); of several labels with as many votes the one whose units are fewest is the most special."""
         if record.label and self.recipe.label == "given":
             return record.label, "given"
@@ -236,16 +288,21 @@ class Annotator:
         table = units.table_named(self.recipe.table)
         best = min(units.winners(seen, table), key=lambda name: (len(table.get(name, ())), name))
         spellings = (best, *units.SPELLINGS.get(best, ()))
-        return next((x for x in record.labels if x.lower() in spellings), best if not record.labels else ""), "votes"
+        return next(
+            (x for x in record.labels if x.lower() in spellings), best if not record.labels else ""
+        ), "votes"
 
     def _ask(self, out: Annotation, clip: Clip, peak: Peak | None, scale: float) -> Annotation:
         frames = None
         if clip.image is not None:
-            frames = [clip.image, *(clip.frames if clip.frames is not None and self.recipe.frames else ())]
+            frames = [
+                clip.image,
+                *(clip.frames if clip.frames is not None and self.recipe.frames else ()),
+            ]
         sound = clip.waveform if "audio" in clip.modalities else None
         known = Known(
-            out.label if self.recipe.label_guided else "", out.labels or ((out.label,) if out.label else ()), out.words,
-            peak, scale, frames, sound, self.again.get(out.clip, ""),
+            label=out.label if self.recipe.label_guided else "", labels=out.labels or ((out.label,) if out.label else ()), words=out.words,
+            peak=peak, scale=scale, frames=frames, sound=sound, remark=self.again.get(out.clip, ""),
         )  # fmt: skip
         notes, authors, faults = dict(out.notes), dict(out.authors), dict(out.faults)
         left_out = ""
@@ -260,28 +317,40 @@ class Annotator:
             else:
                 shown = dataclasses.replace(known, notes=self._for_reason(notes, out.clip))
                 read = functools.partial(who.read, shown)
-                reply: Reply[dict[str, str]] = self.askers[name].ask(who.make(self.recipe, shown), read)
+                reply: Reply[dict[str, str]] = self.askers[name].ask(
+                    who.make(self.recipe, shown), read
+                )
                 if reply.value is not None:
                     notes[name], authors[name] = reply.value, reply.model
                 elif away(reply.fault):
-                    raise Unfinished(f"{name}: {reply.fault}" + (f" ({reply.said})" if reply.said else ""))
+                    raise Unfinished(
+                        f"{name}: {reply.fault}" + (f" ({reply.said})" if reply.said else "")
+                    )
                 else:
                     faults[name] = reply.fault
-            needed = name not in self.recipe.optional and (name in self.askers or name == "reasoning")
+            needed = name not in self.recipe.optional and (
+                name in self.askers or name == "reasoning"
+            )
             if name in faults and needed and not faults[name].startswith("the clip has no"):
                 left_out = left_out or f"{name}: {faults[name]}"
                 break  # what comes behind would build on nothing
-        out = dataclasses.replace(out, notes=notes, authors=authors, faults=faults, left_out=left_out)
+        out = dataclasses.replace(
+            out, notes=notes, authors=authors, faults=faults, left_out=left_out
+        )
         if self.recipe.label == "model" and "reasoning" in notes:
             out = dataclasses.replace(out, label=notes["reasoning"]["label"], label_from="model")
         return dataclasses.replace(out, coarse=coarse(out) if self.recipe.template else "")
 
-    def _for_reason(self, notes: Mapping[str, dict[str, str]], clip: str) -> dict[str, dict[str, str]]:
+    def _for_reason(
+        self, notes: Mapping[str, dict[str, str]], clip: str
+    ) -> dict[str, dict[str, str]]:
         """The notes that the reasoning agent reads: of two audio notes those that the recipe says."""
         both = [a for a in ("audio", "audio_2") if a in notes]
         if len(both) < 2 or self.recipe.audio_for_reason == "both":
             return dict(notes)
-        place = {"first": 0, "second": 1}.get(self.recipe.audio_for_reason, zlib.crc32(clip.encode()) % 2)
+        place = {"first": 0, "second": 1}.get(
+            self.recipe.audio_for_reason, zlib.crc32(clip.encode()) % 2
+        )
         return {k: v for k, v in notes.items() if k != both[1 - place]}
 
 

@@ -71,6 +71,7 @@ def link(
     reason: str,
     start: float,
     end: float,
+    *,
     motion: float | None,
     voice: Voice | None,
     norm: Usual,
@@ -112,7 +113,8 @@ def _tone(claim: Claim, start: float, end: float, voice: Voice | None, norm: Usu
     there = getattr(norm, measure)
     if here is None or there is None:
         return found(
-            NOT_CHECKABLE, f"{measure} is not known" + (" here" if here is None else " of enough other segments")
+            NOT_CHECKABLE,
+            f"{measure} is not known" + (" here" if here is None else " of enough other segments"),
         )
     gap = 12 * float(np.log2(here / there)) if measure == "pitch" else here - there
     by = f"{measure} {gap:+.1f} {_UNITS[measure]} against the recording's median"
@@ -126,13 +128,19 @@ def _words(claim: Claim, start: float, end: float, transcript: Transcript) -> Li
     plain = _plain(claim.means[0])
     for cue in cues:
         if cue.end - cue.start <= LONG_CUE and plain in _plain(cue.text):
-            return Link(claim.phrase, "text", SUPPORTED, cue.start, cue.end, f"said: {cue.text[:200]}")
+            return Link(
+                claim.phrase, "text", SUPPORTED, cue.start, cue.end, f"said: {cue.text[:200]}"
+            )
     # Over several cues, or of a text without times: the words that fall into the segment.
     if plain in _plain(transcript.words(start, end)):
         return Link(claim.phrase, "text", SUPPORTED, start, end, "said in this segment")
     if any(cue.end - cue.start > LONG_CUE for cue in cues):
-        return Link(claim.phrase, "text", NOT_CHECKABLE, start, end, "the words have no times of their own")
-    return Link(claim.phrase, "text", UNSUPPORTED, start, end, "these words are not in the transcript here")
+        return Link(
+            claim.phrase, "text", NOT_CHECKABLE, start, end, "the words have no times of their own"
+        )
+    return Link(
+        claim.phrase, "text", UNSUPPORTED, start, end, "these words are not in the transcript here"
+    )
 
 
 def _plain(text: str) -> str:

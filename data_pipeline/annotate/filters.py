@@ -21,7 +21,13 @@ Out = dict[str, str]
 NEUTRAL = ("neutral", "calm")
 
 
-def apply(recipe: Recipe, found: Sequence[Annotation], checks: Mapping[str, Sequence[Check]], seed: int = 0) -> Out:
+def apply(
+    recipe: Recipe,
+    found: Sequence[Annotation],
+    checks: Mapping[str, Sequence[Check]],
+    *,
+    seed: int = 0,
+) -> Out:
     """{clip: why it is left out} of all annotations; those that could not be made go first."""
     out = {a.clip: a.left_out for a in found if a.left_out}
     for kind, settings in recipe.filters:
@@ -30,7 +36,13 @@ def apply(recipe: Recipe, found: Sequence[Annotation], checks: Mapping[str, Sequ
     return out
 
 
-def _votes(inside: Sequence[Annotation], settings: Mapping[str, Any], recipe: Recipe, checks: Any, seed: int) -> Out:
+def _votes(
+    inside: Sequence[Annotation],
+    settings: Mapping[str, Any],
+    recipe: Recipe,
+    checks: Any,
+    seed: int,
+) -> Out:
     """The label and the action units do not agree; see describe.against_units, which asks this before anything is paid for."""
     why = {a.clip: against_units(a, recipe, settings) for a in inside}
     return {clip: text for clip, text in why.items() if text}
@@ -58,7 +70,11 @@ def _contradiction(
 
 
 def _duplicates(
-    inside: Sequence[Annotation], settings: Mapping[str, Any], recipe: Recipe, checks: Any, seed: int
+    inside: Sequence[Annotation],
+    settings: Mapping[str, Any],
+    recipe: Recipe,
+    checks: Any,
+    seed: int,
 ) -> Out:
     """The same media and span under another id, or the same reason word for word about the same words; the first one stays."""
     out: Out = {}
@@ -76,10 +92,20 @@ def _duplicates(
     return out
 
 
-def _length(inside: Sequence[Annotation], settings: Mapping[str, Any], recipe: Recipe, checks: Any, seed: int) -> Out:
+def _length(
+    inside: Sequence[Annotation],
+    settings: Mapping[str, Any],
+    recipe: Recipe,
+    checks: Any,
+    seed: int,
+) -> Out:
     """Words of the reason."""
     count = {a.clip: words_in(a.reason) for a in inside}
-    return {c: f"the reason has {n} words" for c, n in count.items() if not settings["least"] <= n <= settings["most"]}
+    return {
+        c: f"the reason has {n} words"
+        for c, n in count.items()
+        if not settings["least"] <= n <= settings["most"]
+    }
 
 
 def words_in(text: str) -> int:
@@ -88,7 +114,13 @@ def words_in(text: str) -> int:
     return dense // 2 + len(re.sub(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]", " ", text).split())
 
 
-def _balance(inside: Sequence[Annotation], settings: Mapping[str, Any], recipe: Recipe, checks: Any, seed: int) -> Out:
+def _balance(
+    inside: Sequence[Annotation],
+    settings: Mapping[str, Any],
+    recipe: Recipe,
+    checks: Any,
+    seed: int,
+) -> Out:
     """Labels with more than `times` the median label's clips; which go is drawn. Neutral is left to its own filter."""
     by_label = _by_label([a for a in inside if a.label not in NEUTRAL])
     if not by_label:
@@ -101,12 +133,21 @@ def _balance(inside: Sequence[Annotation], settings: Mapping[str, Any], recipe: 
     }
 
 
-def _neutral(inside: Sequence[Annotation], settings: Mapping[str, Any], recipe: Recipe, checks: Any, seed: int) -> Out:
+def _neutral(
+    inside: Sequence[Annotation],
+    settings: Mapping[str, Any],
+    recipe: Recipe,
+    checks: Any,
+    seed: int,
+) -> Out:
     """Neutral clips beyond their share of all."""
     neutral = [a.clip for a in inside if a.label in NEUTRAL]
     others = len(inside) - len(neutral)
     most = round(others * settings["share"] / max(1e-9, 1 - settings["share"]))
-    return {clip: f"{len(neutral)} neutral clips, {most} are kept" for clip in _drawn(neutral, seed)[most:]}
+    return {
+        clip: f"{len(neutral)} neutral clips, {most} are kept"
+        for clip in _drawn(neutral, seed)[most:]
+    }
 
 
 def _by_label(found: Sequence[Annotation]) -> dict[str, list[str]]:

@@ -24,12 +24,20 @@ from data_pipeline.llm.budget import Spent
 from data_pipeline.loader.tasks import StageTasks, answer_text, draw_example
 from data_pipeline.schema import ClipRecord
 
-AGENT_TEXTS = {"visual": "image", "audio": "audio", "audio_2": "audio_2"}  # agent -> key of ClipRecord.texts
-COLUMNS = {"audio": "response_AudioReasoner", "audio_2": "response_Qwen2Audio", "visual": "response_Qwen25vl_72B"}
+AGENT_TEXTS = {
+    "visual": "image",
+    "audio": "audio",
+    "audio_2": "audio_2",
+}  # agent -> key of ClipRecord.texts
+COLUMNS = {
+    "audio": "response_AudioReasoner",
+    "audio_2": "response_Qwen2Audio",
+    "visual": "response_Qwen25vl_72B",
+}
 MERGED = "gpt-4o-mini_Emotion"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Set:
     """What is written. name: of the set, in file names.  text, label: columns of MMEVerse's files, which differ between its sets.
     licence: what the user says of the clips and the annotations."""
@@ -40,7 +48,7 @@ class Set:
     licence: str = ""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Outcome:
     """What a run came to. found: the annotations, those left out too.  left_out, unfinished: clip -> why."""
 
@@ -56,7 +64,7 @@ class Outcome:
         return [a for a in self.found if a.clip not in self.left_out]
 
 
-def record_of(found: Annotation, short: bool = False) -> ClipRecord:
+def record_of(found: Annotation, *, short: bool = False) -> ClipRecord:
     """The annotation as a clip to train from. `short`: the reason's short form, where there is one (MERR's fine part trains on it)."""
     texts = {
         key: found.notes[agent]["description"]
@@ -74,7 +82,9 @@ def record_of(found: Annotation, short: bool = False) -> ClipRecord:
     who = {AGENT_TEXTS[a]: m for a, m in found.authors.items() if a in AGENT_TEXTS}
     who["reason"] = found.authors.get("reasoning", "template")
     who |= {
-        "emotion": {"given": "given", "votes": "action units"}.get(found.label_from, found.authors.get("reasoning", ""))
+        "emotion": {"given": "given", "votes": "action units"}.get(
+            found.label_from, found.authors.get("reasoning", "")
+        )
     }
     if found.words:
         who["subtitle"] = found.words_from
@@ -102,12 +112,19 @@ def write_all(out: Path, chosen: Set, outcome: Outcome, facts: Mapping[str, Any]
         "records.jsonl": _lines([record_of(a).to_json() for a in kept]),
         "examples.jsonl": _lines(list(_examples(kept))),
         "left_out.csv": _csv(
-            ["clip", "label", "why"], [[a.clip, a.label, left_out[a.clip]] for a in outcome.found if a.clip in left_out]
+            ["clip", "label", "why"],
+            [[a.clip, a.label, left_out[a.clip]] for a in outcome.found if a.clip in left_out],
         ),
-        "unfinished.csv": _csv(["clip", "why"], [[c, why] for c, why in outcome.unfinished.items()]),
+        "unfinished.csv": _csv(
+            ["clip", "why"], [[c, why] for c, why in outcome.unfinished.items()]
+        ),
         "checks.csv": _csv(
             ["clip", "modality", "claim", "verdict", "by"],
-            [[a.clip, c.modality, c.phrase, c.verdict, c.by] for a in kept for c in outcome.checks.get(a.clip, ())],
+            [
+                [a.clip, c.modality, c.phrase, c.verdict, c.by]
+                for a in kept
+                for c in outcome.checks.get(a.clip, ())
+            ],
         ),
         f"{chosen.name}_peak.json": _json(
             {a.clip: {"peak_index": a.peak_index} for a in kept if a.peak_index is not None}
@@ -115,7 +132,13 @@ def write_all(out: Path, chosen: Set, outcome: Outcome, facts: Mapping[str, Any]
         f"{chosen.name}_merged.csv": _csv(
             ["video_id", "mode", chosen.text, chosen.label, *COLUMNS.values()],
             [
-                [a.clip, _mode(a), a.words, a.label, *(a.notes.get(n, {}).get("description", "") for n in COLUMNS)]
+                [
+                    a.clip,
+                    _mode(a),
+                    a.words,
+                    a.label,
+                    *(a.notes.get(n, {}).get("description", "") for n in COLUMNS),
+                ]
                 for a in kept
             ],
         ),
@@ -123,7 +146,9 @@ def write_all(out: Path, chosen: Set, outcome: Outcome, facts: Mapping[str, Any]
             ["video_id", "mode", chosen.text, chosen.label, MERGED],
             [[a.clip, _mode(a), a.words, a.label, a.reason] for a in kept if a.reason],
         ),
-        "merr_coarse.json": _json({a.clip: _merr(a) | {"caption": a.coarse} for a in kept if a.coarse}),
+        "merr_coarse.json": _json(
+            {a.clip: _merr(a) | {"caption": a.coarse} for a in kept if a.coarse}
+        ),
         "merr_fine.json": _json(
             {
                 a.clip: _merr(a)
@@ -155,7 +180,9 @@ def _merr(a: Annotation) -> dict[str, Any]:
     return {
         "AU_list": [units.code(u) for u in a.units],
         "visual_prior_list": units.phrases(a.units),
-        "audio_prior_list": f"the tone sounds {tone['tone']}." if tone.get("tone") else tone.get("description", ""),
+        "audio_prior_list": f"the tone sounds {tone['tone']}."
+        if tone.get("tone")
+        else tone.get("description", ""),
         "peak_index": "" if a.peak_index is None else str(a.peak_index),
         "peak_AU_list": [units.code(u) for u in a.peak_units],
         "pseu_emotion": a.label,
@@ -183,7 +210,9 @@ def _examples(kept: Sequence[Annotation]) -> list[str]:
         for task in ("emotion", "audio", "image", "reason_v2", "think"):
             if answer_text(record, task):
                 stage = StageTasks(
-                    "perception" if task in ("emotion", "audio", "image") else "cognition", (task,), 10**6
+                    style="perception" if task in ("emotion", "audio", "image") else "cognition",
+                    tasks=(task,),
+                    max_words=10**6,
                 )
                 out.append(draw_example(record, stage, np.random.default_rng(number)).to_json())
     return out
@@ -209,10 +238,13 @@ def _summary(chosen: Set, outcome: Outcome, facts: Mapping[str, Any]) -> dict[st
         "splits": dict(Counter(_mode(a) for a in kept)),
         "peak_by": dict(Counter(a.peak_by or "none: no picture" for a in kept)),
         "peak_index_base": 0,
-        "units_from": dict(Counter(a.units_from or ("none" if a.peak_by != APEX else "none: apex") for a in kept)),
+        "units_from": dict(
+            Counter(a.units_from or ("none" if a.peak_by != APEX else "none: apex") for a in kept)
+        ),
         "words_from": dict(Counter(a.words_from or "none" for a in kept)),
         "models": {
-            agent: dict(Counter(a.authors[agent] for a in kept if agent in a.authors)) for agent in recipe.agents
+            agent: dict(Counter(a.authors[agent] for a in kept if agent in a.authors))
+            for agent in recipe.agents
         },
         "claims": {m: dict(n) for m, n in verdicts.items()},
         "spent": dataclasses.asdict(outcome.spent),

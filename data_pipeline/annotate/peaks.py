@@ -28,14 +28,19 @@ LEAST_CONFIDENCE = 0.5  # of a face, below which a frame is not measured
 # intensity from which a unit counts as present where the program does not say: of OpenFace's 0 to 5, of py-feat's 0 to 1
 PRESENT = {"openface": 0.5, "py-feat": 0.5}
 SCALES = {"openface": 5.0, "py-feat": 1.0}
-LABEL_UNITS, ALL_UNITS, AT_REST, APEX = "units of the label", "all units", "face at rest", "motion and energy apex"
+LABEL_UNITS, ALL_UNITS, AT_REST, APEX = (
+    "units of the label",
+    "all units",
+    "face at rest",
+    "motion and energy apex",
+)
 
 
 class UnitsError(ValueError):
     """A file of action units that can not be read; str() names file and cause."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class UnitTrack:
     """Units of one face over a clip.
 
@@ -60,7 +65,9 @@ class UnitTrack:
         """Units that are present in one row, by their numbers."""
         told = {u for u, p in self.presence.items() if p[row]}
         measured = {
-            u for u, x in self.intensity.items() if u not in self.presence and np.nan_to_num(x[row]) >= self.present
+            u
+            for u, x in self.intensity.items()
+            if u not in self.presence and np.nan_to_num(x[row]) >= self.present
         }
         return tuple(sorted(told | measured))
 
@@ -94,7 +101,7 @@ class UnitTrack:
         return tuple(sorted({u for row in range(len(self.frames)) for u in self.active(row)}))
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Peak:
     """One frame.
 
@@ -124,7 +131,7 @@ class UnitProvider(Protocol):
         ...
 
 
-def read_units(path: Path, eight: tuple[int, ...] = ()) -> UnitTrack:
+def read_units(path: Path, *, eight: tuple[int, ...] = ()) -> UnitTrack:
     """A CSV of OpenFace 2 or 3, or of py-feat.
 
     Args:
@@ -144,13 +151,17 @@ def read_units(path: Path, eight: tuple[int, ...] = ()) -> UnitTrack:
         ) from error
     if table is None or not table.num_rows:
         raise UnitsError(f"{path}: there is no row in it")
-    table = table.rename_columns([name.strip() for name in table.column_names])  # OpenFace 2 puts a blank before names
+    table = table.rename_columns(
+        [name.strip() for name in table.column_names]
+    )  # OpenFace 2 puts a blank before names
     if len(set(table.column_names)) < len(table.column_names):
         raise UnitsError(f"{path}: a column stands there twice")
     columns = {name: _COLUMN.match(name) for name in table.column_names}
     found = {name: (int(m.group(1)), m.group(2).lower()) for name, m in columns.items() if m}
     if not found:
-        raise UnitsError(f"{path}: no column of an action unit (AU01_r as OpenFace has it, AU01 as py-feat)")
+        raise UnitsError(
+            f"{path}: no column of an action unit (AU01_r as OpenFace has it, AU01 as py-feat)"
+        )
     numbers = sorted({number for number, _ in found.values()})
     rename: dict[int, int] = {}
     if numbers == [1, 2, 3, 4, 5, 6, 7, 8]:  # no set of FACS units has 3 and 8
@@ -163,7 +174,11 @@ def read_units(path: Path, eight: tuple[int, ...] = ()) -> UnitTrack:
     values = {name: _numbers(table, name, path) for name in found}
     source = "py-feat" if any(kind == "" for _, kind in found.values()) else "openface"
     keep, notes = _one_face(table, path)
-    frames = _numbers(table, "frame", path)[keep] if "frame" in table.column_names else np.arange(table.num_rows)[keep]
+    frames = (
+        _numbers(table, "frame", path)[keep]
+        if "frame" in table.column_names
+        else np.arange(table.num_rows)[keep]
+    )
     if np.isnan(frames).any():
         raise UnitsError(f"{path}: a row has no frame number")
     if source == "openface":
@@ -186,7 +201,14 @@ def read_units(path: Path, eight: tuple[int, ...] = ()) -> UnitTrack:
     if bad.all():
         notes.append("no face was found in any frame")
     return UnitTrack(
-        source, frames[order].astype(int), times, intensity, presence, SCALES[source], PRESENT[source], tuple(notes)
+        source=source,
+        frames=frames[order].astype(int),
+        times=times,
+        intensity=intensity,
+        presence=presence,
+        scale=SCALES[source],
+        present=PRESENT[source],
+        notes=tuple(notes),
     )
 
 
@@ -214,12 +236,16 @@ def _one_face(table: pa.Table, path: Path) -> tuple[np.ndarray, list[str]]:
     sure = _confidence(table, path)
     mean = [float(np.nanmean(sure[faces == n])) if sure is not None else 0.0 for n in names]
     best = max(range(len(names)), key=lambda i: (count[i], mean[i]))
-    notes = [f"{len(names)} faces: the one that is there longest was taken"] if len(names) > 1 else []
+    notes = (
+        [f"{len(names)} faces: the one that is there longest was taken"] if len(names) > 1 else []
+    )
     return faces == names[best], notes
 
 
 def _confidence(table: pa.Table, path: Path) -> np.ndarray | None:
-    name = next((n for n in ("confidence", "FaceScore", "face_detection") if n in table.column_names), None)
+    name = next(
+        (n for n in ("confidence", "FaceScore", "face_detection") if n in table.column_names), None
+    )
     return None if name is None else _numbers(table, name, path)
 
 
@@ -233,12 +259,16 @@ def _without_face(table: pa.Table, path: Path) -> np.ndarray:
     return bad
 
 
-def find_peak(track: UnitTrack, label: str | None, table: Mapping[str, tuple[int, ...]]) -> Peak | None:
+def find_peak(
+    track: UnitTrack, label: str | None, table: Mapping[str, tuple[int, ...]]
+) -> Peak | None:
     """The frame at which the summed intensity of the label's units is highest; of all units without a label, or where none of
     the label's is ever present; of a face that never moves the middle one. None where nothing was measured. The first of several
     equal frames is taken.
     """
-    usable = {u: x for u, x in track.intensity.items() if u not in (43, 45)}  # a blink is no expression
+    usable = {
+        u: x for u, x in track.intensity.items() if u not in (43, 45)
+    }  # a blink is no expression
     if not usable or all(np.isnan(x).all() for x in usable.values()):
         return None
     own = units_of(label, table) if label else None
@@ -255,16 +285,16 @@ def find_peak(track: UnitTrack, label: str | None, table: Mapping[str, tuple[int
     present = tuple(u for u in track.active(row) if u not in (43, 45))
     time = None if track.times is None or np.isnan(track.times[row]) else float(track.times[row])
     return Peak(
-        int(track.frames[row]),
-        time,
-        by,
-        present if own is None else tuple(u for u in present if u in own),
-        present,
-        {u: round(float(np.nan_to_num(x[row])), 3) for u, x in usable.items()},
+        index=int(track.frames[row]),
+        time=time,
+        by=by,
+        units=present if own is None else tuple(u for u in present if u in own),
+        all_units=present,
+        intensities={u: round(float(np.nan_to_num(x[row])), 3) for u, x in usable.items()},
     )
 
 
-def apex(path: str, start: float | None = None, end: float | None = None) -> Peak | None:
+def apex(path: str, *, start: float | None = None, end: float | None = None) -> Peak | None:
     """Without action units: the frame where movement and loudness together are highest (sum of their standard scores over a
     quarter of a second). None where there is no picture. Of a span (s) frames are counted from its first one.
 
@@ -279,12 +309,12 @@ def apex(path: str, start: float | None = None, end: float | None = None) -> Pea
         return None
     times, change = (np.array(x) for x in zip(*seen, strict=True))
     score = _standard(_even(change, times))
-    wave = read_clip(path, Sampling(num_frames=1), start=start, end=end).waveform
+    wave = read_clip(path, sampling=Sampling(num_frames=1), start=start, end=end).waveform
     if wave is not None and len(wave):
         power = np.sqrt(np.convolve(np.square(wave), np.full(4000, 1 / 4000), "same"))
         score = score + _standard(np.interp(times - begin, np.arange(len(power)) / 16_000, power))
     best = int(score.argmax())
-    return Peak(best, float(times[best]), APEX)
+    return Peak(index=best, time=float(times[best]), by=APEX)
 
 
 def _even(x: np.ndarray, times: np.ndarray) -> np.ndarray:
@@ -314,13 +344,17 @@ class UnitFiles:
             if own.parent.parent == own.parent
             else [f"{own.parent.parent.name}/{own.parent.name}", own.parent.name, ""]
         )
-        names = (self.folder / a / f"{own.stem}{e}.csv" for a in above for e in ("", "_openface", "_pyfeat"))
+        names = (
+            self.folder / a / f"{own.stem}{e}.csv"
+            for a in above
+            for e in ("", "_openface", "_pyfeat")
+        )
         return next((p for p in names if p.is_file()), None)
 
     def __call__(self, path: str) -> UnitTrack | None:
         """The track of a clip; raises UnitsError."""
         found = self.file(path)
-        return read_units(found, self.eight) if found else None
+        return read_units(found, eight=self.eight) if found else None
 
 
 class PyFeat:
@@ -332,7 +366,9 @@ class PyFeat:
         try:
             from feat import Detector
         except ImportError as error:
-            raise ValueError(f"py-feat is not installed: pip install 'emojax[units]' ({error})") from error
+            raise ValueError(
+                f"py-feat is not installed: pip install 'emojax[units]' ({error})"
+            ) from error
         self._detector = Detector()
 
     def __call__(self, path: str) -> UnitTrack | None:
@@ -349,12 +385,14 @@ class PyFeat:
             return read_units(file)
 
 
-def provider_named(name: str, eight: tuple[int, ...] = ()) -> UnitProvider | None:
+def provider_named(name: str, *, eight: tuple[int, ...] = ()) -> UnitProvider | None:
     """`none`, `py-feat`, or a folder of CSV files; raises ValueError."""
     if name in ("", "none"):
         return None
     if name == "py-feat":
         return PyFeat()
     if not Path(name).is_dir():
-        raise ValueError(f"--units {name}: neither a folder of CSV files, nor 'py-feat', nor 'none'")
+        raise ValueError(
+            f"--units {name}: neither a folder of CSV files, nor 'py-feat', nor 'none'"
+        )
     return UnitFiles(Path(name), eight)

@@ -23,7 +23,7 @@ FILTERS: dict[str, dict[str, Any]] = {  # kind: its settings and their defaults
 }
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
     """How clips are annotated.
 
@@ -68,8 +68,14 @@ class Recipe:
             for key, value in settings.items():
                 if key == "unmeasured":
                     self._one_of("unmeasured", value, ("keep", "drop"))
-                elif isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e6:
-                    raise ValueError(f"filter '{kind}': {key} is {value!r}, needs a number of at least 0")
+                elif (
+                    isinstance(value, bool)
+                    or not isinstance(value, (int, float))
+                    or not 0 <= value < 1e6
+                ):
+                    raise ValueError(
+                        f"filter '{kind}': {key} is {value!r}, needs a number of at least 0"
+                    )
                 elif key == "share" and value >= 1:
                     raise ValueError(f"filter 'neutral': share is {value}, needs a number below 1")
         if not self.agents or len(set(self.agents)) < len(self.agents):
@@ -95,7 +101,9 @@ class Recipe:
 def shipped() -> tuple[str, ...]:
     """Names of the recipes that come with emojax."""
     folder = importlib.resources.files("data_pipeline.annotate").joinpath("recipes")
-    return tuple(sorted(p.name.removesuffix(".toml") for p in folder.iterdir() if p.name.endswith(".toml")))
+    return tuple(
+        sorted(p.name.removesuffix(".toml") for p in folder.iterdir() if p.name.endswith(".toml"))
+    )
 
 
 def recipe_text(name: str) -> str:
@@ -105,11 +113,17 @@ def recipe_text(name: str) -> str:
       ValueError: neither.
     """
     if name in shipped():
-        return importlib.resources.files("data_pipeline.annotate").joinpath("recipes", f"{name}.toml").read_text()
+        return (
+            importlib.resources.files("data_pipeline.annotate")
+            .joinpath("recipes", f"{name}.toml")
+            .read_text()
+        )
     path = Path(name)
     if path.suffix == ".toml" and path.is_file():
         return path.read_text(encoding="utf-8")
-    raise ValueError(f"--recipe {name}: there are {', '.join(shipped())}, or give a .toml file of your own")
+    raise ValueError(
+        f"--recipe {name}: there are {', '.join(shipped())}, or give a .toml file of your own"
+    )
 
 
 def load_recipe(name: str) -> Recipe:
@@ -125,14 +139,18 @@ def load_recipe(name: str) -> Recipe:
     filters = found.pop("filter", [])
     known = {f.name: f for f in dataclasses.fields(Recipe)}
     if strange := set(found) - set(known) | (set(found) & {"filters"}):
-        raise ValueError(f"{name}: no setting {', '.join(sorted(strange))}; there are {', '.join(known)}")
+        raise ValueError(
+            f"{name}: no setting {', '.join(sorted(strange))}; there are {', '.join(known)}"
+        )
     if "name" not in found:
         raise ValueError(f"{name}: a recipe needs a name")
     for key, value in found.items():
         wanted = {"int": int, "bool": bool, "str": str}.get(str(known[key].type), list)
         if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
             raise ValueError(f"{name}: {key} is {value!r}, needs {known[key].type}")
-    if not isinstance(filters, list) or not all(isinstance(f, dict) and "kind" in f for f in filters):
+    if not isinstance(filters, list) or not all(
+        isinstance(f, dict) and "kind" in f for f in filters
+    ):
         raise ValueError(f"{name}: every [[filter]] needs a kind, one of {', '.join(FILTERS)}")
     pairs = tuple((f["kind"], {k: v for k, v in f.items() if k != "kind"}) for f in filters)
     lists = {k: tuple(v) for k, v in found.items() if isinstance(v, list)}
@@ -145,9 +163,16 @@ def load_recipe(name: str) -> Recipe:
 def prompt(agent: str) -> str:
     """The text of an agent's prompt file; both audio agents have one."""
     name = f"{agent.removesuffix('_2')}.txt"
-    return importlib.resources.files("data_pipeline.annotate").joinpath("prompts", name).read_text(encoding="utf-8")
+    return (
+        importlib.resources.files("data_pipeline.annotate")
+        .joinpath("prompts", name)
+        .read_text(encoding="utf-8")
+    )
 
 
 def prompt_hashes() -> dict[str, str]:
     """First 16 hex digits of each prompt file's SHA-256."""
-    return {a: hashlib.sha256(prompt(a).encode()).hexdigest()[:16] for a in ("visual", "audio", "reasoning")}
+    return {
+        a: hashlib.sha256(prompt(a).encode()).hexdigest()[:16]
+        for a in ("visual", "audio", "reasoning")
+    }

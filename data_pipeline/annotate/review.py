@@ -45,7 +45,9 @@ def make_app(out: Path, annotator: str, count: int, seed: int) -> Any:
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     if not re.fullmatch(r"[\w.-]{1,40}", annotator) or annotator.startswith("."):
-        raise ValueError(f"--annotator '{annotator}': 1 to 40 letters, digits, dots, - and _: it names a file")
+        raise ValueError(
+            f"--annotator '{annotator}': 1 to 40 letters, digits, dots, - and _: it names a file"
+        )
     found = list(read_state(out / STATE).values())
     kept = out / "records.jsonl"
     inside = {r.id for r in read_records(kept)} if kept.exists() else {a.clip for a in found}
@@ -60,7 +62,11 @@ def make_app(out: Path, annotator: str, count: int, seed: int) -> Any:
     app = FastAPI(title="emojax verify", docs_url=None, redoc_url=None, openapi_url=None)
     # Another site that a browser shows may give this machine a name of its own, and read clips by it.
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
-    page = importlib.resources.files("data_pipeline.annotate").joinpath("review.html").read_text(encoding="utf-8")
+    page = (
+        importlib.resources.files("data_pipeline.annotate")
+        .joinpath("review.html")
+        .read_text(encoding="utf-8")
+    )
 
     # Types of routes must be global names: FastAPI looks them up.
     @app.get("/", response_class=HTMLResponse)
@@ -69,13 +75,16 @@ def make_app(out: Path, annotator: str, count: int, seed: int) -> Any:
 
     @app.get("/items")
     async def items() -> dict[str, Any]:
-        own = next((m for m in read_marks(out, digests) if m.annotator == annotator), None)
+        own = next((m for m in read_marks(out, digests=digests) if m.annotator == annotator), None)
         return {
             "annotator": annotator,
             "aspects": list(ASPECTS),
             "items": [
                 _item(a, checks.get(a.clip, ()))
-                | {"marks": own.marks.get(a.clip) if own else None, "again": own.again.get(a.clip) if own else None}
+                | {
+                    "marks": own.marks.get(a.clip) if own else None,
+                    "again": own.again.get(a.clip) if own else None,
+                }
                 for a in shown
             ],
         }
@@ -93,7 +102,10 @@ def make_app(out: Path, annotator: str, count: int, seed: int) -> Any:
         good = marks and all(v is None or isinstance(v, bool) for v in marks.values())
         if not good or not isinstance(clip, str) or clip not in known:
             raise HTTPException(422, "a clip of this page, and marks that are true, false or null")
-        if not (again is None or (isinstance(again, str) and len(again) <= 1000 and not UNWRITABLE.search(again))):
+        if not (
+            again is None
+            or (isinstance(again, str) and len(again) <= 1000 and not UNWRITABLE.search(again))
+        ):
             raise HTTPException(422, "a remark is a line of at most 1,000 characters")
         line = {"clip": clip, "of": digests[clip], "marks": marks, "again": again}
         with path.open("a", encoding="utf-8") as file:
@@ -107,7 +119,9 @@ def make_app(out: Path, annotator: str, count: int, seed: int) -> Any:
 
 def _item(a: Annotation, checks: Sequence[Any]) -> dict[str, Any]:
     heard = [a.notes[n].get("description", "") for n in ("audio", "audio_2") if n in a.notes]
-    face = ", ".join(f"{code(u)} {p}" for u, p in zip(a.peak_units, phrases(a.peak_units), strict=True))
+    face = ", ".join(
+        f"{code(u)} {p}" for u, p in zip(a.peak_units, phrases(a.peak_units), strict=True)
+    )
     return {
         "clip": a.clip,
         "label": a.label,
@@ -124,14 +138,20 @@ def _item(a: Annotation, checks: Sequence[Any]) -> dict[str, Any]:
     }
 
 
-def serve(out: Path, annotator: str, count: int, seed: int, port: int, say: Callable[[str], Any]) -> int:
+def serve(
+    out: Path, annotator: str, count: int, *, seed: int, port: int, say: Callable[[str], Any]
+) -> int:
     """Serves the page on this machine until Ctrl-C."""
     try:
         import uvicorn
 
         app = make_app(out, annotator, count, seed)
     except ImportError as error:
-        raise ValueError(f"the page needs more packages: pip install 'emojax[serve]' ({error})") from error
-    say(f"{annotator} marks at http://127.0.0.1:{port}  (Ctrl-C ends it; marks are saved one by one)")
+        raise ValueError(
+            f"the page needs more packages: pip install 'emojax[serve]' ({error})"
+        ) from error
+    say(
+        f"{annotator} marks at http://127.0.0.1:{port}  (Ctrl-C ends it; marks are saved one by one)"
+    )
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", server_header=False)
     return 0

@@ -14,7 +14,13 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from data_pipeline.annotate.describe import Annotation, Annotator, Transcribe, Unfinished, media_hash
+from data_pipeline.annotate.describe import (
+    Annotation,
+    Annotator,
+    Transcribe,
+    Unfinished,
+    media_hash,
+)
 from data_pipeline.annotate.peaks import provider_named
 from data_pipeline.annotate.recipe import Recipe
 from data_pipeline.io import take
@@ -26,7 +32,7 @@ STATE, REPLIES, LEDGER, AGAIN = "annotations.jsonl", "replies", "ledger.jsonl", 
 Tick = Callable[[int, int, Spent], None]  # (clips done, all, spent so far)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Job:
     """What is to be done; may be sent to another machine that sees the same folder.
 
@@ -52,10 +58,12 @@ class Job:
 
     def ledger(self) -> Ledger:
         """Of the output folder."""
-        return Ledger(self.out / LEDGER, self.most_money, self.most_tokens)
+        return Ledger(self.out / LEDGER, most_money=self.most_money, most_tokens=self.most_tokens)
 
     @contextlib.contextmanager
-    def annotator(self, transcribe: Transcribe | None = None, transcriber: str = "") -> Iterator[Annotator]:
+    def annotator(
+        self, transcribe: Transcribe | None = None, transcriber: str = ""
+    ) -> Iterator[Annotator]:
         """With open connections; agents of the same endpoint share one."""
         ledger = self.ledger()
         with contextlib.ExitStack() as stack:
@@ -63,16 +71,23 @@ class Job:
             for endpoint in self.endpoints.values():
                 if endpoint not in made:
                     asker = Asker(
-                        endpoint, self.out / REPLIES, self.retries, concurrency=self.concurrency, backoff=self.backoff,
+                        endpoint, self.out / REPLIES, retries=self.retries, concurrency=self.concurrency, backoff=self.backoff,
                         ledger=ledger, again=self.ask_again,
                     )  # fmt: skip
                     made[endpoint] = stack.enter_context(asker)
             askers = {name: made[endpoint] for name, endpoint in self.endpoints.items()}
-            provider = provider_named(self.units, self.eight)
-            yield Annotator(self.recipe, askers, provider, transcribe, transcriber, sent_back(self.out))
+            provider = provider_named(self.units, eight=self.eight)
+            yield Annotator(
+                recipe=self.recipe,
+                askers=askers,
+                provider=provider,
+                transcribe=transcribe,
+                transcriber=transcriber,
+                again=sent_back(self.out),
+            )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Done:
     """found: annotations in the order of the clips.  unfinished: {clip: why}.  stopped: why nothing more was asked, "" if all were.
     faults: {kind: how often}.  asked: requests of this run.  budget: whether the budget stopped it."""
@@ -89,10 +104,12 @@ class Done:
 def run(
     job: Job,
     records: Sequence[ClipRecord],
+    *,
     tick: Tick | None = None,
     transcribe: Transcribe | None = None,
     transcriber: str = "",
-    work: Callable[[Job, Sequence[tuple[ClipRecord, str]]], Iterator[Annotation | tuple[str, str]]] | None = None,
+    work: Callable[[Job, Sequence[tuple[ClipRecord, str]]], Iterator[Annotation | tuple[str, str]]]
+    | None = None,
 ) -> Done:
     """Annotates what is not annotated yet.
 
@@ -113,7 +130,11 @@ def run(
         check_units(annotator, records)
         media = {r.id: _hash(r) for r in records}
         keys = {r.id: annotator.key(r, media[r.id]) for r in records}
-        done = {c: a for c, a in kept.items() if keys.get(c) == a.key and not (job.ask_again and a.left_out)}
+        done = {
+            c: a
+            for c, a in kept.items()
+            if keys.get(c) == a.key and not (job.ask_again and a.left_out)
+        }
         missing = [(r, media[r.id]) for r in records if r.id not in done]
         ledger = job.ledger()
         unfinished: dict[str, str] = {}
@@ -148,7 +169,15 @@ def run(
         others = [a for c, a in kept.items() if c not in here]  # of another choice of clips
         _compact(path, [*(done[r.id] for r in records if r.id in done), *others])
         found_all = tuple(done[r.id] for r in records if r.id in done)
-        return Done(found_all, unfinished, stopped, ledger.spent(), faults, sum(a.asked for a in askers), budget)
+        return Done(
+            found=found_all,
+            unfinished=unfinished,
+            stopped=stopped,
+            spent=ledger.spent(),
+            faults=faults,
+            asked=sum(a.asked for a in askers),
+            budget=budget,
+        )
 
 
 def _threads(
@@ -156,7 +185,9 @@ def _threads(
 ) -> Callable[[Job, Sequence[tuple[ClipRecord, str]]], Iterator[Annotation | tuple[str, str]]]:
     """Clips side by side, few more than requests may be under way: what is decoded and waits takes memory."""
 
-    def work(job: Job, missing: Sequence[tuple[ClipRecord, str]]) -> Iterator[Annotation | tuple[str, str]]:
+    def work(
+        job: Job, missing: Sequence[tuple[ClipRecord, str]]
+    ) -> Iterator[Annotation | tuple[str, str]]:
         size = max(2, job.concurrency * max(1, len(set(job.endpoints.values()))))
         with concurrent.futures.ThreadPoolExecutor(size) as pool:
             under_way: dict[concurrent.futures.Future[Annotation], str] = {}
@@ -167,7 +198,9 @@ def _threads(
                         under_way[pool.submit(annotator.annotate, *following)] = following[0].id
                     if not under_way:
                         return
-                    ended, _ = concurrent.futures.wait(under_way, return_when=concurrent.futures.FIRST_COMPLETED)
+                    ended, _ = concurrent.futures.wait(
+                        under_way, return_when=concurrent.futures.FIRST_COMPLETED
+                    )
                     for future in ended:
                         clip = under_way.pop(future)
                         try:
@@ -176,7 +209,9 @@ def _threads(
                             yield clip, str(error)
                         except Halted:  # another clip's fault has stopped the run
                             continue
-            except BaseException:  # what has not begun shall not begin, and what has asks nothing more
+            except (
+                BaseException
+            ):  # what has not begun shall not begin, and what has asks nothing more
                 for asker in set(annotator.askers.values()):
                     asker.halt()
                 raise
@@ -191,7 +226,9 @@ def sent_back(out: Path) -> dict[str, str]:
     """{clip: remark} of clips that people sent back: `emojax verify --send-back` writes them."""
     path = out / AGAIN
     found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return {clip: f"{entry['remark']} (time {entry['time']})".strip() for clip, entry in found.items()}
+    return {
+        clip: f"{entry['remark']} (time {entry['time']})".strip() for clip, entry in found.items()
+    }
 
 
 def send_back(out: Path, fresh: Mapping[str, str], of: Mapping[str, str]) -> int:
@@ -244,7 +281,7 @@ def _hash(record: ClipRecord) -> str:
         raise ValueError(f"{record.path}: {error.strerror}") from error
 
 
-def read_state(path: Path, mend: bool = False) -> dict[str, Annotation]:
+def read_state(path: Path, *, mend: bool = False) -> dict[str, Annotation]:
     """Finished clips of earlier runs, by id. `mend`: a line that was cut off is cut away, so that the next one begins anew."""
     if not path.exists():
         return {}

@@ -62,7 +62,10 @@ SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "disgust": ("disgusted", "aversion"),
     "neutral": ("calm",),
 }
-TABLES: Mapping[str, Mapping[str, tuple[int, ...]]] = {"merr": _MERR, "mmeverse": {**_MERR, "disgust": _DISGUST}}
+TABLES: Mapping[str, Mapping[str, tuple[int, ...]]] = {
+    "merr": _MERR,
+    "mmeverse": {**_MERR, "disgust": _DISGUST},
+}
 
 
 def table_named(name: str) -> Mapping[str, tuple[int, ...]]:
@@ -72,7 +75,9 @@ def table_named(name: str) -> Mapping[str, tuple[int, ...]]:
       ValueError: there is no such table.
     """
     if name not in TABLES:
-        raise ValueError(f"there is no table of action units '{name}': there are {', '.join(TABLES)}")
+        raise ValueError(
+            f"there is no table of action units '{name}': there are {', '.join(TABLES)}"
+        )
     return TABLES[name]
 
 
@@ -105,7 +110,7 @@ def code(unit: int) -> str:
     return f"AU{unit:02d}"
 
 
-def phrases(units: Sequence[int], pick: int = 0) -> list[str]:
+def phrases(units: Sequence[int], *, pick: int = 0) -> list[str]:
     """One phrase a unit, in the order given; `pick` chooses among synonyms. A unit without phrase has its FACS name."""
     out = []
     for unit in units:

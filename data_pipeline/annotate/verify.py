@@ -35,7 +35,7 @@ PUBLISHED = {
 MARKS = "marks"  # folder of the annotators' files
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Check:
     """One claim of a reason. verdict: supported, contradicted or unknown. by: what it was held against."""
 
@@ -56,15 +56,21 @@ def check_claims(found: Sequence[Annotation]) -> dict[str, tuple[Check, ...]]:
     out = {}
     for a in found:
         own = norm[a.speaker] if norm[a.speaker].loudness is not None else everybody
-        words = Transcript((Cue(0.0, 1.0, a.words),)) if a.words else Transcript()
+        words = Transcript((Cue(start=0.0, end=1.0, text=a.words),)) if a.words else Transcript()
         seen = None if a.ever is None else frozenset(code(u) for u in a.ever)
-        links = link(a.reason, 0.0, 1.0, None, a.voice, own, words, seen)
+        links = link(
+            a.reason, 0.0, 1.0, motion=None, voice=a.voice, norm=own, transcript=words, units=seen
+        )
         out[a.clip] = tuple(
             Check(
-                x.phrase,
-                x.modality,
-                "unknown" if x.verdict == NOT_CHECKABLE else "supported" if x.verdict == SUPPORTED else "contradicted",
-                x.by,
+                phrase=x.phrase,
+                modality=x.modality,
+                verdict="unknown"
+                if x.verdict == NOT_CHECKABLE
+                else "supported"
+                if x.verdict == SUPPORTED
+                else "contradicted",
+                by=x.by,
             )
             for x in links
         )
@@ -80,7 +86,7 @@ class Marks:
     again: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
-def read_marks(folder: Path, digests: Mapping[str, str] | None = None) -> list[Marks]:
+def read_marks(folder: Path, *, digests: Mapping[str, str] | None = None) -> list[Marks]:
     """All annotators of an output folder, by name; the last mark of a clip counts. `digests`: of the annotations as they are; marks
     of others are left aside."""
     out = []
@@ -107,7 +113,9 @@ def agreed(people: Sequence[Marks]) -> dict[str, float | None]:
     """MMEVerse's figure: the share of marks that say yes, for each aspect; what can not be told is left out."""
     out: dict[str, float | None] = {}
     for aspect in ASPECTS:
-        said = [m[aspect] is True for p in people for m in p.marks.values() if m.get(aspect) is not None]
+        said = [
+            m[aspect] is True for p in people for m in p.marks.values() if m.get(aspect) is not None
+        ]
         out[aspect] = sum(said) / len(said) if said else None
     return out
 
@@ -123,7 +131,11 @@ def alpha(rows: Sequence[Sequence[bool | None]]) -> float | None:
     share = Counter[bool]()
     for (a, _), n in pairs.items():
         share[a] += n
-    expected = sum(share[a] * share[b] for a in share for b in share if a != b) / (total - 1) if total > 1 else 0.0
+    expected = (
+        sum(share[a] * share[b] for a in share for b in share if a != b) / (total - 1)
+        if total > 1
+        else 0.0
+    )
     if not expected:
         return None
     return 1 - sum(n for (a, b), n in pairs.items() if a != b) / expected
@@ -143,7 +155,11 @@ def agreement(people: Sequence[Marks]) -> dict[str, Any]:
     """{aspect: {agreed, marks, alpha, kappa}} and the clips on which annotators differ: {clip: aspects}."""
     clips = sorted({c for p in people for c in p.marks})
     shares = agreed(people)
-    out: dict[str, Any] = {"annotators": [p.annotator for p in people], "clips": len(clips), "aspects": {}}
+    out: dict[str, Any] = {
+        "annotators": [p.annotator for p in people],
+        "clips": len(clips),
+        "aspects": {},
+    }
     for aspect in ASPECTS:
         rows = [[p.marks.get(c, {}).get(aspect) for c in clips] for p in people]
         both = {
@@ -158,14 +174,22 @@ def agreement(people: Sequence[Marks]) -> dict[str, Any]:
         }
     differ: dict[str, list[str]] = {}
     for clip in clips:
-        split = [a for a in ASPECTS if len({p.marks[clip].get(a) for p in people if clip in p.marks} - {None}) > 1]
+        split = [
+            a
+            for a in ASPECTS
+            if len({p.marks[clip].get(a) for p in people if clip in p.marks} - {None}) > 1
+        ]
         if split:
             differ[clip] = split
     back: dict[str, list[str]] = {}
     for p in people:
         for clip, remark in p.again.items():
             back.setdefault(clip, []).extend([remark] if remark else [])
-    return {**out, "differ": differ, "sent_back": {c: " / ".join(dict.fromkeys(t)) for c, t in back.items()}}
+    return {
+        **out,
+        "differ": differ,
+        "sent_back": {c: " / ".join(dict.fromkeys(t)) for c, t in back.items()},
+    }
 
 
 def chart(found: Mapping[str, Any], name: str) -> bytes:
@@ -177,7 +201,9 @@ def chart(found: Mapping[str, Any], name: str) -> bytes:
 
     own = tuple(found["aspects"][a]["agreed"] for a in ASPECTS)
     lapsed = len(found.get("lapsed", ()))
-    told = f"{name}, {found['clips']} clips" + (f" ({lapsed} more have changed since)" if lapsed else "")
+    told = f"{name}, {found['clips']} clips" + (
+        f" ({lapsed} more have changed since)" if lapsed else ""
+    )
     groups: dict[str, tuple[float | None, ...]] = {**PUBLISHED, told: own}
     figure, axis = plt.subplots(figsize=(9, 4), layout="constrained")
     width = 0.8 / len(groups)
@@ -190,7 +216,9 @@ def chart(found: Mapping[str, Any], name: str) -> bytes:
     axis.set_xticks(range(len(ASPECTS)), ASPECTS)
     axis.set_ylim(0, 1.08)
     axis.set_ylabel("share of marks that agree")
-    axis.legend(frameon=False, ncols=len(groups), loc="upper center", bbox_to_anchor=(0.5, 1.14), fontsize=8)
+    axis.legend(
+        frameon=False, ncols=len(groups), loc="upper center", bbox_to_anchor=(0.5, 1.14), fontsize=8
+    )
     for side in ("top", "right"):
         axis.spines[side].set_visible(False)
     out = io.BytesIO()

@@ -33,7 +33,9 @@ tfds.disable_progress_bar()  # the caller shows one for the whole job
 # A split of more than a gigabyte is sorted through files, which TFDS opens by TensorFlow: plain files do as well. As few
 # of them as stay below the usual limit of open files.
 shuffle.tf = types.SimpleNamespace(
-    io=types.SimpleNamespace(gfile=types.SimpleNamespace(GFile=open, exists=os.path.exists, remove=os.remove)),
+    io=types.SimpleNamespace(
+        gfile=types.SimpleNamespace(GFile=open, exists=os.path.exists, remove=os.remove)
+    ),
     errors=types.SimpleNamespace(ResourceExhaustedError=()),
 )
 shuffle.BUCKETS_NUMBER = 128
@@ -54,11 +56,20 @@ def unpack_views(fields: dict[str, bytes], config: ViewConfig) -> Views:
     """The inverse of `pack_views`."""
     c = config
     image = np.frombuffer(fields["image"], np.uint8).reshape(c.image_size, c.image_size, 3)
-    frames = np.frombuffer(fields["frames"], np.uint8).reshape(c.num_frames, c.frame_size, c.frame_size, 3)
+    frames = np.frombuffer(fields["frames"], np.uint8).reshape(
+        c.num_frames, c.frame_size, c.frame_size, 3
+    )
     dtype = _sound_dtype(c.sound_shape)
     sound = np.frombuffer(fields["sound"], dtype).reshape(c.sound_shape).astype(np.float32)
     audio_frames, has_video, has_audio = json.loads(fields["flags"])
-    return Views(image, frames, sound, audio_frames, has_video, has_audio)
+    return Views(
+        image=image,
+        frames=frames,
+        sound=sound,
+        audio_frames=audio_frames,
+        has_video=has_video,
+        has_audio=has_audio,
+    )
 
 
 def _sound_dtype(shape: tuple[int, ...]) -> type[np.floating]:
@@ -75,7 +86,14 @@ class _Job:
 def _decode(job: _Job) -> tuple[dict[str, bytes], tuple[str, ...]] | str:
     r = job.record
     try:
-        clip = read_clip(r.path, job.sampling, clip_id=r.id, subtitle=r.subtitle, start=r.start, end=r.end)
+        clip = read_clip(
+            r.path,
+            sampling=job.sampling,
+            clip_id=r.id,
+            subtitle=r.subtitle,
+            start=r.start,
+            end=r.end,
+        )
     except ClipError as error:
         return str(error)
     return pack_views(make_views(clip, job.views)), (*clip.notes, *window_notes(clip, job.views))
@@ -90,6 +108,7 @@ class Clips(tfds.core.GeneratorBasedBuilder):
     def __init__(
         self,
         data_dir: Path,
+        *,
         records: Sequence[ClipRecord] = (),
         views: ViewConfig | None = None,
         sampling: Callable[[int | None], Sampling] = lambda peak: Sampling(index=peak),
@@ -112,7 +131,11 @@ class Clips(tfds.core.GeneratorBasedBuilder):
         del dl_manager
         out = {}
         for split in sorted({r.split for r in self._records}):
-            jobs = [_Job(r, self._sampling(r.peak_index), self._view_config) for r in self._records if r.split == split]
+            jobs = [
+                _Job(r, self._sampling(r.peak_index), self._view_config)
+                for r in self._records
+                if r.split == split
+            ]
             # TFDS refuses a split without examples: one where nothing decodes is only listed.
             refusals = list(itertools.takewhile(lambda r: isinstance(r, str), map(_decode, jobs)))
             if len(refusals) == len(jobs):
@@ -122,7 +145,9 @@ class Clips(tfds.core.GeneratorBasedBuilder):
             out[split] = self._generate_examples(jobs)
         if not out:
             first = self.skipped[0]
-            raise ValueError(f"none of {len(self.skipped)} clips can be decoded; {first['path']}: {first['reason']}")
+            raise ValueError(
+                f"none of {len(self.skipped)} clips can be decoded; {first['path']}: {first['reason']}"
+            )
         return out
 
     def _log_download_bytes(self) -> None:
@@ -136,7 +161,9 @@ class Clips(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self, jobs: Sequence[_Job]) -> Iterator[tuple[str, dict[str, Any]]]:
         workers = min(len(os.sched_getaffinity(0)), max(1, len(jobs) // 16))
         # spawn: the caller may have started jax threads, which do not survive a fork
-        with concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        with concurrent.futures.ProcessPoolExecutor(
+            workers, multiprocessing.get_context("spawn")
+        ) as pool:
             for job, out in zip(jobs, pool.map(_decode, jobs, chunksize=8), strict=True):
                 self._done += 1
                 if self._progress:
@@ -146,7 +173,9 @@ class Clips(tfds.core.GeneratorBasedBuilder):
                     continue
                 fields, notes = out
                 if notes:
-                    self.notes.append({"id": job.record.id, "path": job.record.path, "reason": "; ".join(notes)})
+                    self.notes.append(
+                        {"id": job.record.id, "path": job.record.path, "reason": "; ".join(notes)}
+                    )
                 yield job.record.id, {"record": job.record.to_json().encode(), **fields}
         # Before TFDS declares the shards complete: a run killed later must not forget what was left out.
         for name, entries in ((SKIPPED, self.skipped), (NOTES, self.notes)):
@@ -167,6 +196,7 @@ def build_views(
     records: Sequence[ClipRecord],
     views: ViewConfig,
     sampling: Callable[[int | None], Sampling],
+    *,
     progress: Progress | None = None,
 ) -> tuple[dict[str, Sequence[Any]], list[dict[str, str]], Path]:
     """Decodes the records into `root/<key>`, or finds them there.
@@ -175,7 +205,7 @@ def build_views(
       (random-access source by split, clips that were skipped with their reasons, the folder, which holds NOTES).
     """
     folder = root / views_key(records, views, sampling(None))
-    builder = Clips(folder, records, views, sampling, progress)
+    builder = Clips(folder, records=records, views=views, sampling=sampling, progress=progress)
     builder.download_and_prepare()
     skipped = json.loads((folder / SKIPPED).read_text())
     lost = {s["id"] for s in skipped}

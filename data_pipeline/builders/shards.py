@@ -91,7 +91,9 @@ def _build_chunk(job: _Job) -> int:
         try:
             fields, found = pack_media(record, job.config)
         except ClipError as error:
-            skipped.append({"id": record.id, "split": record.split, "path": record.path, "reason": str(error)})
+            skipped.append(
+                {"id": record.id, "split": record.split, "path": record.path, "reason": str(error)}
+            )
             continue
         if found:
             notes.append({"id": record.id, "path": record.path, "reason": "; ".join(found)})
@@ -107,7 +109,7 @@ class _Shards(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version(VERSION)
     name = "media"
 
-    def __init__(self, data_dir: Path, chunks: dict[str, list[Path]] | None = None):
+    def __init__(self, data_dir: Path, *, chunks: dict[str, list[Path]] | None = None):
         self._chunks = chunks or {}
         super().__init__(data_dir=str(data_dir), file_format="array_record")
 
@@ -147,6 +149,7 @@ def build_set(
     folder: Path,
     records: Sequence[ClipRecord],
     config: StoreConfig,
+    *,
     progress: Progress | None = None,
     workers: int | None = None,
 ) -> dict[str, Any]:
@@ -167,7 +170,9 @@ def build_set(
       ValueError: two clips of a split share an id.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with take(folder / LOCK, f"another build is writing to {folder}: wait for it, or give another folder"):
+    with take(
+        folder / LOCK, f"another build is writing to {folder}: wait for it, or give another folder"
+    ):
         return _build_set(folder, records, config, progress, workers)
 
 
@@ -180,16 +185,24 @@ def _build_set(
 ) -> dict[str, Any]:
     strangers = sorted(p.name for p in folder.iterdir() if p.name not in _OWN)
     if strangers:
-        raise ValueError(f"{folder} holds {strangers[0]}, which no build has written: give an empty or a new folder")
+        raise ValueError(
+            f"{folder} holds {strangers[0]}, which no build has written: give an empty or a new folder"
+        )
     twice = [k for k, n in Counter((r.split, r.id) for r in records).items() if n > 1]
     if twice:
-        raise ValueError(f"two clips of split '{twice[0][0]}' have the id '{twice[0][1]}'; ids are unique in a split")
+        raise ValueError(
+            f"two clips of split '{twice[0][0]}' have the id '{twice[0][1]}'; ids are unique in a split"
+        )
     key = build_key(records, config)
     if (folder / BUILT).exists() and (facts := _read_facts(folder))["key"] == key:
         if progress:
             progress(len(records), len(records))
         return {**facts, "state": "was built before"}
-    state = "built anew, of other clips or settings than before" if (folder / BUILT).exists() else "built"
+    state = (
+        "built anew, of other clips or settings than before"
+        if (folder / BUILT).exists()
+        else "built"
+    )
     staging = folder / "staging"
     if (staging / "key").exists() and (staging / "key").read_text() != key:
         shutil.rmtree(staging)  # of other clips or settings
@@ -199,8 +212,13 @@ def _build_set(
     staging.mkdir(parents=True, exist_ok=True)
     (staging / "key").write_text(key)
     chunks = _decode_chunks(staging, records, config, progress, workers)
-    lists = [json.loads(p.with_suffix(".json").read_text()) for paths in chunks.values() for p in paths]
-    skipped, notes = [e for x in lists for e in x["skipped"]], [e for x in lists for e in x["notes"]]
+    lists = [
+        json.loads(p.with_suffix(".json").read_text()) for paths in chunks.values() for p in paths
+    ]
+    skipped, notes = (
+        [e for x in lists for e in x["skipped"]],
+        [e for x in lists for e in x["notes"]],
+    )
     gone = {(e["split"], e["id"]) for e in skipped}
     lost = Counter(split for split, _ in gone)
     clips = Counter(r.split for r in records)
@@ -210,7 +228,7 @@ def _build_set(
         raise NothingDecodes(
             f"none of {len(records)} clips can be decoded; {skipped[0]['path']}: {skipped[0]['reason']}"
         )
-    _Shards(folder / "shards", kept).download_and_prepare()
+    _Shards(folder / "shards", chunks=kept).download_and_prepare()
     (folder / SKIPPED).write_text(json.dumps(skipped, indent=1))
     (folder / NOTES).write_text(json.dumps(notes, indent=1))
     write_records(folder / RECORDS, [r for r in records if (r.split, r.id) not in gone])
@@ -235,19 +253,29 @@ def _read_facts(folder: Path) -> dict[str, Any]:
         if not {"key", "store", "examples"} <= set(facts):
             raise ValueError("it lacks fields")
     except (OSError, ValueError, TypeError) as error:
-        raise ValueError(f"{folder / BUILT} is damaged ({error}): remove {folder} and build again") from error
+        raise ValueError(
+            f"{folder / BUILT} is damaged ({error}): remove {folder} and build again"
+        ) from error
     return dict(facts)
 
 
 def _decode_chunks(
-    staging: Path, records: Sequence[ClipRecord], config: StoreConfig, progress: Progress | None, workers: int | None
+    staging: Path,
+    records: Sequence[ClipRecord],
+    config: StoreConfig,
+    progress: Progress | None,
+    workers: int | None,
 ) -> dict[str, list[Path]]:
     jobs: dict[str, list[_Job]] = {}
     for split in sorted({r.split for r in records}):
         own = [r for r in records if r.split == split]
         (staging / split).mkdir(exist_ok=True)
         jobs[split] = [
-            _Job(tuple(own[i : i + _CHUNK]), config, staging / split / f"{i // _CHUNK:06d}.array_record")
+            _Job(
+                tuple(own[i : i + _CHUNK]),
+                config,
+                staging / split / f"{i // _CHUNK:06d}.array_record",
+            )
             for i in range(0, len(own), _CHUNK)
         ]
     every = [job for own in jobs.values() for job in own]
@@ -267,7 +295,9 @@ def _decode_chunks(
         context = multiprocessing.get_context("spawn")
         with concurrent.futures.ProcessPoolExecutor(count, context, ignore_interrupts) as pool:
             try:
-                for future in concurrent.futures.as_completed([pool.submit(_build_chunk, job) for job in todo]):
+                for future in concurrent.futures.as_completed(
+                    [pool.submit(_build_chunk, job) for job in todo]
+                ):
                     done += future.result()
                     if progress:
                         progress(done, len(records))
@@ -277,7 +307,7 @@ def _decode_chunks(
     return {split: [job.path for job in own] for split, own in jobs.items()}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class BuiltSet:
     """One data set that was built: its settings, and a random-access source by split."""
 
@@ -292,7 +322,7 @@ class BuiltSet:
         return read_records(self.folder / RECORDS)
 
 
-def open_built(out: Path, names: Sequence[str] | None = None) -> dict[str, BuiltSet]:
+def open_built(out: Path, *, names: Sequence[str] | None = None) -> dict[str, BuiltSet]:
     """Data sets below a folder of `emojax data build`.
 
     Raises:
@@ -301,11 +331,15 @@ def open_built(out: Path, names: Sequence[str] | None = None) -> dict[str, Built
     found = sorted(p.parent for p in out.glob(f"*/{BUILT}"))
     chosen = [out / n for n in names] if names else found
     if not chosen:
-        raise ValueError(f"{out} holds no data set that was built: run `emojax data build ROOT {out}`")
+        raise ValueError(
+            f"{out} holds no data set that was built: run `emojax data build ROOT {out}`"
+        )
     sets = {}
     for folder in chosen:
         if not (folder / BUILT).exists():
-            state = "its build has not ended: run it again" if folder.exists() else "it was not built"
+            state = (
+                "its build has not ended: run it again" if folder.exists() else "it was not built"
+            )
             raise ValueError(f"{folder.name} in {out}: {state}")
         facts = _read_facts(folder)
         try:
@@ -313,8 +347,22 @@ def open_built(out: Path, names: Sequence[str] | None = None) -> dict[str, Built
             sources = {split: builder.as_data_source(split) for split in facts["examples"]}
             for source in sources.values():
                 source[len(source) - 1]
-        except Exception as error:  # whatever TFDS and array_record raise on files that are cut or gone
-            first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-            raise ValueError(f"the shards in {folder} are damaged ({first}): remove it and build again") from error
-        sets[folder.name] = BuiltSet(folder.name, StoreConfig(**facts["store"]), sources, folder, facts["key"])
+        except (
+            Exception
+        ) as error:  # whatever TFDS and array_record raise on files that are cut or gone
+            first = (
+                str(error).strip().splitlines()[0][:200]
+                if str(error).strip()
+                else type(error).__name__
+            )
+            raise ValueError(
+                f"the shards in {folder} are damaged ({first}): remove it and build again"
+            ) from error
+        sets[folder.name] = BuiltSet(
+            name=folder.name,
+            config=StoreConfig(**facts["store"]),
+            sources=sources,
+            folder=folder,
+            key=facts["key"],
+        )
     return sets

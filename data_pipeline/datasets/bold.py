@@ -58,20 +58,23 @@ def _native(row: Row) -> ClipRecord:
 
 
 TABLE = Table(
-    "bold",
-    "BOLD",
-    "text_whisper",
-    {"multi-label": Label("Emotion_label", EMOTIONS, several=True)},
-    {"reason": "gpt-4o-mini_Emotion"},
+    dataset="bold",
+    folder="BOLD",
+    text="text_whisper",
+    labels={"multi-label": Label("Emotion_label", EMOTIONS, several=True)},
+    reasons={"reason": "gpt-4o-mini_Emotion"},
     speaker=_video_of,
 )
 SET = DataSet(
-    "bold",
-    "BoLD",
-    ("BOLD", "BOLD_public"),
-    (
+    name="bold",
+    title="BoLD",
+    folders=("BOLD", "BOLD_public"),
+    sources=(
         *TABLE.sources(),
-        *(Source(f"annotations/{mode}.csv", csv_rows(names=_ALL), _native) for mode in ("train", "val")),
+        *(
+            Source(pattern=f"annotations/{mode}.csv", rows=csv_rows(names=_ALL), make=_native)
+            for mode in ("train", "val")
+        ),
     ),
     request="https://cydar.ist.psu.edu/emotionchallenge/ (form)",
     terms="research only",

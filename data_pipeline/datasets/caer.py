@@ -19,7 +19,13 @@ def _media(clip: str) -> tuple[str, ...]:
 
 
 def _file(reading: Reading, base: Path, files: Files) -> Iterator[Row]:
-    yield Row(1, {"folder": reading.path.parent.name}, reading.path, base, files)
+    yield Row(
+        number=1,
+        cells={"folder": reading.path.parent.name},
+        file=reading.path,
+        base=base,
+        files=files,
+    )
 
 
 def _native(row: Row) -> ClipRecord:
@@ -41,20 +47,23 @@ def _native(row: Row) -> ClipRecord:
 
 
 TABLE = Table(
-    "caer",
-    "CAER",
-    "text_whisper",
-    {"emotion": Label("emotion_label", EMOTIONS)},
-    {"reason": "gpt-4o-mini_Emotion"},
+    dataset="caer",
+    folder="CAER",
+    text="text_whisper",
+    labels={"emotion": Label("emotion_label", EMOTIONS)},
+    reasons={"reason": "gpt-4o-mini_Emotion"},
     native_media=_media,
 )
 SET = DataSet(
-    "caer",
-    "CAER",
-    ("CAER",),
-    (
+    name="caer",
+    title="CAER",
+    folders=("CAER",),
+    sources=(
         *TABLE.sources(),
-        *(Source(f"{mode}/*/*.*", _file, _native, media=True) for mode in SPLIT_WORDS),
+        *(
+            Source(pattern=f"{mode}/*/*.*", rows=_file, make=_native, media=True)
+            for mode in SPLIT_WORDS
+        ),
     ),
     request="https://caer-dataset.github.io (open download)",
     terms="non-commercial research",

@@ -24,6 +24,7 @@ _SHOWN = 20  # entries of a list that are told; counts are of all
 
 def check_root(
     root: Path,
+    *,
     names: Sequence[str] | None = None,
     lenient: bool = False,
     decode: bool = True,
@@ -44,12 +45,14 @@ def check_root(
       {root, sets: {name: ...}, benchmarks: {name: ...}, leaks, near_duplicates, unread, unreadable, refused}.
     """
     progress("read annotations", 0, 1)
-    found, files = read_root(root, names, lenient)
+    found, files = read_root(root, names=names, lenient=lenient)
     progress("read annotations", 1, 1)
     there = sorted({r.path for f in found for r in f.records if files.has(Path(r.path))})
     media: dict[str, Media] = {}
     if decode and there:
-        media = inspect_all(there, store, lambda done, total: progress("decode clips", done, total))
+        media = inspect_all(
+            there, store=store, progress=lambda done, total: progress("decode clips", done, total)
+        )
     leaks, twins = [*find_leaks(found), *find_shared_files(found)], find_twins(found, media)
     return {
         "root": str(root),
@@ -65,10 +68,14 @@ def check_root(
 
 def describe(found: Found, files: Files, media: dict[str, Media]) -> dict[str, Any]:
     """The report of one data set."""
-    by_clip: dict[str, list[str]] = defaultdict(list)  # folds name a clip again, maybe at another place
+    by_clip: dict[str, list[str]] = defaultdict(
+        list
+    )  # folds name a clip again, maybe at another place
     for r in found.records:
         by_clip[r.id].append(r.path)
-    place = {clip: next((p for p in paths if files.has(Path(p))), "") for clip, paths in by_clip.items()}
+    place = {
+        clip: next((p for p in paths if files.has(Path(p))), "") for clip, paths in by_clip.items()
+    }
     there = sorted({p for p in place.values() if p})
     missing = [by_clip[clip][0] for clip, p in place.items() if not p]
     broken = [media[p] for p in there if p in media and media[p].error]
@@ -125,7 +132,9 @@ def describe(found: Found, files: Files, media: dict[str, Media]) -> dict[str, A
     }
 
 
-def describe_benchmarks(found: Sequence[Found], files: Files, media: dict[str, Media]) -> dict[str, Any]:
+def describe_benchmarks(
+    found: Sequence[Found], files: Files, media: dict[str, Media]
+) -> dict[str, Any]:
     """Which sets of MMEVerse-Bench can be scored, and what is missing for the others."""
     by_name = {f.dataset.name: f for f in found}
     out = {}
@@ -137,10 +146,17 @@ def describe_benchmarks(found: Sequence[Found], files: Files, media: dict[str, M
         usable = [
             c
             for c in clips
-            if files.has(Path(c.record.path)) and not (c.record.path in media and media[c.record.path].error)
+            if files.has(Path(c.record.path))
+            and not (c.record.path in media and media[c.record.path].error)
         ]
         scored = sum(c.scored for c in clips)
-        state = "no annotations" if not clips else "ready" if len(usable) == len(clips) else "clips missing"
+        state = (
+            "no annotations"
+            if not clips
+            else "ready"
+            if len(usable) == len(clips)
+            else "clips missing"
+        )
         state = "no scored part" if clips and not scored else state
         out[name] = {
             "dataset": benchmark.dataset,
@@ -172,15 +188,26 @@ def find_leaks(found: Sequence[Found]) -> list[dict[str, Any]]:
                 if f.dataset.apart:
                     both = _speakers(parts["train"]) & _speakers(parts[split])
                     if both:
-                        leaks.append(_leak(f.dataset.apart, f"{place} train", f"{place} {split}", both))
+                        leaks.append(
+                            _leak(f.dataset.apart, f"{place} train", f"{place} {split}", both)
+                        )
     for one in found:
         for other in found:
-            if one is not other and one.dataset.family and one.dataset.family == other.dataset.family:
+            if (
+                one is not other
+                and one.dataset.family
+                and one.dataset.family == other.dataset.family
+            ):
                 learned = {r.id for r in one.records if r.split == "train"}
                 held = {r.id for r in other.records if r.split in ("val", "test")}
                 if learned & held:
                     leaks.append(
-                        _leak("clip", f"{one.dataset.name} train", f"{other.dataset.name} val/test", learned & held)
+                        _leak(
+                            "clip",
+                            f"{one.dataset.name} train",
+                            f"{other.dataset.name} val/test",
+                            learned & held,
+                        )
                     )
     return leaks
 
@@ -190,7 +217,13 @@ def _speakers(records: Iterable[ClipRecord]) -> set[str]:
 
 
 def _leak(kind: str, learned: str, held: str, names: set[str]) -> dict[str, Any]:
-    return {"kind": kind, "learned": learned, "held_out": held, "count": len(names), "such_as": sorted(names)[:5]}
+    return {
+        "kind": kind,
+        "learned": learned,
+        "held_out": held,
+        "count": len(names),
+        "such_as": sorted(names)[:5],
+    }
 
 
 def find_twins(found: Sequence[Found], media: dict[str, Media]) -> list[dict[str, Any]]:
@@ -238,13 +271,22 @@ def find_shared_files(found: Sequence[Found]) -> list[dict[str, Any]]:
             for b in roles:
                 if a[0] != b[0] and a[2] == "train" and b[2] in ("val", "test"):
                     shared[f"{a[0]} train", f"{b[0]} {b[2]}"].add(path)
-    return [_leak("file", learned, held, paths) for (learned, held), paths in sorted(shared.items())]
+    return [
+        _leak("file", learned, held, paths) for (learned, held), paths in sorted(shared.items())
+    ]
 
 
 def unread_files(found: Sequence[Found], files: Files) -> list[str]:
     """Files that look like annotations and belong to no data set that was looked for."""
     read = {r.path for f in found for r in f.readings}
-    helpers = ("_peak.json", "instances.json", "_transcription.csv", "transcriptions/", "license", "readme")
+    helpers = (
+        "_peak.json",
+        "instances.json",
+        "_transcription.csv",
+        "transcriptions/",
+        "license",
+        "readme",
+    )
     return [
         str(path.relative_to(files.root))
         for path in files.annotations()

@@ -14,7 +14,7 @@ from data_pipeline.media.clip import MEDIA_SUFFIXES
 from data_pipeline.schema import ClipRecord
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Source:
     """One kind of annotation file.
 
@@ -33,7 +33,7 @@ class Source:
     words: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class DataSet:
     """One data set.
 
@@ -60,7 +60,7 @@ class DataSet:
     same: tuple[tuple[str, str], ...] = ()
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(kw_only=True)
 class Found:
     """What is there of one data set.
 
@@ -90,14 +90,20 @@ def plain_name(text: str) -> str:
     return re.sub(r"[^a-z0-9+]", "", text.lower())
 
 
-def find_sources(dataset: DataSet, files: Files) -> Iterator[tuple[Source, Path, Path, tuple[Path, ...]]]:
+def find_sources(
+    dataset: DataSet, files: Files
+) -> Iterator[tuple[Source, Path, Path, tuple[Path, ...]]]:
     """(source, annotation file, folder of the data set, further ones) of everything that is there, each file once."""
     names = {plain_name(f) for f in dataset.folders}
     own = [folder for folder in files.folders() if plain_name(folder.name) in names]
     inner = [f for f in own if not any(o in f.parents for o in own)]
-    bases = {path: next((f for f in inner if f in path.parents), None) for path in files.annotations()}
+    bases = {
+        path: next((f for f in inner if f in path.parents), None) for path in files.annotations()
+    }
     clips = (
-        [p for p in files.all() if any(f in p.parents for f in inner)] if any(s.media for s in dataset.sources) else []
+        [p for p in files.all() if any(f in p.parents for f in inner)]
+        if any(s.media for s in dataset.sources)
+        else []
     )
     clips = [p for p in clips if p.suffix.lower() in MEDIA_SUFFIXES and not p.name.startswith(".")]
     seen: set[Path] = set()
@@ -119,19 +125,23 @@ def find_sources(dataset: DataSet, files: Files) -> Iterator[tuple[Source, Path,
                 yield source, path, home, tuple(f for f in inner if f != home)
 
 
-def read_dataset(dataset: DataSet, files: Files, lenient: bool = False) -> Found:
+def read_dataset(dataset: DataSet, files: Files, *, lenient: bool = False) -> Found:
     """Reads everything that is there of one data set; faults are in the readings."""
     readings: list[Reading] = []
     words: list[ClipRecord] = []
     for source, path, base, others in find_sources(dataset, files):
-        reading = read_file(path, source.rows, source.make, base, files, lenient, others)
+        reading = read_file(
+            path, source.rows, source.make, base, files, lenient=lenient, others=others
+        )
         if source.words:
             words += reading.records
             reading.records = []
         readings.append(reading)
-    records, conflicts = join_records([r for reading in readings for r in reading.records], dataset.same)
+    records, conflicts = join_records(
+        [r for reading in readings for r in reading.records], same=dataset.same
+    )
     records = _fill_words(records, words)
-    return Found(dataset, readings, records, conflicts)
+    return Found(dataset=dataset, readings=readings, records=records, conflicts=conflicts)
 
 
 def _fill_words(records: Sequence[ClipRecord], words: Sequence[ClipRecord]) -> list[ClipRecord]:
@@ -143,13 +153,15 @@ def _fill_words(records: Sequence[ClipRecord], words: Sequence[ClipRecord]) -> l
     for r in records:
         found = said.get((r.id, r.split)) or said.get((r.id, "unsplit"))
         if found is not None and found.subtitle and not r.subtitle:
-            r = dataclasses.replace(r, subtitle=found.subtitle, provenance={**r.provenance, **found.provenance})
+            r = dataclasses.replace(
+                r, subtitle=found.subtitle, provenance={**r.provenance, **found.provenance}
+            )
         out.append(r)
     return out
 
 
 def join_records(
-    records: Sequence[ClipRecord], same: Sequence[tuple[str, str]] = ()
+    records: Sequence[ClipRecord], *, same: Sequence[tuple[str, str]] = ()
 ) -> tuple[list[ClipRecord], list[str]]:
     """Records of the same clip, fold and split as one: (records, conflicts as sentences).
 
@@ -170,7 +182,9 @@ def join_records(
             and first.label != record.label
             and (first.label, record.label) not in same
         ):
-            conflicts.append(f"{record.id}: '{first.label}' in one file, '{record.label}' in another")
+            conflicts.append(
+                f"{record.id}: '{first.label}' in one file, '{record.label}' in another"
+            )
         joined[key] = _fill(first, record)
     return list(joined.values()), conflicts
 

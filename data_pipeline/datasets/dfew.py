@@ -10,7 +10,15 @@ from data_pipeline.datasets.reading import CellError, Row, csv_rows, line_rows
 from data_pipeline.schema import ClipRecord, Target
 
 EMOTIONS = ("anger", "disgust", "fear", "happy", "neutral", "sad", "surprise")
-CODES = ("happy", "sad", "neutral", "angry", "surprise", "disgust", "fear")  # 1 to 7 of the set, 0 to 6 of DFER-CLIP
+CODES = (
+    "happy",
+    "sad",
+    "neutral",
+    "angry",
+    "surprise",
+    "disgust",
+    "fear",
+)  # 1 to 7 of the set, 0 to 6 of DFER-CLIP
 
 
 def _record(row: Row, clip: str, fold: str, mode: str, label: Target) -> ClipRecord:
@@ -45,22 +53,46 @@ def _list(row: Row) -> ClipRecord:
     return _record(row, clip, name[1], name[2].lower(), row.target("label", EMOTIONS, CODES))
 
 
-TABLE = Table("dfew", "DFEW", "sentence", {"emotion": Label("label", EMOTIONS)}, {"reason": "gpt-4o-mini_Emotion"})
+TABLE = Table(
+    dataset="dfew",
+    folder="DFEW",
+    text="sentence",
+    labels={"emotion": Label("label", EMOTIONS)},
+    reasons={"reason": "gpt-4o-mini_Emotion"},
+)
 _SIZES = ((9356, 2341), (9356, 2341), (9357, 2340), (9358, 2339), (9361, 2336))
 SET = DataSet(
-    "dfew",
-    "DFEW",
-    ("DFEW",),
-    (
+    name="dfew",
+    title="DFEW",
+    folders=("DFEW",),
+    sources=(
         *TABLE.sources(),
         *(
-            Source(f"*{mode}*single*label*/set_?.csv", csv_rows("video_name", "label"), _native)
+            Source(
+                pattern=f"*{mode}*single*label*/set_?.csv",
+                rows=csv_rows("video_name", "label"),
+                make=_native,
+            )
             for mode in ("train", "test")
         ),
-        Source("DFEW_set_?_train.txt", line_rows("path", "frames", "label"), _list, anywhere=True),
-        Source("DFEW_set_?_test.txt", line_rows("path", "frames", "label"), _list, anywhere=True),
+        Source(
+            pattern="DFEW_set_?_train.txt",
+            rows=line_rows("path", "frames", "label"),
+            make=_list,
+            anywhere=True,
+        ),
+        Source(
+            pattern="DFEW_set_?_test.txt",
+            rows=line_rows("path", "frames", "label"),
+            make=_list,
+            anywhere=True,
+        ),
     ),
     request="https://dfew-dataset.github.io/download.html (signed agreement)",
     terms="non-commercial research and education",
-    expected={(str(i), s): n for i, pair in enumerate(_SIZES, 1) for s, n in zip(("train", "test"), pair, strict=True)},
+    expected={
+        (str(i), s): n
+        for i, pair in enumerate(_SIZES, 1)
+        for s, n in zip(("train", "test"), pair, strict=True)
+    },
 )

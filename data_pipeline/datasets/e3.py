@@ -10,14 +10,14 @@ from data_pipeline.datasets.mmeverse import Label, Table
 EMOTIONS = ("angry", "disgusted", "happy", "sad", "sarcastic", "scared", "shy", "surprised")
 
 TABLE = Table(
-    "e3", "E3", "conversation", {"emotion": Label("emotion", EMOTIONS)}, {"reason": "gpt-4o-mini_Emotion"},
+    dataset="e3", folder="E3", text="conversation", labels={"emotion": Label("emotion", EMOTIONS)}, reasons={"reason": "gpt-4o-mini_Emotion"},
     person="person",
 )  # fmt: skip
 SET = DataSet(
-    "e3",
-    "E3 (Exploring Embodied Emotion)",
-    ("E3",),
-    TABLE.sources(),
+    name="e3",
+    title="E3 (Exploring Embodied Emotion)",
+    folders=("E3",),
+    sources=TABLE.sources(),
     request="https://github.com/Exploring-Embodied-Emotion-official/E3 (open download)",
     terms="CC BY-NC-SA 4.0",
 )

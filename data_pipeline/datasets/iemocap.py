@@ -13,10 +13,22 @@ from data_pipeline.datasets.reading import CellError, Files, Left, Reading, Row,
 from data_pipeline.schema import ClipRecord
 
 # Capitalised in the prompts; files and truth tables may say them in lower case.
-EMOTIONS = ("Anger", "Happiness", "Disgust", "Surprise", "Fear", "Sadness", "Excited", "Neutral", "Frustration")
+EMOTIONS = (
+    "Anger",
+    "Happiness",
+    "Disgust",
+    "Surprise",
+    "Fear",
+    "Sadness",
+    "Excited",
+    "Neutral",
+    "Frustration",
+)
 FOUR = ("Anger", "Sadness", "Neutral", "Happiness")
 _SPLITS = {f"Session{i}": "train" if i < 5 else "test" for i in range(1, 6)}
-_LINE = re.compile(r"\[(\d+\.\d+) - (\d+\.\d+)\]\t(\S+)\t(\w+)\t\[([\d.]+), ([\d.]+), ([\d.]+)\]\s*")
+_LINE = re.compile(
+    r"\[(\d+\.\d+) - (\d+\.\d+)\]\t(\S+)\t(\w+)\t\[([\d.]+), ([\d.]+), ([\d.]+)\]\s*"
+)
 _WORDS = re.compile(r"(Ses\S+) \[[\d.]+-[\d.]+\]:\s*(.*)")
 
 
@@ -28,15 +40,27 @@ def speaker_of(clip: str) -> str:
 
 def _turns(reading: Reading, base: Path, files: Files) -> Iterator[Row]:
     """One row for each turn of an EmoEvaluation file; the annotators' own lines below it are not read."""
-    for number, line in enumerate(reading.path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+    for number, line in enumerate(
+        reading.path.read_text(encoding="utf-8", errors="replace").splitlines(), 1
+    ):
         if not line.startswith("[") or line.startswith("% "):
             continue
         match = _LINE.fullmatch(line)
         if not match:
-            reading.fault(number, "", "is no turn: [start - end], name, emotion, [valence, activation, dominance]")
+            reading.fault(
+                number,
+                "",
+                "is no turn: [start - end], name, emotion, [valence, activation, dominance]",
+            )
             continue
         names = ("start", "end", "turn", "emotion", "valence", "activation", "dominance")
-        yield Row(number, dict(zip(names, match.groups(), strict=True)), reading.path, base, files)
+        yield Row(
+            number=number,
+            cells=dict(zip(names, match.groups(), strict=True)),
+            file=reading.path,
+            base=base,
+            files=files,
+        )
 
 
 @functools.lru_cache(maxsize=8)
@@ -90,23 +114,23 @@ def _truth(row: Row) -> ClipRecord:
 
 
 TABLE = Table(
-    "iemocap",
-    "IEMOCAP",
-    "text",
-    {"emotion": Label("official_label", EMOTIONS)},
-    {"reason": "gpt-4o-mini_Emotion"},
+    dataset="iemocap",
+    folder="IEMOCAP",
+    text="text",
+    labels={"emotion": Label("official_label", EMOTIONS)},
+    reasons={"reason": "gpt-4o-mini_Emotion"},
     mode="session",
     splits=_SPLITS,
     speaker=speaker_of,
 )
 SET = DataSet(
-    "iemocap",
-    "IEMOCAP",
-    ("IEMOCAP", "IEMOCAP_full_release"),
-    (
+    name="iemocap",
+    title="IEMOCAP",
+    folders=("IEMOCAP", "IEMOCAP_full_release"),
+    sources=(
         *TABLE.sources(),
-        Source("Session?/dialog/EmoEvaluation/Ses*.txt", _turns, _native),
-        Source("gt_iemocap_Session5.npz", npz_rows, _truth, anywhere=True),
+        Source(pattern="Session?/dialog/EmoEvaluation/Ses*.txt", rows=_turns, make=_native),
+        Source(pattern="gt_iemocap_Session5.npz", rows=npz_rows, make=_truth, anywhere=True),
     ),
     request="https://sail.usc.edu/iemocap/iemocap_release.htm (signed form)",
     terms="licence of the University of Southern California, research only",

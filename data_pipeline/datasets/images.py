@@ -19,11 +19,21 @@ from data_pipeline.schema import ClipRecord
 def _picture(row: Row, name: str) -> str:
     """`val2014/COCO_val2014_1.jpg` below the set's folder or beside it (pictures of COCO serve several sets)."""
     base = name.replace("\\", "/").rsplit("/", 1)[-1]
-    folders = ("images", "train2014", "val2014", "image", "../coco", "../coco/images", "../coco/train2014")
+    folders = (
+        "images",
+        "train2014",
+        "val2014",
+        "image",
+        "../coco",
+        "../coco/images",
+        "../coco/train2014",
+    )
     return row.media(name, *(f"{folder}/{base}" for folder in folders), base)
 
 
-def _record(row: Row, dataset: str, name: str, picture: str, question: str, answers: tuple[str, ...]) -> ClipRecord:
+def _record(
+    row: Row, dataset: str, name: str, *, picture: str, question: str, answers: tuple[str, ...]
+) -> ClipRecord:
     return ClipRecord(
         name, dataset, "train", picture, "", (), mode="train", question=question, answers=answers,
         provenance={"answers": "human"},
@@ -36,14 +46,25 @@ def _caption(row: Row) -> ClipRecord:
         raise Left("picture of another split")
     caption = row.need("caption")
     # A picture has several captions, each a row of its own.
-    return _record(row, "coco_caption", f"{Path(image).stem}#{row.number}", _picture(row, image), "", (caption,))
+    return _record(
+        row,
+        "coco_caption",
+        f"{Path(image).stem}#{row.number}",
+        picture=_picture(row, image),
+        question="",
+        answers=(caption,),
+    )
 
 
 def _answers(row: Row, column: str) -> tuple[str, ...]:
     value = row.cells[column]
     if isinstance(value, str):
         value = [value]
-    if not isinstance(value, list) or not value or not all(isinstance(a, str) and a.strip() for a in value):
+    if (
+        not isinstance(value, list)
+        or not value
+        or not all(isinstance(a, str) and a.strip() for a in value)
+    ):
         raise CellError(column, f"is {str(value)[:80]!r}, needs one or more answers")
     return tuple(" ".join(a.split()) for a in value)
 
@@ -54,7 +75,14 @@ def _vqa(dataset: str, answers: str) -> RecordMaker:
     def make(row: Row) -> ClipRecord:
         question, image = row.need("question"), row.need("image")
         identity = row.text("question_id") if "question_id" in row.cells else str(row.number)
-        return _record(row, dataset, identity, _picture(row, image), question, _answers(row, answers))
+        return _record(
+            row,
+            dataset,
+            identity,
+            picture=_picture(row, image),
+            question=question,
+            answers=_answers(row, answers),
+        )
 
     return make
 
@@ -62,8 +90,17 @@ def _vqa(dataset: str, answers: str) -> RecordMaker:
 def _gqa(row: Row) -> ClipRecord:
     """A row of LAVIS' list, or of the set's own object by question id."""
     image = row.text("image") if "image" in row.cells else f"images/{row.need('imageId')}.jpg"
-    identity = row.key or (row.text("question_id") if "question_id" in row.cells else str(row.number))
-    return _record(row, "gqa", identity, _picture(row, image), row.need("question"), _answers(row, "answer"))
+    identity = row.key or (
+        row.text("question_id") if "question_id" in row.cells else str(row.number)
+    )
+    return _record(
+        row,
+        "gqa",
+        identity,
+        picture=_picture(row, image),
+        question=row.need("question"),
+        answers=_answers(row, "answer"),
+    )
 
 
 def box_text(box: tuple[float, float, float, float], width: float, height: float) -> str:
@@ -79,7 +116,9 @@ def _instances(path: Path) -> tuple[dict[int, Any], dict[int, Any]]:
         data = json.loads(path.read_text(encoding="utf-8"))
         return {a["id"]: a for a in data["annotations"]}, {i["id"]: i for i in data["images"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CellError("ann_id", f"{path} is missing or damaged ({type(error).__name__}: {error})") from error
+        raise CellError(
+            "ann_id", f"{path} is missing or damaged ({type(error).__name__}: {error})"
+        ) from error
 
 
 def _refer(dataset: str) -> RecordMaker:
@@ -87,7 +126,9 @@ def _refer(dataset: str) -> RecordMaker:
     that of a picture."""
 
     def make(row: Row) -> ClipRecord:
-        missing = [c for c in ("split", "ann_id", "image_id", "ref_id", "sentences") if c not in row.cells]
+        missing = [
+            c for c in ("split", "ann_id", "image_id", "ref_id", "sentences") if c not in row.cells
+        ]
         if missing:
             raise CellError(missing[0], "is missing")
         if row.cells["split"] != "train":
@@ -103,7 +144,14 @@ def _refer(dataset: str) -> RecordMaker:
         box = box_text(tuple(boxes[ann]["bbox"]), size["width"], size["height"])
         picture = _picture(row, f"train2014/COCO_train2014_{image:012d}.jpg")
         # One item a thing, not a phrase: the phrase is drawn, as in the original.
-        record = _record(row, dataset, str(row.cells["ref_id"]), picture, "\n".join(filter(None, phrases)), (box,))
+        record = _record(
+            row,
+            dataset,
+            str(row.cells["ref_id"]),
+            picture=picture,
+            question="\n".join(filter(None, phrases)),
+            answers=(box,),
+        )
         return record
 
     return make
@@ -111,10 +159,10 @@ def _refer(dataset: str) -> RecordMaker:
 
 def _refer_set(name: str, title: str, folder: str, pickle: str) -> DataSet:
     return DataSet(
-        name,
-        title,
-        (folder, name),
-        (Source(pickle, pickle_rows, _refer(name)),),
+        name=name,
+        title=title,
+        folders=(folder, name),
+        sources=(Source(pattern=pickle, rows=pickle_rows, make=_refer(name)),),
         request="https://github.com/lichengunc/refer (open download); pictures: https://cocodataset.org",
         terms="no licence is named; pictures under Flickr's terms",
     )
@@ -124,10 +172,17 @@ _COCO = "pictures: https://cocodataset.org (open download)"
 _LAVIS = "annotations: the files that LAVIS lists (open download); "
 SETS = (
     DataSet(
-        "coco_caption",
-        "COCO caption",
-        ("COCO", "coco_caption"),
-        (Source("coco_karpathy_train.json", json_rows("image", "caption"), _caption, anywhere=True),),
+        name="coco_caption",
+        title="COCO caption",
+        folders=("COCO", "coco_caption"),
+        sources=(
+            Source(
+                pattern="coco_karpathy_train.json",
+                rows=json_rows("image", "caption"),
+                make=_caption,
+                anywhere=True,
+            ),
+        ),
         request=_LAVIS + _COCO,
         terms="annotations CC BY 4.0; pictures under Flickr's terms",
     ),
@@ -135,37 +190,45 @@ SETS = (
     _refer_set("refcocop", "RefCOCO+", "refcoco+", "refs(unc).p"),
     _refer_set("refcocog", "RefCOCOg", "refcocog", "refs(umd).p"),
     DataSet(
-        "coco_vqa",
-        "COCO-VQA",
-        ("coco_vqa", "vqav2"),
-        tuple(
-            Source(f, json_rows("image", "question", "answer"), _vqa("coco_vqa", "answer"), anywhere=True)
+        name="coco_vqa",
+        title="COCO-VQA",
+        folders=("coco_vqa", "vqav2"),
+        sources=tuple(
+            Source(
+                pattern=f,
+                rows=json_rows("image", "question", "answer"),
+                make=_vqa("coco_vqa", "answer"),
+                anywhere=True,
+            )
             for f in ("vqa_train.json", "vqa_val.json")  # the mixture trains on both
         ),
         request=_LAVIS + _COCO,
         terms="CC BY 4.0; pictures under Flickr's terms",
     ),
     DataSet(
-        "ok_vqa",
-        "OK-VQA",
-        ("ok_vqa", "okvqa"),
-        (
+        name="ok_vqa",
+        title="OK-VQA",
+        folders=("ok_vqa", "okvqa"),
+        sources=(
             Source(
-                "okvqa_train.json", json_rows("image", "question", "answer"), _vqa("ok_vqa", "answer"), anywhere=True
+                pattern="okvqa_train.json",
+                rows=json_rows("image", "question", "answer"),
+                make=_vqa("ok_vqa", "answer"),
+                anywhere=True,
             ),
         ),
         request=_LAVIS + _COCO,
         terms="no licence is named; pictures under Flickr's terms",
     ),
     DataSet(
-        "aok_vqa",
-        "A-OKVQA",
-        ("aok_vqa", "aokvqa"),
-        (
+        name="aok_vqa",
+        title="A-OKVQA",
+        folders=("aok_vqa", "aokvqa"),
+        sources=(
             Source(
-                "aokvqa_v1p0_train.json",
-                json_rows("image", "question", "direct_answers"),
-                _vqa("aok_vqa", "direct_answers"),
+                pattern="aokvqa_v1p0_train.json",
+                rows=json_rows("image", "question", "direct_answers"),
+                make=_vqa("aok_vqa", "direct_answers"),
                 anywhere=True,
             ),
         ),
@@ -173,10 +236,17 @@ SETS = (
         terms="Apache-2.0; pictures under Flickr's terms",
     ),
     DataSet(
-        "gqa",
-        "GQA",
-        ("gqa",),
-        (Source("train_balanced_questions.json", json_rows("question", "answer"), _gqa, anywhere=True),),
+        name="gqa",
+        title="GQA",
+        folders=("gqa",),
+        sources=(
+            Source(
+                pattern="train_balanced_questions.json",
+                rows=json_rows("question", "answer"),
+                make=_gqa,
+                anywhere=True,
+            ),
+        ),
         request="https://cs.stanford.edu/people/dorarad/gqa (open download)",
         terms="CC BY 4.0",
     ),

@@ -61,7 +61,9 @@ _SPELLINGS: dict[str, str] = {
     "sympathy": "sympathy",
     "yearning": "yearning",
 }
-CONCEPTS: dict[str, str] = {word: concept for concept, words in _SPELLINGS.items() for word in words.split()}
+CONCEPTS: dict[str, str] = {
+    word: concept for concept, words in _SPELLINGS.items() for word in words.split()
+}
 
 
 def concept(label: str) -> str:

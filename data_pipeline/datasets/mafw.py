@@ -21,7 +21,7 @@ DFER_CLIP_ORDER = ("happiness", "sadness", "neutral", "anger", "surprise", "disg
                    "helplessness", "disappointment")  # fmt: skip
 
 
-def clip_id(text: str, column: str = "clip") -> str:
+def clip_id(text: str, *, column: str = "clip") -> str:
     """`22`, `00022.mp4`, `.../faces/00022`: five digits; spreadsheets drop the leading zeros."""
     number = text.replace("\\", "/").rsplit("/", 1)[-1].removesuffix(".mp4").removesuffix(".0")
     if not number.isdigit() or len(number) > 5:
@@ -29,7 +29,7 @@ def clip_id(text: str, column: str = "clip") -> str:
     return number.zfill(5)
 
 
-def _record(row: Row, clip: str, fold: str, mode: str, task: str, label: Target) -> ClipRecord:
+def _record(row: Row, clip: str, fold: str, *, mode: str, task: str, label: Target) -> ClipRecord:
     return ClipRecord(
         id=clip,
         dataset="mafw",
@@ -51,7 +51,14 @@ def _native(row: Row) -> ClipRecord:
     several = "compound" in [p.lower() for p in row.file.parts]
     label = row.targets("label", EMOTIONS, "_") if several else row.target("label", EMOTIONS)
     fold = row.file.parent.name.removeprefix("set_")
-    return _record(row, clip, fold, row.file.stem, "multi-label" if several else "emotion", label)
+    return _record(
+        row,
+        clip,
+        fold,
+        mode=row.file.stem,
+        task="multi-label" if several else "emotion",
+        label=label,
+    )
 
 
 def _sheet(row: Row) -> ClipRecord:
@@ -66,53 +73,87 @@ def _sheet(row: Row) -> ClipRecord:
         raise CellError("multi_label", f"'{cell}' holds a class beyond 1 to {len(NATIVE_ORDER)}")
     label = Target(SEPARATOR.join(NATIVE_ORDER[n - 1] for n in numbers), EMOTIONS, cell)
     clip = clip_id(row.need("clip"))
-    return _record(row, clip, "", "unsplit", "multi-label", label)
+    return _record(row, clip, "", mode="unsplit", task="multi-label", label=label)
 
 
 def _dfer_clip(row: Row) -> ClipRecord:
     name = re.fullmatch(r"MAFW_set_(\d)_(train|test)", row.file.stem, re.IGNORECASE)
     assert name, row.file
-    clip = clip_id(row.need("path"), "path")
-    return _record(row, clip, name[1], name[2].lower(), "emotion", row.target("label", EMOTIONS, DFER_CLIP_ORDER))
+    clip = clip_id(row.need("path"), column="path")
+    return _record(
+        row,
+        clip,
+        name[1],
+        mode=name[2].lower(),
+        task="emotion",
+        label=row.target("label", EMOTIONS, DFER_CLIP_ORDER),
+    )
 
 
 def _hicmae(row: Row) -> ClipRecord:
     fold = row.file.parent.name.removeprefix("split")
-    clip = clip_id(row.need("frames"), "frames")
+    clip = clip_id(row.need("frames"), column="frames")
     label = row.target("label", EMOTIONS, NATIVE_ORDER)
-    return _record(row, clip, f"hicmae-{int(fold)}", row.file.stem, "emotion", label)
+    return _record(
+        row, clip, f"hicmae-{int(fold)}", mode=row.file.stem, task="emotion", label=label
+    )
 
 
 TABLE = Table(
-    "mafw",
-    "MAFW",
-    "text_whisper",
-    {"emotion": Label("single_label", EMOTIONS), "multi-label": Label("multi_label", EMOTIONS, several=True)},
-    {"reason": "gpt-4o-mini_Single", "reason_multi": "gpt-4o-mini_Multi"},
-    identify=lambda row: clip_id(row.need("video_id"), "video_id"),
+    dataset="mafw",
+    folder="MAFW",
+    text="text_whisper",
+    labels={
+        "emotion": Label("single_label", EMOTIONS),
+        "multi-label": Label("multi_label", EMOTIONS, several=True),
+    },
+    reasons={"reason": "gpt-4o-mini_Single", "reason_multi": "gpt-4o-mini_Multi"},
+    identify=lambda row: clip_id(row.need("video_id"), column="video_id"),
     native_media=lambda clip: (f"data/clips/{clip}.mp4",),
 )
 _SIZES = ((7333, 1839), (7335, 1837), (7339, 1833), (7340, 1832), (7341, 1831))
 SET = DataSet(
-    "mafw",
-    "MAFW",
-    ("MAFW",),
-    (
+    name="mafw",
+    title="MAFW",
+    folders=("MAFW",),
+    sources=(
         *TABLE.sources(),
         *(
-            Source(f"*/{kind}/no_caption/set_?/{mode}.txt", line_rows("clip", "label"), _native)
+            Source(
+                pattern=f"*/{kind}/no_caption/set_?/{mode}.txt",
+                rows=line_rows("clip", "label"),
+                make=_native,
+            )
             for kind in ("single", "compound")
             for mode in ("train", "test")
         ),
-        Source("*multi-set.xlsx", xlsx_rows("clip", "multi_label"), _sheet),
-        Source("MAFW_set_?_train.txt", line_rows("path", "frames", "label"), _dfer_clip, anywhere=True),
-        Source("MAFW_set_?_test.txt", line_rows("path", "frames", "label"), _dfer_clip, anywhere=True),
+        Source(pattern="*multi-set.xlsx", rows=xlsx_rows("clip", "multi_label"), make=_sheet),
+        Source(
+            pattern="MAFW_set_?_train.txt",
+            rows=line_rows("path", "frames", "label"),
+            make=_dfer_clip,
+            anywhere=True,
+        ),
+        Source(
+            pattern="MAFW_set_?_test.txt",
+            rows=line_rows("path", "frames", "label"),
+            make=_dfer_clip,
+            anywhere=True,
+        ),
         *(
-            Source(f"audio_visual/single/split??/{mode}.csv", line_rows("frames", "sound", "label"), _hicmae)
+            Source(
+                pattern=f"audio_visual/single/split??/{mode}.csv",
+                rows=line_rows("frames", "sound", "label"),
+                make=_hicmae,
+            )
             for mode in ("train", "test")
         ),
     ),
     request="https://mafw-database.github.io/MAFW/ (signed form of a university's staff)",
     terms="non-commercial research, no redistribution",
-    expected={(str(i), s): n for i, pair in enumerate(_SIZES, 1) for s, n in zip(("train", "test"), pair, strict=True)},
+    expected={
+        (str(i), s): n
+        for i, pair in enumerate(_SIZES, 1)
+        for s, n in zip(("train", "test"), pair, strict=True)
+    },
 )

@@ -30,7 +30,7 @@ class ManifestError(ValueError):
 
 
 def read_manifest(
-    path: str | Path, labels: Sequence[str] | None = None, seed: int = 0, hold_out: float = 0.15
+    path: str | Path, *, labels: Sequence[str] | None = None, seed: int = 0, hold_out: float = 0.15
 ) -> list[ClipRecord]:
     """Reads and checks a manifest.
 
@@ -53,14 +53,18 @@ def read_manifest(
     names = sorted({r["label"] for r in rows if r["label"]})
     space = tuple(labels) if labels is not None else tuple(names)
     if labels is None and len(names) == 1:
-        faults.append(f"{path}, column 'label': every row says '{names[0]}'; training needs at least two labels")
+        faults.append(
+            f"{path}, column 'label': every row says '{names[0]}'; training needs at least two labels"
+        )
     same: dict[str, str] = {}
     for name in names:
         spoken = normalise_answer(name)
         if not spoken or VIDEO_HERE in name:
             faults.append(f"{path}, column 'label': '{name}' holds no word that the model can say")
         elif same.setdefault(spoken, name) != name:
-            faults.append(f"{path}, column 'label': '{same[spoken]}' and '{name}' are the same answer, '{spoken}'")
+            faults.append(
+                f"{path}, column 'label': '{same[spoken]}' and '{name}' are the same answer, '{spoken}'"
+            )
     parsed: list[dict[str, object]] = []
     seen: dict[tuple[str, str, str], int] = {}
     for number, row in numbered:
@@ -98,7 +102,11 @@ def read_manifest(
         raise ManifestError("\n".join(faults[:_MAX_SHOWN]) + more)
     splits = [str(p["split"]) for p in parsed]
     if "split" not in columns:
-        splits = _hold_out([r["speaker"] for r in rows], seed, hold_out) if hold_out else ["test"] * len(rows)
+        splits = (
+            _hold_out([r["speaker"] for r in rows], seed, hold_out)
+            if hold_out
+            else ["test"] * len(rows)
+        )
     return [
         ClipRecord(
             id=f"{p['media'].stem}#{number}",  # type: ignore[attr-defined]
@@ -122,25 +130,35 @@ def _read_rows(path: Path) -> tuple[list[tuple[int, dict[str, str]]], set[str]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ManifestError(f"{path} is not UTF-8 text (byte {error.start}); save it as CSV in UTF-8") from error
+        raise ManifestError(
+            f"{path} is not UTF-8 text (byte {error.start}); save it as CSV in UTF-8"
+        ) from error
     try:
         lines = list(csv.reader(io.StringIO(text, newline="")))
     except csv.Error as error:
         raise ManifestError(f"{path} is no CSV that can be read ({error})") from error
     if not lines:
-        raise ManifestError(f"{path} is empty; it needs a header with the columns {', '.join(REQUIRED)}")
+        raise ManifestError(
+            f"{path} is empty; it needs a header with the columns {', '.join(REQUIRED)}"
+        )
     header = [name.strip().lower() for name in lines[0]]
     known = (*REQUIRED, *OPTIONAL)
     missing = [name for name in REQUIRED if name not in header]
     if missing:
-        hint = "; columns are separated by commas" if len(header) == 1 and any(c in text for c in ";\t") else ""
+        hint = (
+            "; columns are separated by commas"
+            if len(header) == 1 and any(c in text for c in ";\t")
+            else ""
+        )
         raise ManifestError(f"{path}, row 1: no column '{missing[0]}' among {header}{hint}")
     for name in header:
         if header.count(name) > 1 and name in known:
             raise ManifestError(f"{path}, row 1: column '{name}' stands there twice")
         close = difflib.get_close_matches(name, known, 1, 0.8)
         if name not in known and close and close[0] not in header:
-            raise ManifestError(f"{path}, row 1: column '{name}' is not known; did you mean '{close[0]}'?")
+            raise ManifestError(
+                f"{path}, row 1: column '{name}' is not known; did you mean '{close[0]}'?"
+            )
     rows = []
     for number, line in enumerate(lines[1:], 2):
         if not any(cell.strip() for cell in line):
@@ -149,8 +167,13 @@ def _read_rows(path: Path) -> tuple[list[tuple[int, dict[str, str]]], set[str]]:
             raise ManifestError(
                 f"{path}, row {number}: {len(line)} cells under {len(header)} columns; quote cells with commas"
             )
-        cells = {n: " ".join(c.split()) if n == "subtitle" else c.strip() for n, c in zip(header, line, strict=True)}
-        rows.append((number, dict.fromkeys(known, "") | {n: c for n, c in cells.items() if n in known}))
+        cells = {
+            n: " ".join(c.split()) if n == "subtitle" else c.strip()
+            for n, c in zip(header, line, strict=True)
+        }
+        rows.append(
+            (number, dict.fromkeys(known, "") | {n: c for n, c in cells.items() if n in known})
+        )
     if not rows:
         raise ManifestError(f"{path} has a header and no rows")
     return rows, set(header)
@@ -163,7 +186,11 @@ def ignored_columns(path: str | Path) -> list[str]:
 
 def _hold_out(speakers: list[str], seed: int, share: float) -> list[str]:
     rng = np.random.default_rng(seed)
-    groups = speakers if all(speakers) and len(set(speakers)) > 2 else [str(i) for i in range(len(speakers))]
+    groups = (
+        speakers
+        if all(speakers) and len(set(speakers)) > 2
+        else [str(i) for i in range(len(speakers))]
+    )
     names = sorted(set(groups))
     rng.shuffle(names)
     held = set(names[: max(1, round(share * len(names)))])

@@ -12,16 +12,29 @@ from data_pipeline.datasets.reading import CellError, Left, Row, csv_rows, line_
 from data_pipeline.schema import ClipRecord, Target
 
 EMOTIONS = ("anger", "disgust", "fear", "happy", "neutral", "sad", "surprise")
-INTENTS = ("acknowledging", "agreeing", "consoling", "encouraging", "neutral", "questioning", "suggesting", "wishing")
+INTENTS = (
+    "acknowledging",
+    "agreeing",
+    "consoling",
+    "encouraging",
+    "neutral",
+    "questioning",
+    "suggesting",
+    "wishing",
+)
 
 
 def _labels(row: Row) -> tuple[Target, Target]:
-    if row.text("intent").lower() == "sympathizing":  # the ninth intent, which the challenge and MMEVerse leave out
+    if (
+        row.text("intent").lower() == "sympathizing"
+    ):  # the ninth intent, which the challenge and MMEVerse leave out
         raise Left("intent 'sympathizing'")
     return row.target("emotion", EMOTIONS), row.target("intent", INTENTS)
 
 
-def _record(row: Row, clip: str, split: str, path: str, subtitle: str, speaker: str = "") -> ClipRecord:
+def _record(
+    row: Row, clip: str, split: str, path: str, subtitle: str, *, speaker: str = ""
+) -> ClipRecord:
     emotion, intent = _labels(row)
     return ClipRecord(
         id=clip,
@@ -42,9 +55,11 @@ def _record(row: Row, clip: str, split: str, path: str, subtitle: str, speaker: 
 def _dialogues(row: Row) -> ClipRecord:
     """A row of EnglishDialogues.csv; the file names no split: nothing may train on it before one is made."""
     name = f"dia_{row.integer('Dia_No')}_utt_{row.integer('Utt_No')}"
-    path = row.media(f"video/{name}_en", f"English_Dialogues/{name}.mp4", f"{name}.mp4", f"{name}.mkv")
+    path = row.media(
+        f"video/{name}_en", f"English_Dialogues/{name}.mp4", f"{name}.mp4", f"{name}.mkv"
+    )
     speaker = f"{row.text('video_name')} {row.text('speaker')}".strip()
-    return _record(row, f"{name}_en", "unsplit", path, row.text("Subtitle"), speaker)
+    return _record(row, f"{name}_en", "unsplit", path, row.text("Subtitle"), speaker=speaker)
 
 
 @functools.lru_cache(maxsize=8)
@@ -52,7 +67,9 @@ def _spoken(path: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     lines = path.read_text(encoding="utf-8-sig").splitlines()[1:]
-    return {name: sentence.strip('"') for name, _, sentence in (line.partition(",") for line in lines)}
+    return {
+        name: sentence.strip('"') for name, _, sentence in (line.partition(",") for line in lines)
+    }
 
 
 def _challenge(row: Row) -> ClipRecord:
@@ -61,7 +78,9 @@ def _challenge(row: Row) -> ClipRecord:
     split = {"training": "train", "validation": "val"}.get(word.lower())
     if split is None:
         raise CellError("file", f"{row.file.name} is neither of training nor of validation")
-    language = next((p[:2].lower() for p in row.file.parts if p.lower() in ("english", "mandarin")), "xx")
+    language = next(
+        (p[:2].lower() for p in row.file.parts if p.lower() in ("english", "mandarin")), "xx"
+    )
     language = {"ma": "ch"}.get(language, language)
     name = row.need("file")
     folder = row.file.parent
@@ -72,23 +91,25 @@ def _challenge(row: Row) -> ClipRecord:
 
 
 TABLE = Table(
-    "mc_eiu",
-    "MC-EIU",
-    "Subtitle",
-    {"emotion": Label("emotion", EMOTIONS), "intent": Label("intent", INTENTS)},
-    {"reason": "gpt-4o-mini_intent"},
+    dataset="mc_eiu",
+    folder="MC-EIU",
+    text="Subtitle",
+    labels={"emotion": Label("emotion", EMOTIONS), "intent": Label("intent", INTENTS)},
+    reasons={"reason": "gpt-4o-mini_intent"},
 )
 SET = DataSet(
-    "mc_eiu",
-    "MC-EIU",
-    ("MC-EIU", "MEIJU", "MEIJU2025"),
-    (
+    name="mc_eiu",
+    title="MC-EIU",
+    folders=("MC-EIU", "MEIJU", "MEIJU2025"),
+    sources=(
         *TABLE.sources(),
-        Source("*_files.txt", line_rows("file", "emotion", "intent"), _challenge),
+        Source(pattern="*_files.txt", rows=line_rows("file", "emotion", "intent"), make=_challenge),
         Source(
-            "EnglishDialogues.csv",
-            csv_rows("Dia_No", "Utt_No", "speaker", "video_name", "emotion", "intent", "Subtitle"),
-            _dialogues,
+            pattern="EnglishDialogues.csv",
+            rows=csv_rows(
+                "Dia_No", "Utt_No", "speaker", "video_name", "emotion", "intent", "Subtitle"
+            ),
+            make=_dialogues,
             anywhere=True,
         ),
     ),

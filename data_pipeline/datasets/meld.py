@@ -36,7 +36,10 @@ def _native(row: Row) -> ClipRecord:
     # Dialogue numbers start anew in each split: the split is part of the id, as in MMEVerse.
     clip = f"{mode}_dia{row.integer('Dialogue_ID')}_utt{row.integer('Utterance_ID')}"
     emotion = row.target("Emotion", EMOTIONS)
-    for column in ("StartTime", "EndTime"):  # of the episode, not of the clip's own file: only checked
+    for column in (
+        "StartTime",
+        "EndTime",
+    ):  # of the episode, not of the clip's own file: only checked
         _seconds(row, column)
     return ClipRecord(
         id=clip,
@@ -58,26 +61,45 @@ def _truth(row: Row) -> ClipRecord:
     """The official scorer's truth file."""
     emotion: Target = row.target("label", EMOTIONS)
     path = row.media(f"video/{row.key}", *_media(row.key))
-    return ClipRecord(row.key, "meld", "test", path, emotion.label, EMOTIONS, native=emotion.native, mode="test")
+    return ClipRecord(
+        row.key, "meld", "test", path, emotion.label, EMOTIONS, native=emotion.native, mode="test"
+    )
 
 
 TABLE = Table(
-    "meld",
-    "MELD",
-    "text",
-    {"emotion": Label("Emotion", EMOTIONS), "sentiment": Label("Sentiment", SENTIMENTS)},
-    {"reason": "gpt-4o-mini_Emotion", "reason_sentiment": "gpt-4o-mini_Sentiment"},
+    dataset="meld",
+    folder="MELD",
+    text="text",
+    labels={"emotion": Label("Emotion", EMOTIONS), "sentiment": Label("Sentiment", SENTIMENTS)},
+    reasons={"reason": "gpt-4o-mini_Emotion", "reason_sentiment": "gpt-4o-mini_Sentiment"},
     native_media=_media,
 )
-_COLUMNS = ("Utterance", "Speaker", "Emotion", "Sentiment", "Dialogue_ID", "Utterance_ID", "StartTime", "EndTime")
+_COLUMNS = (
+    "Utterance",
+    "Speaker",
+    "Emotion",
+    "Sentiment",
+    "Dialogue_ID",
+    "Utterance_ID",
+    "StartTime",
+    "EndTime",
+)
 SET = DataSet(
-    "meld",
-    "MELD",
-    ("MELD", "MELD.Raw"),
-    (
+    name="meld",
+    title="MELD",
+    folders=("MELD", "MELD.Raw"),
+    sources=(
         *TABLE.sources(),
-        *(Source(f"{split}_sent_emo.csv", csv_rows(*_COLUMNS), _native, anywhere=True) for split in _MEDIA),
-        Source("gt_meld_emotion_test.npz", npz_rows, _truth, anywhere=True),
+        *(
+            Source(
+                pattern=f"{split}_sent_emo.csv",
+                rows=csv_rows(*_COLUMNS),
+                make=_native,
+                anywhere=True,
+            )
+            for split in _MEDIA
+        ),
+        Source(pattern="gt_meld_emotion_test.npz", rows=npz_rows, make=_truth, anywhere=True),
     ),
     request="https://affective-meld.github.io (open download)",
     terms="annotations GPL-3.0; clips are television material, for research",

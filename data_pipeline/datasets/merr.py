@@ -6,16 +6,42 @@ Nine labels; the coarse part has no neutral clip, because clips were chosen by t
 from __future__ import annotations
 
 from data_pipeline.datasets.dataset import DataSet, Source
-from data_pipeline.datasets.reading import CellError, Left, RecordMaker, Row, csv_rows, json_rows, line_rows, words_of
+from data_pipeline.datasets.reading import (
+    CellError,
+    Left,
+    RecordMaker,
+    Row,
+    csv_rows,
+    json_rows,
+    line_rows,
+    words_of,
+)
 from data_pipeline.schema import ClipRecord, Target
 
-EMOTIONS = ("happy", "sad", "neutral", "angry", "worried", "surprise", "fear", "contempt", "doubt")  # of its prompts
+EMOTIONS = (
+    "happy",
+    "sad",
+    "neutral",
+    "angry",
+    "worried",
+    "surprise",
+    "fear",
+    "contempt",
+    "doubt",
+)  # of its prompts
 FINE = {"neutral": 1352, "sad": 1091, "angry": 874, "happy": 475, "worried": 310, "surprise": 213, "fear": 86,
         "doubt": 45, "contempt": 41}  # fmt: skip
-_SHARED = ("AU_list", "visual_prior_list", "audio_prior_list", "peak_index", "peak_AU_list", "pseu_emotion")
+_SHARED = (
+    "AU_list",
+    "visual_prior_list",
+    "audio_prior_list",
+    "peak_index",
+    "peak_AU_list",
+    "pseu_emotion",
+)
 
 
-def _joined(row: Row, field: str, separator: str = ", ") -> str:
+def _joined(row: Row, field: str, *, separator: str = ", ") -> str:
     value = row.cells[field]
     parts = value if isinstance(value, list) else [value]
     if wrong := next((p for p in parts if not isinstance(p, str)), None):
@@ -24,7 +50,9 @@ def _joined(row: Row, field: str, separator: str = ", ") -> str:
 
 
 def _record(row: Row, dataset: str, clip: str, label: Target, **fields: object) -> ClipRecord:
-    path = row.media(f"video/{clip}", f"test3/{clip}", f"../MER2023/test3/{clip}", f"../MER2023/video/{clip}")
+    path = row.media(
+        f"video/{clip}", f"test3/{clip}", f"../MER2023/test3/{clip}", f"../MER2023/video/{clip}"
+    )
     return ClipRecord(
         clip, dataset, "train", path, label.label, EMOTIONS, native=label.native, mode="train", **fields  # type: ignore[arg-type]
     )  # fmt: skip
@@ -34,7 +62,7 @@ def _json(dataset: str, reason: str, author: str) -> RecordMaker:
     def make(row: Row) -> ClipRecord:
         texts = {
             "image": _joined(row, "visual_prior_list"),
-            "audio": _joined(row, "audio_prior_list", "; "),
+            "audio": _joined(row, "audio_prior_list", separator="; "),
             "reason": row.text(reason),
             "reason_long": row.text("reason_caption") if "reason_caption" in row.cells else "",
             "action_units": _joined(row, "AU_list"),
@@ -70,7 +98,9 @@ def _list(dataset: str) -> RecordMaker:
         scores = {"valence": valence} if valence != -10 else {}
         if row.need("emotion") == "0":
             raise Left("no label")
-        return _record(row, dataset, row.need("name"), row.target("emotion", EMOTIONS), scores=scores)
+        return _record(
+            row, dataset, row.need("name"), row.target("emotion", EMOTIONS), scores=scores
+        )
 
     return make
 
@@ -84,13 +114,24 @@ def _set(part: str, fields: tuple[str, ...], reason: str, author: str, clips: in
     name = f"merr_{part}"
     transcript = words_of(name, "name", "sentence", author="machine translation")
     return DataSet(
-        name,
-        f"MERR, {part}",
-        ("MERR",),
-        (
-            Source(f"{name}_grained*.json", json_rows(*_SHARED, *fields), _json(name, reason, author), anywhere=True),
-            Source(f"{name}_grained*.txt", _LINES, _list(name), anywhere=True),
-            Source("transcription_en_all.csv", csv_rows("name", "sentence"), transcript, anywhere=True, words=True),
+        name=name,
+        title=f"MERR, {part}",
+        folders=("MERR",),
+        sources=(
+            Source(
+                pattern=f"{name}_grained*.json",
+                rows=json_rows(*_SHARED, *fields),
+                make=_json(name, reason, author),
+                anywhere=True,
+            ),
+            Source(pattern=f"{name}_grained*.txt", rows=_LINES, make=_list(name), anywhere=True),
+            Source(
+                pattern="transcription_en_all.csv",
+                rows=csv_rows("name", "sentence"),
+                make=transcript,
+                anywhere=True,
+                words=True,
+            ),
         ),
         request=_REQUEST,
         terms=_TERMS,
@@ -102,4 +143,6 @@ def _set(part: str, fields: tuple[str, ...], reason: str, author: str, clips: in
 _TEMPLATE = "template of action units, Qwen-Audio and MiniGPT-v2, MERR"
 COARSE = _set("coarse", ("caption",), "caption", _TEMPLATE, 28618)
 _FINE_AUTHOR = "LLaMA-3-8B-Instruct under the given label, MERR"
-FINE_SET = _set("fine", ("text", "smp_reason_caption"), "smp_reason_caption", _FINE_AUTHOR, sum(FINE.values()))
+FINE_SET = _set(
+    "fine", ("text", "smp_reason_caption"), "smp_reason_caption", _FINE_AUTHOR, sum(FINE.values())
+)

@@ -43,7 +43,7 @@ class Label:
     several: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Table:
     """How one set's CSV files are to be read.
 
@@ -80,9 +80,17 @@ class Table:
     def sources(self, *kinds: str) -> tuple[Source, ...]:
         """The three files, or those of some kinds."""
         needed = [c for c in ("video_id", self.mode, self.text, self.person) if c]
-        texts = {"merged": [column for column, _ in PERCEPTION.values()], "AU_gpt": [*self.reasons.values()]}
+        texts = {
+            "merged": [column for column, _ in PERCEPTION.values()],
+            "AU_gpt": [*self.reasons.values()],
+        }
         return tuple(
-            Source(f"{self.folder}_{kind}.csv", csv_rows(*needed, *texts.get(kind, ())), self._record, anywhere=True)
+            Source(
+                pattern=f"{self.folder}_{kind}.csv",
+                rows=csv_rows(*needed, *texts.get(kind, ())),
+                make=self._record,
+                anywhere=True,
+            )
             for kind in kinds or KINDS
         )
 

@@ -11,7 +11,7 @@ from data_pipeline.datasets.reading import CellError, RecordMaker, Row, csv_rows
 from data_pipeline.schema import SEPARATOR, ClipRecord
 
 
-def word_list(text: str, column: str = "openset") -> tuple[str, ...]:
+def word_list(text: str, *, column: str = "openset") -> tuple[str, ...]:
     """`['excited', 'happy']` as words; an empty list means neutral, as in MERTools.
 
     Raises:
@@ -38,7 +38,9 @@ def _words(dataset: str, split: str) -> RecordMaker:
     return make
 
 
-def _reasons(dataset: str, split: str, name: str, column: str, author: str = "human") -> RecordMaker:
+def _reasons(
+    dataset: str, split: str, name: str, column: str, *, author: str = "human"
+) -> RecordMaker:
     """Rows of a reason, and of an emotion and a subtitle where the file has them."""
 
     def make(row: Row) -> ClipRecord:
@@ -56,14 +58,14 @@ def _reasons(dataset: str, split: str, name: str, column: str, author: str = "hu
 
 _MER = "clips: MER2023 EULA, merchallenge.contact@gmail.com"
 EMER_V1 = DataSet(
-    "emer_v1",
-    "EMER v1",
-    ("EMER", "EmoReason", "EMER-v1"),
-    (
+    name="emer_v1",
+    title="EMER v1",
+    folders=("EMER", "EmoReason", "EMER-v1"),
+    sources=(
         Source(
-            "gt-eng.csv",
-            csv_rows("names", "emotions", "subtitles", "reasons"),
-            _reasons("emer_v1", "test", "names", "reasons"),
+            pattern="gt-eng.csv",
+            rows=csv_rows("names", "emotions", "subtitles", "reasons"),
+            make=_reasons("emer_v1", "test", "names", "reasons"),
             anywhere=True,
         ),
     ),
@@ -73,14 +75,14 @@ EMER_V1 = DataSet(
     expected={("", "test"): 100},
 )
 EMER_V2 = DataSet(
-    "emer_v2",
-    "EMER v2",
-    ("EMER", "EMER-v2"),
-    (
+    name="emer_v2",
+    title="EMER v2",
+    folders=("EMER", "EMER-v2"),
+    sources=(
         Source(
-            "final-EMER-reason.csv",
-            csv_rows("name", "chinese", "english"),
-            _reasons("emer_v2", "test", "name", "english"),
+            pattern="final-EMER-reason.csv",
+            rows=csv_rows("name", "chinese", "english"),
+            make=_reasons("emer_v2", "test", "name", "english"),
             anywhere=True,
         ),
     ),
@@ -90,24 +92,38 @@ EMER_V2 = DataSet(
     expected={("", "test"): 332},
 )
 MER2024_OV = DataSet(
-    "mer2024_ov",
-    "MER2024-OV",
-    ("MER2024-OV", "ov_store"),
-    (Source("check-openset.csv", csv_rows("name", "openset"), _words("mer2024_ov", "test"), anywhere=True),),
+    name="mer2024_ov",
+    title="MER2024-OV",
+    folders=("MER2024-OV", "ov_store"),
+    sources=(
+        Source(
+            pattern="check-openset.csv",
+            rows=csv_rows("name", "openset"),
+            make=_words("mer2024_ov", "test"),
+            anywhere=True,
+        ),
+    ),
     request="https://github.com/zeroQiaoba/MERTools (annotations); " + _MER,
     terms="academic use",
     family="mer2023",
 )
 OV_MERD = DataSet(
-    "ov_merd",
-    "OV-MERD",
-    ("mer2025-dataset", "MER2025", "OV-MERD"),
-    (
-        Source("track2_train_ovmerd.csv", csv_rows("name", "openset"), _words("ov_merd", "train"), anywhere=True),
+    name="ov_merd",
+    title="OV-MERD",
+    folders=("mer2025-dataset", "MER2025", "OV-MERD"),
+    sources=(
         Source(
-            "track3_train_ovmerd.csv",
-            csv_rows("name", "reason"),
-            _reasons("ov_merd", "train", "name", "reason", "people and models, MER2025"),
+            pattern="track2_train_ovmerd.csv",
+            rows=csv_rows("name", "openset"),
+            make=_words("ov_merd", "train"),
+            anywhere=True,
+        ),
+        Source(
+            pattern="track3_train_ovmerd.csv",
+            rows=csv_rows("name", "reason"),
+            make=_reasons(
+                "ov_merd", "train", "name", "reason", author="people and models, MER2025"
+            ),
             anywhere=True,
         ),
     ),
@@ -116,22 +132,26 @@ OV_MERD = DataSet(
     family="ov_merd",
 )
 OV_MERD_PLUS = DataSet(
-    "ov_merd+",
-    "OV-MERD+",
-    ("OV-MERD+", "ovmerdplus-process"),
-    (
+    name="ov_merd+",
+    title="OV-MERD+",
+    folders=("OV-MERD+", "ovmerdplus-process"),
+    sources=(
         Source(
-            "check-result-openset-chi-translate.csv",
-            csv_rows("name", "openset"),
-            _words("ov_merd+", "test"),
+            pattern="check-result-openset-chi-translate.csv",
+            rows=csv_rows("name", "openset"),
+            make=_words("ov_merd+", "test"),
             anywhere=True,
         ),
-        Source("ovlabel.csv", csv_rows("name", "openset"), _words("ov_merd+", "test")),
-        *Table("ov_merd+", "OV-MERD+", "sentence", {}, {}, mode="").sources("label"),
         Source(
-            "subtitle_eng.csv",
-            csv_rows("name", "sentence"),
-            words_of("ov_merd+", "name", "sentence", author="machine translation"),
+            pattern="ovlabel.csv", rows=csv_rows("name", "openset"), make=_words("ov_merd+", "test")
+        ),
+        *Table(
+            dataset="ov_merd+", folder="OV-MERD+", text="sentence", labels={}, reasons={}, mode=""
+        ).sources("label"),
+        Source(
+            pattern="subtitle_eng.csv",
+            rows=csv_rows("name", "sentence"),
+            make=words_of("ov_merd+", "name", "sentence", author="machine translation"),
             words=True,
         ),
     ),

@@ -9,13 +9,20 @@ from data_pipeline.datasets.reading import CellError, Row, csv_rows, line_rows
 from data_pipeline.schema import ClipRecord, Target
 
 CREMA_D = ("anger", "disgust", "fear", "happy", "neutral", "sad")
-_CREMA_CODES = {"ANG": "anger", "DIS": "disgust", "FEA": "fear", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}
+_CREMA_CODES = {
+    "ANG": "anger",
+    "DIS": "disgust",
+    "FEA": "fear",
+    "HAP": "happy",
+    "NEU": "neutral",
+    "SAD": "sad",
+}
 RAVDESS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 JAVA_SED = ("angry", "fear", "happy", "neutral", "sad", "surprise")
 FERV39K = ("happy", "sad", "neutral", "angry", "surprise", "disgust", "fear")
 
 
-def _crema_name(row: Row, column: str, split: str, fold: str = "") -> ClipRecord:
+def _crema_name(row: Row, column: str, split: str, *, fold: str = "") -> ClipRecord:
     """`1001_IEO_HAP_LO`: actor, sentence, the emotion that was acted, its level."""
     clip = row.need(column).rsplit("/", 1)[-1]
     match = re.fullmatch(r"(1\d{3})_[A-Z]{3}_([A-Z]{3})_(LO|MD|HI|XX|X)", clip)
@@ -33,7 +40,8 @@ def _hicmae(row: Row) -> tuple[str, str]:
 
 
 def _crema_list(row: Row) -> ClipRecord:
-    record = _crema_name(row, "frames", *_hicmae(row))
+    split, fold = _hicmae(row)
+    record = _crema_name(row, "frames", split, fold=fold)
     row.target("label", CREMA_D, CREMA_D)  # the same order, counted from 0
     return record
 
@@ -43,11 +51,17 @@ def _ravdess(row: Row) -> ClipRecord:
     split, fold = _hicmae(row)
     clip = row.need("frames").rsplit("/", 1)[-1]
     numbers = clip.split("-")
-    if len(numbers) != 7 or not all(n.isdigit() for n in numbers) or not 1 <= int(numbers[2]) <= len(RAVDESS):
+    if (
+        len(numbers) != 7
+        or not all(n.isdigit() for n in numbers)
+        or not 1 <= int(numbers[2]) <= len(RAVDESS)
+    ):
         raise CellError("frames", f"'{clip}' is no clip name of seven numbers")
     label = Target(RAVDESS[int(numbers[2]) - 1], RAVDESS, numbers[2])
     if row.target("label", RAVDESS, RAVDESS).label != label.label:
-        raise CellError("label", f"is {row.text('label')}, the clip's name says {int(numbers[2]) - 1}")
+        raise CellError(
+            "label", f"is {row.text('label')}, the clip's name says {int(numbers[2]) - 1}"
+        )
     path = row.media(f"Actor_{numbers[6]}/{clip}.mp4", f"video/{clip}")
     return ClipRecord(
         clip, "ravdess", split, path, label.label, RAVDESS, speaker=numbers[6], native=label.native, fold=fold,
@@ -68,7 +82,15 @@ def _ferv(row: Row) -> ClipRecord:
     clip = f"{scene}_{native}_{number}"  # numbers start anew in each folder
     path = row.media(f"video/{clip}", f"{scene}/{native}/{number}")
     return ClipRecord(
-        clip, "ferv39k", mode, path, label.label, FERV39K, native=native, mode=mode, provenance={"emotion": "human"}
+        clip,
+        "ferv39k",
+        mode,
+        path,
+        label.label,
+        FERV39K,
+        native=native,
+        mode=mode,
+        provenance={"emotion": "human"},
     )
 
 
@@ -86,17 +108,25 @@ def _java_sed(row: Row) -> ClipRecord:
 
 def _hicmae_sources(make) -> tuple[Source, ...]:  # type: ignore[no-untyped-def]
     return tuple(
-        Source(f"audio_visual/split??/{mode}.csv", line_rows("frames", "sound", "label"), make)
+        Source(
+            pattern=f"audio_visual/split??/{mode}.csv",
+            rows=line_rows("frames", "sound", "label"),
+            make=make,
+        )
         for mode in ("train", "test")
     )
 
 
 CREMA_D_SET = DataSet(
-    "crema_d",
-    "CREMA-D",
-    ("CREMA-D", "crema_d"),
-    (
-        Source("*SentenceFilenames.csv", csv_rows("Filename"), lambda row: _crema_name(row, "Filename", "unsplit")),
+    name="crema_d",
+    title="CREMA-D",
+    folders=("CREMA-D", "crema_d"),
+    sources=(
+        Source(
+            pattern="*SentenceFilenames.csv",
+            rows=csv_rows("Filename"),
+            make=lambda row: _crema_name(row, "Filename", "unsplit"),
+        ),
         *_hicmae_sources(_crema_list),
     ),
     request="https://github.com/CheyneyComputerScience/CREMA-D (open download)",
@@ -105,21 +135,31 @@ CREMA_D_SET = DataSet(
     expected={("", "unsplit"): 7442},
 )
 RAVDESS_SET = DataSet(
-    "ravdess",
-    "RAVDESS",
-    ("RAVDESS",),
-    _hicmae_sources(_ravdess),
+    name="ravdess",
+    title="RAVDESS",
+    folders=("RAVDESS",),
+    sources=_hicmae_sources(_ravdess),
     request="https://zenodo.org/record/1188976 (open download)",
     terms="CC BY-NC-SA 4.0",
     apart="speaker",
 )
 FERV39K_SET = DataSet(
-    "ferv39k",
-    "FERV39k",
-    ("FERV39K", "FERV39k"),
-    (
-        Source("FERV39K_train.txt", line_rows("path", "frames", "label"), _ferv, anywhere=True),
-        Source("FERV39K_test.txt", line_rows("path", "frames", "label"), _ferv, anywhere=True),
+    name="ferv39k",
+    title="FERV39k",
+    folders=("FERV39K", "FERV39k"),
+    sources=(
+        Source(
+            pattern="FERV39K_train.txt",
+            rows=line_rows("path", "frames", "label"),
+            make=_ferv,
+            anywhere=True,
+        ),
+        Source(
+            pattern="FERV39K_test.txt",
+            rows=line_rows("path", "frames", "label"),
+            make=_ferv,
+            anywhere=True,
+        ),
     ),
     request="https://github.com/wangyanckxx/FERV39k (mail of a university's member)",
     terms="non-commercial research",
@@ -127,10 +167,16 @@ FERV39K_SET = DataSet(
 )
 
 JAVA_SED_SET = DataSet(
-    "java_sed",
-    "Java-SED",
-    ("java_sed", "Java-SED"),
-    (Source("manifest.csv", csv_rows("file", "actor", "emotion", "split"), _java_sed),),
+    name="java_sed",
+    title="Java-SED",
+    folders=("java_sed", "Java-SED"),
+    sources=(
+        Source(
+            pattern="manifest.csv",
+            rows=csv_rows("file", "actor", "emotion", "split"),
+            make=_java_sed,
+        ),
+    ),
     request="its author; see the licence beside the clips",
     terms="MIT",
     apart="speaker",

@@ -20,7 +20,9 @@ from data_pipeline.media.clip import MEDIA_SUFFIXES
 from data_pipeline.schema import SEPARATOR, ClipRecord, Target
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
-ANNOTATION_SUFFIXES = frozenset((".csv", ".tsv", ".txt", ".json", ".jsonl", ".npz", ".p", ".pkl", ".xlsx"))
+ANNOTATION_SUFFIXES = frozenset(
+    (".csv", ".tsv", ".txt", ".json", ".jsonl", ".npz", ".p", ".pkl", ".xlsx")
+)
 _MAX_SHOWN = 20
 _LONGEST_CELL = 16 << 20  # reasons may be long; a file without line breaks is still told from one
 
@@ -88,18 +90,23 @@ class Files:
             path = Path(os.path.normpath(base / candidate))
             if self.has(path):
                 return str(path)
-            if path.suffix.lower() not in MEDIA_SUFFIXES and path.suffix.lower() not in IMAGE_SUFFIXES:
+            if (
+                path.suffix.lower() not in MEDIA_SUFFIXES
+                and path.suffix.lower() not in IMAGE_SUFFIXES
+            ):
                 names = self._names.get(str(path.parent), ())
                 for suffix in (".mp4", *sorted(MEDIA_SUFFIXES)):
                     if path.name + suffix in names:
                         return str(path) + suffix
         places = [Path(os.path.normpath(bases[0] / c)) for c in candidates]
-        first = next((p for p in places if str(p.parent) in self._names and p.parent != bases[0]), places[0])
+        first = next(
+            (p for p in places if str(p.parent) in self._names and p.parent != bases[0]), places[0]
+        )
         known = first.suffix.lower() in MEDIA_SUFFIXES or first.suffix.lower() in IMAGE_SUFFIXES
         return str(first) if known else f"{first}.mp4"
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(kw_only=True)
 class Row:
     """One row of an annotation file.
 
@@ -152,10 +159,16 @@ class Row:
             raise CellError(column, f"{text} is not between {low:g} and {high:g}")
         return value
 
-    def target(self, column: str, space: tuple[str, ...], codes: Sequence[str] | None = None, first: int = 0) -> Target:
+    def target(
+        self,
+        column: str,
+        space: tuple[str, ...],
+        codes: Sequence[str] | None = None,
+        first: int = 0,
+    ) -> Target:
         """A single label; `codes`: what the numbers from `first` on mean."""
         native = self.need(column)
-        return Target(self._spell(column, native, space, codes, first), space, native)
+        return Target(self._spell(column, native, space, codes=codes, first=first), space, native)
 
     def targets(self, column: str, space: tuple[str, ...], separators: str = ",;") -> Target:
         """Several labels in one cell."""
@@ -164,15 +177,28 @@ class Row:
         for mark in separators:
             plain = plain.replace(mark, "\n")
         parts = [p.strip() for p in plain.split("\n") if p.strip()]
-        return Target(SEPARATOR.join(dict.fromkeys(self._spell(column, p, space) for p in parts)), space, native)
+        return Target(
+            SEPARATOR.join(dict.fromkeys(self._spell(column, p, space) for p in parts)),
+            space,
+            native,
+        )
 
     def _spell(
-        self, column: str, native: str, space: tuple[str, ...], codes: Sequence[str] | None = None, first: int = 0
+        self,
+        column: str,
+        native: str,
+        space: tuple[str, ...],
+        *,
+        codes: Sequence[str] | None = None,
+        first: int = 0,
     ) -> str:
         word = native
         if codes is not None:
             if not native.isdigit() or not 0 <= int(native) - first < len(codes):
-                raise CellError(column, f"'{native}' is no class number from {first} to {first + len(codes) - 1}")
+                raise CellError(
+                    column,
+                    f"'{native}' is no class number from {first} to {first + len(codes) - 1}",
+                )
             word = codes[int(native) - first]
         try:
             return spell(word, space)
@@ -184,7 +210,7 @@ class Row:
         return self.files.media((self.base, *self.others), candidates)
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(kw_only=True)
 class Reading:
     """What came out of one annotation file.
 
@@ -230,11 +256,12 @@ def read_file(
     make: RecordMaker,
     base: Path,
     files: Files,
+    *,
     lenient: bool = False,
     others: tuple[Path, ...] = (),
 ) -> Reading:
     """Reads one annotation file; nothing is raised for what stands in it, everything is noted."""
-    reading = Reading(path, lenient)
+    reading = Reading(path=path, lenient=lenient)
     seen: dict[tuple[str, str, str], int] = {}
     usual = csv.field_size_limit(_LONGEST_CELL)
     try:
@@ -248,8 +275,15 @@ def read_file(
                 reading.fault(row.number, error.column, error.text)
             except ValueError as error:
                 reading.fault(row.number, "", str(error))
-            except (KeyError, TypeError, AttributeError, IndexError) as error:  # a value of a kind nobody thought of
-                reading.fault(row.number, "", f"can not be understood ({type(error).__name__}: {error})")
+            except (
+                KeyError,
+                TypeError,
+                AttributeError,
+                IndexError,
+            ) as error:  # a value of a kind nobody thought of
+                reading.fault(
+                    row.number, "", f"can not be understood ({type(error).__name__}: {error})"
+                )
             else:
                 key = (record.id, record.fold, record.split)
                 if key in seen:
@@ -278,8 +312,14 @@ def csv_rows(*columns: str, names: Sequence[str] = ()) -> Rows:
         lines = csv.reader(io.StringIO(text, newline=""))
         header = list(names) or [name.strip() for name in next(lines, [])]
         if missing := [c for c in columns if c not in header]:
-            hint = "; columns are separated by commas" if len(header) == 1 and set(";\t") & set(text[:4096]) else ""
-            raise DataError(f"row 1: no column '{missing[0]}' among {', '.join(header[:12]) or 'nothing'}{hint}")
+            hint = (
+                "; columns are separated by commas"
+                if len(header) == 1 and set(";\t") & set(text[:4096])
+                else ""
+            )
+            raise DataError(
+                f"row 1: no column '{missing[0]}' among {', '.join(header[:12]) or 'nothing'}{hint}"
+            )
         if twice := [c for c in header if header.count(c) > 1 and c in columns]:
             raise DataError(f"row 1: column '{twice[0]}' stands there twice")
         for cells in lines:
@@ -288,7 +328,13 @@ def csv_rows(*columns: str, names: Sequence[str] = ()) -> Rows:
             if len(cells) != len(header):
                 reading.fault(lines.line_num, "", f"{len(cells)} cells under {len(header)} columns")
                 continue
-            yield Row(lines.line_num, dict(zip(header, cells, strict=True)), reading.path, base, files)
+            yield Row(
+                number=lines.line_num,
+                cells=dict(zip(header, cells, strict=True)),
+                file=reading.path,
+                base=base,
+                files=files,
+            )
 
     return rows
 
@@ -303,23 +349,41 @@ def line_rows(*columns: str, optional: str = "") -> Rows:
                 continue
             cells = line.split() if optional else line.rsplit(None, len(columns) - 1)
             if optional and len(cells) > len(columns):
-                yield Row(number, dict(zip((*columns, optional), cells, strict=False)), reading.path, base, files)
+                yield Row(
+                    number=number,
+                    cells=dict(zip((*columns, optional), cells, strict=False)),
+                    file=reading.path,
+                    base=base,
+                    files=files,
+                )
                 continue
             if len(cells) != len(columns):
-                reading.fault(number, "", f"{len(cells)} words, needs {len(columns)}: {', '.join(columns)}")
+                reading.fault(
+                    number, "", f"{len(cells)} words, needs {len(columns)}: {', '.join(columns)}"
+                )
                 continue
-            yield Row(number, dict(zip(columns, cells, strict=True)), reading.path, base, files)
+            yield Row(
+                number=number,
+                cells=dict(zip(columns, cells, strict=True)),
+                file=reading.path,
+                base=base,
+                files=files,
+            )
 
     return rows
 
 
-def words_of(dataset: str, name: str, column: str, split: str = "unsplit", author: str = "human") -> RecordMaker:
+def words_of(
+    dataset: str, name: str, column: str, *, split: str = "unsplit", author: str = "human"
+) -> RecordMaker:
     """Rows of a transcript: clip and words, for every split or for one."""
 
     def make(row: Row) -> ClipRecord:
         clip = row.need(name)
         words = row.text(column)
-        return ClipRecord(clip, dataset, split, row.media(clip), "", (), words, provenance={"subtitle": author})
+        return ClipRecord(
+            clip, dataset, split, row.media(clip), "", (), words, provenance={"subtitle": author}
+        )
 
     return make
 
@@ -330,7 +394,11 @@ def json_rows(*fields: str) -> Rows:
     def rows(reading: Reading, base: Path, files: Files) -> Iterator[Row]:
         text = reading.path.read_text(encoding="utf-8-sig")
         if reading.path.suffix == ".jsonl":
-            data: Any = [parse_json(line, reading, i) for i, line in enumerate(text.split("\n"), 1) if line.strip()]
+            data: Any = [
+                parse_json(line, reading, line=i)
+                for i, line in enumerate(text.split("\n"), 1)
+                if line.strip()
+            ]
         else:
             data = parse_json(text, reading)
         if not isinstance(data, (dict, list)):
@@ -343,12 +411,12 @@ def json_rows(*fields: str) -> Rows:
             if missing := [f for f in fields if f not in item]:
                 reading.fault(number, missing[0], f"is missing{f' in {key}' if key else ''}")
                 continue
-            yield Row(number, item, reading.path, base, files, key)
+            yield Row(number=number, cells=item, file=reading.path, base=base, files=files, key=key)
 
     return rows
 
 
-def parse_json(text: str, reading: Reading, line: int = 0) -> Any:
+def parse_json(text: str, reading: Reading, *, line: int = 0) -> Any:
     """JSON text -> value; a fault is noted with its line, with `lenient` it is repaired and counted."""
     found: list[tuple[int, str]] = []
 
@@ -356,7 +424,9 @@ def parse_json(text: str, reading: Reading, line: int = 0) -> Any:
         out = dict(pairs)
         if len(out) != len(pairs):
             twice = next(k for k, n in Counter(k for k, _ in pairs).items() if n > 1)
-            found.append((line, f"the name '{twice}' stands twice in one object; the last one counts"))
+            found.append(
+                (line, f"the name '{twice}' stands twice in one object; the last one counts")
+            )
         return out
 
     try:
@@ -371,7 +441,9 @@ def parse_json(text: str, reading: Reading, line: int = 0) -> Any:
         try:
             data = json.loads(repaired, object_pairs_hook=members)
         except json.JSONDecodeError as rest:
-            reading.fault(line or rest.lineno, "", f"invalid JSON that can not be repaired: {rest.msg}")
+            reading.fault(
+                line or rest.lineno, "", f"invalid JSON that can not be repaired: {rest.msg}"
+            )
             return []
     if reading.lenient:
         reading.repaired += found
@@ -394,7 +466,14 @@ def npz_rows(reading: Reading, base: Path, files: Files) -> Iterator[Row]:
             number += 1
             if not isinstance(cells, dict):
                 cells = {"label": cells}
-            yield Row(number, {**cells, "member": member}, reading.path, base, files, str(key))
+            yield Row(
+                number=number,
+                cells={**cells, "member": member},
+                file=reading.path,
+                base=base,
+                files=files,
+                key=str(key),
+            )
 
 
 def pickle_rows(reading: Reading, base: Path, files: Files) -> Iterator[Row]:
@@ -406,7 +485,13 @@ def pickle_rows(reading: Reading, base: Path, files: Files) -> Iterator[Row]:
     if not isinstance(data, list):
         raise DataError("the file holds no list")
     for number, item in enumerate(data, 1):
-        yield Row(number, item if isinstance(item, dict) else {}, reading.path, base, files)
+        yield Row(
+            number=number,
+            cells=item if isinstance(item, dict) else {},
+            file=reading.path,
+            base=base,
+            files=files,
+        )
 
 
 def xlsx_rows(*columns: str) -> Rows:
@@ -416,15 +501,27 @@ def xlsx_rows(*columns: str) -> Rows:
         import openpyxl
 
         try:
-            sheet = openpyxl.load_workbook(reading.path, read_only=True, data_only=True).worksheets[0]
+            sheet = openpyxl.load_workbook(reading.path, read_only=True, data_only=True).worksheets[
+                0
+            ]
         except Exception as error:  # zip, XML and library errors alike
-            raise DataError(f"is no Excel file that can be read ({type(error).__name__}: {error})") from error
+            raise DataError(
+                f"is no Excel file that can be read ({type(error).__name__}: {error})"
+            ) from error
         lines = sheet.iter_rows(values_only=True)
         header = [str(cell or "").strip() for cell in next(lines, ())]
         if missing := [c for c in columns if c not in header]:
-            raise DataError(f"row 1: no column '{missing[0]}' among {', '.join(header[:12]) or 'nothing'}")
+            raise DataError(
+                f"row 1: no column '{missing[0]}' among {', '.join(header[:12]) or 'nothing'}"
+            )
         for number, cells in enumerate(lines, 2):
             if any(cell is not None for cell in cells):
-                yield Row(number, dict(zip(header, cells, strict=False)), reading.path, base, files)
+                yield Row(
+                    number=number,
+                    cells=dict(zip(header, cells, strict=False)),
+                    file=reading.path,
+                    base=base,
+                    files=files,
+                )
 
     return rows

@@ -42,7 +42,7 @@ TRAINING = ("mer2023", "meld", "iemocap", "caer", "e3", "dfew", "mafw", "mc_eiu"
 IMAGES = tuple(s.name for s in images.SETS)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Benchmark:
     """One set of MMEVerse-Bench.
 
@@ -78,30 +78,30 @@ _SPOKEN = ("test", *_VAL_WORDS)
 BENCHMARKS: dict[str, Benchmark] = {
     b.name: b
     for b in (
-        Benchmark("mer2023", "mer2023", "emotion", _SIX, ("test1", "test2", "test3"), ("test1",), "hit_rate"),
+        Benchmark(name="mer2023", dataset="mer2023", task="emotion", asked=_SIX, modes=("test1", "test2", "test3"), scored=("test1",), metric="hit_rate"),
         # scored are rows whose MER2023_mode is `other`; files of the challenge itself hold no others
-        Benchmark("mer2024_semi", "mer2024", "emotion", _SIX, ("test_semi", "other", "test1", "test2", "test3"),
-                  ("test_semi", "other"), "hit_rate"),
-        Benchmark("meld_emotion", "meld", "emotion", ("anger", "disgust", "fear", "joy", "neutral", "sad", "surprise"),
-                  _SPOKEN, ("test",), "hit_rate"),
-        Benchmark("iemocap", "iemocap", "emotion", ("Anger", "Sadness", "Happiness"), ("Session5",), ("Session5",),
-                  "hit_rate", ("Anger", "Neutral", "Sadness", "Happiness", "Excited"), (("Excited", "Happiness"),)),
-        Benchmark("ov_merd+", "ov_merd+", "open-vocabulary", _OV, ("test",), ("test",), "open_vocabulary",
+        Benchmark(name="mer2024_semi", dataset="mer2024", task="emotion", asked=_SIX, modes=("test_semi", "other", "test1", "test2", "test3"),
+                  scored=("test_semi", "other"), metric="hit_rate"),
+        Benchmark(name="meld_emotion", dataset="meld", task="emotion", asked=("anger", "disgust", "fear", "joy", "neutral", "sad", "surprise"),
+                  modes=_SPOKEN, scored=("test",), metric="hit_rate"),
+        Benchmark(name="iemocap", dataset="iemocap", task="emotion", asked=("Anger", "Sadness", "Happiness"), modes=("Session5",), scored=("Session5",),
+                  metric="hit_rate", kept=("Anger", "Neutral", "Sadness", "Happiness", "Excited"), renamed=(("Excited", "Happiness"),)),
+        Benchmark(name="ov_merd+", dataset="ov_merd+", task="open-vocabulary", asked=_OV, modes=("test",), scored=("test",), metric="open_vocabulary",
                   tag="multi-label"),
-        Benchmark("cmu_mosi", "cmu_mosi", "sentiment", _THREE, _SPOKEN, ("test",), "two_class"),
-        Benchmark("cmu_mosei", "cmu_mosei", "sentiment", _THREE, _SPOKEN, ("test",), "two_class"),
-        Benchmark("ch_sims_v2_s", "ch_sims_v2_s", "sentiment", _THREE, ("test",), ("test",), "two_class"),
-        Benchmark("sims", "sims", "sentiment", ("Positive", "Negative"), ("test",), ("test",), "two_class"),
-        Benchmark("caer", "caer", "emotion", _SEVEN, _SPOKEN, ("test",), "single"),
-        Benchmark("dfew", "dfew", "emotion", ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise"),
-                  _SPOKEN, ("test",), "single"),
-        Benchmark("e3", "e3", "emotion", e3.EMOTIONS, _SPOKEN, ("test",), "single"),
-        Benchmark("mafw", "mafw", "emotion", mafw.EMOTIONS, ("test",), ("test",), "single"),
-        Benchmark("meld_sentiment", "meld", "sentiment", _THREE, _SPOKEN, ("test",), "single"),
-        Benchmark("mc_eiu_emotion", "mc_eiu", "emotion", _SEVEN, _SPOKEN, ("test",), "single"),
-        Benchmark("mc_eiu_intent", "mc_eiu", "intent", mc_eiu.INTENTS, _SPOKEN, ("test",), "single"),
-        Benchmark("mafw_multi", "mafw", "multi-label", mafw.EMOTIONS, ("test",), ("test",), "multi_label"),
-        Benchmark("bold", "bold", "multi-label", bold.EMOTIONS, ("val",), ("val",), "multi_label"),
+        Benchmark(name="cmu_mosi", dataset="cmu_mosi", task="sentiment", asked=_THREE, modes=_SPOKEN, scored=("test",), metric="two_class"),
+        Benchmark(name="cmu_mosei", dataset="cmu_mosei", task="sentiment", asked=_THREE, modes=_SPOKEN, scored=("test",), metric="two_class"),
+        Benchmark(name="ch_sims_v2_s", dataset="ch_sims_v2_s", task="sentiment", asked=_THREE, modes=("test",), scored=("test",), metric="two_class"),
+        Benchmark(name="sims", dataset="sims", task="sentiment", asked=("Positive", "Negative"), modes=("test",), scored=("test",), metric="two_class"),
+        Benchmark(name="caer", dataset="caer", task="emotion", asked=_SEVEN, modes=_SPOKEN, scored=("test",), metric="single"),
+        Benchmark(name="dfew", dataset="dfew", task="emotion", asked=("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise"),
+                  modes=_SPOKEN, scored=("test",), metric="single"),
+        Benchmark(name="e3", dataset="e3", task="emotion", asked=e3.EMOTIONS, modes=_SPOKEN, scored=("test",), metric="single"),
+        Benchmark(name="mafw", dataset="mafw", task="emotion", asked=mafw.EMOTIONS, modes=("test",), scored=("test",), metric="single"),
+        Benchmark(name="meld_sentiment", dataset="meld", task="sentiment", asked=_THREE, modes=_SPOKEN, scored=("test",), metric="single"),
+        Benchmark(name="mc_eiu_emotion", dataset="mc_eiu", task="emotion", asked=_SEVEN, modes=_SPOKEN, scored=("test",), metric="single"),
+        Benchmark(name="mc_eiu_intent", dataset="mc_eiu", task="intent", asked=mc_eiu.INTENTS, modes=_SPOKEN, scored=("test",), metric="single"),
+        Benchmark(name="mafw_multi", dataset="mafw", task="multi-label", asked=mafw.EMOTIONS, modes=("test",), scored=("test",), metric="multi_label"),
+        Benchmark(name="bold", dataset="bold", task="multi-label", asked=bold.EMOTIONS, modes=("val",), scored=("val",), metric="multi_label"),
     )
 }  # fmt: skip
 
@@ -115,11 +115,15 @@ def choose_sets(names: Sequence[str] | None) -> list[DataSet]:
     if unknown := sorted(set(names or ()) - set(DATASETS)):
         close = difflib.get_close_matches(unknown[0].lower(), DATASETS, 1)
         hint = f"; did you mean '{close[0]}'?" if close else ""
-        raise ValueError(f"there is no data set '{unknown[0]}'{hint}; there are {', '.join(DATASETS)}")
+        raise ValueError(
+            f"there is no data set '{unknown[0]}'{hint}; there are {', '.join(DATASETS)}"
+        )
     return [DATASETS[n] for n in names] if names else list(DATASETS.values())
 
 
-def read_root(root: Path, names: Sequence[str] | None = None, lenient: bool = False) -> tuple[list[Found], Files]:
+def read_root(
+    root: Path, *, names: Sequence[str] | None = None, lenient: bool = False
+) -> tuple[list[Found], Files]:
     """Reads what is below a folder of every data set, or of some.
 
     Raises:
@@ -128,13 +132,15 @@ def read_root(root: Path, names: Sequence[str] | None = None, lenient: bool = Fa
     sets = choose_sets(names)
     if not root.is_dir():
         raise ValueError(
-            f"'{root}' is a file, not a folder of data sets" if root.exists() else f"there is no folder '{root}'"
+            f"'{root}' is a file, not a folder of data sets"
+            if root.exists()
+            else f"there is no folder '{root}'"
         )
     files = Files(root.absolute())
-    return [read_dataset(s, files, lenient) for s in sets], files
+    return [read_dataset(s, files, lenient=lenient) for s in sets], files
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Chosen:
     """Clips of one data set that are to be built.
 
@@ -148,7 +154,9 @@ class Chosen:
     left_out: Counter[str]
 
 
-def choose_records(name: str, records: Sequence[ClipRecord], files: Files, fold: str | None = None) -> Chosen:
+def choose_records(
+    name: str, records: Sequence[ClipRecord], files: Files, *, fold: str | None = None
+) -> Chosen:
     """The clips of a data set that can be trained or scored on: of one fold (default: its first), with a split and
     something to answer.
 
@@ -159,7 +167,7 @@ def choose_records(name: str, records: Sequence[ClipRecord], files: Files, fold:
     if fold is not None and fold not in folds and any(folds):
         raise ValueError(f"{name} has no fold '{fold}'; it has {', '.join(filter(None, folds))}")
     chosen = fold if fold in folds else (folds[0] if folds else "")
-    out = Chosen(name, [], [], Counter())
+    out = Chosen(name=name, records=[], missing=[], left_out=Counter())
     for record in records:
         if record.fold != chosen:
             out.left_out["of another fold"] += 1
@@ -174,7 +182,7 @@ def choose_records(name: str, records: Sequence[ClipRecord], files: Files, fold:
     return out
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class BenchmarkClip:
     """A clip of a benchmark.
 
@@ -190,18 +198,27 @@ class BenchmarkClip:
     scored: bool
 
 
-def benchmark_clips(benchmark: Benchmark, found: Found, fold: str | None = None) -> Iterator[BenchmarkClip]:
+def benchmark_clips(
+    benchmark: Benchmark, found: Found, *, fold: str | None = None
+) -> Iterator[BenchmarkClip]:
     """Clips of one benchmark; sets with folds take part with `fold` (default: their first one)."""
     folds = sorted({r.fold for r in found.records if r.split != "unsplit"})
     chosen = fold if fold is not None else (folds[0] if folds else "")
     renamed = dict(benchmark.renamed)
     for record in found.records:
         target = record.target(benchmark.task)
-        if record.fold != chosen or record.mode not in benchmark.modes or target is None or not target.label:
+        if (
+            record.fold != chosen
+            or record.mode not in benchmark.modes
+            or target is None
+            or not target.label
+        ):
             continue
         if benchmark.kept and target.label not in benchmark.kept:
             continue
         truth = renamed.get(target.label, target.label)
         raw = truth if target.label in renamed else target.native
         asked = next((a for a in benchmark.asked if concept(a) == concept(truth)), truth)
-        yield BenchmarkClip(record, asked, raw, record.mode in benchmark.scored)
+        yield BenchmarkClip(
+            record=record, truth=asked, raw=raw, scored=record.mode in benchmark.scored
+        )

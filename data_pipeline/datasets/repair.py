@@ -24,7 +24,11 @@ def repair_json(text: str) -> tuple[str, list[tuple[int, str]]]:
                 while end < len(text) and text[end] in " \t\r\n":
                     end += 1
                 broken = text[at:end]
-                what = "a line break inside a text" if "\n" in broken or "\r" in broken else "a tab inside a text"
+                what = (
+                    "a line break inside a text"
+                    if "\n" in broken or "\r" in broken
+                    else "a tab inside a text"
+                )
                 found.append((line, what))
                 line += broken.count("\n")
                 while out and out[-1] == " ":

@@ -8,7 +8,15 @@ from __future__ import annotations
 from data_pipeline.datasets.dataset import DataSet, Source
 from data_pipeline.datasets.labels import spell_sentiment
 from data_pipeline.datasets.mmeverse import SPLIT_WORDS, Label, Table
-from data_pipeline.datasets.reading import CellError, Left, RecordMaker, Row, csv_rows, npz_rows, words_of
+from data_pipeline.datasets.reading import (
+    CellError,
+    Left,
+    RecordMaker,
+    Row,
+    csv_rows,
+    npz_rows,
+    words_of,
+)
 from data_pipeline.schema import ClipRecord, Target
 
 SENTIMENTS = ("Positive", "Neutral", "Negative")
@@ -26,14 +34,19 @@ def video_of(clip: str) -> str:
     return clip.replace("$_$", "_").rsplit("_", 1)[0]
 
 
-def _record(row: Row, dataset: str, clip: str, split: str, label: Target, score: float, text: str) -> ClipRecord:
+def _record(
+    row: Row, dataset: str, clip: str, *, split: str, label: Target, score: float, text: str
+) -> ClipRecord:
     video, _, number = clip.rpartition("_")
     return ClipRecord(
         id=clip,
         dataset=dataset,
         split=split,
         path=row.media(
-            f"video/{clip}", f"Raw/{video}/{number}.mp4", f"Raw/Video/Segmented/{clip}.mp4", f"subvideo/{clip}"
+            f"video/{clip}",
+            f"Raw/{video}/{number}.mp4",
+            f"Raw/Video/Segmented/{clip}.mp4",
+            f"subvideo/{clip}",
         ),
         label=label.label,
         labels=SENTIMENTS,
@@ -59,7 +72,15 @@ def _native(dataset: str, bound: float) -> RecordMaker:
         clip = join_id(row.need("video_id"), row.need("clip_id"))
         score = row.number_in("label", -bound, bound)
         label = row.target("annotation", SENTIMENTS)
-        return _record(row, dataset, clip, SPLIT_WORDS[mode], label, score, row.text("text"))
+        return _record(
+            row,
+            dataset,
+            clip,
+            split=SPLIT_WORDS[mode],
+            label=label,
+            score=score,
+            text=row.text("text"),
+        )
 
     return make
 
@@ -73,24 +94,43 @@ def _corpus(dataset: str, bound: float) -> RecordMaker:
             raise CellError("member", f"'{member}' is none of {', '.join(_MEMBERS)}")
         score = row.number_in("val", -bound, bound)
         label = Target(spell_sentiment(score), SENTIMENTS, row.text("val"))
-        return _record(row, dataset, row.key, _MEMBERS[member], label, score, "")
+        return _record(
+            row, dataset, row.key, split=_MEMBERS[member], label=label, score=score, text=""
+        )
 
     return make
 
 
-def _own(dataset: str, bound: float, file: str = "label.csv", words: str = "english") -> tuple[Source, ...]:
+def _own(
+    dataset: str, bound: float, *, file: str = "label.csv", words: str = "english"
+) -> tuple[Source, ...]:
     """MMSA's table, MERTools' labels and its transcript."""
     transcript = words_of(dataset, "name", words)
     return (
-        Source(file, csv_rows(*_COLUMNS), _native(dataset, bound)),
-        Source("label*.npz", npz_rows, _corpus(dataset, bound)),
-        Source("*transcription-engchi-polish.csv", csv_rows("name", words), transcript, words=True),
+        Source(pattern=file, rows=csv_rows(*_COLUMNS), make=_native(dataset, bound)),
+        Source(pattern="label*.npz", rows=npz_rows, make=_corpus(dataset, bound)),
+        Source(
+            pattern="*transcription-engchi-polish.csv",
+            rows=csv_rows("name", words),
+            make=transcript,
+            words=True,
+        ),
     )
 
 
-def _table(dataset: str, folder: str, column: str, text: str = "text", mode: str = "mode") -> Table:
+def _table(
+    dataset: str, folder: str, column: str, *, text: str = "text", mode: str = "mode"
+) -> Table:
     label = {"sentiment": Label(column, SENTIMENTS)}
-    return Table(dataset, folder, text, label, {"reason": "gpt-4o-mini_Sentiment"}, mode=mode, speaker=video_of)
+    return Table(
+        dataset=dataset,
+        folder=folder,
+        text=text,
+        labels=label,
+        reasons={"reason": "gpt-4o-mini_Sentiment"},
+        mode=mode,
+        speaker=video_of,
+    )
 
 
 def _mosei_id(row: Row) -> str:
@@ -100,14 +140,14 @@ def _mosei_id(row: Row) -> str:
 _MOSEI = _table("cmu_mosei", "CMU-MOSEI", "sentiment_label")
 # The evaluation file keeps video and clip in two columns, the training files in one.
 _MOSEI_TEST = Table(
-    "cmu_mosei", "CMU-MOSEI", "text", _MOSEI.labels, {}, identify=_mosei_id, speaker=video_of
+    dataset="cmu_mosei", folder="CMU-MOSEI", text="text", labels=_MOSEI.labels, reasons={}, identify=_mosei_id, speaker=video_of
 )  # fmt: skip
 _CMU = "http://multicomp.cs.cmu.edu/resources (open download); https://github.com/thuiar/MMSA"
 MOSI = DataSet(
-    "cmu_mosi",
-    "CMU-MOSI",
-    ("CMU-MOSI", "MOSI", "CMUMOSI", "cmumosi-process"),
-    (
+    name="cmu_mosi",
+    title="CMU-MOSI",
+    folders=("CMU-MOSI", "MOSI", "CMUMOSI", "cmumosi-process"),
+    sources=(
         *_table("cmu_mosi", "CMU-MOSI", "sentiment_label").sources(),
         *_own("cmu_mosi", 3),
     ),
@@ -116,10 +156,10 @@ MOSI = DataSet(
     apart="video",
 )
 MOSEI = DataSet(
-    "cmu_mosei",
-    "CMU-MOSEI",
-    ("CMU-MOSEI", "MOSEI", "CMUMOSEI", "cmumosei-process"),
-    (
+    name="cmu_mosei",
+    title="CMU-MOSEI",
+    folders=("CMU-MOSEI", "MOSEI", "CMUMOSEI", "cmumosei-process"),
+    sources=(
         *_MOSEI.sources("merged", "AU_gpt"),
         *_MOSEI_TEST.sources("label"),
         *_own("cmu_mosei", 3),
@@ -129,11 +169,11 @@ MOSEI = DataSet(
     apart="video",
 )
 SIMS = DataSet(
-    "sims",
-    "CH-SIMS",
-    ("SIMS", "CH-SIMS", "sims-process"),
-    (
-        *_table("sims", "SIMS", "val_label", "english", mode="").sources("label"),
+    name="sims",
+    title="CH-SIMS",
+    folders=("SIMS", "CH-SIMS", "sims-process"),
+    sources=(
+        *_table("sims", "SIMS", "val_label", text="english", mode="").sources("label"),
         *_own("sims", 1),
     ),
     request="https://github.com/thuiar/MMSA (open download)",
@@ -141,12 +181,12 @@ SIMS = DataSet(
     family="sims",
 )
 SIMS_V2 = DataSet(
-    "ch_sims_v2_s",
-    "CH-SIMS v2(s)",
-    ("CH-SIMS_v2_s", "CH-SIMS v2(s)", "ch-simsv2s", "simsv2-process", "simsv2"),
-    (
+    name="ch_sims_v2_s",
+    title="CH-SIMS v2(s)",
+    folders=("CH-SIMS_v2_s", "CH-SIMS v2(s)", "ch-simsv2s", "simsv2-process", "simsv2"),
+    sources=(
         *_table("ch_sims_v2_s", "CH-SIMS_v2_s", "annotation").sources(),
-        *_own("ch_sims_v2_s", 1, "meta.csv", "chinese"),
+        *_own("ch_sims_v2_s", 1, file="meta.csv", words="chinese"),
     ),
     request="https://github.com/thuiar/ch-sims-v2 (open download)",
     terms="research use; no licence is named. It holds clips of CH-SIMS again",

@@ -47,7 +47,9 @@ class _Array:
         size = math.prod(shape)
         if dtype.name.startswith("O"):
             if not isinstance(content, list) or len(content) != size:
-                raise pickle.UnpicklingError("an array of objects holds another number of them than it says")
+                raise pickle.UnpicklingError(
+                    "an array of objects holds another number of them than it says"
+                )
             self.value = content[0] if shape == () else content
         else:
             array = dtype.read(content, size)
@@ -87,7 +89,9 @@ for _module in ("numpy.core.multiarray", "numpy._core.multiarray"):
 class _Plain(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:
-            raise pickle.UnpicklingError(f"it names {module}.{name}, which annotations have no use for")
+            raise pickle.UnpicklingError(
+                f"it names {module}.{name}, which annotations have no use for"
+            )
         return _ALLOWED[module, name]
 
     def persistent_load(self, pid: Any) -> Any:
@@ -141,7 +145,9 @@ def load_object_npz(path: Path) -> dict[str, Any]:
                 stream = io.BytesIO(archive.read(name))
                 version = np.lib.format.read_magic(stream)
                 header = (
-                    np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                    np.lib.format.read_array_header_1_0
+                    if version == (1, 0)
+                    else np.lib.format.read_array_header_2_0
                 )
                 shape, _, dtype = header(stream)
                 if dtype.hasobject:

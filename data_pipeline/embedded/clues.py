@@ -46,7 +46,7 @@ AU_PHRASES: dict[int, str] = {
 FACE_AT_REST = "face at rest"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Tone:
     """A way of speaking, relative to the speaker's own habit.
 

@@ -11,7 +11,7 @@ _BROW = (28, 20, 18)
 DRAW_SCALE = 2  # drawn at twice the size, then reduced: smooth edges at little cost
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Person:
     """How one identity looks; every number follows from its seed."""
 
@@ -33,9 +33,14 @@ def make_person(seed: int) -> Person:
     """A Person from a seed; seeds of different splits never meet (see generate.py)."""
     rng = np.random.default_rng([seed, 11])
     tone = rng.random()
-    skin = tuple(int(v) for v in (1 - tone) * np.array([250, 220, 195]) + tone * np.array([120, 78, 52]))
+    skin = tuple(
+        int(v) for v in (1 - tone) * np.array([250, 220, 195]) + tone * np.array([120, 78, 52])
+    )
     hair = tuple(
-        int(v) for v in rng.choice([[30, 22, 18], [80, 50, 25], [150, 110, 50], [120, 120, 125], [110, 40, 20]])
+        int(v)
+        for v in rng.choice(
+            [[30, 22, 18], [80, 50, 25], [150, 110, 50], [120, 120, 125], [110, 40, 20]]
+        )
     )
     return Person(
         skin=skin,  # type: ignore[arg-type]
@@ -63,11 +68,13 @@ def make_background(seed: int, size: int) -> Image.Image:
         x, y = rng.integers(-size // 4, size, 2)
         w, h = rng.integers(size // 8, size // 2, 2)
         colour = tuple(int(v) for v in rng.integers(30, 230, 3))
-        (draw.rectangle if rng.random() < 0.6 else draw.ellipse)((int(x), int(y), int(x + w), int(y + h)), fill=colour)
+        (draw.rectangle if rng.random() < 0.6 else draw.ellipse)(
+            (int(x), int(y), int(x + w), int(y + h)), fill=colour
+        )
     return picture
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Pose:
     """Where the face is: centre and height as shares of the picture, tilt in radians."""
 
@@ -84,7 +91,9 @@ class _Pen:
         self.draw = ImageDraw.Draw(picture)
         size = picture.size[0]
         self.unit = pose.height * size
-        turn = np.array([[np.cos(pose.tilt), -np.sin(pose.tilt)], [np.sin(pose.tilt), np.cos(pose.tilt)]])
+        turn = np.array(
+            [[np.cos(pose.tilt), -np.sin(pose.tilt)], [np.sin(pose.tilt), np.cos(pose.tilt)]]
+        )
         self.matrix, self.shift = turn * self.unit, np.array([pose.x, pose.y]) * size
 
     def _points(self, xy: np.ndarray) -> list[tuple[float, float]]:
@@ -94,7 +103,9 @@ class _Pen:
         self.draw.polygon(self._points(xy), fill=fill)
 
     def line(self, xy: np.ndarray, fill: tuple[int, ...], width: float) -> None:
-        self.draw.line(self._points(xy), fill=fill, width=max(1, round(width * self.unit)), joint="curve")
+        self.draw.line(
+            self._points(xy), fill=fill, width=max(1, round(width * self.unit)), joint="curve"
+        )
 
     def oval(self, x: float, y: float, rx: float, ry: float, fill: tuple[int, ...]) -> None:
         angle = np.linspace(0, 2 * np.pi, 28, endpoint=False)
@@ -106,7 +117,13 @@ def _shade(colour: tuple[int, ...], factor: float) -> tuple[int, ...]:
 
 
 def draw_face(
-    background: Image.Image, person: Person, pose: Pose, units: dict[int, float], talk: float, blink: float
+    background: Image.Image,
+    person: Person,
+    pose: Pose,
+    *,
+    units: dict[int, float],
+    talk: float,
+    blink: float,
 ) -> Image.Image:
     """One frame at the doubled size: `units` maps an action unit to its intensity in [0, 1].
 
@@ -115,16 +132,26 @@ def draw_face(
     """
     picture = background.copy()
     pen = _Pen(picture, pose)
-    u = {**dict.fromkeys((1, 2, 102, 4, 5, 6, 7, 10, 12, 14, 15, 17, 20, 23, 25, 26, 28), 0.0), **units}
+    u = {
+        **dict.fromkeys((1, 2, 102, 4, 5, 6, 7, 10, 12, 14, 15, 17, 20, 23, 25, 26, 28), 0.0),
+        **units,
+    }
     half = person.width / 2
     jaw = 0.1 * u[26]
     pen.shape(
-        np.array([[-0.75, 1.2], [-0.6, 0.62], [-0.15, 0.48], [0.15, 0.48], [0.6, 0.62], [0.75, 1.2]]), person.shirt
+        np.array(
+            [[-0.75, 1.2], [-0.6, 0.62], [-0.15, 0.48], [0.15, 0.48], [0.6, 0.62], [0.75, 1.2]]
+        ),
+        person.shirt,
     )
     pen.oval(0, 0.45, 0.14, 0.16, _shade(person.skin, 0.85))
     if person.hair_style:
         pen.oval(
-            0, -0.05 + 0.1 * (person.hair_style == 2), half * 1.2, 0.52 + 0.13 * (person.hair_style == 2), person.hair
+            0,
+            -0.05 + 0.1 * (person.hair_style == 2),
+            half * 1.2,
+            0.52 + 0.13 * (person.hair_style == 2),
+            person.hair,
         )
     pen.oval(0, jaw / 2, half, 0.5 + jaw / 2, person.skin)
     angle = np.linspace(np.pi, 2 * np.pi, 20)
@@ -142,8 +169,14 @@ def _draw_eyes(pen: _Pen, person: Person, u: dict[int, float], blink: float) -> 
     for side in (-1, 1):
         x, y = side * person.eye_gap, -0.1
         rx = 0.085 * person.eye_size
-        top = 0.045 * person.eye_size * max(0.08, (1 + 0.9 * u[5] - 0.55 * u[7]) * (1 - 0.95 * blink))
-        low = 0.04 * person.eye_size * max(0.08, (1 + 0.4 * u[5] - 0.6 * u[7] - 0.75 * u[6]) * (1 - 0.95 * blink))
+        top = (
+            0.045 * person.eye_size * max(0.08, (1 + 0.9 * u[5] - 0.55 * u[7]) * (1 - 0.95 * blink))
+        )
+        low = (
+            0.04
+            * person.eye_size
+            * max(0.08, (1 + 0.4 * u[5] - 0.6 * u[7] - 0.75 * u[6]) * (1 - 0.95 * blink))
+        )
         t = np.linspace(0, np.pi, 12)
         upper = np.stack([x - rx * np.cos(t), y - top * np.sin(t)], 1)
         lower = np.stack([x + rx * np.cos(t), y + low * np.sin(t)], 1)
@@ -153,7 +186,11 @@ def _draw_eyes(pen: _Pen, person: Person, u: dict[int, float], blink: float) -> 
         pen.oval(x, y + (low - top) / 2, 0.018, min(0.018, iris), (10, 10, 10))
         pen.line(upper, dark, 0.016)
         if u[6] > 0.15:  # cheek raiser: a fold under the eye
-            pen.line(np.stack([x - rx * np.cos(t[3:9]), y + low + 0.025 + 0.02 * np.sin(t[3:9])], 1), dark, 0.014)
+            pen.line(
+                np.stack([x - rx * np.cos(t[3:9]), y + low + 0.025 + 0.02 * np.sin(t[3:9])], 1),
+                dark,
+                0.014,
+            )
         outer_up = 0.11 * (u[2] + (u[102] if side < 0 else -0.35 * u[102]))
         inner_up = 0.12 * u[1] - 0.1 * u[4] + (0.07 * u[102] if side < 0 else 0.0)
         inner = np.array([x - side * (0.085 + 0.025 * u[4]), y - 0.1 - inner_up])
@@ -162,7 +199,11 @@ def _draw_eyes(pen: _Pen, person: Person, u: dict[int, float], blink: float) -> 
         pen.line(np.stack([inner, middle, outer]), _BROW, person.brow_thick)
         if person.glasses:
             circle = np.linspace(0, 2 * np.pi, 20)
-            pen.line(np.stack([x + 0.12 * np.cos(circle), y + 0.095 * np.sin(circle)], 1), (40, 40, 40), 0.012)
+            pen.line(
+                np.stack([x + 0.12 * np.cos(circle), y + 0.095 * np.sin(circle)], 1),
+                (40, 40, 40),
+                0.012,
+            )
     if u[4] > 0.2:  # brow lowerer: furrows between the brows
         for dx in (-0.025, 0.025):
             pen.line(np.array([[dx, -0.25], [dx * 0.8, -0.17]]), dark, 0.014)
@@ -170,8 +211,15 @@ def _draw_eyes(pen: _Pen, person: Person, u: dict[int, float], blink: float) -> 
 
 def _draw_mouth(pen: _Pen, person: Person, u: dict[int, float], talk: float, jaw: float) -> None:
     y = 0.265 + 0.4 * jaw - 0.02 * u[17]
-    half = person.mouth_width * (1 + 0.4 * u[12] + 0.5 * u[20] - 0.35 * u[23] - 0.25 * u[26] - 0.1 * u[28])
-    opening = 0.03 * talk * (1 - 0.8 * u[23]) * (1 - 0.9 * u[28]) + 0.035 * u[25] + 0.13 * u[26] + 0.02 * u[20]
+    half = person.mouth_width * (
+        1 + 0.4 * u[12] + 0.5 * u[20] - 0.35 * u[23] - 0.25 * u[26] - 0.1 * u[28]
+    )
+    opening = (
+        0.03 * talk * (1 - 0.8 * u[23]) * (1 - 0.9 * u[28])
+        + 0.035 * u[25]
+        + 0.13 * u[26]
+        + 0.02 * u[20]
+    )
     left = -0.12 * u[12] + 0.12 * u[15] + 0.03 * u[20]
     right = left - 0.15 * u[14]
     middle = 0.05 * u[12] - 0.05 * u[15] - 0.08 * u[17]
@@ -182,7 +230,9 @@ def _draw_mouth(pen: _Pen, person: Person, u: dict[int, float], talk: float, jaw
     upper = line - opening * 0.45 * bulge - 0.045 * u[10] * bulge * (t > -0.6)
     lower = line + opening * 0.75 * bulge
     lip = 0.034 * (1 - 0.8 * u[23]) * (1 - 0.95 * u[28]) * (1 - 0.3 * u[20])
-    colour = tuple(int(0.25 * c + 0.75 * r) for c, r in zip(person.skin, (190, 30, 45), strict=True))
+    colour = tuple(
+        int(0.25 * c + 0.75 * r) for c, r in zip(person.skin, (190, 30, 45), strict=True)
+    )
     outline = np.concatenate(
         [
             np.stack([x, upper - lip * bulge - 0.006], 1),
@@ -193,14 +243,20 @@ def _draw_mouth(pen: _Pen, person: Person, u: dict[int, float], talk: float, jaw
     inside = np.concatenate([np.stack([x, upper], 1), np.stack([x[::-1], lower[::-1]], 1)])
     pen.shape(inside, (70, 20, 25))
     if opening > 0.03:  # teeth
-        teeth = np.concatenate([np.stack([x, upper], 1), np.stack([x[::-1], (upper + 0.3 * (lower - upper))[::-1]], 1)])
+        teeth = np.concatenate(
+            [np.stack([x, upper], 1), np.stack([x[::-1], (upper + 0.3 * (lower - upper))[::-1]], 1)]
+        )
         pen.shape(teeth, (240, 240, 235))
     dark = _shade(person.skin, 0.62)
     pen.line(np.stack([x, (upper + lower) / 2], 1), dark if opening < 0.02 else (70, 20, 25), 0.012)
     for side, folds in ((-1, u[12]), (1, max(u[12], u[14], u[10])), (-1, u[10])):
         if folds > 0.2:  # nasolabial fold
             pen.line(
-                np.array([[side * 0.1, 0.1], [side * (half + 0.035), 0.2], [side * (half + 0.05), 0.27]]), dark, 0.014
+                np.array(
+                    [[side * 0.1, 0.1], [side * (half + 0.035), 0.2], [side * (half + 0.05), 0.27]]
+                ),
+                dark,
+                0.014,
             )
     if u[17] > 0.2:  # chin raiser: a dimpled, arched chin
         s = np.linspace(-1, 1, 7)

@@ -21,7 +21,14 @@ import av
 import numpy as np
 
 from data_pipeline.embedded import clues as clues_lib
-from data_pipeline.embedded.face import DRAW_SCALE, Pose, draw_face, finish, make_background, make_person
+from data_pipeline.embedded.face import (
+    DRAW_SCALE,
+    Pose,
+    draw_face,
+    finish,
+    make_background,
+    make_person,
+)
 from data_pipeline.embedded.truth import EMOTIONS, MODALITIES, CorpusConfig, Truth, draw_truth
 from data_pipeline.embedded.voice import make_speaker, speak
 from data_pipeline.io import cache_root
@@ -32,8 +39,6 @@ VERSION = 9  # part of the cache key: raise it whenever what is drawn, spoken or
 NAME = "embedded"
 # Seeds of people, voices and backgrounds: the splits never share one.
 _SEEDS = {"train": range(0, 200), "val": range(200, 250), "test": range(250, 350)}
-
-
 
 
 def corpus_key(config: CorpusConfig) -> str:
@@ -50,7 +55,7 @@ def split_labels(split: str, config: CorpusConfig) -> list[str]:
     return labels
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class _Job:
     folder: str
     split: str
@@ -94,7 +99,9 @@ def make_clip(job: _Job) -> ClipRecord:
         found["video"] = clues_lib.face_clues(truth.shown["video"])
         curve = expression_curve(count, apex, float(rng.uniform(0.8, 1.0)))
         units = clues_lib.EMOTION_AUS[truth.shown["video"]]
-        pictures, moved = _draw(person, place, units, curve, envelope, config, rng)
+        pictures, moved = _draw(
+            person, place, units, curve=curve, envelope=envelope, config=config, rng=rng
+        )
     name = f"{job.split}_{job.index:05d}"
     if pictures is not None:
         write_units(Path(job.folder) / "units" / f"{name}.csv", moved, config.fps)
@@ -133,6 +140,7 @@ def _draw(
     person: int,
     place: int,
     units: tuple[int, ...],
+    *,
     curve: np.ndarray,
     envelope: np.ndarray,
     config: CorpusConfig,
@@ -150,10 +158,22 @@ def _draw(
     pictures, moved = [], []
     for i, level in enumerate(curve):
         share = i / len(curve)
-        pose = Pose(x + drift[0] * share, y + drift[1] * share, height, tilt + sway * np.sin(2 * np.pi * share))
+        pose = Pose(
+            x=x + drift[0] * share,
+            y=y + drift[1] * share,
+            height=height,
+            tilt=tilt + sway * np.sin(2 * np.pi * share),
+        )
         at = min(len(envelope) - 1, round(i / config.fps * SAMPLE_RATE))
         moved.append({u: s * float(level) for u, s in strengths.items()})
-        picture = draw_face(background, looks, pose, moved[-1], float(envelope[at]), float(i == blink_at and i > 0))
+        picture = draw_face(
+            background,
+            looks,
+            pose,
+            units=moved[-1],
+            talk=float(envelope[at]),
+            blink=float(i == blink_at and i > 0),
+        )
         pictures.append(finish(picture, config.size, brightness, slope))
     return pictures, moved
 
@@ -177,12 +197,25 @@ def write_units(path: Path, moved: list[dict[int, float]], fps: int) -> None:
         )
         for i, strengths in enumerate(moved):
             # 102 is unit 2 on one side, which OpenFace does not tell apart
-            own = [5 * max(strengths.get(u, 0.0), strengths.get(102, 0.0) if u == 2 else 0.0) for u in measured]
-            row = [i + 1, 0, f"{i / fps:.3f}", "0.98", 1, *(f"{x:.3f}" for x in own), *(int(x >= 1.0) for x in own)]
+            own = [
+                5 * max(strengths.get(u, 0.0), strengths.get(102, 0.0) if u == 2 else 0.0)
+                for u in measured
+            ]
+            row = [
+                i + 1,
+                0,
+                f"{i / fps:.3f}",
+                "0.98",
+                1,
+                *(f"{x:.3f}" for x in own),
+                *(int(x >= 1.0) for x in own),
+            ]
             writer.writerow(row)
 
 
-def write_mp4(path: Path, pictures: list[np.ndarray] | None, waveform: np.ndarray | None, fps: int) -> None:
+def write_mp4(
+    path: Path, pictures: list[np.ndarray] | None, waveform: np.ndarray | None, fps: int
+) -> None:
     """Writes uint8[H, W, 3] pictures as h264 and float32[n] 16 kHz sound as aac; None leaves a track out."""
     with av.open(str(path), "w") as container:
         if pictures is not None:
@@ -202,8 +235,14 @@ def write_mp4(path: Path, pictures: list[np.ndarray] | None, waveform: np.ndarra
             container.mux(video.encode(None))
         if waveform is not None:
             for start in range(0, len(waveform), 1024):
-                piece = av.AudioFrame.from_ndarray(waveform[None, start : start + 1024], format="fltp", layout="mono")
-                piece.sample_rate, piece.pts, piece.time_base = SAMPLE_RATE, start, Fraction(1, SAMPLE_RATE)
+                piece = av.AudioFrame.from_ndarray(
+                    waveform[None, start : start + 1024], format="fltp", layout="mono"
+                )
+                piece.sample_rate, piece.pts, piece.time_base = (
+                    SAMPLE_RATE,
+                    start,
+                    Fraction(1, SAMPLE_RATE),
+                )
                 container.mux(audio.encode(piece))
             container.mux(audio.encode(None))
 
@@ -213,6 +252,7 @@ def _make_many(jobs: list[_Job]) -> list[ClipRecord]:
 
 
 def make_corpus(
+    *,
     config: CorpusConfig | None = None,
     folder: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -235,12 +275,14 @@ def make_corpus(
     done = folder / "records.jsonl"
     if done.exists():
         if (folder / "config.json").read_text() != stamp:
-            raise ValueError(f"{folder} holds a corpus of other settings; choose another folder or remove it")
+            raise ValueError(
+                f"{folder} holds a corpus of other settings; choose another folder or remove it"
+            )
         return folder
     for kind in ("clips", "units"):
         (folder / kind).mkdir(parents=True, exist_ok=True)
     jobs = [
-        _Job(str(folder), split, i, label, config)
+        _Job(folder=str(folder), split=split, index=i, label=label, config=config)
         for split in _SEEDS
         for i, label in enumerate(split_labels(split, config))
     ]
@@ -248,7 +290,9 @@ def make_corpus(
     pieces = [jobs[i : i + 25] for i in range(0, len(jobs), 25)]
     records: list[ClipRecord] = []
     # spawn: the caller may have started jax threads, which do not survive a fork
-    with concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+    with concurrent.futures.ProcessPoolExecutor(
+        workers, multiprocessing.get_context("spawn")
+    ) as pool:
         for part in pool.map(_make_many, pieces):
             records += part
             if progress:
@@ -266,7 +310,9 @@ def write_manifest(path: Path, records: list[ClipRecord]) -> None:
         writer = csv.writer(file)
         writer.writerow(["path", "label", "subtitle", "split", "speaker"])
         for r in records:
-            writer.writerow([os.path.relpath(r.path, path.parent), r.label, r.subtitle, r.split, r.speaker])
+            writer.writerow(
+                [os.path.relpath(r.path, path.parent), r.label, r.subtitle, r.split, r.speaker]
+            )
 
 
 def load_corpus(folder: Path) -> list[ClipRecord]:

@@ -35,7 +35,7 @@ class Reliability:
         return 1.0 - self.shows - self.flat
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class CorpusConfig:
     """Settings of the generator; the cache key is made of these and `generate.VERSION`."""
 
@@ -111,9 +111,13 @@ def likelihood(label: str, config: CorpusConfig) -> dict[tuple[str | None, ...],
     out: dict[tuple[str | None, ...], float] = {}
     conflict = config.conflict if opposite(label) else 0.0
     tables = [_shown_table(label, config.reliability(m)) for m in MODALITIES]
-    absences = [(None, 1 - len(MODALITIES) * config.absent)] + [(i, config.absent) for i in range(len(MODALITIES))]
+    absences = [(None, 1 - len(MODALITIES) * config.absent)] + [
+        (i, config.absent) for i in range(len(MODALITIES))
+    ]
     for combination in itertools.product(EMOTIONS, repeat=len(MODALITIES)):
-        chance = (1 - conflict) * float(np.prod([t[c] for t, c in zip(tables, combination, strict=True)]))
+        chance = (1 - conflict) * float(
+            np.prod([t[c] for t, c in zip(tables, combination, strict=True)])
+        )
         for lost, share in absences:
             key = tuple(None if i == lost else c for i, c in enumerate(combination))
             out[key] = out.get(key, 0.0) + chance * share
@@ -123,7 +127,7 @@ def likelihood(label: str, config: CorpusConfig) -> dict[tuple[str | None, ...],
     return out
 
 
-def best_possible(config: CorpusConfig, modalities: tuple[str, ...] = MODALITIES) -> float:
+def best_possible(config: CorpusConfig, *, modalities: tuple[str, ...] = MODALITIES) -> float:
     """UAR of the best decision from what the given modalities show (labels are equally frequent).
 
     With equal class frequencies the decision that maximises accuracy also maximises UAR.

@@ -11,7 +11,9 @@ from data_pipeline.embedded.clues import Tone
 from data_pipeline.media.clip import SAMPLE_RATE
 
 # First three formants in Hz of five vowels for a mean tract.
-_VOWELS = np.array([[730, 1090, 2440], [530, 1840, 2480], [270, 2290, 3010], [570, 840, 2410], [300, 870, 2240]])
+_VOWELS = np.array(
+    [[730, 1090, 2440], [530, 1840, 2480], [270, 2290, 3010], [570, 840, 2410], [300, 870, 2240]]
+)
 _WIDTHS = (80.0, 100.0, 140.0)
 
 
@@ -32,14 +34,18 @@ def make_speaker(seed: int) -> Speaker:
     return Speaker(base, float(tract), float(rng.uniform(-1.5, 1.5)))
 
 
-def _resonate(signal: np.ndarray, hertz: float, width: float, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _resonate(
+    signal: np.ndarray, hertz: float, width: float, state: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     radius = np.exp(-np.pi * width / SAMPLE_RATE)
     a1, a2 = -2 * radius * np.cos(2 * np.pi * hertz / SAMPLE_RATE), radius**2
     out, state = lfilter([1 + a1 + a2], [1, a1, a2], signal, zi=state)
     return out, state
 
 
-def speak(tone: Tone, speaker: Speaker, seconds: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def speak(
+    tone: Tone, speaker: Speaker, seconds: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """(float32[n] waveform at 16 kHz, float32[n] syllable envelope in [0, 1])."""
     n = round(seconds * SAMPLE_RATE)
     t = np.arange(n) / SAMPLE_RATE

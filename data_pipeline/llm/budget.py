@@ -22,7 +22,7 @@ class BudgetReached(Exception):
     """The next request could cost more than is left; nothing was sent."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Spent:
     """money (None where prices are not known), tokens of prompts and replies; requests that were answered; of which lost: never settled."""
 
@@ -44,7 +44,9 @@ class Ledger:
     Args of `__init__`: path, most_money, most_tokens (None: no limit).
     """
 
-    def __init__(self, path: Path, most_money: float | None = None, most_tokens: int | None = None):
+    def __init__(
+        self, path: Path, *, most_money: float | None = None, most_tokens: int | None = None
+    ):
         self.path, self.most_money, self.most_tokens = path, most_money, most_tokens
         path.parent.mkdir(parents=True, exist_ok=True)
         self._read = 0
@@ -55,7 +57,9 @@ class Ledger:
         with self._locked() as file:
             size = file.seek(0, os.SEEK_END)
             if size and (file.seek(size - 1) or True) and file.read(1) != b"\n":
-                file.write(b"\n")  # a line that was torn: it counts for nothing, what it settles stays reserved
+                file.write(
+                    b"\n"
+                )  # a line that was torn: it counts for nothing, what it settles stays reserved
 
     def spent(self) -> Spent:
         """So far, requests under way and lost ones at their most."""
@@ -63,7 +67,14 @@ class Ledger:
             self._catch_up(file)
         return self._spent()
 
-    def reserve(self, money: float, tokens_in: int, tokens_out: int, wait: Callable[[], bool] = lambda: False) -> str:
+    def reserve(
+        self,
+        money: float,
+        tokens_in: int,
+        tokens_out: int,
+        *,
+        wait: Callable[[], bool] = lambda: False,
+    ) -> str:
         """A request that may cost so much; returns its ticket. Where only what is under way here stands in its way, it waits
         for that to end, as long as `wait` says so.
 
@@ -102,7 +113,10 @@ class Ledger:
                 raise BudgetReached(
                     f"{now.money:.4f} of {self.most_money:g} are spent or reserved, the next request may cost {money:.4f}"
                 )
-            if self.most_tokens is not None and now.tokens + tokens_in + tokens_out > self.most_tokens:
+            if (
+                self.most_tokens is not None
+                and now.tokens + tokens_in + tokens_out > self.most_tokens
+            ):
                 raise BudgetReached(
                     f"{now.tokens:,} of {self.most_tokens:,} tokens are spent or reserved, the next request may take {tokens_in + tokens_out:,}"
                 )
@@ -110,7 +124,9 @@ class Ledger:
             self._write(file, {"t": ticket, "most": [money, tokens_in, tokens_out]})
         return ticket
 
-    def settle(self, ticket: str, money: float, tokens_in: int, tokens_out: int, answered: bool = True) -> None:
+    def settle(
+        self, ticket: str, money: float, tokens_in: int, tokens_out: int, *, answered: bool = True
+    ) -> None:
         """What the request of a ticket cost in the end; 0 where it was refused."""
         with self._locked() as file:
             self._write(file, {"t": ticket, "cost": [money, tokens_in, tokens_out], "ok": answered})
@@ -119,11 +135,11 @@ class Ledger:
     def _spent(self) -> Spent:
         held = list(self._open.values())
         return Spent(
-            self._money + sum(h[0] for h in held),
-            self._in + sum(h[1] for h in held),
-            self._out + sum(h[2] for h in held),
-            self._done,
-            len(held),
+            money=self._money + sum(h[0] for h in held),
+            tokens_in=self._in + sum(h[1] for h in held),
+            tokens_out=self._out + sum(h[2] for h in held),
+            requests=self._done,
+            lost=len(held),
         )
 
     def _catch_up(self, file: Any) -> None:

@@ -45,7 +45,7 @@ class Unusable(ValueError):
     """Raised by a reader of replies; str() is the kind of fault it is counted under."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Endpoint:
     """Where and how to ask.
 
@@ -79,14 +79,18 @@ class Endpoint:
         for message in messages:
             total += 16
             content = message["content"]
-            parts: list[Any] = [{"type": "text", "text": content}] if isinstance(content, str) else content
+            parts: list[Any] = (
+                [{"type": "text", "text": content}] if isinstance(content, str) else content
+            )
             for part in parts:
                 if part["type"] == "text":
                     total += len(part["text"].encode())
                 elif part["type"] == "image_url":
                     total += self.image_tokens
                 else:  # 16-bit sound at 16 kHz as base64
-                    total += round(self.second_tokens * (1 + len(part["input_audio"]["data"]) * 0.75 / 32_000))
+                    total += round(
+                        self.second_tokens * (1 + len(part["input_audio"]["data"]) * 0.75 / 32_000)
+                    )
         return total
 
     def settings(self) -> dict[str, Any]:
@@ -125,6 +129,7 @@ class Asker:
         self,
         endpoint: Endpoint,
         cache: Path,
+        *,
         retries: int | None = None,
         rereads: int = 2,
         concurrency: int = 4,
@@ -154,7 +159,9 @@ class Asker:
         self._ledger, self._places = ledger, threading.BoundedSemaphore(concurrency)
         self._refused: EndpointError | None = None
         self._halt = threading.Event()
-        self._said = threading.local()  # .text: the endpoint's own words with the last fault of this thread
+        self._said = (
+            threading.local()
+        )  # .text: the endpoint's own words with the last fault of this thread
         self._over = 1.0  # by how much the server's count of a prompt went over the most we know of
         self._lost = 0  # questions in a row that got no reply
         headers = {"Authorization": f"Bearer {endpoint.key}"} if endpoint.key else {}
@@ -191,6 +198,7 @@ class Asker:
         self,
         asked: Sequence[Messages],
         read: Callable[[str], T] | Sequence[Callable[[str], T]],
+        *,
         tick: Callable[[int, int], None] | None = None,
     ) -> list[Reply[T]]:
         """Replies in the order of `asked`; a question that stands there twice is asked once.
@@ -227,9 +235,11 @@ class Asker:
         """
         reply: Reply[T] = Reply(None, fault="none")
         for attempt in range(1 + self.rereads):
-            with self._alone(self.key_of(messages, attempt)):
+            with self._alone(self.key_of(messages, attempt=attempt)):
                 stored, fault = self._stored(messages, attempt), ""
-                if stored is not None and self._once_more(self.key_of(messages, attempt), stored["text"], read):
+                if stored is not None and self._once_more(
+                    self.key_of(messages, attempt=attempt), stored["text"], read
+                ):
                     stored = None
                 fresh = stored is None
                 if stored is None:
@@ -291,15 +301,17 @@ class Asker:
         )
         raise self._refused
 
-    def key_of(self, messages: Messages, attempt: int = 0) -> str:
+    def key_of(self, messages: Messages, *, attempt: int = 0) -> str:
         """Name of a stored reply: hash of everything that it depends on."""
         # Not by the address: the same model may answer at another one tomorrow.
         own = {k: v for k, v in self.endpoint.settings().items() if k != "url"}
         asked = {**own, "messages": messages, "attempt": attempt}
-        return hashlib.sha256(json.dumps(asked, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+        return hashlib.sha256(
+            json.dumps(asked, sort_keys=True, ensure_ascii=False).encode()
+        ).hexdigest()
 
     def _stored(self, messages: Messages, attempt: int) -> dict[str, Any] | None:
-        path = self.cache / f"{self.key_of(messages, attempt)}.json"
+        path = self.cache / f"{self.key_of(messages, attempt=attempt)}.json"
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
             return found if isinstance(found, dict) and "text" in found else None
@@ -350,9 +362,13 @@ class Asker:
                         self._store(messages, attempt, found)
                         if found["tokens"][0]:
                             most = self.endpoint.most_tokens(messages)
-                            self._over = max(self._over, found["tokens"][0] / most)  # it counts more than we thought
+                            self._over = max(
+                                self._over, found["tokens"][0] / most
+                            )  # it counts more than we thought
                             self._settle(ticket, *found["tokens"])
-                        elif self._ledger is not None:  # a server that does not count leaves the request at its most
+                        elif (
+                            self._ledger is not None
+                        ):  # a server that does not count leaves the request at its most
                             self._ledger.lost(ticket)
                         return found, ""
                     fault = "malformed reply"
@@ -368,8 +384,13 @@ class Asker:
         with self._places:
             ticket = ""
             if self._ledger is not None:
-                most = round(self._over * self.endpoint.most_tokens(body["messages"])), self.endpoint.max_tokens
-                ticket = self._ledger.reserve(self.endpoint.money(*most), *most, wait=lambda: not self._halt.is_set())
+                most = (
+                    round(self._over * self.endpoint.most_tokens(body["messages"])),
+                    self.endpoint.max_tokens,
+                )
+                ticket = self._ledger.reserve(
+                    self.endpoint.money(*most), *most, wait=lambda: not self._halt.is_set()
+                )
             try:
                 if self._halt.is_set():
                     raise Halted
@@ -378,20 +399,23 @@ class Asker:
                 answer = self._sent(body)
             except httpx2.TransportError as error:
                 if isinstance(error, httpx2.ConnectError):
-                    self._settle(ticket, 0, 0, False)
+                    self._settle(ticket, 0, 0, answered=False)
                 elif self._ledger is not None:  # it may have been answered unseen
                     self._ledger.lost(ticket)
                 raise
             except BaseException:  # nothing was sent
-                self._settle(ticket, 0, 0, False)
+                self._settle(ticket, 0, 0, answered=False)
                 raise
         if answer.status_code >= 300:
-            self._settle(ticket, 0, 0, False)
+            self._settle(ticket, 0, 0, answered=False)
         return answer, ticket
 
     def _sent(self, body: dict[str, Any]) -> httpx2.Response:
         """One request; httpx2.ReadTimeout when the whole reply is not there in time, and no content where it has no end."""
-        url, end = f"{self.endpoint.url.rstrip('/')}/chat/completions", time.monotonic() + self.endpoint.timeout
+        url, end = (
+            f"{self.endpoint.url.rstrip('/')}/chat/completions",
+            time.monotonic() + self.endpoint.timeout,
+        )
         with self._client.stream("POST", url, json=body) as answer:
             found = bytearray()
             try:
@@ -407,15 +431,23 @@ class Asker:
             later = {k: v for k, v in answer.headers.items() if k.lower() == "retry-after"}
             return httpx2.Response(answer.status_code, headers=later, content=bytes(found))
 
-    def _settle(self, ticket: str, tokens_in: int, tokens_out: int, answered: bool = True) -> None:
+    def _settle(
+        self, ticket: str, tokens_in: int, tokens_out: int, *, answered: bool = True
+    ) -> None:
         if self._ledger is not None:
-            self._ledger.settle(ticket, self.endpoint.money(tokens_in, tokens_out), tokens_in, tokens_out, answered)
+            self._ledger.settle(
+                ticket,
+                self.endpoint.money(tokens_in, tokens_out),
+                tokens_in,
+                tokens_out,
+                answered=answered,
+            )
 
     def _store(self, messages: Messages, attempt: int, found: dict[str, Any]) -> None:
         with self._lock:
             self.tokens[0] += found["tokens"][0]
             self.tokens[1] += found["tokens"][1]
-        path = self.cache / f"{self.key_of(messages, attempt)}.json"
+        path = self.cache / f"{self.key_of(messages, attempt=attempt)}.json"
         new = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}.new")
         new.write_text(json.dumps(found, ensure_ascii=False), encoding="utf-8")
         new.replace(path)

@@ -26,10 +26,12 @@ from data_pipeline.media.storage import stored_views
 from data_pipeline.media.views import ViewConfig, Views
 from data_pipeline.schema import ClipRecord, Example
 
-NAMES = "names"  # key of the batch that stays on the host: data set/clip id of each row, for reports
+NAMES = (
+    "names"  # key of the batch that stays on the host: data set/clip id of each row, for reports
+)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class RowConfig:
     """How samples become arrays; see configs/base.py:data.
 
@@ -57,10 +59,14 @@ class RowConfig:
     @property
     def eval_places(self) -> tuple[tuple[str, int], ...]:
         """Where the soft tokens stand in the prompts of `layout`."""
-        return self.places if self.layout == "train" else ((VIDEO_HERE, sum(n for _, n in self.places)),)
+        return (
+            self.places
+            if self.layout == "train"
+            else ((VIDEO_HERE, sum(n for _, n in self.places)),)
+        )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Sample:
     """One row before batching."""
 
@@ -70,7 +76,9 @@ class Sample:
     bucket: tuple[int, int] | None = None  # of its batch, where that is planned (grouping.py)
 
 
-def view_arrays(views: Views, streams: Sequence[str] = STREAMS, zero_hidden: bool = True) -> dict[str, Any]:
+def view_arrays(
+    views: Views, *, streams: Sequence[str] = STREAMS, zero_hidden: bool = True
+) -> dict[str, Any]:
     """One clip's share of the batch; streams not named have their flag False and, with `zero_hidden`, zeros."""
     has_image = views.has_video and "image" in streams
     has_video = views.has_video and "video" in streams
@@ -87,7 +95,11 @@ def view_arrays(views: Views, streams: Sequence[str] = STREAMS, zero_hidden: boo
 
 
 def feature_arrays(
-    features: Features, blank: Mapping[str, np.ndarray], streams: Sequence[str] = STREAMS, zero_hidden: bool = True
+    features: Features,
+    blank: Mapping[str, np.ndarray],
+    *,
+    streams: Sequence[str] = STREAMS,
+    zero_hidden: bool = True,
 ) -> dict[str, Any]:
     """`view_arrays` of a clip whose features are cached. A picture that may not be seen is, with `zero_hidden`, what the
     encoder makes of zeros; other hidden streams are zeros, which the model puts there itself."""
@@ -102,7 +114,9 @@ def feature_arrays(
         if flags[stream]:
             out[f"feature_{name}"] = features.arrays[name]
         else:
-            out[f"feature_{name}"] = nothing if name == "image" and zero_hidden else np.zeros_like(nothing)
+            out[f"feature_{name}"] = (
+                nothing if name == "image" and zero_hidden else np.zeros_like(nothing)
+            )
     return out
 
 
@@ -115,10 +129,16 @@ class AskClip:
     def __call__(self, record: ClipRecord, rng: np.random.Generator) -> tuple[Example, Row]:
         c = self.config
         if chance := self.stage.strange_words:
-            record = dataclasses.replace(record, subtitle=with_strange_words(record.subtitle, chance, rng))
+            record = dataclasses.replace(
+                record, subtitle=with_strange_words(record.subtitle, chance, rng)
+            )
         record = fit_subtitle(record, self.tokenizer, c.max_subtitle)
-        example = draw_example(record, self.stage, rng, c.no_subtitle, c.questions)
-        return example, make_row(self.tokenizer, example.prompt, example.answer, c.places, c.max_answer)
+        example = draw_example(
+            record, self.stage, rng, no_subtitle=c.no_subtitle, questions=c.questions
+        )
+        return example, make_row(
+            self.tokenizer, example.prompt, example.answer, c.places, max_answer=c.max_answer
+        )
 
 
 class FillSample(grain.transforms.RandomMap):
@@ -133,12 +153,14 @@ class FillSample(grain.transforms.RandomMap):
         example, row, bucket, stored = element
         record, views = read_element(stored, c.views)
         if record.id != example.clip.id:
-            raise ValueError(f"the list of clips and their media are out of step at {record.id}: build the data again")
+            raise ValueError(
+                f"the list of clips and their media are out of step at {record.id}: build the data again"
+            )
         if c.speakers and isinstance(views, Views) and rng.random() < c.speakers.share:
             views = c.speakers.normalise(record, views)
         if isinstance(views, Views):
-            views = augment_views(views, rng, c.augment)
-        return Sample(example, row, views, bucket)
+            views = augment_views(views, rng, strength=c.augment)
+        return Sample(example=example, row=row, views=views, bucket=bucket)
 
 
 def fit_subtitle(record: ClipRecord, tokenizer: Tokenizer, limit: int) -> ClipRecord:
@@ -146,7 +168,11 @@ def fit_subtitle(record: ClipRecord, tokenizer: Tokenizer, limit: int) -> ClipRe
     if len(record.subtitle) <= limit // 4:  # a character is at most four byte pieces
         return record
     ids = tokenizer.encode(record.subtitle)
-    return record if len(ids) <= limit else dataclasses.replace(record, subtitle=tokenizer.decode(ids[:limit]))
+    return (
+        record
+        if len(ids) <= limit
+        else dataclasses.replace(record, subtitle=tokenizer.decode(ids[:limit]))
+    )
 
 
 def read_element(element: Any, config: ViewConfig) -> tuple[ClipRecord, Any]:
@@ -182,7 +208,9 @@ class BuiltSource:
 
 
 def _open_source(folder: Path, split: str, views: ViewConfig, sampling: Sampling) -> BuiltSource:
-    return BuiltSource(open_built(folder.parent, [folder.name])[folder.name], split, views, sampling)
+    return BuiltSource(
+        open_built(folder.parent, names=[folder.name])[folder.name], split, views, sampling
+    )
 
 
 class Collate:
@@ -194,7 +222,9 @@ class Collate:
     def __call__(self, samples: Sequence[Sample]) -> dict[str, Any]:
         c = self.config
         rows = [s.row for s in samples]
-        batch: dict[str, Any] = collate_rows(rows, self.tokenizer.pad_id, c.buckets, samples[0].bucket)
+        batch: dict[str, Any] = collate_rows(
+            rows, self.tokenizer.pad_id, c.buckets, bucket=samples[0].bucket
+        )
         parts = [self._arrays(s) for s in samples]
         batch |= {k: np.stack([p[k] for p in parts]) for k in parts[0]}
         if c.words:
@@ -205,9 +235,9 @@ class Collate:
     def _arrays(self, sample: Sample) -> dict[str, Any]:
         c, streams = self.config, sample.example.streams
         if isinstance(sample.views, Views):
-            return view_arrays(sample.views, streams, c.zero_hidden)
+            return view_arrays(sample.views, streams=streams, zero_hidden=c.zero_hidden)
         assert c.blank is not None
-        return feature_arrays(sample.views, c.blank, streams, c.zero_hidden)
+        return feature_arrays(sample.views, c.blank, streams=streams, zero_hidden=c.zero_hidden)
 
     def _words(self, samples: Sequence[Sample], stream: str) -> np.ndarray:
         """int32[B, W] distinct ids of each clip's description of one stream, of its label without one, else -1."""
@@ -240,7 +270,9 @@ class BatchIterator:
             rest = self._batches[self._next :].to_iter_dataset(self._options)
             if self._workers:
                 rest = rest.mp_prefetch(
-                    grain.MultiprocessingOptions(num_workers=self._workers, per_worker_buffer_size=2)
+                    grain.MultiprocessingOptions(
+                        num_workers=self._workers, per_worker_buffer_size=2
+                    )
                 )
             self._iterator = iter(rest)
         batch = next(self._iterator)
@@ -260,6 +292,7 @@ def train_iterator(
     sources: Mapping[str, tuple[Any, float]],
     stage: StageTasks,
     tokenizer: Tokenizer,
+    *,
     config: RowConfig,
     batch: int,
     seed: int,
@@ -289,18 +322,28 @@ def train_iterator(
     process, count = shard
     mixed = MixedSource(sources, seed, per, batch * count)
     # Rows of a step are drawn by every process alike, so that all agree on its compiled size.
-    rows = GroupedRows(mixed, AskClip(stage, tokenizer, config), batch * count, window, config.buckets, seed)
+    rows = GroupedRows(
+        mixed,
+        AskClip(stage, tokenizer, config),
+        batch * count,
+        steps=window,
+        buckets=config.buckets,
+        seed=seed,
+    )
     samples = grain.MapDataset.source(rows).seed(seed).random_map(FillSample(config))
     batches = samples.batch(batch, drop_remainder=True, batch_fn=Collate(tokenizer, config))
     if count > 1:
         batches = batches[process::count]
-    return BatchIterator(batches, grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch), workers)
+    return BatchIterator(
+        batches, grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch), workers
+    )
 
 
 def eval_row(
     record: ClipRecord,
     task: str,
     labels: tuple[str, ...],
+    *,
     tokenizer: Tokenizer,
     config: RowConfig,
     style: prompts.Style,
@@ -311,14 +354,19 @@ def eval_row(
     subtitle = record.subtitle if "text" in modalities else ""
     ask = prompts.question(task, labels, own=config.questions)
     words, person = subtitle or config.no_subtitle, released_stages.speaking_person(record)
-    text = prompts.eval_prompt(words, task, ask, style, config.layout, record.dataset, person)
-    return text, make_row(tokenizer, text, None, config.eval_places, special=config.layout != "train")
+    text = prompts.eval_prompt(
+        words, task, ask, style, layout=config.layout, dataset=record.dataset, person=person
+    )
+    return text, make_row(
+        tokenizer, text, None, config.eval_places, special=config.layout != "train"
+    )
 
 
 def eval_batches(
     items: Sequence[tuple[ClipRecord, Views]],
     task: str,
     tokenizer: Tokenizer,
+    *,
     config: RowConfig,
     batch: int,
     style: prompts.Style,
@@ -342,6 +390,18 @@ def eval_batches(
         chunk += [chunk[-1]] * (batch - real)
         samples = []
         for record, views in chunk:
-            text, row = eval_row(record, task, question_labels, tokenizer, config, style, modalities)
-            samples.append(Sample(Example(record, task, text, "", tuple(streams)), row, views))
+            text, row = eval_row(
+                record,
+                task,
+                question_labels,
+                tokenizer=tokenizer,
+                config=config,
+                style=style,
+                modalities=modalities,
+            )
+            samples.append(
+                Sample(
+                    example=Example(record, task, text, "", tuple(streams)), row=row, views=views
+                )
+            )
         yield Collate(tokenizer, config)(samples), real

@@ -23,10 +23,13 @@ from data_pipeline.schema import ClipRecord, read_records
 
 FORMAT = 1
 HEADER, BLANK, RECORDS = "cache.json", "blank.npz", "records.jsonl"
-_DTYPES: dict[str, Any] = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
+_DTYPES: dict[str, Any] = {
+    "float32": np.dtype(np.float32),
+    "bfloat16": np.dtype(ml_dtypes.bfloat16),
+}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class CacheConfig:
     """What a cache was made by; two caches are the same when these are.
 
@@ -62,13 +65,17 @@ class CacheConfig:
 
     def key(self, clip: str) -> str:
         """16 hex digits of clip hash, encoder and views: what every record carries."""
-        return hashlib.sha256(json.dumps([FORMAT, clip, self.encoder, self.views, self.dtype]).encode()).hexdigest()[
-            :16
-        ]
+        return hashlib.sha256(
+            json.dumps([FORMAT, clip, self.encoder, self.views, self.dtype]).encode()
+        ).hexdigest()[:16]
 
     def differences(self, other: CacheConfig) -> list[str]:
         """Names of the fields in which two differ."""
-        return [f.name for f in dataclasses.fields(self) if getattr(self, f.name) != getattr(other, f.name)]
+        return [
+            f.name
+            for f in dataclasses.fields(self)
+            if getattr(self, f.name) != getattr(other, f.name)
+        ]
 
 
 def fingerprint_of(*parts: Any) -> str:
@@ -85,15 +92,24 @@ class Features:
     has_audio: bool
 
 
-def pack_features(record: ClipRecord, clip: str, config: CacheConfig, features: Features) -> dict[str, bytes]:
+def pack_features(
+    record: ClipRecord, clip: str, config: CacheConfig, features: Features
+) -> dict[str, bytes]:
     """One clip as fields of its item; what it does not have is not written."""
     there = {"image": features.has_video, "video": features.has_video, "audio": features.has_audio}
-    facts = {"key": config.key(clip), "clip": clip, "has_video": features.has_video, "has_audio": features.has_audio}
+    facts = {
+        "key": config.key(clip),
+        "clip": clip,
+        "has_video": features.has_video,
+        "has_audio": features.has_audio,
+    }
     fields = {"record": record.to_json().encode(), "facts": json.dumps(facts).encode()}
     for name, array in features.arrays.items():
         if there[config.streams[name]]:
             if array.shape != config.shapes[name]:
-                raise ValueError(f"{name} of {record.id} is of shape {array.shape}, not {config.shapes[name]}")
+                raise ValueError(
+                    f"{name} of {record.id} is of shape {array.shape}, not {config.shapes[name]}"
+                )
             fields[name] = np.ascontiguousarray(array, _DTYPES[config.dtype]).tobytes()
     return fields
 
@@ -114,7 +130,9 @@ class FeatureSource:
             self._source = array_record_data_source.ArrayRecordDataSource(self._files)
             len(self._source)
         except Exception as error:  # whatever array_record raises on a file that is cut
-            raise ValueError(f"the features in {folder} are damaged: run the encoding again") from error
+            raise ValueError(
+                f"the features in {folder} are damaged: run the encoding again"
+            ) from error
         self._records: list[ClipRecord] | None = None
         self.build = ""  # key of the built data that were encoded
 
@@ -139,7 +157,9 @@ class FeatureSource:
         facts = json.loads(fields["facts"])
         record = ClipRecord.from_json(fields["record"])
         if facts["key"] != self.config.key(facts["clip"]):
-            raise ValueError(f"{self.folder}: the features of {record.id} were made with other settings: encode again")
+            raise ValueError(
+                f"{self.folder}: the features of {record.id} were made with other settings: encode again"
+            )
         arrays = {}
         for name, shape in self.config.shapes.items():
             stream = self.config.streams[name]
@@ -149,7 +169,9 @@ class FeatureSource:
                     f"{self.folder}: {record.id} should {'' if there else 'not '}have {name}: encode again"
                 )
             if there:
-                arrays[name] = np.frombuffer(fields[name], _DTYPES[self.config.dtype]).reshape(shape)
+                arrays[name] = np.frombuffer(fields[name], _DTYPES[self.config.dtype]).reshape(
+                    shape
+                )
         return record, Features(arrays, facts["has_video"], facts["has_audio"])
 
 
@@ -162,7 +184,9 @@ class FeatureCache:
     sources: dict[str, dict[str, FeatureSource]]
 
 
-def open_cache(folder: Path, wanted: CacheConfig, names: Sequence[str] | None = None) -> FeatureCache:
+def open_cache(
+    folder: Path, wanted: CacheConfig, *, names: Sequence[str] | None = None
+) -> FeatureCache:
     """Opens a cache for a model.
 
     Args:
@@ -174,7 +198,9 @@ def open_cache(folder: Path, wanted: CacheConfig, names: Sequence[str] | None = 
       ValueError: no cache, one of other settings, or one that is not complete.
     """
     if not (folder / HEADER).exists():
-        raise ValueError(f"{folder} holds no feature cache: run `emojax data encode BUILT {folder} --model NAME`")
+        raise ValueError(
+            f"{folder} holds no feature cache: run `emojax data encode BUILT {folder} --model NAME`"
+        )
     config = CacheConfig.from_json((folder / HEADER).read_text())
     if differing := config.differences(wanted):
         raise ValueError(
@@ -190,13 +216,19 @@ def open_cache(folder: Path, wanted: CacheConfig, names: Sequence[str] | None = 
         facts = json.loads(done.read_text())
         source.build = facts["build"]
         if len(source) != facts["clips"]:
-            raise ValueError(f"{done.parent} holds {len(source)} clips, {facts['clips']} were encoded: encode again")
+            raise ValueError(
+                f"{done.parent} holds {len(source)} clips, {facts['clips']} were encoded: encode again"
+            )
         sources.setdefault(name, {})[split] = source
-    unfinished = [p for p in sorted(folder.glob("*/*")) if p.is_dir() and not (p / "done.json").exists()]
+    unfinished = [
+        p for p in sorted(folder.glob("*/*")) if p.is_dir() and not (p / "done.json").exists()
+    ]
     if unfinished:
         raise ValueError(f"the encoding of {unfinished[0]} has not ended: run it again")
     if not sources or (names and set(names) - set(sources)):
-        raise ValueError(f"{folder} holds {', '.join(sources) or 'no data set'}; asked for {', '.join(names or ())}")
+        raise ValueError(
+            f"{folder} holds {', '.join(sources) or 'no data set'}; asked for {', '.join(names or ())}"
+        )
     return FeatureCache(config, read_blank(folder, config), sources)
 
 

@@ -27,7 +27,11 @@ class ReadRecords:
     def __getitem__(self, index: int) -> ClipRecord:
         if index not in self._known:
             element = self._source[index]
-            found = element[0] if isinstance(element, tuple) else ClipRecord.from_json(bytes(element["record"]))
+            found = (
+                element[0]
+                if isinstance(element, tuple)
+                else ClipRecord.from_json(bytes(element["record"]))
+            )
             self._known[index] = found
         return self._known[index]
 
@@ -43,10 +47,19 @@ class GroupedRows:
     """
 
     def __init__(
-        self, mixed: MixedSource, ask: Any, batch: int, steps: int, buckets: Sequence[tuple[int, int]], seed: int
+        self,
+        mixed: MixedSource,
+        ask: Any,
+        batch: int,
+        *,
+        steps: int,
+        buckets: Sequence[tuple[int, int]],
+        seed: int,
     ):
         if steps > 1 and mixed.mixture.per == "batch" and len(mixed.sets) > 1:
-            raise ValueError("config.data.window mixes the rows of several steps: set config.data.draw to sample")
+            raise ValueError(
+                "config.data.window mixes the rows of several steps: set config.data.draw to sample"
+            )
         self.mixed, self.ask, self.batch, self.steps = mixed, ask, batch, steps
         self.buckets, self.seed = tuple(buckets), seed
         self.records = [getattr(s, "records", None) or ReadRecords(s) for s in mixed.sets]
@@ -69,10 +82,14 @@ class GroupedRows:
     def _draw(self, position: int) -> tuple[ClipRecord, Example, Row]:
         chosen, index = self.mixed.place(position)
         record = self.records[chosen][index]
-        example, row = self.ask(record, np.random.Generator(np.random.Philox(key=[self.seed, position])))
+        example, row = self.ask(
+            record, np.random.Generator(np.random.Philox(key=[self.seed, position]))
+        )
         return record, example, row
 
-    def _make_plan(self, window: int) -> tuple[np.ndarray, list[tuple[int, int]], list[tuple[Example, Row]]]:
+    def _make_plan(
+        self, window: int
+    ) -> tuple[np.ndarray, list[tuple[int, int]], list[tuple[Example, Row]]]:
         """(position in the window of each row to come, bucket of each of its batches, what was drawn by position)."""
         size = self.batch * self.steps
         drawn = [self._draw(window * size + i)[1:] for i in range(size)]
@@ -87,7 +104,10 @@ class GroupedRows:
         batches = order.reshape(self.steps, self.batch)
         rng = np.random.Generator(np.random.Philox(key=[self.seed ^ 0x5EED, window]))
         batches = batches[rng.permutation(self.steps)]
-        own = [pick_bucket(max(lengths[i][0] for i in b), max(lengths[i][1] for i in b), self.buckets) for b in batches]
+        own = [
+            pick_bucket(max(lengths[i][0] for i in b), max(lengths[i][1] for i in b), self.buckets)
+            for b in batches
+        ]
         return batches.ravel(), own, drawn
 
     def __getitem__(self, position: Any) -> tuple[Example, Row, tuple[int, int], Any]:

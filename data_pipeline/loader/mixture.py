@@ -18,7 +18,7 @@ Per = Literal["batch", "sample"]
 _BLOCK = 1 << 14  # draws that are made at once
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Mixture:
     """Weighted draws of data sets.
 
@@ -62,7 +62,9 @@ def _block(mixture: Mixture, block: int) -> tuple[np.ndarray, np.ndarray]:
 def _draws(mixture: Mixture, block: int) -> np.ndarray:
     bits = np.random.Philox(key=[mixture.seed & (2**64 - 1), block])
     bounds = np.cumsum(mixture.weights) / np.sum(mixture.weights)
-    return np.searchsorted(bounds[:-1], np.random.Generator(bits).random(_BLOCK), side="right").astype(np.int16)
+    return np.searchsorted(
+        bounds[:-1], np.random.Generator(bits).random(_BLOCK), side="right"
+    ).astype(np.int16)
 
 
 _TOTALS: dict[Mixture, list[np.ndarray]] = {}
@@ -88,10 +90,13 @@ class MixedSource:
         self.sets = [sources[n][0] for n in names]
         if empty := [n for n, s in zip(names, self.sets, strict=True) if not len(s)]:
             raise ValueError(f"data set '{empty[0]}' of the mixture holds no clip")
-        self.mixture = Mixture(tuple(float(sources[n][1]) for n in names), seed, per, batch)
+        self.mixture = Mixture(
+            weights=tuple(float(sources[n][1]) for n in names), seed=seed, per=per, batch=batch
+        )
         # The order of a set is a Grain data set of numbers; `repeat` shuffles each pass differently.
         self.orders = [
-            grain.MapDataset.range(len(s)).seed(seed + i).shuffle().repeat() for i, s in enumerate(self.sets)
+            grain.MapDataset.range(len(s)).seed(seed + i).shuffle().repeat()
+            for i, s in enumerate(self.sets)
         ]
 
     def __len__(self) -> int:

@@ -22,7 +22,7 @@ _MAX_WORDS = {"perception": 120, "cognition": 200}
 STAGES = tuple(_MAX_WORDS)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class SetPlan:
     """One data set in the released stages.
 
@@ -40,20 +40,40 @@ class SetPlan:
     general: tuple[str, ...] = ()
 
 
-def _plan(first: float, main: str, cognition: str, general: str = "", more: str = "", second: float = 0.0) -> SetPlan:
+def _plan(
+    first: float,
+    main: str,
+    cognition: str,
+    *,
+    general: str = "",
+    more: str = "",
+    second: float = 0.0,
+) -> SetPlan:
     perception = (main if main != "intent" else "emotion", "audio", "image", *more.split())
-    return SetPlan((first, second or first), perception, tuple(cognition.split()), main, tuple(general.split()))
+    return SetPlan(
+        weights=(first, second or first),
+        perception=perception,
+        cognition=tuple(cognition.split()),
+        main=main,
+        general=tuple(general.split()),
+    )
 
 
 SETS: dict[str, SetPlan] = {
-    "mer2023": _plan(60, "emotion", "emotion think reason", "reason"),
+    "mer2023": _plan(60, "emotion", "emotion think reason", general="reason"),
     "caer": _plan(135, "emotion", "emotion reason think"),
     "dfew": _plan(135, "emotion", "emotion reason think"),
     "mc_eiu": _plan(120, "intent", "emotion reason think intent intent", more="intent", second=150),
-    "mafw": _plan(105, "emotion", "emotion reason think multi-label think-multi", "reason", more="multi-label"),
+    "mafw": _plan(
+        105,
+        "emotion",
+        "emotion reason think multi-label think-multi",
+        general="reason",
+        more="multi-label",
+    ),
     "bold": _plan(135, "multi-label", "multi-label reason think"),
-    "e3": _plan(195, "emotion", "emotion think reason", "reason"),
-    "iemocap": _plan(120, "emotion", "emotion think reason", "reason"),
+    "e3": _plan(195, "emotion", "emotion think reason", general="reason"),
+    "iemocap": _plan(120, "emotion", "emotion think reason", general="reason"),
     "ch_sims_v2_s": _plan(60, "sentiment", "sentiment reason think"),
     "cmu_mosei": _plan(240, "sentiment", "sentiment reason think"),
     "cmu_mosi": _plan(45, "sentiment", "sentiment reason think"),
@@ -85,7 +105,7 @@ def released_weights(style: str) -> dict[str, float]:
     }
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Asked:
     """One drawn task.
 
@@ -119,11 +139,15 @@ def draw_released(record: ClipRecord, style: prompts.Style, rng: np.random.Gener
     plan = SETS[record.dataset]
     tasks = plan.perception if style == "perception" else plan.cognition
     task = tasks[int(rng.integers(len(tasks)))]
-    asked = _perception(record, task, rng) if style == "perception" else _cognition(record, plan, task, rng)
+    asked = (
+        _perception(record, task, rng)
+        if style == "perception"
+        else _cognition(record, plan, task, rng)
+    )
     unchecked = style == "cognition" and record.dataset == "dfew"
     if unchecked or (asked.answer.strip() and len(asked.answer.split()) <= _MAX_WORDS[style]):
         return asked
-    back = _label(record, plan.main, plan.main, _fall_back_labels(record, plan, style))
+    back = _label(record, plan.main, plan.main, labels=_fall_back_labels(record, plan, style))
     # After a failed audio task sound and frames are loaded again, the image is not.
     return dataclasses.replace(back, streams=("video", "audio") if asked.tag == "audio" else ALL)
 
@@ -133,16 +157,29 @@ def _draw_picture(record: ClipRecord, rng: np.random.Generator) -> Asked:
     answer = record.answers[int(rng.integers(len(record.answers)))]
     phrases = record.question.split("\n")
     text = phrases[int(rng.integers(len(phrases)))]
-    return Asked(tag, tag, (), answer, ("image",), text, exact=tag == "refer", key="answers")
+    return Asked(
+        tag=tag,
+        question=tag,
+        labels=(),
+        answer=answer,
+        streams=("image",),
+        text=text,
+        exact=tag == "refer",
+        key="answers",
+    )
 
 
-def _label(record: ClipRecord, task: str, tag: str, labels: Sequence[str] | None = None) -> Asked:
+def _label(
+    record: ClipRecord, task: str, tag: str, *, labels: Sequence[str] | None = None
+) -> Asked:
     target = record.target(task)
     space = tuple(labels) if labels is not None else target.labels if target else ()
-    return Asked(tag, task, space, target.label if target else "", key=task)
+    return Asked(
+        tag=tag, question=task, labels=space, answer=target.label if target else "", key=task
+    )
 
 
-def _single_or_several(record: ClipRecord, tag: str, task: str = "multi-label") -> Asked:
+def _single_or_several(record: ClipRecord, tag: str, *, task: str = "multi-label") -> Asked:
     """MAFW: several labels, or the single one (under the same tag) where there are none."""
     target = record.target(task)
     return _label(record, task if target and target.label else "emotion", tag)
@@ -151,13 +188,27 @@ def _single_or_several(record: ClipRecord, tag: str, task: str = "multi-label") 
 def _perception(record: ClipRecord, task: str, rng: np.random.Generator) -> Asked:
     if task == "audio":
         key = "audio_2" if rng.random() < 0.5 else "audio"
-        return Asked("audio", "audio", record.labels, record.texts.get(key, ""), ("audio",), key=key)
+        return Asked(
+            tag="audio",
+            question="audio",
+            labels=record.labels,
+            answer=record.texts.get(key, ""),
+            streams=("audio",),
+            key=key,
+        )
     if task == "image":
-        return Asked("image", "image", record.labels, record.texts.get("image", ""), ("image",), key="image")
+        return Asked(
+            tag="image",
+            question="image",
+            labels=record.labels,
+            answer=record.texts.get("image", ""),
+            streams=("image",),
+            key="image",
+        )
     if task == "multi-label" and record.dataset == "mafw":
         return _single_or_several(record, "multi-label")
     if record.dataset == "iemocap":
-        return _label(record, task, task, _FOUR if _iemocap_label(record) in _FOUR else None)
+        return _label(record, task, task, labels=_FOUR if _iemocap_label(record) in _FOUR else None)
     return _label(record, task, task)
 
 
@@ -169,7 +220,9 @@ def _fall_back_labels(record: ClipRecord, plan: SetPlan, style: str) -> tuple[st
     return _THREE if _iemocap_label(record) in _THREE else None
 
 
-def _without_neutral(record: ClipRecord, task: str, share: float, rng: np.random.Generator) -> tuple[str, ...] | None:
+def _without_neutral(
+    record: ClipRecord, task: str, share: float, rng: np.random.Generator
+) -> tuple[str, ...] | None:
     """The label space without neutral, with a chance, where the label is another."""
     target = record.target(task)
     if target is None or target.label.lower() == "neutral" or rng.random() >= share:
@@ -190,7 +243,7 @@ def _cognition(record: ClipRecord, plan: SetPlan, task: str, rng: np.random.Gene
         labels = _POSITIVE_NEGATIVE if _without_neutral(record, task, 0.5, rng) else None
     elif task == "emotion" and name == "iemocap":
         labels = _iemocap_labels(record, rng)
-    return _label(record, task, task, labels)
+    return _label(record, task, task, labels=labels)
 
 
 def _iemocap_labels(record: ClipRecord, rng: np.random.Generator) -> tuple[str, ...] | None:
@@ -214,7 +267,9 @@ def _reasoned(record: ClipRecord, plan: SetPlan, task: str, rng: np.random.Gener
     if task == "think-multi":
         several = record.target("multi-label")
         if several is None or not several.label:
-            return _label(record, "emotion", "think-multi")  # the single label alone, under the tag of several
+            return _label(
+                record, "emotion", "think-multi"
+            )  # the single label alone, under the tag of several
         label_task, key, tag = "multi-label", "reason_multi", "think"
     question = "general" if task in plan.general else f"{tag}-{label_task}"
     target = record.target(label_task)
@@ -229,4 +284,4 @@ def _reasoned(record: ClipRecord, plan: SetPlan, task: str, rng: np.random.Gener
         # BoLD's labels keep their semicolons here, which the normaliser turns into blanks.
         label = "" if target is None else target.native if name == "bold" else target.label
         answer = prompts.think_answer(answer, label)
-    return Asked(tag, question, labels, answer, key=key)
+    return Asked(tag=tag, question=question, labels=labels, answer=answer, key=key)

@@ -18,7 +18,7 @@ STREAMS = ("image", "video", "audio")
 _TASK_STREAMS: dict[str, tuple[str, ...]] = {"audio": ("audio",), "image": ("image",)}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class StageTasks:
     """What one curriculum stage asks.
 
@@ -94,6 +94,7 @@ def draw_example(
     record: ClipRecord,
     stage: StageTasks,
     rng: np.random.Generator,
+    *,
     no_subtitle: str = "",
     questions: prompts.Questions | None = None,
 ) -> Example:
@@ -101,8 +102,12 @@ def draw_example(
 
     `no_subtitle` stands in the prompt where no words are known or they are hidden. `questions`: own wordings by task.
     """
-    if stage.released and (record.dataset in released_stages.SETS or record.dataset in released_stages.IMAGE_SETS):
-        return released_example(record, stage.style, rng, no_subtitle, questions)
+    if stage.released and (
+        record.dataset in released_stages.SETS or record.dataset in released_stages.IMAGE_SETS
+    ):
+        return released_example(
+            record, stage.style, rng, no_subtitle=no_subtitle, questions=questions
+        )
     task = stage.tasks[int(rng.integers(len(stage.tasks)))]
     answer = answer_text(record, task)
     streams = _TASK_STREAMS.get(task, STREAMS)
@@ -124,7 +129,10 @@ def draw_example(
             streams = tuple(s for s in streams if (s == "audio") == (hidden == "video"))
     pick = int(rng.integers(1 << 16))
     prompt = prompts.train_prompt(
-        subtitle or no_subtitle, task, prompts.question(task, record.labels, pick, questions), stage.style
+        subtitle or no_subtitle,
+        task,
+        prompts.question(task, record.labels, pick, questions),
+        stage.style,
     )
     author = record.provenance.get("reason" if task in ("think", "reason_v2") else task, "")
     return Example(record, task, prompt, prompts.normalise_answer(answer), streams, author)
@@ -134,6 +142,7 @@ def released_example(
     record: ClipRecord,
     style: prompts.Style,
     rng: np.random.Generator,
+    *,
     no_subtitle: str = "",
     questions: prompts.Questions | None = None,
 ) -> Example:
@@ -147,6 +156,10 @@ def released_example(
         prompt = prompts.picture_prompt(asked.tag, question)
     else:
         person = released_stages.speaking_person(record)
-        prompt = prompts.train_prompt(record.subtitle or no_subtitle, asked.tag, question, style, person)
+        prompt = prompts.train_prompt(
+            record.subtitle or no_subtitle, asked.tag, question, style, person=person
+        )
     answer = asked.answer if asked.exact else prompts.normalise_answer(asked.answer)
-    return Example(record, asked.tag, prompt, answer, asked.streams, record.provenance.get(asked.key, ""))
+    return Example(
+        record, asked.tag, prompt, answer, asked.streams, record.provenance.get(asked.key, "")
+    )

@@ -18,7 +18,9 @@ import numpy as np
 
 VIDEO_HERE, FEATURE_HERE = "<VideoHere>", "<FeatureHere>"
 IGNORE = -100
-Places = Sequence[tuple[str, int]]  # placeholder and how many soft tokens stand there, in the prompt's order
+Places = Sequence[
+    tuple[str, int]
+]  # placeholder and how many soft tokens stand there, in the prompt's order
 
 
 class Tokenizer(Protocol):
@@ -100,13 +102,26 @@ class SmallTokenizer:
 
         specials = ["<unk>", "<s>", "</s>", "<pad>"]
         byte_pieces = [f"<0x{i:02X}>" for i in range(256)]
-        model = tokenizers.Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
-        split = pre_tokenizers.Split(tokenizers.Regex(r"</?\w+>|[.,:;?!]"), "isolated")  # tags stay whole
-        model.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Metaspace(prepend_scheme="always"), split])
-        model.decoder = decoders.Sequence(
-            [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+        model = tokenizers.Tokenizer(
+            models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True)
         )
-        trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=specials + byte_pieces, show_progress=False)
+        split = pre_tokenizers.Split(
+            tokenizers.Regex(r"</?\w+>|[.,:;?!]"), "isolated"
+        )  # tags stay whole
+        model.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Metaspace(prepend_scheme="always"), split]
+        )
+        model.decoder = decoders.Sequence(
+            [
+                decoders.Replace("\u2581", " "),
+                decoders.ByteFallback(),
+                decoders.Fuse(),
+                decoders.Strip(" ", 1, 0),
+            ]
+        )
+        trainer = trainers.BpeTrainer(
+            vocab_size=size, special_tokens=specials + byte_pieces, show_progress=False
+        )
         model.train_from_iterator(sorted(set(texts)), trainer)
         data = json.loads(model.to_str())
         # Bytes must be ordinary pieces (only specials 0-3 are special), or decoding would drop them.
@@ -146,6 +161,7 @@ def make_row(
     prompt: str,
     answer: str | None,
     places: Places,
+    *,
     max_answer: int = 1024,
     special: bool = False,
     legacy: bool = True,
@@ -166,15 +182,17 @@ def make_row(
         if prompt.count(name) != 1 or name not in rest:
             raise ValueError(f"the prompt needs {name} once and in its order: {prompt!r}")
         before, rest = rest.split(name)
-        ids += encode_piece(tokenizer, before, special, legacy)
+        ids += encode_piece(tokenizer, before, special, legacy=legacy)
         soft.append((len(ids), count))
         ids += [0] * count
-    ids += encode_piece(tokenizer, rest, special, legacy)
+    ids += encode_piece(tokenizer, rest, special, legacy=legacy)
     target = [] if answer is None else [*tokenizer.encode(answer), tokenizer.eos_id][:max_answer]
     return Row([*ids, *target], tuple(soft), len(ids))
 
 
-def encode_piece(tokenizer: Tokenizer, text: str, special: bool, legacy: bool = True) -> list[int]:
+def encode_piece(
+    tokenizer: Tokenizer, text: str, special: bool, *, legacy: bool = True
+) -> list[int]:
     """Ids of one text piece, with `<s>` and `</s>` as tokens where `special`."""
     if not special:
         return tokenizer.encode(text)
@@ -216,6 +234,7 @@ def collate_rows(
     rows: Sequence[Row],
     pad_id: int,
     buckets: Sequence[tuple[int, int]],
+    *,
     bucket: tuple[int, int] | None = None,
 ) -> dict[str, np.ndarray]:
     """Rows -> static arrays, padded on the right to the smallest fitting bucket, or to `bucket`.
@@ -224,7 +243,10 @@ def collate_rows(
       ids, soft_index, positions int32[B, T]; valid bool[B, T]; answer_at, labels int32[B, A] (labels
       -100 beyond the answer and on padding ids); row_tokens int32[B].
     """
-    longest, longest_answer = max(len(r.ids) for r in rows), max(len(r.ids) - r.prompt for r in rows)
+    longest, longest_answer = (
+        max(len(r.ids) for r in rows),
+        max(len(r.ids) - r.prompt for r in rows),
+    )
     length, answer = bucket or pick_bucket(longest, longest_answer, buckets)
     size = len(rows)
     ids = np.full((size, length), pad_id, np.int32)

@@ -14,7 +14,7 @@ from PIL import Image
 from data_pipeline.media.views import Views
 
 
-def augment_views(views: Views, rng: np.random.Generator, strength: float = 1.0) -> Views:
+def augment_views(views: Views, rng: np.random.Generator, *, strength: float = 1.0) -> Views:
     """A changed copy; `strength` scales every range, 0 changes nothing."""
     if strength == 0:
         return views
@@ -31,14 +31,18 @@ def _change_pictures(
     image: np.ndarray, frames: np.ndarray, rng: np.random.Generator, strength: float
 ) -> tuple[np.ndarray, np.ndarray]:
     if image.shape == frames.shape[1:] and rng.random() < 0.5 * min(1.0, strength / 0.3):
-        image = frames[rng.integers(len(frames))]  # where sizes allow it, any frame may stand for the clip
+        image = frames[
+            rng.integers(len(frames))
+        ]  # where sizes allow it, any frame may stand for the clip
     # One crop for both streams, so that the face stays at the same place in them.
     zoom = 1 + strength * rng.uniform(-0.15, 0.2)
     left, top = 0.5 - 0.5 / zoom + strength * rng.uniform(-0.1, 0.1, 2)
     turn = strength * rng.uniform(-0.12, 0.12)
     gain = 1 + strength * rng.uniform(-0.25, 0.25, 3) * (0.4 + 0.6 * rng.random())
     contrast, shift = 1 + strength * rng.uniform(-0.25, 0.25), strength * rng.uniform(-20, 20)
-    table = np.clip((np.arange(256)[:, None] - 128) * contrast * gain + 128 + shift, 0, 255).astype(np.uint8)
+    table = np.clip((np.arange(256)[:, None] - 128) * contrast * gain + 128 + shift, 0, 255).astype(
+        np.uint8
+    )
     mirror = rng.random() < 0.5
 
     def change(picture: np.ndarray) -> np.ndarray:
@@ -60,14 +64,18 @@ def _change_pictures(
     return change(image), np.stack([change(f) for f in frames])
 
 
-def _change_logmel(logmel: np.ndarray, valid: int, rng: np.random.Generator, strength: float) -> tuple[np.ndarray, int]:
+def _change_logmel(
+    logmel: np.ndarray, valid: int, rng: np.random.Generator, strength: float
+) -> tuple[np.ndarray, int]:
     total, mels = logmel.shape
     tempo = 1 + strength * rng.uniform(-0.12, 0.12)
     length = int(np.clip(round(valid * tempo), 8, total))
     # Start up to 0.15 s earlier or later, resample time, shift and stretch the mel axis (tract and pitch).
     t = np.clip(np.linspace(0, valid - 1, length) + strength * rng.uniform(-15, 15), 0, valid - 1)
     m = np.clip(
-        np.arange(mels) * (1 + strength * rng.uniform(-0.15, 0.15)) + strength * rng.uniform(-2, 2), 0, mels - 1
+        np.arange(mels) * (1 + strength * rng.uniform(-0.15, 0.15)) + strength * rng.uniform(-2, 2),
+        0,
+        mels - 1,
     )
     out = _interpolate(_interpolate(logmel, t, 0), m, 1)
     out = out + strength * rng.uniform(-0.1, 0.1)  # about +-4 dB
@@ -89,7 +97,9 @@ def _change_waveform(
     waveform: np.ndarray, valid: int, rng: np.random.Generator, strength: float
 ) -> tuple[np.ndarray, int]:
     # Resampling moves pitch, tract and tempo together; then loudness.
-    length = int(np.clip(round(valid * (1 + strength * rng.uniform(-0.15, 0.15))), 400, len(waveform)))
+    length = int(
+        np.clip(round(valid * (1 + strength * rng.uniform(-0.15, 0.15))), 400, len(waveform))
+    )
     padded = np.zeros_like(waveform)
     padded[:length] = _interpolate(waveform, np.linspace(0, valid - 1, length), 0)
     return padded * np.float32(10 ** (strength * rng.uniform(-0.3, 0.3))), length

@@ -26,7 +26,9 @@ MEDIA_SUFFIXES = frozenset(
     ".mp4 .mov .mkv .avi .webm .m4v .mpg .mpeg .flv .wmv .ts .3gp .wav .flac .mp3 .m4a .ogg .opus .aac".split()
 )
 # Demuxers that follow references to other files or draw text: never what a user means by a clip.
-REFUSED_FORMATS = frozenset({"hls", "concat", "dash", "tty", "image2", "lavfi", "txt", "webvtt", "srt"})
+REFUSED_FORMATS = frozenset(
+    {"hls", "concat", "dash", "tty", "image2", "lavfi", "txt", "webvtt", "srt"}
+)
 _MAX_PIXELS = 50_000_000
 
 av.logging.set_level(av.logging.PANIC)  # what went wrong is told by ClipError and notes, once
@@ -36,7 +38,7 @@ class ClipError(ValueError):
     """A media file that can not be used; str() is one sentence that says what is wrong with it."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Sampling:
     """Which frames a Clip holds.
 
@@ -88,8 +90,8 @@ def image_index(total: int, sampling: Sampling) -> int:
 
 def read_clip(
     source: str | os.PathLike[str] | bytes,
-    sampling: Sampling | None = None,
     *,
+    sampling: Sampling | None = None,
     clip_id: str | None = None,
     subtitle: str = "",
     start: float | None = None,
@@ -131,7 +133,10 @@ def read_clip(
         image_index=frames.image_index if frames else None,
         waveform=waveform,
         subtitle=subtitle,
-        duration=max(frames.duration if frames else 0.0, len(waveform) / SAMPLE_RATE if waveform is not None else 0.0),
+        duration=max(
+            frames.duration if frames else 0.0,
+            len(waveform) / SAMPLE_RATE if waveform is not None else 0.0,
+        ),
         num_frames=frames.total if frames else 0,
         notes=tuple(notes),
     )
@@ -157,7 +162,7 @@ def _read_bytes(path: Path) -> bytes:
     return data
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class _Frames:
     pictures: np.ndarray
     times: np.ndarray
@@ -170,7 +175,9 @@ class _Frames:
 class _Reader:
     """One file's bytes, opened anew for each pass; collects notes of what is irregular."""
 
-    def __init__(self, data: bytes, start: float | None, end: float | None, deadline: float, timeout: float):
+    def __init__(
+        self, data: bytes, start: float | None, end: float | None, deadline: float, timeout: float
+    ):
         self.data, self.start, self.end = data, start, end
         self.deadline, self.timeout = deadline, timeout
         self.notes: list[str] = []
@@ -180,12 +187,16 @@ class _Reader:
 
     def check_time(self) -> None:
         if time.monotonic() > self.deadline:
-            raise ClipError(f"decoding took more than {self.timeout:g} s; cut the file, or allow more time")
+            raise ClipError(
+                f"decoding took more than {self.timeout:g} s; cut the file, or allow more time"
+            )
 
     def inside(self, seconds: float | None) -> bool:
         if seconds is None:
             return True
-        return (self.start is None or seconds >= self.start) and (self.end is None or seconds < self.end)
+        return (self.start is None or seconds >= self.start) and (
+            self.end is None or seconds < self.end
+        )
 
     def decoded(self, kind: str) -> Iterator[Any]:
         """Frames of one stream inside the span; a damaged tail ends the stream with a note."""
@@ -203,14 +214,20 @@ class _Reader:
                     self.check_time()
                     for frame in packet.decode():
                         last = frame.time if frame.time is not None else last
-                        if self.end is not None and frame.time is not None and frame.time >= self.end:
+                        if (
+                            self.end is not None
+                            and frame.time is not None
+                            and frame.time >= self.end
+                        ):
                             return
                         if self.inside(frame.time):
                             yield frame
             except ClipError:
                 raise  # out of time: part of a clip is not the clip
             except (av.error.FFmpegError, ValueError, MemoryError) as error:
-                self.notes.append(f"the {kind} track is damaged after {last:.2f} s ({cause_of(error)})")
+                self.notes.append(
+                    f"the {kind} track is damaged after {last:.2f} s ({cause_of(error)})"
+                )
 
     def count_packets(self) -> int:
         """Video packets inside the span, without decoding; headers' frame counts are often wrong."""
@@ -236,7 +253,9 @@ class _Reader:
         if total == 0:
             self.notes.append("there is no picture" + self._span())
             return None
-        converter = av.video.reformatter.VideoReformatter()  # shared: setting one up costs more than its use
+        converter = (
+            av.video.reformatter.VideoReformatter()
+        )  # shared: setting one up costs more than its use
         for _ in range(3):  # a file may decode to fewer frames than it has packets: then plan anew
             wanted = temporal_indices(total, sampling, clip_id)
             chosen = image_index(total, sampling)
@@ -251,7 +270,11 @@ class _Reader:
                 if len(kept) == len(need):
                     break
             if len(kept) == len(need):
-                if sampling.index is not None and chosen != sampling.index and sampling.image in ("peak", "index"):
+                if (
+                    sampling.index is not None
+                    and chosen != sampling.index
+                    and sampling.image in ("peak", "index")
+                ):
                     self.notes.append(
                         f"there is no frame {sampling.index}; the middle one, {chosen}, stands for the clip"
                     )
@@ -272,23 +295,31 @@ class _Reader:
         try:
             for frame in self.decoded("audio"):
                 if not found and frame.time:
-                    self.notes.append(f"the sound starts at {frame.time:.2f} s") if frame.time > 0.05 else None
+                    self.notes.append(
+                        f"the sound starts at {frame.time:.2f} s"
+                    ) if frame.time > 0.05 else None
                 found = True
                 frame.pts = None  # gaps in the clock would make the resampler refuse
                 for out in resampler.resample(frame):
-                    pieces.append(out.to_ndarray().mean(axis=0))  # mean of channels, as the originals do
+                    pieces.append(
+                        out.to_ndarray().mean(axis=0)
+                    )  # mean of channels, as the originals do
             if found:
                 pieces += [out.to_ndarray().mean(axis=0) for out in resampler.resample(None)]
         except ClipError:
             raise
         except (av.error.FFmpegError, ValueError, MemoryError) as error:
-            self.notes.append(f"the sound track changes its format and is cut there ({cause_of(error)})")
+            self.notes.append(
+                f"the sound track changes its format and is cut there ({cause_of(error)})"
+            )
         if not pieces:
             self.notes.append("there is no sound" + self._span())
             return None
         samples = np.concatenate(pieces).astype(np.float32)
         if not np.all(np.isfinite(samples)):
-            self.notes.append("the sound track holds samples that are not numbers; they are set to 0")
+            self.notes.append(
+                "the sound track holds samples that are not numbers; they are set to 0"
+            )
             samples = np.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0)
         return np.clip(samples, -1.0, 1.0)
 
@@ -305,7 +336,9 @@ def open_media(source: Any, protocol: str) -> Any:
       ClipError: not a media file.
     """
     try:
-        container = av.open(source, options={"protocol_whitelist": protocol}, metadata_errors="replace")
+        container = av.open(
+            source, options={"protocol_whitelist": protocol}, metadata_errors="replace"
+        )
     except (av.error.FFmpegError, ValueError, OSError) as error:
         raise ClipError(f"not a media file that can be read ({cause_of(error)})") from error
     if set(container.format.name.split(",")) & REFUSED_FORMATS:
@@ -316,20 +349,35 @@ def open_media(source: Any, protocol: str) -> Any:
 
 
 def _gather(
-    kept: dict[int, tuple[np.ndarray, float]], wanted: np.ndarray, chosen: int, total: int, last: float
+    kept: dict[int, tuple[np.ndarray, float]],
+    wanted: np.ndarray,
+    chosen: int,
+    total: int,
+    last: float,
 ) -> _Frames:
     shape = kept[chosen][0].shape
     # A stream may change its size half-way; the sampled frames share the first one's shape.
-    pictures = [kept[i][0] if kept[i][0].shape == shape else fit(kept[i][0], shape) for i in wanted.tolist()]
+    pictures = [
+        kept[i][0] if kept[i][0].shape == shape else fit(kept[i][0], shape) for i in wanted.tolist()
+    ]
     times = np.array([kept[i][1] for i in wanted.tolist()])
-    return _Frames(np.stack(pictures), times, kept[chosen][0], chosen, total, last)
+    return _Frames(
+        pictures=np.stack(pictures),
+        times=times,
+        image=kept[chosen][0],
+        image_index=chosen,
+        total=total,
+        duration=last,
+    )
 
 
 def fit(picture: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """uint8[H, W, 3] -> uint8 of `shape`, PIL bilinear."""
     from PIL import Image
 
-    return np.asarray(Image.fromarray(picture).resize((shape[1], shape[0]), Image.Resampling.BILINEAR))
+    return np.asarray(
+        Image.fromarray(picture).resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
+    )
 
 
 def to_rgb(frame: Any, converter: Any) -> np.ndarray:
@@ -348,7 +396,9 @@ def check_size(stream: Any) -> None:
     """Raises ClipError for sizes that only a damaged header tells."""
     width, height = stream.codec_context.width, stream.codec_context.height
     if width * height > _MAX_PIXELS:
-        raise ClipError(f"the picture size {width}x{height} is beyond what a clip can have; the header is damaged")
+        raise ClipError(
+            f"the picture size {width}x{height} is beyond what a clip can have; the header is damaged"
+        )
 
 
 def cause_of(error: BaseException) -> str:

@@ -25,11 +25,13 @@ _SOUND_PARTS = 64
 # Of 256 bits of four pictures and 63 of the sound: copies at another size, rate or quality stay below, other clips of
 # the same person and room above (tests/unit/test_check.py).
 _MAX_PICTURE, _MAX_SOUND = 24, 8
-_MAX_PICTURE_ALONE = 2  # of silent files: pictures of one person in one room differ by as little as 3
+_MAX_PICTURE_ALONE = (
+    2  # of silent files: pictures of one person in one room differ by as little as 3
+)
 _BAND = 16  # bits that a candidate must share exactly
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Media:
     """One media file.
 
@@ -63,7 +65,9 @@ class Media:
 
 def difference_hash(picture: np.ndarray) -> int:
     """uint8[H, W, 3] -> 64 bits: whether each of 8 x 8 cells is brighter than its right neighbour."""
-    small = np.asarray(Image.fromarray(picture).convert("L").resize((9, 8), Image.Resampling.BOX), np.int16)
+    small = np.asarray(
+        Image.fromarray(picture).convert("L").resize((9, 8), Image.Resampling.BOX), np.int16
+    )
     return int("".join("1" if b else "0" for b in (small[:, 1:] > small[:, :-1]).ravel()), 2)
 
 
@@ -80,10 +84,10 @@ def inspect_media(path: str) -> Media:
     """Decodes a file, picture and sound; what goes wrong is told in `error`."""
     try:
         stat = os.stat(path)
-        found = Media(path, stat.st_size, stat.st_mtime_ns)
+        found = Media(path=path, size=stat.st_size, mtime=stat.st_mtime_ns)
         data = Path(path).read_bytes()
     except OSError as error:
-        return Media(path, 0, 0, error=f"can not be read ({error.strerror})")
+        return Media(path=path, size=0, mtime=0, error=f"can not be read ({error.strerror})")
     found = dataclasses.replace(found, sha256=hashlib.sha256(data).hexdigest())
     if path.lower().endswith(IMAGE_SUFFIXES):
         try:
@@ -94,7 +98,11 @@ def inspect_media(path: str) -> Media:
         except (UnidentifiedImageError, OSError, ValueError) as error:
             return dataclasses.replace(found, error=f"is no picture that can be read ({error})")
     try:
-        clip = read_clip(data, Sampling("middle", temporal="uniform", num_frames=FRAMES), clip_id=path)
+        clip = read_clip(
+            data,
+            sampling=Sampling(image="middle", temporal="uniform", num_frames=FRAMES),
+            clip_id=path,
+        )
     except ClipError as error:
         return dataclasses.replace(found, error=str(error))
     return dataclasses.replace(
@@ -106,7 +114,10 @@ def inspect_media(path: str) -> Media:
 
 
 def inspect_all(
-    paths: Sequence[str], store: Path | None = None, progress: Callable[[int, int], None] | None = None
+    paths: Sequence[str],
+    *,
+    store: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Media]:
     """Inspects files on all cores; what `store` (JSON Lines) knows of unchanged files is not decoded again."""
     known: dict[str, Media] = {}
@@ -139,7 +150,9 @@ def inspect_all(
             found: Iterable[Media] = map(inspect_media, todo)
             if workers > 1:  # a few files are done before processes have started
                 context = multiprocessing.get_context("spawn")
-                pool = stack.enter_context(concurrent.futures.ProcessPoolExecutor(workers, context, ignore_interrupts))
+                pool = stack.enter_context(
+                    concurrent.futures.ProcessPoolExecutor(workers, context, ignore_interrupts)
+                )
                 stack.callback(pool.shutdown, wait=True, cancel_futures=True)
                 found = pool.map(inspect_media, todo, chunksize=4)
             for media in found:
@@ -191,7 +204,13 @@ def find_alike(media: Iterable[Media]) -> list[tuple[Media, Media]]:
         if m.error:
             continue
         buckets["sha", m.sha256].append(m)
-        hashes = [*enumerate(m.pictures)] if m.pictures else [(-1, m.sound)] if m.sound is not None else []
+        hashes = (
+            [*enumerate(m.pictures)]
+            if m.pictures
+            else [(-1, m.sound)]
+            if m.sound is not None
+            else []
+        )
         for index, value in hashes:
             for shift in range(0, 64, _BAND):
                 buckets[index, shift, (value >> shift) & ((1 << _BAND) - 1)].append(m)

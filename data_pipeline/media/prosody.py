@@ -18,7 +18,7 @@ _WINDOW, _HOP = 0.04, 0.01  # s
 _VOICED = 0.5  # of the autocorrelation's peak
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Voice:
     """Statistics of a span of sound; None where there is too little to measure.
 
@@ -38,7 +38,7 @@ class Voice:
 def measure_voice(samples: np.ndarray) -> Voice:
     """float32[n] at 16 kHz -> Voice."""
     if len(samples) < 2 * _WINDOW * SAMPLE_RATE or not np.any(np.abs(samples) > 1e-4):
-        return Voice(None, None, None, 0.0, None)
+        return Voice(loudness=None, pitch=None, pitch_range=None, voiced=0.0, rate=None)
     size, hop = int(_WINDOW * SAMPLE_RATE), int(_HOP * SAMPLE_RATE)
     frames = np.lib.stride_tricks.sliding_window_view(samples.astype(np.float64), size)[::hop]
     power = np.square(frames).mean(axis=1)
@@ -49,11 +49,11 @@ def measure_voice(samples: np.ndarray) -> Voice:
     enough = len(known) >= 5
     low, high = np.percentile(known, [10, 90]) if enough else (1.0, 1.0)
     return Voice(
-        round(loudness, 1),
-        round(float(np.median(known)), 1) if enough else None,
-        round(12 * float(np.log2(high / low)), 1) if enough else None,
-        round(len(known) / len(pitch), 3),
-        _rate(samples, len(samples) / SAMPLE_RATE),
+        loudness=round(loudness, 1),
+        pitch=round(float(np.median(known)), 1) if enough else None,
+        pitch_range=round(12 * float(np.log2(high / low)), 1) if enough else None,
+        voiced=round(len(known) / len(pitch), 3),
+        rate=_rate(samples, len(samples) / SAMPLE_RATE),
     )
 
 
@@ -70,7 +70,9 @@ def _pitches(frames: np.ndarray, power: np.ndarray) -> np.ndarray:
     # Multiples of the period are as high as it: the first peak near the highest one is the pitch.
     best = curve.max(axis=1)
     inner = (
-        (curve[:, 1:-1] >= curve[:, :-2]) & (curve[:, 1:-1] > curve[:, 2:]) & (curve[:, 1:-1] > 0.85 * best[:, None])
+        (curve[:, 1:-1] >= curve[:, :-2])
+        & (curve[:, 1:-1] > curve[:, 2:])
+        & (curve[:, 1:-1] > 0.85 * best[:, None])
     )
     lag = first + 1 + inner.argmax(axis=1)
     voiced = inner.any(axis=1) & (best > _VOICED) & (power > 1e-3 * power.max())
@@ -81,7 +83,9 @@ def _rate(samples: np.ndarray, seconds: float) -> float | None:
     if seconds < 0.5:
         return None
     band = sosfiltfilt(butter(2, [300, 3000], "band", fs=SAMPLE_RATE, output="sos"), samples)
-    envelope = sosfiltfilt(butter(2, 10, "low", fs=SAMPLE_RATE, output="sos"), np.abs(band))[:: SAMPLE_RATE // 100]
+    envelope = sosfiltfilt(butter(2, 10, "low", fs=SAMPLE_RATE, output="sos"), np.abs(band))[
+        :: SAMPLE_RATE // 100
+    ]
     top = float(envelope.max())
     peaks, _ = find_peaks(envelope, height=0.15 * top, prominence=0.1 * top, distance=8)
     active = float((envelope > 0.05 * top).mean()) * seconds

@@ -28,7 +28,7 @@ _NEAR = 0.5  # a pause this near to a change of shot is the same boundary
 CUT, RATIO, AROUND = 6.0, 4.0, 12
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Segmenting:
     """How a recording is cut.
 
@@ -60,7 +60,7 @@ class Segmenting:
             raise ValueError(f"a pause of {self.pause:g} s can not be: give 0.1 to {SILENCE:g}")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Segment:
     """A part of a recording.
 
@@ -83,7 +83,9 @@ class Segment:
 
 def is_speech(samples: np.ndarray, detector: webrtcvad.Vad) -> bool:
     """Whether 30 ms of sound at 16 kHz are speech."""
-    return detector.is_speech((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes(), SAMPLE_RATE)
+    return detector.is_speech(
+        (np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes(), SAMPLE_RATE
+    )
 
 
 def quiet_runs(flags: Sequence[bool], begin: float, pause: float) -> list[tuple[float, float]]:
@@ -102,7 +104,9 @@ def quiet_runs(flags: Sequence[bool], begin: float, pause: float) -> list[tuple[
     return runs
 
 
-def boundaries(runs: Sequence[tuple[float, float]], cuts: Sequence[float], start: float) -> list[tuple[float, str]]:
+def boundaries(
+    runs: Sequence[tuple[float, float]], cuts: Sequence[float], start: float
+) -> list[tuple[float, str]]:
     """Where a segment that began at `start` may end, in order: (seconds, `cut` or `pause`)."""
     found = [(c, "cut") for c in cuts if c > start]
     for a, b in runs:
@@ -112,7 +116,9 @@ def boundaries(runs: Sequence[tuple[float, float]], cuts: Sequence[float], start
             found += [] if taken else [((a + b) / 2, "pause")]
         else:
             ends = [a + _MARGIN] * (a > start) + [b - _MARGIN]
-            found += [(t, "pause") for t in ends if t > start and all(abs(t - c) > _NEAR for c in cuts)]
+            found += [
+                (t, "pause") for t in ends if t > start and all(abs(t - c) > _NEAR for c in cuts)
+            ]
     return sorted(found)
 
 
@@ -160,7 +166,9 @@ class _Cutter:
         how = self.how
         if how.mode == "window":
             end, rest = (self.index + 1) * how.window, min(0.5, how.window / 4)
-            return (end, "window") if now > end + rest else None  # less than that at the end belongs to the last one
+            return (
+                (end, "window") if now > end + rest else None
+            )  # less than that at the end belongs to the last one
         known = now if over else now - LOOKAHEAD
         limit = self.start + how.longest
         begin = self.first_sample / SAMPLE_RATE
@@ -189,20 +197,23 @@ class _Cutter:
         begin = self.first_sample / SAMPLE_RATE
         shown = [p for p in self.pictures if p.time < end]
         if self.before is not None and (not shown or shown[0].time > self.start + 2 / KEPT):
-            shown = [dataclasses.replace(self.before, time=self.start), *shown]  # it stands until the next frame comes
+            shown = [
+                dataclasses.replace(self.before, time=self.start),
+                *shown,
+            ]  # it stands until the next frame comes
         inside = [m for m in self.moved if self.start < m[1] < end]
         split = max(0, round(end * SAMPLE_RATE) - self.first_sample)
         low = max(0, round(self.start * SAMPLE_RATE) - self.first_sample)
         heard = self.samples[low:split]
         flags = self.flags[max(0, int((self.start - begin) / STEP)) : int((end - begin) / STEP)]
         segment = Segment(
-            self.index,
-            round(self.start, 3),
-            round(end, 3),
-            why,
-            float(np.mean(flags)) if flags else None,
-            self.clip(shown, heard if len(heard) else None, end),
-            max(inside)[1] if inside else None,
+            index=self.index,
+            start=round(self.start, 3),
+            end=round(end, 3),
+            ends_at=why,
+            speech=float(np.mean(flags)) if flags else None,
+            clip=self.clip(shown, heard if len(heard) else None, end),
+            motion=max(inside)[1] if inside else None,
         )
         self.before = shown[-1] if shown else self.before
         self.moved = [m for m in self.moved if m[1] >= end]
@@ -229,21 +240,33 @@ class _Cutter:
             frames = [p if p.shape == first.shape else fit(p, first.shape) for p in kept]
             times = np.array([shown[i].time - self.start for i in chosen])
             return Clip(
-                name,
-                self.recording.path,
-                np.stack(frames),
-                times,
-                first,
-                middle,
-                heard,
-                "",
-                end - self.start,
-                len(shown),
+                id=name,
+                path=self.recording.path,
+                frames=np.stack(frames),
+                times=times,
+                image=first,
+                image_index=middle,
+                waveform=heard,
+                subtitle="",
+                duration=end - self.start,
+                num_frames=len(shown),
             )
-        return Clip(name, self.recording.path, None, None, None, None, heard, "", end - self.start)
+        return Clip(
+            id=name,
+            path=self.recording.path,
+            frames=None,
+            times=None,
+            image=None,
+            image_index=None,
+            waveform=heard,
+            subtitle="",
+            duration=end - self.start,
+        )
 
 
-def segments(path: str, how: Segmenting, sampling: Sampling, notes: list[str] | None = None) -> Iterator[Segment]:
+def segments(
+    path: str, how: Segmenting, sampling: Sampling, *, notes: list[str] | None = None
+) -> Iterator[Segment]:
     """The segments of a recording, in order and without a gap; one pass, whatever the length.
 
     Frames of a segment are spread over it, whatever `sampling.temporal` says: of the KEPT frames a second that stay in memory.
@@ -285,7 +308,9 @@ def segments(path: str, how: Segmenting, sampling: Sampling, notes: list[str] | 
             while end := cutter.next_end(now, over=False):
                 yield cutter.close(*end)
     if last == 0.0:
-        raise ClipError("; ".join(dict.fromkeys(notes)) or "neither picture nor sound could be decoded")
+        raise ClipError(
+            "; ".join(dict.fromkeys(notes)) or "neither picture nor sound could be decoded"
+        )
     while end := cutter.next_end(last, over=True):
         yield cutter.close(*end)
     if last - cutter.start > 1e-6:

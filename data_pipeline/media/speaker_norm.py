@@ -37,7 +37,9 @@ class VoiceStats:
 
     def to_json(self) -> str:
         """JSON text that `from_json` reads."""
-        return json.dumps({"mean": self.mean.tolist(), "std": self.std.tolist(), "clips": self.clips})
+        return json.dumps(
+            {"mean": self.mean.tolist(), "std": self.std.tolist(), "clips": self.clips}
+        )
 
     @classmethod
     def from_json(cls, text: str) -> VoiceStats:
@@ -79,7 +81,9 @@ def measure_speakers(items: Iterable[tuple[ClipRecord, Views]]) -> dict[str, Voi
         sound = views.sound[: views.audio_frames].astype(np.float64)
         parts = [sound.sum(axis=0), np.square(sound).sum(axis=0)]
         before = sums.get(voice)
-        sums[voice] = parts if before is None else [a + b for a, b in zip(before, parts, strict=True)]
+        sums[voice] = (
+            parts if before is None else [a + b for a, b in zip(before, parts, strict=True)]
+        )
         frames[voice] += len(sound)
         clips[voice] += 1
     out = {}

@@ -24,7 +24,7 @@ from data_pipeline.schema import ClipRecord
 Kind = Literal["proxy", "bytes"]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class StoreConfig:
     """How media are stored.
 
@@ -46,7 +46,9 @@ class StoreConfig:
 
     def sampling(self, peak: int | None) -> Sampling:
         """How a clip is decoded; `peak`: its known apex or None."""
-        return Sampling(self.image_choice, peak, self.temporal, self.num_frames)
+        return Sampling(
+            image=self.image_choice, index=peak, temporal=self.temporal, num_frames=self.num_frames
+        )
 
     def check(self, views: ViewConfig, sampling: Sampling) -> None:
         """Raises ValueError where views of a model can not be made of what is stored."""
@@ -83,7 +85,12 @@ def read_media(record: ClipRecord, config: StoreConfig) -> Clip:
         return _still(Path(record.path), record, config.num_frames)
     sampling = config.sampling(record.peak_index)
     return read_clip(
-        record.path, sampling, clip_id=record.id, subtitle=record.subtitle, start=record.start, end=record.end
+        record.path,
+        sampling=sampling,
+        clip_id=record.id,
+        subtitle=record.subtitle,
+        start=record.start,
+        end=record.end,
     )
 
 
@@ -94,7 +101,17 @@ def _still(path: Path | io.BytesIO, record: ClipRecord, count: int) -> Clip:
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise ClipError(f"not a picture that can be read ({error})") from error
     frames = np.broadcast_to(pixels, (count, *pixels.shape))
-    return Clip(record.id, record.path, frames, np.zeros(count), pixels, 0, None, record.subtitle, 0.0, 1)
+    return Clip(
+        id=record.id,
+        path=record.path,
+        frames=frames,
+        times=np.zeros(count),
+        image=pixels,
+        image_index=0,
+        waveform=None,
+        subtitle=record.subtitle,
+        num_frames=1,
+    )
 
 
 def pack_media(record: ClipRecord, config: StoreConfig) -> tuple[dict[str, bytes], tuple[str, ...]]:
@@ -105,10 +122,20 @@ def pack_media(record: ClipRecord, config: StoreConfig) -> tuple[dict[str, bytes
     """
     clip = read_media(record, config)
     if config.kind == "bytes":
-        return {"media": Path(record.path).read_bytes(), "frames": b"", "sound": b"", "facts": b"{}"}, clip.notes
+        return {
+            "media": Path(record.path).read_bytes(),
+            "frames": b"",
+            "sound": b"",
+            "facts": b"{}",
+        }, clip.notes
     still = record.path.lower().endswith(IMAGE_SUFFIXES)
     notes = clip.notes
-    if config.image_choice == "peak" and record.peak_index is None and not still and clip.frames is not None:
+    if (
+        config.image_choice == "peak"
+        and record.peak_index is None
+        and not still
+        and clip.frames is not None
+    ):
         notes = (*notes, "no peak frame is known; the middle one stands for the clip")
     image, frames = b"", []
     if clip.image is not None and clip.frames is not None:
@@ -119,12 +146,25 @@ def pack_media(record: ClipRecord, config: StoreConfig) -> tuple[dict[str, bytes
     # Digital silence is no sound: `modalities` says so.
     if clip.waveform is not None and "audio" in clip.modalities:
         sound = write_flac(clip.waveform[: round(config.seconds * SAMPLE_RATE)])
-    facts = {"sizes": [len(f) for f in frames], "duration": clip.duration, "num_frames": clip.num_frames}
-    return {"media": image, "frames": b"".join(frames), "sound": sound, "facts": json.dumps(facts).encode()}, notes
+    facts = {
+        "sizes": [len(f) for f in frames],
+        "duration": clip.duration,
+        "num_frames": clip.num_frames,
+    }
+    return {
+        "media": image,
+        "frames": b"".join(frames),
+        "sound": sound,
+        "facts": json.dumps(facts).encode(),
+    }, notes
 
 
 def stored_views(
-    record: ClipRecord, fields: dict[str, bytes], config: StoreConfig, views: ViewConfig, sampling: Sampling
+    record: ClipRecord,
+    fields: dict[str, bytes],
+    config: StoreConfig,
+    views: ViewConfig,
+    sampling: Sampling,
 ) -> Views:
     """The inverse of `pack_media`, up to JPEG's loss: Views of a model.
 
@@ -137,11 +177,18 @@ def stored_views(
       ClipError: the stored media can not be decoded.
     """
     if config.kind == "bytes":
-        sampling = dataclasses.replace(sampling, index=record.peak_index, num_frames=views.num_frames)
+        sampling = dataclasses.replace(
+            sampling, index=record.peak_index, num_frames=views.num_frames
+        )
         if record.path.lower().endswith(IMAGE_SUFFIXES):
             return make_views(_still(io.BytesIO(fields["media"]), record, views.num_frames), views)
         clip = read_clip(
-            fields["media"], sampling, clip_id=record.id, subtitle=record.subtitle, start=record.start, end=record.end
+            fields["media"],
+            sampling=sampling,
+            clip_id=record.id,
+            subtitle=record.subtitle,
+            start=record.start,
+            end=record.end,
         )
         return make_views(clip, views)
     facts = json.loads(fields["facts"])
@@ -155,7 +202,17 @@ def stored_views(
         frames = np.stack([_pixels(fields["frames"][starts[i] : starts[i + 1]]) for i in wanted])
     waveform = read_flac(fields["sound"]) if fields["sound"] else None
     times = None if frames is None else np.zeros(len(frames))
-    clip = Clip(record.id, record.path, frames, times, image, None, waveform, record.subtitle, facts["duration"])
+    clip = Clip(
+        id=record.id,
+        path=record.path,
+        frames=frames,
+        times=times,
+        image=image,
+        image_index=None,
+        waveform=waveform,
+        subtitle=record.subtitle,
+        duration=facts["duration"],
+    )
     return make_views(clip, views)
 
 

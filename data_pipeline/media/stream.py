@@ -14,7 +14,15 @@ from typing import Any
 import av
 import numpy as np
 
-from data_pipeline.media.clip import SAMPLE_RATE, ClipError, cause_of, check_size, is_cover, open_media, to_rgb
+from data_pipeline.media.clip import (
+    SAMPLE_RATE,
+    ClipError,
+    cause_of,
+    check_size,
+    is_cover,
+    open_media,
+    to_rgb,
+)
 
 THUMBNAIL = (64, 36)  # pixels, grey: what changes of shot are measured on
 LONGEST_SIDE = 640  # of pictures that are kept; above the 448 of the image stream
@@ -35,7 +43,7 @@ class Recording:
     rate: float = 0.0
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Picture:
     """One decoded frame.
 
@@ -78,7 +86,10 @@ def length_of(path: str) -> float:
         with contextlib.suppress(av.error.FFmpegError, ValueError):
             for packet in container.demux():
                 if packet.pts is not None and packet.time_base is not None:
-                    last = max(last, float((packet.pts + (packet.duration or 0)) * packet.time_base) - origin)
+                    last = max(
+                        last,
+                        float((packet.pts + (packet.duration or 0)) * packet.time_base) - origin,
+                    )
         return last
 
 
@@ -97,7 +108,9 @@ def open_recording(path: str) -> Recording:
             check_size(video[0])
             size = video[0].codec_context.width, video[0].codec_context.height
             rate = float(video[0].average_rate or 0)
-        return Recording(path, (container.duration or 0) / av.time_base, bool(video), bool(audio), *size, rate)
+        return Recording(
+            path, (container.duration or 0) / av.time_base, bool(video), bool(audio), *size, rate
+        )
 
 
 class _Clock:
@@ -110,7 +123,9 @@ class _Clock:
         """Seconds of a frame by the file's clock (None: not told; `step` behind the one before) -> by the recording's."""
         now = self.last + step if time is None else time + self.offset
         if now < self.last - BACK or now > self.last + FORTH:
-            self.notes.append(f"the clock of the {self.kind} leaps at {self.last:.2f} s; it is taken to go on")
+            self.notes.append(
+                f"the clock of the {self.kind} leaps at {self.last:.2f} s; it is taken to go on"
+            )
             self.offset += self.last + step - now
             now = self.last + step
         self.last = max(self.last, now)
@@ -143,20 +158,27 @@ def pictures(path: str, rate: float, notes: list[str]) -> Iterator[Picture]:
             return
         stream, origin = found[0], _origin(container)
         stream.thread_type = "SLICE"
-        small, large = av.video.reformatter.VideoReformatter(), av.video.reformatter.VideoReformatter()
+        small, large = (
+            av.video.reformatter.VideoReformatter(),
+            av.video.reformatter.VideoReformatter(),
+        )
         before: np.ndarray | None = None
         clock, due = _Clock("video", notes), 0.0
         step = min(0.1, 1 / float(stream.average_rate or 25))
         for frame in _frames(container, stream, "video", notes):
             time = max(0.0, clock(None if frame.time is None else frame.time - origin, step))
-            grey = small.reformat(frame, *THUMBNAIL, format="gray", threads=1).to_ndarray().astype(np.int16)
+            grey = (
+                small.reformat(frame, *THUMBNAIL, format="gray", threads=1)
+                .to_ndarray()
+                .astype(np.int16)
+            )
             change = 0.0 if before is None else float(np.abs(grey - before).mean())
             before = grey
             pixels = None
             if time >= due - 1e-3:
                 pixels = _reduced(frame, large)
                 due = max(due, time - 1 / rate) + 1 / rate
-            yield Picture(time, change, pixels, step)
+            yield Picture(time=time, change=change, pixels=pixels, lasts=step)
 
 
 def _reduced(frame: Any, converter: Any) -> np.ndarray:
@@ -196,7 +218,9 @@ def sound(path: str, notes: list[str]) -> Iterator[np.ndarray]:
             for out in resampler.resample(None):
                 yield _clean(out.to_ndarray().mean(axis=0))
         except (av.error.FFmpegError, ValueError, MemoryError) as error:
-            notes.append(f"the sound changes its format and is cut at {given / SAMPLE_RATE:.2f} s ({cause_of(error)})")
+            notes.append(
+                f"the sound changes its format and is cut at {given / SAMPLE_RATE:.2f} s ({cause_of(error)})"
+            )
 
 
 def _pieces(total: int) -> Iterator[int]:
@@ -206,4 +230,6 @@ def _pieces(total: int) -> Iterator[int]:
 
 
 def _clean(samples: np.ndarray) -> np.ndarray:
-    return np.clip(np.nan_to_num(samples.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0), -1.0, 1.0)
+    return np.clip(
+        np.nan_to_num(samples.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0), -1.0, 1.0
+    )

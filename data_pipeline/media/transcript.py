@@ -13,19 +13,25 @@ import pysubs2
 from data_pipeline.media.stream import length_of
 
 SUFFIXES = (".srt", ".vtt", ".ass", ".ssa", ".txt")
-NONE, TRANSCRIBED, OPTION = "none", "transcribed", "option"  # where words are from, beside a file's name
+NONE, TRANSCRIBED, OPTION = (
+    "none",
+    "transcribed",
+    "option",
+)  # where words are from, beside a file's name
 _VOICE_TAG = re.compile(r"<v(?:\.[\w.]+)?\s+([^>]+)>")
 _TIMES = re.compile(r"<[\d:.]+>")
 _MARK = re.compile("^\x01([^\x02]*)\x02")  # stands for a voice tag while the library reads
 # `ANNA:`, `Dr. Who:`, `Speaker 1:` at the start of a cue name who speaks; `12:30` and `He said this: ...` do not.
-_NAME = re.compile(r"^\s*(?:-\s*)?([^\W\d_][\w.'’-]*(?: [^\W_][\w.'’-]*){0,2}|\[[^\]]{1,30}\]):\s+(?=\S)")
+_NAME = re.compile(
+    r"^\s*(?:-\s*)?([^\W\d_][\w.'’-]*(?: [^\W_][\w.'’-]*){0,2}|\[[^\]]{1,30}\]):\s+(?=\S)"
+)
 
 
 class TranscriptError(ValueError):
     """A subtitle file that can not be read; str() names it and says what is wrong."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Cue:
     """What was said between two times (s). speaker: "" when the file does not name one."""
 
@@ -85,10 +91,14 @@ def whole_text(text: str, media: str) -> Transcript:
       ClipError: the recording can not be read.
     """
     words = " ".join(text.split())
-    return Transcript((Cue(0.0, max(length_of(media), 0.01), words),), OPTION) if words else Transcript()
+    return (
+        Transcript((Cue(start=0.0, end=max(length_of(media), 0.01), text=words),), OPTION)
+        if words
+        else Transcript()
+    )
 
 
-def read_transcript(path: Path, duration: float = 0.0) -> Transcript:
+def read_transcript(path: Path, *, duration: float = 0.0) -> Transcript:
     """Reads a subtitle file; plain text (.txt) is one cue over the whole recording.
 
     Args:
@@ -103,14 +113,19 @@ def read_transcript(path: Path, duration: float = 0.0) -> Transcript:
     source = path.name if encoding == "UTF-8" else f"{path.name} (read as {encoding})"
     if path.suffix.lower() == ".txt":
         words = " ".join(text.split())
-        return Transcript((Cue(0.0, max(duration, 0.01), words),) if words else (), source)
+        return Transcript(
+            (Cue(start=0.0, end=max(duration, 0.01), text=words),) if words else (), source
+        )
     kind = path.suffix.lower().lstrip(".")
     try:
         found = pysubs2.SSAFile.from_string(
-            _VOICE_TAG.sub("\x01\\1\x02", _TIMES.sub("", text) if kind == "vtt" else text), format_=kind
+            _VOICE_TAG.sub("\x01\\1\x02", _TIMES.sub("", text) if kind == "vtt" else text),
+            format_=kind,
         )
     except Exception as error:  # whatever the library raises on text of another kind
-        raise TranscriptError(f"{path} can not be read as .{kind} ({type(error).__name__}: {error})") from error
+        raise TranscriptError(
+            f"{path} can not be read as .{kind} ({type(error).__name__}: {error})"
+        ) from error
     events = [e for e in found if not e.is_comment and e.end > e.start]
     texts = [" ".join(e.plaintext.split()) for e in events]
     if kind == "vtt":
@@ -124,7 +139,9 @@ def read_transcript(path: Path, duration: float = 0.0) -> Transcript:
         elif (match := _NAME.match(said)) and _is_name(match.group(1), names):
             name, said = name or match.group(1).strip("[]"), said[match.end() :]
         if said:
-            cues.append(Cue(event.start / 1000, event.end / 1000, said, name))
+            cues.append(
+                Cue(start=event.start / 1000, end=event.end / 1000, text=said, speaker=name)
+            )
     if not cues and text.strip() and text.strip() != "WEBVTT":
         raise TranscriptError(f"{path} holds no cue with a start, an end and words")
     return Transcript(tuple(sorted(cues, key=lambda c: (c.start, c.end))), source)
@@ -137,12 +154,16 @@ def _decoded(path: Path) -> tuple[str, str]:
         try:
             return data.decode("utf-16"), "UTF-16"
         except UnicodeDecodeError as error:
-            raise TranscriptError(f"{path} begins as UTF-16 text and is none: save it as UTF-8") from error
+            raise TranscriptError(
+                f"{path} begins as UTF-16 text and is none: save it as UTF-8"
+            ) from error
     try:
         return data.decode("utf-8-sig"), "UTF-8"
     except UnicodeDecodeError as error:
         if b"\0" in data:
-            raise TranscriptError(f"{path} is no text (byte {error.start}): save it as UTF-8") from error
+            raise TranscriptError(
+                f"{path} is no text (byte {error.start}): save it as UTF-8"
+            ) from error
         return data.decode("cp1252", "replace"), "Windows-1252"
 
 
@@ -161,7 +182,18 @@ def beside(media: Path) -> Path | None:
             return exact
     stem = media.stem
     try:
-        others = sorted(p for p in media.parent.iterdir() if p.name.startswith(stem + ".") and p.suffix in SUFFIXES)
+        others = sorted(
+            p
+            for p in media.parent.iterdir()
+            if p.name.startswith(stem + ".") and p.suffix in SUFFIXES
+        )
     except OSError:
         return None
-    return next((p for p in others if re.fullmatch(r"\.[a-z]{2,3}(?:-[A-Za-z]{2,4})?", Path(p.stem).suffix)), None)
+    return next(
+        (
+            p
+            for p in others
+            if re.fullmatch(r"\.[a-z]{2,3}(?:-[A-Za-z]{2,4})?", Path(p.stem).suffix)
+        ),
+        None,
+    )

@@ -26,7 +26,7 @@ HOP = 160
 FRAMES_PER_SECOND = SAMPLE_RATE // HOP
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Views:
     """What the encoders look at; a missing modality is an array of zeros with its flag False.
 
@@ -46,7 +46,7 @@ class Views:
     has_audio: bool
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ViewConfig:
     """Sizes of the Views; the defaults are those of Emotion-LLaMAv2. Without `mels` the sound is the waveform (v1)."""
 
@@ -85,7 +85,11 @@ def mel_filters(mels: int) -> np.ndarray:
     """float64[201, mels]: Slaney-normalised triangles on the Slaney scale, 0 to 8 kHz."""
 
     def to_mel(hertz: np.ndarray) -> np.ndarray:
-        return np.where(hertz < 1000, hertz * 3 / 200, 15 + np.log(np.maximum(hertz, 1e-9) / 1000) * 27 / np.log(6.4))
+        return np.where(
+            hertz < 1000,
+            hertz * 3 / 200,
+            15 + np.log(np.maximum(hertz, 1e-9) / 1000) * 27 / np.log(6.4),
+        )
 
     def to_hertz(mel: np.ndarray) -> np.ndarray:
         return np.where(mel < 15, mel * 200 / 3, 1000 * np.exp(np.log(6.4) / 27 * (mel - 15)))
@@ -98,7 +102,7 @@ def mel_filters(mels: int) -> np.ndarray:
     return triangles * (2.0 / (edges[2:] - edges[:-2]))
 
 
-def log_mel(waveform: np.ndarray, mels: int = 128, seconds: float = 30.0) -> np.ndarray:
+def log_mel(waveform: np.ndarray, *, mels: int = 128, seconds: float = 30.0) -> np.ndarray:
     """float32[n] at 16 kHz -> float32[100 * seconds, mels], as Whisper's feature extractor.
 
     Longer sound is cut, shorter is padded with zeros before the transform (so padding takes part in
@@ -120,7 +124,9 @@ def window_notes(clip: Clip, config: ViewConfig) -> tuple[str, ...]:
     """One sentence where the sound is longer than the window, else nothing."""
     if clip.waveform is None or len(clip.waveform) <= config.seconds * SAMPLE_RATE:
         return ()
-    return (f"the model hears the first {config.seconds:g} s of {len(clip.waveform) / SAMPLE_RATE:.1f} s of sound",)
+    return (
+        f"the model hears the first {config.seconds:g} s of {len(clip.waveform) / SAMPLE_RATE:.1f} s of sound",
+    )
 
 
 def make_views(clip: Clip, config: ViewConfig) -> Views:
@@ -135,9 +141,16 @@ def make_views(clip: Clip, config: ViewConfig) -> Views:
     sound, valid = np.zeros(config.sound_shape, np.float32), 0
     if has_audio and clip.waveform is not None:
         if config.mels:
-            sound = log_mel(clip.waveform, config.mels, config.seconds)
+            sound = log_mel(clip.waveform, mels=config.mels, seconds=config.seconds)
             valid = min(len(sound), -(-len(clip.waveform) // HOP))
         else:
             valid = min(len(sound), len(clip.waveform))
             sound[:valid, 0] = clip.waveform[:valid]
-    return Views(image, frames, sound, valid, clip.frames is not None, has_audio)
+    return Views(
+        image=image,
+        frames=frames,
+        sound=sound,
+        audio_frames=valid,
+        has_video=clip.frames is not None,
+        has_audio=has_audio,
+    )

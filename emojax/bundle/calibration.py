@@ -17,7 +17,7 @@ FILE = "calibration.json"  # in the model folder
 _FLOOR = 1e-12
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Calibration:
     """The temperature of a model's label probabilities.
 
@@ -71,7 +71,7 @@ def scaled(probabilities: np.ndarray, temperature: float) -> np.ndarray:
 
 
 def fit_temperature(
-    probabilities: np.ndarray, right: np.ndarray, source: str = "", labels: tuple[str, ...] = ()
+    probabilities: np.ndarray, right: np.ndarray, *, source: str = "", labels: tuple[str, ...] = ()
 ) -> Calibration:
     """The temperature that makes the true labels likeliest.
 
@@ -88,5 +88,14 @@ def fit_temperature(
         own = scaled(probabilities, math.exp(log_temperature))[np.arange(len(right)), right]
         return float(-np.log(np.maximum(own, _FLOOR)).mean())
 
-    found = optimize.minimize_scalar(loss, bounds=(math.log(0.05), math.log(20.0)), method="bounded")
-    return Calibration(float(math.exp(found.x)), len(right), loss(0.0), float(found.fun), source, labels)
+    found = optimize.minimize_scalar(
+        loss, bounds=(math.log(0.05), math.log(20.0)), method="bounded"
+    )
+    return Calibration(
+        temperature=float(math.exp(found.x)),
+        n=len(right),
+        nll_before=loss(0.0),
+        nll_after=float(found.fun),
+        source=source,
+        labels=labels,
+    )

@@ -33,7 +33,7 @@ TOKENIZER_MODEL, MANIFEST = "tokenizer.model", "manifest.json"
 REASON_TASKS = ("reason", "reason_v2")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Bundle:
     """A loaded model folder. `variables`: nested {params, lora}. `style`: prompt style of its last stage.
     `reason_task`: the task that asks for a reason, "" where none was learned. `calibration`: of label
@@ -59,22 +59,22 @@ class Bundle:
         return row_config(self.settings, augment=False)
 
 
-def row_config(settings: Settings, augment: bool, speakers: Speakers | None = None) -> RowConfig:
+def row_config(settings: Settings, augment: bool, *, speakers: Speakers | None = None) -> RowConfig:
     """Settings -> RowConfig; `augment` is True for training rows alone."""
     d = settings.data
     return RowConfig(
-        settings.views,
-        settings.model.places,
-        d.buckets,
-        d.max_answer,
-        d.max_subtitle,
-        d.no_subtitle,
-        d.augment if augment else 0.0,
-        settings.model.missing == "released",
-        d.words if augment and settings.model.word_heads else 0,
-        speakers,
-        d.layout,  # type: ignore[arg-type]
-        d.questions,
+        views=settings.views,
+        places=settings.model.places,
+        buckets=d.buckets,
+        max_answer=d.max_answer,
+        max_subtitle=d.max_subtitle,
+        no_subtitle=d.no_subtitle,
+        augment=d.augment if augment else 0.0,
+        zero_hidden=settings.model.missing == "released",
+        words=d.words if augment and settings.model.word_heads else 0,
+        speakers=speakers,
+        layout=d.layout,  # type: ignore[arg-type]
+        questions=d.questions,
     )
 
 
@@ -82,6 +82,7 @@ def save_bundle(
     folder: Path | epath.Path,
     settings: Settings,
     tokenizer: Tokenizer,
+    *,
     variables: Any,
     labels: tuple[str, ...],
     reasons: bool,
@@ -99,7 +100,13 @@ def save_bundle(
     if main:
         folder.mkdir(parents=True, exist_ok=True)
         # While its weights are replaced a folder is no model; nothing of the one before may stay.
-        for old in ("model.json", "tokenizer.json", "speaker.json", CALIBRATION, *(() if imported else (MANIFEST,))):
+        for old in (
+            "model.json",
+            "tokenizer.json",
+            "speaker.json",
+            CALIBRATION,
+            *(() if imported else (MANIFEST,)),
+        ):
             (folder / old).unlink(missing_ok=True)
         if weights.exists():
             weights.rmtree()
@@ -111,7 +118,9 @@ def save_bundle(
         return
     if isinstance(tokenizer, SmallTokenizer):
         (folder / "tokenizer.json").write_text(tokenizer.to_text())
-    elif isinstance(tokenizer, LlamaTokenizer) and str(tokenizer.path) != str(folder / TOKENIZER_MODEL):
+    elif isinstance(tokenizer, LlamaTokenizer) and str(tokenizer.path) != str(
+        folder / TOKENIZER_MODEL
+    ):
         epath.Path(tokenizer.path).copy(folder / TOKENIZER_MODEL, overwrite=True)
     if average_speaker:
         (folder / "speaker.json").write_text(average_speaker.to_json())
@@ -127,7 +136,7 @@ def save_bundle(
     (folder / "model.json").write_text(json.dumps(facts, indent=1))
 
 
-def load_bundle(folder: Path, shardings: Mapping[str, Any] | None = None) -> Bundle:
+def load_bundle(folder: Path, *, shardings: Mapping[str, Any] | None = None) -> Bundle:
     """Reads a model folder; `shardings` ({path: sharding}) say where its weights go, else to the first device.
 
     Raises:
@@ -145,10 +154,14 @@ def load_bundle(folder: Path, shardings: Mapping[str, Any] | None = None) -> Bun
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{facts_path} is damaged ({type(error).__name__}: {error})") from error
     if not (folder / "weights" / "_METADATA").exists():
-        raise FileNotFoundError(f"{folder}/weights is missing or damaged: copy the whole model folder again")
+        raise FileNotFoundError(
+            f"{folder}/weights is missing or damaged: copy the whole model folder again"
+        )
     tokenizer = load_tokenizer(folder)
     if tokenizer.vocab_size > settings.model.llama.vocab:
-        raise ValueError(f"the tokenizer of {folder} is of another model: it has {tokenizer.vocab_size} pieces")
+        raise ValueError(
+            f"the tokenizer of {folder} is of another model: it has {tokenizer.vocab_size} pieces"
+        )
     average = folder / "speaker.json"
     variables = _restore(folder, shardings or {})
     return Bundle(
@@ -185,7 +198,9 @@ def as_int8(bundle: Bundle) -> Bundle:
         return bundle
     settings = resolve_saved({**raw, "model": {**raw["model"], "kernels": "int8"}})
     leaves = quantise_leaves(traverse_util.flatten_dict(bundle.variables, sep="/"))
-    variables = traverse_util.unflatten_dict({p: jnp.asarray(x) for p, x in leaves.items()}, sep="/")
+    variables = traverse_util.unflatten_dict(
+        {p: jnp.asarray(x) for p, x in leaves.items()}, sep="/"
+    )
     return dataclasses.replace(bundle, settings=settings, variables=variables)
 
 
@@ -197,9 +212,16 @@ def _restore(folder: Path, shardings: Mapping[str, Any]) -> Any:
             device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
             flat = traverse_util.flatten_dict(metadata.tree, sep="/")
             abstract = {
-                p: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=shardings.get(p, device)) for p, m in flat.items()
+                p: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=shardings.get(p, device))
+                for p, m in flat.items()
             }
-            return checkpointer.restore(weights, traverse_util.unflatten_dict(abstract, sep="/"))
+            return checkpointer.restore(
+                weights, say=traverse_util.unflatten_dict(abstract, sep="/")
+            )
     except Exception as error:  # whatever the library raises on files that are cut, changed or gone
-        first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise ValueError(f"{weights} is damaged: import or train the model again ({first})") from error
+        first = (
+            str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        )
+        raise ValueError(
+            f"{weights} is damaged: import or train the model again ({first})"
+        ) from error

@@ -16,9 +16,13 @@ def _number(text: str, holds: Callable[[float], bool], wanted: str) -> float:
     return value
 
 
-def _whole(text: str, least: int, most: int | None = None) -> int:
+def _whole(text: str, least: int, *, most: int | None = None) -> int:
     bounds = f"of at least {least}" if most is None else f"from {least} to {most}"
-    if not (text.isascii() and text.isdecimal() and least <= int(text) <= (int(text) if most is None else most)):
+    if not (
+        text.isascii()
+        and text.isdecimal()
+        and least <= int(text) <= (int(text) if most is None else most)
+    ):
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number {bounds}")
     return int(text)
 
@@ -55,4 +59,4 @@ def count(text: str) -> int:
 
 def percent(text: str) -> int:
     """A whole number from 1 to 100."""
-    return _whole(text, 1, 100)
+    return _whole(text, 1, most=100)

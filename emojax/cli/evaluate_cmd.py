@@ -31,7 +31,10 @@ def add_parsers(commands: Any) -> None:
         choices=("train", "val", "test"),
         help="of the manifest; default: every split; a manifest without splits counts as test",
     )
-    p.add_argument("--predictions", help="JSONL, npz or CSV of any system, or a folder of files named after sets")
+    p.add_argument(
+        "--predictions",
+        help="JSONL, npz or CSV of any system, or a folder of files named after sets",
+    )
     p.add_argument("--suite", help="a suite or a set: see `emojax suites`")
     p.add_argument("--data", help="folder of data sets, for --suite (see `emojax data check`)")
     p.add_argument(
@@ -41,7 +44,11 @@ def add_parsers(commands: Any) -> None:
         help="with --suite: generated text as in the papers; closed questions from the probabilities of their labels, in one "
         "forward pass; or both (default %(default)s)",
     )
-    p.add_argument("--endpoint", metavar="URL", help="ask this OpenAI-compatible multimodal server in place of a model")
+    p.add_argument(
+        "--endpoint",
+        metavar="URL",
+        help="ask this OpenAI-compatible multimodal server in place of a model",
+    )
     p.add_argument("--served", metavar="NAME", help="with --endpoint: the model's name there")
     p.add_argument(
         "--send",
@@ -50,21 +57,41 @@ def add_parsers(commands: Any) -> None:
         help="with --endpoint: 8 pictures and the sound, or the file",
     )
     _endpoint_options(p)
-    p.add_argument("--batch", type=int, default=16, help="with --suite: clips at once (default %(default)s)")
+    p.add_argument(
+        "--batch", type=int, default=16, help="with --suite: clips at once (default %(default)s)"
+    )
     p.add_argument("--limit", type=int, default=0, help="with --suite: at most so many clips a set")
     p.add_argument("--int8", action="store_true", help="with --suite: frozen kernels as int8")
-    p.add_argument("--truth", help="with --predictions: labels by clip (csv, npz, jsonl), for files that hold none")
-    p.add_argument("--metric", default="", help="with --predictions of no known set: single, multi_label, ...")
     p.add_argument(
-        "--labels", metavar="A,B,...", default="", help="with --predictions of no known set: the label space"
+        "--truth",
+        help="with --predictions: labels by clip (csv, npz, jsonl), for files that hold none",
+    )
+    p.add_argument(
+        "--metric", default="", help="with --predictions of no known set: single, multi_label, ..."
+    )
+    p.add_argument(
+        "--labels",
+        metavar="A,B,...",
+        default="",
+        help="with --predictions of no known set: the label space",
     )
     p.add_argument("--mode", default="", help="with --predictions: score rows of this mode alone")
-    p.add_argument("--tables", help="folder of the official word tables (default: fetched ones, else our own lexicon)")
     p.add_argument(
-        "--resamples", type=int, default=2000, help="of the bootstrap; 0: no intervals (default %(default)s)"
+        "--tables",
+        help="folder of the official word tables (default: fetched ones, else our own lexicon)",
+    )
+    p.add_argument(
+        "--resamples",
+        type=int,
+        default=2000,
+        help="of the bootstrap; 0: no intervals (default %(default)s)",
     )
     p.add_argument("--seed", type=int, default=0, help="of the bootstrap (default %(default)s)")
-    p.add_argument("--out", required=True, help="folder for evaluation.json, evaluation.md, report.html, clips.csv")
+    p.add_argument(
+        "--out",
+        required=True,
+        help="folder for evaluation.json, evaluation.md, report.html, clips.csv",
+    )
 
     p = commands.add_parser(
         "judge",
@@ -72,30 +99,43 @@ def add_parsers(commands: Any) -> None:
         description="Asks an OpenAI-compatible endpoint. Replies are kept below --out and never asked for twice.",
     )
     p.add_argument(
-        "--predictions", help="rows with a `reason` or `response`: JSONL, npz of AffectGPT, CSV of EMER outputs"
+        "--predictions",
+        help="rows with a `reason` or `response`: JSONL, npz of AffectGPT, CSV of EMER outputs",
     )
-    p.add_argument("--references", help="reference texts by clip (csv, jsonl); for --task ov the true words")
+    p.add_argument(
+        "--references", help="reference texts by clip (csv, jsonl); for --task ov the true words"
+    )
     p.add_argument(
         "--task",
         choices=("clue-overlap", "label-overlap", "ov", "reasoning", "clues"),
         help="clues: no judge; claims are checked against action units, tone and words of --references (MERR's folder, or records.jsonl)",
     )
-    p.add_argument("--endpoint", metavar="URL", help="base address, such as http://localhost:8000/v1")
+    p.add_argument(
+        "--endpoint", metavar="URL", help="base address, such as http://localhost:8000/v1"
+    )
     p.add_argument("--model", metavar="NAME", help="the judge, as the endpoint names it")
     p.add_argument("--seed", type=int, default=0)
     _endpoint_options(p)
-    p.add_argument("--agreement", nargs=2, metavar=("A", "B"), help="compare two judges' files instead")
+    p.add_argument(
+        "--agreement", nargs=2, metavar=("A", "B"), help="compare two judges' files instead"
+    )
     p.add_argument("--out", help="folder for judge_<task>_<model>.json and the stored replies")
 
-    p = commands.add_parser("compare", help="compare evaluations of the same clips, with paired tests")
+    p = commands.add_parser(
+        "compare", help="compare evaluations of the same clips, with paired tests"
+    )
     p.add_argument(
         "runs",
         nargs="+",
         metavar="FOLDER",
         help="folders of `emojax evaluate`; the first is compared with each other one",
     )
-    p.add_argument("--score", default="", help="score to compare (default: what stands for each set)")
-    p.add_argument("--permutations", type=int, default=10000, help="of the paired test (default %(default)s)")
+    p.add_argument(
+        "--score", default="", help="score to compare (default: what stands for each set)"
+    )
+    p.add_argument(
+        "--permutations", type=int, default=10000, help="of the paired test (default %(default)s)"
+    )
     p.add_argument("--tables", help="folder of the official word tables")
     p.add_argument("--out", required=True, help="folder for comparison.json, .md and .html")
 
@@ -110,10 +150,18 @@ def _endpoint_options(p: argparse.ArgumentParser) -> None:
         default="EMOJAX_API_KEY",
         help="environment variable of the key (default %(default)s)",
     )
-    p.add_argument("--concurrency", type=int, default=4, help="requests at once (default %(default)s)")
-    p.add_argument("--timeout", type=float, default=60.0, help="seconds a request (default %(default)s)")
     p.add_argument(
-        "--price", nargs=2, type=float, metavar=("IN", "OUT"), help="money for a million tokens of prompts and replies"
+        "--concurrency", type=int, default=4, help="requests at once (default %(default)s)"
+    )
+    p.add_argument(
+        "--timeout", type=float, default=60.0, help="seconds a request (default %(default)s)"
+    )
+    p.add_argument(
+        "--price",
+        nargs=2,
+        type=float,
+        metavar=("IN", "OUT"),
+        help="money for a million tokens of prompts and replies",
     )
 
 
@@ -124,14 +172,16 @@ def endpoint_of(args: argparse.Namespace, model: str) -> Endpoint:
       ValueError: an option is no use.
     """
     if not args.endpoint.startswith(("http://", "https://")):
-        raise ValueError(f"--endpoint {args.endpoint}: give an address, such as http://localhost:8000/v1")
+        raise ValueError(
+            f"--endpoint {args.endpoint}: give an address, such as http://localhost:8000/v1"
+        )
     if args.concurrency < 1 or not args.timeout > 0:
         raise ValueError("--concurrency and --timeout are above 0")
     price = args.price or (None, None)
     return Endpoint(
-        args.endpoint,
-        model,
-        os.environ.get(args.key_from, ""),
+        url=args.endpoint,
+        model=model,
+        key=os.environ.get(args.key_from, ""),
         seed=args.seed,
         timeout=args.timeout,
         price_in=price[0],
@@ -141,7 +191,9 @@ def endpoint_of(args: argparse.Namespace, model: str) -> Endpoint:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """One command of this page; its exit code."""
-    return {"suites": _suites, "judge": _judge, "compare": _compare, "evaluate": _evaluate}[args.command](args, console)
+    return {"suites": _suites, "judge": _judge, "compare": _compare, "evaluate": _evaluate}[
+        args.command
+    ](args, console)
 
 
 def _evaluate(args: argparse.Namespace, console: Console) -> int:
@@ -158,22 +210,43 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
     if args.seed < 0:
         raise ValueError(f"--seed {args.seed}: a number of 0 or more")
     if args.predictions:
-        useless = [n for n in ("endpoint", "served", "data", "split", "limit", "int8") if getattr(args, n)]
+        useless = [
+            n for n in ("endpoint", "served", "data", "split", "limit", "int8") if getattr(args, n)
+        ]
         if useless:
-            raise ValueError(f"--{useless[0]} has no use with --predictions, which are scored as they are")
+            raise ValueError(
+                f"--{useless[0]} has no use with --predictions, which are scored as they are"
+            )
     if args.batch < 1:
         raise ValueError("--batch is a number of 1 or more")
     suite = suite_of(args.suite) if args.suite else None
     tables = find_tables(Path(args.tables) if args.tables else None)
     labels = tuple(filter(None, map(str.strip, args.labels.split(","))))
-    options = Options(tables, args.resamples, args.seed, args.metric, labels, args.mode)
+    options = Options(
+        tables=tables,
+        resamples=args.resamples,
+        seed=args.seed,
+        metric=args.metric,
+        labels=labels,
+        mode=args.mode,
+    )
     out = jobs.run_folder(args.out)
     if args.predictions:
         if args.model or args.manifest:
-            raise ValueError("--predictions are scored as they are: leave out the model and the manifest")
+            raise ValueError(
+                "--predictions are scored as they are: leave out the model and the manifest"
+            )
         one = args.suite if suite and args.suite not in SUITES else ""  # a set's name
         truth = Path(args.truth) if args.truth else None
-        evaluate.evaluate_files(Path(args.predictions), one, None if one else suite, truth, out, options, console)
+        evaluate.evaluate_files(
+            Path(args.predictions),
+            one,
+            None if one else suite,
+            truth=truth,
+            out=out,
+            options=options,
+            console=console,
+        )
         return 0
     if not args.model and not args.endpoint:
         raise ValueError("give a model (a folder or a name), --endpoint URL, or --predictions FILE")
@@ -189,13 +262,13 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
             endpoint_of(args, args.served),
             suite,
             place,
-            args.split,
-            out,
-            options,
-            console,
-            args.send,
-            args.concurrency,
-            args.limit,
+            split=args.split,
+            out=out,
+            options=options,
+            console=console,
+            send=args.send,
+            concurrency=args.concurrency,
+            limit=args.limit,
         )
         return 0
     from emojax.weights.importer import find_model
@@ -205,7 +278,16 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
         jobs.score_manifest(model, args.manifest, args.split, out, console)
         return 0
     evaluate.evaluate_suite(
-        model, suite, Path(args.data), out, options, console, args.answers, args.batch, args.limit, args.int8
+        model,
+        suite,
+        Path(args.data),
+        out=out,
+        options=options,
+        console=console,
+        answers=args.answers,
+        batch=args.batch,
+        limit=args.limit,
+        int8=args.int8,
     )
     return 0
 
@@ -236,11 +318,15 @@ def _judge(args: argparse.Namespace, console: Console) -> int:
     if unknown := len(rows) - len(here):
         console.print(f"{unknown} of {len(rows)} predictions have no reference, and are left out")
     if lost := len(references) - len(here):
-        console.print(f"{lost} of {len(references)} references have no prediction; the scores are over the rest")
+        console.print(
+            f"{lost} of {len(references)} references have no prediction; the scores are over the rest"
+        )
     out = Path(args.out)
-    with Asker(endpoint_of(args, args.model), out / "replies", concurrency=args.concurrency) as asker:
+    with Asker(
+        endpoint_of(args, args.model), out / "replies", concurrency=args.concurrency
+    ) as asker:
         with bar(console, f"judge {args.task}") as tick:
-            result = llm_judge.judge(args.task, here, references, asker, tick)
+            result = llm_judge.judge(args.task, here, references, asker, tick=tick)
     name = f"judge_{args.task}_{re.sub(r'[^A-Za-z0-9._-]+', '-', args.model)}.json"
     (out / name).write_text(json.dumps(result, indent=1, ensure_ascii=False))
     table = Table(title=f"{args.task}: {result['scored']} of {result['n']} clips scored")
@@ -255,8 +341,16 @@ def _judge(args: argparse.Namespace, console: Console) -> int:
     console.print(table)
     from emojax.evaluate.paper_results import figures_for
 
-    for where, score in (("emer", "clue_overlap"), ("emer", "label_overlap"), ("mer2024_ov", "judge_average")):
-        for figure in figures_for(where, score) if any(score in m for m in result["by_model"].values()) else ():
+    for where, score in (
+        ("emer", "clue_overlap"),
+        ("emer", "label_overlap"),
+        ("mer2024_ov", "judge_average"),
+    ):
+        for figure in (
+            figures_for(where, score=score)
+            if any(score in m for m in result["by_model"].values())
+            else ()
+        ):
             console.print(
                 f"published: {figure.system} {figure.value} ({figure.source}; {', '.join(figure.differs)})",
                 soft_wrap=True,
@@ -267,7 +361,9 @@ def _judge(args: argparse.Namespace, console: Console) -> int:
             console.print(f"{what.replace('_', ' ')}: {told}", soft_wrap=True)
     tokens = result["tokens"]
     cost = f", cost {result['cost']:.2f}" if result["cost"] is not None else ""
-    console.print(f"{result['requests']} requests, {tokens['prompt']:,} + {tokens['reply']:,} tokens{cost}")
+    console.print(
+        f"{result['requests']} requests, {tokens['prompt']:,} + {tokens['reply']:,} tokens{cost}"
+    )
     if len(result["by_model"]) > 1:
         console.print("several models answered: there is no mean over all of them", soft_wrap=True)
     console.print(f"written: {out / name}", soft_wrap=True)
@@ -308,10 +404,14 @@ def _compare(args: argparse.Namespace, console: Console) -> int:
         raise ValueError("give two folders of `emojax evaluate`, or more")
     tables = find_tables(Path(args.tables) if args.tables else None)
     with bar(console, "compare") as tick:
-        result = compare_runs([Path(r) for r in args.runs], args.score, args.permutations, tables, tick)
+        result = compare_runs(
+            [Path(r) for r in args.runs], args.score, args.permutations, tables, tick=tick
+        )
     write(result, Path(args.out))
     show(result, console)
-    console.print(f"written: {args.out}/comparison.json, comparison.md, comparison.html", soft_wrap=True)
+    console.print(
+        f"written: {args.out}/comparison.json, comparison.md, comparison.html", soft_wrap=True
+    )
     return 0
 
 
@@ -320,7 +420,12 @@ def _suites(args: argparse.Namespace, console: Console) -> int:
 
     if args.json:
         suites = {
-            s.name: {"title": s.title, "sets": [m.name for m in s.members], "figure": s.figure, "note": s.note}
+            s.name: {
+                "title": s.title,
+                "sets": [m.name for m in s.members],
+                "figure": s.figure,
+                "note": s.note,
+            }
             for s in SUITES.values()
         }
         sets = {
@@ -341,5 +446,7 @@ def _suites(args: argparse.Namespace, console: Console) -> int:
     for s in SUITES.values():
         table.add_row(s.name, ", ".join(m.name for m in s.members), s.figure)
     console.print(table)
-    console.print("a set's name alone is a suite of one; data sets: `emojax data list`", soft_wrap=True)
+    console.print(
+        "a set's name alone is a suite of one; data sets: `emojax data list`", soft_wrap=True
+    )
     return 0

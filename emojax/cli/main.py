@@ -19,14 +19,26 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="command")
 
-    p = commands.add_parser("demo", help="train in miniature on the embedded corpus, evaluate, explain one clip")
+    p = commands.add_parser(
+        "demo", help="train in miniature on the embedded corpus, evaluate, explain one clip"
+    )
     p.add_argument("--out", default="runs/demo", help="run folder (default %(default)s; made anew)")
-    p.add_argument("--preset", default="tiny", help="tiny: Emotion-LLaMAv2 in miniature; tiny:v1: Emotion-LLaMA")
+    p.add_argument(
+        "--preset",
+        default="tiny",
+        help="tiny: Emotion-LLaMAv2 in miniature; tiny:v1: Emotion-LLaMA",
+    )
 
-    p = commands.add_parser("train", help="train on the clips of a manifest; --config=FILE hands over to emojax.train")
-    p.add_argument("--manifest", required=True, help="CSV with path,label[,subtitle,split,speaker,start,end]")
+    p = commands.add_parser(
+        "train", help="train on the clips of a manifest; --config=FILE hands over to emojax.train"
+    )
+    p.add_argument(
+        "--manifest", required=True, help="CSV with path,label[,subtitle,split,speaker,start,end]"
+    )
     p.add_argument("--out", required=True, help="run folder; an unfinished run in it goes on")
-    p.add_argument("--preset", default="tiny:people", help="configuration by name (default %(default)s)")
+    p.add_argument(
+        "--preset", default="tiny:people", help="configuration by name (default %(default)s)"
+    )
     p.add_argument("--seed", type=int, help="seed of weights, order and augmentation")
 
     from emojax.cli import annotate_cmd, evaluate_cmd, predict_cmd, serve_cmd
@@ -41,7 +53,9 @@ def parser() -> argparse.ArgumentParser:
     data_cmd.add_parser(commands)
     _add_weights(commands)
 
-    p = commands.add_parser("corpus", help="write the embedded corpus: clips, records.jsonl, manifest.csv")
+    p = commands.add_parser(
+        "corpus", help="write the embedded corpus: clips, records.jsonl, manifest.csv"
+    )
     p.add_argument("--out", help="folder (default: the cache)")
     p.add_argument("--train", type=whole, default=600, help="clips (default %(default)s)")
     p.add_argument("--val", type=whole, default=150, help="clips (default %(default)s)")
@@ -55,7 +69,8 @@ def _add_weights(commands: Any) -> None:
         "fetch", help="download the released files of a model and import them, or a scorer's tables"
     )
     p.add_argument(
-        "name", help="model of the catalogue (see `emojax weights list`), or mer-unibench: the scorer's word tables"
+        "name",
+        help="model of the catalogue (see `emojax weights list`), or mer-unibench: the scorer's word tables",
     )
     _import_options(p)
     p.add_argument("--mirror", action="store_true", help="take mirrors of gated repositories")
@@ -73,10 +88,15 @@ def _add_weights(commands: Any) -> None:
     a.add_argument("name", help="model of the catalogue: see `emojax weights list`")
     _import_options(a)
 
-    p = commands.add_parser("export", help="write what a model has learned in other projects' layouts")
+    p = commands.add_parser(
+        "export", help="write what a model has learned in other projects' layouts"
+    )
     p.add_argument("model", help="model folder, or an imported model's name")
     p.add_argument(
-        "--format", required=True, choices=("peft", "emotion-llama", "hf-merged", "safetensors"), help="layout"
+        "--format",
+        required=True,
+        choices=("peft", "emotion-llama", "hf-merged", "safetensors"),
+        help="layout",
     )
     p.add_argument("--out", required=True, help="file or folder to write")
 
@@ -87,13 +107,25 @@ def _add_weights(commands: Any) -> None:
 
 
 def _import_options(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--file", action="append", default=[], metavar="SOURCE=PATH", help="a file or folder that is here")
-    p.add_argument("--out", help="model folder (default: the cache, where predict --model NAME finds it)")
+    p.add_argument(
+        "--file",
+        action="append",
+        default=[],
+        metavar="SOURCE=PATH",
+        help="a file or folder that is here",
+    )
+    p.add_argument(
+        "--out", help="model folder (default: the cache, where predict --model NAME finds it)"
+    )
     p.add_argument("--preset", help="another configuration than the model's own")
     p.add_argument(
-        "--questions", metavar="FILE", help='JSON {task: [wordings]}, e.g. the originals\'; "{labels}" is filled in'
+        "--questions",
+        metavar="FILE",
+        help='JSON {task: [wordings]}, e.g. the originals\'; "{labels}" is filled in',
     )
-    p.add_argument("--int8", action="store_true", help="keep frozen kernels as int8 (config.model.kernels)")
+    p.add_argument(
+        "--int8", action="store_true", help="keep frozen kernels as int8 (config.model.kernels)"
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -114,7 +146,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     from data_pipeline.datasets.manifest import ManifestError
 
     try:
-        own = {"demo": _demo, "train": _train, "evaluate": _evaluate, "predict": _predict, "corpus": _corpus}
+        own = {
+            "demo": _demo,
+            "train": _train,
+            "evaluate": _evaluate,
+            "predict": _predict,
+            "corpus": _corpus,
+        }
         own |= {"calibrate": _predict, "serve": _serve}
         own |= dict.fromkeys(("suites", "judge", "compare"), _evaluate)
         own |= {"annotate": _annotate, "verify": _annotate}
@@ -137,9 +175,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         if str(stop):  # train.loop.Stopped: what was saved, by SIGTERM or Ctrl-C
             console.print(f"emojax {args.command}: {stop}", soft_wrap=True)
             return getattr(stop, "code", 130)
-        goes_on = {"train": "; the same command goes on from the last checkpoint", "data": "; the same command goes on"}
+        goes_on = {
+            "train": "; the same command goes on from the last checkpoint",
+            "data": "; the same command goes on",
+        }
         goes_on["predict"] = (
-            goes_on["data"] if getattr(args, "timeline", False) or getattr(args, "report", None) else ""
+            goes_on["data"]
+            if getattr(args, "timeline", False) or getattr(args, "report", None)
+            else ""
         )
         goes_on["sweep"] = goes_on["annotate"] = goes_on["data"]
         again = goes_on.get(args.command, "")
@@ -180,7 +223,7 @@ def _train(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyped
     sources = jobs.open_views(records, settings, console)
     jobs.run_training(settings, records, sources, out, console)
     if "val" in sources:
-        jobs.calibrate(out, sources["val"], console, f"{args.manifest}, val")
+        jobs.calibrate(out, sources["val"], console, name=f"{args.manifest}, val")
     jobs.score_splits(out, sources, sorted(sources), out, console)
     console.print(f"try next: emojax predict CLIP --model {out}", soft_wrap=True)
     return 0
@@ -235,7 +278,9 @@ def _corpus(args: argparse.Namespace, console) -> int:  # type: ignore[no-untype
 
     config = CorpusConfig(train=args.train, val=args.val, test=args.test, seed=args.seed)
     with bar(console, "make the embedded corpus") as tick:
-        folder = make_corpus(config, Path(args.out) if args.out else None, tick)
+        folder = make_corpus(
+            config=config, folder=Path(args.out) if args.out else None, progress=tick
+        )
         tick(args.train + args.val + args.test, args.train + args.val + args.test)
     console.print(f"written: {folder} (clips/, records.jsonl, manifest.csv)", soft_wrap=True)
     return 0

@@ -37,9 +37,18 @@ def add_parser(commands: Any) -> None:
     )
     t.add_argument("--stage", help="stage of the configuration (default: its first)")
     t.add_argument("--batch", type=int, help="rows of a step (default: the configuration's)")
-    t.add_argument("--bucket", help="row and answer length, e.g. 768,128 (default: that, or the configuration's first)")
-    t.add_argument("--cached", action="store_true", help="features of the frozen encoders are cached")
-    t.add_argument("--propose", action="store_true", help="search mesh, batch and remat that fit, fastest first")
+    t.add_argument(
+        "--bucket",
+        help="row and answer length, e.g. 768,128 (default: that, or the configuration's first)",
+    )
+    t.add_argument(
+        "--cached", action="store_true", help="features of the frozen encoders are cached"
+    )
+    t.add_argument(
+        "--propose",
+        action="store_true",
+        help="search mesh, batch and remat that fit, fastest first",
+    )
     t.add_argument("--json", action="store_true", help="one object")
 
 
@@ -52,7 +61,9 @@ def set_fields(config: Any, changes: list[str]) -> None:
     for word in changes:
         name, equals, text = word.removeprefix("--config.").partition("=")
         if not word.startswith("--config.") or not equals:
-            raise ValueError(f"not understood: {word} (fields are set as --config.model.remat=full)")
+            raise ValueError(
+                f"not understood: {word} (fields are set as --config.model.remat=full)"
+            )
         try:
             *owners, field = name.split(".")
             owner = config
@@ -72,7 +83,9 @@ def run_train(args: argparse.Namespace, console: Console, changes: list[str]) ->
     """`emojax plan train`; exit code 1 where it does not fit."""
     import jax
 
-    jax.config.update("jax_platforms", "cpu")  # the program is compiled for another machine than this one
+    jax.config.update(
+        "jax_platforms", "cpu"
+    )  # the program is compiled for another machine than this one
     from emojax.plan import step_plan
 
     topology = step_plan.parse_topology(args.topology)
@@ -92,7 +105,9 @@ def run_train(args: argparse.Namespace, console: Console, changes: list[str]) ->
     stage = stages[args.stage] if args.stage else settings.stages[0]
     if args.bucket:
         if not re.fullmatch(r"\d+,\d+", args.bucket):
-            raise ValueError(f"--bucket is '{args.bucket}'; it is a row and an answer length, as in 768,128")
+            raise ValueError(
+                f"--bucket is '{args.bucket}'; it is a row and an answer length, as in 768,128"
+            )
         length, answer = map(int, args.bucket.split(","))
         if not 0 < answer <= length:
             raise ValueError(f"--bucket is '{args.bucket}'; an answer is a part of its row")
@@ -103,7 +118,14 @@ def run_train(args: argparse.Namespace, console: Console, changes: list[str]) ->
         first = step_plan.plan_run(settings, stage, topology, (length, answer), args.cached)
         found = []
         if args.propose or not first["fits"]:
-            found = step_plan.propose(config, stage.name, topology, (length, answer), args.cached, console.print)
+            found = step_plan.propose(
+                config,
+                stage.name,
+                topology,
+                bucket=(length, answer),
+                cached=args.cached,
+                say=console.print,
+            )
     if args.json:
         print(json.dumps(first | {"proposals": found}))
     else:
@@ -136,7 +158,9 @@ def show(p: dict[str, Any], console: Console) -> None:
         table.add_row("arguments", gib(p["argument_bytes_per_chip"]))
         table.add_row("temporaries", gib(p["temporary_bytes_per_chip"]))
     verdict = "fits" if p["fits"] else "DOES NOT FIT"
-    table.add_row("peak / HBM", f"{gib(p['peak_bytes_per_chip'])} / {gib(p['hbm_bytes'])}  {verdict}")
+    table.add_row(
+        "peak / HBM", f"{gib(p['peak_bytes_per_chip'])} / {gib(p['hbm_bytes'])}  {verdict}"
+    )
     table.add_row("FLOPs executed", f"{p['executed_flops'] / p['chips'] / 1e12:.1f} TFLOP")
     table.add_row("FLOPs useful", f"{p['useful_flops'] / p['chips'] / 1e12:.1f} TFLOP")
     for kind, total in p.get("collectives", {}).items():
@@ -160,7 +184,16 @@ def show(p: dict[str, Any], console: Console) -> None:
 
 def proposal_table(found: list[dict[str, Any]]) -> Table:
     """What fits, fastest first."""
-    table = Table("mesh", "rows", "remat", "peak GiB", "step s", "clips/s", "MFU", title="what fits, fastest first")
+    table = Table(
+        "mesh",
+        "rows",
+        "remat",
+        "peak GiB",
+        "step s",
+        "clips/s",
+        "MFU",
+        title="what fits, fastest first",
+    )
     for p in found:
         table.add_row(
             ",".join(map(str, p["mesh"])),

@@ -25,12 +25,19 @@ FORMATS = ("json", "csv", "parquet", "srt", "vtt", "eaf", "png", "html")
 def add_parsers(commands: Any) -> None:
     """Adds `calibrate` and `predict`."""
     p = commands.add_parser(
-        "calibrate", help="fit the temperature of a model's probabilities on clips with known labels"
+        "calibrate",
+        help="fit the temperature of a model's probabilities on clips with known labels",
     )
     p.add_argument("model", help="model folder, or the name of an imported model")
-    p.add_argument("--manifest", required=True, help="CSV as for train; not the clips that scores are told of")
     p.add_argument(
-        "--split", type=str.lower, choices=("train", "val", "test"), default="val", help="(default %(default)s)"
+        "--manifest", required=True, help="CSV as for train; not the clips that scores are told of"
+    )
+    p.add_argument(
+        "--split",
+        type=str.lower,
+        choices=("train", "val", "test"),
+        default="val",
+        help="(default %(default)s)",
     )
 
     p = commands.add_parser(
@@ -38,12 +45,17 @@ def add_parsers(commands: Any) -> None:
         help="label, probabilities and reason of media files; an emotion track of recordings (--timeline)",
         description="Answers clips one by one, or recordings of any length as an emotion track (--timeline).",
     )
-    p.add_argument("paths", nargs="+", metavar="PATH", help="files, or folders that are searched for media")
     p.add_argument(
-        "--model", help="model folder, or the name of an imported model (default: the newest imported or demo model)"
+        "paths", nargs="+", metavar="PATH", help="files, or folders that are searched for media"
+    )
+    p.add_argument(
+        "--model",
+        help="model folder, or the name of an imported model (default: the newest imported or demo model)",
     )
     p.add_argument("--subtitle", default="", help="what is said, for all files alike")
-    p.add_argument("--labels", metavar="A,B,...", help="labels to choose from (default: the model's own)")
+    p.add_argument(
+        "--labels", metavar="A,B,...", help="labels to choose from (default: the model's own)"
+    )
     p.add_argument(
         "--transcribe",
         metavar="DIR",
@@ -51,39 +63,71 @@ def add_parsers(commands: Any) -> None:
         "tokenizer.json, *.safetensors), of the Whisper that the model hears by",
     )
     p.add_argument(
-        "--language", metavar="CODE", help="with --transcribe: en, zh, ...; default: the likeliest of each clip"
+        "--language",
+        metavar="CODE",
+        help="with --transcribe: en, zh, ...; default: the likeliest of each clip",
     )
     p.add_argument(
-        "--beams", type=int, default=1, metavar="N", help="with --transcribe: 1 is greedy (default %(default)s)"
+        "--beams",
+        type=int,
+        default=1,
+        metavar="N",
+        help="with --transcribe: 1 is greedy (default %(default)s)",
     )
-    p.add_argument("--label-only", action="store_true", help="no written reason: one forward pass a clip")
+    p.add_argument(
+        "--label-only", action="store_true", help="no written reason: one forward pass a clip"
+    )
     p.add_argument(
         "--one-speaker",
         action="store_true",
         help="all files are of one person: what is common to his or her voice is taken out (models trained on named speakers)",
     )
-    p.add_argument("--int8", action="store_true", help="frozen kernels as int8: half the memory of bfloat16")
     p.add_argument(
-        "--abstain", type=share, default=0.0, metavar="P", help='answer "cannot tell" below this probability'
+        "--int8", action="store_true", help="frozen kernels as int8: half the memory of bfloat16"
     )
     p.add_argument(
-        "--contributions", action="store_true", help="measure what picture, sound and words each add to the answer"
+        "--abstain",
+        type=share,
+        default=0.0,
+        metavar="P",
+        help='answer "cannot tell" below this probability',
     )
     p.add_argument(
-        "--fusion-weights", action="store_true", help="with --json: the Conv-Attention's weights of each position"
+        "--contributions",
+        action="store_true",
+        help="measure what picture, sound and words each add to the answer",
+    )
+    p.add_argument(
+        "--fusion-weights",
+        action="store_true",
+        help="with --json: the Conv-Attention's weights of each position",
     )
     p.add_argument("--json", action="store_true", help="one JSON object a line")
     p.add_argument(
-        "--decode-timeout", type=seconds, default=8.0, help="refuse a file that takes longer (default %(default)s s)"
+        "--decode-timeout",
+        type=seconds,
+        default=8.0,
+        help="refuse a file that takes longer (default %(default)s s)",
     )
     p.add_argument(
-        "--purpose", default="", metavar="TEXT", help="what this is for; kept in the outputs (docs/responsible_use.md)"
+        "--purpose",
+        default="",
+        metavar="TEXT",
+        help="what this is for; kept in the outputs (docs/responsible_use.md)",
     )
     t = p.add_argument_group("recordings of minutes to hours")
-    t.add_argument("--timeline", action="store_true", help="an emotion track instead of one answer a file")
-    t.add_argument("--report", metavar="FILE.html", help="the page of one recording; other formats are put beside it")
+    t.add_argument(
+        "--timeline", action="store_true", help="an emotion track instead of one answer a file"
+    )
+    t.add_argument(
+        "--report",
+        metavar="FILE.html",
+        help="the page of one recording; other formats are put beside it",
+    )
     t.add_argument("--out", metavar="DIR", help="folder of the outputs (default: NAME-emotions)")
-    t.add_argument("--formats", default=",".join(FORMATS), help="of the outputs (default %(default)s)")
+    t.add_argument(
+        "--formats", default=",".join(FORMATS), help="of the outputs (default %(default)s)"
+    )
     t.add_argument(
         "--words",
         metavar="FILE",
@@ -91,9 +135,18 @@ def add_parsers(commands: Any) -> None:
         "'none' reads none",
     )
     t.add_argument(
-        "--window", type=seconds, metavar="S", help="equal parts of S seconds, instead of changes of shot and pauses"
+        "--window",
+        type=seconds,
+        metavar="S",
+        help="equal parts of S seconds, instead of changes of shot and pauses",
     )
-    t.add_argument("--longest", type=seconds, default=10.0, metavar="S", help="longest segment (default %(default)s s)")
+    t.add_argument(
+        "--longest",
+        type=seconds,
+        default=10.0,
+        metavar="S",
+        help="longest segment (default %(default)s s)",
+    )
     t.add_argument(
         "--smoothing",
         type=not_negative,
@@ -102,9 +155,15 @@ def add_parsers(commands: Any) -> None:
         help="of the curves, standard deviation in seconds (default %(default)s)",
     )
     t.add_argument(
-        "--units", metavar="FILE.csv", help="action units of the one recording, by OpenFace or py-feat: evidence"
+        "--units",
+        metavar="FILE.csv",
+        help="action units of the one recording, by OpenFace or py-feat: evidence",
     )
-    t.add_argument("--faces", metavar="MODEL.onnx", help="tell people apart by this face detector (emojax[people])")
+    t.add_argument(
+        "--faces",
+        metavar="MODEL.onnx",
+        help="tell people apart by this face detector (emojax[people])",
+    )
     t.add_argument(
         "--embed",
         choices=("auto", "always", "never"),
@@ -126,11 +185,17 @@ def _calibrate(args: argparse.Namespace, console: Console) -> int:
     jobs.setup()
     folder = find_model(args.model)
     bundle = load_bundle(folder)
-    records = [r for r in jobs.read_records(args.manifest, console, bundle.labels) if r.split == args.split]
+    records = [
+        r
+        for r in jobs.read_records(args.manifest, console, labels=bundle.labels)
+        if r.split == args.split
+    ]
     if not records:
         raise ValueError(f"{args.manifest} has no row of split '{args.split}'")
     source = jobs.open_views(records, bundle.settings, console)[args.split]
-    return 0 if jobs.calibrate(folder, source, console, f"{args.manifest}, {args.split}") else 2
+    return (
+        0 if jobs.calibrate(folder, source, console, name=f"{args.manifest}, {args.split}") else 2
+    )
 
 
 def _predict(args: argparse.Namespace, console: Console) -> int:
@@ -138,19 +203,30 @@ def _predict(args: argparse.Namespace, console: Console) -> int:
     from emojax.weights.importer import find_model
 
     timeline = args.timeline or args.report
-    of_recordings = {"formats": ",".join(FORMATS), "longest": 10.0, "smoothing": 2.0, "embed": "auto"}
+    of_recordings = {
+        "formats": ",".join(FORMATS),
+        "longest": 10.0,
+        "smoothing": 2.0,
+        "embed": "auto",
+    }
     given = [n for n in ("out", "words", "window", "faces", "units") if getattr(args, n)]
     given += [n for n, usual in of_recordings.items() if getattr(args, n) != usual]
     if not timeline and given:
         raise ValueError(f"--{given[0]} is for recordings: give --timeline too")
     if args.report and not args.report.lower().endswith((".html", ".htm")):
-        raise ValueError(f"--report {args.report}: the page is a .html file; the other formats are written beside it")
+        raise ValueError(
+            f"--report {args.report}: the page is a .html file; the other formats are written beside it"
+        )
     if args.window and args.longest != 10.0:
-        raise ValueError("--window cuts equal parts and --longest limits unequal ones: give one of them")
+        raise ValueError(
+            "--window cuts equal parts and --longest limits unequal ones: give one of them"
+        )
     if args.subtitle and args.words not in (None, "none"):
         raise ValueError("--subtitle and --words both say what is said: give one of them")
     if args.fusion_weights and (timeline or not args.json):
-        raise ValueError("--fusion-weights are numbers of single clips: give --json and no --timeline")
+        raise ValueError(
+            "--fusion-weights are numbers of single clips: give --json and no --timeline"
+        )
     formats = _formats(args.formats)
     folder = find_model(args.model) if args.model else default_model()
     if folder is None:
@@ -165,7 +241,9 @@ def _predict(args: argparse.Namespace, console: Console) -> int:
     if not paths:
         console.print(f"no media file in {', '.join(args.paths)}")
         return 3
-    labels = list(dict.fromkeys(filter(None, map(str.strip, (args.labels or "").split(","))))) or None
+    labels = (
+        list(dict.fromkeys(filter(None, map(str.strip, (args.labels or "").split(","))))) or None
+    )
     if labels and len(labels) < 2:
         raise ValueError("--labels needs at least two labels, separated by commas")
     if timeline:
@@ -174,29 +252,44 @@ def _predict(args: argparse.Namespace, console: Console) -> int:
                 "--report, --units and --words FILE are of one recording; several are written with --out DIR"
             )
         if args.one_speaker:
-            raise ValueError("--one-speaker is for clips; segments of a recording may be of anybody")
+            raise ValueError(
+                "--one-speaker is for clips; segments of a recording may be of anybody"
+            )
     bundle = ready(as_int8(load_bundle(folder)) if args.int8 else load_bundle(folder))
-    subtitle = args.subtitle.encode("utf-8", "surrogateescape").decode("utf-8", "replace")  # bytes that are no text
+    subtitle = args.subtitle.encode("utf-8", "surrogateescape").decode(
+        "utf-8", "replace"
+    )  # bytes that are no text
     if timeline:
-        return _timelines(args, console, bundle, paths, labels, subtitle, formats)
+        return _timelines(
+            args, console, bundle, paths=paths, labels=labels, subtitle=subtitle, formats=formats
+        )
     transcribe = _transcriber(args)
     refused, speakers, timeout = 0, None, args.decode_timeout
     if args.one_speaker:
         with bar(console, "listen") as tick:
-            speakers = listen(bundle, paths, timeout, lambda n: tick(n, len(paths)))
+            speakers = listen(bundle, paths, timeout=timeout, tick=lambda n: tick(n, len(paths)))
     with bar(console, "predict") as tick:
         answers = predict(
             bundle,
             paths,
-            labels,
-            subtitle,
-            timeout,
-            Ask(not args.label_only, speakers, args.abstain, args.contributions, args.fusion_weights, transcribe),
+            labels=labels,
+            subtitle=subtitle,
+            timeout=timeout,
+            ask=Ask(
+                reason=not args.label_only,
+                speakers=speakers,
+                abstain=args.abstain,
+                explain=args.contributions,
+                weights=args.fusion_weights,
+                transcribe=transcribe,
+            ),
         )
         for number, answer in enumerate(answers, 1):
             refused += answer.error is not None
             fields = answer.to_json() | ({"purpose": args.purpose} if args.purpose else {})
-            print(json.dumps(fields, ensure_ascii=False) if args.json else plain(answer), flush=True)
+            print(
+                json.dumps(fields, ensure_ascii=False) if args.json else plain(answer), flush=True
+            )
             tick(number, len(paths))
     return 3 if refused else 0
 
@@ -210,13 +303,18 @@ def _transcriber(args: argparse.Namespace) -> Any:
         raise ValueError(f"--beams {args.beams}: give 1 to 16")
     from emojax.infer.transcribe import open_transcriber
 
-    return functools.partial(open_transcriber(Path(args.transcribe)), language=args.language, beams=args.beams)
+    return functools.partial(
+        open_transcriber(Path(args.transcribe)), language=args.language, beams=args.beams
+    )
 
 
 def _formats(text: str) -> list[str]:
     found = list(dict.fromkeys(filter(None, (f.strip().lower() for f in text.split(",")))))
     if not found or (strange := [f for f in found if f not in FORMATS]):
-        raise ValueError(f"--formats {text}: there are {', '.join(FORMATS)}" + (f", not {strange[0]}" if found else ""))
+        raise ValueError(
+            f"--formats {text}: there are {', '.join(FORMATS)}"
+            + (f", not {strange[0]}" if found else "")
+        )
     return found
 
 
@@ -224,6 +322,7 @@ def _timelines(
     args: argparse.Namespace,
     console: Console,
     bundle: Any,
+    *,
     paths: Sequence[str],
     labels: list[str] | None,
     subtitle: str,
@@ -240,9 +339,13 @@ def _timelines(
     from emojax.reports.recording import put, write_all
     from emojax.reports.recording_tables import timeline_json
 
-    cut = Segmenting(mode="window", window=args.window) if args.window else Segmenting(longest=args.longest)
+    cut = (
+        Segmenting(mode="window", window=args.window)
+        if args.window
+        else Segmenting(longest=args.longest)
+    )
     options = Options(
-        cut, args.smoothing, reasons=not args.label_only, abstain=args.abstain, explain=args.contributions,
+        cut=cut, smoothing=args.smoothing, reasons=not args.label_only, abstain=args.abstain, explain=args.contributions,
         purpose=args.purpose,
     )  # fmt: skip
     refused = 0
@@ -263,19 +366,36 @@ def _timelines(
                     tick(int(done), int(total))
 
                 found = make_timeline(
-                    bundle, path, options, labels, words, people, state, count, transcribe, transcriber, units
+                    bundle,
+                    path,
+                    options=options,
+                    labels=labels,
+                    transcript=words,
+                    people=people,
+                    state=state,
+                    tick=count,
+                    transcribe=transcribe,
+                    transcriber=transcriber,
+                    units=units,
                 )
         except (ClipError, TranscriptError) as error:
             if args.words:  # a file that the user named
                 raise
             refused += 1
             print(
-                json.dumps({"path": path, "error": str(error)}) if args.json else f"{path}\n  refused: {error}",
+                json.dumps({"path": path, "error": str(error)})
+                if args.json
+                else f"{path}\n  refused: {error}",
                 flush=True,
             )
             continue
         page = Path(args.report) if args.report else None
-        written = write_all(found, stem, [f for f in formats if not (page and f == "html")], args.embed)
+        written = write_all(
+            found,
+            stem,
+            formats=[f for f in formats if not (page and f == "html")],
+            embed=args.embed,
+        )
         if page:
             from emojax.reports.recording_page import to_html
 
@@ -301,7 +421,9 @@ def _stems(args: argparse.Namespace, paths: Sequence[str]) -> list[Path]:
         else:
             stem = (Path(args.out) if args.out else Path(f"{name}-emotions")) / name
         if stem.absolute() == Path(path).absolute().with_suffix(""):
-            stem = stem.with_name(f"{stem.name}.emotions")  # `talk.srt` beside `talk.mp4` is what was said
+            stem = stem.with_name(
+                f"{stem.name}.emotions"
+            )  # `talk.srt` beside `talk.mp4` is what was said
         number, first = 1, stem
         while stem.absolute() in used:
             number += 1
@@ -322,7 +444,7 @@ def _words(given: str | None, path: Path, subtitle: str) -> Any:
     file = Path(given) if given else beside(path)
     if given and not Path(given).is_file():
         raise ValueError(f"--words {given}: there is no such file")
-    return read_transcript(file, length_of(str(path))) if file else Transcript()
+    return read_transcript(file, duration=length_of(str(path))) if file else Transcript()
 
 
 def plain(answer: Any) -> str:
@@ -337,12 +459,17 @@ def plain(answer: Any) -> str:
         )
     if answer.contributions is not None:
         told = ", ".join(f"{m} {v:+.2f}" for m, v in answer.contributions.items())
-        lines.append(f"  adds to the log-probability of the likeliest: {told or 'nothing is there'}")
+        lines.append(
+            f"  adds to the log-probability of the likeliest: {told or 'nothing is there'}"
+        )
     if answer.heard is not None:
         lines.append(f"  heard ({answer.heard['language']}): {answer.heard['text']}")
     if answer.reason:
         lines.append("  " + "".join(c if c.isprintable() else " " for c in answer.reason))
-    lines.append(f"  from {', '.join(answer.modalities)}" + (f"; {'; '.join(answer.notes)}" if answer.notes else ""))
+    lines.append(
+        f"  from {', '.join(answer.modalities)}"
+        + (f"; {'; '.join(answer.notes)}" if answer.notes else "")
+    )
     return "\n".join(lines)
 
 
@@ -353,7 +480,9 @@ def show(timeline: Any, console: Console) -> None:
         if s.answer.label:
             time[s.answer.label] = time.get(s.answer.label, 0.0) + s.end - s.start
     total = sum(time.values()) or 1.0
-    table = Table(title=f"{Path(timeline.path).name}: {timeline.seconds:.0f} s, {len(timeline.spans)} segments")
+    table = Table(
+        title=f"{Path(timeline.path).name}: {timeline.seconds:.0f} s, {len(timeline.spans)} segments"
+    )
     table.add_column("shown")
     table.add_column("seconds", justify="right")
     table.add_column("share", justify="right")
@@ -365,7 +494,10 @@ def show(timeline: Any, console: Console) -> None:
     found = [(c, p) for p, changes in timeline.changes.items() for c in changes]
     told = ", ".join(f"{c.time:.1f} s {c.before} > {c.after}" for c, _ in found[:6])
     console.print(
-        f"{len(found)} changes" + (f": {told}" if told else "") + (" ..." if len(found) > 6 else ""), soft_wrap=True
+        f"{len(found)} changes"
+        + (f": {told}" if told else "")
+        + (" ..." if len(found) > 6 else ""),
+        soft_wrap=True,
     )
     failed = sum(s.answer.error is not None for s in timeline.spans)
     if failed:

@@ -16,13 +16,26 @@ def add_parsers(commands: Any) -> None:
     p = commands.add_parser("sweep", help="runs over a grid of settings, as one table and picture")
     actions = p.add_subparsers(dest="action", required=True, metavar="action")
     actions.add_parser("list", help="sweeps that come with the package, and their points")
-    a = actions.add_parser("run", help="run every point here, on the embedded corpus; goes on where it was cut off")
+    a = actions.add_parser(
+        "run", help="run every point here, on the embedded corpus; goes on where it was cut off"
+    )
     a.add_argument("name", help="name of `sweep list`, or a sweep file")
-    a.add_argument("--out", required=True, help="folder for the runs, NAME.md, NAME.json and NAME.png")
-    a.add_argument("--clips", type=count, default=600, help="training clips of the corpus (default %(default)s)")
+    a.add_argument(
+        "--out", required=True, help="folder for the runs, NAME.md, NAME.json and NAME.png"
+    )
+    a.add_argument(
+        "--clips",
+        type=count,
+        default=600,
+        help="training clips of the corpus (default %(default)s)",
+    )
     a = actions.add_parser("launch", help="print one command a point, to run elsewhere")
     a.add_argument("name", help="name of `sweep list`, or a sweep file")
-    a.add_argument("--out", required=True, help="folder of the runs, e.g. gs://bucket/sweep; a run's number is added")
+    a.add_argument(
+        "--out",
+        required=True,
+        help="folder of the runs, e.g. gs://bucket/sweep; a run's number is added",
+    )
     a.add_argument(
         "--with",
         dest="prefix",
@@ -45,8 +58,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from emojax.reports import training_page
 
     if args.command == "watch":
-        return training_page.watch(args.run, console, args.once)
-    path = training_page.write_html(args.run, Path(args.out) if args.out else None)
+        return training_page.watch(args.run, console, once=args.once)
+    path = training_page.write_html(args.run, out=Path(args.out) if args.out else None)
     console.print(f"written: {path}", soft_wrap=True)
     return 0
 
@@ -73,12 +86,16 @@ def _sweep(args: argparse.Namespace, console: Console) -> int:
         return 0
     module = sweep.load_sweep(sweep.find_sweep(args.name))
     if not module.PRESET.startswith("tiny"):
-        raise ValueError(f"{args.name} is of the full-size {module.PRESET}: `emojax sweep launch` prints its commands")
+        raise ValueError(
+            f"{args.name} is of the full-size {module.PRESET}: `emojax sweep launch` prints its commands"
+        )
     jobs.setup()
     clips = args.clips
     corpus = (
-        CorpusConfig() if clips == 600 else CorpusConfig(train=clips, val=max(9, clips // 4), test=max(9, clips // 2))
+        CorpusConfig()
+        if clips == 600
+        else CorpusConfig(train=clips, val=max(9, clips // 4), test=max(9, clips // 2))
     )
-    results = sweep.run(args.name, jobs.run_folder(args.out), console, corpus)
+    results = sweep.run(args.name, jobs.run_folder(args.out), console, corpus=corpus)
     print(sweep.table(results))
     return 0

@@ -16,21 +16,40 @@ from emojax.cli.predict_cmd import NO_MODEL
 
 def add_parser(commands: Any) -> None:
     """Adds `serve`."""
-    p = commands.add_parser("serve", help="clips and recordings over HTTP (docs/serve.md); needs emojax[serve]")
-    p.add_argument("--model", help="model folder, or the name of an imported model (default: the newest)")
+    p = commands.add_parser(
+        "serve", help="clips and recordings over HTTP (docs/serve.md); needs emojax[serve]"
+    )
     p.add_argument(
-        "--host", default="127.0.0.1", help="0.0.0.0 for other machines: give a token then (default %(default)s)"
+        "--model", help="model folder, or the name of an imported model (default: the newest)"
+    )
+    p.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="0.0.0.0 for other machines: give a token then (default %(default)s)",
     )
     p.add_argument("--port", type=int, default=8600, help="(default %(default)s)")
     p.add_argument(
-        "--allow", action="append", default=[], metavar="DIR", help="requests may name files below it by path"
+        "--allow",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="requests may name files below it by path",
     )
-    p.add_argument("--folder", default="serve", help="temporary files and jobs (default %(default)s)")
-    p.add_argument("--max-mb", type=positive, default=200.0, help="of a request (default %(default)s)")
     p.add_argument(
-        "--max-seconds", type=seconds, default=60.0, help="of a clip; longer ones are jobs (default %(default)s)"
+        "--folder", default="serve", help="temporary files and jobs (default %(default)s)"
     )
-    p.add_argument("--queue", type=int, default=32, help="requests that may wait (default %(default)s)")
+    p.add_argument(
+        "--max-mb", type=positive, default=200.0, help="of a request (default %(default)s)"
+    )
+    p.add_argument(
+        "--max-seconds",
+        type=seconds,
+        default=60.0,
+        help="of a clip; longer ones are jobs (default %(default)s)",
+    )
+    p.add_argument(
+        "--queue", type=int, default=32, help="requests that may wait (default %(default)s)"
+    )
     p.add_argument("--no-page", action="store_true", help="without the page at /ui")
     p.add_argument("--int8", action="store_true", help="frozen kernels as int8")
 
@@ -43,10 +62,14 @@ def check_free(host: str, port: int) -> None:
         raise ValueError(f"--port {port}: from 1 to 65535")
 
     try:
-        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+        with socket.create_server(
+            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET
+        ):
             pass
     except OSError as error:
-        raise ValueError(f"--port {port} on {host} can not be had ({error.strerror}): give another") from None
+        raise ValueError(
+            f"--port {port} on {host} can not be had ({error.strerror}): give another"
+        ) from None
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
@@ -57,7 +80,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
         from emojax.serve.app import make_app
         from emojax.serve.limits import Limits
     except ImportError as error:
-        raise ValueError(f"the server needs more packages: pip install 'emojax[serve]' ({error})") from error
+        raise ValueError(
+            f"the server needs more packages: pip install 'emojax[serve]' ({error})"
+        ) from error
     from emojax.bundle.model_folder import as_int8, load_bundle
     from emojax.infer.predict import default_model
     from emojax.infer.prepare import ready
@@ -70,7 +95,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
         return 2
     token = os.environ.get("EMOJAX_TOKEN", "")
     if args.host not in ("127.0.0.1", "localhost", "::1") and not token:
-        raise ValueError(f"--host {args.host} lets other machines ask: set a token in $EMOJAX_TOKEN")
+        raise ValueError(
+            f"--host {args.host} lets other machines ask: set a token in $EMOJAX_TOKEN"
+        )
     for folder in args.allow:
         if not Path(folder).is_dir():
             raise ValueError(f"--allow {folder}: there is no such folder")
@@ -80,11 +107,27 @@ def run(args: argparse.Namespace, console: Console) -> int:
     jobs.setup()
     bundle = ready(as_int8(load_bundle(model)) if args.int8 else load_bundle(model))
     limits = Limits(
-        int(args.max_mb * 1e6), args.max_seconds, waiting=args.queue, token=token, folders=tuple(map(Path, args.allow))
+        body=int(args.max_mb * 1e6),
+        seconds=args.max_seconds,
+        waiting=args.queue,
+        token=token,
+        folders=tuple(map(Path, args.allow)),
     )
     folder = Path(args.folder)
-    app = make_app(bundle, limits, folder, not args.no_page)
-    tempfile.tempdir = str((folder / "requests").absolute())  # what the web framework puts aside lies there too
-    console.print(f"{bundle.name} answers at http://{args.host}:{args.port}/  (Ctrl-C ends it)", soft_wrap=True)
-    uvicorn.run(app, host=args.host, port=args.port, log_level="warning", timeout_keep_alive=10, server_header=False)
+    app = make_app(bundle, limits, folder, page=not args.no_page)
+    tempfile.tempdir = str(
+        (folder / "requests").absolute()
+    )  # what the web framework puts aside lies there too
+    console.print(
+        f"{bundle.name} answers at http://{args.host}:{args.port}/  (Ctrl-C ends it)",
+        soft_wrap=True,
+    )
+    uvicorn.run(
+        app,
+        host=args.host,
+        port=args.port,
+        log_level="warning",
+        timeout_keep_alive=10,
+        server_header=False,
+    )
     return 0

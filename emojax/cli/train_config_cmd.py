@@ -21,11 +21,15 @@ from emojax.train.start import check_tokenizer
 from emojax.weights.importer import find_model
 from emojax.workflows import jobs
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "configuration file, e.g. configs/tiny.py", lock_config=True)
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "configuration file, e.g. configs/tiny.py", lock_config=True
+)
 _MANIFEST = flags.DEFINE_string("manifest", None, "manifest CSV; the embedded corpus without one")
 _DATA = flags.DEFINE_string("data", None, "folder of `emojax data build`, in place of a manifest")
 _SETS = flags.DEFINE_list("sets", None, "data sets of --data (default: all)")
-_CACHE = flags.DEFINE_string("cache", None, "folder of `emojax data encode`: features of the frozen encoders")
+_CACHE = flags.DEFINE_string(
+    "cache", None, "folder of `emojax data encode`: features of the frozen encoders"
+)
 _OUT = flags.DEFINE_string("out", "runs/train", "run folder")
 
 
@@ -49,7 +53,10 @@ def main(argv: list[str]) -> None:
         console.print(str(stopped))
         raise SystemExit(stopped.code) from None
     except KeyboardInterrupt:
-        print("emojax.train: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        print(
+            "emojax.train: stopped; the same command goes on from the last checkpoint",
+            file=sys.stderr,
+        )
         raise SystemExit(130) from None
 
 
@@ -59,7 +66,9 @@ def parse(argv: list[str]) -> list[str]:
         return flags.FLAGS(argv)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         text = str(error.args[0] if error.args else error).strip() or type(error).__name__
-        told = text.splitlines()[-1:] if "Traceback" in text else text.splitlines()  # of the configuration file
+        told = (
+            text.splitlines()[-1:] if "Traceback" in text else text.splitlines()
+        )  # of the configuration file
         print(f"emojax.train: {' '.join(told)}", file=sys.stderr)
         raise SystemExit(2) from None
 
@@ -76,8 +85,15 @@ def run(console: Console) -> None:
         raise ValueError("--cache needs --data, the built data that were encoded")
     scoring = jax.process_count() == 1 and "://" not in str(out)
     if _DATA.value:
-        records, built = jobs.open_data(Path(_DATA.value), settings, _SETS.value)
-        jobs.train_on_data(settings, records, built, out, console, Path(_CACHE.value) if _CACHE.value else None)
+        records, built = jobs.open_data(Path(_DATA.value), settings, names=_SETS.value)
+        jobs.train_on_data(
+            settings,
+            records,
+            built,
+            out,
+            console,
+            cache=Path(_CACHE.value) if _CACHE.value else None,
+        )
         if scoring:
             jobs.score_data(Path(out), records, built, Path(out), console)
     else:
@@ -89,7 +105,7 @@ def run(console: Console) -> None:
         sources = jobs.open_views(records, settings, console)
         jobs.run_training(settings, records, sources, out, console)
         if scoring and "val" in sources:
-            jobs.calibrate(Path(out), sources["val"], console, "val")
+            jobs.calibrate(Path(out), sources["val"], console, name="val")
         if scoring:
             jobs.score_splits(Path(out), sources, sorted(sources), Path(out), console)
     if not scoring:

@@ -25,7 +25,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
         return _plan(args, console)
     jobs.setup()
     if args.command == "export":
-        written = export_model(importer.find_model(args.model), args.format, Path(args.out), console.print)
+        written = export_model(
+            importer.find_model(args.model), args.format, Path(args.out), say=console.print
+        )
         console.print(f"written: {', '.join(map(str, written))}", soft_wrap=True)
         return 0
     if args.command == "fetch" or args.action == "import":
@@ -37,11 +39,17 @@ def _import(args: argparse.Namespace, console: Console, download: bool) -> int:
     say = lambda text: console.print(text, soft_wrap=True)  # noqa: E731
     if download and args.name == official_files.NAME:
         with bar(console, f"fetch {args.name}") as tick:
-            official_files.fetch(say, tick)
+            official_files.fetch(say, tick=tick)
         return 0
     if download and args.name in SOURCES and args.name not in MODELS:
         with bar(console, f"fetch {args.name}") as tick:
-            path = fetch(SOURCES[args.name], importer.downloads_folder() / args.name, say, args.mirror, tick)
+            path = fetch(
+                SOURCES[args.name],
+                importer.downloads_folder() / args.name,
+                say,
+                mirror=args.mirror,
+                tick=tick,
+            )
         console.print(f"fetched: {path}; give it to a model with --file", soft_wrap=True)
         return 0
     model = importer.model_of(args.name)
@@ -49,22 +57,34 @@ def _import(args: argparse.Namespace, console: Console, download: bool) -> int:
     for entry in args.file:
         key, equals, path = entry.partition("=")
         if not equals or key not in SOURCES:
-            raise ValueError(f"--file {entry}: give SOURCE=PATH, SOURCE one of {', '.join(model.sources)}")
+            raise ValueError(
+                f"--file {entry}: give SOURCE=PATH, SOURCE one of {', '.join(model.sources)}"
+            )
         files[key] = Path(path).expanduser()
         tensor_files(files[key])
     out = jobs.run_folder(args.out or str(importer.weights_folder(args.name)))
-    settings = importer.model_settings(model, args.preset, args.int8, _questions(args.questions))
+    settings = importer.model_settings(
+        model, preset=args.preset, int8=args.int8, questions=_questions(args.questions)
+    )
     if download:
         replaced = {SOURCES[f].instead_of for f in files}
         wanted = [key for key in model.sources if key not in files and key not in replaced]
         if by_hand := [key for key in wanted if not SOURCES[key].repo and not SOURCES[key].url]:
             lines = [f"  --file {key}=PATH   {SOURCES[key].by_hand}" for key in by_hand]
-            raise ValueError("these files can not be fetched by a program; give them:\n" + "\n".join(lines))
+            raise ValueError(
+                "these files can not be fetched by a program; give them:\n" + "\n".join(lines)
+            )
         for key in wanted:
             with bar(console, f"fetch {key}") as tick:
-                files[key] = fetch(SOURCES[key], importer.downloads_folder() / key, say, args.mirror, tick)
+                files[key] = fetch(
+                    SOURCES[key],
+                    importer.downloads_folder() / key,
+                    say,
+                    mirror=args.mirror,
+                    tick=tick,
+                )
     with bar(console, f"import {args.name}") as tick:
-        importer.import_model(args.name, files, out, settings, say, tick)
+        importer.import_model(args.name, files, out, settings=settings, say=say, tick=tick)
     where = args.name if not args.out else out
     then = f"emojax predict CLIP --model {where}"
     if not model.fields:  # a start answers nothing yet
@@ -98,7 +118,9 @@ def _list(args: argparse.Namespace, console: Console) -> int:
             "licence": s.licence,
             "gated": s.gated,
             "from": s.repo or s.url or f"by hand: {s.by_hand}",
-            "here": any(f.suffix != ".part" for f in (importer.downloads_folder() / key).glob("*.*")),
+            "here": any(
+                f.suffix != ".part" for f in (importer.downloads_folder() / key).glob("*.*")
+            ),
         }
         for key, s in SOURCES.items()
     ]
@@ -109,13 +131,22 @@ def _list(args: argparse.Namespace, console: Console) -> int:
     for m in models:
         table.add_row(str(m["name"]), str(m["title"]), "yes" if m["imported"] else "-")
     console.print(table)
-    table = Table("source", "GB", "from", "gated", "licence", "fetched", title="sources (addresses: --json)")
+    table = Table(
+        "source", "GB", "from", "gated", "licence", "fetched", title="sources (addresses: --json)"
+    )
     table.columns[0].no_wrap = True
     for s in sources:
         size = f"{s['bytes'] / 1e9:.1f}" if isinstance(s["bytes"], int) else "?"
         here = "yes" if s["here"] else "-"
         place = {"by hand": "hand", "https": "web"}.get(str(s["from"]).split(":")[0], "hub")
-        table.add_row(str(s["name"]), size, place, "yes" if s["gated"] else "-", str(s["licence"]).split(";")[0], here)
+        table.add_row(
+            str(s["name"]),
+            size,
+            place,
+            "yes" if s["gated"] else "-",
+            str(s["licence"]).split(";")[0],
+            here,
+        )
     console.print(table)
     return 0
 
@@ -127,21 +158,44 @@ def _show(args: argparse.Namespace, console: Console) -> int:
         if args.json:
             print(json.dumps(facts))
             return 0
-        console.print(f"{facts['name']}: {facts['parameters']:,} parameters, imported into {folder}", soft_wrap=True)
+        console.print(
+            f"{facts['name']}: {facts['parameters']:,} parameters, imported into {folder}",
+            soft_wrap=True,
+        )
         for key, source in facts["sources"].items():
             console.print(f"  {key}: {source['title']} ({source['licence']})", soft_wrap=True)
             for file in source["files"]:
-                console.print(f"    {file['file']}  {file['bytes']:,} bytes  sha256 {file['sha256']}", soft_wrap=True)
+                console.print(
+                    f"    {file['file']}  {file['bytes']:,} bytes  sha256 {file['sha256']}",
+                    soft_wrap=True,
+                )
         return 0
     if args.name not in MODELS:
-        raise FileNotFoundError(f"{folder} has no {importer.MANIFEST}; models of the catalogue: {', '.join(MODELS)}")
+        raise FileNotFoundError(
+            f"{folder} has no {importer.MANIFEST}; models of the catalogue: {', '.join(MODELS)}"
+        )
     model = MODELS[args.name]
     if args.json:
-        print(json.dumps({"name": args.name, "title": model.title, "sources": list(model.sources), "imported": False}))
+        print(
+            json.dumps(
+                {
+                    "name": args.name,
+                    "title": model.title,
+                    "sources": list(model.sources),
+                    "imported": False,
+                }
+            )
+        )
         return 0
-    console.print(f"{args.name}: {model.title}, not imported; `emojax fetch {args.name}` needs", soft_wrap=True)
+    console.print(
+        f"{args.name}: {model.title}, not imported; `emojax fetch {args.name}` needs",
+        soft_wrap=True,
+    )
     for key in model.sources:
-        console.print(f"  {key}: {SOURCES[key].title}\n    {importer.how_to_get(SOURCES[key])}", soft_wrap=True)
+        console.print(
+            f"  {key}: {SOURCES[key].title}\n    {importer.how_to_get(SOURCES[key])}",
+            soft_wrap=True,
+        )
     return 0
 
 
@@ -149,17 +203,23 @@ def _verify(args: argparse.Namespace, console: Console) -> int:
     wrong = importer.verify(importer.find_model(args.name))
     for line in wrong:
         console.print(line, soft_wrap=True)
-    console.print(f"{args.name}: " + (f"{len(wrong)} differences" if wrong else "as it was imported"))
+    console.print(
+        f"{args.name}: " + (f"{len(wrong)} differences" if wrong else "as it was imported")
+    )
     return 1 if wrong else 0
 
 
 def _plan(args: argparse.Namespace, console: Console) -> int:
-    plans = [importer.plan_weights(preset, args.int8) for preset in args.preset or ("v1", "v2")]
+    plans = [
+        importer.plan_weights(preset, int8=args.int8) for preset in args.preset or ("v1", "v2")
+    ]
     if args.json:
         print(json.dumps(plans))
         return 0
     for plan in plans:
-        table = Table("module", "parameters", "trainable", "tensors", "MiB at rest", title=plan["preset"])
+        table = Table(
+            "module", "parameters", "trainable", "tensors", "MiB at rest", title=plan["preset"]
+        )
         for column in table.columns[1:]:
             column.justify = "right"
         for row in (*plan["modules"], plan["total"]):

@@ -24,10 +24,14 @@ ABLATIONS: dict[str, tuple[str, ...]] = {
 def uar(truth: Sequence[str], predicted: Sequence[str]) -> float:
     """Unweighted average recall over the classes that occur in the truth."""
     classes = sorted(set(truth))
-    return float(metrics.recall_score(truth, predicted, labels=classes, average="macro", zero_division=0))
+    return float(
+        metrics.recall_score(truth, predicted, labels=classes, average="macro", zero_division=0)
+    )
 
 
-def clue_scores(named: Sequence[dict[str, Sequence[str]]], true: Sequence[dict[str, Sequence[str]]]) -> dict[str, Any]:
+def clue_scores(
+    named: Sequence[dict[str, Sequence[str]]], true: Sequence[dict[str, Sequence[str]]]
+) -> dict[str, Any]:
     """How true the clues are that reasons name, over all clips and modalities.
 
     Args:
@@ -61,10 +65,14 @@ def read_evidence(path: Path) -> dict[str, ClipRecord]:
     """
     if path.suffix == ".jsonl":
         return {r.id: r for r in read_records(path)}
-    found, _ = read_root(path if path.is_dir() else path.parent, ["merr_fine", "merr_coarse"], lenient=True)
+    found, _ = read_root(
+        path if path.is_dir() else path.parent, names=["merr_fine", "merr_coarse"], lenient=True
+    )
     records = {r.id: r for f in found for r in f.records if "action_units" in r.texts}
     if not records:
-        raise ValueError(f"{path} holds no records to check claims against: give records.jsonl, or the folder of MERR")
+        raise ValueError(
+            f"{path} holds no records to check claims against: give records.jsonl, or the folder of MERR"
+        )
     return records
 
 
@@ -80,8 +88,16 @@ def checked_clues(pairs: Sequence[tuple[str, ClipRecord]]) -> dict[str, Any]:
     named: list[dict[str, Sequence[str]]] = [{**find_clues(t)} for t in texts]
     true = [(r.truth or {})["clues"] for r in records]
     whole = clue_scores(named, true)
-    by = {m: clue_scores([{m: n.get(m, ())} for n in named], [{m: t.get(m, ())} for t in true]) for m in MODALITIES}
-    shown = lambda s: {"precision": s["precision"], "recall": s["recall"], "claims": s["named"], "unknown": 0}  # noqa: E731
+    by = {
+        m: clue_scores([{m: n.get(m, ())} for n in named], [{m: t.get(m, ())} for t in true])
+        for m in MODALITIES
+    }
+    shown = lambda s: {
+        "precision": s["precision"],
+        "recall": s["recall"],
+        "claims": s["named"],
+        "unknown": 0,
+    }  # noqa: E731
     return {
         "checked_by": "what the clips were drawn to show",
         **shown(whole),

@@ -60,13 +60,18 @@ def official_tables(folder: Path) -> WordTables:
     for name in official_files.TABLES:
         path = folder / name
         if not path.is_file():
-            raise ValueError(f"{folder} has no {name}; `emojax fetch mer-unibench` brings the word tables")
+            raise ValueError(
+                f"{folder} has no {name}; `emojax fetch mer-unibench` brings the word tables"
+            )
         if official_files.checksum(path) != official_files.FILES[f"emotion_wheel/{name}"]:
-            raise ValueError(f"{path} is not the official file (its SHA-256 is another); fetch it again")
+            raise ValueError(
+                f"{path} is not the official file (its SHA-256 is another); fetch it again"
+            )
     spellings = _read_spellings(folder / "format.csv")
     synonyms = _read_synonyms(folder / "synonym.xlsx")
     clusters = tuple(
-        _compose(spellings, synonyms, _read_wheel(folder / f"wheel{number}.xlsx")) for number in range(1, 6)
+        _compose(spellings, synonyms, _read_wheel(folder / f"wheel{number}.xlsx"))
+        for number in range(1, 6)
     )
     return WordTables(OFFICIAL_NAME, clusters, frozenset(spellings))
 
@@ -79,7 +84,9 @@ def find_tables(folder: Path | None = None) -> WordTables:
     """
     place = folder or official_files.folder()
     # a fetch that was stopped leaves some of the files
-    if folder is None and not all((place / "emotion_wheel" / name).is_file() for name in official_files.TABLES):
+    if folder is None and not all(
+        (place / "emotion_wheel" / name).is_file() for name in official_files.TABLES
+    ):
         return builtin_tables()
     return official_tables(place / "emotion_wheel" if (place / "emotion_wheel").is_dir() else place)
 
@@ -92,13 +99,16 @@ def builtin_tables() -> WordTables:
     """
     spellings = {form: [family] for family, forms in FAMILIES.items() for form in (family, *forms)}
     clusters = tuple(
-        {word: wheel[family] for word, (family,) in spellings.items() if family in wheel} for wheel in WHEELS
+        {word: wheel[family] for word, (family,) in spellings.items() if family in wheel}
+        for wheel in WHEELS
     )
     return WordTables(BUILTIN_NAME, clusters, frozenset(spellings))
 
 
 def _compose(
-    spellings: Mapping[str, Sequence[str]], synonyms: Mapping[str, Sequence[str]], wheel: Mapping[str, str]
+    spellings: Mapping[str, Sequence[str]],
+    synonyms: Mapping[str, Sequence[str]],
+    wheel: Mapping[str, str],
 ) -> dict[str, str]:
     """Of all wheel words that a spelling leads to, the alphabetically first that this wheel knows decides."""
     found = {}
@@ -124,7 +134,11 @@ def _read_spellings(path: Path) -> dict[str, list[str]]:
 def _read_synonyms(path: Path) -> dict[str, list[str]]:
     header, *rows = _sheet(path)
     at = {name: i for i, name in enumerate(header)}
-    runs = [(i, at[name.replace("word_", "synonym_")]) for name, i in at.items() if name.startswith("word_")]
+    runs = [
+        (i, at[name.replace("word_", "synonym_")])
+        for name, i in at.items()
+        if name.startswith("word_")
+    ]
     table: dict[str, list[str]] = {}
     for word_at, synonyms_at in runs:
         for row in rows:
@@ -151,6 +165,9 @@ def _sheet(path: Path) -> list[list[str]]:
 
     book = openpyxl.load_workbook(path, read_only=True, data_only=True)
     try:
-        return [["" if c is None else str(c) for c in row] for row in book.worksheets[0].iter_rows(values_only=True)]
+        return [
+            ["" if c is None else str(c) for c in row]
+            for row in book.worksheets[0].iter_rows(values_only=True)
+        ]
     finally:
         book.close()

@@ -76,7 +76,7 @@ TASKS: dict[str, tuple[str, ...]] = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Judged:
     """One clip: its scores by name, {} where there are none, then `fault` says why. `model`: who answered."""
 
@@ -87,7 +87,12 @@ class Judged:
 
 
 def judge(
-    task: str, rows: Sequence[Prediction], references: Mapping[str, str], asker: Asker, tick: Tick | None = None
+    task: str,
+    rows: Sequence[Prediction],
+    references: Mapping[str, str],
+    asker: Asker,
+    *,
+    tick: Tick | None = None,
 ) -> dict[str, Any]:
     """Judges predictions; a stopped run goes on from the stored replies.
 
@@ -108,7 +113,12 @@ def judge(
         raise ValueError(f"clip '{lost}' has no reference to compare with")
     if not rows:
         raise ValueError("there is no clip to judge")
-    run = {"clue-overlap": _clue, "label-overlap": _label, "ov": _open_words, "reasoning": _reasoning}[task]
+    run = {
+        "clue-overlap": _clue,
+        "label-overlap": _label,
+        "ov": _open_words,
+        "reasoning": _reasoning,
+    }[task]
     found = run(rows, references, asker, tick)
     by_model: dict[str, dict[str, Any]] = {}
     groups = {r.clip: r.group for r in rows}
@@ -138,8 +148,15 @@ def judge(
         "requests": asker.asked,
         "tokens": {"prompt": asker.used[0], "reply": asker.used[1]},
         "cost": asker.cost(asker.used),
-        "this_run": {"prompt": asker.tokens[0], "reply": asker.tokens[1], "cost": asker.cost(asker.tokens)},
-        "clips": [{"video_id": j.clip, **j.scores, **({"fault": j.fault} if j.fault else {})} for j in found],
+        "this_run": {
+            "prompt": asker.tokens[0],
+            "reply": asker.tokens[1],
+            "cost": asker.cost(asker.tokens),
+        },
+        "clips": [
+            {"video_id": j.clip, **j.scores, **({"fault": j.fault} if j.fault else {})}
+            for j in found
+        ],
     }
 
 
@@ -149,9 +166,14 @@ def mean_with_interval(values: Sequence[float], groups: Sequence[str]) -> dict[s
 
     from emojax.evaluate.metrics import Tally
 
-    rows = scipy.sparse.csr_matrix(np.stack([np.ones(len(values)), np.asarray(values, float)], axis=1))
+    rows = scipy.sparse.csr_matrix(
+        np.stack([np.ones(len(values)), np.asarray(values, float)], axis=1)
+    )
     tally = Tally(rows, lambda s: {"mean": s[..., 1] / np.maximum(s[..., 0], 1e-12)}, "mean")
-    return {"mean": float(np.mean(values)), "interval": statistics.intervals(tally, groups).get("mean")}
+    return {
+        "mean": float(np.mean(values)),
+        "interval": statistics.intervals(tally, groups).get("mean"),
+    }
 
 
 def _messages(text: str) -> Messages:
@@ -168,7 +190,9 @@ def _object(text: str) -> dict[str, Any]:
         raise Unusable("empty reply")
     said = re.sub(r"<think(?:ing)?>.*?</think(?:ing)?>", " ", text, flags=re.DOTALL | re.IGNORECASE)
     starts = [m.start() for m in re.finditer(r"\{", said)]
-    for start in starts:  # the first object that can be read; what stands before it may hold braces too
+    for (
+        start
+    ) in starts:  # the first object that can be read; what stands before it may hold braces too
         try:
             found, _ = json.JSONDecoder().raw_decode(said[start:])
             if isinstance(found, dict):
@@ -201,7 +225,12 @@ def _words(found: Mapping[str, Any], name: str) -> list[str]:
 
 def _judged(rows: Sequence[Prediction], replies: Sequence[Reply[dict[str, float]]]) -> list[Judged]:
     return [
-        Judged(r.clip, reply.value or {}, "" if reply.value else reply.fault, reply.model)
+        Judged(
+            clip=r.clip,
+            scores=reply.value or {},
+            fault="" if reply.value else reply.fault,
+            model=reply.model,
+        )
         for r, reply in zip(rows, replies, strict=True)
     ]
 
@@ -211,9 +240,13 @@ def _compared(
 ) -> Callable[[Sequence[Prediction], Mapping[str, str], Asker, Tick | None], list[Judged]]:
     """A task of one question a clip, which shows reference and response."""
 
-    def run(rows: Sequence[Prediction], references: Mapping[str, str], asker: Asker, tick: Tick | None) -> list[Judged]:
-        asked = [_messages(prompt.format(reference=references[r.clip], response=_text(r))) for r in rows]
-        return _judged(rows, asker.ask_all(asked, read, tick))
+    def run(
+        rows: Sequence[Prediction], references: Mapping[str, str], asker: Asker, tick: Tick | None
+    ) -> list[Judged]:
+        asked = [
+            _messages(prompt.format(reference=references[r.clip], response=_text(r))) for r in rows
+        ]
+        return _judged(rows, asker.ask_all(asked, read, tick=tick))
 
     return run
 
@@ -222,20 +255,26 @@ def _text(row: Prediction) -> str:
     return row.reason or row.response
 
 
-_clue = _compared(CLUE_PROMPT, lambda text: {"clue_overlap": _number(_object(text), "score", 1, 10)})
+_clue = _compared(
+    CLUE_PROMPT, lambda text: {"clue_overlap": _number(_object(text), "score", 1, 10)}
+)
 _reasoning = _compared(
     REASONING_PROMPT,
-    lambda text: {name: _number(_object(text), name, 0, 10) for name in ("clue", "label", "completeness")},
+    lambda text: {
+        name: _number(_object(text), name, 0, 10) for name in ("clue", "label", "completeness")
+    },
 )
 
 
-def _label(rows: Sequence[Prediction], references: Mapping[str, str], asker: Asker, tick: Tick | None) -> list[Judged]:
+def _label(
+    rows: Sequence[Prediction], references: Mapping[str, str], asker: Asker, tick: Tick | None
+) -> list[Judged]:
     texts = list(dict.fromkeys([*(references[r.clip] for r in rows), *map(_text, rows)]))
     total = len(texts) + len(rows)
     named = asker.ask_all(
         [_messages(LABELS_PROMPT.format(text=t)) for t in texts],
         lambda text: _words(_object(text), "labels"),
-        (lambda done, _: tick(done, total)) if tick else None,
+        tick=(lambda done, _: tick(done, total)) if tick else None,
     )
     labels = dict(zip(texts, named, strict=True))
     pairs = [(labels[references[r.clip]], labels[_text(r)]) for r in rows]
@@ -251,11 +290,16 @@ def _label(rows: Sequence[Prediction], references: Mapping[str, str], asker: Ask
             for i in ready
         ],
         lambda text: {"label_overlap": _number(_object(text), "score", 1, 10)},
-        (lambda done, _: tick(len(texts) + done, total)) if tick else None,
+        tick=(lambda done, _: tick(len(texts) + done, total)) if tick else None,
     )
-    out = [Judged(r.clip, {}, (a.fault or b.fault), a.model) for r, (a, b) in zip(rows, pairs, strict=True)]
+    out = [
+        Judged(clip=r.clip, scores={}, fault=(a.fault or b.fault), model=a.model)
+        for r, (a, b) in zip(rows, pairs, strict=True)
+    ]
     for i, j in zip(ready, _judged([rows[i] for i in ready], replies), strict=True):
-        out[i] = dataclasses.replace(j, model=_joined(j.model, pairs[i][0].model, pairs[i][1].model))
+        out[i] = dataclasses.replace(
+            j, model=_joined(j.model, pairs[i][0].model, pairs[i][1].model)
+        )
     return out
 
 
@@ -290,7 +334,12 @@ def _open_words(
             groups = _object(text).get("groups")
             if not isinstance(groups, list) or not all(isinstance(g, list) for g in groups):
                 raise Unusable("no list of groups")
-            first = {str(w).strip().lower(): str(g[0]).strip().lower() for g in groups for w in reversed(g) if g}
+            first = {
+                str(w).strip().lower(): str(g[0]).strip().lower()
+                for g in groups
+                for w in reversed(g)
+                if g
+            }
             if set(words) - set(first):
                 raise Unusable("groups without some of the words")
             return first
@@ -298,18 +347,18 @@ def _open_words(
         return of
 
     asked = [_messages(GROUP_PROMPT.format(words=", ".join(words))) for words in every]
-    replies = asker.ask_all(asked, [read(words) for words in every], tick)
+    replies = asker.ask_all(asked, [read(words) for words in every], tick=tick)
     out = []
     for i, (row, t, s, reply) in enumerate(zip(rows, true, said, replies, strict=True)):
         if i in faults or reply.value is None:
             lost = faults.get(i, reply)
-            out.append(Judged(row.clip, {}, lost.fault, lost.model))
+            out.append(Judged(clip=row.clip, scores={}, fault=lost.fault, model=lost.model))
             continue
         a, b = {reply.value[w] for w in t}, {reply.value[w] for w in s}
         accuracy, recall = len(a & b) / len(b) if b else 0.0, len(a & b) / len(a) if a else 0.0
         scores = {"accuracy": accuracy, "recall": recall, "judge_average": (accuracy + recall) / 2}
         drew = drawn[told.index(i)].model if i in told else reply.model
-        out.append(Judged(row.clip, scores, "", _joined(reply.model, drew)))
+        out.append(Judged(clip=row.clip, scores=scores, fault="", model=_joined(reply.model, drew)))
     return out
 
 
@@ -334,7 +383,11 @@ def judges_agree(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[st
     both = sorted(set(a) & set(b))
     if not both:
         raise ValueError("no clip was scored by both judges")
-    out: dict[str, Any] = {"judges": [j["judge"]["answered"] for j in (first, second)], "n": len(both), "scores": {}}
+    out: dict[str, Any] = {
+        "judges": [j["judge"]["answered"] for j in (first, second)],
+        "n": len(both),
+        "scores": {},
+    }
     values: dict[str, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
     for clip in both:
         for name in a[clip]:
@@ -358,4 +411,8 @@ def _kappa(x: Sequence[float], y: Sequence[float]) -> float:
     from sklearn.metrics import cohen_kappa_score
 
     scale = list(range(int(min(*x, *y)), int(max(*x, *y)) + 1))
-    return float(cohen_kappa_score([int(v) for v in x], [int(v) for v in y], labels=scale, weights="quadratic"))
+    return float(
+        cohen_kappa_score(
+            [int(v) for v in x], [int(v) for v in y], labels=scale, weights="quadratic"
+        )
+    )

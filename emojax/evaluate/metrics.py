@@ -38,8 +38,10 @@ class Tally:
         return {name: float(value) for name, value in self.finish(self.rows.T @ weights).items()}
 
 
-def _ratio(top: np.ndarray, bottom: np.ndarray, empty: float = 0.0) -> np.ndarray:
-    return np.divide(top, bottom, out=np.full(np.broadcast(top, bottom).shape, empty), where=bottom > 0)
+def _ratio(top: np.ndarray, bottom: np.ndarray, *, empty: float = 0.0) -> np.ndarray:
+    return np.divide(
+        top, bottom, out=np.full(np.broadcast(top, bottom).shape, empty), where=bottom > 0
+    )
 
 
 def _sparse(columns: Sequence[Mapping[int, float]], width: int) -> scipy.sparse.csr_matrix:
@@ -72,10 +74,10 @@ def from_confusion(confusion: np.ndarray) -> Scores:
     number, total = there.sum(axis=-1), support.sum(axis=-1)
     nothing = float("nan")
     return {
-        "uar": _ratio((recall * there).sum(axis=-1), number, nothing),
-        "accuracy": _ratio(hits.sum(axis=-1), total, nothing),
-        "weighted_f1": _ratio((f1 * support).sum(axis=-1), total, nothing),
-        "macro_f1": _ratio((f1 * there).sum(axis=-1), number, nothing),
+        "uar": _ratio((recall * there).sum(axis=-1), number, empty=nothing),
+        "accuracy": _ratio(hits.sum(axis=-1), total, empty=nothing),
+        "weighted_f1": _ratio((f1 * support).sum(axis=-1), total, empty=nothing),
+        "macro_f1": _ratio((f1 * there).sum(axis=-1), number, empty=nothing),
         "recall": recall,
         "precision": precision,
         "f1": f1,
@@ -87,7 +89,11 @@ ONE_LABEL = ("uar", "accuracy", "weighted_f1", "macro_f1")
 
 
 def one_label(
-    truth: Sequence[str | None], predicted: Sequence[Sequence[str]], labels: Sequence[str], primary: str = "uar"
+    truth: Sequence[str | None],
+    predicted: Sequence[Sequence[str]],
+    labels: Sequence[str],
+    *,
+    primary: str = "uar",
 ) -> Tally:
     """Tally of a confusion matrix over `labels`.
 
@@ -125,7 +131,9 @@ def confusion_of(tally: Tally, classes: int) -> np.ndarray:
 # --- wheels ---
 
 
-def hit_rate(truth: Sequence[str], said: Sequence[Sequence[str]], tables: WordTables, known: Sequence[str]) -> Tally:
+def hit_rate(
+    truth: Sequence[str], said: Sequence[Sequence[str]], tables: WordTables, known: Sequence[str]
+) -> Tally:
     """Tally of the official hit rate: see released.hit_rate. `known`: truths of the whole file."""
     wheels = len(tables.clusters)
     clusters = [tables.of(known, wheel) for wheel in range(1, wheels + 1)]
@@ -136,22 +144,29 @@ def hit_rate(truth: Sequence[str], said: Sequence[Sequence[str]], tables: WordTa
             if true := tables.of([label], w + 1):
                 answered = tables.of(words, w + 1)
                 hit = float(bool(true & answered))
-                row |= {3 * w: 1.0, 3 * w + 1: hit, 3 * w + 2: hit / max(1, len(answered & clusters[w]))}
+                row |= {
+                    3 * w: 1.0,
+                    3 * w + 1: hit,
+                    3 * w + 2: hit / max(1, len(answered & clusters[w])),
+                }
         columns.append(row)
 
     def finish(sums: np.ndarray) -> Scores:
         each = sums.reshape(*sums.shape[:-1], wheels, 3)
         nothing = float("nan")
         return {
-            "hit_rate": _ratio(each[..., 1], each[..., 0], nothing).mean(axis=-1),
-            "mscore": _ratio(each[..., 2], each[..., 0], nothing).mean(axis=-1),
+            "hit_rate": _ratio(each[..., 1], each[..., 0], empty=nothing).mean(axis=-1),
+            "mscore": _ratio(each[..., 2], each[..., 0], empty=nothing).mean(axis=-1),
         }
 
     return Tally(_sparse(columns, 3 * wheels), finish, "hit_rate")
 
 
 def set_overlap(
-    truth: Sequence[Sequence[set[str]]], said: Sequence[Sequence[set[str]]], nothing_is: float = 0.0
+    truth: Sequence[Sequence[set[str]]],
+    said: Sequence[Sequence[set[str]]],
+    *,
+    nothing_is: float = 0.0,
 ) -> Tally:
     """Tally of F_s: mean precision and recall of sets, their F for each wheel, the mean over wheels.
 
@@ -166,15 +181,22 @@ def set_overlap(
         for w, (true, answered) in enumerate(zip(true_sets, said_sets, strict=True)):
             if true:
                 common = len(true & answered)
-                row |= {3 * w: 1.0, 3 * w + 1: common / max(1, len(answered)), 3 * w + 2: common / len(true)}
+                row |= {
+                    3 * w: 1.0,
+                    3 * w + 1: common / max(1, len(answered)),
+                    3 * w + 2: common / len(true),
+                }
         columns.append(row)
 
     def finish(sums: np.ndarray) -> Scores:
         each = sums.reshape(*sums.shape[:-1], wheels, 3)
         nothing = float("nan")
-        p, r = _ratio(each[..., 1], each[..., 0], nothing), _ratio(each[..., 2], each[..., 0], nothing)
+        p, r = (
+            _ratio(each[..., 1], each[..., 0], empty=nothing),
+            _ratio(each[..., 2], each[..., 0], empty=nothing),
+        )
         return {
-            "f_s": _ratio(2 * p * r, p + r, nothing_is).mean(axis=-1),
+            "f_s": _ratio(2 * p * r, p + r, empty=nothing_is).mean(axis=-1),
             "precision": p.mean(axis=-1),
             "recall": r.mean(axis=-1),
         }
@@ -185,7 +207,9 @@ def set_overlap(
 # --- several labels a clip ---
 
 
-def many_labels(truth: Sequence[Sequence[str]], said: Sequence[Sequence[str]], classes: Sequence[str]) -> Tally:
+def many_labels(
+    truth: Sequence[Sequence[str]], said: Sequence[Sequence[str]], classes: Sequence[str]
+) -> Tally:
     """Tally of multi-label scores over `classes`; a predicted label outside counts as a false one.
 
     Scores: f1_micro, f1_macro, f1_samples, example_accuracy (overlap over union), and map of 0 or 1 as score.
@@ -196,7 +220,10 @@ def many_labels(truth: Sequence[Sequence[str]], said: Sequence[Sequence[str]], c
         true, answered = set(true_labels), set(said_labels)
         common, either = len(true & answered), len(true | answered)
         row = {3 * count: 1.0, 3 * count + 1: 2 * common / max(1, len(true) + len(answered))}
-        row |= {3 * count + 2: common / max(1, either), 3 * count + 3: float(len(answered - set(at)))}
+        row |= {
+            3 * count + 2: common / max(1, either),
+            3 * count + 3: float(len(answered - set(at))),
+        }
         for label in true & answered:
             row[3 * at[label]] = 1.0
         for label in answered - true:
@@ -217,11 +244,19 @@ def many_labels(truth: Sequence[Sequence[str]], said: Sequence[Sequence[str]], c
         recall, precision = _ratio(hits, hits + missed), _ratio(hits, hits + false)
         average_precision = recall * precision + (1 - recall) * rate
         return {
-            "f1_micro": _ratio(top, top + false.sum(axis=-1) + missed.sum(axis=-1) + outside, nothing),
-            "f1_macro": _ratio((_ratio(2 * hits, 2 * hits + false + missed) * there).sum(-1), there.sum(-1), nothing),
-            "f1_samples": _ratio(f1, n, nothing),
-            "example_accuracy": _ratio(accuracy, n, nothing),
-            "map": _ratio((average_precision * there).sum(axis=-1), there.sum(axis=-1), nothing),
+            "f1_micro": _ratio(
+                top, top + false.sum(axis=-1) + missed.sum(axis=-1) + outside, empty=nothing
+            ),
+            "f1_macro": _ratio(
+                (_ratio(2 * hits, 2 * hits + false + missed) * there).sum(-1),
+                there.sum(-1),
+                empty=nothing,
+            ),
+            "f1_samples": _ratio(f1, n, empty=nothing),
+            "example_accuracy": _ratio(accuracy, n, empty=nothing),
+            "map": _ratio(
+                (average_precision * there).sum(axis=-1), there.sum(axis=-1), empty=nothing
+            ),
         }
 
     return Tally(_sparse(columns, 3 * count + 4), finish, "f1_micro")
@@ -235,16 +270,18 @@ def agreement(truth: Sequence[float], predicted: Sequence[float]) -> Tally:
     x, y = np.asarray(truth, np.float64), np.asarray(predicted, np.float64)
     centre = x.mean() if len(x) else 0.0  # sums of squares of large numbers would lose digits
     x, y = x - centre, y - centre
-    rows = scipy.sparse.csr_matrix(np.stack([np.ones_like(x), x, y, x * x, y * y, x * y, abs(x - y)], axis=1))
+    rows = scipy.sparse.csr_matrix(
+        np.stack([np.ones_like(x), x, y, x * x, y * y, x * y, abs(x - y)], axis=1)
+    )
 
     def finish(sums: np.ndarray) -> Scores:
         n = np.maximum(sums[..., 0], 1e-12)
         mx, my, xx, yy, xy, error = (sums[..., i] / n for i in range(1, 7))
         vx, vy, cov = np.maximum(0, xx - mx**2), np.maximum(0, yy - my**2), xy - mx * my
         return {
-            "ccc": _ratio(2 * cov, vx + vy + (mx - my) ** 2, float("nan")),
+            "ccc": _ratio(2 * cov, vx + vy + (mx - my) ** 2, empty=float("nan")),
             "mae": error,
-            "pearson": _ratio(cov, np.sqrt(vx * vy), float("nan")),
+            "pearson": _ratio(cov, np.sqrt(vx * vy), empty=float("nan")),
         }
 
     return Tally(rows, finish, "ccc")

@@ -24,24 +24,35 @@ def predict_labels(
     bundle: Bundle, items: Items, modalities: Sequence[str], tick: Callable[[int], None] | None
 ) -> list[str]:
     """The most probable label of each clip."""
-    probabilities = label_probabilities(bundle, items, bundle.labels, modalities, tick=tick)
+    probabilities = label_probabilities(
+        bundle, items, bundle.labels, modalities=modalities, tick=tick
+    )
     return [bundle.labels[i] for i in probabilities.argmax(axis=1)]
 
 
-def label_rows(bundle: Bundle, items: Items, tick: Callable[[int], None] | None = None) -> list[Prediction]:
+def label_rows(
+    bundle: Bundle, items: Items, *, tick: Callable[[int], None] | None = None
+) -> list[Prediction]:
     """Every clip answered from the probabilities of its labels, in one forward pass."""
     chances = label_probabilities(bundle, items, bundle.labels, tick=tick)
     return [
         dataclasses.replace(
-            row_of(record, [m for m, has in (("video", views.has_video), ("audio", views.has_audio)) if has]),
+            row_of(
+                record,
+                [m for m, has in (("video", views.has_video), ("audio", views.has_audio)) if has],
+            ),
             response=bundle.labels[int(p.argmax())],
-            probabilities={label: round(float(x), 6) for label, x in zip(bundle.labels, p, strict=True)},
+            probabilities={
+                label: round(float(x), 6) for label, x in zip(bundle.labels, p, strict=True)
+            },
         )
         for (record, views), p in zip(items, chances, strict=True)
     ]
 
 
-def row_of(record: ClipRecord, modalities: Sequence[str], answer: str = "", mode: str = "") -> Prediction:
+def row_of(
+    record: ClipRecord, modalities: Sequence[str], *, answer: str = "", mode: str = ""
+) -> Prediction:
     """What is known of a clip before it is answered.
 
     Args:
@@ -63,13 +74,13 @@ def row_of(record: ClipRecord, modalities: Sequence[str], answer: str = "", mode
 
 
 def evaluate(
-    bundle: Bundle, splits: Mapping[str, Items], tick: Callable[[int], None] | None = None
+    bundle: Bundle, splits: Mapping[str, Items], *, tick: Callable[[int], None] | None = None
 ) -> dict[str, tuple[Scored, list[Prediction]]]:
     """{split: (scores as evaluation.json holds them, answers)}; answers come from label probabilities."""
     out = {}
     for split, items in splits.items():
-        rows = label_rows(bundle, items, tick)
-        out[split] = score_set(rows, "single", builtin_tables(), bundle.labels), rows
+        rows = label_rows(bundle, items, tick=tick)
+        out[split] = score_set(rows, "single", builtin_tables(), asked=bundle.labels), rows
     return out
 
 
@@ -77,6 +88,7 @@ def evaluate_embedded(
     bundle: Bundle,
     items: Items,
     config: CorpusConfig,
+    *,
     ablations: Sequence[str] = tuple(ABLATIONS),
     with_clues: bool = True,
     tick: Callable[[int], None] | None = None,
@@ -90,18 +102,22 @@ def evaluate_embedded(
       with_clues: also write the reasons and check their clues.
     """
     truth = [record.label for record, _ in items]
-    rows = label_rows(bundle, items, tick)
+    rows = label_rows(bundle, items, tick=tick)
     fused = [r.response for r in rows]
     others = [name for name in ablations if name != "fused"]
-    predicted = {"fused": fused} | {name: predict_labels(bundle, items, ABLATIONS[name], tick) for name in others}
+    predicted = {"fused": fused} | {
+        name: predict_labels(bundle, items, ABLATIONS[name], tick) for name in others
+    }
     odd = [i for i, (r, _) in enumerate(items) if r.truth is not None and r.truth["conflict"]]
     results: dict[str, Any] = {
-        "test": score_set(rows, "single", builtin_tables(), bundle.labels).result,
+        "test": score_set(rows, "single", builtin_tables(), asked=bundle.labels).result,
         "ablations": {name: uar(truth, labels) for name, labels in predicted.items()},
         "conflict": uar([truth[i] for i in odd], [fused[i] for i in odd]) if odd else None,
         "conflict_n": len(odd),
         "best_possible": best_possible(config),
-        "best_possible_by_modality": {name: best_possible(config, ABLATIONS[name]) for name in ablations},
+        "best_possible_by_modality": {
+            name: best_possible(config, modalities=ABLATIONS[name]) for name in ablations
+        },
     }
     if with_clues and bundle.can_reason:
         written = reasons(bundle, items, tick=tick)

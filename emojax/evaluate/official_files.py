@@ -55,7 +55,7 @@ def checksum(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def fetch(say: Say, tick: Tick | None = None) -> Path:
+def fetch(say: Say, *, tick: Tick | None = None) -> Path:
     """Downloads what is not there yet and checks every file.
 
     The address can be changed by $EMOJAX_MER_UNIBENCH (a mirror, ending in a slash).
@@ -68,17 +68,21 @@ def fetch(say: Say, tick: Tick | None = None) -> Path:
         path = folder() / name
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            download(address + name, path, tick)
+            download(address + name, path, tick=tick)
         except OSError as error:
-            raise FetchError(f"{address}{name}: {error}; what has come stays, the same command goes on") from error
+            raise FetchError(
+                f"{address}{name}: {error}; what has come stays, the same command goes on"
+            ) from error
         if checksum(path) != want:
             path.unlink()
-            raise FetchError(f"{address}{name} is not the official file (its SHA-256 is another); it was deleted")
+            raise FetchError(
+                f"{address}{name} is not the official file (its SHA-256 is another); it was deleted"
+            )
     say(f"word tables and truths of MER-UniBench: {folder()}")
     return folder()
 
 
-def truth(name: str, root: Path | None = None) -> dict[str, str] | None:
+def truth(name: str, *, root: Path | None = None) -> dict[str, str] | None:
     """The official truth of a set, label or list of words by clip; None where it has none or the file is not here."""
     path = (root or folder()) / TRUTHS.get(name, "-")
     if name not in TRUTHS or not path.is_file():

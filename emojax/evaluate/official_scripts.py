@@ -23,7 +23,11 @@ _SPLIT = re.compile("[,;]")
 
 def item_list(text: str) -> list[str]:
     """`['happy', 'sad']` as its items: one bracket at each end goes, quotes and commas separate. Case stays."""
-    return [item for part in re.split("['\",]", text.removeprefix("[").removesuffix("]")) if (item := part.strip())]
+    return [
+        item
+        for part in re.split("['\",]", text.removeprefix("[").removesuffix("]"))
+        if (item := part.strip())
+    ]
 
 
 def response_items(response: str) -> list[str]:
@@ -35,7 +39,9 @@ def _mean(values: Sequence[float]) -> float:
     return float(np.mean(values)) if values else float("nan")
 
 
-def hit_rate(truth: Mapping[str, str], responses: Mapping[str, str], tables: WordTables) -> dict[str, Any]:
+def hit_rate(
+    truth: Mapping[str, str], responses: Mapping[str, str], tables: WordTables
+) -> dict[str, Any]:
     """Share of clips whose true cluster is among those of the answer, a mean over wheels.
 
     A truth without a cluster, as neutral, is left out in silence; further labels in an answer cost nothing.
@@ -106,7 +112,9 @@ def open_vocabulary(
 
 def _of(responses: Mapping[str, str], clip: str) -> str:
     if clip not in responses:
-        raise ValueError(f"clip '{clip}' has no prediction; the official score needs one for every clip of the truth")
+        raise ValueError(
+            f"clip '{clip}' has no prediction; the official score needs one for every clip of the truth"
+        )
     return responses[clip]
 
 
@@ -143,7 +151,9 @@ def _equal_strings(answers: Sequence[str], said: Sequence[str], metric: str) -> 
         "metric": metric,
         "n": len(answers),
         "accuracy": float(metrics.accuracy_score(answers, said)),
-        "weighted_f1": float(metrics.f1_score(answers, said, labels=labels, average="weighted", zero_division=0)),
+        "weighted_f1": float(
+            metrics.f1_score(answers, said, labels=labels, average="weighted", zero_division=0)
+        ),
         "labels": labels,
         "confusion": confusion.tolist(),
     }
@@ -174,7 +184,9 @@ def multi_label(answers: Sequence[str], responses: Sequence[str]) -> dict[str, A
     common, either = (true & said).sum(axis=1), (true | said).sum(axis=1)
     if len(classes) < 2:
         raise ValueError(f"every truth is '{classes[0]}'; the official script needs two labels")
-    precision = [float(metrics.average_precision_score(true[:, c], said[:, c])) for c in range(len(classes))]
+    precision = [
+        float(metrics.average_precision_score(true[:, c], said[:, c])) for c in range(len(classes))
+    ]
     return {
         "metric": "multi_label",
         "n": len(answers),
@@ -186,7 +198,7 @@ def multi_label(answers: Sequence[str], responses: Sequence[str]) -> dict[str, A
     }
 
 
-def last_word(response: str, labels: Sequence[str], otherwise: str = "neutral") -> str:
+def last_word(response: str, labels: Sequence[str], *, otherwise: str = "neutral") -> str:
     """How Emotion-LLaMA (v1) reads an answer: its last word after a blank; what is no label counts as neutral.
 
     Source: eval_emotion.py of Emotion-LLaMA.

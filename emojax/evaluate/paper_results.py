@@ -35,7 +35,7 @@ SIZES = {
 }  # fmt: skip
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Figure:
     """One published value.
 
@@ -52,47 +52,66 @@ class Figure:
     differs: tuple[str, ...] = ()
 
 
-def _unibench(system: str, values: tuple[float, ...], mean: float, source: str = _AFFECTGPT) -> list[Figure]:
+def _unibench(
+    system: str, values: tuple[float, ...], mean: float, *, source: str = _AFFECTGPT
+) -> list[Figure]:
     """A row of the table: `values` in the order of the suite's sets."""
     out = []
     for member, value in zip(SUITES["mer-unibench"].members, values, strict=True):
         name, score = member.name, member.chosen[1]
         differs = (EXTRACTED,) + ((DROPS_NEUTRAL,) if score != "f_s" else ())
         out.append(
-            Figure(name, score, system, value, source, differs + ((OTHER_IEMOCAP,) if name == "iemocap" else ()))
+            Figure(
+                where=name,
+                score=score,
+                system=system,
+                value=value,
+                source=source,
+                differs=differs + ((OTHER_IEMOCAP,) if name == "iemocap" else ()),
+            )
         )
-    return [*out, Figure("mer-unibench", "figure", system, mean, source, (EXTRACTED, DROPS_NEUTRAL, OTHER_IEMOCAP))]
+    return [
+        *out,
+        Figure(
+            where="mer-unibench",
+            score="figure",
+            system=system,
+            value=mean,
+            source=source,
+            differs=(EXTRACTED, DROPS_NEUTRAL, OTHER_IEMOCAP),
+        ),
+    ]
 
 
 FIGURES: tuple[Figure, ...] = (
-    Figure("mer-unibench", "figure", "Emotion-LLaMAv2, stage 1", 78.91, _V2, (DROPS_NEUTRAL, UNVERIFIED)),
-    Figure("mer-unibench", "figure", "Emotion-LLaMAv2, full curriculum", 78.52, _V2, (DROPS_NEUTRAL, UNVERIFIED)),
-    Figure("mer-unibench", "figure", "Emotion-LLaMAv2, joint training", 75.54, _V2, (DROPS_NEUTRAL, UNVERIFIED)),
-    Figure("mer-unibench", "figure", "AffectGPT-R1", 79.48, "AffectGPT-R1, arXiv 2508.01318", (EXTRACTED, DROPS_NEUTRAL, OTHER_IEMOCAP)),
-    Figure("mmeverse-bench", "figure", "Emotion-LLaMAv2, stage 1", 66.05, _V2, (DROPS_NEUTRAL, UNVERIFIED)),
-    Figure("mmeverse-bench", "figure", "Emotion-LLaMAv2, full curriculum", 66.63, _V2, (DROPS_NEUTRAL, UNVERIFIED)),
-    Figure("mmeverse-bench", "figure", "Emotion-LLaMA", 64.7, _V2_PEERS, (UNVERIFIED, UNKNOWN_TRAINING)),
-    Figure("mmeverse-bench", "figure", "AffectGPT", 54.4, _V2_PEERS, (UNVERIFIED,)),
+    Figure(where="mer-unibench", score="figure", system="Emotion-LLaMAv2, stage 1", value=78.91, source=_V2, differs=(DROPS_NEUTRAL, UNVERIFIED)),
+    Figure(where="mer-unibench", score="figure", system="Emotion-LLaMAv2, full curriculum", value=78.52, source=_V2, differs=(DROPS_NEUTRAL, UNVERIFIED)),
+    Figure(where="mer-unibench", score="figure", system="Emotion-LLaMAv2, joint training", value=75.54, source=_V2, differs=(DROPS_NEUTRAL, UNVERIFIED)),
+    Figure(where="mer-unibench", score="figure", system="AffectGPT-R1", value=79.48, source="AffectGPT-R1, arXiv 2508.01318", differs=(EXTRACTED, DROPS_NEUTRAL, OTHER_IEMOCAP)),
+    Figure(where="mmeverse-bench", score="figure", system="Emotion-LLaMAv2, stage 1", value=66.05, source=_V2, differs=(DROPS_NEUTRAL, UNVERIFIED)),
+    Figure(where="mmeverse-bench", score="figure", system="Emotion-LLaMAv2, full curriculum", value=66.63, source=_V2, differs=(DROPS_NEUTRAL, UNVERIFIED)),
+    Figure(where="mmeverse-bench", score="figure", system="Emotion-LLaMA", value=64.7, source=_V2_PEERS, differs=(UNVERIFIED, UNKNOWN_TRAINING)),
+    Figure(where="mmeverse-bench", score="figure", system="AffectGPT", value=54.4, source=_V2_PEERS, differs=(UNVERIFIED,)),
     *_unibench("Emotion-LLaMA", (59.38, 73.62, 46.76, 55.47, 66.13, 67.66, 78.32, 77.23, 52.97), 64.17),
     *_unibench("AffectGPT", (78.54, 78.80, 55.65, 60.54, 81.30, 80.90, 88.49, 86.18, 62.52), 74.77),
     *_unibench("mPLUG-Owl (video, text)", (56.86, 59.89, 49.11, 55.54, 72.40, 72.91, 72.13, 75.00, 48.18), 62.45),
     *_unibench("SALMONN (audio, text)", (55.53, 45.38, 45.62, 46.84, 81.00, 67.03, 68.69, 65.93, 45.00), 57.89),
     *_unibench(
-        "Light-MER 0.6B", (75.66, 80.04, 57.02, 61.46, 80.04, 77.23, 89.05, 87.74, 63.28), 74.61, "README of Light-MER"
+        "Light-MER 0.6B", (75.66, 80.04, 57.02, 61.46, 80.04, 77.23, 89.05, 87.74, 63.28), 74.61, source="README of Light-MER"
     ),
-    Figure("mer2023_semi", "weighted_f1", "Emotion-LLaMA", 90.36, _V1, (FEATURES,)),
-    Figure("mer2023_semi", "weighted_f1", "Emotion-LLaMA (audio, video)", 89.05, _V1, (FEATURES,)),
-    Figure("mer2023_semi", "weighted_f1", "VAT", 89.11, _V1),
-    Figure("mer2023_semi", "weighted_f1", "MER2023 baseline", 86.75, _V1),
-    Figure("mer2023_semi", "weighted_f1", "HuBERT alone", 85.11, _V1),
-    Figure("mer2024_noise", "weighted_f1", "Emotion-LLaMA", 84.52, _V1, (FEATURES,)),
-    Figure("mer2024_noise", "weighted_f1", "SZTU-CMU (ensemble, first of 14)", 85.30, "MER2024 ranking"),
-    Figure("dfew_1", "uar", "Emotion-LLaMA, zero-shot", 45.59, _V1, (ONE_FOLD, FEATURES)),
-    Figure("dfew_1", "accuracy", "Emotion-LLaMA, zero-shot", 59.37, _V1, (ONE_FOLD, FEATURES)),
-    Figure("dfew_1", "uar", "Emotion-LLaMA, tuned", 64.21, _V1, (ONE_FOLD, FEATURES)),
-    Figure("dfew_1", "accuracy", "Emotion-LLaMA, tuned", 77.06, _V1, (ONE_FOLD, FEATURES)),
+    Figure(where="mer2023_semi", score="weighted_f1", system="Emotion-LLaMA", value=90.36, source=_V1, differs=(FEATURES,)),
+    Figure(where="mer2023_semi", score="weighted_f1", system="Emotion-LLaMA (audio, video)", value=89.05, source=_V1, differs=(FEATURES,)),
+    Figure(where="mer2023_semi", score="weighted_f1", system="VAT", value=89.11, source=_V1),
+    Figure(where="mer2023_semi", score="weighted_f1", system="MER2023 baseline", value=86.75, source=_V1),
+    Figure(where="mer2023_semi", score="weighted_f1", system="HuBERT alone", value=85.11, source=_V1),
+    Figure(where="mer2024_noise", score="weighted_f1", system="Emotion-LLaMA", value=84.52, source=_V1, differs=(FEATURES,)),
+    Figure(where="mer2024_noise", score="weighted_f1", system="SZTU-CMU (ensemble, first of 14)", value=85.30, source="MER2024 ranking"),
+    Figure(where="dfew_1", score="uar", system="Emotion-LLaMA, zero-shot", value=45.59, source=_V1, differs=(ONE_FOLD, FEATURES)),
+    Figure(where="dfew_1", score="accuracy", system="Emotion-LLaMA, zero-shot", value=59.37, source=_V1, differs=(ONE_FOLD, FEATURES)),
+    Figure(where="dfew_1", score="uar", system="Emotion-LLaMA, tuned", value=64.21, source=_V1, differs=(ONE_FOLD, FEATURES)),
+    Figure(where="dfew_1", score="accuracy", system="Emotion-LLaMA, tuned", value=77.06, source=_V1, differs=(ONE_FOLD, FEATURES)),
     *(
-        Figure(where, score, system, value, source, (NO_FOLD,))
+        Figure(where=where, score=score, system=system, value=value, source=source, differs=(NO_FOLD,))
         for where, system, source, values in (
             ("dfew", "HumanOmni-7B", _OMNI, (74.86, 82.46)),
             ("dfew", "MMA-DFER", _OMNI, (66.85, 77.43)),
@@ -107,13 +126,13 @@ FIGURES: tuple[Figure, ...] = (
         )
         for where, score, value in ((f"{where}_1", "uar", values[0]), (f"{where}_1", "accuracy", values[1]), (f"{where}-5", "figure", values[0]))
     ),
-    Figure("emer", "clue_overlap", "Emotion-LLaMA", 7.83, _V1, ("judge gpt-3.5-turbo-16k-0613, retired",)),
-    Figure("emer", "label_overlap", "Emotion-LLaMA", 6.25, _V1, ("judge gpt-3.5-turbo-16k-0613, retired",)),
-    Figure("mer2024_ov", "judge_average", "Emotion-LLaMA", 66.10, "MER2024 paper, recalled", (UNVERIFIED,)),
+    Figure(where="emer", score="clue_overlap", system="Emotion-LLaMA", value=7.83, source=_V1, differs=("judge gpt-3.5-turbo-16k-0613, retired",)),
+    Figure(where="emer", score="label_overlap", system="Emotion-LLaMA", value=6.25, source=_V1, differs=("judge gpt-3.5-turbo-16k-0613, retired",)),
+    Figure(where="mer2024_ov", score="judge_average", system="Emotion-LLaMA", value=66.10, source="MER2024 paper, recalled", differs=(UNVERIFIED,)),
 )  # fmt: skip
 
 
-def figures_for(where: str, score: str = "") -> list[Figure]:
+def figures_for(where: str, *, score: str = "") -> list[Figure]:
     """Published values of a suite or set, the best first; `score`: of this one alone."""
     found = [f for f in FIGURES if f.where == where and score in ("", f.score)]
     return sorted(found, key=lambda f: -f.value)

@@ -18,16 +18,22 @@ from data_pipeline.datasets.labels import CONCEPTS, concept
 from emojax.evaluate.lexicon import FAMILIES
 
 HOW = ("label", "spelling", "synonym", "sentence", "outside", "empty", "refusal", "unparsable")
-_THINK = re.compile(r"[<\[](think|thinking|reasoning)[>\]].*?([<\[]/\1[>\]]|$)", re.DOTALL | re.IGNORECASE)
+_THINK = re.compile(
+    r"[<\[](think|thinking|reasoning)[>\]].*?([<\[]/\1[>\]]|$)", re.DOTALL | re.IGNORECASE
+)
 _END_OF_THINKING = re.compile(r"[<\[]/(?:think|thinking|reasoning)[>\]]", re.IGNORECASE)
 _ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|$)", re.DOTALL | re.IGNORECASE)
 _TAG = re.compile(r"</?[a-z_]+>|<\|[a-z_]+\|>", re.IGNORECASE)
 _FENCE = re.compile(r"```(?:json)?")
 _KEYS = ("answer", "label", "emotion", "emotions", "labels", "sentiment", "intent", "prediction")
-_FIELD = re.compile(rf"['\"](?:{'|'.join(_KEYS)})['\"]\s*:\s*(\[[^\]]*\]|'[^']*'|\"[^\"]*\")", re.IGNORECASE)
+_FIELD = re.compile(
+    rf"['\"](?:{'|'.join(_KEYS)})['\"]\s*:\s*(\[[^\]]*\]|'[^']*'|\"[^\"]*\")", re.IGNORECASE
+)
 _ITEMS = re.compile(r"['\"\[\]{},;\n]|\band\b|\bor\b|&|\+")
 _EDGE = " \t\r\n.!?:;,'\"`*()[]{}“”‘’。，！？"
-_CLAUSE = re.compile(r"[.;!?]|\bbut\b|\bhowever\b|\bwhile\b|\balthough\b|\byet\b|\bbecause\b|\bas\b|\bwith\b")
+_CLAUSE = re.compile(
+    r"[.;!?]|\bbut\b|\bhowever\b|\bwhile\b|\balthough\b|\byet\b|\bbecause\b|\bas\b|\bwith\b"
+)
 _STATED = re.compile(
     r"(?:\b(?:final answer|answer|label|emotion|emotional state|feeling|sentiment|mood|intent|expression|conclusion)s?\b"
     r"(?:\s+(?:of|that|which|expressed|shown|conveyed|in|here|this|the|video|clip|person|character|speaker|displayed|best|most|likely))*"
@@ -82,7 +88,9 @@ def _words(labels: tuple[str, ...]) -> tuple[dict[str, str], dict[str, str], dic
     for word, meaning in CONCEPTS.items():
         if meaning in concepts and len(word) > 3:  # `sur` and `hap` are codes of files, not words
             spellings.setdefault(word, concepts[meaning])
-    for label in labels:  # `doubt/confusion` answers to both words, where they are no labels themselves
+    for (
+        label
+    ) in labels:  # `doubt/confusion` answers to both words, where they are no labels themselves
         for part in label.lower().split("/"):
             spellings.setdefault(part.strip(), label)
     families: dict[str, set[str]] = {}
@@ -106,7 +114,11 @@ def _words(labels: tuple[str, ...]) -> tuple[dict[str, str], dict[str, str], dic
 def _finder(words: tuple[str, ...]) -> re.Pattern[str]:
     longest_first = sorted(words, key=len, reverse=True)
     # a slash separates words, but for labels that hold one
-    return re.compile(r"(?<![\w-])(?:" + "|".join(map(re.escape, longest_first)) + r")(?![\w-])" if words else r"(?!)")
+    return re.compile(
+        r"(?<![\w-])(?:" + "|".join(map(re.escape, longest_first)) + r")(?![\w-])"
+        if words
+        else r"(?!)"
+    )
 
 
 def read_labels(response: str, labels: Sequence[str]) -> Reading:
@@ -144,7 +156,9 @@ def _list_of_labels(plain: str, space: tuple[str, ...]) -> Reading | None:
     whole = [item for part in _ITEMS.split(plain) if (item := part.strip(_EDGE))]
     # `angry/sad` are two, `doubt/confusion` may be one label
     items = [
-        i for item in whole for i in ([item] if item in spellings else filter(None, map(str.strip, item.split("/"))))
+        i
+        for item in whole
+        for i in ([item] if item in spellings else filter(None, map(str.strip, item.split("/"))))
     ]
     for words, how in (
         ({w: spellings[w] for w in own}, "label"),
@@ -171,12 +185,18 @@ def read_words(response: str, known: Sequence[str] | frozenset[str]) -> tuple[st
     A list keeps words that no table knows; a sentence can not be told from them.
     """
     text = final_answer(response).lower().replace("’", "'").strip()
-    items = [item for part in _ITEMS.split(text.strip(_EDGE)) if part and (item := part.strip(_EDGE))]
+    items = [
+        item for part in _ITEMS.split(text.strip(_EDGE)) if part and (item := part.strip(_EDGE))
+    ]
     if items and all(len(i.split()) <= 2 for i in items):
         return tuple(dict.fromkeys(items))
     known = frozenset(known)
     found: dict[str, None] = {}
     for match in re.finditer(r"[a-z][a-z'-]*", text):
-        if match.group() in known and match.group() not in _EVERYDAY and not denied(text[: match.start()]):
+        if (
+            match.group() in known
+            and match.group() not in _EVERYDAY
+            and not denied(text[: match.start()])
+        ):
             found[match.group()] = None
     return tuple(found)

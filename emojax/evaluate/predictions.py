@@ -21,7 +21,7 @@ class PredictionError(ValueError):
     """A predictions file can not be used; names file, line and field."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Prediction:
     """One answered clip.
 
@@ -71,7 +71,12 @@ class Prediction:
 
     def to_json(self) -> str:
         """One line of JSON, with the key of the original for the clip; fields without a value are left out."""
-        fields = {"video_id": self.clip, "mode": self.mode, "answer": self.answer, "response": self.response}
+        fields = {
+            "video_id": self.clip,
+            "mode": self.mode,
+            "answer": self.answer,
+            "response": self.response,
+        }
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.name not in ("clip", "mode", "answer", "response") and value != field.default:
@@ -86,7 +91,7 @@ _NUMBERS = ("duration", "start", "end", "valence", "valence_answer")
 _IDS = ("video_id", "clip", "name", "id")
 
 
-def read_predictions(path: Path, truth: Mapping[str, str] | None = None) -> list[Prediction]:
+def read_predictions(path: Path, *, truth: Mapping[str, str] | None = None) -> list[Prediction]:
     """Predictions of one file, by its suffix: .jsonl (or .json), .npz, .csv.
 
     Args:
@@ -97,14 +102,26 @@ def read_predictions(path: Path, truth: Mapping[str, str] | None = None) -> list
     """
     if not path.is_file():
         raise PredictionError(f"there is no predictions file '{path}'")
-    readers = {".jsonl": _read_json_lines, ".json": _read_json_lines, ".npz": _read_npz, ".csv": _read_csv}
+    readers = {
+        ".jsonl": _read_json_lines,
+        ".json": _read_json_lines,
+        ".npz": _read_npz,
+        ".csv": _read_csv,
+    }
     reader = readers.get(path.suffix.lower())
     if reader is None:
-        raise PredictionError(f"{path}: predictions are read from .jsonl, .json, .npz and .csv files")
+        raise PredictionError(
+            f"{path}: predictions are read from .jsonl, .json, .npz and .csv files"
+        )
     rows = reader(path)
     if truth is not None:
         if other := next(
-            (r for r in rows if r.answer and r.clip in truth and r.answer.strip() != truth[r.clip].strip()), None
+            (
+                r
+                for r in rows
+                if r.answer and r.clip in truth and r.answer.strip() != truth[r.clip].strip()
+            ),
+            None,
         ):
             raise PredictionError(
                 f"{path}: clip '{other.clip}' has the answer '{other.answer}', the truth says '{truth[other.clip]}'; leave out one of them"
@@ -113,12 +130,16 @@ def read_predictions(path: Path, truth: Mapping[str, str] | None = None) -> list
         if not rows:
             raise PredictionError(f"{path} and the truth have no clip in common")
         if lost := [clip for clip in truth if clip not in {r.clip for r in rows}]:
-            raise PredictionError(f"{path} has no prediction for {len(lost)} clips of the truth, such as '{lost[0]}'")
+            raise PredictionError(
+                f"{path} has no prediction for {len(lost)} clips of the truth, such as '{lost[0]}'"
+            )
     seen: dict[tuple[str, ...], int] = {}
     for number, row in enumerate(rows, 1):
         key = (row.set, row.mode, row.clip, row.speaker)  # E3 asks of several people of one clip
         if key in seen:
-            raise PredictionError(f"{path}: clip '{row.clip}' stands there twice (rows {seen[key]} and {number})")
+            raise PredictionError(
+                f"{path}: clip '{row.clip}' stands there twice (rows {seen[key]} and {number})"
+            )
         seen[key] = number
     if not rows:
         raise PredictionError(f"{path} holds no prediction")
@@ -146,13 +167,13 @@ def _read_json_lines(path: Path) -> list[Prediction]:
     rows = []
     for number, fields in objects:
         try:
-            rows.append(prediction_of(fields, number))
+            rows.append(prediction_of(fields, number=number))
         except ValueError as error:
             raise PredictionError(f"{path}, row {number}: {error}") from error
     return rows
 
 
-def prediction_of(fields: Any, number: int = 0) -> Prediction:
+def prediction_of(fields: Any, *, number: int = 0) -> Prediction:
     """One JSON object -> Prediction; keys that are not known are not read.
 
     Raises:
@@ -182,10 +203,14 @@ def prediction_of(fields: Any, number: int = 0) -> Prediction:
     if (chances := fields.get("probabilities")) is not None:
         if not isinstance(chances, dict) or not chances:
             raise ValueError("'probabilities' needs an object of label: number")
-        values["probabilities"] = {str(k): _number(f"probability of {k}", v) for k, v in chances.items()}
+        values["probabilities"] = {
+            str(k): _number(f"probability of {k}", v) for k, v in chances.items()
+        }
         total = sum(values["probabilities"].values())
         if min(values["probabilities"].values()) < 0 or not 0 < total <= 1.05:
-            raise ValueError(f"'probabilities' add up to {total:g}, or one is negative; they are shares of 1")
+            raise ValueError(
+                f"'probabilities' add up to {total:g}, or one is negative; they are shares of 1"
+            )
     if fields.get("modalities") is not None:
         if not isinstance(fields["modalities"], list):
             raise ValueError("'modalities' needs a list")
@@ -214,11 +239,16 @@ def _read_npz(path: Path) -> list[Prediction]:
         texts = found.tolist() if hasattr(found, "tolist") else found
         if not isinstance(texts, dict):
             raise PredictionError(f"{path}: 'name2reason' is no dictionary of texts")
-        return [Prediction(str(clip), response=str(text)) for clip, text in texts.items()]
+        return [Prediction(clip=str(clip), response=str(text)) for clip, text in texts.items()]
     if {"filenames", "fileitems"} <= set(arrays):
         return [
-            Prediction(str(clip), response=item if isinstance(item, str) else ", ".join(map(str, item)))
-            for clip, item in zip(*(_listed(arrays[k]) for k in ("filenames", "fileitems")), strict=True)
+            Prediction(
+                clip=str(clip),
+                response=item if isinstance(item, str) else ", ".join(map(str, item)),
+            )
+            for clip, item in zip(
+                *(_listed(arrays[k]) for k in ("filenames", "fileitems")), strict=True
+            )
         ]
     raise PredictionError(
         f"{path} holds {', '.join(sorted(arrays)) or 'nothing'}; read are 'name2reason', or 'filenames' with 'fileitems'"
@@ -229,7 +259,16 @@ def _listed(array: Any) -> list[Any]:
     return array.tolist() if hasattr(array, "tolist") else list(array)
 
 
-_CSV_TEXT = ("response", "chi_reasons", "reasons", "reason", "openset", "prediction", "discrete", "label")
+_CSV_TEXT = (
+    "response",
+    "chi_reasons",
+    "reasons",
+    "reason",
+    "openset",
+    "prediction",
+    "discrete",
+    "label",
+)
 
 
 def _read_csv(path: Path) -> list[Prediction]:
@@ -250,7 +289,10 @@ def _read_csv(path: Path) -> list[Prediction]:
         )
     return [
         Prediction(
-            row[clip] or "", answer=row.get("answer") or "", response=row[said] or "", mode=row.get("mode") or ""
+            clip=row[clip] or "",
+            answer=row.get("answer") or "",
+            response=row[said] or "",
+            mode=row.get("mode") or "",
         )
         for row in rows
     ]
@@ -273,13 +315,20 @@ def read_truth(path: Path) -> dict[str, str]:
         header = [*rows[0]] if rows else []
         clip = next((c for c in ("names", *_IDS) if c in header), None)
         label = next(
-            (c for c in ("answer", "openset", "discrete", "label", "emotions", "emotion") if c in header), None
+            (
+                c
+                for c in ("answer", "openset", "discrete", "label", "emotions", "emotion")
+                if c in header
+            ),
+            None,
         )
         if clip and label:
             found: dict[str, str] = {}
             for row in rows:
                 if found.setdefault(row[clip], row[label] or "") != (row[label] or ""):
-                    raise PredictionError(f"{path} says '{found[row[clip]]}' and '{row[label]}' of clip '{row[clip]}'")
+                    raise PredictionError(
+                        f"{path} says '{found[row[clip]]}' and '{row[label]}' of clip '{row[clip]}'"
+                    )
             return found
         raise PredictionError(f"{path} has the columns {header}; needed are a clip and a label")
     return {r.clip: r.answer for r in _read_json_lines(path)}
@@ -299,7 +348,10 @@ def read_references(path: Path) -> dict[str, str]:
             rows = list(csv.DictReader(file))
         header = [*rows[0]] if rows else []
         clip = next((c for c in ("names", *_IDS) if c in header), None)
-        text = next((c for c in ("reference", "english", "reasons", "reason", "openset") if c in header), None)
+        text = next(
+            (c for c in ("reference", "english", "reasons", "reason", "openset") if c in header),
+            None,
+        )
         if clip and text:
             return {row[clip]: row[text] for row in rows if row[text]}
         raise PredictionError(f"{path} has the columns {header}; needed are a clip and a reference")
@@ -309,9 +361,13 @@ def read_references(path: Path) -> dict[str, str]:
             try:
                 fields = json.loads(line)
                 clip = next(str(fields[k]) for k in _IDS if fields.get(k))
-                out[clip] = next(str(fields[k]) for k in ("reference", "reason", "answer") if fields.get(k))
+                out[clip] = next(
+                    str(fields[k]) for k in ("reference", "reason", "answer") if fields.get(k)
+                )
             except (ValueError, AttributeError, StopIteration) as error:
-                raise PredictionError(f"{path}, line {number}: needs a clip and a `reference`") from error
+                raise PredictionError(
+                    f"{path}, line {number}: needs a clip and a `reference`"
+                ) from error
     return out
 
 

@@ -35,7 +35,7 @@ Tick = Callable[[int, int], None]
 SUFFIXES = (".jsonl", ".json", ".npz", ".csv")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
     """How predictions are scored.
 
@@ -60,11 +60,15 @@ def set_name(path: Path) -> str:
     return (
         stem
         if stem in SETS
-        else next((n for n in SETS if stem.startswith(f"{n}_") and stem[len(n) + 1 :].isdigit()), "")
+        else next(
+            (n for n in SETS if stem.startswith(f"{n}_") and stem[len(n) + 1 :].isdigit()), ""
+        )
     )
 
 
-def read_files(path: Path, name: str = "", truth: Path | None = None) -> dict[str, list[Prediction]]:
+def read_files(
+    path: Path, *, name: str = "", truth: Path | None = None
+) -> dict[str, list[Prediction]]:
     """{set: rows} of a file, or of every predictions file below a folder that is named after a set.
 
     Args:
@@ -75,9 +79,13 @@ def read_files(path: Path, name: str = "", truth: Path | None = None) -> dict[st
     """
     known = read_truth(truth) if truth else None
     if not path.is_dir():
-        rows = read_predictions(path, known)
+        rows = read_predictions(path, truth=known)
         by_set = split_by_set(rows)
-        return by_set if len(by_set) > 1 else {name or rows[0].set or (path.stem if set_name(path) else ""): rows}
+        return (
+            by_set
+            if len(by_set) > 1
+            else {name or rows[0].set or (path.stem if set_name(path) else ""): rows}
+        )
     found: dict[str, list[Prediction]] = {}
     files = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in SUFFIXES and set_name(p)]
     for file in files:
@@ -87,9 +95,11 @@ def read_files(path: Path, name: str = "", truth: Path | None = None) -> dict[st
             continue  # the official scorer leaves what it has read beside the predictions
         if file.stem in found:
             raise PredictionError(f"{path} holds two files of {file.stem}")
-        found[file.stem] = read_predictions(file, known)
+        found[file.stem] = read_predictions(file, truth=known)
     if not found:
-        raise PredictionError(f"{path} holds no predictions file named after a set, such as mer2023.jsonl")
+        raise PredictionError(
+            f"{path} holds no predictions file named after a set, such as mer2023.jsonl"
+        )
     return found
 
 
@@ -118,7 +128,11 @@ def scored_rows(name: str, rows: Sequence[Prediction], mode: str, say: Say) -> l
 
 
 def score_sets(
-    by_set: Mapping[str, Sequence[Prediction]], options: Options, say: Say, tick: Tick | None = None
+    by_set: Mapping[str, Sequence[Prediction]],
+    options: Options,
+    say: Say,
+    *,
+    tick: Tick | None = None,
 ) -> dict[str, Scored]:
     """Scores every set; sets are named as in SETS, with `_FOLD` behind where they have folds."""
     out: dict[str, Scored] = {}
@@ -140,10 +154,22 @@ def score_sets(
             kept = with_official_truth(base, kept)
         if options.labels and metric != "open_vocabulary":
             known = {concept(label) for label in options.labels}
-            if strange := next((x for r in kept for x in parts_of(r.answer, metric) if concept(x) not in known), None):
-                raise PredictionError(f"the truth '{strange}' is none of --labels {', '.join(options.labels)}")
+            if strange := next(
+                (x for r in kept for x in parts_of(r.answer, metric) if concept(x) not in known),
+                None,
+            ):
+                raise PredictionError(
+                    f"the truth '{strange}' is none of --labels {', '.join(options.labels)}"
+                )
         try:
-            scored = score_set(kept, metric, options.tables, asked, options.resamples, options.seed)
+            scored = score_set(
+                kept,
+                metric,
+                options.tables,
+                asked=asked,
+                resamples=options.resamples,
+                seed=options.seed,
+            )
         except ValueError as error:
             raise PredictionError(f"{name or 'predictions'}: {error}") from error
         if benchmark is not None and (extra := _official_clips(base, kept)):
@@ -176,7 +202,11 @@ def with_official_truth(name: str, rows: Sequence[Prediction]) -> list[Predictio
         return list(rows)
     known = official_files.truth(name)
     if known is None:
-        hint = "`emojax fetch mer-unibench`, or give --truth" if name in official_files.TRUTHS else "give --truth"
+        hint = (
+            "`emojax fetch mer-unibench`, or give --truth"
+            if name in official_files.TRUTHS
+            else "give --truth"
+        )
         raise PredictionError(f"{name}: rows have no truth in 'answer': {hint}")
     if lost := next((r.clip for r in rows if r.clip not in known), None):
         raise PredictionError(f"{name}: the official truth does not know clip '{lost}'")
@@ -189,11 +219,19 @@ def _official_clips(name: str, rows: Sequence[Prediction]) -> dict[str, int] | N
         return None
     here = [r for r in rows if r.clip in known]
     other = sum(known[r.clip].strip().lower() != r.answer.strip().lower() for r in here)
-    return {"all": len(known), "scored": len(here), "not_in_it": len(rows) - len(here), "other_label": other}
+    return {
+        "all": len(known),
+        "scored": len(here),
+        "not_in_it": len(rows) - len(here),
+        "other_label": other,
+    }
 
 
 def figure(
-    suite: Suite, scored: Mapping[str, Scored], rows: Mapping[str, Sequence[Prediction]], options: Options
+    suite: Suite,
+    scored: Mapping[str, Scored],
+    rows: Mapping[str, Sequence[Prediction]],
+    options: Options,
 ) -> dict[str, Any]:
     """The suite's number: the unweighted mean of its sets' primary scores, with its interval where every set has one.
 
@@ -213,7 +251,9 @@ def figure(
         groups, _ = groups_of(rows[member.name])
         if options.resamples and tally is not None and value is not None and len(groups) > 1:
             seed = options.seed + seeds[member.benchmark.dataset]
-            drawn = statistics.resampled(tally, groups, options.resamples, seed)[score]
+            drawn = statistics.resampled(tally, groups, resamples=options.resamples, seed=seed)[
+                score
+            ]
             draws.append(value + (drawn - value) * statistics.spread_of(groups))
     undefined = [name for name, v in values.items() if v is None or not np.isfinite(v)]
     mean = float("nan") if undefined or not values else float(np.mean(list(values.values())))
@@ -231,6 +271,7 @@ def results_of(
     by_set: Mapping[str, Sequence[Prediction]],
     options: Options,
     say: Say,
+    *,
     tick: Tick | None = None,
     facts: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> tuple[dict[str, Any], dict[str, Scored], dict[str, list[Prediction]]]:
@@ -242,9 +283,11 @@ def results_of(
                 f"there are no predictions of {suite.title}: files, or a `set` of each row, are named {', '.join(sorted(wanted))}"
             )
         if others := sorted(set(by_set) - wanted):
-            say(f"not of {suite.title}, left out: {', '.join(n or 'rows without a set' for n in others)}")
+            say(
+                f"not of {suite.title}, left out: {', '.join(n or 'rows without a set' for n in others)}"
+            )
             by_set = {n: rows for n, rows in by_set.items() if n in wanted}
-    scored = score_sets(by_set, options, say, tick)
+    scored = score_sets(by_set, options, say, tick=tick)
     for name, own in scored.items():
         own.result.update((facts or {}).get(name, {}))
     kept = {name: own.rows for name, own in scored.items()}
@@ -253,24 +296,50 @@ def results_of(
         return {**next(iter(scored.values())).result, **words}, scored, kept
     results: dict[str, Any] = dict(words)
     if suite is not None:
-        results |= {"suite": suite.name, "missing_sets": [m.name for m in suite.members if m.name not in by_set]}
+        results |= {
+            "suite": suite.name,
+            "missing_sets": [m.name for m in suite.members if m.name not in by_set],
+        }
         if scored:
             results["figure"] = figure(suite, scored, kept, options)
     return {**results, "sets": {n: s.result for n, s in scored.items()}}, scored, kept
 
 
-def write_clips(out: Path, kept: Mapping[str, Sequence[Prediction]], scored: Mapping[str, Scored]) -> None:
+def write_clips(
+    out: Path, kept: Mapping[str, Sequence[Prediction]], scored: Mapping[str, Scored]
+) -> None:
     """clips.csv: one row a scored clip."""
     with (out / "clips.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(
-            ["set", "clip", "mode", "truth", "response", "read", "right", "probability", "speaker", "duration"]
+            [
+                "set",
+                "clip",
+                "mode",
+                "truth",
+                "response",
+                "read",
+                "right",
+                "probability",
+                "speaker",
+                "duration",
+            ]
         )
         for name, own in scored.items():
             for row, read, right in zip(kept[name], own.read, own.right, strict=True):
                 best = max((row.probabilities or {}).values(), default="")
                 writer.writerow(
-                    [name, row.clip, row.mode, row.answer, row.said, "; ".join(read), f"{right:g}", best, row.speaker]
+                    [
+                        name,
+                        row.clip,
+                        row.mode,
+                        row.answer,
+                        row.said,
+                        "; ".join(read),
+                        f"{right:g}",
+                        best,
+                        row.speaker,
+                    ]
                     + ["" if row.duration is None else row.duration]
                 )
 

@@ -30,7 +30,7 @@ _DURATIONS = ((0, 2), (2, 5), (5, 10), (10, 30), (30, float("inf")))
 SUBGROUP_RESAMPLES = 500
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Scored:
     """A scored set.
 
@@ -74,7 +74,9 @@ def label_space(answers: Sequence[str], asked: Sequence[str]) -> tuple[tuple[str
     space = list(asked)
     at = {label.lower(): label for label in space}
     by_concept = {concept(label): label for label in space}
-    unknown = sorted({a.strip() for a in answers if a.strip().lower() not in at and concept(a) not in by_concept})
+    unknown = sorted(
+        {a.strip() for a in answers if a.strip().lower() not in at and concept(a) not in by_concept}
+    )
     for label in unknown:
         if label.lower() not in at:  # two spellings of one label differ in case alone
             at[label.lower()] = label
@@ -87,6 +89,7 @@ def score_set(
     rows: Sequence[Prediction],
     metric: str,
     tables: WordTables,
+    *,
     asked: Sequence[str] = (),
     resamples: int = statistics.RESAMPLES,
     seed: int = 0,
@@ -113,9 +116,13 @@ def score_set(
     number = len(set(groups) - {""}) + groups.count("")
     result["groups"] = {"drawn_over": drawn_over, "n": number, "clips_alone": groups.count("")}
     if resamples:
-        result["intervals"] = statistics.intervals(scored.strict, groups, resamples, seed=seed)
+        result["intervals"] = statistics.intervals(
+            scored.strict, groups, resamples=resamples, seed=seed
+        )
         if scored.official is not None:
-            result["released"]["intervals"] = statistics.intervals(scored.official, groups, resamples, seed=seed)
+            result["released"]["intervals"] = statistics.intervals(
+                scored.official, groups, resamples=resamples, seed=seed
+            )
         result["interval_method"] = (
             f"bootstrap over {number} {drawn_over}s"
             + (
@@ -129,7 +136,9 @@ def score_set(
     result["by"] = breakdowns(scored.strict, rows, min(resamples, SUBGROUP_RESAMPLES), seed)
     if (sure := _confidence(rows, scored, result.get("labels", ()))) is not None:
         result |= sure
-    if numbers := [(r.valence_answer, r.valence) for r in rows if None not in (r.valence_answer, r.valence)]:
+    if numbers := [
+        (r.valence_answer, r.valence) for r in rows if None not in (r.valence_answer, r.valence)
+    ]:
         agreement = metrics.agreement(*zip(*numbers, strict=True))
         result["valence"] = {"n": len(numbers), **metrics.tally_scores(agreement)}
     return dataclasses.replace(scored, result=result, rows=list(rows))
@@ -151,7 +160,10 @@ def groups_of(rows: Sequence[Prediction]) -> tuple[list[str], str]:
 
     Intervals over a handful of speakers say nothing; over clips they are too narrow, but of these clips.
     """
-    for name, key in (("speaker", [r.speaker or r.video for r in rows]), ("video", [r.video for r in rows])):
+    for name, key in (
+        ("speaker", [r.speaker or r.video for r in rows]),
+        ("video", [r.video for r in rows]),
+    ):
         if any(key) and len(set(key) - {""}) + key.count("") >= FEW_GROUPS:
             return key, name if any(getattr(r, name) for r in rows) else "video"
     return [""] * len(rows), "clip"
@@ -169,11 +181,13 @@ def _answers(readings: Sequence[Reading], read: Sequence[Sequence[str]]) -> dict
     }
 
 
-def _one(rows: Sequence[Prediction], metric: str, tables: WordTables, asked: Sequence[str]) -> Scored:
+def _one(
+    rows: Sequence[Prediction], metric: str, tables: WordTables, asked: Sequence[str]
+) -> Scored:
     labels, truth = label_space([r.answer for r in rows], asked)
     readings = [read_labels(r.said, labels) for r in rows]
     read = [r.labels for r in readings]
-    strict = metrics.one_label(truth, read, labels, STRICT_PRIMARY[metric])
+    strict = metrics.one_label(truth, read, labels, primary=STRICT_PRIMARY[metric])
     confusion = metrics.confusion_of(strict, len(labels))
     full = metrics.from_confusion(confusion)
     scores = metrics.tally_scores(strict)
@@ -182,7 +196,9 @@ def _one(rows: Sequence[Prediction], metric: str, tables: WordTables, asked: Seq
         "labels": list(labels),
         **scores,
         "war": scores["accuracy"],
-        "confusion": (confusion[:, :-1].round().astype(int) if whole else confusion[:, :-1].round(6)).tolist(),
+        "confusion": (
+            confusion[:, :-1].round().astype(int) if whole else confusion[:, :-1].round(6)
+        ).tolist(),
         "unparsable_by_class": confusion[:, -1].round().astype(int).tolist(),
         "per_class": [
             {"label": label, "n": int(full["support"][i])}
@@ -196,7 +212,7 @@ def _one(rows: Sequence[Prediction], metric: str, tables: WordTables, asked: Seq
     if metric == "hit_rate":
         result |= _hit_with_neutral(rows, tables, truth, read)
     right = np.array([t in p and 1 / len(p) for t, p in zip(truth, read, strict=True)], np.float64)
-    return Scored(result, strict, old, right, read)
+    return Scored(result=result, strict=strict, official=old, right=right, read=read)
 
 
 def _official_one(
@@ -204,8 +220,12 @@ def _official_one(
 ) -> tuple[dict[str, Any], Tally]:
     answers, said = [r.answer for r in rows], [r.said.strip().lower() for r in rows]
     if metric == "hit_rate":
-        found = official_scripts.hit_rate({r.clip: r.answer for r in rows}, {r.clip: r.response for r in rows}, tables)
-        return found, metrics.hit_rate(answers, [official_scripts.response_items(r.response) for r in rows], tables, answers)
+        found = official_scripts.hit_rate(
+            {r.clip: r.answer for r in rows}, {r.clip: r.response for r in rows}, tables
+        )
+        return found, metrics.hit_rate(
+            answers, [official_scripts.response_items(r.response) for r in rows], tables, answers
+        )
     if metric == "last_word":
         said = [official_scripts.last_word(r.response, labels) for r in rows]
     counted: list[str | None] = list(answers)
@@ -214,8 +234,14 @@ def _official_one(
     if not any(counted):  # every truth is neutral
         found = {"n": 0, "accuracy": None, "weighted_f1": None}
     else:
-        found = official_scripts.two_class(answers, said) if metric == "two_class" else official_scripts.single_label(answers, said)
-    own = metrics.one_label(counted, [(s,) for s in said], sorted({a for a in counted if a is not None}))
+        found = (
+            official_scripts.two_class(answers, said)
+            if metric == "two_class"
+            else official_scripts.single_label(answers, said)
+        )
+    own = metrics.one_label(
+        counted, [(s,) for s in said], sorted({a for a in counted if a is not None})
+    )
 
     def finish(sums: np.ndarray) -> metrics.Scores:
         return {name: own.finish(sums)[name] for name in ("accuracy", "weighted_f1")}
@@ -228,7 +254,10 @@ def _official_one(
 
 
 def _hit_with_neutral(
-    rows: Sequence[Prediction], tables: WordTables, truth: Sequence[str], read: Sequence[tuple[str, ...]]
+    rows: Sequence[Prediction],
+    tables: WordTables,
+    truth: Sequence[str],
+    read: Sequence[tuple[str, ...]],
 ) -> dict[str, Any]:
     """The hit rate of the labels that were read, neutral a cluster of its own; in each wheel over the clips with a cluster."""
     neutral = {"neutral"}
@@ -238,12 +267,16 @@ def _hit_with_neutral(
         for row, true, said in zip(rows, truth, read, strict=True):
             clusters = tables.of([row.answer], wheel) or neutral & {concept(true)}
             if clusters:
-                hits.append(bool(clusters & (tables.of(said, wheel) | neutral & {concept(s) for s in said})))
+                hits.append(
+                    bool(clusters & (tables.of(said, wheel) | neutral & {concept(s) for s in said}))
+                )
         per_wheel.append(float(np.mean(hits)) if hits else float("nan"))
     return {"hit_rate_with_neutral": float(np.mean(per_wheel))}
 
 
-def _several(rows: Sequence[Prediction], metric: str, tables: WordTables, asked: Sequence[str]) -> Scored:
+def _several(
+    rows: Sequence[Prediction], metric: str, tables: WordTables, asked: Sequence[str]
+) -> Scored:
     own = [official_scripts.label_set(r.answer) for r in rows]
     labels, flat = label_space([a for labels in own for a in labels], asked)
     spelled = iter(flat)
@@ -275,13 +308,25 @@ def _several(rows: Sequence[Prediction], metric: str, tables: WordTables, asked:
             }
             for label, (hit, said, there) in counts.items()
         ],
-        "answers": _answers(readings, read) | {"true_labels_per_clip": float(np.mean([len(t) for t in truth]))},
+        "answers": _answers(readings, read)
+        | {"true_labels_per_clip": float(np.mean([len(t) for t in truth]))},
         "released": _released_several(rows),
     }
     classes = sorted({a for labels_of in own for a in labels_of})
     said = [[x for x in official_scripts.label_set(r.response) if x in set(classes)] for r in rows]
-    right = np.array([len(set(t) & set(p)) / max(1, len(set(t) | set(p))) for t, p in zip(truth, read, strict=True)])
-    return Scored(result, strict, metrics.many_labels(own, said, classes), right, read)
+    right = np.array(
+        [
+            len(set(t) & set(p)) / max(1, len(set(t) | set(p)))
+            for t, p in zip(truth, read, strict=True)
+        ]
+    )
+    return Scored(
+        result=result,
+        strict=strict,
+        official=metrics.many_labels(own, said, classes),
+        right=right,
+        read=read,
+    )
 
 
 def _released_several(rows: Sequence[Prediction]) -> dict[str, Any]:
@@ -299,7 +344,9 @@ def _read_several(response: str, labels: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(x for i in items for x in read_labels(i, labels).labels or (i,)))
 
 
-def _ranked_map(rows: Sequence[Prediction], truth: Sequence[Sequence[str]], labels: Sequence[str]) -> float | None:
+def _ranked_map(
+    rows: Sequence[Prediction], truth: Sequence[Sequence[str]], labels: Sequence[str]
+) -> float | None:
     """Mean average precision with the probabilities as scores, where every row has them."""
     from sklearn.metrics import average_precision_score
 
@@ -314,13 +361,18 @@ def _ranked_map(rows: Sequence[Prediction], truth: Sequence[Sequence[str]], labe
     return float(np.mean(each)) if each else None
 
 
-def _open(rows: Sequence[Prediction], metric: str, tables: WordTables, asked: Sequence[str]) -> Scored:
+def _open(
+    rows: Sequence[Prediction], metric: str, tables: WordTables, asked: Sequence[str]
+) -> Scored:
     """F_s; strict: neutral and words that no table knows are clusters of their own."""
     truth = [_true_words(r.answer) for r in rows]
     read = [read_words(r.response, tables.known | {"neutral"}) for r in rows]
 
     def clusters(words: Sequence[str]) -> list[set[str]]:
-        return [{tables.cluster(w, k) or f"={w}" for w in words} for k in range(1, len(tables.clusters) + 1)]
+        return [
+            {tables.cluster(w, k) or f"={w}" for w in words}
+            for k in range(1, len(tables.clusters) + 1)
+        ]
 
     strict = metrics.set_overlap([clusters(t) for t in truth], [clusters(r) for r in read])
     wheels = range(1, len(tables.clusters) + 1)
@@ -328,7 +380,7 @@ def _open(rows: Sequence[Prediction], metric: str, tables: WordTables, asked: Se
     official = metrics.set_overlap(
         [[tables.of(t, k) for k in wheels] for t in truth],
         [[tables.of(s, k) for k in wheels] for s in said],
-        float("nan"),
+        nothing_is=float("nan"),
     )
     by_clip = {r.clip: t for r, t in zip(rows, truth, strict=True)}
     result = {
@@ -340,11 +392,13 @@ def _open(rows: Sequence[Prediction], metric: str, tables: WordTables, asked: Se
             "true_words_per_clip": float(np.mean([len(t) for t in truth])),
             "unknown_words": sum(w not in tables.known and w != "neutral" for r in read for w in r),
         },
-        "released": official_scripts.open_vocabulary(by_clip, {r.clip: r.response for r in rows}, tables),
+        "released": official_scripts.open_vocabulary(
+            by_clip, {r.clip: r.response for r in rows}, tables
+        ),
     }
     first = [(clusters(t)[0], clusters(r)[0]) for t, r in zip(truth, read, strict=True)]
     right = np.array([len(t & r) / max(1, len(t | r)) for t, r in first])
-    return Scored(result, strict, official, right, read)
+    return Scored(result=result, strict=strict, official=official, right=right, read=read)
 
 
 def _true_words(answer: str) -> tuple[str, ...]:
@@ -357,10 +411,14 @@ def _true_words(answer: str) -> tuple[str, ...]:
 # --- subgroups and confidence ---
 
 
-def breakdowns(strict: Tally, rows: Sequence[Prediction], resamples: int, seed: int) -> dict[str, Any]:
+def breakdowns(
+    strict: Tally, rows: Sequence[Prediction], resamples: int, seed: int
+) -> dict[str, Any]:
     """{what: {value: {n, scores, intervals}}} for modalities present, duration, language; only what is known and differs."""
     keys: Mapping[str, Callable[[Prediction], str | None]] = {
-        "modalities": lambda r: None if r.modalities is None else "+".join(sorted(r.modalities)) or "none",
+        "modalities": lambda r: (
+            None if r.modalities is None else "+".join(sorted(r.modalities)) or "none"
+        ),
         "duration": lambda r: None if r.duration is None else _duration(r.duration),
         "language": lambda r: r.language or None,
     }
@@ -375,7 +433,9 @@ def breakdowns(strict: Tally, rows: Sequence[Prediction], resamples: int, seed: 
             found[value] = {"n": int(at.sum()), **metrics.tally_scores(part)}
             if resamples:
                 groups = [g for g, here in zip(own, at, strict=True) if here]
-                found[value]["intervals"] = statistics.intervals(part, groups, resamples, seed=seed)
+                found[value]["intervals"] = statistics.intervals(
+                    part, groups, resamples=resamples, seed=seed
+                )
         if found:
             out[name] = found
     return out
@@ -386,12 +446,16 @@ def _duration(seconds: float) -> str:
     return f"{low} to {high} s" if high < float("inf") else f"over {low} s"
 
 
-def _confidence(rows: Sequence[Prediction], scored: Scored, labels: Sequence[str]) -> dict[str, Any] | None:
+def _confidence(
+    rows: Sequence[Prediction], scored: Scored, labels: Sequence[str]
+) -> dict[str, Any] | None:
     """Calibration and risk against coverage of one-label answers, where every row has probabilities."""
     if "confusion" not in scored.result or any(r.probabilities is None for r in rows):
         return None
     chances = np.zeros((len(rows), len(labels)))
-    at = {concept(label): i for i, label in enumerate(labels)} | {label.lower(): i for i, label in enumerate(labels)}
+    at = {concept(label): i for i, label in enumerate(labels)} | {
+        label.lower(): i for i, label in enumerate(labels)
+    }
     for i, row in enumerate(rows):
         for name, p in (row.probabilities or {}).items():
             where = at.get(name.strip().lower(), at.get(concept(name)))
@@ -409,6 +473,9 @@ def _confidence(rows: Sequence[Prediction], scored: Scored, labels: Sequence[str
     # of the likeliest label: an answer written as text may be another
     return {
         "calibration": statistics.calibration(chances, own)
-        | {"accuracy": float((best == own).mean()), "answers_that_are_the_likeliest": float(np.mean(same))},
+        | {
+            "accuracy": float((best == own).mean()),
+            "answers_that_are_the_likeliest": float(np.mean(same)),
+        },
         "risk_coverage": statistics.risk_coverage(chances.max(axis=1), (best == own).astype(float)),
     }

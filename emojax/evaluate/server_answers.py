@@ -30,13 +30,13 @@ def prompts_id() -> str:
     return prompt_hash("".join(_TASKS.values()))
 
 
-def decode_for_server(send: str, frames: int = 8) -> Decode:
+def decode_for_server(send: str, *, frames: int = 8) -> Decode:
     """Clips as parts of a message; the sound as 16 kHz WAV, at most 30 s of it."""
 
     def decode(record: ClipRecord) -> Decoded:
         clip = read_clip(
             record.path,
-            Sampling("middle", temporal="uniform", num_frames=frames),
+            sampling=Sampling(image="middle", temporal="uniform", num_frames=frames),
             clip_id=record.id,
             subtitle=record.subtitle,
             start=record.start,
@@ -45,7 +45,9 @@ def decode_for_server(send: str, frames: int = 8) -> Decode:
         parts: list[dict[str, Any]] = []
         if send == "video" and record.start is None and record.end is None:
             film = base64.b64encode(Path(record.path).read_bytes()).decode()
-            parts.append({"type": "video_url", "video_url": {"url": f"data:video/mp4;base64,{film}"}})
+            parts.append(
+                {"type": "video_url", "video_url": {"url": f"data:video/mp4;base64,{film}"}}
+            )
         elif clip.frames is not None:
             parts += [picture_part(picture, 8 * _HEIGHT, _HEIGHT) for picture in clip.frames]
         if clip.waveform is not None and not clip.silent and send == "frames":
@@ -73,9 +75,9 @@ def server_answerer(asker: Asker) -> Answerer:
     def answer(items: Sequence[tuple[ClipRecord, Any]], tag: str) -> list[Prediction]:
         asked = [question(record, tag, parts) for record, parts in items]
         return [
-            dataclasses.replace(Prediction(record.id), response=reply.value)
+            dataclasses.replace(Prediction(clip=record.id), response=reply.value)
             if reply.value is not None
-            else Prediction(record.id, error=f"{NO_ANSWER}{reply.fault}")
+            else Prediction(clip=record.id, error=f"{NO_ANSWER}{reply.fault}")
             for (record, _), reply in zip(items, asker.ask_all(asked, read), strict=True)
         ]
 

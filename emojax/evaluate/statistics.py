@@ -20,7 +20,9 @@ def _clusters(groups: Sequence[str]) -> scipy.sparse.csr_matrix:
     names = [g or f"\0{i}" for i, g in enumerate(groups)]
     _, at = np.unique(names, return_inverse=True)
     n = len(names)
-    return scipy.sparse.csr_matrix((np.ones(n), (at, np.arange(n))), shape=(int(at.max()) + 1 if n else 0, n))
+    return scipy.sparse.csr_matrix(
+        (np.ones(n), (at, np.arange(n))), shape=(int(at.max()) + 1 if n else 0, n)
+    )
 
 
 def _resampled(sums: scipy.sparse.csr_matrix, tally: Tally, resamples: int, seed: int) -> Scores:
@@ -37,7 +39,9 @@ def _resampled(sums: scipy.sparse.csr_matrix, tally: Tally, resamples: int, seed
     return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
 
 
-def resampled(tally: Tally, groups: Sequence[str], resamples: int = RESAMPLES, seed: int = 0) -> Scores:
+def resampled(
+    tally: Tally, groups: Sequence[str], *, resamples: int = RESAMPLES, seed: int = 0
+) -> Scores:
     """Scores of groups drawn with replacement: {score: float64[resamples]}."""
     return _resampled(_clusters(groups) @ tally.rows, tally, resamples, seed)
 
@@ -49,11 +53,20 @@ _UNBOUNDED = ("ccc", "pearson", "mae", "difference", "mean")
 def spread_of(groups: Sequence[str]) -> float:
     """What resamples of m groups are widened by: sqrt(m / (m - 1)) for drawing m from m, and Student's t for the normal."""
     m = _clusters(groups).shape[0]
-    return float(np.sqrt(m / (m - 1)) * stats.t.ppf(0.975, m - 1) / stats.norm.ppf(0.975)) if m > 1 else float("nan")
+    return (
+        float(np.sqrt(m / (m - 1)) * stats.t.ppf(0.975, m - 1) / stats.norm.ppf(0.975))
+        if m > 1
+        else float("nan")
+    )
 
 
 def intervals(
-    tally: Tally, groups: Sequence[str], resamples: int = RESAMPLES, level: float = 0.95, seed: int = 0
+    tally: Tally,
+    groups: Sequence[str],
+    *,
+    resamples: int = RESAMPLES,
+    level: float = 0.95,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Bootstrap intervals of every score of a tally.
 
@@ -82,7 +95,13 @@ def intervals(
 
 
 def paired_test(
-    a: Tally, b: Tally, groups: Sequence[str], score: str | None = None, permutations: int = 10_000, seed: int = 0
+    a: Tally,
+    b: Tally,
+    groups: Sequence[str],
+    *,
+    score: str | None = None,
+    permutations: int = 10_000,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Whether two runs over the same clips differ: a paired permutation test over groups.
 
@@ -96,7 +115,9 @@ def paired_test(
       ValueError: the tallies are not of the same clips and scores.
     """
     if a.rows.shape != b.rows.shape or a.rows.shape[0] != len(groups):
-        raise ValueError(f"the runs do not hold the same clips ({a.rows.shape[0]} and {b.rows.shape[0]})")
+        raise ValueError(
+            f"the runs do not hold the same clips ({a.rows.shape[0]} and {b.rows.shape[0]})"
+        )
     score = score or a.primary
     inside = _clusters(groups)
     first, second = inside @ a.rows, inside @ b.rows
@@ -136,7 +157,12 @@ def mcnemar(a_right: Sequence[bool], b_right: Sequence[bool]) -> dict[str, Any]:
     only_b = sum(y and not x for x, y in zip(a_right, b_right, strict=True))
     n = only_a + only_b
     p = float(stats.binomtest(only_a, n, 0.5).pvalue) if n else 1.0
-    return {"test": "exact McNemar test, two-sided", "only_first": only_a, "only_second": only_b, "p_value": p}
+    return {
+        "test": "exact McNemar test, two-sided",
+        "only_first": only_a,
+        "only_second": only_b,
+        "p_value": p,
+    }
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -150,7 +176,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return out
 
 
-def calibration(probabilities: np.ndarray, right_class: np.ndarray, bins: int = 15) -> dict[str, Any]:
+def calibration(
+    probabilities: np.ndarray, right_class: np.ndarray, *, bins: int = 15
+) -> dict[str, Any]:
     """How far stated probabilities are true.
 
     Args:
@@ -172,7 +200,13 @@ def calibration(probabilities: np.ndarray, right_class: np.ndarray, bins: int = 
         "ece": float((n * abs(accuracy - mean_confidence)).sum() / max(1, n.sum())),
         "brier": float(((probabilities - hot) ** 2).sum(axis=1).mean()),
         "bins": [
-            {"from": i / bins, "to": (i + 1) / bins, "n": int(n[i]), "confidence": float(c), "accuracy": float(a)}
+            {
+                "from": i / bins,
+                "to": (i + 1) / bins,
+                "n": int(n[i]),
+                "confidence": float(c),
+                "accuracy": float(a),
+            }
             for i, (c, a) in enumerate(zip(mean_confidence, accuracy, strict=True))
             if n[i]
         ],
@@ -196,5 +230,7 @@ def risk_coverage(confidence: np.ndarray, right: np.ndarray) -> dict[str, Any]:
     points = (0.5, 0.7, 0.8, 0.9, 0.95, 1.0)
     return {
         "aurc": float(risk.mean()),
-        "curve": [{"coverage": c, "risk": float(risk[max(0, int(np.ceil(c * n)) - 1)])} for c in points],
+        "curve": [
+            {"coverage": c, "risk": float(risk[max(0, int(np.ceil(c * n)) - 1)])} for c in points
+        ],
     }

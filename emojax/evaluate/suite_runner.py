@@ -71,13 +71,20 @@ def questions_of(member: Member, found: Found) -> list[Question]:
     b = member.benchmark
     if b.metric == "none":  # a text is asked for; there is no label to compare with
         records = [r for r in found.records if r.mode in b.modes]
-        return [Question(dataclasses.replace(r, labels=b.asked, label="", targets={}), "", True) for r in records]
+        return [
+            Question(dataclasses.replace(r, labels=b.asked, label="", targets={}), "", True)
+            for r in records
+        ]
     task = "multi-label" if b.tag == "multi-label" else b.task
     return [
         Question(
-            dataclasses.replace(c.record, label="", labels=b.asked, task=task, native="", targets={}), c.raw, c.scored
+            dataclasses.replace(
+                c.record, label="", labels=b.asked, task=task, native="", targets={}
+            ),
+            c.raw,
+            c.scored,
         )
-        for c in benchmark_clips(b, found, member.fold)
+        for c in benchmark_clips(b, found, fold=member.fold)
     ]
 
 
@@ -94,20 +101,33 @@ def prompt_tokens(bundle: Bundle, questions: Sequence[Question], tag: str) -> li
     """Tokens of each clip's prompt, soft ones included."""
     config = bundle.rows()
     return [
-        len(eval_row(q.record, tag, q.record.labels, bundle.tokenizer, config, bundle.style)[1].ids)  # type: ignore[arg-type]
+        len(
+            eval_row(
+                q.record,
+                tag,
+                q.record.labels,
+                tokenizer=bundle.tokenizer,
+                config=config,
+                style=bundle.style,
+            )[1].ids
+        )  # type: ignore[arg-type]
         for q in questions
     ]
 
 
 def row_lengths(bundle: Bundle, questions: Sequence[Question], tag: str) -> list[int]:
     """The compiled row length of each clip's prompt."""
-    return [pick_bucket(n, 0, bundle.settings.data.buckets)[0] for n in prompt_tokens(bundle, questions, tag)]
+    return [
+        pick_bucket(n, 0, bundle.settings.data.buckets)[0]
+        for n in prompt_tokens(bundle, questions, tag)
+    ]
 
 
 def answer_set(
     member: Member,
     questions: Sequence[Question],
     lengths: Sequence[int],
+    *,
     answer: Answerer,
     decode: Decode,
     out: Path,
@@ -135,9 +155,13 @@ def answer_set(
     head = {"set": member.name, "clips": _digest(questions), "batch": batch, **identity}
     if final.exists() and (facts := _facts(final)).exists() and not partial.exists():
         _same(head, json.loads(facts.read_text()), final)
-        stored = [prediction_of(json.loads(line)) for line in final.read_bytes().split(b"\n") if line]
+        stored = [
+            prediction_of(json.loads(line)) for line in final.read_bytes().split(b"\n") if line
+        ]
         if len(stored) != len(questions):
-            raise ValueError(f"{final} was changed since it was written; delete it, and its clips are asked again")
+            raise ValueError(
+                f"{final} was changed since it was written; delete it, and its clips are asked again"
+            )
         return stored
     done = _read_partial(partial, head, plan)
     if write:
@@ -155,7 +179,9 @@ def answer_set(
             ready += len(rows)
             if tick:
                 tick(ready, total)
-    by_clip = {i: row for number, rows in done.items() for i, row in zip(plan[number], rows, strict=True)}
+    by_clip = {
+        i: row for number, rows in done.items() for i, row in zip(plan[number], rows, strict=True)
+    }
     rows = [by_clip[i] for i in range(total)]
     if write:
         # The growing file goes last: as long as it is there, the set is not done.
@@ -204,7 +230,7 @@ def decoder(settings: Any) -> Decode:
     def decode(record: ClipRecord) -> Decoded:
         clip: Clip = read_clip(
             record.path,
-            settings.sampling(record.peak_index),
+            sampling=settings.sampling(record.peak_index),
             clip_id=record.id,
             subtitle=record.subtitle,
             start=record.start,
@@ -222,12 +248,18 @@ def _answer_batch(
     answer: Answerer,
     tag: str,
 ) -> list[Prediction]:
-    good = [(questions[i].record, d.views) for i, d in zip(numbers, decoded, strict=True) if not isinstance(d, str)]
+    good = [
+        (questions[i].record, d.views)
+        for i, d in zip(numbers, decoded, strict=True)
+        if not isinstance(d, str)
+    ]
     said = iter(answer(good, tag)) if good else iter(())
     rows = []
     for i, d in zip(numbers, decoded, strict=True):
         q = questions[i]
-        known = row_of(q.record, () if isinstance(d, str) else d.modalities, q.truth, q.record.mode)
+        known = row_of(
+            q.record, () if isinstance(d, str) else d.modalities, answer=q.truth, mode=q.record.mode
+        )
         if isinstance(d, str):
             rows.append(dataclasses.replace(known, modalities=None, error=f"{REFUSED}{d}"))
             continue
@@ -285,7 +317,9 @@ def _same(head: dict[str, Any], found: dict[str, Any], path: Path) -> None:
         )
 
 
-def _read_partial(path: Path, head: dict[str, Any], plan: Sequence[Sequence[int]]) -> dict[int, list[Prediction]]:
+def _read_partial(
+    path: Path, head: dict[str, Any], plan: Sequence[Sequence[int]]
+) -> dict[int, list[Prediction]]:
     """Whole batches of an earlier run; what was being written when it was killed is answered again."""
     if not path.exists():
         return {}
@@ -313,7 +347,9 @@ def _begin(path: Path, head: dict[str, Any], done: dict[int, list[Prediction]]) 
 
 
 def _line(number: int, rows: Sequence[Prediction]) -> str:
-    return json.dumps({"batch": number, "rows": [json.loads(r.to_json()) for r in rows]}, ensure_ascii=False)
+    return json.dumps(
+        {"batch": number, "rows": [json.loads(r.to_json()) for r in rows]}, ensure_ascii=False
+    )
 
 
 def _append(path: Path, number: int, rows: Sequence[Prediction]) -> None:

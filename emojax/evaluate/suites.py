@@ -72,7 +72,7 @@ class Member:
         return mode, score or PRIMARY[self.benchmark.metric]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Suite:
     """A named benchmark.
 
@@ -93,14 +93,14 @@ _SIX = BENCHMARKS["mer2023"].asked
 MORE: dict[str, Benchmark] = {
     b.name: b
     for b in (
-        Benchmark("mer2023_semi", "mer2023", "emotion", _SIX, ("test3",), ("test3",), "last_word"),
-        Benchmark("mer2024_semi_waf", "mer2024", "emotion", _SIX, ("test_semi", "other"), ("test_semi", "other"), "last_word"),
-        Benchmark("mer2024_noise", "mer2024", "emotion", _SIX, ("test_noise",), ("test_noise",), "last_word"),
-        Benchmark("mer2024_ov", "mer2024_ov", "open-vocabulary", BENCHMARKS["ov_merd+"].asked, ("test",), ("test",),
-                  "open_vocabulary", tag="multi-label"),
-        Benchmark("iemocap_4", "iemocap", "emotion", ("Anger", "Happiness", "Neutral", "Sadness"), ("Session5",), ("Session5",),
-                  "single", ("Anger", "Neutral", "Sadness", "Happiness", "Excited"), (("Excited", "Happiness"),)),
-        Benchmark("emer", "emer_v1", "emotion", _SIX, ("test",), ("test",), "none", tag="reason_v2"),
+        Benchmark(name="mer2023_semi", dataset="mer2023", task="emotion", asked=_SIX, modes=("test3",), scored=("test3",), metric="last_word"),
+        Benchmark(name="mer2024_semi_waf", dataset="mer2024", task="emotion", asked=_SIX, modes=("test_semi", "other"), scored=("test_semi", "other"), metric="last_word"),
+        Benchmark(name="mer2024_noise", dataset="mer2024", task="emotion", asked=_SIX, modes=("test_noise",), scored=("test_noise",), metric="last_word"),
+        Benchmark(name="mer2024_ov", dataset="mer2024_ov", task="open-vocabulary", asked=BENCHMARKS["ov_merd+"].asked, modes=("test",), scored=("test",),
+                  metric="open_vocabulary", tag="multi-label"),
+        Benchmark(name="iemocap_4", dataset="iemocap", task="emotion", asked=("Anger", "Happiness", "Neutral", "Sadness"), modes=("Session5",), scored=("Session5",),
+                  metric="single", kept=("Anger", "Neutral", "Sadness", "Happiness", "Excited"), renamed=(("Excited", "Happiness"),)),
+        Benchmark(name="emer", dataset="emer_v1", task="emotion", asked=_SIX, modes=("test",), scored=("test",), metric="none", tag="reason_v2"),
     )
 }  # fmt: skip
 SETS: dict[str, Benchmark] = BENCHMARKS | MORE
@@ -131,46 +131,86 @@ SUITES: dict[str, Suite] = {
     s.name: s
     for s in (
         Suite(
-            "mmeverse-bench",
-            "MMEVerse-Bench",
-            _of(*BENCHMARKS),
-            f"{_MEAN}: hit rate, F_s, weighted F1 (sentiment and one label), micro F1 (several labels)",
-            "which score the paper takes of its one-label and multi-label sets is not known to us",
-        ),
-        Suite("mer-unibench", "MER-UniBench", _of(*_UNIBENCH), f"{_MEAN}: hit rate, F_s, weighted F1"),
-        Suite("mer2023-semi", "MER2023-SEMI", _of("mer2023_semi"), "weighted F1, the last word of an answer"),
-        Suite("mer2024-semi", "MER2024-SEMI", _of("mer2024_semi_waf"), "weighted F1, the last word of an answer"),
-        Suite("mer2024-noise", "MER2024-NOISE", _of("mer2024_noise"), "weighted F1, the last word of an answer"),
-        Suite(
-            "mer2024-ov",
-            "MER2024-OV",
-            _of("mer2024_ov"),
-            "F_s over wheels",
-            "the challenge groups words by a language model: `emojax judge --task ov`",
+            name="mmeverse-bench",
+            title="MMEVerse-Bench",
+            members=_of(*BENCHMARKS),
+            figure=f"{_MEAN}: hit rate, F_s, weighted F1 (sentiment and one label), micro F1 (several labels)",
+            note="which score the paper takes of its one-label and multi-label sets is not known to us",
         ),
         Suite(
-            "dfew",
-            "DFEW, fold 1",
-            (Member(SETS["dfew"], "1", ("strict", "uar")),),
-            "UAR (WAR is the accuracy beside it)",
-            "most papers report the mean of five folds: suite dfew-5",
+            name="mer-unibench",
+            title="MER-UniBench",
+            members=_of(*_UNIBENCH),
+            figure=f"{_MEAN}: hit rate, F_s, weighted F1",
         ),
-        Suite("dfew-5", "DFEW, five folds", _folds("dfew", range(1, 6), ("strict", "uar")), "mean UAR of the folds"),
-        Suite("mafw", "MAFW, fold 1", (Member(SETS["mafw"], "1", ("strict", "uar")),), "UAR"),
-        Suite("mafw-5", "MAFW, five folds", _folds("mafw", range(1, 6), ("strict", "uar")), "mean UAR of the folds"),
         Suite(
-            "meld",
-            "MELD",
-            _of("meld_emotion", "meld_sentiment", primary=("strict", "weighted_f1")),
-            "mean weighted F1 of emotion and sentiment, neutral counted",
+            name="mer2023-semi",
+            title="MER2023-SEMI",
+            members=_of("mer2023_semi"),
+            figure="weighted F1, the last word of an answer",
         ),
-        Suite("iemocap", "IEMOCAP, four classes, Session 5", _of("iemocap_4", primary=("strict", "uar")), "UAR"),
         Suite(
-            "emer",
-            "EMER",
-            _of("emer"),
-            "clue and label overlap, by a judge",
-            "predictions are written here; `emojax judge --task clue-overlap` and `--task label-overlap` score them",
+            name="mer2024-semi",
+            title="MER2024-SEMI",
+            members=_of("mer2024_semi_waf"),
+            figure="weighted F1, the last word of an answer",
+        ),
+        Suite(
+            name="mer2024-noise",
+            title="MER2024-NOISE",
+            members=_of("mer2024_noise"),
+            figure="weighted F1, the last word of an answer",
+        ),
+        Suite(
+            name="mer2024-ov",
+            title="MER2024-OV",
+            members=_of("mer2024_ov"),
+            figure="F_s over wheels",
+            note="the challenge groups words by a language model: `emojax judge --task ov`",
+        ),
+        Suite(
+            name="dfew",
+            title="DFEW, fold 1",
+            members=(Member(SETS["dfew"], "1", ("strict", "uar")),),
+            figure="UAR (WAR is the accuracy beside it)",
+            note="most papers report the mean of five folds: suite dfew-5",
+        ),
+        Suite(
+            name="dfew-5",
+            title="DFEW, five folds",
+            members=_folds("dfew", range(1, 6), ("strict", "uar")),
+            figure="mean UAR of the folds",
+        ),
+        Suite(
+            name="mafw",
+            title="MAFW, fold 1",
+            members=(Member(SETS["mafw"], "1", ("strict", "uar")),),
+            figure="UAR",
+        ),
+        Suite(
+            name="mafw-5",
+            title="MAFW, five folds",
+            members=_folds("mafw", range(1, 6), ("strict", "uar")),
+            figure="mean UAR of the folds",
+        ),
+        Suite(
+            name="meld",
+            title="MELD",
+            members=_of("meld_emotion", "meld_sentiment", primary=("strict", "weighted_f1")),
+            figure="mean weighted F1 of emotion and sentiment, neutral counted",
+        ),
+        Suite(
+            name="iemocap",
+            title="IEMOCAP, four classes, Session 5",
+            members=_of("iemocap_4", primary=("strict", "uar")),
+            figure="UAR",
+        ),
+        Suite(
+            name="emer",
+            title="EMER",
+            members=_of("emer"),
+            figure="clue and label overlap, by a judge",
+            note="predictions are written here; `emojax judge --task clue-overlap` and `--task label-overlap` score them",
         ),
     )
 }
@@ -185,7 +225,9 @@ def suite_of(name: str) -> Suite:
     if name in SUITES:
         return SUITES[name]
     if name in SETS:
-        return Suite(name, name, _of(name), "its primary score")
+        return Suite(name=name, title=name, members=_of(name), figure="its primary score")
     close = difflib.get_close_matches(name.lower(), [*SUITES, *SETS], 1)
     hint = f"; did you mean '{close[0]}'?" if close else ""
-    raise ValueError(f"there is no suite '{name}'{hint}; there are {', '.join(SUITES)}, and sets: {', '.join(SETS)}")
+    raise ValueError(
+        f"there is no suite '{name}'{hint}; there are {', '.join(SUITES)}, and sets: {', '.join(SETS)}"
+    )

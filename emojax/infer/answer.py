@@ -34,10 +34,14 @@ _score = jax.jit(score_choices, static_argnums=0)
 
 
 @jax.jit(static_argnums=(0, 3))
-def _encode(config: ModelConfig, variables: Variables, batch: dict[str, Any], heard: bool = False) -> dict[str, Any]:
+def _encode(
+    config: ModelConfig, variables: Variables, batch: dict[str, Any], heard: bool = False
+) -> dict[str, Any]:
     if not heard:
         return make_model(config).apply(variables, batch, method="encode")._asdict()
-    found, kept = make_model(config).apply(variables, batch, method="encode", mutable=["intermediates"])
+    found, kept = make_model(config).apply(
+        variables, batch, method="encode", mutable=["intermediates"]
+    )
     return found._asdict() | {HEARD: kept["intermediates"]["heard"][0]}
 
 
@@ -64,7 +68,7 @@ class Encoded:
         return [r for r, _ in self.copies[0]]
 
 
-def encode(bundle: Bundle, items: Items, batch: int = 50, heard: bool = False) -> Encoded:
+def encode(bundle: Bundle, items: Items, *, batch: int = 50, heard: bool = False) -> Encoded:
     """Runs the encoders over clips, once for each copy that a label's probability is the mean of.
 
     Args:
@@ -75,19 +79,30 @@ def encode(bundle: Bundle, items: Items, batch: int = 50, heard: bool = False) -
     """
     data = bundle.settings.data
     if heard and isinstance(bundle.settings.model, EmotionV1Config):
-        raise ValueError(f"{bundle.name} hears by HuBERT: words are transcribed from Whisper's states alone")
+        raise ValueError(
+            f"{bundle.name} hears by HuBERT: words are transcribed from Whisper's states alone"
+        )
     states: list[np.ndarray] = []
-    copies = [tuple(_features(bundle, items, batch, states if heard else None))]
+    copies = [tuple(_features(bundle, items, batch, heard=states if heard else None))]
     for copy in range(1, data.eval_views):
-        copies.append(tuple(_features(bundle, [(r, _changed(v, copy, data.augment)) for r, v in items], batch)))
+        copies.append(
+            tuple(
+                _features(bundle, [(r, _changed(v, copy, data.augment)) for r, v in items], batch)
+            )
+        )
     nothing = _nothing(bundle)
-    return Encoded(tuple(copies), next(iter(_features(bundle, [nothing], 1)))[1].arrays, tuple(states))
+    return Encoded(
+        tuple(copies), next(iter(_features(bundle, [nothing], 1)))[1].arrays, tuple(states)
+    )
 
 
 def with_words(encoded: Encoded, words: Mapping[int, str]) -> Encoded:
     """The same clips with other words: {number of the clip: what is said}."""
     copies = tuple(
-        tuple((dataclasses.replace(r, subtitle=words.get(i, r.subtitle)), f) for i, (r, f) in enumerate(copy))
+        tuple(
+            (dataclasses.replace(r, subtitle=words.get(i, r.subtitle)), f)
+            for i, (r, f) in enumerate(copy)
+        )
         for copy in encoded.copies
     )
     return dataclasses.replace(encoded, copies=copies)
@@ -97,16 +112,31 @@ def _nothing(bundle: Bundle) -> tuple[ClipRecord, Views]:
     views = bundle.settings.views
     side, small = views.image_size, views.frame_size
     frames = np.zeros((views.num_frames, small, small, 3), np.uint8)
-    empty = Views(np.zeros((side, side, 3), np.uint8), frames, np.zeros(views.sound_shape, np.float32), 0, False, False)
+    empty = Views(
+        image=np.zeros((side, side, 3), np.uint8),
+        frames=frames,
+        sound=np.zeros(views.sound_shape, np.float32),
+        audio_frames=0,
+        has_video=False,
+        has_audio=False,
+    )
     return ClipRecord("nothing", "predict", "test", "", bundle.labels[0], bundle.labels), empty
 
 
 def _features(
-    bundle: Bundle, items: Items, batch: int, heard: list[np.ndarray] | None = None
+    bundle: Bundle, items: Items, batch: int, *, heard: list[np.ndarray] | None = None
 ) -> list[tuple[ClipRecord, Features]]:
     out: list[tuple[ClipRecord, Features]] = []
     rows, size = bundle.rows(), min(batch, len(items))
-    for data, real in eval_batches(items, "emotion", bundle.tokenizer, rows, size, bundle.style, ("video", "audio")):  # type: ignore[arg-type]
+    for data, real in eval_batches(
+        items,
+        "emotion",
+        bundle.tokenizer,
+        config=rows,
+        batch=size,
+        style=bundle.style,
+        modalities=("video", "audio"),
+    ):  # type: ignore[arg-type]
         made = _encode(bundle.settings.model, bundle.variables, to_device(data), heard is not None)
         found = {k: to_host(x) for k, x in made.items()}
         states = found.pop(HEARD, None)
@@ -114,7 +144,12 @@ def _features(
             heard += list(states[:real])
         for i in range(real):
             record, views = items[len(out)]
-            out.append((record, Features({k: x[i] for k, x in found.items()}, views.has_video, views.has_audio)))
+            out.append(
+                (
+                    record,
+                    Features({k: x[i] for k, x in found.items()}, views.has_video, views.has_audio),
+                )
+            )
     return out
 
 
@@ -123,16 +158,21 @@ def choice_ids(tokenizer: Tokenizer, labels: Sequence[str]) -> tuple[np.ndarray,
 
     A is a multiple of 4 and C' of 8, filled up with the first label again, so that label lists share compiled programs.
     """
-    ids = [[*tokenizer.encode(prompts.normalise_answer(label)), tokenizer.eos_id] for label in labels]
+    ids = [
+        [*tokenizer.encode(prompts.normalise_answer(label)), tokenizer.eos_id] for label in labels
+    ]
     width = -(-max(map(len, ids)) // 4) * 4
     ids += [ids[0]] * (-len(ids) % 8)
-    return np.array([i + [0] * (width - len(i)) for i in ids], np.int32), np.array([len(i) for i in ids], np.int32)
+    return np.array([i + [0] * (width - len(i)) for i in ids], np.int32), np.array(
+        [len(i) for i in ids], np.int32
+    )
 
 
 def label_probabilities(
     bundle: Bundle,
     items: Items | Encoded,
     labels: Sequence[str],
+    *,
     modalities: Sequence[str] = MODALITIES,
     batch: int = 50,
     task: str = "emotion",
@@ -165,10 +205,25 @@ def label_probabilities(
             if isinstance(items, Encoded):
                 shown = items.copies[copy][start : start + batch]
             else:
-                shown = [(r, _changed(v, copy, settings.augment)) for r, v in items[start : start + batch]]
-            for data, real in eval_batches(shown, task, tokenizer, rows, batch, bundle.style, modalities):  # type: ignore[arg-type]
-                scores = _score(bundle.settings.model, bundle.variables, to_device(data), choices, lengths)
-                total += to_host(jax.nn.softmax(scores[:, : len(labels)], axis=-1)).astype(np.float64)[:real]
+                shown = [
+                    (r, _changed(v, copy, settings.augment))
+                    for r, v in items[start : start + batch]
+                ]
+            for data, real in eval_batches(
+                shown,
+                task,
+                tokenizer,
+                config=rows,
+                batch=batch,
+                style=bundle.style,
+                modalities=modalities,
+            ):  # type: ignore[arg-type]
+                scores = _score(
+                    bundle.settings.model, bundle.variables, to_device(data), choices, lengths
+                )
+                total += to_host(jax.nn.softmax(scores[:, : len(labels)], axis=-1)).astype(
+                    np.float64
+                )[:real]
         parts.append(total / settings.eval_views)
         if tick:
             tick(size)
@@ -178,13 +233,14 @@ def label_probabilities(
 
 
 def _changed(views: Views, copy: int, strength: float) -> Views:
-    return augment_views(views, np.random.default_rng(copy), strength) if copy else views
+    return augment_views(views, np.random.default_rng(copy), strength=strength) if copy else views
 
 
 def samples(
     bundle: Bundle,
     items: Items | Encoded,
     task: str,
+    *,
     modalities: Sequence[str] = MODALITIES,
     question: str | None = None,
 ) -> tuple[list[Sample], Collate]:
@@ -205,8 +261,16 @@ def samples(
         found = items.copies[0]
     out = []
     for record, seen in found:
-        text, row = eval_row(record, task, record.labels, bundle.tokenizer, rows, bundle.style, modalities)  # type: ignore[arg-type]
-        out.append(Sample(Example(record, task, text, "", streams), row, seen))
+        text, row = eval_row(
+            record,
+            task,
+            record.labels,
+            tokenizer=bundle.tokenizer,
+            config=rows,
+            style=bundle.style,
+            modalities=modalities,
+        )  # type: ignore[arg-type]
+        out.append(Sample(example=Example(record, task, text, "", streams), row=row, views=seen))
     return out, Collate(bundle.tokenizer, rows)
 
 
@@ -218,6 +282,7 @@ def clip_number(record: ClipRecord) -> int:
 def reasons(
     bundle: Bundle,
     items: Items | Encoded,
+    *,
     modalities: Sequence[str] = MODALITIES,
     batch: int = 50,
     task: str | None = None,
@@ -229,16 +294,25 @@ def reasons(
     if not len(items):
         return []
     sampler = sampler or Sampler(max_tokens=bundle.settings.data.max_answer)
-    asked, collate = samples(bundle, items, task or bundle.reason_task, modalities)
-    engine = Engine(bundle.settings.model, bundle.variables, collate, bundle.tokenizer.eos_id, batch)
+    asked, collate = samples(bundle, items, task or bundle.reason_task, modalities=modalities)
+    engine = Engine(
+        config=bundle.settings.model,
+        variables=bundle.variables,
+        collate=collate,
+        eos=bundle.tokenizer.eos_id,
+        rows=batch,
+    )
     seeds = [clip_number(s.example.clip) for s in asked]
-    return [bundle.tokenizer.decode(ids) for ids in engine.write(asked, sampler, seeds, seed, tick=tick)]
+    return [
+        bundle.tokenizer.decode(ids) for ids in engine.write(asked, sampler, seeds, seed, tick=tick)
+    ]
 
 
 def converse(
     bundle: Bundle,
     clip: Encoded,
     questions: Sequence[tuple[str, str | None]],
+    *,
     sampler: Sampler | None = None,
     seed: int = 0,
     on_text: Callable[[int, str], None] | None = None,
@@ -254,7 +328,13 @@ def converse(
     sampler = sampler or Sampler(max_tokens=bundle.settings.data.max_answer)
     pairs = [samples(bundle, clip, task, question=wording) for task, wording in questions]
     asked, collate = [p[0][0] for p in pairs], pairs[0][1]
-    engine = Engine(bundle.settings.model, bundle.variables, collate, bundle.tokenizer.eos_id, len(asked))
+    engine = Engine(
+        config=bundle.settings.model,
+        variables=bundle.variables,
+        collate=collate,
+        eos=bundle.tokenizer.eos_id,
+        rows=len(asked),
+    )
     decode = bundle.tokenizer.decode
     tokens = (lambda i, ids: on_text(i, decode(ids))) if on_text else None
     rows = [s.row for s in asked]

@@ -48,7 +48,9 @@ def shares(value: Mapping[frozenset[str], float], modalities: Sequence[str]) -> 
 
 
 def contributions(
-    score: Callable[[Sequence[str]], np.ndarray], chosen: np.ndarray, present: Sequence[Sequence[str]]
+    score: Callable[[Sequence[str]], np.ndarray],
+    chosen: np.ndarray,
+    present: Sequence[Sequence[str]],
 ) -> list[dict[str, float]]:
     """What each modality adds to the log-probability of each clip's label, in nats.
 
@@ -64,14 +66,21 @@ def contributions(
         for size in range(len(every) + 1)
         for subset in itertools.combinations(every, size)
     }
-    return [shares({s: float(values[i]) for s, values in logs.items()}, list(own)) for i, own in enumerate(present)]
+    return [
+        shares({s: float(values[i]) for s, values in logs.items()}, list(own))
+        for i, own in enumerate(present)
+    ]
 
 
 @jax.jit(static_argnums=0)
-def _weights(config: ModelConfig, variables: Variables, features: dict[str, Any], present: Present) -> Any:
+def _weights(
+    config: ModelConfig, variables: Variables, features: dict[str, Any], present: Present
+) -> Any:
     model = make_model(config)
     whole = model.feature_type(**features)
-    _, kept = model.apply(variables, whole, present, method="soft_prompt", mutable=["intermediates"])
+    _, kept = model.apply(
+        variables, whole, present, method="soft_prompt", mutable=["intermediates"]
+    )
     return kept["intermediates"]["fusion"]["weights"][0]
 
 
@@ -91,6 +100,8 @@ def fusion_weights(bundle: Bundle, encoded: Encoded) -> list[dict[str, list[floa
     for _, one in encoded.copies[0]:
         features = {k: jnp.asarray(x)[None] for k, x in one.arrays.items()}
         seen, heard = (jnp.array([flag]) for flag in (one.has_video, one.has_audio))
-        found = to_host(_weights(bundle.settings.model, bundle.variables, features, Present(seen, seen, heard)))[0]
+        found = to_host(
+            _weights(bundle.settings.model, bundle.variables, features, Present(seen, seen, heard))
+        )[0]
         out.append({s: [round(float(x), 5) for x in found[:, i]] for i, s in enumerate(FUSED)})
     return out

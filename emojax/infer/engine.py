@@ -18,7 +18,16 @@ import numpy as np
 from data_pipeline.loader.batches import Collate, Sample
 from data_pipeline.loader.tokens import Row, pick_bucket
 from emojax.infer.device_transfer import to_device
-from emojax.infer.sample import Sampler, State, Variables, advance, begin, choice_scores, prefill, soft_prompt_of
+from emojax.infer.sample import (
+    Sampler,
+    State,
+    Variables,
+    advance,
+    begin,
+    choice_scores,
+    prefill,
+    soft_prompt_of,
+)
 from emojax.model.build import ModelConfig, make_model
 from emojax.model.lm.llama import Cache, make_cache, over_rows
 from emojax.sharding import to_host
@@ -26,12 +35,27 @@ from emojax.sharding import to_host
 Array = jax.Array
 OnTokens = Callable[[int, list[int]], None]  # (number of the prompt, its ids so far)
 STREAMED = 4  # tokens between two calls of OnTokens
-TAILS = (16, 32, 64, 128, 256, 512, 1024, 2048)  # sizes that the questions behind a shared prefix are padded to
+TAILS = (
+    16,
+    32,
+    64,
+    128,
+    256,
+    512,
+    1024,
+    2048,
+)  # sizes that the questions behind a shared prefix are padded to
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3, 4, 6))
 def _start(
-    config: ModelConfig, variables: Variables, batch: Any, sampler: Sampler, eos: int, keys: Array, slots: int
+    config: ModelConfig,
+    variables: Variables,
+    batch: Any,
+    sampler: Sampler,
+    eos: int,
+    keys: Array,
+    slots: int,
 ) -> State:
     logits, cache = prefill(config, variables, batch, slots)
     return begin(logits, cache, sampler, eos, keys)
@@ -39,9 +63,15 @@ def _start(
 
 @functools.partial(jax.jit, static_argnums=(0, 3, 4, 5), donate_argnums=2)
 def _advance(
-    config: ModelConfig, variables: Variables, state: State, sampler: Sampler, eos: int, steps: int, refill: Array
+    config: ModelConfig,
+    variables: Variables,
+    state: State,
+    sampler: Sampler,
+    eos: int,
+    steps: int,
+    refill: Array,
 ) -> State:
-    return advance(config, variables, state, sampler, eos, steps, refill)
+    return advance(config, variables, state, sampler=sampler, eos=eos, steps=steps, refill=refill)
 
 
 @functools.partial(jax.jit, donate_argnums=0)
@@ -66,7 +96,7 @@ def row_keys(seed: int, names: Sequence[int]) -> Array:
     return jax.vmap(lambda n: jax.random.fold_in(key, n))(jnp.asarray(np.array(names, np.uint32)))
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(kw_only=True)
 class Engine:
     """A model that writes. rows: prompts that are answered at once. collate: samples -> batch of its static sizes."""
 
@@ -98,10 +128,16 @@ class Engine:
         state: State | None = None
         following = 0
         while True:
-            free = [r for r, h in enumerate(holds) if h is None] if state is not None else list(range(self.rows))
+            free = (
+                [r for r, h in enumerate(holds) if h is None]
+                if state is not None
+                else list(range(self.rows))
+            )
             if following < len(samples) and free:
                 chunk = list(range(following, min(len(samples), following + len(free))))
-                part = self._prefilled([samples[i] for i in chunk], sampler, [names[i] for i in chunk], seed, room)
+                part = self._prefilled(
+                    [samples[i] for i in chunk], sampler, [names[i] for i in chunk], seed, room
+                )
                 following += len(chunk)
                 if state is None:
                     state = part
@@ -115,7 +151,13 @@ class Engine:
             assert state is not None
             steps = STREAMED if on_tokens else sampler.max_tokens
             state = _advance(
-                self.config, self.variables, state, sampler, self.eos, steps, jnp.asarray(following < len(samples))
+                self.config,
+                self.variables,
+                state,
+                sampler,
+                self.eos,
+                steps,
+                jnp.asarray(following < len(samples)),
             )
             done, made, ids = (to_host(x) for x in (state.done, state.made, state.ids))
             ended = 0
@@ -141,7 +183,12 @@ class Engine:
         return pick_bucket(longest, 0, self.collate.config.buckets)[0] + sampler.max_tokens
 
     def _prefilled(
-        self, samples: Sequence[Sample], sampler: Sampler, names: Sequence[int], seed: int, slots: int
+        self,
+        samples: Sequence[Sample],
+        sampler: Sampler,
+        names: Sequence[int],
+        seed: int,
+        slots: int,
     ) -> State:
         size = min(power_of_two(len(samples)), max(self.rows, len(samples)))
         spare = size - len(samples)
@@ -185,7 +232,9 @@ class Session:
         out: list[list[int]] = [[] for _ in rows]
         while True:
             steps = STREAMED if on_tokens else sampler.max_tokens
-            state = _advance(e.config, e.variables, state, sampler, e.eos, steps, jnp.zeros((), bool))
+            state = _advance(
+                e.config, e.variables, state, sampler, e.eos, steps, jnp.zeros((), bool)
+            )
             done, made, ids = (to_host(x) for x in (state.done, state.made, state.ids))
             for i in range(len(rows)):
                 written = ids[i, : made[i]].tolist()
@@ -207,7 +256,9 @@ class Session:
             raise ValueError("a prompt of another clip, or one that ends with what all share")
         width = next(t for t in TAILS if t >= max(map(len, tails)))
         if len(self.prefix) + width + room > self.slots:
-            raise ValueError(f"{width + room} tokens of question and answer: the session has room for fewer")
+            raise ValueError(
+                f"{width + room} tokens of question and answer: the session has room for fewer"
+            )
         ids = np.zeros((len(rows), width), np.int32)
         for i, tail in enumerate(tails):
             ids[i, : len(tail)] = tail
@@ -231,7 +282,9 @@ def _prefix(config: ModelConfig, variables: Variables, batch: Any, slots: int) -
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _tails(config: ModelConfig, variables: Variables, cache: Cache, ids: Array, sizes: Array) -> tuple[Array, Cache]:
+def _tails(
+    config: ModelConfig, variables: Variables, cache: Cache, ids: Array, sizes: Array
+) -> tuple[Array, Cache]:
     """One row of cache for all, questions int[n, W] of `sizes` behind it: (float32[n, V] next-token logits, cache)."""
     n, width = ids.shape
     cache = over_rows(lambda axis, x: jnp.repeat(x, n, axis=axis), cache)

@@ -55,13 +55,17 @@ class Detector(Protocol):
 class OpenCvFaces:
     """YuNet, a small face detector that OpenCV runs; its file is the user's (face_detection_yunet_*.onnx of OpenCV Zoo, MIT)."""
 
-    def __init__(self, model: Path, least: float = 0.7):
+    def __init__(self, model: Path, *, least: float = 0.7):
         if not model.is_file():
-            raise ValueError(f"{model}: there is no such file; it is face_detection_yunet_2023mar.onnx of OpenCV Zoo")
+            raise ValueError(
+                f"{model}: there is no such file; it is face_detection_yunet_2023mar.onnx of OpenCV Zoo"
+            )
         try:
             import cv2
         except ImportError as error:
-            raise ValueError("faces are told apart by OpenCV: pip install 'emojax[people]'") from error
+            raise ValueError(
+                "faces are told apart by OpenCV: pip install 'emojax[people]'"
+            ) from error
         try:
             self._detector = cv2.FaceDetectorYN.create(str(model), "", (320, 320), least)
         except cv2.error as error:
@@ -72,7 +76,9 @@ class OpenCvFaces:
         height, width = picture.shape[:2]
         self._detector.setInputSize((width, height))
         _, found = self._detector.detect(np.ascontiguousarray(picture[:, :, ::-1]))
-        return [] if found is None else [(x, y, x + w, y + h) for x, y, w, h in found[:, :4].tolist()]
+        return (
+            [] if found is None else [(x, y, x + w, y + h) for x, y, w, h in found[:, :4].tolist()]
+        )
 
 
 def overlap(a: Box, b: Box) -> float:
@@ -85,7 +91,7 @@ def overlap(a: Box, b: Box) -> float:
     return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
 
 
-def join(found: Sequence[list[Box]], least: float = 0.2) -> list[dict[int, Box]]:
+def join(found: Sequence[list[Box]], *, least: float = 0.2) -> list[dict[int, Box]]:
     """Boxes of consecutive frames -> tracks {frame: box}: each box goes to the track whose last one it overlaps most."""
     tracks: list[dict[int, Box]] = []
     for frame, boxes in enumerate(found):
@@ -112,7 +118,9 @@ class Faces:
     A segment with fewer than two people is answered as a whole, as the models were made.
     """
 
-    def __init__(self, detector: Detector, most: int = 4, margin: float = 1.0, least: float = 0.5):
+    def __init__(
+        self, detector: Detector, *, most: int = 4, margin: float = 1.0, least: float = 0.5
+    ):
         """margin: of the crop, in heights of the face on each side. least: share of a segment's frames that a person is in."""
         self.detector, self.most, self.margin, self.least = detector, most, margin, least
         self.name = detector.name
@@ -123,7 +131,11 @@ class Faces:
         """One clip for each person who stays, largest face first, or the whole picture."""
         clip = segment.clip
         tracks = [] if clip.frames is None else join([self.detector(f) for f in clip.frames])
-        stays = [] if clip.frames is None else [t for t in tracks if len(t) >= self.least * len(clip.frames)]
+        stays = (
+            []
+            if clip.frames is None
+            else [t for t in tracks if len(t) >= self.least * len(clip.frames)]
+        )
         if len(stays) < 2:
             yield "", clip
             return
@@ -154,7 +166,9 @@ class Faces:
         x0, y0 = max(0, int(left - room)), max(0, int(top - room))
         x1, y1 = min(width, int(right + room)), min(height, int(bottom + room))
         cut = (slice(y0, max(y0 + 8, y1)), slice(x0, max(x0 + 8, x1)))
-        return dataclasses.replace(clip, frames=clip.frames[:, cut[0], cut[1]], image=clip.image[cut[0], cut[1]])
+        return dataclasses.replace(
+            clip, frames=clip.frames[:, cut[0], cut[1]], image=clip.image[cut[0], cut[1]]
+        )
 
 
 def _area(box: Box) -> float:

@@ -48,7 +48,9 @@ def ready(bundle: Bundle) -> Bundle:
     if changed == model:
         return bundle
     settings = dataclasses.replace(bundle.settings, model=changed)
-    return dataclasses.replace(bundle, settings=settings, variables=traverse_util.unflatten_dict(leaves, sep="/"))
+    return dataclasses.replace(
+        bundle, settings=settings, variables=traverse_util.unflatten_dict(leaves, sep="/")
+    )
 
 
 def _separate(config: Any) -> Any:
@@ -58,5 +60,7 @@ def _separate(config: Any) -> Any:
         for f in dataclasses.fields(config)
         if dataclasses.is_dataclass(value := getattr(config, f.name))
     }
-    own = {"separate": True} if any(f.name == "separate" for f in dataclasses.fields(config)) else {}
+    own = (
+        {"separate": True} if any(f.name == "separate" for f in dataclasses.fields(config)) else {}
+    )
     return dataclasses.replace(config, **inner, **own)

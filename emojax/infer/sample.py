@@ -17,7 +17,7 @@ TOGETHER = 16  # answers whose probabilities are taken in one pass
 Variables = dict[str, Any]  # nested {params, lora}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Sampler:
     """Greedy when temperature is 0, else top-p sampling. Defaults: the released evaluation (greedy, 200 tokens)."""
 
@@ -67,7 +67,9 @@ def soft_prompt_of(model: Any, variables: Variables, batch: dict[str, Array]) ->
     return model.apply(variables, features, present, method="soft_prompt")
 
 
-def prefill(config: ModelConfig, variables: Variables, batch: dict[str, Array], slots: int) -> tuple[Array, Cache]:
+def prefill(
+    config: ModelConfig, variables: Variables, batch: dict[str, Array], slots: int
+) -> tuple[Array, Cache]:
     """Prompts into a fresh cache of `slots` tokens a row: (float32[B, V] next-token logits, cache)."""
     model = make_model(config)
     cache = make_cache(config.llama, batch["ids"].shape[0], slots)
@@ -85,7 +87,14 @@ def begin(logits: Array, cache: Cache, sampler: Sampler, eos: int, keys: Array) 
 
 
 def advance(
-    config: ModelConfig, variables: Variables, state: State, sampler: Sampler, eos: int, steps: int, refill: Array
+    config: ModelConfig,
+    variables: Variables,
+    state: State,
+    *,
+    sampler: Sampler,
+    eos: int,
+    steps: int,
+    refill: Array,
 ) -> State:
     """Up to `steps` tokens for every row, until all rows are done, or with `refill` (bool[]) until one more is.
 
@@ -118,18 +127,35 @@ def advance(
 
 
 def generate(
-    config: ModelConfig, variables: Variables, batch: dict[str, Array], sampler: Sampler, eos: int, key: Array
+    config: ModelConfig,
+    variables: Variables,
+    batch: dict[str, Array],
+    sampler: Sampler,
+    eos: int,
+    key: Array,
 ) -> Array:
     """int[B, max_tokens] new tokens; after the end token a row holds end tokens only. Jit with config, sampler, eos static."""
     rows, length = batch["ids"].shape
     logits, cache = prefill(config, variables, batch, length + sampler.max_tokens)
     keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(rows))
     state = begin(logits, cache, sampler, eos, keys)
-    return advance(config, variables, state, sampler, eos, sampler.max_tokens, jnp.zeros((), bool)).ids
+    return advance(
+        config,
+        variables,
+        state,
+        sampler=sampler,
+        eos=eos,
+        steps=sampler.max_tokens,
+        refill=jnp.zeros((), bool),
+    ).ids
 
 
 def score_choices(
-    config: ModelConfig, variables: Variables, batch: dict[str, Array], choices: Array, lengths: Array
+    config: ModelConfig,
+    variables: Variables,
+    batch: dict[str, Array],
+    choices: Array,
+    lengths: Array,
 ) -> Array:
     """Length-normalised log-probability of each answer: float32[B, C].
 
@@ -142,7 +168,12 @@ def score_choices(
 
 
 def choice_scores(
-    config: ModelConfig, variables: Variables, logits: Array, cache: Cache, choices: Array, lengths: Array
+    config: ModelConfig,
+    variables: Variables,
+    logits: Array,
+    cache: Cache,
+    choices: Array,
+    lengths: Array,
 ) -> Array:
     """`score_choices` of prompts that are in the cache already: `logits` follow each row's last token.
 
@@ -160,7 +191,9 @@ def choice_scores(
 
     def one(ids: Array) -> Array:
         repeated = jnp.broadcast_to(ids.reshape(-1), (rows, group * width))
-        later, _ = model.apply(variables, repeated, at, jnp.ones(repeated.shape, bool), cache, among, method="extend")
+        later, _ = model.apply(
+            variables, repeated, at, jnp.ones(repeated.shape, bool), cache, among, method="extend"
+        )
         later = later.reshape(rows, group, width, -1)[:, :, :-1]
         first = jnp.broadcast_to(logits[:, None, None], (rows, group, 1, logits.shape[-1]))
         every = jax.nn.log_softmax(jnp.concatenate([first, later], axis=2), axis=-1)

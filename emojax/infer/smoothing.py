@@ -14,7 +14,7 @@ import numpy as np
 _FLOOR = 1e-6
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Change:
     """At `time` (s) the track goes from one label to another; `gain`: nats by which the change explains the answers better."""
 
@@ -24,7 +24,9 @@ class Change:
     gain: float
 
 
-def smooth(probabilities: np.ndarray, starts: np.ndarray, ends: np.ndarray, seconds: float) -> np.ndarray:
+def smooth(
+    probabilities: np.ndarray, starts: np.ndarray, ends: np.ndarray, seconds: float
+) -> np.ndarray:
     """float[n, C] -> the same, averaged with a Gaussian in time over segments, weighted by their length.
 
     Args:
@@ -35,7 +37,9 @@ def smooth(probabilities: np.ndarray, starts: np.ndarray, ends: np.ndarray, seco
         return probabilities.copy()
     middles, lengths = (starts + ends) / 2, np.maximum(ends - starts, 1e-3)
     out = np.empty_like(probabilities)
-    for i, middle in enumerate(middles):  # neighbours alone: recordings of hours have thousands of segments
+    for i, middle in enumerate(
+        middles
+    ):  # neighbours alone: recordings of hours have thousands of segments
         low, high = np.searchsorted(middles, [middle - 4 * seconds, middle + 4 * seconds])
         near = slice(min(low, i), max(high, i + 1))
         weight = lengths[near] * np.exp(-0.5 * ((middles[near] - middle) / seconds) ** 2)
@@ -43,7 +47,9 @@ def smooth(probabilities: np.ndarray, starts: np.ndarray, ends: np.ndarray, seco
     return out
 
 
-def likeliest_track(probabilities: np.ndarray, starts: np.ndarray, ends: np.ndarray, price: float) -> np.ndarray:
+def likeliest_track(
+    probabilities: np.ndarray, starts: np.ndarray, ends: np.ndarray, price: float
+) -> np.ndarray:
     """int[n]: the labels that lose least, if a segment's loss is -log p times its length, at most 3 s of it, and a change costs `price`.
 
     Exact, by dynamic programming (Viterbi).
@@ -65,7 +71,11 @@ def likeliest_track(probabilities: np.ndarray, starts: np.ndarray, ends: np.ndar
 
 
 def changes(
-    track: np.ndarray, probabilities: np.ndarray, starts: np.ndarray, ends: np.ndarray, labels: Sequence[str]
+    track: np.ndarray,
+    probabilities: np.ndarray,
+    starts: np.ndarray,
+    ends: np.ndarray,
+    labels: Sequence[str],
 ) -> list[Change]:
     """Where a track changes its label.
 
@@ -78,5 +88,12 @@ def changes(
     for number, i in enumerate(at):
         end = at[number + 1] if number + 1 < len(at) else len(track)
         gain = float((logs[i:end, track[i]] - logs[i:end, track[i - 1]]).sum())
-        out.append(Change(round(float(starts[i]), 3), labels[track[i - 1]], labels[track[i]], round(gain, 3)))
+        out.append(
+            Change(
+                time=round(float(starts[i]), 3),
+                before=labels[track[i - 1]],
+                after=labels[track[i]],
+                gain=round(gain, 3),
+            )
+        )
     return out

@@ -36,7 +36,7 @@ SPOKEN = 0.3  # share of speech from which a segment's sound counts as a voice
 SCHEMA = 1  # of the JSON output, docs/timeline.md
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
     """How a recording is answered.
 
@@ -58,7 +58,7 @@ class Options:
     purpose: str = ""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Span:
     """One answered segment, of one person.
 
@@ -89,7 +89,7 @@ class Span:
     evidence: tuple[Link, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Timeline:
     """A recording's answers. words: where they are from (see Transcript.source). people: how persons were told apart."""
 
@@ -120,6 +120,7 @@ class Timeline:
 def make_timeline(
     bundle: Bundle,
     path: str,
+    *,
     options: Options | None = None,
     labels: Sequence[str] | None = None,
     transcript: Transcript | None = None,
@@ -152,11 +153,25 @@ def make_timeline(
     recording = open_recording(path)
     notes: list[str] = []
     spans: list[Span] = []
-    for span, until in _answered(bundle, path, options, labels, transcript, who, state, notes, transcribe, transcriber):
+    for span, until in _answered(
+        bundle,
+        path,
+        options,
+        labels=labels,
+        transcript=transcript,
+        people=who,
+        state=state,
+        notes=notes,
+        transcribe=transcribe,
+        transcriber=transcriber,
+    ):
         if span is not None:
             spans.append(span)
         if tick:
-            tick(round(min(until, recording.seconds or until), 1), round(recording.seconds or until, 1))
+            tick(
+                round(min(until, recording.seconds or until), 1),
+                round(recording.seconds or until, 1),
+            )
     seconds = spans[-1].end if spans else recording.seconds
     if recording.seconds - seconds > max(0.5, 0.02 * recording.seconds):
         notes.append(
@@ -164,22 +179,22 @@ def make_timeline(
         )
     if transcribe is not None and not transcript.cues:
         transcript = _transcribed(spans)
-    found = finish(spans, labels, options, transcript, units)
+    found = finish(spans, labels, options, transcript, units=units)
     settings = {k: v for k, v in dataclasses.asdict(options).items() if k != "purpose"}
     return Timeline(
-        path,
-        round(seconds, 3),
-        bundle.name,
-        labels,
-        found[0],
-        found[1],
-        transcript.source,
-        transcript.language,
-        who.name,
-        options.purpose,
-        settings,
-        tuple(dict.fromkeys(notes)),
-        round(time.monotonic() - begin, 1),
+        path=path,
+        seconds=round(seconds, 3),
+        model=bundle.name,
+        labels=labels,
+        spans=found[0],
+        changes=found[1],
+        words=transcript.source,
+        language=transcript.language,
+        people=who.name,
+        purpose=options.purpose,
+        settings=settings,
+        notes=tuple(dict.fromkeys(notes)),
+        took=round(time.monotonic() - begin, 1),
     )
 
 
@@ -188,10 +203,13 @@ def finish(
     labels: tuple[str, ...],
     options: Options,
     transcript: Transcript,
+    *,
     units: UnitTrack | None = None,
 ) -> tuple[tuple[Span, ...], dict[str, tuple[Change, ...]]]:
     """What only the whole recording tells: smoothed track, changes, evidence. Returns (spans, changes by person)."""
-    norm = usual([v for v in {s.index: s.voice for s in spans if (s.speech or 0) >= SPOKEN}.values()])
+    norm = usual(
+        [v for v in {s.index: s.voice for s in spans if (s.speech or 0) >= SPOKEN}.values()]
+    )
     out: dict[int, Span] = {}
     moved: dict[str, tuple[Change, ...]] = {}
     for person in dict.fromkeys(s.person for s in spans):
@@ -209,11 +227,22 @@ def finish(
             seen, shown = _face(units, span)
             out[i] = dataclasses.replace(
                 span,
-                smoothed={name: round(float(p), 4) for name, p in zip(labels, even[row], strict=True)},
+                smoothed={
+                    name: round(float(p), 4) for name, p in zip(labels, even[row], strict=True)
+                },
                 track=labels[track[row]],
                 valence=valence,
                 arousal=arousal,
-                evidence=link(span.answer.reason, span.start, span.end, shown, span.voice, norm, transcript, seen),
+                evidence=link(
+                    span.answer.reason,
+                    span.start,
+                    span.end,
+                    motion=shown,
+                    voice=span.voice,
+                    norm=norm,
+                    transcript=transcript,
+                    units=seen,
+                ),
             )
     return tuple(out.get(i, s) for i, s in enumerate(spans)), moved
 
@@ -224,13 +253,16 @@ def _face(units: UnitTrack | None, span: Span) -> tuple[frozenset[str] | None, f
     if part is None or not part.measured:
         return None, span.motion
     peak = find_peak(part, span.answer.label, TABLES["mmeverse"])
-    return frozenset(map(code, part.ever())), span.motion if peak is None or peak.time is None else peak.time
+    return frozenset(
+        map(code, part.ever())
+    ), span.motion if peak is None or peak.time is None else peak.time
 
 
 def _answered(
     bundle: Bundle,
     path: str,
     options: Options,
+    *,
     labels: tuple[str, ...],
     transcript: Transcript,
     people: People,
@@ -240,7 +272,10 @@ def _answered(
     transcriber: str,
 ) -> Iterator[tuple[Span | None, float]]:
     """(span or None, seconds of the recording that are done)."""
-    key = _key(bundle, path, options, labels, transcript, people) + transcriber
+    key = (
+        _key(bundle, path, options, labels=labels, transcript=transcript, people=people)
+        + transcriber
+    )
     kept = _read_state(state, key) if state else {}
     file = None
     if state is not None:
@@ -250,14 +285,34 @@ def _answered(
         file = state.open("a", encoding="utf-8")
     try:
         waiting: list[tuple[Segment, str, Any]] = []
-        for segment in segments(path, options.cut, bundle.settings.sampling(None), notes):
+        for segment in segments(path, options.cut, bundle.settings.sampling(None), notes=notes):
             for person, clip in people.split(segment):
                 waiting.append((segment, person, clip))
             while len(waiting) >= BATCH:
                 chunk, waiting = waiting[:BATCH], waiting[BATCH:]
-                yield from _answer(bundle, path, chunk, options, labels, transcript, kept, file, transcribe)
+                yield from _answer(
+                    bundle,
+                    path,
+                    chunk,
+                    options=options,
+                    labels=labels,
+                    transcript=transcript,
+                    kept=kept,
+                    file=file,
+                    transcribe=transcribe,
+                )
         if waiting:
-            yield from _answer(bundle, path, waiting, options, labels, transcript, kept, file, transcribe)
+            yield from _answer(
+                bundle,
+                path,
+                waiting,
+                options=options,
+                labels=labels,
+                transcript=transcript,
+                kept=kept,
+                file=file,
+                transcribe=transcribe,
+            )
     finally:
         if file is not None:
             file.close()
@@ -267,6 +322,7 @@ def _answer(
     bundle: Bundle,
     path: str,
     chunk: Sequence[tuple[Segment, str, Any]],
+    *,
     options: Options,
     labels: tuple[str, ...],
     transcript: Transcript,
@@ -287,7 +343,12 @@ def _answer(
             bundle,
             [(path, c) for _, c in ask],
             labels,
-            Ask(options.reasons, abstain=options.abstain, explain=options.explain, transcribe=transcribe),
+            ask=Ask(
+                reason=options.reasons,
+                abstain=options.abstain,
+                explain=options.explain,
+                transcribe=transcribe,
+            ),
         )
         share = (time.monotonic() - begin) / len(ask)
         for (where, _), answer in zip(ask, answers, strict=True):
@@ -302,17 +363,17 @@ def _answer(
         answer = found.get(where) or _from_json(kept.get(where)) or _nothing(path, bundle, segment)
         words = transcript.words(segment.start, segment.end)
         span = Span(
-            segment.index,
-            segment.start,
-            segment.end,
-            segment.ends_at,
-            None if segment.speech is None else round(segment.speech, 3),
-            person,
-            words or (answer.heard["text"] if answer.heard else ""),
-            transcript.speakers(segment.start, segment.end),
-            answer,
-            measure_voice(clip.waveform) if clip.waveform is not None else None,
-            None if segment.motion is None else round(segment.motion, 3),
+            index=segment.index,
+            start=segment.start,
+            end=segment.end,
+            ends_at=segment.ends_at,
+            speech=None if segment.speech is None else round(segment.speech, 3),
+            person=person,
+            words=words or (answer.heard["text"] if answer.heard else ""),
+            speakers=transcript.speakers(segment.start, segment.end),
+            answer=answer,
+            voice=measure_voice(clip.waveform) if clip.waveform is not None else None,
+            motion=None if segment.motion is None else round(segment.motion, 3),
         )
         yield span, segment.end
 
@@ -321,7 +382,7 @@ def _transcribed(spans: Sequence[Span]) -> Transcript:
     """What was heard in the segments, as a transcript with times of the recording."""
     heard = {s.index: (s.start, s.answer.heard) for s in spans if s.answer.heard}
     cues = [
-        Cue(round(start + c["start"], 2), round(start + c["end"], 2), c["text"])
+        Cue(start=round(start + c["start"], 2), end=round(start + c["end"], 2), text=c["text"])
         for start, found in heard.values()
         for c in found["cues"]
     ]
@@ -331,16 +392,16 @@ def _transcribed(spans: Sequence[Span]) -> Transcript:
 
 def _nothing(path: str, bundle: Bundle, segment: Segment) -> Answer:
     return Answer(
-        path,
-        None,
-        {},
-        "",
-        (),
-        0.0,
-        "there is nothing to see, hear or read in it",
-        bundle.name,
-        (),
-        segment.end - segment.start,
+        path=path,
+        label=None,
+        probabilities={},
+        reason="",
+        modalities=(),
+        seconds=0.0,
+        error="there is nothing to see, hear or read in it",
+        model=bundle.name,
+        notes=(),
+        duration=segment.end - segment.start,
     )
 
 
@@ -352,7 +413,13 @@ def _from_json(fields: dict[str, Any] | None) -> Answer | None:
 
 
 def _key(
-    bundle: Bundle, path: str, options: Options, labels: tuple[str, ...], transcript: Transcript, people: People
+    bundle: Bundle,
+    path: str,
+    options: Options,
+    *,
+    labels: tuple[str, ...],
+    transcript: Transcript,
+    people: People,
 ) -> str:
     """What a kept answer depends on: file, model, question."""
     with open(path, "rb") as file:
@@ -361,7 +428,11 @@ def _key(
     # A model that was trained again has its old name and folder.
     facts_file = Path(bundle.name.partition("@")[2]) / "model.json"
     trained = facts_file.stat().st_mtime_ns if facts_file.is_file() else 0
-    asked = {k: v for k, v in dataclasses.asdict(options).items() if k not in ("purpose", "smoothing", "change_price")}
+    asked = {
+        k: v
+        for k, v in dataclasses.asdict(options).items()
+        if k not in ("purpose", "smoothing", "change_price")
+    }
     facts: list[Any] = [
         head,
         size,

@@ -70,7 +70,9 @@ def allowed(logits: Array, ids: Array, step: Array, rules: Rules, times: bool) -
         return jnp.where(time, _NO, logits)
 
     def at(number: Array) -> Array:
-        return jnp.take_along_axis(ids, jnp.broadcast_to(jnp.maximum(number, 0), (len(ids),))[:, None], axis=1)[:, 0]
+        return jnp.take_along_axis(
+            ids, jnp.broadcast_to(jnp.maximum(number, 0), (len(ids),))[:, None], axis=1
+        )[:, 0]
 
     last = (step >= 1) & (at(step - 1) >= rules.first_time)
     before = (step < 2) | (at(step - 2) >= rules.first_time)
@@ -110,7 +112,9 @@ def search(
     logits, cache = model.apply(variables, prompt, cross, cache)
     wide: Cross = jax.tree.map(lambda x: jnp.repeat(x, beams, axis=0), cross)
     cache = over_rows(lambda axis, x: jnp.repeat(x, beams, axis=axis), cache)
-    score = jnp.tile(jnp.where(jnp.arange(beams) == 0, 0.0, _NO), rows)  # all beams begin alike: one of them counts
+    score = jnp.tile(
+        jnp.where(jnp.arange(beams) == 0, 0.0, _NO), rows
+    )  # all beams begin alike: one of them counts
     start = _State(
         jnp.int32(0),
         jnp.full((rows * beams, tokens), rules.end, jnp.int32),
@@ -126,7 +130,9 @@ def search(
     def one(s: _State) -> _State:
         chances = jax.nn.log_softmax(allowed(s.logits, s.ids, s.step, rules, times), axis=-1)
         vocab = chances.shape[-1]
-        closed = jnp.where(jnp.arange(vocab) == rules.end, 0.0, _NO)  # what has ended stays as it is
+        closed = jnp.where(
+            jnp.arange(vocab) == rules.end, 0.0, _NO
+        )  # what has ended stays as it is
         chances = jnp.where(s.done[:, None], closed, chances)
         total = (s.score[:, None] + chances).reshape(rows, beams * vocab)
         best, place = jax.lax.top_k(total, beams)
@@ -142,7 +148,9 @@ def search(
         return _State(s.step + 1, ids, best.reshape(-1), done, logits[:, 0], cache)
 
     end = jax.lax.while_loop(going, one, start)
-    length = (end.ids != rules.end).sum(axis=1) + end.done  # the end token counts, where it was written
+    length = (end.ids != rules.end).sum(
+        axis=1
+    ) + end.done  # the end token counts, where it was written
     mean = (end.score / jnp.maximum(length, 1)).reshape(rows, beams)
     chosen = mean.argmax(axis=1)
     return end.ids.reshape(rows, beams, tokens)[jnp.arange(rows), chosen], mean.max(axis=1)
@@ -165,7 +173,7 @@ def _languages(config: DecoderConfig, variables: Any, cross: Cross, rules: Rules
     return jax.nn.softmax(logits[:, 0, jnp.array([i for _, i in rules.languages])], axis=-1)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Heard:
     """Words of one clip. cues: with times in s of the clip. certainty: mean log-probability of a token."""
 
@@ -175,7 +183,7 @@ class Heard:
     certainty: float
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Transcriber:
     """A loaded decoder (weights/decoder.py:load_decoder)."""
 
@@ -221,7 +229,10 @@ class Transcriber:
         prompt = np.array([[self.rules.start, known[code], *tail] for code in spoken], np.int32)
         tokens = min(tokens, self.config.positions - prompt.shape[1])
         ids, mean = (
-            to_host(x) for x in _search(self.config, self.variables, cross, prompt, self.rules, tokens, beams, times)
+            to_host(x)
+            for x in _search(
+                self.config, self.variables, cross, prompt, self.rules, tokens, beams, times
+            )
         )
         return [self._heard(ids[i].tolist(), spoken[i], float(mean[i])) for i in range(rows)]
 
@@ -238,9 +249,11 @@ class Transcriber:
             start, words = time, []
         if words:
             cues.append((start, max(start, 30.0), self._text(words)))
-        found = tuple(Cue(round(a, 2), round(b, 2), t) for a, b, t in cues if t and b > a)
+        found = tuple(
+            Cue(start=round(a, 2), end=round(b, 2), text=t) for a, b, t in cues if t and b > a
+        )
         text = self._text([i for i in ids if i < self.rules.first_time])
-        return Heard(language, text, found, round(mean, 4))
+        return Heard(language=language, text=text, cues=found, certainty=round(mean, 4))
 
     def _text(self, ids: list[int]) -> str:
         return " ".join(self.tokenizer.decode(ids, skip_special_tokens=True).split())
@@ -256,7 +269,9 @@ def open_transcriber(folder: Path) -> Transcriber:
     codes = {k.strip("<|>"): v for k, v in facts.get("lang_to_id", {}).items()}
     tasks = facts.get("task_to_id", {})
     if not codes or "transcribe" not in tasks:
-        raise ValueError(f"{folder}/generation_config.json knows no languages: Whisper for English alone is not read")
+        raise ValueError(
+            f"{folder}/generation_config.json knows no languages: Whisper for English alone is not read"
+        )
     rules = Rules(
         facts["decoder_start_token_id"],
         facts["eos_token_id"],
@@ -268,4 +283,10 @@ def open_transcriber(folder: Path) -> Transcriber:
         tuple(facts.get("begin_suppress_tokens") or ()),
         facts.get("max_initial_timestamp_index") or 50,
     )
-    return Transcriber(config, jax.tree.map(jnp.asarray, variables), rules, tokenizer, folder.name)
+    return Transcriber(
+        config=config,
+        variables=jax.tree.map(jnp.asarray, variables),
+        rules=rules,
+        tokenizer=tokenizer,
+        name=folder.name,
+    )

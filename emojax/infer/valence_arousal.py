@@ -32,7 +32,11 @@ def valence_arousal(probabilities: Mapping[str, float]) -> tuple[float | None, f
 
     Below half of the probability both are None: the rest would speak for what is not known.
     """
-    known = [(p, COORDINATES[c]) for label, p in probabilities.items() if (c := concept(label)) in COORDINATES]
+    known = [
+        (p, COORDINATES[c])
+        for label, p in probabilities.items()
+        if (c := concept(label)) in COORDINATES
+    ]
     share = sum(p for p, _ in known)
     if share < 0.5:
         return None, None, round(share, 4)

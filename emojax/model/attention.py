@@ -24,7 +24,9 @@ LANES = 128  # splash wants lengths of whole lanes
 TILES = (512, 384, 256, LANES)  # rows and columns that one step of the splash kernel takes
 
 
-def attention(q: Array, k: Array, v: Array, keys: Array | None = None, causal: bool = False) -> Array:
+def attention(
+    q: Array, k: Array, v: Array, *, keys: Array | None = None, causal: bool = False
+) -> Array:
     """Scaled dot-product attention; scores and softmax in float32.
 
     Args:
@@ -42,7 +44,9 @@ def attention(q: Array, k: Array, v: Array, keys: Array | None = None, causal: b
         return over_heads(functools.partial(splash, causal=causal))(q, k, v, keys)
     if where == "gpu" and q.dtype in (jnp.bfloat16, jnp.float16):
         seen = None if keys is None else keys[:, None, None, :]
-        out = jax.nn.dot_product_attention(q, k, v, mask=seen, is_causal=causal, implementation="cudnn")
+        out = jax.nn.dot_product_attention(
+            q, k, v, mask=seen, is_causal=causal, implementation="cudnn"
+        )
     elif where == "cpu" and (causal or length >= LONG):
         out = blocked(q, k, v, keys, causal)
     else:
@@ -50,11 +54,16 @@ def attention(q: Array, k: Array, v: Array, keys: Array | None = None, causal: b
     return checkpoint_name(out, "attention")
 
 
-def dense_mask(keys: Array | None, causal: bool, start: Array | int, queries: int, length: int) -> Array | None:
+def dense_mask(
+    keys: Array | None, causal: bool, start: Array | int, queries: int, length: int
+) -> Array | None:
     """bool[B or 1, 1, queries, length] of the queries `start`, `start` + 1, ...; None where all may look at all."""
     seen = None if keys is None else keys[:, None, None, :]
     if causal:
-        order = jnp.arange(length)[None, None, None] <= (start + jnp.arange(queries))[None, None, :, None]
+        order = (
+            jnp.arange(length)[None, None, None]
+            <= (start + jnp.arange(queries))[None, None, :, None]
+        )
         seen = order if seen is None else order & seen
     return seen
 
@@ -62,7 +71,9 @@ def dense_mask(keys: Array | None, causal: bool, start: Array | int, queries: in
 def plain(q: Array, k: Array, v: Array, mask: Array | None) -> Array:
     """The textbook form; mask: bool broadcastable to [B, N, T, S]. A query without any key gets the mean of all values."""
     precise = jnp.promote_types(q.dtype, jnp.float32)
-    scores = jnp.einsum("btnh,bsnh->bnts", q * q.shape[-1] ** -0.5, k, preferred_element_type=precise)
+    scores = jnp.einsum(
+        "btnh,bsnh->bnts", q * q.shape[-1] ** -0.5, k, preferred_element_type=precise
+    )
     if mask is not None:
         scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
     weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
@@ -73,29 +84,34 @@ def cached_attention(
     q: Array,
     k: Array,
     v: Array,
-    old: Array,
     new_k: Array,
     new_v: Array,
-    new: Array,
+    *,
+    cache_mask: Array,
+    self_mask: Array,
     k_scale: Array | None = None,
     v_scale: Array | None = None,
 ) -> Array:
     """`plain` over a cache and new tokens beside it: float[B, T, N, H].
 
     Args:
-      q: float[B, T, N, H]. k, v: float or int8[B, N, S, H], the cache. old: bool[B, 1, 1, S], what of it may be looked at.
-      new_k, new_v: float[B, N, T, H]. new: bool[B, 1, T, T].
+      q: float[B, T, N, H]. k, v: float or int8[B, N, S, H], the cache. new_k, new_v: float[B, N, T, H].
+      cache_mask: bool[B, 1, 1, S], which cached keys may be attended to. self_mask: bool[B, 1, T, T], which new ones.
       k_scale, v_scale: float32[B, N, S], by which the cache is to be multiplied; done on scores and weights, so that int8 is never
         held as floats.
     """
     precise = jnp.promote_types(q.dtype, jnp.float32)
     q = q * np.asarray(q.shape[-1] ** -0.5, q.dtype)
     # Keys first: as they lie. The other way round XLA for CPU turns the whole cache over for each token.
-    scores = jnp.einsum("bnsh,btnh->bnst", k.astype(q.dtype), q, preferred_element_type=precise).swapaxes(2, 3)
+    scores = jnp.einsum(
+        "bnsh,btnh->bnst", k.astype(q.dtype), q, preferred_element_type=precise
+    ).swapaxes(2, 3)
     if k_scale is not None:
         scores = scores * k_scale[:, :, None]
     own = jnp.einsum("btnh,bnsh->bnts", q, new_k, preferred_element_type=precise)
-    both = jnp.concatenate([jnp.where(old, scores, HIDDEN), jnp.where(new, own, HIDDEN)], axis=-1)
+    both = jnp.concatenate(
+        [jnp.where(cache_mask, scores, HIDDEN), jnp.where(self_mask, own, HIDDEN)], axis=-1
+    )
     weights = jax.nn.softmax(both, axis=-1)
     before, here = weights[..., : k.shape[2]], weights[..., k.shape[2] :]
     if v_scale is not None:
@@ -117,7 +133,10 @@ def parts_of(count: int, causal: bool) -> list[tuple[int, int]]:
 
 def in_blocks(x: Array, size: int, first: int, last: int) -> Array:
     """[B, N, T, H] -> [last - first, B, N, size, H], filled up with zeros."""
-    x = jnp.pad(x[:, :, first * size : last * size], ((0, 0), (0, 0), (0, max(0, last * size - x.shape[2])), (0, 0)))
+    x = jnp.pad(
+        x[:, :, first * size : last * size],
+        ((0, 0), (0, 0), (0, max(0, last * size - x.shape[2])), (0, 0)),
+    )
     return x.reshape(*x.shape[:2], last - first, size, x.shape[3]).transpose(2, 0, 1, 3, 4)
 
 
@@ -145,7 +164,8 @@ def by_head(q: Array, k: Array, v: Array, keys: Array | None) -> Array:
     parts = -(-length // HEAD_BLOCK)
     size = -(-length // parts)
     q, k, v = (
-        x.swapaxes(1, 2).reshape(rows * heads, length, width) for x in (q * np.asarray(width**-0.5, q.dtype), k, v)
+        x.swapaxes(1, 2).reshape(rows * heads, length, width)
+        for x in (q * np.asarray(width**-0.5, q.dtype), k, v)
     )
     q = jnp.pad(q, ((0, 0), (0, parts * size - length), (0, 0))).reshape(-1, size, width)
 
@@ -155,17 +175,25 @@ def by_head(q: Array, k: Array, v: Array, keys: Array | None) -> Array:
         scores = jnp.einsum("th,sh->ts", own, k[head], preferred_element_type=precise)
         scores = scores if keys is None else jnp.where(keys[head // heads][None], scores, HIDDEN)
         weights = jnp.exp(scores - scores.max(axis=-1, keepdims=True))
-        out = jnp.einsum("ts,sh->th", weights.astype(v.dtype), v[head], preferred_element_type=precise)
+        out = jnp.einsum(
+            "ts,sh->th", weights.astype(v.dtype), v[head], preferred_element_type=precise
+        )
         return (out / weights.sum(axis=-1, keepdims=True)).astype(v.dtype)
 
     out = jax.lax.map(one, (q, jnp.arange(len(q))))
     return out.reshape(rows, heads, parts * size, width)[:, :, :length].swapaxes(1, 2)
 
 
-def blocked_forward(q: Array, k: Array, v: Array, keys: Array | None, causal: bool) -> tuple[Array, tuple[Any, ...]]:
+def blocked_forward(
+    q: Array, k: Array, v: Array, keys: Array | None, causal: bool
+) -> tuple[Array, tuple[Any, ...]]:
     """(output, what the backward pass wants): see `blocked`."""
     q, k, v = (x.swapaxes(1, 2) for x in (q * np.asarray(q.shape[-1] ** -0.5, q.dtype), k, v))
-    length, size, precise = q.shape[2], block_size(q.shape[2]), jnp.promote_types(q.dtype, jnp.float32)
+    length, size, precise = (
+        q.shape[2],
+        block_size(q.shape[2]),
+        jnp.promote_types(q.dtype, jnp.float32),
+    )
     outs, sums = [], []
     for first, last in parts_of(-(-length // size), causal):
         end = min(last * size, k.shape[2]) if causal else k.shape[2]
@@ -179,7 +207,9 @@ def blocked_forward(q: Array, k: Array, v: Array, keys: Array | None, causal: bo
             top = scores.max(axis=-1, keepdims=True)
             weights = jnp.exp(scores - top)
             total = weights.sum(axis=-1, keepdims=True)
-            out = jnp.einsum("bnts,bnsh->bnth", weights.astype(v.dtype), values, preferred_element_type=precise)
+            out = jnp.einsum(
+                "bnts,bnsh->bnth", weights.astype(v.dtype), values, preferred_element_type=precise
+            )
             return None, ((out / total).astype(v.dtype), top + jnp.log(total))
 
         blocks = in_blocks(q, size, first, last), jnp.arange(first, last)
@@ -190,7 +220,9 @@ def blocked_forward(q: Array, k: Array, v: Array, keys: Array | None, causal: bo
     return whole.swapaxes(1, 2), (q, k, v, keys, whole, from_blocks(sums, length))
 
 
-def blocked_backward(causal: bool, kept: tuple[Any, ...], slope: Array) -> tuple[Array, Array, Array, None]:
+def blocked_backward(
+    causal: bool, kept: tuple[Any, ...], slope: Array
+) -> tuple[Array, Array, Array, None]:
     """Slopes of q, k and v from that of the output.
 
     Tables are [keys, queries]: XLA's matmuls of a transposed left side are slow on CPU, and so only that of dq is one.
@@ -214,16 +246,25 @@ def blocked_backward(causal: bool, kept: tuple[Any, ...], slope: Array) -> tuple
             pull = (weights * (pull - common.swapaxes(2, 3))).astype(q.dtype)
             dk = carry[0] + jnp.einsum("bnst,bnth->bnsh", pull, own, preferred_element_type=precise)
             weights = weights.astype(v.dtype)
-            dv = carry[1] + jnp.einsum("bnst,bnth->bnsh", weights, pulled, preferred_element_type=precise)
+            dv = carry[1] + jnp.einsum(
+                "bnst,bnth->bnsh", weights, pulled, preferred_element_type=precise
+            )
             return (dk, dv), jnp.einsum("bnst,bnsh->bnth", pull, seen)
 
         blocks = tuple(in_blocks(x, size, first, last) for x in (q, slope, sums, shared))
         start = jnp.zeros(seen.shape, precise), jnp.zeros(values.shape, precise)
-        (own_k, own_v), dq = jax.lax.scan(one, start, (*blocks, jnp.arange(first, last)), unroll=last - first == 1)
+        (own_k, own_v), dq = jax.lax.scan(
+            one, start, (*blocks, jnp.arange(first, last)), unroll=last - first == 1
+        )
         dk, dv = dk.at[:, :, :end].add(own_k), dv.at[:, :, :end].add(own_v)
         dqs.append(dq)
     dq = from_blocks(dqs, length) * np.asarray(q.shape[-1] ** -0.5, q.dtype)
-    return dq.swapaxes(1, 2), dk.astype(k.dtype).swapaxes(1, 2), dv.astype(v.dtype).swapaxes(1, 2), None
+    return (
+        dq.swapaxes(1, 2),
+        dk.astype(k.dtype).swapaxes(1, 2),
+        dv.astype(v.dtype).swapaxes(1, 2),
+        None,
+    )
 
 
 blocked.defvjp(blocked_forward, blocked_backward)
@@ -240,7 +281,10 @@ def splash(q: Array, k: Array, v: Array, keys: Array, causal: bool) -> Array:
     length, heads, width = q.shape[1:]
     scale = np.asarray(width**-0.5, q.dtype)
     rows, lanes = -length % LANES, -width % LANES
-    q, k, v = (jnp.pad(x, ((0, 0), (0, rows), (0, 0), (0, lanes))).swapaxes(1, 2) for x in (q * scale, k, v))
+    q, k, v = (
+        jnp.pad(x, ((0, 0), (0, rows), (0, 0), (0, lanes))).swapaxes(1, 2)
+        for x in (q * scale, k, v)
+    )
     segments = jnp.pad(keys.astype(jnp.int32), ((0, 0), (0, rows)))
     whole = (length + rows, length + rows)
     tile = next(t for t in TILES if whole[0] % t == 0)
@@ -254,6 +298,8 @@ def splash(q: Array, k: Array, v: Array, keys: Array, causal: bool) -> Array:
         q_seq_shards=1,
         residual_checkpoint_name="attention",
     )
-    with jax.named_scope("splash_causal" if causal else "splash_full"):  # train/hlo.py counts FLOPs by these names
+    with jax.named_scope(
+        "splash_causal" if causal else "splash_full"
+    ):  # train/hlo.py counts FLOPs by these names
         out = jax.vmap(lambda a, b, c, s: kernel(a, b, c, lib.SegmentIds(s, s)))(q, k, v, segments)
     return out.swapaxes(1, 2)[:, :length, :, :width]

@@ -31,7 +31,7 @@ Array = jax.Array
 IMAGE_GROUP = 4  # consecutive patches that make one image token
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class EmotionConfig:
     """Sizes of the whole model; `stream_tokens` is S of the video, audio and fusion spans (64).
 
@@ -144,12 +144,20 @@ class Emotion(nn.Module):
 
         def project(name: str) -> Dense:
             axes = (None, "embed")
-            return Dense(c.llama.width, axes, precision=c.llama.precision, init_kind="torch", name=f"project_{name}")
+            return Dense(
+                c.llama.width,
+                axes,
+                precision=c.llama.precision,
+                init_kind="torch",
+                name=f"project_{name}",
+            )
 
         self.project = {name: project(name) for name in c.spans}
         self.llama = Llama(c.llama)
         if c.word_heads:
-            self.words = {s: Dense(c.llama.vocab, (None, None), name=f"words_{s}") for s in c.word_streams}
+            self.words = {
+                s: Dense(c.llama.vocab, (None, None), name=f"words_{s}") for s in c.word_streams
+            }
 
     def encode(self, batch: dict[str, Array], deterministic: bool = True) -> Features:
         """Views in the batch -> Features.
@@ -159,7 +167,9 @@ class Emotion(nn.Module):
         """
         c = self.config
         image = normalise_pixels(batch["image"], c.image, c.image.encoder.precision.compute)
-        if c.missing == "released":  # a missing image is zeros after normalisation, not a black picture
+        if (
+            c.missing == "released"
+        ):  # a missing image is zeros after normalisation, not a black picture
             image = image * batch["has_image"][:, None, None, None].astype(image.dtype)
         image_tokens = self.ln_vision(self.eva_image(image, deterministic))
         frames = normalise_pixels(batch["frames"], c.video, c.video.encoder.precision.compute)
@@ -169,8 +179,10 @@ class Emotion(nn.Module):
         video = pool_video(tokens, c.video_pool)
         valid = batch["audio_frames"] if c.audio_span == "real" else None
         heard = self.whisper(batch["sound"], valid, deterministic)
-        self.sow("intermediates", "heard", heard)  # kept only where words are to be transcribed (infer/answer.py)
-        audio = pool_audio(heard, c.stream_tokens, valid)
+        self.sow(
+            "intermediates", "heard", heard
+        )  # kept only where words are to be transcribed (infer/answer.py)
+        audio = pool_audio(heard, c.stream_tokens, valid=valid)
         return Features(image_tokens, video, audio)
 
     def features(self, batch: dict[str, Array], deterministic: bool = True) -> Features:
@@ -178,7 +190,9 @@ class Emotion(nn.Module):
         cached = {k.removeprefix(CACHED): v for k, v in batch.items() if k.startswith(CACHED)}
         return self.feature_type(**cached) if cached else self.encode(batch, deterministic)
 
-    def soft_prompt(self, features: Features, present: Present, deterministic: bool = True) -> SoftPrompt:
+    def soft_prompt(
+        self, features: Features, present: Present, deterministic: bool = True
+    ) -> SoftPrompt:
         """Features and bool[B] flags -> SoftPrompt tokens[B, Q, D], mask[B, Q].
 
         An absent video or audio stream is zeros before its projector. In released mode the image
@@ -198,7 +212,9 @@ class Emotion(nn.Module):
         if c.fusion.kind != "none":
             cls = jnp.broadcast_to(image[:, :1], (*video.shape[:2], image.shape[2]))
             streams["fusion"] = self.fusion(audio, cls, video, deterministic)
-        return self.join(streams, {"image": present.image, "video": present.video, "audio": present.audio})
+        return self.join(
+            streams, {"image": present.image, "video": present.video, "audio": present.audio}
+        )
 
     def join(self, streams: dict[str, Array], flags: dict[str, Array]) -> SoftPrompt:
         """Projects each span and joins them; in masked mode a span is hidden where its flag bool[B] is False."""
@@ -230,7 +246,9 @@ class Emotion(nn.Module):
         seen = jnp.take_along_axis(soft.mask, at, axis=1)
         return x, batch["valid"] & jnp.where(index >= 0, seen, True)
 
-    def __call__(self, batch: dict[str, Array], deterministic: bool = True) -> tuple[Array, dict[str, Array]]:
+    def __call__(
+        self, batch: dict[str, Array], deterministic: bool = True
+    ) -> tuple[Array, dict[str, Array]]:
         """Training forward.
 
         Returns:
@@ -243,13 +261,17 @@ class Emotion(nn.Module):
         soft = self.soft_prompt(read, present, deterministic)
         x, valid = self.splice(batch, soft)
         hidden, _ = self.llama(x, batch["positions"], valid, None, deterministic)
-        logits = self.llama.logits(jnp.take_along_axis(hidden, batch["answer_at"][:, :, None], axis=1))
+        logits = self.llama.logits(
+            jnp.take_along_axis(hidden, batch["answer_at"][:, :, None], axis=1)
+        )
         words: dict[str, Array] = {}
         if self.config.word_heads:
             words = {s: self.words[s](x) for s, x in self.tower_means(features).items()}
         return logits, words
 
-    def prefill(self, batch: dict[str, Array], soft: SoftPrompt, cache: Cache) -> tuple[Array, Cache]:
+    def prefill(
+        self, batch: dict[str, Array], soft: SoftPrompt, cache: Cache
+    ) -> tuple[Array, Cache]:
         """Prompts into an empty cache: (float32[B, V] logits after each row's last valid token, cache).
 
         Rows are padded on the right; the cache's rows end with their last token, so what follows overwrites the padding.

@@ -30,7 +30,7 @@ from emojax.types import FeaturesV1, Present, SoftPrompt
 Array = jax.Array
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class EmotionV1Config:
     """Sizes of v1. `face_pool`: the MAE's vector of a frame is its class token or the mean of its patches, after the
     final norm. `samples`: of the sound window. The other fields are those of `EmotionConfig`."""
@@ -54,7 +54,13 @@ class EmotionV1Config:
     @property
     def spans(self) -> dict[str, int]:
         """Soft tokens by span, in their order; 256 + 4 at full size."""
-        return {"image": self.image.grid**2 // IMAGE_GROUP, "face": 1, "motion": 1, "audio": 1, "cls": 1}
+        return {
+            "image": self.image.grid**2 // IMAGE_GROUP,
+            "face": 1,
+            "motion": 1,
+            "audio": 1,
+            "cls": 1,
+        }
 
     @property
     def soft_tokens(self) -> int:
@@ -132,12 +138,16 @@ class EmotionV1(Emotion):
         face = einops.reduce(faces, "(b f) d -> b d", "mean", f=count)
         motion = self.videomae(frames, deterministic).mean(axis=1)
         valid = jnp.maximum(1, batch["audio_frames"])
-        steps = self.hubert(normalise_waveform(batch["sound"][:, :, 0], valid), valid, deterministic)
+        steps = self.hubert(
+            normalise_waveform(batch["sound"][:, :, 0], valid), valid, deterministic
+        )
         inside = (jnp.arange(steps.shape[1]) < c.audio.steps(valid)[:, None])[:, :, None]
         audio = jnp.where(inside, steps, 0).sum(axis=1) / inside.sum(axis=1)
         return FeaturesV1(image_tokens, face, motion, audio.astype(steps.dtype))
 
-    def soft_prompt(self, features: FeaturesV1, present: Present, deterministic: bool = True) -> SoftPrompt:  # type: ignore[override]
+    def soft_prompt(
+        self, features: FeaturesV1, present: Present, deterministic: bool = True
+    ) -> SoftPrompt:  # type: ignore[override]
         """FeaturesV1 and bool[B] flags -> SoftPrompt tokens[B, Q, D], mask[B, Q]; an absent vector is zeros."""
         del deterministic
         c = self.config

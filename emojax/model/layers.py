@@ -34,10 +34,12 @@ REMAT_POLICIES: dict[str, Callable[..., bool] | None] = {
     **{name: jax.checkpoint_policies.save_only_these_names(*kept) for name, kept in REMAT.items()},
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
 }
-keep = checkpoint_name  # keep(x, name): marks an intermediate result that a policy of REMAT may save
+keep = (
+    checkpoint_name  # keep(x, name): marks an intermediate result that a policy of REMAT may save
+)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class LoraConfig:
     """Low-rank adapters: y = W x + (alpha / rank) B A dropout(x).
 
@@ -83,7 +85,9 @@ def apart(x: Array) -> Array:
 def torch_uniform(fan_in: int) -> Callable[..., Array]:
     """torch's default of Linear and Conv1d, weight and bias alike: uniform in +-1/sqrt(fan_in)."""
     bound = fan_in**-0.5
-    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -bound, bound)
+    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(
+        key, shape, dtype, -bound, bound
+    )
 
 
 def murmur(x: Array) -> Array:
@@ -98,7 +102,9 @@ def random_words(key: Array, shape: tuple[int, ...]) -> Array:
 
     XLA's generators write their words to memory, a tenth of a small step's time; this fuses with what reads it.
     """
-    words = jax.random.key_data(key)  # two words, or four, of which the second two may repeat the first
+    words = jax.random.key_data(
+        key
+    )  # two words, or four, of which the second two may repeat the first
     first, second = murmur(words[0]) + words[-2], murmur(words[1]) + words[-1]
     number = jax.lax.iota(jnp.uint32, int(np.prod(shape))).reshape(shape)
     return murmur(murmur(number + first) + second)
@@ -138,8 +144,13 @@ class Dense(nn.Module):
     @nn.compact
     def __call__(self, x: Array, deterministic: bool = True) -> Array:
         dtype, rest = jnp.dtype(self.precision.compute), jnp.dtype(self.precision.params)
-        d_in, split = x.shape[-1], (self.heads, self.features // self.heads) if self.heads else (self.features,)
-        kernel_init = torch_uniform(d_in) if self.init_kind == "torch" else nn.initializers.lecun_normal()
+        d_in, split = (
+            x.shape[-1],
+            (self.heads, self.features // self.heads) if self.heads else (self.features,),
+        )
+        kernel_init = (
+            torch_uniform(d_in) if self.init_kind == "torch" else nn.initializers.lecun_normal()
+        )
         kernel_init = self.kernel_init or kernel_init
         x = x.astype(dtype)
 
@@ -151,28 +162,45 @@ class Dense(nn.Module):
             return y.reshape(*y.shape[:-1], *split)
 
         if self.base and self.precision.kernels == "int8":
-            kernel = self.param("kernel", partitioned(_random_int8, self.axes), (d_in, self.features), jnp.int8)
+            kernel = self.param(
+                "kernel", partitioned(_random_int8, self.axes), (d_in, self.features), jnp.int8
+            )
             flat = nn.initializers.constant(3 * d_in**-0.5 / 127)
             scale = self.param("kernel_scale", partitioned(flat, (self.axes[1],)), (self.features,))
-            y = times(x, gathered(kernel, self.axes).astype(dtype)) * scale.astype(dtype).reshape(split)
+            y = times(x, gathered(kernel, self.axes).astype(dtype)) * scale.astype(dtype).reshape(
+                split
+            )
         else:
-            kernel = self.param("kernel", partitioned(kernel_init, self.axes), (d_in, self.features), rest)
+            kernel = self.param(
+                "kernel", partitioned(kernel_init, self.axes), (d_in, self.features), rest
+            )
             y = times(x, gathered(kernel.astype(dtype), self.axes))
         lora = self.lora
         if lora is not None:
-            ends = ["embed" if axis == "embed" else "adapter" for axis in self.axes]  # both are split under FSDP
+            ends = [
+                "embed" if axis == "embed" else "adapter" for axis in self.axes
+            ]  # both are split under FSDP
             a_init = partitioned(torch_uniform(d_in), (ends[0], "rank"))
             b_init = partitioned(nn.initializers.zeros, ("rank", ends[1]))
             key = self.make_rng("params") if self.is_initializing() else None
-            a = self.variable("lora", "a", lambda: a_init(key, (d_in, lora.rank), jnp.float32)).value
-            b = self.variable("lora", "b", lambda: b_init(key, (lora.rank, self.features), jnp.float32)).value
-            a, b = gathered(a.astype(dtype), (self.axes[0], None)), gathered(b.astype(dtype), (None, self.axes[1]))
+            a = self.variable(
+                "lora", "a", lambda: a_init(key, (d_in, lora.rank), jnp.float32)
+            ).value
+            b = self.variable(
+                "lora", "b", lambda: b_init(key, (lora.rank, self.features), jnp.float32)
+            ).value
+            a, b = (
+                gathered(a.astype(dtype), (self.axes[0], None)),
+                gathered(b.astype(dtype), (None, self.axes[1])),
+            )
             if lora.dropout and not deterministic:
                 x = drop(x, lora.dropout, self.make_rng("dropout"))
             y = y + times(x @ a, b) * (lora.alpha / lora.rank)
         if self.use_bias:
             bias_init = torch_uniform(d_in) if self.init_kind == "torch" else nn.initializers.zeros
-            bias = self.param("bias", partitioned(bias_init, (self.axes[1],)), (self.features,), rest)
+            bias = self.param(
+                "bias", partitioned(bias_init, (self.axes[1],)), (self.features,), rest
+            )
             y = y + bias.astype(dtype).reshape(split)
         return y
 
@@ -200,13 +228,15 @@ class RMSNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        scale = self.param("scale", partitioned(nn.initializers.ones, ("act_embed",)), (x.shape[-1],))
+        scale = self.param(
+            "scale", partitioned(nn.initializers.ones, ("act_embed",)), (x.shape[-1],)
+        )
         h = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         h = h * jax.lax.rsqrt(jnp.square(h).mean(axis=-1, keepdims=True) + self.eps)
         return h.astype(x.dtype) * scale.astype(x.dtype)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
     """A transformer encoder; the towers differ in nothing else.
 
@@ -239,7 +269,9 @@ class EncoderBlock(nn.Module):
         c = self.config
         x = constrain(x, "batch", "length", "act_embed")
 
-        def dense(features: int, axes: tuple[str, str], name: str, use_bias: bool = True, heads: int = 0) -> Dense:
+        def dense(
+            features: int, axes: tuple[str, str], name: str, use_bias: bool = True, heads: int = 0
+        ) -> Dense:
             return Dense(features, axes, use_bias, c.precision, base=True, heads=heads, name=name)
 
         norm1, norm2 = LayerNorm(c.eps, name="norm1"), LayerNorm(c.eps, name="norm2")
@@ -247,7 +279,7 @@ class EncoderBlock(nn.Module):
         q = dense(c.width, ("embed", "heads"), "q", heads=c.heads)(h)
         k = dense(c.width, ("embed", "heads"), "k", c.key_bias, c.heads)(h)
         v = dense(c.width, ("embed", "heads"), "v", heads=c.heads)(h)
-        h = attention(q, k, v, keys).reshape(x.shape)
+        h = attention(q, k, v, keys=keys).reshape(x.shape)
         h = dense(c.width, ("heads", "embed"), "proj")(h)
         x = x + nn.Dropout(c.dropout)(h, deterministic=deterministic)
         x = norm1(x) if c.post_norm else x
@@ -265,7 +297,9 @@ def scan_layers(block: Any, depth: int, num_inputs: int, remat: str, unroll: int
     `deterministic`; every layer sees the same inputs.
     """
     if remat != "none":
-        block = nn.remat(block, prevent_cse=False, policy=REMAT_POLICIES[remat], static_argnums=(num_inputs + 1,))
+        block = nn.remat(
+            block, prevent_cse=False, policy=REMAT_POLICIES[remat], static_argnums=(num_inputs + 1,)
+        )
     return nn.scan(
         block,
         variable_axes={"params": 0, "lora": 0},
@@ -291,7 +325,9 @@ def separate_layers(leaves: Mapping[str, Any]) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for path, array in leaves.items():
         if "/blocks/" in path:
-            out |= {path.replace("/blocks/", f"/layers_{i}/"): array[i] for i in range(array.shape[0])}
+            out |= {
+                path.replace("/blocks/", f"/layers_{i}/"): array[i] for i in range(array.shape[0])
+            }
         else:
             out[path] = array
     return out

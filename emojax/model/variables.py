@@ -47,7 +47,9 @@ def decide(paths: list[str], rules: tuple[tuple[str, str], ...]) -> dict[str, bo
                 out[path] = word == "train"
                 break
         else:
-            raise ValueError(f"no rule of config.trainable matches '{path}'; the rules are {[r[0] for r in rules]}")
+            raise ValueError(
+                f"no rule of config.trainable matches '{path}'; the rules are {[r[0] for r in rules]}"
+            )
     if not any(out.values()):
         raise ValueError("the rules of config.trainable freeze everything")
     return out
@@ -58,7 +60,9 @@ def split(variables: Any, rules: tuple[tuple[str, str], ...]) -> tuple[Flat, Fla
     flat = flatten(variables)
     learns = decide(list(flat), rules)
     if stiff := [k for k, v in flat.items() if learns[k] and v.dtype == jnp.int8]:
-        raise ValueError(f"{stiff[0]} rests as int8 and can not learn: freeze it or set config.model.kernels to float")
+        raise ValueError(
+            f"{stiff[0]} rests as int8 and can not learn: freeze it or set config.model.kernels to float"
+        )
     train = {k: v.astype(jnp.float32) for k, v in flat.items() if learns[k]}
     return train, {k: v for k, v in flat.items() if not learns[k]}
 
@@ -94,7 +98,9 @@ def unbox(boxed: Any) -> Any:
     return jax.tree.map(lambda x: x.value if is_box(x) else x, boxed, is_leaf=is_box)
 
 
-def init_flat(config: ModelConfig, seed: int, mesh: Mesh, paths: Sequence[str] | None = None) -> Flat:
+def init_flat(
+    config: ModelConfig, seed: int, mesh: Mesh, *, paths: Sequence[str] | None = None
+) -> Flat:
     """Random variables from a seed, made in their shards; only those of `paths` where given."""
     shardings = variable_shardings(config, mesh)
     wanted = {p: shardings[p] for p in (shardings if paths is None else paths)}

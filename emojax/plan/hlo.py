@@ -12,7 +12,19 @@ import math
 import re
 from typing import Any
 
-BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2, "f32": 4, "s32": 4, "u32": 4, "f64": 8}
+BYTES = {
+    "pred": 1,
+    "s8": 1,
+    "u8": 1,
+    "bf16": 2,
+    "f16": 2,
+    "s16": 2,
+    "u16": 2,
+    "f32": 4,
+    "s32": 4,
+    "u32": 4,
+    "f64": 8,
+}
 COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "collective-permute", "all-to-all")
 
 _HEAD = re.compile(r"^(ENTRY )?%([\w.\-]+) \(.*\{$")
@@ -28,7 +40,7 @@ _INDEX = re.compile(r"get-tuple-element\(%[\w.\-]+\), index=(\d+)")
 _CONSTANT = re.compile(r"^\s+%([\w.\-]+) = [su]32\[\]\S* constant\((\d+)\)")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Collective:
     """One collective of the program: what it moves at once, how often a step does it, and where it came from."""
 
@@ -58,7 +70,10 @@ class Report:
 
 def array_bytes(text: str) -> int:
     """Bytes of an HLO type such as bf16[4,768]{1,0} or a tuple of them."""
-    return sum(BYTES.get(t, 4) * math.prod(int(n) for n in dims.split(",") if n) for t, dims in _ARRAY.findall(text))
+    return sum(
+        BYTES.get(t, 4) * math.prod(int(n) for n in dims.split(",") if n)
+        for t, dims in _ARRAY.findall(text)
+    )
 
 
 def kernel_flops(line: str) -> int:
@@ -94,7 +109,9 @@ def read(text: str) -> Report:
     def trips(condition: str, body: str) -> int:
         # Loops of scans and of windowed matmuls count up from 0 to a constant; the latter are unrolled, in steps of 2.
         limits = [int(m.group(2)) for line in bodies[condition] if (m := _CONSTANT.match(line))]
-        counter = next((m.group(1) for line in bodies[condition] if (m := _INDEX.search(line))), None)
+        counter = next(
+            (m.group(1) for line in bodies[condition] if (m := _INDEX.search(line))), None
+        )
         return -(-max(limits, default=1) // _step(bodies[body], counter))
 
     @functools.cache
@@ -134,7 +151,12 @@ def read(text: str) -> Report:
                 arrays = op["type"]
                 if op["op"].endswith("-start"):  # (operand, result, ...)
                     arrays = ",".join(f"{t}[{d}]" for t, d in _ARRAY.findall(arrays)[1:2])
-                one = Collective(kind, array_bytes(arrays), times, source.group(1) if source else "")
+                one = Collective(
+                    kind=kind,
+                    bytes=array_bytes(arrays),
+                    times=times,
+                    source=source.group(1) if source else "",
+                )
                 # The start, the middle and the end of an asynchronous one share a channel.
                 if key not in found or found[key].times < times:
                     found[key] = one
@@ -159,7 +181,11 @@ def _step(body: list[str], counter: str | None) -> int:
         return 1
     start = f"%{names[int(counter)]} = "
     added = next((line for line in body if line.lstrip().startswith(start)), "")
-    terms = re.findall(r"%([\w.\-]+)", added.split(" add(", 1)[-1].split(")", 1)[0]) if " add(" in added else []
+    terms = (
+        re.findall(r"%([\w.\-]+)", added.split(" add(", 1)[-1].split(")", 1)[0])
+        if " add(" in added
+        else []
+    )
     return next((constants[t] for t in terms if t in constants), 1)
 
 

@@ -29,7 +29,7 @@ from emojax.train.state import abstract_state
 from emojax.train.step import make_optimizer, make_step
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Chip:
     """peak: bfloat16 FLOP/s. hbm: bytes that a program may use. bandwidth: of memory. links: bytes/s a chip sends to and
     receives from its neighbours. clock: Hz of the compiler's cycles, 0 where its text can not be read."""
@@ -45,13 +45,17 @@ class Chip:
 GIB = 2.0**30
 # Published figures (the "How to scale your model" book); clock from reference measurements of plain matmuls.
 CHIPS = {
-    "v4": Chip("TPU v4", 275e12, 32 * GIB, 1.2e12, 2.7e11, 1.05e9),
-    "v5e": Chip("TPU v5e", 197e12, 16 * GIB, 8.1e11, 1.8e11, 1.5e9),
-    "v5p": Chip("TPU v5p", 459e12, 95 * GIB, 2.8e12, 5.4e11),
-    "v6e": Chip("TPU v6e", 918e12, 32 * GIB, 1.6e12, 3.6e11),
-    "a100": Chip("NVIDIA A100 80GB", 312e12, 80e9, 2.0e12, 6.0e11),
-    "h100": Chip("NVIDIA H100", 989e12, 80e9, 3.35e12, 9.0e11),
-    "h200": Chip("NVIDIA H200", 989e12, 141e9, 4.8e12, 9.0e11),
+    "v4": Chip(
+        name="TPU v4", peak=275e12, hbm=32 * GIB, bandwidth=1.2e12, links=2.7e11, clock=1.05e9
+    ),
+    "v5e": Chip(
+        name="TPU v5e", peak=197e12, hbm=16 * GIB, bandwidth=8.1e11, links=1.8e11, clock=1.5e9
+    ),
+    "v5p": Chip(name="TPU v5p", peak=459e12, hbm=95 * GIB, bandwidth=2.8e12, links=5.4e11),
+    "v6e": Chip(name="TPU v6e", peak=918e12, hbm=32 * GIB, bandwidth=1.6e12, links=3.6e11),
+    "a100": Chip(name="NVIDIA A100 80GB", peak=312e12, hbm=80e9, bandwidth=2.0e12, links=6.0e11),
+    "h100": Chip(name="NVIDIA H100", peak=989e12, hbm=80e9, bandwidth=3.35e12, links=9.0e11),
+    "h200": Chip(name="NVIDIA H200", peak=989e12, hbm=141e9, bandwidth=4.8e12, links=9.0e11),
 }
 # Names that clouds use -> chips along each axis. v4 and v5p count cores, two a chip.
 ALIASES = {
@@ -110,7 +114,11 @@ def parse_topology(text: str) -> Topology:
     text = text.lower().replace("v5litepod", "v5e")
     own, _, slices = text.partition("*")
     chip, _, shape = ALIASES.get(own, own).partition(":")
-    if chip not in CHIPS or not re.fullmatch(r"\d+(x\d+)*", shape) or not re.fullmatch(r"\d*", slices):
+    if (
+        chip not in CHIPS
+        or not re.fullmatch(r"\d+(x\d+)*", shape)
+        or not re.fullmatch(r"\d*", slices)
+    ):
         raise ValueError(
             f"'{text}' is no topology: chips are {', '.join(CHIPS)}, as in v5e:4x4, v5p:2x2x1, v5e:4x4*2 for two slices, "
             f"h100:8; or one of {', '.join(ALIASES)}"
@@ -129,7 +137,9 @@ def describe_devices(topology: Topology) -> list[Any]:
     """
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
-    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # there is no chip that two plans could fight over
+    os.environ.setdefault(
+        "ALLOW_MULTIPLE_LIBTPU_LOAD", "1"
+    )  # there is no chip that two plans could fight over
     from jax.experimental import topologies
 
     options: dict[str, Any] = {"chip_config_name": "megacore"} if topology.chip == "v4" else {}
@@ -137,7 +147,9 @@ def describe_devices(topology: Topology) -> list[Any]:
         options["num_slices"] = topology.slices
     name = f"{topology.chip}:{'x'.join(map(str, topology.shape))}"
     try:
-        return list(topologies.get_topology_desc(platform="tpu", topology_name=name, **options).devices)
+        return list(
+            topologies.get_topology_desc(platform="tpu", topology_name=name, **options).devices
+        )
     except Exception as error:
         first = str(error).splitlines()[0][:160]
         missing = importlib.util.find_spec("libtpu") is None
@@ -184,7 +196,13 @@ def abstract_batch(
 
 
 def lower_step(
-    settings: Settings, stage: Stage, mesh: jax.sharding.Mesh, rows: int, bucket: tuple[int, int], cached: bool
+    settings: Settings,
+    stage: Stage,
+    mesh: jax.sharding.Mesh,
+    *,
+    rows: int,
+    bucket: tuple[int, int],
+    cached: bool,
 ) -> tuple[Any, Any, Any]:
     """(traced step, its state, its frozen variables) as shapes: the very step that `loop.py` runs."""
     tx = make_optimizer(stage.optim)
@@ -192,16 +210,30 @@ def lower_step(
     batch = abstract_batch(settings, mesh, rows, bucket, cached)
     key = jax.eval_shape(lambda: jax.random.key(0, impl="rbg"))
     with jax.set_mesh(mesh):
-        state, frozen = abstract_state(settings.model, mesh, stage.trainable, tx, bool(stage.optim.ema), cached)
+        state, frozen = abstract_state(
+            settings.model, mesh, stage.trainable, tx, bool(stage.optim.ema), cached=cached
+        )
         lies = jax.tree.map(lambda x: x.sharding, state)
-        step: Any = make_step(settings.model, tx, stage.optim.ema, settings.train.accumulate, lies)
+        step: Any = make_step(
+            settings.model,
+            tx,
+            stage.optim.ema,
+            accumulate=settings.train.accumulate,
+            shardings=lies,
+        )
         rate = jax.ShapeDtypeStruct((), jnp.float32, sharding=whole)
         key = jax.ShapeDtypeStruct(key.shape, key.dtype, sharding=whole)
         return step.trace(state, frozen, batch, rate, key), state, frozen
 
 
 def plan_step(
-    settings: Settings, stage: Stage, topology: Topology, rows: int, bucket: tuple[int, int], cached: bool
+    settings: Settings,
+    stage: Stage,
+    topology: Topology,
+    *,
+    rows: int,
+    bucket: tuple[int, int],
+    cached: bool,
 ) -> dict[str, Any]:
     """What one training step needs on each chip; see `emojax plan train`.
 
@@ -210,14 +242,18 @@ def plan_step(
     """
     chip = CHIPS[topology.chip]
     devices = describe_devices(topology) if topology.is_tpu else None
-    mesh = make_mesh(settings.train.mesh, devices) if devices else None
-    shape = fill_mesh(settings.train.mesh, topology.chips, topology.slices)
+    mesh = make_mesh(shape=settings.train.mesh, devices=devices) if devices else None
+    shape = fill_mesh(settings.train.mesh, topology.chips, slices=topology.slices)
     sizes = dict(zip(AXES, shape, strict=True))
     parts = sizes["data"] * sizes["fsdp"]
     if rows % (parts * settings.train.accumulate):
         raise ValueError(
             f"a batch of {rows} can not be divided over {parts} parts (data x fsdp)"
-            + (f" in {settings.train.accumulate} parts of a step" if settings.train.accumulate > 1 else "")
+            + (
+                f" in {settings.train.accumulate} parts of a step"
+                if settings.train.accumulate > 1
+                else ""
+            )
         )
     out: dict[str, Any] = {
         "config": settings.name,
@@ -235,16 +271,24 @@ def plan_step(
         "hbm_bytes": chip.hbm,
     }
     if mesh is None:
-        return out | _worked_out(settings, stage, chip, shape, rows, bucket, cached)
-    traced, state, frozen = lower_step(settings, stage, mesh, rows, bucket, cached)
-    useful = useful_flops(settings.model, state.train, frozen, rows, *bucket)
+        return out | _worked_out(
+            settings, stage, chip, shape=shape, rows=rows, bucket=bucket, cached=cached
+        )
+    traced, state, frozen = lower_step(
+        settings, stage, mesh, rows=rows, bucket=bucket, cached=cached
+    )
+    useful = useful_flops(
+        settings.model, state.train, frozen, rows=rows, length=bucket[0], answers=bucket[1]
+    )
     out |= {
         "executed_flops": executed_flops(traced.jaxpr),
         "useful_flops": sum(useful.values()),
         "useful_flops_by_part": useful,
         "learned_parameters": count(state.train),
         "frozen_parameters": count(frozen),
-        "replicated": [r for r in replication({**state.train, **frozen}) if r[2] > 1 and r[1] > 16e6],
+        "replicated": [
+            r for r in replication({**state.train, **frozen}) if r[2] > 1 and r[1] > 16e6
+        ],
     }
     start = time.monotonic()
     try:
@@ -255,7 +299,11 @@ def plan_step(
             raise
         used = re.search(r"Used ([\d.]+)G of|temporaries \(([\d.]+)G\)", str(error))
         need = float(used.group(1) or used.group(2)) * GIB if used else None
-        return out | {"fits": False, "peak_bytes_per_chip": need, "compile_seconds": time.monotonic() - start}
+        return out | {
+            "fits": False,
+            "peak_bytes_per_chip": need,
+            "compile_seconds": time.monotonic() - start,
+        }
     memory = compiled.memory_analysis()
     peak = memory.peak_memory_in_bytes
     out |= {
@@ -275,7 +323,9 @@ def _times(compiled: Any, chip: Chip, plan: dict[str, Any]) -> dict[str, Any]:
     if chip.clock:
         try:
             report = hlo.read(compiled.as_text())
-        except Exception as error:  # large programs' text can not be printed for some chips in this version of XLA
+        except (
+            Exception
+        ) as error:  # large programs' text can not be printed for some chips in this version of XLA
             report = None
             found["note"] = f"no HLO text: {str(error).splitlines()[0][:120]}"
         if report is not None:
@@ -320,31 +370,48 @@ def _worked_out(
     settings: Settings,
     stage: Stage,
     chip: Chip,
+    *,
     shape: tuple[int, ...],
     rows: int,
     bucket: tuple[int, int],
     cached: bool,
 ) -> dict[str, Any]:
     """GPUs: sizes from shapes, activations from what the remat policy names, time from a share of the peak."""
-    mesh = make_mesh((1, 1, 1), jax.local_devices()[:1])
+    mesh = make_mesh(shape=(1, 1, 1), devices=jax.local_devices()[:1])
     with jax.set_mesh(mesh):
         state, frozen = abstract_state(
-            settings.model, mesh, stage.trainable, make_optimizer(stage.optim), bool(stage.optim.ema), cached
+            settings.model,
+            mesh,
+            stage.trainable,
+            make_optimizer(stage.optim),
+            bool(stage.optim.ema),
+            cached=cached,
         )
-    useful = useful_flops(settings.model, state.train, frozen, rows, *bucket)
+    useful = useful_flops(
+        settings.model, state.train, frozen, rows=rows, length=bucket[0], answers=bucket[1]
+    )
     chips, held = math.prod(shape), shape[1] * shape[2]  # weights are split over fsdp and tensor
     llama = for_length(settings.model, bucket[0]).llama
     remat = llama.remat
-    kept = {"full": 0, "qkv": 3, "qkv_gate": 3 + llama.mlp / llama.width, "most": 4 + 2 * llama.mlp / llama.width}
+    kept = {
+        "full": 0,
+        "qkv": 3,
+        "qkv_gate": 3 + llama.mlp / llama.width,
+        "most": 4 + 2 * llama.mlp / llama.width,
+    }
     widths = 1 + kept.get(remat, 8 + 3 * llama.mlp / llama.width)
     size = jnp.dtype(llama.precision.compute).itemsize
     tokens = rows * bucket[0] / chips
     at_rest = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves((state, frozen))) / held
-    layer = max(x.size // x.shape[0] for p, x in {**frozen, **state.train}.items() if "llama/blocks" in p)
+    layer = max(
+        x.size // x.shape[0] for p, x in {**frozen, **state.train}.items() if "llama/blocks" in p
+    )
     activations = tokens * llama.width * size * (widths * llama.depth + 12) + 4 * layer * size
     logits = 3 * 4 * rows / chips * bucket[1] * llama.vocab
     again = {"full": 1.5, "qkv": 1.4, "qkv_gate": 1.2}.get(remat, 1.05)
-    executed = useful["llama"] * again + useful["attention"] * again + useful["head"] + useful["clip"]
+    executed = (
+        useful["llama"] * again + useful["attention"] * again + useful["head"] + useful["clip"]
+    )
     out = {
         "executed_flops": executed,
         "useful_flops": sum(useful.values()),
@@ -372,7 +439,9 @@ def plan_run(
     settings: Settings, stage: Stage, topology: Topology, bucket: tuple[int, int], cached: bool
 ) -> dict[str, Any]:
     """`plan_step` of the settings' own batch, and what the whole stage takes."""
-    out = plan_step(settings, stage, topology, settings.train.batch, bucket, cached)
+    out = plan_step(
+        settings, stage, topology, rows=settings.train.batch, bucket=bucket, cached=cached
+    )
     if "step_seconds_estimate" in out:
         hours = stage.steps * out["step_seconds_estimate"] / 3600
         out |= {"steps": stage.steps, "hours": hours, "chip_hours": hours * out["chips"]}
@@ -380,7 +449,13 @@ def plan_run(
 
 
 def propose(
-    config: Any, stage: str, topology: Topology, bucket: tuple[int, int], cached: bool, say: Callable[[str], None]
+    config: Any,
+    stage: str,
+    topology: Topology,
+    *,
+    bucket: tuple[int, int],
+    cached: bool,
+    say: Callable[[str], None],
 ) -> list[dict[str, Any]]:
     """Plans that fit, by clips a second: weights split over all chips and, on larger slices, over 16 of them; from 4 rows a
     chip down, and for each the fastest remat policy that fits."""

@@ -50,7 +50,11 @@ def to_vtt(timeline: Timeline) -> bytes:
         f"{clock(s.start, '.')} --> {clock(s.end, '.')}\n{html.escape(_line(caption(s)), quote=False)}\n"
         for s in timeline.spans
     ]
-    note = f"NOTE purpose: {html.escape(_line(timeline.purpose), quote=False)}\n\n" if timeline.purpose else ""
+    note = (
+        f"NOTE purpose: {html.escape(_line(timeline.purpose), quote=False)}\n\n"
+        if timeline.purpose
+        else ""
+    )
     return (f"WEBVTT\n\n{note}" + "\n".join(parts)).encode()
 
 
@@ -60,7 +64,9 @@ def _line(text: str) -> str:
 
 def to_eaf(timeline: Timeline, folder: Path | None = None) -> bytes:
     """ELAN: tiers of labels, track, reasons and words, for each person its own; `folder`: where the file will lie."""
-    root = ET.Element("ANNOTATION_DOCUMENT", {"AUTHOR": "emojax", "FORMAT": "3.0", "VERSION": "3.0"})
+    root = ET.Element(
+        "ANNOTATION_DOCUMENT", {"AUTHOR": "emojax", "FORMAT": "3.0", "VERSION": "3.0"}
+    )
     root.set("DATE", datetime.now(UTC).isoformat(timespec="seconds"))
     ET.register_namespace("xsi", _XSI)
     root.set(f"{{{_XSI}}}noNamespaceSchemaLocation", "http://www.mpi.nl/tools/elan/EAFv3.0.xsd")
@@ -80,12 +86,16 @@ def to_eaf(timeline: Timeline, folder: Path | None = None) -> bytes:
     slots: dict[int, str] = {}
     for moment in sorted({round(t * 1000) for s in timeline.spans for t in (s.start, s.end)}):
         slots[moment] = f"ts{len(slots) + 1}"
-        ET.SubElement(order, "TIME_SLOT", {"TIME_SLOT_ID": slots[moment], "TIME_VALUE": str(moment)})
+        ET.SubElement(
+            order, "TIME_SLOT", {"TIME_SLOT_ID": slots[moment], "TIME_VALUE": str(moment)}
+        )
     count = 0
 
     def tier(name: str, found: Iterable[tuple[Span, str]]) -> None:
         nonlocal count
-        parent = ET.SubElement(root, "TIER", {"LINGUISTIC_TYPE_REF": "default-lt", "TIER_ID": _clean(name)})
+        parent = ET.SubElement(
+            root, "TIER", {"LINGUISTIC_TYPE_REF": "default-lt", "TIER_ID": _clean(name)}
+        )
         for span, text in found:
             first, last = slots[round(span.start * 1000)], slots[round(span.end * 1000)]
             if not text or first == last:
@@ -101,7 +111,10 @@ def to_eaf(timeline: Timeline, folder: Path | None = None) -> bytes:
         tier(f"{lead}emotion", ((s, s.answer.label or "") for s in spans))
         tier(
             f"{lead}probability",
-            ((s, f"{max(s.answer.probabilities.values()):.3f}" if s.answer.probabilities else "") for s in spans),
+            (
+                (s, f"{max(s.answer.probabilities.values()):.3f}" if s.answer.probabilities else "")
+                for s in spans
+            ),
         )
         tier(f"{lead}track", ((s, s.track) for s in spans))
         tier(f"{lead}reason", ((s, s.answer.reason) for s in spans))
@@ -109,7 +122,11 @@ def to_eaf(timeline: Timeline, folder: Path | None = None) -> bytes:
     ET.SubElement(
         root,
         "LINGUISTIC_TYPE",
-        {"GRAPHIC_REFERENCES": "false", "LINGUISTIC_TYPE_ID": "default-lt", "TIME_ALIGNABLE": "true"},
+        {
+            "GRAPHIC_REFERENCES": "false",
+            "LINGUISTIC_TYPE_ID": "default-lt",
+            "TIME_ALIGNABLE": "true",
+        },
     )
     ET.indent(root)
     return ET.tostring(root, encoding="utf-8", xml_declaration=True)
@@ -118,6 +135,8 @@ def to_eaf(timeline: Timeline, folder: Path | None = None) -> bytes:
 def _clean(text: str) -> str:
     """Without characters that XML can not hold."""
     return "".join(
-        c if c in "\t\n" or 0x20 <= ord(c) < 0xD800 or 0xE000 <= ord(c) < 0xFFFE or ord(c) > 0xFFFF else " "
+        c
+        if c in "\t\n" or 0x20 <= ord(c) < 0xD800 or 0xE000 <= ord(c) < 0xFFFE or ord(c) > 0xFFFF
+        else " "
         for c in text
     )

@@ -30,16 +30,23 @@ def load_run(folder: Path) -> tuple[dict[str, Any], dict[str, list[Prediction]]]
     try:
         results = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise PredictionError(f"{folder} holds no evaluation (evaluation.json): run `emojax evaluate` first") from error
+        raise PredictionError(
+            f"{folder} holds no evaluation (evaluation.json): run `emojax evaluate` first"
+        ) from error
     rows: dict[str, list[Prediction]] = {}
     for path in sorted((folder / "predictions").rglob("*.jsonl")):
         if not path.name.endswith(".partial.jsonl"):
-            rows[path.stem] = next(iter(read_files(path, path.stem).values()))
+            rows[path.stem] = next(iter(read_files(path, name=path.stem).values()))
     return results, rows
 
 
 def compare_runs(
-    folders: Sequence[Path], score: str, permutations: int, tables: WordTables, tick: Tick | None = None
+    folders: Sequence[Path],
+    score: str,
+    permutations: int,
+    tables: WordTables,
+    *,
+    tick: Tick | None = None,
 ) -> dict[str, Any]:
     """Every run against the first, set by set.
 
@@ -60,7 +67,9 @@ def compare_runs(
     total, done = sum(len(set(rows) & set(first_rows)) for _, rows in loaded[1:]), 0
     for folder, (results, rows) in zip(folders[1:], loaded[1:], strict=True):
         common = [
-            name for name in first_rows if name in rows and name in _scored(first_results) and name in _scored(results)
+            name
+            for name in first_rows
+            if name in rows and name in _scored(first_results) and name in _scored(results)
         ]
         if not common:
             raise PredictionError(f"{folders[0]} and {folder} have no set in common")
@@ -68,7 +77,10 @@ def compare_runs(
             own = _scored(first_results)[name]
             modes = [r.get("scored_mode", "") for r in (own, _scored(results)[name])]
             a, b = _same_clips(name, first_rows[name], rows[name], modes)
-            scored = [score_set(r, own["metric"], tables, own.get("labels", ()), resamples=0) for r in (a, b)]
+            scored = [
+                score_set(r, own["metric"], tables, asked=own.get("labels", ()), resamples=0)
+                for r in (a, b)
+            ]
             if (
                 score
                 and score not in scored[0].strict.scores()
@@ -76,7 +88,16 @@ def compare_runs(
             ):
                 skipped.append(name)
                 continue
-            found.append(_one(name, str(folder), scored, groups_of(a)[0], score, permutations))
+            found.append(
+                _one(
+                    name,
+                    str(folder),
+                    scored,
+                    groups=groups_of(a)[0],
+                    score=score,
+                    permutations=permutations,
+                )
+            )
             done += 1
             if tick:
                 tick(done, total)
@@ -84,7 +105,12 @@ def compare_runs(
         raise PredictionError(f"no set has a score '{score}'")
     for entry, p in zip(found, holm([e["test"]["p_value"] for e in found]), strict=True):
         entry["test"]["p_holm"] = p
-    return {"runs": [str(f) for f in folders], "tests": len(found), "without_the_score": skipped, "comparisons": found}
+    return {
+        "runs": [str(f) for f in folders],
+        "tests": len(found),
+        "without_the_score": skipped,
+        "comparisons": found,
+    }
 
 
 def _scored(results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -96,8 +122,14 @@ def _same_clips(
 ) -> tuple[list[Prediction], list[Prediction]]:
     base = set_name(Path(f"{name}.jsonl"))
     quiet: Callable[[str], None] = lambda text: None  # noqa: E731
-    first = {(r.mode, r.clip): r for r in with_official_truth(base, scored_rows(base, a, modes[0], quiet))}
-    second = {(r.mode, r.clip): r for r in with_official_truth(base, scored_rows(base, b, modes[1], quiet))}
+    first = {
+        (r.mode, r.clip): r
+        for r in with_official_truth(base, scored_rows(base, a, modes[0], quiet))
+    }
+    second = {
+        (r.mode, r.clip): r
+        for r in with_official_truth(base, scored_rows(base, b, modes[1], quiet))
+    }
     both = [k for k in first if k in second]
     if not both:
         raise PredictionError(f"{name}: the runs have no clip in common")
@@ -109,14 +141,20 @@ def _same_clips(
 
 
 def _one(
-    name: str, run: str, scored: Sequence[Scored], groups: Sequence[str], score: str, permutations: int
+    name: str,
+    run: str,
+    scored: Sequence[Scored],
+    *,
+    groups: Sequence[str],
+    score: str,
+    permutations: int,
 ) -> dict[str, Any]:
     a, b = scored
     score = score or a.strict.primary
     official = bool(a.official and score in a.result["released"] and score not in a.result)
     first, second = (a.official, b.official) if official else (a.strict, b.strict)
     assert first is not None and second is not None
-    test = paired_test(first, second, groups, score, permutations)
+    test = paired_test(first, second, groups, score=score, permutations=permutations)
     out: dict[str, Any] = {
         "set": name,
         "run": run,
@@ -143,7 +181,8 @@ def _rows(result: dict[str, Any]) -> list[list[str]]:
                 c["set"],
                 c["run"],
                 str(c["n"]),
-                NAMES.get(c["score"], c["score"]) + ("" if c["mode"] == "strict" else " (official)"),
+                NAMES.get(c["score"], c["score"])
+                + ("" if c["mode"] == "strict" else " (official)"),
                 *(number(v) for v in c["values"]),
                 f"{t['difference']:+.3f}"
                 + (f" [{t['interval'][0]:+.3f}, {t['interval'][1]:+.3f}]" if t["interval"] else ""),
@@ -155,7 +194,9 @@ def _rows(result: dict[str, Any]) -> list[list[str]]:
 
 
 def _stars(p: float) -> str:
-    return next((" " + mark for bound, mark in ((0.001, "***"), (0.01, "**"), (0.05, "*")) if p < bound), "")
+    return next(
+        (" " + mark for bound, mark in ((0.001, "***"), (0.01, "**"), (0.05, "*")) if p < bound), ""
+    )
 
 
 def _legend(result: dict[str, Any]) -> str:
@@ -171,14 +212,18 @@ def _legend(result: dict[str, Any]) -> str:
 def write(result: dict[str, Any], out: Path) -> None:
     """comparison.json, comparison.md and comparison.html."""
     out.mkdir(parents=True, exist_ok=True)
-    (out / "comparison.json").write_text(json.dumps(plain_numbers(result), indent=1, ensure_ascii=False))
+    (out / "comparison.json").write_text(
+        json.dumps(plain_numbers(result), indent=1, ensure_ascii=False)
+    )
     rows = _rows(result)
     lines = ["| " + " | ".join(_HEADER) + " |", "|" + "---|" * len(_HEADER)]
     lines += ["| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in rows]
     first = f"First: {result['runs'][0]}"
     (out / "comparison.md").write_text("\n".join([first, "", *lines, "", _legend(result)]) + "\n")
     head = "".join(f"<th>{html.escape(h)}</th>" for h in _HEADER)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in rows)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in rows
+    )
     (out / "comparison.html").write_text(
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>comparison</title><style>body{font:15px/1.5 system-ui,sans-serif;'
         "margin:2em auto;max-width:76em}td,th{border-bottom:1px solid #ddd;padding:.2em .7em;text-align:left}</style>"
@@ -198,4 +243,6 @@ def show(result: dict[str, Any], console: Console) -> None:
     console.print(table)
     console.print(_legend(result), soft_wrap=True)
     if result["without_the_score"]:
-        console.print(f"without that score: {', '.join(result['without_the_score'])}", soft_wrap=True)
+        console.print(
+            f"without that score: {', '.join(result['without_the_score'])}", soft_wrap=True
+        )

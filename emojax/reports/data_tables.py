@@ -17,7 +17,7 @@ from data_pipeline.schema import SPLITS
 _SHOWN = 8
 
 
-def show(report: dict[str, Any], console: Console, all_labels: bool = False) -> None:
+def show(report: dict[str, Any], console: Console, *, all_labels: bool = False) -> None:
     """Prints the report: data sets, labels, faults, leaks, benchmarks."""
     _show_sets(report, console)
     _show_labels(report, console, all_labels)
@@ -29,13 +29,16 @@ def show(report: dict[str, Any], console: Console, all_labels: bool = False) -> 
     if unread := report["unread"]:
         rest = f" and {len(unread) - _SHOWN} more" if len(unread) > _SHOWN else ""
         console.print(
-            f"not read (of no data set that was looked for): {', '.join(unread[:_SHOWN])}{rest}", soft_wrap=True
+            f"not read (of no data set that was looked for): {', '.join(unread[:_SHOWN])}{rest}",
+            soft_wrap=True,
         )
 
 
 def _show_sets(report: dict[str, Any], console: Console) -> None:
     table = Table(
-        title="data sets: clips by split (= the published number), fold by fold", box=box.SIMPLE, padding=(0, 1, 0, 0)
+        title="data sets: clips by split (= the published number), fold by fold",
+        box=box.SIMPLE,
+        padding=(0, 1, 0, 0),
     )
     table.add_column("set", no_wrap=True)
     for column in (*SPLITS, "media", "missing", "bad", "h"):
@@ -52,7 +55,9 @@ def _show_sets(report: dict[str, Any], console: Console) -> None:
         for i, (fold, cells) in enumerate((folds or {"": {}}).items()):
             first = i == 0
             table.add_row(
-                f"{name} {fold}" if fold else name, *(cells.get(s, "") for s in SPLITS), *(right if first else ())
+                f"{name} {fold}" if fold else name,
+                *(cells.get(s, "") for s in SPLITS),
+                *(right if first else ()),
             )
     console.print(table)
     for name, entry in report["sets"].items():
@@ -63,7 +68,8 @@ def _show_sets(report: dict[str, Any], console: Console) -> None:
                 console.print(text, soft_wrap=True)
         if 0 < entry["peaks"] < entry["clips"]:
             console.print(
-                f"{name}: peak frames known of {entry['peaks']:,} of {entry['clips']:,} clips", soft_wrap=True
+                f"{name}: peak frames known of {entry['peaks']:,} of {entry['clips']:,} clips",
+                soft_wrap=True,
             )
 
 
@@ -85,31 +91,45 @@ def _show_labels(report: dict[str, Any], console: Console, all_labels: bool) -> 
             shown = labels.most_common(None if all_labels else 12)
             more = f", and {len(labels) - len(shown)} more" if len(labels) > len(shown) else ""
             place = f"{name}{f' fold {fold}' if fold else ''} {split}"
-            console.print(f"{place}: {', '.join(f'{label} {n:,}' for label, n in shown)}{more}", soft_wrap=True)
+            console.print(
+                f"{place}: {', '.join(f'{label} {n:,}' for label, n in shown)}{more}",
+                soft_wrap=True,
+            )
 
 
 def _show_faults(report: dict[str, Any], console: Console) -> None:
     for name, entry in report["sets"].items():
         for file in entry["files"]:
             if file["refused"]:
-                console.print(f"{name}: REFUSED, {file['faults']} faults (--lenient leaves faulty rows out)")
+                console.print(
+                    f"{name}: REFUSED, {file['faults']} faults (--lenient leaves faulty rows out)"
+                )
             for line in file["fault_lines"]:
                 console.print(f"  {line}", soft_wrap=True)
             if file["repaired"]:
-                console.print(f"{name}: {file['repaired']} places of {file['path']} repaired", soft_wrap=True)
+                console.print(
+                    f"{name}: {file['repaired']} places of {file['path']} repaired", soft_wrap=True
+                )
                 for line in file["repairs"]:
                     console.print(f"  {line}", soft_wrap=True)
             for reason, n in file["left_out"].items():
-                console.print(f"{name}: {n:,} rows of {file['path']} left out: {reason}", soft_wrap=True)
+                console.print(
+                    f"{name}: {n:,} rows of {file['path']} left out: {reason}", soft_wrap=True
+                )
         if entry["conflicts"]:
-            console.print(f"{name}: {entry['conflicts']} clips are labelled differently by two files")
+            console.print(
+                f"{name}: {entry['conflicts']} clips are labelled differently by two files"
+            )
             for line in entry["conflicts_such_as"]:
                 console.print(f"  {line}", soft_wrap=True)
         for line in entry["media"]["unreadable_such_as"]:
             console.print(f"{name}: unreadable: {line}", soft_wrap=True)
         if entry["media"]["missing"]:
             such = entry["media"]["missing_such_as"][0]
-            console.print(f"{name}: {entry['media']['missing']:,} clips missing, such as {such}", soft_wrap=True)
+            console.print(
+                f"{name}: {entry['media']['missing']:,} clips missing, such as {such}",
+                soft_wrap=True,
+            )
 
 
 def _show_leaks(report: dict[str, Any], console: Console) -> None:
@@ -120,7 +140,10 @@ def _show_leaks(report: dict[str, Any], console: Console) -> None:
     twins = report["near_duplicates"]
     for twin in twins[:_SHOWN]:
         kind = "the same file" if twin["exact"] else "the same clip in another encoding"
-        console.print(f"{'LEAK' if twin['leak'] else 'twice'}: {twin['a']} and {twin['b']}: {kind}", soft_wrap=True)
+        console.print(
+            f"{'LEAK' if twin['leak'] else 'twice'}: {twin['a']} and {twin['b']}: {kind}",
+            soft_wrap=True,
+        )
     if len(twins) > _SHOWN:
         console.print(f"... {len(twins) - _SHOWN} more pairs of the same clip in report.json")
 
@@ -129,12 +152,21 @@ def _show_benchmarks(report: dict[str, Any], console: Console) -> None:
     if not report["benchmarks"]:
         return
     table = Table(title="MMEVerse-Bench")
-    for column, justify in (("benchmark", "left"), ("state", "left"), ("scored", "right"), ("missing", "right")):
+    for column, justify in (
+        ("benchmark", "left"),
+        ("state", "left"),
+        ("scored", "right"),
+        ("missing", "right"),
+    ):
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
     for name, entry in report["benchmarks"].items():
         table.add_row(name, entry["state"], f"{entry['scored']:,}", f"{entry['clips_missing']:,}")
     console.print(table)
-    asked = {(e["dataset"], e["request"], e["terms"]) for e in report["benchmarks"].values() if e["state"] != "ready"}
+    asked = {
+        (e["dataset"], e["request"], e["terms"])
+        for e in report["benchmarks"].values()
+        if e["state"] != "ready"
+    }
     for name, request, terms in sorted(asked):
         console.print(f"{name}: ask at {request}; {terms}", soft_wrap=True)
 
@@ -166,7 +198,9 @@ def _plot(report: dict[str, Any], path: Path) -> None:
     sets = list(report["sets"].items())
     columns = min(3, len(sets))
     rows = -(-len(sets) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(5 * columns, 3.2 * rows), squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(5 * columns, 3.2 * rows), squeeze=False, layout="constrained"
+    )
     for axis in axes.ravel()[len(sets) :]:
         axis.axis("off")
     for axis, (name, entry) in zip(axes.ravel(), sets, strict=False):
@@ -182,7 +216,8 @@ def _plot(report: dict[str, Any], path: Path) -> None:
             left = [a + b for a, b in zip(left, values, strict=True)]
         axis.invert_yaxis()
         axis.set_title(
-            f"{name}{f' fold {folds[0]}' if folds and folds[0] else ''}: {entry['clips']:,} clips", fontsize=9
+            f"{name}{f' fold {folds[0]}' if folds and folds[0] else ''}: {entry['clips']:,} clips",
+            fontsize=9,
         )
         axis.tick_params(labelsize=7)
         if labels:

@@ -11,7 +11,14 @@ from typing import Any
 
 from emojax.evaluate.predictions import Prediction
 from emojax.evaluate.scorer import Scored
-from emojax.reports.evaluation_tables import NAMES, headline, main_table, number, published_rows, sets_of
+from emojax.reports.evaluation_tables import (
+    NAMES,
+    headline,
+    main_table,
+    number,
+    published_rows,
+    sets_of,
+)
 
 WORST = 12  # clips shown a set
 _STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:76em;margin:2em auto;padding:0 1em;color:#222}
@@ -24,6 +31,7 @@ figure{display:inline-block;margin:0 2em 1em 0;vertical-align:top}figcaption{fon
 
 def page(
     results: dict[str, Any],
+    *,
     scored: Mapping[str, Scored] | None = None,
     rows: Mapping[str, Sequence[Prediction]] | None = None,
     title: str = "evaluation",
@@ -51,7 +59,13 @@ def page(
     )
     if published := published_rows(results):
         parts.append("<h2>Beside published figures (percent)</h2>")
-        parts.append(_table(["set", "score", "system", "value", "source", "what differs"], published, "left"))
+        parts.append(
+            _table(
+                ["set", "score", "system", "value", "source", "what differs"],
+                published,
+                kind="left",
+            )
+        )
     for name, s in sets_of(results).items():
         parts.append(f"<h2>{_e(name)}</h2>")
         parts += _set_parts(s)
@@ -69,7 +83,7 @@ def _e(text: Any) -> str:
     return html.escape(str(text))
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "") -> str:
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]], *, kind: str = "") -> str:
     head = "".join(f"<th>{_e(h)}</th>" for h in header)
     lines = "".join("<tr>" + "".join(f"<td>{_e(c)}</td>" for c in row) + "</tr>" for row in rows)
     return f'<table class="{kind}"><tr>{head}</tr>{lines}</table>'
@@ -77,7 +91,9 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "")
 
 def _set_parts(s: dict[str, Any]) -> list[str]:
     spans = s.get("intervals", {})
-    scores = [(NAMES.get(k, k), number(s[k], spans.get(k))) for k in NAMES if isinstance(s.get(k), float)]
+    scores = [
+        (NAMES.get(k, k), number(s[k], spans.get(k))) for k in NAMES if isinstance(s.get(k), float)
+    ]
     official = s.get("released", {})
     spans = official.get("intervals", {})
     old = [
@@ -102,13 +118,20 @@ def _set_parts(s: dict[str, Any]) -> list[str]:
         parts.append(_figure("confusion (rows: truth)", _confusion(s)))
     if "calibration" in s:
         c = s["calibration"]
-        parts.append(_figure(f"calibration: ECE {c['ece']:.3f}, Brier {c['brier']:.3f}", _reliability(c["bins"])))
+        parts.append(
+            _figure(
+                f"calibration: ECE {c['ece']:.3f}, Brier {c['brier']:.3f}", _reliability(c["bins"])
+            )
+        )
         curve = [[f"{p['coverage']:.0%}", f"{p['risk']:.3f}"] for p in s["risk_coverage"]["curve"]]
         caption = f"risk against coverage: AURC {s['risk_coverage']['aurc']:.3f}"
         parts.append(_figure(caption, _table(["answered", "errors among them"], curve)))
     for what, values in s.get("by", {}).items():
         own = s["primary"]
-        cells = [[k, str(v["n"]), number(v[own], v.get("intervals", {}).get(own))] for k, v in values.items()]
+        cells = [
+            [k, str(v["n"]), number(v[own], v.get("intervals", {}).get(own))]
+            for k, v in values.items()
+        ]
         parts.append(_figure(f"by {what}", _table(["", "clips", NAMES.get(own, own)], cells)))
     return parts
 
@@ -134,7 +157,9 @@ def _confusion(s: dict[str, Any]) -> str:
         for value in [*row, s.get("unparsable_by_class", [0] * len(labels))[i]]:
             share = value / total if total else 0.0
             ink = "#fff" if share > 0.55 else "#222"
-            cells.append(f'<td style="background:rgba(39,71,110,{share:.2f});color:{ink}">{value:g}</td>')
+            cells.append(
+                f'<td style="background:rgba(39,71,110,{share:.2f});color:{ink}">{value:g}</td>'
+            )
         lines.append(f"<tr><th>{_e(labels[i])}</th>{''.join(cells)}</tr>")
     head = "".join(f"<th>{_e(x)}</th>" for x in [*labels, "(none)"])
     return f'<table class="confusion"><tr><th></th>{head}</tr>{"".join(lines)}</table>'
@@ -159,7 +184,8 @@ def _reliability(bins: Sequence[dict[str, Any]]) -> str:
 def worst_clips(scored: Scored, rows: Sequence[Prediction]) -> list[int]:
     """The surest of the wrong answers, where probabilities are known; else the wrong ones in their order."""
     sure = [
-        max((r.probabilities or {}).values(), default=0.0) / max(1e-9, sum((r.probabilities or {"": 1}).values()))
+        max((r.probabilities or {}).values(), default=0.0)
+        / max(1e-9, sum((r.probabilities or {"": 1}).values()))
         for r in rows
     ]
     wrong = [i for i in range(len(rows)) if scored.right[i] < 0.5]
@@ -178,7 +204,10 @@ def _worst(scored: Scored, rows: Sequence[Prediction]) -> str:
         )
     if not lines:
         return ""
-    head = "".join(f"<th>{h}</th>" for h in ("", "clip", "words", "truth", "response", "read as", "probabilities"))
+    head = "".join(
+        f"<th>{h}</th>"
+        for h in ("", "clip", "words", "truth", "response", "read as", "probabilities")
+    )
     return _figure("worst clips", f'<table class="clips"><tr>{head}</tr>{"".join(lines)}</table>')
 
 
@@ -191,7 +220,9 @@ def _thumbnail(row: Prediction) -> str:
     from data_pipeline.media.clip import ClipError, Sampling, read_clip
 
     try:
-        clip = read_clip(row.path, Sampling("middle", num_frames=1), start=row.start, end=row.end)
+        clip = read_clip(
+            row.path, sampling=Sampling(image="middle", num_frames=1), start=row.start, end=row.end
+        )
     except ClipError:
         return ""
     if clip.image is None:
@@ -200,4 +231,6 @@ def _thumbnail(row: Prediction) -> str:
     picture = picture.resize((max(1, round(120 * picture.width / picture.height)), 120))
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=70)
-    return f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
+    return (
+        f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
+    )

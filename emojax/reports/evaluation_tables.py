@@ -49,11 +49,15 @@ def sets_of(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def write(results: dict[str, Any], out: Path) -> None:
     """evaluation.json, evaluation.md and one confusion PNG a set."""
     out.mkdir(parents=True, exist_ok=True)
-    (out / "evaluation.json").write_text(json.dumps(plain_numbers(results), indent=1, ensure_ascii=False))
+    (out / "evaluation.json").write_text(
+        json.dumps(plain_numbers(results), indent=1, ensure_ascii=False)
+    )
     (out / "evaluation.md").write_text(markdown(results))
     for name, scores in sets_of(results).items():
         if "confusion" in scores:
-            confusion_png(scores["confusion"], scores["labels"], out / f"confusion_{name}.png", name)
+            confusion_png(
+                scores["confusion"], scores["labels"], out / f"confusion_{name}.png", name
+            )
 
 
 def plain_numbers(value: Any) -> Any:
@@ -84,7 +88,17 @@ def official_name(scores: dict[str, Any]) -> str:
 
 def main_table(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     """(header, rows): one row a set, strict and official scores side by side."""
-    header = ["set", "clips", "strict", "UAR", "accuracy", "weighted F1", "macro F1", "official script", "unparsable"]
+    header = [
+        "set",
+        "clips",
+        "strict",
+        "UAR",
+        "accuracy",
+        "weighted F1",
+        "macro F1",
+        "official script",
+        "unparsable",
+    ]
     rows = []
     for name, s in sets_of(results).items():
         own = s.get("primary", "uar")
@@ -113,26 +127,38 @@ def published_rows(results: dict[str, Any]) -> list[list[str]]:
         official = official_name(s)
         if official:
             own = s["released"]
-            found.append((name, official, own.get(official), own.get("intervals", {}).get(official)))
+            found.append(
+                (name, official, own.get(official), own.get("intervals", {}).get(official))
+            )
         found += [
-            (name, k, s[k], s.get("intervals", {}).get(k)) for k in ("uar", "accuracy") if k in s and k != official
+            (name, k, s[k], s.get("intervals", {}).get(k))
+            for k in ("uar", "accuracy")
+            if k in s and k != official
         ]
     for where, score, value, interval in found:
-        others = figures_for(where, score)
+        others = figures_for(where, score=score)
         if others and value is not None and np.isfinite(value):
             span = f" [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]" if interval else ""
             note = "; ".join(filter(None, [_partial(results, where), _own_words(results, score)]))
-            rows.append([where, NAMES.get(score, score), "this run", f"{100 * value:.2f}{span}", "", note])
-            rows += [[where, "", f.system, f"{f.value:.2f}", f.source, "; ".join(f.differs)] for f in others]
+            rows.append(
+                [where, NAMES.get(score, score), "this run", f"{100 * value:.2f}{span}", "", note]
+            )
+            rows += [
+                [where, "", f.system, f"{f.value:.2f}", f.source, "; ".join(f.differs)]
+                for f in others
+            ]
     return rows
 
 
 def _own_words(results: dict[str, Any], score: str) -> str:
     """Said where words were grouped by our own lexicon, which papers do not use."""
     by_words = score in ("hit_rate", "f_s") or (
-        score == "figure" and any(official_name(s) in ("hit_rate", "f_s") for s in sets_of(results).values())
+        score == "figure"
+        and any(official_name(s) in ("hit_rate", "f_s") for s in sets_of(results).values())
     )
-    return f"words: {BUILTIN_NAME}" if by_words and results.get("word_tables") == BUILTIN_NAME else ""
+    return (
+        f"words: {BUILTIN_NAME}" if by_words and results.get("word_tables") == BUILTIN_NAME else ""
+    )
 
 
 def _partial(results: dict[str, Any], where: str) -> str:
@@ -150,7 +176,11 @@ def _partial(results: dict[str, Any], where: str) -> str:
 def headline(results: dict[str, Any]) -> str:
     """The suite's figure, and over how many of its sets it is."""
     figure, lost = results["figure"], results.get("missing_sets", [])
-    part = f", over {len(figure['sets'])} of its {len(figure['sets']) + len(lost)} sets" if lost else ""
+    part = (
+        f", over {len(figure['sets'])} of its {len(figure['sets']) + len(lost)} sets"
+        if lost
+        else ""
+    )
     return f"{results['suite']}{part}: {number(figure['value'], figure.get('interval'))}"
 
 
@@ -182,7 +212,8 @@ def markdown(results: dict[str, Any]) -> str:
         if "confusion" in s:
             lines += ["", f"**confusion, {name}** (rows: truth)", ""]
             lines += _md(
-                ["", *s["labels"]], [[x, *map(str, row)] for x, row in zip(s["labels"], s["confusion"], strict=True)]
+                ["", *s["labels"]],
+                [[x, *map(str, row)] for x, row in zip(s["labels"], s["confusion"], strict=True)],
             )
     return "\n".join(lines) + "\n"
 
@@ -199,18 +230,30 @@ def show(results: dict[str, Any], console: Console) -> None:
     # two tables of at most 80 columns: all plain scores, then what stands for each set with its interval
     own = sets_of(results)
     plain = [
-        [name, str(s["n"]), *(number(s.get(k)) for k in SCORES), str(s.get("answers", {}).get("unparsable", "-"))]
+        [
+            name,
+            str(s["n"]),
+            *(number(s.get(k)) for k in SCORES),
+            str(s.get("answers", {}).get("unparsable", "-")),
+        ]
         for name, s in own.items()
         if "uar" in s
     ]
     if plain:
         header = ["set", "clips", "UAR", "accuracy", "w. F1", "m. F1", "unread"]
-        console.print(_table("strict scores: neutral counts, what can not be read is wrong", header, plain, 1))
+        console.print(
+            _table("strict scores: neutral counts, what can not be read is wrong", header, plain, 1)
+        )
     _, rows = main_table(results)
     if any(r[7] != "-" for r in rows):
         beside = [[r[0], r[2], r[7]] for r in rows]
         console.print(
-            _table("what stands for each set, 95 % intervals", ["set", "strict", "official script"], beside, 3)
+            _table(
+                "what stands for each set, 95 % intervals",
+                ["set", "strict", "official script"],
+                beside,
+                3,
+            )
         )
     if "figure" in results:
         console.print(f"{headline(results)}   {results['figure']['what']}", soft_wrap=True)
@@ -220,7 +263,12 @@ def show(results: dict[str, Any], console: Console) -> None:
     if published := published_rows(results):
         header = ["set", "score", "system", "value"]
         console.print(
-            _table("beside published figures (percent; all of them in report.html)", header, _few(published), 3)
+            _table(
+                "beside published figures (percent; all of them in report.html)",
+                header,
+                _few(published),
+                3,
+            )
         )
     if "ablations" in results:
         bounds = results.get("best_possible_by_modality", {})
@@ -230,7 +278,10 @@ def show(results: dict[str, Any], console: Console) -> None:
         ]
         console.print(
             _table(
-                "what each modality carries (UAR on the test split)", ["used", "measured", "best possible"], cells, 1
+                "what each modality carries (UAR on the test split)",
+                ["used", "measured", "best possible"],
+                cells,
+                1,
             )
         )
 
@@ -246,7 +297,9 @@ def _few(rows: Sequence[Sequence[str]]) -> list[list[str]]:
     return out
 
 
-def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], first_number: int) -> Table:
+def _table(
+    title: str, header: Sequence[str], rows: Sequence[Sequence[str]], first_number: int
+) -> Table:
     table = Table(title=title)
     for i, column in enumerate(header):
         table.add_column(column, justify="left" if i < first_number else "right")
@@ -255,7 +308,7 @@ def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], fir
     return table
 
 
-def tick_names(labels: Sequence[str], longest: int = 24) -> list[str]:
+def tick_names(labels: Sequence[str], *, longest: int = 24) -> list[str]:
     """Labels as the picture shows them: long ones cut, those that its font can not draw as their number in the table."""
     from matplotlib.font_manager import findfont, get_font
 
@@ -268,7 +321,9 @@ def tick_names(labels: Sequence[str], longest: int = 24) -> list[str]:
     return names
 
 
-def confusion_png(confusion: Sequence[Sequence[int]], labels: Sequence[str], path: Path, title: str) -> None:
+def confusion_png(
+    confusion: Sequence[Sequence[int]], labels: Sequence[str], path: Path, title: str
+) -> None:
     """Writes the confusion matrix as a picture: share of each true class, with counts."""
     import matplotlib
 

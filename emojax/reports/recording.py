@@ -27,6 +27,7 @@ FORMATS: dict[str, Callable[[Timeline], bytes]] = {
 def write_all(
     timeline: Timeline,
     stem: Path,
+    *,
     formats: Sequence[str] = tuple(FORMATS),
     embed: str = "auto",
     media: Path | None = None,

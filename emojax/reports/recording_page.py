@@ -23,7 +23,9 @@ EMBED_LIMIT = 25_000_000  # bytes of a recording that the page itself holds
 EMBED = ("auto", "always", "never")
 
 
-def to_html(timeline: Timeline, embed: str = "auto", folder: Path | None = None, media: Path | None = None) -> bytes:
+def to_html(
+    timeline: Timeline, embed: str = "auto", folder: Path | None = None, media: Path | None = None
+) -> bytes:
     """The page.
 
     Args:
@@ -38,15 +40,33 @@ def to_html(timeline: Timeline, embed: str = "auto", folder: Path | None = None,
     data = timeline_json(timeline) | {"colours": palette(timeline.labels)}
     answered = sum(s.answer.error is None for s in timeline.spans)
     minutes = "{} min {} s".format(*divmod(round(timeline.seconds), 60))
-    facts = [minutes, f"{answered} of {len(timeline.spans)} segments answered", source_of_words(timeline)]
+    facts = [
+        minutes,
+        f"{answered} of {len(timeline.spans)} segments answered",
+        source_of_words(timeline),
+    ]
     facts += [f"people: {timeline.people}", f"model: {timeline.model}"]
     facts += [f"purpose: {timeline.purpose}"] if timeline.purpose else []
-    calibrated = answered and all(s.answer.calibrated for s in timeline.spans if s.answer.error is None)
-    foot = ["Probabilities are calibrated on validation clips." if calibrated else "Probabilities are not calibrated."]
+    calibrated = answered and all(
+        s.answer.calibrated for s in timeline.spans if s.answer.error is None
+    )
+    foot = [
+        "Probabilities are calibrated on validation clips."
+        if calibrated
+        else "Probabilities are not calibrated."
+    ]
     foot += ["The curves are averaged over neighbours in time; boxes are the answers themselves."]
-    foot += ["Lanes: what the answer could use" + (", and what it added" if _explained(timeline) else "") + "."]
+    foot += [
+        "Lanes: what the answer could use"
+        + (", and what it added" if _explained(timeline) else "")
+        + "."
+    ]
     foot += [f"{n}." for n in timeline.notes]
-    text = importlib.resources.files("emojax.reports").joinpath("recording_page.html").read_text(encoding="utf-8")
+    text = (
+        importlib.resources.files("emojax.reports")
+        .joinpath("recording_page.html")
+        .read_text(encoding="utf-8")
+    )
     page = Template(text).substitute(
         title=html.escape(path.name),
         facts=html.escape("; ".join(facts)),

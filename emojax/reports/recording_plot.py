@@ -32,7 +32,9 @@ def to_png(timeline: Timeline) -> bytes:
         spans = [s for s in timeline.of(person) if s.answer.probabilities]
         for label in timeline.labels if spans else ():
             top.plot(
-                *_steps([(s.start, s.end, s.smoothed.get(label, 0.0)) for s in spans]), color=colour[label], label=label
+                *_steps([(s.start, s.end, s.smoothed.get(label, 0.0)) for s in spans]),
+                color=colour[label],
+                label=label,
             )
         for s in spans:
             strip.axvspan(s.start, s.end, color=colour[s.track], linewidth=0)

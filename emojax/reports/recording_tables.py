@@ -44,7 +44,9 @@ def timeline_json(timeline: Timeline) -> dict[str, Any]:
         "notes": list(timeline.notes),
         "took": timeline.took,
         "changes": [
-            {"person": person, **dataclasses.asdict(c)} for person, found in timeline.changes.items() for c in found
+            {"person": person, **dataclasses.asdict(c)}
+            for person, found in timeline.changes.items()
+            for c in found
         ],
         "segments": [_segment(s) for s in timeline.spans],
     }
@@ -106,7 +108,11 @@ def columns(timeline: Timeline) -> list[str]:
             "claims_supported",
             "claims_unsupported",
         ),
-        *("claims_not_checkable", *(f"adds_{m}" for m in MODALITIES), *(f"p_{name}" for name in timeline.labels)),
+        *(
+            "claims_not_checkable",
+            *(f"adds_{m}" for m in MODALITIES),
+            *(f"p_{name}" for name in timeline.labels),
+        ),
         *(f"smoothed_{name}" for name in timeline.labels),
         *("calibrated", "error", "notes", "model", "purpose"),
     ]
@@ -154,9 +160,13 @@ def _row(timeline: Timeline, s: Span) -> dict[str, Any]:
         "model": timeline.model,
         "purpose": timeline.purpose or None,
     }
-    row |= {f"adds_{m}": round(x, 6) if (x := (a.contributions or {}).get(m)) is not None else None for m in MODALITIES}
     row |= {
-        f"p_{name}": round(p, 6) if (p := a.probabilities.get(name)) is not None else None for name in timeline.labels
+        f"adds_{m}": round(x, 6) if (x := (a.contributions or {}).get(m)) is not None else None
+        for m in MODALITIES
+    }
+    row |= {
+        f"p_{name}": round(p, 6) if (p := a.probabilities.get(name)) is not None else None
+        for name in timeline.labels
     }
     row |= {f"smoothed_{name}": s.smoothed.get(name) for name in timeline.labels}
     return row
@@ -186,7 +196,18 @@ def to_parquet(timeline: Timeline) -> bytes:
     import pyarrow as pa
     from pyarrow import parquet
 
-    texts = {"file", "person", "label", "track", "second_label", "ends_at", "modalities", "words", "speakers", "reason"}
+    texts = {
+        "file",
+        "person",
+        "label",
+        "track",
+        "second_label",
+        "ends_at",
+        "modalities",
+        "words",
+        "speakers",
+        "reason",
+    }
     texts |= {"error", "notes", "model", "purpose"}
     whole = {"index", "claims_supported", "claims_unsupported", "claims_not_checkable"}
 

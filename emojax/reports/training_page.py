@@ -49,7 +49,12 @@ def facts_of(run: epath.Path) -> dict[str, Any]:
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{run}/config.json can not be read ({error})") from error
     stages = [(s.name, s.steps) for s in settings.stages]
-    return {"stages": stages, "starts": starts, "finished": (run / "model.json").exists(), "config": raw}
+    return {
+        "stages": stages,
+        "starts": starts,
+        "finished": (run / "model.json").exists(),
+        "config": raw,
+    }
 
 
 def state_table(run: epath.Path) -> Table:
@@ -61,7 +66,10 @@ def state_table(run: epath.Path) -> Table:
     for column in ("stage", "steps", "loss", "lr", "clips/s", "memory", "best", "left"):
         table.add_column(column, justify="left" if column == "stage" else "right", no_wrap=True)
     for name, total in facts["stages"]:
-        own, fast = [r for r in steps if r["stage"] == name], [r for r in speed if r["stage"] == name]
+        own, fast = (
+            [r for r in steps if r["stage"] == name],
+            [r for r in speed if r["stage"] == name],
+        )
         judged = [r for r in scores if r["stage"] == name]
         if not own:
             table.add_row(name, f"0/{total}", *["-"] * 6)
@@ -72,7 +80,9 @@ def state_table(run: epath.Path) -> Table:
         left = "-"
         if last and len(fast) > 1 and fast[-1]["step"] > fast[-2]["step"]:
             rows = facts["config"]["train"]["batch"]
-            left = f"{(total - own[-1]['step']) * rows / max(1e-9, last['clips_per_s']) / 60:.0f} min"
+            left = (
+                f"{(total - own[-1]['step']) * rows / max(1e-9, last['clips_per_s']) / 60:.0f} min"
+            )
         table.add_row(
             name,
             f"{own[-1]['step']}/{total}",
@@ -86,7 +96,7 @@ def state_table(run: epath.Path) -> Table:
     return table
 
 
-def watch(folder: str, console: Console, once: bool = False) -> int:
+def watch(folder: str, console: Console, *, once: bool = False) -> int:
     """Shows `state_table` until the run has finished, or once."""
     run = epath.Path(folder)
     if once:
@@ -100,7 +110,7 @@ def watch(folder: str, console: Console, once: bool = False) -> int:
     return 0
 
 
-def write_html(folder: str, out: Path | None = None) -> str:
+def write_html(folder: str, *, out: Path | None = None) -> str:
     """Writes the page and returns where; it needs no other file and no network."""
     run = epath.Path(folder)
     facts = facts_of(run)
@@ -115,7 +125,11 @@ def write_html(folder: str, out: Path | None = None) -> str:
         ("Share of padding", _curves(steps, "padding", smooth=True)),
         ("Shares of data sets", _shares(speed)),
     ]
-    parts = [f"<figure><figcaption>{title}</figcaption>{picture}</figure>" for title, picture in pictures if picture]
+    parts = [
+        f"<figure><figcaption>{title}</figcaption>{picture}</figure>"
+        for title, picture in pictures
+        if picture
+    ]
     start = facts["starts"][-1] if facts["starts"] else {}
     packages = ", ".join(f"{k} {v}" for k, v in start.get("packages", {}).items())
     lines = [
@@ -155,10 +169,19 @@ def _picture(draw: Any) -> str:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     plt.close(figure)
-    return f'<img src="data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}" alt="">'
+    return (
+        f'<img src="data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}" alt="">'
+    )
 
 
-def _curves(rows: list[dict[str, Any]], field: str, smooth: bool = False, log: bool = False, scale: float = 1.0) -> str:
+def _curves(
+    rows: list[dict[str, Any]],
+    field: str,
+    *,
+    smooth: bool = False,
+    log: bool = False,
+    scale: float = 1.0,
+) -> str:
     by_stage: dict[str, list[tuple[int, float]]] = defaultdict(list)
     for row in rows:
         if field in row:
@@ -173,7 +196,10 @@ def _curves(rows: list[dict[str, Any]], field: str, smooth: bool = False, log: b
             window = max(1, len(y) // 50)
             if smooth and window > 1:
                 axis.plot(x, y, color=colour, alpha=0.2, linewidth=0.7)
-                y = [sum(y[max(0, i - window) : i + 1]) / len(y[max(0, i - window) : i + 1]) for i in range(len(y))]
+                y = [
+                    sum(y[max(0, i - window) : i + 1]) / len(y[max(0, i - window) : i + 1])
+                    for i in range(len(y))
+                ]
             axis.plot(x, y, color=colour, label=stage, marker="." if len(x) < 20 else None)
             offset = x[-1]
         if log:
@@ -191,9 +217,17 @@ def _shares(speed: list[dict[str, Any]]) -> str:
     def draw(axis: Any) -> None:
         latest = {r["stage"]: r["shares"] for r in speed}
         names = sorted({n for shares in latest.values() for n in shares})
-        for number, (colour, (stage, shares)) in enumerate(zip(COLOURS * 9, latest.items(), strict=False)):
+        for number, (colour, (stage, shares)) in enumerate(
+            zip(COLOURS * 9, latest.items(), strict=False)
+        ):
             places = [i + 0.8 * number / len(latest) for i in range(len(names))]
-            axis.barh(places, [shares.get(n, 0) for n in names], height=0.8 / len(latest), color=colour, label=stage)
+            axis.barh(
+                places,
+                [shares.get(n, 0) for n in names],
+                height=0.8 / len(latest),
+                color=colour,
+                label=stage,
+            )
         axis.set_yticks(range(len(names)), names, fontsize=8)
         axis.legend(frameon=False, fontsize=8)
 
@@ -204,7 +238,11 @@ def _samples(scores: list[dict[str, Any]]) -> str:
     if not scores:
         return "<p>Nothing was validated: set config.train.validate_every.</p>"
     clips = list(dict.fromkeys(s["clip"] for row in scores for s in row["samples"]))
-    shown = scores if len(scores) <= 12 else [scores[round(i * (len(scores) - 1) / 11)] for i in range(12)]
+    shown = (
+        scores
+        if len(scores) <= 12
+        else [scores[round(i * (len(scores) - 1) / 11)] for i in range(12)]
+    )
     head = "".join(f"<th>{html.escape(r['stage'])} {r['step']}</th>" for r in shown)
     lines = []
     for clip in clips:
@@ -216,6 +254,10 @@ def _samples(scores: list[dict[str, Any]]) -> str:
                 cells.append("<td></td>")
             else:
                 kind = "hit" if found["answer"] == found["true"] else "miss"
-                cells.append(f'<td class="{kind}">{html.escape(found["answer"])} {found["probability"]:.2f}</td>')
-        lines.append(f"<tr><td>{html.escape(clip)}</td><td>{html.escape(truth)}</td>{''.join(cells)}</tr>")
+                cells.append(
+                    f'<td class="{kind}">{html.escape(found["answer"])} {found["probability"]:.2f}</td>'
+                )
+        lines.append(
+            f"<tr><td>{html.escape(clip)}</td><td>{html.escape(truth)}</td>{''.join(cells)}</tr>"
+        )
     return f"<table><tr><th>clip</th><th>true</th>{head}</tr>{''.join(lines)}</table>"

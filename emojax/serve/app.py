@@ -27,7 +27,16 @@ from emojax.infer.timeline import Options, make_timeline
 from emojax.reports.recording import FORMATS, write_all
 from emojax.serve.chat import add_chat
 from emojax.serve.job_store import Job, Jobs
-from emojax.serve.limits import PAGE, Guard, Limits, Refuse, TooMany, allowed_path, check_text, text_of
+from emojax.serve.limits import (
+    PAGE,
+    Guard,
+    Limits,
+    Refuse,
+    TooMany,
+    allowed_path,
+    check_text,
+    text_of,
+)
 from emojax.serve.worker import Busy, Worker
 
 PIECE = 1 << 20
@@ -48,20 +57,34 @@ class Service:
             0
         ]  # behind it stands where the model lies, which is nobody else's business
         taken = f"--folder {folder}: another server keeps its files there; give this one a folder of its own"
-        self.lock = take(folder / ".lock", taken)  # before anything is removed: two would empty each other's
+        self.lock = take(
+            folder / ".lock", taken
+        )  # before anything is removed: two would empty each other's
         self.temporary = folder / "requests"
         shutil.rmtree(self.temporary, ignore_errors=True)  # of a server that was killed
         self.temporary.mkdir(parents=True)
         self.jobs = Jobs(folder / "jobs")
-        self.worker, self.long = Worker(limits.waiting), Worker(0)  # accepted jobs are never refused
+        self.worker, self.long = (
+            Worker(limits.waiting),
+            Worker(0),
+        )  # accepted jobs are never refused
         self.registry = CollectorRegistry()
         self.requests = Counter(
-            "emojax_requests", "Requests by route and status", ["route", "status"], registry=self.registry
+            "emojax_requests",
+            "Requests by route and status",
+            ["route", "status"],
+            registry=self.registry,
         )
-        self.seconds = Histogram("emojax_seconds", "Seconds of answered requests", ["route"], registry=self.registry)
-        self.queue = Gauge("emojax_waiting", "Requests that wait for the model", registry=self.registry)
+        self.seconds = Histogram(
+            "emojax_seconds", "Seconds of answered requests", ["route"], registry=self.registry
+        )
+        self.queue = Gauge(
+            "emojax_waiting", "Requests that wait for the model", registry=self.registry
+        )
         self.queue.set_function(lambda: self.worker.waiting)
-        self.pending = Gauge("emojax_jobs_unfinished", "Accepted jobs that are not done", registry=self.registry)
+        self.pending = Gauge(
+            "emojax_jobs_unfinished", "Accepted jobs that are not done", registry=self.registry
+        )
         for job in self.jobs.unfinished():
             self.start(job)
 
@@ -84,26 +107,33 @@ class Service:
             found = make_timeline(
                 self.bundle,
                 str(media),
-                Options(
+                options=Options(
                     reasons=asked["reasons"],
                     abstain=asked["abstain"],
                     explain=asked["contributions"],
                     purpose=asked["purpose"],
                 ),
-                asked["labels"],
-                whole_text(asked["words"], str(media)),
+                labels=asked["labels"],
+                transcript=whole_text(asked["words"], str(media)),
                 state=state,
             )
             shown = dataclasses.replace(found, model=self.name, path=asked["name"])
-            write_all(shown, job.folder / "result", tuple(FORMATS), "auto", media)
+            write_all(
+                shown, job.folder / "result", formats=tuple(FORMATS), embed="auto", media=media
+            )
             job.finish(state="done", seconds=found.seconds, segments=len(found.spans))
         except Exception as error:  # one job's fault ends that job alone
             job.finish(
                 state="failed",
-                error=f"{type(error).__name__}: {error}" if not isinstance(error, ClipError) else str(error),
+                error=f"{type(error).__name__}: {error}"
+                if not isinstance(error, ClipError)
+                else str(error),
             )
         finally:
-            for done in ("unfinished.jsonl", asked["media"]):  # the upload, or the link to a named file
+            for done in (
+                "unfinished.jsonl",
+                asked["media"],
+            ):  # the upload, or the link to a named file
                 with contextlib.suppress(OSError):
                     (job.folder / done).unlink()
             self.pending.dec()
@@ -113,21 +143,28 @@ class Service:
         recording = await asyncio.to_thread(_length, path)
         if recording > self.limits.seconds:
             raise Refuse(
-                413, f"clips may last {self.limits.seconds:g} s, this one lasts {recording:.0f} s: send it to /v1/jobs"
+                413,
+                f"clips may last {self.limits.seconds:g} s, this one lasts {recording:.0f} s: send it to /v1/jobs",
             )
         task = lambda: next(  # noqa: E731
             predict(
                 self.bundle,
                 [str(path)],
-                ask["labels"],
-                ask["words"],
-                ask=Ask(ask["reasons"], abstain=ask["abstain"], explain=ask["contributions"]),
+                labels=ask["labels"],
+                subtitle=ask["words"],
+                ask=Ask(
+                    reason=ask["reasons"], abstain=ask["abstain"], explain=ask["contributions"]
+                ),
             )
         )
         answer = await self.ask(task)
         if answer.error is not None:
             raise Refuse(422, answer.error)
-        return answer.to_json() | {"model": self.name, "path": ask["name"], "purpose": ask["purpose"]}
+        return answer.to_json() | {
+            "model": self.name,
+            "path": ask["name"],
+            "purpose": ask["purpose"],
+        }
 
     def check_room(self) -> None:
         """Raises Refuse with 429 when the queue is full."""
@@ -159,7 +196,7 @@ def _length(path: Path) -> float:
         raise Refuse(422, str(error)) from None
 
 
-def make_app(bundle: Bundle, limits: Limits, folder: Path, page: bool = True) -> Any:
+def make_app(bundle: Bundle, limits: Limits, folder: Path, *, page: bool = True) -> Any:
     """The ASGI application; `folder` holds temporary files and jobs; `page`: with the one at /ui (web.py)."""
     service = Service(bundle, limits, folder)
     app = FastAPI(
@@ -170,14 +207,21 @@ def make_app(bundle: Bundle, limits: Limits, folder: Path, page: bool = True) ->
     async def refused(request: Request, error: Refuse) -> JSONResponse:
         headers = {"Retry-After": str(error.seconds)} if isinstance(error, TooMany) else {}
         return JSONResponse(
-            {"error": {"message": error.text, "type": "refused", "code": error.status}}, error.status, headers
+            {"error": {"message": error.text, "type": "refused", "code": error.status}},
+            error.status,
+            headers,
         )
 
     @app.exception_handler(HTTPException)
     async def known(request: Request, error: HTTPException) -> JSONResponse:
-        said = str(error.detail) if error.status_code == 400 else f"{request.method} {request.url.path}: {error.detail}"
+        said = (
+            str(error.detail)
+            if error.status_code == 400
+            else f"{request.method} {request.url.path}: {error.detail}"
+        )
         return JSONResponse(
-            {"error": {"message": said, "type": "refused", "code": error.status_code}}, error.status_code
+            {"error": {"message": said, "type": "refused", "code": error.status_code}},
+            error.status_code,
         )
 
     @app.get("/health")
@@ -191,7 +235,9 @@ def make_app(bundle: Bundle, limits: Limits, folder: Path, page: bool = True) ->
 
     @app.get("/metrics")
     async def metrics() -> PlainTextResponse:
-        return PlainTextResponse(generate_latest(service.registry), media_type="text/plain; version=0.0.4")
+        return PlainTextResponse(
+            generate_latest(service.registry), media_type="text/plain; version=0.0.4"
+        )
 
     @app.post("/v1/analyze")
     async def analyze(request: Request) -> dict[str, Any]:
@@ -206,7 +252,10 @@ def make_app(bundle: Bundle, limits: Limits, folder: Path, page: bool = True) ->
             path, ask = await _asked(request, own, limits)
             seconds = await asyncio.to_thread(_length, path)
             if seconds > limits.job_seconds:
-                raise Refuse(413, f"recordings may last {limits.job_seconds:g} s, this one lasts {seconds:.0f} s")
+                raise Refuse(
+                    413,
+                    f"recordings may last {limits.job_seconds:g} s, this one lasts {seconds:.0f} s",
+                )
             media = path if path.parent == own else _linked(path, own)
             job = await asyncio.to_thread(service.jobs.accept, own, ask | {"media": media.name})
         except BaseException:
@@ -225,8 +274,15 @@ def make_app(bundle: Bundle, limits: Limits, folder: Path, page: bool = True) ->
     @app.get("/v1/jobs/{name}/{kind}")
     async def job_output(name: str, kind: str) -> Any:
         found = service.jobs.find(name)
-        if found is None or kind not in FORMATS or not (path := found.folder / f"result.{kind}").exists():
-            raise Refuse(404, f"there is no such output; there are {', '.join(FORMATS)} of a job that is done")
+        if (
+            found is None
+            or kind not in FORMATS
+            or not (path := found.folder / f"result.{kind}").exists()
+        ):
+            raise Refuse(
+                404,
+                f"there is no such output; there are {', '.join(FORMATS)} of a job that is done",
+            )
         name = f"{Path(found.request['name']).stem}.{kind}"
         return FileResponse(path, media_type=KINDS.get(kind), filename=name)
 
@@ -269,7 +325,9 @@ async def _asked(request: Request, folder: Path, limits: Limits) -> tuple[Path, 
             raise Refuse(422, 'JSON needs an object with "path"') from None
         path = allowed_path(name, limits.folders)
     else:
-        raise Refuse(415, "send multipart/form-data with a part `file`, or application/json with a path")
+        raise Refuse(
+            415, "send multipart/form-data with a part `file`, or application/json with a path"
+        )
     return path, _fields(fields, name)
 
 
@@ -289,7 +347,9 @@ def _fields(fields: dict[str, Any], name: str) -> dict[str, Any]:
     if isinstance(labels, str):
         labels = [x.strip() for x in labels.split(",") if x.strip()]
     if labels is not None:
-        good = isinstance(labels, list) and all(isinstance(x, str) and 0 < len(x.strip()) <= 80 for x in labels)
+        good = isinstance(labels, list) and all(
+            isinstance(x, str) and 0 < len(x.strip()) <= 80 for x in labels
+        )
         labels = list(dict.fromkeys(check_text(x).strip() for x in labels)) if good else []
         if not 2 <= len(labels) <= 200:
             raise Refuse(422, "labels: 2 to 200 different texts of at most 80 characters")
@@ -301,7 +361,10 @@ def _fields(fields: dict[str, Any], name: str) -> dict[str, Any]:
         raise Refuse(422, "abstain: a number from 0 to 1")
     words, purpose = text_of(fields, "subtitle", 100_000), text_of(fields, "purpose", 2000)
     if strange := sorted(set(fields) - FIELDS):
-        raise Refuse(422, f"there is no field {', '.join(map(check_text, strange))}: {', '.join(sorted(FIELDS))}")
+        raise Refuse(
+            422,
+            f"there is no field {', '.join(map(check_text, strange))}: {', '.join(sorted(FIELDS))}",
+        )
     return {
         "name": name, "labels": labels, "abstain": abstain, "words": words, "purpose": purpose,
         "reasons": not flag("label_only"), "contributions": flag("contributions"),

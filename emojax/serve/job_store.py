@@ -70,14 +70,18 @@ class Jobs:
 
     def find(self, name: str) -> Job | None:
         """A job by its id; anything that is no plain name is none."""
-        if not name or set(name) - set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"):
+        if not name or set(name) - set(
+            "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
+        ):
             return None
         folder = self.root / name
         return Job(folder) if (folder / REQUEST).exists() else None
 
     def unfinished(self) -> Iterator[Job]:
         """Those that are to be done, oldest first."""
-        found = [f for f in self.root.iterdir() if (f / REQUEST).exists() and not (f / DONE).exists()]
+        found = [
+            f for f in self.root.iterdir() if (f / REQUEST).exists() and not (f / DONE).exists()
+        ]
         yield from (Job(f) for f in sorted(found, key=lambda f: (f / REQUEST).stat().st_mtime_ns))
 
 

@@ -20,7 +20,7 @@ OPEN = ("/health", "/")  # asked by load balancers, without a token
 PAGE = "/ui"  # asks for the token itself, by a form
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Limits:
     """Limits of a server.
 
@@ -83,7 +83,9 @@ class Guard:
             if not status:
                 await _say(tell, refusal)
         finally:
-            self.count(getattr(scope.get("route"), "path", "other"), status, time.monotonic() - begin)
+            self.count(
+                getattr(scope.get("route"), "path", "other"), status, time.monotonic() - begin
+            )
 
     def _check(self, path: str, headers: dict[str, str]) -> None:
         if self.limits.token and path not in OPEN and not _below(path, PAGE):
@@ -95,7 +97,10 @@ class Guard:
         if not length.isdecimal():
             raise Refuse(400, "content-length is no number")
         if int(length) > self.limits.body:
-            raise Refuse(413, f"a request may hold {self.limits.body:,} bytes, this one announces {int(length):,}")
+            raise Refuse(
+                413,
+                f"a request may hold {self.limits.body:,} bytes, this one announces {int(length):,}",
+            )
 
     def _paced(self, receive: Receive) -> Receive:
         seen, end = 0, asyncio.get_running_loop().time() + self.limits.arrive
@@ -124,7 +129,9 @@ def check_text(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise Refuse(422, "a text holds a character that is no Unicode (a lone surrogate)") from None
+        raise Refuse(
+            422, "a text holds a character that is no Unicode (a lone surrogate)"
+        ) from None
     return text
 
 
@@ -143,7 +150,9 @@ def _below(path: str, place: str) -> bool:
 
 
 async def _say(send: Send, refusal: Refuse) -> None:
-    body = json.dumps({"error": {"message": refusal.text, "type": "refused", "code": refusal.status}}).encode()
+    body = json.dumps(
+        {"error": {"message": refusal.text, "type": "refused", "code": refusal.status}}
+    ).encode()
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
@@ -163,4 +172,6 @@ def allowed_path(text: str, folders: tuple[Path, ...]) -> Path:
         path = Path(text).resolve()
         if any(path.is_relative_to(folder.resolve()) for folder in folders) and path.is_file():
             return path
-    raise Refuse(403, "paths must name a file below a folder that this server was started with (--allow)")
+    raise Refuse(
+        403, "paths must name a file below a folder that this server was started with (--allow)"
+    )

@@ -72,7 +72,9 @@ def add_page(app: FastAPI, service: Service, folder: Path) -> None:
         mcp_server=False,
         enable_monitoring=False,
         css=CSS,
-        theme=gr.themes.Base(font=own, font_mono=["ui-monospace", "monospace"]),  # others are fetched from Google
+        theme=gr.themes.Base(
+            font=own, font_mono=["ui-monospace", "monospace"]
+        ),  # others are fetched from Google
     )
 
 
@@ -90,8 +92,12 @@ class Page:
     def blocks(self) -> gr.Blocks:
         """The page itself."""
         bundle, limits = self.service.bundle, self.service.limits
-        with gr.Blocks(title="emojax", analytics_enabled=False, delete_cache=(600, 3600), fill_width=True) as page:
-            gr.Markdown(f"# emojax\nModel: {self.service.name}. Labels: {', '.join(bundle.labels)}.\n\n_{NOTICE}_")
+        with gr.Blocks(
+            title="emojax", analytics_enabled=False, delete_cache=(600, 3600), fill_width=True
+        ) as page:
+            gr.Markdown(
+                f"# emojax\nModel: {self.service.name}. Labels: {', '.join(bundle.labels)}.\n\n_{NOTICE}_"
+            )
             with gr.Row():
                 with gr.Column(scale=2):
                     clip = gr.Video(
@@ -100,43 +106,74 @@ class Page:
                     )  # fmt: skip
                     words = gr.Textbox(label="What is said (subtitle)", elem_id="words", lines=2)
                     offered = gr.Textbox(
-                        label="Labels to choose from", elem_id="labels", placeholder=", ".join(bundle.labels)
+                        label="Labels to choose from",
+                        elem_id="labels",
+                        placeholder=", ".join(bundle.labels),
                     )
                 with gr.Column(scale=3), gr.Tabs():
                     with gr.Tab("Ask"):
                         bars = gr.Label(label="Probabilities", elem_id="bars", show_heading=False)
                         talk = gr.Chatbot(
-                            label="Answers", elem_id="talk", height=360, layout="panel", buttons=["copy_all"]
+                            label="Answers",
+                            elem_id="talk",
+                            height=360,
+                            layout="panel",
+                            buttons=["copy_all"],
                         )
                         with gr.Row():
                             quick = [
-                                gr.Button(t.capitalize(), elem_id=f"quick-{t}", size="sm", min_width=90) for t in QUICK
+                                gr.Button(
+                                    t.capitalize(), elem_id=f"quick-{t}", size="sm", min_width=90
+                                )
+                                for t in QUICK
                             ]
                         with gr.Row():
                             question = gr.Textbox(
-                                show_label=False, placeholder="Your own question", elem_id="question", scale=5
+                                show_label=False,
+                                placeholder="Your own question",
+                                elem_id="question",
+                                scale=5,
                             )
                             send = gr.Button("Ask", elem_id="ask", variant="primary", scale=1)
                             forget = gr.Button("Clear", elem_id="clear", scale=1)
-                        heat = gr.Slider(0, 1, 0, step=0.1, label="Temperature (0: always the likeliest word)")
+                        heat = gr.Slider(
+                            0, 1, 0, step=0.1, label="Temperature (0: always the likeliest word)"
+                        )
                     with gr.Tab("Timeline"):
-                        purpose = gr.Textbox(label="What for (kept in every output)", elem_id="purpose")
-                        run = gr.Button("Follow the emotion through the recording", elem_id="run", variant="primary")
+                        purpose = gr.Textbox(
+                            label="What for (kept in every output)", elem_id="purpose"
+                        )
+                        run = gr.Button(
+                            "Follow the emotion through the recording",
+                            elem_id="run",
+                            variant="primary",
+                        )
                         told = gr.Markdown(elem_id="told")
                         plot = gr.Image(
-                            show_label=False, elem_id="plot", interactive=False, buttons=["download", "fullscreen"]
+                            show_label=False,
+                            elem_id="plot",
+                            interactive=False,
+                            buttons=["download", "fullscreen"],
                         )
                         files = gr.Files(label="Files", elem_id="files", interactive=False)
             report = gr.HTML(elem_id="report")  # as wide as the page
             asked = [clip, words, offered, heat, talk]
             shown = [talk, bars, question]
-            options: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": limits.waiting}
+            options: dict[str, Any] = {
+                "api_visibility": "private",
+                "concurrency_limit": limits.waiting,
+            }
             for button, task in zip(quick, QUICK, strict=True):
                 button.click(self._quick(task), asked, shown, **options)
             for event in (send.click, question.submit):
                 event(self.answer, [question, *asked], shown, **options)
             forget.click(lambda: ([], None), None, [talk, bars], **options)
-            run.click(self.timeline, [clip, words, offered, purpose], [told, plot, files, report], **options)
+            run.click(
+                self.timeline,
+                [clip, words, offered, purpose],
+                [told, plot, files, report],
+                **options,
+            )
         page.queue(max_size=2 * limits.waiting)
         return page
 
@@ -148,25 +185,50 @@ class Page:
         return quick
 
     async def answer(
-        self, question: str, clip: str | None, words: str, offered: str, heat: float, talk: list[Any]
+        self,
+        question: str,
+        clip: str | None,
+        words: str,
+        offered: str,
+        heat: float,
+        talk: list[Any],
     ) -> AsyncIterator[Any]:
         """Yields (history, bars, question box) while the answer is written; a fault is told in the conversation."""
-        talk = [*talk, {"role": "user", "content": f"{question} ({Path(clip).name if clip else 'no clip'})"}]
+        talk = [
+            *talk,
+            {"role": "user", "content": f"{question} ({Path(clip).name if clip else 'no clip'})"},
+        ]
         try:
-            async for shown in self._answer(question, clip, words, offered, heat, talk):
+            async for shown in self._answer(
+                question, clip, words, offered=offered, heat=heat, talk=talk
+            ):
                 yield shown
         except FAULTS as error:
             again = "" if question.startswith("[") else question  # what was typed is not lost
-            yield [*talk, {"role": "assistant", "content": f"**Not answered:** {said(error)}"}], None, again
+            yield (
+                [*talk, {"role": "assistant", "content": f"**Not answered:** {said(error)}"}],
+                None,
+                again,
+            )
 
     async def _answer(
-        self, question: str, clip: str | None, words: str, offered: str, heat: float, talk: list[Any]
+        self,
+        question: str,
+        clip: str | None,
+        words: str,
+        *,
+        offered: str,
+        heat: float,
+        talk: list[Any],
     ) -> AsyncIterator[Any]:
         if not question.strip():
             raise ValueError("ask something, or press one of the four prompts")
         path = self._given(clip)
         labels = self._labels(offered, question)
-        sampler = Sampler(self.service.bundle.settings.data.max_answer, round(float(heat), 1))
+        sampler = Sampler(
+            max_tokens=self.service.bundle.settings.data.max_answer,
+            temperature=round(float(heat), 1),
+        )
         loop, pieces = asyncio.get_running_loop(), asyncio.Queue[tuple[str, Any]]()
 
         def tell(kind: str, what: Any) -> None:
@@ -176,7 +238,9 @@ class Page:
             bundle, encoded = self.service.bundle, self._features(path, words, labels)
             chances = label_probabilities(bundle, encoded, labels, batch=1)[0]
             tell("bars", {name: float(p) for name, p in zip(labels, chances, strict=True)})
-            return answer_text(bundle, encoded, question.strip(), sampler, on_text=lambda text: tell("text", text))
+            return answer_text(
+                bundle, encoded, question.strip(), sampler, on_text=lambda text: tell("text", text)
+            )
 
         async def run() -> str:
             try:
@@ -192,9 +256,15 @@ class Page:
             elif piece[1]:
                 yield [*talk, {"role": "assistant", "content": piece[1]}], gr.skip(), gr.skip()
         text = await task
-        yield [*talk, {"role": "assistant", "content": text or "(the model wrote nothing)"}], gr.skip(), gr.skip()
+        yield (
+            [*talk, {"role": "assistant", "content": text or "(the model wrote nothing)"}],
+            gr.skip(),
+            gr.skip(),
+        )
 
-    async def timeline(self, clip: str | None, words: str, offered: str, purpose: str) -> AsyncIterator[Any]:
+    async def timeline(
+        self, clip: str | None, words: str, offered: str, purpose: str
+    ) -> AsyncIterator[Any]:
         """Yields (how far it is, plot, files, page); a fault is told in the place of the first."""
         try:
             async for shown in self._timeline(clip, words, offered, purpose):
@@ -202,7 +272,9 @@ class Page:
         except FAULTS as error:
             yield f"**Not answered:** {said(error)}", None, None, ""
 
-    async def _timeline(self, clip: str | None, words: str, offered: str, purpose: str) -> AsyncIterator[Any]:
+    async def _timeline(
+        self, clip: str | None, words: str, offered: str, purpose: str
+    ) -> AsyncIterator[Any]:
         path, service = self._given(clip), self.service
         if service.long.waiting >= service.limits.waiting:
             raise ValueError("too many recordings are waiting: come again later")
@@ -210,7 +282,9 @@ class Page:
             raise ValueError("what for: at most 2,000 characters")
         lasts = await asyncio.to_thread(length_of, str(path))
         if lasts > service.limits.job_seconds:
-            raise ValueError(f"recordings may last {service.limits.job_seconds:g} s, this one lasts {lasts:.0f} s")
+            raise ValueError(
+                f"recordings may last {service.limits.job_seconds:g} s, this one lasts {lasts:.0f} s"
+            )
         loop, ticks = asyncio.get_running_loop(), asyncio.Queue[tuple[float, float] | None]()
         labels = self._labels(offered, "")
         with tempfile.TemporaryDirectory(dir=service.temporary.absolute()) as own:
@@ -221,9 +295,18 @@ class Page:
 
                 spoken = whole_text(words, str(path))
                 options = Options(purpose=purpose or "")
-                found = make_timeline(service.bundle, str(path), options, labels, spoken, tick=tick)
+                found = make_timeline(
+                    service.bundle,
+                    str(path),
+                    options=options,
+                    labels=labels,
+                    transcript=spoken,
+                    tick=tick,
+                )
                 found = dataclasses.replace(found, model=service.name, path=path.name)
-                return found, write_all(found, Path(own) / path.stem, FORMATS, "auto", path)
+                return found, write_all(
+                    found, Path(own) / path.stem, formats=FORMATS, embed="auto", media=path
+                )
 
             async def run() -> Any:
                 try:
@@ -244,7 +327,10 @@ class Page:
                 ' style="width:100%;height:900px;border:0"></iframe>'
             )
             parts = "1 segment" if len(found.spans) == 1 else f"{len(found.spans)} segments"
-            facts = [f"{parts} in {found.seconds:.1f} s of recording, {found.took:.1f} s to answer", *found.notes]
+            facts = [
+                f"{parts} in {found.seconds:.1f} s of recording, {found.took:.1f} s to answer",
+                *found.notes,
+            ]
             yield "; ".join(facts), picture, [str(p) for p in written], frame
 
     def _given(self, clip: str | None) -> Path:
@@ -257,21 +343,31 @@ class Page:
         own = tuple(dict.fromkeys(x.strip() for x in (offered or "").split(",") if x.strip()))
         if own and not (2 <= len(own) <= 200 and all(len(x) <= 80 for x in own)):
             raise ValueError("labels: 2 to 200 of at most 80 characters, separated by commas")
-        return own or (SENTIMENTS if question.startswith("[sentiment]") else self.service.bundle.labels)
+        return own or (
+            SENTIMENTS if question.startswith("[sentiment]") else self.service.bundle.labels
+        )
 
     def _features(self, path: Path, words: str, labels: tuple[str, ...]) -> Encoded:
         """A clip's features, computed once for all questions about it; on the model's thread."""
         key = (str(path), words, labels)
         if key not in self._encoded:
             bundle, limit = self.service.bundle, self.service.limits.seconds
-            lasts = length_of(str(path))  # by the header or the packets: nothing long is decoded here
+            lasts = length_of(
+                str(path)
+            )  # by the header or the packets: nothing long is decoded here
             if lasts > limit:
-                raise ClipError(f"a clip may last {limit:g} s, this one lasts {lasts:.0f} s: see Timeline")
-            clip = read_clip(str(path), bundle.settings.sampling(None), subtitle=words, timeout=8.0)
+                raise ClipError(
+                    f"a clip may last {limit:g} s, this one lasts {lasts:.0f} s: see Timeline"
+                )
+            clip = read_clip(
+                str(path), sampling=bundle.settings.sampling(None), subtitle=words, timeout=8.0
+            )
             if not clip.modalities:
                 raise ClipError("; ".join(clip.notes) or "there is nothing to see or hear in it")
             record = ClipRecord(path.name, "serve", "test", "", labels[0], labels, words)
-            self._encoded[key] = encode(bundle, [(record, make_views(clip, bundle.settings.views))], 1)
+            self._encoded[key] = encode(
+                bundle, [(record, make_views(clip, bundle.settings.views))], batch=1
+            )
             while len(self._encoded) > KEPT:
                 self._encoded.popitem(last=False)
         return self._encoded[key]

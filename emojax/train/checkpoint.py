@@ -30,7 +30,9 @@ class Checkpoints:
     """
 
     def __init__(self, folder: epath.Path, stage: str, keep: int):
-        best = BestN(get_metric_fn=lambda m: m["score"], n=1, keep_checkpoints_without_metrics=False)
+        best = BestN(
+            get_metric_fn=lambda m: m["score"], n=1, keep_checkpoints_without_metrics=False
+        )
         options = ocp.CheckpointManagerOptions(
             preservation_policy=AnyPreservationPolicy([LatestN(keep), best]),
             best_fn=lambda m: m["score"],  # without it scores are not written
@@ -45,7 +47,9 @@ class Checkpoints:
         """Steps of the complete checkpoints, newest first."""
         return sorted(self._manager.all_steps(), reverse=True)
 
-    def save(self, step: int, state: TrainState, data_state: Any, score: float | None = None) -> None:
+    def save(
+        self, step: int, state: TrainState, data_state: Any, score: float | None = None
+    ) -> None:
         """Writes in the background; `data_state` is the iterator's own state, `score` that of the validation split."""
         if step in self._manager.all_steps():
             return
@@ -53,13 +57,16 @@ class Checkpoints:
         if jax.process_index() == 0:
             self._notes(step).unlink(missing_ok=True)  # of a checkpoint that was here before
         items = ocp.args.Composite(
-            state=ocp.args.StandardSave(state._asdict()), data=ocp.args.JsonSave({"position": json.dumps(data_state)})
+            state=ocp.args.StandardSave(state._asdict()),
+            data=ocp.args.JsonSave({"position": json.dumps(data_state)}),
         )
-        self._manager.save(step, args=items, force=True, metrics=None if score is None else {"score": score})
+        self._manager.save(
+            step, args=items, force=True, metrics=None if score is None else {"score": score}
+        )
         self._undigested.append(step)
 
     def restore(
-        self, abstract: TrainState, say: Callable[[str], None] = print, step: int | None = None
+        self, abstract: TrainState, *, say: Callable[[str], None] = print, step: int | None = None
     ) -> tuple[TrainState, Any] | None:
         """(state in the shardings of `abstract`, state of the data iterator) of the newest checkpoint that is whole.
 
@@ -85,7 +92,11 @@ class Checkpoints:
                     # Files that are known to be whole are not at fault: no memory, no network, another model.
                     if known_whole:
                         raise
-                    fault = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+                    fault = (
+                        str(error).strip().splitlines()[0][:200]
+                        if str(error).strip()
+                        else type(error).__name__
+                    )
                 if not anywhere(fault is not None):
                     for bad in damaged:
                         say(
@@ -150,7 +161,9 @@ class Checkpoints:
         fault = ""
         if noted:
             found = digests(self._folder / self._stage / str(step))
-            wrong = sorted(name for name in {**noted, **found} if noted.get(name) != found.get(name))
+            wrong = sorted(
+                name for name in {**noted, **found} if noted.get(name) != found.get(name)
+            )
             fault = f"{wrong[0]} is not what was written" if wrong else ""
         return agree(fault) or None
 
@@ -177,4 +190,6 @@ def _absolute(folder: epath.Path) -> epath.Path:
 
 def abstract_of(state: TrainState) -> TrainState:
     """Shapes, dtypes and shardings of a state."""
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state
+    )

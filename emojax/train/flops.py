@@ -23,7 +23,9 @@ LANES = 128  # tiles of a causal kernel on the diagonal count whole; none is nar
 
 def clip_positions(config: ModelConfig) -> dict[str, int]:
     """Positions that one clip puts through each part of the model, by the part's name in the tree."""
-    return config.tower_positions | {f"project_{name}": tokens for name, tokens in config.spans.items()}
+    return config.tower_positions | {
+        f"project_{name}": tokens for name, tokens in config.spans.items()
+    }
 
 
 def step_flops(config: ModelConfig, learned: Flat, frozen: Flat) -> tuple[float, float]:
@@ -43,12 +45,14 @@ def step_flops(config: ModelConfig, learned: Flat, frozen: Flat) -> tuple[float,
             if part == "llama":  # the soft prompt is upstream: gradients always pass through
                 per_token += (4 + own) * size
             else:
-                per_clip += (2 + 2 * (part in parts_that_learn) + own) * size * positions.get(part, 1)
+                per_clip += (
+                    (2 + 2 * (part in parts_that_learn) + own) * size * positions.get(part, 1)
+                )
     return per_token, per_clip
 
 
 def useful_flops(
-    config: ModelConfig, learned: Flat, frozen: Flat, rows: int, length: int, answers: int
+    config: ModelConfig, learned: Flat, frozen: Flat, *, rows: int, length: int, answers: int
 ) -> dict[str, float]:
     """{what: FLOPs} of one step of `rows` rows of `length` tokens, `answers` of them answer positions; cached towers are
     not among `frozen`."""
@@ -104,7 +108,11 @@ def _count(jaxpr: Any, times: float) -> float:
                 more *= p["length"]
             elif name == "shard_map":
                 more *= math.prod(p["mesh"].shape.values())
-            bodies = p["branches"] if name == "cond" else jax.tree.leaves(list(p.values()), is_leaf=_is_jaxpr)
+            bodies = (
+                p["branches"]
+                if name == "cond"
+                else jax.tree.leaves(list(p.values()), is_leaf=_is_jaxpr)
+            )
             counted = [_count(getattr(b, "jaxpr", b), more) for b in bodies if _is_jaxpr(b)]
             total += (max(counted) if name == "cond" else sum(counted)) if counted else 0.0
     return total

@@ -47,7 +47,7 @@ Validate = Callable[[Any, Tokenizer, str, VoiceStats | None], tuple[float, list[
 class Stopped(KeyboardInterrupt):
     """The run was asked to stop by SIGTERM or Ctrl-C, and has saved; `code` is the exit code that tells which."""
 
-    def __init__(self, text: str, code: int = 128 + signal.SIGTERM) -> None:
+    def __init__(self, text: str, *, code: int = 128 + signal.SIGTERM) -> None:
         super().__init__(text)
         self.code = code
 
@@ -88,7 +88,7 @@ class StopRequest:
             signal.signal(one, before)
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(kw_only=True)
 class Run:
     """What the stages of a run share."""
 
@@ -110,7 +110,13 @@ class Run:
         if key not in self.steps:
             lies = jax.tree.map(lambda x: x.sharding, state)
             parts = self.settings.train.accumulate
-            self.steps[key] = make_step(self.settings.model, make_optimizer(optim), optim.ema, parts, lies)
+            self.steps[key] = make_step(
+                self.settings.model,
+                make_optimizer(optim),
+                optim.ema,
+                accumulate=parts,
+                shardings=lies,
+            )
         return self.steps[key]
 
 
@@ -119,6 +125,7 @@ def train(
     sources: Sources,
     records: Sequence[ClipRecord],
     out: Path | epath.Path,
+    *,
     say: Say = print,
     tick: Callable[[int, int], None] | None = None,
     cached: Callable[[Flat], tuple[Sources, Mapping[str, np.ndarray]]] | None = None,
@@ -148,13 +155,22 @@ def train(
     main = jax.process_index() == 0
     say = say if main else lambda text: None
     tokenizer = train_tokenizer(settings, records)
-    mesh = make_mesh(settings.train.mesh)
+    mesh = make_mesh(shape=settings.train.mesh)
     check_rows(mesh, settings.train.batch, settings.train.accumulate)
     run_folder.claim(out, settings, records)
     speakers = None if cached else training_speakers(settings, sources, say)
     rows = row_config(settings, augment=True, speakers=speakers)
     stop = StopRequest()
-    run = Run(settings, tokenizer, rows, out, mesh, say, stop, validate)
+    run = Run(
+        settings=settings,
+        tokenizer=tokenizer,
+        rows=rows,
+        out=out,
+        mesh=mesh,
+        say=say,
+        stop=stop,
+        validate=validate,
+    )
     try:
         with jax.set_mesh(mesh):
             variables = start_variables(settings, mesh, say)
@@ -172,13 +188,23 @@ def train(
             reasons = any(r.texts.get("reason") for r in records)
             average = speakers.average if speakers else None
             everything = merge(variables, run.parked)
-            save_bundle(out, settings, tokenizer, everything, label_space(records), reasons, average)
+            save_bundle(
+                out,
+                settings,
+                tokenizer,
+                variables=everything,
+                labels=label_space(records),
+                reasons=reasons,
+                average_speaker=average,
+            )
     finally:
         stop.close()
     return out
 
 
-def run_stages(run: Run, sources: Sources, variables: Flat, tick: Callable[[int, int], None] | None) -> Flat:
+def run_stages(
+    run: Run, sources: Sources, variables: Flat, tick: Callable[[int, int], None] | None
+) -> Flat:
     """All stages; each starts from the weights that it inherits. Returns those of the last one."""
     stages = run.settings.stages
     needed = {s.inherits for s in stages} - {"previous"}
@@ -196,7 +222,14 @@ def run_stages(run: Run, sources: Sources, variables: Flat, tick: Callable[[int,
             if tick:
                 tick(before + n, total)
 
-        learned = run_stage(run, stage, stage_sources(stage, sources, run.say), learned, frozen, advance)
+        learned = run_stage(
+            run,
+            stage,
+            stage_sources(stage, sources, run.say),
+            learned=learned,
+            frozen=frozen,
+            advance=advance,
+        )
         variables = {**frozen, **learned}
         if stage.name in needed:
             kept[stage.name] = variables
@@ -206,7 +239,13 @@ def run_stages(run: Run, sources: Sources, variables: Flat, tick: Callable[[int,
 
 
 def run_stage(
-    run: Run, stage: Stage, sources: Sources, learned: Flat, frozen: Flat, advance: Callable[[int], None]
+    run: Run,
+    stage: Stage,
+    sources: Sources,
+    *,
+    learned: Flat,
+    frozen: Flat,
+    advance: Callable[[int], None],
 ) -> Flat:
     """One stage from the weights `learned` (or its newest checkpoint) to its last step; returns its weights."""
     settings, optim, t = run.settings, stage.optim, run.settings.train
@@ -215,26 +254,33 @@ def run_stage(
         sources,
         stage.tasks,
         run.tokenizer,
-        run.rows,
-        t.batch // jax.process_count(),
-        seed,
-        settings.data.threads,
-        settings.data.prefetch,
-        (jax.process_index(), jax.process_count()),
-        settings.data.workers,
-        settings.data.draw,  # type: ignore[arg-type]
-        settings.data.window,
+        config=run.rows,
+        batch=t.batch // jax.process_count(),
+        seed=seed,
+        threads=settings.data.threads,
+        prefetch=settings.data.prefetch,
+        shard=(jax.process_index(), jax.process_count()),
+        workers=settings.data.workers,
+        per=settings.data.draw,  # type: ignore[arg-type]
+        window=settings.data.window,
     )
     state = start_state(make_optimizer(optim), learned, run.mesh, bool(optim.ema))
     checkpoints = Checkpoints(run.out / "checkpoints", stage.name, t.keep)
     first = 0
-    if found := checkpoints.restore(abstract_of(state), run.say):
+    if found := checkpoints.restore(abstract_of(state), say=run.say):
         state, position = found
         first = int(state.step)
         iterator.set_state(position)
         run.say(f"{stage.name}: goes on from step {first}")
     rate = learning_rate(optim, stage.steps)
-    log = TrainLog(run.out, stage.name, first, t.log_every, step_flops(settings.model, learned, frozen), t.log_clips)
+    log = TrainLog(
+        run.out,
+        stage.name,
+        first,
+        t.log_every,
+        step_flops(settings.model, learned, frozen),
+        clips=t.log_clips,
+    )
     rates = jax.device_get(rate(jnp.arange(stage.steps)))
     # rbg: dropout bits by the counter generator of the hardware, several times faster than threefry
     key = jax.device_put(jax.random.key(seed, impl="rbg"), replicated(run.mesh))
@@ -263,7 +309,7 @@ def run_stage(
             log.close()
             checkpoints.close()
             told = f"stopped after {stage.name} step {number}, which is saved; the same command goes on"
-            raise Stopped(told, run.stop.code)
+            raise Stopped(told, code=run.stop.code)
     if line := log.flush():
         run.say(line)
     log.close()
@@ -271,7 +317,7 @@ def run_stage(
     best = checkpoints.best() if t.take == "best" else None
     if best is not None and best != stage.steps:
         run.say(f"{stage.name}: takes the weights of step {best}, which score best")
-        restored = checkpoints.restore(abstract_of(state), run.say, best)
+        restored = checkpoints.restore(abstract_of(state), say=run.say, step=best)
         state = restored[0] if restored else state
     checkpoints.close()
     return state.ema if optim.ema else state.train

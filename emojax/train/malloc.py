@@ -8,7 +8,12 @@ import sys
 
 HELD = 1_900_000_000  # bytes of address space; mallopt takes numbers up to 2 ** 31 - 1
 HUGE = 1 << 21
-ARENA_MAX, MMAP_THRESHOLD, TRIM_THRESHOLD, MADV_HUGEPAGE = -8, -3, -1, 14  # malloc.h and mman.h of Linux
+ARENA_MAX, MMAP_THRESHOLD, TRIM_THRESHOLD, MADV_HUGEPAGE = (
+    -8,
+    -3,
+    -1,
+    14,
+)  # malloc.h and mman.h of Linux
 
 
 def hold_pages() -> bool:
@@ -19,7 +24,9 @@ def hold_pages() -> bool:
     is marked for large pages. Address space alone is set aside: memory counts once it is used. To be called before threads start.
     Nothing is done without glibc, and where an accelerator does the work.
     """
-    if sys.platform != "linux" or any(map(glob.glob, ("/dev/nvidia[0-9]*", "/dev/accel*", "/dev/vfio/[0-9]*"))):
+    if sys.platform != "linux" or any(
+        map(glob.glob, ("/dev/nvidia[0-9]*", "/dev/accel*", "/dev/vfio/[0-9]*"))
+    ):
         return False
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "gnu_get_libc_version"):

@@ -59,7 +59,11 @@ def claim(out: epath.Path, settings: Settings, records: Sequence[ClipRecord]) ->
         begun = any((out / name).exists() for name in ("log.jsonl", "model.json")) or any(
             (out / "checkpoints").glob("*/[0-9]*")
         )
-        for name, value in (("config.json", stable(settings.raw)), ("data.json", data), ("base.json", base)):
+        for name, value in (
+            ("config.json", stable(settings.raw)),
+            ("data.json", data),
+            ("base.json", base),
+        ):
             path = out / name
             if begun and path.exists() and (before := json.loads(path.read_text())) != value:
                 fields = ", ".join(differing(before, value)[:5])
@@ -94,8 +98,12 @@ def start_facts() -> dict[str, Any]:
     root = Path(__file__).parents[2]
     git = ["git", "-C", str(root), "rev-parse", "HEAD"]
     try:
-        commit = subprocess.run(git, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-        changed = subprocess.run([*git[:3], "status", "--porcelain"], capture_output=True, text=True, timeout=10).stdout
+        commit = subprocess.run(
+            git, capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+        changed = subprocess.run(
+            [*git[:3], "status", "--porcelain"], capture_output=True, text=True, timeout=10
+        ).stdout
         commit += " with changes" if changed.strip() else ""
     except (OSError, subprocess.SubprocessError):
         commit = (root / "COMMIT").read_text().strip() if (root / "COMMIT").exists() else "unknown"
@@ -124,9 +132,11 @@ def append(path: epath.Path, text: str) -> None:
             file.write(text)
 
 
-def differing(one: Any, other: Any, at: str = "") -> list[str]:
+def differing(one: Any, other: Any, *, at: str = "") -> list[str]:
     """Dotted names of the fields in which two trees of dicts differ."""
     if not isinstance(one, dict) or not isinstance(other, dict):
         return [] if one == other else [at]
-    parts = [differing(one.get(k), other.get(k), f"{at}.{k}".lstrip(".")) for k in {**one, **other}]
+    parts = [
+        differing(one.get(k), other.get(k), at=f"{at}.{k}".lstrip(".")) for k in {**one, **other}
+    ]
     return [name for part in parts for name in part]

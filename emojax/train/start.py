@@ -16,7 +16,15 @@ from data_pipeline.media.speaker_norm import Speakers, average_speaker, measure_
 from data_pipeline.schema import ClipRecord
 from emojax.bundle.model_folder import load_bundle, load_tokenizer
 from emojax.config import Settings, Stage
-from emojax.model.variables import Flat, abstract_variables, flatten, init_flat, is_tower, unbox, variable_shardings
+from emojax.model.variables import (
+    Flat,
+    abstract_variables,
+    flatten,
+    init_flat,
+    is_tower,
+    unbox,
+    variable_shardings,
+)
 
 Say = Callable[[str], None]
 Sources = Mapping[str, tuple[Any, float]]
@@ -47,7 +55,7 @@ def train_tokenizer(settings: Settings, records: Sequence[ClipRecord]) -> Tokeni
     for record in records:
         for stage in settings.stages:
             for task in stage.tasks.tasks:
-                for pick in range(len(prompts.question_pool(task, settings.data.questions))):
+                for pick in range(len(prompts.question_pool(task, own=settings.data.questions))):
                     ask = prompts.question(task, record.labels, pick, settings.data.questions)
                     words = record.subtitle or settings.data.no_subtitle
                     texts.append(prompts.train_prompt(words, task, ask, stage.tasks.style))
@@ -64,12 +72,18 @@ def start_variables(settings: Settings, mesh: jax.sharding.Mesh, say: Say) -> Fl
     if not settings.train.init_from:
         return init_flat(settings.model, settings.seed, mesh)
     wanted = {p: x.shape for p, x in flatten(unbox(abstract_variables(settings.model))).items()}
-    bundle = load_bundle(Path(settings.train.init_from), variable_shardings(settings.model, mesh))
+    bundle = load_bundle(
+        Path(settings.train.init_from), shardings=variable_shardings(settings.model, mesh)
+    )
     found = flatten(bundle.variables)
     if bundle.settings.raw["model"]["kernels"] != settings.raw["model"]["kernels"]:
         word = bundle.settings.raw["model"]["kernels"]
-        raise ValueError(f"the kernels of {settings.train.init_from} are {word}: set config.model.kernels to {word}")
-    if wrong := sorted(p for p in {**wanted, **found} if p not in found or wanted.get(p) != found[p].shape):
+        raise ValueError(
+            f"the kernels of {settings.train.init_from} are {word}: set config.model.kernels to {word}"
+        )
+    if wrong := sorted(
+        p for p in {**wanted, **found} if p not in found or wanted.get(p) != found[p].shape
+    ):
         raise ValueError(
             f"{settings.train.init_from} is of another model: {len(wrong)} leaves differ, such as {wrong[0]}"
         )
@@ -82,11 +96,15 @@ def training_speakers(settings: Settings, sources: Sources, say: Say) -> Speaker
     if not settings.data.speaker_norm:
         return None
     voices = measure_speakers(
-        read_element(source[i], settings.views) for source, _ in sources.values() for i in range(len(source))
+        read_element(source[i], settings.views)
+        for source, _ in sources.values()
+        for i in range(len(source))
     )
     average = average_speaker(voices)
     if average is None:
-        say("note: no clip to learn from names its speaker (column `speaker`): sound is not normalised by speaker")
+        say(
+            "note: no clip to learn from names its speaker (column `speaker`): sound is not normalised by speaker"
+        )
         return None
     people = {name.rpartition("|")[0] for name in voices}
     say(f"sound is normalised by speaker, {len(people)} people to learn from")
@@ -101,7 +119,9 @@ def stage_sources(stage: Stage, sources: Sources, say: Say) -> Sources:
     """
     given = parse_weights(stage.weights)
     if unknown := sorted(set(given) - set(sources)):
-        raise ValueError(f"the weights of {stage.name} name '{unknown[0]}'; the data are {', '.join(sorted(sources))}")
+        raise ValueError(
+            f"the weights of {stage.name} name '{unknown[0]}'; the data are {', '.join(sorted(sources))}"
+        )
     released = stage.tasks.released and stage.tasks.style in released_stages.STAGES
     table = released_stages.released_weights(stage.tasks.style) if released else {}
     known = set(sources) & set(table)
@@ -111,7 +131,9 @@ def stage_sources(stage: Stage, sources: Sources, say: Say) -> Sources:
         )
     if known and len(known) < len(table):
         absent = ", ".join(sorted(set(table) - known))
-        say(f"{stage.name}: not in this mixture: {absent}; the weights of the others keep their proportions")
+        say(
+            f"{stage.name}: not in this mixture: {absent}; the weights of the others keep their proportions"
+        )
     weighed = {n: (source, given.get(n, table.get(n, own))) for n, (source, own) in sources.items()}
     kept = {n: pair for n, pair in weighed.items() if pair[1] > 0}
     if not kept:
@@ -138,10 +160,14 @@ def parse_weights(text: str) -> dict[str, float]:
 def check_cache(settings: Settings, learned: Flat) -> None:
     """Raises ValueError where a run changes what a feature cache has fixed."""
     if towers := sorted(p for p in learned if is_tower(p)):
-        raise ValueError(f"features are cached, but {towers[0]} learns: freeze the encoders in config.trainable")
+        raise ValueError(
+            f"features are cached, but {towers[0]} learns: freeze the encoders in config.trainable"
+        )
     for field in ("augment", "speaker_norm"):
         if getattr(settings.data, field):
-            raise ValueError(f"features are cached: config.data.{field} can not change pictures or sound; set it to 0")
+            raise ValueError(
+                f"features are cached: config.data.{field} can not change pictures or sound; set it to 0"
+            )
 
 
 def label_space(records: Sequence[ClipRecord]) -> tuple[str, ...]:

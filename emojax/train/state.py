@@ -10,7 +10,16 @@ import numpy as np
 from jax.sharding import Mesh
 
 from emojax.model.build import ModelConfig
-from emojax.model.variables import Array, Flat, abstract_variables, decide, flatten, is_tower, unbox, variable_shardings
+from emojax.model.variables import (
+    Array,
+    Flat,
+    abstract_variables,
+    decide,
+    flatten,
+    is_tower,
+    unbox,
+    variable_shardings,
+)
 from emojax.sharding import replicated
 
 
@@ -23,26 +32,14 @@ class TrainState(NamedTuple):
     ema: Flat
 
 
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
 def abstract_state(
-    config: ModelConfig, mesh: Mesh, rules: tuple[tuple[str, str], ...], tx: Any, ema: bool, cached: bool = False
+    config: ModelConfig,
+    mesh: Mesh,
+    rules: tuple[tuple[str, str], ...],
+    tx: Any,
+    ema: bool,
+    *,
+    cached: bool = False,
 ) -> tuple[Any, Any]:
     """(TrainState, frozen) of a run as shapes in their shards, without making them; `cached`: without the towers."""
     shardings = variable_shardings(config, mesh)
@@ -53,9 +50,15 @@ def abstract_state(
         return jax.ShapeDtypeStruct(shapes[path].shape, dtype, sharding=shardings[path])
 
     train = {p: shape(p, jnp.float32) for p in shapes if learns[p]}
-    frozen = {p: shape(p, x.dtype) for p, x in shapes.items() if not learns[p] and not (cached and is_tower(p))}
+    frozen = {
+        p: shape(p, x.dtype)
+        for p, x in shapes.items()
+        if not learns[p] and not (cached and is_tower(p))
+    }
     step = jax.ShapeDtypeStruct((), jnp.int32, sharding=replicated(mesh))
-    state: Any = TrainState(step, train, abstract_moments(tx, train, mesh), dict(train) if ema else {})  # type: ignore[arg-type]
+    state: Any = TrainState(
+        step, train, abstract_moments(tx, train, mesh), dict(train) if ema else {}
+    )  # type: ignore[arg-type]
     return state, frozen
 
 
@@ -63,7 +66,11 @@ def abstract_moments(tx: Any, train: Any, mesh: Mesh) -> Any:
     """Optimizer state as shapes; moments lie as their parameters do, under the same paths."""
 
     def placed(path: Any, x: Any) -> jax.ShapeDtypeStruct:
-        own = [train[k.key].sharding for k in path if isinstance(k, jax.tree_util.DictKey) and k.key in train]
+        own = [
+            train[k.key].sharding
+            for k in path
+            if isinstance(k, jax.tree_util.DictKey) and k.key in train
+        ]
         return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=own[0] if own else replicated(mesh))
 
     return jax.tree_util.tree_map_with_path(placed, jax.eval_shape(tx.init, train))
@@ -77,7 +84,3 @@ def start_state(tx: Any, learned: Flat, mesh: Mesh, ema: bool) -> TrainState:
     step = jax.device_put(np.int32(0), replicated(mesh))
     opt = jax.jit(tx.init, out_shardings=moments)(learned)
     return TrainState(step, copies(learned), opt, copies(learned) if ema else {})
-
-
-
-

@@ -25,7 +25,9 @@ def learning_rate(optim: Optim, total: int) -> Callable[[Array | int], Array]:
     def schedule(step: Array | int) -> Array:
         step = jnp.asarray(step, jnp.float32)
         warm = optim.warmup_lr + (optim.lr - optim.warmup_lr) * step / max(1, optim.warmup)
-        cosine = optim.min_lr + 0.5 * (optim.lr - optim.min_lr) * (1 + jnp.cos(jnp.pi * step / total))
+        cosine = optim.min_lr + 0.5 * (optim.lr - optim.min_lr) * (
+            1 + jnp.cos(jnp.pi * step / total)
+        )
         return jnp.where(step < optim.warmup, warm, cosine)
 
     return schedule
@@ -47,7 +49,8 @@ def make_optimizer(optim: Optim) -> optax.GradientTransformation:
         return {k: decays(k, v.ndim) for k, v in params.items()}
 
     adamw = optax.chain(
-        optax.scale_by_adam(optim.b1, optim.b2, optim.eps), optax.add_decayed_weights(optim.weight_decay, mask)
+        optax.scale_by_adam(optim.b1, optim.b2, optim.eps),
+        optax.add_decayed_weights(optim.weight_decay, mask),
     )
     return optax.chain(optax.clip_by_global_norm(optim.clip), adamw) if optim.clip else adamw
 
@@ -91,6 +94,7 @@ def make_step(
     config: ModelConfig,
     tx: optax.GradientTransformation,
     ema: float,
+    *,
     accumulate: int = 1,
     shardings: TrainState | None = None,
 ) -> Callable[..., Any]:
@@ -102,7 +106,9 @@ def make_step(
     `shardings`: those of the state, which it then keeps; without them XLA decides where the new one lies.
     """
 
-    def loss_fn(train: Flat, frozen: Flat, batch: dict[str, Array], key: Array) -> tuple[Array, tuple[Array, ...]]:
+    def loss_fn(
+        train: Flat, frozen: Flat, batch: dict[str, Array], key: Array
+    ) -> tuple[Array, tuple[Array, ...]]:
         model = make_model(for_length(config, batch["ids"].shape[1]))
         logits, words = model.apply(merge(train, frozen), batch, False, rngs={"dropout": key})
         answers, rows, tokens = answer_loss(logits, batch["labels"])
@@ -141,7 +147,9 @@ def make_step(
         if ema:
             # Early on the average follows the weights closely, or it would remember their start.
             decay = jnp.minimum(ema, (1.0 + state.step) / (10.0 + state.step))
-            averaged = keep(jax.tree.map(lambda a, t: decay * a + (1 - decay) * t, state.ema, train), state.ema)
+            averaged = keep(
+                jax.tree.map(lambda a, t: decay * a + (1 - decay) * t, state.ema, train), state.ema
+            )
         metrics = {
             "loss": loss,
             "word_loss": total - loss,
@@ -154,4 +162,6 @@ def make_step(
         }
         return TrainState(state.step + 1, train, opt, averaged), metrics
 
-    return jax.jit(update, donate_argnums=0, out_shardings=None if shardings is None else (shardings, None))
+    return jax.jit(
+        update, donate_argnums=0, out_shardings=None if shardings is None else (shardings, None)
+    )

@@ -41,6 +41,7 @@ class TrainLog:
         first_step: int,
         log_every: int,
         flops: tuple[float, float],
+        *,
         clips: bool = False,
     ):
         self.out, self.active = out, jax.process_index() == 0
@@ -103,7 +104,13 @@ class TrainLog:
             self._put()
         self._sets.update(name.split("/", 1)[0] for name in names)
         own = jax.process_index() * len(names)  # rows are of all processes, names of this one
-        self._report(number, loss, bool(got["finite"]), np.asarray(got["rows"])[own : own + len(names)], names)
+        self._report(
+            number,
+            loss,
+            bool(got["finite"]),
+            np.asarray(got["rows"])[own : own + len(names)],
+            names,
+        )
         start, clips, tokens, positions = self._since
         clips, tokens = clips + len(names) * jax.process_count(), tokens + int(got["text_tokens"])
         positions += int(got["positions"])
@@ -136,7 +143,9 @@ class TrainLog:
             f"{values['clips_per_s']:.1f} clips/s  {values['tokens_per_s']:.0f} tokens/s  padding {values['padding']:.0%}{mfu}"
         )
 
-    def _report(self, number: int, loss: float, finite: bool, rows: np.ndarray, names: list[str]) -> None:
+    def _report(
+        self, number: int, loss: float, finite: bool, rows: np.ndarray, names: list[str]
+    ) -> None:
         usual = statistics.median(self._losses[-100:]) if len(self._losses) >= 20 else None
         if not finite:
             clips = [n for n, r in zip(names, rows, strict=False) if not np.isfinite(r)] or names
@@ -145,7 +154,9 @@ class TrainLog:
             )
         elif usual is not None and loss > 3 * usual and loss > usual + 1:
             worst = [names[i] for i in np.argsort(-rows)[:3]]
-            self.bad.append(f"{self.stage} step {number}: loss {loss:.3f}, usual {usual:.3f}; highest in clips {worst}")
+            self.bad.append(
+                f"{self.stage} step {number}: loss {loss:.3f}, usual {usual:.3f}; highest in clips {worst}"
+            )
         if np.isfinite(loss):
             self._losses.append(loss)
 

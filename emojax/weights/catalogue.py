@@ -17,7 +17,7 @@ from emojax.weights.rules import Table
 Spellings = tuple[Table, ...]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Source:
     """Files of one project that fill parts of our models.
 
@@ -44,7 +44,7 @@ class Source:
     sha256: tuple[tuple[str, str], ...] = ()
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Model:
     """A model made of sources.
 
@@ -58,9 +58,22 @@ class Model:
     title: str
     preset: str
     sources: tuple[str, ...]
-    fields: tuple[tuple[str, str], ...] = (("data.layout", "released_eval"), ("data.image_choice", "first"))
+    fields: tuple[tuple[str, str], ...] = (
+        ("data.layout", "released_eval"),
+        ("data.image_choice", "first"),
+    )
     starts: tuple[tuple[str, str], ...] = ()
-    labels: tuple[str, ...] = ("happy", "sad", "neutral", "angry", "worried", "surprise", "fear", "contempt", "doubt")
+    labels: tuple[str, ...] = (
+        "happy",
+        "sad",
+        "neutral",
+        "angry",
+        "worried",
+        "surprise",
+        "fear",
+        "contempt",
+        "doubt",
+    )
 
 
 def _under(spellings: Spellings, tree: str) -> Spellings:
@@ -73,9 +86,18 @@ def _llama(config: ModelConfig) -> list[Spellings]:
 
 
 def _eva(config: ModelConfig) -> list[Spellings]:
-    filled = [_under((tables.eva(config.image.encoder.depth, config.image.final_norm),), "params/eva_image/")]
+    filled = [
+        _under(
+            (tables.eva(config.image.encoder.depth, config.image.final_norm),), "params/eva_image/"
+        )
+    ]
     if isinstance(config, EmotionConfig):
-        filled.append(_under((tables.eva(config.video.encoder.depth, config.video.final_norm),), "params/eva_video/"))
+        filled.append(
+            _under(
+                (tables.eva(config.video.encoder.depth, config.video.final_norm),),
+                "params/eva_video/",
+            )
+        )
     return filled
 
 
@@ -88,8 +110,8 @@ def _hubert(config: ModelConfig) -> list[Spellings]:
     if not isinstance(config, EmotionV1Config):
         return []  # v2 hears through Whisper
     c = config.audio
-    size = (len(c.conv_widths), c.conv_norm, c.conv_bias)
-    return [_under((tables.hubert(*size), tables.hubert_fairseq(*size)), "params/hubert/")]
+    size = {"conv_layers": len(c.conv_widths), "conv_norm": c.conv_norm, "conv_bias": c.conv_bias}
+    return [_under((tables.hubert(**size), tables.hubert_fairseq(**size)), "params/hubert/")]
 
 
 def projections(config: ModelConfig) -> tuple[str, ...]:
@@ -100,7 +122,7 @@ def projections(config: ModelConfig) -> tuple[str, ...]:
 def stage_table(config: ModelConfig) -> Table:
     """What a model's own project writes to its checkpoints: what learns."""
     if isinstance(config, EmotionConfig):
-        return tables.emotion_llama_v2(projections(config), config.fusion.blocks)
+        return tables.emotion_llama_v2(projections=projections(config), blocks=config.fusion.blocks)
     return tables.emotion_llama_v1(projections(config))
 
 
@@ -108,14 +130,12 @@ def _stage(config: ModelConfig) -> list[Spellings]:
     return [(stage_table(config),)]
 
 
-_FACES = (
-    "the authors trained it on faces of MER2023; they give it out with the feature extraction code of Emotion-LLaMA"
-)
+_FACES = "the authors trained it on faces of MER2023; they give it out with the feature extraction code of Emotion-LLaMA"
 SOURCES: dict[str, Source] = {
     "llama-2-7b-chat": Source(
-        "LLaMA-2-7B chat (Meta), with its tokenizer",
-        "Llama 2 Community License",
-        _llama,
+        title="LLaMA-2-7B chat (Meta), with its tokenizer",
+        licence="Llama 2 Community License",
+        fills=_llama,
         repo="meta-llama/Llama-2-7b-chat-hf",
         files=(
             "model.safetensors.index.json",
@@ -128,121 +148,137 @@ SOURCES: dict[str, Source] = {
         gated=True,
     ),
     "eva-vit-g": Source(
-        "EVA-CLIP ViT-G/14, as BLIP-2 uses it",
-        "MIT (EVA), BSD-3-Clause (LAVIS)",
-        _eva,
+        title="EVA-CLIP ViT-G/14, as BLIP-2 uses it",
+        licence="MIT (EVA), BSD-3-Clause (LAVIS)",
+        fills=_eva,
         files=("eva_vit_g.pth",),
         url="https://storage.googleapis.com/sfr-vision-language-research/LAVIS/models/BLIP2/eva_vit_g.pth",
         size=2_025_200_000,
     ),
     "whisper-large-v3": Source(
-        "Whisper large v3 (OpenAI); the encoder is used",
-        "Apache-2.0",
-        _whisper,
+        title="Whisper large v3 (OpenAI); the encoder is used",
+        licence="Apache-2.0",
+        fills=_whisper,
         repo="openai/whisper-large-v3",
         files=("model.safetensors",),
         size=3_087_000_000,
     ),
     "chinese-hubert-large": Source(
-        "HuBERT large, Chinese (TencentGameMate)",
-        "MIT",
-        _hubert,
+        title="HuBERT large, Chinese (TencentGameMate)",
+        licence="MIT",
+        fills=_hubert,
         repo="TencentGameMate/chinese-hubert-large",
         files=("pytorch_model.bin",),
         size=1_270_000_000,
     ),
     "mae-faces": Source(
-        "MAE ViT-L on faces (Emotion-LLaMA)",
-        "research only, with MER2023",
-        lambda config: [_under(tables.MAE_TABLES, "params/mae/")],
+        title="MAE ViT-L on faces (Emotion-LLaMA)",
+        licence="research only, with MER2023",
+        fills=lambda config: [_under(tables.MAE_TABLES, "params/mae/")],
         by_hand=_FACES,
     ),
     "videomae-faces": Source(
-        "VideoMAE ViT-L on faces (Emotion-LLaMA)",
-        "research only, with MER2023",
-        lambda config: [_under(tables.VIDEOMAE_TABLES, "params/videomae/")],
+        title="VideoMAE ViT-L on faces (Emotion-LLaMA)",
+        licence="research only, with MER2023",
+        fills=lambda config: [_under(tables.VIDEOMAE_TABLES, "params/videomae/")],
         by_hand=_FACES,
     ),
     "mae-large": Source(
-        "MAE ViT-L (Meta), in place of the one on faces; scores differ",
-        "Apache-2.0",
-        lambda config: [_under(tables.MAE_TABLES, "params/mae/")],
+        title="MAE ViT-L (Meta), in place of the one on faces; scores differ",
+        licence="Apache-2.0",
+        fills=lambda config: [_under(tables.MAE_TABLES, "params/mae/")],
         repo="facebook/vit-mae-large",
         instead_of="mae-faces",
         files=("pytorch_model.bin",),
         size=1_320_000_000,
     ),
     "videomae-large": Source(
-        "VideoMAE ViT-L (MCG-NJU), in place of the one on faces; scores differ",
-        "CC-BY-NC-4.0",
-        lambda config: [_under(tables.VIDEOMAE_TABLES, "params/videomae/")],
+        title="VideoMAE ViT-L (MCG-NJU), in place of the one on faces; scores differ",
+        licence="CC-BY-NC-4.0",
+        fills=lambda config: [_under(tables.VIDEOMAE_TABLES, "params/videomae/")],
         repo="MCG-NJU/videomae-large",
         instead_of="videomae-faces",
         files=("pytorch_model.bin",),
         size=1_370_000_000,
     ),
     "minigpt-v2": Source(
-        "MiniGPT-v2 checkpoint: the start of stage 1 of both models",
-        "BSD-3-Clause, Llama 2 Community License",
-        lambda config: [(tables.minigpt_v2(projections(config)),)],
+        title="MiniGPT-v2 checkpoint: the start of stage 1 of both models",
+        licence="BSD-3-Clause, Llama 2 Community License",
+        fills=lambda config: [(tables.minigpt_v2(projections(config)),)],
         files=("minigptv2_checkpoint.pth",),
         by_hand="the README of Vision-CAIR/MiniGPT-4 links it (online developing model)",
     ),
     "emotion-llama": Source(
-        "Emotion-LLaMA, the demo's checkpoint (reasons; F1 0.81 on MER2023)",
-        "BSD-3-Clause, Llama 2 Community License; data research only",
-        _stage,
+        title="Emotion-LLaMA, the demo's checkpoint (reasons; F1 0.81 on MER2023)",
+        licence="BSD-3-Clause, Llama 2 Community License; data research only",
+        fills=_stage,
         files=("Emoation_LLaMA.pth",),
         by_hand="the README of ZebangCheng/Emotion-LLaMA links it (Drive 1pNngqXdc3cKr9uLNW-Hu3SKvOpjzfzGY)",
     ),
     "emotion-llama-mer2023": Source(
-        "Emotion-LLaMA, the checkpoint of MER2023 (labels alone; F1 0.9036)",
-        "BSD-3-Clause, Llama 2 Community License; data research only",
-        _stage,
+        title="Emotion-LLaMA, the checkpoint of MER2023 (labels alone; F1 0.9036)",
+        licence="BSD-3-Clause, Llama 2 Community License; data research only",
+        fills=_stage,
         files=("checkpoint_best.pth",),
         by_hand="the README of ZebangCheng/Emotion-LLaMA links it (Drive 1NoPZDj5_392zBtVK1IHO8bepA4910iI_)",
     ),
     "peft-adapter": Source(
-        "a LoRA adapter folder of PEFT, over what the model's own sources hold",
-        "that of the adapter",
-        lambda config: [(tables.peft_adapter(projections(config)),)],
+        title="a LoRA adapter folder of PEFT, over what the model's own sources hold",
+        licence="that of the adapter",
+        fills=lambda config: [(tables.peft_adapter(projections(config)),)],
         by_hand="give it with --file",
     ),
     "emotion-llama-v2": Source(
-        "Emotion-LLaMAv2, checkpoint of stage 2",
-        "BSD-3-Clause, Llama 2 Community License; data under its own terms",
-        _stage,
+        title="Emotion-LLaMAv2, checkpoint of stage 2",
+        licence="BSD-3-Clause, Llama 2 Community License; data under its own terms",
+        fills=_stage,
         repo="ooochen/Emotion-LLaMA-v2",
         files=("stage2/checkpoint_9.pth",),
     ),
     "emotion-llama-v2-stage1": Source(
-        "Emotion-LLaMAv2, checkpoint of stage 1",
-        "BSD-3-Clause, Llama 2 Community License; data under its own terms",
-        _stage,
+        title="Emotion-LLaMAv2, checkpoint of stage 1",
+        licence="BSD-3-Clause, Llama 2 Community License; data under its own terms",
+        fills=_stage,
         repo="ooochen/Emotion-LLaMA-v2",
         files=("stage1/checkpoint_9.pth",),
     ),
 }
 
-_LN_VISION = (r"params/ln_vision/.*", "frozen at ones and zeros in the originals, which save it nowhere")
+_LN_VISION = (
+    r"params/ln_vision/.*",
+    "frozen at ones and zeros in the originals, which save it nowhere",
+)
 _NEW = r"params/(fusion|project_(video|audio|fusion))/.*"
 _V2 = ("llama-2-7b-chat", "eva-vit-g", "whisper-large-v3")
 _V1 = ("llama-2-7b-chat", "eva-vit-g", "mae-faces", "videomae-faces", "chinese-hubert-large")
 
 MODELS: dict[str, Model] = {
-    "emotion-llama-v2": Model("Emotion-LLaMAv2", "v2", (*_V2, "emotion-llama-v2"), starts=(_LN_VISION,)),
+    "emotion-llama-v2": Model(
+        title="Emotion-LLaMAv2",
+        preset="v2",
+        sources=(*_V2, "emotion-llama-v2"),
+        starts=(_LN_VISION,),
+    ),
     "emotion-llama-v2-stage1": Model(
-        "Emotion-LLaMAv2 after perception", "v2:stage1", (*_V2, "emotion-llama-v2-stage1"), starts=(_LN_VISION,)
+        title="Emotion-LLaMAv2 after perception",
+        preset="v2:stage1",
+        sources=(*_V2, "emotion-llama-v2-stage1"),
+        starts=(_LN_VISION,),
     ),
     "emotion-llama-v2-start": Model(
-        "where stage 1 of Emotion-LLaMAv2 starts",
-        "v2:stage1",
-        (*_V2, "minigpt-v2"),
+        title="where stage 1 of Emotion-LLaMAv2 starts",
+        preset="v2:stage1",
+        sources=(*_V2, "minigpt-v2"),
         fields=(),
         starts=(_LN_VISION, (_NEW, "new in Emotion-LLaMAv2, trained from its random start")),
     ),
-    "emotion-llama": Model("Emotion-LLaMA", "v1", (*_V1, "emotion-llama"), starts=(_LN_VISION,)),
+    "emotion-llama": Model(
+        title="Emotion-LLaMA", preset="v1", sources=(*_V1, "emotion-llama"), starts=(_LN_VISION,)
+    ),
     "emotion-llama-mer2023": Model(
-        "Emotion-LLaMA, labels of MER2023", "v1:labels", (*_V1, "emotion-llama-mer2023"), starts=(_LN_VISION,)
+        title="Emotion-LLaMA, labels of MER2023",
+        preset="v1:labels",
+        sources=(*_V1, "emotion-llama-mer2023"),
+        starts=(_LN_VISION,),
     ),
 }

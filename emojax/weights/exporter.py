@@ -28,7 +28,9 @@ SHARD = 5_000_000_000  # bytes
 Leaves = Mapping[str, np.ndarray]
 
 
-def export_model(folder: Path, form: str, out: Path, say: Callable[[str], None] = print) -> list[Path]:
+def export_model(
+    folder: Path, form: str, out: Path, *, say: Callable[[str], None] = print
+) -> list[Path]:
     """Writes a model folder in another layout.
 
     Args:
@@ -46,7 +48,9 @@ def export_model(folder: Path, form: str, out: Path, say: Callable[[str], None] 
     if form not in FORMATS:
         raise ValueError(f"there is no format '{form}'; there are {', '.join(FORMATS)}")
     if form in ("peft", "hf-merged") and (out.is_file() or (out / "model.json").exists()):
-        raise ValueError(f"{out} is a model folder or a file: --format {form} writes a folder of its own")
+        raise ValueError(
+            f"{out} is a model folder or a file: --format {form} writes a folder of its own"
+        )
     if form in ("emotion-llama", "safetensors") and out.is_dir():
         raise ValueError(f"{out} is a folder: --format {form} writes one file")
     if form == "safetensors" and out.suffix != ".safetensors":
@@ -56,12 +60,24 @@ def export_model(folder: Path, form: str, out: Path, say: Callable[[str], None] 
         say("note: the kernels of this model were int8; what is written is what they stand for")
     stored = {path: np.asarray(x) for path, x in flatten(bundle.variables).items()}
     rest = np.dtype(jnp.dtype(bundle.settings.raw["model"]["param_dtype"]))
-    leaves = {p: x.astype(rest) if p + SCALE in stored else x for p, x in dequantise_leaves(stored).items()}
+    leaves = {
+        p: x.astype(rest) if p + SCALE in stored else x
+        for p, x in dequantise_leaves(stored).items()
+    }
     if form == "hf-merged":
         llama = tables.LLAMA.under("", "params/llama/").rules
-        _tell_rest(bundle, Table("", (*llama, *tables.lora(projections(bundle.settings.model)))), leaves, say)
+        _tell_rest(
+            bundle,
+            Table("", (*llama, *tables.lora(projections=projections(bundle.settings.model)))),
+            leaves,
+            say,
+        )
         return _merged(bundle, leaves, folder, out)
-    table = tables.peft_adapter(projections(bundle.settings.model)) if form == "peft" else _learned(bundle, leaves)
+    table = (
+        tables.peft_adapter(projections(bundle.settings.model))
+        if form == "peft"
+        else _learned(bundle, leaves)
+    )
     _tell_rest(bundle, table, leaves, say)
     tensors = save_tensors(table, leaves)
     if form == "peft":
@@ -77,7 +93,9 @@ def export_model(folder: Path, form: str, out: Path, say: Callable[[str], None] 
 def _learned(bundle: Bundle, leaves: Leaves) -> Table:
     """The stage checkpoint's table; a frozen norm that is ones and zeros is left out, as the originals do."""
     table = stage_table(bundle.settings.model)
-    plain = all(np.all(leaves[p] == p.endswith("scale")) for r in table.rules if r.optional for p in r.paths)
+    plain = all(
+        np.all(leaves[p] == p.endswith("scale")) for r in table.rules if r.optional for p in r.paths
+    )
     rules = tuple(r for r in table.rules if not (r.optional and plain))
     if absent := [p for r in rules for p in r.paths if p not in leaves]:
         raise ValueError(f"{bundle.name} has no {absent[0]}: this layout can not hold it")
@@ -96,7 +114,9 @@ def _torch_file(bundle: Bundle, tensors: dict[str, np.ndarray], out: Path) -> No
     try:
         import torch
     except ImportError as error:
-        raise ValueError("a .pth is written by torch: pip install 'emojax[parity]', or --format safetensors") from error
+        raise ValueError(
+            "a .pth is written by torch: pip install 'emojax[parity]', or --format safetensors"
+        ) from error
     state = {name: torch.from_numpy(np.array(value, np.float32)) for name, value in tensors.items()}
     torch.save({"model": state, "config": bundle.settings.raw, "epoch": 0}, out)
 
@@ -140,7 +160,9 @@ def _merged(bundle: Bundle, leaves: Leaves, folder: Path, out: Path) -> list[Pat
     final = []
     for number, (path, names) in enumerate(written, 1):
         to = out / (
-            f"model-{number:05d}-of-{len(written):05d}.safetensors" if len(written) > 1 else "model.safetensors"
+            f"model-{number:05d}-of-{len(written):05d}.safetensors"
+            if len(written) > 1
+            else "model.safetensors"
         )
         path.replace(to)
         final.append(to)
@@ -171,7 +193,9 @@ def _merged_tensors(config: LlamaConfig, leaves: Leaves) -> Iterator[tuple[str, 
         low = path.replace("params/", "lora/", 1).removesuffix("/kernel")
         if f"{low}/a" in leaves:
             merged = np.empty_like(value)
-            for layer, (w, a, b) in enumerate(zip(value, leaves[f"{low}/a"], leaves[f"{low}/b"], strict=True)):
+            for layer, (w, a, b) in enumerate(
+                zip(value, leaves[f"{low}/a"], leaves[f"{low}/b"], strict=True)
+            ):
                 merged[layer] = merged_kernel(w, a, b, config.lora)
             value = merged
         yield from save_tensors(Table("", (rule,)), {path: value}).items()

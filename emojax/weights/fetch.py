@@ -31,7 +31,9 @@ class FetchError(ValueError):
     """A file could not be had; the message says what to do."""
 
 
-def fetch(source: Source, folder: Path, say: Say, mirror: bool = False, tick: Tick | None = None) -> Path:
+def fetch(
+    source: Source, folder: Path, say: Say, *, mirror: bool = False, tick: Tick | None = None
+) -> Path:
     """Downloads the files of a source into `folder`; what is there and whole is kept.
 
     Args:
@@ -46,12 +48,16 @@ def fetch(source: Source, folder: Path, say: Say, mirror: bool = False, tick: Ti
     repo = (source.mirror if mirror else "") or source.repo
     if not repo and not source.url:
         wanted = f" ({', '.join(source.files)})" if source.files else ""
-        raise FetchError(f"{source.title}{wanted} can not be fetched by a program: {source.by_hand}")
+        raise FetchError(
+            f"{source.title}{wanted} can not be fetched by a program: {source.by_hand}"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     left = (source.size or 0) - sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
     room = shutil.disk_usage(folder).free
     if left > room:
-        raise FetchError(f"{folder} has room for {room / 1e9:.1f} GB, {left / 1e9:.1f} GB are still to come")
+        raise FetchError(
+            f"{folder} has room for {room / 1e9:.1f} GB, {left / 1e9:.1f} GB are still to come"
+        )
     for name in source.files:
         known = dict(source.sha256).get(name)
         try:
@@ -59,7 +65,7 @@ def fetch(source: Source, folder: Path, say: Say, mirror: bool = False, tick: Ti
             if repo:
                 told = _from_hub(repo, name, folder, source)
             else:
-                download(source.url, folder / name, tick)
+                download(source.url, folder / name, tick=tick)
         except OSError as error:
             if error.errno == errno.ENOSPC:
                 raise FetchError(
@@ -68,7 +74,13 @@ def fetch(source: Source, folder: Path, say: Say, mirror: bool = False, tick: Ti
             raise FetchError(
                 f"{name} of {repo or source.url}: {error}; what has come stays, the same command goes on"
             ) from error
-        check(folder / name, known or told, f"{repo}/{name}" if repo else source.url, folder.parent / CHECKSUMS, say)
+        check(
+            folder / name,
+            known or told,
+            f"{repo}/{name}" if repo else source.url,
+            folder.parent / CHECKSUMS,
+            say,
+        )
     return folder / source.files[0] if len(source.files) == 1 else folder
 
 
@@ -80,23 +92,31 @@ def _from_hub(repo: str, name: str, folder: Path, source: Source) -> str | None:
         hub.hf_hub_download(repo, name, local_dir=folder)
         etag = hub.get_hf_file_metadata(hub.hf_hub_url(repo, name)).etag
     except errors.GatedRepoError as error:
-        mirror = f", or add --mirror, which takes {source.mirror} under the same licence" if source.mirror else ""
+        mirror = (
+            f", or add --mirror, which takes {source.mirror} under the same licence"
+            if source.mirror
+            else ""
+        )
         raise FetchError(
             f"{repo} is gated: ask for access at https://huggingface.co/{repo} with your account, then set HF_TOKEN or "
             f"run `hf auth login`{mirror}"
         ) from error
     except errors.RepositoryNotFoundError as error:
-        raise FetchError(f"the hub knows no repository {repo}, or it is private: set HF_TOKEN ({error})") from error
+        raise FetchError(
+            f"the hub knows no repository {repo}, or it is private: set HF_TOKEN ({error})"
+        ) from error
     except errors.LocalEntryNotFoundError as error:
         raise OSError("there is no connection to the hub") from error
     except errors.EntryNotFoundError as error:
-        raise FetchError(f"{repo} holds no file {name}: fetch it by hand and give --file") from error
+        raise FetchError(
+            f"{repo} holds no file {name}: fetch it by hand and give --file"
+        ) from error
     except errors.HfHubHTTPError as error:
         raise OSError(str(error)) from error
     return etag if etag and re.fullmatch("[0-9a-f]{64}", etag) else None
 
 
-def download(url: str, path: Path, tick: Tick | None = None) -> None:
+def download(url: str, path: Path, *, tick: Tick | None = None) -> None:
     """A plain download, resumed where an earlier one ended, tried again where the line breaks."""
     if path.exists():
         return
@@ -122,7 +142,12 @@ def download(url: str, path: Path, tick: Tick | None = None) -> None:
                 part.rename(path)
                 return
             raise
-        except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
+        except (
+            urllib.error.URLError,
+            http.client.HTTPException,
+            ConnectionError,
+            TimeoutError,
+        ) as error:
             if attempt == RETRIES - 1:
                 raise OSError(f"the connection broke {RETRIES} times ({error})") from error
         time.sleep(0.2 * 2**attempt)

@@ -22,7 +22,15 @@ from data_pipeline.loader.tokens import LlamaTokenizer
 from emojax.bundle.model_folder import MANIFEST, TOKENIZER_MODEL, load_bundle, save_bundle
 from emojax.config import Settings, load_config, resolve
 from emojax.model.quantize import SCALE
-from emojax.model.variables import abstract_variables, decide, flatten, init_flat, merge, unbox, variable_shardings
+from emojax.model.variables import (
+    abstract_variables,
+    decide,
+    flatten,
+    init_flat,
+    merge,
+    unbox,
+    variable_shardings,
+)
 from emojax.sharding import make_mesh
 from emojax.weights.catalogue import MODELS, SOURCES, Model, Source
 from emojax.weights.load_tensors import WeightsError, choose_table, stream_tensors
@@ -84,7 +92,11 @@ def how_to_get(source: Source) -> str:
 
 
 def model_settings(
-    model: Model, preset: str | None = None, int8: bool = False, questions: Mapping[str, Sequence[str]] | None = None
+    model: Model,
+    *,
+    preset: str | None = None,
+    int8: bool = False,
+    questions: Mapping[str, Sequence[str]] | None = None,
 ) -> Settings:
     """The configuration of a catalogue model, or another preset's with the same changes for released weights.
 
@@ -103,13 +115,17 @@ def leaf_types(settings: Settings) -> dict[str, jax.ShapeDtypeStruct]:
     """{path: shape and dtype at rest}: what learns is float32, the rest as the configuration says."""
     leaves = flatten(unbox(abstract_variables(settings.model)))
     learns = decide(list(leaves), settings.trainable)
-    return {p: jax.ShapeDtypeStruct(x.shape, jnp.float32 if learns[p] else x.dtype) for p, x in leaves.items()}
+    return {
+        p: jax.ShapeDtypeStruct(x.shape, jnp.float32 if learns[p] else x.dtype)
+        for p, x in leaves.items()
+    }
 
 
 def import_model(
     name: str,
     files: Mapping[str, Path],
     out: Path,
+    *,
     settings: Settings | None = None,
     say: Say = print,
     tick: Tick | None = None,
@@ -131,16 +147,20 @@ def import_model(
     files = {source: path.expanduser() for source, path in files.items()}
     needed = [next((f for f in files if SOURCES[f].instead_of == s), s) for s in model.sources]
     if absent := [s for s in needed if s not in files]:
-        raise ValueError(f"{name} needs files of {', '.join(absent)}; see `emojax weights show {name}`")
+        raise ValueError(
+            f"{name} needs files of {', '.join(absent)}; see `emojax weights show {name}`"
+        )
     for file in files.values():
         tensor_files(file)
     if out.is_file():
         raise ValueError(f"{out} is a file: --out names a folder")
     tokenizer = LlamaTokenizer(find_tokenizer(settings, list(files.values())))
     if tokenizer.vocab_size > settings.model.llama.vocab:
-        raise ValueError(f"{tokenizer.path} has {tokenizer.vocab_size} pieces, the model {settings.model.llama.vocab}")
+        raise ValueError(
+            f"{tokenizer.path} has {tokenizer.vocab_size} pieces, the model {settings.model.llama.vocab}"
+        )
     leaves = leaf_types(settings)
-    shardings = variable_shardings(settings.model, make_mesh(settings.train.mesh))
+    shardings = variable_shardings(settings.model, make_mesh(shape=settings.train.mesh))
     # Sources beyond the model's own come last: what they hold replaces what was there.
     order = (*needed, *(s for s in files if s not in needed))
     tables = {s: source_tables(s, settings, files[s]) for s in order}
@@ -165,7 +185,16 @@ def import_model(
     out.mkdir(parents=True, exist_ok=True)
     (out / "model.json").unlink(missing_ok=True)
     (out / MANIFEST).write_text(json.dumps(facts, indent=1))
-    save_bundle(out, settings, tokenizer, merge(variables, {}), model.labels, reasons=True, name=name, imported=True)
+    save_bundle(
+        out,
+        settings,
+        tokenizer,
+        variables=merge(variables, {}),
+        labels=model.labels,
+        reasons=True,
+        name=name,
+        imported=True,
+    )
     return out
 
 
@@ -186,12 +215,18 @@ def source_tables(key: str, settings: Settings, path: Path) -> list[tuple[Table,
             raise ValueError(
                 f"{facts_path} has r {facts['r']} and lora_alpha {facts['lora_alpha']}, the model {lora.rank} and {lora.alpha:g}"
             )
-        if odd := [k for k in ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern") if facts.get(k)]:
-            raise ValueError(f"{facts_path} sets {', '.join(odd)}, which this project does not compute")
+        if odd := [
+            k for k in ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern") if facts.get(k)
+        ]:
+            raise ValueError(
+                f"{facts_path} sets {', '.join(odd)}, which this project does not compute"
+            )
     return filled
 
 
-def start_leaves(model: Model, settings: Settings, variables: dict[str, jax.Array], origin: dict[str, str]) -> None:
+def start_leaves(
+    model: Model, settings: Settings, variables: dict[str, jax.Array], origin: dict[str, str]
+) -> None:
     """Gives the leaves that no source fills their start, where the model's `starts` allow it.
 
     Raises:
@@ -206,7 +241,9 @@ def start_leaves(model: Model, settings: Settings, variables: dict[str, jax.Arra
         shape = leaf_types(settings)[path].shape
         variables[path] = jnp.ones(shape) if path.endswith("scale") else jnp.zeros(shape)
     if rest := [p for p in left if p not in fixed]:
-        started = init_flat(settings.model, settings.seed, make_mesh(settings.train.mesh), rest)
+        started = init_flat(
+            settings.model, settings.seed, make_mesh(shape=settings.train.mesh), paths=rest
+        )
         variables.update({p: started[p].astype(jnp.float32) for p in rest})
     origin.update({p: "start" for p in left})
 
@@ -222,7 +259,9 @@ def find_tokenizer(settings: Settings, places: Sequence[Path]) -> Path:
     for path in (*own, *(f / TOKENIZER_MODEL for f in folders)):
         if path.exists():
             return path
-    raise FileNotFoundError(f"tokenizer.model of LLaMA-2 is in none of {', '.join(map(str, folders))}: put it there")
+    raise FileNotFoundError(
+        f"tokenizer.model of LLaMA-2 is in none of {', '.join(map(str, folders))}: put it there"
+    )
 
 
 def manifest(
@@ -235,8 +274,16 @@ def manifest(
     sources = {}
     for key in files:
         source = SOURCES[key]
-        found = [{"file": f.name, "bytes": f.stat().st_size, "sha256": sha256(f)} for f in tensor_files(files[key])]
-        sources[key] = {"title": source.title, "licence": source.licence, "repo": source.repo, "files": found}
+        found = [
+            {"file": f.name, "bytes": f.stat().st_size, "sha256": sha256(f)}
+            for f in tensor_files(files[key])
+        ]
+        sources[key] = {
+            "title": source.title,
+            "licence": source.licence,
+            "repo": source.repo,
+            "files": found,
+        }
     leaves = {
         p: {
             "source": origin[p],
@@ -283,7 +330,7 @@ def verify(folder: Path) -> list[str]:
     return wrong
 
 
-def plan_weights(preset: str, int8: bool = False) -> dict[str, Any]:
+def plan_weights(preset: str, *, int8: bool = False) -> dict[str, Any]:
     """Parameters by module of a configuration, all and trainable, and bytes at rest, from shapes alone.
 
     `tensors` counts what learns as the original projects' files do: one for each layer.
@@ -297,13 +344,19 @@ def plan_weights(preset: str, int8: bool = False) -> dict[str, Any]:
     for path, leaf in leaves.items():
         collection, module = path.split("/")[:2]
         name = "LoRA" if collection == "lora" else module
-        row = rows.setdefault(name, {"module": name, "parameters": 0, "trainable": 0, "tensors": 0, "bytes": 0})
-        row["parameters"] += 0 if path.endswith(SCALE) else math.prod(leaf.shape)  # scales belong to their kernels
+        row = rows.setdefault(
+            name, {"module": name, "parameters": 0, "trainable": 0, "tensors": 0, "bytes": 0}
+        )
+        row["parameters"] += (
+            0 if path.endswith(SCALE) else math.prod(leaf.shape)
+        )  # scales belong to their kernels
         row["bytes"] += math.prod(leaf.shape) * leaf.dtype.itemsize
         if learns[path]:
             row["trainable"] += math.prod(leaf.shape)
             row["tensors"] += leaf.shape[0] if "/blocks/" in path else 1
-    total = {k: sum(r[k] for r in rows.values()) for k in ("parameters", "trainable", "tensors", "bytes")}
+    total = {
+        k: sum(r[k] for r in rows.values()) for k in ("parameters", "trainable", "tensors", "bytes")
+    }
     modules = sorted(rows.values(), key=lambda r: -r["parameters"])
     return {"preset": preset, "modules": modules, "total": {"module": "total", **total}}
 

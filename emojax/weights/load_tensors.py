@@ -21,7 +21,7 @@ class WeightsError(ValueError):
 
 
 def stream_tensors(
-    table: Table, tensors: Mapping[str, Reader], leaves: Mapping[str, Any], dtype: Any = None
+    table: Table, tensors: Mapping[str, Reader], leaves: Mapping[str, Any], *, dtype: Any = None
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Fills the leaves that a table names, one rule after another, so that the caller may put each away at once.
 
@@ -42,17 +42,27 @@ def stream_tensors(
     plans: list[tuple[Rule, list[tuple[int | None, list[str]]]]] = []
     for rule in table.rules:
         if unknown := [p for p in rule.paths if p not in leaves]:
-            wrong.append(f"the model has no leaf {unknown[0]} for {rule.names[0]}: it was built with other settings")
-            used |= {n for _, names in _spelled(rule, tensors, _count(rule, tensors)) for n in names}
+            wrong.append(
+                f"the model has no leaf {unknown[0]} for {rule.names[0]}: it was built with other settings"
+            )
+            used |= {
+                n for _, names in _spelled(rule, tensors, _count(rule, tensors)) for n in names
+            }
             continue
-        plan = list(_spelled(rule, tensors, leaves[rule.paths[0]].shape[0] if "{i}" in rule.names[0] else 0))
+        plan = list(
+            _spelled(rule, tensors, leaves[rule.paths[0]].shape[0] if "{i}" in rule.names[0] else 0)
+        )
         wanted = {n for _, names in plan for n in names}
         if rule.optional and wanted.isdisjoint(tensors):
             continue
         used |= wanted
         missing += sorted(wanted - set(tensors))
         plans.append((rule, plan))
-    extra = [n for n in tensors if n not in used and not any(re.fullmatch(p, n) for p, _ in table.ignored)]
+    extra = [
+        n
+        for n in tensors
+        if n not in used and not any(re.fullmatch(p, n) for p, _ in table.ignored)
+    ]
     if missing or extra:
         raise WeightsError(_message(table, missing, extra, wrong, len(tensors)))
     for rule, plan in plans:
@@ -62,7 +72,9 @@ def stream_tensors(
             shapes = [tuple(leaves[p].shape[layer is not None :]) for p in rule.paths]
             read = [tensors[n]() for n in names]
             if broken := [n for n, x in zip(names, read, strict=True) if not np.isfinite(x).all()]:
-                raise WeightsError(f"{broken[0]} holds values that are not finite: the {table.name} is damaged")
+                raise WeightsError(
+                    f"{broken[0]} holds values that are not finite: the {table.name} is damaged"
+                )
             try:
                 made = rule.layout.load(read, shapes)
             except (ValueError, IndexError):
@@ -81,16 +93,22 @@ def stream_tensors(
         raise WeightsError(_message(table, missing, extra, wrong, len(tensors)))
 
 
-def load_tensors(table: Table, tensors: Mapping[str, Reader], leaves: Mapping[str, Any], dtype: Any = None) -> Flat:
+def load_tensors(
+    table: Table, tensors: Mapping[str, Reader], leaves: Mapping[str, Any], *, dtype: Any = None
+) -> Flat:
     """{path: array} of all leaves of the table's rules; see `stream_tensors`."""
-    return dict(stream_tensors(table, tensors, leaves, dtype))
+    return dict(stream_tensors(table, tensors, leaves, dtype=dtype))
 
 
 def choose_table(tables: Sequence[Table], tensors: Mapping[str, Reader]) -> Table:
     """Of several spellings of one source, the one whose names the file uses most."""
 
     def known(table: Table) -> int:
-        patterns = [re.escape(n).replace(r"\{i\}", r"\d+") for r in table.rules for n in sum(r.others, r.names)]
+        patterns = [
+            re.escape(n).replace(r"\{i\}", r"\d+")
+            for r in table.rules
+            for n in sum(r.others, r.names)
+        ]
         spelled = re.compile("|".join(patterns))
         return sum(spelled.fullmatch(name) is not None for name in tensors)
 
@@ -102,7 +120,13 @@ def save_tensors(table: Table, leaves: Mapping[str, np.ndarray]) -> Flat:
     out: Flat = {}
     for rule in table.rules:
         if "{i}" not in rule.names[0]:
-            out.update(zip(rule.names, rule.layout.save([np.asarray(leaves[p]) for p in rule.paths]), strict=True))
+            out.update(
+                zip(
+                    rule.names,
+                    rule.layout.save([np.asarray(leaves[p]) for p in rule.paths]),
+                    strict=True,
+                )
+            )
             continue
         stacks = [np.asarray(leaves[p]) for p in rule.paths]
         for layer in range(len(stacks[0])):
@@ -111,10 +135,14 @@ def save_tensors(table: Table, leaves: Mapping[str, np.ndarray]) -> Flat:
     return {name: np.ascontiguousarray(value) for name, value in out.items()}
 
 
-def _spelled(rule: Rule, tensors: Mapping[str, Reader], layers: int) -> Iterator[tuple[int | None, list[str]]]:
+def _spelled(
+    rule: Rule, tensors: Mapping[str, Reader], layers: int
+) -> Iterator[tuple[int | None, list[str]]]:
     """(layer or None, names) in the spelling that the file uses, the first one where it uses none."""
     for layer in range(layers) if "{i}" in rule.names[0] else [None]:
-        spellings = [[n.replace("{i}", str(layer)) for n in names] for names in (rule.names, *rule.others)]
+        spellings = [
+            [n.replace("{i}", str(layer)) for n in names] for names in (rule.names, *rule.others)
+        ]
         yield layer, next((s for s in spellings if any(n in tensors for n in s)), spellings[0])
 
 
@@ -132,9 +160,15 @@ def _shape_note(names: list[str], read: list[np.ndarray], shapes: list[tuple[int
     return f"{found} does not make {', '.join(str(list(s)) for s in shapes)}{hint}"
 
 
-def _message(table: Table, missing: list[str], extra: list[str], wrong: list[str], count: int) -> str:
+def _message(
+    table: Table, missing: list[str], extra: list[str], wrong: list[str], count: int
+) -> str:
     lines = [f"this is not a complete {table.name} ({count} tensors)"]
-    for title, entries in (("missing", missing), ("unexpected", extra), ("of the wrong shape", wrong)):
+    for title, entries in (
+        ("missing", missing),
+        ("unexpected", extra),
+        ("of the wrong shape", wrong),
+    ):
         if entries:
             rest = f", and {len(entries) - SHOWN} more" if len(entries) > SHOWN else ""
             lines.append(f"{len(entries)} {title}: " + "; ".join(entries[:SHOWN]) + rest)
@@ -147,9 +181,7 @@ def _cause(missing: list[str], extra: list[str], wrong: list[str]) -> str:
     for name in extra:
         for lost in missing:
             if name.endswith(f".{lost}") or lost.endswith(f".{name}"):
-                return (
-                    f"names with another prefix ('{name}' stands for '{lost}'): the module alone, or the whole model?"
-                )
+                return f"names with another prefix ('{name}' stands for '{lost}'): the module alone, or the whole model?"
     if missing and extra and len(missing) == len(extra):
         return f"renamed tensors, such as '{extra[0]}' for '{missing[0]}'"
     if wrong and not missing and not extra:

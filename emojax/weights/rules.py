@@ -48,7 +48,9 @@ def _split(layout: Layout, parts: int) -> Layout:
     """One tensor that holds `parts` leaves one behind the other on its first axis (q, k, v)."""
 
     def load(t: Arrays, shapes: list[tuple[int, ...]]) -> Arrays:
-        return [layout.load([p], [s])[0] for p, s in zip(np.split(t[0], parts), shapes, strict=True)]
+        return [
+            layout.load([p], [s])[0] for p, s in zip(np.split(t[0], parts), shapes, strict=True)
+        ]
 
     return Layout(load, lambda x: [np.concatenate([layout.save([p])[0] for p in x])])
 
@@ -61,7 +63,10 @@ def _weight_norm_load(t: Arrays, _: list[tuple[int, ...]]) -> Arrays:
 
 def _weight_norm_save(x: Arrays) -> Arrays:
     v = x[0].transpose(2, 1, 0)
-    return [np.sqrt(np.square(v.astype(np.float64)).sum(axis=(0, 1), keepdims=True)).astype(v.dtype), v]
+    return [
+        np.sqrt(np.square(v.astype(np.float64)).sum(axis=(0, 1), keepdims=True)).astype(v.dtype),
+        v,
+    ]
 
 
 def _positions_load(t: Arrays, shapes: list[tuple[int, ...]]) -> Arrays:
@@ -75,11 +80,15 @@ PATCH = _patch()
 TUBE = _patch(VideoMaeConfig.tubelet)
 QKV = _split(LINEAR, 3)
 QKV_BIAS = _split(SAME, 3)
-POSITIONS = Layout(_positions_load, lambda x: [x[0]])  # resized to the grid of the tower, torch's bicubic
-WEIGHT_NORM = Layout(_weight_norm_load, _weight_norm_save)  # (g, v) of torch's weight norm over the kernel's last axis
+POSITIONS = Layout(
+    _positions_load, lambda x: [x[0]]
+)  # resized to the grid of the tower, torch's bicubic
+WEIGHT_NORM = Layout(
+    _weight_norm_load, _weight_norm_save
+)  # (g, v) of torch's weight norm over the kernel's last axis
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Rule:
     """Tensors `names` make the leaves `paths`; `others` are further spellings of the same names. Where an `optional`
     rule's tensors are absent its leaves keep their start."""
@@ -116,20 +125,24 @@ class Table:
 
 def rule(name: str, path: str, layout: Layout = SAME, *others: str) -> Rule:
     """One tensor, one leaf."""
-    return Rule((name,), (path,), layout, tuple((o,) for o in others))
+    return Rule(names=(name,), paths=(path,), layout=layout, others=tuple((o,) for o in others))
 
 
-def linear(name: str, path: str, bias: bool = True) -> list[Rule]:
+def linear(name: str, path: str, *, bias: bool = True) -> list[Rule]:
     """torch.nn.Linear."""
-    return [rule(f"{name}.weight", f"{path}/kernel", LINEAR)] + [rule(f"{name}.bias", f"{path}/bias")] * bias
+    return [rule(f"{name}.weight", f"{path}/kernel", LINEAR)] + [
+        rule(f"{name}.bias", f"{path}/bias")
+    ] * bias
 
 
-def conv1d(name: str, path: str, bias: bool = True) -> list[Rule]:
+def conv1d(name: str, path: str, *, bias: bool = True) -> list[Rule]:
     """torch.nn.Conv1d."""
-    return [rule(f"{name}.weight", f"{path}/kernel", CONV1D)] + [rule(f"{name}.bias", f"{path}/bias")] * bias
+    return [rule(f"{name}.weight", f"{path}/kernel", CONV1D)] + [
+        rule(f"{name}.bias", f"{path}/bias")
+    ] * bias
 
 
-def norm(name: str, path: str, bias: bool = True) -> list[Rule]:
+def norm(name: str, path: str, *, bias: bool = True) -> list[Rule]:
     """torch.nn.LayerNorm, or RMSNorm without bias."""
     return [rule(f"{name}.weight", f"{path}/scale")] + [rule(f"{name}.bias", f"{path}/bias")] * bias
 

@@ -38,13 +38,24 @@ LLAMA = Table(
             rule("model.embed_tokens.weight", "embed"),
             norm("model.norm", "norm", bias=False),
             linear("lm_head", "head", bias=False),
-            *(linear(f"model.layers.{{i}}.self_attn.{p}_proj", f"blocks/{p}", bias=False) for p in "qkvo"),
-            *(linear(f"model.layers.{{i}}.mlp.{p}_proj", f"blocks/{p}", bias=False) for p in ("gate", "up", "down")),
+            *(
+                linear(f"model.layers.{{i}}.self_attn.{p}_proj", f"blocks/{p}", bias=False)
+                for p in "qkvo"
+            ),
+            *(
+                linear(f"model.layers.{{i}}.mlp.{p}_proj", f"blocks/{p}", bias=False)
+                for p in ("gate", "up", "down")
+            ),
             norm("model.layers.{i}.input_layernorm", "blocks/norm1", bias=False),
             norm("model.layers.{i}.post_attention_layernorm", "blocks/norm2", bias=False),
         ]
     ),
-    ((r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq", "a constant that older transformers saved"),),
+    (
+        (
+            r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq",
+            "a constant that older transformers saved",
+        ),
+    ),
 )
 
 
@@ -64,7 +75,9 @@ def whisper(prefix: str = "model.encoder.") -> Table:
             conv1d("conv1", "conv1"),
             conv1d("conv2", "conv2"),
             rule("embed_positions.weight", "positions"),
-            *_attention("layers.{i}.self_attn", ("q_proj", "k_proj", "v_proj", "out_proj"), key_bias=False),
+            *_attention(
+                "layers.{i}.self_attn", ("q_proj", "k_proj", "v_proj", "out_proj"), key_bias=False
+            ),
             linear("layers.{i}.fc1", f"{BLOCKS}/fc1"),
             linear("layers.{i}.fc2", f"{BLOCKS}/fc2"),
             norm("layers.{i}.self_attn_layer_norm", f"{BLOCKS}/norm1"),
@@ -82,7 +95,7 @@ def _patch(name: str, layout: Layout) -> list[Rule]:
 
 
 def _fused(name: str, leaf: str, layout: Layout) -> Rule:
-    return Rule((name,), tuple(f"{BLOCKS}/{p}/{leaf}" for p in "qkv"), layout)
+    return Rule(names=(name,), paths=tuple(f"{BLOCKS}/{p}/{leaf}" for p in "qkv"), layout=layout)
 
 
 def _timm_blocks(key_bias: bool) -> list[Rule | list[Rule]]:
@@ -118,10 +131,18 @@ def eva(depth: int, final_norm: bool) -> Table:
     if not final_norm:
         ignored.append((rf"blocks\.{depth}\..*", "the image tower ends one block earlier"))
         ignored.append((r"norm\..*", "the image tower has no norm of its own"))
-    return Table("EVA-CLIP ViT-G (eva_vit_g.pth)", _vit(key_bias=False, final_norm=final_norm), tuple(ignored))
+    return Table(
+        "EVA-CLIP ViT-G (eva_vit_g.pth)",
+        _vit(key_bias=False, final_norm=final_norm),
+        tuple(ignored),
+    )
 
 
-MAE = Table("MAE (original and timm names)", _vit(key_bias=True, final_norm=True), (NOT_ENCODER, NOT_FEATURES))
+MAE = Table(
+    "MAE (original and timm names)",
+    _vit(key_bias=True, final_norm=True),
+    (NOT_ENCODER, NOT_FEATURES),
+)
 
 
 def _vit_hf(name: str, patch: Layout, cls: bool, fused_bias: bool) -> Table:
@@ -136,7 +157,10 @@ def _vit_hf(name: str, patch: Layout, cls: bool, fused_bias: bool) -> Table:
                 [rule("embeddings.cls_token", "cls")] if cls else [],
                 [rule("embeddings.position_embeddings", "positions", POSITIONS)] if cls else [],
                 _patch("embeddings.patch_embeddings.projection", patch),
-                *(linear(f"{b}.attention.attention.{n}", f"{BLOCKS}/{p}", bias=not fused_bias) for n, p in heads),
+                *(
+                    linear(f"{b}.attention.attention.{n}", f"{BLOCKS}/{p}", bias=not fused_bias)
+                    for n, p in heads
+                ),
                 biases if fused_bias else [],
                 linear(f"{b}.attention.output.dense", f"{BLOCKS}/proj"),
                 linear(f"{b}.intermediate.dense", f"{BLOCKS}/fc1"),
@@ -175,19 +199,27 @@ def videomae(final_norm: bool = True) -> Table:
 
 # Each source in all its spellings; `load.choose_table` takes the one that a file uses.
 MAE_TABLES = (MAE, MAE_HF, _with_head(MAE_HF, "vit."))
-VIDEOMAE_TABLES = (videomae(), _with_head(videomae(), "encoder."), VIDEOMAE_HF, _with_head(VIDEOMAE_HF, "videomae."))
+VIDEOMAE_TABLES = (
+    videomae(),
+    _with_head(videomae(), "encoder."),
+    VIDEOMAE_HF,
+    _with_head(VIDEOMAE_HF, "videomae."),
+)
 
 
-def hubert(conv_layers: int = 7, conv_norm: str = "layer", conv_bias: bool = True) -> Table:
+def hubert(*, conv_layers: int = 7, conv_norm: str = "layer", conv_bias: bool = True) -> Table:
     """HuBERT of transformers, in both spellings of its weight norm."""
     convs: list[list[Rule]] = []
     for n in range(conv_layers):
-        convs.append(conv1d(f"feature_extractor.conv_layers.{n}.conv", f"conv{n}", conv_bias))
+        convs.append(conv1d(f"feature_extractor.conv_layers.{n}.conv", f"conv{n}", bias=conv_bias))
         if conv_norm == "layer" or n == 0:
             convs.append(norm(f"feature_extractor.conv_layers.{n}.layer_norm", f"conv{n}_norm"))
     position = "encoder.pos_conv_embed.conv"
     spellings = (
-        (f"{position}.parametrizations.weight.original0", f"{position}.parametrizations.weight.original1"),
+        (
+            f"{position}.parametrizations.weight.original0",
+            f"{position}.parametrizations.weight.original1",
+        ),
         (f"{position}.weight_g", f"{position}.weight_v"),
     )
     layer = "encoder.layers.{i}"
@@ -198,10 +230,17 @@ def hubert(conv_layers: int = 7, conv_norm: str = "layer", conv_bias: bool = Tru
                 *convs,
                 norm("feature_projection.layer_norm", "feature_norm"),
                 linear("feature_projection.projection", "feature_projection"),
-                Rule(spellings[0], ("position/kernel",), WEIGHT_NORM, spellings[1:]),
+                Rule(
+                    names=spellings[0],
+                    paths=("position/kernel",),
+                    layout=WEIGHT_NORM,
+                    others=spellings[1:],
+                ),
                 rule(f"{position}.bias", "position/bias"),
                 norm("encoder.layer_norm", "norm"),
-                *_attention(f"{layer}.attention", ("q_proj", "k_proj", "v_proj", "out_proj"), key_bias=True),
+                *_attention(
+                    f"{layer}.attention", ("q_proj", "k_proj", "v_proj", "out_proj"), key_bias=True
+                ),
                 linear(f"{layer}.feed_forward.intermediate_dense", f"{BLOCKS}/fc1"),
                 linear(f"{layer}.feed_forward.output_dense", f"{BLOCKS}/fc2"),
                 norm(f"{layer}.layer_norm", f"{BLOCKS}/norm1"),
@@ -212,11 +251,13 @@ def hubert(conv_layers: int = 7, conv_norm: str = "layer", conv_bias: bool = Tru
     )
 
 
-def hubert_fairseq(conv_layers: int = 7, conv_norm: str = "layer", conv_bias: bool = True) -> Table:
+def hubert_fairseq(
+    *, conv_layers: int = 7, conv_norm: str = "layer", conv_bias: bool = True
+) -> Table:
     """HuBERT of fairseq."""
     convs: list[list[Rule]] = []
     for n in range(conv_layers):
-        convs.append(conv1d(f"feature_extractor.conv_layers.{n}.0", f"conv{n}", conv_bias))
+        convs.append(conv1d(f"feature_extractor.conv_layers.{n}.0", f"conv{n}", bias=conv_bias))
         if conv_norm == "layer" or n == 0:
             place = "2.1" if conv_norm == "layer" else "2"
             convs.append(norm(f"feature_extractor.conv_layers.{n}.{place}", f"conv{n}_norm"))
@@ -228,10 +269,16 @@ def hubert_fairseq(conv_layers: int = 7, conv_norm: str = "layer", conv_bias: bo
                 *convs,
                 norm("layer_norm", "feature_norm"),
                 linear("post_extract_proj", "feature_projection"),
-                Rule((f"{position}.weight_g", f"{position}.weight_v"), ("position/kernel",), WEIGHT_NORM),
+                Rule(
+                    names=(f"{position}.weight_g", f"{position}.weight_v"),
+                    paths=("position/kernel",),
+                    layout=WEIGHT_NORM,
+                ),
                 rule(f"{position}.bias", "position/bias"),
                 norm("encoder.layer_norm", "norm"),
-                *_attention(f"{layer}.self_attn", ("q_proj", "k_proj", "v_proj", "out_proj"), key_bias=True),
+                *_attention(
+                    f"{layer}.self_attn", ("q_proj", "k_proj", "v_proj", "out_proj"), key_bias=True
+                ),
                 linear(f"{layer}.fc1", f"{BLOCKS}/fc1"),
                 linear(f"{layer}.fc2", f"{BLOCKS}/fc2"),
                 norm(f"{layer}.self_attn_layer_norm", f"{BLOCKS}/norm1"),
@@ -248,47 +295,72 @@ def fusion(blocks: int = 4) -> tuple[Rule, ...]:
     for number, stream in enumerate(("audio", "image", "video")):
         parts.append(linear(f"feats_prep.{number}.0", f"prepare_{stream}/fc1"))
         parts.append(linear(f"feats_prep.{number}.3", f"prepare_{stream}/fc2"))
-    parts += [linear("attention_mlp.0", "attention/fc1"), linear("attention_mlp.3", "attention/fc2")]
-    parts += [linear("fc_att", "score"), linear("fc_final", "out"), conv1d("conv_entry", "conv_entry")]
-    parts += [conv1d(f"conv_module.conv_blocks.{n}.conv_block.0", f"conv{n}") for n in range(blocks)]
+    parts += [
+        linear("attention_mlp.0", "attention/fc1"),
+        linear("attention_mlp.3", "attention/fc2"),
+    ]
+    parts += [
+        linear("fc_att", "score"),
+        linear("fc_final", "out"),
+        conv1d("conv_entry", "conv_entry"),
+    ]
+    parts += [
+        conv1d(f"conv_module.conv_blocks.{n}.conv_block.0", f"conv{n}") for n in range(blocks)
+    ]
     return flatten(parts)
 
 
 MLP = ("gate", "up", "down")
 
 
-def lora(projections: Sequence[str] = ("q", "v"), prefix: str = "llama_model.base_model.model.") -> tuple[Rule, ...]:
+def lora(
+    *, projections: Sequence[str] = ("q", "v"), prefix: str = "llama_model.base_model.model."
+) -> tuple[Rule, ...]:
     """Adapters of peft, in its older (`lora_A.weight`) and newer (`lora_A.default.weight`) spelling."""
     rules = []
     for p in projections:
         part = "mlp" if p in MLP else "self_attn"
         for side, leaf in (("A", "a"), ("B", "b")):
             name = f"{prefix}model.layers.{{i}}.{part}.{p}_proj.lora_{side}"
-            rules.append(rule(f"{name}.weight", f"lora/llama/blocks/{p}/{leaf}", LINEAR, f"{name}.default.weight"))
+            rules.append(
+                rule(
+                    f"{name}.weight",
+                    f"lora/llama/blocks/{p}/{leaf}",
+                    LINEAR,
+                    f"{name}.default.weight",
+                )
+            )
     return tuple(rules)
 
 
 def peft_adapter(projections: Sequence[str]) -> Table:
     """`adapter_model.safetensors` of an adapter folder."""
-    return Table("LoRA adapter of PEFT", lora(projections, "base_model.model."))
+    return Table("LoRA adapter of PEFT", lora(projections=projections, prefix="base_model.model."))
 
 
 def _projectors(**names: str) -> tuple[Rule, ...]:
-    return flatten([linear(torch_name, f"params/project_{ours}") for ours, torch_name in names.items()])
+    return flatten(
+        [linear(torch_name, f"params/project_{ours}") for ours, torch_name in names.items()]
+    )
 
 
 # A frozen norm that the originals never load; a checkpoint that holds it after all is obeyed.
-_LN_VISION = tuple(dataclasses.replace(r, optional=True) for r in flatten([norm("ln_vision", "params/ln_vision")]))
+_LN_VISION = tuple(
+    dataclasses.replace(r, optional=True) for r in flatten([norm("ln_vision", "params/ln_vision")])
+)
 
 
-def emotion_llama_v2(projections: Sequence[str] = ("q", "v"), blocks: int = 4) -> Table:
+def emotion_llama_v2(*, projections: Sequence[str] = ("q", "v"), blocks: int = 4) -> Table:
     """Stage checkpoints; `projections` with LoRA and `blocks` of the fusion differ in models of our own."""
     return Table(
         "Emotion-LLaMAv2 stage checkpoint",
         (
-            *lora(projections),
+            *lora(projections=projections),
             *_projectors(
-                image="llama_proj", video="llama_proj_video", audio="llama_proj_audio", fusion="llama_proj_fusion"
+                image="llama_proj",
+                video="llama_proj_video",
+                audio="llama_proj_audio",
+                fusion="llama_proj_fusion",
             ),
             *(r.under("conv_pro_module.", "params/fusion/") for r in fusion(blocks)),
             *_LN_VISION,
@@ -301,7 +373,7 @@ def emotion_llama_v1(projections: Sequence[str] = ("q", "v")) -> Table:
     return Table(
         "Emotion-LLaMA (v1) checkpoint",
         (
-            *lora(projections),
+            *lora(projections=projections),
             *_projectors(
                 image="llama_proj",
                 face="feats_llama_proj1",
@@ -317,4 +389,7 @@ def emotion_llama_v1(projections: Sequence[str] = ("q", "v")) -> Table:
 
 def minigpt_v2(projections: Sequence[str] = ("q", "v")) -> Table:
     """Where stage 1 of both models starts."""
-    return Table("MiniGPT-v2 checkpoint", (*lora(projections), *_projectors(image="llama_proj"), *_LN_VISION))
+    return Table(
+        "MiniGPT-v2 checkpoint",
+        (*lora(projections=projections), *_projectors(image="llama_proj"), *_LN_VISION),
+    )

@@ -32,13 +32,19 @@ _LAYER = {
 }
 
 
-def decoder_leaves(tensors: Mapping[str, np.ndarray], config: DecoderConfig) -> dict[str, np.ndarray]:
+def decoder_leaves(
+    tensors: Mapping[str, np.ndarray], config: DecoderConfig
+) -> dict[str, np.ndarray]:
     """Tensors by transformers' names -> {path: array}.
 
     Raises:
       ValueError: names the tensors that are missing, left over or of another shape.
     """
-    own = {k.removeprefix("model.").removeprefix("decoder."): v for k, v in tensors.items() if "decoder." in k}
+    own = {
+        k.removeprefix("model.").removeprefix("decoder."): v
+        for k, v in tensors.items()
+        if "decoder." in k
+    }
     want: dict[str, tuple[str, bool]] = {
         "embed_tokens.weight": ("embed", False),
         "embed_positions.weight": ("positions", False),
@@ -48,15 +54,27 @@ def decoder_leaves(tensors: Mapping[str, np.ndarray], config: DecoderConfig) -> 
     for i in range(config.depth):
         for theirs, ours in _LAYER.items():
             norm = ours.endswith("norm")
-            want[f"layers.{i}.{theirs}.weight"] = (f"layers_{i}/{ours}/{'scale' if norm else 'kernel'}", not norm)
+            want[f"layers.{i}.{theirs}.weight"] = (
+                f"layers_{i}/{ours}/{'scale' if norm else 'kernel'}",
+                not norm,
+            )
             if not theirs.endswith("k_proj"):
                 want[f"layers.{i}.{theirs}.bias"] = (f"layers_{i}/{ours}/bias", False)
     if missing := sorted(set(want) - set(own)):
-        raise ValueError(f"these tensors of Whisper's decoder are missing: {', '.join(missing[:5])} ({len(missing)})")
+        raise ValueError(
+            f"these tensors of Whisper's decoder are missing: {', '.join(missing[:5])} ({len(missing)})"
+        )
     if extra := sorted(set(own) - set(want)):
-        raise ValueError(f"these tensors are none of Whisper's decoder: {', '.join(extra[:5])} ({len(extra)})")
-    out = {f"params/{path}": own[name].T if turn else own[name] for name, (path, turn) in want.items()}
-    shapes = {"params/embed": (config.vocab, config.width), "params/positions": (config.positions, config.width)}
+        raise ValueError(
+            f"these tensors are none of Whisper's decoder: {', '.join(extra[:5])} ({len(extra)})"
+        )
+    out = {
+        f"params/{path}": own[name].T if turn else own[name] for name, (path, turn) in want.items()
+    }
+    shapes = {
+        "params/embed": (config.vocab, config.width),
+        "params/positions": (config.positions, config.width),
+    }
     for path, shape in shapes.items():
         if out[path].shape != shape:
             raise ValueError(f"{path} is of shape {out[path].shape}, config.json says {shape}")
@@ -71,12 +89,12 @@ def load_decoder(folder: Path) -> tuple[DecoderConfig, Any, dict[str, Any], Toke
     """
     facts = _json(folder / "config.json")
     config = DecoderConfig(
-        facts["vocab_size"],
-        facts["d_model"],
-        facts["decoder_layers"],
-        facts["decoder_attention_heads"],
-        facts["decoder_ffn_dim"],
-        facts["max_target_positions"],
+        vocab=facts["vocab_size"],
+        width=facts["d_model"],
+        depth=facts["decoder_layers"],
+        heads=facts["decoder_attention_heads"],
+        mlp=facts["decoder_ffn_dim"],
+        positions=facts["max_target_positions"],
         precision=Precision(),
     )
     files = sorted(folder.glob("*.safetensors"))
@@ -84,7 +102,9 @@ def load_decoder(folder: Path) -> tuple[DecoderConfig, Any, dict[str, Any], Toke
         raise FileNotFoundError(f"{folder} holds no .safetensors file of Whisper")
     tensors: dict[str, np.ndarray] = {}
     for file in files:
-        tensors |= {k: np.asarray(v, np.float32) for k, v in load_file(file).items() if "decoder." in k}
+        tensors |= {
+            k: np.asarray(v, np.float32) for k, v in load_file(file).items() if "decoder." in k
+        }
     variables = traverse_util.unflatten_dict(decoder_leaves(tensors, config), sep="/")
     if not (folder / "tokenizer.json").exists():
         raise FileNotFoundError(f"{folder}/tokenizer.json is missing: copy it from the release")

@@ -23,23 +23,27 @@ from emojax.reports import evaluation_tables
 from emojax.workflows import jobs
 
 
-def demo(out: Path, console: Console, fresh: bool = True, preset: str = "tiny") -> dict[str, Any]:
+def demo(
+    out: Path, console: Console, *, fresh: bool = True, preset: str = "tiny"
+) -> dict[str, Any]:
     """Makes the corpus, trains both stages, scores the test split and explains one clip; returns the results."""
     begin = time.monotonic()
     settings = resolve(load_config(preset))
     jobs.setup(training=True)
     if any(out.iterdir() if out.exists() else ()) and not (out / "config.json").exists():
-        raise ValueError(f"{out} holds other things than a run: choose another folder, the demo makes its own anew")
+        raise ValueError(
+            f"{out} holds other things than a run: choose another folder, the demo makes its own anew"
+        )
     if fresh:
         shutil.rmtree(out, ignore_errors=True)
     corpus = CorpusConfig()
     with bar(console, "make the embedded corpus") as tick:
-        folder = make_corpus(corpus, progress=tick)
+        folder = make_corpus(config=corpus, progress=tick)
         tick(corpus.train + corpus.val + corpus.test, corpus.train + corpus.val + corpus.test)
     records = load_corpus(folder)
     sources = jobs.open_views(records, settings, console)
     jobs.run_training(settings, records, sources, out, console)
-    jobs.calibrate(out, sources["val"], console, "embedded corpus, val")
+    jobs.calibrate(out, sources["val"], console, name="embedded corpus, val")
     bundle = load_bundle(out)
     items = jobs.items_of(sources["test"], bundle)
     passes = len(items) * (len(ABLATIONS) + 1)
@@ -84,23 +88,47 @@ def _facts(results: dict[str, Any], console: Console) -> None:
     table.add_column("measured", justify="right")
     table.add_column("note")
     rows = [
-        ("fused UAR", results["ablations"]["fused"], f"best possible {results['best_possible']:.3f}"),
+        (
+            "fused UAR",
+            results["ablations"]["fused"],
+            f"best possible {results['best_possible']:.3f}",
+        ),
         (
             "best single modality",
             max(results["ablations"][k] for k in results["ablations"] if k.startswith("only_")),
             "",
         ),
-        ("conflict clips UAR", results["conflict"], f"{results['conflict_n']} clips, words against face and voice"),
+        (
+            "conflict clips UAR",
+            results["conflict"],
+            f"{results['conflict_n']} clips, words against face and voice",
+        ),
     ]
     test = results["test"]
     if "calibration" in test:
         risk = {p["coverage"]: p["risk"] for p in test["risk_coverage"]["curve"]}
-        rows.append(("ECE of the probabilities", test["calibration"]["ece"], "calibrated on the validation clips"))
-        rows.append(("errors at 80 % coverage", risk[0.8], f"{risk[1.0]:.3f} when every clip is answered"))
+        rows.append(
+            (
+                "ECE of the probabilities",
+                test["calibration"]["ece"],
+                "calibrated on the validation clips",
+            )
+        )
+        rows.append(
+            ("errors at 80 % coverage", risk[0.8], f"{risk[1.0]:.3f} when every clip is answered")
+        )
     if "clues" in results:
         clues = results["clues"]
-        rows.append(("clue precision", clues["precision"], f"{clues['named']} clues named in the reasons"))
-        rows.append(("clue recall", clues["recall"], f"absent modality named in {clues['absent_named']} clips"))
+        rows.append(
+            ("clue precision", clues["precision"], f"{clues['named']} clues named in the reasons")
+        )
+        rows.append(
+            (
+                "clue recall",
+                clues["recall"],
+                f"absent modality named in {clues['absent_named']} clips",
+            )
+        )
     for name, value, note in rows:
         table.add_row(name, f"{value:.3f}", note)
     console.print(table)

@@ -19,7 +19,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from data_pipeline.builders.shards import BuiltSet, pack_fields, read_chunk, unpack_fields, write_chunk
+from data_pipeline.builders.shards import (
+    BuiltSet,
+    pack_fields,
+    read_chunk,
+    unpack_fields,
+    write_chunk,
+)
 from data_pipeline.loader.batches import view_arrays
 from data_pipeline.loader.features import (
     HEADER,
@@ -58,10 +64,18 @@ def encoder_id(settings: Settings, variables: Flat) -> str:
 def cache_config(settings: Settings, variables: Flat) -> CacheConfig:
     """What a cache for this model is made by; bfloat16 unless the model computes in float32."""
     shapes = feature_shapes(settings.model)
-    views = fingerprint_of(dataclasses.asdict(settings.views), dataclasses.asdict(settings.sampling(None)))
+    views = fingerprint_of(
+        dataclasses.asdict(settings.views), dataclasses.asdict(settings.sampling(None))
+    )
     dtype = "float32" if settings.raw["model"]["compute_dtype"] == "float32" else "bfloat16"
     streams = {n: "audio" if n == "audio" else "image" if n == "image" else "video" for n in shapes}
-    return CacheConfig(encoder_id(settings, variables), views, dtype, shapes, streams)
+    return CacheConfig(
+        encoder=encoder_id(settings, variables),
+        views=views,
+        dtype=dtype,
+        shapes=shapes,
+        streams=streams,
+    )
 
 
 def feature_shapes(model: ModelConfig) -> dict[str, tuple[int, ...]]:
@@ -72,7 +86,9 @@ def feature_shapes(model: ModelConfig) -> dict[str, tuple[int, ...]]:
         for k, v in model.view_shapes.items()
     }
     batch["audio_frames"] = jax.ShapeDtypeStruct((1,), jnp.int32)
-    batch |= {f"has_{s}": jax.ShapeDtypeStruct((1,), jnp.bool_) for s in ("image", "video", "audio")}
+    batch |= {
+        f"has_{s}": jax.ShapeDtypeStruct((1,), jnp.bool_) for s in ("image", "video", "audio")
+    }
 
     def run(key: jax.Array, b: dict[str, jax.Array]) -> Any:
         return module.init_with_output(key, b, method="encode")[0]
@@ -85,6 +101,7 @@ def encode_built(
     settings: Settings,
     variables: Flat,
     built: dict[str, BuiltSet],
+    *,
     out: Path,
     mesh: jax.sharding.Mesh,
     batch: int,
@@ -112,7 +129,9 @@ def encode_built(
     run = jax.jit(lambda v, b: module.apply(merge(v, {}), b, method="encode"))
     if jax.process_index() == 0:
         write_blank(out, _blank(settings, run, towers, mesh, batch))
-    parts = [(n, s, source) for n, one in built.items() for s, source in sorted(one.sources.items())]
+    parts = [
+        (n, s, source) for n, one in built.items() for s, source in sorted(one.sources.items())
+    ]
     mine = [(n, s, source, c) for n, s, source in parts for c in _own_chunks(len(source))]
     total, done = sum(min(CHUNK, len(source) - c * CHUNK) for _, _, source, c in mine), 0
     for name, split, source, chunk in mine:
@@ -145,7 +164,9 @@ def _claim(out: Path, config: CacheConfig) -> None:
     if header.exists():
         differing = CacheConfig.from_json(header.read_text()).differences(config)
         if differing:
-            raise ValueError(f"{out} holds features made with another {', '.join(differing)}: choose another folder")
+            raise ValueError(
+                f"{out} holds features made with another {', '.join(differing)}: choose another folder"
+            )
     out.mkdir(parents=True, exist_ok=True)
     part = header.with_suffix(f".{jax.process_index()}")
     part.write_text(config.to_json())
@@ -166,7 +187,9 @@ def _finish(folder: Path, records: Sequence[ClipRecord], clips: int, build: str)
 def clip_hash(element: dict[str, bytes]) -> str:
     """Hash of what is stored of a clip: media and span, not its labels."""
     record = ClipRecord.from_json(element["record"])
-    digest = hashlib.sha256(json.dumps([record.id, record.start, record.end, record.peak_index]).encode())
+    digest = hashlib.sha256(
+        json.dumps([record.id, record.start, record.end, record.peak_index]).encode()
+    )
     for name in ("media", "frames", "sound"):
         digest.update(hashlib.sha256(element[name]).digest())
     return digest.hexdigest()[:32]
@@ -183,7 +206,8 @@ def _is_current(path: Path, elements: Sequence[dict[str, bytes]], config: CacheC
     if len(items) != len(elements):
         return False
     return all(
-        json.loads(item["facts"])["key"] == config.key(clip_hash(element)) and item["record"] == element["record"]
+        json.loads(item["facts"])["key"] == config.key(clip_hash(element))
+        and item["record"] == element["record"]
         for item, element in zip(items, elements, strict=True)
     )
 
@@ -192,7 +216,9 @@ def _put(views: Sequence[Views], size: int, mesh: jax.sharding.Mesh) -> dict[str
     rows = [view_arrays(v) for v in views]
     rows += [rows[-1]] * (size - len(rows))  # one compiled size
     # The mesh is this process' own: each encodes its chunks at its own pace.
-    return jax.device_put({k: np.stack([r[k] for r in rows]) for k in rows[0]}, batch_sharding(mesh))
+    return jax.device_put(
+        {k: np.stack([r[k] for r in rows]) for k in rows[0]}, batch_sharding(mesh)
+    )
 
 
 def _encode_chunk(
@@ -210,7 +236,9 @@ def _encode_chunk(
     with concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         views = list(
             pool.map(
-                lambda p: stored_views(p[0], p[1], built.config, settings.views, settings.sampling(None)),
+                lambda p: stored_views(
+                    p[0], p[1], built.config, settings.views, settings.sampling(None)
+                ),
                 zip(records, elements, strict=True),
             )
         )
@@ -233,12 +261,12 @@ def _blank(
     """What the encoders make of a clip of which nothing may be seen or heard."""
     c = settings.views
     nothing = Views(
-        np.zeros((c.image_size, c.image_size, 3), np.uint8),
-        np.zeros((c.num_frames, c.frame_size, c.frame_size, 3), np.uint8),
-        np.zeros(c.sound_shape, np.float32),
-        0,
-        False,
-        False,
+        image=np.zeros((c.image_size, c.image_size, 3), np.uint8),
+        frames=np.zeros((c.num_frames, c.frame_size, c.frame_size, 3), np.uint8),
+        sound=np.zeros(c.sound_shape, np.float32),
+        audio_frames=0,
+        has_video=False,
+        has_audio=False,
     )
     found = jax.device_get(run(towers, _put([nothing], batch, mesh)))._asdict()
     return {name: np.asarray(x[0], np.float32) for name, x in found.items()}

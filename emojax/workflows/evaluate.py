@@ -56,7 +56,14 @@ _CLOSED = ("hit_rate", "two_class", "single", "last_word")  # questions for one 
 
 
 def evaluate_files(
-    path: Path, name: str, suite: Suite | None, truth: Path | None, out: Path, options: Options, console: Console
+    path: Path,
+    name: str,
+    suite: Suite | None,
+    *,
+    truth: Path | None,
+    out: Path,
+    options: Options,
+    console: Console,
 ) -> dict[str, Any]:
     """Scores predictions files of any system; see files.py.
 
@@ -64,22 +71,28 @@ def evaluate_files(
       PredictionError: they can not be used.
     """
     with bar(console, "score") as tick:
-        by_set = results_folder.read_files(path, name, truth)
+        by_set = results_folder.read_files(path, name=name, truth=truth)
         if truth and path.is_file():
             every = len(read_predictions(path))
             if lost := every - sum(map(len, by_set.values())):
                 _say(
-                    console, f"{lost} of {every} predictions are of clips that {truth} does not name, and are left out"
+                    console,
+                    f"{lost} of {every} predictions are of clips that {truth} does not name, and are left out",
                 )
-        results, scored, kept = results_folder.results_of(suite, by_set, options, lambda text: _say(console, text), tick)
+        results, scored, kept = results_folder.results_of(
+            suite, by_set, options, lambda text: _say(console, text), tick=tick
+        )
     results_folder.write_rows(out, by_set)
-    return write_results(results, scored, kept, out, path.name, options, console)
+    return write_results(
+        results, scored, kept, out=out, title=path.name, options=options, console=console
+    )
 
 
 def write_results(
     results: dict[str, Any],
     scored: Mapping[str, Scored],
     kept: Mapping[str, Sequence[Prediction]],
+    *,
     out: Path,
     title: str,
     options: Options,
@@ -89,7 +102,9 @@ def write_results(
     out.mkdir(parents=True, exist_ok=True)
     evaluation_tables.write(results, out)
     results_folder.write_clips(out, kept, scored)
-    (out / "report.html").write_text(page(results, scored, kept, title), encoding="utf-8")
+    (out / "report.html").write_text(
+        page(results, scored=scored, rows=kept, title=title), encoding="utf-8"
+    )
     evaluation_tables.show(results, console)
     by_words = any(s.result["metric"] in ("hit_rate", "open_vocabulary") for s in scored.values())
     if options.tables.name == BUILTIN_NAME and by_words:
@@ -97,7 +112,10 @@ def write_results(
             console,
             f"words: {BUILTIN_NAME}; hit rate and F_s of papers use the official tables: `emojax fetch mer-unibench`",
         )
-    _say(console, f"written: {out}/evaluation.json, evaluation.md, report.html, clips.csv, predictions/")
+    _say(
+        console,
+        f"written: {out}/evaluation.json, evaluation.md, report.html, clips.csv, predictions/",
+    )
     return results
 
 
@@ -105,6 +123,7 @@ def evaluate_suite(
     model: Path,
     suite: Suite,
     root: Path,
+    *,
     out: Path,
     options: Options,
     console: Console,
@@ -127,12 +146,17 @@ def evaluate_suite(
       ValueError: nothing of the suite is there, or `out` holds answers of another model.
     """
     jobs.setup()
-    mesh = make_mesh((-1, 1, 1), list(devices or jax.devices()))
+    mesh = make_mesh(shape=(-1, 1, 1), devices=list(devices or jax.devices()))
     batch += -batch % mesh.size
-    bundle = spread(model, mesh, int8)
+    bundle = spread(model, mesh, int8=int8)
     asked_by = suite_clips(suite, root, limit, console)
     settings = prompt_hash(json.dumps(bundle.settings.raw, sort_keys=True, default=str))
-    identity = {"model": bundle.name, "weights": weights_id(bundle), "settings": settings, "answers": answers}
+    identity = {
+        "model": bundle.name,
+        "weights": weights_id(bundle),
+        "settings": settings,
+        "answers": answers,
+    }
 
     def ready(member: Member, asked: Sequence[Question]) -> tuple[Answerer, list[int]]:
         tag = member.benchmark.tag or member.benchmark.task
@@ -140,12 +164,36 @@ def evaluate_suite(
         return answerer(own, member, answers, batch), row_lengths(own, asked, tag)
 
     with jax.set_mesh(mesh):
-        by_set, counts = answer_members(asked_by, ready, decoder(bundle.settings), out, identity, batch, console)
+        by_set, counts = answer_members(
+            asked_by,
+            ready,
+            decoder(bundle.settings),
+            out=out,
+            identity=identity,
+            batch=batch,
+            console=console,
+        )
     if not by_set:
-        raise ValueError(f"{root} holds no clip of {suite.title}; look with `emojax data check {root}`")
-    by_label = {m.name for m in suite.members if answers == "labels" and m.benchmark.metric in _CLOSED}
-    told = {n: "probabilities of the labels, one forward pass" if n in by_label else "greedy text" for n in by_set}
-    return _finish(suite, by_set, counts, out, f"{suite.title}: {bundle.name}", options, console, told)
+        raise ValueError(
+            f"{root} holds no clip of {suite.title}; look with `emojax data check {root}`"
+        )
+    by_label = {
+        m.name for m in suite.members if answers == "labels" and m.benchmark.metric in _CLOSED
+    }
+    told = {
+        n: "probabilities of the labels, one forward pass" if n in by_label else "greedy text"
+        for n in by_set
+    }
+    return _finish(
+        suite,
+        by_set,
+        counts,
+        out=out,
+        title=f"{suite.title}: {bundle.name}",
+        options=options,
+        console=console,
+        how=told,
+    )
 
 
 Ready = Callable[[Member, Sequence[Question]], tuple[Answerer, list[int]]]
@@ -155,6 +203,7 @@ def answer_members(
     asked_by: Mapping[Member, tuple[list[Question], int]],
     ready: Ready,
     decode: Decode,
+    *,
     out: Path,
     identity: dict[str, Any],
     batch: int,
@@ -164,7 +213,10 @@ def answer_members(
     by_set: dict[str, list[Prediction]] = {}
     counts: dict[str, dict[str, int]] = {}
     main = jax.process_index() == 0
-    with bars(jobs.quiet_but_first(console)) as tick_set, only_writer(out) if main else nullcontext():
+    with (
+        bars(jobs.quiet_but_first(console)) as tick_set,
+        only_writer(out) if main else nullcontext(),
+    ):
         for member, (asked, lost) in asked_by.items():
             if not asked:
                 continue
@@ -173,17 +225,21 @@ def answer_members(
                 member,
                 asked,
                 lengths,
-                answer,
-                decode,
-                out,
-                identity,
-                batch,
-                lambda done, total, name=member.name: tick_set(name, done, total),  # type: ignore[misc]
-                main,
+                answer=answer,
+                decode=decode,
+                out=out,
+                identity=identity,
+                batch=batch,
+                tick=lambda done, total, name=member.name: tick_set(name, done, total),  # type: ignore[misc]
+                write=main,
             )
             refused = sum(r.error.startswith(REFUSED) for r in rows)
             silent = sum(unanswered(r) for r in rows)
-            counts[member.name] = {"answered": len(rows) - refused - silent, "refused": refused, "missing_media": lost}
+            counts[member.name] = {
+                "answered": len(rows) - refused - silent,
+                "refused": refused,
+                "missing_media": lost,
+            }
             if silent:
                 counts[member.name]["no_answer"] = silent
     return by_set, counts
@@ -193,6 +249,7 @@ def _finish(
     suite: Suite | None,
     by_set: Mapping[str, Sequence[Prediction]],
     counts: Mapping[str, dict[str, int]],
+    *,
     out: Path,
     title: str,
     options: Options,
@@ -210,14 +267,19 @@ def _finish(
             if count.get(key):
                 _say(console, f"{name}: {count[key]} clips {text}")
     facts = {name: {"clips": count, "answered_by": how[name]} for name, count in counts.items()}
-    results, scored, kept = results_folder.results_of(suite, by_set, options, lambda text: _say(console, text), facts=facts)
-    return write_results(results, scored, kept, out, title, options, console)
+    results, scored, kept = results_folder.results_of(
+        suite, by_set, options, lambda text: _say(console, text), facts=facts
+    )
+    return write_results(
+        results, scored, kept, out=out, title=title, options=options, console=console
+    )
 
 
 def evaluate_server(
     endpoint: Endpoint,
     suite: Suite | None,
     place: Path,
+    *,
     split: str | None,
     out: Path,
     options: Options,
@@ -235,13 +297,25 @@ def evaluate_server(
     if suite is not None:
         asked_by = suite_clips(suite, place, limit, console)
     else:
-        records = [r for r in jobs.read_records(str(place), console, hold_out=0) if split in (None, r.split)]
+        records = [
+            r
+            for r in jobs.read_records(str(place), console, hold_out=0)
+            if split in (None, r.split)
+        ]
         if not records:
             raise ValueError(f"{place} has no row of split '{split}'")
         options = dataclasses.replace(options, metric="single", labels=records[0].labels)
         asked_by = {}
         for part in sorted({r.split for r in records}):
-            benchmark = Benchmark(part, place.stem, "emotion", records[0].labels, (part,), (part,), "single")
+            benchmark = Benchmark(
+                name=part,
+                dataset=place.stem,
+                task="emotion",
+                asked=records[0].labels,
+                modes=(part,),
+                scored=(part,),
+                metric="single",
+            )
             own = [r for r in records if r.split == part]
             questions = [Question(dataclasses.replace(r, mode=part), r.label, True) for r in own]
             asked_by[Member(benchmark)] = (questions[:limit] if limit else questions, 0)
@@ -251,10 +325,10 @@ def evaluate_server(
             asked_by,
             lambda member, asked: (server_answerer(asker), [0] * len(asked)),
             decode_for_server(send),
-            out,
-            identity,
-            4 * concurrency,
-            console,
+            out=out,
+            identity=identity,
+            batch=4 * concurrency,
+            console=console,
         )
         if not by_set:
             raise ValueError(f"{place} holds no clip of {suite.title if suite else 'the manifest'}")
@@ -268,15 +342,17 @@ def evaluate_server(
         suite,
         by_set,
         counts,
-        out,
-        f"{place.name}: {endpoint.model}",
-        options,
-        console,
-        dict.fromkeys(by_set, endpoint.model),
+        out=out,
+        title=f"{place.name}: {endpoint.model}",
+        options=options,
+        console=console,
+        how=dict.fromkeys(by_set, endpoint.model),
     )
 
 
-def suite_clips(suite: Suite, root: Path, limit: int, console: Console) -> dict[Member, tuple[list[Question], int]]:
+def suite_clips(
+    suite: Suite, root: Path, limit: int, console: Console
+) -> dict[Member, tuple[list[Question], int]]:
     """{set: (clips whose media are there, at most `limit` (0: all), how many are not)} of a folder of data sets.
 
     Raises:
@@ -284,20 +360,22 @@ def suite_clips(suite: Suite, root: Path, limit: int, console: Console) -> dict[
     """
     names = list(dict.fromkeys(m.benchmark.dataset for m in suite.members))
     with bar(console, "read annotations") as tick:
-        found, listed = read_root(root, names, lenient=True)
+        found, listed = read_root(root, names=names, lenient=True)
         tick(len(names), len(names))
     by_name = {f.dataset.name: f for f in found}
     return {m: available(m, by_name[m.benchmark.dataset], listed, limit) for m in suite.members}
 
 
-def available(member: Member, found: Found, listed: Files, limit: int) -> tuple[list[Question], int]:
+def available(
+    member: Member, found: Found, listed: Files, limit: int
+) -> tuple[list[Question], int]:
     """(clips of a set whose media are there, how many are not)."""
     every = questions_of(member, found)
     here = [q for q in every if listed.has(Path(q.record.path)) or Path(q.record.path).is_file()]
     return (here[:limit] if limit else here), len(every) - len(here)
 
 
-def spread(model: Path, mesh: Mesh, int8: bool = False) -> Bundle:
+def spread(model: Path, mesh: Mesh, *, int8: bool = False) -> Bundle:
     """A model folder with its weights on every device of a mesh."""
     bundle = load_bundle(model)
     if int8:
@@ -337,7 +415,7 @@ def answerer(bundle: Bundle, member: Member, answers: str, batch: int) -> Answer
     sampler = Sampler(max_tokens=min(Sampler().max_tokens, bundle.settings.data.max_answer))
 
     def answer(items: Sequence[tuple[ClipRecord, Views]], tag: str) -> list[Prediction]:
-        rows = [Prediction(record.id) for record, _ in items]
+        rows = [Prediction(clip=record.id) for record, _ in items]
         if answers != "labels" or not closed:
             texts = reasons(bundle, items, batch=batch, task=tag, sampler=sampler)
             rows = [dataclasses.replace(r, response=t) for r, t in zip(rows, texts, strict=True)]
@@ -347,7 +425,9 @@ def answerer(bundle: Bundle, member: Member, answers: str, batch: int) -> Answer
                 own = {label: round(float(x), 6) for label, x in zip(bundle.labels, p, strict=True)}
                 best = bundle.labels[int(p.argmax())]
                 rows[i] = dataclasses.replace(
-                    rows[i], probabilities=own, response=best if answers == "labels" else rows[i].response
+                    rows[i],
+                    probabilities=own,
+                    response=best if answers == "labels" else rows[i].response,
                 )
         return rows
 

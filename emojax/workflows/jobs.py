@@ -92,16 +92,30 @@ def validator(settings: Settings, sources: Sources, labels: tuple[str, ...]) -> 
     if not settings.train.validate_every or "val" not in sources:
         return None
     source = sources["val"]
-    chosen = np.linspace(0, len(source) - 1, min(len(source), settings.train.validate_clips)).round().astype(int)
+    chosen = (
+        np.linspace(0, len(source) - 1, min(len(source), settings.train.validate_clips))
+        .round()
+        .astype(int)
+    )
     items: list[Any] = []
 
     def validate(
         variables: Any, tokenizer: Tokenizer, style: str, average: VoiceStats | None
     ) -> tuple[float, list[dict[str, Any]]]:
         if not items:
-            found = (read_element(source[int(i)], settings.views) for i in dict.fromkeys(chosen.tolist()))
+            found = (
+                read_element(source[int(i)], settings.views) for i in dict.fromkeys(chosen.tolist())
+            )
             items.extend(normalise_items(found, average))
-        bundle = Bundle(settings.name, settings, tokenizer, variables, labels, style, "")
+        bundle = Bundle(
+            name=settings.name,
+            settings=settings,
+            tokenizer=tokenizer,
+            variables=variables,
+            labels=labels,
+            style=style,
+            reason_task="",
+        )
         chances = label_probabilities(bundle, items, labels)
         truth, best = [r.label for r, _ in items], [labels[i] for i in chances.argmax(axis=1)]
         samples = [
@@ -114,25 +128,39 @@ def validator(settings: Settings, sources: Sources, labels: tuple[str, ...]) -> 
 
 
 def read_records(
-    manifest: str, console: Console, labels: Sequence[str] | None = None, seed: int = 0, hold_out: float = 0.15
+    manifest: str,
+    console: Console,
+    *,
+    labels: Sequence[str] | None = None,
+    seed: int = 0,
+    hold_out: float = 0.15,
 ) -> list[ClipRecord]:
     """Clips of a manifest (see `read_manifest`), or of records.jsonl as `emojax annotate` writes it; prints what is not read."""
     if manifest.endswith(".jsonl"):
-        found = [r for r in schema.read_records(Path(manifest)) if labels is None or r.label in labels]
+        found = [
+            r for r in schema.read_records(Path(manifest)) if labels is None or r.label in labels
+        ]
         learned = [r for r in found if r.split != "unsplit"]
         if not learned:
-            raise ValueError(f"{manifest}: no record has a split and a label" + (" of this model" if labels else ""))
+            raise ValueError(
+                f"{manifest}: no record has a split and a label"
+                + (" of this model" if labels else "")
+            )
         return learned
-    records = read_manifest(manifest, labels, seed, hold_out)
+    records = read_manifest(manifest, labels=labels, seed=seed, hold_out=hold_out)
     if ignored := ignored_columns(manifest):
-        console.print(f"note: columns {', '.join(ignored)} of {manifest} are not read", soft_wrap=True)
+        console.print(
+            f"note: columns {', '.join(ignored)} of {manifest} are not read", soft_wrap=True
+        )
     return records
 
 
 def open_views(records: Sequence[ClipRecord], settings: Settings, console: Console) -> Sources:
     """Decoded views by split, made once and kept; prints what had to be skipped, with the reason."""
     with one_builder(), bar(console, "decode clips") as tick:
-        sources, skipped, folder = build_views(cache_root() / "views", records, settings.views, settings.sampling, tick)
+        sources, skipped, folder = build_views(
+            cache_root() / "views", records, settings.views, settings.sampling, progress=tick
+        )
         tick(len(records), len(records))
     for entry in skipped[:10]:
         console.print(f"skipped {entry['path']}: {entry['reason']}", soft_wrap=True)
@@ -141,7 +169,9 @@ def open_views(records: Sequence[ClipRecord], settings: Settings, console: Conso
     if skipped:
         console.print(f"{len(skipped)} of {len(records)} clips skipped")
     if notes := json.loads((folder / NOTES).read_text()):
-        console.print(f"{len(notes)} of {len(records)} clips have notes: {folder / NOTES}", soft_wrap=True)
+        console.print(
+            f"{len(notes)} of {len(records)} clips have notes: {folder / NOTES}", soft_wrap=True
+        )
         kinds = Counter(re.sub(r"\d+(\.\d+)?", "N", note["reason"]) for note in notes)
         for kind, number in kinds.most_common(3):
             console.print(f"  {number}: {kind}", soft_wrap=True)
@@ -149,14 +179,14 @@ def open_views(records: Sequence[ClipRecord], settings: Settings, console: Conso
 
 
 def open_data(
-    folder: Path, settings: Settings, names: Sequence[str] | None = None
+    folder: Path, settings: Settings, *, names: Sequence[str] | None = None
 ) -> tuple[list[ClipRecord], DataSources]:
     """Built data sets: (records of all, {set: {split: source}}).
 
     Raises:
       ValueError: nothing built there, or what was built can not serve these settings.
     """
-    built = open_built(folder, names)
+    built = open_built(folder, names=names)
     for one in built.values():
         one.config.check(settings.views, settings.sampling(None))
     records = [r for one in built.values() for r in one.records()]
@@ -173,6 +203,7 @@ def train_on_data(
     sources: DataSources,
     out: Path,
     console: Console,
+    *,
     cache: Path | None = None,
 ) -> None:
     """Trains on the `train` splits of built data sets, from their media or from a feature cache.
@@ -180,23 +211,34 @@ def train_on_data(
     Raises:
       ValueError: nothing to train on, or a cache of another model.
     """
-    taught = {n: (splits["train"], float(len(splits["train"]))) for n, splits in sources.items() if "train" in splits}
+    taught = {
+        n: (splits["train"], float(len(splits["train"])))
+        for n, splits in sources.items()
+        if "train" in splits
+    }
     if not taught:
         raise ValueError("no data set has clips with split 'train' to learn from")
 
     def from_cache(variables: Flat) -> tuple[Any, Any]:
         assert cache is not None
-        opened = open_cache(cache, cache_config(settings, variables), list(taught))
+        opened = open_cache(cache, cache_config(settings, variables), names=list(taught))
         own = {n: (opened.sources[n]["train"], weight) for n, (_, weight) in taught.items()}
         for name, (source, _) in own.items():
-            if source.build != taught[name][0].built.key or source.records != taught[name][0].records:
-                raise ValueError(f"the clips or labels of {name} have changed since {cache} was made: encode again")
+            if (
+                source.build != taught[name][0].built.key
+                or source.records != taught[name][0].records
+            ):
+                raise ValueError(
+                    f"the clips or labels of {name} have changed since {cache} was made: encode again"
+                )
         return own, opened.blank
 
     learn = [r for r in records if r.split == "train"]
     # Validation asks one question of all clips: of the first set that has a `val` split and one emotion a clip.
     name = next((n for n, s in sources.items() if "val" in s and _one_emotion(records, n)), "")
-    own = next((r.labels for r in records if r.dataset == name and r.split == "val" and r.labels), ())
+    own = next(
+        (r.labels for r in records if r.dataset == name and r.split == "val" and r.labels), ()
+    )
     judged = sources.get(name, {})
     with bar(console, "train") as tick:
         train(
@@ -204,15 +246,18 @@ def train_on_data(
             taught,
             learn,
             out,
-            lambda text: console.print(text, soft_wrap=True),
-            tick,
-            from_cache if cache else None,
-            validator(settings, dict(judged), own),
+            say=lambda text: console.print(text, soft_wrap=True),
+            tick=tick,
+            cached=from_cache if cache else None,
+            validate=validator(settings, dict(judged), own),
         )
 
 
 def _one_emotion(records: Sequence[ClipRecord], dataset: str) -> bool:
-    return any(r.dataset == dataset and r.split == "val" and r.task == "emotion" and r.labels for r in records)
+    return any(
+        r.dataset == dataset and r.split == "val" and r.task == "emotion" and r.labels
+        for r in records
+    )
 
 
 def score_data(
@@ -228,7 +273,14 @@ def score_data(
         held = {s: source for s, source in splits.items() if s != "train"}
         if own.task != "emotion" or not own.labels or not held:
             continue
-        score_splits(folder, held, sorted(held), out / name if len(sources) > 1 else out, console, own.labels)
+        score_splits(
+            folder,
+            held,
+            sorted(held),
+            out / name if len(sources) > 1 else out,
+            console,
+            labels=own.labels,
+        )
 
 
 def items_of(source: Sequence[Any], bundle: Bundle) -> Items:
@@ -249,26 +301,34 @@ def run_training(
     if "train" not in sources:
         raise ValueError("there is no clip with split 'train' to learn from")
     for split, people in speakers_in_common(records).items():
-        console.print(f"note: speakers {people[:5]} of '{split}' are in 'train' too; its scores are not of new people")
+        console.print(
+            f"note: speakers {people[:5]} of '{split}' are in 'train' too; its scores are not of new people"
+        )
     taught = {r.label for r in learn}
     if strange := sorted({r.label for r in records} - taught):
-        console.print(f"note: labels {strange[:5]} are in no clip to learn from; they can only be missed")
+        console.print(
+            f"note: labels {strange[:5]} are in no clip to learn from; they can only be missed"
+        )
     with bar(console, "train") as tick:
         train(
             settings,
             {"data": (sources["train"], 1.0)},
             learn,
             out,
-            lambda text: console.print(text, soft_wrap=True),
-            tick,
+            say=lambda text: console.print(text, soft_wrap=True),
+            tick=tick,
             validate=validator(settings, sources, label_space(learn)),
         )
 
 
-def calibrate(folder: Path, source: Sequence[Any], console: Console, name: str = "") -> Calibration | None:
+def calibrate(
+    folder: Path, source: Sequence[Any], console: Console, *, name: str = ""
+) -> Calibration | None:
     """Fits the temperature of a model folder on clips and keeps it there; with fewer than FEW_CLIPS nothing is fitted."""
     if len(source) < FEW_CLIPS:
-        console.print(f"note: {len(source)} clips are too few to calibrate probabilities on (at least {FEW_CLIPS})")
+        console.print(
+            f"note: {len(source)} clips are too few to calibrate probabilities on (at least {FEW_CLIPS})"
+        )
         return None
     bundle = dataclasses.replace(load_bundle(folder), calibration=None)
     items = [(r, v) for r, v in items_of(source, bundle) if r.label in bundle.labels]
@@ -281,7 +341,7 @@ def calibrate(folder: Path, source: Sequence[Any], console: Console, name: str =
 
         chances = label_probabilities(bundle, items, bundle.labels, tick=count)
     right = np.array([bundle.labels.index(r.label) for r, _ in items])
-    found = fit_temperature(chances, right, name, bundle.labels)
+    found = fit_temperature(chances, right, source=name, labels=bundle.labels)
     found.save(folder)
     before, after = (calibration(p, right)["ece"] for p in (chances, found.apply(chances)))
     console.print(
@@ -297,6 +357,7 @@ def score_splits(
     splits: Sequence[str],
     out: Path,
     console: Console,
+    *,
     labels: tuple[str, ...] | None = None,
 ) -> dict[str, Any]:
     """Scores a model folder on splits and writes evaluation.json, .md and pictures into `out`; `labels`: label space in
@@ -317,19 +378,28 @@ def score_splits(
             done["clips"] += n
             tick(done["clips"], total)
 
-        found = evaluate(bundle, items, count)
+        found = evaluate(bundle, items, tick=count)
     results = {split: scored.result for split, (scored, _) in found.items()}
-    scored, rows = {s: pair[0] for s, pair in found.items()}, {s: pair[1] for s, pair in found.items()}
+    scored, rows = (
+        {s: pair[0] for s, pair in found.items()},
+        {s: pair[1] for s, pair in found.items()},
+    )
     evaluation_tables.write(results, out)
     results_folder.write_clips(out, rows, scored)
     results_folder.write_rows(out, rows)
-    (out / "report.html").write_text(page(results, scored, rows, folder.name), encoding="utf-8")
+    (out / "report.html").write_text(
+        page(results, scored=scored, rows=rows, title=folder.name), encoding="utf-8"
+    )
     evaluation_tables.show(results, console)
-    console.print(f"written: {out}/evaluation.json, evaluation.md, report.html, clips.csv", soft_wrap=True)
+    console.print(
+        f"written: {out}/evaluation.json, evaluation.md, report.html, clips.csv", soft_wrap=True
+    )
     return results
 
 
-def score_manifest(model: Path, manifest: str, split: str | None, out: Path, console: Console) -> None:
+def score_manifest(
+    model: Path, manifest: str, split: str | None, out: Path, console: Console
+) -> None:
     """Scores a model folder on the clips of a manifest.
 
     Raises:
@@ -337,7 +407,7 @@ def score_manifest(model: Path, manifest: str, split: str | None, out: Path, con
     """
     setup()
     bundle = load_bundle(model)
-    records = read_records(manifest, console, bundle.labels, hold_out=0)
+    records = read_records(manifest, console, labels=bundle.labels, hold_out=0)
     if split:
         records = [r for r in records if r.split == split]
         if not records:

@@ -48,7 +48,9 @@ def find_sweep(name: str) -> Path:
     own = Path(configs.sweeps.__file__).parent / f"{name}.py"
     path = own if own.exists() else Path(name)
     if not path.is_file():
-        raise ValueError(f"there is no sweep '{name}'; there are {', '.join(known())}, or give a file")
+        raise ValueError(
+            f"there is no sweep '{name}'; there are {', '.join(known())}, or give a file"
+        )
     return path
 
 
@@ -64,7 +66,9 @@ def load_sweep(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     if lacking := [name for name in ("PRESET", "SEEDS", "sweep") if not hasattr(module, name)]:
-        raise ValueError(f"{path} is no sweep file: it has no {', '.join(lacking)} (see configs/sweeps/)")
+        raise ValueError(
+            f"{path} is no sweep file: it has no {', '.join(lacking)} (see configs/sweeps/)"
+        )
     return module
 
 
@@ -107,17 +111,21 @@ def launches(module: ModuleType, out: str, prefix: str) -> Iterator[str]:
         yield f"{prefix.replace('{n}', str(number))} {shlex.join(words)}"
 
 
-def run_one(settings: Settings, folder: Path, corpus: CorpusConfig, console: Console) -> dict[str, Any]:
+def run_one(
+    settings: Settings, folder: Path, corpus: CorpusConfig, console: Console
+) -> dict[str, Any]:
     """Trains and scores one configuration on the embedded corpus, or reads its kept result."""
     kept = folder / "result.json"
     if kept.exists():
         return json.loads(kept.read_text())
-    records = load_corpus(make_corpus(corpus))
+    records = load_corpus(make_corpus(config=corpus))
     sources = jobs.open_views(records, settings, console)
     jobs.run_training(settings, records, sources, folder, console)
     bundle = load_bundle(folder)
     items = jobs.items_of(sources["test"], bundle)
-    result = evaluate_embedded(bundle, items, corpus, ABLATIONS, with_clues=bundle.can_reason)
+    result = evaluate_embedded(
+        bundle, items, corpus, ablations=ABLATIONS, with_clues=bundle.can_reason
+    )
     rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     last = [r["loss"] for r in rows if r["stage"] == rows[-1]["stage"]][-20:]
     result["loss"] = statistics.fmean(last)
@@ -171,20 +179,30 @@ def plot(results: dict[str, list[dict[str, Any]]], path: Path) -> None:
     plt.close(figure)
 
 
-def run(name: str, out: Path, console: Console, corpus: CorpusConfig | None = None) -> dict[str, list[dict[str, Any]]]:
+def run(
+    name: str, out: Path, console: Console, *, corpus: CorpusConfig | None = None
+) -> dict[str, list[dict[str, Any]]]:
     """Runs every point that has no result yet; table, picture and JSON are written after each."""
     path = find_sweep(name)
     module, corpus = load_sweep(path), corpus or CorpusConfig()
     all_points = list(points(module))
-    for _, seed, changes in all_points:  # a mistyped field is told before the first run, not before the last
+    for (
+        _,
+        seed,
+        changes,
+    ) in all_points:  # a mistyped field is told before the first run, not before the last
         settings_of(module, seed, changes)
     results: dict[str, list[dict[str, Any]]] = {}
     for number, (label, seed, changes) in enumerate(all_points, 1):
         settings = settings_of(module, seed, changes)
         key = key_of(settings, corpus)
-        console.print(f"{path.stem} {number}/{len(all_points)}: {label}, seed {seed} ({key})", soft_wrap=True)
+        console.print(
+            f"{path.stem} {number}/{len(all_points)}: {label}, seed {seed} ({key})", soft_wrap=True
+        )
         results.setdefault(label, []).append(run_one(settings, out / key, corpus, console))
         (out / f"{path.stem}.md").write_text(table(results) + "\n")
-        (out / f"{path.stem}.json").write_text(json.dumps({k: [row_of(r) for r in v] for k, v in results.items()}))
+        (out / f"{path.stem}.json").write_text(
+            json.dumps({k: [row_of(r) for r in v] for k, v in results.items()})
+        )
         plot(results, out / f"{path.stem}.png")
     return results

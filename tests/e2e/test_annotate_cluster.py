@@ -24,14 +24,27 @@ def records(out):
 
 def test_two_nodes_one_killed(tmp_path):
     pytest.importorskip("ray", reason="Ray is not installed: pip install emojax[cluster]")
-    corpus = make_corpus(CorpusConfig(train=0, val=0, test=CLIPS, size=64), tmp_path / "corpus")
+    corpus = make_corpus(
+        config=CorpusConfig(train=0, val=0, test=CLIPS, size=64), folder=tmp_path / "corpus"
+    )
     outs, counts = {}, {}
     for name in ("local", "cluster"):
         faulty = Faulty(every=10**9)
         with serve(chat(faulty)) as server:
             # one address for both: an annotation depends on who is asked
-            command = [sys.executable, str(JOB), str(corpus), str(tmp_path / name), server.url, name]
-            env = os.environ | {"JAX_PLATFORMS": "cpu", "RAY_USAGE_STATS_ENABLED": "0", "PYTHONWARNINGS": "ignore"}
+            command = [
+                sys.executable,
+                str(JOB),
+                str(corpus),
+                str(tmp_path / name),
+                server.url,
+                name,
+            ]
+            env = os.environ | {
+                "JAX_PLATFORMS": "cpu",
+                "RAY_USAGE_STATS_ENABLED": "0",
+                "PYTHONWARNINGS": "ignore",
+            }
             done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=400)
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
         outs[name], counts[name] = records(tmp_path / name), faulty
@@ -39,5 +52,7 @@ def test_two_nodes_one_killed(tmp_path):
             assert "killed a node" in done.stdout
     assert len(outs["local"]) == CLIPS
     for own, other in zip(outs["local"], outs["cluster"], strict=True):
-        assert {k: v for k, v in own.items() if k != "key"} == {k: v for k, v in other.items() if k != "key"}
+        assert {k: v for k, v in own.items() if k != "key"} == {
+            k: v for k, v in other.items() if k != "key"
+        }
     assert len(counts["cluster"].good) == len(counts["local"].good)

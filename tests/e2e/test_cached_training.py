@@ -30,7 +30,17 @@ def job(real_data, tmp_path_factory):
         return done.stdout
 
     cli = (sys.executable, "-m", "emojax.cli", "data")
-    text = run(*cli, "build", str(real_data), str(folder / "built"), "--sets", "java_sed", "--media", "bytes", *BUILD)
+    text = run(
+        *cli,
+        "build",
+        str(real_data),
+        str(folder / "built"),
+        "--sets",
+        "java_sed",
+        "--media",
+        "bytes",
+        *BUILD,
+    )
     assert "train 432, val 144; 0 skipped" in " ".join(text.split())
     run(*cli, "encode", str(folder / "built"), str(folder / "cache"), "--model", str(model))
     return folder, model, env, run
@@ -39,7 +49,11 @@ def job(real_data, tmp_path_factory):
 def test_the_same_losses_from_files_and_from_the_cache(job):
     folder, model, _, run = job
     run(*train_command(model, folder / "built", folder / "files", STEPS))
-    text = run(*train_command(model, folder / "built", folder / "cached", STEPS, f"--cache={folder / 'cache'}"))
+    text = run(
+        *train_command(
+            model, folder / "built", folder / "cached", STEPS, f"--cache={folder / 'cache'}"
+        )
+    )
     one, other = losses(folder / "files"), losses(folder / "cached")
     assert len(one) == 6 and one == pytest.approx(other, rel=1e-5)
     assert len(set(one)) == 6 and "val" in text  # it trains, and the held-out part is scored
@@ -53,7 +67,9 @@ def test_what_a_cache_can_not_serve_is_refused(job):
         (["--config.data.image_choice=first"], "made with another views than this model's"),
         (["--config.trainable=(('.*', 'train'),)"], "freeze the encoders"),
     ):
-        command = train_command(model, folder / "built", folder / f"no{len(more[0])}", STEPS, cache, *more)
+        command = train_command(
+            model, folder / "built", folder / f"no{len(more[0])}", STEPS, cache, *more
+        )
         done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
         assert done.returncode == 2 and text in done.stderr, done.stderr[-1500:]
     changed = folder / "changed"
@@ -61,30 +77,61 @@ def test_what_a_cache_can_not_serve_is_refused(job):
     records = changed / "java_sed" / "records.jsonl"
     records.write_text(records.read_text().replace('"label": "sad"', '"label": "angry"', 1))
     done = subprocess.run(
-        train_command(model, changed, folder / "y", cache), cwd=ROOT, env=env, capture_output=True, text=True
+        train_command(model, changed, folder / "y", cache),
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 2 and "the clips or labels of java_sed have changed" in done.stderr
-    command = [c for c in train_command(model, folder / "built", folder / "x", cache) if not c.startswith("--data")]
+    command = [
+        c
+        for c in train_command(model, folder / "built", folder / "x", cache)
+        if not c.startswith("--data")
+    ]
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 2 and "--cache needs --data" in done.stderr
 
 
 def test_a_released_stage_trains_on_many_sets(tmp_path):
     """Sets of MMEVerse and of pictures in their layouts, built and trained on as the released stages draw them."""
-    clip = Path(load_corpus(make_corpus(CorpusConfig(train=1, val=0, test=0), tmp_path / "c"))[0].path).read_bytes()
+    clip = Path(
+        load_corpus(
+            make_corpus(config=CorpusConfig(train=1, val=0, test=0), folder=tmp_path / "c")
+        )[0].path
+    ).read_bytes()
     picture = io.BytesIO()
     Image.new("RGB", (64, 48), (200, 90, 40)).save(picture, "JPEG")
-    names = [f.name for f in FIXTURES if f.first[1] == "train" and (f.name in SETS or f.name in IMAGE_SETS)]
+    names = [
+        f.name
+        for f in FIXTURES
+        if f.first[1] == "train" and (f.name in SETS or f.name in IMAGE_SETS)
+    ]
     for fixture in FIXTURES:
         if fixture.name in names:
-            write_fixture(fixture, tmp_path / "root", picture.getvalue() if fixture.name in IMAGE_SETS else clip)
-    cut = tmp_path / "root" / "IEMOCAP_full_release" / "video" / "Ses01F_impro01_M000.mp4"  # has no span of a dialogue
+            write_fixture(
+                fixture,
+                tmp_path / "root",
+                picture.getvalue() if fixture.name in IMAGE_SETS else clip,
+            )
+    cut = (
+        tmp_path / "root" / "IEMOCAP_full_release" / "video" / "Ses01F_impro01_M000.mp4"
+    )  # has no span of a dialogue
     cut.parent.mkdir()
     cut.write_bytes(clip)
     env, model = environment(tmp_path / "home"), save_random_model(tmp_path / "model")
     built, out = tmp_path / "built", tmp_path / "out"
     options = ["--sets", ",".join(names), "--skip-missing", "--media", "bytes", *BUILD]
-    command = [sys.executable, "-m", "emojax.cli", "data", "build", str(tmp_path / "root"), str(built), *options]
+    command = [
+        sys.executable,
+        "-m",
+        "emojax.cli",
+        "data",
+        "build",
+        str(tmp_path / "root"),
+        str(built),
+        *options,
+    ]
     subprocess.run(command, cwd=ROOT, env=env, check=True, capture_output=True)
     assert {p.name for p in built.iterdir()} == set(names) and len(names) >= 17
     # The small tokenizer spells letter by letter: 26 labels of BoLD make long rows.
@@ -94,7 +141,13 @@ def test_a_released_stage_trains_on_many_sets(tmp_path):
         "--config.data.draw=batch",
         "--config.data.workers=1",
     ]
-    more += [f"--config.stage.{s}.{k}" for s in ("perception", "cognition") for k in ("released=True", "steps=10")]
-    done = subprocess.run(train_command(model, built, out, *more), cwd=ROOT, env=env, capture_output=True, text=True)
+    more += [
+        f"--config.stage.{s}.{k}"
+        for s in ("perception", "cognition")
+        for k in ("released=True", "steps=10")
+    ]
+    done = subprocess.run(
+        train_command(model, built, out, *more), cwd=ROOT, env=env, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert len(losses(out)) == 20 and all(0 < x < 100 for x in losses(out))

@@ -21,14 +21,21 @@ SPLIT_KEYS = {"n", "labels", "uar", "accuracy", "weighted_f1", "macro_f1", "conf
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("e2e")
-    make_corpus(CorpusConfig(train=21, val=9, test=9), folder / "corpus")
+    make_corpus(config=CorpusConfig(train=21, val=9, test=9), folder=folder / "corpus")
     return folder
 
 
 def start(place: Path, *words: str, cwd: Path = ROOT) -> subprocess.Popen:
-    env = {**os.environ, "EMOJAX_CACHE": str(place / "cache"), "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    env = {
+        **os.environ,
+        "EMOJAX_CACHE": str(place / "cache"),
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": str(ROOT),
+    }
     command = [sys.executable, "-u", "-m", "emojax.cli", *words]
-    return subprocess.Popen(command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def emojax(place: Path, *words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
@@ -41,7 +48,16 @@ def emojax(place: Path, *words: str, cwd: Path = ROOT) -> subprocess.CompletedPr
 def model(place) -> Path:
     manifest = str(place / "corpus" / "manifest.csv")
     out = emojax(
-        place, "train", "--manifest", manifest, "--out", str(place / "m"), "--preset", "tiny:test", "--seed", "3"
+        place,
+        "train",
+        "--manifest",
+        manifest,
+        "--out",
+        str(place / "m"),
+        "--preset",
+        "tiny:test",
+        "--seed",
+        "3",
     )
     assert out.returncode == 0, out.stderr + out.stdout
     return place / "m"
@@ -56,13 +72,27 @@ def test_train_leaves_a_model_and_scores(model):
     assert (model / "confusion_test.png").stat().st_size > 5000
     assert json.loads((model / "config.json").read_text())["seed"] == 3
     rows = [json.loads(line) for line in (model / "log.jsonl").read_text().splitlines()]
-    assert json.loads((model / "model.json").read_text())["reason_task"] == "", "a manifest has no reasons"
-    assert [(r["stage"], r["step"]) for r in rows] == [(s, i) for s in ("perception", "cognition") for i in range(1, 7)]
+    assert json.loads((model / "model.json").read_text())["reason_task"] == "", (
+        "a manifest has no reasons"
+    )
+    assert [(r["stage"], r["step"]) for r in rows] == [
+        (s, i) for s in ("perception", "cognition") for i in range(1, 7)
+    ]
 
 
 def test_evaluate_writes_the_same_scores(place, model):
     manifest = str(place / "corpus" / "manifest.csv")
-    out = emojax(place, "evaluate", str(model), "--manifest", manifest, "--split", "test", "--out", str(place / "e"))
+    out = emojax(
+        place,
+        "evaluate",
+        str(model),
+        "--manifest",
+        manifest,
+        "--split",
+        "test",
+        "--out",
+        str(place / "e"),
+    )
     assert out.returncode == 0, out.stderr
     assert json.loads((place / "e" / "evaluation.json").read_text()) == {
         "test": json.loads((model / "evaluation.json").read_text())["test"]
@@ -79,16 +109,28 @@ def test_predict_contract(place, model):
     shutil.copy(clips[1], media / "deep" / "b.MP4")
     (media / "deep" / "broken.mov").write_bytes(clips[2].read_bytes()[:700])
     (media / "notes.txt").write_text("not media")
-    out = emojax(place, "predict", str(media), "--model", str(model), "--subtitle", "well hello", "--json")
+    out = emojax(
+        place, "predict", str(media), "--model", str(model), "--subtitle", "well hello", "--json"
+    )
     assert out.returncode == 3, out.stderr
     answers = [json.loads(line) for line in out.stdout.splitlines()]
     assert [Path(a["path"]).name for a in answers] == ["a.mp4", "b.MP4", "broken.mov"]
     for a in answers[:2]:
-        assert a["error"] is None and a["label"] == max(a["probabilities"], key=a["probabilities"].get)
-        assert sum(a["probabilities"].values()) == pytest.approx(1, abs=1e-6) and len(a["probabilities"]) == 9
+        assert a["error"] is None and a["label"] == max(
+            a["probabilities"], key=a["probabilities"].get
+        )
+        assert (
+            sum(a["probabilities"].values()) == pytest.approx(1, abs=1e-6)
+            and len(a["probabilities"]) == 9
+        )
         assert "text" in a["modalities"] and a["seconds"] > 0 and isinstance(a["reason"], str)
     bad = answers[2]
-    assert bad["label"] is None and bad["probabilities"] == {} and bad["error"].strip() and "\n" not in bad["error"]
+    assert (
+        bad["label"] is None
+        and bad["probabilities"] == {}
+        and bad["error"].strip()
+        and "\n" not in bad["error"]
+    )
     out = emojax(place, "predict", str(media / "a.mp4"), "--model", str(model))
     assert out.returncode == 0 and "a.mp4" in out.stdout
 
@@ -100,17 +142,30 @@ def test_confidence_contract(place, model):
     manifest = str(place / "corpus" / "manifest.csv")
     assert not (own / "calibration.json").exists()  # nine validation clips are too few
     out = emojax(place, "calibrate", str(own), "--manifest", manifest, "--split", "train")
-    assert out.returncode == 0 and "calibrated on 21 clips: temperature" in out.stdout, out.stderr + out.stdout
+    assert out.returncode == 0 and "calibrated on 21 clips: temperature" in out.stdout, (
+        out.stderr + out.stdout
+    )
     temperature = json.loads((own / "calibration.json").read_text())["temperature"]
     clip = str(sorted((place / "corpus" / "clips").glob("test_*.mp4"))[0])
-    words = ["predict", clip, "--subtitle", "well hello", "--json", "--contributions", "--abstain", "1"]
+    words = [
+        "predict",
+        clip,
+        "--subtitle",
+        "well hello",
+        "--json",
+        "--contributions",
+        "--abstain",
+        "1",
+    ]
     raw, new = (json.loads(emojax(place, *words, "--model", str(m)).stdout) for m in (model, own))
     powers = np.array(list(raw["probabilities"].values())) ** (1 / temperature)
     assert list(new["probabilities"].values()) == pytest.approx(powers / powers.sum(), abs=1e-5)
     assert (raw["calibrated"], new["calibrated"]) == (False, True)
     best = sorted(new["probabilities"], key=lambda k: -new["probabilities"][k])
     assert new["label"] == "cannot tell" and new["leading"] == best[:2] == raw["leading"]
-    assert set(new["contributions"]) == set(new["modalities"]) and any(new["contributions"].values())
+    assert set(new["contributions"]) == set(new["modalities"]) and any(
+        new["contributions"].values()
+    )
     other = json.loads(emojax(place, *words, "--model", str(own), "--labels", "happy,sad").stdout)
     assert not other["calibrated"]  # it was fitted for nine labels
     out = emojax(place, "calibrate", str(own), "--manifest", manifest)
@@ -124,7 +179,9 @@ def test_one_speaker_takes_the_common_voice_out(place, model):
     def chances(*words):
         out = emojax(place, "predict", *clips, "--model", str(model), "--json", *words)
         assert out.returncode == 0, out.stderr
-        return [list(json.loads(line)["probabilities"].values()) for line in out.stdout.splitlines()]
+        return [
+            list(json.loads(line)["probabilities"].values()) for line in out.stdout.splitlines()
+        ]
 
     apart, together = chances(), chances("--one-speaker")
     assert np.abs(np.subtract(apart, together)).max() > 1e-6
@@ -144,14 +201,18 @@ def test_a_closed_pipe_and_an_interrupt_end_quietly(place, model):
         process.stdout.close()  # as `| head -1` does
         assert process.wait() == 0 and "Traceback" not in process.stderr.read()
     manifest = str(place / "corpus" / "manifest.csv")
-    with start(place, "train", "--manifest", manifest, "--out", str(place / "cut"), "--preset", "tiny:test") as process:
+    with start(
+        place, "train", "--manifest", manifest, "--out", str(place / "cut"), "--preset", "tiny:test"
+    ) as process:
         for line in process.stdout:
             if "parameters" in line:
                 break
         process.send_signal(signal.SIGINT)
         out, err = process.communicate()
         assert (
-            process.returncode == 130 and "which is saved; the same command goes on" in out and "Traceback" not in err
+            process.returncode == 130
+            and "which is saved; the same command goes on" in out
+            and "Traceback" not in err
         )
 
 
@@ -165,9 +226,13 @@ def test_wrong_usage(place):
     out = emojax(place, "train", "--manifest", "none.csv", "--out", str(place / "x"))
     assert out.returncode == 2 and "there is no manifest 'none.csv'" in out.stdout
     manifest = str(place / "corpus" / "manifest.csv")
-    out = emojax(place, "train", "--manifest", manifest, "--out", str(place / "x"), "--preset", "huge")
+    out = emojax(
+        place, "train", "--manifest", manifest, "--out", str(place / "x"), "--preset", "huge"
+    )
     assert out.returncode == 2 and "no preset 'huge'" in out.stdout
-    out = emojax(place, "train", "--manifest", manifest, "--out", str(place / "[x]"), "--preset", "tiny:test")
+    out = emojax(
+        place, "train", "--manifest", manifest, "--out", str(place / "[x]"), "--preset", "tiny:test"
+    )
     assert out.returncode == 2 and "may not hold any of [ ] * ?" in out.stdout
     for word, says in (
         ("--config.stage.perception.stepz=5", "stepz"),
@@ -175,17 +240,34 @@ def test_wrong_usage(place):
         ("--out=", "has no name"),
     ):
         out = emojax(place, "train", f"--config={ROOT}/configs/tiny.py:test", word)
-        assert out.returncode == 2 and says in out.stderr and "Traceback" not in out.stderr, out.stderr
+        assert out.returncode == 2 and says in out.stderr and "Traceback" not in out.stderr, (
+            out.stderr
+        )
     (place / "file").write_text("")
-    out = emojax(place, "train", "--manifest", manifest, "--out", str(place / "file"), "--preset", "tiny:test")
+    out = emojax(
+        place,
+        "train",
+        "--manifest",
+        manifest,
+        "--out",
+        str(place / "file"),
+        "--preset",
+        "tiny:test",
+    )
     assert out.returncode == 2 and "File exists" in out.stdout and "Traceback" not in out.stderr
     # A run that could not start leaves its folder free for the corrected command.
-    out = emojax(place, "train", "--manifest", manifest, "--out", str(place / "v2"), "--preset", "v2")
+    out = emojax(
+        place, "train", "--manifest", manifest, "--out", str(place / "v2"), "--preset", "v2"
+    )
     assert out.returncode == 2 and "tokenizer_path" in out.stdout and not (place / "v2").exists()
     (place / "damaged").mkdir()
     (place / "damaged" / "model.json").write_text("{}")
     out = emojax(place, "predict", "x.mp4", "--model", str(place / "damaged"))
-    assert out.returncode == 2 and "model.json is damaged" in out.stderr and "Traceback" not in out.stderr
+    assert (
+        out.returncode == 2
+        and "model.json is damaged" in out.stderr
+        and "Traceback" not in out.stderr
+    )
 
 
 def test_a_run_folder_of_other_settings_is_refused(place, model):

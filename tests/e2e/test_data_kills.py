@@ -22,7 +22,7 @@ CLI = [sys.executable, "-m", "emojax.cli", "data"]
 def corpus(tmp_path_factory) -> tuple[Path, Path]:
     """(records, built data)."""
     folder = tmp_path_factory.mktemp("kills")
-    made = make_corpus(CorpusConfig(train=150, val=24, test=24), folder / "corpus")
+    made = make_corpus(config=CorpusConfig(train=150, val=24, test=24), folder=folder / "corpus")
     store = StoreConfig(image_choice="middle", temporal="uniform")
     build_set(folder / "built" / "embedded", load_corpus(made), store)
     return made / "records.jsonl", folder / "built"
@@ -85,7 +85,9 @@ def test_loader(kills, corpus, tmp_path):
         def __iter__(self):
             return iter([*self[:], str(next(workers) % 3)])
 
-    command = Command([sys.executable, "tests/loader_job.py", str(built), str(log), str(state), str(steps)])
+    command = Command(
+        [sys.executable, "tests/loader_job.py", str(built), str(log), str(state), str(steps)]
+    )
     before = Counter()
 
     def busy() -> bool:  # at least one further step of this start is complete

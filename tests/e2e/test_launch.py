@@ -18,14 +18,23 @@ def cloud(tmp_path):
     """(home of the stand-in, function that runs the launcher)."""
     bin_folder, home = tmp_path / "bin", tmp_path / "cloud"
     bin_folder.mkdir(), home.mkdir()
-    (bin_folder / "gcloud").write_text(f'#!/bin/sh\nexec {sys.executable} {ROOT}/tests/fake_gcloud.py "$@"\n')
+    (bin_folder / "gcloud").write_text(
+        f'#!/bin/sh\nexec {sys.executable} {ROOT}/tests/fake_gcloud.py "$@"\n'
+    )
     (bin_folder / "gcloud").chmod(0o755)
-    env = {**os.environ, "PATH": f"{bin_folder}:{os.environ['PATH']}", "FAKE": str(home), "POLL": "0"}
+    env = {
+        **os.environ,
+        "PATH": f"{bin_folder}:{os.environ['PATH']}",
+        "FAKE": str(home),
+        "POLL": "0",
+    }
     env.pop("PORT", None)
 
     def launch(*words: str) -> subprocess.CompletedProcess:
         command = ["bash", str(ROOT / "launch_tpu.sh"), *words]
-        return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
+        return subprocess.run(
+            command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120
+        )
 
     return home, launch
 
@@ -66,7 +75,9 @@ def test_a_slice_that_is_there_is_used_again_and_kept(cloud):
     assert (home / "state").exists()
 
 
-@pytest.mark.parametrize(("then", "again"), [("PREEMPTED", ["delete", "create"]), ("gone", ["create"])])
+@pytest.mark.parametrize(
+    ("then", "again"), [("PREEMPTED", ["delete", "create"]), ("gone", ["create"])]
+)
 def test_preemption_makes_the_slice_anew_and_starts_again(cloud, then, again):
     home, launch = cloud
     (home / "script").write_text(json.dumps([{"code": 255, "then": then}, {"code": 0}]))
@@ -99,18 +110,25 @@ def test_queued_slices(cloud):
     done = launch("pod", "z", "v5litepod-16", "--slices", "2", "--project", "p", *TRAIN)
     assert done.returncode == 0, done.stderr
     made = next(c for c in calls(home) if c[3] == "create")
-    assert made[2] == "queued-resources" and "--node-count=2" in made and "--node-prefix=pod" in made
+    assert (
+        made[2] == "queued-resources" and "--node-count=2" in made and "--node-prefix=pod" in made
+    )
     assert [c[4] for c in calls(home) if any("emojax.train" in w for w in c)] and all(
         "--project=p" in c for c in calls(home)
     )
-    assert sorted(c[4] for c in calls(home) if any("emojax.train" in w for w in c)) == ["pod-0", "pod-1"]
+    assert sorted(c[4] for c in calls(home) if any("emojax.train" in w for w in c)) == [
+        "pod-0",
+        "pod-1",
+    ]
 
 
 def test_down_and_wrong_words(cloud):
     home, launch = cloud
     (home / "state").write_text("READY")
     assert launch("pod", "z", "v4-8", "--down").returncode == 0 and verbs(home) == ["delete"]
-    assert launch("pod").returncode == 2 and launch("--what", "pod", "z", "t", *TRAIN).returncode == 2
+    assert (
+        launch("pod").returncode == 2 and launch("--what", "pod", "z", "t", *TRAIN).returncode == 2
+    )
 
 
 @pytest.mark.parametrize(
@@ -119,9 +137,18 @@ def test_down_and_wrong_words(cloud):
         (["pod", "z", "v99", *TRAIN], "is no type of slice"),
         (["my pod;x", "z", "v4-8", *TRAIN], "a slice's name"),
         (["pod", "z", "v4-8", "--", "--config=configs/tiny.py"], "would be lost with the slice"),
-        (["pod", "z", "v4-8", "--", "--config=configs/tiny.py", "--out=runs/x"], "would be lost with the slice"),
-        (["pod", "z", "v4-8", "--", "--confg=configs/tiny.py", "--out=gs://b/x"], "--config=FILE is missing"),
-        (["pod", "z", "v4-8", "--", "--config=configs/nope.py", "--out=gs://b/x"], "there is no configuration"),
+        (
+            ["pod", "z", "v4-8", "--", "--config=configs/tiny.py", "--out=runs/x"],
+            "would be lost with the slice",
+        ),
+        (
+            ["pod", "z", "v4-8", "--", "--confg=configs/tiny.py", "--out=gs://b/x"],
+            "--config=FILE is missing",
+        ),
+        (
+            ["pod", "z", "v4-8", "--", "--config=configs/nope.py", "--out=gs://b/x"],
+            "there is no configuration",
+        ),
         (["pod", "z", "v4-8", "--slices", "0", *TRAIN], "--slices wants a whole number"),
         (["--local"], "--local wants a whole number"),
         (["--local", "x", *TRAIN], "--local wants a whole number"),
@@ -134,4 +161,7 @@ def test_refused_before_anything_is_paid_for(cloud, words, says):
 
 
 def test_bash_agrees():
-    assert shutil.which("bash") and subprocess.run(["bash", "-n", str(ROOT / "launch_tpu.sh")]).returncode == 0
+    assert (
+        shutil.which("bash")
+        and subprocess.run(["bash", "-n", str(ROOT / "launch_tpu.sh")]).returncode == 0
+    )

@@ -23,18 +23,20 @@ COUNT = 300
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory) -> Bundle:
     settings = resolve(load_config("tiny:test"))
-    mesh = make_mesh((1, 1, 1), jax.devices()[:1])
+    mesh = make_mesh(shape=(1, 1, 1), devices=jax.devices()[:1])
     with jax.set_mesh(mesh):
         variables = merge(init_flat(settings.model, 0, mesh), {})
     tokenizer = SmallTokenizer.train(["the person in video says which one of is shown"], 500)
     folder = tmp_path_factory.mktemp("model")
-    save_bundle(folder, settings, tokenizer, variables, EMOTIONS, reasons=True)
+    save_bundle(folder, settings, tokenizer, variables=variables, labels=EMOTIONS, reasons=True)
     return load_bundle(folder)
 
 
 @pytest.fixture(scope="module")
 def originals(tmp_path_factory) -> list[Path]:
-    folder = make_corpus(CorpusConfig(train=6, val=1, test=3), tmp_path_factory.mktemp("c") / "c")
+    folder = make_corpus(
+        config=CorpusConfig(train=6, val=1, test=3), folder=tmp_path_factory.mktemp("c") / "c"
+    )
     return sorted((folder / "clips").glob("*.mp4"))
 
 
@@ -88,7 +90,9 @@ def test_real_clips_are_answered(bundle, real_data):
     paths = sorted(str(p) for p in (real_data / "clips").rglob("*") if p.suffix in (".mp4", ".mov"))
     answers = list(predict(bundle, paths))
     assert len(answers) == 23 and all(a.error is None for a in answers)
-    assert all(any("hears the first 1 s" in n for n in a.notes) for a in answers if "audio" in a.modalities)
+    assert all(
+        any("hears the first 1 s" in n for n in a.notes) for a in answers if "audio" in a.modalities
+    )
     silent = {Path(a.path).name for a in answers if "audio" not in a.modalities}
     assert silent == {"WolfgangLanger_Pexels.mp4", "test.mp4", "woman2.mp4", "video_tracked.mp4"}
 
@@ -104,4 +108,8 @@ def test_sound_alone_and_words_alone(bundle, originals, tmp_path):
                 packet.stream = stream
                 target.mux(packet)
     [answer] = predict(bundle, [str(tmp_path / "only.m4a")], subtitle="well then")
-    assert answer.error is None and answer.modalities == ("audio", "text") and "there is no picture" in answer.notes
+    assert (
+        answer.error is None
+        and answer.modalities == ("audio", "text")
+        and "there is no picture" in answer.notes
+    )

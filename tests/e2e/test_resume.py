@@ -20,7 +20,9 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory) -> Path:
-    folder = make_corpus(CorpusConfig(train=24, val=9, test=9), tmp_path_factory.mktemp("corpus") / "c")
+    folder = make_corpus(
+        config=CorpusConfig(train=24, val=9, test=9), folder=tmp_path_factory.mktemp("corpus") / "c"
+    )
     return folder / "manifest.csv"
 
 
@@ -39,22 +41,32 @@ def command(manifest: Path, out: Path) -> list[str]:
 
 def losses(out: Path) -> dict[tuple[str, int], float]:
     lines = (out / "log.jsonl").read_text().splitlines()
-    rows = [json.loads(line) for line in lines if line.endswith("}")]  # a killed run may leave half a line
+    rows = [
+        json.loads(line) for line in lines if line.endswith("}")
+    ]  # a killed run may leave half a line
     assert len({(r["stage"], r["step"]) for r in rows}) == len(rows), "a step is logged once"
     return {(r["stage"], r["step"]): r["loss"] for r in rows}
 
 
 def test_sigkill_and_resume(manifest, tmp_path):
     env = {**os.environ, "EMOJAX_CACHE": str(tmp_path / "cache"), "JAX_PLATFORMS": "cpu"}
-    subprocess.run(command(manifest, tmp_path / "whole"), cwd=ROOT, env=env, check=True, capture_output=True)
+    subprocess.run(
+        command(manifest, tmp_path / "whole"), cwd=ROOT, env=env, check=True, capture_output=True
+    )
     whole = losses(tmp_path / "whole")
     assert list(whole) == [(stage, i) for stage in ("perception", "cognition") for i in range(1, 9)]
     out = tmp_path / "cut"
     process = subprocess.Popen(
-        command(manifest, out), cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command(manifest, out),
+        cwd=ROOT,
+        env=env,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     stage, target = random.choice((("perception", 3), ("cognition", 11)))
-    target += random.randrange(4)  # inside a stage: at its border there would be no iterator to restore
+    target += random.randrange(
+        4
+    )  # inside a stage: at its border there would be no iterator to restore
     log = out / "log.jsonl"
     limit = time.monotonic() + 240
     while time.monotonic() < limit and process.poll() is None:
@@ -67,10 +79,15 @@ def test_sigkill_and_resume(manifest, tmp_path):
     process.wait()
     before = losses(out)
     assert before and ("cognition", 8) not in before
-    again = subprocess.run(command(manifest, out), cwd=ROOT, env=env, check=True, capture_output=True, text=True)
+    again = subprocess.run(
+        command(manifest, out), cwd=ROOT, env=env, check=True, capture_output=True, text=True
+    )
     assert re.search(rf"{stage}: goes on from step [2-7]\b", again.stdout), (target, again.stdout)
     assert losses(out) == whole
-    scores = [json.loads((d / "evaluation.json").read_text())["val"]["confusion"] for d in (tmp_path / "whole", out)]
+    scores = [
+        json.loads((d / "evaluation.json").read_text())["val"]["confusion"]
+        for d in (tmp_path / "whole", out)
+    ]
     assert scores[0] == scores[1]
 
 
@@ -95,7 +112,9 @@ def test_thirty_kills_lose_and_repeat_no_step(manifest, tmp_path):
         process = subprocess.Popen([*command(manifest, out), *more], cwd=ROOT, env=env, **quiet)
         limit = time.monotonic() + 120
         while process.poll() is None and time.monotonic() < limit:
-            if log.exists() and log.stat().st_mtime_ns != before:  # cut back to the checkpoint; then lines are added
+            if (
+                log.exists() and log.stat().st_mtime_ns != before
+            ):  # cut back to the checkpoint; then lines are added
                 cut = min(cut, log.stat().st_size)
                 if log.stat().st_size > cut:
                     break
@@ -104,7 +123,9 @@ def test_thirty_kills_lose_and_repeat_no_step(manifest, tmp_path):
         assert process.poll() is None and time.monotonic() < limit, "the run ended before its kill"
         process.kill()
         process.wait()
-    subprocess.run([*command(manifest, out), *more], cwd=ROOT, env=env, check=True, capture_output=True)
+    subprocess.run(
+        [*command(manifest, out), *more], cwd=ROOT, env=env, check=True, capture_output=True
+    )
     assert losses(out) == losses(tmp_path / "whole")
     shown = [(d / "clips-0.jsonl").read_text() for d in (tmp_path / "whole", out)]
     assert shown[0] == shown[1]
@@ -114,8 +135,14 @@ def test_thirty_kills_lose_and_repeat_no_step(manifest, tmp_path):
 def test_sigterm_saves_and_the_run_goes_on(manifest, tmp_path):
     env = {**os.environ, "EMOJAX_CACHE": str(tmp_path / "cache"), "JAX_PLATFORMS": "cpu"}
     out = tmp_path / "run"
-    words = [*command(manifest, out), "--config.train.save_every=1000", "--config.stage.perception.steps=3000"]
-    process = subprocess.Popen(words, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    words = [
+        *command(manifest, out),
+        "--config.train.save_every=1000",
+        "--config.stage.perception.steps=3000",
+    ]
+    process = subprocess.Popen(
+        words, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     limit = time.monotonic() + 240
     while time.monotonic() < limit and process.poll() is None:
         if (out / "log.jsonl").exists() and len((out / "log.jsonl").read_text().splitlines()) > 3:

@@ -25,7 +25,9 @@ from emojax.cli.main import main
 @pytest.fixture(scope="module")
 def annotated(tmp_path_factory):
     folder = tmp_path_factory.mktemp("annotated")
-    corpus = make_corpus(CorpusConfig(train=0, val=0, test=9, size=64), folder / "corpus")
+    corpus = make_corpus(
+        config=CorpusConfig(train=0, val=0, test=9, size=64), folder=folder / "corpus"
+    )
     with serve(chat(lambda body, number: plain_reply(body))) as server:
         command = [
             "annotate",
@@ -35,8 +37,23 @@ def annotated(tmp_path_factory):
             "--units",
             str(corpus / "units"),
         ]
-        (folder / "plain.toml").write_text('name = "plain"\n[[filter]]\nkind = "length"\nleast = 3\n')
-        assert main([*command, "--endpoint", server.url, "--model", "m", "--recipe", str(folder / "plain.toml")]) == 0
+        (folder / "plain.toml").write_text(
+            'name = "plain"\n[[filter]]\nkind = "length"\nleast = 3\n'
+        )
+        assert (
+            main(
+                [
+                    *command,
+                    "--endpoint",
+                    server.url,
+                    "--model",
+                    "m",
+                    "--recipe",
+                    str(folder / "plain.toml"),
+                ]
+            )
+            == 0
+        )
     return folder / "out"
 
 
@@ -45,7 +62,17 @@ def page_of(out, annotator, sample=4):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "emojax.cli", "verify", str(out), "--annotator", annotator, "--port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "emojax.cli",
+        "verify",
+        str(out),
+        "--annotator",
+        annotator,
+        "--port",
+        str(port),
+    ]
     process = subprocess.Popen(
         [*command, "--sample", str(sample)],
         stdout=subprocess.DEVNULL,
@@ -75,7 +102,10 @@ def test_a_whole_check_by_keyboard(annotated):
         assert where() == "clip 1 of 4, 0 marked"
         press = page.keyboard.press
         press("Enter")
-        assert "not marked yet: audio, visual, text, reasoning, result" in page.locator("#hint").inner_text()
+        assert (
+            "not marked yet: audio, visual, text, reasoning, result"
+            in page.locator("#hint").inner_text()
+        )
         press("1")  # agrees
         press("2"), press("2")  # does not
         press("3"), press("3"), press("3")  # can not tell
@@ -84,17 +114,23 @@ def test_a_whole_check_by_keyboard(annotated):
             "agrees", "does not", "can not tell", "agrees", "agrees",
         ]  # fmt: skip
         press("Enter")
-        page.wait_for_function("document.getElementById('where').innerText === 'clip 2 of 4, 1 marked'")
+        page.wait_for_function(
+            "document.getElementById('where').innerText === 'clip 2 of 4, 1 marked'"
+        )
         press("p")
         peak = page.evaluate("data.items[1].peak")
         if peak is not None:
-            page.wait_for_function("p => Math.abs(document.getElementById('clip').currentTime - p) < 0.05", arg=peak)
+            page.wait_for_function(
+                "p => Math.abs(document.getElementById('clip').currentTime - p) < 0.05", arg=peak
+            )
         press("a")
         press("5")
         press("b")
         page.keyboard.type("1 The brows are raised, not lowered")  # keys in the field are no marks
         press("Enter")
-        page.wait_for_function("document.getElementById('where').innerText === 'clip 3 of 4, 2 marked'")
+        page.wait_for_function(
+            "document.getElementById('where').innerText === 'clip 3 of 4, 2 marked'"
+        )
         press("ArrowLeft")
         assert "sent back: 1 The brows are raised" in page.locator("#hint").inner_text()
         press("ArrowRight")
@@ -102,13 +138,17 @@ def test_a_whole_check_by_keyboard(annotated):
             press("a")
             press("Enter")
             page.wait_for_timeout(300)
-        assert "All clips are marked" in page.locator("#hint").inner_text() and where().endswith("4 marked")
+        assert "All clips are marked" in page.locator("#hint").inner_text() and where().endswith(
+            "4 marked"
+        )
         assert faults == []
     (anna,) = read_marks(annotated)
     first, second, *others = anna.marks.values()
     assert first == dict(zip(ASPECTS, (True, False, None, True, True), strict=True))
     assert second["result"] is False and second["audio"] is True
-    assert list(anna.again.values()) == ["1 The brows are raised, not lowered"] and all(all(m.values()) for m in others)
+    assert list(anna.again.values()) == ["1 The brows are raised, not lowered"] and all(
+        all(m.values()) for m in others
+    )
 
 
 def test_a_second_annotator_sees_the_same_clips_and_goes_on_later(annotated, tmp_path, capsys):
@@ -118,7 +158,9 @@ def test_a_second_annotator_sees_the_same_clips_and_goes_on_later(annotated, tmp
         first = httpx2.get(f"{url}/items").json()["items"]
         marks = dict.fromkeys(ASPECTS, True) | {"visual": False}
         assert (
-            httpx2.post(f"{url}/marks", json={"clip": first[0]["clip"], "marks": marks, "again": None}).status_code
+            httpx2.post(
+                f"{url}/marks", json={"clip": first[0]["clip"], "marks": marks, "again": None}
+            ).status_code
             == 200
         )
     with page_of(out, "ben") as url, chromium() as (page, faults):
@@ -129,9 +171,13 @@ def test_a_second_annotator_sees_the_same_clips_and_goes_on_later(annotated, tmp
         page.wait_for_function("document.querySelectorAll('.aspect').length === 5")
         page.keyboard.press("a")
         page.keyboard.press("Enter")
-        page.wait_for_function("document.getElementById('where').innerText === 'clip 2 of 4, 1 marked'")
+        page.wait_for_function(
+            "document.getElementById('where').innerText === 'clip 2 of 4, 1 marked'"
+        )
         page.reload()
-        page.wait_for_function("document.getElementById('where').innerText === 'clip 2 of 4, 1 marked'")
+        page.wait_for_function(
+            "document.getElementById('where').innerText === 'clip 2 of 4, 1 marked'"
+        )
     assert main(["verify", str(out), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["annotators"] == ["anna", "ben"] and found["aspects"]["visual"]["marks"] == 2
@@ -144,7 +190,16 @@ def test_of_a_span_its_own_part_is_played(annotated, tmp_path):
     manifest.write_text(f"path,label,start,end\n{clip},happy,0,0.6\n{clip},sad,0.6,1.2\n")
     (tmp_path / "plain.toml").write_text('name = "plain"\nagents = ["visual"]\ntemplate = true\n')
     with serve(chat(lambda body, number: plain_reply(body))) as server:
-        command = ["annotate", str(manifest), "--out", str(tmp_path / "out"), "--endpoint", server.url, "--model", "m"]
+        command = [
+            "annotate",
+            str(manifest),
+            "--out",
+            str(tmp_path / "out"),
+            "--endpoint",
+            server.url,
+            "--model",
+            "m",
+        ]
         assert main([*command, "--recipe", str(tmp_path / "plain.toml")]) == 0
     with page_of(tmp_path / "out", "anna") as url, chromium() as (page, faults):
         items = httpx2.get(f"{url}/items").json()["items"]
@@ -180,10 +235,18 @@ def test_what_the_server_refuses(annotated):
             {"clip": clip, "marks": {"audio": True}, "again": "two\nlines"},
         ):
             assert httpx2.post(f"{url}/marks", json=body).status_code == 422
-        assert httpx2.post(f"{url}/marks", json={"clip": clip, "marks": {}, "again": "x" * 2000}).status_code == 422
+        assert (
+            httpx2.post(
+                f"{url}/marks", json={"clip": clip, "marks": {}, "again": "x" * 2000}
+            ).status_code
+            == 422
+        )
         half = json.dumps({"clip": clip, "marks": {"audio": True}, "again": "\ud83d"})
         assert (
-            httpx2.post(f"{url}/marks", content=half, headers={"Content-Type": "application/json"}).status_code == 422
+            httpx2.post(
+                f"{url}/marks", content=half, headers={"Content-Type": "application/json"}
+            ).status_code
+            == 422
         )
         assert httpx2.get(f"{url}/items", headers={"Host": "evil.example"}).status_code == 400
         assert httpx2.get(f"{url}/media/99").status_code == 404

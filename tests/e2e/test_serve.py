@@ -45,12 +45,20 @@ def server(model, clip, tmp_path_factory):
 
 
 def test_a_clip_is_answered(server, clip):
-    answer = server.post("/v1/analyze", **upload(clip, subtitle="so it is", contributions="1", purpose="tests"))
+    answer = server.post(
+        "/v1/analyze", **upload(clip, subtitle="so it is", contributions="1", purpose="tests")
+    )
     assert answer.status_code == 200
     found = answer.json()
     assert found["label"] in LABELS and sum(found["probabilities"].values()) == pytest.approx(1)
-    assert set(found["contributions"]) == {"video", "audio", "text"} and found["purpose"] == "tests" and found["reason"]
-    named = server.post("/v1/analyze", json={"path": str(clip), "labels": ["happy", "sad"], "label_only": True}).json()
+    assert (
+        set(found["contributions"]) == {"video", "audio", "text"}
+        and found["purpose"] == "tests"
+        and found["reason"]
+    )
+    named = server.post(
+        "/v1/analyze", json={"path": str(clip), "labels": ["happy", "sad"], "label_only": True}
+    ).json()
     assert set(named["probabilities"]) == {"happy", "sad"} and named["reason"] == ""
     assert server.left() == []
 
@@ -59,31 +67,47 @@ def test_metrics_and_models(server, clip):
     server.post("/v1/analyze", **upload(clip))
     text = httpx2.get(f"{server.url}/metrics", headers=AUTH).text
     count = next(
-        x for x in text.splitlines() if x.startswith('emojax_requests_total{route="/v1/analyze",status="200"}')
+        x
+        for x in text.splitlines()
+        if x.startswith('emojax_requests_total{route="/v1/analyze",status="200"}')
     )
-    assert float(count.split()[-1]) >= 1 and "emojax_seconds_bucket" in text and "emojax_waiting" in text
+    assert (
+        float(count.split()[-1]) >= 1
+        and "emojax_seconds_bucket" in text
+        and "emojax_waiting" in text
+    )
     assert httpx2.get(f"{server.url}/v1/models", headers=AUTH).json()["data"][0]["id"] == "tiny"
 
 
 def test_what_is_asked_is_read_as_it_stands(server, clip):
     """Labels once each, null as nothing said, everything else refused in one sentence."""
-    ask = lambda **fields: server.post("/v1/analyze", json={"path": str(clip), "label_only": True, **fields})
+    ask = lambda **fields: server.post(
+        "/v1/analyze", json={"path": str(clip), "label_only": True, **fields}
+    )
     twice = ask(labels=["happy", "sad", "happy"]).json()["probabilities"]
     assert twice == pytest.approx(ask(labels=["happy", "sad"]).json()["probabilities"]) and sum(
         twice.values()
     ) == pytest.approx(1)
     nothing = ask(subtitle=None, purpose=None, labels=None, abstain=None).json()
-    assert "text" not in nothing["modalities"] and nothing["probabilities"] == ask().json()["probabilities"]
+    assert (
+        "text" not in nothing["modalities"]
+        and nothing["probabilities"] == ask().json()["probabilities"]
+    )
     for fields, fault in [
         ({"labels": "happy,happy"}, "different"), ({"labels": [{"a": 1}, 2]}, "labels"), ({"labels": ["a", ""]}, "labels"),
         ({"subtitle": {"a": 1}}, "subtitle: a text"), ({"label_only": "maybe"}, "true or false"), ({"mood": 1}, "no field mood"),
         ({"path": str(clip.parent / ("a" * 300))}, "--allow"),
     ]:  # fmt: skip
         answer = ask(**fields)
-        assert answer.status_code in (403, 422) and fault in answer.json()["error"]["message"], (fields, answer.text)
+        assert answer.status_code in (403, 422) and fault in answer.json()["error"]["message"], (
+            fields,
+            answer.text,
+        )
     for key in ("subtitle", "purpose", "path", "labels"):
         body = json.dumps({"path": str(clip), key: "a,\ud800"})
-        answer = server.post("/v1/analyze", content=body, headers=AUTH | {"Content-Type": "application/json"})
+        answer = server.post(
+            "/v1/analyze", content=body, headers=AUTH | {"Content-Type": "application/json"}
+        )
         assert answer.status_code == 422 and "surrogate" in answer.json()["error"]["message"], key
     assert httpx2.get(f"{server.url}/nowhere", headers=AUTH).json()["error"]["code"] == 404
     assert httpx2.get(f"{server.url}/v1/analyze", headers=AUTH).json()["error"]["code"] == 405
@@ -111,8 +135,15 @@ def test_tokens_of_any_letters(model, tmp_path, monkeypatch):
     monkeypatch.setattr(served, "TOKEN", "clé è ü")
     found = Server(model, tmp_path / "serve", "--no-page")
     try:
-        for header, status in [("Bearer clé è ü", 200), ("bearer clé è ü", 200), ("clé è ü", 401), ("Bearer cle", 401)]:
-            answer = httpx2.get(f"{found.url}/v1/models", headers={"Authorization": header.encode()})
+        for header, status in [
+            ("Bearer clé è ü", 200),
+            ("bearer clé è ü", 200),
+            ("clé è ü", 401),
+            ("Bearer cle", 401),
+        ]:
+            answer = httpx2.get(
+                f"{found.url}/v1/models", headers={"Authorization": header.encode()}
+            )
             assert answer.status_code == status, header
         assert httpx2.get(f"{found.url}/ui/").status_code == 404
     finally:
@@ -141,7 +172,10 @@ def test_chat_whole_and_streamed(server, clip):
     assert streamed[-1]["choices"][0]["finish_reason"] == "stop"
     other = server.post("/v1/chat/completions", json=message(clip, "Another question?")).json()
     assert other["choices"][0]["message"]["content"] != text
-    drawn = [server.post("/v1/chat/completions", json=message(clip, temperature=1.5, seed=n)).json() for n in (1, 1, 2)]
+    drawn = [
+        server.post("/v1/chat/completions", json=message(clip, temperature=1.5, seed=n)).json()
+        for n in (1, 1, 2)
+    ]
     texts = [d["choices"][0]["message"]["content"] for d in drawn]
     assert texts[0] == texts[1] != texts[2]
 
@@ -151,10 +185,12 @@ def test_chat_as_our_own_client_sends_it(server, clip):
     from data_pipeline.llm.messages import picture_part
     from data_pipeline.media.clip import Sampling, read_clip
 
-    own = read_clip(str(clip), Sampling(num_frames=4))
+    own = read_clip(str(clip), sampling=Sampling(num_frames=4))
     pictures = [picture_part(p, 448, 448) for p in own.frames]
     content = [{"type": "text", "text": "Which one is shown?"}, *pictures]
-    answer = server.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": content}]})
+    answer = server.post(
+        "/v1/chat/completions", json={"messages": [{"role": "user", "content": content}]}
+    )
     assert answer.status_code == 200 and answer.json()["choices"][0]["message"]["content"]
 
 
@@ -177,29 +213,53 @@ def hostile(clip):
     for name in names:
         out.append((f"path {name!r}", lambda s, n=name: s.post("/v1/analyze", json={"path": n})))
         out.append(
-            (f"upload named {name!r}", lambda s, n=name: s.post("/v1/jobs", files={"file": (n or "x", b"no media")}))
+            (
+                f"upload named {name!r}",
+                lambda s, n=name: s.post("/v1/jobs", files={"file": (n or "x", b"no media")}),
+            )
         )
-        out.append((f"job {name!r}", lambda s, n=name: s.post("/v1/jobs/" + n.replace("\x00", "%00"))))
+        out.append(
+            (f"job {name!r}", lambda s, n=name: s.post("/v1/jobs/" + n.replace("\x00", "%00")))
+        )
     for k in range(1, 31):  # out of the allowed folder, and out of it and into it again
         for start in ("", str(clip.parent) + "/"):
             out.append(
                 (
                     f"{start}.. {k}",
-                    lambda s, n=start + "../" * k + "etc/passwd": s.post("/v1/analyze", json={"path": n}),
+                    lambda s, n=start + "../" * k + "etc/passwd": s.post(
+                        "/v1/analyze", json={"path": n}
+                    ),
                 )
             )
     for bomb in bombs:
         for path in ("/v1/analyze", "/v1/jobs"):
-            out.append((f"{path} {bomb[:8]!r}", lambda s, b=bomb, p=path: s.post(p, files={"file": ("x.mp4", b)})))
+            out.append(
+                (
+                    f"{path} {bomb[:8]!r}",
+                    lambda s, b=bomb, p=path: s.post(p, files={"file": ("x.mp4", b)}),
+                )
+            )
         data = "data:video/mp4;base64," + base64.b64encode(bomb).decode()
-        out.append((f"chat {bomb[:8]!r}", lambda s, d=data: s.post("/v1/chat/completions", json=chat([film(d)]))))
+        out.append(
+            (
+                f"chat {bomb[:8]!r}",
+                lambda s, d=data: s.post("/v1/chat/completions", json=chat([film(d)])),
+            )
+        )
         picture = {"type": "image_url", "image_url": {"url": data}}
-        out.append((f"picture {bomb[:8]!r}", lambda s, p=picture: s.post("/v1/chat/completions", json=chat([p]))))
+        out.append(
+            (
+                f"picture {bomb[:8]!r}",
+                lambda s, p=picture: s.post("/v1/chat/completions", json=chat([p])),
+            )
+        )
     for kind in ("text/plain", "application/xml", "", "multipart/form-data", "application/json"):
         out.append(
             (
                 f"type {kind!r}",
-                lambda s, k=kind: s.post("/v1/analyze", content=b"{not json", headers=AUTH | {"Content-Type": k}),
+                lambda s, k=kind: s.post(
+                    "/v1/analyze", content=b"{not json", headers=AUTH | {"Content-Type": k}
+                ),
             )
         )
     for fields in (
@@ -209,17 +269,34 @@ def hostile(clip):
         {"subtitle": "a" * 200_000},
         {"labels": ",".join(f"l{i}" for i in range(300))},
     ):
-        out.append((f"fields {list(fields)}", lambda s, f=fields: s.post("/v1/analyze", **upload(clip, **f))))
+        out.append(
+            (
+                f"fields {list(fields)}",
+                lambda s, f=fields: s.post("/v1/analyze", **upload(clip, **f)),
+            )
+        )
     for wrong in ({}, {"messages": []}, {"messages": "x"}, {"messages": [{"role": "user"}]}, {"messages": [{"role": "user", "content": 5}]}, [], "x", 5,
                   chat([]), chat([film("http://127.0.0.1:1/x.mp4")]), chat([film("file:///etc/passwd")]), chat([film("data:,!!!")]),
                   chat([film("data:video/mp4;base64,AAAA")] * 2), {**chat([film("data:,AAAA")]), "temperature": "hot"},
                   {**chat([film("data:,AAAA")]), "top_p": 7}):  # fmt: skip
-        out.append((f"chat {str(wrong)[:60]}", lambda s, w=wrong: s.post("/v1/chat/completions", json=w)))
-    for token in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic abc"}, {"Authorization": "Bearer "}):
+        out.append(
+            (f"chat {str(wrong)[:60]}", lambda s, w=wrong: s.post("/v1/chat/completions", json=w))
+        )
+    for token in (
+        {},
+        {"Authorization": "Bearer wrong"},
+        {"Authorization": "Basic abc"},
+        {"Authorization": "Bearer "},
+    ):
         for path in ("/v1/analyze", "/v1/jobs", "/v1/chat/completions", "/v1/models", "/metrics"):
             out.append((f"token {token} {path}", lambda s, t=token, p=path: s.post(p, headers=t)))
     for number in range(8):
-        out.append((f"3 MB {number}", lambda s: s.post("/v1/analyze", files={"file": ("x.mp4", b"\x00" * 3_000_000)})))
+        out.append(
+            (
+                f"3 MB {number}",
+                lambda s: s.post("/v1/analyze", files={"file": ("x.mp4", b"\x00" * 3_000_000)}),
+            )
+        )
         out.append(
             (
                 f"3 MB of no told length {number}",
@@ -232,7 +309,9 @@ def hostile(clip):
             (
                 f"nested {number}",
                 lambda s, n=nest: s.post(
-                    "/v1/chat/completions", content=n, headers=AUTH | {"Content-Type": "application/json"}
+                    "/v1/chat/completions",
+                    content=n,
+                    headers=AUTH | {"Content-Type": "application/json"},
                 ),
             )
         )
@@ -269,17 +348,22 @@ def test_hostile_requests_are_refused_and_leave_nothing(server, clip):
     long = record(clip.parent / "long.mp4", [(11.0, 1)], [])
     asked.append(("a clip that is too long", lambda s: s.post("/v1/analyze", **upload(long))))
     for name, call in asked:
-        with contextlib.suppress(httpx2.TransportError):  # a refused body may end the connection while it is still sent
+        with contextlib.suppress(
+            httpx2.TransportError
+        ):  # a refused body may end the connection while it is still sent
             answer = call(server)
             assert 400 <= answer.status_code < 500, (name, answer.status_code, answer.text[:200])
-    head = b"POST /v1/analyze HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + TOKEN.encode() + b"\r\n"
+    head = (
+        b"POST /v1/analyze HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + TOKEN.encode() + b"\r\n"
+    )
     for length in (b"10000000000", b"-5", b"x"):
         assert b" 4" in raw(server, head + b"Content-Length: " + length + b"\r\n\r\n")[:16]
     assert len(asked) >= 200
     assert server.post("/v1/analyze", **upload(clip)).status_code == 200, "it is alive"
     assert (
         server.left() == []
-        and [p for p in (server.folder / "jobs").iterdir() if not (p / "request.json").exists()] == []
+        and [p for p in (server.folder / "jobs").iterdir() if not (p / "request.json").exists()]
+        == []
     )
 
 
@@ -303,7 +387,9 @@ def burst(server, clip, people: int, seconds: float):
             while time.monotonic() < end:
                 begin = time.monotonic()
                 answer = client.post(
-                    server.url + "/v1/analyze", files={"file": ("c.mp4", body)}, data={"label_only": "1"}
+                    server.url + "/v1/analyze",
+                    files={"file": ("c.mp4", body)},
+                    data={"label_only": "1"},
                 )
                 statuses[answer.status_code] += 1
                 if answer.status_code == 200:
@@ -348,7 +434,10 @@ def test_no_accepted_job_is_lost(model, tmp_path_factory):
     def send(server):
         for _ in range(4):
             with contextlib.suppress(httpx2.HTTPError):
-                answer = server.post("/v1/jobs", **upload(talk, label_only="1", subtitle="so it is", contributions="1"))
+                answer = server.post(
+                    "/v1/jobs",
+                    **upload(talk, label_only="1", subtitle="so it is", contributions="1"),
+                )
                 if answer.status_code == 202:
                     accepted.append(answer.json()["id"])
 
@@ -377,7 +466,9 @@ def test_no_accepted_job_is_lost(model, tmp_path_factory):
             result = httpx2.get(f"{server.url}/v1/jobs/{job}/json", headers=AUTH).json()
             assert [s["ends_at"] for s in result["segments"]] == ["cut", "cut", "end"]
             assert result["words"] == "option" and result["segments"][0]["contributions"]
-        half = [p for p in (folder / "serve" / "jobs").iterdir() if not (p / "request.json").exists()]
+        half = [
+            p for p in (folder / "serve" / "jobs").iterdir() if not (p / "request.json").exists()
+        ]
         assert half == [], "uploads that were cut off are gone"
     finally:
         server.stop()

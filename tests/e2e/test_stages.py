@@ -28,7 +28,7 @@ def run(tmp_path_factory):
     place = tmp_path_factory.mktemp("stages")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EMOJAX_CACHE", str(place / "cache"))
-        records = load_corpus(make_corpus(CorpusConfig(train=24, val=9, test=9)))
+        records = load_corpus(make_corpus(config=CorpusConfig(train=24, val=9, test=9)))
         config = load_config("tiny:test")
         config.data.speaker_norm, config.train.mesh = 0.0, (1, 8, 1)
         config.stage.perception.steps = config.stage.cognition.steps = 4
@@ -44,7 +44,9 @@ def run(tmp_path_factory):
 
 def test_a_stage_has_its_own_rules_and_start(run):
     folder, settings = run
-    start = init_flat(settings.model, settings.seed, make_mesh((1, 1, 1), jax.devices()[:1]))
+    start = init_flat(
+        settings.model, settings.seed, make_mesh(shape=(1, 1, 1), devices=jax.devices()[:1])
+    )
     found = flatten(load_bundle(folder).variables)
     for path, x in found.items():
         same = np.array_equal(np.asarray(x), np.asarray(start[path]))
@@ -57,7 +59,9 @@ def test_a_stage_has_its_own_rules_and_start(run):
 def test_validation_is_noted_and_the_best_weights_are_taken(run):
     folder, _ = run
     rows = [json.loads(line) for line in (folder / "validation.jsonl").read_text().splitlines()]
-    assert [(r["stage"], r["step"]) for r in rows] == [(s, n) for s in ("perception", "cognition") for n in (2, 4)]
+    assert [(r["stage"], r["step"]) for r in rows] == [
+        (s, n) for s in ("perception", "cognition") for n in (2, 4)
+    ]
     assert len(rows[0]["samples"]) == 8 and 0 <= rows[0]["score"] <= 1
     assert json.loads((folder / "starts.jsonl").read_text())["devices"] == 8
     assert json.loads((folder / "base.json").read_text()) == {"start": "random", "seed": 0}
@@ -68,9 +72,13 @@ def test_watch_and_report(run, capsys, tmp_path):
     assert main(["watch", str(folder), "--once"]) == 0
     told = capsys.readouterr().out
     assert "4/4" in told and "finished" in told
-    page = training_page.write_html(str(folder), tmp_path / "r.html")
+    page = training_page.write_html(str(folder), out=tmp_path / "r.html")
     text = Path(page).read_text()
-    assert text.count("data:image/png;base64,") >= 6 and "Answers through time" in text and "http" not in text
+    assert (
+        text.count("data:image/png;base64,") >= 6
+        and "Answers through time" in text
+        and "http" not in text
+    )
     assert main(["report", str(tmp_path)]) == 2 and "no config.json" in capsys.readouterr().out
 
 
@@ -80,7 +88,9 @@ def test_weights_of_a_stage():
     sources = {"mer2023": ([1], 1.0), "merr_fine": ([1], 1.0)}
     assert list(stage_sources(pseudo, sources, print)) == ["mer2023"]
     assert list(stage_sources(fine, sources, print)) == ["merr_fine"] and fine.steps == 30_000
-    with pytest.raises(ValueError, match="no data set of other has a weight above 0|name 'mer2023'"):
+    with pytest.raises(
+        ValueError, match="no data set of other has a weight above 0|name 'mer2023'"
+    ):
         stage_sources(pseudo, {"other": ([1], 1.0)}, print)
     config.stage.fine.inherits = "labels"
     with pytest.raises(ValueError, match="inherits is 'labels'"):

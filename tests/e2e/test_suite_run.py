@@ -43,9 +43,11 @@ def model(tmp_path_factory) -> Path:
 
 
 def run_suite(model: Path, suite: Path, out: Path, **more) -> dict:
-    options = Options(builtin_tables(), resamples=50)
+    options = Options(tables=builtin_tables(), resamples=50)
     more = {"devices": jax.devices()[:1], **more}
-    return evaluate.evaluate_suite(model, SUITE, suite, out, options, QUIET, batch=2, **more)
+    return evaluate.evaluate_suite(
+        model, SUITE, suite, out=out, options=options, console=QUIET, batch=2, **more
+    )
 
 
 def contents(out: Path) -> dict[str, bytes]:
@@ -63,7 +65,9 @@ def whole(model, suite, tmp_path_factory) -> Path:
 def test_every_report_is_there(whole):
     results = json.loads((whole / "evaluation.json").read_text())
     assert set(results["sets"]) == {m.name for m in SUITE.members} and results["missing_sets"] == []
-    assert results["suite"] == "mmeverse-bench" and set(results["figure"]["sets"]) == set(results["sets"])
+    assert results["suite"] == "mmeverse-bench" and set(results["figure"]["sets"]) == set(
+        results["sets"]
+    )
     for name, s in results["sets"].items():
         assert {"released", "intervals", "by", "answers", "clips"} <= set(s), name
         assert s["clips"] == {"answered": s["clips"]["answered"], "refused": 0, "missing_media": 0}
@@ -84,7 +88,9 @@ def test_every_report_is_there(whole):
     assert (whole / "predictions" / "MERUniBench-ht" / "mer2023.jsonl").exists()
     rows = read_predictions(whole / "predictions" / "Multi" / "bold.jsonl")
     assert [r.answer for r in rows] == ["Happiness;Pleasure", "Anger;Annoyance", "Doubt/Confusion"]
-    assert len((whole / "clips.csv").read_text().splitlines()) == 1 + sum(s["n"] for s in results["sets"].values())
+    assert len((whole / "clips.csv").read_text().splitlines()) == 1 + sum(
+        s["n"] for s in results["sets"].values()
+    )
 
 
 def test_stops_at_ten_random_points(whole, model, suite, tmp_path, monkeypatch):
@@ -99,7 +105,11 @@ def test_stops_at_ten_random_points(whole, model, suite, tmp_path, monkeypatch):
         if left[0] < 0:
             if rng.random() < 0.7:  # killed in the middle of writing a line, maybe of a character
                 with path.open("ab") as file:
-                    file.write((suite_runner._line(number, rows)[: int(rng.integers(1, 60))] + "高").encode()[:-1])
+                    file.write(
+                        (
+                            suite_runner._line(number, rows)[: int(rng.integers(1, 60))] + "高"
+                        ).encode()[:-1]
+                    )
             raise KeyboardInterrupt
         append(path, number, rows)
         answered.extend(f"{path.name}/{r.clip}" for r in rows)
@@ -141,7 +151,9 @@ def test_stops_at_ten_random_points(whole, model, suite, tmp_path, monkeypatch):
     )
     assert contents(tmp_path) == contents(whole)
     before = len(answered)
-    run_suite(model, suite, tmp_path, answers="both")  # repeated over its own results: nothing is asked again
+    run_suite(
+        model, suite, tmp_path, answers="both"
+    )  # repeated over its own results: nothing is asked again
     assert len(answered) == before and contents(tmp_path) == contents(whole)
 
 
@@ -159,12 +171,20 @@ def test_kills_at_ten_random_points(whole, model, suite, tmp_path):
         str(suite),
     ]
     command += ["--out", str(tmp_path), "--answers", "both", "--batch", "2", "--resamples", "50"]
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
+    environment = {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=1",
+    }
     dice, kills = random.Random(1), 0
     while kills < 10:
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         begin, lines = time.monotonic(), _lines(tmp_path)
-        while process.poll() is None and _lines(tmp_path) <= lines and time.monotonic() - begin < 240:
+        while (
+            process.poll() is None and _lines(tmp_path) <= lines and time.monotonic() - begin < 240
+        ):
             time.sleep(0.05)  # until it has answered something
         time.sleep(dice.random())
         if process.poll() is not None:
@@ -186,19 +206,43 @@ def _lines(out: Path) -> int:
 def test_a_calibration_is_of_its_own_labels_alone(whole, model, suite, tmp_path):
     shutil.copytree(model, tmp_path / "m")
     asked = suite_of("caer").members[0].benchmark.asked
-    options, one = Options(builtin_tables(), resamples=0), jax.devices()[:1]
+    options, one = Options(tables=builtin_tables(), resamples=0), jax.devices()[:1]
     plain = read_predictions(whole / "predictions/Single/caer.jsonl")
     for labels, same in ((("angry", "happy", "sad"), True), (asked, False)):
-        Calibration(3.0, 99, 0.0, 0.0, "", labels).save(tmp_path / "m")
+        Calibration(
+            temperature=3.0, n=99, nll_before=0.0, nll_after=0.0, source="", labels=labels
+        ).save(tmp_path / "m")
         out = tmp_path / str(same)
-        evaluate.evaluate_suite(tmp_path / "m", suite_of("caer"), suite, out, options, QUIET, "both", 2, devices=one)
+        evaluate.evaluate_suite(
+            tmp_path / "m",
+            suite_of("caer"),
+            suite,
+            out=out,
+            options=options,
+            console=QUIET,
+            answers="both",
+            batch=2,
+            devices=one,
+        )
         rows = read_predictions(out / "predictions/Single/caer.jsonl")
-        assert all(a.probabilities == b.probabilities for a, b in zip(rows, plain, strict=True)) == same
+        assert (
+            all(a.probabilities == b.probabilities for a, b in zip(rows, plain, strict=True))
+            == same
+        )
 
 
 def test_rows_are_spread_over_devices(whole, model, suite, tmp_path):
-    options = Options(builtin_tables(), resamples=0)
-    evaluate.evaluate_suite(model, suite_of("caer"), suite, tmp_path, options, QUIET, "both", batch=2)
+    options = Options(tables=builtin_tables(), resamples=0)
+    evaluate.evaluate_suite(
+        model,
+        suite_of("caer"),
+        suite,
+        out=tmp_path,
+        options=options,
+        console=QUIET,
+        answers="both",
+        batch=2,
+    )
     one, eight = (read_predictions(o / "predictions/Single/caer.jsonl") for o in (whole, tmp_path))
     assert [r.response for r in one] == [r.response for r in eight]
     for a, b in zip(one, eight, strict=True):
@@ -208,10 +252,16 @@ def test_rows_are_spread_over_devices(whole, model, suite, tmp_path):
 def test_a_server_that_was_away_is_asked_again(suite, tmp_path):
     away = [True]
     chat = Chat(lambda body, n: (503, "busy") if away[0] else "neutral")
-    options = Options(builtin_tables(), resamples=0)
+    options = Options(tables=builtin_tables(), resamples=0)
     with serve(chat):
         run = lambda: evaluate.evaluate_server(
-            Endpoint(chat.url, "omni"), suite_of("caer"), suite, None, tmp_path, options, QUIET
+            Endpoint(url=chat.url, model="omni"),
+            suite_of("caer"),
+            suite,
+            split=None,
+            out=tmp_path,
+            options=options,
+            console=QUIET,
         )
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(client, "RETRIES", 0)
@@ -248,12 +298,24 @@ def test_damaged_and_missing_clips_are_counted(model, tmp_path):
     videos = sorted((suite / "CAER" / "video").iterdir())
     videos[0].write_bytes(b"no film")
     videos[1].unlink()
-    options = Options(builtin_tables(), resamples=0)
+    options = Options(tables=builtin_tables(), resamples=0)
     one = suite_of("caer")
     results = evaluate.evaluate_suite(
-        model, one, suite, tmp_path / "o", options, QUIET, "labels", batch=2, devices=jax.devices()[:1]
+        model,
+        one,
+        suite,
+        out=tmp_path / "o",
+        options=options,
+        console=QUIET,
+        answers="labels",
+        batch=2,
+        devices=jax.devices()[:1],
     )
     s = results["sets"]["caer"]
     assert s["n"] == 2 and s["clips"] == {"answered": 1, "refused": 1, "missing_media": 1}
-    assert s["answers"]["unparsable"] == 1 and s["answered_by"].startswith("probabilities of the labels")
-    assert (tmp_path / "o" / "predictions/Single/caer.jsonl").read_text().count('"error": "refused: ') == 1
+    assert s["answers"]["unparsable"] == 1 and s["answered_by"].startswith(
+        "probabilities of the labels"
+    )
+    assert (tmp_path / "o" / "predictions/Single/caer.jsonl").read_text().count(
+        '"error": "refused: '
+    ) == 1

@@ -27,11 +27,26 @@ def test_nine_points_survive_a_kill(tmp_path):
     (tmp_path / "nine.py").write_text(SWEEP)
     env = {**os.environ, "EMOJAX_CACHE": str(tmp_path / "cache"), "JAX_PLATFORMS": "cpu"}
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "emojax.cli", "sweep", "run", str(tmp_path / "nine.py"), "--out", str(out)]
+    command = [
+        sys.executable,
+        "-m",
+        "emojax.cli",
+        "sweep",
+        "run",
+        str(tmp_path / "nine.py"),
+        "--out",
+        str(out),
+    ]
     command += ["--clips", "24"]
-    process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     limit = time.monotonic() + 400
-    while len(list(out.glob("*/result.json"))) < 2 and process.poll() is None and time.monotonic() < limit:
+    while (
+        len(list(out.glob("*/result.json"))) < 2
+        and process.poll() is None
+        and time.monotonic() < limit
+    ):
         time.sleep(0.1)
     time.sleep(3)  # into the third point
     process.kill()
@@ -42,5 +57,8 @@ def test_nine_points_survive_a_kill(tmp_path):
     assert {p: p.stat().st_mtime_ns for p in made} == made, "what is there is not made again"
     table = (out / "nine.md").read_text()
     assert table.strip() in done.stdout and len(table.splitlines()) == 2 + 9
-    assert len(json.loads((out / "nine.json").read_text())) == 9 and (out / "nine.png").stat().st_size > 3000
+    assert (
+        len(json.loads((out / "nine.json").read_text())) == 9
+        and (out / "nine.png").stat().st_size > 3000
+    )
     assert len(list(out.glob("*/result.json"))) == 9

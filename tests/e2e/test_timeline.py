@@ -57,7 +57,9 @@ def outputs(model, talk, tmp_path_factory):
 
 def test_every_format_is_there_and_nothing_else(outputs):
     names = sorted(p.name for p in outputs.iterdir())
-    assert names == sorted(f"report.{f}" for f in ("json", "csv", "parquet", "srt", "vtt", "eaf", "png", "html"))
+    assert names == sorted(
+        f"report.{f}" for f in ("json", "csv", "parquet", "srt", "vtt", "eaf", "png", "html")
+    )
 
 
 def test_json_tells_everything(outputs, talk):
@@ -65,19 +67,26 @@ def test_json_tells_everything(outputs, talk):
     assert found["schema"] == 1 and found["purpose"] == "a test" and found["words"] == "my talk.srt"
     assert found["people"] == "whole picture" and "not what a person feels" in found["notice"]
     segments = found["segments"]
-    np.testing.assert_allclose([s["end"] for s in segments], np.cumsum([s for s, _ in SCENES]), atol=0.15)
+    np.testing.assert_allclose(
+        [s["end"] for s in segments], np.cumsum([s for s, _ in SCENES]), atol=0.15
+    )
     for s in segments:
-        assert s["probabilities"].keys() == set(LABELS) and sum(s["probabilities"].values()) == pytest.approx(
-            1, abs=1e-4
+        assert s["probabilities"].keys() == set(LABELS) and sum(
+            s["probabilities"].values()
+        ) == pytest.approx(1, abs=1e-4)
+        assert (
+            s["label"] == max(s["probabilities"], key=s["probabilities"].get)
+            and s["track"] in LABELS
         )
-        assert s["label"] == max(s["probabilities"], key=s["probabilities"].get) and s["track"] in LABELS
         assert sum(s["smoothed"].values()) == pytest.approx(1, abs=1e-3)
         assert set(s["contributions"]) == set(s["modalities"])
     assert segments[0]["words"] == "the first & words" and segments[0]["speakers"] == ["ANNA"]
     assert "text" in segments[0]["modalities"] and "text" not in segments[3]["modalities"]
     at = [c["time"] for c in found["changes"]]
     tracks = [s["track"] for s in segments]
-    assert at == [s["start"] for a, b, s in zip(tracks, tracks[1:], segments[1:], strict=False) if a != b]
+    assert at == [
+        s["start"] for a, b, s in zip(tracks, tracks[1:], segments[1:], strict=False) if a != b
+    ]
 
 
 def test_csv_and_parquet_are_the_same_tidy_table(outputs):
@@ -89,9 +98,14 @@ def test_csv_and_parquet_are_the_same_tidy_table(outputs):
     truth = json.loads((outputs / "report.json").read_text())["segments"]
     assert len(rows) == len(table) == len(truth)
     for row, typed, s in zip(rows, table, truth, strict=True):
-        assert float(row["start"]) == typed["start"] == s["start"] and row["label"] == typed["label"] == s["label"]
+        assert (
+            float(row["start"]) == typed["start"] == s["start"]
+            and row["label"] == typed["label"] == s["label"]
+        )
         assert float(row["p_sad"]) == typed["p_sad"] == s["probabilities"]["sad"]
-        assert (row["words"].removeprefix("'") or None) == typed["words"] and (typed["words"] or "") == s["words"]
+        assert (row["words"].removeprefix("'") or None) == typed["words"] and (
+            typed["words"] or ""
+        ) == s["words"]
         assert typed["calibrated"] is False and row["purpose"] == "a test"
     assert rows[1]["words"].startswith("'="), "no spreadsheet runs what was said"
 
@@ -100,7 +114,9 @@ def test_subtitles_are_read_back(outputs):
     truth = json.loads((outputs / "report.json").read_text())["segments"]
     for suffix in ("srt", "vtt"):
         found = pysubs2.load(str(outputs / f"report.{suffix}"))
-        assert [(e.start, e.end) for e in found] == [(round(1e3 * s["start"]), round(1e3 * s["end"])) for s in truth]
+        assert [(e.start, e.end) for e in found] == [
+            (round(1e3 * s["start"]), round(1e3 * s["end"])) for s in truth
+        ]
         assert all(f"[{s['label']}" in e.plaintext for e, s in zip(found, truth, strict=True))
     assert "first &amp; words" in (outputs / "report.vtt").read_text()
 
@@ -125,7 +141,9 @@ def test_picture_and_page(outputs):
         assert picture.size[0] == 1400
     text = (outputs / "report.html").read_text()
     assert text.count("</script>") == 2
-    assert "http://" not in text.replace("http://www.w3.org/2000/svg", "") and "https://" not in text
+    assert (
+        "http://" not in text.replace("http://www.w3.org/2000/svg", "") and "https://" not in text
+    )
     assert "data:video/mp4;base64," in text and "purpose: a test" in text
 
 
@@ -148,7 +166,9 @@ def test_a_killed_run_goes_on_and_asks_nothing_twice(model, talk, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     subprocess.run([*command, str(whole)], env=env, check=True, capture_output=True)
     state = killed / "my talk.unfinished.jsonl"
-    process = subprocess.Popen([*command, str(killed)], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [*command, str(killed)], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     for _ in range(2400):
         if state.exists() and len(state.read_bytes().splitlines()) > 5:
             break
@@ -159,13 +179,17 @@ def test_a_killed_run_goes_on_and_asks_nothing_twice(model, talk, tmp_path):
     kept = state.read_bytes()
     with state.open("ab") as file:
         file.write(b'{"at": [99, ""], "ans')  # a torn line
-    answers = {tuple(f["at"]): f["answer"]["seconds"] for f in map(json.loads, kept.splitlines()[1:])}
+    answers = {
+        tuple(f["at"]): f["answer"]["seconds"] for f in map(json.loads, kept.splitlines()[1:])
+    }
     subprocess.run([*command, str(killed)], env=env, check=True, capture_output=True)
     assert not state.exists()
     first, second = (json.loads((d / "my talk.json").read_text()) for d in (whole, killed))
     for s in second["segments"]:
         if (s["index"], s["person"]) in answers:
-            assert s["seconds"] == answers[(s["index"], s["person"])], "this answer was there already"
+            assert s["seconds"] == answers[(s["index"], s["person"])], (
+                "this answer was there already"
+            )
     for found in (first, second):
         del found["took"]
         for s in found["segments"]:
@@ -180,7 +204,14 @@ def test_another_question_does_not_take_kept_answers(model, talk, tmp_path):
     from emojax.infer.timeline import Options, _key
 
     bundle = load_bundle(model)
-    key = lambda **other: _key(bundle, str(talk), Options(**other), LABELS, Transcript(), WholePicture())
+    key = lambda **other: _key(
+        bundle,
+        str(talk),
+        Options(**other),
+        labels=LABELS,
+        transcript=Transcript(),
+        people=WholePicture(),
+    )
     assert key() == key(purpose="another", smoothing=9.0)
     assert len({key(), key(abstain=0.5), key(reasons=False)}) == 3
 
@@ -206,11 +237,23 @@ def test_answers_are_kept_until_the_outputs_are_written(model, talk, tmp_path, m
         raise OSError(28, "No space left on device")
 
     monkeypatch.setitem(recording.FORMATS, "csv", full)
-    base = ["predict", str(talk), "--model", str(model), "--timeline", "--formats", "csv", "--label-only", "--out"]
+    base = [
+        "predict",
+        str(talk),
+        "--model",
+        str(model),
+        "--timeline",
+        "--formats",
+        "csv",
+        "--label-only",
+        "--out",
+    ]
     assert main([*base, str(tmp_path)]) == 2
     assert len((tmp_path / "my talk.unfinished.jsonl").read_text().splitlines()) == 6
     monkeypatch.undo()
-    assert main([*base, str(tmp_path)]) == 0 and sorted(p.name for p in tmp_path.iterdir()) == ["my talk.csv"]
+    assert main([*base, str(tmp_path)]) == 0 and sorted(p.name for p in tmp_path.iterdir()) == [
+        "my talk.csv"
+    ]
 
 
 def test_a_bad_sidecar_stops_its_own_recording_alone(model, talk, tmp_path, capsys):
@@ -245,17 +288,26 @@ def test_words_are_heard_where_none_are_given(model, talk, tmp_path, capsys):
     base = ["predict", str(silent), "--model", str(model), "--transcribe", str(folder)]
     assert main([*base, "--json", "--language", "en"]) == 0
     answer = json.loads(capsys.readouterr().out)
-    assert answer["heard"]["language"] == "en" and set(answer["heard"]["text"].split()) <= set(WORDS)
+    assert answer["heard"]["language"] == "en" and set(answer["heard"]["text"].split()) <= set(
+        WORDS
+    )
     assert answer["heard"]["text"] and "text" in answer["modalities"]
     assert main([*base, "--subtitle", "so it is happy", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["heard"] is None, "given words are preferred"
-    assert main([*base, "--timeline", "--formats", "json", "--label-only", "--out", str(tmp_path)]) == 0
+    assert (
+        main([*base, "--timeline", "--formats", "json", "--label-only", "--out", str(tmp_path)])
+        == 0
+    )
     found = json.loads((tmp_path / "silent.emotions.json").read_text())
     assert found["words"] == "transcribed" and found["language"] in ("en", "de")
     spoken = [s for s in found["segments"] if s["heard"]]
-    assert spoken and all(s["words"] == s["heard"]["text"] and "text" in s["modalities"] for s in spoken)
+    assert spoken and all(
+        s["words"] == s["heard"]["text"] and "text" in s["modalities"] for s in spoken
+    )
     for s in spoken:
-        assert all(0 <= c["start"] < c["end"] <= s["end"] - s["start"] + 0.01 for c in s["heard"]["cues"])
+        assert all(
+            0 <= c["start"] < c["end"] <= s["end"] - s["start"] + 0.01 for c in s["heard"]["cues"]
+        )
     capsys.readouterr()
     assert main([*base[:4], "--language", "en"]) == 2
     assert "for --transcribe" in capsys.readouterr().err
@@ -264,7 +316,9 @@ def test_words_are_heard_where_none_are_given(model, talk, tmp_path, capsys):
 def test_faults_are_told(model, talk, tmp_path, capsys):
     (tmp_path / "broken.mp4").write_bytes(b"nothing")
     base = ["predict", "--model", str(model)]
-    assert main([*base, str(tmp_path / "broken.mp4"), "--timeline", "--out", str(tmp_path / "o")]) == 3
+    assert (
+        main([*base, str(tmp_path / "broken.mp4"), "--timeline", "--out", str(tmp_path / "o")]) == 3
+    )
     assert "refused: not a media file" in capsys.readouterr().out
     for options, told in (
         (["--words", "x.srt"], "give --timeline"),
@@ -289,9 +343,41 @@ def test_what_is_said_can_not_break_out_of_any_format():
     from emojax.types import Answer
 
     bad = "</script><img src=x onerror=alert(1)> --> \x00\x0b ]]> & \n\n99\n=1+1"
-    answer = Answer("a.mp4", "sad", {"sad": 0.75, "happy": 0.25}, bad, ("audio",), 0.1)
-    span = Span(0, 0.0, 1.5, "end", 1.0, bad, bad, (bad,), answer, smoothed={"sad": 0.75, "happy": 0.25}, track="sad")
-    whole = Timeline("<b>.mp4", 1.5, "m", ("sad", "happy"), (span,), {}, bad, "", bad, bad, {}, (bad,))
+    answer = Answer(
+        path="a.mp4",
+        label="sad",
+        probabilities={"sad": 0.75, "happy": 0.25},
+        reason=bad,
+        modalities=("audio",),
+        seconds=0.1,
+    )
+    span = Span(
+        index=0,
+        start=0.0,
+        end=1.5,
+        ends_at="end",
+        speech=1.0,
+        person=bad,
+        words=bad,
+        speakers=(bad,),
+        answer=answer,
+        smoothed={"sad": 0.75, "happy": 0.25},
+        track="sad",
+    )
+    whole = Timeline(
+        path="<b>.mp4",
+        seconds=1.5,
+        model="m",
+        labels=("sad", "happy"),
+        spans=(span,),
+        changes={},
+        words=bad,
+        language="",
+        people=bad,
+        purpose=bad,
+        settings={},
+        notes=(bad,),
+    )
     page = to_html(whole, "never").decode()
     assert page.count("</script>") == 2 and "<img" not in page and "<b>.mp4" not in page
     for text in (to_srt(whole).decode(), to_vtt(whole).decode()):

@@ -50,7 +50,8 @@ def answers(page) -> list[str]:
 def finished(page, count):
     """Until there are `count` answers and the last one has not changed for a second."""
     page.wait_for_function(
-        "n => document.querySelectorAll('#talk .bot.message, #talk .message.bot').length >= n", arg=count
+        "n => document.querySelectorAll('#talk .bot.message, #talk .message.bot').length >= n",
+        arg=count,
     )
     before, end = "", time.monotonic() + PATIENCE / 1000
     while time.monotonic() < end:
@@ -85,7 +86,9 @@ def test_upload_ask_and_stream(server, clip):
         finished(page, 3)
         assert "tense" in page.locator("#bars").inner_text()
         history = page.locator("#talk").inner_text()
-        assert "[reason]" in history and "[sentiment]" in history and "what does she show?" in history
+        assert (
+            "[reason]" in history and "[sentiment]" in history and "what does she show?" in history
+        )
         page.locator("#clear").click()
         page.wait_for_function("!document.querySelector('#talk').innerText.includes('[reason]')")
         assert faults == []
@@ -94,7 +97,10 @@ def test_upload_ask_and_stream(server, clip):
 def test_the_answer_is_that_of_the_server(server, clip):
     """The page and /v1/analyze give one clip the same probabilities."""
     told = httpx2.post(
-        f"{server.url}/v1/analyze", headers=AUTH, files={"file": (clip.name, clip.read_bytes())}, timeout=120
+        f"{server.url}/v1/analyze",
+        headers=AUTH,
+        files={"file": (clip.name, clip.read_bytes())},
+        timeout=120,
     ).json()["probabilities"]
     with chromium() as (page, faults):
         enter(page, server)
@@ -115,7 +121,9 @@ def test_timeline_and_seek(server, clip):
         report = page.frame_locator("#report iframe")
         report.locator("tr.row").nth(1).click()
         inside = next(f for f in page.frames if f != page.main_frame)
-        assert inside.evaluate("document.getElementById('player').currentTime") == pytest.approx(2.0, abs=0.1)
+        assert inside.evaluate("document.getElementById('player').currentTime") == pytest.approx(
+            2.0, abs=0.1
+        )
         assert "a test of the page" in report.locator("body").inner_text()
         assert page.locator("#plot img").count() == 1
         names = "".join(page.locator("#files").inner_text().split())
@@ -151,7 +159,10 @@ def test_faults_are_shown(server, tmp_path):
         time.sleep(3)
         page.locator("#ask").click()
         page.get_by_text("not a media file that can be read").first.wait_for()
-        assert page.locator("#question textarea, #question input").first.input_value() == "is it broken?"
+        assert (
+            page.locator("#question textarea, #question input").first.input_value()
+            == "is it broken?"
+        )
         assert page.locator("#talk").inner_text().count("...") == 0
         page.get_by_role("tab", name="Timeline").click()
         page.locator("#run").click()
@@ -178,11 +189,25 @@ def test_a_clip_that_is_too_long_is_sent_to_the_timeline(server, tmp_path):
 
 def test_nobody_enters_without_the_token(server, clip):
     ui = f"{server.url}/ui"
-    assert httpx2.post(f"{ui}/login", data={"username": "emojax", "password": "wrong"}).status_code == 400
-    for path in ("config", "gradio_api/info", "gradio_api/file=/etc/passwd", "gradio_api/upload_progress?upload_id=x"):
+    assert (
+        httpx2.post(f"{ui}/login", data={"username": "emojax", "password": "wrong"}).status_code
+        == 400
+    )
+    for path in (
+        "config",
+        "gradio_api/info",
+        "gradio_api/file=/etc/passwd",
+        "gradio_api/upload_progress?upload_id=x",
+    ):
         assert httpx2.get(f"{ui}/{path}").status_code in (401, 403, 404), path
-    assert httpx2.post(f"{ui}/gradio_api/upload", files={"files": clip.read_bytes()}).status_code == 401
-    assert httpx2.post(f"{ui}/gradio_api/queue/join", json={"data": [], "fn_index": 0}).status_code == 401
+    assert (
+        httpx2.post(f"{ui}/gradio_api/upload", files={"files": clip.read_bytes()}).status_code
+        == 401
+    )
+    assert (
+        httpx2.post(f"{ui}/gradio_api/queue/join", json={"data": [], "fn_index": 0}).status_code
+        == 401
+    )
     for path in ("/ui/../v1/models", "/ui%2f..%2fv1%2fmodels", "/uix", "/v1/models"):
         assert httpx2.get(server.url + path).status_code in (401, 404), path
     assert httpx2.get(f"{server.url}/v1/models").status_code == 401
@@ -204,7 +229,11 @@ def test_nothing_but_uploads_is_read(server, clip):
         assert client.post("/ui/login", data=form).status_code == 200
         assert client.get("/ui/gradio_api/file=/etc/passwd").status_code in (403, 404)
         config = client.get("/ui/config").json()
-        quick = next(d["id"] for d in config["dependencies"] if len(d["inputs"]) == 5 and d["targets"][0][1] == "click")
+        quick = next(
+            d["id"]
+            for d in config["dependencies"]
+            if len(d["inputs"]) == 5 and d["targets"][0][1] == "click"
+        )
         for path in ("/etc/passwd", str(clip), f"http://127.0.0.1:{other.server_port}/secret"):
             file = {"path": path, "meta": {"_type": "gradio.FileData"}}
             said = [{"role": "user", "content": {"file": file}}]
@@ -212,13 +241,19 @@ def test_nothing_but_uploads_is_read(server, clip):
                 asked = {"data": data, "fn_index": quick, "session_hash": "abc"}
                 client.post("/ui/gradio_api/queue/join", json=asked)
                 events = []
-                with client.stream("GET", "/ui/gradio_api/queue/data?session_hash=abc", timeout=30) as lines:
+                with client.stream(
+                    "GET", "/ui/gradio_api/queue/data?session_hash=abc", timeout=30
+                ) as lines:
                     for line in lines.iter_lines():
                         if line.startswith("data:"):
                             events.append(json.loads(line[5:]))
                             if events[-1]["msg"] in ("process_completed", "close_stream"):
                                 break
-                assert events[-1]["msg"] == "process_completed" and not events[-1]["success"], (path, data, events)
+                assert events[-1]["msg"] == "process_completed" and not events[-1]["success"], (
+                    path,
+                    data,
+                    events,
+                )
     assert not [p for p in (server.folder / "page").rglob("*") if p.name == "passwd"]
     other.shutdown()
     other.server_close()

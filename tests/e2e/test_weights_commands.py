@@ -22,13 +22,15 @@ PRESETS = {"emotion-llama-v2": "tiny:released", "emotion-llama": "tiny:released_
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("weights")
-    make_corpus(CorpusConfig(train=1, val=1, test=1), folder / "corpus")
+    make_corpus(config=CorpusConfig(train=1, val=1, test=1), folder=folder / "corpus")
     return folder
 
 
 def released_files(name: str, folder) -> list[str]:
     """Random files of every source of a model, at tiny size, as the words that give them to a command."""
-    files = small_files.source_files(name, model_settings(model_of(name), PRESETS[name]), folder)
+    files = small_files.source_files(
+        name, model_settings(model_of(name), preset=PRESETS[name]), folder
+    )
     return [word for key, path in files.items() for word in ("--file", f"{key}={path}")]
 
 
@@ -36,26 +38,49 @@ def released_files(name: str, folder) -> list[str]:
 def test_a_released_model_by_its_name(place, tmp_path, name):
     clip = str(next((place / "corpus" / "clips").glob("test*.mp4")))
     before = emojax(place, "predict", clip, "--model", name)
-    assert before.returncode == 2 and f"emojax fetch {name}" in before.stderr and "gated" in before.stderr
+    assert (
+        before.returncode == 2
+        and f"emojax fetch {name}" in before.stderr
+        and "gated" in before.stderr
+    )
     assert all(source in before.stderr for source in model_of(name).sources)
     words = released_files(name, tmp_path)
     questions = tmp_path / "questions.json"
     questions.write_text(json.dumps({"emotion": ["one of {labels}, in {one} word?"]}))
-    out = emojax(place, "weights", "import", name, "--preset", PRESETS[name], "--questions", str(questions), *words)
-    asked = json.loads((place / "cache" / "weights" / name / "model.json").read_text())["config"]["data"]["questions"]
+    out = emojax(
+        place,
+        "weights",
+        "import",
+        name,
+        "--preset",
+        PRESETS[name],
+        "--questions",
+        str(questions),
+        *words,
+    )
+    asked = json.loads((place / "cache" / "weights" / name / "model.json").read_text())["config"][
+        "data"
+    ]["questions"]
     assert asked == {"emotion": ["one of {labels}, in {one} word?"]}
-    assert out.returncode == 0 and f"predict CLIP --model {name}" in out.stdout, out.stdout + out.stderr
+    assert out.returncode == 0 and f"predict CLIP --model {name}" in out.stdout, (
+        out.stdout + out.stderr
+    )
     answered = emojax(place, "predict", clip, "--model", name, "--json")
     assert answered.returncode == 0, answered.stderr
     answer = json.loads(answered.stdout)
     assert answer["error"] is None and abs(sum(answer["probabilities"].values()) - 1) < 1e-6
     assert len(answer["probabilities"]) == 9 and answer["model"].startswith(name)
-    chosen = emojax(place, "predict", clip, "--model", name, "--json", "--labels", "joy, anger,disgust")
+    chosen = emojax(
+        place, "predict", clip, "--model", name, "--json", "--labels", "joy, anger,disgust"
+    )
     assert list(json.loads(chosen.stdout)["probabilities"]) == ["joy", "anger", "disgust"]
     assert emojax(place, "predict", clip, "--model", name, "--labels", "joy").returncode == 2
     assert emojax(place, "weights", "verify", name).returncode == 0
     shown = emojax(place, "weights", "show", name)
-    assert re.search(r"sha256 [0-9a-f]{64}", shown.stdout) and SOURCES["eva-vit-g"].licence in shown.stdout
+    assert (
+        re.search(r"sha256 [0-9a-f]{64}", shown.stdout)
+        and SOURCES["eva-vit-g"].licence in shown.stdout
+    )
     listed = json.loads(emojax(place, "weights", "list", "--json").stdout)
     assert {m["name"]: m["imported"] for m in listed["models"]}[name]
     exported = emojax(place, "export", name, "--format", "peft", "--out", str(tmp_path / "adapter"))
@@ -65,12 +90,16 @@ def test_a_released_model_by_its_name(place, tmp_path, name):
 @pytest.mark.full
 def test_an_import_over_another_model_leaves_nothing_of_it(place, tmp_path):
     name, folder = "emotion-llama-v2", tmp_path / "both"
-    make_corpus(CorpusConfig(train=9, val=1, test=1), tmp_path / "corpus")
+    make_corpus(config=CorpusConfig(train=9, val=1, test=1), folder=tmp_path / "corpus")
     manifest = str(tmp_path / "corpus" / "manifest.csv")
-    out = emojax(place, "train", "--manifest", manifest, "--out", str(folder), "--preset", "tiny:test")
+    out = emojax(
+        place, "train", "--manifest", manifest, "--out", str(folder), "--preset", "tiny:test"
+    )
     assert out.returncode == 0 and (folder / "tokenizer.json").exists(), out.stdout
     words = released_files(name, tmp_path / "files")
-    out = emojax(place, "weights", "import", name, "--preset", PRESETS[name], "--out", str(folder), *words)
+    out = emojax(
+        place, "weights", "import", name, "--preset", PRESETS[name], "--out", str(folder), *words
+    )
     assert out.returncode == 0 and not (folder / "tokenizer.json").exists(), out.stdout + out.stderr
     assert emojax(place, "weights", "verify", str(folder)).returncode == 0
     (folder / "tokenizer.model").write_bytes((folder / "tokenizer.model").read_bytes() + b" ")
@@ -100,7 +129,9 @@ def test_wrong_words_are_told(place):
     out = emojax(place, "weights", "import", "emotion-llama-v2")
     assert out.returncode == 2 and "needs files of llama-2-7b-chat, eva-vit-g" in out.stdout
     out = emojax(place, "fetch", "emotion-llama", "--file", "llama-2-7b-chat=/nothing")
-    assert out.returncode == 2 and "/nothing does not exist" in out.stdout, "told before anything is fetched"
+    assert out.returncode == 2 and "/nothing does not exist" in out.stdout, (
+        "told before anything is fetched"
+    )
     out = emojax(place, "fetch", "emotion-llama")
     assert out.returncode == 2 and "can not be fetched by a program" in out.stdout
     assert "--file emotion-llama=PATH" in out.stdout and "--file mae-faces=PATH" in out.stdout
@@ -116,7 +147,11 @@ def test_the_plan_adds_up_to_the_published_counts(place):
     assert (v1["total"]["trainable"], v2["total"]["trainable"]) == (74_993_664, 71_536_387)
     assert (v1["total"]["tensors"], v2["total"]["tensors"]) == (138, 166)
     by_name = {m["module"]: m["parameters"] for m in v2["modules"]}
-    assert by_name["eva_image"] == 986_975_872 and by_name["fusion"] == 2_838_275 and by_name["ln_vision"] == 2_816
+    assert (
+        by_name["eva_image"] == 986_975_872
+        and by_name["fusion"] == 2_838_275
+        and by_name["ln_vision"] == 2_816
+    )
     for plan in (v1, v2):
         for field in ("parameters", "trainable", "bytes"):
             assert sum(m[field] for m in plan["modules"]) == plan["total"][field]
@@ -128,32 +163,55 @@ def test_what_is_trained_from_imported_weights_goes_out_again(place, tmp_path):
     name = "emotion-llama-v2"
     words = released_files(name, tmp_path)
     model = tmp_path / "imported"
-    out = emojax(place, "weights", "import", name, "--preset", PRESETS[name], "--out", str(model), *words)
+    out = emojax(
+        place, "weights", "import", name, "--preset", PRESETS[name], "--out", str(model), *words
+    )
     assert out.returncode == 0, out.stdout + out.stderr
-    make_corpus(CorpusConfig(train=9, val=1, test=1), tmp_path / "corpus")
-    fields = ["--config.train.batch=8", f"--config.train.init_from={model}", "--config.optim.lr=0.01"]
-    where = ["--manifest", str(tmp_path / "corpus" / "manifest.csv"), "--out", str(tmp_path / "run")]
+    make_corpus(config=CorpusConfig(train=9, val=1, test=1), folder=tmp_path / "corpus")
+    fields = [
+        "--config.train.batch=8",
+        f"--config.train.init_from={model}",
+        "--config.optim.lr=0.01",
+    ]
+    where = [
+        "--manifest",
+        str(tmp_path / "corpus" / "manifest.csv"),
+        "--out",
+        str(tmp_path / "run"),
+    ]
     out = emojax(place, "train", "--config=configs/tiny.py:released", *fields, *where)
-    assert out.returncode == 0 and "starts from emotion-llama-v2@" in out.stdout, out.stdout + out.stderr
+    assert out.returncode == 0 and "starts from emotion-llama-v2@" in out.stdout, (
+        out.stdout + out.stderr
+    )
     before, after = (flatten(load_bundle(f).variables) for f in (model, tmp_path / "run"))
     settings = load_bundle(model).settings
     learns = decide(list(before), settings.trainable)
     changed = {p for p in before if not np.array_equal(before[p], after[p])}
-    assert changed <= {p for p in before if learns[p]} and any(p.startswith("lora/") for p in changed)
+    assert changed <= {p for p in before if learns[p]} and any(
+        p.startswith("lora/") for p in changed
+    )
     out = emojax(
-        place, "export", str(tmp_path / "run"), "--format", "safetensors", "--out", str(tmp_path / "o.safetensors")
+        place,
+        "export",
+        str(tmp_path / "run"),
+        "--format",
+        "safetensors",
+        "--out",
+        str(tmp_path / "o.safetensors"),
     )
     assert out.returncode == 0, out.stdout
     key = "llama_model.base_model.model.model.layers.1.self_attn.q_proj.lora_B.weight"
     stored = load_file(tmp_path / "o.safetensors")[key]
     np.testing.assert_array_equal(stored, np.asarray(after["lora/llama/blocks/q/b"])[1].T)
     where[-1] += "2"
-    out = emojax(place, "train", "--config=configs/tiny.py:test", f"--config.train.init_from={model}", *where)
+    out = emojax(
+        place, "train", "--config=configs/tiny.py:test", f"--config.train.init_from={model}", *where
+    )
     assert out.returncode == 2 and "is of another model" in out.stdout + out.stderr
 
 
 def test_v1_trains_and_answers_from_media_files(place, tmp_path):
-    make_corpus(CorpusConfig(train=18, val=1, test=9), tmp_path / "corpus")
+    make_corpus(config=CorpusConfig(train=18, val=1, test=9), folder=tmp_path / "corpus")
     manifest, run = str(tmp_path / "corpus" / "manifest.csv"), str(tmp_path / "run")
     out = emojax(place, "train", "--manifest", manifest, "--out", run, "--preset", "tiny:test_v1")
     assert out.returncode == 0, out.stdout + out.stderr

@@ -20,26 +20,39 @@ def part(arrays: dict, prefix: str) -> dict:
 
 def whisper(arrays: dict, sizes: dict) -> None:
     c = sizes
-    encoder = EncoderConfig(c["width"], c["depth"], c["heads"], c["mlp"], 1e-5)
+    encoder = EncoderConfig(
+        width=c["width"], depth=c["depth"], heads=c["heads"], mlp=c["mlp"], eps=1e-5
+    )
     module = Whisper(WhisperConfig(c["mels"], c["steps"], encoder))
     tree = {"params": names.whisper_tree(part(arrays, "state/"), c["depth"])}
     out = module.apply(tree, jnp.asarray(arrays["logmel"]))
     np.testing.assert_allclose(out, arrays["out"], rtol=TOLERANCE, atol=TOLERANCE)
     # The positions that our module makes for itself are the ones that torch computed.
-    made = module.init(jax.random.key(0), jnp.asarray(arrays["logmel"]))["params"]["positions"].value
+    made = module.init(jax.random.key(0), jnp.asarray(arrays["logmel"]))["params"][
+        "positions"
+    ].value
     np.testing.assert_allclose(made, tree["params"]["positions"], rtol=1e-5, atol=1e-6)
 
 
 def llama(arrays: dict, sizes: dict, lora_sizes: dict, unroll: int = 1) -> None:
     c = sizes
-    lora = LoraConfig(lora_sizes["rank"], lora_sizes["alpha"], 0.0, ("q", "v"))
-    config = LlamaConfig(c["vocab"], c["width"], c["depth"], c["heads"], c["mlp"], lora=lora, unroll=unroll)
+    lora = LoraConfig(
+        rank=lora_sizes["rank"], alpha=lora_sizes["alpha"], dropout=0.0, targets=("q", "v")
+    )
+    config = LlamaConfig(
+        c["vocab"], c["width"], c["depth"], c["heads"], c["mlp"], lora=lora, unroll=unroll
+    )
     adapters = {
-        f"blocks/{name}/{side}": np.stack([arrays[f"lora/{i}/{name}/{side}"].T for i in range(c["depth"])])
+        f"blocks/{name}/{side}": np.stack(
+            [arrays[f"lora/{i}/{name}/{side}"].T for i in range(c["depth"])]
+        )
         for name in ("q", "v")
         for side in ("a", "b")
     }
-    tree = {"params": names.llama_tree(part(arrays, "state/"), c["depth"]), "lora": names.nested(adapters)}
+    tree = {
+        "params": names.llama_tree(part(arrays, "state/"), c["depth"]),
+        "lora": names.nested(adapters),
+    }
     model = Llama(config)
 
     def run(method, *args):
@@ -54,15 +67,23 @@ def llama(arrays: dict, sizes: dict, lora_sizes: dict, unroll: int = 1) -> None:
         hidden, none = run("__call__", x, positions, valid)
         assert none is None
         logits = np.asarray(run("logits", hidden))
-        np.testing.assert_allclose(logits[real], arrays[f"{side}/logits"][real], rtol=TOLERANCE, atol=TOLERANCE)
+        np.testing.assert_allclose(
+            logits[real], arrays[f"{side}/logits"][real], rtol=TOLERANCE, atol=TOLERANCE
+        )
         hidden, cache = run("__call__", x, positions, valid, make_cache(config, 2, 12))
         cached = np.asarray(run("logits", hidden))
-        np.testing.assert_allclose(cached[real], arrays[f"{side}/logits"][real], rtol=TOLERANCE, atol=TOLERANCE)
+        np.testing.assert_allclose(
+            cached[real], arrays[f"{side}/logits"][real], rtol=TOLERANCE, atol=TOLERANCE
+        )
         for t in range(further.shape[1]):
             at = valid.sum(axis=1, keepdims=True) + t
-            hidden, cache = run("__call__", run("embed", further[:, t : t + 1]), at, jnp.ones((2, 1), bool), cache)
+            hidden, cache = run(
+                "__call__", run("embed", further[:, t : t + 1]), at, jnp.ones((2, 1), bool), cache
+            )
             got = np.asarray(run("logits", hidden))[:, 0]
-            np.testing.assert_allclose(got, arrays[f"{side}/step_logits"][:, t], rtol=TOLERANCE, atol=TOLERANCE)
+            np.testing.assert_allclose(
+                got, arrays[f"{side}/step_logits"][:, t], rtol=TOLERANCE, atol=TOLERANCE
+            )
     # The comparison is worth something only if the adapters matter.
     bare = Llama(dataclasses.replace(config, lora=LoraConfig(rank=0)))
     hidden, _ = bare.apply({"params": tree["params"]}, x, positions, valid)

@@ -46,7 +46,12 @@ def llama(folder, seed: int = 1):
 def eva_file(path, depth: int, seed: int = 2) -> dict:
     """`eva_vit_g.pth`: a plain dict in float16 with all blocks, norm and head, positions of the small grid."""
     shapes = torch_names.eva_shapes(16, 8, WIDTH, depth, MLP)
-    shapes |= {"norm.weight": (WIDTH,), "norm.bias": (WIDTH,), "head.weight": (4, WIDTH), "head.bias": (4,)}
+    shapes |= {
+        "norm.weight": (WIDTH,),
+        "norm.bias": (WIDTH,),
+        "head.weight": (4, WIDTH),
+        "head.bias": (4,),
+    }
     state = {k: v.astype(np.float16) for k, v in torch_reference.random_state(shapes, seed).items()}
     torch.save({k: torch.from_numpy(v) for k, v in state.items()}, path)
     return {k: v.astype(np.float32) for k, v in state.items()}
@@ -74,7 +79,12 @@ def whisper(folder, mels: int, steps: int, seed: int = 3):
     return model.model.encoder
 
 
-SMALL = {"hidden_size": WIDTH, "num_hidden_layers": 2, "num_attention_heads": HEADS, "intermediate_size": MLP}
+SMALL = {
+    "hidden_size": WIDTH,
+    "num_hidden_layers": 2,
+    "num_attention_heads": HEADS,
+    "intermediate_size": MLP,
+}
 
 
 def hubert(folder, seed: int = 4):
@@ -94,7 +104,9 @@ def hubert(folder, seed: int = 4):
 
 
 def mae(folder, seed: int = 5):
-    config = transformers.ViTMAEConfig(image_size=16, patch_size=8, mask_ratio=0.0, layer_norm_eps=1e-6, **SMALL)
+    config = transformers.ViTMAEConfig(
+        image_size=16, patch_size=8, mask_ratio=0.0, layer_norm_eps=1e-6, **SMALL
+    )
     model = randomise(transformers.ViTMAEModel(config), seed)
     model.save_pretrained(folder)
     return model
@@ -102,7 +114,12 @@ def mae(folder, seed: int = 5):
 
 def videomae(folder, frames: int, seed: int = 6):
     config = transformers.VideoMAEConfig(
-        image_size=16, patch_size=8, num_frames=frames, layer_norm_eps=1e-6, use_mean_pooling=False, **SMALL
+        image_size=16,
+        patch_size=8,
+        num_frames=frames,
+        layer_norm_eps=1e-6,
+        use_mean_pooling=False,
+        **SMALL,
     )
     model = randomise(transformers.VideoMAEModel(config), seed)
     model.save_pretrained(folder)
@@ -145,13 +162,20 @@ def v1_checkpoint(path, seed: int = 8, newer_peft: bool = False) -> dict:
     for number in (1, 2, 3):
         state |= linear_state(rng, f"feats_llama_proj{number}", WIDTH, LLAMA_WIDTH)
     state |= linear_state(rng, "cls_tk_llama_proj", WIDTH, LLAMA_WIDTH)
-    state |= linear_state(rng, "attention.fc_att", 5, 7) | linear_state(rng, "attention.feats_prep.0.0", 4, 4)
+    state |= linear_state(rng, "attention.fc_att", 5, 7) | linear_state(
+        rng, "attention.feats_prep.0.0", 4, 4
+    )
     return write_checkpoint(path, state)
 
 
 def write_checkpoint(path, state: dict) -> dict:
     tensors = {k: torch.from_numpy(np.asarray(v, np.float32)) for k, v in state.items()}
-    extra = {"optimizer": {"state": {}, "param_groups": []}, "scaler": None, "epoch": 9, "config": {"a": 1}}
+    extra = {
+        "optimizer": {"state": {}, "param_groups": []},
+        "scaler": None,
+        "epoch": 9,
+        "config": {"a": 1},
+    }
     torch.save({"model": tensors, **extra}, path)
     return tensors
 
@@ -160,7 +184,10 @@ def merge_lora(model, state: dict, scale: float) -> None:
     for i, layer in enumerate(model.model.layers):
         for p in PROJECTIONS:
             name = f"llama_model.base_model.model.model.layers.{i}.self_attn.{p}_proj"
-            a, b = (next(v for k, v in state.items() if k.startswith(f"{name}.lora_{side}")) for side in "AB")
+            a, b = (
+                next(v for k, v in state.items() if k.startswith(f"{name}.lora_{side}"))
+                for side in "AB"
+            )
             getattr(layer.self_attn, f"{p}_proj").weight.data += scale * (b @ a)
 
 
@@ -191,14 +218,20 @@ def v2_soft_prompt(state, eva, whisper_encoder, image, frames, logmel, tokens: i
         audio = whisper_encoder(torch.from_numpy(logmel.T[None])).last_hidden_state
     audio = torch.from_numpy(torch_reference.adaptive_pool(audio.numpy(), tokens))
     cls = raw[:, :1].expand(1, tokens, WIDTH)
-    fusion = {k.removeprefix("conv_pro_module."): v for k, v in state.items() if k.startswith("conv_pro")}
-    fused = torch.from_numpy(torch_reference.conv_attention(fusion, [audio.numpy(), cls.numpy(), video.numpy()]))
+    fusion = {
+        k.removeprefix("conv_pro_module."): v for k, v in state.items() if k.startswith("conv_pro")
+    }
+    fused = torch.from_numpy(
+        torch_reference.conv_attention(fusion, [audio.numpy(), cls.numpy(), video.numpy()])
+    )
     grouped = raw[:, 1:].reshape(1, -1, 4 * WIDTH)
     parts = [("_fusion", fused), ("", grouped), ("_video", video), ("_audio", audio)]
     return torch.cat([project(state, f"llama_proj{n}", x) for n, x in parts], dim=1)
 
 
-def v1_soft_prompt(state, eva, mae_model, videomae_model, hubert_model, image, faces, waveform) -> torch.Tensor:
+def v1_soft_prompt(
+    state, eva, mae_model, videomae_model, hubert_model, image, faces, waveform
+) -> torch.Tensor:
     """[1, 260 in small, D]: patches, MAE, VideoMAE, HuBERT, class token."""
     raw = image_tokens(eva, image[None], 2)
     tensor = torch.from_numpy(faces)

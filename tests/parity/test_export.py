@@ -25,14 +25,22 @@ def v2(tmp_path_factory):
     from parity import released
 
     folder = tmp_path_factory.mktemp("v2")
-    settings = model_settings(model_of("emotion-llama-v2"), "tiny:released")
+    settings = model_settings(model_of("emotion-llama-v2"), preset="tiny:released")
     released.llama(folder / "llama")
     released.eva_file(folder / "eva_vit_g.pth", 3)
     released.whisper(folder / "whisper", settings.views.mels, settings.model.audio.steps)
     state = released.stage_checkpoint(folder / "checkpoint_9.pth")
     files = {"llama-2-7b-chat": folder / "llama", "eva-vit-g": folder / "eva_vit_g.pth"}
-    files |= {"whisper-large-v3": folder / "whisper", "emotion-llama-v2": folder / "checkpoint_9.pth"}
-    return folder, files, state, import_model("emotion-llama-v2", files, folder / "m", settings)
+    files |= {
+        "whisper-large-v3": folder / "whisper",
+        "emotion-llama-v2": folder / "checkpoint_9.pth",
+    }
+    return (
+        folder,
+        files,
+        state,
+        import_model("emotion-llama-v2", files, folder / "m", settings=settings),
+    )
 
 
 def base_model(folder):
@@ -62,7 +70,9 @@ def test_peft_loads_the_adapter_and_gives_it_back(v2, tmp_path):
         torch.testing.assert_close(adapted(IDS).logits, merged(IDS).logits, rtol=1e-4, atol=1e-4)
     for name, parameter in adapted.named_parameters():
         if "lora_" in name:
-            assert torch.equal(parameter, state["llama_model." + name.replace(".default", "")]), name
+            assert torch.equal(parameter, state["llama_model." + name.replace(".default", "")]), (
+                name
+            )
     # Another adapter, saved by peft itself, over the imported model.
     with torch.no_grad():
         for name, parameter in adapted.named_parameters():
@@ -71,9 +81,11 @@ def test_peft_loads_the_adapter_and_gives_it_back(v2, tmp_path):
     adapted.save_pretrained(tmp_path / "theirs")
     settings = load_bundle(model).settings
     both = {**files, "peft-adapter": tmp_path / "theirs"}
-    again = import_model("emotion-llama-v2", both, tmp_path / "m2", settings)
+    again = import_model("emotion-llama-v2", both, tmp_path / "m2", settings=settings)
     export_model(again, "peft", tmp_path / "ours")
-    theirs, ours = (load_file(tmp_path / n / "adapter_model.safetensors") for n in ("theirs", "ours"))
+    theirs, ours = (
+        load_file(tmp_path / n / "adapter_model.safetensors") for n in ("theirs", "ours")
+    )
     assert set(ours) == set(theirs) and len(ours) == 8
     for name in theirs:
         np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
@@ -98,38 +110,56 @@ def test_merged_llama_is_a_model_of_transformers(v2, tmp_path, monkeypatch):
 def test_v1_checkpoint_without_what_nothing_uses(tmp_path):
     from parity import released
 
-    settings = model_settings(model_of("emotion-llama"), "tiny:released_v1")
+    settings = model_settings(model_of("emotion-llama"), preset="tiny:released_v1")
     released.llama(tmp_path / "llama")
     released.eva_file(tmp_path / "eva.pth", 3)
     released.mae(tmp_path / "mae")
     released.videomae(tmp_path / "videomae", settings.views.num_frames)
     released.hubert(tmp_path / "hubert")
     state = released.v1_checkpoint(tmp_path / "v1.pth", newer_peft=True)
-    files = {"llama-2-7b-chat": "llama", "eva-vit-g": "eva.pth", "mae-faces": "mae", "videomae-faces": "videomae"}
+    files = {
+        "llama-2-7b-chat": "llama",
+        "eva-vit-g": "eva.pth",
+        "mae-faces": "mae",
+        "videomae-faces": "videomae",
+    }
     files |= {"chinese-hubert-large": "hubert", "emotion-llama": "v1.pth"}
-    model = import_model("emotion-llama", {k: tmp_path / v for k, v in files.items()}, tmp_path / "m", settings)
+    model = import_model(
+        "emotion-llama",
+        {k: tmp_path / v for k, v in files.items()},
+        tmp_path / "m",
+        settings=settings,
+    )
     export_model(model, "emotion-llama", tmp_path / "out.pth")
     out = torch.load(tmp_path / "out.pth", weights_only=True)["model"]
-    wanted = {k.replace(".default.", "."): v for k, v in state.items() if not k.startswith("attention.")}
+    wanted = {
+        k.replace(".default.", "."): v for k, v in state.items() if not k.startswith("attention.")
+    }
     assert set(out) == set(wanted) and all(torch.equal(out[name], wanted[name]) for name in wanted)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s: {("x" + k if k == KEY else k): v for k, v in s.items()}, rf"1 unexpected: x{KEY}"),
+        (
+            lambda s: {("x" + k if k == KEY else k): v for k, v in s.items()},
+            rf"1 unexpected: x{KEY}",
+        ),
         (lambda s: {k: v for k, v in s.items() if k != KEY}, rf"1 missing: {KEY}"),
-        (lambda s: {k: v.T.contiguous() if k == KEY else v for k, v in s.items()}, rf"{KEY} \[32, 4\].*transposed"),
+        (
+            lambda s: {k: v.T.contiguous() if k == KEY else v for k, v in s.items()},
+            rf"{KEY} \[32, 4\].*transposed",
+        ),
         (lambda s: {**s, "new.weight": torch.zeros(2)}, r"1 unexpected: new\.weight"),
     ],
 )
 def test_a_wrong_file_is_told_what_is_wrong(v2, tmp_path, change, message):
     _, files, state, _ = v2
     torch.save({"model": change(state)}, tmp_path / "wrong.pth")
-    settings = model_settings(model_of("emotion-llama-v2"), "tiny:released")
+    settings = model_settings(model_of("emotion-llama-v2"), preset="tiny:released")
     wrong = {**files, "emotion-llama-v2": tmp_path / "wrong.pth"}
     with pytest.raises(WeightsError, match=f"(?s)wrong.pth.*{message}"):
-        import_model("emotion-llama-v2", wrong, tmp_path / "m", settings)
+        import_model("emotion-llama-v2", wrong, tmp_path / "m", settings=settings)
     assert not (tmp_path / "m").exists(), "nothing half-imported is left"
 
 
@@ -141,7 +171,9 @@ def test_manifest_and_verify(v2, tmp_path):
     assert verify(model) == []
     facts = json.loads((model / "manifest.json").read_text())
     leaves = flatten(load_bundle(model).variables)
-    assert set(facts["leaves"]) == set(leaves) and facts["parameters"] == sum(x.size for x in leaves.values())
+    assert set(facts["leaves"]) == set(leaves) and facts["parameters"] == sum(
+        x.size for x in leaves.values()
+    )
     assert facts["leaves"]["params/ln_vision/scale"]["source"] == "start"
     assert facts["leaves"]["params/fusion/out/kernel"]["source"] == "emotion-llama-v2"
     shards = [f["file"] for f in facts["sources"]["llama-2-7b-chat"]["files"]]
@@ -159,23 +191,33 @@ def test_an_adapter_of_another_scale_is_refused(v2, tmp_path):
     export_model(model, "peft", tmp_path / "adapter")
     facts = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
     settings = load_bundle(model).settings
-    for change, message in (({"lora_alpha": 64.0}, "lora_alpha 64"), ({"use_rslora": True}, "sets use_rslora")):
+    for change, message in (
+        ({"lora_alpha": 64.0}, "lora_alpha 64"),
+        ({"use_rslora": True}, "sets use_rslora"),
+    ):
         (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps(facts | change))
         with pytest.raises(ValueError, match=message):
             both = {**files, "peft-adapter": tmp_path / "adapter"}
-            import_model("emotion-llama-v2", both, tmp_path / "m", settings)
+            import_model("emotion-llama-v2", both, tmp_path / "m", settings=settings)
     with pytest.raises(ValueError, match="no place for chinese-hubert-large"):
         more = {**files, "chinese-hubert-large": files["whisper-large-v3"]}
-        import_model("emotion-llama-v2", more, tmp_path / "m", settings)
+        import_model("emotion-llama-v2", more, tmp_path / "m", settings=settings)
 
 
 def test_a_norm_that_a_checkpoint_holds_after_all_goes_out_again(v2, tmp_path):
     _, files, state, model = v2
-    more = {**state, "ln_vision.weight": torch.full((16,), 1.5), "ln_vision.bias": torch.full((16,), 0.25)}
+    more = {
+        **state,
+        "ln_vision.weight": torch.full((16,), 1.5),
+        "ln_vision.bias": torch.full((16,), 0.25),
+    }
     torch.save({"model": more}, tmp_path / "c.pth")
     settings = load_bundle(model).settings
     again = import_model(
-        "emotion-llama-v2", {**files, "emotion-llama-v2": tmp_path / "c.pth"}, tmp_path / "m", settings
+        "emotion-llama-v2",
+        {**files, "emotion-llama-v2": tmp_path / "c.pth"},
+        tmp_path / "m",
+        settings=settings,
     )
     export_model(again, "emotion-llama", tmp_path / "out.pth")
     out = torch.load(tmp_path / "out.pth", weights_only=True)["model"]
@@ -185,7 +227,12 @@ def test_a_norm_that_a_checkpoint_holds_after_all_goes_out_again(v2, tmp_path):
 def test_exports_overwrite_no_model(v2, tmp_path):
     model = v2[3]
     before = sorted(p.name for p in model.iterdir())
-    for form, out in (("hf-merged", model), ("peft", model), ("safetensors", model), ("emotion-llama", model)):
+    for form, out in (
+        ("hf-merged", model),
+        ("peft", model),
+        ("safetensors", model),
+        ("emotion-llama", model),
+    ):
         with pytest.raises(ValueError, match="is a (model )?folder"):
             export_model(model, form, out)
     with pytest.raises(ValueError, match=r"should end on \.safetensors"):
@@ -205,7 +252,8 @@ def test_the_166_tensors_at_true_size_are_bit_equal(tmp_path):
     shapes = torch_names.stage_shapes()
     rng = np.random.default_rng(0)
     state = released.write_checkpoint(
-        tmp_path / "checkpoint_9.pth", {n: rng.standard_normal(s, np.float32) for n, s in shapes.items()}
+        tmp_path / "checkpoint_9.pth",
+        {n: rng.standard_normal(s, np.float32) for n, s in shapes.items()},
     )
     assert len(state) == 166 and sum(t.numel() for t in state.values()) == 71_536_387
     settings = resolve(load_config("v2:stage1"))

@@ -51,9 +51,17 @@ def noise(shapes: dict, seed: int) -> dict:
 def imported(folder, state: dict, table, module, *inputs, method=None):
     """{params} of a module from a file with `state`."""
     save_file(state, folder / "w.safetensors")
-    shapes = jax.eval_shape(lambda: unbox(module.init(jax.random.key(0), *inputs, method=method)))["params"]
-    flat = load_tensors(table, open_tensors(folder / "w.safetensors"), traverse_util.flatten_dict(shapes, sep="/"))
-    return {"params": traverse_util.unflatten_dict({p: jnp.asarray(x) for p, x in flat.items()}, sep="/")}
+    shapes = jax.eval_shape(lambda: unbox(module.init(jax.random.key(0), *inputs, method=method)))[
+        "params"
+    ]
+    flat = load_tensors(
+        table, open_tensors(folder / "w.safetensors"), traverse_util.flatten_dict(shapes, sep="/")
+    )
+    return {
+        "params": traverse_util.unflatten_dict(
+            {p: jnp.asarray(x) for p, x in flat.items()}, sep="/"
+        )
+    }
 
 
 def relative(ours, theirs) -> float:
@@ -68,7 +76,16 @@ def test_eva_g(torch_side, tmp_path, depth):
     """448 px, width 1408: one block, and the whole image tower (986,975,872 parameters)."""
     shapes = names.eva_shapes(224, 14, 1408, depth, 6144)
     state = noise(shapes, 1)
-    module = Eva(EvaConfig(448, 14, EncoderConfig(1408, depth, 16, 6144, 1e-6), False, (0, 0, 0), (1, 1, 1)))
+    module = Eva(
+        EvaConfig(
+            image_size=448,
+            patch=14,
+            encoder=EncoderConfig(width=1408, depth=depth, heads=16, mlp=6144, eps=1e-6),
+            final_norm=False,
+            mean=(0, 0, 0),
+            std=(1, 1, 1),
+        )
+    )
     pixels = np.random.default_rng(2).standard_normal((1, 448, 448, 3)).astype(np.float32)
     tree = imported(tmp_path, state, tables.eva(depth, False), module, jnp.asarray(pixels))
     if depth == 39:
@@ -85,11 +102,17 @@ def test_whisper_large_block(torch_side, tmp_path):
     import transformers
 
     config = transformers.WhisperConfig(
-        d_model=1280, encoder_layers=1, encoder_attention_heads=20, encoder_ffn_dim=5120, num_mel_bins=128
+        d_model=1280,
+        encoder_layers=1,
+        encoder_attention_heads=20,
+        encoder_ffn_dim=5120,
+        num_mel_bins=128,
     )
     model = transformers.models.whisper.modeling_whisper.WhisperEncoder(config).eval()
     state = {k: v.detach().numpy() for k, v in model.state_dict().items()}
-    module = Whisper(WhisperConfig(128, 1500, EncoderConfig(1280, 1, 20, 5120, 1e-5)))
+    module = Whisper(
+        WhisperConfig(128, 1500, EncoderConfig(width=1280, depth=1, heads=20, mlp=5120, eps=1e-5))
+    )
     logmel = np.random.default_rng(3).standard_normal((1, 3000, 128)).astype(np.float32)
     tree = imported(tmp_path, state, tables.whisper(""), module, jnp.asarray(logmel))
     with torch.no_grad():
@@ -122,7 +145,10 @@ def test_llama_7b_block(torch_side, tmp_path):
     tree = imported(tmp_path, state, tables.LLAMA, module, jnp.asarray(ids), method=everything)
     with torch.no_grad():
         theirs = model(input_ids=torch.from_numpy(ids)).logits[:, -8:]
-    assert relative(jax.jit(lambda t, i: module.apply(t, i, method=everything))(tree, ids), theirs) < 1e-4
+    assert (
+        relative(jax.jit(lambda t, i: module.apply(t, i, method=everything))(tree, ids), theirs)
+        < 1e-4
+    )
 
 
 def test_fusion_and_projectors(torch_side, tmp_path):
@@ -141,12 +167,18 @@ def test_fusion_and_projectors(torch_side, tmp_path):
     flat = load_tensors(table, open_tensors(tmp_path / "w.safetensors"), leaf_types(settings))
     tree = traverse_util.unflatten_dict({p: jnp.asarray(x) for p, x in flat.items()}, sep="/")
     rng = np.random.default_rng(6)
-    image, video, audio = (rng.standard_normal(s, np.float32) for s in ((1, 1025, 1408), (1, 64, 1408), (1, 64, 1280)))
+    image, video, audio = (
+        rng.standard_normal(s, np.float32) for s in ((1, 1025, 1408), (1, 64, 1408), (1, 64, 1280))
+    )
     yes = jnp.ones((1,), bool)
     features = Features(*map(jnp.asarray, (image, video, audio)))
-    soft = make_model(settings.model).apply(tree, features, Present(yes, yes, yes), method="soft_prompt")
+    soft = make_model(settings.model).apply(
+        tree, features, Present(yes, yes, yes), method="soft_prompt"
+    )
     cls = np.broadcast_to(image[:, :1], (1, 64, 1408)).copy()
-    parts = {n.removeprefix("conv_pro_module."): v for n, v in state.items() if n.startswith("conv_pro")}
+    parts = {
+        n.removeprefix("conv_pro_module."): v for n, v in state.items() if n.startswith("conv_pro")
+    }
     streams = {
         "_fusion": torch_side.conv_attention(parts, [audio, cls, video]),
         "": image[:, 1:].reshape(1, 256, 5632),
@@ -155,7 +187,9 @@ def test_fusion_and_projectors(torch_side, tmp_path):
     }
     start = 0
     for name, x in streams.items():
-        weight, bias = (torch.from_numpy(state[f"llama_proj{name}.{end}"]) for end in ("weight", "bias"))
+        weight, bias = (
+            torch.from_numpy(state[f"llama_proj{name}.{end}"]) for end in ("weight", "bias")
+        )
         want = functional.linear(torch.from_numpy(x), weight, bias)
         got = soft.tokens[:, start : start + x.shape[1]]
         assert relative(got, want) < 1e-4, name

@@ -24,8 +24,13 @@ from emojax.weights.tensor_files import open_tensors
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("ignore")]
-SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
-BLOCKS = EncoderConfig(16, 2, 2, 24, 1e-6)
+SMALL = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+}
+BLOCKS = EncoderConfig(width=16, depth=2, heads=2, mlp=24, eps=1e-6)
 
 
 def random_weights(module, seed):
@@ -54,8 +59,12 @@ def through_file(folder, state, module, table, *inputs):
         if name in state and not name.endswith(
             ("original1", "weight_v")
         ):  # whose length is lost: weight norm divides it away
-            np.testing.assert_allclose(value, state[name].numpy(), rtol=1e-5, atol=1e-6, err_msg=name)
-    return np.asarray(module.apply({"params": traverse_util.unflatten_dict(flat, sep="/")}, *inputs))
+            np.testing.assert_allclose(
+                value, state[name].numpy(), rtol=1e-5, atol=1e-6, err_msg=name
+            )
+    return np.asarray(
+        module.apply({"params": traverse_util.unflatten_dict(flat, sep="/")}, *inputs)
+    )
 
 
 def close(ours, theirs):
@@ -81,13 +90,17 @@ def test_whisper_encoder(tmp_path):
     )
     model = random_weights(transformers.WhisperForConditionalGeneration(config), 1)
     logmel = np.random.default_rng(0).standard_normal((2, 40, 8)).astype(np.float32)
-    module = Whisper(WhisperConfig(8, 20, EncoderConfig(16, 2, 2, 24, 1e-5)))
+    module = Whisper(
+        WhisperConfig(8, 20, EncoderConfig(width=16, depth=2, heads=2, mlp=24, eps=1e-5))
+    )
     ours = through_file(tmp_path, model.state_dict(), module, tables.whisper(), jnp.asarray(logmel))
     close(ours, model.model.encoder(torch.from_numpy(logmel.transpose(0, 2, 1))).last_hidden_state)
 
 
 def test_llama(tmp_path):
-    config = transformers.LlamaConfig(vocab_size=48, tie_word_embeddings=False, rms_norm_eps=1e-5, **SMALL)
+    config = transformers.LlamaConfig(
+        vocab_size=48, tie_word_embeddings=False, rms_norm_eps=1e-5, **SMALL
+    )
     model = random_weights(transformers.LlamaForCausalLM(config), 2)
     ids = np.random.default_rng(0).integers(0, 48, (2, 7))
     module = Llama(LlamaConfig(48, 16, 2, 2, 24, lora=LoraConfig(rank=0)))
@@ -100,12 +113,16 @@ def test_llama(tmp_path):
         model.embed(jnp.zeros((2, 7), jnp.int32))
         return model.logits(model(x, at, valid)[0])
 
-    shapes = jax.eval_shape(lambda: unbox(module.init(jax.random.key(0), method=everything)))["params"]
+    shapes = jax.eval_shape(lambda: unbox(module.init(jax.random.key(0), method=everything)))[
+        "params"
+    ]
     leaves = traverse_util.flatten_dict(shapes, sep="/")
     flat = load_tensors(tables.LLAMA, open_tensors(path), leaves)
     tree = {"params": traverse_util.unflatten_dict(flat, sep="/")}
     hidden, _ = module.apply(tree, module.apply(tree, jnp.asarray(ids), method="embed"), at, valid)
-    close(module.apply(tree, hidden, method="logits"), model(input_ids=torch.from_numpy(ids)).logits)
+    close(
+        module.apply(tree, hidden, method="logits"), model(input_ids=torch.from_numpy(ids)).logits
+    )
 
 
 @pytest.mark.parametrize("stable", [True, False])
@@ -125,12 +142,25 @@ def test_hubert(tmp_path, stable):
         **SMALL,
     )
     model = random_weights(transformers.HubertModel(config), 3)
-    blocks = EncoderConfig(16, 2, 2, 24, 1e-5, key_bias=True, post_norm=not stable)
-    module = Hubert(HubertConfig(blocks, (8, 8, 8), (10, 3, 2), (5, 2, 2), norm, stable, 8, 4))
+    blocks = EncoderConfig(
+        width=16, depth=2, heads=2, mlp=24, eps=1e-5, key_bias=True, post_norm=not stable
+    )
+    module = Hubert(
+        HubertConfig(
+            encoder=blocks,
+            conv_widths=(8, 8, 8),
+            conv_kernels=(10, 3, 2),
+            conv_strides=(5, 2, 2),
+            conv_norm=norm,
+            conv_bias=stable,
+            position_kernel=8,
+            position_groups=4,
+        )
+    )
     wave = np.random.default_rng(0).standard_normal((2, 400)).astype(np.float32)
-    table = tables.hubert(3, norm, stable)
+    table = tables.hubert(conv_layers=3, conv_norm=norm, conv_bias=stable)
     theirs = model(torch.from_numpy(wave)).last_hidden_state
-    both = (table, tables.hubert_fairseq(3, norm, stable))
+    both = (table, tables.hubert_fairseq(conv_layers=3, conv_norm=norm, conv_bias=stable))
     for state in (model.state_dict(), fairseq_hubert(model.state_dict(), stable)):
         close(through_file(tmp_path, state, module, both, jnp.asarray(wave)), theirs)
 
@@ -140,7 +170,10 @@ def fairseq_hubert(state, stable):
     place = "2.1" if stable else "2"
     changes = (
         (r"feature_extractor\.conv_layers\.(\d)\.conv\.", r"feature_extractor.conv_layers.\1.0."),
-        (r"feature_extractor\.conv_layers\.(\d)\.layer_norm\.", rf"feature_extractor.conv_layers.\1.{place}."),
+        (
+            r"feature_extractor\.conv_layers\.(\d)\.layer_norm\.",
+            rf"feature_extractor.conv_layers.\1.{place}.",
+        ),
         (r"feature_projection\.layer_norm", "layer_norm"),
         (r"feature_projection\.projection", "post_extract_proj"),
         (r"pos_conv_embed\.conv\.parametrizations\.weight\.original0", "pos_conv.0.weight_g"),
@@ -161,15 +194,25 @@ def fairseq_hubert(state, stable):
 
 
 def test_mae(tmp_path):
-    config = transformers.ViTMAEConfig(image_size=32, patch_size=8, mask_ratio=0.0, layer_norm_eps=1e-6, **SMALL)
+    config = transformers.ViTMAEConfig(
+        image_size=32, patch_size=8, mask_ratio=0.0, layer_norm_eps=1e-6, **SMALL
+    )
     model = random_weights(transformers.ViTMAEModel(config), 4)
-    encoder = EncoderConfig(16, 2, 2, 24, 1e-6, key_bias=True)
-    module = Eva(EvaConfig(32, 8, encoder, True, (0, 0, 0), (1, 1, 1)))
+    encoder = EncoderConfig(width=16, depth=2, heads=2, mlp=24, eps=1e-6, key_bias=True)
+    module = Eva(
+        EvaConfig(
+            image_size=32, patch=8, encoder=encoder, final_norm=True, mean=(0, 0, 0), std=(1, 1, 1)
+        )
+    )
     pixels = np.random.default_rng(0).standard_normal((2, 32, 32, 3)).astype(np.float32)
     # Without masking MAE still shuffles; increasing noise keeps the order.
     order = torch.arange(16.0)[None].expand(2, 16)
     theirs = model(torch.from_numpy(pixels.transpose(0, 3, 1, 2)), noise=order).last_hidden_state
-    for state in (written(model, tmp_path), with_prefix(written(model, tmp_path)), original_mae(model.state_dict())):
+    for state in (
+        written(model, tmp_path),
+        with_prefix(written(model, tmp_path)),
+        original_mae(model.state_dict()),
+    ):
         close(through_file(tmp_path, state, module, tables.MAE_TABLES, jnp.asarray(pixels)), theirs)
 
 
@@ -186,7 +229,10 @@ def with_prefix(state, prefix="vit."):
 
 def original_mae(state):
     """transformers' names -> those of the original repository (and timm), q, k and v in one matrix."""
-    out = {"cls_token": state["embeddings.cls_token"], "pos_embed": state["embeddings.position_embeddings"]}
+    out = {
+        "cls_token": state["embeddings.cls_token"],
+        "pos_embed": state["embeddings.position_embeddings"],
+    }
     for end in ("weight", "bias"):
         out[f"patch_embed.proj.{end}"] = state[f"embeddings.patch_embeddings.projection.{end}"]
         out[f"norm.{end}"] = state[f"layernorm.{end}"]
@@ -205,28 +251,40 @@ def original_mae(state):
 
 def test_videomae(tmp_path):
     config = transformers.VideoMAEConfig(
-        image_size=16, patch_size=8, num_frames=4, layer_norm_eps=1e-6, use_mean_pooling=False, **SMALL
+        image_size=16,
+        patch_size=8,
+        num_frames=4,
+        layer_norm_eps=1e-6,
+        use_mean_pooling=False,
+        **SMALL,
     )
     model = random_weights(transformers.VideoMAEModel(config), 5)
     frames = np.random.default_rng(0).standard_normal((2, 4, 16, 16, 3)).astype(np.float32)
-    module = VideoMae(VideoMaeConfig(16, 8, 4, BLOCKS))
+    module = VideoMae(VideoMaeConfig(image_size=16, patch=8, num_frames=4, encoder=BLOCKS))
     theirs = model(torch.from_numpy(frames.transpose(0, 1, 4, 2, 3))).last_hidden_state
     state = written(model, tmp_path)
     for variant in (state, with_prefix(state, "videomae."), original_videomae(model.state_dict())):
-        close(through_file(tmp_path, variant, module, tables.VIDEOMAE_TABLES, jnp.asarray(frames)), theirs)
+        close(
+            through_file(tmp_path, variant, module, tables.VIDEOMAE_TABLES, jnp.asarray(frames)),
+            theirs,
+        )
 
 
 def original_videomae(state):
     """transformers' module names -> those of the original repository's pretraining, encoder and decoder."""
     out = {"decoder.blocks.0.attn.qkv.weight": torch.zeros(2), "mask_token": torch.zeros(2)}
     for end in ("weight", "bias"):
-        out[f"encoder.patch_embed.proj.{end}"] = state[f"embeddings.patch_embeddings.projection.{end}"]
+        out[f"encoder.patch_embed.proj.{end}"] = state[
+            f"embeddings.patch_embeddings.projection.{end}"
+        ]
         out[f"encoder.norm.{end}"] = state[f"layernorm.{end}"]
     for i in range(2):
         ours, theirs = f"encoder.blocks.{i}", f"encoder.layer.{i}"
         heads = [f"{theirs}.attention.attention.{n}" for n in ("query", "key", "value")]
         out[f"{ours}.attn.qkv.weight"] = torch.cat([state[f"{h}.weight"] for h in heads])
-        out[f"{ours}.attn.q_bias"], out[f"{ours}.attn.v_bias"] = (state[f"{h}.bias"] for h in heads[::2])
+        out[f"{ours}.attn.q_bias"], out[f"{ours}.attn.v_bias"] = (
+            state[f"{h}.bias"] for h in heads[::2]
+        )
         for end in ("weight", "bias"):
             out[f"{ours}.attn.proj.{end}"] = state[f"{theirs}.attention.output.dense.{end}"]
             out[f"{ours}.mlp.fc1.{end}"] = state[f"{theirs}.intermediate.dense.{end}"]
@@ -245,7 +303,10 @@ def test_eva_is_the_vision_tower_of_blip2(tmp_path, final_norm):
     model = random_weights(transformers.Blip2VisionModel(config), 6)
     for layer in model.encoder.layers:
         layer.self_attn.qkv.bias.data[16:32] = 0  # k has no bias
-    state = {"cls_token": model.embeddings.class_embedding, "pos_embed": model.embeddings.position_embedding}
+    state = {
+        "cls_token": model.embeddings.class_embedding,
+        "pos_embed": model.embeddings.position_embedding,
+    }
     state |= {"head.weight": torch.zeros(5, 16), "head.bias": torch.zeros(5)}
     for end in ("weight", "bias"):
         state[f"patch_embed.proj.{end}"] = getattr(model.embeddings.patch_embedding, end)
@@ -262,7 +323,16 @@ def test_eva_is_the_vision_tower_of_blip2(tmp_path, final_norm):
         state[f"blocks.{i}.attn.v_bias"] = layer.self_attn.qkv.bias[32:]
     state = {k: v.detach().clone() for k, v in state.items()}
     depth = 3 if final_norm else 2
-    module = Eva(EvaConfig(28, 7, EncoderConfig(16, depth, 2, 24, 1e-6), final_norm, (0, 0, 0), (1, 1, 1)))
+    module = Eva(
+        EvaConfig(
+            image_size=28,
+            patch=7,
+            encoder=EncoderConfig(width=16, depth=depth, heads=2, mlp=24, eps=1e-6),
+            final_norm=final_norm,
+            mean=(0, 0, 0),
+            std=(1, 1, 1),
+        )
+    )
     pixels = np.random.default_rng(0).standard_normal((2, 28, 28, 3)).astype(np.float32)
     ours = through_file(tmp_path, state, module, tables.eva(depth, final_norm), jnp.asarray(pixels))
     tensor = torch.from_numpy(pixels.transpose(0, 3, 1, 2))

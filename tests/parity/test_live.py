@@ -38,7 +38,9 @@ def test_llama(torch_side, seed):
     checks.llama(torch_side.llama(seed), torch_side.LLAMA, torch_side.LORA)
 
 
-@pytest.mark.parametrize("sizes", [([12, 10, 10], 16, 8, 6, 7), ([1280, 1408, 1408], 512, 128, 256, 64)])
+@pytest.mark.parametrize(
+    "sizes", [([12, 10, 10], 16, 8, 6, 7), ([1280, 1408, 1408], 512, 128, 256, 64)]
+)
 def test_conv_attention(torch_side, sizes):
     dims, hidden, width, out, steps = sizes
     state = torch_side.random_state(names.fusion_shapes(dims, hidden, width, out), 3)
@@ -46,9 +48,21 @@ def test_conv_attention(torch_side, sizes):
     rng = np.random.default_rng(4)
     inputs = [rng.standard_normal((2, steps, d)) for d in dims]
     with jax.enable_x64(True):
-        module = Fusion(FusionConfig("conv_attention", hidden, width, out, 4, 0.1, F64))
+        module = Fusion(
+            FusionConfig(
+                kind="conv_attention",
+                hidden=hidden,
+                width=width,
+                out=out,
+                blocks=4,
+                dropout=0.1,
+                precision=F64,
+            )
+        )
         ours = module.apply({"params": names.fusion_tree(state, 4)}, *map(jnp.asarray, inputs))
-        np.testing.assert_allclose(ours, torch_side.conv_attention(state, inputs), rtol=1e-5, atol=1e-9)
+        np.testing.assert_allclose(
+            ours, torch_side.conv_attention(state, inputs), rtol=1e-5, atol=1e-9
+        )
 
 
 @pytest.mark.parametrize("final_norm", [False, True])
@@ -58,8 +72,17 @@ def test_eva(torch_side, final_norm):
     pixels = np.random.default_rng(6).standard_normal((2, 3, 42, 42))
     theirs = torch_side.eva(state, pixels, 3, 4, 1e-6, final_norm)
     with jax.enable_x64(True):
-        encoder = EncoderConfig(24, 3, 4, 40, 1e-6, precision=F64)
-        module = Eva(EvaConfig(42, 14, encoder, final_norm, (0, 0, 0), (1, 1, 1)))
+        encoder = EncoderConfig(width=24, depth=3, heads=4, mlp=40, eps=1e-6, precision=F64)
+        module = Eva(
+            EvaConfig(
+                image_size=42,
+                patch=14,
+                encoder=encoder,
+                final_norm=final_norm,
+                mean=(0, 0, 0),
+                std=(1, 1, 1),
+            )
+        )
         tree = {"params": names.eva_tree(state, 3, final_norm)}
         ours = module.apply(tree, jnp.asarray(pixels.transpose(0, 2, 3, 1)))
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-8)
@@ -68,7 +91,9 @@ def test_eva(torch_side, final_norm):
 @pytest.mark.parametrize(("old", "new"), [(16, 32), (16, 24), (7, 5), (2, 4)])
 def test_positions(torch_side, old, new):
     table = np.random.default_rng(7).standard_normal((1, 1 + old * old, 12)).astype(np.float32)
-    np.testing.assert_allclose(resize_positions(table, new), torch_side.resize(table, new), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        resize_positions(table, new), torch_side.resize(table, new), rtol=1e-5, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize(("steps", "bins"), [(1500, 64), (100, 64), (125, 8), (5, 8)])

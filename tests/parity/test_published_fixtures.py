@@ -34,10 +34,17 @@ def x64():
 
 def test_conv_attention(parity_examples):
     case = parity_examples["conv_attention_tiny"]
-    state = {n: names.fill(n, s) for n, s in names.fusion_shapes(case["config"]["dims"], 16, 8, 6).items()}
+    state = {
+        n: names.fill(n, s)
+        for n, s in names.fusion_shapes(case["config"]["dims"], 16, 8, 6).items()
+    }
     assert sorted(state) == sorted(case["param_names"])
     inputs = [names.sine_input((2, 5, d), c) for c, d in enumerate(case["config"]["dims"])]
-    module = Fusion(FusionConfig("conv_attention", 16, 8, 6, 4, 0.1, F64))
+    module = Fusion(
+        FusionConfig(
+            kind="conv_attention", hidden=16, width=8, out=6, blocks=4, dropout=0.1, precision=F64
+        )
+    )
     out = module.apply({"params": names.fusion_tree(state, 4)}, *map(jnp.asarray, inputs))
     np.testing.assert_allclose(out, case["output"], rtol=TOLERANCE, atol=1e-7)
 
@@ -49,10 +56,28 @@ def test_eva(parity_examples, final_norm):
     shapes = names.eva_shapes(c["img"], c["patch"], c["dim"], c["depth"], c["mlp_hidden"])
     state = {n: names.fill(n, s) for n, s in shapes.items()}
     state |= {n: names.fill(n, (c["dim"],)) for n in case["timm_missing_keys_when_loading"]}
-    encoder = EncoderConfig(c["dim"], c["depth"], c["heads"], c["mlp_hidden"], c["ln_eps"], precision=F64)
-    module = Eva(EvaConfig(c["img"], c["patch"], encoder, final_norm, (0, 0, 0), (1, 1, 1)))
+    encoder = EncoderConfig(
+        width=c["dim"],
+        depth=c["depth"],
+        heads=c["heads"],
+        mlp=c["mlp_hidden"],
+        eps=c["ln_eps"],
+        precision=F64,
+    )
+    module = Eva(
+        EvaConfig(
+            image_size=c["img"],
+            patch=c["patch"],
+            encoder=encoder,
+            final_norm=final_norm,
+            mean=(0, 0, 0),
+            std=(1, 1, 1),
+        )
+    )
     pixels = names.sine_input((1, 3, 28, 28), 0.5).transpose(0, 2, 3, 1)
-    out = module.apply({"params": names.eva_tree(state, c["depth"], final_norm)}, jnp.asarray(pixels))
+    out = module.apply(
+        {"params": names.eva_tree(state, c["depth"], final_norm)}, jnp.asarray(pixels)
+    )
     key = "timm_forward_features_with_final_norm" if final_norm else "output_tokens_[cls,4 patches]"
     np.testing.assert_allclose(out[0], case[key], rtol=TOLERANCE, atol=1e-7)
 
@@ -62,7 +87,9 @@ def test_positions_are_resized_as_torch_does(parity_examples):
     table = names.fill("pos_embed", (1, 5, 16)).astype(np.float32)
     out = resize_positions(table, 4)
     assert out.shape == (1, 17, 16)
-    np.testing.assert_allclose(out[0, :, 0], case["first_channel_of_all_17_tokens"], rtol=TOLERANCE, atol=1e-6)
+    np.testing.assert_allclose(
+        out[0, :, 0], case["first_channel_of_all_17_tokens"], rtol=TOLERANCE, atol=1e-6
+    )
     np.testing.assert_allclose(out[0, -1], case["full_last_token"], rtol=TOLERANCE, atol=1e-6)
     with pytest.raises(ValueError, match="no square grid"):
         resize_positions(np.zeros((1, 8, 4)), 4)
@@ -70,11 +97,17 @@ def test_positions_are_resized_as_torch_does(parity_examples):
 
 def v2_config(width: int) -> EmotionConfig:
     """The real widths 1408, 1280, 5632, 256 with a small language model."""
-    tower = EncoderConfig(1408, 1, 16, 64, 1e-6, precision=F64)
+    tower = EncoderConfig(width=1408, depth=1, heads=16, mlp=64, eps=1e-6, precision=F64)
     return EmotionConfig(
-        image=EvaConfig(448, 14, tower, False, (0, 0, 0), (1, 1, 1)),
-        video=EvaConfig(224, 14, tower, True, (0, 0, 0), (1, 1, 1)),
-        audio=WhisperConfig(128, 1500, EncoderConfig(1280, 1, 20, 64, 1e-5, precision=F64)),
+        image=EvaConfig(
+            image_size=448, patch=14, encoder=tower, final_norm=False, mean=(0, 0, 0), std=(1, 1, 1)
+        ),
+        video=EvaConfig(
+            image_size=224, patch=14, encoder=tower, final_norm=True, mean=(0, 0, 0), std=(1, 1, 1)
+        ),
+        audio=WhisperConfig(
+            128, 1500, EncoderConfig(width=1280, depth=1, heads=20, mlp=64, eps=1e-5, precision=F64)
+        ),
         fusion=FusionConfig(precision=F64),
         llama=LlamaConfig(8, width, 1, 1, 8, lora=LoraConfig(rank=0), precision=F64),
     )
@@ -82,9 +115,17 @@ def v2_config(width: int) -> EmotionConfig:
 
 def soft_prompt_variables(case: dict, config: EmotionConfig, folder) -> dict:
     """The official module's names and shapes in a file, imported."""
-    save_file({n: names.fill(n, tuple(s)) for n, s in case["param_names_shapes"].items()}, folder / "w.safetensors")
+    save_file(
+        {n: names.fill(n, tuple(s)) for n, s in case["param_names_shapes"].items()},
+        folder / "w.safetensors",
+    )
     leaves = flatten(unbox(abstract_variables(config)))
-    flat = load_tensors(emotion_llama_v2(()), open_tensors(folder / "w.safetensors"), leaves, np.float64)
+    flat = load_tensors(
+        emotion_llama_v2(projections=()),
+        open_tensors(folder / "w.safetensors"),
+        leaves,
+        dtype=np.float64,
+    )
     return merge(flat, {})
 
 
@@ -102,19 +143,28 @@ def test_encode_img(parity_examples, tmp_path):
         return Emotion(config).apply(variables, features, present, method="soft_prompt")
 
     soft = run(config, Present(yes, yes, yes))
-    assert soft.tokens.shape == (1, *case["shape"][1:]) and int(soft.mask.sum()) == case["attention_sum"]
+    assert (
+        soft.tokens.shape == (1, *case["shape"][1:])
+        and int(soft.mask.sum()) == case["attention_sum"]
+    )
     for index, value in case["token_index_to_embedding"].items():
-        np.testing.assert_allclose(soft.tokens[0, int(index)], value, rtol=TOLERANCE, atol=1e-6, err_msg=index)
+        np.testing.assert_allclose(
+            soft.tokens[0, int(index)], value, rtol=TOLERANCE, atol=1e-6, err_msg=index
+        )
     # Image and video zero: the released model keeps every token visible; the image stand-in stays as it is.
     absent = run(config, Present(no, no, yes))
     assert bool(absent.mask.all())
     for index, value in case["zero_case_token_index_to_embedding"].items():
-        np.testing.assert_allclose(absent.tokens[0, int(index)], value, rtol=TOLERANCE, atol=1e-6, err_msg=index)
+        np.testing.assert_allclose(
+            absent.tokens[0, int(index)], value, rtol=TOLERANCE, atol=1e-6, err_msg=index
+        )
     # Our own setting hides what the released code computes a mask for and then forgets.
     masked = run(dataclasses.replace(config, missing="masked"), Present(no, no, yes)).mask[0]
     seen = {"fusion 0:64": 0, "image 64:320": 64, "video 320:384": 320, "audio 384:448": 384}
     ends = {"fusion 0:64": 64, "image 64:320": 320, "video 320:384": 384, "audio 384:448": 448}
-    for span, count in case["mask_when_image_and_video_are_zero (returned but never used downstream)"].items():
+    for span, count in case[
+        "mask_when_image_and_video_are_zero (returned but never used downstream)"
+    ].items():
         assert int(masked[seen[span] : ends[span]].sum()) == count, span
 
 
@@ -128,7 +178,9 @@ def test_pooling(parity_examples):
     with_cls = jnp.concatenate([jnp.full((1, 16, 1, 1), 1e9), ramp], axis=2)
     pooled = pool_video(with_cls, 2)[0, :, 0]
     assert pooled.shape == (64,)
-    np.testing.assert_allclose(pooled[:8], case["output_first8_(t0: hw 00,01,10,11; t1...)"], rtol=TOLERANCE)
+    np.testing.assert_allclose(
+        pooled[:8], case["output_first8_(t0: hw 00,01,10,11; t1...)"], rtol=TOLERANCE
+    )
 
 
 def test_frame_window(parity_examples):

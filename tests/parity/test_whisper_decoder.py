@@ -25,14 +25,21 @@ def pair(tmp_path_factory):
         eos_token_id=release.END, decoder_start_token_id=release.START,
     )  # fmt: skip
     theirs = Theirs(config).eval()
-    tensors = {k.removeprefix("model.decoder."): torch.from_numpy(v) for k, v in release.random_tensors().items()}
+    tensors = {
+        k.removeprefix("model.decoder."): torch.from_numpy(v)
+        for k, v in release.random_tensors().items()
+    }
     theirs.load_state_dict(tensors)
     return ours, theirs
 
 
 def torch_logits(theirs, ids, heard):
     with torch.no_grad():
-        hidden = theirs(input_ids=torch.tensor(ids), encoder_hidden_states=torch.from_numpy(heard), use_cache=False)
+        hidden = theirs(
+            input_ids=torch.tensor(ids),
+            encoder_hidden_states=torch.from_numpy(heard),
+            use_cache=False,
+        )
         return (hidden.last_hidden_state @ theirs.embed_tokens.weight.T).numpy()
 
 
@@ -101,7 +108,9 @@ def test_rules_of_times_at_random_texts(pair):
             logits = rng.normal(0, 3, (1, release.VOCAB)).astype(np.float32)
             logits[0, : release.FIRST_TIME] += rng.choice([0.0, 14.0])
             padded = np.array([ids + [release.END] * (10 - len(ids))])
-            got = np.asarray(allowed(jnp.asarray(logits), jnp.asarray(padded), jnp.int32(step), ours.rules, True))[0]
+            got = np.asarray(
+                allowed(jnp.asarray(logits), jnp.asarray(padded), jnp.int32(step), ours.rules, True)
+            )[0]
             want = their_rules([ids], logits)[0]
             free = np.isfinite(want)
             assert (free == (got > -1e20)).all(), (ids, np.flatnonzero(free != (got > -1e20))[:8])

@@ -48,7 +48,10 @@ def linear(state: dict, name: str, path: str) -> dict:
 
 
 def conv1d(state: dict, name: str, path: str) -> dict:
-    return {f"{path}/kernel": state[f"{name}.weight"].transpose(2, 1, 0), f"{path}/bias": state[f"{name}.bias"]}
+    return {
+        f"{path}/kernel": state[f"{name}.weight"].transpose(2, 1, 0),
+        f"{path}/bias": state[f"{name}.bias"],
+    }
 
 
 def fusion_tree(state: dict, blocks: int) -> dict:
@@ -56,7 +59,9 @@ def fusion_tree(state: dict, blocks: int) -> dict:
     for i, stream in enumerate(("audio", "image", "video")):
         flat |= linear(state, f"feats_prep.{i}.0", f"prepare_{stream}/fc1")
         flat |= linear(state, f"feats_prep.{i}.3", f"prepare_{stream}/fc2")
-    flat |= linear(state, "attention_mlp.0", "attention/fc1") | linear(state, "attention_mlp.3", "attention/fc2")
+    flat |= linear(state, "attention_mlp.0", "attention/fc1") | linear(
+        state, "attention_mlp.3", "attention/fc2"
+    )
     flat |= linear(state, "fc_att", "score") | linear(state, "fc_final", "out")
     flat |= conv1d(state, "conv_entry", "conv_entry")
     for i in range(blocks):
@@ -111,7 +116,10 @@ def eva_tree(state: dict, depth: int, final_norm: bool) -> dict:
         one |= linear(state, p + "attn.proj", "proj") | linear(state, p + "mlp.fc1", "fc1")
         one |= linear(state, p + "mlp.fc2", "fc2")
         for norm in ("norm1", "norm2"):
-            one |= {f"{norm}/scale": state[f"{p}{norm}.weight"], f"{norm}/bias": state[f"{p}{norm}.bias"]}
+            one |= {
+                f"{norm}/scale": state[f"{p}{norm}.weight"],
+                f"{norm}/bias": state[f"{p}{norm}.bias"],
+            }
         for key, value in one.items():
             blocks.setdefault(key, []).append(value)
     flat |= {f"encoder/blocks/{k}": np.stack(v) for k, v in blocks.items()}
@@ -123,7 +131,10 @@ def eva_tree(state: dict, depth: int, final_norm: bool) -> dict:
 def eva_shapes(image: int, patch: int, width: int, depth: int, mlp: int) -> dict:
     tokens = 1 + (image // patch) ** 2
     shapes = {"cls_token": (1, 1, width), "pos_embed": (1, tokens, width)}
-    shapes |= {"patch_embed.proj.weight": (width, 3, patch, patch), "patch_embed.proj.bias": (width,)}
+    shapes |= {
+        "patch_embed.proj.weight": (width, 3, patch, patch),
+        "patch_embed.proj.bias": (width,),
+    }
     for i in range(depth):
         p = f"blocks.{i}."
         for norm in ("norm1", "norm2"):
@@ -146,9 +157,15 @@ def whisper_tree(state: dict, depth: int) -> dict:
         if ours != "k":
             rename[f"self_attn.{theirs}.bias"] = (f"{ours}/bias", False)
     for name in ("fc1", "fc2"):
-        rename |= {f"{name}.weight": (f"{name}/kernel", True), f"{name}.bias": (f"{name}/bias", False)}
+        rename |= {
+            f"{name}.weight": (f"{name}/kernel", True),
+            f"{name}.bias": (f"{name}/bias", False),
+        }
     for ours, theirs in (("norm1", "self_attn_layer_norm"), ("norm2", "final_layer_norm")):
-        rename |= {f"{theirs}.weight": (f"{ours}/scale", False), f"{theirs}.bias": (f"{ours}/bias", False)}
+        rename |= {
+            f"{theirs}.weight": (f"{ours}/scale", False),
+            f"{theirs}.bias": (f"{ours}/bias", False),
+        }
     flat |= {f"encoder/blocks/{k}": v for k, v in stack(state, "layers.", rename, depth).items()}
     return nested(flat)
 

@@ -43,10 +43,16 @@ def whisper(seed: int) -> dict:
     randomise(model, seed)
     with torch.no_grad():
         model.embed_positions.weight.copy_(positions)  # sinusoids are part of what is compared
-    logmel = np.random.default_rng(seed).standard_normal((2, 2 * c["steps"], c["mels"])).astype(np.float32)
+    logmel = (
+        np.random.default_rng(seed)
+        .standard_normal((2, 2 * c["steps"], c["mels"]))
+        .astype(np.float32)
+    )
     with torch.no_grad():
         out = model(torch.from_numpy(logmel.transpose(0, 2, 1))).last_hidden_state.numpy()
-    return {"logmel": logmel, "out": out} | {f"state/{k}": v for k, v in numpy(model.state_dict()).items()}
+    return {"logmel": logmel, "out": out} | {
+        f"state/{k}": v for k, v in numpy(model.state_dict()).items()
+    }
 
 
 LLAMA = {"vocab": 48, "width": 32, "depth": 2, "heads": 4, "mlp": 40}
@@ -77,7 +83,9 @@ def llama(seed: int) -> dict:
                 a = (rng.standard_normal((LORA["rank"], c["width"])) * 0.2).astype(np.float32)
                 b = (rng.standard_normal((c["width"], LORA["rank"])) * 0.2).astype(np.float32)
                 out[f"lora/{i}/{name}/a"], out[f"lora/{i}/{name}/b"] = a, b
-                projection.weight += scale * torch.from_numpy(b @ a)  # what the adapter adds, merged
+                projection.weight += scale * torch.from_numpy(
+                    b @ a
+                )  # what the adapter adds, merged
     ids = rng.integers(3, c["vocab"], (2, 7))
     further = rng.integers(3, c["vocab"], (2, 3))
     out |= {"ids": ids, "further": further}
@@ -95,7 +103,11 @@ def llama(seed: int) -> dict:
                 position_ids=torch.from_numpy(positions),
                 use_cache=True,
             )
-            out |= {f"{side}/mask": mask, f"{side}/positions": positions, f"{side}/logits": first.logits.numpy()}
+            out |= {
+                f"{side}/mask": mask,
+                f"{side}/positions": positions,
+                f"{side}/logits": first.logits.numpy(),
+            }
             cache, step_logits, grown = first.past_key_values, [], mask
             for t in range(3):
                 grown = np.concatenate([grown, np.ones((2, 1), int)], axis=1)
@@ -128,23 +140,32 @@ def conv_attention(state: dict, inputs: list[np.ndarray], blocks: int = 4) -> np
     x = functional.conv1d(flat.transpose(1, 2), t["conv_entry.weight"], t["conv_entry.bias"])
     for i in range(blocks):
         name = f"conv_module.conv_blocks.{i}.conv_block.0"
-        x = functional.silu(functional.conv1d(x, t[f"{name}.weight"], t[f"{name}.bias"], padding=1)) + x
+        x = (
+            functional.silu(functional.conv1d(x, t[f"{name}.weight"], t[f"{name}.bias"], padding=1))
+            + x
+        )
     out = functional.linear(attended + x.transpose(1, 2), t["fc_final.weight"], t["fc_final.bias"])
     return out.numpy()
 
 
-def eva(state: dict, pixels: np.ndarray, depth: int, heads: int, eps: float, final_norm: bool) -> np.ndarray:
+def eva(
+    state: dict, pixels: np.ndarray, depth: int, heads: int, eps: float, final_norm: bool
+) -> np.ndarray:
     """EVA in torch ops; pixels [B, 3, H, W]."""
     t = {k: torch.from_numpy(np.asarray(v)) for k, v in state.items()}
     width = t["cls_token"].shape[-1]
     patch = t["patch_embed.proj.weight"]
-    x = functional.conv2d(torch.from_numpy(pixels), patch, t["patch_embed.proj.bias"], stride=patch.shape[-1])
+    x = functional.conv2d(
+        torch.from_numpy(pixels), patch, t["patch_embed.proj.bias"], stride=patch.shape[-1]
+    )
     x = x.flatten(2).transpose(1, 2)
     x = torch.cat([t["cls_token"].expand(x.shape[0], -1, -1), x], dim=1) + t["pos_embed"]
     for i in range(depth):
         p = f"blocks.{i}."
         h = functional.layer_norm(x, (width,), t[p + "norm1.weight"], t[p + "norm1.bias"], eps)
-        bias = torch.cat([t[p + "attn.q_bias"], torch.zeros(width, dtype=x.dtype), t[p + "attn.v_bias"]])
+        bias = torch.cat(
+            [t[p + "attn.q_bias"], torch.zeros(width, dtype=x.dtype), t[p + "attn.v_bias"]]
+        )
         qkv = functional.linear(h, t[p + "attn.qkv.weight"], bias)
         q, k, v = qkv.reshape(*h.shape[:2], 3, heads, width // heads).permute(2, 0, 3, 1, 4)
         h = functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(h.shape)
@@ -162,12 +183,18 @@ def resize(table: np.ndarray, grid: int) -> np.ndarray:
     n = round((table.shape[1] - 1) ** 0.5)
     square = torch.from_numpy(table[:, 1:]).reshape(1, n, n, -1).permute(0, 3, 1, 2)
     out = functional.interpolate(square, size=(grid, grid), mode="bicubic", align_corners=False)
-    return np.concatenate([table[:, :1], out.permute(0, 2, 3, 1).reshape(1, grid * grid, -1).numpy()], axis=1)
+    return np.concatenate(
+        [table[:, :1], out.permute(0, 2, 3, 1).reshape(1, grid * grid, -1).numpy()], axis=1
+    )
 
 
 def adaptive_pool(x: np.ndarray, bins: int) -> np.ndarray:
     """[B, S, D] -> [B, bins, D]."""
-    return functional.adaptive_avg_pool1d(torch.from_numpy(x).transpose(1, 2), bins).transpose(1, 2).numpy()
+    return (
+        functional.adaptive_avg_pool1d(torch.from_numpy(x).transpose(1, 2), bins)
+        .transpose(1, 2)
+        .numpy()
+    )
 
 
 def random_state(shapes: dict, seed: int) -> dict:

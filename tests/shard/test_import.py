@@ -19,7 +19,9 @@ def test_leaves_are_put_into_shards(tmp_path, monkeypatch):
         seen.update(importer.flatten(variables))
 
     monkeypatch.setattr(importer, "save_bundle", keep)
-    importer.import_model("emotion-llama-v2", files, tmp_path / "m", settings, say=lambda text: None)
+    importer.import_model(
+        "emotion-llama-v2", files, tmp_path / "m", settings=settings, say=lambda text: None
+    )
     assert len(jax.devices()) == 8 and set(seen) == set(leaves)
     for path in ("params/llama/blocks/gate/kernel", "params/eva_image/encoder/blocks/fc1/kernel"):
         whole, part = seen[path].nbytes, seen[path].addressable_shards[0].data.nbytes

@@ -37,16 +37,18 @@ def batch_of(s, rows: int = 8) -> dict:
     for i in range(rows):
         ids = rng.integers(4, 500, 30 + i).tolist()
         views = Views(
-            rng.integers(0, 256, (v.image_size, v.image_size, 3)).astype(np.uint8),
-            rng.integers(0, 256, (v.num_frames, v.frame_size, v.frame_size, 3)).astype(np.uint8),
-            rng.standard_normal(v.sound_shape).astype(np.float32),
-            60 + i,
-            True,
-            i != 3,
+            image=rng.integers(0, 256, (v.image_size, v.image_size, 3)).astype(np.uint8),
+            frames=rng.integers(0, 256, (v.num_frames, v.frame_size, v.frame_size, 3)).astype(
+                np.uint8
+            ),
+            sound=rng.standard_normal(v.sound_shape).astype(np.float32),
+            audio_frames=60 + i,
+            has_video=True,
+            has_audio=i != 3,
         )
         soft = s.model.soft_tokens
         row = Row(ids[:6] + [0] * soft + ids[6:], ((6, soft),), 20 + soft)
-        samples.append(Sample(Example(record, "emotion", "", ""), row, views))
+        samples.append(Sample(example=Example(record, "emotion", "", ""), row=row, views=views))
 
     class Words:
         pad_id = 3
@@ -60,7 +62,7 @@ def batch_of(s, rows: int = 8) -> dict:
 
 
 def two_losses(s, shape: tuple[int, int, int], devices: list) -> tuple[list[float], str]:
-    mesh = make_mesh(shape, devices)
+    mesh = make_mesh(shape=shape, devices=devices)
     with jax.set_mesh(mesh):
         train, frozen = split(init_flat(s.model, 0, mesh), s.trainable)
         tx = make_optimizer(s.optim)
@@ -92,7 +94,7 @@ def test_same_loss_on_every_mesh(one_device, shape):
 
 def test_large_kernels_are_split():
     s = settings()
-    mesh = make_mesh((1, 8, 1))
+    mesh = make_mesh(shape=(1, 8, 1))
     with jax.set_mesh(mesh):
         flat = init_flat(s.model, 0, mesh)
     for path, x in flat.items():
@@ -102,10 +104,10 @@ def test_large_kernels_are_split():
 
 def test_meshes_that_can_not_be():
     with pytest.raises(ValueError, match="needs 6 devices, there are 8"):
-        make_mesh((6, 1, 1))
+        make_mesh(shape=(6, 1, 1))
     with pytest.raises(ValueError, match="only one entry"):
-        make_mesh((-1, -1, 1))
-    mesh = make_mesh((-1, 2, 1))
+        make_mesh(shape=(-1, -1, 1))
+    mesh = make_mesh(shape=(-1, 2, 1))
     assert dict(mesh.shape) == {"data": 4, "fsdp": 2, "tensor": 1}
     with pytest.raises(ValueError, match="a batch of 6 can not be divided over 8"):
         put_batch({"x": np.zeros((6, 2))}, mesh)
@@ -120,7 +122,7 @@ def test_parts_of_a_batch_give_its_gradient(shape):
         tower.dropout = 0.0
     s = resolve(config)
     devices = jax.devices()[: int(np.prod(shape))]
-    mesh = make_mesh(shape, devices)
+    mesh = make_mesh(shape=shape, devices=devices)
     found = []
     with jax.set_mesh(mesh):
         learned, frozen = split(init_flat(s.model, 0, mesh), s.trainable)
@@ -129,9 +131,11 @@ def test_parts_of_a_batch_give_its_gradient(shape):
             tx = make_optimizer(s.optim)
             state = start_state(tx, learned, mesh, False)
             before = jax.tree.map(lambda x: x.sharding, state)
-            step = make_step(s.model, tx, 0.0, parts, before)
+            step = make_step(s.model, tx, 0.0, accumulate=parts, shardings=before)
             state, metrics = step(state, frozen, batch, RATE, jax.random.key(KEY))
-            assert jax.tree.map(lambda x: x.sharding, state) == before, "a step keeps its state where it lies"
+            assert jax.tree.map(lambda x: x.sharding, state) == before, (
+                "a step keeps its state where it lies"
+            )
             found.append((np.asarray(metrics["rows"]), float(metrics["grad_norm"]), state.train))
     np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-5)
     assert found[0][1] == pytest.approx(found[1][1], rel=1e-4)
@@ -140,14 +144,18 @@ def test_parts_of_a_batch_give_its_gradient(shape):
 
 
 def test_what_is_held_more_than_once_is_reported():
-    mesh = make_mesh((2, 4, 1))
-    split_up = jax.ShapeDtypeStruct((1024, 64), jnp.float32, sharding=NamedSharding(mesh, PartitionSpec("fsdp")))
-    whole = jax.ShapeDtypeStruct((1024, 64), jnp.float32, sharding=NamedSharding(mesh, PartitionSpec()))
+    mesh = make_mesh(shape=(2, 4, 1))
+    split_up = jax.ShapeDtypeStruct(
+        (1024, 64), jnp.float32, sharding=NamedSharding(mesh, PartitionSpec("fsdp"))
+    )
+    whole = jax.ShapeDtypeStruct(
+        (1024, 64), jnp.float32, sharding=NamedSharding(mesh, PartitionSpec())
+    )
     rows = replication({"a": split_up, "b": whole})
     assert rows == [("b", 1024 * 64 * 4, 4), ("a", 1024 * 64 * 4, 1)]
 
 
 def test_meshes_for_many_devices():
-    assert dict(make_mesh((0, 0, 0)).shape) == {"data": 1, "fsdp": 8, "tensor": 1}
+    assert dict(make_mesh(shape=(0, 0, 0)).shape) == {"data": 1, "fsdp": 8, "tensor": 1}
     with pytest.raises(ValueError, match="all three"):
-        start_processes("localhost:1", None, None)
+        start_processes(address="localhost:1", count=None, number=None)

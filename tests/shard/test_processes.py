@@ -21,7 +21,7 @@ STEPS = 8
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("processes")
-    make_corpus(CorpusConfig(train=24, val=9, test=9), folder / "c")
+    make_corpus(config=CorpusConfig(train=24, val=9, test=9), folder=folder / "c")
     return folder
 
 
@@ -39,9 +39,20 @@ def start(place: Path, out: Path, processes: int, devices: int) -> subprocess.Po
         "--config.optim.ema=0.0",
     ]
     env = {**os.environ, "EMOJAX_CACHE": str(place / "cache"), "PYTHON": sys.executable}
-    command = ["bash", "launch_tpu.sh", "--local", str(processes), "--devices", str(devices), "--", *words]
+    command = [
+        "bash",
+        "launch_tpu.sh",
+        "--local",
+        str(processes),
+        "--devices",
+        str(devices),
+        "--",
+        *words,
+    ]
     with (place / f"{out.name}-{processes}.log").open("a") as log:
-        return subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=log, start_new_session=True)
+        return subprocess.Popen(
+            command, cwd=ROOT, env=env, stdout=log, stderr=log, start_new_session=True
+        )
 
 
 def rows(out: Path, name: str = "log.jsonl") -> dict[int, dict]:
@@ -69,14 +80,22 @@ def checkpoint(out: Path, step: int) -> bool:
 
 
 def workers(process: subprocess.Popen) -> list[int]:
-    found = subprocess.run(["pgrep", "-g", str(process.pid), "-f", "emojax.train"], capture_output=True, text=True)
-    return [int(p) for p in found.stdout.split() if "python" in Path(f"/proc/{p}/cmdline").read_text().split("\0")[0]]
+    found = subprocess.run(
+        ["pgrep", "-g", str(process.pid), "-f", "emojax.train"], capture_output=True, text=True
+    )
+    return [
+        int(p)
+        for p in found.stdout.split()
+        if "python" in Path(f"/proc/{p}/cmdline").read_text().split("\0")[0]
+    ]
 
 
 @pytest.mark.parametrize("devices", [2, pytest.param(4, marks=pytest.mark.full)])
 def test_one_of_two_processes_is_lost_and_the_run_goes_on(place, devices):
     whole, cut = place / f"whole{devices}", place / f"cut{devices}"
-    assert start(place, whole, 2, devices).wait(timeout=400) == 0, (place / f"{whole.name}-2.log").read_text()[-3000:]
+    assert start(place, whole, 2, devices).wait(timeout=400) == 0, (
+        place / f"{whole.name}-2.log"
+    ).read_text()[-3000:]
     want = rows(whole)
     assert sorted(want) == list(range(1, STEPS + 1)) and (whole / "model.json").exists()
     assert json.loads((whole / "starts.jsonl").read_text())["processes"] == 2
@@ -91,14 +110,18 @@ def test_one_of_two_processes_is_lost_and_the_run_goes_on(place, devices):
     other = place / f"other{devices}"
     shutil.copytree(cut, other)
     # The same topology: bit-equal. One process with all devices: same clips, same losses to 1e-6.
-    assert start(place, cut, 2, devices).wait(timeout=400) == 0, (place / f"{cut.name}-2.log").read_text()[-3000:]
+    assert start(place, cut, 2, devices).wait(timeout=400) == 0, (
+        place / f"{cut.name}-2.log"
+    ).read_text()[-3000:]
     assert "goes on from step" in (place / f"{cut.name}-2.log").read_text()
     assert {s: r["loss"] for s, r in rows(cut).items()} == {s: r["loss"] for s, r in want.items()}
-    assert start(place, other, 1, 2 * devices).wait(timeout=400) == 0, (place / f"{other.name}-1.log").read_text()[
-        -3000:
-    ]
+    assert start(place, other, 1, 2 * devices).wait(timeout=400) == 0, (
+        place / f"{other.name}-1.log"
+    ).read_text()[-3000:]
     found = rows(other)
-    assert {s: r["loss"] for s, r in found.items()} == pytest.approx({s: r["loss"] for s, r in want.items()}, rel=1e-6)
+    assert {s: r["loss"] for s, r in found.items()} == pytest.approx(
+        {s: r["loss"] for s, r in want.items()}, rel=1e-6
+    )
     told = (place / f"{other.name}-1.log").read_text()
     first = int(told.split("goes on from step ")[1].split()[0])
     after = {s: c for s, c in clips(whole, 2).items() if s > first}

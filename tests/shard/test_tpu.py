@@ -16,7 +16,8 @@ ROOT = Path(__file__).parents[2]
 COMPILER = ROOT / ".tpu"  # where `make test` puts it
 ENV = {**os.environ, "PYTHONPATH": str(COMPILER)}
 pytestmark = pytest.mark.skipif(
-    not importlib.util.find_spec("libtpu") and not (COMPILER / "libtpu").exists(), reason="libtpu is not installed"
+    not importlib.util.find_spec("libtpu") and not (COMPILER / "libtpu").exists(),
+    reason="libtpu is not installed",
 )
 
 
@@ -27,7 +28,15 @@ def planned(*words: str, code: int = 0) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-TINY = ("--config", "configs/tiny.py:released", "--batch", "8", "--bucket", "256,32", "--config.model.remat=most")
+TINY = (
+    "--config",
+    "configs/tiny.py:released",
+    "--batch",
+    "8",
+    "--bucket",
+    "256,32",
+    "--config.model.remat=most",
+)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +68,10 @@ def test_two_slices_need_a_data_axis():
         "--config.train.mesh=(1,8,1)",
     ]
     done = subprocess.run(command, cwd=ROOT, env=ENV, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 2 and "data must be a multiple of the 2 slices" in done.stdout + done.stderr
+    assert (
+        done.returncode == 2
+        and "data must be a multiple of the 2 slices" in done.stdout + done.stderr
+    )
 
 
 PARTS = ("llama", "attention", "head", "clip")
@@ -98,7 +110,9 @@ def test_full_size_v5e():
 @pytest.mark.full
 def test_full_size_long_rows():
     """2048 tokens: no table of scores of all heads (4 x 32 x 2048 x 2048 float32 would be 2 GiB a chip) is held."""
-    p = planned("--config", "v2:stage1_pod", "--topology", "v5e:4x4", "--cached", "--bucket", "2048,1024")
+    p = planned(
+        "--config", "v2:stage1_pod", "--topology", "v5e:4x4", "--cached", "--bucket", "2048,1024"
+    )
     assert p["fits"] and p["peak_bytes_per_chip"] < 9 * 2**30
 
 

@@ -22,20 +22,38 @@ from data_pipeline.llm.messages import picture_part, sound_part
 from data_pipeline.media.prosody import Voice
 from data_pipeline.schema import read_examples, read_records
 
-PEAK = Peak(12, 0.48, LABEL_UNITS, (4, 7), (4, 7, 25), {4: 3.0, 7: 1.2, 25: 0.6})
+PEAK = Peak(
+    index=12,
+    time=0.48,
+    by=LABEL_UNITS,
+    units=(4, 7),
+    all_units=(4, 7, 25),
+    intensities={4: 3.0, 7: 1.2, 25: 0.6},
+)
 KNOWN = Known(
-    "angry", ("angry", "sad"), "how dare you", PEAK, 5.0, [np.zeros((8, 8, 3), np.uint8)] * 3, np.zeros(16000)
+    label="angry",
+    labels=("angry", "sad"),
+    words="how dare you",
+    peak=PEAK,
+    scale=5.0,
+    frames=[np.zeros((8, 8, 3), np.uint8)] * 3,
+    sound=np.zeros(16000),
 )
 
 
 def test_shipped_recipes_are_those_of_the_papers():
     assert shipped() == ("merr_coarse", "merr_fine", "mmeverse")
     coarse_one, fine, mmeverse = map(load_recipe, shipped())
-    assert coarse_one.template and "reasoning" not in coarse_one.agents and not coarse_one.label_guided
+    assert (
+        coarse_one.template and "reasoning" not in coarse_one.agents and not coarse_one.label_guided
+    )
     assert fine.label_guided and [k for k, _ in fine.filters] == [
         "votes", "contradiction", "duplicates", "length", "balance", "neutral",
     ]  # fmt: skip
-    assert mmeverse.agents == ("visual", "audio", "audio_2", "reasoning") and mmeverse.audio_for_reason == "draw"
+    assert (
+        mmeverse.agents == ("visual", "audio", "audio_2", "reasoning")
+        and mmeverse.audio_for_reason == "draw"
+    )
 
 
 @pytest.mark.parametrize(
@@ -68,7 +86,10 @@ def test_faults_of_a_recipe_are_named(tmp_path, text, fault):
 def test_a_changed_recipe_is_another(tmp_path):
     path = tmp_path / "own.toml"
     path.write_text(recipe_text("mmeverse").replace("frames = 4", "frames = 2"))
-    assert load_recipe(str(path)).frames == 2 and load_recipe(str(path)).digest() != load_recipe("mmeverse").digest()
+    assert (
+        load_recipe(str(path)).frames == 2
+        and load_recipe(str(path)).digest() != load_recipe("mmeverse").digest()
+    )
     with pytest.raises(ValueError, match="there are merr_coarse, merr_fine, mmeverse"):
         load_recipe("nothing")
 
@@ -81,14 +102,29 @@ def test_what_agents_are_asked():
     blind = dataclasses.replace(KNOWN, label="", words="")
     assert "angry" not in agent("visual").make(recipe, blind)[0]["content"][0]["text"]
     sound = agent("audio").make(recipe, KNOWN)[0]["content"]
-    assert sound[1]["type"] == "input_audio" and "dismissive" in sound[0]["text"] and "how dare you" in sound[0]["text"]
+    assert (
+        sound[1]["type"] == "input_audio"
+        and "dismissive" in sound[0]["text"]
+        and "how dare you" in sound[0]["text"]
+    )
     told = dataclasses.replace(
-        KNOWN, notes={"visual": {"description": "He leans in."}, "audio": {"description": "A loud voice.", "tone": ""}}
+        KNOWN,
+        notes={
+            "visual": {"description": "He leans in."},
+            "audio": {"description": "A loud voice.", "tone": ""},
+        },
     )
     text = agent("reasoning").make(recipe, told)[0]["content"]
-    assert "Seen: He leans in." in text and "Heard: A loud voice." in text and '"one of angry, sad"' in text
+    assert (
+        "Seen: He leans in." in text
+        and "Heard: A loud voice." in text
+        and '"one of angry, sad"' in text
+    )
     again = dataclasses.replace(told, remark="He does not frown. (round 1)")
-    assert "did not agree that it is right. He does not frown." in agent("reasoning").make(recipe, again)[0]["content"]
+    assert (
+        "did not agree that it is right. He does not frown."
+        in agent("reasoning").make(recipe, again)[0]["content"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -140,7 +176,10 @@ def test_pictures_and_sound_are_sent_small():
 
 
 def made(clip: str, label: str = "angry", reason: str = "", **fields) -> Annotation:
-    reason = reason or f"In {clip} the person frowns and says 'how dare you', so it is {label} in the end."
+    reason = (
+        reason
+        or f"In {clip} the person frowns and says 'how dare you', so it is {label} in the end."
+    )
     notes = {
         "visual": {"description": f"A man leans in, {clip}."},
         "audio": {"description": "A loud voice.", "tone": "angry"},
@@ -152,11 +191,11 @@ def made(clip: str, label: str = "angry", reason: str = "", **fields) -> Annotat
         units_from="openface", words=f"how dare you, {clip}", words_from="given", notes=notes, split="train",
         authors=dict.fromkeys(notes, "agent-1"), dataset="own",
     )  # fmt: skip
-    return Annotation(clip, f"key of {clip}", **{**base, **fields})
+    return Annotation(clip=clip, key=f"key of {clip}", **{**base, **fields})
 
 
 def left(kind, found, **settings):
-    recipe = Recipe("x", filters=((kind, settings),))
+    recipe = Recipe(name="x", filters=((kind, settings),))
     return filters.apply(recipe, found, check_claims(found))
 
 
@@ -166,22 +205,34 @@ def test_filters():
     }
     unmeasured = made("c", ever=None, units=(), peak_units=())
     assert (
-        left("votes", [unmeasured]) == {} and "no action units" in left("votes", [unmeasured], unmeasured="drop")["c"]
+        left("votes", [unmeasured]) == {}
+        and "no action units" in left("votes", [unmeasured], unmeasured="drop")["c"]
     )
     assert left("votes", [made("d", "neutral", units=(), peak_units=(12,))]) == {}
     other = made("e")
     other.notes["reasoning"]["label"] = "sad"
-    assert left("contradiction", [other]) == {"e": "the reasoning concludes sad, the label is angry"}
+    assert left("contradiction", [other]) == {
+        "e": "the reasoning concludes sad, the label is angry"
+    }
     lies = made("f", reason="She smiles and is wide eyed, wide eyes, so it is angry.")
-    assert left("contradiction", [made("a"), lies]) == {"f": "2 of 2 claims are contradicted by what was measured"}
+    assert left("contradiction", [made("a"), lies]) == {
+        "f": "2 of 2 claims are contradicted by what was measured"
+    }
     twin = made("g", media="a", words="how dare you, a")
     assert left("duplicates", [made("a"), twin]) == {"g": "the same as a"}
-    spans = [made("p", media="a", words="", start=0.0, end=1.0), made("q", media="a", words="", start=1.0, end=2.0)]
+    spans = [
+        made("p", media="a", words="", start=0.0, end=1.0),
+        made("q", media="a", words="", start=1.0, end=2.0),
+    ]
     assert left("duplicates", spans) == {}
     odd = dataclasses.replace(twin, label="sad")
-    assert left("duplicates", [made("a"), odd]) == {"g": "the same as a, whose label is angry, not sad"}
+    assert left("duplicates", [made("a"), odd]) == {
+        "g": "the same as a, whose label is angry, not sad"
+    }
     same = made("h", reason="He frowns so he is angry.", words="no")
-    assert left("duplicates", [same, dataclasses.replace(same, clip="i", media="i")]) == {"i": "the same as h"}
+    assert left("duplicates", [same, dataclasses.replace(same, clip="i", media="i")]) == {
+        "i": "the same as h"
+    }
     assert left("length", [made("j", reason="Angry.")]) == {"j": "the reason has 1 words"}
     chinese = made("m", reason="他皱着眉头，声音很大，所以他很生气")
     assert left("length", [chinese]) == {}
@@ -189,17 +240,25 @@ def test_filters():
 
 
 def test_balance_and_neutral_clips():
-    many = [made(f"a{i}") for i in range(20)] + [made(f"s{i}", "sad") for i in range(2)] + [made("h0", "happy")]
+    many = (
+        [made(f"a{i}") for i in range(20)]
+        + [made(f"s{i}", "sad") for i in range(2)]
+        + [made("h0", "happy")]
+    )
     gone = left("balance", many, times=3.0)  # the median label has 2 clips
-    assert len(gone) == 14 and all(c.startswith("a") for c in gone) and gone == left("balance", many[::-1], times=3.0)
+    assert (
+        len(gone) == 14
+        and all(c.startswith("a") for c in gone)
+        and gone == left("balance", many[::-1], times=3.0)
+    )
     neutral = [made(f"n{i}", "neutral") for i in range(30)] + [made(f"a{i}") for i in range(7)]
     assert len(left("neutral", neutral, share=0.3)) == 27  # 3 of 10 are left
 
 
 def test_claims_are_held_against_face_voice_and_words():
-    voices = [Voice(-30.0, 150.0, 2.0, 0.8, 4.0)] * 4
+    voices = [Voice(loudness=-30.0, pitch=150.0, pitch_range=2.0, voiced=0.8, rate=4.0)] * 4
     quiet = [made(f"q{i}", voice=v, speaker="x") for i, v in enumerate(voices)]
-    loud = made("l", voice=Voice(-20.0, 150.0, 2.0, 0.8, 4.0), speaker="x",
+    loud = made("l", voice=Voice(loudness=-20.0, pitch=150.0, pitch_range=2.0, voiced=0.8, rate=4.0), speaker="x",
                 reason="He frowns, smiles, speaks in a loud, high-pitched voice and says 'how dare you'. He says 'never mind'.")  # fmt: skip
     found = {(c.modality, c.phrase): c.verdict for c in check_claims([*quiet, loud])["l"]}
     assert found == {
@@ -215,7 +274,10 @@ def test_the_coarse_template():
     assert coarse(made("a")) == (
         'A man leans in, a. The face shows lowered brows. The tone of voice is angry. The person says: "how dare you, a".'
     )
-    assert coarse(made("b", notes={}, ever=(), units=(), peak_units=(), words="")) == "The face is at rest."
+    assert (
+        coarse(made("b", notes={}, ever=(), units=(), peak_units=(), words=""))
+        == "The face is at rest."
+    )
 
 
 def write_outputs(tmp_path, found, name="CAER", label="emotion_label", text="text_whisper"):
@@ -223,36 +285,63 @@ def write_outputs(tmp_path, found, name="CAER", label="emotion_label", text="tex
     out = tmp_path / "out"
     out.mkdir()
     checks = check_claims(found)
-    gone, spent = filters.apply(recipe, found, checks), Spent(0.5, 100, 20, 3, 1)
-    outcome = outputs.Outcome(recipe, found, gone, {"z": "visual: timeout"}, checks, spent)
-    outputs.write_all(out, outputs.Set(name, text, label, "CC0"), outcome, {})
+    gone, spent = (
+        filters.apply(recipe, found, checks),
+        Spent(money=0.5, tokens_in=100, tokens_out=20, requests=3, lost=1),
+    )
+    outcome = outputs.Outcome(
+        recipe=recipe,
+        found=found,
+        left_out=gone,
+        unfinished={"z": "visual: timeout"},
+        checks=checks,
+        spent=spent,
+    )
+    outputs.write_all(
+        out, outputs.Set(name=name, text=text, label=label, licence="CC0"), outcome, {}
+    )
     return out
 
 
 def test_our_readers_read_what_is_written(tmp_path):
     found = [
-        dataclasses.replace(made(c, "anger", labels=("anger", "happy")), coarse=f"coarse {c}", units=(4, 7))
+        dataclasses.replace(
+            made(c, "anger", labels=("anger", "happy")), coarse=f"coarse {c}", units=(4, 7)
+        )
         for c in ("v1", "v2", "v3")
     ]
     out = write_outputs(tmp_path, found)
     root = tmp_path / "root"
-    for folder, names in {"CAER": ["CAER_merged.csv", "CAER_peak.json"], "AU_gpt": ["CAER_AU_gpt.csv"]}.items():
+    for folder, names in {
+        "CAER": ["CAER_merged.csv", "CAER_peak.json"],
+        "AU_gpt": ["CAER_AU_gpt.csv"],
+    }.items():
         (root / folder).mkdir(parents=True)
         for name in names:
             (root / folder / name).write_bytes((out / name).read_bytes())
     (root / "CAER" / "video").mkdir()
     for a in found:
         (root / "CAER" / "video" / f"{a.clip}.mp4").write_bytes(b"x")
-    (back,), _ = read_root(root, ["caer"])
+    (back,), _ = read_root(root, names=["caer"])
     assert [r.id for r in back.records] == ["v1", "v2", "v3"]
     first = back.records[0]
-    assert (first.label, first.subtitle, first.peak_index, first.split) == ("anger", "how dare you, v1", 12, "train")
-    assert first.texts["reason"] == found[0].reason and first.texts["image"] == "A man leans in, v1."
+    assert (first.label, first.subtitle, first.peak_index, first.split) == (
+        "anger",
+        "how dare you, v1",
+        12,
+        "train",
+    )
+    assert (
+        first.texts["reason"] == found[0].reason and first.texts["image"] == "A man leans in, v1."
+    )
     assert first.texts["audio"] == "A loud voice."
 
 
 def test_merr_files_come_back(tmp_path):
-    found = [dataclasses.replace(made(c), coarse=f"coarse {c}", units=(4,)) for c in ("sample_1", "sample_2")]
+    found = [
+        dataclasses.replace(made(c), coarse=f"coarse {c}", units=(4,))
+        for c in ("sample_1", "sample_2")
+    ]
     out = write_outputs(tmp_path, found)
     root = tmp_path / "root" / "MERR"
     (root / "video").mkdir(parents=True)
@@ -264,19 +353,35 @@ def test_merr_files_come_back(tmp_path):
     for a in found:
         (root / "video" / f"{a.clip}.mp4").write_bytes(b"x")
     for name in ("merr_fine", "merr_coarse"):
-        (back,), _ = read_root(tmp_path / "root", [name])
+        (back,), _ = read_root(tmp_path / "root", names=[name])
         first = back.records[0]
         assert (first.id, first.label, first.peak_index) == ("sample_1", "angry", 12)
-        assert first.texts["action_units"] == "AU04" and first.texts["peak_action_units"] == "AU04, AU25"
-        assert first.texts["image"] == "lowered brows" and first.texts["audio"] == "the tone sounds angry."
-        assert first.texts["reason"] == ("A frown: angry." if name == "merr_fine" else "coarse sample_1")
+        assert (
+            first.texts["action_units"] == "AU04"
+            and first.texts["peak_action_units"] == "AU04, AU25"
+        )
+        assert (
+            first.texts["image"] == "lowered brows"
+            and first.texts["audio"] == "the tone sounds angry."
+        )
+        assert first.texts["reason"] == (
+            "A frown: angry." if name == "merr_fine" else "coarse sample_1"
+        )
 
 
 def test_records_examples_and_the_card(tmp_path):
-    found = [made("a"), made("b", units=(), peak_units=(12,)), made("c", left_out="visual: refusal")]
+    found = [
+        made("a"),
+        made("b", units=(), peak_units=(12,)),
+        made("c", left_out="visual: refusal"),
+    ]
     out = write_outputs(tmp_path, found)
     (record,) = read_records(out / "records.jsonl")
-    assert record.id == "a" and record.provenance["reason"] == "agent-1" and record.provenance["emotion"] == "given"
+    assert (
+        record.id == "a"
+        and record.provenance["reason"] == "agent-1"
+        and record.provenance["emotion"] == "given"
+    )
     span = outputs.record_of(dataclasses.replace(made("s"), start=1.5, end=2.5))
     assert (span.start, span.end) == (1.5, 2.5)
     tasks = {e.task: e for e in read_examples(out / "examples.jsonl")}
@@ -288,11 +393,21 @@ def test_records_examples_and_the_card(tmp_path):
     assert (summary["clips"], summary["kept"], summary["peak_index_base"]) == (4, 1, 0)
     assert summary["left_out"] == {"visual: refusal": 1, "the action units speak for": 1}
     card = (out / "card.md").read_text()
-    assert "1 of 4 clips kept" in card and "CC0" in card and "agent-1 (1)" in card and "money: 0.5000" in card
+    assert (
+        "1 of 4 clips kept" in card
+        and "CC0" in card
+        and "agent-1 (1)" in card
+        and "money: 0.5000" in card
+    )
 
 
 def test_an_annotation_comes_back_from_its_line():
-    whole = made("a", voice=Voice(-20.0, None, None, 0.5, 4.0), remarks=("r",), votes={"angry": 1})
+    whole = made(
+        "a",
+        voice=Voice(loudness=-20.0, pitch=None, pitch_range=None, voiced=0.5, rate=4.0),
+        remarks=("r",),
+        votes={"angry": 1},
+    )
     assert Annotation.from_json(whole.to_json()) == whole
     with pytest.raises(ValueError):
         Annotation.from_json('{"version": 0}')
@@ -302,7 +417,9 @@ def test_a_line_that_was_cut_off_is_cut_away(tmp_path):
     path = tmp_path / "annotations.jsonl"
     path.write_text(made("a").to_json() + "\n" + made("b").to_json()[:50])
     before = path.read_bytes()
-    assert list(read_state(path)) == ["a"] and path.read_bytes() == before, "who only looks changes nothing"
+    assert list(read_state(path)) == ["a"] and path.read_bytes() == before, (
+        "who only looks changes nothing"
+    )
     assert list(read_state(path, mend=True)) == ["a"]
     with path.open("a") as file:
         file.write(made("c").to_json() + "\n")
@@ -313,22 +430,45 @@ def test_clips_of_folders_and_lists(tmp_path):
     for name in ("a.mp4", "sub/b.webm", "sub/notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
-    found = clips_of(tmp_path, ["happy", "sad"])
-    assert [(r.id, r.label, r.split) for r in found] == [("a", "", "unsplit"), ("sub/b", "", "unsplit")]
+    found = clips_of(tmp_path, labels=["happy", "sad"])
+    assert [(r.id, r.label, r.split) for r in found] == [
+        ("a", "", "unsplit"),
+        ("sub/b", "", "unsplit"),
+    ]
     (tmp_path / "list.csv").write_text("path,subtitle\na.mp4,hello\nsub/b.webm,\n")
-    assert [(r.id, r.subtitle) for r in clips_of(tmp_path / "list.csv", ["happy"])] == [("a", "hello"), ("b", "")]
+    assert [(r.id, r.subtitle) for r in clips_of(tmp_path / "list.csv", labels=["happy"])] == [
+        ("a", "hello"),
+        ("b", ""),
+    ]
     (tmp_path / "labelled.csv").write_text("path,label\na.mp4,happy\nsub/b.webm,sad\n")
-    assert [(r.id, r.label) for r in clips_of(tmp_path / "labelled.csv")] == [("a", "happy"), ("b", "sad")]
-    (tmp_path / "spans.csv").write_text("\ufeffPath,label,start,end,split\na.mp4,happy,0,0.5,dev\na.mp4,,0.5,1,\n")
-    found = clips_of(tmp_path / "spans.csv", ["happy", "sad"])
-    assert [(r.label, r.start, r.end, r.split) for r in found] == [("happy", 0, 0.5, "val"), ("", 0.5, 1, "unsplit")]
+    assert [(r.id, r.label) for r in clips_of(tmp_path / "labelled.csv")] == [
+        ("a", "happy"),
+        ("b", "sad"),
+    ]
+    (tmp_path / "spans.csv").write_text(
+        "\ufeffPath,label,start,end,split\na.mp4,happy,0,0.5,dev\na.mp4,,0.5,1,\n"
+    )
+    found = clips_of(tmp_path / "spans.csv", labels=["happy", "sad"])
+    assert [(r.label, r.start, r.end, r.split) for r in found] == [
+        ("happy", 0, 0.5, "val"),
+        ("", 0.5, 1, "unsplit"),
+    ]
     assert [r.id for r in found] == ["a_0-0.5", "a_0.5-1"]
     # a row before them changes no id; what is alike to the letter has the number of its row
-    (tmp_path / "spans.csv").write_text("path,start,end\na.mp4,1.25,\na.mp4,0,0.5\nsub/b.webm,,\na.mp4,0.5,1\n")
-    assert [r.id for r in clips_of(tmp_path / "spans.csv")] == ["a_1.25-end", "a_0-0.5", "b", "a_0.5-1"]
+    (tmp_path / "spans.csv").write_text(
+        "path,start,end\na.mp4,1.25,\na.mp4,0,0.5\nsub/b.webm,,\na.mp4,0.5,1\n"
+    )
+    assert [r.id for r in clips_of(tmp_path / "spans.csv")] == [
+        "a_1.25-end",
+        "a_0-0.5",
+        "b",
+        "a_0.5-1",
+    ]
     (tmp_path / "twice.csv").write_text("path,start,end\na.mp4,,\na.mp4,,\na.mp4,2,3\n")
     assert [r.id for r in clips_of(tmp_path / "twice.csv")] == ["a#2", "a#3", "a_2-3"]
-    (tmp_path / "said.csv").write_text("path,subtitle\na.mp4,one\u2028line\x85only\nsub/b.webm,x\n", encoding="utf-8")
+    (tmp_path / "said.csv").write_text(
+        "path,subtitle\na.mp4,one\u2028line\x85only\nsub/b.webm,x\n", encoding="utf-8"
+    )
     assert [r.subtitle for r in clips_of(tmp_path / "said.csv")] == ["one\u2028line\x85only", "x"]
     for text, fault in [
         ("path,label\na.mp4,glad\n", "'glad' is not one of"), ("path,split\na.mp4,x\n", "none of train"),
@@ -338,7 +478,7 @@ def test_clips_of_folders_and_lists(tmp_path):
     ]:  # fmt: skip
         (tmp_path / "f.csv").write_text(text)
         with pytest.raises(ValueError, match=fault):
-            clips_of(tmp_path / "f.csv", ["happy", "sad"])
+            clips_of(tmp_path / "f.csv", labels=["happy", "sad"])
     (tmp_path / "bad.csv").write_text("file\na.mp4\n")
     with pytest.raises(ValueError, match="needs a column 'path'"):
         clips_of(tmp_path / "bad.csv")

@@ -16,7 +16,7 @@ from data_pipeline.datasets.unpickle import load_object_npz, load_plain_pickle
 
 
 def read(root: Path, name: str, lenient: bool = False):
-    found, files = read_root(root, [name], lenient)
+    found, files = read_root(root, names=[name], lenient=lenient)
     return found[0], files
 
 
@@ -77,7 +77,8 @@ def test_lines_of_jsonl_and_names_that_stand_twice(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"), [("12", "holds '12', needs a list or an object"), ("[" * 99_999, "can not be read")]
+    ("text", "told"),
+    [("12", "holds '12', needs a list or an object"), ("[" * 99_999, "can not be read")],
 )
 def test_json_that_is_no_table(text, told, tmp_path):
     (tmp_path / "MERR_fine_grained.json").write_text(text)
@@ -89,7 +90,10 @@ def test_json_that_is_no_table(text, told, tmp_path):
 def test_files_that_can_not_be_read_stay_refused_when_lenient(tmp_path):
     (tmp_path / "MER2024_merged.csv").write_text("video_id;MER2023_mode;english\n1;train;x\n")
     found, _ = read(tmp_path, "mer2023", lenient=True)
-    assert found.readings[0].refused and "columns are separated by commas" in found.readings[0].lines()[0]
+    assert (
+        found.readings[0].refused
+        and "columns are separated by commas" in found.readings[0].lines()[0]
+    )
     (tmp_path / "label-disdim.csv").write_text("name,discrete,discrete\na,happy,sad\n")
     found, _ = read(tmp_path, "mer2024")
     assert "column 'discrete' stands there twice" in found.readings[0].lines()[0]
@@ -101,9 +105,13 @@ def test_files_that_can_not_be_read_stay_refused_when_lenient(tmp_path):
 def test_a_file_whose_rows_are_left_out_by_rule_is_fine(tmp_path):
     folder = tmp_path / "IEMOCAP" / "Session1" / "dialog" / "EmoEvaluation"
     folder.mkdir(parents=True)
-    (folder / "Ses01F_impro01.txt").write_text("[6.2901 - 8.2357]\tSes01F_impro01_M000\txxx\t[2.5, 2.5, 2.5]\n")
+    (folder / "Ses01F_impro01.txt").write_text(
+        "[6.2901 - 8.2357]\tSes01F_impro01_M000\txxx\t[2.5, 2.5, 2.5]\n"
+    )
     found, _ = read(tmp_path, "iemocap")
-    assert not found.readings[0].faults and found.readings[0].left == {"no majority of the annotators": 1}
+    assert not found.readings[0].faults and found.readings[0].left == {
+        "no majority of the annotators": 1
+    }
 
 
 def test_folders_of_caer_in_any_case_and_links_to_nothing(tmp_path):
@@ -115,8 +123,14 @@ def test_folders_of_caer_in_any_case_and_links_to_nothing(tmp_path):
     assert {(r.id, r.split) for r in found.records} == {
         ("train_Sad_3", "train"), ("train_Sad_4", "train"), ("valid_Sad_1", "val"),
     }  # fmt: skip
-    assert [files.has(Path(r.path)) for r in sorted(found.records, key=lambda r: r.id)] == [True, False, True]
-    (tmp_path / "CAER" / "round").symlink_to(tmp_path)  # folders that lead in a circle are read once
+    assert [files.has(Path(r.path)) for r in sorted(found.records, key=lambda r: r.id)] == [
+        True,
+        False,
+        True,
+    ]
+    (tmp_path / "CAER" / "round").symlink_to(
+        tmp_path
+    )  # folders that lead in a circle are read once
     assert len(read(tmp_path, "caer")[0].records) == 3
 
 
@@ -140,13 +154,19 @@ def test_the_multi_label_sheet_of_mafw(tmp_path):
         ("00019.mp4", 0, "4,6"),
     )
     found, _ = read(tmp_path, "mafw")
-    assert {r.id: (r.split, r.target("multi-label").label, r.target("multi-label").native) for r in found.records} == {
+    assert {
+        r.id: (r.split, r.target("multi-label").label, r.target("multi-label").native)
+        for r in found.records
+    } == {
         "00151": ("unsplit", "anger, disgust, anxiety", "1,2,9"),
         "00019": ("unsplit", "happiness, sadness", "4,6"),
     }
     sheet(tmp_path / "MAFW" / "Labels" / "multi-set.xlsx", ("clip", "multi_label"), (151, "1,12"))
     found, _ = read(tmp_path, "mafw")
-    assert "row 2, column 'multi_label': '1,12' holds a class beyond 1 to 11" in found.readings[0].lines()[0]
+    assert (
+        "row 2, column 'multi_label': '1,12' holds a class beyond 1 to 11"
+        in found.readings[0].lines()[0]
+    )
     (tmp_path / "MAFW" / "Labels" / "multi-set.xlsx").write_bytes(b"no sheet")
     found, _ = read(tmp_path, "mafw")
     assert "is no Excel file that can be read" in found.readings[0].lines()[0]
@@ -160,5 +180,11 @@ def test_the_english_table_of_mc_eiu(tmp_path):
     (tmp_path / "EnglishDialogues.csv").write_text(text)
     found, _ = read(tmp_path, "mc_eiu")
     [record] = found.records
-    assert (record.id, record.split, record.speaker) == ("dia_3_utt_1_en", "unsplit", "Friends Monica")
-    assert record.target("intent").label == "wishing" and found.readings[0].left == {"intent 'sympathizing'": 1}
+    assert (record.id, record.split, record.speaker) == (
+        "dia_3_utt_1_en",
+        "unsplit",
+        "Friends Monica",
+    )
+    assert record.target("intent").label == "wishing" and found.readings[0].left == {
+        "intent 'sympathizing'": 1
+    }

@@ -12,13 +12,18 @@ from chat_server import Chat, serve
 from data_pipeline.llm.budget import BudgetReached, Ledger
 from data_pipeline.llm.client import Asker, Endpoint
 
-ASKED = [{"role": "user", "content": "x" * 84}]  # 84 bytes and 16 for the message: at most 100 tokens
+ASKED = [
+    {"role": "user", "content": "x" * 84}
+]  # 84 bytes and 16 for the message: at most 100 tokens
 
 
 def test_reserved_at_most_and_settled_at_what_it_was(tmp_path):
     ledger = Ledger(tmp_path / "ledger", most_tokens=250)
     first = ledger.reserve(0.0, 100, 50)
-    with pytest.raises(BudgetReached, match="150 of 250 tokens are spent or reserved, the next request may take 150"):
+    with pytest.raises(
+        BudgetReached,
+        match="150 of 250 tokens are spent or reserved, the next request may take 150",
+    ):
         ledger.reserve(0.0, 100, 50)
     ledger.settle(first, 0.0, 40, 10)
     ledger.settle(ledger.reserve(0.0, 100, 50), 0.0, 0, 0, answered=False)
@@ -45,7 +50,10 @@ def test_processes_share_it(tmp_path):
         f"from data_pipeline.budget import *\nl = Ledger(Path({str(path)!r}), most_tokens=1000)\nn = 0\n"
         "try:\n  while True: l.settle(l.reserve(0, 10, 0), 0, 10, 0); n += 1\nexcept BudgetReached: print(n)"
     )
-    runs = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    runs = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
     counts = [int(r.communicate(timeout=60)[0]) for r in runs]
     assert sum(counts) == 100, counts
 
@@ -53,9 +61,9 @@ def test_processes_share_it(tmp_path):
 @pytest.mark.parametrize(("most", "sent"), [(459, 3), (460, 4), (1000, 13)])
 def test_requests_stop_before_the_budget_not_after(tmp_path, most, sent):
     """A reply costs 110 tokens here, at most 100 + 30 are reserved: the fourth goes out if 330 + 130 are allowed."""
-    endpoint = Endpoint("", "m", max_tokens=30)
+    endpoint = Endpoint(url="", model="m", max_tokens=30)
     with serve(Chat(lambda body, number: "fine")) as chat:
-        endpoint = Endpoint(chat.url, "m", max_tokens=30, price_in=10.0, price_out=20.0)
+        endpoint = Endpoint(url=chat.url, model="m", max_tokens=30, price_in=10.0, price_out=20.0)
         ledger = Ledger(tmp_path / "ledger", most_tokens=most)
         with Asker(endpoint, tmp_path / "replies", ledger=ledger) as asker:
             wanted = sent if most == 1000 else 99
@@ -76,7 +84,7 @@ def test_what_costs_nothing_and_what_may_have(tmp_path):
     replies = [(429, "no"), (500, "no"), (200, "no JSON"), "fine"]
     with serve(Chat(lambda body, number: replies[number - 1])) as chat:
         ledger = Ledger(tmp_path / "ledger")
-        endpoint = Endpoint(chat.url, "m", max_tokens=30)
+        endpoint = Endpoint(url=chat.url, model="m", max_tokens=30)
         with Asker(endpoint, tmp_path / "replies", ledger=ledger, sleep=lambda _: None) as asker:
             assert asker.ask(ASKED, str).value == "fine"
             assert asker.ask(ASKED, str).cached
@@ -100,9 +108,13 @@ def test_no_more_requests_at_once_than_allowed(tmp_path):
             under_way -= 1
         return "fine"
 
-    with serve(Chat(reply)) as chat, Asker(Endpoint(chat.url, "m"), tmp_path, concurrency=2) as asker:
+    with (
+        serve(Chat(reply)) as chat,
+        Asker(Endpoint(url=chat.url, model="m"), tmp_path, concurrency=2) as asker,
+    ):
         threads = [
-            threading.Thread(target=asker.ask, args=([{"role": "user", "content": str(i)}], str)) for i in range(8)
+            threading.Thread(target=asker.ask, args=([{"role": "user", "content": str(i)}], str))
+            for i in range(8)
         ]
         for thread in threads:
             thread.start()
@@ -120,7 +132,12 @@ def test_pictures_and_sound_have_a_most(tmp_path):
     content = [
         {"type": "text", "text": "é"},
         {"type": "image_url", "image_url": {"url": "data:"}},
-        {"type": "input_audio", "input_audio": {"data": "A" * 128_000}},  # 3 s of 16-bit sound at 16 kHz
+        {
+            "type": "input_audio",
+            "input_audio": {"data": "A" * 128_000},
+        },  # 3 s of 16-bit sound at 16 kHz
     ]
-    found = Endpoint("", "m", image_tokens=700, second_tokens=50).most_tokens([{"role": "user", "content": content}])
+    found = Endpoint(url="", model="m", image_tokens=700, second_tokens=50).most_tokens(
+        [{"role": "user", "content": content}]
+    )
     assert found == 16 + 2 + 700 + 200

@@ -23,7 +23,9 @@ def sampling(peak: int | None) -> Sampling:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     folder = tmp_path_factory.mktemp("b")
-    records = load_corpus(make_corpus(CorpusConfig(train=9, val=1, test=1), folder / "corpus"))
+    records = load_corpus(
+        make_corpus(config=CorpusConfig(train=9, val=1, test=1), folder=folder / "corpus")
+    )
     bad = folder / "bad.mp4"
     bad.write_bytes(b"no mp4")
     records = [r if r.split == "train" else dataclasses.replace(r, path=str(bad)) for r in records]
@@ -35,7 +37,12 @@ def test_views_come_back_as_they_went_in(built):
     stored = {r.id: (r, v) for r, v in (read_element(sources["train"][i], VIEWS) for i in range(9))}
     for record in records[:9]:
         same, views = stored[record.id]
-        clip = read_clip(record.path, sampling(record.peak_index), clip_id=record.id, subtitle=record.subtitle)
+        clip = read_clip(
+            record.path,
+            sampling=sampling(record.peak_index),
+            clip_id=record.id,
+            subtitle=record.subtitle,
+        )
         want = make_views(clip, VIEWS)
         assert same == record
         np.testing.assert_array_equal(views.image, want.image)
@@ -69,7 +76,8 @@ def test_a_split_larger_than_memory_allows_goes_through_files(built, tmp_path, m
     again = build_views(tmp_path, train, VIEWS, sampling)[0]["train"]
     assert len(again) == len(sources["train"]) == 9
     first, second = (
-        {r.id: v for r, v in (read_element(s[i], VIEWS) for i in range(9))} for s in (sources["train"], again)
+        {r.id: v for r, v in (read_element(s[i], VIEWS) for i in range(9))}
+        for s in (sources["train"], again)
     )
     assert set(first) == set(second)
     for name, views in first.items():

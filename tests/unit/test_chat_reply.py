@@ -29,13 +29,16 @@ def some(text: str) -> str:
 def test_half_an_emoji_is_kept_as_one_unknown_character(tmp_path):
     with (
         serve(Chat(lambda body, number: raw("a smile \ud83d"))) as chat,
-        Asker(Endpoint(chat.url, "m"), tmp_path) as asker,
+        Asker(Endpoint(url=chat.url, model="m"), tmp_path) as asker,
     ):
         found = [asker.ask(ASKED, some) for _ in range(2)]
-        assert [(r.value, r.cached) for r in found] == [("a smile \ufffd", False), ("a smile \ufffd", True)]
+        assert [(r.value, r.cached) for r in found] == [
+            ("a smile \ufffd", False),
+            ("a smile \ufffd", True),
+        ]
     with (
         serve(Chat(lambda body, number: raw("\ud83d\ude00"))) as chat,
-        Asker(Endpoint(chat.url, "n"), tmp_path) as asker,
+        Asker(Endpoint(url=chat.url, model="n"), tmp_path) as asker,
     ):
         assert asker.ask(ASKED, some).value == "\U0001f600"  # two halves that belong together
 
@@ -46,7 +49,9 @@ def test_a_reply_without_content_is_a_reply(tmp_path, refusal, told):
     usage = {"prompt_tokens": 40, "completion_tokens": 7}
     with serve(Chat(lambda body, number: raw(None, usage, refusal=refusal))) as chat:
         ledger = Ledger(tmp_path / "ledger", most_tokens=10_000)
-        with Asker(Endpoint(chat.url, "m"), tmp_path / "replies", rereads=1, ledger=ledger) as asker:
+        with Asker(
+            Endpoint(url=chat.url, model="m"), tmp_path / "replies", rereads=1, ledger=ledger
+        ) as asker:
             reply = asker.ask(ASKED, some)
             assert told in (reply.fault, reply.value)
             sent = len(chat.bodies)
@@ -63,7 +68,9 @@ def test_a_reply_without_content_is_a_reply(tmp_path, refusal, told):
 def test_counts_that_can_not_be_leave_a_request_at_its_most(tmp_path, usage):
     with serve(Chat(lambda body, number: raw(f"reply {number}", usage))) as chat:
         ledger = Ledger(tmp_path / "ledger", most_tokens=300)
-        with Asker(Endpoint(chat.url, "m", max_tokens=50), tmp_path / "replies", ledger=ledger) as asker:
+        with Asker(
+            Endpoint(url=chat.url, model="m", max_tokens=50), tmp_path / "replies", ledger=ledger
+        ) as asker:
             asker.ask(ASKED, some)
             asker.ask([{"role": "user", "content": "y" * 84}], some)
             with pytest.raises(BudgetReached, match="300 of 300"):
@@ -75,7 +82,7 @@ def test_an_address_that_has_moved_is_told_and_costs_nothing(tmp_path):
     with serve(Chat(lambda body, number: (302, "elsewhere"))) as chat:
         ledger = Ledger(tmp_path / "ledger")
         with (
-            Asker(Endpoint(chat.url, "m"), tmp_path / "replies", ledger=ledger) as asker,
+            Asker(Endpoint(url=chat.url, model="m"), tmp_path / "replies", ledger=ledger) as asker,
             pytest.raises(EndpointError, match=r"answers 302 \(elsewhere\): check address"),
         ):
             asker.ask(ASKED, some)
@@ -108,7 +115,9 @@ def test_a_reply_without_an_end(tmp_path, packed, piece, pause, fault):
     serving.start()
     try:
         url, begin = f"http://127.0.0.1:{listening.getsockname()[1]}/v1", time.monotonic()
-        with Asker(Endpoint(url, "m", timeout=1.5), tmp_path / "replies", retries=0) as asker:
+        with Asker(
+            Endpoint(url=url, model="m", timeout=1.5), tmp_path / "replies", retries=0
+        ) as asker:
             assert asker.ask(ASKED, some).fault == fault
         assert time.monotonic() - begin < 6 and not list((tmp_path / "replies").glob("*.json"))
     finally:

@@ -18,8 +18,12 @@ from emojax.cli.main import main
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory) -> list[Path]:
     folder = tmp_path_factory.mktemp("k")
-    records = load_corpus(make_corpus(CorpusConfig(train=12, val=1, test=1), folder / "corpus"))
-    return [Path(r.path) for r in records if r.truth["shown"]["video"] and r.truth["shown"]["audio"]][:6]
+    records = load_corpus(
+        make_corpus(config=CorpusConfig(train=12, val=1, test=1), folder=folder / "corpus")
+    )
+    return [
+        Path(r.path) for r in records if r.truth["shown"]["video"] and r.truth["shown"]["audio"]
+    ][:6]
 
 
 def encode_again(source: Path, target: Path, width: int, rate: int) -> None:
@@ -61,26 +65,38 @@ def test_real_clips_of_the_same_people_are_not_alike(real_data):
 
 
 def test_silent_media_need_almost_equal_pictures():
-    one = Media("a", 1, 1, "x", 2.0, (0, 0, 0, 0))
-    assert alike(one, Media("b", 1, 1, "y", 2.0, (1, 0, 1, 0)))
-    assert not alike(one, Media("b", 1, 1, "y", 2.0, (1, 3, 1, 0)))
-    assert not alike(one, Media("b", 1, 1, "y", 3.0, (0, 0, 0, 0)))
-    assert not alike(one, Media("b", 1, 1, "y", 2.0, (0, 0, 0, 0), sound=5))
-    assert alike(one, Media("b", 1, 1, "x", 9.0))  # the same bytes
+    one = Media(path="a", size=1, mtime=1, sha256="x", seconds=2.0, pictures=(0, 0, 0, 0))
+    assert alike(
+        one, Media(path="b", size=1, mtime=1, sha256="y", seconds=2.0, pictures=(1, 0, 1, 0))
+    )
+    assert not alike(
+        one, Media(path="b", size=1, mtime=1, sha256="y", seconds=2.0, pictures=(1, 3, 1, 0))
+    )
+    assert not alike(
+        one, Media(path="b", size=1, mtime=1, sha256="y", seconds=3.0, pictures=(0, 0, 0, 0))
+    )
+    assert not alike(
+        one,
+        Media(path="b", size=1, mtime=1, sha256="y", seconds=2.0, pictures=(0, 0, 0, 0), sound=5),
+    )
+    assert alike(one, Media(path="b", size=1, mtime=1, sha256="x", seconds=9.0))  # the same bytes
 
 
 def test_what_is_known_of_unchanged_files_is_kept(clips, tmp_path, monkeypatch):
     store = tmp_path / "media.jsonl"
-    first = inspect_all([str(clips[0])], store)
+    first = inspect_all([str(clips[0])], store=store)
     store.write_text(store.read_text() + '{"path": "cut o')
     monkeypatch.setattr("data_pipeline.media.fingerprint.inspect_media", None)
-    assert inspect_all([str(clips[0])], store) == first
+    assert inspect_all([str(clips[0])], store=store) == first
     monkeypatch.undo()
     copy = tmp_path / "c.mp4"
     copy.write_bytes(clips[0].read_bytes())
-    inspect_all([str(copy)], store)
+    inspect_all([str(copy)], store=store)
     copy.write_bytes(clips[1].read_bytes())
-    assert inspect_all([str(copy)], store)[str(copy)].sha256 == inspect_media(str(clips[1])).sha256
+    assert (
+        inspect_all([str(copy)], store=store)[str(copy)].sha256
+        == inspect_media(str(clips[1])).sha256
+    )
 
 
 def write_set(root: Path, rows: list[tuple[str, str, str, bytes]]) -> None:
@@ -109,22 +125,33 @@ def test_leaks_and_faults_of_a_set(clips, tmp_path, capsys):
             ("f.mp4", "5", "val", b""),  # not there
         ],
     )
-    report = check_root(tmp_path / "root", ["java_sed"])
+    report = check_root(tmp_path / "root", names=["java_sed"])
     media = report["sets"]["java_sed"]["media"]
     assert (media["wanted"], media["found"], media["missing"], media["unreadable"]) == (6, 5, 1, 1)
     assert media["missing_such_as"] == [str(tmp_path / "root" / "java_sed" / "f.mp4")]
     [speaker] = report["leaks"]
-    assert (speaker["kind"], speaker["held_out"], speaker["such_as"]) == ("speaker", "java_sed test", ["1"])
+    assert (speaker["kind"], speaker["held_out"], speaker["such_as"]) == (
+        "speaker",
+        "java_sed test",
+        ["1"],
+    )
     [twin] = report["near_duplicates"]
-    assert twin["exact"] and twin["leak"] and [Path(twin[k]).name for k in "ab"] == ["a.mp4", "d.mp4"]
+    assert (
+        twin["exact"] and twin["leak"] and [Path(twin[k]).name for k in "ab"] == ["a.mp4", "d.mp4"]
+    )
     assert report["sets"]["java_sed"]["seconds"]["total"] == pytest.approx(
         sum(inspect_media(str(clips[i])).seconds for i in (0, 1, 2, 0)), abs=0.01
     )
     out = tmp_path / "out"
-    assert main(["data", "check", str(tmp_path / "root"), "--sets", "java_sed", "--out", str(out)]) == 0
+    assert (
+        main(["data", "check", str(tmp_path / "root"), "--sets", "java_sed", "--out", str(out)])
+        == 0
+    )
     text = " ".join(capsys.readouterr().out.split())
     assert "LEAK: 1 speakers of java_sed train are in java_sed test: 1" in text
-    assert "the same file" in text and "e.mp4: not a media file" in text and "1 clips missing" in text
+    assert (
+        "the same file" in text and "e.mp4: not a media file" in text and "1 clips missing" in text
+    )
     assert json.loads((out / "report.json").read_text())["leaks"] == report["leaks"]
     assert (out / "counts.csv").read_text().splitlines()[0] == "set,fold,split,label,clips"
     assert (out / "counts.png").read_bytes()[:4] == b"\x89PNG"
@@ -140,7 +167,7 @@ def test_twins_within_a_fold_leak_and_across_folds_do_not(clips, tmp_path):
     (folder / "Clip" / "original").mkdir(parents=True)
     for name, source in (("00001", 0), ("00002", 0), ("00003", 1)):
         (folder / "Clip" / "original" / f"{name}.mp4").write_bytes(clips[source].read_bytes())
-    report = check_root(tmp_path, ["dfew"])
+    report = check_root(tmp_path, names=["dfew"])
     assert report["leaks"] == []  # 00002 is tested in one fold and learned in the other, by plan
     [twin] = report["near_duplicates"]
     assert twin["leak"] and [Path(twin[k]).stem for k in "ab"] == ["00001", "00002"]
@@ -151,9 +178,9 @@ def test_refusals_and_empty_roots_have_exit_codes(real_data, tmp_path, capsys):
     options = ["--sets", "merr_fine", "--out", str(tmp_path)]
     assert main(["data", "check", str(root), *options]) == 3
     out = capsys.readouterr().out
-    assert "REFUSED" in out and "row 12: invalid JSON: a line break inside a text" in out.replace("\n", " ").replace(
-        "  ", " "
-    )
+    assert "REFUSED" in out and "row 12: invalid JSON: a line break inside a text" in out.replace(
+        "\n", " "
+    ).replace("  ", " ")
     assert main(["data", "check", str(root), *options, "--lenient"]) == 0
     assert "7 places of" in capsys.readouterr().out
     assert main(["data", "check", str(root), *options, "--lenient", "--json"]) == 0

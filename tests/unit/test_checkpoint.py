@@ -17,8 +17,12 @@ from emojax.train.state import TrainState
 
 
 def state(step: int, shape=(8, 1, 1), axis="data") -> TrainState:
-    sharding = NamedSharding(make_mesh(shape), PartitionSpec(axis))
-    train = {"params/x/kernel": jax.device_put(np.arange(64, dtype=np.float32).reshape(16, 4) + step, sharding)}
+    sharding = NamedSharding(make_mesh(shape=shape), PartitionSpec(axis))
+    train = {
+        "params/x/kernel": jax.device_put(
+            np.arange(64, dtype=np.float32).reshape(16, 4) + step, sharding
+        )
+    }
     return TrainState(jnp.asarray(step, jnp.int32), train, {"mu": train["params/x/kernel"] * 2}, {})
 
 
@@ -61,15 +65,21 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(tmp_path, damage
         victim.unlink()
     else:
         victim.write_bytes(raw[: len(raw) // 2])
-        if "no digests" in damage:  # a run killed right after the write: the library itself must find it unreadable
+        if (
+            "no digests" in damage
+        ):  # a run killed right after the write: the library itself must find it unreadable
             (folder / DIGESTS / "a-2.json").unlink()
             for path in (p for p in victim.parent.parent.rglob("*") if p.is_file()):
                 path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     told: list[str] = []
     own = Checkpoints(folder, "a", 2)
-    found, position = own.restore(abstract_of(state(0)), told.append)
+    found, position = own.restore(abstract_of(state(0)), say=told.append)
     assert int(found.step) == 1 and position == {"next_index": 1}
-    assert len(told) == 2 and "checkpoint a/2 is damaged" in told[0] and "a/1 is taken instead" in told[1]
+    assert (
+        len(told) == 2
+        and "checkpoint a/2 is damaged" in told[0]
+        and "a/1 is taken instead" in told[1]
+    )
     own.save(2, state(2), {"next_index": 2})  # its place is free again
     own.close()
     assert Checkpoints(folder, "a", 2).steps() == [2, 1]
@@ -82,9 +92,9 @@ def test_nothing_whole_is_left(tmp_path):
     largest(folder, 2).unlink()
     own, told = Checkpoints(folder, "a", 2), []
     with pytest.raises(ValueError, match="no checkpoint of stage a is whole"):
-        own.restore(abstract_of(state(0)), told.append)
+        own.restore(abstract_of(state(0)), say=told.append)
     assert own.steps() == [2, 1] and len(told) == 2
-    assert own.restore(abstract_of(state(0)), told.append, step=2) is None
+    assert own.restore(abstract_of(state(0)), say=told.append, step=2) is None
     own.close()
 
 
@@ -92,7 +102,11 @@ def test_newest_and_best_are_kept(tmp_path):
     folder = saved(tmp_path, (1, 2, 3, 4, 5), {1: 0.2, 2: 0.9, 3: 0.5})
     own = Checkpoints(folder, "a", 2)
     assert own.steps() == [5, 4, 2] and own.best() == 2
-    assert sorted(p.name for p in (folder / DIGESTS).iterdir()) == ["a-2.json", "a-4.json", "a-5.json"]
+    assert sorted(p.name for p in (folder / DIGESTS).iterdir()) == [
+        "a-2.json",
+        "a-4.json",
+        "a-5.json",
+    ]
     assert json.loads((folder / DIGESTS / "a-5.json").read_text())
     own.close()
 

@@ -22,9 +22,16 @@ def test_claims_of_a_text():
         Claim("audio", "trembling", ("trembling",)),
         Claim("text", "leave me alone", ("leave me alone",)),
     ]
-    assert find_claims("The person isn't smiling, she does not frown, and shows no open mouth or clenched jaw.") == []
+    assert (
+        find_claims(
+            "The person isn't smiling, she does not frown, and shows no open mouth or clenched jaw."
+        )
+        == []
+    )
     assert [c.phrase for c in find_claims("Instead of smiling, he frowns")] == ["frowns"]
-    assert [c.means for c in find_claims("Her voice is not loud at first but then loud.")] == [("loud",)]
+    assert [c.means for c in find_claims("Her voice is not loud at first but then loud.")] == [
+        ("loud",)
+    ]
     assert find_claims("Nothing can be seen or heard.") == []
     assert find_claims("An angry man enters a calm street.") == []  # no sentence about a voice
     assert [c.means for c in find_claims("his eyebrows are raised")] == [("AU01", "AU02")]
@@ -32,7 +39,12 @@ def test_claims_of_a_text():
 
 def test_claims_are_checked():
     seen = Evidence(frozenset({"AU04"}), frozenset({"sad"}), "Please leave me alone, will you?")
-    assert [seen.check(c) for c in find_claims(TEXT)] == ["contradicted", "supported", "contradicted", "supported"]
+    assert [seen.check(c) for c in find_claims(TEXT)] == [
+        "contradicted",
+        "supported",
+        "contradicted",
+        "supported",
+    ]
     nothing = Evidence(None, None, None)
     assert {nothing.check(c) for c in find_claims(TEXT)} == {"unknown"}
 
@@ -45,21 +57,32 @@ def test_scores_by_hand():
     assert evidence_of(record) == Evidence(
         frozenset({"AU01", "AU04", "AU15"}), frozenset({"trembling", "sad"}), "leave me alone"
     )
-    calm = ClipRecord("c", "d", "test", "/p", "", (), texts={"audio": "not angry and not loud, rather calm"})
+    calm = ClipRecord(
+        "c", "d", "test", "/p", "", (), texts={"audio": "not angry and not loud, rather calm"}
+    )
     assert evidence_of(calm).tones == {"calm"}
     found = claim_scores([TEXT + " She grins."], [record])
     # grins: neither unit 6 nor 12; recall: 2 of 3 units, 1 of 2 tones
     assert found["precision"] == pytest.approx(4 / 5) and found["recall"] == pytest.approx(3 / 5)
     assert found["by_modality"]["video"]["precision"] == pytest.approx(2 / 3)
-    assert found["by_modality"]["text"] == {"precision": 1.0, "recall": None, "claims": 1, "unknown": 0}
+    assert found["by_modality"]["text"] == {
+        "precision": 1.0,
+        "recall": None,
+        "claims": 1,
+        "unknown": 0,
+    }
 
 
 def test_reasons_of_merr_are_told_from_those_of_other_clips(real_data):
-    found, _ = read_root(real_data / "annotations" / "merr", ["merr_fine"], lenient=True)
+    found, _ = read_root(real_data / "annotations" / "merr", names=["merr_fine"], lenient=True)
     records = [r for r in found[0].records if "reason" in r.texts]
     texts = [r.texts["reason"] for r in records]
     own, other = claim_scores(texts, records), claim_scores(texts[7:] + texts[:7], records)
-    for modality, least, most in (("video", 0.93, 0.55), ("audio", 0.8, 0.25), ("text", 0.98, 0.02)):
+    for modality, least, most in (
+        ("video", 0.93, 0.55),
+        ("audio", 0.8, 0.25),
+        ("text", 0.98, 0.02),
+    ):
         assert own["by_modality"][modality]["precision"] > least, modality
         assert other["by_modality"][modality]["precision"] < most, modality
     assert own["claims"] > 7000
@@ -70,10 +93,23 @@ def test_the_command(tmp_path, capsys):
     (tmp_path / "p.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     record = ClipRecord("a", "d", "test", "/p", "", (), texts={"action_units": "AU04"})
     (tmp_path / "records.jsonl").write_text(record.to_json() + "\n")
-    command = ["judge", "--task", "clues", "--predictions", str(tmp_path / "p.jsonl"), "--out", str(tmp_path / "o")]
+    command = [
+        "judge",
+        "--task",
+        "clues",
+        "--predictions",
+        str(tmp_path / "p.jsonl"),
+        "--out",
+        str(tmp_path / "o"),
+    ]
     assert main([*command, "--references", str(tmp_path / "records.jsonl")]) == 0
     found = json.loads((tmp_path / "o" / "judge_clues.json").read_text())
-    assert found["n"] == 1 and found["precision"] == 0.5 and found["unknown"] == 2 and found["judge"] is None
+    assert (
+        found["n"] == 1
+        and found["precision"] == 0.5
+        and found["unknown"] == 2
+        and found["judge"] is None
+    )
     clues = {"video": ["lowered brows"], "audio": ["trembling voice"], "text": []}
     drawn = ClipRecord("a", "d", "test", "/p", "", (), truth={"clues": clues})
     (tmp_path / "records.jsonl").write_text(drawn.to_json() + "\n")
@@ -82,6 +118,8 @@ def test_the_command(tmp_path, capsys):
     )
     assert main([*command, "--references", str(tmp_path / "records.jsonl")]) == 0
     found = json.loads((tmp_path / "o" / "judge_clues.json").read_text())
-    assert (found["precision"], found["recall"]) == (0.5, 0.5) and found["checked_by"].startswith("what the clips")
+    assert (found["precision"], found["recall"]) == (0.5, 0.5) and found["checked_by"].startswith(
+        "what the clips"
+    )
     assert main([*command, "--references", str(tmp_path)]) == 2
     assert "holds no records to check claims against" in capsys.readouterr().out

@@ -19,7 +19,14 @@ from data_pipeline.media.clip import (
     temporal_indices,
     uniform_indices,
 )
-from data_pipeline.media.views import ViewConfig, log_mel, make_views, normalise, resize_frame, resize_image
+from data_pipeline.media.views import (
+    ViewConfig,
+    log_mel,
+    make_views,
+    normalise,
+    resize_frame,
+    resize_image,
+)
 
 
 def grey_ramp(count: int, width: int = 64, height: int = 48) -> list[np.ndarray]:
@@ -28,7 +35,9 @@ def grey_ramp(count: int, width: int = 64, height: int = 48) -> list[np.ndarray]
 
 
 def tone(seconds: float, hertz: float = 440.0) -> np.ndarray:
-    return (0.5 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE)).astype(np.float32)
+    return (
+        0.5 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE)
+    ).astype(np.float32)
 
 
 def greys(frames: np.ndarray) -> list[int]:
@@ -43,22 +52,28 @@ def clip_file(tmp_path):
 
 
 def test_frames_are_the_ones_asked_for(clip_file):
-    clip = read_clip(clip_file, Sampling("index", 7, "uniform", 5))
+    clip = read_clip(
+        clip_file, sampling=Sampling(image="index", index=7, temporal="uniform", num_frames=5)
+    )
     assert greys(clip.frames) == [3, 9, 15, 21, 27] and greys(clip.image[None]) == [7]
     assert (clip.num_frames, clip.image_index) == (30, 7)
     np.testing.assert_allclose(clip.times, np.array([3, 9, 15, 21, 27]) / 12, atol=1e-3)
     for choice, index in (("first", 0), ("middle", 15), ("peak", 15)):
-        assert greys(read_clip(clip_file, Sampling(choice, None)).image[None]) == [index], choice
-    assert greys(read_clip(clip_file, Sampling("peak", 4)).image[None]) == [4]
-    assert image_index(30, Sampling("peak", 99)) == 15, "an impossible peak falls back to the middle"
-    assert read_clip(clip_file, Sampling("peak", 99)).notes == (
+        assert greys(
+            read_clip(clip_file, sampling=Sampling(image=choice, index=None)).image[None]
+        ) == [index], choice
+    assert greys(read_clip(clip_file, sampling=Sampling(image="peak", index=4)).image[None]) == [4]
+    assert image_index(30, Sampling(image="peak", index=99)) == 15, (
+        "an impossible peak falls back to the middle"
+    )
+    assert read_clip(clip_file, sampling=Sampling(image="peak", index=99)).notes == (
         "there is no frame 99; the middle one, 15, stands for the clip",
     )
     assert clip.notes == ()
 
 
 def test_window_is_16_consecutive_frames_seeded_by_the_clip(clip_file):
-    clip = read_clip(clip_file, Sampling(temporal="window"))
+    clip = read_clip(clip_file, sampling=Sampling(temporal="window"))
     assert np.diff(greys(clip.frames)).tolist() == [1] * 15
     end = np.random.RandomState(zlib.crc32(b"a")).randint(16, 30)
     assert greys(clip.frames)[0] == end - 16
@@ -100,13 +115,17 @@ def test_sound_is_mono_16_khz(clip_file, tmp_path):
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     clip = read_clip(six)
-    assert clip.frames is None and clip.modalities == ("audio",) and "there is no picture" in clip.notes
+    assert (
+        clip.frames is None
+        and clip.modalities == ("audio",)
+        and "there is no picture" in clip.notes
+    )
     assert len(clip.waveform) == SAMPLE_RATE
     np.testing.assert_allclose(clip.waveform[4000:12000], 12000 / 32768 / 6, rtol=1e-2)
 
 
 def test_spans_of_a_file(clip_file):
-    clip = read_clip(clip_file, Sampling(num_frames=4), start=1.0, end=2.0)
+    clip = read_clip(clip_file, sampling=Sampling(num_frames=4), start=1.0, end=2.0)
     assert greys(clip.frames) == [13, 16, 19, 22] and clip.num_frames == 12
     assert 0.9 < len(clip.waveform) / SAMPLE_RATE < 1.1
     with pytest.raises(ClipError, match="no picture between 9 s and the end; there is no sound"):
@@ -116,7 +135,9 @@ def test_spans_of_a_file(clip_file):
 def test_silence_is_told(tmp_path):
     write_mp4(tmp_path / "s.mp4", grey_ramp(12), np.zeros(SAMPLE_RATE, np.float32), 12)
     clip = read_clip(tmp_path / "s.mp4", subtitle="words")
-    assert clip.silent and clip.modalities == ("video", "text") and "digital silence" in clip.notes[-1]
+    assert (
+        clip.silent and clip.modalities == ("video", "text") and "digital silence" in clip.notes[-1]
+    )
 
 
 @pytest.mark.parametrize(
@@ -124,7 +145,11 @@ def test_silence_is_told(tmp_path):
     [
         ("empty.mp4", b"", "the file is empty"),
         ("text.mp4", b"this is only text\n" * 40, "not a media file that can be read"),
-        ("list.mp4", b"#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\n/etc/passwd\n", "not a (media|video)"),
+        (
+            "list.mp4",
+            b"#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\n/etc/passwd\n",
+            "not a (media|video)",
+        ),
     ],
 )
 def test_what_is_no_clip_is_refused_with_its_cause(tmp_path, name, content, message):
@@ -153,15 +178,23 @@ def test_real_irregular_clips(real_data):
         rows = list(csv.DictReader(file))
     assert len(rows) == 23
     for row in rows:
-        clip = read_clip(real_data / "clips" / row["file"], Sampling(num_frames=16))
-        assert clip.frames.shape[0] == 16 and clip.num_frames == int(row["frames_decoded"]), row["file"]
+        clip = read_clip(real_data / "clips" / row["file"], sampling=Sampling(num_frames=16))
+        assert clip.frames.shape[0] == 16 and clip.num_frames == int(row["frames_decoded"]), row[
+            "file"
+        ]
         silent = "digital silence" in row["irregularities"]
         assert ("audio" in clip.modalities) == (row["acodec"] != "none" and not silent), row["file"]
         assert clip.silent == silent
-        views = make_views(clip, ViewConfig(64, 32, 16, 80, 3.0))
+        views = make_views(
+            clip, ViewConfig(image_size=64, frame_size=32, num_frames=16, mels=80, seconds=3.0)
+        )
         assert views.image.shape == (64, 64, 3) and views.has_video
         if not clip.silent and clip.waveform is not None:
-            assert views.has_audio and np.isfinite(views.sound).all() and views.sound.max() > views.sound.min()
+            assert (
+                views.has_audio
+                and np.isfinite(views.sound).all()
+                and views.sound.max() > views.sound.min()
+            )
 
 
 @pytest.mark.parametrize("mels", [80, 128])
@@ -170,9 +203,13 @@ def test_log_mel_is_that_of_whisper(mels):
 
     rng = np.random.default_rng(0)
     for seconds in (2.0, 31.0):
-        wave = (tone(seconds, 300) + 0.05 * rng.standard_normal(round(seconds * SAMPLE_RATE))).astype(np.float32)
-        want = WhisperFeatureExtractor(feature_size=mels)(wave, sampling_rate=SAMPLE_RATE, return_tensors="np")
-        got = log_mel(wave, mels)
+        wave = (
+            tone(seconds, 300) + 0.05 * rng.standard_normal(round(seconds * SAMPLE_RATE))
+        ).astype(np.float32)
+        want = WhisperFeatureExtractor(feature_size=mels)(
+            wave, sampling_rate=SAMPLE_RATE, return_tensors="np"
+        )
+        got = log_mel(wave, mels=mels)
         assert got.shape == (3000, mels)
         np.testing.assert_allclose(got, want.input_features[0].T, atol=1e-4)
 
@@ -182,18 +219,34 @@ def test_image_views_by_hand():
     assert resize_image(picture, 448).shape == (448, 448, 3)  # the aspect ratio is not kept
     flat = np.full((20, 30, 3), 100, np.uint8)
     assert (resize_image(flat, 8) == 100).all() and (resize_frame(flat, 8) == 100).all()
-    assert not np.array_equal(resize_image(picture, 64), resize_frame(picture, 64)), "bicubic and bilinear differ"
+    assert not np.array_equal(resize_image(picture, 64), resize_frame(picture, 64)), (
+        "bicubic and bilinear differ"
+    )
     got = normalise(np.array([[[0, 127, 255]]], np.uint8), (0.5, 0.4, 0.3), (0.2, 0.25, 0.5))
     np.testing.assert_allclose(got[0, 0], [-2.5, (127 / 255 - 0.4) / 0.25, 1.4], rtol=1e-6)
 
 
 def test_missing_modalities_are_zeros_with_a_flag(tmp_path):
     write_mp4(tmp_path / "v.mp4", grey_ramp(6), None, 12)
-    views = make_views(read_clip(tmp_path / "v.mp4"), ViewConfig(16, 8, 4, 80, 1.0))
-    assert (views.has_video, views.has_audio, views.audio_frames) == (True, False, 0) and not views.sound.any()
+    views = make_views(
+        read_clip(tmp_path / "v.mp4"),
+        ViewConfig(image_size=16, frame_size=8, num_frames=4, mels=80, seconds=1.0),
+    )
+    assert (views.has_video, views.has_audio, views.audio_frames) == (
+        True,
+        False,
+        0,
+    ) and not views.sound.any()
     write_mp4(tmp_path / "a.mp4", None, tone(0.5), 12)
-    views = make_views(read_clip(tmp_path / "a.mp4"), ViewConfig(16, 8, 4, 80, 1.0))
-    assert (views.has_video, views.has_audio) == (False, True) and not views.image.any() and not views.frames.any()
+    views = make_views(
+        read_clip(tmp_path / "a.mp4"),
+        ViewConfig(image_size=16, frame_size=8, num_frames=4, mels=80, seconds=1.0),
+    )
+    assert (
+        (views.has_video, views.has_audio) == (False, True)
+        and not views.image.any()
+        and not views.frames.any()
+    )
     assert 50 <= views.audio_frames <= 64
 
 
@@ -201,7 +254,9 @@ def test_running_out_of_time_refuses_the_clip(clip_file, monkeypatch):
     """A part of a clip is not the clip: no answer on what was decoded in time."""
     with pytest.raises(ClipError, match="^decoding took more than 1e-06 s"):
         read_clip(clip_file, timeout=1e-6)
-    seconds = iter(range(10_000))  # a clock that moves one second at each look: time runs out in the sound
+    seconds = iter(
+        range(10_000)
+    )  # a clock that moves one second at each look: time runs out in the sound
     monkeypatch.setattr("data_pipeline.media.clip.time.monotonic", lambda: next(seconds))
     with pytest.raises(ClipError, match="^decoding took more than 80 s"):
         read_clip(clip_file, timeout=80)
@@ -209,7 +264,10 @@ def test_running_out_of_time_refuses_the_clip(clip_file, monkeypatch):
 
 def test_what_is_no_ordinary_file_is_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe.mp4")
-    for path, message in ((tmp_path / "pipe.mp4", "no ordinary file"), ("/dev/zero", "no ordinary file")):
+    for path, message in (
+        (tmp_path / "pipe.mp4", "no ordinary file"),
+        ("/dev/zero", "no ordinary file"),
+    ):
         with pytest.raises(ClipError, match=message):
             read_clip(path)
     with pytest.raises(ClipError, match="can not be read"):

@@ -29,7 +29,7 @@ def test_a_known_temperature_is_found():
     logits = rng.normal(size=(20_000, 5)) * 2
     truth = np.array([rng.choice(5, p=p) for p in softmax(logits)])
     for sharpness in (3.0, 0.4):  # probabilities that say too much, and too little
-        found = fit_temperature(softmax(sharpness * logits), truth, "made")
+        found = fit_temperature(softmax(sharpness * logits), truth, source="made")
         assert found.temperature == pytest.approx(sharpness, rel=0.05)
         assert found.nll_after < found.nll_before and (found.n, found.source) == (20_000, "made")
     assert fit_temperature(softmax(logits), truth).temperature == pytest.approx(1.0, rel=0.05)
@@ -40,17 +40,30 @@ def test_a_known_temperature_is_found():
 def test_the_order_of_labels_stays():
     chances = softmax(np.random.default_rng(1).normal(size=(50, 6)))
     for temperature in (0.2, 5.0):
-        new = Calibration(temperature, 1, 0.0, 0.0).apply(chances)
+        new = Calibration(temperature=temperature, n=1, nll_before=0.0, nll_after=0.0).apply(
+            chances
+        )
         assert (new.argsort(axis=1) == chances.argsort(axis=1)).all()
         assert new.sum(axis=1) == pytest.approx(np.ones(50))
 
 
 def test_it_is_kept_with_the_model(tmp_path):
     assert load_calibration(tmp_path) is None
-    kept = Calibration(0.7, 150, 0.5, 0.4, "m.csv, val", ("happy", "sad"))
+    kept = Calibration(
+        temperature=0.7,
+        n=150,
+        nll_before=0.5,
+        nll_after=0.4,
+        source="m.csv, val",
+        labels=("happy", "sad"),
+    )
     kept.save(tmp_path)
     assert load_calibration(tmp_path) == kept
-    for text in ("{", json.dumps({"temperature": 1.0}), json.dumps({**vars(kept), "temperature": 0.0})):
+    for text in (
+        "{",
+        json.dumps({"temperature": 1.0}),
+        json.dumps({**vars(kept), "temperature": 0.0}),
+    ):
         (tmp_path / "calibration.json").write_text(text)
         with pytest.raises(ValueError, match="calibration.json is damaged"):
             load_calibration(tmp_path)
@@ -90,7 +103,9 @@ def test_contributions_are_of_what_is_there():
         (LABELS, "a smile", None),
     ],
 )
-def test_a_reason_that_concludes_something_else_is_told(tmp_path, monkeypatch, offered, written, told):
+def test_a_reason_that_concludes_something_else_is_told(
+    tmp_path, monkeypatch, offered, written, told
+):
     path = record(tmp_path / "clip.mp4", [(1.0, 1)], [(0.1, 0.9)])
     at = offered.index("sad")
     chances = np.full((1, len(offered)), 0.1)
@@ -100,4 +115,6 @@ def test_a_reason_that_concludes_something_else_is_told(tmp_path, monkeypatch, o
     (found,) = predict.predict(random_bundle(), [str(path)], labels=offered)
     notes = [n for n in found.notes if "concludes" in n]
     assert found.label == "sad"
-    assert notes == ([f"the written reason concludes '{told}', the probabilities 'sad'"] if told else [])
+    assert notes == (
+        [f"the written reason concludes '{told}', the probabilities 'sad'"] if told else []
+    )

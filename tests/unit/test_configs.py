@@ -31,8 +31,16 @@ def test_presets_resolve_and_survive_json(preset):
     config = load_config(preset)
     settings = resolve(config)
     again = resolve(ConfigDict(json.loads(json.dumps(settings.raw))))
-    assert again.model == settings.model and again.stages == settings.stages and again.data == settings.data
-    assert again.trainable == settings.trainable and again.optim == settings.optim and again.views == settings.views
+    assert (
+        again.model == settings.model
+        and again.stages == settings.stages
+        and again.data == settings.data
+    )
+    assert (
+        again.trainable == settings.trainable
+        and again.optim == settings.optim
+        and again.views == settings.views
+    )
 
 
 def test_folders_of_an_older_version_get_the_new_fields_released_value():
@@ -53,7 +61,9 @@ def test_typos_are_refused():
         load_config("tiny:huge")
     config = load_config("tiny")
     config.data.temporal = "unifrom"
-    with pytest.raises(ValueError, match="config.data.temporal is 'unifrom'; it is one of uniform, window"):
+    with pytest.raises(
+        ValueError, match="config.data.temporal is 'unifrom'; it is one of uniform, window"
+    ):
         resolve(config)
     config = load_config("tiny")
     config.stage.cognition.tasks = ("emotion", "reson")
@@ -68,12 +78,16 @@ def test_typos_are_refused():
         resolve(config)
 
 
-@pytest.mark.parametrize("name", sorted(p.stem for p in (ROOT / "configs" / "sweeps").glob("[a-z]*.py")))
+@pytest.mark.parametrize(
+    "name", sorted(p.stem for p in (ROOT / "configs" / "sweeps").glob("[a-z]*.py"))
+)
 def test_sweeps_resolve(name):
     module = load_sweep(ROOT / "configs" / "sweeps" / f"{name}.py")
     runs = list(points(module))
     assert len({(n, seed) for n, seed, _ in runs}) == len(runs)
-    assert len({json.dumps(settings_of(module, *r[1:]).raw, sort_keys=True) for r in runs}) == len(runs)
+    assert len({json.dumps(settings_of(module, *r[1:]).raw, sort_keys=True) for r in runs}) == len(
+        runs
+    )
 
 
 def test_numbers_out_of_range_are_refused():
@@ -90,7 +104,9 @@ def test_numbers_out_of_range_are_refused():
 
 def test_sweep_files_are_checked_before_the_first_run(tmp_path, capsys):
     path = tmp_path / "own.py"
-    path.write_text('PRESET = "tiny:test"\nSEEDS = (0,)\ndef sweep():\n    yield "a", {"stage.perception.stepz": 2}\n')
+    path.write_text(
+        'PRESET = "tiny:test"\nSEEDS = (0,)\ndef sweep():\n    yield "a", {"stage.perception.stepz": 2}\n'
+    )
     (tmp_path / "none.py").write_text("PRESET = 'tiny'\n")
     (tmp_path / "text.md").write_text("no sweep\n")
     for name in ("own.py", "none.py", "text.md"):
@@ -102,17 +118,25 @@ def test_sweep_files_are_checked_before_the_first_run(tmp_path, capsys):
 def test_one_launch_a_point(capsys):
     module = load_sweep(ROOT / "configs" / "sweeps" / "paper_table10.py")
     lines = list(launches(module, "gs://b/s", "./launch_tpu.sh s{n} z v5litepod-16 --"))
-    assert len(lines) == 3 and lines[0].startswith("./launch_tpu.sh s0 z v5litepod-16 -- --config=configs/v2.py:pod")
-    assert "'--config.stages=('\"'\"'joint'\"'\"',)'" in lines[0] and lines[2].endswith("--out=gs://b/s/2")
+    assert len(lines) == 3 and lines[0].startswith(
+        "./launch_tpu.sh s0 z v5litepod-16 -- --config=configs/v2.py:pod"
+    )
+    assert "'--config.stages=('\"'\"'joint'\"'\"',)'" in lines[0] and lines[2].endswith(
+        "--out=gs://b/s/2"
+    )
     assert main(["sweep", "list"]) == 0 and "lora" in capsys.readouterr().out
     assert (
-        main(["sweep", "run", "paper_table9", "--out", "x"]) == 2 and main(["sweep", "launch", "no", "--out", "x"]) == 2
+        main(["sweep", "run", "paper_table9", "--out", "x"]) == 2
+        and main(["sweep", "launch", "no", "--out", "x"]) == 2
     )
 
 
 def test_sweep_table_by_hand(tmp_path):
     def run(fused):
-        return {"ablations": {"fused": fused, "only_video": 0.5, "only_audio": 0.5, "only_text": 0.5}, "conflict": 0.25}
+        return {
+            "ablations": {"fused": fused, "only_video": 0.5, "only_audio": 0.5, "only_text": 0.5},
+            "conflict": 0.25,
+        }
 
     reasons = {**run(0.7), "clues": {"precision": 0.9, "recall": 0.6}}
     text = table({"a": [run(0.8), run(0.9)], "b": [reasons]})

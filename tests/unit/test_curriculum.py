@@ -36,7 +36,8 @@ STAGE_1 |= {
     "bold": {"multi-label": THIRD, "audio": THIRD, "image": THIRD},
 }
 STAGE_2 = dict.fromkeys(
-    ("mer2023", "caer", "dfew", "e3", "iemocap"), {"emotion": THIRD, "reason": THIRD, "think": THIRD}
+    ("mer2023", "caer", "dfew", "e3", "iemocap"),
+    {"emotion": THIRD, "reason": THIRD, "think": THIRD},
 )
 STAGE_2 |= dict.fromkeys(
     ("ch_sims_v2_s", "cmu_mosei", "cmu_mosi"), {"sentiment": THIRD, "reason": THIRD, "think": THIRD}
@@ -49,7 +50,9 @@ STAGE_2 |= {
     "bold": {"multi-label": THIRD, "reason": THIRD, "think": THIRD},
 }
 PICTURES = dict.fromkeys(("coco_vqa", "ok_vqa", "aok_vqa", "gqa"), {"vqa": 1.0})
-PICTURES |= dict.fromkeys(("refcoco", "refcocop", "refcocog"), {"refer": 1.0}) | {"coco_caption": {"caption": 1.0}}
+PICTURES |= dict.fromkeys(("refcoco", "refcocop", "refcocog"), {"refer": 1.0}) | {
+    "coco_caption": {"caption": 1.0}
+}
 
 TEXTS = {
     "audio": "loud",
@@ -64,12 +67,33 @@ SPACE = ("Anger", "Sadness", "Neutral", "Happiness", "Fear")
 
 def record(dataset: str, label: str = "Anger", **fields) -> ClipRecord:
     if dataset in released_stages.IMAGE_SETS:
-        return ClipRecord("p", dataset, "train", "/p.jpg", "", (), question="one\ntwo", answers=("yes", "yes", "no"))
+        return ClipRecord(
+            "p",
+            dataset,
+            "train",
+            "/p.jpg",
+            "",
+            (),
+            question="one\ntwo",
+            answers=("yes", "yes", "no"),
+        )
     main = released_stages.SETS[dataset].main if dataset != "mc_eiu" else "emotion"
-    targets = {t: Target("Positive", ("Positive", "Neutral", "Negative")) for t in ("sentiment", "intent") if t != main}
+    targets = {
+        t: Target("Positive", ("Positive", "Neutral", "Negative"))
+        for t in ("sentiment", "intent")
+        if t != main
+    }
     targets |= {t: Target(label, SPACE) for t in ("emotion", "multi-label") if t != main}
-    space, label = (("Positive", "Neutral", "Negative"), "Positive") if main == "sentiment" else (SPACE, label)
-    defaults = {"texts": TEXTS, "targets": targets, "task": main, "native": label, "subtitle": "hello"}
+    space, label = (
+        (("Positive", "Neutral", "Negative"), "Positive") if main == "sentiment" else (SPACE, label)
+    )
+    defaults = {
+        "texts": TEXTS,
+        "targets": targets,
+        "task": main,
+        "native": label,
+        "subtitle": "hello",
+    }
     return ClipRecord("c", dataset, "train", "/c.mp4", label, space, **{**defaults, **fields})
 
 
@@ -85,7 +109,9 @@ def within(count: int, total: int, share: float, what: str) -> None:
     )
 
 
-@pytest.mark.parametrize(("style", "stage", "tasks"), [("perception", 0, STAGE_1), ("cognition", 1, STAGE_2)])
+@pytest.mark.parametrize(
+    ("style", "stage", "tasks"), [("perception", 0, STAGE_1), ("cognition", 1, STAGE_2)]
+)
 def test_200_000_draws_of_a_stage(style, stage, tasks):
     """Data set, task and what is hidden, drawn by the code that the loader runs."""
     weights = released_weights(style)
@@ -93,7 +119,7 @@ def test_200_000_draws_of_a_stage(style, stage, tasks):
     total = sum(pair[stage] for pair in WEIGHTS.values())
     assert total == (2041, 2237)[stage]
     names = sorted(weights)
-    mixture = Mixture(tuple(float(weights[n]) for n in names), seed=42)
+    mixture = Mixture(weights=tuple(float(weights[n]) for n in names), seed=42)
     records = {n: record(n) for n in names}
     sets: Counter[str] = Counter()
     tags: Counter[tuple[str, str]] = Counter()
@@ -121,22 +147,28 @@ def test_200_000_draws_of_a_stage(style, stage, tasks):
         within(hidden["video"], DRAWS, pictures / total, "no frames")
         return
     fourths = sum(WEIGHTS[n][0] for n in ("mc_eiu", "meld", "mafw"))
-    one_task = (THIRD * (1500 - fourths) + QUARTER * fourths) / total  # share of audio, and of image
+    one_task = (
+        THIRD * (1500 - fourths) + QUARTER * fourths
+    ) / total  # share of audio, and of image
     within(hidden["image"], DRAWS, one_task, "no image")  # audio tasks
-    within(hidden["audio"], DRAWS, one_task + pictures / total, "no sound")  # image tasks and pictures
+    within(
+        hidden["audio"], DRAWS, one_task + pictures / total, "no sound"
+    )  # image tasks and pictures
     within(hidden["video"], DRAWS, 2 * one_task + pictures / total, "no frames")
     within(second, DRAWS, one_task / 2, "the second model's sound text")
 
 
 @pytest.mark.parametrize("batch", [4, 64])
 def test_one_draw_serves_a_whole_step(batch):
-    mixture = Mixture((30.0, 70.0), seed=42, per="batch", batch=batch)
+    mixture = Mixture(weights=(30.0, 70.0), seed=42, per="batch", batch=batch)
     steps = 50_000 if batch == 4 else 3000
     drawn = [mixture.locate(step * batch)[0] for step in range(steps)]
     within(sum(drawn), steps, 0.7, "second set")
     for step in range(50):
         rows = [mixture.locate(step * batch + row) for row in range(batch)]
-        assert len({s for s, _ in rows}) == 1 and [k for _, k in rows] == list(range(rows[0][1], rows[0][1] + batch))
+        assert len({s for s, _ in rows}) == 1 and [k for _, k in rows] == list(
+            range(rows[0][1], rows[0][1] + batch)
+        )
 
 
 def draws(rec: ClipRecord, style: str, count: int = 4000) -> list:
@@ -160,29 +192,52 @@ def test_label_lists_of_cognition():
         within(*share(draws(record(name), "cognition"), tag, no_neutral), expected, f"{name} {tag}")
         assert share(draws(record(name, "Neutral"), "cognition"), tag, no_neutral)[0] == 0
     general = lambda a: a.question == "general"
-    within(*share(draws(record("mer2023"), "cognition"), "think", general), 0.2, "general pool of think")
+    within(
+        *share(draws(record("mer2023"), "cognition"), "think", general),
+        0.2,
+        "general pool of think",
+    )
     for name in ("mer2023", "mafw", "e3", "iemocap"):
         assert all(general(a) for a in draws(record(name), "cognition") if a.tag == "reason")
     assert not any(general(a) for a in draws(record("caer"), "cognition"))
     found = draws(record("iemocap"), "cognition")
-    within(*share(found, "emotion", lambda a: a.labels == ("Anger", "Sadness", "Happiness")), 0.5, "three classes")
+    within(
+        *share(found, "emotion", lambda a: a.labels == ("Anger", "Sadness", "Happiness")),
+        0.5,
+        "three classes",
+    )
     within(*share(found, "emotion", lambda a: len(a.labels) == 4), 0.5, "four classes")
     neutral = draws(record("iemocap", "Neutral"), "cognition")
     within(*share(neutral, "emotion", lambda a: len(a.labels) == 4), 0.5, "four classes of neutral")
-    assert share(draws(record("iemocap", "Fear"), "cognition"), "emotion", lambda a: a.labels != SPACE)[0] == 0
+    assert (
+        share(
+            draws(record("iemocap", "Fear"), "cognition"), "emotion", lambda a: a.labels != SPACE
+        )[0]
+        == 0
+    )
     lower = record("iemocap", native="anger")  # a file in lower case never finds the small pools
     assert share(draws(lower, "cognition"), "emotion", lambda a: a.labels != SPACE)[0] == 0
     assert share(draws(lower, "perception"), "emotion", lambda a: len(a.labels) == 4)[0] == 0
-    assert share(draws(record("iemocap"), "perception"), "emotion", lambda a: len(a.labels) != 4)[0] == 0
-    within(
-        *share(draws(record("cmu_mosei"), "cognition"), "sentiment", lambda a: len(a.labels) == 2), 0.5, "two classes"
+    assert (
+        share(draws(record("iemocap"), "perception"), "emotion", lambda a: len(a.labels) != 4)[0]
+        == 0
     )
-    assert share(draws(record("ch_sims_v2_s"), "cognition"), "sentiment", lambda a: len(a.labels) == 2)[0] == 0
+    within(
+        *share(draws(record("cmu_mosei"), "cognition"), "sentiment", lambda a: len(a.labels) == 2),
+        0.5,
+        "two classes",
+    )
+    assert (
+        share(
+            draws(record("ch_sims_v2_s"), "cognition"), "sentiment", lambda a: len(a.labels) == 2
+        )[0]
+        == 0
+    )
 
 
 def test_questions_say_what_they_offer():
     """What is drawn of a think task, its label task and its list, stands in the prompt."""
-    stage = StageTasks("cognition", (), released=True)
+    stage = StageTasks(style="cognition", tasks=(), released=True)
     for name, words in (
         ("meld", ("emotion", "sentiment")),
         ("mc_eiu", ("intent",)),
@@ -191,7 +246,11 @@ def test_questions_say_what_they_offer():
     ):
         found = [draw_example(record(name), stage, np.random.default_rng(i)) for i in range(200)]
         asked = [e.prompt.split("[think]")[1] for e in found if e.task == "think"]
-        assert asked and all(any(w in text for w in words) for text in asked) and all(", " in text for text in asked)
+        assert (
+            asked
+            and all(any(w in text for w in words) for text in asked)
+            and all(", " in text for text in asked)
+        )
     found = [draw_example(record("dfew"), stage, np.random.default_rng(i)) for i in range(400)]
     asked = [e.prompt.split("[think]")[1] for e in found if e.task == "think"]
     assert {"Neutral" in text for text in asked} == {True, False}
@@ -214,14 +273,20 @@ def test_fall_backs():
     streams = Counter(a.streams for a in bare)
     within(streams[("video", "audio")], len(bare), 1 / 3, "failed audio tasks keep the zero image")
     assert set(streams) == {("image", "video", "audio"), ("video", "audio")}
-    long = draws(record("caer", texts={**TEXTS, "image": "w " * 121, "reason": words(200)}), "perception")
+    long = draws(
+        record("caer", texts={**TEXTS, "image": "w " * 121, "reason": words(200)}), "perception"
+    )
     assert {a.tag for a in long} == {"emotion", "audio"}
-    assert {a.tag for a in draws(record("caer", texts={**TEXTS, "reason": words(200)}), "cognition")} == {
+    assert {
+        a.tag for a in draws(record("caer", texts={**TEXTS, "reason": words(200)}), "cognition")
+    } == {
         "emotion",
         "reason",
         "think",
     }
-    assert {a.tag for a in draws(record("caer", texts={**TEXTS, "reason": words(201)}), "cognition")} == {"emotion"}
+    assert {
+        a.tag for a in draws(record("caer", texts={**TEXTS, "reason": words(201)}), "cognition")
+    } == {"emotion"}
     unchecked = draws(record("dfew", texts={}), "cognition")
     assert {a.answer for a in unchecked if a.tag == "reason"} == {""}
     assert {a.tag for a in unchecked} == {"emotion", "reason", "think"}
@@ -230,7 +295,11 @@ def test_fall_backs():
         "<think></think><answer>Anger</answer>"
     }
     for name, tag in (("mc_eiu", "intent"), ("bold", "multi-label"), ("cmu_mosi", "sentiment")):
-        assert {a.tag for a in draws(record(name, texts={}), "perception") if a.tag in ("audio", "image")} == set()
+        assert {
+            a.tag
+            for a in draws(record(name, texts={}), "perception")
+            if a.tag in ("audio", "image")
+        } == set()
         assert tag in {a.tag for a in draws(record(name, texts={}), "perception")}
 
 
@@ -244,21 +313,36 @@ def test_several_labels():
     assert "<think>both</think><answer>Anger, Fear</answer>" in answers and "Anger, Fear" in answers
     bold = record("bold", label="Anger, Fear", native="Anger;Fear")
     example = next(
-        e for i in range(99) if (e := draw_example(bold, StageTasks("cognition", (), released=True), np.random.default_rng(i))).task == "think"
+        e for i in range(99) if (e := draw_example(bold, StageTasks(style="cognition", tasks=(), released=True), np.random.default_rng(i))).task == "think"
     )  # fmt: skip
-    assert example.answer == "<think>because</think><answer>anger fear</answer>"  # the separator is lost, as released
+    assert (
+        example.answer == "<think>because</think><answer>anger fear</answer>"
+    )  # the separator is lost, as released
 
 
 def test_prompts_of_people_and_pictures():
-    stage = StageTasks("perception", (), released=True)
+    stage = StageTasks(style="perception", tasks=(), released=True)
     person = draw_example(record("e3", speaker="A woman"), stage, np.random.default_rng(0))
     assert "</Vid> A woman in video says: hello. " in person.prompt
     picture = draw_example(record("refcoco"), stage, np.random.default_rng(0))
-    assert picture.prompt.startswith("[INST] <Vid><VideoHere></Vid> [refer] ") and "says" not in picture.prompt
+    assert (
+        picture.prompt.startswith("[INST] <Vid><VideoHere></Vid> [refer] ")
+        and "says" not in picture.prompt
+    )
     assert picture.streams == ("image",)
-    box = ClipRecord("p", "refcoco", "train", "/p.jpg", "", (), question="a hat", answers=("{<1><2><30><40>}",))
-    assert draw_example(box, stage, np.random.default_rng(1)).answer == "{<1><2><30><40>}"  # boxes are not normalised
-    answers = Counter(draw_example(record("ok_vqa"), stage, np.random.default_rng(i)).answer for i in range(3000))
+    box = ClipRecord(
+        "p", "refcoco", "train", "/p.jpg", "", (), question="a hat", answers=("{<1><2><30><40>}",)
+    )
+    assert (
+        draw_example(box, stage, np.random.default_rng(1)).answer == "{<1><2><30><40>}"
+    )  # boxes are not normalised
+    answers = Counter(
+        draw_example(record("ok_vqa"), stage, np.random.default_rng(i)).answer for i in range(3000)
+    )
     within(answers["yes"], 3000, 2 / 3, "an answer given twice")
     with pytest.raises(ValueError, match="has no part in the released"):
-        draw_released(ClipRecord("c", "crema_d", "train", "/c", "a", ("a",)), "perception", np.random.default_rng(0))
+        draw_released(
+            ClipRecord("c", "crema_d", "train", "/c", "a", ("a",)),
+            "perception",
+            np.random.default_rng(0),
+        )

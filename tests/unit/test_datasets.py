@@ -12,7 +12,14 @@ from data_pipeline.datasets.iemocap import speaker_of
 from data_pipeline.datasets.labels import concept, spell
 from data_pipeline.datasets.mafw import DFER_CLIP_ORDER, NATIVE_ORDER
 from data_pipeline.datasets.reading import DataError
-from data_pipeline.datasets.registry import BENCHMARKS, DATASETS, IMAGES, TRAINING, benchmark_clips, read_root
+from data_pipeline.datasets.registry import (
+    BENCHMARKS,
+    DATASETS,
+    IMAGES,
+    TRAINING,
+    benchmark_clips,
+    read_root,
+)
 from data_pipeline.loader.released_stages import IMAGE_SETS, SETS
 from data_pipeline.schema import ClipRecord
 
@@ -21,7 +28,7 @@ EVERY = pytest.mark.parametrize("fixture", FIXTURES, ids=lambda f: f.name)
 
 
 def read(root: Path, name: str, lenient: bool = False):
-    found, files = read_root(root, [name], lenient)
+    found, files = read_root(root, names=[name], lenient=lenient)
     return found[0], files
 
 
@@ -46,13 +53,13 @@ def test_good(fixture: Fixture, tmp_path):
 
 @EVERY
 def test_missing_media(fixture: Fixture, tmp_path):
-    report = check_root(write_fixture(fixture, tmp_path, None), [fixture.name])
+    report = check_root(write_fixture(fixture, tmp_path, None), names=[fixture.name])
     media = report["sets"][fixture.name]["media"]
     assert media["missing"] == media["wanted"] == fixture.count and media["found"] == 0
     assert Path(media["missing_such_as"][0]).is_absolute()
-    again = check_root(write_fixture(fixture, tmp_path, b"no clip at all"), [fixture.name])["sets"][fixture.name][
-        "media"
-    ]
+    again = check_root(write_fixture(fixture, tmp_path, b"no clip at all"), names=[fixture.name])[
+        "sets"
+    ][fixture.name]["media"]
     assert (again["found"], again["unreadable"]) == (1, 1)
 
 
@@ -63,12 +70,17 @@ def test_unknown_label(fixture: Fixture, tmp_path):
     file, old, new, column = fixture.unknown
     found, _ = read(write_fixture(fixture, tmp_path, b"clip", (file, old, new)), fixture.name)
     lines = [line for r in found.readings for line in r.lines()]
-    assert len(lines) == 1 and f"column '{column}'" in lines[0] and file in lines[0] and "row " in lines[0]
+    assert (
+        len(lines) == 1
+        and f"column '{column}'" in lines[0]
+        and file in lines[0]
+        and "row " in lines[0]
+    )
     lenient, _ = read(tmp_path, fixture.name, lenient=True)
     # A lenient reading leaves the row out and still tells of it.
-    assert sum(len(r.records) for r in lenient.readings) == sum(len(r.records) for r in found.readings) + lost(
-        fixture, file
-    )
+    assert sum(len(r.records) for r in lenient.readings) == sum(
+        len(r.records) for r in found.readings
+    ) + lost(fixture, file)
     assert sum(len(r.faults) for r in lenient.readings) == 1
 
 
@@ -93,7 +105,9 @@ def test_an_empty_file_and_one_that_is_no_text_are_refused(tmp_path):
     folder.mkdir()
     (folder / "train_sent_emo.csv").write_text("")
     (folder / "dev_sent_emo.csv").write_bytes(b"\xff\xfe\x00bad")
-    (folder / "test_sent_emo.csv").write_text(BY_NAME["meld"].files["MELD/train/train_sent_emo.csv"].splitlines()[0])
+    (folder / "test_sent_emo.csv").write_text(
+        BY_NAME["meld"].files["MELD/train/train_sent_emo.csv"].splitlines()[0]
+    )
     found, _ = read(tmp_path, "meld")
     lines = [line for r in found.readings for line in r.lines()]
     assert len(lines) == 3 and all(r.refused for r in found.readings)
@@ -102,7 +116,7 @@ def test_an_empty_file_and_one_that_is_no_text_are_refused(tmp_path):
 
 def test_unknown_names_and_folders(tmp_path):
     with pytest.raises(ValueError, match="there is no data set 'melt'"):
-        read_root(tmp_path, ["melt"])
+        read_root(tmp_path, names=["melt"])
     with pytest.raises(ValueError, match="there is no folder"):
         read_root(tmp_path / "nowhere")
 
@@ -141,16 +155,28 @@ def test_iemocap_case_and_excited(tmp_path):
     rows = [f"Ses05F_impro01_F00{i},Session5,hi,{label}" for i, label in enumerate(
         ("anger", "neutral", "sadness", "happiness", "excited", "frustration"))]  # fmt: skip
     (tmp_path / "IEMOCAP").mkdir()
-    (tmp_path / "IEMOCAP" / "IEMOCAP_label.csv").write_text("video_id,session,text,official_label\n" + "\n".join(rows))
+    (tmp_path / "IEMOCAP" / "IEMOCAP_label.csv").write_text(
+        "video_id,session,text,official_label\n" + "\n".join(rows)
+    )
     found, _ = read(tmp_path, "iemocap")
-    assert {r.split for r in found.records} == {"test"} and {r.speaker for r in found.records} == {"05F"}
+    assert {r.split for r in found.records} == {"test"} and {r.speaker for r in found.records} == {
+        "05F"
+    }
     clips = list(benchmark_clips(BENCHMARKS["iemocap"], found))
     assert [c.truth for c in clips] == ["Anger", "Neutral", "Sadness", "Happiness", "Happiness"]
-    assert [c.record.native for c in clips] == ["anger", "neutral", "sadness", "happiness", "excited"]
+    assert [c.record.native for c in clips] == [
+        "anger",
+        "neutral",
+        "sadness",
+        "happiness",
+        "excited",
+    ]
 
 
 def test_the_speaker_of_a_turn_is_its_last_letter():
-    assert speaker_of("Ses01F_impro01_M000") == "01M" and speaker_of("Ses03M_script02_1_FXX1") == "03F"
+    assert (
+        speaker_of("Ses01F_impro01_M000") == "01M" and speaker_of("Ses03M_script02_1_FXX1") == "03F"
+    )
 
 
 def test_the_two_class_orders_of_mafw(real_data):
@@ -161,21 +187,34 @@ def test_the_two_class_orders_of_mafw(real_data):
     both = set(one) & set(other)
     assert len(both) == 9156 and all(one[i].label == other[i].label for i in both)
     assert one["00022"].label == other["00022"].label == "helplessness"
-    assert one["00050"].label == "happiness" and (one["00050"].native, other["00050"].native) == ("0", "3")
+    assert one["00050"].label == "happiness" and (one["00050"].native, other["00050"].native) == (
+        "0",
+        "3",
+    )
     assert DFER_CLIP_ORDER != NATIVE_ORDER and sorted(DFER_CLIP_ORDER) == sorted(NATIVE_ORDER)
 
 
 def test_mafw_zero_padding(tmp_path):
     text = merged(
-        "mode,text_whisper,single_label,multi_label", '22,train,hm,anger,"anger,disgust"', "00050,test,hm,happiness,"
+        "mode,text_whisper,single_label,multi_label",
+        '22,train,hm,anger,"anger,disgust"',
+        "00050,test,hm,happiness,",
     )
     (tmp_path / "MAFW").mkdir()
     (tmp_path / "MAFW" / "MAFW_merged.csv").write_text(text)
     (tmp_path / "MAFW" / "MAFW_peak.json").write_text('{"00022": {"peak_index": 37}}')
     found, _ = read(tmp_path, "mafw")
     first, second = found.records
-    assert (first.id, first.peak_index, second.id, second.peak_index) == ("00022", 37, "00050", None)
-    assert first.target("multi-label").label == "anger, disgust" and second.target("multi-label") is None
+    assert (first.id, first.peak_index, second.id, second.peak_index) == (
+        "00022",
+        37,
+        "00050",
+        None,
+    )
+    assert (
+        first.target("multi-label").label == "anger, disgust"
+        and second.target("multi-label") is None
+    )
 
 
 def test_placeholder_zeros_of_the_mer2024_list(tmp_path):
@@ -209,10 +248,12 @@ def test_mer2023_speaks_english_in_training_and_chinese_in_evaluation(tmp_path):
 def test_transcripts_fill_in_words_and_make_no_clips(tmp_path):
     folder = tmp_path / "mer2023-dataset-process"
     folder.mkdir()
-    npz(train_corpus={"a": {"emo": "happy", "val": 1}}, test1_corpus={"b": {"emo": "sad", "val": 1}})(
-        folder / "label-6way.npz"
+    npz(
+        train_corpus={"a": {"emo": "happy", "val": 1}}, test1_corpus={"b": {"emo": "sad", "val": 1}}
+    )(folder / "label-6way.npz")
+    (folder / "transcription-engchi-polish.csv").write_text(
+        "name,chinese,english\na,好,good\nb,不,no\nc,x,y\n"
     )
-    (folder / "transcription-engchi-polish.csv").write_text("name,chinese,english\na,好,good\nb,不,no\nc,x,y\n")
     found, _ = read(tmp_path, "mer2023")
     assert {r.id: r.subtitle for r in found.records} == {"a": "good", "b": "不"}
     assert found.records[0].provenance["subtitle"] == "machine translation"
@@ -220,9 +261,9 @@ def test_transcripts_fill_in_words_and_make_no_clips(tmp_path):
     other = tmp_path / "MER2024" / "mer2024-dataset-process"
     other.mkdir(parents=True)
     npz(test1_corpus={"z": {"emo": "neutral"}})(other / "label-6way.npz")
-    assert {r.id for r in read(tmp_path, "mer2023")[0].records} == {"a", "b"} and not read(tmp_path, "mer2024")[
-        0
-    ].records
+    assert {r.id for r in read(tmp_path, "mer2023")[0].records} == {"a", "b"} and not read(
+        tmp_path, "mer2024"
+    )[0].records
 
 
 def test_benchmarks_ask_in_the_spelling_of_their_prompt(tmp_path):
@@ -234,7 +275,9 @@ def test_benchmarks_ask_in_the_spelling_of_their_prompt(tmp_path):
     assert [(c.truth, c.raw, c.record.label) for c in benchmark_clips(BENCHMARKS["dfew"], found)] == [
         ("angry", "angry", "anger"), ("angry", "anger", "anger"),
     ]  # fmt: skip
-    (tmp_path / "DFEW" / "DFEW_label.csv").write_text("video_id,mode,sentence,label\n00001,tset,x,angry\n")
+    (tmp_path / "DFEW" / "DFEW_label.csv").write_text(
+        "video_id,mode,sentence,label\n00001,tset,x,angry\n"
+    )
     found, _ = read(tmp_path, "dfew")
     assert "row 2, column 'mode': 'tset' is none of" in found.readings[0].lines()[0]
 
@@ -244,7 +287,8 @@ def test_mer2023_objects_of_mertools(tmp_path):
     folder = tmp_path / "mer2023-dataset-process"
     folder.mkdir()
     npz(
-        train_corpus={"sample_1": {"emo": "happy", "val": 2.75}}, test3_corpus={"sample_9": {"emo": "sad", "val": -10}}
+        train_corpus={"sample_1": {"emo": "happy", "val": 2.75}},
+        test3_corpus={"sample_9": {"emo": "sad", "val": -10}},
     )(folder / "label-6way.npz")
     found, _ = read(tmp_path, "mer2023")
     assert {r.id: (r.split, r.label, r.scores) for r in found.records} == {
@@ -259,7 +303,7 @@ def test_splits_of_sims_v1_and_v2(tmp_path):
         write_fixture(BY_NAME[name], tmp_path, None)
     meta = tmp_path / "ch-simsv2s" / "meta.csv"
     meta.write_text(meta.read_text() + "video_0001,0001,again,-0.6,,,,Negative,train\n")
-    report = check_root(tmp_path, ["sims", "ch_sims_v2_s"])
+    report = check_root(tmp_path, names=["sims", "ch_sims_v2_s"])
     assert report["sets"]["ch_sims_v2_s"]["files"][0]["left_out"] == {"no label": 1}
     [leak] = report["leaks"]
     assert (leak["learned"], leak["held_out"], leak["such_as"]) == (
@@ -277,7 +321,11 @@ def test_mosei_ids(tmp_path):
         "video_id,clip_id,mode,text,sentiment_label\n81406,4,valid,ok,Negative\n"
     )
     found, _ = read(tmp_path, "cmu_mosei")
-    assert {r.id: r.speaker for r in found.records} == {"81406_3": "81406", "-_x_yz_12": "-_x_yz", "81406_4": "81406"}
+    assert {r.id: r.speaker for r in found.records} == {
+        "81406_3": "81406",
+        "-_x_yz_12": "-_x_yz",
+        "81406_4": "81406",
+    }
     assert {r.split for r in found.records} == {"train", "val"}
 
 
@@ -312,9 +360,9 @@ def test_stages_of_one_clip_are_joined(tmp_path):
         "audio": "a loud voice", "audio_2": "", "image": "she smiles", "reason": "She beams.",
         "reason_sentiment": "Good news.",
     }  # fmt: skip
-    assert record.provenance["audio_2"].startswith("Qwen2-Audio") and record.provenance["reason"].startswith(
-        "GPT-4o-mini"
-    )
+    assert record.provenance["audio_2"].startswith("Qwen2-Audio") and record.provenance[
+        "reason"
+    ].startswith("GPT-4o-mini")
     assert record.path == str(tmp_path / "MELD" / "video" / "train_dia0_utt3.mp4")
     assert record.target("sentiment").label == "Positive" and record.target("intent") is None
     second = (tmp_path / "AU_gpt" / "MELD_AU_gpt.csv").read_text().replace(",joy,", ",fear,")
@@ -338,11 +386,19 @@ def test_folders_of_caer_are_its_labels(tmp_path):
 def test_lists_of_meiju(tmp_path):
     folder = tmp_path / "MEIJU" / "Track1" / "English" / "Annotation"
     folder.mkdir(parents=True)
-    (folder / "Training_files.txt").write_text("dia_1_utt_2.mp4 happy wishing\ndia_1_utt_3.mp4 sad sympathizing\n")
-    (folder / "Training_transcription.csv").write_text("name,sentence\ndia_1_utt_2.mp4,I wish, really\n")
+    (folder / "Training_files.txt").write_text(
+        "dia_1_utt_2.mp4 happy wishing\ndia_1_utt_3.mp4 sad sympathizing\n"
+    )
+    (folder / "Training_transcription.csv").write_text(
+        "name,sentence\ndia_1_utt_2.mp4,I wish, really\n"
+    )
     found, _ = read(tmp_path, "mc_eiu")
     [record] = found.records
-    assert (record.id, record.split, record.subtitle) == ("dia_1_utt_2_en", "train", "I wish, really")
+    assert (record.id, record.split, record.subtitle) == (
+        "dia_1_utt_2_en",
+        "train",
+        "I wish, really",
+    )
     assert found.readings[0].left == {"intent 'sympathizing'": 1}
 
 
@@ -350,7 +406,9 @@ def test_boxes_are_hundredths_cut_to_whole_numbers(tmp_path):
     found, _ = read(write_fixture(BY_NAME["refcoco"], tmp_path, None), "refcoco")
     [record] = found.records
     # 64/640, 48/480, 384/640, 288/480
-    assert record.answers == ("{<10><10><60><60>}",) and record.question == "THE LADY\nwoman in blue"
+    assert (
+        record.answers == ("{<10><10><60><60>}",) and record.question == "THE LADY\nwoman in blue"
+    )
     assert found.readings[0].left == {"split 'testA'": 1}
 
 
@@ -359,25 +417,45 @@ def test_boxes_are_hundredths_cut_to_whole_numbers(tmp_path):
 
 def test_counts_of_the_real_annotations(real_data):
     report = check_root(real_data / "annotations")
-    splits = {(name, s["fold"], s["split"]): s["clips"] for name, e in report["sets"].items() for s in e["splits"]}
+    splits = {
+        (name, s["fold"], s["split"]): s["clips"]
+        for name, e in report["sets"].items()
+        for s in e["splits"]
+    }
     assert [splits["meld", "", s] for s in ("train", "val", "test")] == [9989, 1109, 2610]
     sizes = [(9356, 2341), (9356, 2341), (9357, 2340), (9358, 2339), (9361, 2336)]
-    assert [(splits["dfew", str(i), "train"], splits["dfew", str(i), "test"]) for i in range(1, 6)] == sizes
+    assert [
+        (splits["dfew", str(i), "train"], splits["dfew", str(i), "test"]) for i in range(1, 6)
+    ] == sizes
     sizes = [(7333, 1839), (7335, 1837), (7339, 1833), (7340, 1832), (7341, 1831)]
-    assert [(splits["mafw", str(i), "train"], splits["mafw", str(i), "test"]) for i in range(1, 6)] == sizes
+    assert [
+        (splits["mafw", str(i), "train"], splits["mafw", str(i), "test"]) for i in range(1, 6)
+    ] == sizes
     assert splits["ferv39k", "", "test"] == 7847 and splits["crema_d", "", "unsplit"] == 7442
     merr = {r["label"]: r["clips"] for r in report["sets"]["merr_fine"]["counts"]}
     assert merr == {"neutral": 1352, "sad": 1091, "angry": 874, "happy": 475, "worried": 310, "surprise": 213, "fear": 86,
                     "doubt": 45, "contempt": 41}  # fmt: skip
     assert report["sets"]["merr_fine"]["clips"] == 4487
     assert all(
-        e["media"]["found"] == 0 and e["media"]["missing"] == e["media"]["wanted"] for e in report["sets"].values()
+        e["media"]["found"] == 0 and e["media"]["missing"] == e["media"]["wanted"]
+        for e in report["sets"].values()
     )
     assert [Path(p).name for p in report["refused"]] == ["MERR_fine_grained.commented.json"]
     lines = next(f for f in report["sets"]["merr_fine"]["files"] if f["refused"])["fault_lines"]
-    assert [line.split("row ")[1].split(":")[0] for line in lines] == ["8", "9", "11", "12", "13", "14", "15"]
+    assert [line.split("row ")[1].split(":")[0] for line in lines] == [
+        "8",
+        "9",
+        "11",
+        "12",
+        "13",
+        "14",
+        "15",
+    ]
     bench = report["benchmarks"]
-    scored = {n: bench[n]["scored"] for n in ("mer2023", "mer2024_semi", "iemocap", "meld_emotion", "ov_merd+", "dfew")}
+    scored = {
+        n: bench[n]["scored"]
+        for n in ("mer2023", "mer2024_semi", "iemocap", "meld_emotion", "ov_merd+", "dfew")
+    }
     assert scored == {
         "mer2023": 411,
         "mer2024_semi": 1169,
@@ -411,7 +489,7 @@ def test_a_lenient_reading_of_merr_gives_the_strict_file(real_data):
 
 def test_dyadic_rows_are_not_taken_for_meld(real_data):
     """The dyadic files renumber dialogues: read as MELD they would be other clips."""
-    report = check_root(real_data / "annotations", ["meld"])
+    report = check_root(real_data / "annotations", names=["meld"])
     assert any("dyadic" in f for f in report["unread"])
     with (real_data / "annotations" / "meld" / "train_sent_emo.csv").open(encoding="utf-8") as file:
         assert sum(1 for _ in csv.DictReader(file)) == 9989

@@ -7,8 +7,21 @@ import numpy as np
 import pytest
 
 from data_pipeline.embedded import clues
-from data_pipeline.embedded.generate import _SEEDS, expression_curve, load_corpus, make_corpus, split_labels
-from data_pipeline.embedded.truth import EMOTIONS, CorpusConfig, Reliability, best_possible, draw_truth, likelihood
+from data_pipeline.embedded.generate import (
+    _SEEDS,
+    expression_curve,
+    load_corpus,
+    make_corpus,
+    split_labels,
+)
+from data_pipeline.embedded.truth import (
+    EMOTIONS,
+    CorpusConfig,
+    Reliability,
+    best_possible,
+    draw_truth,
+    likelihood,
+)
 from data_pipeline.media.clip import Sampling, read_clip
 
 
@@ -16,7 +29,7 @@ def test_bounds_of_the_default_corpus():
     """The issue's limits: no modality alone above 0.75, all together 0.90 to 0.95."""
     config = CorpusConfig()
     for modality in ("video", "audio", "text"):
-        assert best_possible(config, (modality,)) <= 0.75, modality
+        assert best_possible(config, modalities=(modality,)) <= 0.75, modality
     assert 0.90 <= best_possible(config) <= 0.95
 
 
@@ -28,10 +41,14 @@ def test_best_possible_by_hand():
     """
     table = Reliability(0.6, 0.4)
     config = CorpusConfig(video=table, audio=table, text=table, conflict=0.0, absent=0.0)
-    assert best_possible(config, ("video",)) == pytest.approx((8 * 0.6 + 1) / 9)
+    assert best_possible(config, modalities=("video",)) == pytest.approx((8 * 0.6 + 1) / 9)
     # Two of them: missed only when both are flat.
-    assert best_possible(config, ("video", "text")) == pytest.approx((8 * (1 - 0.4**2) + 1) / 9)
-    assert best_possible(CorpusConfig(conflict=0.0, absent=1 / 3), ()) == pytest.approx(1 / 9)
+    assert best_possible(config, modalities=("video", "text")) == pytest.approx(
+        (8 * (1 - 0.4**2) + 1) / 9
+    )
+    assert best_possible(CorpusConfig(conflict=0.0, absent=1 / 3), modalities=()) == pytest.approx(
+        1 / 9
+    )
 
 
 def test_likelihood_sums_to_one_and_agrees_with_draws():
@@ -46,7 +63,9 @@ def test_likelihood_sums_to_one_and_agrees_with_draws():
             key = tuple(t.shown[m] for m in ("video", "audio", "text"))
             drawn[key] = drawn.get(key, 0) + 1
         for key, chance in sorted(table.items(), key=lambda kv: -kv[1])[:20]:
-            assert drawn.get(key, 0) / 20000 == pytest.approx(chance, abs=4 * np.sqrt(chance / 20000)), key
+            assert drawn.get(key, 0) / 20000 == pytest.approx(
+                chance, abs=4 * np.sqrt(chance / 20000)
+            ), key
 
 
 def test_conflict_rule():
@@ -73,19 +92,29 @@ def test_no_phrase_hides_in_another():
 
 
 def test_checker_reads_what_the_texts_say():
-    found = clues.find_clues("The picture shows lowered brows, wide open eyes, the person says words of joy")
-    assert found == {"video": ("lowered brows", "wide open eyes"), "audio": (), "text": ("words of joy",)}
+    found = clues.find_clues(
+        "The picture shows lowered brows, wide open eyes, the person says words of joy"
+    )
+    assert found == {
+        "video": ("lowered brows", "wide open eyes"),
+        "audio": (),
+        "text": ("words of joy",),
+    }
 
 
 def test_expression_has_one_apex():
     curve = expression_curve(24, 10, 0.9)
-    assert curve.argmax() == 10 and (curve == curve.max()).sum() == 1 and curve.max() == pytest.approx(0.9)
+    assert (
+        curve.argmax() == 10
+        and (curve == curve.max()).sum() == 1
+        and curve.max() == pytest.approx(0.9)
+    )
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory) -> tuple[Path, CorpusConfig]:
     config = CorpusConfig(train=18, val=9, test=9, conflict=0.3, absent=0.2)
-    return make_corpus(config, tmp_path_factory.mktemp("corpus") / "c"), config
+    return make_corpus(config=config, folder=tmp_path_factory.mktemp("corpus") / "c"), config
 
 
 def test_corpus_clips_hold_what_their_truth_says(small):
@@ -94,12 +123,14 @@ def test_corpus_clips_hold_what_their_truth_says(small):
     assert [sum(r.split == s for r in records) for s in ("train", "val", "test")] == [18, 9, 9]
     absent = 0
     for r in records:
-        clip = read_clip(r.path, Sampling(index=r.peak_index), subtitle=r.subtitle)
+        clip = read_clip(r.path, sampling=Sampling(index=r.peak_index), subtitle=r.subtitle)
         shown = {m for m, e in r.truth["shown"].items() if e is not None}
         assert set(clip.modalities) == shown, r.id
         absent += len(shown) < 3
         named = clues.find_clues(r.texts["reason"])
-        assert {m: sorted(c) for m, c in named.items()} == {m: sorted(c) for m, c in r.truth["clues"].items()}, r.id
+        assert {m: sorted(c) for m, c in named.items()} == {
+            m: sorted(c) for m, c in r.truth["clues"].items()
+        }, r.id
         assert all(bool(named[m]) == (m in shown) for m in named)
         assert r.texts["reason"].endswith(r.label)
         if "video" in shown:
@@ -117,16 +148,21 @@ def test_splits_share_no_person_voice_background_or_phrase(small):
     for a, b in itertools.combinations(("train", "val", "test"), 2):
         words = [{r.subtitle for r in records if r.split == s and r.subtitle} for s in (a, b)]
         assert not words[0] & words[1]
-        assert not set(clues._OPENERS[a]) & set(clues._OPENERS[b]) and not set(clues._TOPICS[a]) & set(clues._TOPICS[b])
+        assert not set(clues._OPENERS[a]) & set(clues._OPENERS[b]) and not set(
+            clues._TOPICS[a]
+        ) & set(clues._TOPICS[b])
 
 
 def test_corpus_is_deterministic_and_cached(small, tmp_path):
     folder, config = small
     before = (folder / "records.jsonl").stat().st_mtime_ns
-    assert make_corpus(config, folder) == folder and (folder / "records.jsonl").stat().st_mtime_ns == before
+    assert (
+        make_corpus(config=config, folder=folder) == folder
+        and (folder / "records.jsonl").stat().st_mtime_ns == before
+    )
     with pytest.raises(ValueError, match="other settings"):
-        make_corpus(CorpusConfig(train=1), folder)
-    again = make_corpus(config, tmp_path / "again")
+        make_corpus(config=CorpusConfig(train=1), folder=folder)
+    again = make_corpus(config=config, folder=tmp_path / "again")
     assert [r.truth for r in load_corpus(again)] == [r.truth for r in load_corpus(folder)]
     name = "clips/train_00003.mp4"
     assert (again / name).read_bytes() == (folder / name).read_bytes()

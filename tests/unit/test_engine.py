@@ -25,7 +25,9 @@ fill = jax.jit(prefill, static_argnums=(0, 3))
 @jax.jit(static_argnums=0)
 def extend(config, variables, tokens, cache):
     at = cache.used[:, None]
-    return make_model(config).apply(variables, tokens, at, jnp.ones(tokens.shape, bool), cache, method="extend")
+    return make_model(config).apply(
+        variables, tokens, at, jnp.ones(tokens.shape, bool), cache, method="extend"
+    )
 
 
 @jax.jit(static_argnums=0)
@@ -33,7 +35,14 @@ def forward(config, variables, batch):
     return make_model(config).apply(variables, batch)[0]
 
 
-WORDS = ("", "so it is happy", "which one is shown", "sad sad sad sad sad sad sad sad sad sad sad sad", "angry", "loud")
+WORDS = (
+    "",
+    "so it is happy",
+    "which one is shown",
+    "sad sad sad sad sad sad sad sad sad sad sad sad",
+    "angry",
+    "loud",
+)
 
 
 def clip(number: int, words: str) -> tuple[ClipRecord, Views]:
@@ -43,12 +52,12 @@ def clip(number: int, words: str) -> tuple[ClipRecord, Views]:
     return (
         ClipRecord(f"clip{number}", "tests", "test", "-", "sad", LABELS, words),
         Views(
-            rng.integers(0, 256, (side, side, 3)).astype(np.uint8),
-            rng.integers(0, 256, (views.num_frames, small, small, 3)).astype(np.uint8),
-            rng.standard_normal(views.sound_shape).astype(np.float32),
-            60 + number,
-            True,
-            number % 2 == 0,
+            image=rng.integers(0, 256, (side, side, 3)).astype(np.uint8),
+            frames=rng.integers(0, 256, (views.num_frames, small, small, 3)).astype(np.uint8),
+            sound=rng.standard_normal(views.sound_shape).astype(np.float32),
+            audio_frames=60 + number,
+            has_video=True,
+            has_audio=number % 2 == 0,
         ),
     )
 
@@ -63,14 +72,22 @@ def engine_and_samples(clips):
     bundle = random_bundle()
     asked, collate = samples(bundle, clips, "reason")
     assert len({len(s.row.ids) for s in asked}) > 2, "prompts of several lengths"
-    return Engine(bundle.settings.model, bundle.variables, collate, bundle.tokenizer.eos_id, 2), asked
+    return Engine(
+        config=bundle.settings.model,
+        variables=bundle.variables,
+        collate=collate,
+        eos=bundle.tokenizer.eos_id,
+        rows=2,
+    ), asked
 
 
 def alone(engine, sample, sampler) -> list[int]:
     """A prompt by itself, by the plain loop (tests/unit/test_model.py holds that against recomputation from nothing)."""
     batch = to_device(engine.collate([sample]))
     key = jax.random.key(0)
-    ids = np.asarray(plain_loop(engine.config, engine.variables, batch, sampler, engine.eos, key))[0].tolist()
+    ids = np.asarray(plain_loop(engine.config, engine.variables, batch, sampler, engine.eos, key))[
+        0
+    ].tolist()
     return ids[: ids.index(engine.eos)] if engine.eos in ids else ids
 
 
@@ -79,7 +96,9 @@ def test_rows_that_come_and_go_write_what_each_writes_alone(engine_and_samples):
     engine, asked = engine_and_samples
     sampler = Sampler(max_tokens=12)
     first = [alone(engine, s, sampler) for s in asked]
-    assert len({tuple(x) for x in first}) >= 4, "clips must be answered differently for this test to mean anything"
+    assert len({tuple(x) for x in first}) >= 4, (
+        "clips must be answered differently for this test to mean anything"
+    )
     ends = dataclasses.replace(engine, eos=first[0][3])
     want = [alone(ends, s, sampler) for s in asked]
     assert len({len(w) for w in want}) > 1
@@ -91,10 +110,15 @@ def test_rows_that_come_and_go_write_what_each_writes_alone(engine_and_samples):
 def test_streamed_tokens_grow_to_the_answer(engine_and_samples):
     engine, asked = engine_and_samples
     seen: dict[int, list[list[int]]] = {}
-    out = engine.write(asked, Sampler(max_tokens=10), on_tokens=lambda i, ids: seen.setdefault(i, []).append(ids))
+    out = engine.write(
+        asked, Sampler(max_tokens=10), on_tokens=lambda i, ids: seen.setdefault(i, []).append(ids)
+    )
     for i, ids in enumerate(out):
         assert seen[i][-1] == ids and len(seen[i]) >= 2
-        assert all(later[: len(earlier)] == earlier for earlier, later in zip(seen[i], seen[i][1:], strict=False))
+        assert all(
+            later[: len(earlier)] == earlier
+            for earlier, later in zip(seen[i], seen[i][1:], strict=False)
+        )
 
 
 def test_draws_depend_on_clip_and_seed_alone(engine_and_samples):
@@ -135,8 +159,8 @@ def test_questions_about_one_clip_share_what_they_begin_with(clips):
     questions = [("reason", None), ("emotion", None), ("reason", "What does the voice tell?")]
     sampler = Sampler(max_tokens=9)
     streamed: dict[int, str] = {}
-    together = converse(bundle, one, questions, sampler, on_text=streamed.__setitem__)
-    alone_ = [converse(bundle, one, [q], sampler)[0] for q in questions]
+    together = converse(bundle, one, questions, sampler=sampler, on_text=streamed.__setitem__)
+    alone_ = [converse(bundle, one, [q], sampler=sampler)[0] for q in questions]
     assert together == alone_ and [streamed[i] for i in range(3)] == together
     rows = [samples(bundle, one, task, question=q)[0][0].row for task, q in questions]
     assert shared_prefix(rows) > max(start + size for start, size in rows[0].soft)
@@ -150,8 +174,12 @@ def test_a_session_scores_answers_as_whole_prompts_do(engine_and_samples, clips)
     session = Session(engine, first, shared_prefix([first.row, other.row]), 400)
     choices = np.array([[5, 6, 2, 0], [9, 2, 0, 0], [11, 12, 13, 2]], np.int32)
     lengths = np.array([3, 2, 4], np.int32)
-    want = score_choices(engine.config, engine.variables, to_device(engine.collate([other])), choices, lengths)
-    np.testing.assert_allclose(session.score(other.row, choices, lengths), np.asarray(want)[0], rtol=1e-4, atol=1e-5)
+    want = score_choices(
+        engine.config, engine.variables, to_device(engine.collate([other])), choices, lengths
+    )
+    np.testing.assert_allclose(
+        session.score(other.row, choices, lengths), np.asarray(want)[0], rtol=1e-4, atol=1e-5
+    )
     with pytest.raises(ValueError, match="another clip"):
         session.score(asked[0].row, choices, lengths)
 
@@ -184,12 +212,16 @@ def test_ready_models_answer_alike(clips):
     assert "lora" not in fast.variables and ready(fast) is fast
     a, b = (label_probabilities(m, clips, LABELS, batch=4) for m in (bundle, fast))
     np.testing.assert_allclose(a, b, atol=1e-5)
-    np.testing.assert_allclose(label_probabilities(fast, encode(fast, clips), LABELS, batch=4), b, atol=1e-5)
+    np.testing.assert_allclose(
+        label_probabilities(fast, encode(fast, clips), LABELS, batch=4), b, atol=1e-5
+    )
     bare = with_llama(bundle, lora=dataclasses.replace(bundle.settings.model.llama.lora, rank=0))
     without = dataclasses.replace(bare, variables={"params": bundle.variables["params"]})
     assert np.abs(label_probabilities(without, clips, LABELS, batch=4) - a).max() > 1e-3
     sampler = Sampler(max_tokens=8)
-    assert reasons(bundle, clips, sampler=sampler, batch=3) == reasons(fast, clips, sampler=sampler, batch=3)
+    assert reasons(bundle, clips, sampler=sampler, batch=3) == reasons(
+        fast, clips, sampler=sampler, batch=3
+    )
 
 
 def test_what_a_label_scores_does_not_depend_on_the_other_labels(clips):
@@ -209,7 +241,9 @@ def test_fusion_weights_are_those_of_the_fused_vector(clips):
     bundle = random_bundle()
     found = fusion_weights(bundle, encode(bundle, clips[:2]))
     config = bundle.settings.model
-    assert [len(v) for v in found[0].values()] == [config.stream_tokens] * 3 and tuple(found[0]) == FUSED
+    assert [len(v) for v in found[0].values()] == [config.stream_tokens] * 3 and tuple(
+        found[0]
+    ) == FUSED
     assert found[0] != found[1]
     params = bundle.variables["params"]["fusion"]
     own = dataclasses.replace(config.fusion, kind="attention")

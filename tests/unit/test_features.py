@@ -22,14 +22,16 @@ from emojax.sharding import make_mesh
 from emojax.types import Present
 from emojax.workflows.encode_features import cache_config, encode_built
 
-STORE = StoreConfig("bytes", image_choice="middle", temporal="uniform", num_frames=4)
+STORE = StoreConfig(kind="bytes", image_choice="middle", temporal="uniform", num_frames=4)
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """(settings, variables, built data, cache folder)."""
     folder = tmp_path_factory.mktemp("f")
-    records = load_corpus(make_corpus(CorpusConfig(train=40, val=3, test=3), folder / "corpus"))
+    records = load_corpus(
+        make_corpus(config=CorpusConfig(train=40, val=3, test=3), folder=folder / "corpus")
+    )
     for number, kind in ((0, "video"), (4, "audio")):  # one clip without sound, one without picture
         path = str(folder / f"{kind}.mkv")
         with av.open(records[number].path) as old, av.open(path, "w") as new:
@@ -41,10 +43,12 @@ def made(tmp_path_factory):
                     new.mux(packet)
         records[number] = dataclasses.replace(records[number], path=path)
     build_set(folder / "built" / "embedded", records, STORE)
-    s, mesh = settings(), make_mesh((-1, 1, 1))
+    s, mesh = settings(), make_mesh(shape=(-1, 1, 1))
     with jax.set_mesh(mesh):
         variables = init_flat(s.model, 0, mesh)
-        encode_built(s, variables, open_built(folder / "built"), folder / "cache", mesh, 8)
+        encode_built(
+            s, variables, open_built(folder / "built"), out=folder / "cache", mesh=mesh, batch=8
+        )
     return s, variables, open_built(folder / "built"), folder / "cache"
 
 
@@ -55,12 +59,19 @@ def test_the_cache_holds_what_the_encoders_say(made):
         opened.sources["embedded"]["train"],
         BuiltSource(built["embedded"], "train", s.views, s.sampling(None)),
     )
-    assert len(source) == len(views) == 40 and set(opened.sources["embedded"]) == {"train", "val", "test"}
+    assert len(source) == len(views) == 40 and set(opened.sources["embedded"]) == {
+        "train",
+        "val",
+        "test",
+    }
     module = make_model(s.model)
     for i in range(0, 40, 4):
         record, features = source[i]
         same, seen = views[i]
-        assert record == same and (features.has_video, features.has_audio) == (seen.has_video, seen.has_audio)
+        assert record == same and (features.has_video, features.has_audio) == (
+            seen.has_video,
+            seen.has_audio,
+        )
         batch = {k: np.asarray(v)[None] for k, v in view_arrays(seen).items()}
         want = module.apply(merge(variables, {}), batch, method="encode")._asdict()
         for name, array in features.arrays.items():
@@ -71,7 +82,9 @@ def test_the_cache_holds_what_the_encoders_say(made):
     )  # nothing is stored for them
 
 
-@pytest.mark.parametrize("streams", [("image", "video", "audio"), ("audio",), ("image",), ("video", "audio")])
+@pytest.mark.parametrize(
+    "streams", [("image", "video", "audio"), ("audio",), ("image",), ("video", "audio")]
+)
 def test_hidden_streams_are_what_the_views_give(made, streams):
     """The soft prompt of cached features is that of the views, whatever a task hides."""
     s, variables, built, cache = made
@@ -80,7 +93,10 @@ def test_hidden_streams_are_what_the_views_give(made, streams):
     record, features = opened.sources["embedded"]["train"][1]
     _, seen = BuiltSource(built["embedded"], "train", s.views, s.sampling(None))[1]
     prompts = []
-    for arrays in (view_arrays(seen, streams), feature_arrays(features, opened.blank, streams)):
+    for arrays in (
+        view_arrays(seen, streams=streams),
+        feature_arrays(features, opened.blank, streams=streams),
+    ):
         batch = {k: np.asarray(v)[None] for k, v in arrays.items()}
         found = module.apply(tree, batch, method="features")
         present = Present(*(batch[f"has_{x}"] for x in ("image", "video", "audio")))
@@ -100,11 +116,11 @@ def test_another_encoder_view_or_format_is_refused(made, tmp_path):
     with pytest.raises(ValueError, match="another dtype"):
         open_cache(cache, dataclasses.replace(config, dtype="bfloat16"))
     with pytest.raises(ValueError, match="made with another encoder: choose another folder"):
-        encode_built(s, other, built, cache, make_mesh((-1, 1, 1)), 8)
+        encode_built(s, other, built, out=cache, mesh=make_mesh(shape=(-1, 1, 1)), batch=8)
     with pytest.raises(ValueError, match="holds no feature cache"):
         open_cache(tmp_path, config)
     with pytest.raises(ValueError, match="asked for embedded, more"):
-        open_cache(cache, config, ["embedded", "more"])
+        open_cache(cache, config, names=["embedded", "more"])
     # What learns is no part of an encoder: it may change.
     learned = {p: x if is_tower(p) else x + 1 for p, x in variables.items()}
     assert cache_config(s, learned) == config
@@ -130,13 +146,15 @@ def test_an_encoding_goes_on_and_sees_changed_clips(made, tmp_path, monkeypatch)
     (copy / "embedded" / "train" / "done.json").unlink()
     with pytest.raises(ValueError, match="has not ended"):
         open_cache(copy, cache_config(s, variables))
-    mesh, counted = make_mesh((-1, 1, 1)), []
+    mesh, counted = make_mesh(shape=(-1, 1, 1)), []
     import emojax.workflows.encode_features as encode
 
     real = encode._encode_chunk
-    monkeypatch.setattr(encode, "_encode_chunk", lambda path, *a: (counted.append(path.name), real(path, *a)))
+    monkeypatch.setattr(
+        encode, "_encode_chunk", lambda path, *a: (counted.append(path.name), real(path, *a))
+    )
     with jax.set_mesh(mesh):
-        encode_built(s, variables, built, copy, mesh, 8)
+        encode_built(s, variables, built, out=copy, mesh=mesh, batch=8)
     assert counted == ["000001.array_record"]
     source = built["embedded"].sources["val"]
 
@@ -150,7 +168,7 @@ def test_an_encoding_goes_on_and_sees_changed_clips(made, tmp_path, monkeypatch)
     changed = dataclasses.replace(built["embedded"], sources={"val": Changed()})
     counted.clear()
     with jax.set_mesh(mesh):
-        encode_built(s, variables, {"embedded": changed}, copy, mesh, 8)
+        encode_built(s, variables, {"embedded": changed}, out=copy, mesh=mesh, batch=8)
     assert counted == ["000000.array_record"]
 
 

@@ -32,7 +32,9 @@ class Hub(http.server.BaseHTTPRequestHandler):
         gated = "/gated/" in self.path and self.headers.get("Authorization") != "Bearer good"
         if gated or "/nobody/" in self.path or "/absent" in self.path:
             status, code = (
-                (401, "GatedRepo") if gated else (404, "RepoNotFound" if "nobody" in self.path else "EntryNotFound")
+                (401, "GatedRepo")
+                if gated
+                else (404, "RepoNotFound" if "nobody" in self.path else "EntryNotFound")
             )
             self.send_response(status)
             self.send_header("X-Error-Code", code)
@@ -78,7 +80,8 @@ def hub(monkeypatch):
     address = f"http://127.0.0.1:{server.server_port}"
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
     monkeypatch.setattr(
-        "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}"
+        "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE",
+        address + "/{repo_id}/resolve/{revision}/{filename}",
     )
     monkeypatch.setattr(fetch_module.time, "sleep", lambda seconds: None)
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
@@ -90,7 +93,9 @@ def hub(monkeypatch):
 
 
 def source(**fields) -> Source:
-    return Source("a thing", "MIT", lambda config: [], **{"files": ("w.bin",), **fields})
+    return Source(
+        title="a thing", licence="MIT", fills=lambda config: [], **{"files": ("w.bin",), **fields}
+    )
 
 
 def test_hub_and_plain_downloads_are_checked_and_kept(hub, tmp_path):
@@ -100,12 +105,16 @@ def test_hub_and_plain_downloads_are_checked_and_kept(hub, tmp_path):
     assert path.read_bytes() == DATA and said == []
     count = len(state["requests"])
     fetch(source(repo="some/thing"), tmp_path / "hub", said.append)
-    assert not any(method == "GET" for method, _, _ in state["requests"][count:]), "what is whole is kept"
+    assert not any(method == "GET" for method, _, _ in state["requests"][count:]), (
+        "what is whole is kept"
+    )
     ticks: list[tuple[int, int]] = []
     plain = source(url=f"{address}/plain/w.bin")
     path = fetch(plain, tmp_path / "plain", said.append, tick=lambda *t: ticks.append(t))
     assert path.read_bytes() == DATA and ticks[-1] == (len(DATA), len(DATA))
-    assert len(said) == 1 and "no checksum is published; recorded" in said[0] and SHA[:16] in said[0]
+    assert (
+        len(said) == 1 and "no checksum is published; recorded" in said[0] and SHA[:16] in said[0]
+    )
     assert json.loads((tmp_path / "checksums.json").read_text()) == {f"{address}/plain/w.bin": SHA}
 
 
@@ -117,7 +126,9 @@ def test_an_interrupted_download_goes_on(hub, tmp_path, kind):
     path = fetch(source(**where), tmp_path / "d", lambda text: None)
     assert path.read_bytes() == DATA
     ranges = [r for method, _, r in state["requests"] if method == "GET" and r]
-    assert any(0 < int(r.removeprefix("bytes=").split("-")[0]) <= 15_000_000 for r in ranges), "it started anew"
+    assert any(0 < int(r.removeprefix("bytes=").split("-")[0]) <= 15_000_000 for r in ranges), (
+        "it started anew"
+    )
 
 
 def test_a_wrong_checksum_is_refused_and_set_aside(hub, tmp_path):
@@ -140,20 +151,25 @@ def test_a_wrong_checksum_is_refused_and_set_aside(hub, tmp_path):
 
 def test_gates_absences_and_hands(hub, tmp_path, monkeypatch):
     gated = source(repo="meta/gated", mirror="some/thing")
-    with pytest.raises(FetchError, match=r"meta/gated is gated: ask for access .* HF_TOKEN .* add --mirror"):
+    with pytest.raises(
+        FetchError, match=r"meta/gated is gated: ask for access .* HF_TOKEN .* add --mirror"
+    ):
         fetch(gated, tmp_path / "a", print)
     assert fetch(gated, tmp_path / "b", print, mirror=True).read_bytes() == DATA
     with pytest.raises(FetchError, match="no repository nobody/thing"):
         fetch(source(repo="nobody/thing"), tmp_path / "c", print)
     with pytest.raises(FetchError, match=r"holds no file absent\.bin"):
         fetch(source(repo="some/thing", files=("absent.bin",)), tmp_path / "d", print)
-    with pytest.raises(FetchError, match=r"Emoation_LLaMA\.pth\) can not be fetched by a program: the README"):
+    with pytest.raises(
+        FetchError, match=r"Emoation_LLaMA\.pth\) can not be fetched by a program: the README"
+    ):
         fetch(SOURCES["emotion-llama"], tmp_path / "e", print)
     assert fetch(source(repo="some/thing"), tmp_path / "f", print, mirror=True).exists(), (
         "one without mirror is fetched as ever"
     )
     monkeypatch.setattr(
-        "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:9/{repo_id}/{revision}/{filename}"
+        "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE",
+        "http://127.0.0.1:9/{repo_id}/{revision}/{filename}",
     )
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(FetchError, match="there is no connection to the hub; what has come stays"):

@@ -39,7 +39,9 @@ LAYERS = [
 def layer(name: str) -> int | None:
     if name == "emojax":  # the package's own file holds its version alone
         return 0
-    return next((n for prefix, n in LAYERS if name == prefix or name.startswith(prefix + ".")), None)
+    return next(
+        (n for prefix, n in LAYERS if name == prefix or name.startswith(prefix + ".")), None
+    )
 
 
 def imports(path: Path) -> set[str]:
@@ -59,10 +61,20 @@ def test_direction_of_imports():
             name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
             own = layer(name)
             for imported in imports(path):
-                main = name == "emojax.workflows.encode_features"  # may use the model; nothing else of data_pipeline imports it
-                if package == "data_pipeline" and not main and imported == "emojax.workflows.encode_features":
+                main = (
+                    name == "emojax.workflows.encode_features"
+                )  # may use the model; nothing else of data_pipeline imports it
+                if (
+                    package == "data_pipeline"
+                    and not main
+                    and imported == "emojax.workflows.encode_features"
+                ):
                     wrong.append(f"{name} imports {imported}: it is a main")
-                if package == "data_pipeline" and not main and imported.split(".")[0] in ("jax", "flax"):
+                if (
+                    package == "data_pipeline"
+                    and not main
+                    and imported.split(".")[0] in ("jax", "flax")
+                ):
                     wrong.append(f"{name} imports {imported}: data_pipeline is NumPy alone")
                 if (
                     package == "data_pipeline"
@@ -72,9 +84,16 @@ def test_direction_of_imports():
                 ):
                     wrong.append(f"{name} imports {imported}: only emojax.types is allowed")
                 target = layer(imported)
-                if target is not None and own is not None and target > own and not imported.startswith("data_pipeline"):
+                if (
+                    target is not None
+                    and own is not None
+                    and target > own
+                    and not imported.startswith("data_pipeline")
+                ):
                     wrong.append(f"{name} (layer {own}) imports {imported} (layer {target})")
-                if name.startswith("emojax.model") and imported.startswith(("ml_collections", "emojax.weights")):
+                if name.startswith("emojax.model") and imported.startswith(
+                    ("ml_collections", "emojax.weights")
+                ):
                     wrong.append(f"{name} imports {imported}: models see dataclasses alone")
     assert not wrong, "\n".join(sorted(wrong))
 

@@ -10,7 +10,7 @@ from emojax.cli.main import main
 from emojax.evaluate.llm_judge import judge, judges_agree, mean_with_interval
 from emojax.evaluate.predictions import Prediction
 
-ROWS = [Prediction(f"c{i}", response=f"text {i}", speaker=f"s{i % 4}") for i in range(8)]
+ROWS = [Prediction(clip=f"c{i}", response=f"text {i}", speaker=f"s{i % 4}") for i in range(8)]
 REFERENCES = {r.clip: f"truth of {r.clip}" for r in ROWS}
 
 
@@ -21,7 +21,9 @@ def number_of(body) -> int:
 
 def run(chat, tmp_path, task="clue-overlap", rows=ROWS, references=REFERENCES, **more):
     settings = {"timeout": 0.5, "key": "secret", **more.pop("endpoint", {})}
-    with Asker(Endpoint(chat.url, "judge", **settings), tmp_path, backoff=0.01, **more) as asker:
+    with Asker(
+        Endpoint(url=chat.url, model="judge", **settings), tmp_path, backoff=0.01, **more
+    ) as asker:
         return judge(task, rows, references, asker)
 
 
@@ -38,10 +40,14 @@ def test_scores_are_averaged_with_who_judged(tmp_path):
         and found["judge"]["seed"] == 7
     )
     assert len(found["judge"]["prompts"][0]) == 16
-    assert found["tokens"] == {"prompt": 800, "reply": 80} and found["cost"] == pytest.approx(800 * 2e-6 + 80 * 10e-6)
+    assert found["tokens"] == {"prompt": 800, "reply": 80} and found["cost"] == pytest.approx(
+        800 * 2e-6 + 80 * 10e-6
+    )
     assert set(chat.keys) == {"Bearer secret"} and "secret" not in json.dumps(found)
     assert all("secret" not in p.read_text() for p in tmp_path.iterdir())
-    assert {b["seed"] for b in chat.bodies} == {7} and {b["temperature"] for b in chat.bodies} == {0.0}
+    assert {b["seed"] for b in chat.bodies} == {7} and {b["temperature"] for b in chat.bodies} == {
+        0.0
+    }
 
 
 FAULTS = {
@@ -70,7 +76,9 @@ def test_faults_are_counted_and_never_averaged(tmp_path):
         again = run(chat, tmp_path, rereads=1)
         assert sum(chat.asked.values()) == asked  # nothing is asked again, bad replies neither
         assert (
-            again["requests"] == 0 and again["scores"] == found["scores"] and again["not_scored"] == found["not_scored"]
+            again["requests"] == 0
+            and again["scores"] == found["scores"]
+            and again["not_scored"] == found["not_scored"]
         )
 
 
@@ -79,20 +87,35 @@ def test_a_server_that_stays_away_is_told_for_every_clip(tmp_path):
         found = run(chat, tmp_path, retries=2)
     assert found["scored"] == 0 and found["scores"] is None and found["not_scored"] == {"503": 8}
     assert found["faults"] == {"503": 24}
-    with Asker(Endpoint("http://127.0.0.1:9/v1", "judge"), tmp_path / "x", retries=1, backoff=0.01) as asker:
-        assert judge("clue-overlap", ROWS[:1], REFERENCES, asker)["not_scored"] == {"no connection": 1}
+    with Asker(
+        Endpoint(url="http://127.0.0.1:9/v1", model="judge"),
+        tmp_path / "x",
+        retries=1,
+        backoff=0.01,
+    ) as asker:
+        assert judge("clue-overlap", ROWS[:1], REFERENCES, asker)["not_scored"] == {
+            "no connection": 1
+        }
 
 
 def test_a_server_that_is_away_is_not_asked_for_ever(tmp_path):
-    rows = [Prediction(f"c{i}", response="x") for i in range(40)]
+    rows = [Prediction(clip=f"c{i}", response="x") for i in range(40)]
     with serve(Chat(lambda body, n: (503, "busy"))) as chat:
         with pytest.raises(EndpointError, match="gave no reply to 10 questions in a row .503."):
-            run(chat, tmp_path, rows=rows, references={r.clip: f"truth of {r.clip}" for r in rows}, retries=0)
+            run(
+                chat,
+                tmp_path,
+                rows=rows,
+                references={r.clip: f"truth of {r.clip}" for r in rows},
+                retries=0,
+            )
         assert sum(chat.asked.values()) < 20
 
 
 def test_one_question_that_is_refused_does_not_stop_the_others(tmp_path):
-    with serve(Chat(lambda body, n: (400, "too long") if number_of(body) == 3 else '{"score": 2}')) as chat:
+    with serve(
+        Chat(lambda body, n: (400, "too long") if number_of(body) == 3 else '{"score": 2}')
+    ) as chat:
         found = run(chat, tmp_path)
     assert found["scored"] == 7 and found["not_scored"] == {"refused with 400": 1}
 
@@ -106,13 +129,17 @@ def test_tokens_are_those_of_the_task_and_of_this_run(tmp_path):
     with serve(Chat(lambda body, n: '{"score": 7}')) as chat:
         run(chat, tmp_path, rows=ROWS[:3])
         found = run(chat, tmp_path, endpoint={"price_in": 1.0, "price_out": 1.0})
-    assert found["tokens"] == {"prompt": 800, "reply": 80} and found["cost"] == pytest.approx(880e-6)
+    assert found["tokens"] == {"prompt": 800, "reply": 80} and found["cost"] == pytest.approx(
+        880e-6
+    )
     assert found["this_run"] == {"prompt": 500, "reply": 50, "cost": pytest.approx(550e-6)}
 
 
 def test_words_drawn_by_one_model_and_scored_by_another_are_a_judge_of_their_own(tmp_path):
     def reply(body, n):
-        chat.model = "drawer" if body["messages"][-1]["content"].startswith("Description:") else "scorer"
+        chat.model = (
+            "drawer" if body["messages"][-1]["content"].startswith("Description:") else "scorer"
+        )
         return '{"labels": ["sad"], "score": 4}'
 
     with serve(Chat(reply)) as chat:
@@ -122,7 +149,9 @@ def test_words_drawn_by_one_model_and_scored_by_another_are_a_judge_of_their_own
 
 def test_a_refused_key_stops_at_once(tmp_path):
     with serve(Chat(lambda body, n: (401, '{"error": "no such key"}'))) as chat:
-        with pytest.raises(EndpointError, match="answers 401 .*no such key.*check address, key and model"):
+        with pytest.raises(
+            EndpointError, match="answers 401 .*no such key.*check address, key and model"
+        ):
             run(chat, tmp_path, concurrency=1)
         assert sum(chat.asked.values()) == 1
 
@@ -141,7 +170,9 @@ def test_a_stopped_run_goes_on_from_stored_replies(tmp_path):
         chat.reply = lambda body, n: '{"score": 3}'
         found = run(chat, tmp_path)
     assert found["scored"] == 8 and len(first) == 6
-    assert sorted(chat.asked.values()) == [1] * 7 + [2]  # the one that was refused is asked again, no other
+    assert sorted(chat.asked.values()) == [1] * 7 + [
+        2
+    ]  # the one that was refused is asked again, no other
 
 
 def test_two_models_under_one_name_have_no_common_mean(tmp_path):
@@ -166,7 +197,9 @@ def test_label_overlap_names_labels_first(tmp_path):
     def reply(body, n):
         text = body["messages"][-1]["content"]
         if text.startswith("Description:"):
-            return json.dumps({"labels": ["Sad", "sad", "lonely"] if "truth" in text else ["happy"]})
+            return json.dumps(
+                {"labels": ["Sad", "sad", "lonely"] if "truth" in text else ["happy"]}
+            )
         assert "reference: sad, lonely" in text and "judge: happy" in text
         return '{"score": 2}'
 
@@ -184,15 +217,23 @@ def test_label_overlap_without_labels_is_not_scored(tmp_path):
 
 def test_open_words_are_grouped(tmp_path):
     rows = [
-        Prediction("a", response="glad, furious"),
-        Prediction("b", response=""),
-        Prediction("c", response="['sad']"),
+        Prediction(clip="a", response="glad, furious"),
+        Prediction(clip="b", response=""),
+        Prediction(clip="c", response="['sad']"),
     ]
     references = {"a": "['happy', 'calm']", "b": "['sad']", "c": "['gloomy', 'sad']"}
 
     def reply(body, n):
-        words = body["messages"][-1]["content"].split("\n")[0].removeprefix("Words of emotion: ").split(", ")
-        groups = [[w for w in words if w in g] for g in (("happy", "glad"), ("sad", "gloomy"), ("calm",), ("furious",))]
+        words = (
+            body["messages"][-1]["content"]
+            .split("\n")[0]
+            .removeprefix("Words of emotion: ")
+            .split(", ")
+        )
+        groups = [
+            [w for w in words if w in g]
+            for g in (("happy", "glad"), ("sad", "gloomy"), ("calm",), ("furious",))
+        ]
         return json.dumps({"groups": [g for g in groups if g]})
 
     with serve(Chat(reply)) as chat:
@@ -201,12 +242,17 @@ def test_open_words_are_grouped(tmp_path):
         "a": (0.5, 0.5), "b": (0.0, 0.0), "c": (1.0, 1.0),
     }  # fmt: skip
     assert found["scores"]["judge_average"]["mean"] == 0.5
-    told = [Prediction("b", response="The man looks gloomy while he speaks of his loss")]
+    told = [Prediction(clip="b", response="The man looks gloomy while he speaks of his loss")]
     drawing = lambda body, n: (
-        '{"labels": ["gloomy"]}' if body["messages"][-1]["content"].startswith("Description:") else reply(body, n)
+        '{"labels": ["gloomy"]}'
+        if body["messages"][-1]["content"].startswith("Description:")
+        else reply(body, n)
     )
     with serve(Chat(drawing)) as chat:
-        assert run(chat, tmp_path / "t", "ov", told, references)["scores"]["judge_average"]["mean"] == 1.0
+        assert (
+            run(chat, tmp_path / "t", "ov", told, references)["scores"]["judge_average"]["mean"]
+            == 1.0
+        )
     with serve(Chat(lambda body, n: "no")) as chat:
         found = run(chat, tmp_path / "n", "ov", told, references, rereads=0)
     assert found["not_scored"] == {"no JSON object": 1} and found["scored"] == 0
@@ -218,7 +264,11 @@ def test_open_words_are_grouped(tmp_path):
 def test_reasoning_has_three_scores(tmp_path):
     with serve(Chat(lambda body, n: '{"clue": 8, "label": 6, "completeness": 10}')) as chat:
         found = run(chat, tmp_path, "reasoning")
-    assert {k: v["mean"] for k, v in found["scores"].items()} == {"clue": 8.0, "label": 6.0, "completeness": 10.0}
+    assert {k: v["mean"] for k, v in found["scores"].items()} == {
+        "clue": 8.0,
+        "label": 6.0,
+        "completeness": 10.0,
+    }
 
 
 def test_two_judges_agreement_by_hand():
@@ -227,7 +277,9 @@ def test_two_judges_agreement_by_hand():
         "judge": {"answered": [model]},
         "clips": [{"video_id": f"c{i}", "clue_overlap": v} for i, v in enumerate(values)],
     }
-    found = judges_agree(judged([1, 2, 3, 4], "a"), judged([2, 2, 4, 4], "b"))["scores"]["clue_overlap"]
+    found = judges_agree(judged([1, 2, 3, 4], "a"), judged([2, 2, 4, 4], "b"))["scores"][
+        "clue_overlap"
+    ]
     assert found["mean_difference"] == 0.5 and found["mean_absolute_difference"] == 0.5
     assert found["spearman"] == pytest.approx(0.8944, abs=1e-4)
     # weighted disagreement 1 + 0 + 1 + 0 against that of chance, by the table of products of margins
@@ -243,7 +295,10 @@ def test_two_judges_agreement_by_hand():
 
 
 def test_a_clip_without_a_reference_is_named(tmp_path):
-    with serve(Chat(lambda body, n: "{}")) as chat, pytest.raises(ValueError, match="clip 'c0' has no reference"):
+    with (
+        serve(Chat(lambda body, n: "{}")) as chat,
+        pytest.raises(ValueError, match="clip 'c0' has no reference"),
+    ):
         run(chat, tmp_path, references={})
 
 
@@ -255,7 +310,10 @@ def test_unusable_is_told_by_the_reader(tmp_path):
     def read(text):
         raise Unusable("of no use")
 
-    with serve(Chat(lambda body, n: "x")) as chat, Asker(Endpoint(chat.url, "m"), tmp_path, rereads=0) as asker:
+    with (
+        serve(Chat(lambda body, n: "x")) as chat,
+        Asker(Endpoint(url=chat.url, model="m"), tmp_path, rereads=0) as asker,
+    ):
         reply = asker.ask([{"role": "user", "content": "?"}], read)
     assert reply.value is None and reply.fault == "of no use" and asker.faults == {"of no use": 1}
 
@@ -263,7 +321,9 @@ def test_unusable_is_told_by_the_reader(tmp_path):
 def test_the_command(tmp_path, capsys, monkeypatch):
     predictions, references = tmp_path / "p.csv", tmp_path / "r.csv"
     predictions.write_text("names,chi_reasons\na,she smiles\nb,he frowns\n")
-    references.write_text("name,chinese,english\na,,truth of c0 is joy\nb,,truth of c1 is anger\nc,,truth of c2\n")
+    references.write_text(
+        "name,chinese,english\na,,truth of c0 is joy\nb,,truth of c1 is anger\nc,,truth of c2\n"
+    )
     monkeypatch.setenv("MY_KEY", "sesame")
     out = tmp_path / "out"
     with serve(Chat(lambda body, n: '{"score": 6}')) as chat:
@@ -276,13 +336,27 @@ def test_the_command(tmp_path, capsys, monkeypatch):
             "--task",
             "clue-overlap",
         ]
-        command += ["--endpoint", chat.url, "--model", "org/judge", "--key-from", "MY_KEY", "--out", str(out)]
+        command += [
+            "--endpoint",
+            chat.url,
+            "--model",
+            "org/judge",
+            "--key-from",
+            "MY_KEY",
+            "--out",
+            str(out),
+        ]
         assert main(command) == 0
         assert set(chat.keys) == {"Bearer sesame"}
     told = capsys.readouterr().out
     assert "1 of 3 references have no prediction" in told and "6.000" in told
     found = json.loads((out / "judge_clue-overlap_org-judge.json").read_text())
     assert found["scores"]["clue_overlap"]["mean"] == 6.0 and found["n"] == 2
-    assert main(["judge", "--agreement", *[str(out / "judge_clue-overlap_org-judge.json")] * 2]) == 0
+    assert (
+        main(["judge", "--agreement", *[str(out / "judge_clue-overlap_org-judge.json")] * 2]) == 0
+    )
     assert json.loads(capsys.readouterr().out)["scores"]["clue_overlap"]["mean_difference"] == 0.0
-    assert main(["judge", "--task", "ov"]) == 2 and "--predictions is missing" in capsys.readouterr().out
+    assert (
+        main(["judge", "--task", "ov"]) == 2
+        and "--predictions is missing" in capsys.readouterr().out
+    )

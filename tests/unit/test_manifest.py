@@ -2,7 +2,12 @@
 
 import pytest
 
-from data_pipeline.datasets.manifest import ManifestError, ignored_columns, read_manifest, speakers_in_common
+from data_pipeline.datasets.manifest import (
+    ManifestError,
+    ignored_columns,
+    read_manifest,
+    speakers_in_common,
+)
 
 
 @pytest.fixture
@@ -24,7 +29,11 @@ def test_a_good_manifest(folder):
         f'Path,label,subtitle,split,speaker,start,end\na.mp4,happy,"hi, you",train,p1,,\n{folder}/b.mp4,sad,,dev,p2,1.5,3\n',
     )
     first, second = read_manifest(path)
-    assert (first.path, first.label, first.labels) == (str(folder / "a.mp4"), "happy", ("happy", "sad"))
+    assert (first.path, first.label, first.labels) == (
+        str(folder / "a.mp4"),
+        "happy",
+        ("happy", "sad"),
+    )
     assert (first.subtitle, first.split, first.start, first.end) == ("hi, you", "train", None, None)
     assert (second.split, second.start, second.end, second.speaker) == ("val", 1.5, 3.0, "p2")
 
@@ -38,7 +47,9 @@ def test_split_is_made_by_speaker_where_there_is_none(folder):
 
 
 def test_what_spreadsheets_leave_behind(folder):
-    text = 'path,label,subtitle\r\na.mp4,x,"first line\nsecond\u2028third"\r\n,,\r\n\r\nb.mp4,y,\r\n'
+    text = (
+        'path,label,subtitle\r\na.mp4,x,"first line\nsecond\u2028third"\r\n,,\r\n\r\nb.mp4,y,\r\n'
+    )
     path = folder / "m.csv"
     path.write_bytes(text.encode("utf-8-sig"))
     first, second = read_manifest(path, hold_out=0)
@@ -66,16 +77,28 @@ def test_leaking_speakers_are_told(folder):
         ("path,label,subtitel\na.mp4,x,\n", "did you mean 'subtitle'"),
         ("path,path,label\na.mp4,a.mp4,x\n", "'path' stands there twice"),
         ("path,label\na.mp4,x,y\n", "row 2: 3 cells under 2 columns"),
-        ("path,label\na.mp4,Happy\nb.mp4,happy\n", "'Happy' and 'happy' are the same answer, 'happy'"),
+        (
+            "path,label\na.mp4,Happy\nb.mp4,happy\n",
+            "'Happy' and 'happy' are the same answer, 'happy'",
+        ),
         ("path,label\na.mp4,x\nb.mp4,!!\n", "'!!' holds no word"),
         ("path,label\na.mp4,x\nb.mp4,<VideoHere>\n", "'<VideoHere>' holds no word"),
-        ("path,label\na.mp4," + "x" * 140_000 + "\nb.mp4,y\n", "no CSV that can be read .*field larger"),
+        (
+            "path,label\na.mp4," + "x" * 140_000 + "\nb.mp4,y\n",
+            "no CSV that can be read .*field larger",
+        ),
         ("path,label\nnone.mp4,x\nb.mp4,y\n", "row 2, column 'path': there is no file"),
         ("path,label\na.mp4,\nb.mp4,y\nc.mp4,x\n", "row 2, column 'label': is empty"),
-        ("path,label,split\na.mp4,x,traim\nb.mp4,y,train\n", "row 2, column 'split': 'traim' is none of"),
+        (
+            "path,label,split\na.mp4,x,traim\nb.mp4,y,train\n",
+            "row 2, column 'split': 'traim' is none of",
+        ),
         ("path,label,start\na.mp4,x,one\nb.mp4,y,\n", "row 2, column 'start': 'one' is no number"),
         ("path,label,start\na.mp4,x,-1\nb.mp4,y,\n", "row 2, column 'start'"),
-        ("path,label,start,end\na.mp4,x,3,2\nb.mp4,y,,\n", "row 2, column 'end': 2 is not after start 3"),
+        (
+            "path,label,start,end\na.mp4,x,3,2\nb.mp4,y,,\n",
+            "row 2, column 'end': 2 is not after start 3",
+        ),
         ("path,label\na.mp4,x\na.mp4,y\n", "row 3, column 'path': the same clip stands in row 2"),
         ("path,label\na.mp4,x\nb.mp4,x\n", "every row says 'x'"),
     ],
@@ -89,7 +112,9 @@ def test_all_faults_at_once_and_a_models_label_space(folder):
     text = "path,label,split\nnone.mp4,x,train\na.mp4,z,tra\n"
     with pytest.raises(ManifestError) as caught:
         read_manifest(write(folder, text), labels=("x", "y"))
-    assert len(str(caught.value).splitlines()) == 3 and "'z' is not one of x, y" in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 3 and "'z' is not one of x, y" in str(
+        caught.value
+    )
     with pytest.raises(ManifestError, match="no manifest"):
         read_manifest(folder / "gone.csv")
     (folder / "m.csv").write_bytes(b"path,label\na.mp4,\xff\n")

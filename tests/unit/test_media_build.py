@@ -25,18 +25,22 @@ from data_pipeline.schema import ClipRecord
 from emojax.cli.main import main
 
 VIEWS = ViewConfig(image_size=448, frame_size=224, num_frames=16, mels=80, seconds=2.0)
-LOOK = Sampling("middle", temporal="uniform")
+LOOK = Sampling(image="middle", temporal="uniform")
 CONFIG = StoreConfig(image_choice="middle", temporal="uniform")
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
     folder = tmp_path_factory.mktemp("m")
-    return folder, load_corpus(make_corpus(CorpusConfig(train=35, val=5, test=5), folder / "corpus"))
+    return folder, load_corpus(
+        make_corpus(config=CorpusConfig(train=35, val=5, test=5), folder=folder / "corpus")
+    )
 
 
 def want(record: ClipRecord):
-    clip = read_clip(record.path, Sampling("middle", temporal="uniform"), clip_id=record.id)
+    clip = read_clip(
+        record.path, sampling=Sampling(image="middle", temporal="uniform"), clip_id=record.id
+    )
     return make_views(clip, VIEWS)
 
 
@@ -44,13 +48,19 @@ def test_proxies_are_their_clips_up_to_jpeg(corpus):
     for record in corpus[1][:6]:
         fields, _ = pack_media(record, CONFIG)
         got, true = stored_views(record, fields, CONFIG, VIEWS, LOOK), want(record)
-        assert (got.has_video, got.has_audio, got.audio_frames) == (true.has_video, true.has_audio, true.audio_frames)
+        assert (got.has_video, got.has_audio, got.audio_frames) == (
+            true.has_video,
+            true.has_audio,
+            true.audio_frames,
+        )
         for one, other in ((got.image, true.image), (got.frames, true.frames)):
             error = np.abs(one.astype(int) - other)
             assert error.mean() < 2.5 and np.percentile(error, 99) < 14
         heard = np.abs(got.sound - true.sound)[: true.audio_frames]
         assert not true.has_audio or heard.mean() < 0.02  # 16 bits
-        assert len(fields["media"]) + len(fields["frames"]) < 0.1 * (true.image.nbytes + true.frames.nbytes)
+        assert len(fields["media"]) + len(fields["frames"]) < 0.1 * (
+            true.image.nbytes + true.frames.nbytes
+        )
 
 
 def test_stored_files_are_exact(corpus):
@@ -62,8 +72,12 @@ def test_stored_files_are_exact(corpus):
         np.testing.assert_array_equal(got.frames, true.frames)
         np.testing.assert_array_equal(got.sound, true.sound)
         # Another model looks at the same files in its own way, not in that of the build.
-        first = read_clip(record.path, Sampling("first", temporal="window"), clip_id=record.id)
-        other = stored_views(record, fields, config, VIEWS, Sampling("first", temporal="window"))
+        first = read_clip(
+            record.path, sampling=Sampling(image="first", temporal="window"), clip_id=record.id
+        )
+        other = stored_views(
+            record, fields, config, VIEWS, Sampling(image="first", temporal="window")
+        )
         np.testing.assert_array_equal(other.image, make_views(first, VIEWS).image)
         np.testing.assert_array_equal(other.frames, make_views(first, VIEWS).frames)
 
@@ -96,18 +110,24 @@ def test_every_data_set_builds_and_comes_back(fixture, corpus, tmp_path):
     """Folders in the true layouts, a real clip or picture as their first media file: built, and read back record by record."""
     if fixture.name in IMAGE_SETS:
         picture = io.BytesIO()
-        Image.fromarray(np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)).save(picture, "JPEG")
+        Image.fromarray(
+            np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+        ).save(picture, "JPEG")
         media_file = picture.getvalue()
     else:
         media_file = Path(corpus[1][0].path).read_bytes()
     write_fixture(fixture, tmp_path / "root", media_file)
-    found, files = read_root(tmp_path / "root", [fixture.name])
+    found, files = read_root(tmp_path / "root", names=[fixture.name])
     chosen = choose_records(fixture.name, found[0].records, files)
-    assert len(chosen.records) + len(chosen.missing) + sum(chosen.left_out.values()) == fixture.count
+    assert (
+        len(chosen.records) + len(chosen.missing) + sum(chosen.left_out.values()) == fixture.count
+    )
     if fixture.first[1] == "unsplit":
         assert chosen.left_out == {"of no split": 1}
         return
-    spans = [dataclasses.replace(r, start=None, end=None) for r in chosen.records]  # IEMOCAP's lie beyond this clip
+    spans = [
+        dataclasses.replace(r, start=None, end=None) for r in chosen.records
+    ]  # IEMOCAP's lie beyond this clip
     build_set(tmp_path / "out" / fixture.name, spans, CONFIG)
     built = open_built(tmp_path / "out")[fixture.name]
     source = BuiltSource(built, fixture.first[1], VIEWS, LOOK)
@@ -124,18 +144,25 @@ def test_fields_come_back():
 
 
 def test_what_was_built_for_other_views_is_refused():
-    CONFIG.check(VIEWS, Sampling("middle", temporal="uniform"))
-    CONFIG.check(VIEWS, Sampling("middle", temporal="uniform", num_frames=8))
+    CONFIG.check(VIEWS, Sampling(image="middle", temporal="uniform"))
+    CONFIG.check(VIEWS, Sampling(image="middle", temporal="uniform", num_frames=8))
     for sampling, text in (
-        (Sampling("peak", temporal="uniform"), "image_choice 'middle'"),
-        (Sampling("middle", temporal="window"), "temporal 'uniform'"),
-        (Sampling("middle", temporal="uniform", num_frames=5), "5 frames can not be taken evenly"),
+        (Sampling(image="peak", temporal="uniform"), "image_choice 'middle'"),
+        (Sampling(image="middle", temporal="window"), "temporal 'uniform'"),
+        (
+            Sampling(image="middle", temporal="uniform", num_frames=5),
+            "5 frames can not be taken evenly",
+        ),
     ):
         with pytest.raises(ValueError, match=text):
             CONFIG.check(VIEWS, sampling)
     with pytest.raises(ValueError, match="30 s of sound"):
-        CONFIG.check(dataclasses.replace(VIEWS, seconds=40.0), Sampling("middle", temporal="uniform"))
-    dataclasses.replace(CONFIG, kind="bytes").check(VIEWS, Sampling("peak", temporal="window", num_frames=5))
+        CONFIG.check(
+            dataclasses.replace(VIEWS, seconds=40.0), Sampling(image="middle", temporal="uniform")
+        )
+    dataclasses.replace(CONFIG, kind="bytes").check(
+        VIEWS, Sampling(image="peak", temporal="window", num_frames=5)
+    )
 
 
 def test_a_build_counts_what_it_skips_and_is_found_again(corpus, tmp_path, monkeypatch):
@@ -149,12 +176,19 @@ def test_a_build_counts_what_it_skips_and_is_found_again(corpus, tmp_path, monke
     built = open_built(tmp_path / "out")["embedded"]
     assert [r.id for r in built.records()] == [r.id for r in records[:-1]]
     source = BuiltSource(built, "train", VIEWS, LOOK)
-    assert [source[i][0] for i in range(35)] == [r for r in records if r.split == "train" and r.id != "bad"]
+    assert [source[i][0] for i in range(35)] == [
+        r for r in records if r.split == "train" and r.id != "bad"
+    ]
     monkeypatch.setattr(shards, "_build_chunk", None)  # a second call decodes nothing
-    assert build_set(tmp_path / "out" / "embedded", records, CONFIG) == {**facts, "state": "was built before"}
+    assert build_set(tmp_path / "out" / "embedded", records, CONFIG) == {
+        **facts,
+        "state": "was built before",
+    }
 
 
-def test_a_build_goes_on_behind_its_chunks_and_begins_anew_for_other_clips(corpus, tmp_path, monkeypatch):
+def test_a_build_goes_on_behind_its_chunks_and_begins_anew_for_other_clips(
+    corpus, tmp_path, monkeypatch
+):
     records, folder = corpus[1], tmp_path / "embedded"
     calls = []
 
@@ -185,10 +219,12 @@ def test_a_build_goes_on_behind_its_chunks_and_begins_anew_for_other_clips(corpu
             build_set(folder, records, CONFIG)
     assert len(list(folder.rglob("*.json"))) == 2 and not (folder / "built.json").exists()
     with pytest.raises(ValueError, match="its build has not ended"):
-        open_built(tmp_path, ["embedded"])
+        open_built(tmp_path, names=["embedded"])
     seen = []
-    build_set(folder, records, CONFIG, lambda done, total: seen.append(done))
-    assert seen[0] == 21  # the five of the test split and the first sixteen to learn from were there
+    build_set(folder, records, CONFIG, progress=lambda done, total: seen.append(done))
+    assert (
+        seen[0] == 21
+    )  # the five of the test split and the first sixteen to learn from were there
     assert len(open_built(tmp_path)["embedded"].sources["train"]) == 35
     fewer = [r for r in records if r.split != "test"]
     assert set(build_set(folder, fewer, CONFIG)["examples"]) == {"train", "val"}
@@ -214,7 +250,10 @@ def test_nothing_that_a_build_has_not_written_is_touched(corpus, tmp_path):
 def test_one_build_at_a_time_and_damaged_ones_say_so(corpus, tmp_path):
     folder = tmp_path / "embedded"
     folder.mkdir()
-    with take(folder / shards.LOCK, "held by the test"), pytest.raises(ValueError, match="another build is writing"):
+    with (
+        take(folder / shards.LOCK, "held by the test"),
+        pytest.raises(ValueError, match="another build is writing"),
+    ):
         build_set(folder, corpus[1][:3], CONFIG)
     assert build_set(folder, corpus[1][:3], CONFIG)["state"] == "built"
     assert build_set(folder, corpus[1][:2], CONFIG)["state"].startswith("built anew")
@@ -236,9 +275,23 @@ def test_commands(corpus, tmp_path, capsys):
     assert "train 35, val 5, test 5; 0 skipped" in " ".join(capsys.readouterr().out.split())
     text = (folder / "records.jsonl").read_text().replace(".mp4", ".gone", 1)
     (tmp_path / "lost.jsonl").write_text(text)
-    assert main(["data", "build", str(tmp_path / "lost.jsonl"), str(tmp_path / "o2"), *options]) == 2
+    assert (
+        main(["data", "build", str(tmp_path / "lost.jsonl"), str(tmp_path / "o2"), *options]) == 2
+    )
     assert "1 clips are missing" in capsys.readouterr().out
-    assert main(["data", "build", str(tmp_path / "lost.jsonl"), str(tmp_path / "o2"), *options, "--skip-missing"]) == 0
+    assert (
+        main(
+            [
+                "data",
+                "build",
+                str(tmp_path / "lost.jsonl"),
+                str(tmp_path / "o2"),
+                *options,
+                "--skip-missing",
+            ]
+        )
+        == 0
+    )
     with pytest.raises(SystemExit):
         main(["data", "build", str(folder / "records.jsonl"), out, "--quality", "0"])
     with pytest.raises(SystemExit):

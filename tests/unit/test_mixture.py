@@ -16,20 +16,22 @@ from data_pipeline.schema import ClipRecord
 
 
 def test_positions_count_each_set_without_gaps():
-    mixture = Mixture((1.0, 3.0, 2.0), seed=5)
+    mixture = Mixture(weights=(1.0, 3.0, 2.0), seed=5)
     counts: Counter[int] = Counter()
     for position in range(40_000):  # over the border of two blocks
         chosen, before = mixture.locate(position)
         assert before == counts[chosen]
         counts[chosen] += 1
     assert mixture.locate(40_000_000)[1] > 6_000_000 // 6
-    assert Mixture((1.0, 3.0, 2.0), seed=6).locate(7) != () and [
-        Mixture((1.0, 3.0), 6).locate(i)[0] for i in range(64)
-    ] != [Mixture((1.0, 3.0), 7).locate(i)[0] for i in range(64)]
+    assert Mixture(weights=(1.0, 3.0, 2.0), seed=6).locate(7) != () and [
+        Mixture(weights=(1.0, 3.0), seed=6).locate(i)[0] for i in range(64)
+    ] != [Mixture(weights=(1.0, 3.0), seed=7).locate(i)[0] for i in range(64)]
 
 
 def test_every_clip_once_a_pass():
-    source = MixedSource({"a": (list(range(7)), 1.0), "b": (list(range(100, 104)), 2.0)}, 3, "sample", 4)
+    source = MixedSource(
+        {"a": (list(range(7)), 1.0), "b": (list(range(100, 104)), 2.0)}, 3, "sample", 4
+    )
     drawn = [source[i] for i in range(3000)]
     for own in (range(7), range(100, 104)):
         mine = [x for x in drawn if x in own]
@@ -38,7 +40,7 @@ def test_every_clip_once_a_pass():
     with pytest.raises(ValueError, match="'b' of the mixture holds no clip"):
         MixedSource({"a": ([1], 1.0), "b": ([], 1.0)}, 3, "sample", 4)
     with pytest.raises(ValueError, match="above 0"):
-        Mixture((1.0, 0.0), 1)
+        Mixture(weights=(1.0, 0.0), seed=1)
 
 
 class Draw(grain.transforms.RandomMap):
@@ -48,7 +50,9 @@ class Draw(grain.transforms.RandomMap):
 
 def batches(per: str, process: int = 0, count: int = 1, workers: int = 0) -> BatchIterator:
     sources = {"a": (range(64), 1.0), "b": (range(1000, 1064), 1.0)}
-    mixed = grain.MapDataset.source(MixedSource(sources, 9, per, 4 * count)).seed(9).random_map(Draw())
+    mixed = (
+        grain.MapDataset.source(MixedSource(sources, 9, per, 4 * count)).seed(9).random_map(Draw())
+    )
     rows = mixed.batch(4, drop_remainder=True, batch_fn=list)
     rows = rows[process::count] if count > 1 else rows
     return BatchIterator(rows, grain.ReadOptions(num_threads=2, prefetch_buffer_size=4), workers)
@@ -63,7 +67,12 @@ def test_processes_take_their_own_rows_of_each_step(per):
         assert sum(rows, []) == [whole[step * 12 + i] for i in range(12)]
         if per == "batch":
             assert len({e >= 1000 for row in rows for e in row}) == 1
-    seen = [e for p in range(3) for _, b in zip(range(2), batches("sample", p, 3), strict=False) for e, _ in b]
+    seen = [
+        e
+        for p in range(3)
+        for _, b in zip(range(2), batches("sample", p, 3), strict=False)
+        for e, _ in b
+    ]
     assert len(set(seen)) == len(seen) == 24
 
 
@@ -85,11 +94,24 @@ class Told:
     def __init__(self, count: int):
         rng = np.random.default_rng(0)
         views = Views(
-            np.zeros((4, 4, 3), np.uint8), np.zeros((1, 4, 4, 3), np.uint8), np.zeros((8, 2), np.float32), 0, True, True
+            image=np.zeros((4, 4, 3), np.uint8),
+            frames=np.zeros((1, 4, 4, 3), np.uint8),
+            sound=np.zeros((8, 2), np.float32),
+            audio_frames=0,
+            has_video=True,
+            has_audio=True,
         )
         self.views = views
         self.records = [
-            ClipRecord(f"c{i}", "d", "train", "/c.mp4", "sad", ("sad", "happy"), "word " * int(rng.integers(1, 60)))
+            ClipRecord(
+                f"c{i}",
+                "d",
+                "train",
+                "/c.mp4",
+                "sad",
+                ("sad", "happy"),
+                "word " * int(rng.integers(1, 60)),
+            )
             for i in range(count)
         ]
 
@@ -102,12 +124,27 @@ class Told:
 
 def told(window: int, process: int = 0, count: int = 1, batch: int = 8) -> BatchIterator:
     rows = RowConfig(
-        ViewConfig(4, 4, 1, 2, 0.08), (("<VideoHere>", 4),), ((64, 8), (128, 8), (256, 8), (400, 8)), 8, 300
+        views=ViewConfig(image_size=4, frame_size=4, num_frames=1, mels=2, seconds=0.08),
+        places=(("<VideoHere>", 4),),
+        buckets=((64, 8), (128, 8), (256, 8), (400, 8)),
+        max_answer=8,
+        max_subtitle=300,
     )
-    tokenizer = SmallTokenizer.train(["word sad happy The person in video says: [emotion] Name the emotion"], 300)
-    stage = StageTasks("perception", ("emotion",))
+    tokenizer = SmallTokenizer.train(
+        ["word sad happy The person in video says: [emotion] Name the emotion"], 300
+    )
+    stage = StageTasks(style="perception", tasks=("emotion",))
     return train_iterator(
-        {"d": (Told(96), 1.0)}, stage, tokenizer, rows, batch, 1, 1, 2, (process, count), window=window
+        {"d": (Told(96), 1.0)},
+        stage,
+        tokenizer,
+        config=rows,
+        batch=batch,
+        seed=1,
+        threads=1,
+        prefetch=2,
+        shard=(process, count),
+        window=window,
     )
 
 
@@ -152,5 +189,7 @@ def test_the_rows_of_a_step_do_not_depend_on_the_number_of_processes():
 
 def test_records_of_a_source_without_a_list_are_read_from_its_elements():
     record = ClipRecord("c1", "d", "train", "/c1.mp4", "a", ("a", "b"))
-    read = ReadRecords([(record, None), {"record": np.frombuffer(record.to_json().encode(), np.uint8)}])
+    read = ReadRecords(
+        [(record, None), {"record": np.frombuffer(record.to_json().encode(), np.uint8)}]
+    )
     assert read[0] is record and read[1] == record and read[1] is read[1]

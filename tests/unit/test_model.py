@@ -31,11 +31,13 @@ def config() -> EmotionConfig:
 
 @pytest.fixture(scope="module")
 def variables(config) -> dict:
-    mesh = make_mesh((1, 1, 1), jax.devices()[:1])
+    mesh = make_mesh(shape=(1, 1, 1), devices=jax.devices()[:1])
     with jax.set_mesh(mesh):
         flat = init_flat(config, 1, mesh)
     # Larger weights: random logits that differ clearly, adapters that are not zero.
-    return merge({k: v * 4 if k.startswith("params/llama/head") else v for k, v in flat.items()}, {})
+    return merge(
+        {k: v * 4 if k.startswith("params/llama/head") else v for k, v in flat.items()}, {}
+    )
 
 
 def views(config, rows: int, seed: int = 0) -> dict:
@@ -44,7 +46,9 @@ def views(config, rows: int, seed: int = 0) -> dict:
     return {
         "image": rng.integers(0, 256, (rows, size, size, 3)).astype(np.uint8),
         "frames": rng.integers(0, 256, (rows, config.num_frames, small, small, 3)).astype(np.uint8),
-        "sound": rng.standard_normal((rows, 2 * config.audio.steps, config.audio.mels)).astype(np.float32),
+        "sound": rng.standard_normal((rows, 2 * config.audio.steps, config.audio.mels)).astype(
+            np.float32
+        ),
         "audio_frames": np.full(rows, 70, np.int32),
         **{f"has_{s}": np.ones(rows, bool) for s in ("image", "video", "audio")},
     }
@@ -119,8 +123,14 @@ def test_masked_streams_change_nothing_and_released_ones_do(config, variables):
 
 def test_real_audio_span_ignores_padding(config, variables):
     batch = batch_of(config, PROMPTS, [[9], [9]], 48)
-    louder = batch | {"sound": np.where(np.arange(batch["sound"].shape[1])[None, :, None] < 73, batch["sound"], 9.0)}
-    encode = lambda b: Emotion(config).apply(variables, {k: jnp.asarray(v) for k, v in b.items()}, method="encode")
+    louder = batch | {
+        "sound": np.where(
+            np.arange(batch["sound"].shape[1])[None, :, None] < 73, batch["sound"], 9.0
+        )
+    }
+    encode = lambda b: Emotion(config).apply(
+        variables, {k: jnp.asarray(v) for k, v in b.items()}, method="encode"
+    )
     np.testing.assert_allclose(encode(batch).audio, encode(louder).audio, atol=1e-5)
     window = dataclasses.replace(config, audio_span="window")
     a = Emotion(window).apply(variables, batch, method="encode").audio
@@ -130,7 +140,9 @@ def test_real_audio_span_ignores_padding(config, variables):
 
 def test_fusion_none_leaves_its_span_out(config):
     bare = dataclasses.replace(config, fusion=dataclasses.replace(config.fusion, kind="none"))
-    assert bare.soft_tokens == config.soft_tokens - config.stream_tokens and "fusion" not in bare.spans
+    assert (
+        bare.soft_tokens == config.soft_tokens - config.stream_tokens and "fusion" not in bare.spans
+    )
 
 
 def test_top_p_keeps_the_smallest_sufficient_set():
@@ -148,11 +160,16 @@ def test_attention_by_hand():
     out = attention(q, k, v, causal=True)
     w = np.exp(1 / np.sqrt(2)) / (1 + np.exp(1 / np.sqrt(2)))
     np.testing.assert_allclose(out[0, 0, 0], [1, 2], rtol=1e-6)
-    np.testing.assert_allclose(out[0, 1, 0], (1 - w) * np.array([1, 2]) + w * np.array([3, 4]), rtol=1e-5)
+    np.testing.assert_allclose(
+        out[0, 1, 0], (1 - w) * np.array([1, 2]) + w * np.array([3, 4]), rtol=1e-5
+    )
 
 
 def test_lora_rules():
-    assert [n for n in ("q", "k", "v", "o", "gate", "up", "down") if LoraConfig().covers(n)] == ["q", "v"]
+    assert [n for n in ("q", "k", "v", "o", "gate", "up", "down") if LoraConfig().covers(n)] == [
+        "q",
+        "v",
+    ]
     assert LoraConfig(targets=(".*",)).covers("gate") and not LoraConfig(rank=0).covers("q")
 
 
@@ -161,7 +178,9 @@ def test_pool_bins_over_a_part():
     np.testing.assert_allclose(
         pool_bins(5, 2, 5), [[1 / 3, 1 / 3, 1 / 3, 0, 0], [0, 0, 1 / 3, 1 / 3, 1 / 3]], rtol=1e-6
     )
-    np.testing.assert_allclose(pool_bins(3, 2, 5), [[0.5, 0.5, 0, 0, 0], [0, 0.5, 0.5, 0, 0]], rtol=1e-6)
+    np.testing.assert_allclose(
+        pool_bins(3, 2, 5), [[0.5, 0.5, 0, 0, 0], [0, 0.5, 0.5, 0, 0]], rtol=1e-6
+    )
 
 
 def test_cosine_stem():
@@ -176,8 +195,15 @@ def test_cosine_stem():
 
 
 def test_hubert_of_a_padded_clip_is_that_of_the_clip_alone():
-    blocks = EncoderConfig(16, 2, 2, 24, 1e-5, key_bias=True)
-    config = HubertConfig(blocks, (8, 8), (10, 3), (5, 2), position_kernel=8, position_groups=4)
+    blocks = EncoderConfig(width=16, depth=2, heads=2, mlp=24, eps=1e-5, key_bias=True)
+    config = HubertConfig(
+        encoder=blocks,
+        conv_widths=(8, 8),
+        conv_kernels=(10, 3),
+        conv_strides=(5, 2),
+        position_kernel=8,
+        position_groups=4,
+    )
     module = Hubert(config)
     wave = np.random.default_rng(0).standard_normal((1, 300)).astype(np.float32)
     padded = np.zeros((1, 500), np.float32)
@@ -200,14 +226,18 @@ def test_detached_towers_learn_from_their_word_heads_alone(config, variables):
 
     for settings, reached in ((detached, False), (config, True)):
         grads = jax.grad(loss)(variables["params"], settings)
-        towers = [jnp.abs(g).max() for name in ("whisper", "eva_video") for g in jax.tree.leaves(grads[name])]
+        towers = [
+            jnp.abs(g).max()
+            for name in ("whisper", "eva_video")
+            for g in jax.tree.leaves(grads[name])
+        ]
         assert bool(max(towers) > 0) is reached
         assert jnp.abs(grads["project_audio"]["kernel"]).max() > 0
 
 
 def test_qformer_reads_every_stream():
     """One vector a position; each stream matters, the image by one copy of its repeated vector; queries learn."""
-    config = FusionConfig("qformer", hidden=16, width=8, out=6, blocks=2, dropout=0.0)
+    config = FusionConfig(kind="qformer", hidden=16, width=8, out=6, blocks=2, dropout=0.0)
     rng = np.random.default_rng(0)
     streams = [jnp.asarray(rng.standard_normal((2, 5, d)), jnp.float32) for d in (7, 9, 11)]
     streams[1] = jnp.broadcast_to(streams[1][:, :1], streams[1].shape)
@@ -244,5 +274,9 @@ def test_masks_of_dropout_on_cpu_are_independent():
     pairs += [(m[:, 1:], m[:, :-1]) for m in masks] + [(m[1:], m[:-1]) for m in masks]
     for a, b in pairs:
         assert abs((a == b).mean() - 0.5) < 4 * 0.5 / np.sqrt(a.size)
-    bits = np.unpackbits(np.asarray(random_words(base, (20000,))).view(np.uint8)).reshape(-1, 32).mean(axis=0)
+    bits = (
+        np.unpackbits(np.asarray(random_words(base, (20000,))).view(np.uint8))
+        .reshape(-1, 32)
+        .mean(axis=0)
+    )
     assert np.all(abs(bits - 0.5) < 5 * 0.5 / np.sqrt(20000))

@@ -27,7 +27,12 @@ def test_a_block_of_every_step_is_faulted_in_once():
     """20 blocks of 64 MiB, one after the other in another thread: 16,384 faults each without it."""
 
     def faults(hold: bool) -> tuple[int, int]:
-        run = subprocess.run([sys.executable, "-c", CODE.format(hold=hold)], capture_output=True, text=True, check=True)
+        run = subprocess.run(
+            [sys.executable, "-c", CODE.format(hold=hold)],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         held, count = run.stdout.split()
         return int(held), int(count)
 

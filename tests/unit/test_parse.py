@@ -31,7 +31,11 @@ SIX = ("angry", "happy", "neutral", "sad", "surprise", "worried")
         ("She is not happy but sad", "sad", "sentence"),
         ("There is no sign of being angry; she is sad", "sad", "sentence"),
         ("neutral rather than sad", "neutral", "sentence"),
-        ("He smiles happily, yet the emotion is worried, as the voice is sad.", "worried", "sentence"),
+        (
+            "He smiles happily, yet the emotion is worried, as the voice is sad.",
+            "worried",
+            "sentence",
+        ),
         ("He looks delighted at the gift he was given", "happy", "sentence"),
         ("sad and maybe happy too, I think", "sad happy", "sentence"),
         ("the emotion isn't sad; it's angry", "angry", "sentence"),
@@ -49,14 +53,22 @@ SIX = ("angry", "happy", "neutral", "sad", "surprise", "worried")
         ("Neutral/calm", "neutral", "sentence"),
         ("a man in a blue shirt in a low light room", "", "unparsable"),
         ("I'm sorry, I can't identify emotions such as happy or sad.", "", "refusal"),
-        ("Among angry, happy, neutral, sad, surprise and worried, the person is most likely sad.", "sad", "sentence"),
+        (
+            "Among angry, happy, neutral, sad, surprise and worried, the person is most likely sad.",
+            "sad",
+            "sentence",
+        ),
         ("Sad\nReason: his eyes look angry.", "sad", "label"),
         ("<thinking>angry</thinking>sad", "sad", "label"),
         ('Here is the JSON: {"Emotion": "sad", "reason": "angry voice"}', "sad", "label"),
         ("ｈａｐｐｙ", "happy", "label"),
         ("As an AI I cannot determine if the person is angry.", "", "refusal"),
         ("contempt", "", "outside"),
-        ("She seems scared and alarmed", "", "outside"),  # fear is no label here, and worry another family
+        (
+            "She seems scared and alarmed",
+            "",
+            "outside",
+        ),  # fear is no label here, and worry another family
         ("", "", "empty"),
         ("<think>angry all along", "", "empty"),
         ("I'm sorry, I cannot determine that.", "", "refusal"),
@@ -71,8 +83,12 @@ def test_read_labels(text, labels, how):
 
 
 def test_spaces_of_other_kinds():
-    assert read_labels("Doubt and confusion", ("doubt/confusion", "pain")).labels == ("doubt/confusion",)
-    assert read_labels("positive sentiment", ("Neutral", "Negative", "Positive")).labels == ("Positive",)
+    assert read_labels("Doubt and confusion", ("doubt/confusion", "pain")).labels == (
+        "doubt/confusion",
+    )
+    assert read_labels("positive sentiment", ("Neutral", "Negative", "Positive")).labels == (
+        "Positive",
+    )
     assert read_labels("悲しい", ("悲しい", "嬉しい")).labels == ("悲しい",)
     assert read_labels("helpless", ("helplessness", "sadness")).labels == ("helplessness",)
     # two labels of one family: a further word of the family says neither
@@ -82,7 +98,11 @@ def test_spaces_of_other_kinds():
 
 def test_several_labels_in_sentences():
     space = ("anger", "disgust", "fear", "happiness", "sadness")
-    for text in ("The emotions are anger, fear and sadness.", "Answer: anger, fear, sadness", "anger & fear + sadness"):
+    for text in (
+        "The emotions are anger, fear and sadness.",
+        "Answer: anger, fear, sadness",
+        "anger & fear + sadness",
+    ):
         assert read_labels(text, space).labels == ("anger", "fear", "sadness"), text
     assert read_labels("It is neither anger nor fear", space).labels == ()
 
@@ -95,6 +115,9 @@ def test_final_answer_leaves_other_text_alone():
 
 def test_read_words():
     known = frozenset(("worried", "unhappy", "angry"))
-    assert read_words("He looks worried and rather unhappy today, not angry", known) == ("worried", "unhappy")
+    assert read_words("He looks worried and rather unhappy today, not angry", known) == (
+        "worried",
+        "unhappy",
+    )
     assert read_words("['Worried', 'fed up', 'zorb']", known) == ("worried", "fed up", "zorb")
     assert read_words("", known) == ()

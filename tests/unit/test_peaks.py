@@ -29,7 +29,11 @@ def test_the_published_example(tmp_path):
     low = [(n, 0, (n - 1) / 25, 0.98, 1, 0.1, 0.5, 0, 0, 0) for n in range(2, 7)]
     path = write(
         tmp_path,
-        rows((1, 0, 0.0, 0.98, 1, 0.36, 1.02, 3.0, 1, 1), *low, (7, 0, 0.24, 0.98, 1, 0.00, 1.25, 0, 0, 1)),
+        rows(
+            (1, 0, 0.0, 0.98, 1, 0.36, 1.02, 3.0, 1, 1),
+            *low,
+            (7, 0, 0.24, 0.98, 1, 0.00, 1.25, 0, 0, 1),
+        ),
     )
     found = find_peak(read_units(path), "surprise", MERR)
     assert (found.index, found.time, found.by) == (0, 0.0, peaks.LABEL_UNITS)
@@ -37,12 +41,19 @@ def test_the_published_example(tmp_path):
 
 
 def test_all_units_without_a_label_and_where_none_of_the_label_is_present(tmp_path):
-    path = write(tmp_path, rows((1, 0, 0, 1, 1, 2.0, 0.1, 5, 1, 0), (2, 0, 0.04, 1, 1, 1.0, 1.5, 0, 1, 1)))
+    path = write(
+        tmp_path, rows((1, 0, 0, 1, 1, 2.0, 0.1, 5, 1, 0), (2, 0, 0.04, 1, 1, 1.0, 1.5, 0, 1, 1))
+    )
     track = read_units(path)
     assert find_peak(track, None, MERR).index == 1  # 2.5 against 2.1; a blink (45) does not count
     assert find_peak(track, None, MERR).by == peaks.ALL_UNITS
     happy = find_peak(track, "happy", MERR)  # 6, 12 and 14 were not even measured
-    assert (happy.index, happy.by, happy.units, happy.all_units) == (1, peaks.ALL_UNITS, (), (5, 26))
+    assert (happy.index, happy.by, happy.units, happy.all_units) == (
+        1,
+        peaks.ALL_UNITS,
+        (),
+        (5, 26),
+    )
     assert find_peak(track, "Surprised", MERR).units == (5, 26)  # another spelling
     assert find_peak(track, "no such label", MERR).by == peaks.ALL_UNITS
 
@@ -50,13 +61,20 @@ def test_all_units_without_a_label_and_where_none_of_the_label_is_present(tmp_pa
 def test_a_face_at_rest_is_looked_at_in_its_middle(tmp_path):
     cells = [(n, 0, n / 25, 1, int(n > 2), 0, 0, 0, 0, 0) for n in range(1, 8)]
     found = find_peak(read_units(write(tmp_path, rows(*cells))), "happy", MERR)
-    assert (found.index, found.by, found.units, found.all_units) == (4, peaks.AT_REST, (), ())  # of frames 3 to 7
+    assert (found.index, found.by, found.units, found.all_units) == (
+        4,
+        peaks.AT_REST,
+        (),
+        (),
+    )  # of frames 3 to 7
 
 
 def test_units_of_other_labels_do_not_count(tmp_path):
     text = "frame,timestamp,AU04_r,AU05_r,AU04_c,AU05_c\n1,0.00,5.0,0.6,1,1\n2,0.04,0.0,2.0,0,1\n3,0.08,4.0,0.5,1,0\n"
     track = read_units(write(tmp_path, text))
-    assert [find_peak(track, label, MERR).index for label in ("surprise", "sad", "angry", None)] == [1, 0, 0, 0]
+    assert [
+        find_peak(track, label, MERR).index for label in ("surprise", "sad", "angry", None)
+    ] == [1, 0, 0, 0]
 
 
 def test_frames_without_a_face_and_several_faces(tmp_path):
@@ -72,7 +90,11 @@ def test_frames_without_a_face_and_several_faces(tmp_path):
     assert find_peak(track, "surprise", MERR).index == 3
     assert "2 faces" in track.notes[0]
     nobody = read_units(write(tmp_path, rows((1, 0, 0, 0.1, 0, 5, 5, 0, 1, 1)), "no.csv"))
-    assert find_peak(nobody, "surprise", MERR) is None and not nobody.measured and "no face" in nobody.notes[0]
+    assert (
+        find_peak(nobody, "surprise", MERR) is None
+        and not nobody.measured
+        and "no face" in nobody.notes[0]
+    )
 
 
 def test_py_feat_counts_from_zero_and_has_empty_rows(tmp_path):
@@ -95,7 +117,7 @@ def test_numbers_that_are_no_units_must_be_named(tmp_path):
     path = write(tmp_path, text)
     with pytest.raises(UnitsError, match="no FACS numbers; say which"):
         read_units(path)
-    track = read_units(path, (1, 2, 4, 6, 9, 12, 25, 26))
+    track = read_units(path, eight=(1, 2, 4, 6, 9, 12, 25, 26))
     assert find_peak(track, "surprise", MERR).units == (26,)
 
 
@@ -117,7 +139,10 @@ def test_files_that_can_not_be_read(tmp_path, text, fault):
 
 
 def test_a_span_has_its_own_frames(tmp_path):
-    cells = [(n, 0, round((n - 1) / 10, 2), 1, 1, [0, 9, 1, 2, 1][n - 1], 0, 0, 1, 0) for n in range(1, 6)]
+    cells = [
+        (n, 0, round((n - 1) / 10, 2), 1, 1, [0, 9, 1, 2, 1][n - 1], 0, 0, 1, 0)
+        for n in range(1, 6)
+    ]
     track = read_units(write(tmp_path, rows(*cells)))
     assert find_peak(track, None, MERR).index == 1
     assert find_peak(track.within(0.2, 0.5), None, MERR).index == 1  # frame 3 of the file
@@ -129,7 +154,9 @@ def test_the_embedded_truth(tmp_path):
     from data_pipeline.embedded.generate import load_corpus, make_corpus
     from data_pipeline.embedded.truth import CorpusConfig
 
-    folder = make_corpus(CorpusConfig(train=40, val=0, test=40, size=64), tmp_path / "corpus")
+    folder = make_corpus(
+        config=CorpusConfig(train=40, val=0, test=40, size=64), folder=tmp_path / "corpus"
+    )
     near = {"true": [], "noisy": []}
     rng = np.random.default_rng(0)
     for clip in load_corpus(folder):
@@ -137,7 +164,9 @@ def test_the_embedded_truth(tmp_path):
             continue  # nothing moves
         track = read_units(folder / "units" / f"{clip.id}.csv")
         near["true"].append(abs(find_peak(track, clip.label, MERR).index - clip.peak_index) <= 1)
-        noisy = {u: np.clip(x + rng.normal(0, 0.15, len(x)), 0, 5) for u, x in track.intensity.items()}
+        noisy = {
+            u: np.clip(x + rng.normal(0, 0.15, len(x)), 0, 5) for u, x in track.intensity.items()
+        }
         track = peaks.dataclasses.replace(track, intensity=noisy)
         near["noisy"].append(abs(find_peak(track, clip.label, MERR).index - clip.peak_index) <= 1)
     assert len(near["true"]) > 40 and np.mean(near["true"]) >= 0.95
@@ -147,16 +176,22 @@ def test_the_embedded_truth(tmp_path):
 def test_without_units_the_apex_is_where_picture_and_sound_move(tmp_path):
     path = record(tmp_path / "talk.mp4", [(1.0, 1), (1.0, 2)], [(0.9, 1.3)])
     found = apex(str(path))
-    assert found.by == peaks.APEX and abs(found.time - 1.0) <= 0.2 and found.index == pytest.approx(25, abs=5)
+    assert (
+        found.by == peaks.APEX
+        and abs(found.time - 1.0) <= 0.2
+        and found.index == pytest.approx(25, abs=5)
+    )
     assert apex(str(record(tmp_path / "voice.mp4", [(1.0, 1)], [(0.1, 0.9)], video=False))) is None
 
 
 def test_the_apex_of_a_span_is_within_it(tmp_path):
     path = record(tmp_path / "talk.mp4", [(1.0, 1), (1.0, 2), (1.0, 3)], [(0.9, 1.3), (1.9, 2.3)])
-    late, early = apex(str(path), 1.5, 3.0), apex(str(path), None, 1.5)
-    assert abs(late.time - 2.0) <= 0.2 and late.index == pytest.approx(12, abs=5)  # 25 frames a second, from 1.5 s
+    late, early = apex(str(path), start=1.5, end=3.0), apex(str(path), start=None, end=1.5)
+    assert abs(late.time - 2.0) <= 0.2 and late.index == pytest.approx(
+        12, abs=5
+    )  # 25 frames a second, from 1.5 s
     assert abs(early.time - 1.0) <= 0.2 and early.index == pytest.approx(25, abs=5)
-    assert apex(str(path), 7.0, 8.0) is None
+    assert apex(str(path), start=7.0, end=8.0) is None
 
 
 def test_where_units_are_from(tmp_path):

@@ -15,9 +15,17 @@ from emojax.train.flops import executed_flops
 
 def test_topologies():
     assert step_plan.parse_topology("v5litepod-16") == step_plan.Topology("v5e", (4, 4))
-    assert step_plan.parse_topology("v4-16").chips == 8 and str(step_plan.parse_topology("v5p-8")) == "v5p:2x2x1"
+    assert (
+        step_plan.parse_topology("v4-16").chips == 8
+        and str(step_plan.parse_topology("v5p-8")) == "v5p:2x2x1"
+    )
     two = step_plan.parse_topology("v5e:4x4*2")
-    assert two.chips == 32 and two.slices == 2 and two.is_tpu and not step_plan.parse_topology("h100:8").is_tpu
+    assert (
+        two.chips == 32
+        and two.slices == 2
+        and two.is_tpu
+        and not step_plan.parse_topology("h100:8").is_tpu
+    )
     for wrong in ("v9:4x4", "v5e:4xx", "v5e", "h100"):
         with pytest.raises(ValueError, match="is no topology"):
             step_plan.parse_topology(wrong)
@@ -31,7 +39,11 @@ def test_executed_flops_by_hand():
     def run(remat):
         layer = lambda x, w: (jnp.tanh(x @ w), None)
         layer = jax.checkpoint(layer) if remat else layer
-        return jax.jit(jax.grad(lambda w, x: jax.lax.scan(layer, x, w)[0].sum(), (0, 1))).trace(w, x).jaxpr
+        return (
+            jax.jit(jax.grad(lambda w, x: jax.lax.scan(layer, x, w)[0].sum(), (0, 1)))
+            .trace(w, x)
+            .jaxpr
+        )
 
     once = 2 * 5 * 8 * 8 * 3
     assert executed_flops(run(False)) == 3 * once
@@ -81,13 +93,20 @@ def test_settings_for_many_devices():
     assert s.train.batch == 64 and s.stages[0].steps == 3125 and s.stages[0].optim.warmup == 62
     assert s.raw["train"]["batch"] == 64
     same = resolve(load_config("v2:stage1"))
-    assert for_devices(same, 16) is same and same.train.batch == 4 and same.stages[0].steps == 50_000
+    assert (
+        for_devices(same, 16) is same and same.train.batch == 4 and same.stages[0].steps == 50_000
+    )
 
 
 def test_fields_on_the_command_line():
     config = load_config("tiny")
-    set_fields(config, ["--config.model.remat=full", "--config.train.mesh=(1,2,4)", "--config.optim.lr=0.5"])
-    assert config.model.remat == "full" and config.train.mesh == (1, 2, 4) and config.optim.lr == 0.5
+    set_fields(
+        config,
+        ["--config.model.remat=full", "--config.train.mesh=(1,2,4)", "--config.optim.lr=0.5"],
+    )
+    assert (
+        config.model.remat == "full" and config.train.mesh == (1, 2, 4) and config.optim.lr == 0.5
+    )
     for wrong, says in (
         ("--config.no.such=1", "no field"),
         ("--config.train.batch=x", "holds"),
@@ -118,22 +137,55 @@ def test_gpu_plan_is_worked_out_and_says_so(capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["assumptions"][0] == "worked out by formula, not compiled"
     # 4 N a token of the blocks (6.476e9), 6 of LoRA (33.5e6): within 1 % of the whole
-    assert found["useful_flops_by_part"]["llama"] == pytest.approx(32 * 768 * (4 * 6.476e9 + 6 * 33.55e6), rel=1e-3)
+    assert found["useful_flops_by_part"]["llama"] == pytest.approx(
+        32 * 768 * (4 * 6.476e9 + 6 * 33.55e6), rel=1e-3
+    )
     assert found["useful_flops"] < found["executed_flops"] and found["fits"]
     assert found["learned_parameters"] == 71_536_387
-    for key in ("peak_bytes_per_chip", "executed_flops", "useful_flops", "step_seconds_estimate", "chip_hours"):
+    for key in (
+        "peak_bytes_per_chip",
+        "executed_flops",
+        "useful_flops",
+        "step_seconds_estimate",
+        "chip_hours",
+    ):
         assert found[key] > 0, key
 
 
 def test_what_can_not_be_planned(capsys):
     assert main(["plan", "train", "--config", "v2:stage1", "--topology", "nothing"]) == 2
-    assert main(["plan", "train", "--config", "v2:stage1", "--topology", "h100:8", "--stage", "x", "--cached"]) == 2
-    assert main(["plan", "train", "--config", "v2:stage1", "--topology", "h100:8"]) == 2  # 4 rows on 8 devices
+    assert (
+        main(
+            [
+                "plan",
+                "train",
+                "--config",
+                "v2:stage1",
+                "--topology",
+                "h100:8",
+                "--stage",
+                "x",
+                "--cached",
+            ]
+        )
+        == 2
+    )
+    assert (
+        main(["plan", "train", "--config", "v2:stage1", "--topology", "h100:8"]) == 2
+    )  # 4 rows on 8 devices
     common = ["plan", "train", "--config", "tiny:test", "--topology"]
     for words in (["h100:0"], ["v5e:4x4*0"], ["h100:8", "--batch", "0"], ["h100:8", "--batch=-8"]):
         assert main([*common, *words]) == 2
     for bucket in ("10", "a,b", "10,200"):
         assert main([*common, "h100:8", "--bucket", bucket]) == 2
     told = " ".join(capsys.readouterr().out.split())
-    assert told.count("has no chips") == 2 and told.count("it is at least 1") == 2 and told.count("--bucket is") == 3
-    assert "is no topology" in told and "has no stage 'x'" in told and "can not be divided over 8 parts" in told
+    assert (
+        told.count("has no chips") == 2
+        and told.count("it is at least 1") == 2
+        and told.count("--bucket is") == 3
+    )
+    assert (
+        "is no topology" in told
+        and "has no stage 'x'" in told
+        and "can not be divided over 8 parts" in told
+    )

@@ -15,7 +15,9 @@ CASES = json.loads((DATA / "v2_metric_examples.json").read_text())
 def released(tmp_path, rows, metric, mode="", tables=None):
     path = tmp_path / "preds.jsonl"
     path.write_text("".join(json.dumps(r) + "\n" for r in rows))
-    options = Options(tables or builtin_tables(), 0, metric=metric, mode=mode or "")
+    options = Options(
+        tables=tables or builtin_tables(), resamples=0, metric=metric, mode=mode or ""
+    )
     return results_of(None, read_files(path), options, lambda text: None)[0]["released"]
 
 
@@ -33,24 +35,42 @@ def test_hit_rate(real_data, tmp_path, case):
 def test_open_vocabulary(real_data, tmp_path, case):
     tables = official_tables(real_data / "annotations/emotion_llama_v2_evaluation/emotion_wheel")
     said = case["input"]["pred_response"]
-    rows = [{"video_id": c, "answer": t, "response": said[c]} for c, t in case["input"]["gt"].items()]
+    rows = [
+        {"video_id": c, "answer": t, "response": said[c]} for c, t in case["input"]["gt"].items()
+    ]
     want = case["output"]["final_avg_f"]
     got = released(tmp_path, rows, "open_vocabulary", "", tables)["f_s"]
     assert got == pytest.approx(np.nan if want is None else want, abs=1e-9, nan_ok=True)
 
 
-@pytest.mark.parametrize("name, metric", [("single_label", "single"), ("sentiment_no_neutral", "two_class")])
+@pytest.mark.parametrize(
+    "name, metric", [("single_label", "single"), ("sentiment_no_neutral", "two_class")]
+)
 def test_labels(tmp_path, name, metric):
     for case in CASES[name]:
         got = released(tmp_path, case["input"]["jsonl"], metric, case["input"]["split"])
         want = case["output"]
-        assert (got["n"], got["labels"], got["confusion"]) == (want["n"], want["labels"], want["confusion_rows_true"])
-        assert [got["accuracy"], got["weighted_f1"]] == pytest.approx([want["accuracy"], want["weighted_f1"]], abs=1e-9)
+        assert (got["n"], got["labels"], got["confusion"]) == (
+            want["n"],
+            want["labels"],
+            want["confusion_rows_true"],
+        )
+        assert [got["accuracy"], got["weighted_f1"]] == pytest.approx(
+            [want["accuracy"], want["weighted_f1"]], abs=1e-9
+        )
 
 
-@pytest.mark.parametrize("case", CASES["multi_label"], ids=[c["name"] for c in CASES["multi_label"]])
+@pytest.mark.parametrize(
+    "case", CASES["multi_label"], ids=[c["name"] for c in CASES["multi_label"]]
+)
 def test_multi_label(tmp_path, case):
     got, want = released(tmp_path, case["input"]["jsonl"], "multi_label"), case["output"]
-    assert [got["f1_micro"], got["f1_samples"], got["map"], got["example_accuracy"]] == pytest.approx(
-        [want["f1_micro"], want["f1_samples"], want["map_macro"], want["jaccard_example_accuracy"]], abs=1e-9
+    assert [
+        got["f1_micro"],
+        got["f1_samples"],
+        got["map"],
+        got["example_accuracy"],
+    ] == pytest.approx(
+        [want["f1_micro"], want["f1_samples"], want["map_macro"], want["jaccard_example_accuracy"]],
+        abs=1e-9,
     )

@@ -25,12 +25,20 @@ def test_the_error_is_half_a_step_of_each_channel():
 
 def test_dense_multiplies_by_what_int8_stands_for():
     rng = np.random.default_rng(1)
-    x, kernel = rng.standard_normal((5, 16)).astype(np.float32), rng.standard_normal((16, 8)).astype(np.float32)
+    x, kernel = (
+        rng.standard_normal((5, 16)).astype(np.float32),
+        rng.standard_normal((16, 8)).astype(np.float32),
+    )
     q, scale = quantise(kernel)
-    lora = LoraConfig(2, 4.0, 0.0, ("q",))
+    lora = LoraConfig(rank=2, alpha=4.0, dropout=0.0, targets=("q",))
     dense = Dense(8, use_bias=False, precision=Precision(kernels="int8"), lora=lora, base=True)
-    low = {"a": rng.standard_normal((16, 2)).astype(np.float32), "b": rng.standard_normal((2, 8)).astype(np.float32)}
-    ours = dense.apply({"params": {"kernel": q, "kernel_scale": scale}, "lora": low}, jnp.asarray(x))
+    low = {
+        "a": rng.standard_normal((16, 2)).astype(np.float32),
+        "b": rng.standard_normal((2, 8)).astype(np.float32),
+    }
+    ours = dense.apply(
+        {"params": {"kernel": q, "kernel_scale": scale}, "lora": low}, jnp.asarray(x)
+    )
     want = x @ (q * scale) + 2.0 * x @ low["a"] @ low["b"]
     np.testing.assert_allclose(ours, want, rtol=1e-4, atol=1e-4)
 
@@ -54,7 +62,9 @@ def test_a_model_turns_int8_and_back(preset):
     assert set(back) == set(leaves)
     for path, x in leaves.items():
         error = np.abs(np.asarray(back[path]) - np.asarray(x))
-        assert error.max() <= (np.asarray(turned[path + SCALE]).max() / 2 * 1.001 if path in kept else 0), path
+        assert error.max() <= (
+            np.asarray(turned[path + SCALE]).max() / 2 * 1.001 if path in kept else 0
+        ), path
     with pytest.raises(ValueError, match="rests as int8 and can not learn"):
         train_state.split(turned, settings.trainable)
     frozen = ((r".*blocks.*|.*llama.*", "freeze"), (r".*", "train"))
@@ -65,11 +75,13 @@ def test_a_model_turns_int8_and_back(preset):
 def train_state_mesh():
     from emojax.sharding import make_mesh
 
-    return make_mesh((1, 1, 1), jax.devices()[:1])
+    return make_mesh(shape=(1, 1, 1), devices=jax.devices()[:1])
 
 
 def test_the_config_word_is_checked():
     config = load_config("tiny:test")
     config.model.kernels = "int4"
-    with pytest.raises(ValueError, match=r"config\.model\.kernels is 'int4'; it is one of float, int8"):
+    with pytest.raises(
+        ValueError, match=r"config\.model\.kernels is 'int4'; it is one of float, int8"
+    ):
         resolve(config)

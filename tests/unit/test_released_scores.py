@@ -43,7 +43,9 @@ def test_official_tables_are_the_published_ones(tables):
         assert sorted(set(tables.clusters[number].values())) <= wheel["level1"]
 
 
-@pytest.mark.parametrize("case", CASES["word_to_level1_cluster"], ids=ids(CASES["word_to_level1_cluster"]))
+@pytest.mark.parametrize(
+    "case", CASES["word_to_level1_cluster"], ids=ids(CASES["word_to_level1_cluster"])
+)
 def test_cluster_of_a_word(tables, case):
     assert {f"wheel{w}": tables.cluster(case["word"], w) for w in range(1, 6)} == case["clusters"]
 
@@ -51,9 +53,13 @@ def test_cluster_of_a_word(tables, case):
 @pytest.mark.parametrize("case", CASES["hit_rate"], ids=ids(CASES["hit_rate"]))
 def test_hit_rate(tables, case):
     rows = [r for r in case["input"]["jsonl"] if r["mode"] == case["input"]["mode"]]
-    got = official_scripts.hit_rate(case["input"]["gt"], {r["video_id"]: r["response"] for r in rows}, tables)
+    got = official_scripts.hit_rate(
+        case["input"]["gt"], {r["video_id"]: r["response"] for r in rows}, tables
+    )
     want = case["output"]
-    for found, expected in zip(got["by_wheel"], want["per_wheel_[hitrate,mscore]"].values(), strict=True):
+    for found, expected in zip(
+        got["by_wheel"], want["per_wheel_[hitrate,mscore]"].values(), strict=True
+    ):
         assert [found["hit_rate"], found["mscore"]] == pytest.approx(expected, abs=1e-9)
     assert got["hit_rate"] == pytest.approx(want["final_hitrate"], abs=1e-9)
     assert got["mscore"] == pytest.approx(want["final_mscore"], abs=1e-9)
@@ -67,20 +73,31 @@ def test_open_vocabulary(tables, case):
     got = official_scripts.open_vocabulary(truth, case["input"]["pred_response"], tables)
     for found, expected in zip(got["by_wheel"], case["output"]["per_wheel"].values(), strict=True):
         for name, value in expected.items():
-            assert found[name] == pytest.approx(np.nan if value is None else value, abs=1e-9, nan_ok=True)
+            assert found[name] == pytest.approx(
+                np.nan if value is None else value, abs=1e-9, nan_ok=True
+            )
     final = case["output"]["final_avg_f"]
     assert got["f_s"] == pytest.approx(np.nan if final is None else final, abs=1e-9, nan_ok=True)
 
 
 @pytest.mark.parametrize("name", ["single_label", "sentiment_no_neutral"])
 def test_equal_strings(name):
-    score = {"single_label": official_scripts.single_label, "sentiment_no_neutral": official_scripts.two_class}[name]
+    score = {
+        "single_label": official_scripts.single_label,
+        "sentiment_no_neutral": official_scripts.two_class,
+    }[name]
     for case in CASES[name]:
         split = case["input"]["split"]
         rows = [r for r in case["input"]["jsonl"] if split is None or r["mode"] == split]
-        got = score([r["answer"] for r in rows], [r.get("new_response", r["response"]) for r in rows])
+        got = score(
+            [r["answer"] for r in rows], [r.get("new_response", r["response"]) for r in rows]
+        )
         want = case["output"]
-        assert (got["n"], got["labels"], got["confusion"]) == (want["n"], want["labels"], want["confusion_rows_true"])
+        assert (got["n"], got["labels"], got["confusion"]) == (
+            want["n"],
+            want["labels"],
+            want["confusion_rows_true"],
+        )
         assert got["accuracy"] == pytest.approx(want["accuracy"], abs=1e-9), case["name"]
         assert got["weighted_f1"] == pytest.approx(want["weighted_f1"], abs=1e-9), case["name"]
 
@@ -114,7 +131,9 @@ def test_clips_scored_of_ov_merd_plus(tables, real_data):
 
     from data_pipeline.datasets.open_vocabulary import word_list
 
-    with (real_data / TABLES / "check-result-openset-chi-translate.csv").open(encoding="utf-8") as file:
+    with (real_data / TABLES / "check-result-openset-chi-translate.csv").open(
+        encoding="utf-8"
+    ) as file:
         truth = {row["name"]: word_list(row["openset"]) for row in csv.DictReader(file)}
     got = official_scripts.open_vocabulary(truth, dict.fromkeys(truth, "happy"), tables)
     assert [w["n"] for w in got["by_wheel"]] == [518, 519, 511, 525, 501]
@@ -122,7 +141,9 @@ def test_clips_scored_of_ov_merd_plus(tables, real_data):
 
 def test_a_changed_table_is_refused(real_data, tmp_path):
     for path in (real_data / TABLES / "emotion_wheel").iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes() + (b" " if path.name == "format.csv" else b""))
+        (tmp_path / path.name).write_bytes(
+            path.read_bytes() + (b" " if path.name == "format.csv" else b"")
+        )
     with pytest.raises(ValueError, match="format.csv is not the official file"):
         official_tables(tmp_path)
     (tmp_path / "wheel3.xlsx").unlink()
@@ -134,10 +155,15 @@ def test_a_changed_table_is_refused(real_data, tmp_path):
 def test_builtin_words_stand_in_and_are_named():
     tables = builtin_tables()
     got = official_scripts.hit_rate(
-        {"a": "happy", "b": "worried", "c": "neutral"}, {"a": "joyful, sad", "b": "sad", "c": ""}, tables
+        {"a": "happy", "b": "worried", "c": "neutral"},
+        {"a": "joyful, sad", "b": "sad", "c": ""},
+        tables,
     )
     assert got["words"] == "emojax built-in lexicon"
-    assert (got["hit_rate"], got["mscore"]) == (0.5, 0.5)  # `sad` is no cluster of this truth: it costs nothing here
+    assert (got["hit_rate"], got["mscore"]) == (
+        0.5,
+        0.5,
+    )  # `sad` is no cluster of this truth: it costs nothing here
     assert [w["n"] for w in got["by_wheel"]] == [2] * 5  # neutral has no cluster
     assert tables.cluster("SAD", 1) != tables.cluster("angry", 1)
 
@@ -153,10 +179,16 @@ def test_brackets_of_an_answer_stay():
         "[", "happy", "sad", "]",
     ]  # fmt: skip
     assert official_scripts.response_items("happy, sad") == ["happy", "sad"]
-    assert official_scripts.hit_rate({"a": "happy"}, {"a": "[happy]"}, builtin_tables())["hit_rate"] == 0.0
+    assert (
+        official_scripts.hit_rate({"a": "happy"}, {"a": "[happy]"}, builtin_tables())["hit_rate"]
+        == 0.0
+    )
 
 
 def test_v1_reads_the_last_word():
     labels = ("angry", "happy", "neutral", "sad", "surprise", "worried")
-    read = [official_scripts.last_word(t, labels) for t in ("the emotion is sad", "sad", "sad.", "fear", "", "Sad")]
+    read = [
+        official_scripts.last_word(t, labels)
+        for t in ("the emotion is sad", "sad", "sad.", "fear", "", "Sad")
+    ]
     assert read == ["sad", "sad", "neutral", "neutral", "neutral", "neutral"]

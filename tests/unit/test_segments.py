@@ -10,7 +10,9 @@ from data_pipeline.media.stream import open_recording, pictures, sound
 
 
 def cut(path, how=None):
-    return list(segments(str(path), how or Segmenting(), Sampling(num_frames=4, temporal="uniform")))
+    return list(
+        segments(str(path), how or Segmenting(), Sampling(num_frames=4, temporal="uniform"))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -32,13 +34,20 @@ def test_cuts_and_pauses_are_found_and_nothing_else(talk):
 def test_a_segment_holds_its_own_pictures_and_sound(talk):
     found = cut(talk)
     for number, segment in enumerate(found):
-        own = read_clip(str(talk), Sampling(num_frames=4, temporal="uniform"), start=segment.start, end=segment.end)
+        own = read_clip(
+            str(talk),
+            sampling=Sampling(num_frames=4, temporal="uniform"),
+            start=segment.start,
+            end=segment.end,
+        )
         # The pictures of a scene are alike but for noise, those of another are not.
         assert np.abs(segment.clip.frames.astype(int) - own.frames.astype(int)).mean() < 4
         other = found[(number + 2) % len(found)].clip
         if found[(number + 2) % len(found)].start // 4 != segment.start // 4 and number in (0, 2):
             assert np.abs(segment.clip.image.astype(int) - other.image.astype(int)).mean() > 15
-        assert len(segment.clip.waveform) == pytest.approx((segment.end - segment.start) * 16000, abs=1200)
+        assert len(segment.clip.waveform) == pytest.approx(
+            (segment.end - segment.start) * 16000, abs=1200
+        )
         loud = float(np.abs(segment.clip.waveform).mean())
         assert loud == pytest.approx(float(np.abs(own.waveform).mean()), rel=0.1, abs=2e-4)
         assert segment.clip.times[0] >= 0 and segment.clip.times[-1] <= segment.end - segment.start
@@ -64,8 +73,14 @@ def test_long_speech_is_cut_where_it_is_quietest(tmp_path):
 def test_sound_alone_and_picture_alone(tmp_path):
     path = record(tmp_path / "sound.mp4", [(6.0, 1)], [(0.2, 2.5), (3.5, 5.8)], video=False)
     found = cut(path)
-    assert [s.ends_at for s in found] == ["pause", "end"] and found[0].end == pytest.approx(3.0, abs=0.15)
-    assert found[0].clip.frames is None and found[0].motion is None and found[0].clip.modalities == ("audio",)
+    assert [s.ends_at for s in found] == ["pause", "end"] and found[0].end == pytest.approx(
+        3.0, abs=0.15
+    )
+    assert (
+        found[0].clip.frames is None
+        and found[0].motion is None
+        and found[0].clip.modalities == ("audio",)
+    )
     seen = [p.time for p in pictures(str(path), 8, [])]
     assert seen == [] and not open_recording(str(path)).has_video
 
@@ -73,7 +88,9 @@ def test_sound_alone_and_picture_alone(tmp_path):
 def test_the_length_does_not_change_what_came_before(talk, tmp_path):
     """The first minute of a longer recording is cut like the recording that ends there, its end aside."""
     said = [(0.4, 2.6), (3.3, 4.9), (5.5, 7.3), (7.8, 9.25), (9.75, 11.8), (16.2, 19.5)]
-    longer = record(tmp_path / "longer.mp4", [(3.0, 1), (4.5, 2), (4.5, 3), (4.0, 4), (4.0, 5)], said)
+    longer = record(
+        tmp_path / "longer.mp4", [(3.0, 1), (4.5, 2), (4.5, 3), (4.0, 4), (4.0, 5)], said
+    )
     short, long = cut(talk), cut(longer)
     assert [(s.start, s.end) for s in short[:5]] == [(s.start, s.end) for s in long[:5]]
 
@@ -96,9 +113,15 @@ def test_runs_and_boundaries_by_hand():
     assert quiet_runs(flags, 1.0, 0.3) == [(pytest.approx(1.6), pytest.approx(2.56))]
     assert quiet_runs([True] * 50, 0.0, 0.3) == []
     assert boundaries([(2.0, 3.0)], [], 0.0) == [(2.5, "pause")]
-    assert boundaries([(2.0, 3.0)], [2.8], 0.0) == [(2.8, "cut")], "a cut in a pause is that boundary"
-    assert boundaries([(2.0, 3.0)], [], 2.2) == [], "the pause that a segment began in is not its end"
-    assert boundaries([(2.0, 8.0)], [], 0.0) == [(2.3, "pause"), (7.7, "pause")], "a long silence is a segment"
+    assert boundaries([(2.0, 3.0)], [2.8], 0.0) == [(2.8, "cut")], (
+        "a cut in a pause is that boundary"
+    )
+    assert boundaries([(2.0, 3.0)], [], 2.2) == [], (
+        "the pause that a segment began in is not its end"
+    )
+    assert boundaries([(2.0, 8.0)], [], 0.0) == [(2.3, "pause"), (7.7, "pause")], (
+        "a long silence is a segment"
+    )
 
 
 def rewritten(source, target, change) -> None:
@@ -121,7 +144,9 @@ def test_picture_without_sound(talk, tmp_path):
 
 
 def test_sound_that_ends_early(talk, tmp_path):
-    rewritten(talk, tmp_path / "short.mp4", lambda p: p.stream.type == "video" or p.pts * p.time_base < 5)
+    rewritten(
+        talk, tmp_path / "short.mp4", lambda p: p.stream.type == "video" or p.pts * p.time_base < 5
+    )
     found = cut(tmp_path / "short.mp4")
     assert found[-1].end == pytest.approx(16.0, abs=0.1) and found[-1].clip.waveform is None
 
@@ -134,7 +159,9 @@ def test_packets_that_can_not_be_decoded_are_left_out(talk, tmp_path):
     data[middle : middle + 6000] = b"\xa5" * 6000
     (tmp_path / "hurt.mp4").write_bytes(bytes(data))
     notes: list[str] = []
-    found = list(segments(str(tmp_path / "hurt.mp4"), Segmenting(), Sampling(num_frames=4), notes))
+    found = list(
+        segments(str(tmp_path / "hurt.mp4"), Segmenting(), Sampling(num_frames=4), notes=notes)
+    )
     assert found[-1].end == pytest.approx(16.0, abs=0.2)
     assert found[-1].clip.frames is not None and found[-1].clip.waveform is not None
 
@@ -145,8 +172,12 @@ def test_a_clock_that_starts_anew(talk, tmp_path):
     part = (tmp_path / "a.ts").read_bytes()
     (tmp_path / "twice.ts").write_bytes(part + part)
     notes: list[str] = []
-    found = list(segments(str(tmp_path / "twice.ts"), Segmenting(), Sampling(num_frames=4), notes))
-    assert found[-1].end == pytest.approx(32.0, abs=1.0) and any("goes on" in n or "go on" in n for n in notes)
+    found = list(
+        segments(str(tmp_path / "twice.ts"), Segmenting(), Sampling(num_frames=4), notes=notes)
+    )
+    assert found[-1].end == pytest.approx(32.0, abs=1.0) and any(
+        "goes on" in n or "go on" in n for n in notes
+    )
     assert all(s.clip.frames is not None for s in found) and len(notes) <= 4
 
 
@@ -155,7 +186,9 @@ def test_a_picture_stands_until_the_next_one(talk, tmp_path):
     import av
 
     def sparse(packet: "av.Packet") -> bool:
-        return packet.stream.type == "audio" or (packet.is_keyframe and float(packet.pts * packet.time_base) < 1)
+        return packet.stream.type == "audio" or (
+            packet.is_keyframe and float(packet.pts * packet.time_base) < 1
+        )
 
     rewritten(talk, tmp_path / "slides.mkv", sparse)
     found = cut(tmp_path / "slides.mkv")

@@ -24,7 +24,14 @@ from data_pipeline.schema import ClipRecord
 def _item(speaker, rows, frames=None, has_audio=True, path="c.mp4"):
     logmel = np.array(rows, np.float32)
     picture = np.zeros((4, 4, 3), np.uint8)
-    views = Views(picture, picture[None], logmel, len(rows) if frames is None else frames, True, has_audio)
+    views = Views(
+        image=picture,
+        frames=picture[None],
+        sound=logmel,
+        audio_frames=len(rows) if frames is None else frames,
+        has_video=True,
+        has_audio=has_audio,
+    )
     return ClipRecord("c", "d", "train", path, "a", ("a", "b"), speaker=speaker), views
 
 
@@ -38,7 +45,9 @@ def test_statistics_are_over_the_valid_frames_of_all_clips_of_a_person():
         _item("eve", [[50, 50]], has_audio=False),
     ]
     found = measure_speakers(items)
-    assert sorted(found) == ["ann|.mp4", "ann|.wav", "bob|.mp4"], "sound files are measured apart from films"
+    assert sorted(found) == ["ann|.mp4", "ann|.wav", "bob|.mp4"], (
+        "sound files are measured apart from films"
+    )
     ann = found["ann|.mp4"]
     np.testing.assert_allclose(ann.mean, [4, 5])
     np.testing.assert_allclose(ann.std, [5**0.5, SMALLEST_STD])  # (9 + 1 + 1 + 9) / 4
@@ -52,11 +61,15 @@ def test_a_well_known_person_gets_the_average_and_an_unknown_one_stays():
     average = VoiceStats(np.array([1.0]), np.array([2.0]), 100)
     _, views = _item("ann", [[10.0], [14.0]])
     known = VoiceStats(np.array([12.0]), np.array([2.0]), 10**9)
-    np.testing.assert_allclose(normalise_speaker(views, known, average).sound, [[-1.0], [3.0]], rtol=1e-6)
+    np.testing.assert_allclose(
+        normalise_speaker(views, known, average).sound, [[-1.0], [3.0]], rtol=1e-6
+    )
     assert normalise_speaker(views, None, average) is views
     # As many clips as the prior counts for: half-way between the person (12, 2) and the average (1, 2).
     half = VoiceStats(known.mean, known.std, int(PRIOR_CLIPS))
-    np.testing.assert_allclose(normalise_speaker(views, half, average).sound, [[4.5], [8.5]], rtol=1e-6)
+    np.testing.assert_allclose(
+        normalise_speaker(views, half, average).sound, [[4.5], [8.5]], rtol=1e-6
+    )
 
 
 def test_evaluation_takes_out_what_a_person_s_clips_have_in_common_and_never_reads_labels():
@@ -78,12 +91,21 @@ def test_four_of_five_training_rows_are_normalised():
     element = {"record": record.to_json().encode(), **pack_views(views)}
     ann, average = (VoiceStats(np.array(m), np.ones(2), 10**9) for m in ([2.0, 2.0], [0.0, 5.0]))
     rows = RowConfig(
-        config, (("<VideoHere>", 1),), ((64, 8),), 8, 8, speakers=Speakers({"ann|.mp4": ann}, average, share=0.8)
+        views=config,
+        places=(("<VideoHere>", 1),),
+        buckets=((64, 8),),
+        max_answer=8,
+        max_subtitle=8,
+        speakers=Speakers({"ann|.mp4": ann}, average, share=0.8),
     )
-    ask = AskClip(StageTasks("perception", ("emotion",)), SmallTokenizer.train(["a b"], 300), rows)
+    ask = AskClip(
+        StageTasks(style="perception", tasks=("emotion",)), SmallTokenizer.train(["a b"], 300), rows
+    )
     asked = (*ask(record, np.random.default_rng(0)), (64, 8), element)
     fill = FillSample(rows)
-    found = [fill.random_map(asked, np.random.default_rng(i)).views.sound.tolist() for i in range(400)]
+    found = [
+        fill.random_map(asked, np.random.default_rng(i)).views.sound.tolist() for i in range(400)
+    ]
     assert set(map(str, found)) == {"[[1.0, 2.0], [3.0, 2.0]]", "[[-1.0, 5.0], [1.0, 5.0]]"}
     assert 290 < found.count([[-1.0, 5.0], [1.0, 5.0]]) < 350
 

@@ -6,7 +6,15 @@ from scipy import stats
 
 from emojax.evaluate.emotion_wheels import builtin_tables
 from emojax.evaluate.metrics import hit_rate, one_label, set_overlap
-from emojax.evaluate.statistics import calibration, holm, intervals, mcnemar, paired_test, risk_coverage, spread_of
+from emojax.evaluate.statistics import (
+    calibration,
+    holm,
+    intervals,
+    mcnemar,
+    paired_test,
+    risk_coverage,
+    spread_of,
+)
 
 LABELS = ("a", "b", "c", "d")
 PRIOR = (0.4, 0.3, 0.2, 0.1)
@@ -30,7 +38,7 @@ def test_intervals_cover_a_known_truth(speakers, clips):
     runs = 1000
     for seed in range(runs):
         truth, said, names = draw(rng, speakers, clips)
-        found = intervals(one_label(truth, said, LABELS), names, 400, seed=seed)
+        found = intervals(one_label(truth, said, LABELS), names, resamples=400, seed=seed)
         for name in hits:
             hits[name] += found[name][0] <= known[name] <= found[name][1]
     for name, count in hits.items():
@@ -41,13 +49,17 @@ def test_intervals_over_clips_of_one_speaker_are_too_narrow():
     rng = np.random.default_rng(2)
     truth, said, names = draw(rng, 30, 40, skill=(1, 1))
     tally = one_label(truth, said, LABELS)
-    clustered, alone = (intervals(tally, g, 1000)["accuracy"] for g in (names, [""] * len(names)))
+    clustered, alone = (
+        intervals(tally, g, resamples=1000)["accuracy"] for g in (names, [""] * len(names))
+    )
     assert clustered[1] - clustered[0] > 2.5 * (alone[1] - alone[0])
 
 
 def test_accuracy_interval_is_that_of_a_share():
     truth, said = ["a"] * 400, [("a",)] * 300 + [("b",)] * 100
-    low, high = intervals(one_label(truth, said, ("a", "b")), [""] * 400, 4000)["accuracy"]
+    low, high = intervals(one_label(truth, said, ("a", "b")), [""] * 400, resamples=4000)[
+        "accuracy"
+    ]
     half = 1.96 * np.sqrt(0.75 * 0.25 / 400)
     assert (low, high) == pytest.approx((0.75 - half, 0.75 + half), abs=0.006)
 
@@ -56,16 +68,20 @@ def test_intervals_need_two_groups_and_stay_inside_the_scale():
     tally = one_label(["a", "b"], [("a",), ("b",)], ("a", "b"))
     assert intervals(tally, ["s", "s"]) == {}
     assert intervals(tally, ["s", "t"])["accuracy"] == [1.0, 1.0]
-    assert spread_of(["s", "t"]) == pytest.approx(np.sqrt(2) * 12.706 / 1.95996, rel=1e-3)  # Student's t of one degree
+    assert spread_of(["s", "t"]) == pytest.approx(
+        np.sqrt(2) * 12.706 / 1.95996, rel=1e-3
+    )  # Student's t of one degree
 
 
 def test_intervals_of_wheels():
     tables = builtin_tables()
     truth = ["happy", "sad"] * 40
     said = [["happy"]] * 80
-    found = intervals(hit_rate(truth, said, tables, truth), [""] * 80, 500)
+    found = intervals(hit_rate(truth, said, tables, truth), [""] * 80, resamples=500)
     assert found["hit_rate"][0] < 0.5 < found["hit_rate"][1]
-    both = intervals(set_overlap([[{"x"}]] * 20, [[{"x"}]] * 10 + [[{"y"}]] * 10), [""] * 20, 500)
+    both = intervals(
+        set_overlap([[{"x"}]] * 20, [[{"x"}]] * 10 + [[{"y"}]] * 10), [""] * 20, resamples=500
+    )
     assert both["f_s"][0] < 0.5 < both["f_s"][1]
 
 
@@ -76,19 +92,24 @@ def test_paired_test_of_equal_runs_and_of_different_ones():
     a, b = one_label(truth, said, LABELS), one_label(truth, worse, LABELS)
     same = paired_test(a, a, names, permutations=500)
     assert same["difference"] == 0 and same["p_value"] == 1.0
-    found = paired_test(a, b, names, "accuracy", permutations=2000)
+    found = paired_test(a, b, names, score="accuracy", permutations=2000)
     assert found["difference"] == pytest.approx(b.scores()["accuracy"] - a.scores()["accuracy"])
     assert found["p_value"] < 0.01 and found["interval"][1] < 0 and found["groups"] == 50
-    back = paired_test(b, a, names, "accuracy", permutations=2000)
-    assert back["difference"] == -found["difference"] and back["p_value"] == pytest.approx(found["p_value"], abs=0.005)
+    back = paired_test(b, a, names, score="accuracy", permutations=2000)
+    assert back["difference"] == -found["difference"] and back["p_value"] == pytest.approx(
+        found["p_value"], abs=0.005
+    )
     with pytest.raises(ValueError, match="same clips"):
         paired_test(a, one_label(truth[:-1], said[:-1], LABELS), names)
 
 
 def test_paired_test_is_exact_where_swaps_can_be_counted():
     # 6 clips, all right in one run and wrong in the other: only two of 64 swaps are as extreme
-    a, b = one_label(["a"] * 6, [("a",)] * 6, ("a", "b")), one_label(["a"] * 6, [("b",)] * 6, ("a", "b"))
-    p = paired_test(a, b, [""] * 6, "accuracy", permutations=20_000)["p_value"]
+    a, b = (
+        one_label(["a"] * 6, [("a",)] * 6, ("a", "b")),
+        one_label(["a"] * 6, [("b",)] * 6, ("a", "b")),
+    )
+    p = paired_test(a, b, [""] * 6, score="accuracy", permutations=20_000)["p_value"]
     assert p == pytest.approx(2 / 64, abs=0.005)
 
 
@@ -100,7 +121,10 @@ def test_paired_test_keeps_its_level():
         other = [(LABELS[rng.integers(4)],) if rng.random() < 0.3 else s for s in said]
         mirror = [(LABELS[rng.integers(4)],) if rng.random() < 0.3 else s for s in said]
         a, b = one_label(truth, other, LABELS), one_label(truth, mirror, LABELS)
-        small += paired_test(a, b, names, "accuracy", permutations=200, seed=seed)["p_value"] <= 0.05
+        small += (
+            paired_test(a, b, names, score="accuracy", permutations=200, seed=seed)["p_value"]
+            <= 0.05
+        )
     assert small / 300 < 0.09
 
 

@@ -10,7 +10,18 @@ from emojax.model.variables import abstract_variables, count, decide, flatten, u
 from emojax.train.flops import step_flops
 from emojax.train.step import answer_loss, decays, learning_rate, make_optimizer, word_loss
 
-RELEASED = Optim(1e-4, 1e-6, 1e-6, 1000, 0.9, 0.999, 1e-8, 0.05, 0.0, 0.0)
+RELEASED = Optim(
+    lr=1e-4,
+    min_lr=1e-6,
+    warmup_lr=1e-6,
+    warmup=1000,
+    b1=0.9,
+    b2=0.999,
+    eps=1e-8,
+    weight_decay=0.05,
+    clip=0.0,
+    ema=0.0,
+)
 
 
 def test_learning_rates_of_the_original(misc_examples):
@@ -55,7 +66,9 @@ def test_word_loss_by_hand():
     logits = {"image": jnp.log(jnp.array([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]]))}
     batch = {"words_image": jnp.array([[0, 2], [-1, -1]]), "words_audio": jnp.array([[-1], [-1]])}
     # Row 0 has two words, each half the target; row 1 has no picture and does not count.
-    assert float(word_loss(logits, batch)) == pytest.approx(-(np.log(0.5) + np.log(0.2)) / 2, rel=1e-5)
+    assert float(word_loss(logits, batch)) == pytest.approx(
+        -(np.log(0.5) + np.log(0.2)) / 2, rel=1e-5
+    )
     both = logits | {"video": logits["image"], "audio": logits["image"]}
     assert float(word_loss(both, batch)) == pytest.approx(-(np.log(0.5) + np.log(0.2)), rel=1e-5)
 
@@ -67,7 +80,10 @@ def test_rules_must_cover_every_leaf():
         decide(["a/x"], (("a/.*", "freeze"),))
     with pytest.raises(ValueError, match="train or freeze"):
         decide(["a/x"], (("a/.*", "learn"),))
-    assert decide(["a/x", "a/y"], (("a/x", "freeze"), ("a/.*", "train"))) == {"a/x": False, "a/y": True}
+    assert decide(["a/x", "a/y"], (("a/x", "freeze"), ("a/.*", "train"))) == {
+        "a/x": False,
+        "a/y": True,
+    }
 
 
 def test_full_size_v2_has_the_papers_parameters():
@@ -83,7 +99,12 @@ def test_full_size_v2_has_the_papers_parameters():
     assert by("lora/") == 33_554_432 and by("params/fusion/") == 2_838_275
     assert by("params/eva_image/") == 986_975_872 and by("params/project_image/") == 23_072_768
     assert by("params/llama/") == 6_738_415_616
-    assert s.model.soft_tokens == 448 and list(s.model.spans) == ["fusion", "image", "video", "audio"]
+    assert s.model.soft_tokens == 448 and list(s.model.spans) == [
+        "fusion",
+        "image",
+        "video",
+        "audio",
+    ]
 
 
 def test_flops_of_the_full_size():
@@ -91,7 +112,9 @@ def test_flops_of_the_full_size():
     settings = resolve(load_config("v2"))
     flat = flatten(unbox(abstract_variables(settings.model)))
     learns = decide(list(flat), settings.trainable)
-    learned, frozen = ({k: v for k, v in flat.items() if learns[k] == wanted} for wanted in (True, False))
+    learned, frozen = (
+        {k: v for k, v in flat.items() if learns[k] == wanted} for wanted in (True, False)
+    )
     per_token, per_clip = step_flops(settings.model, learned, frozen)
     base, lora = 32 * (4 * 4096**2 + 3 * 4096 * 11008), 32 * 4 * 4096 * 64
     assert per_token == 4 * base + 6 * lora

@@ -39,7 +39,7 @@ DFEW = {
 
 def rows_of(confusion, labels):
     return [
-        Prediction(f"{t}{p}{k}", answer=t, response=p)
+        Prediction(clip=f"{t}{p}{k}", answer=t, response=p)
         for t, row in zip(labels, confusion, strict=True)
         for p, n in zip(labels, row, strict=True)
         for k in range(n)
@@ -47,11 +47,14 @@ def rows_of(confusion, labels):
 
 
 def score(rows, metric="single", asked=(), **more):
-    return score_set(rows, metric, builtin_tables(), asked, resamples=more.pop("resamples", 0), **more).result
+    return score_set(
+        rows, metric, builtin_tables(), asked=asked, resamples=more.pop("resamples", 0), **more
+    ).result
 
 
 @pytest.mark.parametrize(
-    "confusion, weighted, macro, uar", [(MER2023_SEMI, 0.9036, 0.8134, 0.8069), (MER2024_NOISE, 0.8458, 0.8221, 0.8387)]
+    "confusion, weighted, macro, uar",
+    [(MER2023_SEMI, 0.9036, 0.8134, 0.8069), (MER2024_NOISE, 0.8458, 0.8221, 0.8387)],
 )
 def test_published_confusion_matrices(confusion, weighted, macro, uar):
     s = score(rows_of(confusion, SIX), "last_word", SIX)
@@ -87,12 +90,14 @@ def test_scores_agree_with_scikit_learn():
 
 def test_a_list_of_labels_counts_in_parts_and_what_can_not_be_read_is_wrong():
     rows = [
-        Prediction("1", "happy", "happy"),
-        Prediction("2", "happy", "happy, sad"),
-        Prediction("3", "sad", "happy, sad, angry, worried"),
-        Prediction("4", "sad", "no idea what this is"),
-        Prediction("5", "neutral", "<think>sad?</think><answer>Neutral.</answer>"),
-        Prediction("6", "angry", "contempt"),
+        Prediction(clip="1", answer="happy", response="happy"),
+        Prediction(clip="2", answer="happy", response="happy, sad"),
+        Prediction(clip="3", answer="sad", response="happy, sad, angry, worried"),
+        Prediction(clip="4", answer="sad", response="no idea what this is"),
+        Prediction(
+            clip="5", answer="neutral", response="<think>sad?</think><answer>Neutral.</answer>"
+        ),
+        Prediction(clip="6", answer="angry", response="contempt"),
     ]
     s = score(rows, "hit_rate", SIX)
     assert s["accuracy"] == pytest.approx((1 + 0.5 + 0.25 + 0 + 1 + 0) / 6)
@@ -106,7 +111,11 @@ def test_a_list_of_labels_counts_in_parts_and_what_can_not_be_read_is_wrong():
     }
     assert s["unparsable_by_class"] == [1, 0, 0, 1, 0, 0]
     # official: the tagged answer and the neutral truth drop out, lists cost nothing
-    assert s["released"]["by_wheel"][0] == {"n": 5, "hit_rate": 0.6, "mscore": pytest.approx((1 + 0.5 + 1 / 3) / 5)}
+    assert s["released"]["by_wheel"][0] == {
+        "n": 5,
+        "hit_rate": 0.6,
+        "mscore": pytest.approx((1 + 0.5 + 1 / 3) / 5),
+    }
     # of the labels that were read, with neutral as a cluster: three hits and the neutral clip
     assert s["hit_rate_with_neutral"] == pytest.approx(4 / 6)
 
@@ -122,11 +131,15 @@ def test_labels_of_truth_and_question_are_brought_together():
 def test_multi_label_by_hand():
     truth, said = [("a", "b"), ("c",)], [("a",), ("c", "x")]
     got = many_labels(truth, said, ("a", "b", "c")).scores()
-    assert got["f1_micro"] == pytest.approx(2 * 2 / (2 * 2 + 1 + 1))  # x is a false one though no class
+    assert got["f1_micro"] == pytest.approx(
+        2 * 2 / (2 * 2 + 1 + 1)
+    )  # x is a false one though no class
     assert got["f1_samples"] == pytest.approx((2 / 3 + 2 / 3) / 2)
     assert got["example_accuracy"] == pytest.approx(0.5)
     assert got["f1_macro"] == pytest.approx((1 + 0 + 1) / 3)
-    assert got["map"] == pytest.approx((1 + 0.5 + 1) / 3)  # of b: a constant score, its share of clips
+    assert got["map"] == pytest.approx(
+        (1 + 0.5 + 1) / 3
+    )  # of b: a constant score, its share of clips
 
 
 def test_average_precision_agrees_with_scikit_learn():
@@ -143,24 +156,33 @@ def test_average_precision_agrees_with_scikit_learn():
 
 def test_multi_label_rows():
     rows = [
-        Prediction("1", "Anger;Fear", "anger, banana"),
-        Prediction("2", "fear", "The person shows fear and disgust."),
+        Prediction(clip="1", answer="Anger;Fear", response="anger, banana"),
+        Prediction(clip="2", answer="fear", response="The person shows fear and disgust."),
     ]
     s = score(rows, "multi_label", ("anger", "disgust", "fear"))
     # truth {anger, fear}, {fear}; read {anger, banana}, {fear, disgust}
     assert s["f1_micro"] == pytest.approx(2 * 2 / (2 * 2 + 2 + 1))
-    assert s["released"]["f1_micro"] == pytest.approx(2 * 1 / (2 * 1 + 0 + 2))  # a sentence is one unknown label
+    assert s["released"]["f1_micro"] == pytest.approx(
+        2 * 1 / (2 * 1 + 0 + 2)
+    )  # a sentence is one unknown label
     assert s["answers"]["true_labels_per_clip"] == 1.5
 
 
 def test_open_vocabulary_counts_neutral_and_unknown_words():
-    rows = [Prediction("1", "['happy', 'glorp']", "happy"), Prediction("2", "['neutral']", "neutral, zorb")]
+    rows = [
+        Prediction(clip="1", answer="['happy', 'glorp']", response="happy"),
+        Prediction(clip="2", answer="['neutral']", response="neutral, zorb"),
+    ]
     s = score(rows, "open_vocabulary")
     # clip 1: {happy cluster, =glorp} against {happy cluster}; clip 2: {=neutral} against {=neutral, =zorb}
     p, r = (1 + 0.5) / 2, (0.5 + 1) / 2
-    assert (s["precision"], s["recall"]) == pytest.approx((p, r)) and s["f_s"] == pytest.approx(2 * p * r / (p + r))
+    assert (s["precision"], s["recall"]) == pytest.approx((p, r)) and s["f_s"] == pytest.approx(
+        2 * p * r / (p + r)
+    )
     assert s["answers"]["unknown_words"] == 1
-    assert s["released"]["f_s"] == 1.0 and s["released"]["by_wheel"][0]["n"] == 1  # neutral and unknown drop out
+    assert (
+        s["released"]["f_s"] == 1.0 and s["released"]["by_wheel"][0]["n"] == 1
+    )  # neutral and unknown drop out
 
 
 def test_set_overlap_of_nothing_in_common_is_zero():
@@ -169,9 +191,9 @@ def test_set_overlap_of_nothing_in_common_is_zero():
 
 def test_sentiment_counts_neutral():
     rows = [
-        Prediction("1", "Positive", "positive"),
-        Prediction("2", "Neutral", "Neutral"),
-        Prediction("3", "Negative", "positive"),
+        Prediction(clip="1", answer="Positive", response="positive"),
+        Prediction(clip="2", answer="Neutral", response="Neutral"),
+        Prediction(clip="3", answer="Negative", response="positive"),
     ]
     s = score(rows, "two_class", ("Neutral", "Negative", "Positive"))
     assert s["accuracy"] == pytest.approx(2 / 3) and s["n"] == 3
@@ -193,38 +215,73 @@ def test_agreement_by_hand():
 
 def test_valence_of_rows():
     rows = [
-        Prediction(str(i), "happy", "happy", valence=v, valence_answer=a)
+        Prediction(clip=str(i), answer="happy", response="happy", valence=v, valence_answer=a)
         for i, (v, a) in enumerate([(1, 1), (2, 2), (0, 0)])
     ]
-    assert score([*rows, Prediction("x", "sad", "sad")])["valence"] == {"n": 3, "ccc": 1.0, "mae": 0.0, "pearson": 1.0}
+    assert score([*rows, Prediction(clip="x", answer="sad", response="sad")])["valence"] == {
+        "n": 3,
+        "ccc": 1.0,
+        "mae": 0.0,
+        "pearson": 1.0,
+    }
 
 
 def test_subgroups():
     rows = [
-        Prediction("1", "happy", "happy", modalities=("video", "audio"), duration=1.0, language="en"),
-        Prediction("2", "sad", "happy", modalities=("audio", "video"), duration=3.0, language="zh"),
-        Prediction("3", "sad", "sad", modalities=(), duration=31.0, language="zh"),
+        Prediction(
+            clip="1",
+            answer="happy",
+            response="happy",
+            modalities=("video", "audio"),
+            duration=1.0,
+            language="en",
+        ),
+        Prediction(
+            clip="2",
+            answer="sad",
+            response="happy",
+            modalities=("audio", "video"),
+            duration=3.0,
+            language="zh",
+        ),
+        Prediction(
+            clip="3", answer="sad", response="sad", modalities=(), duration=31.0, language="zh"
+        ),
     ]
     by = score(rows)["by"]
     assert {k: v["n"] for k, v in by["modalities"].items()} == {"audio+video": 2, "none": 1}
-    assert {k: v["accuracy"] for k, v in by["duration"].items()} == {"0 to 2 s": 1.0, "2 to 5 s": 0.0, "over 30 s": 1.0}
+    assert {k: v["accuracy"] for k, v in by["duration"].items()} == {
+        "0 to 2 s": 1.0,
+        "2 to 5 s": 0.0,
+        "over 30 s": 1.0,
+    }
     assert by["language"]["zh"]["accuracy"] == 0.5
 
 
 def test_intervals_of_subgroups_are_over_people_too():
     # whole people are right or wrong: forty clips of each of twelve say no more than twelve clips
     rows = [
-        Prediction(f"{p}_{i}", "happy", "happy" if p % 2 else "sad", speaker=f"s{p}", duration=1.0)
+        Prediction(
+            clip=f"{p}_{i}",
+            answer="happy",
+            response="happy" if p % 2 else "sad",
+            speaker=f"s{p}",
+            duration=1.0,
+        )
         for p in range(12)
         for i in range(40)
     ]
     low, high = score(rows, resamples=400)["by"]["duration"]["0 to 2 s"]["intervals"]["accuracy"]
     assert high - low > 0.5
-    assert high - low == pytest.approx(np.diff(score(rows, resamples=400)["intervals"]["accuracy"])[0], abs=0.06)
+    assert high - low == pytest.approx(
+        np.diff(score(rows, resamples=400)["intervals"]["accuracy"])[0], abs=0.06
+    )
 
 
 def test_metric_of_rows_without_a_set():
-    of = lambda *answers: guess_metric([Prediction(str(i), a, "x") for i, a in enumerate(answers)])
+    of = lambda *answers: guess_metric(
+        [Prediction(clip=str(i), answer=a, response="x") for i, a in enumerate(answers)]
+    )
     assert of("happy", "sad") == "single"
     assert of("Positive", "neutral") == "two_class"
     assert of("anger,fear", "fear") == "multi_label"
@@ -235,15 +292,30 @@ def test_metric_of_rows_without_a_set():
 
 def test_order_and_names_do_not_matter():
     rng = np.random.default_rng(5)
-    rows = [Prediction(str(i), str(rng.choice(SIX)), str(rng.choice(SIX)), speaker=str(i % 9)) for i in range(120)]
+    rows = [
+        Prediction(
+            clip=str(i),
+            answer=str(rng.choice(SIX)),
+            response=str(rng.choice(SIX)),
+            speaker=str(i % 9),
+        )
+        for i in range(120)
+    ]
     first = score(rows, "single", SIX)
     shuffled = [rows[i] for i in rng.permutation(len(rows))]
     again = score(shuffled, "single", SIX)
     new = dict(zip(SIX, ("qa", "qb", "qc", "qd", "qe", "qf"), strict=True))
-    renamed = [Prediction(r.clip, new[r.answer], new[r.response], speaker=r.speaker) for r in rows]
+    renamed = [
+        Prediction(clip=r.clip, answer=new[r.answer], response=new[r.response], speaker=r.speaker)
+        for r in rows
+    ]
     other = score(renamed, "single", tuple(new.values()))
     for name in ("uar", "accuracy", "weighted_f1", "macro_f1"):
-        assert first[name] == pytest.approx(again[name], abs=1e-12) == pytest.approx(other[name], abs=1e-12)
+        assert (
+            first[name]
+            == pytest.approx(again[name], abs=1e-12)
+            == pytest.approx(other[name], abs=1e-12)
+        )
     assert first["confusion"] == again["confusion"] == other["confusion"]
 
 
@@ -251,15 +323,19 @@ def test_a_further_label_never_lowers_the_hit_rate_and_costs_in_the_strict_score
     rng = np.random.default_rng(6)
     for _ in range(30):
         truth = [str(x) for x in rng.choice([s for s in SIX if s != "neutral"], 12)]
-        lists = [[str(x) for x in rng.choice(SIX, rng.integers(1, 4), replace=False)] for _ in truth]
+        lists = [
+            [str(x) for x in rng.choice(SIX, rng.integers(1, 4), replace=False)] for _ in truth
+        ]
         longer = [[*said, next(s for s in rng.permutation(SIX) if s not in said)] for said in lists]
         rows = lambda answers, truth=truth: [
-            Prediction(str(i), t, ", ".join(a)) for i, (t, a) in enumerate(zip(truth, answers, strict=True))
+            Prediction(clip=str(i), answer=t, response=", ".join(a))
+            for i, (t, a) in enumerate(zip(truth, answers, strict=True))
         ]
         one, two = score(rows(lists), "hit_rate", SIX), score(rows(longer), "hit_rate", SIX)
         assert two["released"]["hit_rate"] >= one["released"]["hit_rate"]
         wrong = [
-            [*said, next(s for s in SIX if s not in said and s != t)] for said, t in zip(lists, truth, strict=True)
+            [*said, next(s for s in SIX if s not in said and s != t)]
+            for said, t in zip(lists, truth, strict=True)
         ]
         three = score(rows(wrong), "hit_rate", SIX)
         assert three["accuracy"] < one["accuracy"] or one["accuracy"] == 0
@@ -267,13 +343,23 @@ def test_a_further_label_never_lowers_the_hit_rate_and_costs_in_the_strict_score
 
 def test_rows_without_a_truth_are_named():
     with pytest.raises(ValueError, match="clip 'b' has no 'answer'"):
-        score([Prediction("a", "x", "x"), Prediction("b", "", "x")])
+        score(
+            [
+                Prediction(clip="a", answer="x", response="x"),
+                Prediction(clip="b", answer="", response="x"),
+            ]
+        )
     with pytest.raises(ValueError, match="no clip to score"):
         score([])
 
 
 def test_results_are_json():
-    rows = [Prediction("1", "happy", "happy", probabilities={"happy": 0.9, "sad": 0.1}), Prediction("2", "sad", "?")]
+    rows = [
+        Prediction(
+            clip="1", answer="happy", response="happy", probabilities={"happy": 0.9, "sad": 0.1}
+        ),
+        Prediction(clip="2", answer="sad", response="?"),
+    ]
     text = json.dumps(score(rows, resamples=50))
     assert "NaN" not in text
 
@@ -286,14 +372,16 @@ def test_36000_predictions_with_intervals_in_a_minute():
         several = benchmark.metric in ("multi_label", "open_vocabulary")
         rows = [
             Prediction(
-                f"c{i}",
-                str(pick(2)) if benchmark.metric == "open_vocabulary" else ", ".join(pick(1 + several)),
-                f"The person is {pick(1)[0]}." if i % 2 else ", ".join(pick(1 + several)),
+                clip=f"c{i}",
+                answer=str(pick(2))
+                if benchmark.metric == "open_vocabulary"
+                else ", ".join(pick(1 + several)),
+                response=f"The person is {pick(1)[0]}." if i % 2 else ", ".join(pick(1 + several)),
                 speaker=f"s{i % 300}" if i % 3 else "",
                 duration=float(i % 40),
             )
             for i in range(2000)
         ]
-        found = score_set(rows, benchmark.metric, builtin_tables(), benchmark.asked).result
+        found = score_set(rows, benchmark.metric, builtin_tables(), asked=benchmark.asked).result
         assert found["n"] == 2000 and found["intervals"][found["primary"]]
     assert time.monotonic() - begin < 60  # a few seconds

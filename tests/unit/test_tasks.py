@@ -12,9 +12,15 @@ from data_pipeline.loader.tokens import SmallTokenizer
 from data_pipeline.media.views import ViewConfig
 from data_pipeline.schema import ClipRecord, read_records, write_records
 
-TEXTS = {"image": "The face smiles.", "audio": "A loud voice!", "reason": "A smile, so it is happy."}
-RECORD = ClipRecord("a", "d", "train", "/a.mp4", "Happy", ("Happy", "Sad"), subtitle="hello", texts=TEXTS)
-PERCEPTION = StageTasks("perception", ("emotion", "audio", "image"))
+TEXTS = {
+    "image": "The face smiles.",
+    "audio": "A loud voice!",
+    "reason": "A smile, so it is happy.",
+}
+RECORD = ClipRecord(
+    "a", "d", "train", "/a.mp4", "Happy", ("Happy", "Sad"), subtitle="hello", texts=TEXTS
+)
+PERCEPTION = StageTasks(style="perception", tasks=("emotion", "audio", "image"))
 
 
 def draws(record: ClipRecord, stage: StageTasks, count: int = 300) -> list:
@@ -26,30 +32,44 @@ def test_tasks_are_drawn_evenly_and_see_their_streams():
     counts = Counter(e.task for e in found)
     assert set(counts) == {"emotion", "audio", "image"} and min(counts.values()) > 70
     streams = {e.task: e.streams for e in found}
-    assert streams == {"audio": ("audio",), "image": ("image",), "emotion": ("image", "video", "audio")}
+    assert streams == {
+        "audio": ("audio",),
+        "image": ("image",),
+        "emotion": ("image", "video", "audio"),
+    }
     answers = {e.task: e.answer for e in found}
     assert answers == {"emotion": "happy", "audio": "a loud voice", "image": "the face smiles"}
     assert all("says: hello. " in e.prompt and f"[{e.task}]" in e.prompt for e in found)
 
 
 def test_think_answer():
-    [example] = draws(RECORD, StageTasks("cognition", ("think",), 200), 1)
+    [example] = draws(RECORD, StageTasks(style="cognition", tasks=("think",), max_words=200), 1)
     assert example.answer == "<think>a smile, so it is happy </think><answer>happy</answer>"
 
 
-@pytest.mark.parametrize(("restore", "streams"), [(True, ("image", "video", "audio")), (False, ("video", "audio"))])
+@pytest.mark.parametrize(
+    ("restore", "streams"), [(True, ("image", "video", "audio")), (False, ("video", "audio"))]
+)
 def test_fall_back_of_a_failed_audio_task(restore, streams):
     """The released code forgets to give the image back; so do we under the named setting."""
-    record = ClipRecord("a", "d", "train", "/a.mp4", "Sad", ("Happy", "Sad"), texts={"audio": "word " * 121})
-    [example] = draws(record, StageTasks("perception", ("audio",), 120, restore_image=restore), 1)
+    record = ClipRecord(
+        "a", "d", "train", "/a.mp4", "Sad", ("Happy", "Sad"), texts={"audio": "word " * 121}
+    )
+    [example] = draws(
+        record,
+        StageTasks(style="perception", tasks=("audio",), max_words=120, restore_image=restore),
+        1,
+    )
     assert (example.task, example.answer, example.streams) == ("emotion", "sad", streams)
-    allowed = ClipRecord("a", "d", "train", "/a.mp4", "Sad", ("Happy", "Sad"), texts={"audio": "word " * 120})
-    [example] = draws(allowed, StageTasks("perception", ("audio",), 120), 1)
+    allowed = ClipRecord(
+        "a", "d", "train", "/a.mp4", "Sad", ("Happy", "Sad"), texts={"audio": "word " * 120}
+    )
+    [example] = draws(allowed, StageTasks(style="perception", tasks=("audio",), max_words=120), 1)
     assert example.task == "audio"
 
 
 def test_hidden_modalities():
-    found = draws(RECORD, StageTasks("cognition", ("emotion",), drop_modality=0.6))
+    found = draws(RECORD, StageTasks(style="cognition", tasks=("emotion",), drop_modality=0.6))
     kinds = Counter((e.streams, "hello" in e.prompt) for e in found)
     assert set(kinds) == {
         (("image", "video", "audio"), True),
@@ -64,7 +84,7 @@ def test_a_hidden_modality_leaves_the_reason():
     texts = {"image": "a smile", "audio": "a loud voice", "text": "words of joy"}
     texts["reason"] = "a smile, a loud voice, words of joy, so it is happy"
     record = dataclasses.replace(RECORD, texts=texts)
-    stage = StageTasks("cognition", ("reason",), drop_modality=1.0)
+    stage = StageTasks(style="cognition", tasks=("reason",), drop_modality=1.0)
     found = {(e.streams, "hello" in e.prompt): e.answer for e in draws(record, stage)}
     assert found == {
         (("audio",), True): "a loud voice, words of joy, so it is happy",
@@ -99,20 +119,32 @@ def test_rows_with_strange_words_keep_to_the_limit():
     record = dataclasses.replace(RECORD, subtitle="on and on " * 40)
     tokenizer = SmallTokenizer.train([record.subtitle, "The person in video says [emotion]"], 320)
     limit = len(tokenizer.encode(record.subtitle)) + 5
-    rows = RowConfig(ViewConfig(), (("<VideoHere>", 2),), ((900, 90),), 30, limit, questions={"emotion": ("?",)})
+    rows = RowConfig(
+        views=ViewConfig(),
+        places=(("<VideoHere>", 2),),
+        buckets=((900, 90),),
+        max_answer=30,
+        max_subtitle=limit,
+        questions={"emotion": ("?",)},
+    )
     plain, strange = (
-        AskClip(StageTasks("cognition", ("emotion",), strange_words=x), tokenizer, rows) for x in (0, 0.5)
+        AskClip(StageTasks(style="cognition", tasks=("emotion",), strange_words=x), tokenizer, rows)
+        for x in (0, 0.5)
     )
     usual = plain(record, np.random.default_rng(0))[1]
     found = [strange(record, np.random.default_rng(i)) for i in range(9)]
     assert len({e.prompt for e, _ in found}) == 9
-    assert all(len(usual.ids) < len(row.ids) <= len(usual.ids) + 7 for _, row in found)  # a cut piece may be told anew
+    assert all(
+        len(usual.ids) < len(row.ids) <= len(usual.ids) + 7 for _, row in found
+    )  # a cut piece may be told anew
 
 
 def test_records_travel_as_json(tmp_path):
     write_records(tmp_path / "r.jsonl", [RECORD])
     assert read_records(tmp_path / "r.jsonl") == [RECORD]
-    (tmp_path / "bad.jsonl").write_text(RECORD.to_json() + "\n" + RECORD.to_json().replace('"Happy", "Sad"', '"Sad"'))
+    (tmp_path / "bad.jsonl").write_text(
+        RECORD.to_json() + "\n" + RECORD.to_json().replace('"Happy", "Sad"', '"Sad"')
+    )
     with pytest.raises(ValueError, match="line 2: label 'Happy' is not in the label space"):
         read_records(tmp_path / "bad.jsonl")
     (tmp_path / "old.jsonl").write_text(RECORD.to_json().replace('"schema": 2', '"schema": 0'))

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from data_pipeline.loader import prompts
-from data_pipeline.loader.tokens import IGNORE, LlamaTokenizer, Row, SmallTokenizer, collate_rows, make_row
+from data_pipeline.loader.tokens import (
+    IGNORE,
+    LlamaTokenizer,
+    Row,
+    SmallTokenizer,
+    collate_rows,
+    make_row,
+)
 
 SUBTITLE, QUESTION = "hello there.", "Which?"
 
@@ -26,10 +33,16 @@ def test_prompt_strings(misc_examples):
     got = {
         "train_stage1_emotion": prompts.train_prompt(SUBTITLE, "emotion", QUESTION, "perception"),
         "train_stage2_emotion": prompts.train_prompt(SUBTITLE, "emotion", QUESTION, "cognition"),
-        "train_e3_think_person_Tom_both_stages": prompts.train_prompt(SUBTITLE, "think", QUESTION, "cognition", "Tom"),
-        "eval_mer2023_mer2024": prompts.released_eval_prompt(SUBTITLE, "emotion", QUESTION, "mer2023"),
+        "train_e3_think_person_Tom_both_stages": prompts.train_prompt(
+            SUBTITLE, "think", QUESTION, "cognition", person="Tom"
+        ),
+        "eval_mer2023_mer2024": prompts.released_eval_prompt(
+            SUBTITLE, "emotion", QUESTION, dataset="mer2023"
+        ),
         "eval_other_16": prompts.released_eval_prompt(SUBTITLE, "emotion", QUESTION),
-        "eval_ov_merd+": prompts.released_eval_prompt(SUBTITLE, "multi-label", QUESTION, "ov_merd+"),
+        "eval_ov_merd+": prompts.released_eval_prompt(
+            SUBTITLE, "multi-label", QUESTION, dataset="ov_merd+"
+        ),
     }
     assert got == {k: want[k] for k in got}
     chat = misc_examples["conversation_prompts"]
@@ -47,20 +60,31 @@ def llama_tokenizer(real_data):
 def test_llama_token_ids(misc_examples, llama_tokenizer, legacy):
     want = misc_examples["token_ids"][f"legacy_{str(legacy).lower()}"]
     strings = misc_examples["prompt_strings_for_subtitle_[hello there.]_question_[Which?]"]
-    for key, text in (("train_stage1", "train_stage1_emotion"), ("train_stage2", "train_stage2_emotion")):
+    for key, text in (
+        ("train_stage1", "train_stage1_emotion"),
+        ("train_stage2", "train_stage2_emotion"),
+    ):
         before, after = strings[text].split("<VideoHere>")
-        assert [llama_tokenizer.encode(before), llama_tokenizer.encode(after)] == list(want[key].values())
+        assert [llama_tokenizer.encode(before), llama_tokenizer.encode(after)] == list(
+            want[key].values()
+        )
     for key, text in (
         ("eval_common", strings["eval_other_16"]),
         ("eval_mer2023_and_mer2024", strings["eval_mer2023_mer2024"]),
         ("inference_or_demo", misc_examples["conversation_prompts"]["single_turn"]),
     ):
-        row = make_row(llama_tokenizer, text, None, [("<VideoHere>", 4)], special=True, legacy=legacy)
+        row = make_row(
+            llama_tokenizer, text, None, [("<VideoHere>", 4)], special=True, legacy=legacy
+        )
         start = row.soft[0][0]
         assert [row.ids[:start], row.ids[start + 4 :]] == list(want[key].values()), key
     for answer in ("happy", "<think>he smiles</think><answer>happy</answer>"):
         assert [*llama_tokenizer.encode(answer), 2] == want[f"answer {answer}</s>"]
-    assert llama_tokenizer.pad_id == misc_examples["token_ids"]["pad_id"] == llama_tokenizer.encode("a$$")[-1]
+    assert (
+        llama_tokenizer.pad_id
+        == misc_examples["token_ids"]["pad_id"]
+        == llama_tokenizer.encode("a$$")[-1]
+    )
 
 
 def test_label_layout(misc_examples):
@@ -75,7 +99,10 @@ def test_label_layout(misc_examples):
     assert out["valid"][0].sum() == 482 and out["valid"][1].sum() == 487
     # logits at 479 (the last prompt position) predict the answer's first token at 480
     assert out["answer_at"][0, :2].tolist() == [479, 480]
-    assert out["soft_index"][0, 8:456].tolist() == list(range(448)) and (out["soft_index"][0, 456:] == -1).all()
+    assert (
+        out["soft_index"][0, 8:456].tolist() == list(range(448))
+        and (out["soft_index"][0, 456:] == -1).all()
+    )
     assert out["positions"][0].tolist() == list(range(487))
 
 
@@ -92,12 +119,25 @@ def test_too_long_text_names_the_setting():
 
 
 def test_small_tokenizer_keeps_every_text():
-    tokenizer = SmallTokenizer.train(["the picture shows lowered brows", "<think>the sound</think>"], 400)
+    tokenizer = SmallTokenizer.train(
+        ["the picture shows lowered brows", "<think>the sound</think>"], 400
+    )
     again = SmallTokenizer(tokenizer.to_text())
-    for text in ("the picture shows the sound", "<think>a</think><answer>b</answer>", "ünï 日本 🙂", "a, b and c"):
+    for text in (
+        "the picture shows the sound",
+        "<think>a</think><answer>b</answer>",
+        "ünï 日本 🙂",
+        "a, b and c",
+    ):
         assert tokenizer.decode(tokenizer.encode(text)) == text
         assert again.encode(text) == tokenizer.encode(text)
-    row = make_row(tokenizer, "[INST] <Vid><VideoHere></Vid> x [/INST]", "happy", [("<VideoHere>", 4)])
-    assert row.ids[0] == 1 and row.ids[-1] == 2 and row.ids[row.soft[0][0] : row.soft[0][0] + 4] == [0] * 4
+    row = make_row(
+        tokenizer, "[INST] <Vid><VideoHere></Vid> x [/INST]", "happy", [("<VideoHere>", 4)]
+    )
+    assert (
+        row.ids[0] == 1
+        and row.ids[-1] == 2
+        and row.ids[row.soft[0][0] : row.soft[0][0] + 4] == [0] * 4
+    )
     assert tokenizer.decode(row.ids[row.prompt :]) == "happy"
     assert max(np.max(tokenizer.encode("the picture")), 3) < tokenizer.vocab_size <= 400

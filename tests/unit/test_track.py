@@ -56,7 +56,9 @@ def test_changes_say_when_and_how_sure():
     (one,) = changes(track, p, STARTS, ENDS, ["sad", "happy"])
     assert (one.time, one.before, one.after) == (2.0, "sad", "happy")
     assert one.gain == pytest.approx(2 * math.log(4) + 2 * math.log(9), abs=1e-3)
-    assert likeliest_track(p, STARTS, ENDS, 50.0).tolist() == [1, 1, 1], "a high price: one label for all"
+    assert likeliest_track(p, STARTS, ENDS, 50.0).tolist() == [1, 1, 1], (
+        "a high price: one label for all"
+    )
 
 
 def test_valence_and_arousal_are_weighted_means_of_published_points():
@@ -71,9 +73,7 @@ def test_valence_and_arousal_are_weighted_means_of_published_points():
 
 
 SRT = "1\n00:00:01,000 --> 00:00:03,000\nANNA: Hello <i>you</i> there now\n\n2\n00:00:04,000 --> 00:00:05,000\nTwo\nlines\n"
-VTT = (
-    "WEBVTT\n\n00:01.000 --> 00:03.000\n<v Anna>Hello <b>you</b> there now</v>\n\n00:04.000 --> 00:05.000\nTwo lines\n"
-)
+VTT = "WEBVTT\n\n00:01.000 --> 00:03.000\n<v Anna>Hello <b>you</b> there now</v>\n\n00:04.000 --> 00:05.000\nTwo lines\n"
 
 
 @pytest.mark.parametrize("suffix,text", [(".srt", SRT), (".vtt", VTT)])
@@ -98,7 +98,7 @@ def test_subtitles(tmp_path, suffix, text):
 
 def test_texts_and_bad_subtitles(tmp_path):
     (tmp_path / "t.txt").write_text("one two\nthree four")
-    assert read_transcript(tmp_path / "t.txt", 8.0).words(0, 4) == "one two"
+    assert read_transcript(tmp_path / "t.txt", duration=8.0).words(0, 4) == "one two"
     (tmp_path / "b.srt").write_bytes(b"\xff\xfe\x00broken")
     with pytest.raises(ValueError, match="save it as UTF-8"):
         read_transcript(tmp_path / "b.srt")
@@ -113,13 +113,17 @@ def test_texts_and_bad_subtitles(tmp_path):
     with pytest.raises(ValueError, match="are read from"):
         read_transcript(tmp_path / "t.docx")
     (tmp_path / "v.en.vtt").write_text(VTT)
-    assert beside(tmp_path / "v.mp4") == tmp_path / "v.en.vtt" and beside(tmp_path / "w.mp4") is None
+    assert (
+        beside(tmp_path / "v.mp4") == tmp_path / "v.en.vtt" and beside(tmp_path / "w.mp4") is None
+    )
 
 
 def test_who_is_named_as_speaking(tmp_path):
     lines = ["<v Speaker 1>Hello", "<v Élise>Salut", "Speaker 2: hi &amp; bye", "Remember: never give up", "He said this: no",
              "Anna: yes", "<00:00:03.500>Anna: no", "DR. WHO: run"]  # fmt: skip
-    text = "WEBVTT\n\n" + "".join(f"00:0{i}.000 --> 00:0{i + 1}.000\n{line}\n\n" for i, line in enumerate(lines))
+    text = "WEBVTT\n\n" + "".join(
+        f"00:0{i}.000 --> 00:0{i + 1}.000\n{line}\n\n" for i, line in enumerate(lines)
+    )
     (tmp_path / "n.vtt").write_text(text)
     found = [(c.speaker, c.text) for c in read_transcript(tmp_path / "n.vtt").cues]
     assert found == [
@@ -129,10 +133,26 @@ def test_who_is_named_as_speaking(tmp_path):
 
 
 def test_words_without_times_can_not_be_found_at_a_place():
-    words = Transcript((Cue(0.0, 3600.0, "i am fine " + "and so on " * 1000),), "t.txt")
-    early = link("She says 'i am fine'.", 0, 5, None, None, usual([]), words)[0]
-    late = link("She says 'i am fine'.", 1800, 1805, None, None, usual([]), words)[0]
-    assert early.verdict == "supported" and late.verdict == "not checkable" and len(early.by + late.by) < 300
+    words = Transcript(
+        (Cue(start=0.0, end=3600.0, text="i am fine " + "and so on " * 1000),), "t.txt"
+    )
+    early = link(
+        "She says 'i am fine'.", 0, 5, motion=None, voice=None, norm=usual([]), transcript=words
+    )[0]
+    late = link(
+        "She says 'i am fine'.",
+        1800,
+        1805,
+        motion=None,
+        voice=None,
+        norm=usual([]),
+        transcript=words,
+    )[0]
+    assert (
+        early.verdict == "supported"
+        and late.verdict == "not checkable"
+        and len(early.by + late.by) < 300
+    )
 
 
 def test_voice_of_known_pitch_and_loudness():
@@ -141,38 +161,76 @@ def test_voice_of_known_pitch_and_loudness():
         tone = sum(np.sin(2 * np.pi * hertz * k * t) / k for k in range(1, 8)).astype(np.float32)
         voice = measure_voice(0.1 * tone)
         assert voice.pitch == pytest.approx(hertz, rel=0.02) and voice.voiced > 0.9
-    second = sum(a * np.sin(2 * np.pi * 120 * k * t + k) for k, a in ((1, 1.0), (2, 1.6), (3, 0.7))).astype(np.float32)
-    assert measure_voice(0.1 * second).pitch == pytest.approx(120, rel=0.02), "a loud second harmonic is not the pitch"
+    second = sum(
+        a * np.sin(2 * np.pi * 120 * k * t + k) for k, a in ((1, 1.0), (2, 1.6), (3, 0.7))
+    ).astype(np.float32)
+    assert measure_voice(0.1 * second).pitch == pytest.approx(120, rel=0.02), (
+        "a loud second harmonic is not the pitch"
+    )
     square = measure_voice(np.sign(np.sin(2 * np.pi * 200 * t)).astype(np.float32) * 0.1)
     assert square.loudness == pytest.approx(-20, abs=0.2)  # 20 log10(0.1)
-    assert measure_voice(np.zeros(16000, np.float32)) == Voice(None, None, None, 0.0, None)
+    assert measure_voice(np.zeros(16000, np.float32)) == Voice(
+        loudness=None, pitch=None, pitch_range=None, voiced=0.0, rate=None
+    )
     noise = measure_voice(np.random.default_rng(0).standard_normal(32000).astype(np.float32) * 0.1)
     assert noise.voiced < 0.1
-    assert measure_voice(speech(3.0)).rate == pytest.approx(4.0, abs=0.5)  # made of four syllables a second
+    assert measure_voice(speech(3.0)).rate == pytest.approx(
+        4.0, abs=0.5
+    )  # made of four syllables a second
 
 
 def test_claims_are_held_against_what_was_measured():
-    usually = [Voice(-30.0, 150.0, 3.0, 0.8, 4.0)] * 5
-    loud = Voice(-20.0, 150.0, 3.0, 0.8, 2.5)
-    words = Transcript((Cue(10.0, 12.0, "I am fine, thank you"), Cue(12.0, 13.0, "really")), "t.srt")
+    usually = [Voice(loudness=-30.0, pitch=150.0, pitch_range=3.0, voiced=0.8, rate=4.0)] * 5
+    loud = Voice(loudness=-20.0, pitch=150.0, pitch_range=3.0, voiced=0.8, rate=2.5)
+    words = Transcript(
+        (
+            Cue(start=10.0, end=12.0, text="I am fine, thank you"),
+            Cue(start=12.0, end=13.0, text="really"),
+        ),
+        "t.srt",
+    )
     reason = (
         "The voice is loud and the speech is slow, with a high pitch and a joyful tone. "
         "He says 'I am fine thank you' and \"you are mad\". There is a broad smile."
     )
-    found = {e.phrase: e for e in link(reason, 10, 14, 11.5, loud, usual(usually), words)}
+    found = {
+        e.phrase: e
+        for e in link(
+            reason, 10, 14, motion=11.5, voice=loud, norm=usual(usually), transcript=words
+        )
+    }
     verdicts = {k: e.verdict for k, e in found.items()}
     assert verdicts["loud"] == "supported" and "+10.0 dB" in found["loud"].by
     assert next(v for k, v in verdicts.items() if k.startswith("slow")) == "supported"
-    assert next(v for k, v in verdicts.items() if k.startswith("high")) == "unsupported"  # the usual pitch
+    assert (
+        next(v for k, v in verdicts.items() if k.startswith("high")) == "unsupported"
+    )  # the usual pitch
     assert next(v for k, v in verdicts.items() if k.startswith("joyful")) == "not checkable"
     said = next(e for k, e in found.items() if k.startswith("i am fine"))
     assert (said.verdict, said.start, said.end) == ("supported", 10.0, 12.0)
     assert verdicts["you are mad"] == "unsupported"
     smile = next(e for k, e in found.items() if "smil" in k)
     assert smile.verdict == "not checkable" and smile.start == 11.5
-    with_units = link(reason, 10, 14, 11.5, loud, usual(usually), words, frozenset({"AU12"}))
+    with_units = link(
+        reason,
+        10,
+        14,
+        motion=11.5,
+        voice=loud,
+        norm=usual(usually),
+        transcript=words,
+        units=frozenset({"AU12"}),
+    )
     assert next(e for e in with_units if "smil" in e.phrase).verdict == "supported"
-    few = link("The voice is loud.", 10, 14, None, loud, usual(usually[:2]), Transcript())
+    few = link(
+        "The voice is loud.",
+        10,
+        14,
+        motion=None,
+        voice=loud,
+        norm=usual(usually[:2]),
+        transcript=Transcript(),
+    )
     assert few[0].verdict == "not checkable", "nothing is usual in a recording of two voices"
 
 
@@ -213,13 +271,38 @@ def test_claims_about_the_face_are_held_against_measured_units(tmp_path):
     from emojax.infer.timeline import Options, Span, finish
     from emojax.types import Answer
 
-    rows = "".join(f"{n + 1},{n / 10:.1f},{2.0 if n == 14 else 0.5:.1f},0.0,{int(10 <= n < 20)},0\n" for n in range(20))
+    rows = "".join(
+        f"{n + 1},{n / 10:.1f},{2.0 if n == 14 else 0.5:.1f},0.0,{int(10 <= n < 20)},0\n"
+        for n in range(20)
+    )
     (tmp_path / "talk.csv").write_text("frame,timestamp,AU04_r,AU12_r,AU04_c,AU12_c\n" + rows)
     answer = Answer(
-        "talk.mp4", "angry", {"angry": 0.8, "sad": 0.2}, "He frowns and smiles, so it is angry.", ("video",), 0.1
+        path="talk.mp4",
+        label="angry",
+        probabilities={"angry": 0.8, "sad": 0.2},
+        reason="He frowns and smiles, so it is angry.",
+        modalities=("video",),
+        seconds=0.1,
     )
-    spans = [Span(i, float(i), i + 1.0, "cut", None, "", "", (), answer, None, i + 0.2) for i in range(2)]
-    done, _ = finish(spans, ("angry", "sad"), Options(), Transcript(), read_units(tmp_path / "talk.csv"))
+    spans = [
+        Span(
+            index=i,
+            start=float(i),
+            end=i + 1.0,
+            ends_at="cut",
+            speech=None,
+            person="",
+            words="",
+            speakers=(),
+            answer=answer,
+            voice=None,
+            motion=i + 0.2,
+        )
+        for i in range(2)
+    ]
+    done, _ = finish(
+        spans, ("angry", "sad"), Options(), Transcript(), units=read_units(tmp_path / "talk.csv")
+    )
     verdicts = [{(e.phrase, e.verdict) for e in s.evidence} for s in done]
     assert verdicts[0] == {("frowns", "unsupported"), ("smiles", "unsupported")}
     assert verdicts[1] == {("frowns", "supported"), ("smiles", "unsupported")}

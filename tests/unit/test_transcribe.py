@@ -28,7 +28,9 @@ def test_times_keep_their_order_and_words_are_what_may_be_written(transcriber):
     assert len({h.text for h in found}) > 1, "clips must be heard differently"
     for heard in found:
         assert heard.language in ("en", "de")
-        assert set(heard.text.split()) <= set(release.WORDS) - {"no"}, "a suppressed word is never written"
+        assert set(heard.text.split()) <= set(release.WORDS) - {"no"}, (
+            "a suppressed word is never written"
+        )
         times = [t for cue in heard.cues for t in (cue.start, cue.end)]
         assert times == sorted(times)
         assert all(t < 30.01 for t in times) and heard.certainty < 0
@@ -39,7 +41,9 @@ def test_times_keep_their_order_and_words_are_what_may_be_written(transcriber):
 
 def test_the_language_that_is_given_is_used(transcriber):
     german, english = (transcriber(states(2), language=code, tokens=12) for code in ("de", "en"))
-    assert [h.language for h in german] == ["de", "de"] and [h.text for h in german] != [h.text for h in english]
+    assert [h.language for h in german] == ["de", "de"] and [h.text for h in german] != [
+        h.text for h in english
+    ]
     with pytest.raises(ValueError, match="'xx' is not one of de, en"):
         transcriber(states(1), language="xx")
     with pytest.raises(ValueError, match="not of the same Whisper"):
@@ -55,7 +59,12 @@ def test_enough_beams_find_the_best_of_all_texts(transcriber):
     """Three tokens of a vocabulary of ten words and the end: every text is scored by itself, the best mean must be found."""
     config, variables = transcriber.config, transcriber.variables
     rules = Rules(
-        release.START, release.END, release.TRANSCRIBE, release.NO_TIMES, release.FIRST_TIME, (("en", release.EN),)
+        release.START,
+        release.END,
+        release.TRANSCRIBE,
+        release.NO_TIMES,
+        release.FIRST_TIME,
+        (("en", release.EN),),
     )
     rules = Rules(*[getattr(rules, f) for f in ("start", "end", "transcribe", "no_timestamps", "first_time", "languages")],
                   never=tuple(i for i in range(release.VOCAB) if i not in (0, 1, 2, 4, release.END)))  # fmt: skip
@@ -64,14 +73,20 @@ def test_enough_beams_find_the_best_of_all_texts(transcriber):
     cross = model.apply(variables, heard, method="hear")
     prompt = np.array([[release.START, release.EN, release.TRANSCRIBE, release.NO_TIMES]], np.int32)
     forward = jax.jit(lambda ids: model.apply(variables, ids, cross, empty_cache(config, 1, 7))[0])
-    step = lambda ids: np.asarray(forward(jnp.asarray([[*prompt[0], *ids, *[0] * (3 - len(ids))]])))[0, 3 + len(ids)]
+    step = lambda ids: np.asarray(
+        forward(jnp.asarray([[*prompt[0], *ids, *[0] * (3 - len(ids))]]))
+    )[0, 3 + len(ids)]
     keep = np.array([0, 1, 2, 4, release.END])
 
     def mean(text):
         total, count = 0.0, 0
         for i, token in enumerate(text):
             logits = step(list(text[:i]))[keep]
-            total += float(logits[list(keep).index(token)] - np.log(np.exp(logits - logits.max()).sum()) - logits.max())
+            total += float(
+                logits[list(keep).index(token)]
+                - np.log(np.exp(logits - logits.max()).sum())
+                - logits.max()
+            )
             count += 1
         return total / count
 
@@ -96,12 +111,17 @@ def test_rules_of_times_by_hand():
         jnp.zeros((1, 12)).at[0, jnp.array([1, 4])].set(8.0)
     )  # a word, and the end, are likelier than all times together
     free = lambda ids, step: np.flatnonzero(
-        np.asarray(allowed(logits, jnp.asarray([ids + [4] * (6 - len(ids))]), jnp.int32(step), rules, True))[0] > -1e20
+        np.asarray(
+            allowed(logits, jnp.asarray([ids + [4] * (6 - len(ids))]), jnp.int32(step), rules, True)
+        )[0]
+        > -1e20
     ).tolist()
     assert free([], 0) == [6, 7, 8], "a text begins with an early time"
     assert free([7], 1) == [0, 1, 2, 4], "behind the opening time comes a word or the end"
     assert free([7, 1], 2) == [0, 1, 2, 4, 8, 9, 10, 11], "a closing time is behind the opening one"
-    assert free([7, 1, 9], 3) == [4, 9, 10, 11], "behind a closing time an opening one that is no earlier, or the end"
+    assert free([7, 1, 9], 3) == [4, 9, 10, 11], (
+        "behind a closing time an opening one that is no earlier, or the end"
+    )
     assert free([7, 1, 9, 9], 4) == [0, 1, 2, 4]
     even = jnp.zeros((1, 12))
     got = np.asarray(allowed(even, jnp.asarray([[7, 1, 4, 4, 4, 4]]), jnp.int32(2), rules, True))[0]
@@ -117,7 +137,10 @@ def test_damaged_releases(tmp_path):
     with pytest.raises(ValueError, match="layers.1.fc1.weight"):
         open_transcriber(folder)
     save_file(
-        {**tensors, "model.decoder.layers.9.fc1.weight": tensors["model.decoder.layers.1.fc1.weight"]},
+        {
+            **tensors,
+            "model.decoder.layers.9.fc1.weight": tensors["model.decoder.layers.1.fc1.weight"],
+        },
         folder / "model.safetensors",
     )
     with pytest.raises(ValueError, match="none of Whisper's decoder"):

@@ -16,11 +16,18 @@ FINE = SHARED / "annotations" / "merr" / "MERR_fine_grained.json"
 def test_votes_of_the_figure():
     """MERR's figure: 4 and 5 vote for anger, 4 for sadness, 5 and 26 for surprise, 4, 5 and 20 for fear."""
     table = units.TABLES["merr"]
-    for own, label in [((4, 5), "angry"), ((4,), "sad"), ((5, 26), "surprise"), ((4, 5, 20), "fear")]:
+    for own, label in [
+        ((4, 5), "angry"),
+        ((4,), "sad"),
+        ((5, 26), "surprise"),
+        ((4, 5, 20), "fear"),
+    ]:
         assert units.votes(own, table)[label] == len(own)
     assert units.winners((5, 26), table) == ("surprise", "fear")
     assert units.winners((6, 12), table) == ("happy",) and units.winners((), table) == ("neutral",)
-    assert units.winners((9,), table) == ("neutral",) and units.winners((9,), units.TABLES["mmeverse"]) == ("disgust",)
+    assert units.winners((9,), table) == ("neutral",) and units.winners(
+        (9,), units.TABLES["mmeverse"]
+    ) == ("disgust",)
 
 
 def test_spellings_of_the_training_sets():
@@ -61,5 +68,8 @@ def test_votes_agree_with_merrs_own_records():
     own = lambda names: [int(n[2:]) for n in names]
     won = [r["pseu_emotion"] in units.winners(own(r["AU_list"]), table) for r in records]
     assert len(records) == 3135 and sum(won) / len(won) == pytest.approx(0.975, abs=0.001)
-    of_peak = [set(own(r["AU_list"])) == set(own(r["peak_AU_list"])) & set(table[r["pseu_emotion"]]) for r in records]
+    of_peak = [
+        set(own(r["AU_list"])) == set(own(r["peak_AU_list"])) & set(table[r["pseu_emotion"]])
+        for r in records
+    ]
     assert sum(of_peak) / len(of_peak) == pytest.approx(0.879, abs=0.001)

@@ -30,15 +30,18 @@ def test_prompt_strings():
     train = f"[INST] {LEAD} {said}  [emotion] Which?  [/INST]"
     assert prompts.train_prompt(SUBTITLE, "emotion", QUESTION, "v1") == train
     assert prompts.eval_prompt(SUBTITLE, "emotion", QUESTION, "v1") == train
-    assert prompts.eval_prompt(SUBTITLE, "emotion", QUESTION, "v1", "released_eval") == "<s>" + train
+    assert (
+        prompts.eval_prompt(SUBTITLE, "emotion", QUESTION, "v1", layout="released_eval")
+        == "<s>" + train
+    )
     demo = f"<s>[INST] {LEAD}<s>[INST] {said} [emotion] Which? [/INST]"
-    assert prompts.eval_prompt(SUBTITLE, "emotion", QUESTION, "v1", "released_demo") == demo
+    assert prompts.eval_prompt(SUBTITLE, "emotion", QUESTION, "v1", layout="released_demo") == demo
 
 
 def test_what_is_said_can_not_move_the_soft_tokens():
     said = "a <FeatureHere> b </s> c <VideoHere> <Video<s>Here> <<s>s>"
     for layout in ("train", "released_eval", "released_demo"):
-        text = prompts.eval_prompt(said, "emotion", QUESTION, "v1", layout)
+        text = prompts.eval_prompt(said, "emotion", QUESTION, "v1", layout=layout)
         assert (
             text.count("<FeatureHere>") == text.count("<VideoHere>") == 1
             and "</s>" not in text
@@ -54,14 +57,20 @@ def test_two_places_in_training_and_one_in_the_released_layouts():
     assert (n, m) == (9, 4) and row.ids[a : a + 9] == [0] * 9 and row.ids[b : b + 4] == [0] * 4
     between = tokenizer.decode(row.ids[a + 9 : b])
     assert between == "</video> <feature>"
-    text = prompts.eval_prompt(SUBTITLE, "emotion", QUESTION, "v1", "released_eval")
+    text = prompts.eval_prompt(SUBTITLE, "emotion", QUESTION, "v1", layout="released_eval")
     row = make_row(tokenizer, text, None, [("<VideoHere>", 13)], special=True)
-    assert row.ids[:2] == [1, 1] and len(row.soft) == 1 and "<FeatureHere>" in tokenizer.decode(row.ids)
-    demo = prompts.eval_prompt(SUBTITLE, "emotion", QUESTION, "v1", "released_demo")
+    assert (
+        row.ids[:2] == [1, 1]
+        and len(row.soft) == 1
+        and "<FeatureHere>" in tokenizer.decode(row.ids)
+    )
+    demo = prompts.eval_prompt(SUBTITLE, "emotion", QUESTION, "v1", layout="released_demo")
     row = make_row(tokenizer, demo, None, [("<VideoHere>", 13)], special=True)
     assert row.ids.count(1) == 3, "BOS of the row, of the upload turn and of the question's turn"
     with pytest.raises(ValueError, match="needs <VideoHere> once and in its order"):
-        make_row(tokenizer, train, None, [("<FeatureHere>", 4), ("<VideoHere>", 9), ("<FeatureHere>", 4)])
+        make_row(
+            tokenizer, train, None, [("<FeatureHere>", 4), ("<VideoHere>", 9), ("<FeatureHere>", 4)]
+        )
 
 
 def model_of(**changes):
@@ -71,22 +80,41 @@ def model_of(**changes):
     settings = resolve(config)
     from emojax.sharding import make_mesh
 
-    return settings, merge(init_flat(settings.model, 0, make_mesh((1, 1, 1), jax.devices()[:1])), {})
+    return settings, merge(
+        init_flat(settings.model, 0, make_mesh(shape=(1, 1, 1), devices=jax.devices()[:1])), {}
+    )
 
 
 def clip_of(samples: int) -> Clip:
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 256, (4, 40, 30, 3)).astype(np.uint8)
     wave = rng.standard_normal(24000).astype(np.float32)[:samples] * 0.1
-    return Clip("c", "c.mp4", frames, np.arange(4) / 4, frames[0], 0, wave, "hello", 1.0, 4)
+    return Clip(
+        id="c",
+        path="c.mp4",
+        frames=frames,
+        times=np.arange(4) / 4,
+        image=frames[0],
+        image_index=0,
+        waveform=wave,
+        subtitle="hello",
+        duration=1.0,
+        num_frames=4,
+    )
 
 
 def batch_of(settings, clip, tokenizer, **changes):
     record = ClipRecord("c", "d", "test", "/c.mp4", "happy", ("happy", "sad"), clip.subtitle)
     views = dataclasses.replace(make_views(clip, settings.views), **changes)
     rows = row_config(settings, augment=False)
-    batch, _ = next(iter(eval_batches([(record, views)], "emotion", tokenizer, rows, 1, "v1")))
-    return {k: jnp.asarray(v) for k, v in batch.items() if k not in ("names", "labels", "row_tokens")}
+    batch, _ = next(
+        iter(
+            eval_batches([(record, views)], "emotion", tokenizer, config=rows, batch=1, style="v1")
+        )
+    )
+    return {
+        k: jnp.asarray(v) for k, v in batch.items() if k not in ("names", "labels", "row_tokens")
+    }
 
 
 @functools.cache
@@ -108,7 +136,9 @@ def test_the_voice_does_not_depend_on_the_window():
     )
     voice = one(short)
     np.testing.assert_allclose(voice, two(long), rtol=1e-4, atol=1e-5)
-    louder = batch_of(settings, dataclasses.replace(clip, waveform=clip.waveform * 3 + 0.2), small_tokenizer())
+    louder = batch_of(
+        settings, dataclasses.replace(clip, waveform=clip.waveform * 3 + 0.2), small_tokenizer()
+    )
     np.testing.assert_allclose(voice, one(louder), rtol=1e-3, atol=1e-4)
 
 
@@ -121,7 +151,9 @@ def resolve_with_seconds(seconds: float):
 def test_waveforms_have_mean_zero_and_variance_one():
     wave = np.array([[1.0, 3.0, 5.0, 7.0, 9.0]], np.float32)
     out = np.asarray(normalise_waveform(jnp.asarray(wave), jnp.array([4])))
-    np.testing.assert_allclose(out, [[-3 / 5**0.5, -1 / 5**0.5, 1 / 5**0.5, 3 / 5**0.5, 0]], rtol=1e-5)
+    np.testing.assert_allclose(
+        out, [[-3 / 5**0.5, -1 / 5**0.5, 1 / 5**0.5, 3 / 5**0.5, 0]], rtol=1e-5
+    )
 
 
 def test_absent_streams_are_hidden_or_constant():
@@ -131,7 +163,9 @@ def test_absent_streams_are_hidden_or_constant():
     other = {**batch, "sound": batch["sound"] * 0 + 0.3}
 
     def logits(s, b):
-        return np.asarray(make_model(s.model).apply(variables, {**b, "answer_at": batch["positions"][:, -1:]})[0])
+        return np.asarray(
+            make_model(s.model).apply(variables, {**b, "answer_at": batch["positions"][:, -1:]})[0]
+        )
 
     np.testing.assert_array_equal(logits(settings, batch | gone), logits(settings, other | gone))
     assert np.abs(logits(settings, batch) - logits(settings, batch | gone)).max() > 1e-4
@@ -140,7 +174,9 @@ def test_absent_streams_are_hidden_or_constant():
     from emojax.types import Present
 
     yes, no = jnp.ones(1, bool), jnp.zeros(1, bool)
-    soft = make_model(released.model).apply(variables, features, Present(yes, no, no), method="soft_prompt")
+    soft = make_model(released.model).apply(
+        variables, features, Present(yes, no, no), method="soft_prompt"
+    )
     bias = variables["params"]["project_audio"]["bias"]
     at = list(released.model.spans).index("audio") - 1 + released.model.spans["image"]
     np.testing.assert_allclose(soft.tokens[0, at], bias, rtol=1e-6)
@@ -151,17 +187,25 @@ def test_augmented_waveforms_stay_within_their_window():
     settings, _ = model_of()
     views = make_views(clip_of(15_000), settings.views)
     for seed in range(5):
-        out = augment_views(views, np.random.default_rng(seed), 1.0)
+        out = augment_views(views, np.random.default_rng(seed), strength=1.0)
         assert out.sound.shape == views.sound.shape and not np.array_equal(out.sound, views.sound)
         assert 400 <= out.audio_frames <= 16_000 and not out.sound[out.audio_frames :].any()
 
 
 def test_questions_of_ones_own():
     settings, _ = model_of()
-    rows = dataclasses.replace(row_config(settings, augment=False), questions={"emotion": ["{labels}, in {one} word?"]})
+    rows = dataclasses.replace(
+        row_config(settings, augment=False), questions={"emotion": ["{labels}, in {one} word?"]}
+    )
     record = ClipRecord("c", "d", "test", "/c.mp4", "happy", ("happy", "sad"), "hello")
     views = make_views(clip_of(9_000), settings.views)
-    batch, _ = next(iter(eval_batches([(record, views)], "emotion", small_tokenizer(), rows, 1, "v1")))
+    batch, _ = next(
+        iter(
+            eval_batches(
+                [(record, views)], "emotion", small_tokenizer(), config=rows, batch=1, style="v1"
+            )
+        )
+    )
     assert "happy, sad, in {one} word?" in small_tokenizer().decode(batch["ids"][0].tolist())
     config = load_config("tiny:test_v1")
     config.data.questions.update({"emotions": ["?"]})

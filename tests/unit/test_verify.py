@@ -36,24 +36,40 @@ def marks(**said):
 
 
 def test_what_two_people_say():
-    anna = Marks("anna", marks(a=[True, True, True, True, True], b=[True, False, None, False, True]))
-    ben = Marks("ben", marks(a=[True, True, True, False, True], b=[True, False, True, False, True]), {"b": "no smile"})
+    anna = Marks(
+        "anna", marks(a=[True, True, True, True, True], b=[True, False, None, False, True])
+    )
+    ben = Marks(
+        "ben",
+        marks(a=[True, True, True, False, True], b=[True, False, True, False, True]),
+        {"b": "no smile"},
+    )
     found = agreement([anna, ben])
-    assert found["aspects"]["visual"] == {"agreed": 0.5, "marks": 4, "alpha": 1.0, "kappa": {"anna and ben": 1.0}}
-    assert found["aspects"]["reasoning"]["agreed"] == 0.25 and found["aspects"]["text"]["marks"] == 3
+    assert found["aspects"]["visual"] == {
+        "agreed": 0.5,
+        "marks": 4,
+        "alpha": 1.0,
+        "kappa": {"anna and ben": 1.0},
+    }
+    assert (
+        found["aspects"]["reasoning"]["agreed"] == 0.25 and found["aspects"]["text"]["marks"] == 3
+    )
     assert found["differ"] == {"a": ["reasoning"]} and found["sent_back"] == {"b": "no smile"}
     assert verify.chart(found, "mine").startswith(b"\x89PNG")
 
 
 def test_remarks_of_all_are_kept_and_marks_are_of_one_text(tmp_path):
-    people = [Marks("anna", marks(a=[True] * 5), {"a": "no frown"}), Marks("ben", marks(a=[True] * 5), {"a": ""})]
+    people = [
+        Marks("anna", marks(a=[True] * 5), {"a": "no frown"}),
+        Marks("ben", marks(a=[True] * 5), {"a": ""}),
+    ]
     assert agreement(people)["sent_back"] == {"a": "no frown"}
     (tmp_path / verify.MARKS).mkdir()
     line = {"clip": "a", "of": "old", "marks": dict.fromkeys(verify.ASPECTS, True), "again": None}
     (tmp_path / verify.MARKS / "anna.jsonl").write_text(json.dumps(line) + "\n")
-    assert read_marks(tmp_path, {"a": "new"})[0].marks == {} and read_marks(tmp_path, {"a": "old"})[0].marks.keys() == {
-        "a"
-    }
+    assert read_marks(tmp_path, digests={"a": "new"})[0].marks == {} and read_marks(
+        tmp_path, digests={"a": "old"}
+    )[0].marks.keys() == {"a"}
 
 
 def test_the_last_mark_counts_and_torn_lines_do_not(tmp_path):

@@ -38,7 +38,13 @@ LEAVES = {
 
 def tensors() -> dict:
     rng = np.random.default_rng(0)
-    shapes = {"fc.weight": (2, 3), "fc.bias": (2,), "conv.weight": (2, 3, 5), "low.weight": (2, 3), "head.weight": (7,)}
+    shapes = {
+        "fc.weight": (2, 3),
+        "fc.bias": (2,),
+        "conv.weight": (2, 3, 5),
+        "low.weight": (2, 3),
+        "head.weight": (7,),
+    }
     shapes |= {"layers.0.q.weight": (3, 4), "layers.1.q.weight": (3, 4)}
     return {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
 
@@ -73,7 +79,8 @@ def test_what_does_not_fit_is_named(tmp_path):
     renamed = tensors()
     renamed["layers.1.k.weight"] = renamed.pop("layers.1.q.weight")
     with pytest.raises(
-        WeightsError, match=r"(?s)missing: layers\.1\.q\.weight.*unexpected: layers\.1\.k\.weight.*renamed"
+        WeightsError,
+        match=r"(?s)missing: layers\.1\.q\.weight.*unexpected: layers\.1\.k\.weight.*renamed",
     ):
         load(tmp_path, renamed)
     dropped = tensors()
@@ -82,7 +89,9 @@ def test_what_does_not_fit_is_named(tmp_path):
         load(tmp_path, dropped)
     turned = tensors()
     turned["fc.weight"] = np.ascontiguousarray(turned["fc.weight"].T)
-    with pytest.raises(WeightsError, match=r"(?s)fc\.weight \[3, 2\] does not make \[3, 2\] \(transposed\?\)"):
+    with pytest.raises(
+        WeightsError, match=r"(?s)fc\.weight \[3, 2\] does not make \[3, 2\] \(transposed\?\)"
+    ):
         load(tmp_path, turned)
     with pytest.raises(WeightsError, match=r"(?s)1 unexpected: layers\.2\.q\.weight.*larger"):
         load(tmp_path, tensors() | {"layers.2.q.weight": np.zeros((3, 4), np.float32)})
@@ -113,13 +122,20 @@ def test_bfloat16_shards_and_damaged_files(tmp_path):
 
 @pytest.mark.parametrize(
     ("preset", "table", "tensors", "parameters"),
-    [("v2:stage1", emotion_llama_v2(), 166, 71_536_387), ("v1", emotion_llama_v1(), 138, 74_993_664)],
+    [
+        ("v2:stage1", emotion_llama_v2(), 166, 71_536_387),
+        ("v1", emotion_llama_v1(), 138, 74_993_664),
+    ],
 )
 def test_a_stage_checkpoint_fills_what_the_stage_trains(preset, table, tensors, parameters):
     """The published counts, onto the very leaves that the full-size configuration trains."""
     settings = resolve(load_config(preset))
     leaves = train_state.flatten(train_state.unbox(train_state.abstract_variables(settings.model)))
-    trained = {path for path, learns in train_state.decide(list(leaves), settings.trainable).items() if learns}
+    trained = {
+        path
+        for path, learns in train_state.decide(list(leaves), settings.trainable).items()
+        if learns
+    }
     rules = [r for r in table.rules if not r.optional]
     assert {path for r in rules for path in r.paths} == trained
     assert sum(math.prod(leaves[path].shape) for path in trained) == parameters
@@ -147,7 +163,9 @@ def test_kernels_with_a_scale_beside_them_come_in_as_int8(tmp_path):
 def test_values_that_are_not_finite_are_refused(tmp_path):
     state = tensors()
     state["layers.1.q.weight"][0, 0] = np.nan
-    with pytest.raises(WeightsError, match=r"layers\.1\.q\.weight holds values that are not finite"):
+    with pytest.raises(
+        WeightsError, match=r"layers\.1\.q\.weight holds values that are not finite"
+    ):
         load(tmp_path, state)
 
 

@@ -21,7 +21,7 @@ from emojax.sharding import partitioned
 Array = jax.Array
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaConfig:
     """Sizes of one EVA tower.
 
@@ -59,13 +59,21 @@ class Eva(nn.Module):
         c = self.config
         width, precision = c.encoder.width, c.encoder.precision
         assert pixels.shape[1:] == (c.image_size, c.image_size, 3), (pixels.shape, c.image_size)
-        patches = einops.rearrange(pixels, "b (h p) (w q) c -> b (h w) (p q c)", p=c.patch, q=c.patch)
+        patches = einops.rearrange(
+            pixels, "b (h p) (w q) c -> b (h w) (p q c)", p=c.patch, q=c.patch
+        )
         cosine = c.stem == "cosine"
         kernel = _constant(cosine_kernel(c.patch, width)) if cosine else None
-        x = Dense(width, (None, "embed"), precision=precision, kernel_init=kernel, name="patch")(patches)
+        x = Dense(width, (None, "embed"), precision=precision, kernel_init=kernel, name="patch")(
+            patches
+        )
         init = partitioned(nn.initializers.truncated_normal(0.02), (None, None, "act_embed"))
         cls = self.param("cls", init, (1, 1, width))
-        table = partitioned(_constant(grid_sinusoids(c.grid, width)), (None, None, "act_embed")) if cosine else init
+        table = (
+            partitioned(_constant(grid_sinusoids(c.grid, width)), (None, None, "act_embed"))
+            if cosine
+            else init
+        )
         positions = self.param("positions", table, (1, c.tokens, width))
         # cls and positions stay float32, and so does the residual stream, as in the released code
         x = jnp.concatenate([jnp.broadcast_to(cls, (x.shape[0], 1, width)), x], axis=1) + positions
@@ -85,14 +93,18 @@ def cosine_kernel(patch: int, width: int) -> np.ndarray:
     that edges start as loud as the mean brightness of a patch.
     """
     n = np.arange(patch)
-    order = sorted(((u, v) for u in range(patch) for v in range(patch)), key=lambda uv: (sum(uv), uv))
+    order = sorted(
+        ((u, v) for u in range(patch) for v in range(patch)), key=lambda uv: (sum(uv), uv)
+    )
     colours = np.array([[1, 1, 1], [1, 0, -1], [-0.5, 1, -0.5]])
     colours = colours / np.linalg.norm(colours, axis=1, keepdims=True)
     bright = width - 2 * (width // 8)
     columns = []
     for colour, count in zip(colours, (bright, width // 8, width // 8), strict=True):
         for u, v in order[:count]:
-            wave = np.outer(np.cos(np.pi * (n + 0.5) * u / patch), np.cos(np.pi * (n + 0.5) * v / patch))
+            wave = np.outer(
+                np.cos(np.pi * (n + 0.5) * u / patch), np.cos(np.pi * (n + 0.5) * v / patch)
+            )
             wave *= (1 + u + v) ** 2 / np.linalg.norm(wave)
             columns.append((wave[:, :, None] * colour).reshape(-1))
     assert len(columns) == width, (patch, width)

@@ -19,7 +19,7 @@ from emojax.sharding import partitioned
 Array = jax.Array
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class HubertConfig:
     """Defaults are those of the large models, except for `encoder`.
 
@@ -48,7 +48,15 @@ class HubertConfig:
 
 
 def _conv(
-    features: int, kernel: int, stride: int, bias: bool, name: str, precision: Precision, pad: int = 0, groups: int = 1
+    features: int,
+    kernel: int,
+    stride: int,
+    *,
+    bias: bool,
+    name: str,
+    precision: Precision,
+    pad: int = 0,
+    groups: int = 1,
 ) -> nn.Conv:
     init = partitioned(nn.initializers.he_normal(), (None, None, "embed"))
     return nn.Conv(
@@ -75,26 +83,45 @@ class Hubert(nn.Module):
     config: HubertConfig
 
     @nn.compact
-    def __call__(self, waveform: Array, valid: Array | None = None, deterministic: bool = True) -> Array:
+    def __call__(
+        self, waveform: Array, valid: Array | None = None, deterministic: bool = True
+    ) -> Array:
         c, precision = self.config, self.config.encoder.precision
         x = waveform.astype(precision.compute)[:, :, None]
         layers = zip(c.conv_widths, c.conv_kernels, c.conv_strides, strict=True)
         for i, (width, kernel, stride) in enumerate(layers):
-            x = _conv(width, kernel, stride, c.conv_bias, f"conv{i}", precision)(x)
+            x = _conv(
+                width, kernel, stride, bias=c.conv_bias, name=f"conv{i}", precision=precision
+            )(x)
             if c.conv_norm == "layer":
                 x = LayerNorm(1e-5, name=f"conv{i}_norm")(x)
             elif i == 0:
-                x = nn.GroupNorm(None, 1, epsilon=1e-5, use_fast_variance=False, dtype=x.dtype, name="conv0_norm")(x)
+                x = nn.GroupNorm(
+                    None, 1, epsilon=1e-5, use_fast_variance=False, dtype=x.dtype, name="conv0_norm"
+                )(x)
             x = nn.gelu(x, approximate=False)
         x = LayerNorm(c.encoder.eps, name="feature_norm")(x)
-        x = Dense(c.encoder.width, (None, "embed"), precision=precision, name="feature_projection")(x)
+        x = Dense(c.encoder.width, (None, "embed"), precision=precision, name="feature_projection")(
+            x
+        )
         keys = None
         if valid is not None:
             inside = jnp.arange(x.shape[1]) < c.steps(valid)[:, None]
             x, keys = x * inside[:, :, None].astype(x.dtype), inside
         pad, groups = c.position_kernel // 2, c.position_groups
-        around = _conv(c.encoder.width, c.position_kernel, 1, True, "position", precision, pad, groups)(x)
-        x = x + nn.gelu(around[:, : x.shape[1]], approximate=False)  # an even kernel makes one step too many
+        around = _conv(
+            c.encoder.width,
+            c.position_kernel,
+            1,
+            bias=True,
+            name="position",
+            precision=precision,
+            pad=pad,
+            groups=groups,
+        )(x)
+        x = x + nn.gelu(
+            around[:, : x.shape[1]], approximate=False
+        )  # an even kernel makes one step too many
         norm = LayerNorm(c.encoder.eps, name="norm")
         x = norm(x) if c.encoder.post_norm else x
         x = nn.Dropout(c.encoder.dropout)(x, deterministic=deterministic)

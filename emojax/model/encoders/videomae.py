@@ -19,7 +19,7 @@ from emojax.model.layers import Dense, Encoder, EncoderConfig, LayerNorm
 Array = jax.Array
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class VideoMaeConfig:
     """A token is a tube of `tubelet` frames by `patch` x `patch` pixels. `final_norm`: absent in classifiers that
     average first."""
@@ -55,9 +55,15 @@ class VideoMae(nn.Module):
         want = (c.num_frames, c.image_size, c.image_size, 3)
         assert frames.shape[1:] == want, (frames.shape, want)
         tubes = einops.rearrange(
-            frames, "b (t s) (h p) (w q) c -> b (t h w) (s p q c)", s=c.tubelet, p=c.patch, q=c.patch
+            frames,
+            "b (t s) (h p) (w q) c -> b (t h w) (s p q c)",
+            s=c.tubelet,
+            p=c.patch,
+            q=c.patch,
         )
-        x = Dense(c.encoder.width, (None, "embed"), precision=c.encoder.precision, name="patch")(tubes)
+        x = Dense(c.encoder.width, (None, "embed"), precision=c.encoder.precision, name="patch")(
+            tubes
+        )
         x = x + jnp.asarray(token_sinusoids(c.tokens, c.encoder.width), x.dtype)
         x = nn.Dropout(c.encoder.dropout)(x, deterministic=deterministic)
         x = Encoder(c.encoder, name="encoder")(x, None, deterministic)

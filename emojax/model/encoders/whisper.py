@@ -47,7 +47,11 @@ class Conv1d(nn.Module):
         shape = (self.width, x.shape[-1], self.features)
         fan_in = self.width * x.shape[-1]
         torch = self.init_kind == "torch"
-        kernel_init = torch_uniform(fan_in) if torch else nn.initializers.lecun_normal(in_axis=(0, 1), out_axis=2)
+        kernel_init = (
+            torch_uniform(fan_in)
+            if torch
+            else nn.initializers.lecun_normal(in_axis=(0, 1), out_axis=2)
+        )
         bias_init = torch_uniform(fan_in) if torch else nn.initializers.zeros
         kernel = self.param("kernel", partitioned(kernel_init, (None, None, "embed")), shape)
         bias = self.param("bias", partitioned(bias_init, ("act_embed",)), (self.features,))
@@ -57,7 +61,9 @@ class Conv1d(nn.Module):
         padded = jnp.pad(x, ((0, 0), (pad, pad), (0, 0)))
         last = (steps - 1) * self.stride + 1
         shifted = [padded[:, i : i + last : self.stride] for i in range(self.width)]
-        y = jnp.concatenate(shifted, axis=-1) @ kernel.astype(x.dtype).reshape(fan_in, self.features)
+        y = jnp.concatenate(shifted, axis=-1) @ kernel.astype(x.dtype).reshape(
+            fan_in, self.features
+        )
         return y + bias.astype(x.dtype)
 
 
@@ -71,14 +77,17 @@ class Whisper(nn.Module):
     config: WhisperConfig
 
     @nn.compact
-    def __call__(self, logmel: Array, valid: Array | None = None, deterministic: bool = True) -> Array:
+    def __call__(
+        self, logmel: Array, valid: Array | None = None, deterministic: bool = True
+    ) -> Array:
         c = self.config
         x = logmel.astype(c.encoder.precision.compute)
         x = gelu(Conv1d(c.encoder.width, 3, name="conv1")(x))
         x = gelu(Conv1d(c.encoder.width, 3, stride=2, name="conv2")(x))
         assert x.shape[1] == c.steps, (x.shape, c.steps)
         init = partitioned(
-            lambda _, shape, dtype=jnp.float32: jnp.asarray(sinusoids(*shape), dtype), (None, "act_embed")
+            lambda _, shape, dtype=jnp.float32: jnp.asarray(sinusoids(*shape), dtype),
+            (None, "act_embed"),
         )
         x = x + self.param("positions", init, (c.steps, c.encoder.width)).astype(x.dtype)
         x = nn.Dropout(c.encoder.dropout)(x, deterministic=deterministic)
@@ -92,8 +101,10 @@ def audio_steps(valid: Array) -> Array:
     return jnp.maximum(1, (valid + 1) // 2)
 
 
-def pool_audio(steps: Array, tokens: int, valid: Array | None = None) -> Array:
+def pool_audio(steps: Array, tokens: int, *, valid: Array | None = None) -> Array:
     """float[B, S, D] -> float[B, tokens, D]: adaptive average over all steps, or over the `valid` ones (int[B])."""
     length = steps.shape[1] if valid is None else audio_steps(valid)
-    bins = jnp.broadcast_to(pool_bins(length, tokens, steps.shape[1]), (steps.shape[0], tokens, steps.shape[1]))
+    bins = jnp.broadcast_to(
+        pool_bins(length, tokens, steps.shape[1]), (steps.shape[0], tokens, steps.shape[1])
+    )
     return jnp.einsum("bqs,bsd->bqd", bins.astype(steps.dtype), steps)

@@ -111,11 +111,16 @@ def written(cache: Cache, made: Any, valid: Array, after: Array) -> Cache:
         pairs = [_stored(cache, *(x + late.astype(x.dtype) for x in pair)) for pair in made]
         held: Any = [[getattr(cache, n)[i] for n in pairs[i]] for i in range(len(pairs))]
         put: dict[str, Any] = {
-            n: tuple(_write(old[j], pair[n], cache.used, 0) for old, pair in zip(held, pairs, strict=True))
+            n: tuple(
+                _write(old[j], pair[n], cache.used, 0)
+                for old, pair in zip(held, pairs, strict=True)
+            )
             for j, n in enumerate(pairs[0])
         }
     else:
-        put = {n: _write(getattr(cache, n), x, cache.used, 1) for n, x in _stored(cache, *made).items()}
+        put = {
+            n: _write(getattr(cache, n), x, cache.used, 1) for n, x in _stored(cache, *made).items()
+        }
     known = _write(cache.valid[:, None], valid[:, None], cache.used, 0)[:, 0]
     return cache._replace(valid=known, used=cache.used + valid.shape[1], **put)
 
@@ -171,8 +176,13 @@ class Block(nn.Module):
         x = constrain(x, "batch", "length", "act_embed")
 
         def dense(name: str, features: int, axes: tuple[str, str]) -> Dense:
-            lora, heads = c.lora if c.lora.covers(name) else None, c.heads if name in ("q", "k", "v") else 0
-            return Dense(features, axes, False, c.precision, lora, base=True, heads=heads, name=name)
+            lora, heads = (
+                c.lora if c.lora.covers(name) else None,
+                c.heads if name in ("q", "k", "v") else 0,
+            )
+            return Dense(
+                features, axes, False, c.precision, lora, base=True, heads=heads, name=name
+            )
 
         h = RMSNorm(c.eps, name="norm1")(x)
         q = dense("q", c.width, ("embed", "heads"))(h, deterministic)
@@ -182,17 +192,32 @@ class Block(nn.Module):
         q, k, v = keep(q, "q"), keep(k, "k"), keep(v, "v")
         made = None if kv is None else (k.swapaxes(1, 2), v.swapaxes(1, 2))
         if not kv:
-            h = attention(q, k, v, new, causal=True)
+            h = attention(q, k, v, keys=new, causal=True)
         else:
             assert made is not None
-            held = kv if c.separate else [jax.lax.dynamic_index_in_dim(x, layer, keepdims=False) for x in kv]
-            h = cached_attention(q, held[0], held[1], old, made[0], made[1], new, *held[2:4])
+            held = (
+                kv
+                if c.separate
+                else [jax.lax.dynamic_index_in_dim(x, layer, keepdims=False) for x in kv]
+            )
+            h = cached_attention(
+                q,
+                *held[:2],
+                *made[:2],
+                cache_mask=old,
+                self_mask=new,
+                **dict(zip(("k_scale", "v_scale"), held[2:4], strict=False)),
+            )
         h = h.reshape(x.shape)
-        x = x + nn.Dropout(c.dropout)(dense("o", c.width, ("heads", "embed"))(h, deterministic), deterministic)
+        x = x + nn.Dropout(c.dropout)(
+            dense("o", c.width, ("heads", "embed"))(h, deterministic), deterministic
+        )
         h = RMSNorm(c.eps, name="norm2")(x)
         gate = keep(dense("gate", c.mlp, ("embed", "mlp"))(h, deterministic), "gate")
         h = nn.silu(gate) * keep(dense("up", c.mlp, ("embed", "mlp"))(h, deterministic), "up")
-        x = x + nn.Dropout(c.dropout)(dense("down", c.width, ("mlp", "embed"))(h, deterministic), deterministic)
+        x = x + nn.Dropout(c.dropout)(
+            dense("down", c.width, ("mlp", "embed"))(h, deterministic), deterministic
+        )
         return (x, layer + 1), made
 
 
@@ -210,12 +235,16 @@ class Llama(nn.Module):
         else:
             self.blocks = scan_layers(Block, c.depth, 5, c.remat, c.unroll)(c)
         self.norm = RMSNorm(c.eps)
-        self.head = Dense(c.vocab, ("embed", "vocab"), use_bias=False, precision=c.precision, base=True)
+        self.head = Dense(
+            c.vocab, ("embed", "vocab"), use_bias=False, precision=c.precision, base=True
+        )
 
     def embed(self, ids: Array) -> Array:
         """int[B, T] -> float[B, T, D]."""
         # Whole along its width: rows that lie in pieces over fsdp would have to be redistributed over the batch.
-        return gathered(self.table, ("vocab_in", "embed"))[ids].astype(self.config.precision.compute)
+        return gathered(self.table, ("vocab_in", "embed"))[ids].astype(
+            self.config.precision.compute
+        )
 
     def __call__(
         self,

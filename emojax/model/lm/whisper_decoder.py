@@ -17,10 +17,12 @@ from emojax.model.lm.llama import Cache, written
 from emojax.sharding import partitioned
 
 Array = jax.Array
-Cross = tuple[tuple[Array, Array], ...]  # keys and values float[B, N, S, H] of the encoder's states, for each layer
+Cross = tuple[
+    tuple[Array, Array], ...
+]  # keys and values float[B, N, S, H] of the encoder's states, for each layer
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class DecoderConfig:
     """Sizes; whisper-large-v3: 51866, 1280, 32, 20, 5120. positions: longest text in tokens."""
 
@@ -37,7 +39,10 @@ class DecoderConfig:
 def empty_cache(config: DecoderConfig, rows: int, slots: int) -> Cache:
     """A cache for `slots` tokens of text a row."""
     shape = (rows, config.heads, slots, config.width // config.heads)
-    k, v = (tuple(jnp.zeros(shape, config.precision.compute) for _ in range(config.depth)) for _ in range(2))
+    k, v = (
+        tuple(jnp.zeros(shape, config.precision.compute) for _ in range(config.depth))
+        for _ in range(2)
+    )
     return Cache(k, v, jnp.zeros((rows, slots), bool), jnp.zeros((rows,), jnp.int32))
 
 
@@ -63,14 +68,25 @@ class DecoderLayer(nn.Module):
         """float[B, S, D] -> keys and values float[B, N, S, H]."""
         return self.cross_k(states).swapaxes(1, 2), self.cross_v(states).swapaxes(1, 2)
 
-    def __call__(self, x: Array, held: tuple[Array, Array], old: Array, new: Array, cross: tuple[Array, Array]):  # type: ignore[no-untyped-def]
+    def __call__(
+        self,
+        x: Array,
+        held: tuple[Array, Array],
+        old: Array,
+        new: Array,
+        cross: tuple[Array, Array],
+    ):  # type: ignore[no-untyped-def]
         h = self.self_norm(x)
         q, made = self.self_q(h), (self.self_k(h).swapaxes(1, 2), self.self_v(h).swapaxes(1, 2))
-        x = x + self.self_o(cached_attention(q, *held, old, *made, new).reshape(x.shape))
+        x = x + self.self_o(
+            cached_attention(q, *held, *made, cache_mask=old, self_mask=new).reshape(x.shape)
+        )
         h = self.cross_norm(x)
         everything = jnp.ones((x.shape[0], 1, 1, cross[0].shape[2]), bool)
         none = cross[0][:, :, :0]
-        seen = cached_attention(self.cross_q(h), *cross, everything, none, none, new[..., :0])
+        seen = cached_attention(
+            self.cross_q(h), *cross, none, none, cache_mask=everything, self_mask=new[..., :0]
+        )
         x = x + self.cross_o(seen.reshape(x.shape))
         return x + self.fc2(gelu(self.fc1(self.norm(x)))), made
 
@@ -84,21 +100,29 @@ class WhisperDecoder(nn.Module):
         c = self.config
         init = partitioned(nn.initializers.normal(0.02), (None, "embed"))
         self.table = self.param("embed", init, (c.vocab, c.width), jnp.dtype(c.precision.params))
-        self.places = self.param("positions", init, (c.positions, c.width), jnp.dtype(c.precision.params))
+        self.places = self.param(
+            "positions", init, (c.positions, c.width), jnp.dtype(c.precision.params)
+        )
         self.layers = [DecoderLayer(c) for _ in range(c.depth)]
         self.norm = LayerNorm(c.eps)
 
     def hear(self, states: Array) -> Cross:
         """float[B, S, D] states after the encoder's final norm -> what every layer attends to."""
-        return tuple(layer.heard(states.astype(self.config.precision.compute)) for layer in self.layers)
+        return tuple(
+            layer.heard(states.astype(self.config.precision.compute)) for layer in self.layers
+        )
 
     def __call__(self, ids: Array, cross: Cross, cache: Cache) -> tuple[Array, Cache]:
         """int[B, T] further tokens -> (float32[B, T, V], cache)."""
         steps = ids.shape[1]
         at = cache.used[:, None] + jnp.arange(steps)
         x = (self.table[ids] + self.places[at]).astype(self.config.precision.compute)
-        old = (cache.valid & (jnp.arange(cache.valid.shape[1]) < cache.used[:, None]))[:, None, None]
-        new = jnp.broadcast_to(jnp.tril(jnp.ones((steps, steps), bool)), (ids.shape[0], 1, steps, steps))
+        old = (cache.valid & (jnp.arange(cache.valid.shape[1]) < cache.used[:, None]))[
+            :, None, None
+        ]
+        new = jnp.broadcast_to(
+            jnp.tril(jnp.ones((steps, steps), bool)), (ids.shape[0], 1, steps, steps)
+        )
         made = []
         for i, layer in enumerate(self.layers):
             x, pair = layer(x, (cache.k[i], cache.v[i]), old, new, cross[i])
