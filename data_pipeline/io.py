@@ -1,30 +1,80 @@
-"""Where emojax keeps files, and how it writes them: the cache folder, locks, whole files or none."""
+"""Where emojax keeps files and how it writes them: the cache folder, atomic writes, locks."""
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
+import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import Any
+
+import filelock
+import platformdirs
 
 
 def cache_root() -> Path:
-    """Where emojax keeps what it can make again: $EMOJAX_CACHE or ~/.cache/emojax."""
-    return Path(os.environ.get("EMOJAX_CACHE") or Path.home() / ".cache" / "emojax")
+    """The folder of everything that emojax can make again.
+
+    Returns:
+      `$EMOJAX_CACHE`; else `~/.cache/emojax` where it exists; else the cache folder of the
+      operating system.
+    """
+    if given := os.environ.get("EMOJAX_CACHE"):
+        return Path(given)
+    usual = Path.home() / ".cache" / "emojax"
+    return usual if usual.is_dir() else platformdirs.user_cache_path("emojax", appauthor=False)
 
 
-def take(path: Path, taken: str) -> IO[str]:
-    """Holds a lock file as long as what is returned is open (`with take(...)`); the system gives it back when the process ends,
-    however it does.
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A file that appears under its name only when it is complete.
 
-    Raises:
-      ValueError: another process holds it; `taken` is what people are told.
+    Yields:
+      A path beside `path` to write to. It replaces `path` at the end, and is removed when the
+      body raises.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.open("w")
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        raise ValueError(taken) from error
-    return file
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a UTF-8 text file atomically."""
+    with atomic_path(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any, *, indent: int | None = None) -> None:
+    """Writes a JSON file atomically."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=indent) + "\n")
+
+
+def lock_folder(path: Path, message: str) -> filelock.AcquireReturnProxy:
+    """Takes a lock file, which the system gives back when the process ends, however it ends.
+
+    Args:
+      path: the lock file.
+      message: what the error says when another process holds the lock.
+
+    Returns:
+      The held lock; `with` gives it back at the end of its body.
+
+    Raises:
+      ValueError: another process holds the lock.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        return filelock.FileLock(path, thread_local=False).acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise ValueError(message) from error
+
+
+def wait_for_lock(path: Path) -> filelock.AcquireReturnProxy:
+    """Like `lock_folder`, but waits until the lock is free."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return filelock.FileLock(path, thread_local=False).acquire()

@@ -123,11 +123,11 @@ class Settings:
     def sampling(self, peak_index: int | None) -> Sampling:
         """How a clip is decoded; `peak_index` is its known apex or None."""
         return Sampling(
-            image=self.data.image_choice,
+            image=self.data.image_choice,  # type: ignore[arg-type]
             index=peak_index,
-            temporal=self.data.temporal,
+            temporal=self.data.temporal,  # type: ignore[arg-type]
             num_frames=self.views.num_frames,
-        )  # type: ignore[arg-type]
+        )
 
 
 def _precision(m: ConfigDict) -> Precision:

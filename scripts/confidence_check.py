@@ -58,12 +58,12 @@ def main() -> None:
             lambda shown: label_probabilities(bundle, encoded, bundle.labels, modalities=shown),
             right,
             present,
-        )  # noqa: B023
+        )
         named = [
             max(shares[i], key=lambda m: shares[i][m])
             == _informative(items[i][0].truth, items[i][0].label)
             for i in alone
-        ]  # noqa: B023
+        ]
         out[split] = {
             "clips": len(right),
             "ece_before": round(float(calibration(raw, right)["ece"]), 4),

@@ -73,7 +73,8 @@ Note = dict[str, str]  # what an agent answered, by field
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Agent:
     """One agent. needs: `frames`, `sound` or "" (text alone).  make: (recipe, what is known) -> messages.  read: (what was known, reply) -> Note,
-    raising Unusable for one that says nothing."""
+    raising Unusable for one that says nothing.
+    """
 
     name: str
     needs: str

@@ -118,7 +118,8 @@ def _bare(name: str, dataset: str, path: Path, labels: tuple[str, ...]) -> ClipR
 
 def _short_ids(records: list[ClipRecord]) -> list[ClipRecord]:
     """The files' stems as ids: MERR and MMEVerse name clips so. Several spans of one file have their times behind it, so ids do not
-    hang on the order of rows; only what is still alike, or has one name in several folders, keeps the number of its row."""
+    hang on the order of rows; only what is still alike, or has one name in several folders, keeps the number of its row.
+    """
     stems = [Path(r.path).stem for r in records]
     spans = [f"{r.start or 0:g}-{'end' if r.end is None else f'{r.end:g}'}" for r in records]
     often, alike = Counter(stems), Counter(zip(stems, spans, strict=True))

@@ -356,7 +356,8 @@ class Annotator:
 
 def against_units(found: Annotation, recipe: Recipe, settings: Mapping[str, Any]) -> str:
     """Why the label does not agree with the action units, "" if it does: fewer than `least` of its units are present at the peak.
-    Neutral and labels that the table does not know agree with everything."""
+    Neutral and labels that the table does not know agree with everything.
+    """
     table = units.table_named(recipe.table)
     if found.ever is None:
         return "no action units were measured" if settings["unmeasured"] == "drop" else ""

@@ -40,7 +40,8 @@ MERGED = "gpt-4o-mini_Emotion"
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Set:
     """What is written. name: of the set, in file names.  text, label: columns of MMEVerse's files, which differ between its sets.
-    licence: what the user says of the clips and the annotations."""
+    licence: what the user says of the clips and the annotations.
+    """
 
     name: str
     text: str = "text"

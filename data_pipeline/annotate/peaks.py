@@ -330,7 +330,8 @@ def _standard(x: np.ndarray) -> np.ndarray:
 @dataclasses.dataclass(frozen=True)
 class UnitFiles:
     """CSV files of a folder, found by the clip's stem (`NAME.csv`, `NAME_openface.csv` or `NAME_pyfeat.csv`), in folders as the
-    clips' where there are such."""
+    clips' where there are such.
+    """
 
     folder: Path
     eight: tuple[int, ...] = ()

@@ -23,7 +23,7 @@ from data_pipeline.annotate.describe import (
 )
 from data_pipeline.annotate.peaks import provider_named
 from data_pipeline.annotate.recipe import Recipe
-from data_pipeline.io import take
+from data_pipeline.io import lock_folder
 from data_pipeline.llm.budget import BudgetReached, Ledger, Spent
 from data_pipeline.llm.client import Asker, Endpoint, EndpointError, Halted
 from data_pipeline.schema import ClipRecord
@@ -90,7 +90,8 @@ class Job:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Done:
     """found: annotations in the order of the clips.  unfinished: {clip: why}.  stopped: why nothing more was asked, "" if all were.
-    faults: {kind: how often}.  asked: requests of this run.  budget: whether the budget stopped it."""
+    faults: {kind: how often}.  asked: requests of this run.  budget: whether the budget stopped it.
+    """
 
     found: tuple[Annotation, ...]
     unfinished: dict[str, str]
@@ -122,7 +123,7 @@ def run(
     check_ids(records)
     job.out.mkdir(parents=True, exist_ok=True)
     with (
-        take(job.out / ".lock", f"{job.out}: another run is at work in this folder"),
+        lock_folder(job.out / ".lock", f"{job.out}: another run is at work in this folder"),
         job.annotator(transcribe, transcriber) as annotator,
     ):
         path = job.out / STATE

@@ -47,7 +47,8 @@ class Check:
 
 def check_claims(found: Sequence[Annotation]) -> dict[str, tuple[Check, ...]]:
     """Claims of every reason, by clip. Voices are held against the median of the same speaker's, or of the set where speakers are
-    not named."""
+    not named.
+    """
     voices: dict[str, list[Any]] = defaultdict(list)
     for a in found:
         voices[a.speaker].append(a.voice)
@@ -88,7 +89,8 @@ class Marks:
 
 def read_marks(folder: Path, *, digests: Mapping[str, str] | None = None) -> list[Marks]:
     """All annotators of an output folder, by name; the last mark of a clip counts. `digests`: of the annotations as they are; marks
-    of others are left aside."""
+    of others are left aside.
+    """
     out = []
     for path in sorted((folder / MARKS).glob("*.jsonl")):
         marks: dict[str, dict[str, bool | None]] = {}

@@ -23,7 +23,7 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 
 from data_pipeline.builders import decoded_clips as _clips  # noqa: F401  (TFDS without TensorFlow)
-from data_pipeline.io import take
+from data_pipeline.io import lock_folder
 from data_pipeline.media.clip import ClipError
 from data_pipeline.media.fingerprint import ignore_interrupts
 from data_pipeline.media.storage import StoreConfig, pack_media
@@ -170,7 +170,7 @@ def build_set(
       ValueError: two clips of a split share an id.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with take(
+    with lock_folder(
         folder / LOCK, f"another build is writing to {folder}: wait for it, or give another folder"
     ):
         return _build_set(folder, records, config, progress, workers)

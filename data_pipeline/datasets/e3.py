@@ -1,5 +1,6 @@
 """E3: emotions in first-person videos. The columns of its own Excel files are not published; its releases are read through
-MMEVerse's CSV, whose `person` column names who speaks."""
+MMEVerse's CSV, whose `person` column names who speaks.
+"""
 
 from __future__ import annotations
 

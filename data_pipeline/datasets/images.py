@@ -123,7 +123,8 @@ def _instances(path: Path) -> tuple[dict[int, Any], dict[int, Any]]:
 
 def _refer(dataset: str) -> RecordMaker:
     """Entries of refs(unc).p or refs(umd).p; boxes are in instances.json beside it. The entry's own file name is not
-    that of a picture."""
+    that of a picture.
+    """
 
     def make(row: Row) -> ClipRecord:
         missing = [

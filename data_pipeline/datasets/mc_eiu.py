@@ -1,5 +1,6 @@
 """MC-EIU: emotion and intent of dialogues of English and Mandarin series. Its official split is not public: what is read
-natively is MEIJU's (the challenge's) training and validation lists, or the English table without a split."""
+natively is MEIJU's (the challenge's) training and validation lists, or the English table without a split.
+"""
 
 from __future__ import annotations
 

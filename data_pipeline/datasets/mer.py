@@ -87,7 +87,8 @@ def _labels_of(dataset: str, mode: str) -> RecordMaker:
 
 def _list_of(dataset: str, mode: str) -> RecordMaker:
     """Lines `name frames emotion [valence]` of Emotion-LLaMA's lists. Unlabelled candidates have a 0 for an emotion: that
-    is a place holder, not a class."""
+    is a place holder, not a class.
+    """
 
     def make(row: Row) -> ClipRecord:
         native = row.need("emotion")
@@ -112,7 +113,8 @@ def _truth_of(dataset: str, mode: str) -> RecordMaker:
 
 def _corpus_of(dataset: str, modes: dict[str, str]) -> RecordMaker:
     """Entries of MERTools' label-6way.npz. That of MER2024 is not read: its script gives every unlabelled clip the
-    emotion neutral as a dummy."""
+    emotion neutral as a dummy.
+    """
 
     def make(row: Row) -> ClipRecord:
         mode = modes.get(row.need("member"))

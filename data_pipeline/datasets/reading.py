@@ -85,7 +85,8 @@ class Files:
 
     def media(self, bases: Sequence[Path], candidates: Sequence[str]) -> str:
         """The first candidate (below one of `bases`; without a suffix: any media suffix) that is there, else where one
-        would be: in a folder that is there, if any is."""
+        would be: in a folder that is there, if any is.
+        """
         for base, candidate in itertools.product(bases, candidates):
             path = Path(os.path.normpath(base / candidate))
             if self.has(path):
@@ -341,7 +342,8 @@ def csv_rows(*columns: str, names: Sequence[str] = ()) -> Rows:
 
 def line_rows(*columns: str, optional: str = "") -> Rows:
     """Rows of a text list: blank-separated columns, of which the first may hold blanks; with an `optional` last column
-    it may not."""
+    it may not.
+    """
 
     def rows(reading: Reading, base: Path, files: Files) -> Iterator[Row]:
         for number, line in enumerate(reading.path.read_text(encoding="utf-8-sig").splitlines(), 1):

@@ -81,7 +81,7 @@ def make_clip(job: _Job) -> ClipRecord:
     person, place, speaker = (int(rng.choice(seeds)) for _ in range(3))
     seconds = float(rng.uniform(1.6, 2.4))
     count = round(seconds * config.fps)
-    found: dict[str, tuple[str, ...]] = {m: () for m in MODALITIES}
+    found: dict[str, tuple[str, ...]] = dict.fromkeys(MODALITIES, ())
 
     subtitle, spoken = "", truth.shown["text"]
     if spoken is not None:

@@ -140,7 +140,8 @@ class Asker:
     ):
         """`retries`: of a request that failed (None: RETRIES).  `rereads`: how often an unusable reply is asked again, with another
         seed.  `backoff`: seconds before the first retry; doubles, up to a minute.  `ledger`: keeps to a budget.
-        `concurrency`: requests under way at once, whoever asks.  `again`: stored replies that are unusable are asked once more."""
+        `concurrency`: requests under way at once, whoever asks.  `again`: stored replies that are unusable are asked once more.
+        """
         self.endpoint, self.cache = endpoint, cache
         retries = RETRIES if retries is None else retries
         self.retries, self.rereads, self.concurrency, self.backoff, self._sleep = (

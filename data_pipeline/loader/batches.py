@@ -102,7 +102,8 @@ def feature_arrays(
     zero_hidden: bool = True,
 ) -> dict[str, Any]:
     """`view_arrays` of a clip whose features are cached. A picture that may not be seen is, with `zero_hidden`, what the
-    encoder makes of zeros; other hidden streams are zeros, which the model puts there itself."""
+    encoder makes of zeros; other hidden streams are zeros, which the model puts there itself.
+    """
     flags = {
         "image": features.has_video and "image" in streams,
         "video": features.has_video and "video" in streams,

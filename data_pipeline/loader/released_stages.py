@@ -255,7 +255,8 @@ def _iemocap_labels(record: ClipRecord, rng: np.random.Generator) -> tuple[str, 
 
 def _iemocap_label(record: ClipRecord) -> str:
     """The spelling that the small pools ask for: that of MMEVerse's file (lower case never finds them), or the label where
-    the set's own codes were read."""
+    the set's own codes were read.
+    """
     return record.label if record.native in ("ang", "hap", "sad", "neu") else record.native
 
 

@@ -149,7 +149,8 @@ class SmallTokenizer:
 @dataclasses.dataclass(frozen=True)
 class Row:
     """One sample: ids with zeros at the soft tokens; `soft`: (start, count) of each of their places; `prompt`: tokens
-    before the answer."""
+    before the answer.
+    """
 
     ids: list[int]
     soft: tuple[tuple[int, int], ...]

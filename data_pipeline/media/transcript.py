@@ -169,7 +169,7 @@ def _decoded(path: Path) -> tuple[str, str]:
 
 def _is_name(word: str, names: Counter[str]) -> bool:
     """`ANNA`, `Speaker 1`, `[Anna]`, or a capitalised word that stands so more than once: `Remember: ...` is none."""
-    marked = word.startswith("[") or word.isupper() or word.split()[-1].isdigit()
+    marked = word.startswith("[") or word.isupper() or word.rsplit(maxsplit=1)[-1].isdigit()
     capitals = all(part[0].isupper() or part[0].isdigit() for part in word.split())
     return marked or (capitals and (names[word] > 1 or " " in word))
 

@@ -37,7 +37,8 @@ REASON_TASKS = ("reason", "reason_v2")
 class Bundle:
     """A loaded model folder. `variables`: nested {params, lora}. `style`: prompt style of its last stage.
     `reason_task`: the task that asks for a reason, "" where none was learned. `calibration`: of label
-    probabilities, None where it was not fitted."""
+    probabilities, None where it was not fitted.
+    """
 
     name: str
     settings: Settings

@@ -515,7 +515,7 @@ def _verify(args: argparse.Namespace, console: Console) -> int:
         )
     found = verify.agreement(people) | {"lapsed": lapsed}
     if args.send_back:
-        fresh = send_back(out, {c: "" for c in found["differ"]} | found["sent_back"], digests)
+        fresh = send_back(out, dict.fromkeys(found["differ"], "") | found["sent_back"], digests)
         console.print(f"{fresh} clips are asked again by the same `emojax annotate` command")
     (out / "agreement.json").write_text(
         json.dumps(found, ensure_ascii=False, indent=1) + "\n", encoding="utf-8"

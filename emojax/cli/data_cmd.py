@@ -286,9 +286,9 @@ def _build(args: argparse.Namespace, console: Console) -> int:
                     out / c.name,
                     c.records,
                     config,
-                    progress=lambda d, t, w=what: tick(w, d, t),
+                    progress=lambda d, t, w=what: tick(w, d, t),  # type: ignore[misc]
                     workers=args.workers,
-                )  # type: ignore[misc]
+                )
             except NothingDecodes as error:  # the other sets are built all the same
                 console.print(f"{c.name}: {error}", soft_wrap=True)
                 failed += 1

@@ -97,7 +97,7 @@ def checked_clues(pairs: Sequence[tuple[str, ClipRecord]]) -> dict[str, Any]:
         "recall": s["recall"],
         "claims": s["named"],
         "unknown": 0,
-    }  # noqa: E731
+    }
     return {
         "checked_by": "what the clips were drawn to show",
         **shown(whole),

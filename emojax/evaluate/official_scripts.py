@@ -203,5 +203,5 @@ def last_word(response: str, labels: Sequence[str], *, otherwise: str = "neutral
 
     Source: eval_emotion.py of Emotion-LLaMA.
     """
-    word = response.split(" ")[-1]
+    word = response.rsplit(" ", maxsplit=1)[-1]
     return word if word in labels else otherwise

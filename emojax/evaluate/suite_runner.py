@@ -14,11 +14,13 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
+
+import filelock
 
 from data_pipeline.datasets.dataset import Found
 from data_pipeline.datasets.registry import benchmark_clips
-from data_pipeline.io import take
+from data_pipeline.io import lock_folder
 from data_pipeline.loader.batches import eval_row
 from data_pipeline.loader.tokens import pick_bucket
 from data_pipeline.media.clip import Clip, ClipError, read_clip
@@ -47,9 +49,9 @@ class Question:
     scored: bool
 
 
-def only_writer(out: Path) -> IO[str]:
+def only_writer(out: Path) -> filelock.AcquireReturnProxy:
     """Held while answers are written into a folder; raises ValueError where another process holds it."""
-    return take(out / ".writing", f"another evaluation is writing into {out}")
+    return lock_folder(out / ".writing", f"another evaluation is writing into {out}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,9 +110,9 @@ def prompt_tokens(bundle: Bundle, questions: Sequence[Question], tag: str) -> li
                 q.record.labels,
                 tokenizer=bundle.tokenizer,
                 config=config,
-                style=bundle.style,
+                style=bundle.style,  # type: ignore[arg-type]
             )[1].ids
-        )  # type: ignore[arg-type]
+        )
         for q in questions
     ]
 

@@ -134,9 +134,9 @@ def _features(
         bundle.tokenizer,
         config=rows,
         batch=size,
-        style=bundle.style,
+        style=bundle.style,  # type: ignore[arg-type]
         modalities=("video", "audio"),
-    ):  # type: ignore[arg-type]
+    ):
         made = _encode(bundle.settings.model, bundle.variables, to_device(data), heard is not None)
         found = {k: to_host(x) for k, x in made.items()}
         states = found.pop(HEARD, None)
@@ -215,9 +215,9 @@ def label_probabilities(
                 tokenizer,
                 config=rows,
                 batch=batch,
-                style=bundle.style,
+                style=bundle.style,  # type: ignore[arg-type]
                 modalities=modalities,
-            ):  # type: ignore[arg-type]
+            ):
                 scores = _score(
                     bundle.settings.model, bundle.variables, to_device(data), choices, lengths
                 )
@@ -267,9 +267,9 @@ def samples(
             record.labels,
             tokenizer=bundle.tokenizer,
             config=rows,
-            style=bundle.style,
+            style=bundle.style,  # type: ignore[arg-type]
             modalities=modalities,
-        )  # type: ignore[arg-type]
+        )
         out.append(Sample(example=Example(record, task, text, "", streams), row=row, views=seen))
     return out, Collate(bundle.tokenizer, rows)
 

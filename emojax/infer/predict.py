@@ -236,7 +236,7 @@ def answer_clips(
     if ask.explain:
         score = lambda shown: label_probabilities(
             bundle, encoded, labels, modalities=shown, batch=BATCH
-        )  # noqa: E731
+        )
         added = [
             *contributions(score, chances.argmax(axis=1), [clip.modalities for _, clip in clips])
         ]

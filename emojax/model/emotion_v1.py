@@ -33,7 +33,8 @@ Array = jax.Array
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EmotionV1Config:
     """Sizes of v1. `face_pool`: the MAE's vector of a frame is its class token or the mean of its patches, after the
-    final norm. `samples`: of the sound window. The other fields are those of `EmotionConfig`."""
+    final norm. `samples`: of the sound window. The other fields are those of `EmotionConfig`.
+    """
 
     image: EvaConfig
     face: EvaConfig
@@ -146,8 +147,11 @@ class EmotionV1(Emotion):
         return FeaturesV1(image_tokens, face, motion, audio.astype(steps.dtype))
 
     def soft_prompt(
-        self, features: FeaturesV1, present: Present, deterministic: bool = True
-    ) -> SoftPrompt:  # type: ignore[override]
+        self,
+        features: FeaturesV1,  # type: ignore[override]
+        present: Present,
+        deterministic: bool = True,
+    ) -> SoftPrompt:
         """FeaturesV1 and bool[B] flags -> SoftPrompt tokens[B, Q, D], mask[B, Q]; an absent vector is zeros."""
         del deterministic
         c = self.config

@@ -26,7 +26,8 @@ Kind = Literal["none", "qformer", "attention", "conv", "conv_attention"]
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FusionConfig:
     """kind: which branches run (`none` leaves the span out of the soft prompt; `qformer`: see QFormer). hidden, width, out:
-    512, 128, 256 in the released model. blocks: convolutions after the entry, or layers of the Q-Former."""
+    512, 128, 256 in the released model. blocks: convolutions after the entry, or layers of the Q-Former.
+    """
 
     kind: Kind = "conv_attention"
     hidden: int = 512

@@ -83,7 +83,7 @@ def apart(x: Array) -> Array:
 
 
 def torch_uniform(fan_in: int) -> Callable[..., Array]:
-    """torch's default of Linear and Conv1d, weight and bias alike: uniform in +-1/sqrt(fan_in)."""
+    """Torch's default of Linear and Conv1d, weight and bias alike: uniform in +-1/sqrt(fan_in)."""
     bound = fan_in**-0.5
     return lambda key, shape, dtype=jnp.float32: jax.random.uniform(
         key, shape, dtype, -bound, bound

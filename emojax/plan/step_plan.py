@@ -32,7 +32,8 @@ from emojax.train.step import make_optimizer, make_step
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Chip:
     """peak: bfloat16 FLOP/s. hbm: bytes that a program may use. bandwidth: of memory. links: bytes/s a chip sends to and
-    receives from its neighbours. clock: Hz of the compiler's cycles, 0 where its text can not be read."""
+    receives from its neighbours. clock: Hz of the compiler's cycles, 0 where its text can not be read.
+    """
 
     name: str
     peak: float
@@ -458,7 +459,8 @@ def propose(
     say: Callable[[str], None],
 ) -> list[dict[str, Any]]:
     """Plans that fit, by clips a second: weights split over all chips and, on larger slices, over 16 of them; from 4 rows a
-    chip down, and for each the fastest remat policy that fits."""
+    chip down, and for each the fastest remat policy that fits.
+    """
     n = topology.chips // topology.slices
     meshes = [(topology.slices, n, 1)] + ([(topology.chips // 16, 16, 1)] if n > 16 else [])
     found = []

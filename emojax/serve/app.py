@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
-from data_pipeline.io import take
+from data_pipeline.io import lock_folder
 from data_pipeline.media.clip import MEDIA_SUFFIXES, ClipError
 from data_pipeline.media.stream import length_of
 from data_pipeline.media.transcript import whole_text
@@ -57,7 +57,7 @@ class Service:
             0
         ]  # behind it stands where the model lies, which is nobody else's business
         taken = f"--folder {folder}: another server keeps its files there; give this one a folder of its own"
-        self.lock = take(
+        self.lock = lock_folder(
             folder / ".lock", taken
         )  # before anything is removed: two would empty each other's
         self.temporary = folder / "requests"

@@ -55,7 +55,8 @@ def useful_flops(
     config: ModelConfig, learned: Flat, frozen: Flat, *, rows: int, length: int, answers: int
 ) -> dict[str, float]:
     """{what: FLOPs} of one step of `rows` rows of `length` tokens, `answers` of them answer positions; cached towers are
-    not among `frozen`."""
+    not among `frozen`.
+    """
     per_token, per_clip = step_flops(config, learned, frozen)
     llama = config.llama
     head = 6 if "params/llama/head/kernel" in learned else 4

@@ -46,7 +46,7 @@ def abstract_state(
     shapes = flatten(unbox(abstract_variables(config)))
     learns = decide(list(shapes), rules)
 
-    def shape(path: str, dtype: Any) -> jax.ShapeDtypeStruct:
+    def shape(path: str, dtype: Any) -> Any:
         return jax.ShapeDtypeStruct(shapes[path].shape, dtype, sharding=shardings[path])
 
     train = {p: shape(p, jnp.float32) for p in shapes if learns[p]}
@@ -55,10 +55,9 @@ def abstract_state(
         for p, x in shapes.items()
         if not learns[p] and not (cached and is_tower(p))
     }
-    step = jax.ShapeDtypeStruct((), jnp.int32, sharding=replicated(mesh))
-    state: Any = TrainState(
-        step, train, abstract_moments(tx, train, mesh), dict(train) if ema else {}
-    )  # type: ignore[arg-type]
+    step: Any = jax.ShapeDtypeStruct((), jnp.int32, sharding=replicated(mesh))
+    moments = abstract_moments(tx, train, mesh)
+    state = TrainState(step, train, moments, dict(train) if ema else {})
     return state, frozen
 
 

@@ -110,8 +110,8 @@ def _hubert(config: ModelConfig) -> list[Spellings]:
     if not isinstance(config, EmotionV1Config):
         return []  # v2 hears through Whisper
     c = config.audio
-    size = {"conv_layers": len(c.conv_widths), "conv_norm": c.conv_norm, "conv_bias": c.conv_bias}
-    return [_under((tables.hubert(**size), tables.hubert_fairseq(**size)), "params/hubert/")]
+    size = (len(c.conv_widths), c.conv_norm, c.conv_bias)
+    return [_under((tables.hubert(*size), tables.hubert_fairseq(*size)), "params/hubert/")]
 
 
 def projections(config: ModelConfig) -> tuple[str, ...]:

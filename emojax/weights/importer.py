@@ -245,7 +245,7 @@ def start_leaves(
             settings.model, settings.seed, make_mesh(shape=settings.train.mesh), paths=rest
         )
         variables.update({p: started[p].astype(jnp.float32) for p in rest})
-    origin.update({p: "start" for p in left})
+    origin.update(dict.fromkeys(left, "start"))
 
 
 def find_tokenizer(settings: Settings, places: Sequence[Path]) -> Path:

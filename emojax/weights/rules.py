@@ -91,7 +91,8 @@ WEIGHT_NORM = Layout(
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rule:
     """Tensors `names` make the leaves `paths`; `others` are further spellings of the same names. Where an `optional`
-    rule's tensors are absent its leaves keep their start."""
+    rule's tensors are absent its leaves keep their start.
+    """
 
     names: tuple[str, ...]
     paths: tuple[str, ...]

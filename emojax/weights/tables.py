@@ -207,7 +207,7 @@ VIDEOMAE_TABLES = (
 )
 
 
-def hubert(*, conv_layers: int = 7, conv_norm: str = "layer", conv_bias: bool = True) -> Table:
+def hubert(conv_layers: int = 7, conv_norm: str = "layer", conv_bias: bool = True) -> Table:
     """HuBERT of transformers, in both spellings of its weight norm."""
     convs: list[list[Rule]] = []
     for n in range(conv_layers):
@@ -251,9 +251,7 @@ def hubert(*, conv_layers: int = 7, conv_norm: str = "layer", conv_bias: bool = 
     )
 
 
-def hubert_fairseq(
-    *, conv_layers: int = 7, conv_norm: str = "layer", conv_bias: bool = True
-) -> Table:
+def hubert_fairseq(conv_layers: int = 7, conv_norm: str = "layer", conv_bias: bool = True) -> Table:
     """HuBERT of fairseq."""
     convs: list[list[Rule]] = []
     for n in range(conv_layers):

@@ -361,7 +361,8 @@ def score_splits(
     labels: tuple[str, ...] | None = None,
 ) -> dict[str, Any]:
     """Scores a model folder on splits and writes evaluation.json, .md and pictures into `out`; `labels`: label space in
-    place of the model's."""
+    place of the model's.
+    """
     bundle = load_bundle(folder)
     bundle = dataclasses.replace(bundle, labels=labels or bundle.labels)
     items = {s: items_of(sources[s], bundle) for s in splits}

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 TRAIN = ["--", "--config=configs/v2.py:stage1_pod", "--out=gs://bucket/a run"]
 
 
-@pytest.fixture()
+@pytest.fixture
 def cloud(tmp_path):
     """(home of the stand-in, function that runs the launcher)."""
     bin_folder, home = tmp_path / "bin", tmp_path / "cloud"

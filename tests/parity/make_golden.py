@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from parity import torch_reference as torch_side  # noqa: E402
+from parity import torch_reference as torch_side
 
 FOLDER = Path(__file__).parent / "golden"
 

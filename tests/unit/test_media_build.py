@@ -15,7 +15,7 @@ from data_pipeline.builders.shards import build_set, open_built, pack_fields, un
 from data_pipeline.datasets.registry import choose_records, read_root
 from data_pipeline.embedded.generate import load_corpus, make_corpus
 from data_pipeline.embedded.truth import CorpusConfig
-from data_pipeline.io import take
+from data_pipeline.io import lock_folder
 from data_pipeline.loader.batches import BuiltSource
 from data_pipeline.loader.released_stages import IMAGE_SETS
 from data_pipeline.media.clip import Sampling, read_clip
@@ -251,7 +251,7 @@ def test_one_build_at_a_time_and_damaged_ones_say_so(corpus, tmp_path):
     folder = tmp_path / "embedded"
     folder.mkdir()
     with (
-        take(folder / shards.LOCK, "held by the test"),
+        lock_folder(folder / shards.LOCK, "held by the test"),
         pytest.raises(ValueError, match="another build is writing"),
     ):
         build_set(folder, corpus[1][:3], CONFIG)

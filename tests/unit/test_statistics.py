@@ -34,7 +34,7 @@ def test_intervals_cover_a_known_truth(speakers, clips):
     rng = np.random.default_rng(1)
     truth, said, _ = draw(rng, 200_000, 2)
     known = one_label(truth, said, LABELS).scores()
-    hits = {name: 0 for name in ("accuracy", "uar", "weighted_f1", "macro_f1")}
+    hits = dict.fromkeys(("accuracy", "uar", "weighted_f1", "macro_f1"), 0)
     runs = 1000
     for seed in range(runs):
         truth, said, names = draw(rng, speakers, clips)

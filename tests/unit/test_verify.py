@@ -75,7 +75,7 @@ def test_remarks_of_all_are_kept_and_marks_are_of_one_text(tmp_path):
 def test_the_last_mark_counts_and_torn_lines_do_not(tmp_path):
     folder = tmp_path / verify.MARKS
     folder.mkdir()
-    yes, no = ({a: v for a in verify.ASPECTS} for v in (True, False))
+    yes, no = (dict.fromkeys(verify.ASPECTS, v) for v in (True, False))
     lines = [
         json.dumps({"clip": "a", "marks": yes, "again": "wrong"}),
         json.dumps({"clip": "a", "marks": no, "again": None}),

@@ -22,7 +22,8 @@ Array = jax.Array
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VideoMaeConfig:
     """A token is a tube of `tubelet` frames by `patch` x `patch` pixels. `final_norm`: absent in classifiers that
-    average first."""
+    average first.
+    """
 
     image_size: int
     patch: int

@@ -28,7 +28,8 @@ FEW_ROWS = 16  # of a cache, written one by one
 class LlamaConfig:
     """Sizes; LLaMA-2-7B: 32000, 4096, 32, 32, 11008. For remat and unroll see EncoderConfig; rows of more than `long_row`
     tokens train with `remat_long` (build.for_length). `cache` "int8": keys and values rest as int8 with a float32 scale for each
-    token and head. `separate`: as of EncoderConfig."""
+    token and head. `separate`: as of EncoderConfig.
+    """
 
     vocab: int
     width: int
@@ -202,11 +203,13 @@ class Block(nn.Module):
             )
             h = cached_attention(
                 q,
-                *held[:2],
-                *made[:2],
+                held[0],
+                held[1],
+                *made,
                 cache_mask=old,
                 self_mask=new,
-                **dict(zip(("k_scale", "v_scale"), held[2:4], strict=False)),
+                k_scale=held[2] if len(held) > 2 else None,
+                v_scale=held[3] if len(held) > 2 else None,
             )
         h = h.reshape(x.shape)
         x = x + nn.Dropout(c.dropout)(

@@ -68,14 +68,14 @@ class DecoderLayer(nn.Module):
         """float[B, S, D] -> keys and values float[B, N, S, H]."""
         return self.cross_k(states).swapaxes(1, 2), self.cross_v(states).swapaxes(1, 2)
 
-    def __call__(
+    def __call__(  # type: ignore[no-untyped-def]
         self,
         x: Array,
         held: tuple[Array, Array],
         old: Array,
         new: Array,
         cross: tuple[Array, Array],
-    ):  # type: ignore[no-untyped-def]
+    ):
         h = self.self_norm(x)
         q, made = self.self_q(h), (self.self_k(h).swapaxes(1, 2), self.self_v(h).swapaxes(1, 2))
         x = x + self.self_o(
