@@ -29,6 +29,7 @@ from data_pipeline.embedded.generate import load_corpus, make_corpus, write_mani
 from data_pipeline.embedded.truth import CorpusConfig
 from data_pipeline.schema import ClipRecord, read_records
 from emojax.bundle.model_folder import load_bundle
+from emojax.cli.console import setup
 from emojax.cli.main import main as emojax
 from emojax.config import load_config, resolve
 from emojax.evaluate.model_answers import evaluate_embedded
@@ -95,7 +96,7 @@ def score(records: list[ClipRecord], out: Path, seed: int, console: Console) -> 
 
 def main() -> None:
     out = Path(sys.argv[1])
-    jobs.setup(training=True)
+    setup(training=True)
     console = Console(stderr=True)
     folder = make_corpus(config=CorpusConfig())
     records = load_corpus(folder)

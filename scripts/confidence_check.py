@@ -20,6 +20,7 @@ from rich.console import Console
 from data_pipeline.embedded.generate import load_corpus, make_corpus
 from data_pipeline.embedded.truth import CorpusConfig
 from emojax.bundle.model_folder import load_bundle
+from emojax.cli.console import setup
 from emojax.evaluate.statistics import calibration
 from emojax.infer.answer import encode, label_probabilities
 from emojax.infer.attribution import contributions
@@ -30,7 +31,7 @@ COVERAGE, MORE = 0.8, 1000
 
 def main() -> None:
     folder = Path(sys.argv[1])
-    jobs.setup()
+    setup()
     bundle = load_bundle(folder)
     console = Console(stderr=True)
     own = jobs.open_views(load_corpus(make_corpus(config=CorpusConfig())), bundle.settings, console)

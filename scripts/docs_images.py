@@ -31,18 +31,18 @@ from data_pipeline.embedded.generate import load_corpus, make_corpus, write_mani
 from data_pipeline.embedded.truth import CorpusConfig
 from data_pipeline.media.transcript import read_transcript
 from emojax.bundle.model_folder import load_bundle
+from emojax.cli.console import setup
 from emojax.cli.main import main as emojax
 from emojax.infer.prepare import ready
 from emojax.infer.timeline import Options, make_timeline
 from emojax.reports.captions import clock
 from emojax.reports.recording_page import to_html
-from emojax.workflows import jobs
 
 LIMIT = 200_000  # bytes
 
 
 def main() -> None:
-    jobs.setup()
+    setup()
     bundle = dataclasses.replace(ready(load_bundle(Path(sys.argv[1]))), name="tiny@runs/demo")
     out = Path("docs/images/timeline.png")
     out.parent.mkdir(exist_ok=True)

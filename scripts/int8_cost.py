@@ -21,6 +21,7 @@ from data_pipeline.embedded.generate import load_corpus, make_corpus
 from data_pipeline.embedded.truth import CorpusConfig
 from data_pipeline.schema import MODALITIES
 from emojax.bundle.model_folder import as_int8, load_bundle
+from emojax.cli.console import setup
 from emojax.evaluate.model_answers import predict_labels
 from emojax.model.layers import LoraConfig, Precision
 from emojax.model.lm.llama import Llama, LlamaConfig
@@ -79,7 +80,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--model", default="runs/demo")
     args = parser.parse_args()
-    jobs.setup()
+    setup()
     console = Console()
     table = Table("figure", "value", title="the cost of int8")
     for name, value in logit_errors(args.layers).items():

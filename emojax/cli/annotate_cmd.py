@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from emojax.cli.arguments import count, not_negative, positive, seconds, whole
+from emojax.cli.console import setup
 from emojax.cli.serve_cmd import check_free
 
 _FIELDS: dict[str, tuple[type, ...]] = {
@@ -399,9 +400,8 @@ def _transcriber(args: argparse.Namespace) -> tuple[Any, str]:
     from emojax.infer.answer import encode
     from emojax.infer.transcribe import open_transcriber
     from emojax.weights.importer import find_model
-    from emojax.workflows import jobs
 
-    jobs.setup()
+    setup()
     bundle, hear, alone = (
         load_bundle(find_model(args.hear_with)),
         open_transcriber(Path(args.transcribe)),

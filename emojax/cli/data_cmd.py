@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from emojax.cli.arguments import count, percent
+from emojax.cli.console import setup
 from emojax.cli.progress_bars import bars
 
 
@@ -321,10 +322,9 @@ def _encode(args: argparse.Namespace, console: Console) -> int:
     from emojax.model.variables import flatten, is_tower, variable_shardings
     from emojax.sharding import make_mesh
     from emojax.weights.importer import find_model
-    from emojax.workflows import jobs
     from emojax.workflows.encode_features import encode_built
 
-    jobs.setup()
+    setup()
     built = open_built(Path(args.data), names=set_names(args))
     folder = find_model(args.model)
     bundle = load_bundle(folder)

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from data_pipeline.llm.client import Endpoint
+from emojax.cli.console import setup
 from emojax.cli.progress_bars import bar
 
 
@@ -273,6 +274,7 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
         return 0
     from emojax.weights.importer import find_model
 
+    setup()
     model = find_model(args.model)
     if suite is None:
         jobs.score_manifest(model, args.manifest, args.split, out, console)

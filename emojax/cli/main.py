@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from emojax.cli.arguments import whole
+from emojax.cli.console import setup, shown_log
 
 
 def parser() -> argparse.ArgumentParser:
@@ -160,8 +161,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if planning:
             from emojax.cli import plan_cmd
 
-            return plan_cmd.run_train(args, console, rest)
-        return own.get(args.command, _weights)(args, console)
+            with shown_log(console):
+                return plan_cmd.run_train(args, console, rest)
+        with shown_log(console):
+            return own.get(args.command, _weights)(args, console)
     except (ManifestError, ValueError) as error:
         console.print(f"emojax {args.command}: {error}", soft_wrap=True)
         return 2
@@ -203,6 +206,7 @@ def _demo(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyped-
     from emojax.workflows.demo import demo
     from emojax.workflows.jobs import run_folder
 
+    setup(training=True)
     demo(run_folder(args.out), console, preset=args.preset)
     return 0
 
@@ -217,7 +221,7 @@ def _train(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyped
         config.seed = args.seed
     settings = resolve(config)
     check_tokenizer(settings)
-    jobs.setup(training=True)
+    setup(training=True)
     out = jobs.run_folder(args.out)
     records = jobs.read_records(args.manifest, console, seed=settings.seed)
     sources = jobs.open_views(records, settings, console)

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from emojax.cli.arguments import not_negative, seconds, share
+from emojax.cli.console import setup
 from emojax.cli.progress_bars import bar
 
 NO_MODEL = """there is no model yet. Three ways to get one:
@@ -182,7 +183,7 @@ def _calibrate(args: argparse.Namespace, console: Console) -> int:
     from emojax.weights.importer import find_model
     from emojax.workflows import jobs
 
-    jobs.setup()
+    setup()
     folder = find_model(args.model)
     bundle = load_bundle(folder)
     records = [
@@ -234,9 +235,8 @@ def _predict(args: argparse.Namespace, console: Console) -> int:
         return 2
     from emojax.bundle.model_folder import as_int8, load_bundle
     from emojax.infer.prepare import ready
-    from emojax.workflows import jobs
 
-    jobs.setup()
+    setup()
     paths = find_media(args.paths)
     if not paths:
         console.print(f"no media file in {', '.join(args.paths)}")

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from emojax.cli.arguments import count
+from emojax.cli.console import setup
 
 
 def add_parsers(commands: Any) -> None:
@@ -89,7 +90,7 @@ def _sweep(args: argparse.Namespace, console: Console) -> int:
         raise ValueError(
             f"{args.name} is of the full-size {module.PRESET}: `emojax sweep launch` prints its commands"
         )
-    jobs.setup()
+    setup()
     clips = args.clips
     corpus = (
         CorpusConfig()

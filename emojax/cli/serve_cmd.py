@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from emojax.cli.arguments import positive, seconds
+from emojax.cli.console import setup
 from emojax.cli.predict_cmd import NO_MODEL
 
 
@@ -87,7 +88,6 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from emojax.infer.predict import default_model
     from emojax.infer.prepare import ready
     from emojax.weights.importer import find_model
-    from emojax.workflows import jobs
 
     model = find_model(args.model) if args.model else default_model()
     if model is None:
@@ -104,7 +104,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     if args.queue < 1:
         raise ValueError("--queue: at least 1")
     check_free(args.host, args.port)
-    jobs.setup()
+    setup()
     bundle = ready(as_int8(load_bundle(model)) if args.int8 else load_bundle(model))
     limits = Limits(
         body=int(args.max_mb * 1e6),

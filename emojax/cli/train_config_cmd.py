@@ -12,6 +12,7 @@ from rich.console import Console
 
 from data_pipeline.datasets.manifest import ManifestError
 from data_pipeline.embedded.generate import load_corpus, make_corpus
+from emojax.cli.console import first_process_only, setup, shown_log
 from emojax.cli.progress_bars import bar
 from emojax.config import resolve
 from emojax.sharding import start_processes
@@ -39,10 +40,11 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"not understood: {argv[1:]}")
     console = Console(markup=False, highlight=False)
     try:
-        jobs.setup(training=True)
+        setup(training=True)
         start_processes()
-        console = jobs.quiet_but_first(console)
-        run(console)
+        console = first_process_only(console)
+        with shown_log(console):
+            run(console)
     except ImportError as error:  # etils asks for the package of a remote path
         print(f"emojax.train: {error}; for gs:// paths: pip install gcsfs", file=sys.stderr)
         raise SystemExit(2) from None

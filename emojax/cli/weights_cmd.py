@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from emojax.cli.console import setup
 from emojax.cli.progress_bars import bar
 from emojax.evaluate import official_files
 from emojax.weights import importer
@@ -23,7 +24,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     """One command of this page; its exit code."""
     if args.command == "plan":
         return _plan(args, console)
-    jobs.setup()
+    setup()
     if args.command == "export":
         written = export_model(
             importer.find_model(args.model), args.format, Path(args.out), say=console.print

@@ -29,7 +29,6 @@ def demo(
     """Makes the corpus, trains both stages, scores the test split and explains one clip; returns the results."""
     begin = time.monotonic()
     settings = resolve(load_config(preset))
-    jobs.setup(training=True)
     if any(out.iterdir() if out.exists() else ()) and not (out / "config.json").exists():
         raise ValueError(
             f"{out} holds other things than a run: choose another folder, the demo makes its own anew"

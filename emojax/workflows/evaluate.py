@@ -145,7 +145,6 @@ def evaluate_suite(
     Raises:
       ValueError: nothing of the suite is there, or `out` holds answers of another model.
     """
-    jobs.setup()
     mesh = make_mesh(shape=(-1, 1, 1), devices=list(devices or jax.devices()))
     batch += -batch % mesh.size
     bundle = spread(model, mesh, int8=int8)
@@ -214,7 +213,7 @@ def answer_members(
     counts: dict[str, dict[str, int]] = {}
     main = jax.process_index() == 0
     with (
-        bars(jobs.quiet_but_first(console)) as tick_set,
+        bars(console if main else Console(quiet=True)) as tick_set,
         only_writer(out) if main else nullcontext(),
     ):
         for member, (asked, lost) in asked_by.items():

@@ -5,18 +5,14 @@ from __future__ import annotations
 import dataclasses
 import fcntl
 import json
-import os
 import re
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
-from absl import flags, logging
 from rich.console import Console
 
 from data_pipeline import schema
@@ -42,7 +38,6 @@ from emojax.model.variables import Flat
 from emojax.reports import evaluation_tables
 from emojax.reports.evaluation_page import page
 from emojax.train.loop import Validate, train
-from emojax.train.malloc import hold_pages
 from emojax.train.run_folder import run_path
 from emojax.train.start import label_space
 from emojax.workflows.encode_features import cache_config
@@ -50,19 +45,6 @@ from emojax.workflows.encode_features import cache_config
 FEW_CLIPS = 20  # a temperature fitted on fewer says nothing
 Sources = dict[str, Any]  # split -> random-access source
 DataSources = Mapping[str, Mapping[str, Any]]  # data set -> split -> random-access source
-
-
-def setup(training: bool = False) -> None:
-    """Process-wide settings of every main: parsed absl flags (Grain asks), compiled programs kept on disk, pages held to train."""
-    if training:
-        hold_pages()
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()
-    logging.set_verbosity(logging.ERROR)  # Orbax tells of every step it takes
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    warnings.filterwarnings("ignore", message=".*donated buffers were not usable.*")
-    jax.config.update("jax_compilation_cache_dir", str(cache_root() / "jax"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
 
 
 def run_folder(path: str) -> Path:
@@ -77,11 +59,6 @@ def one_builder() -> Iterator[None]:
     with open(cache_root() / "building", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def quiet_but_first(console: Console) -> Console:
-    """The console of process 0; the others' lines would be the same again."""
-    return console if jax.process_index() == 0 else Console(quiet=True)
 
 
 def validator(settings: Settings, sources: Sources, labels: tuple[str, ...]) -> Validate | None:
@@ -406,7 +383,6 @@ def score_manifest(
     Raises:
       ManifestError, ValueError, FileNotFoundError: with what to change.
     """
-    setup()
     bundle = load_bundle(model)
     records = read_records(manifest, console, labels=bundle.labels, hold_out=0)
     if split:
