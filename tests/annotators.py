@@ -22,7 +22,7 @@ from data_pipeline.annotate.peaks import provider_named
 from data_pipeline.annotate.recipe import load_recipe
 from data_pipeline.embedded import clues
 from data_pipeline.embedded.truth import opposite
-from data_pipeline.llm.messages import picture_part, sound_part
+from data_pipeline.llm.messages import audio_part, image_part
 from data_pipeline.schema import ClipRecord
 
 
@@ -113,15 +113,15 @@ class Scripted:
         self.known: dict[str, str] = {}
         self.records = {r.id: r for r in records}
         looking = Annotator(
-            recipe=load_recipe("mmeverse"), askers={}, provider=provider_named(str(units))
+            recipe=load_recipe("mmeverse"), clients={}, provider=provider_named(str(units))
         )
         for r in records:
             clip = looking._read(r, looking._peak(r)[1])
             if clip.image is not None:
-                url = picture_part(clip.image, LONGEST_SIDE, LONGEST_SIDE)["image_url"]["url"]
+                url = image_part(clip.image, LONGEST_SIDE, LONGEST_SIDE)["image_url"]["url"]
                 self.known[hashlib.sha256(url.encode()).hexdigest()] = r.id
             if "audio" in clip.modalities:
-                data = sound_part(clip.waveform)["input_audio"]["data"]
+                data = audio_part(clip.waveform)["input_audio"]["data"]
                 self.known[hashlib.sha256(data.encode()).hexdigest()] = r.id
 
     def _clip(self, media: str) -> ClipRecord:

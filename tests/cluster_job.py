@@ -5,10 +5,10 @@ import threading
 import time
 from pathlib import Path
 
-from data_pipeline.annotate.clip_lists import clips_of
+from data_pipeline.annotate.clip_lists import read_clip_list
 from data_pipeline.annotate.recipe import load_recipe
 from data_pipeline.annotate.runner import Job, run
-from data_pipeline.llm.client import Endpoint
+from data_pipeline.llm.endpoint import Endpoint
 
 
 def main() -> None:
@@ -51,7 +51,7 @@ def main() -> None:
         if done >= 4:
             seen.set()
 
-    done = run(job, clips_of(corpus / "manifest.csv"), tick=tick, work=work)
+    done = run(job, read_clip_list(corpus / "manifest.csv"), tick=tick, work=work)
     if where == "cluster":
         seen.set()
         killer.join()

@@ -17,8 +17,9 @@ import numpy as np
 from data_pipeline.annotate import units
 from data_pipeline.annotate.peaks import ALL_UNITS, APEX, Peak
 from data_pipeline.annotate.recipe import Recipe, prompt
-from data_pipeline.llm.client import Messages, Unusable
-from data_pipeline.llm.messages import picture_part, sound_part
+from data_pipeline.llm.client import UnusableReply
+from data_pipeline.llm.endpoint import Messages
+from data_pipeline.llm.messages import audio_part, image_part
 
 LONGEST_SIDE = 512  # pixels of a picture that is sent
 NOT_KNOWN = "(not known)"
@@ -44,7 +45,7 @@ TONES = (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Known:
+class ClipContext:
     """What is known of a clip when an agent is asked.
 
     Attributes:
@@ -67,7 +68,7 @@ class Known:
     notes: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
 
 
-Note = dict[str, str]  # what an agent answered, by field
+AgentReply = dict[str, str]  # what an agent answered, by field
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,10 +79,10 @@ class Agent:
 
     name: str
     needs: str
-    make: Callable[[Recipe, Known], Messages]
-    read: Callable[[Known, str], Note]
+    make: Callable[[Recipe, ClipContext], Messages]
+    read: Callable[[ClipContext, str], AgentReply]
 
-    def applies(self, known: Known) -> bool:
+    def applies(self, known: ClipContext) -> bool:
         """Whether the clip has what it looks at."""
         return not self.needs or getattr(known, self.needs) is not None
 
@@ -96,7 +97,7 @@ def agent(name: str) -> Agent:
     }[name]
 
 
-def _fill(name: str, known: Known, **parts: str) -> str:
+def _fill(name: str, known: ClipContext, **parts: str) -> str:
     lines = Template(prompt(name)).substitute(parts).splitlines()
     if known.remark:
         lines.append(
@@ -105,7 +106,7 @@ def _fill(name: str, known: Known, **parts: str) -> str:
     return "\n".join(line for line in lines if line.strip())
 
 
-def _label_line(known: Known) -> str:
+def _label_line(known: ClipContext) -> str:
     return (
         f"People who watched the whole clip say that the person shows: {known.label}."
         if known.label
@@ -113,7 +114,7 @@ def _label_line(known: Known) -> str:
     )
 
 
-def measured(known: Known) -> str:
+def measured(known: ClipContext) -> str:
     """What the face was measured to do, in words; "" where nothing was."""
     peak = known.peak
     if peak is None or peak.by == APEX:
@@ -127,21 +128,21 @@ def measured(known: Known) -> str:
     return "measured at its peak: " + ", ".join(parts) + (f" ({', '.join(also)})" if also else "")
 
 
-def _visual(recipe: Recipe, known: Known) -> Messages:
+def _visual(recipe: Recipe, known: ClipContext) -> Messages:
     text = _fill("visual", known, measured=measured(known), label=_label_line(known))
     assert known.frames is not None
-    pictures = [picture_part(f, LONGEST_SIDE, LONGEST_SIDE) for f in known.frames]
+    pictures = [image_part(f, LONGEST_SIDE, LONGEST_SIDE) for f in known.frames]
     return [{"role": "user", "content": [{"type": "text", "text": text}, *pictures]}]
 
 
-def _audio(recipe: Recipe, known: Known) -> Messages:
+def _audio(recipe: Recipe, known: ClipContext) -> Messages:
     words = f'The words are: "{known.words}"' if known.words else ""
     text = _fill("audio", known, words=words, label=_label_line(known), tones=", ".join(TONES))
     assert known.sound is not None
-    return [{"role": "user", "content": [{"type": "text", "text": text}, sound_part(known.sound)]}]
+    return [{"role": "user", "content": [{"type": "text", "text": text}, audio_part(known.sound)]}]
 
 
-def _reasoning(recipe: Recipe, known: Known) -> Messages:
+def _reasoning(recipe: Recipe, known: ClipContext) -> Messages:
     heard = [known.notes[a]["description"] for a in ("audio", "audio_2") if a in known.notes]
     text = _fill(
         "reasoning",
@@ -162,9 +163,9 @@ def _object(text: str) -> dict[str, Any]:
     """The JSON object of a reply, whatever stands around it; raises Unusable."""
     plain = _THOUGHT.sub(" ", text.replace("’", "'")).strip()
     if not plain:
-        raise Unusable("empty")
+        raise UnusableReply("empty")
     if _REFUSAL.match(plain):
-        raise Unusable("refusal")
+        raise UnusableReply("refusal")
     found, at, decoder = None, plain.find("{"), json.JSONDecoder(strict=False)
     while at >= 0:  # the last whole object: others may stand in what comes before the answer
         try:
@@ -174,38 +175,38 @@ def _object(text: str) -> dict[str, Any]:
             end = at + 1
         at = plain.find("{", end)
     if found is None:
-        raise Unusable("no JSON object")
+        raise UnusableReply("no JSON object")
     return found
 
 
 def _text(found: Mapping[str, Any], field: str) -> str:
     value = found.get(field)
     if not isinstance(value, str) or not value.strip():
-        raise Unusable(f"no '{field}'")
+        raise UnusableReply(f"no '{field}'")
     plain = " ".join(value.split())
     if not re.search(r"\w", plain):
-        raise Unusable(f"no '{field}'")
+        raise UnusableReply(f"no '{field}'")
     if _REFUSAL.match(plain):
-        raise Unusable("refusal")
+        raise UnusableReply("refusal")
     return plain
 
 
-def _description(known: Known, text: str) -> Note:
+def _description(known: ClipContext, text: str) -> AgentReply:
     return {"description": _text(_object(text), "description")}
 
 
-def _tone(known: Known, text: str) -> Note:
+def _tone(known: ClipContext, text: str) -> AgentReply:
     found = _object(text)
     tone = str(found.get("tone", "")).strip().lower()
     return {"description": _text(found, "description"), "tone": tone if tone in TONES else ""}
 
 
-def _reason(known: Known, text: str) -> Note:
+def _reason(known: ClipContext, text: str) -> AgentReply:
     found = _object(text)
     said = str(found.get("label", "")).strip()
     label = next((x for x in known.labels if x.lower() == said.lower()), "")
     if not label:
-        raise Unusable("a label that was not offered")
+        raise UnusableReply("a label that was not offered")
     words = found.get("words")
     told = (
         {"words": " ".join(words.split())}

@@ -17,7 +17,7 @@ from data_pipeline.schema import ClipRecord, read_records
 MOST_FAULTS = 10  # rows that are told of at once
 
 
-def clips_of(path: Path, *, labels: Sequence[str] = ()) -> list[ClipRecord]:
+def read_clip_list(path: Path, *, labels: Sequence[str] = ()) -> list[ClipRecord]:
     """Clips of a folder (searched), a manifest CSV (`path`, and what there is of label, subtitle, split, speaker, start, end), or
     records.jsonl. `labels`: the label space, needed where clips have none.
 

@@ -14,10 +14,17 @@ from typing import Any
 import numpy as np
 
 from data_pipeline.annotate import units
-from data_pipeline.annotate.agents import Agent, Known, agent
-from data_pipeline.annotate.peaks import Peak, UnitProvider, UnitsError, UnitTrack, apex, find_peak
+from data_pipeline.annotate.agents import Agent, ClipContext, agent
+from data_pipeline.annotate.peaks import (
+    Peak,
+    UnitProvider,
+    UnitsError,
+    UnitTrack,
+    find_apex,
+    find_peak,
+)
 from data_pipeline.annotate.recipe import FILTERS, Recipe, prompt_hashes
-from data_pipeline.llm.client import Asker, Reply, away
+from data_pipeline.llm.client import ChatClient, Reply, is_retryable
 from data_pipeline.media.clip import ClipError, Sampling, read_clip
 from data_pipeline.media.prosody import Voice, measure_voice
 from data_pipeline.schema import Clip, ClipRecord
@@ -130,7 +137,7 @@ class Annotator:
     """
 
     recipe: Recipe
-    askers: Mapping[str, Asker]
+    clients: Mapping[str, ChatClient]
     provider: UnitProvider | None = None
     transcribe: Transcribe | None = None
     transcriber: str = ""
@@ -139,7 +146,7 @@ class Annotator:
     def key(self, record: ClipRecord, media: str) -> str:
         """Hash of what the annotation of a clip depends on."""
         endpoints = {
-            n: {**a.endpoint.settings(), "url": ""} for n, a in self.askers.items()
+            n: {**a.endpoint.settings(), "url": ""} for n, a in self.clients.items()
         }  # see Asker.key_of
         facts: list[Any] = [
             VERSION,
@@ -212,7 +219,7 @@ class Annotator:
             votes=units.votes(seen, table),
             units=peak.units if peak else (),
             peak_units=peak.all_units if peak else (),
-            ever=track.ever() if track else None,
+            ever=track.present_anywhere() if track else None,
             peak_index=peak.index if peak else None,
             peak_time=peak.time if peak else None,
             peak_by=peak.by if peak else "",
@@ -253,10 +260,10 @@ class Annotator:
             track = track.within(record.start or 0.0, record.end)
         label = record.label if self.recipe.label != "votes" else None
         found = find_peak(track, label, units.table_named(self.recipe.table)) if track else None
-        if track is not None and not track.measured:
+        if track is not None and not track.has_face:
             track = None
         if found is None:
-            found = apex(record.path, start=record.start, end=record.end)
+            found = find_apex(record.path, start=record.start, end=record.end)
         return track, found
 
     def _read(self, record: ClipRecord, peak: Peak | None) -> Clip:
@@ -300,7 +307,7 @@ class Annotator:
                 *(clip.frames if clip.frames is not None and self.recipe.frames else ()),
             ]
         sound = clip.waveform if "audio" in clip.modalities else None
-        known = Known(
+        known = ClipContext(
             label=out.label if self.recipe.label_guided else "", labels=out.labels or ((out.label,) if out.label else ()), words=out.words,
             peak=peak, scale=scale, frames=frames, sound=sound, remark=self.again.get(out.clip, ""),
         )  # fmt: skip
@@ -308,7 +315,7 @@ class Annotator:
         left_out = ""
         for name in self.recipe.agents:
             who: Agent = agent(name)
-            if name not in self.askers:
+            if name not in self.clients:
                 faults[name] = "no endpoint was given"
             elif not who.applies(known):
                 faults[name] = f"the clip has no {'picture' if who.needs == 'frames' else 'sound'}"
@@ -317,19 +324,19 @@ class Annotator:
             else:
                 shown = dataclasses.replace(known, notes=self._for_reason(notes, out.clip))
                 read = functools.partial(who.read, shown)
-                reply: Reply[dict[str, str]] = self.askers[name].ask(
+                reply: Reply[dict[str, str]] = self.clients[name].ask(
                     who.make(self.recipe, shown), read
                 )
                 if reply.value is not None:
                     notes[name], authors[name] = reply.value, reply.model
-                elif away(reply.fault):
+                elif is_retryable(reply.fault):
                     raise Unfinished(
-                        f"{name}: {reply.fault}" + (f" ({reply.said})" if reply.said else "")
+                        f"{name}: {reply.fault}" + (f" ({reply.message})" if reply.message else "")
                     )
                 else:
                     faults[name] = reply.fault
             needed = name not in self.recipe.optional and (
-                name in self.askers or name == "reasoning"
+                name in self.clients or name == "reasoning"
             )
             if name in faults and needed and not faults[name].startswith("the clip has no"):
                 left_out = left_out or f"{name}: {faults[name]}"

@@ -31,7 +31,7 @@ _UNITS = {"loudness": "dB", "pitch": "semitones", "rate": "syllables/s"}
 
 
 @dataclasses.dataclass(frozen=True)
-class Link:
+class CheckedClaim:
     """One claim with what speaks for or against it.
 
     Attributes:
@@ -49,7 +49,7 @@ class Link:
 
 
 @dataclasses.dataclass(frozen=True)
-class Usual:
+class Baseline:
     """Medians of a recording's voices, None where fewer than FEWEST were measured."""
 
     loudness: float | None
@@ -57,27 +57,27 @@ class Usual:
     rate: float | None
 
 
-def usual(voices: Sequence[Voice | None]) -> Usual:
+def baseline(voices: Sequence[Voice | None]) -> Baseline:
     """What is usual in a recording."""
 
     def median(name: str) -> float | None:
         known = [x for v in voices if v is not None and (x := getattr(v, name)) is not None]
         return float(np.median(known)) if len(known) >= FEWEST else None
 
-    return Usual(median("loudness"), median("pitch"), median("rate"))
+    return Baseline(median("loudness"), median("pitch"), median("rate"))
 
 
-def link(
+def check_reason(
     reason: str,
     start: float,
     end: float,
     *,
     motion: float | None,
     voice: Voice | None,
-    norm: Usual,
+    norm: Baseline,
     transcript: Transcript,
     units: frozenset[str] | None = None,
-) -> tuple[Link, ...]:
+) -> tuple[CheckedClaim, ...]:
     """Every claim of a reason with its evidence.
 
     Args:
@@ -98,13 +98,13 @@ def link(
             else:
                 verdict = SUPPORTED if units & set(claim.means) else UNSUPPORTED
                 by = f"measured: {', '.join(sorted(units)) or 'none'}"
-            out.append(Link(claim.phrase, "video", verdict, *at, by))
+            out.append(CheckedClaim(claim.phrase, "video", verdict, *at, by))
     return tuple(out)
 
 
-def _tone(claim: Claim, start: float, end: float, voice: Voice | None, norm: Usual) -> Link:
-    def found(verdict: str, by: str) -> Link:
-        return Link(claim.phrase, "audio", verdict, start, end, by)
+def _tone(claim: Claim, start: float, end: float, voice: Voice | None, norm: Baseline) -> CheckedClaim:
+    def found(verdict: str, by: str) -> CheckedClaim:
+        return CheckedClaim(claim.phrase, "audio", verdict, start, end, by)
 
     if claim.means[0] not in _MEASURES:
         return found(NOT_CHECKABLE, "nothing measures this tone")
@@ -121,24 +121,24 @@ def _tone(claim: Claim, start: float, end: float, voice: Voice | None, norm: Usu
     return found(SUPPORTED if sign * gap >= least else UNSUPPORTED, by)
 
 
-def _words(claim: Claim, start: float, end: float, transcript: Transcript) -> Link:
+def _words(claim: Claim, start: float, end: float, transcript: Transcript) -> CheckedClaim:
     cues = transcript.between(start, end)
     if not cues:
-        return Link(claim.phrase, "text", NOT_CHECKABLE, start, end, "no words are known here")
+        return CheckedClaim(claim.phrase, "text", NOT_CHECKABLE, start, end, "no words are known here")
     plain = _plain(claim.means[0])
     for cue in cues:
         if cue.end - cue.start <= LONG_CUE and plain in _plain(cue.text):
-            return Link(
+            return CheckedClaim(
                 claim.phrase, "text", SUPPORTED, cue.start, cue.end, f"said: {cue.text[:200]}"
             )
     # Over several cues, or of a text without times: the words that fall into the segment.
     if plain in _plain(transcript.words(start, end)):
-        return Link(claim.phrase, "text", SUPPORTED, start, end, "said in this segment")
+        return CheckedClaim(claim.phrase, "text", SUPPORTED, start, end, "said in this segment")
     if any(cue.end - cue.start > LONG_CUE for cue in cues):
-        return Link(
+        return CheckedClaim(
             claim.phrase, "text", NOT_CHECKABLE, start, end, "the words have no times of their own"
         )
-    return Link(
+    return CheckedClaim(
         claim.phrase, "text", UNSUPPORTED, start, end, "these words are not in the transcript here"
     )
 

@@ -20,7 +20,7 @@ from data_pipeline.annotate.describe import Annotation
 from data_pipeline.annotate.peaks import APEX
 from data_pipeline.annotate.recipe import Recipe, prompt_hashes
 from data_pipeline.annotate.verify import Check
-from data_pipeline.llm.budget import Spent
+from data_pipeline.llm.budget import Spending
 from data_pipeline.loader.tasks import StageTasks, answer_text, draw_example
 from data_pipeline.schema import ClipRecord
 
@@ -58,7 +58,7 @@ class Outcome:
     left_out: Mapping[str, str]
     unfinished: Mapping[str, str]
     checks: Mapping[str, Sequence[Check]]
-    spent: Spent
+    spent: Spending
 
     @property
     def kept(self) -> list[Annotation]:
@@ -78,8 +78,8 @@ def record_of(found: Annotation, *, short: bool = False) -> ClipRecord:
     if reason:
         texts["reason"] = reason
     if found.ever is not None:
-        texts["action_units"] = ", ".join(units.code(u) for u in found.units)
-        texts["peak_action_units"] = ", ".join(units.code(u) for u in found.peak_units)
+        texts["action_units"] = ", ".join(units.unit_code(u) for u in found.units)
+        texts["peak_action_units"] = ", ".join(units.unit_code(u) for u in found.peak_units)
     who = {AGENT_TEXTS[a]: m for a, m in found.authors.items() if a in AGENT_TEXTS}
     who["reason"] = found.authors.get("reasoning", "template")
     who |= {
@@ -179,13 +179,13 @@ def write_all(out: Path, chosen: Set, outcome: Outcome, facts: Mapping[str, Any]
 def _merr(a: Annotation) -> dict[str, Any]:
     tone = a.notes.get("audio", {})
     return {
-        "AU_list": [units.code(u) for u in a.units],
+        "AU_list": [units.unit_code(u) for u in a.units],
         "visual_prior_list": units.phrases(a.units),
         "audio_prior_list": f"the tone sounds {tone['tone']}."
         if tone.get("tone")
         else tone.get("description", ""),
         "peak_index": "" if a.peak_index is None else str(a.peak_index),
-        "peak_AU_list": [units.code(u) for u in a.peak_units],
+        "peak_AU_list": [units.unit_code(u) for u in a.peak_units],
         "pseu_emotion": a.label,
     }
 

@@ -64,12 +64,12 @@ class UnitTrack:
     def active(self, row: int) -> tuple[int, ...]:
         """Units that are present in one row, by their numbers."""
         told = {u for u, p in self.presence.items() if p[row]}
-        measured = {
+        has_face = {
             u
             for u, x in self.intensity.items()
             if u not in self.presence and np.nan_to_num(x[row]) >= self.present
         }
-        return tuple(sorted(told | measured))
+        return tuple(sorted(told | has_face))
 
     def within(self, start: float, end: float | None) -> UnitTrack | None:
         """The rows of a span in seconds, frames counted from its first one; None where there is none.
@@ -90,13 +90,13 @@ class UnitTrack:
         )  # fmt: skip
 
     @property
-    def measured(self) -> bool:
+    def has_face(self) -> bool:
         """Whether there is a face in any frame."""
         return any(not np.isnan(x).all() for x in self.intensity.values()) or any(
             p.any() for p in self.presence.values()
         )
 
-    def ever(self) -> tuple[int, ...]:
+    def present_anywhere(self) -> tuple[int, ...]:
         """Units that are present in any row."""
         return tuple(sorted({u for row in range(len(self.frames)) for u in self.active(row)}))
 
@@ -272,7 +272,7 @@ def find_peak(
     if not usable or all(np.isnan(x).all() for x in usable.values()):
         return None
     own = units_of(label, table) if label else None
-    ever = set(track.ever())
+    ever = set(track.present_anywhere())
     chosen = [u for u in own or () if u in usable and u in ever]
     by = LABEL_UNITS if chosen else ALL_UNITS
     total = np.zeros(len(track.frames))
@@ -294,7 +294,7 @@ def find_peak(
     )
 
 
-def apex(path: str, *, start: float | None = None, end: float | None = None) -> Peak | None:
+def find_apex(path: str, *, start: float | None = None, end: float | None = None) -> Peak | None:
     """Without action units: the frame where movement and loudness together are highest (sum of their standard scores over a
     quarter of a second). None where there is no picture. Of a span (s) frames are counted from its first one.
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from data_pipeline.annotate.describe import Annotation
 from data_pipeline.annotate.runner import STATE, read_state
-from data_pipeline.annotate.units import code, phrases
+from data_pipeline.annotate.units import phrases
 from data_pipeline.annotate.verify import ASPECTS, MARKS, check_claims, read_marks
 from data_pipeline.schema import read_records
 
@@ -120,7 +120,7 @@ def make_app(out: Path, annotator: str, count: int, seed: int) -> Any:
 def _item(a: Annotation, checks: Sequence[Any]) -> dict[str, Any]:
     heard = [a.notes[n].get("description", "") for n in ("audio", "audio_2") if n in a.notes]
     face = ", ".join(
-        f"{code(u)} {p}" for u, p in zip(a.peak_units, phrases(a.peak_units), strict=True)
+        f"{unit_code(u)} {p}" for u, p in zip(a.peak_units, phrases(a.peak_units), strict=True)
     )
     return {
         "clip": a.clip,

@@ -24,12 +24,14 @@ from data_pipeline.annotate.describe import (
 from data_pipeline.annotate.peaks import provider_named
 from data_pipeline.annotate.recipe import Recipe
 from data_pipeline.io import lock_folder
-from data_pipeline.llm.budget import BudgetReached, Ledger, Spent
-from data_pipeline.llm.client import Asker, Endpoint, EndpointError, Halted
+from data_pipeline.llm.budget import BudgetReached, Ledger, Spending
+from data_pipeline.llm.client import ChatClient
+from data_pipeline.llm.endpoint import Endpoint, EndpointError
+from data_pipeline.llm.transport import Halted
 from data_pipeline.schema import ClipRecord
 
 STATE, REPLIES, LEDGER, AGAIN = "annotations.jsonl", "replies", "ledger.jsonl", "again.json"
-Tick = Callable[[int, int, Spent], None]  # (clips done, all, spent so far)
+Tick = Callable[[int, int, Spending], None]  # (clips done, all, spent so far)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,7 +42,7 @@ class Job:
       recipe, out: how, and where to.
       endpoints: by agent.  concurrency: requests to each endpoint at once.  retries, backoff: see Asker.
       units, eight: where action units are from, see peaks.provider_named.
-      most_money, most_tokens: budget of the folder, None for none.
+      max_money, max_tokens: budget of the folder, None for none.
       ask_again: what was left out for what agents answered.
     """
 
@@ -52,13 +54,13 @@ class Job:
     backoff: float = 1.0
     units: str = "none"
     eight: tuple[int, ...] = ()
-    most_money: float | None = None
-    most_tokens: int | None = None
+    max_money: float | None = None
+    max_tokens: int | None = None
     ask_again: bool = False
 
     def ledger(self) -> Ledger:
         """Of the output folder."""
-        return Ledger(self.out / LEDGER, most_money=self.most_money, most_tokens=self.most_tokens)
+        return Ledger(self.out / LEDGER, max_money=self.max_money, max_tokens=self.max_tokens)
 
     @contextlib.contextmanager
     def annotator(
@@ -67,19 +69,19 @@ class Job:
         """With open connections; agents of the same endpoint share one."""
         ledger = self.ledger()
         with contextlib.ExitStack() as stack:
-            made: dict[Endpoint, Asker] = {}
+            made: dict[Endpoint, ChatClient] = {}
             for endpoint in self.endpoints.values():
                 if endpoint not in made:
-                    asker = Asker(
+                    client = ChatClient(
                         endpoint, self.out / REPLIES, retries=self.retries, concurrency=self.concurrency, backoff=self.backoff,
-                        ledger=ledger, again=self.ask_again,
+                        ledger=ledger, retry_unusable=self.ask_again,
                     )  # fmt: skip
-                    made[endpoint] = stack.enter_context(asker)
-            askers = {name: made[endpoint] for name, endpoint in self.endpoints.items()}
+                    made[endpoint] = stack.enter_context(client)
+            clients = {name: made[endpoint] for name, endpoint in self.endpoints.items()}
             provider = provider_named(self.units, eight=self.eight)
             yield Annotator(
                 recipe=self.recipe,
-                askers=askers,
+                clients=clients,
                 provider=provider,
                 transcribe=transcribe,
                 transcriber=transcriber,
@@ -96,7 +98,7 @@ class Done:
     found: tuple[Annotation, ...]
     unfinished: dict[str, str]
     stopped: str
-    spent: Spent
+    spent: Spending
     faults: dict[str, int] = dataclasses.field(default_factory=dict)
     asked: int = 0
     budget: bool = False
@@ -141,7 +143,7 @@ def run(
         unfinished: dict[str, str] = {}
         stopped, budget = "", False
         if tick:
-            tick(len(done), len(records), ledger.spent())
+            tick(len(done), len(records), ledger.spending())
         with path.open("a", encoding="utf-8") as file:
             stream = (work or _threads(annotator))(job, missing)
             try:
@@ -153,15 +155,15 @@ def run(
                     else:
                         unfinished[found[0]] = found[1]
                     if tick:
-                        tick(len(done), len(records), ledger.spent())
+                        tick(len(done), len(records), ledger.spending())
             except BudgetReached as reached:
                 stopped, budget = f"the budget is reached: {reached}", True
             except EndpointError as error:
                 stopped = str(error)
-        askers = set(annotator.askers.values())
+        clients = set(annotator.clients.values())
         faults: dict[str, int] = {}
-        for asker in askers:
-            for kind, n in asker.faults.items():
+        for client in clients:
+            for kind, n in client.faults.items():
                 faults[kind] = faults.get(kind, 0) + n
         for record in records:
             if record.id not in done and record.id not in unfinished:
@@ -174,9 +176,9 @@ def run(
             found=found_all,
             unfinished=unfinished,
             stopped=stopped,
-            spent=ledger.spent(),
+            spent=ledger.spending(),
             faults=faults,
-            asked=sum(a.asked for a in askers),
+            asked=sum(c.requests_sent for c in clients),
             budget=budget,
         )
 
@@ -213,8 +215,8 @@ def _threads(
             except (
                 BaseException
             ):  # what has not begun shall not begin, and what has asks nothing more
-                for asker in set(annotator.askers.values()):
-                    asker.halt()
+                for client in set(annotator.clients.values()):
+                    client.halt()
                 raise
             finally:
                 for future in under_way:

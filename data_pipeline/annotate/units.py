@@ -105,7 +105,7 @@ def winners(units: Sequence[int], table: Mapping[str, tuple[int, ...]]) -> tuple
     return tuple(k for k, n in found.items() if n == max(found.values())) or ("neutral",)
 
 
-def code(unit: int) -> str:
+def unit_code(unit: int) -> str:
     """4 -> `AU04`."""
     return f"AU{unit:02d}"
 
@@ -114,7 +114,7 @@ def phrases(units: Sequence[int], *, pick: int = 0) -> list[str]:
     """One phrase a unit, in the order given; `pick` chooses among synonyms. A unit without phrase has its FACS name."""
     out = []
     for unit in units:
-        own = PHRASES.get(unit) or (NAMES.get(unit, code(unit)),)
+        own = PHRASES.get(unit) or (NAMES.get(unit, unit_code(unit)),)
         out.append(own[pick % len(own)])
     return out
 
@@ -123,4 +123,4 @@ def with_strength(units: Mapping[int, float], scale: float) -> list[str]:
     """`clear lip corner puller`, strongest first; scale: the highest intensity of the measuring program."""
     ordered = sorted(units.items(), key=lambda kv: -kv[1])
     word = lambda x: next(w for most, w in STRENGTHS if 5 * x / scale < most or most > 5)  # noqa: E731
-    return [f"{word(x)} {NAMES.get(unit, code(unit))}" for unit, x in ordered]
+    return [f"{word(x)} {NAMES.get(unit, unit_code(unit))}" for unit, x in ordered]

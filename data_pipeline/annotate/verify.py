@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_pipeline.annotate.evidence import NOT_CHECKABLE, SUPPORTED, link, usual
-from data_pipeline.annotate.units import code
+from data_pipeline.annotate.evidence import NOT_CHECKABLE, SUPPORTED, baseline, check_reason
+from data_pipeline.annotate.units import unit_code
 from data_pipeline.media.transcript import Cue, Transcript
 
 if TYPE_CHECKING:
@@ -52,14 +52,14 @@ def check_claims(found: Sequence[Annotation]) -> dict[str, tuple[Check, ...]]:
     voices: dict[str, list[Any]] = defaultdict(list)
     for a in found:
         voices[a.speaker].append(a.voice)
-    everybody = usual([v for group in voices.values() for v in group])
-    norm = {speaker: usual(group) for speaker, group in voices.items()}
+    everybody = baseline([v for group in voices.values() for v in group])
+    norm = {speaker: baseline(group) for speaker, group in voices.items()}
     out = {}
     for a in found:
         own = norm[a.speaker] if norm[a.speaker].loudness is not None else everybody
         words = Transcript((Cue(start=0.0, end=1.0, text=a.words),)) if a.words else Transcript()
-        seen = None if a.ever is None else frozenset(code(u) for u in a.ever)
-        links = link(
+        seen = None if a.ever is None else frozenset(unit_code(u) for u in a.ever)
+        links = check_reason(
             a.reason, 0.0, 1.0, motion=None, voice=a.voice, norm=own, transcript=words, units=seen
         )
         out[a.clip] = tuple(

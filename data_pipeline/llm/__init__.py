@@ -1,1 +1,1 @@
-"""Chat endpoints of the OpenAI kind: requests, replies, budget."""
+"""Client for OpenAI-compatible chat endpoints: requests, stored replies, budget."""

@@ -1,13 +1,14 @@
-"""What may be spent on endpoints: every request is reserved at the most it can cost before it is sent, and settled when it has come back.
+"""Spending limits for chat endpoints.
 
-The ledger is a file of two lines a request; a process that is killed leaves requests reserved, and these count as spent. Several
-processes may share it.
+Every request is reserved at its maximum cost before it is sent and settled at its actual cost when
+the reply is in. The ledger is an append-only file with two lines per request, which several
+processes may share. Reservations of a process that was killed are never settled and keep counting
+at their maximum.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import secrets
@@ -15,16 +16,26 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
+
+from data_pipeline.io import wait_for_lock
 
 
 class BudgetReached(Exception):
-    """The next request could cost more than is left; nothing was sent."""
+    """The next request might exceed the budget; it was not sent."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spent:
-    """money (None where prices are not known), tokens of prompts and replies; requests that were answered; of which lost: never settled."""
+class Spending:
+    """Total cost of all requests in a ledger.
+
+    Attributes:
+      money: cost at the endpoints' prices, 0 where prices are unknown.
+      tokens_in: prompt tokens.
+      tokens_out: reply tokens.
+      requests: answered requests.
+      lost: requests that were reserved but never settled; they count at their maximum.
+    """
 
     money: float = 0.0
     tokens_in: int = 0
@@ -34,38 +45,42 @@ class Spent:
 
     @property
     def tokens(self) -> int:
-        """Of both kinds."""
+        """Prompt and reply tokens together."""
         return self.tokens_in + self.tokens_out
 
 
 class Ledger:
-    """Requests of one output folder, of this run and those before.
-
-    Args of `__init__`: path, most_money, most_tokens (None: no limit).
-    """
+    """Records the requests of an output folder, those of earlier runs included."""
 
     def __init__(
-        self, path: Path, *, most_money: float | None = None, most_tokens: int | None = None
+        self, path: Path, *, max_money: float | None = None, max_tokens: int | None = None
     ):
-        self.path, self.most_money, self.most_tokens = path, most_money, most_tokens
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._read = 0
-        self._here: set[str] = set()  # tickets of requests that are under way in this process
-        self._ended = threading.Condition()
-        self._open: dict[str, tuple[float, int, int]] = {}
-        self._money, self._in, self._out, self._done = 0.0, 0, 0, 0
-        with self._locked() as file:
-            size = file.seek(0, os.SEEK_END)
-            if size and (file.seek(size - 1) or True) and file.read(1) != b"\n":
-                file.write(
-                    b"\n"
-                )  # a line that was torn: it counts for nothing, what it settles stays reserved
+        """Opens or creates a ledger file.
 
-    def spent(self) -> Spent:
-        """So far, requests under way and lost ones at their most."""
+        Args:
+          path: the file; a lock file `NAME.lock` is created next to it.
+          max_money: limit of the cost, None for no limit.
+          max_tokens: limit of prompt and reply tokens, None for no limit.
+        """
+        self.path, self.max_money, self.max_tokens = path, max_money, max_tokens
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._mutex = threading.Lock()  # spares the threads of this process the file lock's polling
+        self._offset = 0  # bytes of the file that have been read
+        self._local: set[str] = set()  # tickets of requests in flight in this process
+        self._settled = threading.Condition()
+        self._reserved: dict[str, tuple[float, int, int]] = {}
+        self._money, self._tokens_in, self._tokens_out, self._requests = 0.0, 0, 0, 0
         with self._locked() as file:
-            self._catch_up(file)
-        return self._spent()
+            if file.seek(0, os.SEEK_END):
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":  # an incomplete line counts for nothing
+                    file.write(b"\n")
+
+    def spending(self) -> Spending:
+        """Returns the spending so far; unsettled requests count at their maximum."""
+        with self._locked() as file:
+            self._read_new_lines(file)
+        return self._total()
 
     def reserve(
         self,
@@ -75,98 +90,119 @@ class Ledger:
         *,
         wait: Callable[[], bool] = lambda: False,
     ) -> str:
-        """A request that may cost so much; returns its ticket. Where only what is under way here stands in its way, it waits
-        for that to end, as long as `wait` says so.
+        """Reserves budget for a request.
+
+        Args:
+          money: maximum cost of the request.
+          tokens_in: maximum number of prompt tokens.
+          tokens_out: maximum number of reply tokens.
+          wait: if the budget is exhausted only because of requests in flight in this process, their
+            end is awaited as long as this returns true.
+
+        Returns:
+          The ticket to settle the request with.
 
         Raises:
-          BudgetReached: it could go over the budget.
+          BudgetReached: the request might exceed the budget.
         """
         while True:
             try:
-                ticket = self._reserve(money, tokens_in, tokens_out)
+                ticket = self._try_reserve(money, tokens_in, tokens_out)
             except BudgetReached:
-                with self._ended:
-                    if not self._here or not wait():
+                with self._settled:
+                    if not self._local or not wait():
                         raise
-                    self._ended.wait(1.0)
+                    self._settled.wait(1.0)
             else:
-                with self._ended:
-                    self._here.add(ticket)
+                with self._settled:
+                    self._local.add(ticket)
                 return ticket
 
-    def wake(self) -> None:
-        """Those that wait look again."""
-        with self._ended:
-            self._ended.notify_all()
+    def wake_waiters(self) -> None:
+        """Makes waiting `reserve` calls evaluate their `wait` argument again."""
+        with self._settled:
+            self._settled.notify_all()
 
-    def lost(self, ticket: str) -> None:
-        """A request has ended and nobody knows what it cost: it stays reserved."""
-        with self._ended:
-            self._here.discard(ticket)
-            self._ended.notify_all()
-
-    def _reserve(self, money: float, tokens_in: int, tokens_out: int) -> str:
-        with self._locked() as file:
-            self._catch_up(file)
-            now = self._spent()
-            if self.most_money is not None and now.money + money > self.most_money + 1e-12:
-                raise BudgetReached(
-                    f"{now.money:.4f} of {self.most_money:g} are spent or reserved, the next request may cost {money:.4f}"
-                )
-            if (
-                self.most_tokens is not None
-                and now.tokens + tokens_in + tokens_out > self.most_tokens
-            ):
-                raise BudgetReached(
-                    f"{now.tokens:,} of {self.most_tokens:,} tokens are spent or reserved, the next request may take {tokens_in + tokens_out:,}"
-                )
-            ticket = secrets.token_hex(6)
-            self._write(file, {"t": ticket, "most": [money, tokens_in, tokens_out]})
-        return ticket
+    def abandon(self, ticket: str) -> None:
+        """Ends a request of unknown cost: its reservation keeps counting."""
+        with self._settled:
+            self._local.discard(ticket)
+            self._settled.notify_all()
 
     def settle(
         self, ticket: str, money: float, tokens_in: int, tokens_out: int, *, answered: bool = True
     ) -> None:
-        """What the request of a ticket cost in the end; 0 where it was refused."""
-        with self._locked() as file:
-            self._write(file, {"t": ticket, "cost": [money, tokens_in, tokens_out], "ok": answered})
-        self.lost(ticket)
+        """Replaces a reservation by the actual cost of the request.
 
-    def _spent(self) -> Spent:
-        held = list(self._open.values())
-        return Spent(
-            money=self._money + sum(h[0] for h in held),
-            tokens_in=self._in + sum(h[1] for h in held),
-            tokens_out=self._out + sum(h[2] for h in held),
-            requests=self._done,
-            lost=len(held),
+        Args:
+          ticket: what `reserve` returned.
+          money: actual cost; 0 if the request was refused.
+          tokens_in: prompt tokens.
+          tokens_out: reply tokens.
+          answered: whether the request counts as answered.
+        """
+        with self._locked() as file:
+            cost = [money, tokens_in, tokens_out]
+            self._append(file, {"t": ticket, "cost": cost, "ok": answered})
+        self.abandon(ticket)
+
+    def _try_reserve(self, money: float, tokens_in: int, tokens_out: int) -> str:
+        with self._locked() as file:
+            self._read_new_lines(file)
+            total = self._total()
+            if self.max_money is not None and total.money + money > self.max_money + 1e-12:
+                raise BudgetReached(
+                    f"{total.money:.4f} of {self.max_money:g} are spent or reserved, "
+                    f"the next request may cost {money:.4f}"
+                )
+            needed = tokens_in + tokens_out
+            if self.max_tokens is not None and total.tokens + needed > self.max_tokens:
+                raise BudgetReached(
+                    f"{total.tokens:,} of {self.max_tokens:,} tokens are spent or reserved, "
+                    f"the next request may take {needed:,}"
+                )
+            ticket = secrets.token_hex(6)
+            self._append(file, {"t": ticket, "most": [money, tokens_in, tokens_out]})
+        return ticket
+
+    def _total(self) -> Spending:
+        reserved = list(self._reserved.values())
+        return Spending(
+            money=self._money + sum(r[0] for r in reserved),
+            tokens_in=self._tokens_in + sum(r[1] for r in reserved),
+            tokens_out=self._tokens_out + sum(r[2] for r in reserved),
+            requests=self._requests,
+            lost=len(reserved),
         )
 
-    def _catch_up(self, file: Any) -> None:
-        """Reads what this and other processes wrote since the last look."""
-        file.seek(self._read)
+    def _read_new_lines(self, file: BinaryIO) -> None:
+        """Reads what this and other processes have written since the last call."""
+        file.seek(self._offset)
         for line in file.read().split(b"\n")[:-1]:
-            self._read += len(line) + 1
+            self._offset += len(line) + 1
             try:
-                found = json.loads(line)
+                entry = json.loads(line)
             except ValueError:
                 continue
-            if "most" in found:
-                self._open[found["t"]] = tuple(found["most"])
+            if "most" in entry:
+                self._reserved[entry["t"]] = tuple(entry["most"])
             else:
-                self._open.pop(found["t"], None)
-                self._money += found["cost"][0]
-                self._in += found["cost"][1]
-                self._out += found["cost"][2]
-                self._done += found["ok"]
+                self._reserved.pop(entry["t"], None)
+                self._money += entry["cost"][0]
+                self._tokens_in += entry["cost"][1]
+                self._tokens_out += entry["cost"][2]
+                self._requests += entry["ok"]
 
-    def _write(self, file: Any, line: dict[str, object]) -> None:
+    def _append(self, file: BinaryIO, entry: dict[str, object]) -> None:
         file.seek(0, os.SEEK_END)
-        file.write(json.dumps(line).encode() + b"\n")
+        file.write(json.dumps(entry).encode() + b"\n")
         file.flush()
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[Any]:
-        with self.path.open("a+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+    def _locked(self) -> Iterator[BinaryIO]:
+        with (
+            self._mutex,
+            wait_for_lock(self.path.with_name(f"{self.path.name}.lock")),
+            self.path.open("a+b") as file,
+        ):
             yield file

@@ -201,7 +201,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
 def _annotate(args: argparse.Namespace, console: Console) -> int:
     from data_pipeline.annotate import filters, outputs, verify
-    from data_pipeline.annotate.clip_lists import clips_of
+    from data_pipeline.annotate.clip_lists import read_clip_list
     from data_pipeline.annotate.recipe import load_recipe, recipe_text
     from data_pipeline.annotate.runner import Job
     from data_pipeline.annotate.runner import run as annotate
@@ -213,7 +213,7 @@ def _annotate(args: argparse.Namespace, console: Console) -> int:
         raise ValueError("give clips (a folder, a manifest or records.jsonl) and --out DIR")
     recipe = load_recipe(args.recipe)
     labels = [x.strip() for x in (args.labels or "").split(",") if x.strip()]
-    records = clips_of(Path(args.clips), labels=labels)[: args.limit]
+    records = read_clip_list(Path(args.clips), labels=labels)[: args.limit]
     if not labels and any(not r.labels for r in records) and "reasoning" in recipe.agents:
         raise ValueError("some clips have no labels: say which there are, --labels happy,sad,...")
     endpoints = _endpoints(args, recipe.agents)
@@ -227,7 +227,7 @@ def _annotate(args: argparse.Namespace, console: Console) -> int:
         )
     job = Job(
         recipe=recipe, out=Path(args.out).absolute(), endpoints=endpoints, concurrency=args.concurrency, retries=args.retries, backoff=args.backoff, units=args.units, eight=eight,
-        most_money=args.most_money, most_tokens=args.most_tokens, ask_again=args.ask_again,
+        max_money=args.most_money, max_tokens=args.most_tokens, ask_again=args.ask_again,
     )  # fmt: skip
     missing = [a for a in recipe.agents if a not in endpoints and a not in recipe.optional]
     if missing:
@@ -321,7 +321,7 @@ def _check(args: argparse.Namespace, endpoints: dict[str, Any]) -> None:
 
 def _endpoints(args: argparse.Namespace, agents: tuple[str, ...]) -> dict[str, Any]:
     """By agent, from --agents or from the one for all; raises ValueError."""
-    from data_pipeline.llm.client import Endpoint
+    from data_pipeline.llm.endpoint import Endpoint
 
     if args.key_from is not None and args.key_from not in os.environ:
         raise ValueError(f"--key-from: the environment has no variable {args.key_from}")

@@ -12,8 +12,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from data_pipeline.llm.client import Endpoint
-from emojax.cli.console import setup
+from data_pipeline.llm.endpoint import Endpoint
+from emojax.cli.console import progress_bars, setup
 from emojax.cli.progress_bars import bar
 
 
@@ -309,7 +309,7 @@ def _judge(args: argparse.Namespace, console: Console) -> int:
     ):  # fmt: skip
         if not getattr(args, name):
             raise ValueError(f"--{name} is missing, such as --{name} {example}")
-    from data_pipeline.llm.client import Asker
+    from data_pipeline.llm.client import ChatClient
     from emojax.evaluate.predictions import read_predictions, read_references
 
     rows = read_predictions(Path(args.predictions))
@@ -324,11 +324,11 @@ def _judge(args: argparse.Namespace, console: Console) -> int:
             f"{lost} of {len(references)} references have no prediction; the scores are over the rest"
         )
     out = Path(args.out)
-    with Asker(
+    with ChatClient(
         endpoint_of(args, args.model), out / "replies", concurrency=args.concurrency
-    ) as asker:
-        with bar(console, f"judge {args.task}") as tick:
-            result = llm_judge.judge(args.task, here, references, asker, tick=tick)
+    ) as client:
+        with progress_bars(console) as progress:
+            result = llm_judge.judge(args.task, here, references, client, progress=progress)
     name = f"judge_{args.task}_{re.sub(r'[^A-Za-z0-9._-]+', '-', args.model)}.json"
     (out / name).write_text(json.dumps(result, indent=1, ensure_ascii=False))
     table = Table(title=f"{args.task}: {result['scored']} of {result['n']} clips scored")

@@ -22,13 +22,14 @@ import numpy as np
 
 from data_pipeline.datasets.open_vocabulary import word_list
 from data_pipeline.datasets.reading import CellError
-from data_pipeline.llm.client import Asker, Messages, Reply, Unusable, prompt_hash
+from data_pipeline.llm.client import ChatClient, Reply, UnusableReply
+from data_pipeline.llm.endpoint import Messages, prompt_hash
+from data_pipeline.progress import Progress, no_progress
 from emojax.evaluate import statistics
 from emojax.evaluate.official_scripts import label_set
 from emojax.evaluate.parse_answers import final_answer
 from emojax.evaluate.predictions import Prediction
 
-Tick = Callable[[int, int], None]
 _SYSTEM = (
     "You compare two descriptions of the emotion that a person shows in a video clip. You are strict, fair and brief. "
     "You answer in English with one JSON object and nothing else."
@@ -90,9 +91,9 @@ def judge(
     task: str,
     rows: Sequence[Prediction],
     references: Mapping[str, str],
-    asker: Asker,
+    client: ChatClient,
     *,
-    tick: Tick | None = None,
+    progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """Judges predictions; a stopped run goes on from the stored replies.
 
@@ -119,7 +120,12 @@ def judge(
         "ov": _open_words,
         "reasoning": _reasoning,
     }[task]
-    found = run(rows, references, asker, tick)
+    found = run(
+        rows,
+        references,
+        client,
+        lambda _, done, total: progress(f"judge {task}", done, total),
+    )
     by_model: dict[str, dict[str, Any]] = {}
     groups = {r.clip: r.group for r in rows}
     for model in sorted({j.model for j in found if j.scores}):
@@ -132,11 +138,11 @@ def judge(
     return {
         "task": task,
         "judge": {
-            "asked_for": asker.endpoint.model,
+            "asked_for": client.endpoint.model,
             "answered": sorted(by_model),
-            "url": asker.endpoint.url,
-            "temperature": asker.endpoint.temperature,
-            "seed": asker.endpoint.seed,
+            "url": client.endpoint.url,
+            "temperature": client.endpoint.temperature,
+            "seed": client.endpoint.seed,
             "prompts": [prompt_hash(p) for p in TASKS[task]],
         },
         "n": len(rows),
@@ -144,14 +150,14 @@ def judge(
         "not_scored": dict(Counter(j.fault for j in found if not j.scores)),
         "scores": {k: v for k, v in one.items() if k != "n"} if one else None,
         "by_model": by_model,
-        "faults": dict(sorted(asker.faults.items())),
-        "requests": asker.asked,
-        "tokens": {"prompt": asker.used[0], "reply": asker.used[1]},
-        "cost": asker.cost(asker.used),
+        "faults": dict(sorted(client.faults.items())),
+        "requests": client.requests_sent,
+        "tokens": {"prompt": client.tokens_used[0], "reply": client.tokens_used[1]},
+        "cost": client.cost(client.tokens_used),
         "this_run": {
-            "prompt": asker.tokens[0],
-            "reply": asker.tokens[1],
-            "cost": asker.cost(asker.tokens),
+            "prompt": client.tokens_paid[0],
+            "reply": client.tokens_paid[1],
+            "cost": client.cost(client.tokens_paid),
         },
         "clips": [
             {"video_id": j.clip, **j.scores, **({"fault": j.fault} if j.fault else {})}
@@ -187,7 +193,7 @@ def _object(text: str) -> dict[str, Any]:
       Unusable: there is none; says of what kind the reply is.
     """
     if not text.strip():
-        raise Unusable("empty reply")
+        raise UnusableReply("empty reply")
     said = re.sub(r"<think(?:ing)?>.*?</think(?:ing)?>", " ", text, flags=re.DOTALL | re.IGNORECASE)
     starts = [m.start() for m in re.finditer(r"\{", said)]
     for (
@@ -200,11 +206,11 @@ def _object(text: str) -> dict[str, Any]:
         except ValueError:
             continue
     if re.search(r"\b(?:sorry|cannot|can't|unable|as an ai)\b", text.lower()):
-        raise Unusable("refusal")
+        raise UnusableReply("refusal")
     letters = [c for c in text if c.isalpha()]
     if letters and sum(c.isascii() for c in letters) < len(letters) / 2:
-        raise Unusable("other language")
-    raise Unusable("no JSON object")
+        raise UnusableReply("other language")
+    raise UnusableReply("no JSON object")
 
 
 def _number(found: Mapping[str, Any], name: str, low: int, high: int) -> float:
@@ -212,14 +218,14 @@ def _number(found: Mapping[str, Any], name: str, low: int, high: int) -> float:
     if isinstance(value, str) and re.fullmatch(r"\s*\d+(\.\d+)?\s*", value):
         value = float(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-        raise Unusable(f"no {name} from {low} to {high}")
+        raise UnusableReply(f"no {name} from {low} to {high}")
     return float(value)
 
 
 def _words(found: Mapping[str, Any], name: str) -> list[str]:
     value = found.get(name)
     if not isinstance(value, list) or not all(isinstance(w, str) for w in value):
-        raise Unusable(f"no list of {name}")
+        raise UnusableReply(f"no list of {name}")
     return list(dict.fromkeys(w.strip().lower() for w in value if w.strip()))
 
 
@@ -237,16 +243,16 @@ def _judged(rows: Sequence[Prediction], replies: Sequence[Reply[dict[str, float]
 
 def _compared(
     prompt: str, read: Callable[[str], dict[str, float]]
-) -> Callable[[Sequence[Prediction], Mapping[str, str], Asker, Tick | None], list[Judged]]:
+) -> Callable[[Sequence[Prediction], Mapping[str, str], ChatClient, Progress], list[Judged]]:
     """A task of one question a clip, which shows reference and response."""
 
     def run(
-        rows: Sequence[Prediction], references: Mapping[str, str], asker: Asker, tick: Tick | None
+        rows: Sequence[Prediction], references: Mapping[str, str], client: ChatClient, progress: Progress
     ) -> list[Judged]:
         asked = [
             _messages(prompt.format(reference=references[r.clip], response=_text(r))) for r in rows
         ]
-        return _judged(rows, asker.ask_all(asked, read, tick=tick))
+        return _judged(rows, client.ask_all(asked, read, progress=progress))
 
     return run
 
@@ -267,19 +273,19 @@ _reasoning = _compared(
 
 
 def _label(
-    rows: Sequence[Prediction], references: Mapping[str, str], asker: Asker, tick: Tick | None
+    rows: Sequence[Prediction], references: Mapping[str, str], client: ChatClient, progress: Progress
 ) -> list[Judged]:
     texts = list(dict.fromkeys([*(references[r.clip] for r in rows), *map(_text, rows)]))
     total = len(texts) + len(rows)
-    named = asker.ask_all(
+    named = client.ask_all(
         [_messages(LABELS_PROMPT.format(text=t)) for t in texts],
         lambda text: _words(_object(text), "labels"),
-        tick=(lambda done, _: tick(done, total)) if tick else None,
+        progress=lambda task, done, _: progress(task, done, total),
     )
     labels = dict(zip(texts, named, strict=True))
     pairs = [(labels[references[r.clip]], labels[_text(r)]) for r in rows]
     ready = [i for i, (a, b) in enumerate(pairs) if a.value is not None and b.value is not None]
-    replies = asker.ask_all(
+    replies = client.ask_all(
         [
             _messages(
                 LABEL_PROMPT.format(
@@ -290,7 +296,7 @@ def _label(
             for i in ready
         ],
         lambda text: {"label_overlap": _number(_object(text), "score", 1, 10)},
-        tick=(lambda done, _: tick(len(texts) + done, total)) if tick else None,
+        progress=lambda task, done, _: progress(task, len(texts) + done, total),
     )
     out = [
         Judged(clip=r.clip, scores={}, fault=(a.fault or b.fault), model=a.model)
@@ -309,7 +315,7 @@ def _joined(*models: str) -> str:
 
 
 def _open_words(
-    rows: Sequence[Prediction], references: Mapping[str, str], asker: Asker, tick: Tick | None
+    rows: Sequence[Prediction], references: Mapping[str, str], client: ChatClient, progress: Progress
 ) -> list[Judged]:
     """Accuracy and recall of groups of words, and their mean; an answer without words has 0 and 0.
 
@@ -319,7 +325,7 @@ def _open_words(
     said = [_list(final_answer(r.response)) for r in rows]
     told = [i for i, words in enumerate(said) if any(len(w.split()) > 3 for w in words)]
     faults: dict[int, Reply[Any]] = {}
-    drawn = asker.ask_all(
+    drawn = client.ask_all(
         [_messages(LABELS_PROMPT.format(text=_text(rows[i]))) for i in told],
         lambda text: _words(_object(text), "labels"),
     )
@@ -333,7 +339,7 @@ def _open_words(
         def of(text: str) -> dict[str, str]:
             groups = _object(text).get("groups")
             if not isinstance(groups, list) or not all(isinstance(g, list) for g in groups):
-                raise Unusable("no list of groups")
+                raise UnusableReply("no list of groups")
             first = {
                 str(w).strip().lower(): str(g[0]).strip().lower()
                 for g in groups
@@ -341,13 +347,15 @@ def _open_words(
                 if g
             }
             if set(words) - set(first):
-                raise Unusable("groups without some of the words")
+                raise UnusableReply("groups without some of the words")
             return first
 
         return of
 
     asked = [_messages(GROUP_PROMPT.format(words=", ".join(words))) for words in every]
-    replies = asker.ask_all(asked, [read(words) for words in every], tick=tick)
+    replies = client.ask_all(
+        asked, [read(words) for words in every], progress=progress
+    )
     out = []
     for i, (row, t, s, reply) in enumerate(zip(rows, true, said, replies, strict=True)):
         if i in faults or reply.value is None:

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.llm.client import Asker, Messages, Unusable, prompt_hash
-from data_pipeline.llm.messages import picture_part, sound_part
+from data_pipeline.llm.client import ChatClient, UnusableReply
+from data_pipeline.llm.endpoint import Messages, prompt_hash
+from data_pipeline.llm.messages import audio_part, image_part
 from data_pipeline.media.clip import SAMPLE_RATE, Sampling, read_clip
 from data_pipeline.schema import ClipRecord
 from emojax.evaluate.predictions import Prediction
@@ -49,9 +50,9 @@ def decode_for_server(send: str, *, frames: int = 8) -> Decode:
                 {"type": "video_url", "video_url": {"url": f"data:video/mp4;base64,{film}"}}
             )
         elif clip.frames is not None:
-            parts += [picture_part(picture, 8 * _HEIGHT, _HEIGHT) for picture in clip.frames]
+            parts += [image_part(picture, 8 * _HEIGHT, _HEIGHT) for picture in clip.frames]
         if clip.waveform is not None and not clip.silent and send == "frames":
-            parts.append(sound_part(clip.waveform[: 30 * SAMPLE_RATE]))
+            parts.append(audio_part(clip.waveform[: 30 * SAMPLE_RATE]))
         return Decoded(parts, clip.duration, clip.modalities)
 
     return decode
@@ -64,12 +65,12 @@ def question(record: ClipRecord, tag: str, parts: Sequence[dict[str, Any]]) -> M
     return [{"role": "user", "content": [*parts, {"type": "text", "text": text}]}]
 
 
-def server_answerer(asker: Asker) -> Answerer:
+def server_answerer(client: ChatClient) -> Answerer:
     """Asks all clips of a batch at once; a clip that got no usable reply is answered by nothing and says why."""
 
     def read(text: str) -> str:
         if not text.strip():
-            raise Unusable("empty reply")
+            raise UnusableReply("empty reply")
         return text
 
     def answer(items: Sequence[tuple[ClipRecord, Any]], tag: str) -> list[Prediction]:
@@ -78,7 +79,7 @@ def server_answerer(asker: Asker) -> Answerer:
             dataclasses.replace(Prediction(clip=record.id), response=reply.value)
             if reply.value is not None
             else Prediction(clip=record.id, error=f"{NO_ANSWER}{reply.fault}")
-            for (record, _), reply in zip(items, asker.ask_all(asked, read), strict=True)
+            for (record, _), reply in zip(items, client.ask_all(asked, read), strict=True)
         ]
 
     return answer

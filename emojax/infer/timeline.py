@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from data_pipeline.annotate.evidence import Link, link, usual
+from data_pipeline.annotate.evidence import CheckedClaim, baseline, check_reason
 from data_pipeline.annotate.peaks import UnitTrack, find_peak
-from data_pipeline.annotate.units import TABLES, code
+from data_pipeline.annotate.units import TABLES, unit_code
 from data_pipeline.media.prosody import Voice, measure_voice
 from data_pipeline.media.segments import Segment, Segmenting, segments
 from data_pipeline.media.stream import open_recording
@@ -86,7 +86,7 @@ class Span:
     track: str = ""
     valence: float | None = None
     arousal: float | None = None
-    evidence: tuple[Link, ...] = ()
+    evidence: tuple[CheckedClaim, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -207,7 +207,7 @@ def finish(
     units: UnitTrack | None = None,
 ) -> tuple[tuple[Span, ...], dict[str, tuple[Change, ...]]]:
     """What only the whole recording tells: smoothed track, changes, evidence. Returns (spans, changes by person)."""
-    norm = usual(
+    norm = baseline(
         [v for v in {s.index: s.voice for s in spans if (s.speech or 0) >= SPOKEN}.values()]
     )
     out: dict[int, Span] = {}
@@ -233,7 +233,7 @@ def finish(
                 track=labels[track[row]],
                 valence=valence,
                 arousal=arousal,
-                evidence=link(
+                evidence=check_reason(
                     span.answer.reason,
                     span.start,
                     span.end,
@@ -250,11 +250,11 @@ def finish(
 def _face(units: UnitTrack | None, span: Span) -> tuple[frozenset[str] | None, float | None]:
     """(codes of the action units of a segment, where to look): their peak, or the greatest movement where none were measured."""
     part = units.within(span.start, span.end) if units else None
-    if part is None or not part.measured:
+    if part is None or not part.has_face:
         return None, span.motion
     peak = find_peak(part, span.answer.label, TABLES["mmeverse"])
     return frozenset(
-        map(code, part.ever())
+        map(unit_code, part.present_anywhere())
     ), span.motion if peak is None or peak.time is None else peak.time
 
 

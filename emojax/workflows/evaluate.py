@@ -19,7 +19,8 @@ from rich.console import Console
 from data_pipeline.datasets.dataset import Found
 from data_pipeline.datasets.reading import Files
 from data_pipeline.datasets.registry import Benchmark, read_root
-from data_pipeline.llm.client import Asker, Endpoint, prompt_hash
+from data_pipeline.llm.client import ChatClient
+from data_pipeline.llm.endpoint import Endpoint, prompt_hash
 from data_pipeline.media.views import Views
 from data_pipeline.schema import ClipRecord
 from emojax.bundle.model_folder import Bundle, load_bundle
@@ -318,11 +319,11 @@ def evaluate_server(
             own = [r for r in records if r.split == part]
             questions = [Question(dataclasses.replace(r, mode=part), r.label, True) for r in own]
             asked_by[Member(benchmark)] = (questions[:limit] if limit else questions, 0)
-    with Asker(endpoint, out / "replies", concurrency=concurrency) as asker:
+    with ChatClient(endpoint, out / "replies", concurrency=concurrency) as client:
         identity = {"server": endpoint.settings(), "send": send, "prompts": prompts_id()}
         by_set, counts = answer_members(
             asked_by,
-            lambda member, asked: (server_answerer(asker), [0] * len(asked)),
+            lambda member, asked: (server_answerer(client), [0] * len(asked)),
             decode_for_server(send),
             out=out,
             identity=identity,
@@ -331,11 +332,11 @@ def evaluate_server(
         )
         if not by_set:
             raise ValueError(f"{place} holds no clip of {suite.title if suite else 'the manifest'}")
-        told = ", ".join(f"{n} {kind}" for kind, n in sorted(asker.faults.items()))
+        told = ", ".join(f"{n} {kind}" for kind, n in sorted(client.faults.items()))
         _say(
             console,
-            f"{asker.asked} requests{f' ({told})' if told else ''}, {asker.tokens[0]:,} + {asker.tokens[1]:,} tokens"
-            + (f", cost {asker.cost(asker.tokens):.2f}" if endpoint.price_in is not None else ""),
+            f"{client.requests_sent} requests{f' ({told})' if told else ''}, {client.tokens_paid[0]:,} + {client.tokens_paid[1]:,} tokens"
+            + (f", cost {client.cost(client.tokens_paid):.2f}" if endpoint.price_in is not None else ""),
         )
     return _finish(
         suite,

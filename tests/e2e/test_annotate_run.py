@@ -496,10 +496,10 @@ def test_a_thousand_records_and_twenty_kills(tmp_path):
 
 
 def test_words_are_heard_where_none_are_given(corpus, tmp_path):
-    from data_pipeline.annotate.clip_lists import clips_of
+    from data_pipeline.annotate.clip_lists import read_clip_list
     from data_pipeline.annotate.recipe import load_recipe
     from data_pipeline.annotate.runner import Job, run
-    from data_pipeline.llm.client import Endpoint
+    from data_pipeline.llm.endpoint import Endpoint
 
     labels = (
         "happy",
@@ -512,7 +512,7 @@ def test_words_are_heard_where_none_are_given(corpus, tmp_path):
         "contempt",
         "doubt",
     )
-    records = clips_of(corpus / "clips", labels=labels)[:4]
+    records = read_clip_list(corpus / "clips", labels=labels)[:4]
     heard = []
 
     def transcribe(wave):

@@ -182,11 +182,11 @@ def test_chat_whole_and_streamed(server, clip):
 
 def test_chat_as_our_own_client_sends_it(server, clip):
     """Pictures and sound apart, as `emojax evaluate --endpoint` sends them."""
-    from data_pipeline.llm.messages import picture_part
+    from data_pipeline.llm.messages import image_part
     from data_pipeline.media.clip import Sampling, read_clip
 
     own = read_clip(str(clip), sampling=Sampling(num_frames=4))
-    pictures = [picture_part(p, 448, 448) for p in own.frames]
+    pictures = [image_part(p, 448, 448) for p in own.frames]
     content = [{"type": "text", "text": "Which one is shown?"}, *pictures]
     answer = server.post(
         "/v1/chat/completions", json={"messages": [{"role": "user", "content": content}]}

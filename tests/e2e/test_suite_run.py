@@ -19,7 +19,7 @@ from rich.console import Console
 from suite_fixture import write_suite
 
 from data_pipeline.llm import client
-from data_pipeline.llm.client import Endpoint
+from data_pipeline.llm.endpoint import Endpoint
 from emojax.bundle.calibration import Calibration
 from emojax.evaluate import predictions, suite_runner
 from emojax.evaluate.emotion_wheels import builtin_tables

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 
 from data_pipeline.annotate import filters, outputs
-from data_pipeline.annotate.agents import Known, agent
-from data_pipeline.annotate.clip_lists import clips_of
+from data_pipeline.annotate.agents import ClipContext, agent
+from data_pipeline.annotate.clip_lists import read_clip_list
 from data_pipeline.annotate.describe import Annotation, coarse
 from data_pipeline.annotate.peaks import LABEL_UNITS, Peak
 from data_pipeline.annotate.recipe import Recipe, load_recipe, recipe_text, shipped
 from data_pipeline.annotate.runner import read_state
 from data_pipeline.annotate.verify import check_claims
 from data_pipeline.datasets.registry import read_root
-from data_pipeline.llm.budget import Spent
-from data_pipeline.llm.client import Unusable
-from data_pipeline.llm.messages import picture_part, sound_part
+from data_pipeline.llm.budget import Spending
+from data_pipeline.llm.client import UnusableReply
+from data_pipeline.llm.messages import audio_part, image_part
 from data_pipeline.media.prosody import Voice
 from data_pipeline.schema import read_examples, read_records
 
@@ -30,7 +30,7 @@ PEAK = Peak(
     all_units=(4, 7, 25),
     intensities={4: 3.0, 7: 1.2, 25: 0.6},
 )
-KNOWN = Known(
+KNOWN = ClipContext(
     label="angry",
     labels=("angry", "sad"),
     words="how dare you",
@@ -154,7 +154,7 @@ def test_what_agents_are_asked():
 )  # fmt: skip
 def test_what_agents_answer(who, reply, found):
     if isinstance(found, str):
-        with pytest.raises(Unusable, match=found):
+        with pytest.raises(UnusableReply, match=found):
             agent(who).read(KNOWN, reply)
     else:
         assert agent(who).read(KNOWN, reply) == found
@@ -167,9 +167,9 @@ def test_pictures_and_sound_are_sent_small():
 
     from PIL import Image
 
-    url = picture_part(np.full((1000, 2000, 3), 200, np.uint8), 512, 512)["image_url"]["url"]
+    url = image_part(np.full((1000, 2000, 3), 200, np.uint8), 512, 512)["image_url"]["url"]
     assert Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).size == (512, 256)
-    data = sound_part(np.array([0, 0.5, 2.0], np.float32))["input_audio"]["data"]
+    data = audio_part(np.array([0, 0.5, 2.0], np.float32))["input_audio"]["data"]
     with wave.open(io.BytesIO(base64.b64decode(data))) as file:
         assert (file.getframerate(), file.getnchannels(), file.getnframes()) == (16000, 1, 3)
         assert np.frombuffer(file.readframes(3), "<i2").tolist() == [0, 16383, 32767]
@@ -287,7 +287,7 @@ def write_outputs(tmp_path, found, name="CAER", label="emotion_label", text="tex
     checks = check_claims(found)
     gone, spent = (
         filters.apply(recipe, found, checks),
-        Spent(money=0.5, tokens_in=100, tokens_out=20, requests=3, lost=1),
+        Spending(money=0.5, tokens_in=100, tokens_out=20, requests=3, lost=1),
     )
     outcome = outputs.Outcome(
         recipe=recipe,
@@ -430,25 +430,25 @@ def test_clips_of_folders_and_lists(tmp_path):
     for name in ("a.mp4", "sub/b.webm", "sub/notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
-    found = clips_of(tmp_path, labels=["happy", "sad"])
+    found = read_clip_list(tmp_path, labels=["happy", "sad"])
     assert [(r.id, r.label, r.split) for r in found] == [
         ("a", "", "unsplit"),
         ("sub/b", "", "unsplit"),
     ]
     (tmp_path / "list.csv").write_text("path,subtitle\na.mp4,hello\nsub/b.webm,\n")
-    assert [(r.id, r.subtitle) for r in clips_of(tmp_path / "list.csv", labels=["happy"])] == [
+    assert [(r.id, r.subtitle) for r in read_clip_list(tmp_path / "list.csv", labels=["happy"])] == [
         ("a", "hello"),
         ("b", ""),
     ]
     (tmp_path / "labelled.csv").write_text("path,label\na.mp4,happy\nsub/b.webm,sad\n")
-    assert [(r.id, r.label) for r in clips_of(tmp_path / "labelled.csv")] == [
+    assert [(r.id, r.label) for r in read_clip_list(tmp_path / "labelled.csv")] == [
         ("a", "happy"),
         ("b", "sad"),
     ]
     (tmp_path / "spans.csv").write_text(
         "\ufeffPath,label,start,end,split\na.mp4,happy,0,0.5,dev\na.mp4,,0.5,1,\n"
     )
-    found = clips_of(tmp_path / "spans.csv", labels=["happy", "sad"])
+    found = read_clip_list(tmp_path / "spans.csv", labels=["happy", "sad"])
     assert [(r.label, r.start, r.end, r.split) for r in found] == [
         ("happy", 0, 0.5, "val"),
         ("", 0.5, 1, "unsplit"),
@@ -458,18 +458,18 @@ def test_clips_of_folders_and_lists(tmp_path):
     (tmp_path / "spans.csv").write_text(
         "path,start,end\na.mp4,1.25,\na.mp4,0,0.5\nsub/b.webm,,\na.mp4,0.5,1\n"
     )
-    assert [r.id for r in clips_of(tmp_path / "spans.csv")] == [
+    assert [r.id for r in read_clip_list(tmp_path / "spans.csv")] == [
         "a_1.25-end",
         "a_0-0.5",
         "b",
         "a_0.5-1",
     ]
     (tmp_path / "twice.csv").write_text("path,start,end\na.mp4,,\na.mp4,,\na.mp4,2,3\n")
-    assert [r.id for r in clips_of(tmp_path / "twice.csv")] == ["a#2", "a#3", "a_2-3"]
+    assert [r.id for r in read_clip_list(tmp_path / "twice.csv")] == ["a#2", "a#3", "a_2-3"]
     (tmp_path / "said.csv").write_text(
         "path,subtitle\na.mp4,one\u2028line\x85only\nsub/b.webm,x\n", encoding="utf-8"
     )
-    assert [r.subtitle for r in clips_of(tmp_path / "said.csv")] == ["one\u2028line\x85only", "x"]
+    assert [r.subtitle for r in read_clip_list(tmp_path / "said.csv")] == ["one\u2028line\x85only", "x"]
     for text, fault in [
         ("path,label\na.mp4,glad\n", "'glad' is not one of"), ("path,split\na.mp4,x\n", "none of train"),
         ("path,start,end\na.mp4,2,1\n", "row 2: the span"), ("path\n", "no clip"), ("path,start\na.mp4,1;5\n", "row 2, column 'start': '1;5' is no number of seconds"),
@@ -478,10 +478,10 @@ def test_clips_of_folders_and_lists(tmp_path):
     ]:  # fmt: skip
         (tmp_path / "f.csv").write_text(text)
         with pytest.raises(ValueError, match=fault):
-            clips_of(tmp_path / "f.csv", labels=["happy", "sad"])
+            read_clip_list(tmp_path / "f.csv", labels=["happy", "sad"])
     (tmp_path / "bad.csv").write_text("file\na.mp4\n")
     with pytest.raises(ValueError, match="needs a column 'path'"):
-        clips_of(tmp_path / "bad.csv")
+        read_clip_list(tmp_path / "bad.csv")
     (tmp_path / "gone.csv").write_text("path\nnone.mp4\n")
     with pytest.raises(ValueError, match="row 2, column 'path': there is no file"):
-        clips_of(tmp_path / "gone.csv")
+        read_clip_list(tmp_path / "gone.csv")

@@ -10,7 +10,8 @@ import pytest
 from chat_server import Chat, serve
 
 from data_pipeline.llm.budget import BudgetReached, Ledger
-from data_pipeline.llm.client import Asker, Endpoint
+from data_pipeline.llm.client import ChatClient
+from data_pipeline.llm.endpoint import Endpoint
 
 ASKED = [
     {"role": "user", "content": "x" * 84}
@@ -18,7 +19,7 @@ ASKED = [
 
 
 def test_reserved_at_most_and_settled_at_what_it_was(tmp_path):
-    ledger = Ledger(tmp_path / "ledger", most_tokens=250)
+    ledger = Ledger(tmp_path / "ledger", max_tokens=250)
     first = ledger.reserve(0.0, 100, 50)
     with pytest.raises(
         BudgetReached,
@@ -27,18 +28,18 @@ def test_reserved_at_most_and_settled_at_what_it_was(tmp_path):
         ledger.reserve(0.0, 100, 50)
     ledger.settle(first, 0.0, 40, 10)
     ledger.settle(ledger.reserve(0.0, 100, 50), 0.0, 0, 0, answered=False)
-    spent = ledger.spent()
+    spent = ledger.spending()
     assert (spent.tokens_in, spent.tokens_out, spent.requests, spent.lost) == (40, 10, 1, 0)
 
 
 def test_money_and_a_process_that_was_killed(tmp_path):
     path = tmp_path / "ledger"
-    code = f"import os, pathlib; from data_pipeline.budget import Ledger; Ledger(pathlib.Path({str(path)!r})).reserve(0.3, 1, 1); os._exit(9)"
+    code = f"import os, pathlib; from data_pipeline.llm.budget import Ledger; Ledger(pathlib.Path({str(path)!r})).reserve(0.3, 1, 1); os._exit(9)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 9
     with path.open("ab") as file:
         file.write(b'{"t": "torn')
-    ledger = Ledger(path, most_money=0.5)
-    assert ledger.spent().money == pytest.approx(0.3) and ledger.spent().lost == 1
+    ledger = Ledger(path, max_money=0.5)
+    assert ledger.spending().money == pytest.approx(0.3) and ledger.spending().lost == 1
     with pytest.raises(BudgetReached, match=r"0\.3000 of 0\.5"):
         ledger.reserve(0.21, 1, 1)
     assert ledger.reserve(0.2, 1, 1)
@@ -47,7 +48,7 @@ def test_money_and_a_process_that_was_killed(tmp_path):
 def test_processes_share_it(tmp_path):
     path = tmp_path / "ledger"
     code = (
-        f"from data_pipeline.budget import *\nl = Ledger(Path({str(path)!r}), most_tokens=1000)\nn = 0\n"
+        f"from data_pipeline.llm.budget import *\nl = Ledger(Path({str(path)!r}), max_tokens=1000)\nn = 0\n"
         "try:\n  while True: l.settle(l.reserve(0, 10, 0), 0, 10, 0); n += 1\nexcept BudgetReached: print(n)"
     )
     runs = [
@@ -64,20 +65,20 @@ def test_requests_stop_before_the_budget_not_after(tmp_path, most, sent):
     endpoint = Endpoint(url="", model="m", max_tokens=30)
     with serve(Chat(lambda body, number: "fine")) as chat:
         endpoint = Endpoint(url=chat.url, model="m", max_tokens=30, price_in=10.0, price_out=20.0)
-        ledger = Ledger(tmp_path / "ledger", most_tokens=most)
-        with Asker(endpoint, tmp_path / "replies", ledger=ledger) as asker:
+        ledger = Ledger(tmp_path / "ledger", max_tokens=most)
+        with ChatClient(endpoint, tmp_path / "replies", ledger=ledger) as client:
             wanted = sent if most == 1000 else 99
             done = 0
             try:
                 for i in range(wanted if most < 1000 else 99):
-                    asker.ask([{"role": "user", "content": f"{i:084d}"}], str)
+                    client.ask([{"role": "user", "content": f"{i:084d}"}], str)
                     done += 1
             except BudgetReached:
                 pass
         expected = sent if most < 1000 else (1000 - 130) // 110 + 1
         assert done == expected == len(chat.bodies)
-        assert ledger.spent().tokens == 110 * done <= most
-        assert ledger.spent().money == pytest.approx(done * (100 * 10 + 10 * 20) / 1e6)
+        assert ledger.spending().tokens == 110 * done <= most
+        assert ledger.spending().money == pytest.approx(done * (100 * 10 + 10 * 20) / 1e6)
 
 
 def test_what_costs_nothing_and_what_may_have(tmp_path):
@@ -85,10 +86,10 @@ def test_what_costs_nothing_and_what_may_have(tmp_path):
     with serve(Chat(lambda body, number: replies[number - 1])) as chat:
         ledger = Ledger(tmp_path / "ledger")
         endpoint = Endpoint(url=chat.url, model="m", max_tokens=30)
-        with Asker(endpoint, tmp_path / "replies", ledger=ledger, sleep=lambda _: None) as asker:
-            assert asker.ask(ASKED, str).value == "fine"
-            assert asker.ask(ASKED, str).cached
-        spent = ledger.spent()
+        with ChatClient(endpoint, tmp_path / "replies", ledger=ledger, sleep=lambda _: None) as client:
+            assert client.ask(ASKED, str).value == "fine"
+            assert client.ask(ASKED, str).cached
+        spent = ledger.spending()
         # refused ones cost nothing; one with a reply that is none was probably paid for
         assert (spent.requests, spent.lost, spent.tokens) == (1, 1, 110 + 130)
         lines = [json.loads(x) for x in (tmp_path / "ledger").read_text().splitlines()]
@@ -110,17 +111,17 @@ def test_no_more_requests_at_once_than_allowed(tmp_path):
 
     with (
         serve(Chat(reply)) as chat,
-        Asker(Endpoint(url=chat.url, model="m"), tmp_path, concurrency=2) as asker,
+        ChatClient(Endpoint(url=chat.url, model="m"), tmp_path, concurrency=2) as client,
     ):
         threads = [
-            threading.Thread(target=asker.ask, args=([{"role": "user", "content": str(i)}], str))
+            threading.Thread(target=client.ask, args=([{"role": "user", "content": str(i)}], str))
             for i in range(8)
         ]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        same = [threading.Thread(target=asker.ask, args=(ASKED, str)) for _ in range(4)]
+        same = [threading.Thread(target=client.ask, args=(ASKED, str)) for _ in range(4)]
         for thread in same:
             thread.start()
         for thread in same:
@@ -137,7 +138,7 @@ def test_pictures_and_sound_have_a_most(tmp_path):
             "input_audio": {"data": "A" * 128_000},
         },  # 3 s of 16-bit sound at 16 kHz
     ]
-    found = Endpoint(url="", model="m", image_tokens=700, second_tokens=50).most_tokens(
+    found = Endpoint(url="", model="m", image_tokens=700, second_tokens=50).max_prompt_tokens(
         [{"role": "user", "content": content}]
     )
     assert found == 16 + 2 + 700 + 200

@@ -10,7 +10,8 @@ import pytest
 from chat_server import Chat, serve
 
 from data_pipeline.llm.budget import BudgetReached, Ledger
-from data_pipeline.llm.client import Asker, Endpoint, EndpointError, Unusable
+from data_pipeline.llm.client import ChatClient, UnusableReply
+from data_pipeline.llm.endpoint import Endpoint, EndpointError
 
 ASKED = [{"role": "user", "content": "x" * 84}]  # at most 100 tokens, see test_budget.py
 
@@ -22,25 +23,25 @@ def raw(content, usage=None, **message):
 
 def some(text: str) -> str:
     if not text:
-        raise Unusable("empty reply")
+        raise UnusableReply("empty reply")
     return text
 
 
 def test_half_an_emoji_is_kept_as_one_unknown_character(tmp_path):
     with (
         serve(Chat(lambda body, number: raw("a smile \ud83d"))) as chat,
-        Asker(Endpoint(url=chat.url, model="m"), tmp_path) as asker,
+        ChatClient(Endpoint(url=chat.url, model="m"), tmp_path) as client,
     ):
-        found = [asker.ask(ASKED, some) for _ in range(2)]
+        found = [client.ask(ASKED, some) for _ in range(2)]
         assert [(r.value, r.cached) for r in found] == [
             ("a smile \ufffd", False),
             ("a smile \ufffd", True),
         ]
     with (
         serve(Chat(lambda body, number: raw("\ud83d\ude00"))) as chat,
-        Asker(Endpoint(url=chat.url, model="n"), tmp_path) as asker,
+        ChatClient(Endpoint(url=chat.url, model="n"), tmp_path) as client,
     ):
-        assert asker.ask(ASKED, some).value == "\U0001f600"  # two halves that belong together
+        assert client.ask(ASKED, some).value == "\U0001f600"  # two halves that belong together
 
 
 @pytest.mark.parametrize(("refusal", "told"), [(None, "empty reply"), ("I can not.", "I can not.")])
@@ -48,16 +49,16 @@ def test_a_reply_without_content_is_a_reply(tmp_path, refusal, told):
     """It is settled at what it cost, and asked again with another seed, not for ever."""
     usage = {"prompt_tokens": 40, "completion_tokens": 7}
     with serve(Chat(lambda body, number: raw(None, usage, refusal=refusal))) as chat:
-        ledger = Ledger(tmp_path / "ledger", most_tokens=10_000)
-        with Asker(
+        ledger = Ledger(tmp_path / "ledger", max_tokens=10_000)
+        with ChatClient(
             Endpoint(url=chat.url, model="m"), tmp_path / "replies", rereads=1, ledger=ledger
-        ) as asker:
-            reply = asker.ask(ASKED, some)
+        ) as client:
+            reply = client.ask(ASKED, some)
             assert told in (reply.fault, reply.value)
             sent = len(chat.bodies)
-            asker.ask(ASKED, some)
+            client.ask(ASKED, some)
             assert len(chat.bodies) == sent == (1 if refusal else 2)
-            spent = ledger.spent()
+            spent = ledger.spending()
             assert (spent.tokens, spent.requests, spent.lost) == (47 * sent, sent, 0)
 
 
@@ -67,14 +68,14 @@ def test_a_reply_without_content_is_a_reply(tmp_path, refusal, told):
 )  # fmt: skip
 def test_counts_that_can_not_be_leave_a_request_at_its_most(tmp_path, usage):
     with serve(Chat(lambda body, number: raw(f"reply {number}", usage))) as chat:
-        ledger = Ledger(tmp_path / "ledger", most_tokens=300)
-        with Asker(
+        ledger = Ledger(tmp_path / "ledger", max_tokens=300)
+        with ChatClient(
             Endpoint(url=chat.url, model="m", max_tokens=50), tmp_path / "replies", ledger=ledger
-        ) as asker:
-            asker.ask(ASKED, some)
-            asker.ask([{"role": "user", "content": "y" * 84}], some)
+        ) as client:
+            client.ask(ASKED, some)
+            client.ask([{"role": "user", "content": "y" * 84}], some)
             with pytest.raises(BudgetReached, match="300 of 300"):
-                asker.ask([{"role": "user", "content": "z" * 84}], some)
+                client.ask([{"role": "user", "content": "z" * 84}], some)
     assert len(chat.bodies) == 2
 
 
@@ -82,11 +83,11 @@ def test_an_address_that_has_moved_is_told_and_costs_nothing(tmp_path):
     with serve(Chat(lambda body, number: (302, "elsewhere"))) as chat:
         ledger = Ledger(tmp_path / "ledger")
         with (
-            Asker(Endpoint(url=chat.url, model="m"), tmp_path / "replies", ledger=ledger) as asker,
+            ChatClient(Endpoint(url=chat.url, model="m"), tmp_path / "replies", ledger=ledger) as client,
             pytest.raises(EndpointError, match=r"answers 302 \(elsewhere\): check address"),
         ):
-            asker.ask(ASKED, some)
-        assert ledger.spent().tokens == 0
+            client.ask(ASKED, some)
+        assert ledger.spending().tokens == 0
 
 
 @pytest.mark.parametrize(
@@ -115,10 +116,10 @@ def test_a_reply_without_an_end(tmp_path, packed, piece, pause, fault):
     serving.start()
     try:
         url, begin = f"http://127.0.0.1:{listening.getsockname()[1]}/v1", time.monotonic()
-        with Asker(
+        with ChatClient(
             Endpoint(url=url, model="m", timeout=1.5), tmp_path / "replies", retries=0
-        ) as asker:
-            assert asker.ask(ASKED, some).fault == fault
+        ) as client:
+            assert client.ask(ASKED, some).fault == fault
         assert time.monotonic() - begin < 6 and not list((tmp_path / "replies").glob("*.json"))
     finally:
         over.set()

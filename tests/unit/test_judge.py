@@ -5,7 +5,8 @@ import json
 import pytest
 from chat_server import Chat, serve
 
-from data_pipeline.llm.client import Asker, Endpoint, EndpointError, Unusable
+from data_pipeline.llm.client import ChatClient, UnusableReply
+from data_pipeline.llm.endpoint import Endpoint, EndpointError
 from emojax.cli.main import main
 from emojax.evaluate.llm_judge import judge, judges_agree, mean_with_interval
 from emojax.evaluate.predictions import Prediction
@@ -21,10 +22,10 @@ def number_of(body) -> int:
 
 def run(chat, tmp_path, task="clue-overlap", rows=ROWS, references=REFERENCES, **more):
     settings = {"timeout": 0.5, "key": "secret", **more.pop("endpoint", {})}
-    with Asker(
+    with ChatClient(
         Endpoint(url=chat.url, model="judge", **settings), tmp_path, backoff=0.01, **more
-    ) as asker:
-        return judge(task, rows, references, asker)
+    ) as client:
+        return judge(task, rows, references, client)
 
 
 def test_scores_are_averaged_with_who_judged(tmp_path):
@@ -87,13 +88,13 @@ def test_a_server_that_stays_away_is_told_for_every_clip(tmp_path):
         found = run(chat, tmp_path, retries=2)
     assert found["scored"] == 0 and found["scores"] is None and found["not_scored"] == {"503": 8}
     assert found["faults"] == {"503": 24}
-    with Asker(
+    with ChatClient(
         Endpoint(url="http://127.0.0.1:9/v1", model="judge"),
         tmp_path / "x",
         retries=1,
         backoff=0.01,
-    ) as asker:
-        assert judge("clue-overlap", ROWS[:1], REFERENCES, asker)["not_scored"] == {
+    ) as client:
+        assert judge("clue-overlap", ROWS[:1], REFERENCES, client)["not_scored"] == {
             "no connection": 1
         }
 
@@ -308,14 +309,14 @@ def test_mean_of_equal_scores():
 
 def test_unusable_is_told_by_the_reader(tmp_path):
     def read(text):
-        raise Unusable("of no use")
+        raise UnusableReply("of no use")
 
     with (
         serve(Chat(lambda body, n: "x")) as chat,
-        Asker(Endpoint(url=chat.url, model="m"), tmp_path, rereads=0) as asker,
+        ChatClient(Endpoint(url=chat.url, model="m"), tmp_path, rereads=0) as client,
     ):
-        reply = asker.ask([{"role": "user", "content": "?"}], read)
-    assert reply.value is None and reply.fault == "of no use" and asker.faults == {"of no use": 1}
+        reply = client.ask([{"role": "user", "content": "?"}], read)
+    assert reply.value is None and reply.fault == "of no use" and client.faults == {"of no use": 1}
 
 
 def test_the_command(tmp_path, capsys, monkeypatch):

@@ -5,7 +5,7 @@ import pytest
 from recording import record
 
 from data_pipeline.annotate import peaks, units
-from data_pipeline.annotate.peaks import UnitsError, apex, find_peak, read_units
+from data_pipeline.annotate.peaks import UnitsError, find_apex, find_peak, read_units
 
 MERR = units.TABLES["merr"]
 HEAD = "frame, face_id, timestamp, confidence, success, AU05_r, AU26_r, AU45_r, AU05_c, AU26_c\n"
@@ -92,7 +92,7 @@ def test_frames_without_a_face_and_several_faces(tmp_path):
     nobody = read_units(write(tmp_path, rows((1, 0, 0, 0.1, 0, 5, 5, 0, 1, 1)), "no.csv"))
     assert (
         find_peak(nobody, "surprise", MERR) is None
-        and not nobody.measured
+        and not nobody.has_face
         and "no face" in nobody.notes[0]
     )
 
@@ -175,23 +175,23 @@ def test_the_embedded_truth(tmp_path):
 
 def test_without_units_the_apex_is_where_picture_and_sound_move(tmp_path):
     path = record(tmp_path / "talk.mp4", [(1.0, 1), (1.0, 2)], [(0.9, 1.3)])
-    found = apex(str(path))
+    found = find_apex(str(path))
     assert (
         found.by == peaks.APEX
         and abs(found.time - 1.0) <= 0.2
         and found.index == pytest.approx(25, abs=5)
     )
-    assert apex(str(record(tmp_path / "voice.mp4", [(1.0, 1)], [(0.1, 0.9)], video=False))) is None
+    assert find_apex(str(record(tmp_path / "voice.mp4", [(1.0, 1)], [(0.1, 0.9)], video=False))) is None
 
 
 def test_the_apex_of_a_span_is_within_it(tmp_path):
     path = record(tmp_path / "talk.mp4", [(1.0, 1), (1.0, 2), (1.0, 3)], [(0.9, 1.3), (1.9, 2.3)])
-    late, early = apex(str(path), start=1.5, end=3.0), apex(str(path), start=None, end=1.5)
+    late, early = find_apex(str(path), start=1.5, end=3.0), find_apex(str(path), start=None, end=1.5)
     assert abs(late.time - 2.0) <= 0.2 and late.index == pytest.approx(
         12, abs=5
     )  # 25 frames a second, from 1.5 s
     assert abs(early.time - 1.0) <= 0.2 and early.index == pytest.approx(25, abs=5)
-    assert apex(str(path), start=7.0, end=8.0) is None
+    assert find_apex(str(path), start=7.0, end=8.0) is None
 
 
 def test_where_units_are_from(tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from recording import speech
 
-from data_pipeline.annotate.evidence import link, usual
+from data_pipeline.annotate.evidence import baseline, check_reason
 from data_pipeline.media.prosody import Voice, measure_voice
 from data_pipeline.media.transcript import Cue, Transcript, beside, read_transcript
 from emojax.infer.face_tracks import Faces, WholePicture, join, overlap
@@ -136,16 +136,16 @@ def test_words_without_times_can_not_be_found_at_a_place():
     words = Transcript(
         (Cue(start=0.0, end=3600.0, text="i am fine " + "and so on " * 1000),), "t.txt"
     )
-    early = link(
-        "She says 'i am fine'.", 0, 5, motion=None, voice=None, norm=usual([]), transcript=words
+    early = check_reason(
+        "She says 'i am fine'.", 0, 5, motion=None, voice=None, norm=baseline([]), transcript=words
     )[0]
-    late = link(
+    late = check_reason(
         "She says 'i am fine'.",
         1800,
         1805,
         motion=None,
         voice=None,
-        norm=usual([]),
+        norm=baseline([]),
         transcript=words,
     )[0]
     assert (
@@ -195,8 +195,8 @@ def test_claims_are_held_against_what_was_measured():
     )
     found = {
         e.phrase: e
-        for e in link(
-            reason, 10, 14, motion=11.5, voice=loud, norm=usual(usually), transcript=words
+        for e in check_reason(
+            reason, 10, 14, motion=11.5, voice=loud, norm=baseline(usually), transcript=words
         )
     }
     verdicts = {k: e.verdict for k, e in found.items()}
@@ -211,24 +211,24 @@ def test_claims_are_held_against_what_was_measured():
     assert verdicts["you are mad"] == "unsupported"
     smile = next(e for k, e in found.items() if "smil" in k)
     assert smile.verdict == "not checkable" and smile.start == 11.5
-    with_units = link(
+    with_units = check_reason(
         reason,
         10,
         14,
         motion=11.5,
         voice=loud,
-        norm=usual(usually),
+        norm=baseline(usually),
         transcript=words,
         units=frozenset({"AU12"}),
     )
     assert next(e for e in with_units if "smil" in e.phrase).verdict == "supported"
-    few = link(
+    few = check_reason(
         "The voice is loud.",
         10,
         14,
         motion=None,
         voice=loud,
-        norm=usual(usually[:2]),
+        norm=baseline(usually[:2]),
         transcript=Transcript(),
     )
     assert few[0].verdict == "not checkable", "nothing is usual in a recording of two voices"

@@ -49,7 +49,7 @@ def test_every_phrase_is_read_as_a_claim_of_its_unit():
     for unit, phrases in units.PHRASES.items():
         for phrase in phrases:
             claims = find_claims(f"The face shows {phrase}.")
-            assert any(units.code(unit) in c.means for c in claims), (unit, phrase, claims)
+            assert any(units.unit_code(unit) in c.means for c in claims), (unit, phrase, claims)
 
 
 def test_strength_in_words():
