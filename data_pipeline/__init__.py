@@ -1,1 +1,1 @@
-"""Media files and annotations to batches; NumPy only, no jax arrays."""
+"""From media files and annotations to batches. Uses NumPy only; does not import jax."""

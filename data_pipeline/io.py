@@ -1,4 +1,4 @@
-"""Where emojax keeps files and how it writes them: the cache folder, atomic writes, locks."""
+"""File locations and safe writing: the cache folder, atomic writes, locks."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ import platformdirs
 
 
 def cache_root() -> Path:
-    """The folder of everything that emojax can make again.
+    """The folder of everything that emojax can download or compute again.
 
     Returns:
-      `$EMOJAX_CACHE`; else `~/.cache/emojax` where it exists; else the cache folder of the
+      `$EMOJAX_CACHE` if set; else `~/.cache/emojax` if it exists; else the cache folder of the
       operating system.
     """
-    if given := os.environ.get("EMOJAX_CACHE"):
-        return Path(given)
-    usual = Path.home() / ".cache" / "emojax"
-    return usual if usual.is_dir() else platformdirs.user_cache_path("emojax", appauthor=False)
+    if configured := os.environ.get("EMOJAX_CACHE"):
+        return Path(configured)
+    default = Path.home() / ".cache" / "emojax"
+    return default if default.is_dir() else platformdirs.user_cache_path("emojax", appauthor=False)
 
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A file that appears under its name only when it is complete.
+    """Writes a file that appears under its name only when it is complete.
 
     Yields:
-      A path beside `path` to write to. It replaces `path` at the end, and is removed when the
-      body raises.
+      A temporary path in the folder of `path`. When the body ends, this file replaces `path`; when
+      the body raises, it is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.part")
@@ -55,15 +55,15 @@ def write_json(path: Path, value: Any, *, indent: int | None = None) -> None:
     write_text(path, json.dumps(value, ensure_ascii=False, indent=indent) + "\n")
 
 
-def lock_folder(path: Path, message: str) -> filelock.AcquireReturnProxy:
-    """Takes a lock file, which the system gives back when the process ends, however it ends.
+def lock_folder(path: Path, message: str) -> filelock.AcquireReturnProxy[Any]:
+    """Acquires a lock file without waiting; the system releases it when the process ends.
 
     Args:
       path: the lock file.
-      message: what the error says when another process holds the lock.
+      message: text of the error if another process holds the lock.
 
     Returns:
-      The held lock; `with` gives it back at the end of its body.
+      The acquired lock, a context manager that releases it.
 
     Raises:
       ValueError: another process holds the lock.
@@ -75,7 +75,7 @@ def lock_folder(path: Path, message: str) -> filelock.AcquireReturnProxy:
         raise ValueError(message) from error
 
 
-def wait_for_lock(path: Path) -> filelock.AcquireReturnProxy:
+def wait_for_lock(path: Path) -> filelock.AcquireReturnProxy[Any]:
     """Like `lock_folder`, but waits until the lock is free."""
     path.parent.mkdir(parents=True, exist_ok=True)
     return filelock.FileLock(path, thread_local=False).acquire()

@@ -1,4 +1,4 @@
-"""How long tasks say how far they are: one callback protocol for both packages."""
+"""The callback protocol by which long tasks report progress, shared by both packages."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ class Progress(Protocol):
     """A callback that every long task takes as `progress`."""
 
     def __call__(self, task: str, done: float, total: float | None) -> None:
-        """Records how far a task is.
+        """Receives the progress of one task.
 
         Args:
-          task: what is being done, such as "decode clips"; several tasks may be under way.
-          done: finished units (clips, steps, bytes or seconds) since the task began.
-          total: units in all, None while that is not known.
+          task: what is being done, such as "decode clips"; several tasks may run at once.
+          done: units (clips, steps, bytes or seconds) finished since the task began.
+          total: number of units in all, None while it is unknown.
         """
 
 
 def no_progress(task: str, done: float, total: float | None) -> None:
-    """The callback that records nothing."""
+    """A callback that ignores its arguments."""

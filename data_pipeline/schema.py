@@ -1,7 +1,7 @@
-"""The unified schema: what is known of a clip (`ClipRecord`) and one instruction made of it (`Example`).
+"""The unified schema: an annotated clip (`ClipRecord`), an instruction sample (`Example`).
 
-Both travel as JSON Lines; reading checks every field and names file, line and field of a fault. docs/data.md is the
-description for users.
+Both are stored as JSON Lines. Reading checks every field; errors name the file, line and field.
+docs/data.md describes the format for users.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ from typing import Any, TypeVar
 import numpy as np
 
 SCHEMA_VERSION = 2
-_READABLE = (1, 2)  # version 1 had fewer fields, all of them the same
-# `unsplit`: the set names no split, or no label; nothing trains or is scored on it.
+_READABLE = (1, 2)  # version 1 has a subset of the fields of version 2
+# `unsplit`: no split or no label is given; such clips are neither trained nor evaluated on.
 SPLITS = ("train", "val", "test", "unsplit")
 LABEL_TASKS = ("emotion", "sentiment", "intent", "multi-label", "open-vocabulary")
 SEPARATOR = ", "  # between the labels of one clip
-MODALITIES = ("video", "audio", "text")  # `video` is everything that is seen
+MODALITIES = ("video", "audio", "text")  # `video` covers everything visual
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Clip:
-    """What was decoded from one media file.
+    """The decoded content of one media file.
 
     Attributes:
       id: name of the clip, unique in its data set.
-      path: where it came from, as given.
-      frames: uint8[F, H, W, 3], the frames of the temporal sampling, or None without a picture.
-      times: float64[F], seconds of each frame, or None.
-      image: uint8[H, W, 3], the one frame that stands for the clip, or None.
-      image_index: which decoded frame `image` is, or None.
-      waveform: float32[n], mono at 16 kHz, or None without sound.
-      subtitle: the words, "" when not known.
+      path: the source, as given by the caller.
+      frames: uint8[F, H, W, 3], the temporally sampled frames; None if there is no picture.
+      times: float64[F], time of each frame in seconds, or None.
+      image: uint8[H, W, 3], the single frame that represents the clip, or None.
+      image_index: number of the decoded frame used as `image`, or None.
+      waveform: float32[n], mono at 16 kHz; None if there is no sound.
+      subtitle: the transcript, "" if unknown.
       duration: seconds, the longer of picture and sound.
-      num_frames: frames that the file holds, 0 without a picture.
-      notes: what was irregular about the file, one sentence each.
+      num_frames: number of frames in the file, 0 if there is no picture.
+      notes: irregularities of the file, one sentence each.
     """
 
     id: str
@@ -55,28 +55,28 @@ class Clip:
 
     @property
     def silent(self) -> bool:
-        """True when there is a sound track and every sample of it is digital silence."""
+        """Whether there is a sound track and every sample of it is digital silence."""
         return self.waveform is not None and not np.any(np.abs(self.waveform) > 1e-6)
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Which of `MODALITIES` the clip can be judged by."""
-        found = {
+        """The members of `MODALITIES` that the clip contains."""
+        present = {
             "video": self.frames is not None,
             "audio": self.waveform is not None and not self.silent,
             "text": bool(self.subtitle.strip()),
         }
-        return tuple(name for name in MODALITIES if found[name])
+        return tuple(name for name in MODALITIES if present[name])
 
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """What one label task asks of a clip.
+    """The label of a clip for one label task.
 
     Attributes:
-      label: in the spelling of `labels`; several are joined by SEPARATOR; "" when the clip is not labelled.
-      labels: the label space in the order of the set's prompts; () for an open vocabulary.
-      native: the spelling in the set's own file.
+      label: spelled as in `labels`; several labels are joined by SEPARATOR; "" if unlabelled.
+      labels: the label space in the order used in prompts; () for an open vocabulary.
+      native: the spelling in the data set's own annotation file.
     """
 
     label: str
@@ -93,7 +93,7 @@ class Target:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Every label of the clip."""
+        """All labels of the clip, as a tuple."""
         return (
             (self.label,)
             if self.label in self.labels
@@ -101,29 +101,36 @@ class Target:
         )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ClipRecord:
-    """One annotated clip (or still image) of one data set.
+    """One annotated clip (or still image) of a data set.
 
     Attributes:
-      id: unique in the data set and fold.
-      dataset: its name.  split: one of SPLITS.
+      id: unique within the data set and fold.
+      dataset: name of the data set.
+      split: one of SPLITS.
       path: media file, absolute.
-      label, labels: main label and its space; see Target.
-      subtitle: spoken words, "" when not known.
-      speaker: identity, "" when not known.
-      start, end: span in seconds, None for the file's border.
-      peak_index: frame number of the apex, from 0, None when not known.
-      texts: description by kind: `audio` (and `audio_2`, by a second model), `image`, `text` clue (of the words),
-        multimodal `reason` (and `reason_sentiment`, `reason_multi`, for the other label tasks).
-      truth: known facts of embedded clips (what each modality shows, clues, conflict).
-      task: what the main label answers, one of LABEL_TASKS.  native: the main label as the set's file spells it.
-      targets: further label tasks.
+      label: label of the main label task; see Target.
+      labels: label space of the main label task; see Target.
+      subtitle: the transcript, "" if unknown.
+      speaker: speaker identity, "" if unknown.
+      start: start of the clip in the file in seconds; None is the beginning of the file.
+      end: end of the clip in the file in seconds; None is the end of the file.
+      peak_index: frame number of the apex, from 0; None if unknown.
+      texts: descriptions by kind: `audio` (and `audio_2`, by a second model), `image`, `text` clue
+        (about the transcript), multimodal `reason` (and `reason_sentiment`, `reason_multi` for the
+        other label tasks).
+      truth: ground truth of synthetic clips (what each modality shows, clues, conflict).
+      task: the main label task, one of LABEL_TASKS.
+      native: the main label as spelled in the data set's own annotation file.
+      targets: further label tasks and their labels.
       scores: numbers by kind: `valence`, `sentiment`.
-      mode: the set's own word for the split (`test1`, `Session5`).  fold: the set's own fold, "" without folds.
-      question, answers: of general image sets; an answer that stands there twice is drawn twice as often.
-      provenance: who wrote what: `human`, or the model and the version of the pipeline; by field name or key of
-        `texts`.
+      mode: the data set's own name of the split (`test1`, `Session5`).
+      fold: the data set's own fold, "" without folds.
+      question: question of a general image set.
+      answers: answers of a general image set; a repeated answer is drawn more often.
+      provenance: the author of each text, by field name or key of `texts`: `human`, or the model
+        and the version of the pipeline.
     """
 
     id: str
@@ -153,20 +160,22 @@ class ClipRecord:
         if not self.id:
             raise ValueError("the id is empty")
         if not self.dataset or self.dataset in (".", "..") or set("/\\\0") & set(self.dataset):
-            raise ValueError(f"dataset is {self.dataset!r}, needs a plain name: it names a folder")
+            raise ValueError(
+                f"dataset is {self.dataset!r}, needs a plain name: it is used as a folder name"
+            )
         if self.split not in SPLITS:
-            raise ValueError(f"split is '{self.split}', needs one of {', '.join(SPLITS)}")
+            raise ValueError(f"split is '{self.split}', must be one of {', '.join(SPLITS)}")
         for task in (self.task, *self.targets):
             if task not in LABEL_TASKS:
-                raise ValueError(f"label task is '{task}', needs one of {', '.join(LABEL_TASKS)}")
+                raise ValueError(f"label task is '{task}', must be one of {', '.join(LABEL_TASKS)}")
         self.target(self.task)  # checks the main label
         if not 0 <= (self.start or 0) < (float("inf") if self.end is None else self.end):
-            raise ValueError(f"the span from {self.start} to {self.end} s is none")
+            raise ValueError(f"the span from {self.start} to {self.end} s is not valid")
         if self.peak_index is not None and self.peak_index < 0:
-            raise ValueError(f"peak_index is {self.peak_index}; frames count from 0")
+            raise ValueError(f"peak_index is {self.peak_index}; frames are counted from 0")
 
     def target(self, task: str) -> Target | None:
-        """What a label task asks of this clip, None where it is not annotated for it."""
+        """The target of a label task, None if the clip is not annotated for it."""
         return (
             Target(self.label, self.labels, self.native)
             if task == self.task
@@ -174,7 +183,7 @@ class ClipRecord:
         )
 
     def to_json(self) -> str:
-        """One line of JSON, with the schema's version."""
+        """One line of JSON, including the schema version."""
         return json.dumps(
             {"schema": SCHEMA_VERSION, **dataclasses.asdict(self)}, ensure_ascii=False
         )
@@ -184,38 +193,39 @@ class ClipRecord:
         """The inverse of `to_json`.
 
         Raises:
-          ValueError: not JSON, another schema version, an unknown or missing field, a value of another type.
+          ValueError: the line is not JSON, has an unsupported schema version, an unknown or
+            missing field, or a value of the wrong type.
         """
-        return cls.from_fields(_versioned(line))
+        return cls.from_fields(_parse_versioned(line))
 
     @classmethod
     def from_fields(cls, fields: dict[str, Any]) -> ClipRecord:
-        """The JSON object without its version -> record; raises as `from_json`."""
+        """Builds a record from the JSON object without its version; raises like `from_json`."""
         _check_fields(cls, fields)
         try:
             targets: dict[str, Target] = {
                 k: Target(t["label"], tuple(t["labels"]), t.get("native", ""))
                 for k, t in fields.get("targets", {}).items()
             }
-            lists: dict[str, Any] = {
+            tuples: dict[str, Any] = {
                 k: tuple(fields[k]) for k in ("labels", "answers") if k in fields
             }
-            return cls(**{**fields, **lists, "targets": targets})
+            return cls(**{**fields, **tuples, "targets": targets})
         except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"a field is missing or of another kind ({error})") from error
+            raise ValueError(f"a field is missing or has the wrong type ({error})") from error
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Example:
     """One instruction sample.
 
     Attributes:
-      clip: the clip it is about.
+      clip: the clip that the instruction is about.
       task: the tag in the prompt, without brackets.
-      prompt: everything between the chat template's markers, with `<VideoHere>`.
-      answer: normalised target text, without the end token.
-      streams: which inputs the task may look at (`image`, `video`, `audio`).
-      provenance: who wrote the answer; see ClipRecord.
+      prompt: the instruction in its chat template, with `<VideoHere>`.
+      answer: normalized target text, without the end token.
+      streams: the inputs that the task may use (`image`, `video`, `audio`).
+      provenance: the author of the answer; see ClipRecord.
     """
 
     clip: ClipRecord
@@ -226,15 +236,15 @@ class Example:
     provenance: str = ""
 
     def to_json(self) -> str:
-        """One line of JSON, with the schema's version; the clip is a nested object."""
+        """One line of JSON, including the schema version; the clip is a nested object."""
         return json.dumps(
             {"schema": SCHEMA_VERSION, **dataclasses.asdict(self)}, ensure_ascii=False
         )
 
     @classmethod
     def from_json(cls, line: str | bytes) -> Example:
-        """The inverse of `to_json`; raises as ClipRecord.from_json."""
-        fields = _versioned(line)
+        """The inverse of `to_json`; raises like `ClipRecord.from_json`."""
+        fields = _parse_versioned(line)
         _check_fields(cls, fields)
         try:
             clip = ClipRecord.from_fields(fields["clip"])
@@ -256,10 +266,10 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
-def _versioned(line: str | bytes) -> dict[str, Any]:
+def _parse_versioned(line: str | bytes) -> dict[str, Any]:
     fields = json.loads(line)
     if not isinstance(fields, dict):
-        raise ValueError("the line holds no JSON object")
+        raise ValueError("the line is not a JSON object")
     version = fields.pop("schema", None)
     if version not in _READABLE:
         raise ValueError(
@@ -274,20 +284,17 @@ def _check_fields(cls: type, fields: dict[str, Any]) -> None:
         raise ValueError(f"unknown fields {unknown}")
     for name, value in fields.items():
         if not isinstance(value, _TYPES[known[name]]) or isinstance(value, bool):
-            raise ValueError(f"field '{name}' is {value!r}, needs {known[name]}")
+            raise ValueError(f"field '{name}' is {value!r}, must be {known[name]}")
         if known[name] in ("tuple[str, ...]", "dict[str, str]"):
             if wrong := next((x for x in _items(value) if not isinstance(x, str)), None):
-                raise ValueError(f"field '{name}' holds {wrong!r}, needs text")
+                raise ValueError(f"field '{name}' contains {wrong!r}, must contain only text")
         if known[name] == "dict[str, float]":
-            if bad := next(
-                (
-                    x
-                    for x in _items(value)
-                    if isinstance(x, bool) or not isinstance(x, (int, float))
-                ),
-                None,
-            ):
-                raise ValueError(f"field '{name}' holds {bad!r}, needs numbers")
+            if wrong := next((x for x in _items(value) if not _is_number(x)), None):
+                raise ValueError(f"field '{name}' contains {wrong!r}, must contain only numbers")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _items(value: Any) -> list[Any]:
@@ -298,7 +305,7 @@ T = TypeVar("T", ClipRecord, Example)
 
 
 def write_records(path: Path, records: Iterable[ClipRecord] | Iterable[Example]) -> None:
-    """Writes JSON Lines."""
+    """Writes records or examples as JSON Lines."""
     with path.open("w", encoding="utf-8") as file:
         for record in records:
             file.write(record.to_json() + "\n")
@@ -308,13 +315,13 @@ def read_records(path: Path) -> list[ClipRecord]:
     """Reads ClipRecords from JSON Lines.
 
     Raises:
-      ValueError: names file and line of the first fault.
+      ValueError: a line is not a valid record; names the file and line of the first error.
     """
     return _read_lines(path, ClipRecord.from_json)
 
 
 def read_examples(path: Path) -> list[Example]:
-    """Reads Examples from JSON Lines; raises as `read_records`."""
+    """Reads Examples from JSON Lines; raises like `read_records`."""
     return _read_lines(path, Example.from_json)
 
 
@@ -324,7 +331,7 @@ def _read_lines(path: Path, parse: Callable[[str], T]) -> list[T]:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text (byte {error.start})") from error
-    # Not splitlines: U+2028 and the like may stand inside a JSON string.
+    # Not splitlines: it would also split at U+2028 and the like, which JSON strings may contain.
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue

@@ -175,7 +175,13 @@ def label_only(model: Path, clip: str, rounds: int) -> dict[str, float]:
         )
         views = part("views", lambda: make_views(read, bundle.settings.views))  # noqa: B023
         record = ClipRecord(
-            "one", "bench", "test", clip, bundle.labels[0], bundle.labels, "i am so glad"
+            id="one",
+            dataset="bench",
+            split="test",
+            path=clip,
+            label=bundle.labels[0],
+            labels=bundle.labels,
+            subtitle="i am so glad",
         )
         encoded = part("encoders", lambda: encode(bundle, [(record, views)], batch=1))  # noqa: B023
         part("labels", lambda: label_probabilities(bundle, encoded, bundle.labels, batch=1))  # noqa: B023

@@ -151,7 +151,10 @@ def decode_table(sets: dict[str, list[Path]]) -> dict[str, float]:
             flush=True,
         )
     config = StoreConfig(image_choice="middle", temporal="uniform")
-    records = {f: ClipRecord(f.stem, "bench", "train", str(f), "", ()) for f in files}
+    records = {
+        f: ClipRecord(id=f.stem, dataset="bench", split="train", path=str(f), label="", labels=())
+        for f in files
+    }
     packed = {f: pack_media(records[f], config)[0] for f in files}
     r = rates(
         {
@@ -183,13 +186,13 @@ def cache_rate(folder: Path, cores: int, clips: int = 192) -> float:
         items = []
         for i in range(32):
             record = ClipRecord(
-                f"{chunk}_{i}",
-                "bench",
-                "train",
-                "/x.mp4",
-                "sad",
-                ("happy", "sad"),
-                "so it is " * 3,
+                id=f"{chunk}_{i}",
+                dataset="bench",
+                split="train",
+                path="/x.mp4",
+                label="sad",
+                labels=("happy", "sad"),
+                subtitle="so it is " * 3,
                 texts=texts,
             )
             records.append(record)
@@ -252,13 +255,13 @@ class Told:
         lengths = np.clip(rng.lognormal(np.log(60), 0.5, count), 8, 180).astype(int)
         self.records = [
             ClipRecord(
-                f"c{i}",
-                "d",
-                "train",
-                "/c.mp4",
-                "sad",
-                ("sad", "happy"),
-                "so it is",
+                id=f"c{i}",
+                dataset="d",
+                split="train",
+                path="/c.mp4",
+                label="sad",
+                labels=("sad", "happy"),
+                subtitle="so it is",
                 texts={"reason": "word " * n},
             )
             for i, n in enumerate(lengths)

@@ -113,7 +113,14 @@ def _clip(own: dict[str, str], number: int, manifest: Path, space: tuple[str, ..
 
 
 def _bare(name: str, dataset: str, path: Path, labels: tuple[str, ...]) -> ClipRecord:
-    return ClipRecord(name, dataset, "unsplit", str(path.absolute()), "", labels)
+    return ClipRecord(
+        id=name,
+        dataset=dataset,
+        split="unsplit",
+        path=str(path.absolute()),
+        label="",
+        labels=labels,
+    )
 
 
 def _short_ids(records: list[ClipRecord]) -> list[ClipRecord]:

@@ -108,7 +108,7 @@ def _truth(row: Row) -> ClipRecord:
     """The official scorer's truth file; `excited` stands there as happiness."""
     emotion = row.target("label", EMOTIONS)
     return ClipRecord(
-        row.key, "iemocap", "test", row.media(f"video/{row.key}"), emotion.label, EMOTIONS,
+        id=row.key, dataset="iemocap", split="test", path=row.media(f"video/{row.key}"), label=emotion.label, labels=EMOTIONS,
         speaker=speaker_of(row.key), native=emotion.native, mode="Session5",
     )  # fmt: skip
 

@@ -35,7 +35,7 @@ def _record(
     row: Row, dataset: str, name: str, *, picture: str, question: str, answers: tuple[str, ...]
 ) -> ClipRecord:
     return ClipRecord(
-        name, dataset, "train", picture, "", (), mode="train", question=question, answers=answers,
+        id=name, dataset=dataset, split="train", path=picture, label="", labels=(), mode="train", question=question, answers=answers,
         provenance={"answers": "human"},
     )  # fmt: skip
 

@@ -62,7 +62,14 @@ def _truth(row: Row) -> ClipRecord:
     emotion: Target = row.target("label", EMOTIONS)
     path = row.media(f"video/{row.key}", *_media(row.key))
     return ClipRecord(
-        row.key, "meld", "test", path, emotion.label, EMOTIONS, native=emotion.native, mode="test"
+        id=row.key,
+        dataset="meld",
+        split="test",
+        path=path,
+        label=emotion.label,
+        labels=EMOTIONS,
+        native=emotion.native,
+        mode="test",
     )
 
 

@@ -54,7 +54,7 @@ def _record(row: Row, dataset: str, clip: str, label: Target, **fields: object) 
         f"video/{clip}", f"test3/{clip}", f"../MER2023/test3/{clip}", f"../MER2023/video/{clip}"
     )
     return ClipRecord(
-        clip, dataset, "train", path, label.label, EMOTIONS, native=label.native, mode="train", **fields  # type: ignore[arg-type]
+        id=clip, dataset=dataset, split="train", path=path, label=label.label, labels=EMOTIONS, native=label.native, mode="train", **fields  # type: ignore[arg-type]
     )  # fmt: skip
 
 

@@ -30,8 +30,8 @@ def _words(dataset: str, split: str) -> RecordMaker:
     def make(row: Row) -> ClipRecord:
         clip, native = row.need("name"), row.need("openset")
         return ClipRecord(
-            clip, dataset, split, row.media(f"video/{clip}", f"../MER2024/video/{clip}", f"../MER2023/video/{clip}"),
-            SEPARATOR.join(word_list(native)), (), task="open-vocabulary", native=native, mode=split,
+            id=clip, dataset=dataset, split=split, path=row.media(f"video/{clip}", f"../MER2024/video/{clip}", f"../MER2023/video/{clip}"),
+            label=SEPARATOR.join(word_list(native)), labels=(), task="open-vocabulary", native=native, mode=split,
             provenance={"open-vocabulary": "human"},
         )  # fmt: skip
 
@@ -48,8 +48,8 @@ def _reasons(
         emotion = row.target("emotions", EMOTIONS) if "emotions" in row.cells else None
         subtitle = row.text("subtitles") if "subtitles" in row.cells else ""
         return ClipRecord(
-            clip, dataset, split, row.media(f"video/{clip}", f"../MER2023/video/{clip}"),
-            emotion.label if emotion else "", EMOTIONS, subtitle, native=emotion.native if emotion else "", mode=split,
+            id=clip, dataset=dataset, split=split, path=row.media(f"video/{clip}", f"../MER2023/video/{clip}"),
+            label=emotion.label if emotion else "", labels=EMOTIONS, subtitle=subtitle, native=emotion.native if emotion else "", mode=split,
             texts={"reason": row.need(column)}, provenance={"reason": author} | ({"emotion": "human"} if emotion else {}),
         )  # fmt: skip
 

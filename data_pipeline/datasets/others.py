@@ -30,7 +30,7 @@ def _crema_name(row: Row, column: str, split: str, *, fold: str = "") -> ClipRec
         raise CellError(column, f"'{clip}' is no clip name such as 1001_IEO_HAP_LO")
     path = row.media(f"VideoFlash/{clip}.flv", f"video/{clip}", f"AudioWAV/{clip}.wav")
     return ClipRecord(
-        clip, "crema_d", split, path, _CREMA_CODES[match[2]], CREMA_D, speaker=match[1], native=match[2], fold=fold,
+        id=clip, dataset="crema_d", split=split, path=path, label=_CREMA_CODES[match[2]], labels=CREMA_D, speaker=match[1], native=match[2], fold=fold,
         mode=split, provenance={"emotion": "acted"},
     )  # fmt: skip
 
@@ -64,7 +64,7 @@ def _ravdess(row: Row) -> ClipRecord:
         )
     path = row.media(f"Actor_{numbers[6]}/{clip}.mp4", f"video/{clip}")
     return ClipRecord(
-        clip, "ravdess", split, path, label.label, RAVDESS, speaker=numbers[6], native=label.native, fold=fold,
+        id=clip, dataset="ravdess", split=split, path=path, label=label.label, labels=RAVDESS, speaker=numbers[6], native=label.native, fold=fold,
         mode=split, provenance={"emotion": "acted"},
     )  # fmt: skip
 
@@ -82,12 +82,12 @@ def _ferv(row: Row) -> ClipRecord:
     clip = f"{scene}_{native}_{number}"  # numbers start anew in each folder
     path = row.media(f"video/{clip}", f"{scene}/{native}/{number}")
     return ClipRecord(
-        clip,
-        "ferv39k",
-        mode,
-        path,
-        label.label,
-        FERV39K,
+        id=clip,
+        dataset="ferv39k",
+        split=mode,
+        path=path,
+        label=label.label,
+        labels=FERV39K,
         native=native,
         mode=mode,
         provenance={"emotion": "human"},
@@ -101,7 +101,7 @@ def _java_sed(row: Row) -> ClipRecord:
         raise CellError("split", f"'{mode}' is none of train, val, test")
     emotion = row.target("emotion", JAVA_SED)
     return ClipRecord(
-        file.rpartition(".")[0], "java_sed", mode, row.media(file), emotion.label, JAVA_SED, speaker=row.need("actor"),
+        id=file.rpartition(".")[0], dataset="java_sed", split=mode, path=row.media(file), label=emotion.label, labels=JAVA_SED, speaker=row.need("actor"),
         native=emotion.native, mode=mode, provenance={"emotion": "acted"},
     )  # fmt: skip
 

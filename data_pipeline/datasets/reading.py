@@ -384,7 +384,14 @@ def words_of(
         clip = row.need(name)
         words = row.text(column)
         return ClipRecord(
-            clip, dataset, split, row.media(clip), "", (), words, provenance={"subtitle": author}
+            id=clip,
+            dataset=dataset,
+            split=split,
+            path=row.media(clip),
+            label="",
+            labels=(),
+            subtitle=words,
+            provenance={"subtitle": author},
         )
 
     return make

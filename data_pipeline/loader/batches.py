@@ -402,7 +402,11 @@ def eval_batches(
             )
             samples.append(
                 Sample(
-                    example=Example(record, task, text, "", tuple(streams)), row=row, views=views
+                    example=Example(
+                        clip=record, task=task, prompt=text, answer="", streams=tuple(streams)
+                    ),
+                    row=row,
+                    views=views,
                 )
             )
         yield Collate(tokenizer, config)(samples), real

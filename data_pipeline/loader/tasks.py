@@ -135,7 +135,14 @@ def draw_example(
         stage.style,
     )
     author = record.provenance.get("reason" if task in ("think", "reason_v2") else task, "")
-    return Example(record, task, prompt, prompts.normalise_answer(answer), streams, author)
+    return Example(
+        clip=record,
+        task=task,
+        prompt=prompt,
+        answer=prompts.normalise_answer(answer),
+        streams=streams,
+        provenance=author,
+    )
 
 
 def released_example(
@@ -161,5 +168,10 @@ def released_example(
         )
     answer = asked.answer if asked.exact else prompts.normalise_answer(asked.answer)
     return Example(
-        record, asked.tag, prompt, answer, asked.streams, record.provenance.get(asked.key, "")
+        clip=record,
+        task=asked.tag,
+        prompt=prompt,
+        answer=answer,
+        streams=asked.streams,
+        provenance=record.provenance.get(asked.key, ""),
     )

@@ -30,7 +30,7 @@ BACK, FORTH = 1.0, 3600.0  # seconds by which a clock that goes back or leaps ah
 _GAP = 0.1  # seconds by which the clock of the sound may be off before silence is filled in
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Recording:
     """What the header tells. seconds: 0 where it does not say."""
 
@@ -103,13 +103,19 @@ def open_recording(path: str) -> Recording:
         video, audio = _streams(container, "video"), _streams(container, "audio")
         if not video and not audio:
             raise ClipError("there is neither picture nor sound in it")
-        size, rate = (0, 0), 0.0
+        width, height, rate = 0, 0, 0.0
         if video:
             check_size(video[0])
-            size = video[0].codec_context.width, video[0].codec_context.height
+            width, height = video[0].codec_context.width, video[0].codec_context.height
             rate = float(video[0].average_rate or 0)
         return Recording(
-            path, (container.duration or 0) / av.time_base, bool(video), bool(audio), *size, rate
+            path=path,
+            seconds=(container.duration or 0) / av.time_base,
+            has_video=bool(video),
+            has_audio=bool(audio),
+            width=width,
+            height=height,
+            rate=rate,
         )
 
 

@@ -409,7 +409,14 @@ def _transcriber(args: argparse.Namespace) -> tuple[Any, str]:
     )
 
     def transcribe(wave: Any) -> tuple[str, str]:
-        record = ClipRecord("sound", "annotate", "test", "", bundle.labels[0], bundle.labels)
+        record = ClipRecord(
+            id="sound",
+            dataset="annotate",
+            split="test",
+            path="",
+            label=bundle.labels[0],
+            labels=bundle.labels,
+        )
         clip = Clip(
             id="sound",
             path="",

@@ -120,7 +120,14 @@ def _nothing(bundle: Bundle) -> tuple[ClipRecord, Views]:
         has_video=False,
         has_audio=False,
     )
-    return ClipRecord("nothing", "predict", "test", "", bundle.labels[0], bundle.labels), empty
+    return ClipRecord(
+        id="nothing",
+        dataset="predict",
+        split="test",
+        path="",
+        label=bundle.labels[0],
+        labels=bundle.labels,
+    ), empty
 
 
 def _features(
@@ -270,7 +277,13 @@ def samples(
             style=bundle.style,  # type: ignore[arg-type]
             modalities=modalities,
         )
-        out.append(Sample(example=Example(record, task, text, "", streams), row=row, views=seen))
+        out.append(
+            Sample(
+                example=Example(clip=record, task=task, prompt=text, answer="", streams=streams),
+                row=row,
+                views=seen,
+            )
+        )
     return out, Collate(bundle.tokenizer, rows)
 
 

@@ -176,7 +176,15 @@ def listen(
         for number, path in enumerate(paths, 1):
             with contextlib.suppress(ClipError):  # `predict` says why
                 clip = read_clip(path, sampling=bundle.settings.sampling(None), timeout=timeout)
-                record = ClipRecord(path, "predict", "test", path, "-", ("-",), speaker=ONE_SPEAKER)
+                record = ClipRecord(
+                    id=path,
+                    dataset="predict",
+                    split="test",
+                    path=path,
+                    label="-",
+                    labels=("-",),
+                    speaker=ONE_SPEAKER,
+                )
                 yield record, make_views(clip, bundle.settings.views)
             if tick:
                 tick(number)
@@ -199,7 +207,14 @@ def answer_clips(
     items = []
     for path, clip in clips:
         record = ClipRecord(
-            clip.id, "predict", "test", path, labels[0], labels, clip.subtitle, ONE_SPEAKER
+            id=clip.id,
+            dataset="predict",
+            split="test",
+            path=path,
+            label=labels[0],
+            labels=labels,
+            subtitle=clip.subtitle,
+            speaker=ONE_SPEAKER,
         )
         views = make_views(clip, bundle.settings.views)
         items.append((record, speakers.normalise(record, views) if speakers else views))

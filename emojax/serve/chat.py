@@ -204,7 +204,15 @@ def answer_chat(
 ) -> str:
     """The text that the model writes about a clip. On the model's thread."""
     bundle = service.bundle
-    record = ClipRecord("chat", "serve", "test", "", bundle.labels[0], bundle.labels, clip.subtitle)
+    record = ClipRecord(
+        id="chat",
+        dataset="serve",
+        split="test",
+        path="",
+        label=bundle.labels[0],
+        labels=bundle.labels,
+        subtitle=clip.subtitle,
+    )
     encoded = encode(bundle, [(record, make_views(clip, bundle.settings.views))], batch=1)
     return answer_text(bundle, encoded, text, sampler, seed=seed, on_text=on_text)
 

@@ -364,7 +364,15 @@ class Page:
             )
             if not clip.modalities:
                 raise ClipError("; ".join(clip.notes) or "there is nothing to see or hear in it")
-            record = ClipRecord(path.name, "serve", "test", "", labels[0], labels, words)
+            record = ClipRecord(
+                id=path.name,
+                dataset="serve",
+                split="test",
+                path="",
+                label=labels[0],
+                labels=labels,
+                subtitle=words,
+            )
             self._encoded[key] = encode(
                 bundle, [(record, make_views(clip, bundle.settings.views))], batch=1
             )

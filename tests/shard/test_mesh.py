@@ -32,7 +32,9 @@ def settings():
 def batch_of(s, rows: int = 8) -> dict:
     rng = np.random.default_rng(0)
     v = s.views
-    record = ClipRecord("c", "d", "train", "/c.mp4", "a", ("a", "b"))
+    record = ClipRecord(
+        id="c", dataset="d", split="train", path="/c.mp4", label="a", labels=("a", "b")
+    )
     samples = []
     for i in range(rows):
         ids = rng.integers(4, 500, 30 + i).tolist()
@@ -48,7 +50,13 @@ def batch_of(s, rows: int = 8) -> dict:
         )
         soft = s.model.soft_tokens
         row = Row(ids[:6] + [0] * soft + ids[6:], ((6, soft),), 20 + soft)
-        samples.append(Sample(example=Example(record, "emotion", "", ""), row=row, views=views))
+        samples.append(
+            Sample(
+                example=Example(clip=record, task="emotion", prompt="", answer=""),
+                row=row,
+                views=views,
+            )
+        )
 
     class Words:
         pad_id = 3

@@ -51,14 +51,20 @@ def test_claims_are_checked():
 
 def test_scores_by_hand():
     record = ClipRecord(
-        "c", "d", "test", "/p", "", (), "leave me alone",
+        id="c", dataset="d", split="test", path="/p", label="", labels=(), subtitle="leave me alone",
         texts={"action_units": "AU04, AU15", "peak_action_units": "AU01", "audio": "speaks with a trembling, sad voice."},
     )  # fmt: skip
     assert evidence_of(record) == Evidence(
         frozenset({"AU01", "AU04", "AU15"}), frozenset({"trembling", "sad"}), "leave me alone"
     )
     calm = ClipRecord(
-        "c", "d", "test", "/p", "", (), texts={"audio": "not angry and not loud, rather calm"}
+        id="c",
+        dataset="d",
+        split="test",
+        path="/p",
+        label="",
+        labels=(),
+        texts={"audio": "not angry and not loud, rather calm"},
     )
     assert evidence_of(calm).tones == {"calm"}
     found = claim_scores([TEXT + " She grins."], [record])
@@ -91,7 +97,15 @@ def test_reasons_of_merr_are_told_from_those_of_other_clips(real_data):
 def test_the_command(tmp_path, capsys):
     rows = [{"video_id": "a", "response": TEXT}, {"video_id": "z", "response": "x"}]
     (tmp_path / "p.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
-    record = ClipRecord("a", "d", "test", "/p", "", (), texts={"action_units": "AU04"})
+    record = ClipRecord(
+        id="a",
+        dataset="d",
+        split="test",
+        path="/p",
+        label="",
+        labels=(),
+        texts={"action_units": "AU04"},
+    )
     (tmp_path / "records.jsonl").write_text(record.to_json() + "\n")
     command = [
         "judge",
@@ -111,7 +125,9 @@ def test_the_command(tmp_path, capsys):
         and found["judge"] is None
     )
     clues = {"video": ["lowered brows"], "audio": ["trembling voice"], "text": []}
-    drawn = ClipRecord("a", "d", "test", "/p", "", (), truth={"clues": clues})
+    drawn = ClipRecord(
+        id="a", dataset="d", split="test", path="/p", label="", labels=(), truth={"clues": clues}
+    )
     (tmp_path / "records.jsonl").write_text(drawn.to_json() + "\n")
     (tmp_path / "p.jsonl").write_text(
         json.dumps({"video_id": "a", "response": "lowered brows and a loud voice"}) + "\n"

@@ -68,12 +68,12 @@ SPACE = ("Anger", "Sadness", "Neutral", "Happiness", "Fear")
 def record(dataset: str, label: str = "Anger", **fields) -> ClipRecord:
     if dataset in released_stages.IMAGE_SETS:
         return ClipRecord(
-            "p",
-            dataset,
-            "train",
-            "/p.jpg",
-            "",
-            (),
+            id="p",
+            dataset=dataset,
+            split="train",
+            path="/p.jpg",
+            label="",
+            labels=(),
             question="one\ntwo",
             answers=("yes", "yes", "no"),
         )
@@ -94,7 +94,15 @@ def record(dataset: str, label: str = "Anger", **fields) -> ClipRecord:
         "native": label,
         "subtitle": "hello",
     }
-    return ClipRecord("c", dataset, "train", "/c.mp4", label, space, **{**defaults, **fields})
+    return ClipRecord(
+        id="c",
+        dataset=dataset,
+        split="train",
+        path="/c.mp4",
+        label=label,
+        labels=space,
+        **{**defaults, **fields},
+    )
 
 
 def words(count: int) -> str:
@@ -331,7 +339,14 @@ def test_prompts_of_people_and_pictures():
     )
     assert picture.streams == ("image",)
     box = ClipRecord(
-        "p", "refcoco", "train", "/p.jpg", "", (), question="a hat", answers=("{<1><2><30><40>}",)
+        id="p",
+        dataset="refcoco",
+        split="train",
+        path="/p.jpg",
+        label="",
+        labels=(),
+        question="a hat",
+        answers=("{<1><2><30><40>}",),
     )
     assert (
         draw_example(box, stage, np.random.default_rng(1)).answer == "{<1><2><30><40>}"
@@ -342,7 +357,9 @@ def test_prompts_of_people_and_pictures():
     within(answers["yes"], 3000, 2 / 3, "an answer given twice")
     with pytest.raises(ValueError, match="has no part in the released"):
         draw_released(
-            ClipRecord("c", "crema_d", "train", "/c", "a", ("a",)),
+            ClipRecord(
+                id="c", dataset="crema_d", split="train", path="/c", label="a", labels=("a",)
+            ),
             "perception",
             np.random.default_rng(0),
         )

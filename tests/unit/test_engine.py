@@ -50,7 +50,15 @@ def clip(number: int, words: str) -> tuple[ClipRecord, Views]:
     rng = np.random.default_rng(number)
     side, small = views.image_size, views.frame_size
     return (
-        ClipRecord(f"clip{number}", "tests", "test", "-", "sad", LABELS, words),
+        ClipRecord(
+            id=f"clip{number}",
+            dataset="tests",
+            split="test",
+            path="-",
+            label="sad",
+            labels=LABELS,
+            subtitle=words,
+        ),
         Views(
             image=rng.integers(0, 256, (side, side, 3)).astype(np.uint8),
             frames=rng.integers(0, 256, (views.num_frames, small, small, 3)).astype(np.uint8),

@@ -104,13 +104,13 @@ class Told:
         self.views = views
         self.records = [
             ClipRecord(
-                f"c{i}",
-                "d",
-                "train",
-                "/c.mp4",
-                "sad",
-                ("sad", "happy"),
-                "word " * int(rng.integers(1, 60)),
+                id=f"c{i}",
+                dataset="d",
+                split="train",
+                path="/c.mp4",
+                label="sad",
+                labels=("sad", "happy"),
+                subtitle="word " * int(rng.integers(1, 60)),
             )
             for i in range(count)
         ]
@@ -188,7 +188,9 @@ def test_the_rows_of_a_step_do_not_depend_on_the_number_of_processes():
 
 
 def test_records_of_a_source_without_a_list_are_read_from_its_elements():
-    record = ClipRecord("c1", "d", "train", "/c1.mp4", "a", ("a", "b"))
+    record = ClipRecord(
+        id="c1", dataset="d", split="train", path="/c1.mp4", label="a", labels=("a", "b")
+    )
     read = ReadRecords(
         [(record, None), {"record": np.frombuffer(record.to_json().encode(), np.uint8)}]
     )

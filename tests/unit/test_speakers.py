@@ -32,7 +32,9 @@ def _item(speaker, rows, frames=None, has_audio=True, path="c.mp4"):
         has_video=True,
         has_audio=has_audio,
     )
-    return ClipRecord("c", "d", "train", path, "a", ("a", "b"), speaker=speaker), views
+    return ClipRecord(
+        id="c", dataset="d", split="train", path=path, label="a", labels=("a", "b"), speaker=speaker
+    ), views
 
 
 def test_statistics_are_over_the_valid_frames_of_all_clips_of_a_person():

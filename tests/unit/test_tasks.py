@@ -18,7 +18,14 @@ TEXTS = {
     "reason": "A smile, so it is happy.",
 }
 RECORD = ClipRecord(
-    "a", "d", "train", "/a.mp4", "Happy", ("Happy", "Sad"), subtitle="hello", texts=TEXTS
+    id="a",
+    dataset="d",
+    split="train",
+    path="/a.mp4",
+    label="Happy",
+    labels=("Happy", "Sad"),
+    subtitle="hello",
+    texts=TEXTS,
 )
 PERCEPTION = StageTasks(style="perception", tasks=("emotion", "audio", "image"))
 
@@ -53,7 +60,13 @@ def test_think_answer():
 def test_fall_back_of_a_failed_audio_task(restore, streams):
     """The released code forgets to give the image back; so do we under the named setting."""
     record = ClipRecord(
-        "a", "d", "train", "/a.mp4", "Sad", ("Happy", "Sad"), texts={"audio": "word " * 121}
+        id="a",
+        dataset="d",
+        split="train",
+        path="/a.mp4",
+        label="Sad",
+        labels=("Happy", "Sad"),
+        texts={"audio": "word " * 121},
     )
     [example] = draws(
         record,
@@ -62,7 +75,13 @@ def test_fall_back_of_a_failed_audio_task(restore, streams):
     )
     assert (example.task, example.answer, example.streams) == ("emotion", "sad", streams)
     allowed = ClipRecord(
-        "a", "d", "train", "/a.mp4", "Sad", ("Happy", "Sad"), texts={"audio": "word " * 120}
+        id="a",
+        dataset="d",
+        split="train",
+        path="/a.mp4",
+        label="Sad",
+        labels=("Happy", "Sad"),
+        texts={"audio": "word " * 120},
     )
     [example] = draws(allowed, StageTasks(style="perception", tasks=("audio",), max_words=120), 1)
     assert example.task == "audio"

@@ -104,7 +104,15 @@ def clip_of(samples: int) -> Clip:
 
 
 def batch_of(settings, clip, tokenizer, **changes):
-    record = ClipRecord("c", "d", "test", "/c.mp4", "happy", ("happy", "sad"), clip.subtitle)
+    record = ClipRecord(
+        id="c",
+        dataset="d",
+        split="test",
+        path="/c.mp4",
+        label="happy",
+        labels=("happy", "sad"),
+        subtitle=clip.subtitle,
+    )
     views = dataclasses.replace(make_views(clip, settings.views), **changes)
     rows = row_config(settings, augment=False)
     batch, _ = next(
@@ -197,7 +205,15 @@ def test_questions_of_ones_own():
     rows = dataclasses.replace(
         row_config(settings, augment=False), questions={"emotion": ["{labels}, in {one} word?"]}
     )
-    record = ClipRecord("c", "d", "test", "/c.mp4", "happy", ("happy", "sad"), "hello")
+    record = ClipRecord(
+        id="c",
+        dataset="d",
+        split="test",
+        path="/c.mp4",
+        label="happy",
+        labels=("happy", "sad"),
+        subtitle="hello",
+    )
     views = make_views(clip_of(9_000), settings.views)
     batch, _ = next(
         iter(
