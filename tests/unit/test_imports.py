@@ -1,111 +1,74 @@
-"""Imports run one way (docs/architecture.md): a lower layer never knows a higher one."""
+"""Imports go down the levels that docs/architecture.md lists, and never in a circle."""
 
-import ast
-from pathlib import Path
+from collections import Counter
 
-ROOT = Path(__file__).parents[2]
-# Lower number = lower layer; a module may import its own number or lower. First match wins.
-LAYERS = [
-    ("emojax.types", 0),
-    ("emojax.__version__", 0),
-    ("emojax.cli.progress_bars", 0),
-    ("emojax.train.malloc", 0),
-    ("emojax.cli.arguments", 0),
-    ("emojax.workflows.encode_features", 10),
-    ("data_pipeline.embedded", 2),
-    ("data_pipeline", 1),
-    ("emojax.sharding", 3),
-    ("emojax.model.attention", 4),
-    ("emojax.model.layers", 4),
-    ("emojax.model.emotion", 6),
-    ("emojax.model.emotion_v1", 6),
-    ("emojax.model.build", 6),
-    ("emojax.model", 5),
-    ("emojax.weights", 6),
-    ("emojax.config", 7),
-    ("emojax.bundle.calibration", 8),
-    ("emojax.bundle.model_folder", 8),
-    ("emojax.train.__main__", 12),
-    ("emojax.train", 9),
-    ("emojax.infer", 9),
-    ("emojax.outputs", 10),
-    ("emojax.evaluate.__main__", 12),
-    ("emojax.evaluate", 10),
-    ("emojax.workflows.jobs", 11),
-    ("emojax", 12),
-]
+import import_graph as graph
+
+FOREIGN = {  # packages that a room may not import
+    "data_pipeline": ("jax", "flax", "optax", "emojax"),
+    "emojax.model": ("ml_collections",),
+    "emojax.evaluate": ("rich", "matplotlib", "jinja2"),
+}
 
 
-def layer(name: str) -> int | None:
-    if name == "emojax":  # the package's own file holds its version alone
-        return 0
-    return next(
-        (n for prefix, n in LAYERS if name == prefix or name.startswith(prefix + ".")), None
-    )
+def test_every_module_belongs_to_a_room():
+    rooms = graph.levels()
+    assert len(rooms) > 20
+    assert not [m for m in graph.modules() if graph.room_of(m, rooms) is None and "." in m]
+    missing = [r for r in rooms if not any(m == r or m.startswith(r + ".") for m in graph.modules())]
+    assert not missing, f"docs/architecture.md names rooms that do not exist: {missing}"
 
 
-def imports(path: Path) -> set[str]:
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {a.name for a in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {f"{node.module}.{a.name}" for a in node.names} | {node.module}
-    return found
-
-
-def test_direction_of_imports():
-    wrong = []
-    for package in ("emojax", "data_pipeline"):
-        for path in (ROOT / package).rglob("*.py"):
-            name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-            own = layer(name)
-            for imported in imports(path):
-                main = (
-                    name == "emojax.workflows.encode_features"
-                )  # may use the model; nothing else of data_pipeline imports it
-                if (
-                    package == "data_pipeline"
-                    and not main
-                    and imported == "emojax.workflows.encode_features"
-                ):
-                    wrong.append(f"{name} imports {imported}: it is a main")
-                if (
-                    package == "data_pipeline"
-                    and not main
-                    and imported.split(".")[0] in ("jax", "flax")
-                ):
-                    wrong.append(f"{name} imports {imported}: data_pipeline is NumPy alone")
-                if (
-                    package == "data_pipeline"
-                    and not main
-                    and imported.startswith("emojax")
-                    and not imported.startswith("emojax.types")
-                ):
-                    wrong.append(f"{name} imports {imported}: only emojax.types is allowed")
-                target = layer(imported)
-                if (
-                    target is not None
-                    and own is not None
-                    and target > own
-                    and not imported.startswith("data_pipeline")
-                ):
-                    wrong.append(f"{name} (layer {own}) imports {imported} (layer {target})")
-                if name.startswith("emojax.model") and imported.startswith(
-                    ("ml_collections", "emojax.weights")
-                ):
-                    wrong.append(f"{name} imports {imported}: models see dataclasses alone")
+def test_imports_go_down():
+    rooms = graph.levels()
+    wrong = [
+        f"{own} (level {rooms[own]}) imports {target} (level {rooms[target]})"
+        for own, target in graph.relations()
+        if rooms[target] > rooms[own]
+    ]
     assert not wrong, "\n".join(sorted(wrong))
 
 
-def test_train_and_infer_do_not_know_each_other():
-    for one, other in (("train", "infer"), ("infer", "train")):
-        for path in (ROOT / "emojax" / one).glob("*.py"):
-            if path.name != "__main__.py":
-                assert not {i for i in imports(path) if i.startswith(f"emojax.{other}")}, path
+def test_no_circle():
+    found = graph.imports()
+    done: set[str] = set()
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, " -> ".join((*path[path.index(module) :], module))
+        if module not in done:
+            for other in sorted(found[module]):
+                visit(other, (*path, module))
+            done.add(module)
+
+    for module in found:
+        visit(module, ())
 
 
-def test_files_stay_short():
-    for folder in ("emojax", "data_pipeline", "configs", "tests", "scripts"):
-        for path in (ROOT / folder).rglob("*.py"):
-            assert len(path.read_text().splitlines()) <= 450, path
+def test_no_circle_of_rooms():
+    rooms = graph.levels()
+    level = [(a, b) for a, b in graph.relations() if rooms[a] == rooms[b]]
+    assert not [(a, b) for a, b in level if (b, a) in level]
+
+
+def test_nothing_imports_the_command_line():
+    wrong = [m for m, found in graph.imports().items() if not m.startswith("emojax.cli")
+             for o in found if o.startswith("emojax.cli")]  # fmt: skip
+    assert not wrong, wrong
+
+
+def test_packages_that_a_room_does_without():
+    wrong = []
+    for module, path in graph.modules().items():
+        for room, packages in FOREIGN.items():
+            if module == room or module.startswith(room + "."):
+                names = {n.partition(".")[0] for n in graph.imported_names(path)}
+                wrong += [f"{module} imports {n}" for n in sorted(names & set(packages))]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_few_loose_modules_and_no_two_of_one_name():
+    paths = [p for p in graph.modules().values() if p.relative_to(graph.ROOT).parts[0] != "configs"]
+    assert len([p for p in paths if p.parent.name == "emojax"]) <= 6
+    assert len([p for p in paths if p.parent.name == "data_pipeline"]) <= 4
+    twice = [n for n, k in Counter(p.stem for p in paths).items() if k > 1 and n != "__init__"]
+    assert not twice, twice
