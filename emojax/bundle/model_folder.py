@@ -216,9 +216,7 @@ def _restore(folder: Path, shardings: Mapping[str, Any]) -> Any:
                 p: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=shardings.get(p, device))
                 for p, m in flat.items()
             }
-            return checkpointer.restore(
-                weights, say=traverse_util.unflatten_dict(abstract, sep="/")
-            )
+            return checkpointer.restore(weights, traverse_util.unflatten_dict(abstract, sep="/"))
     except Exception as error:  # whatever the library raises on files that are cut, changed or gone
         first = (
             str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

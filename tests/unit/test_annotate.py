@@ -436,7 +436,9 @@ def test_clips_of_folders_and_lists(tmp_path):
         ("sub/b", "", "unsplit"),
     ]
     (tmp_path / "list.csv").write_text("path,subtitle\na.mp4,hello\nsub/b.webm,\n")
-    assert [(r.id, r.subtitle) for r in read_clip_list(tmp_path / "list.csv", labels=["happy"])] == [
+    assert [
+        (r.id, r.subtitle) for r in read_clip_list(tmp_path / "list.csv", labels=["happy"])
+    ] == [
         ("a", "hello"),
         ("b", ""),
     ]
@@ -469,7 +471,10 @@ def test_clips_of_folders_and_lists(tmp_path):
     (tmp_path / "said.csv").write_text(
         "path,subtitle\na.mp4,one\u2028line\x85only\nsub/b.webm,x\n", encoding="utf-8"
     )
-    assert [r.subtitle for r in read_clip_list(tmp_path / "said.csv")] == ["one\u2028line\x85only", "x"]
+    assert [r.subtitle for r in read_clip_list(tmp_path / "said.csv")] == [
+        "one\u2028line\x85only",
+        "x",
+    ]
     for text, fault in [
         ("path,label\na.mp4,glad\n", "'glad' is not one of"), ("path,split\na.mp4,x\n", "none of train"),
         ("path,start,end\na.mp4,2,1\n", "row 2: the span"), ("path\n", "no clip"), ("path,start\na.mp4,1;5\n", "row 2, column 'start': '1;5' is no number of seconds"),

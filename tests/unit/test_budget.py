@@ -86,7 +86,9 @@ def test_what_costs_nothing_and_what_may_have(tmp_path):
     with serve(Chat(lambda body, number: replies[number - 1])) as chat:
         ledger = Ledger(tmp_path / "ledger")
         endpoint = Endpoint(url=chat.url, model="m", max_tokens=30)
-        with ChatClient(endpoint, tmp_path / "replies", ledger=ledger, sleep=lambda _: None) as client:
+        with ChatClient(
+            endpoint, tmp_path / "replies", ledger=ledger, sleep=lambda _: None
+        ) as client:
             assert client.ask(ASKED, str).value == "fine"
             assert client.ask(ASKED, str).cached
         spent = ledger.spending()

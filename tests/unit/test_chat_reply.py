@@ -83,7 +83,9 @@ def test_an_address_that_has_moved_is_told_and_costs_nothing(tmp_path):
     with serve(Chat(lambda body, number: (302, "elsewhere"))) as chat:
         ledger = Ledger(tmp_path / "ledger")
         with (
-            ChatClient(Endpoint(url=chat.url, model="m"), tmp_path / "replies", ledger=ledger) as client,
+            ChatClient(
+                Endpoint(url=chat.url, model="m"), tmp_path / "replies", ledger=ledger
+            ) as client,
             pytest.raises(EndpointError, match=r"answers 302 \(elsewhere\): check address"),
         ):
             client.ask(ASKED, some)

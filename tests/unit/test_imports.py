@@ -15,7 +15,9 @@ def test_every_module_belongs_to_a_room():
     rooms = graph.levels()
     assert len(rooms) > 20
     assert not [m for m in graph.modules() if graph.room_of(m, rooms) is None and "." in m]
-    missing = [r for r in rooms if not any(m == r or m.startswith(r + ".") for m in graph.modules())]
+    missing = [
+        r for r in rooms if not any(m == r or m.startswith(r + ".") for m in graph.modules())
+    ]
     assert not missing, f"docs/architecture.md names rooms that do not exist: {missing}"
 
 

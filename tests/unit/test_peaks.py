@@ -181,12 +181,18 @@ def test_without_units_the_apex_is_where_picture_and_sound_move(tmp_path):
         and abs(found.time - 1.0) <= 0.2
         and found.index == pytest.approx(25, abs=5)
     )
-    assert find_apex(str(record(tmp_path / "voice.mp4", [(1.0, 1)], [(0.1, 0.9)], video=False))) is None
+    assert (
+        find_apex(str(record(tmp_path / "voice.mp4", [(1.0, 1)], [(0.1, 0.9)], video=False)))
+        is None
+    )
 
 
 def test_the_apex_of_a_span_is_within_it(tmp_path):
     path = record(tmp_path / "talk.mp4", [(1.0, 1), (1.0, 2), (1.0, 3)], [(0.9, 1.3), (1.9, 2.3)])
-    late, early = find_apex(str(path), start=1.5, end=3.0), find_apex(str(path), start=None, end=1.5)
+    late, early = (
+        find_apex(str(path), start=1.5, end=3.0),
+        find_apex(str(path), start=None, end=1.5),
+    )
     assert abs(late.time - 2.0) <= 0.2 and late.index == pytest.approx(
         12, abs=5
     )  # 25 frames a second, from 1.5 s
