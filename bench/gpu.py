@@ -45,11 +45,11 @@ def ours(args: argparse.Namespace) -> dict[str, float]:
     from emojax.config import load_config, resolve
     from emojax.model.variables import (
         abstract_variables,
-        decide,
         flatten,
         init_flat,
-        is_tower,
-        split,
+        is_encoder_path,
+        select_trainable,
+        split_trainable,
         unbox,
     )
     from emojax.plan.step_plan import abstract_batch
@@ -66,9 +66,11 @@ def ours(args: argparse.Namespace) -> dict[str, float]:
     rng = np.random.default_rng(0)
     with jax.set_mesh(mesh):
         shapes = flatten(unbox(abstract_variables(settings.model)))
-        decide(list(shapes), settings.trainable)
-        flat = init_flat(settings.model, 0, mesh, paths=[p for p in shapes if not is_tower(p)])
-        learned, frozen = split(flat, settings.trainable)
+        select_trainable(list(shapes), settings.trainable)
+        flat = init_flat(
+            settings.model, 0, mesh, paths=[p for p in shapes if not is_encoder_path(p)]
+        )
+        learned, frozen = split_trainable(flat, settings.trainable)
         tx = make_optimizer(settings.stages[0].optim)
         held = [start_state(tx, learned, mesh, False)]
         del flat, learned

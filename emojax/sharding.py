@@ -40,7 +40,7 @@ RULES = (
 )
 
 
-def fill_mesh(
+def resolve_mesh_shape(
     shape: tuple[int, int, int], devices: int, *, slices: int = 1
 ) -> tuple[int, int, int]:
     """The mesh of so many devices: -1 filled with what is left, (0, 0, 0) with up to 16 on fsdp and the rest on data.
@@ -81,7 +81,7 @@ def make_mesh(
     """
     devices = devices or jax.devices()
     slices = len({getattr(d, "slice_index", 0) for d in devices})
-    sizes = fill_mesh(shape, len(devices), slices=slices)
+    sizes = resolve_mesh_shape(shape, len(devices), slices=slices)
     # Auto: under Explicit axes Linen's constraints become assertions and fail.
     kinds = (AxisType.Auto,) * len(AXES)
     if slices == 1:
@@ -130,13 +130,13 @@ def platform() -> str:
     return device.platform if device is not None and device.platform else jax.default_backend()
 
 
-def divides(rows: int, heads: int) -> bool:
+def is_divisible(rows: int, heads: int) -> bool:
     """Whether so many rows and heads can be split over the mesh (one row, as when a model is initialised, can not)."""
     sizes = jax.sharding.get_abstract_mesh().shape
     return not sizes or rows % (sizes["data"] * sizes["fsdp"]) == 0 == heads % sizes["tensor"]
 
 
-def over_heads(fn: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+def shard_over_heads(fn: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
     """Runs fn(q, k, v [B, T, N, H], keys [B, T]) -> [B, T, N, H] on each shard of rows and heads: for kernels that XLA can not split."""
     if jax.sharding.get_abstract_mesh().empty:
         return fn
@@ -194,7 +194,7 @@ def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     return {k: jax.make_array_from_process_local_data(sharding, v) for k, v in batch.items()}
 
 
-def agree(text: str) -> str:
+def broadcast_text(text: str) -> str:
     """What process 0 says, on every process (up to 1,000 bytes of UTF-8); a point that all of them reach together."""
     if jax.process_count() == 1:
         return text
@@ -207,7 +207,7 @@ def agree(text: str) -> str:
     return bytes(heard).rstrip(b"\0").decode(errors="replace")
 
 
-def anywhere(flag: bool) -> bool:
+def any_process(flag: bool) -> bool:
     """Whether any process says so; a point that all of them reach together."""
     if jax.process_count() == 1:
         return flag
@@ -236,7 +236,7 @@ def row_shards() -> int:
     return sizes["data"] * sizes["fsdp"] if sizes else 1
 
 
-def micro_batches(batch: Any, count: int) -> Any:
+def split_micro_batches(batch: Any, count: int) -> Any:
     """Arrays [B, ...] -> [count, B / count, ...]; every shard of rows gives each micro-batch an equal share of its own."""
     n = row_shards()
 
@@ -249,7 +249,7 @@ def micro_batches(batch: Any, count: int) -> Any:
     return jax.tree.map(split, batch)
 
 
-def joined(pieces: Any) -> Any:
+def merge_micro_batches(pieces: Any) -> Any:
     """The inverse of `micro_batches`, for arrays [count, B / count, ...]."""
     n = row_shards()
 
@@ -274,7 +274,7 @@ def replication(leaves: dict[str, Any]) -> list[tuple[str, int, int]]:
     return sorted(rows, key=lambda r: -r[1] * (r[2] - 1))
 
 
-def gathered(kernel: jax.Array, axes: tuple[str | None, ...]) -> jax.Array:
+def gather_embed(kernel: jax.Array, axes: tuple[str | None, ...]) -> jax.Array:
     """A kernel whole along `embed`, gathered just before its matmul.
 
     Left to itself XLA for TPU turns matmul and gather into a loop over slices of the contraction, whose partial sums

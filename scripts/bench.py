@@ -46,7 +46,9 @@ def alternate(ours: Callable[[], object], peer: Callable[[], object]) -> tuple[f
 
 
 def llama_prefill() -> tuple[Callable[[], object], Callable[[], object]]:
-    config = LlamaConfig(4000, 512, 8, 8, 1376, lora=LoraConfig(rank=0), unroll=8)
+    config = LlamaConfig(
+        vocab=4000, width=512, depth=8, heads=8, mlp=1376, lora=LoraConfig(rank=0), unroll=8
+    )
     model = Llama(config)
     ids = np.random.default_rng(0).integers(0, 4000, (1, 512))
     at, valid = jnp.arange(512)[None], jnp.ones((1, 512), bool)
@@ -74,7 +76,9 @@ def llama_prefill() -> tuple[Callable[[], object], Callable[[], object]]:
 def whisper_forward() -> tuple[Callable[[], object], Callable[[], object]]:
     module = Whisper(
         WhisperConfig(
-            80, 1500, EncoderConfig(width=384, depth=4, heads=6, mlp=1536, eps=1e-5, separate=True)
+            80,
+            1500,
+            EncoderConfig(width=384, depth=4, heads=6, mlp=1536, eps=1e-5, unstacked_layers=True),
         )
     )
     mel = np.random.default_rng(0).standard_normal((1, 3000, 80)).astype(np.float32)

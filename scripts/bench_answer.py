@@ -47,7 +47,16 @@ def decode(rows: int, cache: str = "float", sizes: tuple[int, int, int, int, int
     """TOKENS greedy tokens behind PROMPT, `rows` at once, against transformers' model with its cache in a loop."""
     vocab, width, depth, heads, mlp = sizes
     small = resolve(load_config("tiny:test")).model
-    llama = LlamaConfig(*sizes, lora=LoraConfig(rank=0), cache=cache, separate=True)  # type: ignore[arg-type]
+    llama = LlamaConfig(
+        vocab=vocab,
+        width=width,
+        depth=depth,
+        heads=heads,
+        mlp=mlp,
+        lora=LoraConfig(rank=0),
+        cache=cache,  # type: ignore[arg-type]
+        unstacked_layers=True,
+    )
     config = dataclasses.replace(small, llama=llama)
     variables = unbox(
         init_variables(config, jax.random.key(0))
@@ -108,7 +117,9 @@ def eva() -> Job:
         EvaConfig(
             image_size=448,
             patch=14,
-            encoder=EncoderConfig(width=384, depth=4, heads=6, mlp=1536, eps=1e-6, separate=True),
+            encoder=EncoderConfig(
+                width=384, depth=4, heads=6, mlp=1536, eps=1e-6, unstacked_layers=True
+            ),
             final_norm=False,
             mean=CLIP_MEAN,
             std=CLIP_STD,

@@ -44,7 +44,13 @@ from data_pipeline.media.storage import StoreConfig, pack_media, stored_views
 from data_pipeline.media.views import ViewConfig, Views, make_views
 from data_pipeline.schema import ClipRecord, write_records
 from emojax.config import load_config, resolve
-from emojax.model.variables import abstract_variables, decide, flatten, is_tower, unbox
+from emojax.model.variables import (
+    abstract_variables,
+    flatten,
+    is_encoder_path,
+    select_trainable,
+    unbox,
+)
 from emojax.train.flops import step_flops
 
 ROUNDS = 5
@@ -311,12 +317,12 @@ def chip_rates() -> dict[str, float]:
     """Clips a second that one chip trains on from cached features: 640 positions a clip, no towers."""
     settings = resolve(load_config("v2:stage1"))
     shapes = flatten(unbox(abstract_variables(settings.model)))
-    learns = decide(list(shapes), settings.trainable)
+    learns = select_trainable(list(shapes), settings.trainable)
     learned, frozen = (
         {p: x for p, x in shapes.items() if learns[p] == wanted} for wanted in (True, False)
     )
     per_token, per_clip = step_flops(
-        settings.model, learned, {p: x for p, x in frozen.items() if not is_tower(p)}
+        settings.model, learned, {p: x for p, x in frozen.items() if not is_encoder_path(p)}
     )
     flops = per_clip + 640 * per_token
     return {chip: REACHED * peak / flops for chip, peak in CHIPS.items()}

@@ -23,7 +23,7 @@ import numpy as np
 
 from bench import ROUNDS, alternate
 from emojax.config import load_config, resolve
-from emojax.model.variables import init_flat, is_tower, split
+from emojax.model.variables import init_flat, is_encoder_path, split_trainable
 from emojax.plan.step_plan import abstract_batch
 from emojax.sharding import make_mesh
 from emojax.train.malloc import hold_pages
@@ -75,8 +75,8 @@ def ours(size: tuple[int, ...]) -> Callable[[], None]:
         }
         batch |= {"labels": rng.integers(3, vocab, (rows, answers)).astype(np.int32)}
         flat = init_flat(settings.model, 0, mesh)
-        learned, frozen = split(
-            {p: x for p, x in flat.items() if not is_tower(p)}, settings.trainable
+        learned, frozen = split_trainable(
+            {p: x for p, x in flat.items() if not is_encoder_path(p)}, settings.trainable
         )
         optim = settings.stages[0].optim
         tx = make_optimizer(optim)

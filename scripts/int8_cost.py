@@ -25,14 +25,16 @@ from emojax.cli.console import setup
 from emojax.evaluate.model_answers import predict_labels
 from emojax.model.layers import LoraConfig, Precision
 from emojax.model.lm.llama import Llama, LlamaConfig
-from emojax.model.quantize import quantise_leaves
+from emojax.model.quantize import quantize_leaves
 from emojax.model.variables import flatten, merge, unbox
 from emojax.workflows import jobs
 
 
 def logit_errors(layers: int) -> dict[str, float]:
     """{variant: RMS of the error over RMS of the float32 logits}, 64 tokens through `layers` layers of full width."""
-    config = LlamaConfig(32000, 4096, layers, 32, 11008, lora=LoraConfig(rank=0))
+    config = LlamaConfig(
+        vocab=32000, width=4096, depth=layers, heads=32, mlp=11008, lora=LoraConfig(rank=0)
+    )
     ids = jnp.asarray(np.random.default_rng(0).integers(3, 32000, (1, 64)))
     at, valid = jnp.arange(64)[None], jnp.ones((1, 64), bool)
 
@@ -52,7 +54,7 @@ def logit_errors(layers: int) -> dict[str, float]:
     del half
     turned = {
         p.replace("params/llama/", "params/", 1): jnp.asarray(x)
-        for p, x in quantise_leaves(renamed).items()
+        for p, x in quantize_leaves(renamed).items()
     }
     out["int8 kernels, float32 activations"] = logits(
         merge(turned, {}), dataclasses.replace(config, precision=Precision(kernels="int8"))

@@ -10,8 +10,8 @@ import sentencepiece
 from safetensors.numpy import save_file
 
 from emojax.config import Settings
-from emojax.weights.catalogue import SOURCES
-from emojax.weights.importer import leaf_types, model_of
+from emojax.weights.catalogue import SOURCES, catalogue_model
+from emojax.weights.importer import leaf_types
 from emojax.weights.load_tensors import save_tensors
 
 
@@ -39,7 +39,7 @@ def source_files(
     leaves = leaf_types(settings)
     rng = np.random.default_rng(0)
     files = {}
-    for key in model_of(name).sources:
+    for key in catalogue_model(name).sources:
         files[key] = folder / key
         files[key].mkdir(parents=True)
         if skip(key):

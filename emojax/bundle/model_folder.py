@@ -26,8 +26,8 @@ from data_pipeline.media.speaker_norm import Speakers, VoiceStats
 from emojax.bundle.calibration import FILE as CALIBRATION
 from emojax.bundle.calibration import Calibration, load_calibration
 from emojax.config import Settings, resolve_saved
-from emojax.model.quantize import quantise_leaves
-from emojax.sharding import agree
+from emojax.model.quantize import quantize_leaves
+from emojax.sharding import broadcast_text
 
 TOKENIZER_MODEL, MANIFEST = "tokenizer.model", "manifest.json"
 REASON_TASKS = ("reason", "reason_v2")
@@ -65,7 +65,7 @@ def row_config(settings: Settings, augment: bool, *, speakers: Speakers | None =
     d = settings.data
     return RowConfig(
         views=settings.views,
-        places=settings.model.places,
+        places=settings.model.placeholders,
         buckets=d.buckets,
         max_answer=d.max_answer,
         max_subtitle=d.max_subtitle,
@@ -111,7 +111,7 @@ def save_bundle(
             (folder / old).unlink(missing_ok=True)
         if weights.exists():
             weights.rmtree()
-    agree("cleared")
+    broadcast_text("cleared")
     # Without compression: with it Orbax holds a second copy of large trees while it writes, and takes longer.
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_compression=False)) as checkpointer:
         checkpointer.save(weights, args=ocp.args.PyTreeSave(variables))
@@ -198,7 +198,7 @@ def as_int8(bundle: Bundle) -> Bundle:
     if raw["model"]["kernels"] == "int8":
         return bundle
     settings = resolve_saved({**raw, "model": {**raw["model"], "kernels": "int8"}})
-    leaves = quantise_leaves(traverse_util.flatten_dict(bundle.variables, sep="/"))
+    leaves = quantize_leaves(traverse_util.flatten_dict(bundle.variables, sep="/"))
     variables = traverse_util.unflatten_dict(
         {p: jnp.asarray(x) for p, x in leaves.items()}, sep="/"
     )

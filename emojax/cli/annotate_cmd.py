@@ -399,7 +399,7 @@ def _transcriber(args: argparse.Namespace) -> tuple[Any, str]:
     from emojax.bundle.model_folder import load_bundle
     from emojax.infer.answer import encode
     from emojax.infer.transcribe import open_transcriber
-    from emojax.weights.importer import find_model
+    from emojax.weights.locations import find_model
 
     setup()
     bundle, hear, alone = (

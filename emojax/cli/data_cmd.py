@@ -319,9 +319,9 @@ def _encode(args: argparse.Namespace, console: Console) -> int:
 
     from data_pipeline.builders.shards import open_built
     from emojax.bundle.model_folder import load_bundle
-    from emojax.model.variables import flatten, is_tower, variable_shardings
+    from emojax.model.variables import flatten, is_encoder_path, variable_shardings
     from emojax.sharding import make_mesh
-    from emojax.weights.importer import find_model
+    from emojax.weights.locations import find_model
     from emojax.workflows.encode_features import encode_built
 
     setup()
@@ -335,7 +335,7 @@ def _encode(args: argparse.Namespace, console: Console) -> int:
         variables = {
             p: jax.device_put(x, shardings[p])
             for p, x in flatten(bundle.variables).items()
-            if is_tower(p)
+            if is_encoder_path(p)
         }
         batch = args.batch * len(jax.local_devices())
         config = encode_built(

@@ -272,7 +272,7 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
             limit=args.limit,
         )
         return 0
-    from emojax.weights.importer import find_model
+    from emojax.weights.locations import find_model
 
     setup()
     model = find_model(args.model)

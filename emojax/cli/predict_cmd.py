@@ -180,7 +180,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
 def _calibrate(args: argparse.Namespace, console: Console) -> int:
     from emojax.bundle.model_folder import load_bundle
-    from emojax.weights.importer import find_model
+    from emojax.weights.locations import find_model
     from emojax.workflows import jobs
 
     setup()
@@ -201,7 +201,7 @@ def _calibrate(args: argparse.Namespace, console: Console) -> int:
 
 def _predict(args: argparse.Namespace, console: Console) -> int:
     from emojax.infer.predict import Ask, default_model, find_media, listen, predict
-    from emojax.weights.importer import find_model
+    from emojax.weights.locations import find_model
 
     timeline = args.timeline or args.report
     of_recordings = {

@@ -87,7 +87,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from emojax.bundle.model_folder import as_int8, load_bundle
     from emojax.infer.predict import default_model
     from emojax.infer.prepare import ready
-    from emojax.weights.importer import find_model
+    from emojax.weights.locations import find_model
 
     model = find_model(args.model) if args.model else default_model()
     if model is None:

@@ -19,7 +19,7 @@ from emojax.sharding import start_processes
 from emojax.train.loop import Stopped
 from emojax.train.run_folder import run_path
 from emojax.train.start import check_tokenizer
-from emojax.weights.importer import find_model
+from emojax.weights.locations import find_model
 from emojax.workflows import jobs
 
 _CONFIG = config_flags.DEFINE_config_file(

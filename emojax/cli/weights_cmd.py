@@ -9,13 +9,16 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from emojax.bundle.model_folder import MANIFEST
 from emojax.cli.console import setup
 from emojax.cli.progress_bars import bar
 from emojax.evaluate import official_files
 from emojax.weights import importer
-from emojax.weights.catalogue import MODELS, SOURCES
+from emojax.weights.catalogue import MODELS, SOURCES, catalogue_model, describe_source
 from emojax.weights.exporter import export_model
 from emojax.weights.fetch import fetch
+from emojax.weights.locations import downloads_folder, find_model, weights_folder
+from emojax.weights.provenance import verify_model
 from emojax.weights.tensor_files import tensor_files
 from emojax.workflows import jobs
 
@@ -27,7 +30,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     setup()
     if args.command == "export":
         written = export_model(
-            importer.find_model(args.model), args.format, Path(args.out), say=console.print
+            find_model(args.model), args.format, Path(args.out), say=console.print
         )
         console.print(f"written: {', '.join(map(str, written))}", soft_wrap=True)
         return 0
@@ -46,14 +49,14 @@ def _import(args: argparse.Namespace, console: Console, download: bool) -> int:
         with bar(console, f"fetch {args.name}") as tick:
             path = fetch(
                 SOURCES[args.name],
-                importer.downloads_folder() / args.name,
+                downloads_folder() / args.name,
                 say,
                 mirror=args.mirror,
                 tick=tick,
             )
         console.print(f"fetched: {path}; give it to a model with --file", soft_wrap=True)
         return 0
-    model = importer.model_of(args.name)
+    model = catalogue_model(args.name)
     files: dict[str, Path] = {}
     for entry in args.file:
         key, equals, path = entry.partition("=")
@@ -63,7 +66,7 @@ def _import(args: argparse.Namespace, console: Console, download: bool) -> int:
             )
         files[key] = Path(path).expanduser()
         tensor_files(files[key])
-    out = jobs.run_folder(args.out or str(importer.weights_folder(args.name)))
+    out = jobs.run_folder(args.out or str(weights_folder(args.name)))
     settings = importer.model_settings(
         model, preset=args.preset, int8=args.int8, questions=_questions(args.questions)
     )
@@ -79,7 +82,7 @@ def _import(args: argparse.Namespace, console: Console, download: bool) -> int:
             with bar(console, f"fetch {key}") as tick:
                 files[key] = fetch(
                     SOURCES[key],
-                    importer.downloads_folder() / key,
+                    downloads_folder() / key,
                     say,
                     mirror=args.mirror,
                     tick=tick,
@@ -107,7 +110,7 @@ def _list(args: argparse.Namespace, console: Console) -> int:
             "name": name,
             "title": m.title,
             "sources": list(m.sources),
-            "imported": (importer.weights_folder(name) / "model.json").exists(),
+            "imported": (weights_folder(name) / "model.json").exists(),
         }
         for name, m in MODELS.items()
     ]
@@ -119,9 +122,7 @@ def _list(args: argparse.Namespace, console: Console) -> int:
             "licence": s.licence,
             "gated": s.gated,
             "from": s.repo or s.url or f"by hand: {s.by_hand}",
-            "here": any(
-                f.suffix != ".part" for f in (importer.downloads_folder() / key).glob("*.*")
-            ),
+            "here": any(f.suffix != ".part" for f in (downloads_folder() / key).glob("*.*")),
         }
         for key, s in SOURCES.items()
     ]
@@ -153,9 +154,9 @@ def _list(args: argparse.Namespace, console: Console) -> int:
 
 
 def _show(args: argparse.Namespace, console: Console) -> int:
-    folder = Path(args.name) if args.name not in MODELS else importer.weights_folder(args.name)
-    if (folder / importer.MANIFEST).exists():
-        facts = json.loads((folder / importer.MANIFEST).read_text())
+    folder = Path(args.name) if args.name not in MODELS else weights_folder(args.name)
+    if (folder / MANIFEST).exists():
+        facts = json.loads((folder / MANIFEST).read_text())
         if args.json:
             print(json.dumps(facts))
             return 0
@@ -173,7 +174,7 @@ def _show(args: argparse.Namespace, console: Console) -> int:
         return 0
     if args.name not in MODELS:
         raise FileNotFoundError(
-            f"{folder} has no {importer.MANIFEST}; models of the catalogue: {', '.join(MODELS)}"
+            f"{folder} has no {MANIFEST}; models of the catalogue: {', '.join(MODELS)}"
         )
     model = MODELS[args.name]
     if args.json:
@@ -194,14 +195,14 @@ def _show(args: argparse.Namespace, console: Console) -> int:
     )
     for key in model.sources:
         console.print(
-            f"  {key}: {SOURCES[key].title}\n    {importer.how_to_get(SOURCES[key])}",
+            f"  {key}: {SOURCES[key].title}\n    {describe_source(SOURCES[key])}",
             soft_wrap=True,
         )
     return 0
 
 
 def _verify(args: argparse.Namespace, console: Console) -> int:
-    wrong = importer.verify(importer.find_model(args.name))
+    wrong = verify_model(find_model(args.name))
     for line in wrong:
         console.print(line, soft_wrap=True)
     console.print(

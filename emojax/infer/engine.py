@@ -29,7 +29,7 @@ from emojax.infer.sample import (
     soft_prompt_of,
 )
 from emojax.model.build import ModelConfig, make_model
-from emojax.model.lm.llama import Cache, make_cache, over_rows
+from emojax.model.lm.llama import Cache, make_cache, map_rows
 from emojax.sharding import to_host
 
 Array = jax.Array
@@ -82,7 +82,7 @@ def _place(state: State, part: State, places: Array) -> State:
         return old.at[(slice(None),) * axis + (places,)].set(new, mode="drop")
 
     rows = {n: put(0, getattr(state, n), getattr(part, n)) for n in State._fields if n != "cache"}
-    return State(**rows, cache=over_rows(put, state.cache, part.cache))
+    return State(**rows, cache=map_rows(put, state.cache, part.cache))
 
 
 def power_of_two(number: int) -> int:
@@ -287,7 +287,7 @@ def _tails(
 ) -> tuple[Array, Cache]:
     """One row of cache for all, questions int[n, W] of `sizes` behind it: (float32[n, V] next-token logits, cache)."""
     n, width = ids.shape
-    cache = over_rows(lambda axis, x: jnp.repeat(x, n, axis=axis), cache)
+    cache = map_rows(lambda axis, x: jnp.repeat(x, n, axis=axis), cache)
     at = cache.used[:, None] + jnp.arange(width)
     valid = jnp.arange(width) < sizes[:, None]
     logits, after = make_model(config).apply(variables, ids, at, valid, cache, method="extend")

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import traverse_util
 
 from emojax.bundle.model_folder import Bundle
-from emojax.model.layers import LoraConfig, merged_kernel, separate_layers
+from emojax.model.layers import LoraConfig, merge_lora_kernel, unstack_layers
 from emojax.model.lm.llama import LlamaConfig
 from emojax.sharding import platform
 
@@ -26,7 +26,7 @@ def merge_lora(leaves: dict[str, Any], config: LlamaConfig) -> dict[str, Any]:
         if out[kernel].dtype == jnp.int8:
             raise ValueError(f"{kernel} is int8: adapters are merged before kernels become int8")
         a, b = (jnp.asarray(leaves[path.removesuffix("/a") + end]) for end in ("/a", "/b"))
-        out[kernel] = merged_kernel(jnp.asarray(out[kernel]), a, b, config.lora)
+        out[kernel] = merge_lora_kernel(jnp.asarray(out[kernel]), a, b, config.lora)
     return out
 
 
@@ -42,8 +42,8 @@ def ready(bundle: Bundle) -> Bundle:
         leaves = merge_lora(leaves, llama)
         llama = dataclasses.replace(llama, lora=LoraConfig(rank=0))
     changed: Any = dataclasses.replace(model, llama=llama)
-    if platform() == "cpu" and not llama.separate:
-        leaves = separate_layers(leaves)
+    if platform() == "cpu" and not llama.unstacked_layers:
+        leaves = unstack_layers(leaves)
         changed = _separate(changed)
     if changed == model:
         return bundle
@@ -61,6 +61,8 @@ def _separate(config: Any) -> Any:
         if dataclasses.is_dataclass(value := getattr(config, f.name))
     }
     own = (
-        {"separate": True} if any(f.name == "separate" for f in dataclasses.fields(config)) else {}
+        {"unstacked_layers": True}
+        if any(f.name == "unstacked_layers" for f in dataclasses.fields(config))
+        else {}
     )
     return dataclasses.replace(config, **inner, **own)

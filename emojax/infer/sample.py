@@ -186,13 +186,19 @@ def choice_scores(
     extra = -len(choices) % group
     choices = jnp.pad(choices, ((0, extra), (0, 0)))
     number, place = jnp.arange(group * width) // width, jnp.arange(group * width) % width
-    among = (number[:, None] == number[None]) & (place[None] <= place[:, None])
+    block_mask = (number[:, None] == number[None]) & (place[None] <= place[:, None])
     at = cache.used[:, None] + place
 
     def one(ids: Array) -> Array:
         repeated = jnp.broadcast_to(ids.reshape(-1), (rows, group * width))
         later, _ = model.apply(
-            variables, repeated, at, jnp.ones(repeated.shape, bool), cache, among, method="extend"
+            variables,
+            repeated,
+            at,
+            jnp.ones(repeated.shape, bool),
+            cache,
+            block_mask,
+            method="extend",
         )
         later = later.reshape(rows, group, width, -1)[:, :, :-1]
         first = jnp.broadcast_to(logits[:, None, None], (rows, group, 1, logits.shape[-1]))

@@ -16,7 +16,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from data_pipeline.media.transcript import Cue
-from emojax.model.lm.llama import Cache, over_rows
+from emojax.model.lm.llama import Cache, map_rows
 from emojax.model.lm.whisper_decoder import Cross, DecoderConfig, WhisperDecoder, empty_cache
 from emojax.sharding import to_host
 from emojax.weights.whisper_decoder_table import load_decoder
@@ -111,7 +111,7 @@ def search(
     cache = empty_cache(config, rows, prompt.shape[1] + tokens)
     logits, cache = model.apply(variables, prompt, cross, cache)
     wide: Cross = jax.tree.map(lambda x: jnp.repeat(x, beams, axis=0), cross)
-    cache = over_rows(lambda axis, x: jnp.repeat(x, beams, axis=axis), cache)
+    cache = map_rows(lambda axis, x: jnp.repeat(x, beams, axis=axis), cache)
     score = jnp.tile(
         jnp.where(jnp.arange(beams) == 0, 0.0, _NO), rows
     )  # all beams begin alike: one of them counts
@@ -143,7 +143,7 @@ def search(
         done = s.done[origin] | (token == rules.end)
         cache = s.cache
         if beams > 1:
-            cache = over_rows(lambda axis, x: jnp.take(x, origin, axis=axis), cache)
+            cache = map_rows(lambda axis, x: jnp.take(x, origin, axis=axis), cache)
         logits, cache = model.apply(variables, token[:, None], wide, cache)
         return _State(s.step + 1, ids, best.reshape(-1), done, logits[:, 0], cache)
 
@@ -162,7 +162,7 @@ _search = jax.jit(search, static_argnums=(0, 4, 5, 6, 7))
 @jax.jit(static_argnums=0)
 def _hear(config: DecoderConfig, variables: Any, states: Array) -> Cross:
     model: Any = WhisperDecoder(config)
-    return model.apply(variables, states, method="hear")
+    return model.apply(variables, states, method="encode_cross")
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))

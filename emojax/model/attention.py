@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 
-from emojax.sharding import divides, over_heads, platform
+from emojax.sharding import is_divisible, platform, shard_over_heads
 
 Array = jax.Array
 LONG = 512  # queries from which tables of scores are not held whole
@@ -38,10 +38,10 @@ def attention(
       float[B, T, N, H]. Mask the output of a query that has no key to look at: it differs between the forms.
     """
     length, where = q.shape[1], platform()
-    if where == "tpu" and (causal or length >= LONG) and divides(q.shape[0], q.shape[2]):
+    if where == "tpu" and (causal or length >= LONG) and is_divisible(q.shape[0], q.shape[2]):
         if keys is None:
             keys = jnp.ones(q.shape[:2], bool)
-        return over_heads(functools.partial(splash, causal=causal))(q, k, v, keys)
+        return shard_over_heads(functools.partial(splash, causal=causal))(q, k, v, keys)
     if where == "gpu" and q.dtype in (jnp.bfloat16, jnp.float16):
         seen = None if keys is None else keys[:, None, None, :]
         out = jax.nn.dot_product_attention(

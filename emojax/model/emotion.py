@@ -77,7 +77,7 @@ class EmotionConfig:
         return sum(self.spans.values())
 
     @property
-    def places(self) -> tuple[tuple[str, int], ...]:
+    def placeholders(self) -> tuple[tuple[str, int], ...]:
         """Placeholders of the prompt and how many soft tokens stand there, in their order."""
         return (("<VideoHere>", self.soft_tokens),)
 
@@ -136,9 +136,9 @@ class Emotion(nn.Module):
         self.whisper = Whisper(c.audio)
         if c.fusion.kind != "none":
             self.fusion = Fusion(c.fusion)
-        self.make_head()
+        self.setup_head()
 
-    def make_head(self) -> None:
+    def setup_head(self) -> None:
         """What both versions have: a projector for each span, LLaMA, word heads."""
         c = self.config
 
@@ -284,9 +284,16 @@ class Emotion(nn.Module):
         return self.llama.logits(final[:, 0]), cache_out._replace(used=last + 1)
 
     def extend(
-        self, ids: Array, positions: Array, valid: Array, cache: Cache, among: Array | None = None
+        self,
+        ids: Array,
+        positions: Array,
+        valid: Array,
+        cache: Cache,
+        block_mask: Array | None = None,
     ) -> tuple[Array, Cache]:
         """int[B, T] further tokens: (float32[B, T, V], cache); `among` as of Llama."""
-        hidden, cache_out = self.llama(self.llama.embed(ids), positions, valid, cache, True, among)
+        hidden, cache_out = self.llama(
+            self.llama.embed(ids), positions, valid, cache, True, block_mask
+        )
         assert cache_out is not None
         return self.llama.logits(hidden), cache_out

@@ -69,7 +69,7 @@ class EmotionV1Config:
         return sum(self.spans.values())
 
     @property
-    def places(self) -> tuple[tuple[str, int], ...]:
+    def placeholders(self) -> tuple[tuple[str, int], ...]:
         """Placeholders of the prompt and how many soft tokens stand there, in their order."""
         return (("<VideoHere>", self.spans["image"]), ("<FeatureHere>", len(self.spans) - 1))
 
@@ -123,7 +123,7 @@ class EmotionV1(Emotion):
         self.mae = Eva(c.face)
         self.videomae = VideoMae(c.motion)
         self.hubert = Hubert(c.audio)
-        self.make_head()
+        self.setup_head()
 
     def encode(self, batch: dict[str, Array], deterministic: bool = True) -> FeaturesV1:  # type: ignore[override]
         """Views in the batch -> FeaturesV1; reads what `Emotion.encode` reads, with sound float[B, n, 1] the waveform."""

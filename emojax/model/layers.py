@@ -17,7 +17,7 @@ import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 
 from emojax.model.attention import attention
-from emojax.sharding import constrain, gathered, partitioned, platform
+from emojax.sharding import constrain, gather_embed, partitioned, platform
 
 Array = jax.Array
 
@@ -77,7 +77,7 @@ def gelu(x: Array) -> Array:
     return 0.5 * x * (1 + jax.lax.erf(x * np.asarray(0.5**0.5, x.dtype)))
 
 
-def apart(x: Array) -> Array:
+def fusion_barrier(x: Array) -> Array:
     """On TPU keeps what follows a matmul out of it: fused with the sums of a norm it may take twice its time (XLA's own estimates)."""
     return jax.lax.optimization_barrier(x) if platform() == "tpu" else x
 
@@ -110,7 +110,7 @@ def random_words(key: Array, shape: tuple[int, ...]) -> Array:
     return murmur(murmur(number + first) + second)
 
 
-def drop(x: Array, rate: float, key: Array) -> Array:
+def dropout(x: Array, rate: float, key: Array) -> Array:
     """Dropout; `rate` is met to 1 / 65536: 16 random bits an entry, half of what a float32 draw takes."""
     if platform() == "cpu":
         kept = random_words(key, x.shape) >= np.uint32(round(rate * 65536) << 16)
@@ -167,14 +167,14 @@ class Dense(nn.Module):
             )
             flat = nn.initializers.constant(3 * d_in**-0.5 / 127)
             scale = self.param("kernel_scale", partitioned(flat, (self.axes[1],)), (self.features,))
-            y = times(x, gathered(kernel, self.axes).astype(dtype)) * scale.astype(dtype).reshape(
-                split
-            )
+            y = times(x, gather_embed(kernel, self.axes).astype(dtype)) * scale.astype(
+                dtype
+            ).reshape(split)
         else:
             kernel = self.param(
                 "kernel", partitioned(kernel_init, self.axes), (d_in, self.features), rest
             )
-            y = times(x, gathered(kernel.astype(dtype), self.axes))
+            y = times(x, gather_embed(kernel.astype(dtype), self.axes))
         lora = self.lora
         if lora is not None:
             ends = [
@@ -190,11 +190,11 @@ class Dense(nn.Module):
                 "lora", "b", lambda: b_init(key, (lora.rank, self.features), jnp.float32)
             ).value
             a, b = (
-                gathered(a.astype(dtype), (self.axes[0], None)),
-                gathered(b.astype(dtype), (None, self.axes[1])),
+                gather_embed(a.astype(dtype), (self.axes[0], None)),
+                gather_embed(b.astype(dtype), (None, self.axes[1])),
             )
             if lora.dropout and not deterministic:
-                x = drop(x, lora.dropout, self.make_rng("dropout"))
+                x = dropout(x, lora.dropout, self.make_rng("dropout"))
             y = y + times(x @ a, b) * (lora.alpha / lora.rank)
         if self.use_bias:
             bias_init = torch_uniform(d_in) if self.init_kind == "torch" else nn.initializers.zeros
@@ -256,7 +256,7 @@ class EncoderConfig:
     precision: Precision = Precision()
     key_bias: bool = False
     post_norm: bool = False
-    separate: bool = False
+    unstacked_layers: bool = False
 
 
 class EncoderBlock(nn.Module):
@@ -285,7 +285,7 @@ class EncoderBlock(nn.Module):
         x = norm1(x) if c.post_norm else x
         h = x if c.post_norm else norm2(x)
         h = gelu(dense(c.mlp, ("embed", "mlp"), "fc1")(h))
-        h = apart(dense(c.width, ("mlp", "embed"), "fc2")(h))
+        h = fusion_barrier(dense(c.width, ("mlp", "embed"), "fc2")(h))
         x = x + nn.Dropout(c.dropout)(h, deterministic=deterministic)
         return (norm2(x) if c.post_norm else x), None
 
@@ -311,13 +311,13 @@ def scan_layers(block: Any, depth: int, num_inputs: int, remat: str, unroll: int
     )
 
 
-def merged_kernel(kernel: Any, a: Any, b: Any, lora: LoraConfig) -> Any:
+def merge_lora_kernel(kernel: Any, a: Any, b: Any, lora: LoraConfig) -> Any:
     """W + (alpha / rank) A B in float32, in the kernel's own number format: [..., d_in, d_out], [..., d_in, R], [..., R, d_out]."""
     change = (lora.alpha / max(1, lora.rank)) * (a.astype(np.float32) @ b.astype(np.float32))
     return (kernel.astype(np.float32) + change).astype(kernel.dtype)
 
 
-def separate_layers(leaves: Mapping[str, Any]) -> dict[str, Any]:
+def unstack_layers(leaves: Mapping[str, Any]) -> dict[str, Any]:
     """{path: array} of stacked layers -> that of `separate`: x/blocks/y [L, ...] becomes x/layers_0/y and so on.
 
     XLA for CPU copies a layer's part of a stack each time it is used: for every token, in decoding.
@@ -341,7 +341,7 @@ class Encoder(nn.Module):
     @nn.compact
     def __call__(self, x: Array, keys: Array | None = None, deterministic: bool = True) -> Array:
         c = self.config
-        if c.separate:
+        if c.unstacked_layers:
             for i in range(c.depth):
                 x, _ = EncoderBlock(c, name=f"layers_{i}")(x, keys, deterministic)
             return x

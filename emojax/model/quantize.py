@@ -16,31 +16,33 @@ INT8_KERNELS = re.compile(r"params/(.+/)?(blocks/\w+|llama/head)/kernel")
 SCALE = "_scale"
 
 
-def quantise(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def quantize_kernel(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """float[.., d_in, d_out] -> (int8 of the same shape, float32[.., d_out])."""
     kernel = np.asarray(kernel, np.float32)
     scale = np.maximum(np.abs(kernel).max(axis=-2), np.finfo(np.float32).tiny) / 127
     return np.rint(kernel / scale[..., None, :]).astype(np.int8), scale
 
 
-def dequantise(kernel: np.ndarray, scale: np.ndarray) -> np.ndarray:
+def dequantize_kernel(kernel: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """The inverse, float32, to half a step."""
     return kernel.astype(np.float32) * scale[..., None, :]
 
 
-def quantise_leaves(leaves: Mapping[str, Any]) -> dict[str, Any]:
+def quantize_leaves(leaves: Mapping[str, Any]) -> dict[str, Any]:
     """{path: array} of a model with float kernels -> that of the same model with `kernels` "int8"."""
     out = dict(leaves)
     for path in leaves:
         if INT8_KERNELS.fullmatch(path):
-            out[path], out[path + SCALE] = quantise(np.asarray(leaves[path]))
+            out[path], out[path + SCALE] = quantize_kernel(np.asarray(leaves[path]))
     return out
 
 
-def dequantise_leaves(leaves: Mapping[str, Any]) -> dict[str, Any]:
+def dequantize_leaves(leaves: Mapping[str, Any]) -> dict[str, Any]:
     """The inverse; without int8 kernels nothing changes."""
     out = {p: x for p, x in leaves.items() if not p.endswith("/kernel" + SCALE)}
     for path in leaves:
         if path + SCALE in leaves:
-            out[path] = dequantise(np.asarray(leaves[path]), np.asarray(leaves[path + SCALE]))
+            out[path] = dequantize_kernel(
+                np.asarray(leaves[path]), np.asarray(leaves[path + SCALE])
+            )
     return out

@@ -32,7 +32,7 @@ def merge(train: Flat, frozen: Flat) -> Any:
     return traverse_util.unflatten_dict({**frozen, **train}, sep="/")
 
 
-def decide(paths: list[str], rules: tuple[tuple[str, str], ...]) -> dict[str, bool]:
+def select_trainable(paths: list[str], rules: tuple[tuple[str, str], ...]) -> dict[str, bool]:
     """{path: learns} by the first matching rule (regular expression on the whole path).
 
     Raises:
@@ -55,10 +55,10 @@ def decide(paths: list[str], rules: tuple[tuple[str, str], ...]) -> dict[str, bo
     return out
 
 
-def split(variables: Any, rules: tuple[tuple[str, str], ...]) -> tuple[Flat, Flat]:
+def split_trainable(variables: Any, rules: tuple[tuple[str, str], ...]) -> tuple[Flat, Flat]:
     """Nested or flat variables -> (train, frozen); train leaves become float32."""
     flat = flatten(variables)
-    learns = decide(list(flat), rules)
+    learns = select_trainable(list(flat), rules)
     if stiff := [k for k, v in flat.items() if learns[k] and v.dtype == jnp.int8]:
         raise ValueError(
             f"{stiff[0]} rests as int8 and can not learn: freeze it or set config.model.kernels to float"
@@ -71,13 +71,13 @@ def split(variables: Any, rules: tuple[tuple[str, str], ...]) -> tuple[Flat, Fla
 TOWERS = ("eva_image", "ln_vision", "eva_video", "whisper", "mae", "videomae", "hubert")
 
 
-def is_tower(path: str) -> bool:
+def is_encoder_path(path: str) -> bool:
     """Whether a variable belongs to an encoder."""
     parts = path.split("/")
     return parts[0] == "params" and parts[1] in TOWERS
 
 
-def count(tree: Flat) -> int:
+def count_parameters(tree: Flat) -> int:
     """Number of parameters."""
     return sum(math.prod(x.shape) for x in tree.values())
 

@@ -21,9 +21,16 @@ import jax.numpy as jnp
 from emojax.config import Settings, Stage, for_devices, resolve
 from emojax.model.build import for_length, make_model
 from emojax.model.emotion import CACHED
-from emojax.model.variables import abstract_variables, count, unbox
+from emojax.model.variables import abstract_variables, count_parameters, unbox
 from emojax.plan import hlo
-from emojax.sharding import AXES, batch_sharding, fill_mesh, make_mesh, replicated, replication
+from emojax.sharding import (
+    AXES,
+    batch_sharding,
+    make_mesh,
+    replicated,
+    replication,
+    resolve_mesh_shape,
+)
 from emojax.train.flops import executed_flops, useful_flops
 from emojax.train.state import abstract_state
 from emojax.train.step import make_optimizer, make_step
@@ -244,7 +251,7 @@ def plan_step(
     chip = CHIPS[topology.chip]
     devices = describe_devices(topology) if topology.is_tpu else None
     mesh = make_mesh(shape=settings.train.mesh, devices=devices) if devices else None
-    shape = fill_mesh(settings.train.mesh, topology.chips, slices=topology.slices)
+    shape = resolve_mesh_shape(settings.train.mesh, topology.chips, slices=topology.slices)
     sizes = dict(zip(AXES, shape, strict=True))
     parts = sizes["data"] * sizes["fsdp"]
     if rows % (parts * settings.train.accumulate):
@@ -285,8 +292,8 @@ def plan_step(
         "executed_flops": executed_flops(traced.jaxpr),
         "useful_flops": sum(useful.values()),
         "useful_flops_by_part": useful,
-        "learned_parameters": count(state.train),
-        "frozen_parameters": count(frozen),
+        "learned_parameters": count_parameters(state.train),
+        "frozen_parameters": count_parameters(frozen),
         "replicated": [
             r for r in replication({**state.train, **frozen}) if r[2] > 1 and r[1] > 16e6
         ],
@@ -417,8 +424,8 @@ def _worked_out(
         "executed_flops": executed,
         "useful_flops": sum(useful.values()),
         "useful_flops_by_part": useful,
-        "learned_parameters": count(state.train),
-        "frozen_parameters": count(frozen),
+        "learned_parameters": count_parameters(state.train),
+        "frozen_parameters": count_parameters(frozen),
         "argument_bytes_per_chip": at_rest,
         "temporary_bytes_per_chip": activations + logits,
         "peak_bytes_per_chip": at_rest + activations + logits,

@@ -16,7 +16,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
-from emojax.sharding import agree, anywhere
+from emojax.sharding import any_process, broadcast_text
 from emojax.train.state import TrainState
 
 DIGESTS = "digests"  # folder beside the stages' own: {stage}-{step}.json
@@ -81,7 +81,7 @@ class Checkpoints:
         for number in self.steps() if step is None else [step]:
             noted = self._noted(number)
             fault = self._fault(number, noted)
-            known_whole = bool(agree("noted" if noted else "")) and fault is None
+            known_whole = bool(broadcast_text("noted" if noted else "")) and fault is None
             if fault is None:
                 items = ocp.args.Composite(
                     state=ocp.args.StandardRestore(abstract._asdict()), data=ocp.args.JsonRestore()
@@ -97,7 +97,7 @@ class Checkpoints:
                         if str(error).strip()
                         else type(error).__name__
                     )
-                if not anywhere(fault is not None):
+                if not any_process(fault is not None):
                     for bad in damaged:
                         say(
                             f"warning: checkpoint {self._stage}/{number} is taken instead; {self._stage}/{bad} is deleted"
@@ -165,7 +165,7 @@ class Checkpoints:
                 name for name in {**noted, **found} if noted.get(name) != found.get(name)
             )
             fault = f"{wrong[0]} is not what was written" if wrong else ""
-        return agree(fault) or None
+        return broadcast_text(fault) or None
 
     def close(self) -> None:
         """Waits for writes that are under way."""

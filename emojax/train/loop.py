@@ -20,7 +20,7 @@ from data_pipeline.media.speaker_norm import VoiceStats
 from data_pipeline.schema import ClipRecord
 from emojax.bundle.model_folder import row_config, save_bundle
 from emojax.config import Rules, Settings, Stage, for_devices
-from emojax.model.variables import Flat, count, is_tower, merge, split
+from emojax.model.variables import Flat, count_parameters, is_encoder_path, merge, split_trainable
 from emojax.sharding import check_rows, make_mesh, put_batch, replicated, to_host
 from emojax.train import run_folder
 from emojax.train.checkpoint import Checkpoints, abstract_of
@@ -176,11 +176,13 @@ def train(
             variables = start_variables(settings, mesh, say)
             if cached:
                 for stage in settings.stages:
-                    check_cache(settings, split(variables, stage.trainable)[0])
+                    check_cache(settings, split_trainable(variables, stage.trainable)[0])
                 sources, blank = cached(variables)
                 run.rows = dataclasses.replace(rows, blank=blank)
                 # Towers whose features are cached leave the devices until the model is saved.
-                run.parked = {p: to_host(variables.pop(p)) for p in list(variables) if is_tower(p)}
+                run.parked = {
+                    p: to_host(variables.pop(p)) for p in list(variables) if is_encoder_path(p)
+                }
             say(
                 f"mesh data x fsdp x tensor {' x '.join(map(str, mesh.shape.values()))}, {jax.process_count()} processes"
             )
@@ -213,10 +215,12 @@ def run_stages(
     rules: Rules = ()
     for stage in stages:
         variables = variables if stage.inherits == "previous" else kept[stage.inherits]
-        learned, frozen = split(variables, stage.trainable)
+        learned, frozen = split_trainable(variables, stage.trainable)
         if stage.trainable != rules:
-            rules, size = stage.trainable, count(learned) + count(frozen)
-            run.say(f"{size:,} parameters, {count(learned):,} learn ({count(learned) / size:.1%})")
+            rules, size = stage.trainable, count_parameters(learned) + count_parameters(frozen)
+            run.say(
+                f"{size:,} parameters, {count_parameters(learned):,} learn ({count_parameters(learned) / size:.1%})"
+            )
 
         def advance(n: int, before: int = done) -> None:
             if tick:

@@ -21,7 +21,7 @@ from etils import epath
 from data_pipeline.schema import ClipRecord
 from emojax.bundle.model_folder import MANIFEST
 from emojax.config import Settings
-from emojax.sharding import agree
+from emojax.sharding import broadcast_text
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "libtpu")
 
@@ -72,7 +72,7 @@ def claim(out: epath.Path, settings: Settings, records: Sequence[ClipRecord]) ->
             path.write_text(json.dumps(value, indent=1))
         else:
             append(out / "starts.jsonl", json.dumps(start_facts()) + "\n")
-    if fault := agree(fault):
+    if fault := broadcast_text(fault):
         raise ValueError(fault)
 
 

@@ -21,7 +21,7 @@ from emojax.model.variables import (
     abstract_variables,
     flatten,
     init_flat,
-    is_tower,
+    is_encoder_path,
     unbox,
     variable_shardings,
 )
@@ -159,7 +159,7 @@ def parse_weights(text: str) -> dict[str, float]:
 
 def check_cache(settings: Settings, learned: Flat) -> None:
     """Raises ValueError where a run changes what a feature cache has fixed."""
-    if towers := sorted(p for p in learned if is_tower(p)):
+    if towers := sorted(p for p in learned if is_encoder_path(p)):
         raise ValueError(
             f"features are cached, but {towers[0]} learns: freeze the encoders in config.trainable"
         )

@@ -14,9 +14,9 @@ from emojax.model.variables import (
     Array,
     Flat,
     abstract_variables,
-    decide,
     flatten,
-    is_tower,
+    is_encoder_path,
+    select_trainable,
     unbox,
     variable_shardings,
 )
@@ -44,7 +44,7 @@ def abstract_state(
     """(TrainState, frozen) of a run as shapes in their shards, without making them; `cached`: without the towers."""
     shardings = variable_shardings(config, mesh)
     shapes = flatten(unbox(abstract_variables(config)))
-    learns = decide(list(shapes), rules)
+    learns = select_trainable(list(shapes), rules)
 
     def shape(path: str, dtype: Any) -> Any:
         return jax.ShapeDtypeStruct(shapes[path].shape, dtype, sharding=shardings[path])
@@ -53,7 +53,7 @@ def abstract_state(
     frozen = {
         p: shape(p, x.dtype)
         for p, x in shapes.items()
-        if not learns[p] and not (cached and is_tower(p))
+        if not learns[p] and not (cached and is_encoder_path(p))
     }
     step: Any = jax.ShapeDtypeStruct((), jnp.int32, sharding=replicated(mesh))
     moments = abstract_moments(tx, train, mesh)

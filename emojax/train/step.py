@@ -13,7 +13,7 @@ import optax
 from emojax.config import Optim
 from emojax.model.build import ModelConfig, for_length, make_model
 from emojax.model.variables import Flat, merge
-from emojax.sharding import constrain, joined, micro_batches
+from emojax.sharding import constrain, merge_micro_batches, split_micro_batches
 from emojax.train.state import TrainState
 
 Array = jax.Array
@@ -124,10 +124,10 @@ def make_step(
             values, more = slope(train, frozen, piece[0], jax.random.fold_in(key, piece[1]))
             return jax.tree.map(lambda a, b: a + b / accumulate, grads, more), values
 
-        pieces = micro_batches(batch, accumulate), jnp.arange(accumulate)
+        pieces = split_micro_batches(batch, accumulate), jnp.arange(accumulate)
         start = jax.tree.map(jnp.zeros_like, train)
         grads, (total, (loss, rows, tokens)) = jax.lax.scan(part, start, pieces)
-        return (total.mean(), (loss.mean(), joined(rows), tokens.sum())), grads
+        return (total.mean(), (loss.mean(), merge_micro_batches(rows), tokens.sum())), grads
 
     def update(
         state: TrainState, frozen: Flat, batch: dict[str, Array], lr: Array, key: Array

@@ -282,3 +282,21 @@ MODELS: dict[str, Model] = {
         starts=(_LN_VISION,),
     ),
 }
+
+
+def catalogue_model(name: str) -> Model:
+    """A model of the catalogue.
+
+    Raises:
+      ValueError: there is none of this name.
+    """
+    if name not in MODELS:
+        raise ValueError(f"there is no model '{name}'; there are {', '.join(MODELS)}")
+    return MODELS[name]
+
+
+def describe_source(source: Source) -> str:
+    """One line: address, size, gate, licence."""
+    size = f", {source.size / 1e9:.1f} GB" if source.size else ""
+    gated = ", gated: ask for access first" if source.gated else ""
+    return f"{source.repo or source.url or f'by hand: {source.by_hand}'}{size}{gated} ({source.licence})"

@@ -13,10 +13,10 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from emojax.bundle.model_folder import TOKENIZER_MODEL, Bundle, load_bundle
-from emojax.model.layers import merged_kernel
+from emojax.model.layers import merge_lora_kernel
 from emojax.model.lm.llama import LlamaConfig
-from emojax.model.quantize import SCALE, dequantise_leaves
-from emojax.model.variables import decide, flatten
+from emojax.model.quantize import SCALE, dequantize_leaves
+from emojax.model.variables import flatten, select_trainable
 from emojax.weights import tables
 from emojax.weights.catalogue import projections, stage_table
 from emojax.weights.load_tensors import save_tensors
@@ -62,7 +62,7 @@ def export_model(
     rest = np.dtype(jnp.dtype(bundle.settings.raw["model"]["param_dtype"]))
     leaves = {
         p: x.astype(rest) if p + SCALE in stored else x
-        for p, x in dequantise_leaves(stored).items()
+        for p, x in dequantize_leaves(stored).items()
     }
     if form == "hf-merged":
         llama = tables.LLAMA.under("", "params/llama/").rules
@@ -103,7 +103,7 @@ def _learned(bundle: Bundle, leaves: Leaves) -> Table:
 
 
 def _tell_rest(bundle: Bundle, table: Table, leaves: Leaves, say: Callable[[str], None]) -> None:
-    learns = decide(list(leaves), bundle.settings.trainable)
+    learns = select_trainable(list(leaves), bundle.settings.trainable)
     held = {p for r in table.rules for p in r.paths}
     if rest := sorted(p for p, learned in learns.items() if learned and p not in held):
         modules = sorted({p.split("/")[1] for p in rest})
@@ -196,7 +196,7 @@ def _merged_tensors(config: LlamaConfig, leaves: Leaves) -> Iterator[tuple[str, 
             for layer, (w, a, b) in enumerate(
                 zip(value, leaves[f"{low}/a"], leaves[f"{low}/b"], strict=True)
             ):
-                merged[layer] = merged_kernel(w, a, b, config.lora)
+                merged[layer] = merge_lora_kernel(w, a, b, config.lora)
             value = merged
         yield from save_tensors(Table("", (rule,)), {path: value}).items()
 

@@ -5,7 +5,6 @@ A model folder made here is like a trained one (see bundle.py), with MANIFEST be
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import re
@@ -15,80 +14,29 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from data_pipeline.io import cache_root
 from data_pipeline.loader.tokens import LlamaTokenizer
-from emojax.bundle.model_folder import MANIFEST, TOKENIZER_MODEL, load_bundle, save_bundle
+from emojax.bundle.model_folder import MANIFEST, TOKENIZER_MODEL, save_bundle
 from emojax.config import Settings, load_config, resolve
 from emojax.model.quantize import SCALE
 from emojax.model.variables import (
     abstract_variables,
-    decide,
     flatten,
     init_flat,
     merge,
+    select_trainable,
     unbox,
     variable_shardings,
 )
 from emojax.sharding import make_mesh
-from emojax.weights.catalogue import MODELS, SOURCES, Model, Source
+from emojax.weights.catalogue import SOURCES, Model, catalogue_model
 from emojax.weights.load_tensors import WeightsError, choose_table, stream_tensors
+from emojax.weights.provenance import file_sha256, make_manifest
 from emojax.weights.rules import Table
 from emojax.weights.tensor_files import open_tensors, tensor_files
 
 Say = Callable[[str], None]
 Tick = Callable[[int, int], None]
-
-
-def model_of(name: str) -> Model:
-    """A model of the catalogue.
-
-    Raises:
-      ValueError: there is none of this name.
-    """
-    if name not in MODELS:
-        raise ValueError(f"there is no model '{name}'; there are {', '.join(MODELS)}")
-    return MODELS[name]
-
-
-def weights_folder(name: str) -> Path:
-    """Where an imported model lies."""
-    return cache_root() / "weights" / name
-
-
-def find_model(name: str) -> Path:
-    """A model folder as given, or that of an imported model of this name.
-
-    Raises:
-      FileNotFoundError: the name is of a model that is not imported; says what to run.
-    """
-    path = Path(name).expanduser()
-    if (path / "model.json").exists():
-        return path
-    if name not in MODELS:
-        if not path.exists():
-            raise FileNotFoundError(
-                f"there is no folder '{name}', and no model of this name; models: {', '.join(MODELS)}"
-            )
-        return path
-    folder = weights_folder(name)
-    if (folder / "model.json").exists():
-        return folder
-    model = MODELS[name]
-    needs = [f"  {key}: {how_to_get(SOURCES[key])}" for key in model.sources]
-    raise FileNotFoundError(
-        f"{name} ({model.title}) is not imported yet. Run `emojax fetch {name}`; it needs\n"
-        + "\n".join(needs)
-        + f"\nfiles that are here already: --file {model.sources[-1]}=PATH"
-    )
-
-
-def how_to_get(source: Source) -> str:
-    """One line: address, size, gate, licence."""
-    size = f", {source.size / 1e9:.1f} GB" if source.size else ""
-    gated = ", gated: ask for access first" if source.gated else ""
-    return f"{source.repo or source.url or f'by hand: {source.by_hand}'}{size}{gated} ({source.licence})"
 
 
 def model_settings(
@@ -114,7 +62,7 @@ def model_settings(
 def leaf_types(settings: Settings) -> dict[str, jax.ShapeDtypeStruct]:
     """{path: shape and dtype at rest}: what learns is float32, the rest as the configuration says."""
     leaves = flatten(unbox(abstract_variables(settings.model)))
-    learns = decide(list(leaves), settings.trainable)
+    learns = select_trainable(list(leaves), settings.trainable)
     return {
         p: jax.ShapeDtypeStruct(x.shape, jnp.float32 if learns[p] else x.dtype)
         for p, x in leaves.items()
@@ -142,7 +90,7 @@ def import_model(
     Raises:
       ValueError: a source is missing, or a leaf is filled by none. WeightsError: a file does not fit the model.
     """
-    model = model_of(name)
+    model = catalogue_model(name)
     settings = settings or model_settings(model)
     files = {source: path.expanduser() for source, path in files.items()}
     needed = [next((f for f in files if SOURCES[f].instead_of == s), s) for s in model.sources]
@@ -181,7 +129,9 @@ def import_model(
                 raise WeightsError(f"{files[source]}: {error}") from error
         say(f"{source}: {sum(s == source for s in origin.values())} leaves")
     start_leaves(model, settings, variables, origin)
-    facts = manifest(name, files, variables, origin) | {"tokenizer_sha256": sha256(tokenizer.path)}
+    facts = make_manifest(name, files, variables, origin) | {
+        "tokenizer_sha256": file_sha256(tokenizer.path)
+    }
     out.mkdir(parents=True, exist_ok=True)
     (out / "model.json").unlink(missing_ok=True)
     (out / MANIFEST).write_text(json.dumps(facts, indent=1))
@@ -264,72 +214,6 @@ def find_tokenizer(settings: Settings, places: Sequence[Path]) -> Path:
     )
 
 
-def manifest(
-    name: str,
-    files: Mapping[str, Path],
-    variables: Mapping[str, jax.Array],
-    origin: Mapping[str, str],
-) -> dict[str, Any]:
-    """What `manifest.json` says: sources with checksums and licences, and every leaf with its origin and checksum."""
-    sources = {}
-    for key in files:
-        source = SOURCES[key]
-        found = [
-            {"file": f.name, "bytes": f.stat().st_size, "sha256": sha256(f)}
-            for f in tensor_files(files[key])
-        ]
-        sources[key] = {
-            "title": source.title,
-            "licence": source.licence,
-            "repo": source.repo,
-            "files": found,
-        }
-    leaves = {
-        p: {
-            "source": origin[p],
-            "shape": list(x.shape),
-            "dtype": str(x.dtype),
-            "sha256": digest(x),
-        }
-        for p, x in sorted(variables.items())
-    }
-    count = sum(x.size for p, x in variables.items() if not p.endswith(SCALE))
-    return {"name": name, "parameters": int(count), "sources": sources, "leaves": leaves}
-
-
-def sha256(path: Path) -> str:
-    """Checksum of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def digest(x: jax.Array) -> str:
-    """16 hex digits of an array's bytes."""
-    return hashlib.sha256(np.ascontiguousarray(x).view(np.uint8).data).hexdigest()[:16]
-
-
-def verify(folder: Path) -> list[str]:
-    """Reads an imported model folder again and compares it with its manifest; returns what differs.
-
-    Raises:
-      FileNotFoundError: it has no manifest.
-    """
-    if not (folder / MANIFEST).exists():
-        raise FileNotFoundError(f"{folder} has no {MANIFEST}: it was not imported")
-    facts = json.loads((folder / MANIFEST).read_text())
-    found = flatten(load_bundle(folder).variables)
-    wrong = [f"{p} is missing" for p in facts["leaves"] if p not in found]
-    wrong += [f"{p} is not in the manifest" for p in found if p not in facts["leaves"]]
-    for path, x in found.items():
-        want = facts["leaves"].get(path)
-        if want and (digest(x), list(x.shape)) != (want["sha256"], want["shape"]):
-            wrong.append(f"{path} differs from what was imported")
-    tokenizer = facts.get("tokenizer_sha256")
-    if tokenizer and sha256(folder / TOKENIZER_MODEL) != tokenizer:
-        wrong.append(f"{TOKENIZER_MODEL} differs from what was imported")
-    return wrong
-
-
 def plan_weights(preset: str, *, int8: bool = False) -> dict[str, Any]:
     """Parameters by module of a configuration, all and trainable, and bytes at rest, from shapes alone.
 
@@ -339,7 +223,7 @@ def plan_weights(preset: str, *, int8: bool = False) -> dict[str, Any]:
     config.model.kernels = "int8" if int8 else config.model.kernels
     settings = resolve(config)
     leaves = leaf_types(settings)
-    learns = decide(list(leaves), settings.trainable)
+    learns = select_trainable(list(leaves), settings.trainable)
     rows: dict[str, dict[str, Any]] = {}
     for path, leaf in leaves.items():
         collection, module = path.split("/")[:2]
@@ -359,8 +243,3 @@ def plan_weights(preset: str, *, int8: bool = False) -> dict[str, Any]:
     }
     modules = sorted(rows.values(), key=lambda r: -r["parameters"])
     return {"preset": preset, "modules": modules, "total": {"module": "total", **total}}
-
-
-def downloads_folder() -> Path:
-    """Where fetched files lie, a folder for each source."""
-    return cache_root() / "downloads"

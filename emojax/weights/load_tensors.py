@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from emojax.model.quantize import SCALE, quantise
+from emojax.model.quantize import SCALE, quantize_kernel
 from emojax.weights.rules import Rule, Table
 from emojax.weights.tensor_files import Reader
 
@@ -85,7 +85,7 @@ def stream_tensors(
             for path, value in zip(rule.paths, made, strict=True):
                 at = layer if layer is not None else ...
                 if path + SCALE in out:
-                    out[path][at], out[path + SCALE][at] = quantise(value)
+                    out[path][at], out[path + SCALE][at] = quantize_kernel(value)
                 else:
                     out[path][at] = value
         yield from out.items()

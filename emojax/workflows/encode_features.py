@@ -41,7 +41,7 @@ from data_pipeline.media.views import Views
 from data_pipeline.schema import ClipRecord, write_records
 from emojax.config import Settings
 from emojax.model.build import ModelConfig, make_model
-from emojax.model.variables import Flat, is_tower, merge
+from emojax.model.variables import Flat, is_encoder_path, merge
 from emojax.sharding import batch_sharding, to_host
 
 CHUNK = 32  # clips of an array_record file, and what a killed run has to encode again
@@ -51,7 +51,7 @@ Progress = Callable[[int, int], None]
 def encoder_id(settings: Settings, variables: Flat) -> str:
     """Hash of the encoders' weights, and of the sizes and precision they run at."""
     digest = hashlib.sha256()
-    for path in sorted(p for p in variables if is_tower(p)):
+    for path in sorted(p for p in variables if is_encoder_path(p)):
         array = to_host(variables[path])
         digest.update(f"{path} {array.dtype} {array.shape}\n".encode())
         digest.update(np.ascontiguousarray(array).view(np.uint8).tobytes())
@@ -125,7 +125,7 @@ def encode_built(
         one.config.check(settings.views, settings.sampling(None))
     _claim(out, config)
     module = make_model(settings.model)
-    towers = {p: x for p, x in variables.items() if is_tower(p)}
+    towers = {p: x for p, x in variables.items() if is_encoder_path(p)}
     run = jax.jit(lambda v, b: module.apply(merge(v, {}), b, method="encode"))
     if jax.process_index() == 0:
         write_blank(out, _blank(settings, run, towers, mesh, batch))

@@ -12,9 +12,9 @@ from test_commands import emojax
 from data_pipeline.embedded.generate import make_corpus
 from data_pipeline.embedded.truth import CorpusConfig
 from emojax.bundle.model_folder import load_bundle
-from emojax.model.variables import decide, flatten
-from emojax.weights.catalogue import SOURCES
-from emojax.weights.importer import model_of, model_settings
+from emojax.model.variables import flatten, select_trainable
+from emojax.weights.catalogue import SOURCES, catalogue_model
+from emojax.weights.importer import model_settings
 
 PRESETS = {"emotion-llama-v2": "tiny:released", "emotion-llama": "tiny:released_v1"}
 
@@ -29,7 +29,7 @@ def place(tmp_path_factory):
 def released_files(name: str, folder) -> list[str]:
     """Random files of every source of a model, at tiny size, as the words that give them to a command."""
     files = small_files.source_files(
-        name, model_settings(model_of(name), preset=PRESETS[name]), folder
+        name, model_settings(catalogue_model(name), preset=PRESETS[name]), folder
     )
     return [word for key, path in files.items() for word in ("--file", f"{key}={path}")]
 
@@ -43,7 +43,7 @@ def test_a_released_model_by_its_name(place, tmp_path, name):
         and f"emojax fetch {name}" in before.stderr
         and "gated" in before.stderr
     )
-    assert all(source in before.stderr for source in model_of(name).sources)
+    assert all(source in before.stderr for source in catalogue_model(name).sources)
     words = released_files(name, tmp_path)
     questions = tmp_path / "questions.json"
     questions.write_text(json.dumps({"emotion": ["one of {labels}, in {one} word?"]}))
@@ -185,7 +185,7 @@ def test_what_is_trained_from_imported_weights_goes_out_again(place, tmp_path):
     )
     before, after = (flatten(load_bundle(f).variables) for f in (model, tmp_path / "run"))
     settings = load_bundle(model).settings
-    learns = decide(list(before), settings.trainable)
+    learns = select_trainable(list(before), settings.trainable)
     changed = {p for p in before if not np.array_equal(before[p], after[p])}
     assert changed <= {p for p in before if learns[p]} and any(
         p.startswith("lora/") for p in changed

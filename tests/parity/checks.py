@@ -40,7 +40,13 @@ def llama(arrays: dict, sizes: dict, lora_sizes: dict, unroll: int = 1) -> None:
         rank=lora_sizes["rank"], alpha=lora_sizes["alpha"], dropout=0.0, targets=("q", "v")
     )
     config = LlamaConfig(
-        c["vocab"], c["width"], c["depth"], c["heads"], c["mlp"], lora=lora, unroll=unroll
+        vocab=c["vocab"],
+        width=c["width"],
+        depth=c["depth"],
+        heads=c["heads"],
+        mlp=c["mlp"],
+        lora=lora,
+        unroll=unroll,
     )
     adapters = {
         f"blocks/{name}/{side}": np.stack(

@@ -6,9 +6,11 @@ from safetensors.numpy import load_file
 
 from emojax.bundle.model_folder import load_bundle
 from emojax.model.variables import flatten
+from emojax.weights.catalogue import catalogue_model
 from emojax.weights.exporter import export_model
-from emojax.weights.importer import import_model, model_of, model_settings, verify
+from emojax.weights.importer import import_model, model_settings
 from emojax.weights.load_tensors import WeightsError
+from emojax.weights.provenance import verify_model
 
 torch = pytest.importorskip("torch")
 peft = pytest.importorskip("peft")
@@ -25,7 +27,7 @@ def v2(tmp_path_factory):
     from parity import released
 
     folder = tmp_path_factory.mktemp("v2")
-    settings = model_settings(model_of("emotion-llama-v2"), preset="tiny:released")
+    settings = model_settings(catalogue_model("emotion-llama-v2"), preset="tiny:released")
     released.llama(folder / "llama")
     released.eva_file(folder / "eva_vit_g.pth", 3)
     released.whisper(folder / "whisper", settings.views.mels, settings.model.audio.steps)
@@ -110,7 +112,7 @@ def test_merged_llama_is_a_model_of_transformers(v2, tmp_path, monkeypatch):
 def test_v1_checkpoint_without_what_nothing_uses(tmp_path):
     from parity import released
 
-    settings = model_settings(model_of("emotion-llama"), preset="tiny:released_v1")
+    settings = model_settings(catalogue_model("emotion-llama"), preset="tiny:released_v1")
     released.llama(tmp_path / "llama")
     released.eva_file(tmp_path / "eva.pth", 3)
     released.mae(tmp_path / "mae")
@@ -156,7 +158,7 @@ def test_v1_checkpoint_without_what_nothing_uses(tmp_path):
 def test_a_wrong_file_is_told_what_is_wrong(v2, tmp_path, change, message):
     _, files, state, _ = v2
     torch.save({"model": change(state)}, tmp_path / "wrong.pth")
-    settings = model_settings(model_of("emotion-llama-v2"), preset="tiny:released")
+    settings = model_settings(catalogue_model("emotion-llama-v2"), preset="tiny:released")
     wrong = {**files, "emotion-llama-v2": tmp_path / "wrong.pth"}
     with pytest.raises(WeightsError, match=f"(?s)wrong.pth.*{message}"):
         import_model("emotion-llama-v2", wrong, tmp_path / "m", settings=settings)
@@ -168,7 +170,7 @@ def test_manifest_and_verify(v2, tmp_path):
     import shutil
 
     _, files, _, model = v2
-    assert verify(model) == []
+    assert verify_model(model) == []
     facts = json.loads((model / "manifest.json").read_text())
     leaves = flatten(load_bundle(model).variables)
     assert set(facts["leaves"]) == set(leaves) and facts["parameters"] == sum(
@@ -181,7 +183,7 @@ def test_manifest_and_verify(v2, tmp_path):
     copy = shutil.copytree(model, tmp_path / "copy")
     facts["leaves"]["params/fusion/out/kernel"]["sha256"] = "0" * 16
     (copy / "manifest.json").write_text(json.dumps(facts))
-    assert verify(copy) == ["params/fusion/out/kernel differs from what was imported"]
+    assert verify_model(copy) == ["params/fusion/out/kernel differs from what was imported"]
 
 
 def test_an_adapter_of_another_scale_is_refused(v2, tmp_path):

@@ -136,7 +136,9 @@ def test_llama_7b_block(torch_side, tmp_path):
     model = transformers.LlamaForCausalLM(config).eval()
     state = {k: v.detach().numpy() for k, v in model.state_dict().items()}
     ids = np.random.default_rng(4).integers(3, 32000, (1, 600))
-    module = Llama(LlamaConfig(32000, 4096, 1, 32, 11008, lora=LoraConfig(rank=0)))
+    module = Llama(
+        LlamaConfig(vocab=32000, width=4096, depth=1, heads=32, mlp=11008, lora=LoraConfig(rank=0))
+    )
     at, valid = jnp.arange(600)[None], jnp.ones((1, 600), bool)
 
     def everything(model, ids):

@@ -103,7 +103,9 @@ def test_llama(tmp_path):
     )
     model = random_weights(transformers.LlamaForCausalLM(config), 2)
     ids = np.random.default_rng(0).integers(0, 48, (2, 7))
-    module = Llama(LlamaConfig(48, 16, 2, 2, 24, lora=LoraConfig(rank=0)))
+    module = Llama(
+        LlamaConfig(vocab=48, width=16, depth=2, heads=2, mlp=24, lora=LoraConfig(rank=0))
+    )
     path = tmp_path / "llama.pth"
     torch.save(model.state_dict(), path)
     at, valid = jnp.broadcast_to(jnp.arange(7), (2, 7)), jnp.ones((2, 7), bool)

@@ -109,7 +109,9 @@ def v2_config(width: int) -> EmotionConfig:
             128, 1500, EncoderConfig(width=1280, depth=1, heads=20, mlp=64, eps=1e-5, precision=F64)
         ),
         fusion=FusionConfig(precision=F64),
-        llama=LlamaConfig(8, width, 1, 1, 8, lora=LoraConfig(rank=0), precision=F64),
+        llama=LlamaConfig(
+            vocab=8, width=width, depth=1, heads=1, mlp=8, lora=LoraConfig(rank=0), precision=F64
+        ),
     )
 
 

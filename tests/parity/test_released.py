@@ -16,7 +16,8 @@ from emojax.bundle.model_folder import load_bundle
 from emojax.infer.device_transfer import to_device
 from emojax.infer.sample import Sampler, generate, soft_prompt_of
 from emojax.model.build import make_model
-from emojax.weights.importer import import_model, model_of, model_settings
+from emojax.weights.catalogue import catalogue_model
+from emojax.weights.importer import import_model, model_settings
 
 pytest.importorskip("torch")
 pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("ignore")]
@@ -91,7 +92,7 @@ def compare(bundle, record, views, soft_torch, model, released):
 def test_v2(tmp_path, clip_record, newer_peft):
     from parity import released
 
-    settings = model_settings(model_of("emotion-llama-v2"), preset="tiny:released")
+    settings = model_settings(catalogue_model("emotion-llama-v2"), preset="tiny:released")
     model = released.llama(tmp_path / "llama")
     eva = released.eva_file(tmp_path / "eva_vit_g.pth", 3)
     encoder = released.whisper(
@@ -122,7 +123,7 @@ def test_v2(tmp_path, clip_record, newer_peft):
 def test_v1(tmp_path, clip_record):
     from parity import released
 
-    settings = model_settings(model_of("emotion-llama"), preset="tiny:released_v1")
+    settings = model_settings(catalogue_model("emotion-llama"), preset="tiny:released_v1")
     model = released.llama(tmp_path / "llama")
     eva = released.eva_file(tmp_path / "eva_vit_g.pth", 3)
     towers = (
@@ -162,7 +163,7 @@ def test_a_start_from_minigpt_v2_and_bin_shards(tmp_path):
 
     from parity import released
 
-    settings = model_settings(model_of("emotion-llama-v2-start"), preset="tiny:released")
+    settings = model_settings(catalogue_model("emotion-llama-v2-start"), preset="tiny:released")
     model = released.llama(tmp_path / "safe")
     folder = tmp_path / "llama"
     folder.mkdir()

@@ -43,16 +43,16 @@ def torch_logits(theirs, ids, heard):
         return (hidden.last_hidden_state @ theirs.embed_tokens.weight.T).numpy()
 
 
-def heard(rows: int) -> np.ndarray:
+def encoder_states(rows: int) -> np.ndarray:
     return np.random.default_rng(1).standard_normal((rows, 20, release.WIDTH)).astype(np.float32)
 
 
 def test_logits_whole_and_step_by_step(pair):
     ours, theirs = pair
     ids = np.random.default_rng(0).integers(0, release.VOCAB, (2, 9))
-    want = torch_logits(theirs, ids, heard(2))
+    want = torch_logits(theirs, ids, encoder_states(2))
     model = WhisperDecoder(ours.config)
-    cross = model.apply(ours.variables, heard(2), method="hear")
+    cross = model.apply(ours.variables, encoder_states(2), method="encode_cross")
     whole, _ = model.apply(ours.variables, ids, cross, empty_cache(ours.config, 2, 12))
     np.testing.assert_allclose(whole, want, rtol=1e-4, atol=1e-4)
     first, cache = model.apply(ours.variables, ids[:, :4], cross, empty_cache(ours.config, 2, 12))
@@ -125,7 +125,7 @@ def test_rules_of_times_at_random_texts(pair):
 
 def test_greedy_text_is_that_of_a_plain_loop_in_torch(pair):
     ours, theirs = pair
-    sound = heard(3)
+    sound = encoder_states(3)
     found = ours(sound, language="en", tokens=24)
     for row in range(3):
         ids: list[int] = []

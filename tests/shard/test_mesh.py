@@ -12,7 +12,7 @@ from data_pipeline.media.views import Views
 from data_pipeline.schema import ClipRecord, Example
 from emojax.bundle.model_folder import row_config
 from emojax.config import load_config, resolve
-from emojax.model.variables import init_flat, split
+from emojax.model.variables import init_flat, split_trainable
 from emojax.sharding import make_mesh, put_batch, replication, start_processes
 from emojax.train.state import TrainState, start_state
 from emojax.train.step import make_optimizer, make_step
@@ -72,7 +72,7 @@ def batch_of(s, rows: int = 8) -> dict:
 def two_losses(s, shape: tuple[int, int, int], devices: list) -> tuple[list[float], str]:
     mesh = make_mesh(shape=shape, devices=devices)
     with jax.set_mesh(mesh):
-        train, frozen = split(init_flat(s.model, 0, mesh), s.trainable)
+        train, frozen = split_trainable(init_flat(s.model, 0, mesh), s.trainable)
         tx = make_optimizer(s.optim)
         state = TrainState(jnp.zeros((), jnp.int32), train, tx.init(train), {})
         step = make_step(s.model, tx, 0.0)
@@ -133,7 +133,7 @@ def test_parts_of_a_batch_give_its_gradient(shape):
     mesh = make_mesh(shape=shape, devices=devices)
     found = []
     with jax.set_mesh(mesh):
-        learned, frozen = split(init_flat(s.model, 0, mesh), s.trainable)
+        learned, frozen = split_trainable(init_flat(s.model, 0, mesh), s.trainable)
         batch = put_batch(batch_of(s), mesh)
         for parts in (1, 2):
             tx = make_optimizer(s.optim)

@@ -16,7 +16,7 @@ from emojax.infer.engine import Engine, Session, shared_prefix
 from emojax.infer.prepare import ready
 from emojax.infer.sample import Sampler, generate, prefill, score_choices
 from emojax.model.build import make_model
-from emojax.model.lm.llama import as_int8
+from emojax.model.lm.llama import quantize_per_token
 
 plain_loop = jax.jit(generate, static_argnums=(0, 3, 4))
 fill = jax.jit(prefill, static_argnums=(0, 3))
@@ -194,7 +194,7 @@ def test_a_session_scores_answers_as_whole_prompts_do(engine_and_samples, clips)
 
 def test_int8_cache(engine_and_samples):
     x = np.random.default_rng(0).standard_normal((3, 2, 5, 8)).astype(np.float32) * 3
-    small, scale = (np.asarray(a) for a in as_int8(jnp.asarray(x)))
+    small, scale = (np.asarray(a) for a in quantize_per_token(jnp.asarray(x)))
     assert small.dtype == np.int8 and np.abs(small).max() == 127
     assert (np.abs(small * scale[..., None] - x) <= scale[..., None] / 2 + 1e-6).all()
     engine, asked = engine_and_samples
@@ -216,7 +216,7 @@ def test_ready_models_answer_alike(clips):
     """Merged adapters and separate layers change nothing but rounding; the adapters matter."""
     bundle = random_bundle()
     fast = ready(bundle)
-    assert fast.settings.model.llama.lora.rank == 0 and fast.settings.model.llama.separate
+    assert fast.settings.model.llama.lora.rank == 0 and fast.settings.model.llama.unstacked_layers
     assert "lora" not in fast.variables and ready(fast) is fast
     a, b = (label_probabilities(m, clips, LABELS, batch=4) for m in (bundle, fast))
     np.testing.assert_allclose(a, b, atol=1e-5)

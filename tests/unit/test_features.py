@@ -17,7 +17,7 @@ from data_pipeline.loader.batches import BuiltSource, feature_arrays, view_array
 from data_pipeline.loader.features import Features, open_cache, pack_features
 from data_pipeline.media.storage import StoreConfig
 from emojax.model.build import make_model
-from emojax.model.variables import init_flat, is_tower, merge
+from emojax.model.variables import init_flat, is_encoder_path, merge
 from emojax.sharding import make_mesh
 from emojax.types import Present
 from emojax.workflows.encode_features import cache_config, encode_built
@@ -107,7 +107,9 @@ def test_hidden_streams_are_what_the_views_give(made, streams):
 def test_another_encoder_view_or_format_is_refused(made, tmp_path):
     s, variables, built, cache = made
     config = cache_config(s, variables)
-    other = {p: x + 1 if is_tower(p) and p.endswith("bias") else x for p, x in variables.items()}
+    other = {
+        p: x + 1 if is_encoder_path(p) and p.endswith("bias") else x for p, x in variables.items()
+    }
     with pytest.raises(ValueError, match="another encoder than this model's"):
         open_cache(cache, cache_config(s, other))
     changed = settings(**{"data.image_choice": "first"})
@@ -122,7 +124,7 @@ def test_another_encoder_view_or_format_is_refused(made, tmp_path):
     with pytest.raises(ValueError, match="asked for embedded, more"):
         open_cache(cache, config, names=["embedded", "more"])
     # What learns is no part of an encoder: it may change.
-    learned = {p: x if is_tower(p) else x + 1 for p, x in variables.items()}
+    learned = {p: x if is_encoder_path(p) else x + 1 for p, x in variables.items()}
     assert cache_config(s, learned) == config
 
 

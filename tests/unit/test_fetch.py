@@ -184,7 +184,7 @@ def test_a_full_disk_is_told_before_and_while_it_fills(hub, tmp_path, monkeypatc
         with pytest.raises(FetchError, match=r"room for 0\.0 GB, 2\.0 GB are still to come"):
             fetch(source(url=f"{address}/plain/w.bin", size=2_000_000_000), tmp_path / "a", print)
 
-    def full(*args):
+    def full(*args, **options):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(fetch_module, "download", full)

@@ -16,7 +16,7 @@ from emojax.model.emotion import Emotion, EmotionConfig
 from emojax.model.encoders.eva import cosine_kernel, grid_sinusoids
 from emojax.model.encoders.hubert import Hubert, HubertConfig
 from emojax.model.fusion import Fusion, FusionConfig
-from emojax.model.layers import EncoderConfig, LoraConfig, drop, pool_bins, random_words
+from emojax.model.layers import EncoderConfig, LoraConfig, dropout, pool_bins, random_words
 from emojax.model.variables import init_flat, merge, unbox
 from emojax.sharding import make_mesh
 
@@ -257,7 +257,7 @@ def test_qformer_reads_every_stream():
 
 def test_dropout_of_adapters():
     """Rate 0.05 of 2e5 entries within 4 standard errors; what stays is scaled to keep the mean."""
-    out = np.asarray(drop(jnp.ones((500, 400)), 0.05, jax.random.key(3, impl="rbg")))
+    out = np.asarray(dropout(jnp.ones((500, 400)), 0.05, jax.random.key(3, impl="rbg")))
     share = (out == 0).mean()
     assert abs(share - 0.05) < 4 * np.sqrt(0.05 * 0.95 / out.size)
     assert set(np.unique(out)) == {np.float32(0), np.float32(1 / 0.95)}

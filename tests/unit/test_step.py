@@ -6,7 +6,13 @@ import optax
 import pytest
 
 from emojax.config import Optim, load_config, resolve
-from emojax.model.variables import abstract_variables, count, decide, flatten, unbox
+from emojax.model.variables import (
+    abstract_variables,
+    count_parameters,
+    flatten,
+    select_trainable,
+    unbox,
+)
 from emojax.train.flops import step_flops
 from emojax.train.step import answer_loss, decays, learning_rate, make_optimizer, word_loss
 
@@ -75,12 +81,12 @@ def test_word_loss_by_hand():
 
 def test_rules_must_cover_every_leaf():
     with pytest.raises(ValueError, match="no rule of config.trainable matches 'b/x'"):
-        decide(["a/x", "b/x"], (("a/.*", "train"),))
+        select_trainable(["a/x", "b/x"], (("a/.*", "train"),))
     with pytest.raises(ValueError, match="freeze everything"):
-        decide(["a/x"], (("a/.*", "freeze"),))
+        select_trainable(["a/x"], (("a/.*", "freeze"),))
     with pytest.raises(ValueError, match="train or freeze"):
-        decide(["a/x"], (("a/.*", "learn"),))
-    assert decide(["a/x", "a/y"], (("a/x", "freeze"), ("a/.*", "train"))) == {
+        select_trainable(["a/x"], (("a/.*", "learn"),))
+    assert select_trainable(["a/x", "a/y"], (("a/x", "freeze"), ("a/.*", "train"))) == {
         "a/x": False,
         "a/y": True,
     }
@@ -90,12 +96,12 @@ def test_full_size_v2_has_the_papers_parameters():
     """71,536,387 trainable in 166 torch tensors (emotion_llama_v2 1.1); shapes only, nothing is made."""
     s = resolve(load_config("v2:stage1"))
     flat = flatten(unbox(abstract_variables(s.model)))
-    learns = decide(list(flat), s.trainable)
+    learns = select_trainable(list(flat), s.trainable)
     trained = {k: v for k, v in flat.items() if learns[k]}
-    assert count(trained) == 71_536_387
+    assert count_parameters(trained) == 71_536_387
     layers = {k: v.shape[0] if "/blocks/" in k else 1 for k, v in trained.items()}
     assert sum(layers.values()) == 166
-    by = lambda prefix: count({k: v for k, v in flat.items() if k.startswith(prefix)})
+    by = lambda prefix: count_parameters({k: v for k, v in flat.items() if k.startswith(prefix)})
     assert by("lora/") == 33_554_432 and by("params/fusion/") == 2_838_275
     assert by("params/eva_image/") == 986_975_872 and by("params/project_image/") == 23_072_768
     assert by("params/llama/") == 6_738_415_616
@@ -111,7 +117,7 @@ def test_flops_of_the_full_size():
     """By hand: LLaMA-2-7B has 32 layers of 4 * 4096^2 + 3 * 4096 * 11008; LoRA r64 adds 4 * 4096 * 64 on q and v."""
     settings = resolve(load_config("v2"))
     flat = flatten(unbox(abstract_variables(settings.model)))
-    learns = decide(list(flat), settings.trainable)
+    learns = select_trainable(list(flat), settings.trainable)
     learned, frozen = (
         {k: v for k, v in flat.items() if learns[k] == wanted} for wanted in (True, False)
     )

@@ -70,7 +70,7 @@ def test_enough_beams_find_the_best_of_all_texts(transcriber):
                   never=tuple(i for i in range(release.VOCAB) if i not in (0, 1, 2, 4, release.END)))  # fmt: skip
     heard = states(1, seed=3)
     model = WhisperDecoder(config)
-    cross = model.apply(variables, heard, method="hear")
+    cross = model.apply(variables, heard, method="encode_cross")
     prompt = np.array([[release.START, release.EN, release.TRANSCRIBE, release.NO_TIMES]], np.int32)
     forward = jax.jit(lambda ids: model.apply(variables, ids, cross, empty_cache(config, 1, 7))[0])
     step = lambda ids: np.asarray(

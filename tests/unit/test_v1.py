@@ -73,7 +73,7 @@ def test_two_places_in_training_and_one_in_the_released_layouts():
         )
 
 
-def model_of(**changes):
+def small_model(**changes):
     config = load_config("tiny:test_v1")
     for name, value in changes.items():
         config.model[name] = value
@@ -131,7 +131,7 @@ def small_tokenizer():
 
 
 def test_the_voice_does_not_depend_on_the_window():
-    settings, variables = model_of()
+    settings, variables = small_model()
     longer = resolve_with_seconds(1.5)
     clip = clip_of(12_345)
     short = batch_of(settings, clip, small_tokenizer())
@@ -165,7 +165,7 @@ def test_waveforms_have_mean_zero_and_variance_one():
 
 
 def test_absent_streams_are_hidden_or_constant():
-    settings, variables = model_of()
+    settings, variables = small_model()
     batch = batch_of(settings, clip_of(16_000), small_tokenizer())
     gone = {"has_audio": jnp.zeros(1, bool)}
     other = {**batch, "sound": batch["sound"] * 0 + 0.3}
@@ -177,7 +177,7 @@ def test_absent_streams_are_hidden_or_constant():
 
     np.testing.assert_array_equal(logits(settings, batch | gone), logits(settings, other | gone))
     assert np.abs(logits(settings, batch) - logits(settings, batch | gone)).max() > 1e-4
-    released, _ = model_of(missing="released")
+    released, _ = small_model(missing="released")
     features = make_model(released.model).apply(variables, batch, method="encode")
     from emojax.types import Present
 
@@ -192,7 +192,7 @@ def test_absent_streams_are_hidden_or_constant():
 
 
 def test_augmented_waveforms_stay_within_their_window():
-    settings, _ = model_of()
+    settings, _ = small_model()
     views = make_views(clip_of(15_000), settings.views)
     for seed in range(5):
         out = augment_views(views, np.random.default_rng(seed), strength=1.0)
@@ -201,7 +201,7 @@ def test_augmented_waveforms_stay_within_their_window():
 
 
 def test_questions_of_ones_own():
-    settings, _ = model_of()
+    settings, _ = small_model()
     rows = dataclasses.replace(
         row_config(settings, augment=False), questions={"emotion": ["{labels}, in {one} word?"]}
     )

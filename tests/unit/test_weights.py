@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from emojax.config import load_config, resolve
-from emojax.train import state as train_state
+from emojax.model import variables
 from emojax.weights.load_tensors import WeightsError, load_tensors, save_tensors
 from emojax.weights.rules import LINEAR, Table, conv1d, flatten, linear, rule
 from emojax.weights.tables import emotion_llama_v1, emotion_llama_v2
@@ -130,10 +130,10 @@ def test_bfloat16_shards_and_damaged_files(tmp_path):
 def test_a_stage_checkpoint_fills_what_the_stage_trains(preset, table, tensors, parameters):
     """The published counts, onto the very leaves that the full-size configuration trains."""
     settings = resolve(load_config(preset))
-    leaves = train_state.flatten(train_state.unbox(train_state.abstract_variables(settings.model)))
+    leaves = variables.flatten(variables.unbox(variables.abstract_variables(settings.model)))
     trained = {
         path
-        for path, learns in train_state.decide(list(leaves), settings.trainable).items()
+        for path, learns in variables.select_trainable(list(leaves), settings.trainable).items()
         if learns
     }
     rules = [r for r in table.rules if not r.optional]

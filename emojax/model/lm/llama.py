@@ -17,14 +17,14 @@ import jax
 import jax.numpy as jnp
 
 from emojax.model.attention import attention, cached_attention
-from emojax.model.layers import Dense, LoraConfig, Precision, RMSNorm, keep, scan_layers
-from emojax.sharding import constrain, gathered, partitioned
+from emojax.model.layers import Dense, LoraConfig, Precision, RMSNorm, checkpoint_name, scan_layers
+from emojax.sharding import constrain, gather_embed, partitioned
 
 Array = jax.Array
-FEW_ROWS = 16  # of a cache, written one by one
+MAX_UNROLLED_ROWS = 16  # of a cache, written one by one
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class LlamaConfig:
     """Sizes; LLaMA-2-7B: 32000, 4096, 32, 32, 11008. For remat and unroll see EncoderConfig; rows of more than `long_row`
     tokens train with `remat_long` (build.for_length). `cache` "int8": keys and values rest as int8 with a float32 scale for each
@@ -46,7 +46,7 @@ class LlamaConfig:
     unroll: int = 1
     precision: Precision = Precision()
     cache: Literal["float", "int8"] = "float"
-    separate: bool = False
+    unstacked_layers: bool = False
 
 
 class Cache(NamedTuple):
@@ -72,7 +72,7 @@ def make_cache(config: LlamaConfig, batch: int, slots: int) -> Cache:
     int8 = config.cache == "int8"
 
     def zeros(shape: tuple[int, ...], dtype: Any) -> Any:
-        if config.separate:
+        if config.unstacked_layers:
             return tuple(jnp.zeros(shape, dtype) for _ in range(config.depth))
         return jnp.zeros((config.depth, *shape), dtype)
 
@@ -81,7 +81,7 @@ def make_cache(config: LlamaConfig, batch: int, slots: int) -> Cache:
     return Cache(k, v, jnp.zeros((batch, slots), bool), jnp.zeros((batch,), jnp.int32), *scales)
 
 
-def over_rows(change: Callable[..., Array], *caches: Cache) -> Cache:
+def map_rows(change: Callable[..., Array], *caches: Cache) -> Cache:
     """A cache of change(axis of the rows, arrays of the same place in each cache)."""
 
     def one(*arrays: Array) -> Array:
@@ -92,14 +92,14 @@ def over_rows(change: Callable[..., Array], *caches: Cache) -> Cache:
     return jax.tree.map(one, *caches)
 
 
-def as_int8(x: Array) -> tuple[Array, Array]:
+def quantize_per_token(x: Array) -> tuple[Array, Array]:
     """float[..., H] -> (int8[..., H], float32[...] scale): x ~ int8 * scale, to half a step of the largest / 127."""
     x = x.astype(jnp.float32)
     scale = jnp.maximum(jnp.abs(x).max(axis=-1), 1e-12) / 127
     return jnp.rint(x / scale[..., None]).astype(jnp.int8), scale
 
 
-def written(cache: Cache, made: Any, valid: Array, after: Array) -> Cache:
+def update_cache(cache: Cache, made: Any, valid: Array, after: Array) -> Cache:
     """The cache with new keys and values behind what each row holds.
 
     Args:
@@ -109,35 +109,36 @@ def written(cache: Cache, made: Any, valid: Array, after: Array) -> Cache:
     # The write waits for all reads, or XLA for CPU copies every cache before it changes it (half of a step's time).
     late = 0 * after[:, :1, :1, None]
     if isinstance(cache.k, tuple):
-        pairs = [_stored(cache, *(x + late.astype(x.dtype) for x in pair)) for pair in made]
+        pairs = [quantize_kv(cache, *(x + late.astype(x.dtype) for x in pair)) for pair in made]
         held: Any = [[getattr(cache, n)[i] for n in pairs[i]] for i in range(len(pairs))]
         put: dict[str, Any] = {
             n: tuple(
-                _write(old[j], pair[n], cache.used, 0)
+                write_slots(old[j], pair[n], cache.used, 0)
                 for old, pair in zip(held, pairs, strict=True)
             )
             for j, n in enumerate(pairs[0])
         }
     else:
         put = {
-            n: _write(getattr(cache, n), x, cache.used, 1) for n, x in _stored(cache, *made).items()
+            n: write_slots(getattr(cache, n), x, cache.used, 1)
+            for n, x in quantize_kv(cache, *made).items()
         }
-    known = _write(cache.valid[:, None], valid[:, None], cache.used, 0)[:, 0]
+    known = write_slots(cache.valid[:, None], valid[:, None], cache.used, 0)[:, 0]
     return cache._replace(valid=known, used=cache.used + valid.shape[1], **put)
 
 
-def _stored(cache: Cache, k: Array, v: Array) -> dict[str, Array]:
+def quantize_kv(cache: Cache, k: Array, v: Array) -> dict[str, Array]:
     if cache.k_scale is None:
         return {"k": k, "v": v}
-    (k, k_scale), (v, v_scale) = as_int8(k), as_int8(v)
+    (k, k_scale), (v, v_scale) = quantize_per_token(k), quantize_per_token(v)
     return {"k": k, "v": v, "k_scale": k_scale, "v_scale": v_scale}
 
 
-def _write(old: Array, new: Array, start: Array, axis: int) -> Array:
+def write_slots(old: Array, new: Array, start: Array, axis: int) -> Array:
     """Puts [..., B, N, T, ...] into [..., B, N, S, ...], row b from slot start[b] on; `axis`: that of the rows."""
     before, rest = (0,) * axis, (0,) * (new.ndim - axis - 3)
     if (
-        new.shape[axis] <= FEW_ROWS
+        new.shape[axis] <= MAX_UNROLLED_ROWS
     ):  # one after the other in place: XLA for CPU copies the whole of what it scatters into
         for b in range(new.shape[axis]):
             row = jax.lax.slice_in_dim(new, b, b + 1, axis=axis).astype(old.dtype)
@@ -190,7 +191,7 @@ class Block(nn.Module):
         k = dense("k", c.width, ("embed", "heads"))(h, deterministic)
         v = dense("v", c.width, ("embed", "heads"))(h, deterministic)
         q, k = rope(q, positions, c.theta), rope(k, positions, c.theta)
-        q, k, v = keep(q, "q"), keep(k, "k"), keep(v, "v")
+        q, k, v = checkpoint_name(q, "q"), checkpoint_name(k, "k"), checkpoint_name(v, "v")
         made = None if kv is None else (k.swapaxes(1, 2), v.swapaxes(1, 2))
         if not kv:
             h = attention(q, k, v, keys=new, causal=True)
@@ -198,7 +199,7 @@ class Block(nn.Module):
             assert made is not None
             held = (
                 kv
-                if c.separate
+                if c.unstacked_layers
                 else [jax.lax.dynamic_index_in_dim(x, layer, keepdims=False) for x in kv]
             )
             h = cached_attention(
@@ -216,8 +217,10 @@ class Block(nn.Module):
             dense("o", c.width, ("heads", "embed"))(h, deterministic), deterministic
         )
         h = RMSNorm(c.eps, name="norm2")(x)
-        gate = keep(dense("gate", c.mlp, ("embed", "mlp"))(h, deterministic), "gate")
-        h = nn.silu(gate) * keep(dense("up", c.mlp, ("embed", "mlp"))(h, deterministic), "up")
+        gate = checkpoint_name(dense("gate", c.mlp, ("embed", "mlp"))(h, deterministic), "gate")
+        h = nn.silu(gate) * checkpoint_name(
+            dense("up", c.mlp, ("embed", "mlp"))(h, deterministic), "up"
+        )
         x = x + nn.Dropout(c.dropout)(
             dense("down", c.width, ("mlp", "embed"))(h, deterministic), deterministic
         )
@@ -233,7 +236,7 @@ class Llama(nn.Module):
         c = self.config
         init = partitioned(nn.initializers.normal(0.02), ("vocab_in", "embed"))
         self.table = self.param("embed", init, (c.vocab, c.width), jnp.dtype(c.precision.params))
-        if c.separate:
+        if c.unstacked_layers:
             self.layers = [Block(c) for _ in range(c.depth)]
         else:
             self.blocks = scan_layers(Block, c.depth, 5, c.remat, c.unroll)(c)
@@ -245,7 +248,7 @@ class Llama(nn.Module):
     def embed(self, ids: Array) -> Array:
         """int[B, T] -> float[B, T, D]."""
         # Whole along its width: rows that lie in pieces over fsdp would have to be redistributed over the batch.
-        return gathered(self.table, ("vocab_in", "embed"))[ids].astype(
+        return gather_embed(self.table, ("vocab_in", "embed"))[ids].astype(
             self.config.precision.compute
         )
 
@@ -256,7 +259,7 @@ class Llama(nn.Module):
         valid: Array,
         cache: Cache | None = None,
         deterministic: bool = True,
-        among: Array | None = None,
+        block_mask: Array | None = None,
         fresh: bool = False,
     ) -> tuple[Array, Cache | None]:
         """Embeddings -> hidden states after the final norm.
@@ -279,10 +282,10 @@ class Llama(nn.Module):
             kv = tuple(x for x in (cache.k, cache.v, cache.k_scale, cache.v_scale) if x is not None)
             slots = jnp.arange(cache.valid.shape[1])
             old = (cache.valid & (slots < cache.used[:, None]))[:, None, None]
-            order = jnp.tril(jnp.ones((steps, steps), bool)) if among is None else among
+            order = jnp.tril(jnp.ones((steps, steps), bool)) if block_mask is None else block_mask
             new = (order & valid[:, None])[:, None]
         carry, made = (x, jnp.zeros((), jnp.int32)), None
-        if c.separate:
+        if c.unstacked_layers:
             made = []
             for i, layer in enumerate(self.layers):
                 own = kv if not kv else tuple(x[i] for x in kv)
@@ -291,7 +294,7 @@ class Llama(nn.Module):
         else:
             carry, made = self.blocks(carry, positions, kv, old, new, deterministic)
         if cache is not None:
-            cache = written(cache, made, valid, carry[0])
+            cache = update_cache(cache, made, valid, carry[0])
         return self.norm(carry[0]), cache
 
     def logits(self, hidden: Array) -> Array:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from emojax.model.attention import cached_attention
 from emojax.model.layers import Dense, LayerNorm, Precision, gelu
-from emojax.model.lm.llama import Cache, written
+from emojax.model.lm.llama import Cache, update_cache
 from emojax.sharding import partitioned
 
 Array = jax.Array
@@ -64,7 +64,7 @@ class DecoderLayer(nn.Module):
             setattr(self, f"{name}_norm", LayerNorm(c.eps))
         self.fc1, self.fc2, self.norm = dense(c.mlp), dense(c.width), LayerNorm(c.eps)
 
-    def heard(self, states: Array) -> tuple[Array, Array]:
+    def cross_keys_values(self, states: Array) -> tuple[Array, Array]:
         """float[B, S, D] -> keys and values float[B, N, S, H]."""
         return self.cross_k(states).swapaxes(1, 2), self.cross_v(states).swapaxes(1, 2)
 
@@ -100,23 +100,24 @@ class WhisperDecoder(nn.Module):
         c = self.config
         init = partitioned(nn.initializers.normal(0.02), (None, "embed"))
         self.table = self.param("embed", init, (c.vocab, c.width), jnp.dtype(c.precision.params))
-        self.places = self.param(
+        self.position_table = self.param(
             "positions", init, (c.positions, c.width), jnp.dtype(c.precision.params)
         )
         self.layers = [DecoderLayer(c) for _ in range(c.depth)]
         self.norm = LayerNorm(c.eps)
 
-    def hear(self, states: Array) -> Cross:
+    def encode_cross(self, states: Array) -> Cross:
         """float[B, S, D] states after the encoder's final norm -> what every layer attends to."""
         return tuple(
-            layer.heard(states.astype(self.config.precision.compute)) for layer in self.layers
+            layer.cross_keys_values(states.astype(self.config.precision.compute))
+            for layer in self.layers
         )
 
     def __call__(self, ids: Array, cross: Cross, cache: Cache) -> tuple[Array, Cache]:
         """int[B, T] further tokens -> (float32[B, T, V], cache)."""
         steps = ids.shape[1]
         at = cache.used[:, None] + jnp.arange(steps)
-        x = (self.table[ids] + self.places[at]).astype(self.config.precision.compute)
+        x = (self.table[ids] + self.position_table[at]).astype(self.config.precision.compute)
         old = (cache.valid & (jnp.arange(cache.valid.shape[1]) < cache.used[:, None]))[
             :, None, None
         ]
@@ -127,6 +128,6 @@ class WhisperDecoder(nn.Module):
         for i, layer in enumerate(self.layers):
             x, pair = layer(x, (cache.k[i], cache.v[i]), old, new, cross[i])
             made.append(pair)
-        cache = written(cache, made, jnp.ones(ids.shape, bool), x)
+        cache = update_cache(cache, made, jnp.ones(ids.shape, bool), x)
         logits = self.norm(x) @ self.table.astype(x.dtype).T
         return logits.astype(jnp.promote_types(logits.dtype, jnp.float32)), cache

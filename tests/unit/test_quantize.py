@@ -6,21 +6,27 @@ import numpy as np
 import pytest
 
 from emojax.config import load_config, resolve
+from emojax.model import variables
 from emojax.model.layers import Dense, LoraConfig, Precision
-from emojax.model.quantize import SCALE, dequantise, dequantise_leaves, quantise, quantise_leaves
-from emojax.train import state as train_state
+from emojax.model.quantize import (
+    SCALE,
+    dequantize_kernel,
+    dequantize_leaves,
+    quantize_kernel,
+    quantize_leaves,
+)
 
 
 def test_the_error_is_half_a_step_of_each_channel():
     kernel = np.array([[1.0, -10.0, 0.0], [-2.54, 127.0, 0.0], [0.011, 0.4, 0.0]], np.float32)
-    q, scale = quantise(kernel)
+    q, scale = quantize_kernel(kernel)
     np.testing.assert_allclose(scale[:2], [0.02, 1.0], rtol=1e-6)
     np.testing.assert_array_equal(q, [[50, -10, 0], [-127, 127, 0], [1, 0, 0]])
-    assert q.dtype == np.int8 and np.isfinite(dequantise(q, scale)).all()
+    assert q.dtype == np.int8 and np.isfinite(dequantize_kernel(q, scale)).all()
     stack = np.random.default_rng(0).standard_normal((3, 40, 7)).astype(np.float32)
-    q, scale = quantise(stack)
+    q, scale = quantize_kernel(stack)
     assert scale.shape == (3, 7)
-    assert (np.abs(dequantise(q, scale) - stack) <= scale[:, None] / 2 * 1.0001).all()
+    assert (np.abs(dequantize_kernel(q, scale) - stack) <= scale[:, None] / 2 * 1.0001).all()
 
 
 def test_dense_multiplies_by_what_int8_stands_for():
@@ -29,7 +35,7 @@ def test_dense_multiplies_by_what_int8_stands_for():
         rng.standard_normal((5, 16)).astype(np.float32),
         rng.standard_normal((16, 8)).astype(np.float32),
     )
-    q, scale = quantise(kernel)
+    q, scale = quantize_kernel(kernel)
     lora = LoraConfig(rank=2, alpha=4.0, dropout=0.0, targets=("q",))
     dense = Dense(8, use_bias=False, precision=Precision(kernels="int8"), lora=lora, base=True)
     low = {
@@ -49,16 +55,16 @@ def test_a_model_turns_int8_and_back(preset):
     float_model = resolve(config).model
     config.model.kernels = "int8"
     settings = resolve(config)
-    shapes = train_state.flatten(train_state.unbox(train_state.abstract_variables(settings.model)))
+    shapes = variables.flatten(variables.unbox(variables.abstract_variables(settings.model)))
     mesh = train_state_mesh()
-    leaves = train_state.init_flat(float_model, 0, mesh)
-    turned = quantise_leaves(leaves)
+    leaves = variables.init_flat(float_model, 0, mesh)
+    turned = quantize_leaves(leaves)
     assert {p: (x.shape, str(x.dtype)) for p, x in turned.items()} == {
         p: (x.shape, str(x.dtype)) for p, x in shapes.items()
     }
     kept = {p for p, x in turned.items() if str(x.dtype) == "int8"}
     assert len(kept) > 20 and not any("project" in p or "fusion" in p or "patch" in p for p in kept)
-    back = dequantise_leaves(turned)
+    back = dequantize_leaves(turned)
     assert set(back) == set(leaves)
     for path, x in leaves.items():
         error = np.abs(np.asarray(back[path]) - np.asarray(x))
@@ -66,9 +72,9 @@ def test_a_model_turns_int8_and_back(preset):
             np.asarray(turned[path + SCALE]).max() / 2 * 1.001 if path in kept else 0
         ), path
     with pytest.raises(ValueError, match="rests as int8 and can not learn"):
-        train_state.split(turned, settings.trainable)
+        variables.split_trainable(turned, settings.trainable)
     frozen = ((r".*blocks.*|.*llama.*", "freeze"), (r".*", "train"))
-    learned, _ = train_state.split({p: jnp.asarray(x) for p, x in turned.items()}, frozen)
+    learned, _ = variables.split_trainable({p: jnp.asarray(x) for p, x in turned.items()}, frozen)
     assert learned
 
 
