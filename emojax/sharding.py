@@ -1,7 +1,8 @@
-"""Mesh and sharding rules: the only file that knows the names of mesh axes.
+"""Device mesh and sharding rules: the only file that knows the names of mesh axes.
 
-The mesh has the axes (data, fsdp, tensor). Parameters and activations carry logical axis names; RULES
-maps those to mesh axes, once. `pjit` of older texts is `jax.jit` under `jax.set_mesh(mesh)` today.
+The mesh has the axes (data, fsdp, tensor). Parameters and activations carry logical axis names;
+RULES maps those to mesh axes, once. What older texts call `pjit` is `jax.jit` under
+`jax.set_mesh(mesh)` today.
 """
 
 from __future__ import annotations
@@ -14,14 +15,17 @@ from typing import Any
 import flax.linen as nn
 import jax
 import numpy as np
+from flax.linen import spmd
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 AXES = ("data", "fsdp", "tensor")
+MAX_FSDP = 16  # devices on fsdp when the mesh is (0, 0, 0)
+MAX_TEXT = 1000  # bytes that `broadcast_text` sends
 
-# Logical axis -> mesh axis. `embed` on fsdp keeps no large kernel replicated; heads, mlp and vocab are
-# the dimensions that tensor parallelism splits. The embedding table is split on its width alone: with
-# the vocabulary on `tensor` XLA answers the token gather with a full rematerialization of the table.
+# Logical axis -> mesh axis. `embed` on fsdp leaves no large kernel replicated; heads, mlp and vocab
+# are the dimensions that tensor parallelism splits. The embedding table is split along its width
+# only: with the vocabulary on `tensor`, XLA rematerialises the whole table for the token gather.
 RULES = (
     ("batch", ("data", "fsdp")),
     ("embed", "fsdp"),
@@ -39,23 +43,35 @@ RULES = (
     ("act_vocab", "tensor"),
 )
 
+_spec: Callable[..., PartitionSpec] = PartitionSpec
+
 
 def resolve_mesh_shape(
     shape: tuple[int, int, int], devices: int, *, slices: int = 1
 ) -> tuple[int, int, int]:
-    """The mesh of so many devices: -1 filled with what is left, (0, 0, 0) with up to 16 on fsdp and the rest on data.
+    """Fills in the mesh shape for a number of devices.
+
+    Args:
+      shape: sizes of (data, fsdp, tensor). One entry may be -1: it becomes what the others leave.
+        (0, 0, 0) puts up to 16 devices on fsdp and the others on data.
+      devices: number of devices.
+      slices: number of TPU slices that the devices belong to.
+
+    Returns:
+      The sizes; their product is `devices`.
 
     Raises:
-      ValueError: as `make_mesh`.
+      ValueError: more than one -1, the product differs from `devices`, or `data` is not a multiple
+        of `slices`.
     """
-    sizes = list(shape) if any(shape) else [-1, min(16, devices // slices), 1]
+    sizes = list(shape) if any(shape) else [-1, min(MAX_FSDP, devices // slices), 1]
     if sizes.count(-1) > 1:
         raise ValueError(f"mesh {tuple(shape)}: only one entry may be -1")
     if -1 in sizes:
-        rest = int(np.prod([s for s in sizes if s != -1]))
-        if devices % rest:
-            raise ValueError(f"mesh {tuple(shape)}: {devices} devices can not be divided by {rest}")
-        sizes[sizes.index(-1)] = devices // rest
+        fixed = int(np.prod([s for s in sizes if s != -1]))
+        if devices % fixed:
+            raise ValueError(f"mesh {tuple(shape)}: {devices} devices cannot be divided by {fixed}")
+        sizes[sizes.index(-1)] = devices // fixed
     if int(np.prod(sizes)) != devices:
         raise ValueError(
             f"mesh {tuple(sizes)} needs {int(np.prod(sizes))} devices, there are {devices}"
@@ -68,16 +84,22 @@ def resolve_mesh_shape(
 def make_mesh(
     *, shape: tuple[int, int, int] = (-1, 1, 1), devices: list[Any] | None = None
 ) -> Mesh:
-    """A mesh (data, fsdp, tensor); one entry may be -1 and is filled with what is left.
+    """Makes the mesh (data, fsdp, tensor).
 
-    (0, 0, 0) splits weights over up to 16 devices (of one slice) and rows over all: beyond 16 nothing is gained in memory
-    that matters, and widths such as 1408 can not be split further.
+    Devices of several TPU slices (fast network within a slice, slow between slices) are split over
+    `data`, so only gradients travel between slices.
 
-    Devices of several TPU slices (a fast network within each, a slow one between) are split over `data`: only
-    gradients travel between slices.
+    Args:
+      shape: sizes of the axes; see `resolve_mesh_shape` for -1 and (0, 0, 0). (0, 0, 0) splits
+        weights over at most 16 devices of one slice and the batch over all: more than 16 saves no
+        memory that matters, and widths such as 1408 cannot be split further.
+      devices: all devices of jax by default.
+
+    Returns:
+      The mesh, to be entered by `jax.set_mesh`.
 
     Raises:
-      ValueError: the shape does not multiply to the number of devices, or `data` can not be split over the slices.
+      ValueError: as `resolve_mesh_shape`.
     """
     devices = devices or jax.devices()
     slices = len({getattr(d, "slice_index", 0) for d in devices})
@@ -86,25 +108,32 @@ def make_mesh(
     kinds = (AxisType.Auto,) * len(AXES)
     if slices == 1:
         return jax.make_mesh(sizes, AXES, axis_types=kinds, devices=devices)
-    within = (sizes[0] // slices, *sizes[1:])
-    laid = mesh_utils.create_hybrid_device_mesh(
-        within, (slices, 1, 1), devices, allow_split_physical_axes=True
+    per_slice = (sizes[0] // slices, *sizes[1:])
+    grid = mesh_utils.create_hybrid_device_mesh(
+        per_slice, (slices, 1, 1), devices, allow_split_physical_axes=True
     )
-    return Mesh(laid, AXES, axis_types=kinds)
+    return Mesh(grid, AXES, axis_types=kinds)
 
 
 def start_processes(
     *, address: str | None = None, count: int | None = None, number: int | None = None
 ) -> int:
-    """Joins the processes of a run, before anything else asks jax for devices; returns this one's number.
+    """Connects the processes of a distributed run.
+
+    A program calls this once, before anything asks jax for its devices; library functions never do.
+    Without arguments and variables SLURM's variables decide; with $EMOJAX_DISTRIBUTED=auto jax
+    detects a TPU slice, MPI or Kubernetes; otherwise the process runs alone.
 
     Args:
-      address, count, number: coordinator HOST:PORT, number of processes and which one this is, where they are given
-        ($EMOJAX_COORDINATOR, $EMOJAX_PROCESSES, $EMOJAX_PROCESS stand for them). Without them SLURM's variables say so, or,
-        with $EMOJAX_DISTRIBUTED=auto, whatever jax finds: a TPU slice's metadata, MPI, Kubernetes. Else this process is alone.
+      address: HOST:PORT of the coordinator; $EMOJAX_COORDINATOR by default.
+      count: number of processes; $EMOJAX_PROCESSES by default.
+      number: index of this process; $EMOJAX_PROCESS by default.
+
+    Returns:
+      The index of this process.
 
     Raises:
-      ValueError: some of the three are given and others not.
+      ValueError: only some of the three are given.
     """
     env = os.environ.get
     address = address or env("EMOJAX_COORDINATOR")
@@ -113,11 +142,12 @@ def start_processes(
     if address or count or number >= 0:
         if not (address and count and number >= 0):
             raise ValueError(
-                "several processes need all three: coordinator address, number of processes, own number"
+                "several processes need all three: coordinator address, number of processes, "
+                "own number"
             )
-        if platforms := env("JAX_PLATFORMS", ""):
-            if platforms.startswith("cpu"):
-                jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        if env("JAX_PLATFORMS", "").startswith("cpu"):
+            update: Callable[[str, Any], None] = jax.config.update
+            update("jax_cpu_collectives_implementation", "gloo")
         jax.distributed.initialize(address, count, number)
     elif env("EMOJAX_DISTRIBUTED") == "auto" or int(env("SLURM_STEP_NUM_TASKS", 1)) > 1:
         jax.distributed.initialize()
@@ -125,90 +155,125 @@ def start_processes(
 
 
 def platform() -> str:
-    """Where the program that is traced will run: tpu, gpu or cpu. The mesh says so, also when it is compiled elsewhere."""
+    """Platform the traced program will run on: tpu, gpu or cpu.
+
+    The mesh decides, so a program that is compiled for other hardware is traced for it.
+    """
     device = jax.sharding.get_abstract_mesh().abstract_device
     return device.platform if device is not None and device.platform else jax.default_backend()
 
 
-def is_divisible(rows: int, heads: int) -> bool:
-    """Whether so many rows and heads can be split over the mesh (one row, as when a model is initialised, can not)."""
+def is_divisible(batch: int, heads: int) -> bool:
+    """Whether the current mesh can split a batch and attention heads evenly.
+
+    A batch of one, as when a model is initialised, cannot be split.
+    """
     sizes = jax.sharding.get_abstract_mesh().shape
-    return not sizes or rows % (sizes["data"] * sizes["fsdp"]) == 0 == heads % sizes["tensor"]
+    return not sizes or batch % (sizes["data"] * sizes["fsdp"]) == 0 == heads % sizes["tensor"]
 
 
 def shard_over_heads(fn: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-    """Runs fn(q, k, v [B, T, N, H], keys [B, T]) -> [B, T, N, H] on each shard of rows and heads: for kernels that XLA can not split."""
+    """Runs an attention kernel that XLA cannot split on each shard of batch and heads.
+
+    Args:
+      fn: (q, k, v: [B, T, N, H], keys: bool[B, T]) -> [B, T, N, H].
+
+    Returns:
+      The same function for global arrays; `fn` itself when there is no mesh.
+    """
     if jax.sharding.get_abstract_mesh().empty:
         return fn
-    rows, heads = PartitionSpec(("data", "fsdp")), PartitionSpec(("data", "fsdp"), None, "tensor")
+    rows, heads = _spec(("data", "fsdp")), _spec(("data", "fsdp"), None, "tensor")
     return jax.shard_map(fn, in_specs=(heads, heads, heads, rows), out_specs=heads, check_vma=False)
 
 
 def tree_shardings(abstract: Any, mesh: Mesh) -> Any:
     """NamedShardings of a tree of boxed (logically partitioned) abstract arrays."""
-    return nn.logical_to_mesh_sharding(nn.get_partition_spec(abstract), mesh, RULES)
+    return spmd.logical_to_mesh_sharding(nn.get_partition_spec(abstract), mesh, RULES)
 
 
-def check_rows(mesh: Mesh, rows: int, accumulate: int) -> None:
-    """Raises ValueError where a step's rows can not be shared out: over the mesh, its micro-batches, or the processes."""
+def check_batch_size(mesh: Mesh, batch: int, accumulate: int) -> None:
+    """Checks that a training batch can be split over the mesh and the processes.
+
+    Args:
+      mesh: the mesh of the run.
+      batch: global batch size.
+      accumulate: number of micro-batches in a step.
+
+    Raises:
+      ValueError: the batch cannot be split over data x fsdp and the micro-batches, or the tensor
+        axis crosses processes.
+    """
     parts = mesh.shape["data"] * mesh.shape["fsdp"]
-    if rows % (parts * accumulate):
+    if batch % (parts * accumulate):
         micro = f" in {accumulate} micro-batches" if accumulate > 1 else ""
         raise ValueError(
-            f"a batch of {rows} can not be divided over {parts} parts (data x fsdp) of the mesh{micro}"
+            f"a batch of {batch} cannot be divided over {parts} parts (data x fsdp) of the mesh"
+            f"{micro}"
         )
-    places = np.argwhere(
+    local = np.argwhere(
         np.vectorize(lambda d: d.process_index == jax.process_index())(mesh.devices)
     )
-    own = len({(int(p[0]), int(p[1])) for p in places})
-    if own * jax.process_count() != parts:
+    local_parts = len({(int(p[0]), int(p[1])) for p in local})
+    if local_parts * jax.process_count() != parts:
         raise ValueError(
-            f"mesh {tuple(mesh.devices.shape)}: the tensor axis may not cross processes, of which there are "
-            f"{jax.process_count()} with {len(places)} devices each"
+            f"mesh {tuple(mesh.devices.shape)}: the tensor axis may not cross processes; there are "
+            f"{jax.process_count()} processes with {len(local)} devices each"
         )
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """The sharding that keeps a whole copy on every device."""
-    return NamedSharding(mesh, PartitionSpec())
+    """The sharding with a whole copy on every device."""
+    return NamedSharding(mesh, _spec())
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """First axis over data and fsdp."""
-    return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
+    """The sharding of a batch: first axis over data and fsdp."""
+    return NamedSharding(mesh, _spec(("data", "fsdp")))
 
 
 def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """Process-local NumPy rows -> global arrays, split over data and fsdp.
+    """Makes global arrays, split over data and fsdp, of each process's part of a batch.
+
+    Args:
+      batch: {name: array[B / processes, ...]}, this process's rows.
+      mesh: the mesh of the run.
+
+    Returns:
+      {name: array[B, ...]}.
 
     Raises:
-      ValueError: the rows can not be divided over the mesh.
+      ValueError: the batch cannot be divided over the mesh.
     """
     parts = mesh.shape["data"] * mesh.shape["fsdp"]
     rows = len(next(iter(batch.values()))) * jax.process_count()
     if rows % parts:
         raise ValueError(
-            f"a batch of {rows} can not be divided over {parts} parts (data x fsdp) of the mesh"
+            f"a batch of {rows} cannot be divided over {parts} parts (data x fsdp) of the mesh"
         )
     sharding = batch_sharding(mesh)
-    return {k: jax.make_array_from_process_local_data(sharding, v) for k, v in batch.items()}
+    make: Callable[..., jax.Array] = jax.make_array_from_process_local_data
+    return {k: make(sharding, v) for k, v in batch.items()}
 
 
 def broadcast_text(text: str) -> str:
-    """What process 0 says, on every process (up to 1,000 bytes of UTF-8); a point that all of them reach together."""
+    """Returns the text of process 0 on every process; all processes must call it together.
+
+    At most 1,000 bytes of UTF-8 are sent.
+    """
     if jax.process_count() == 1:
         return text
     from jax.experimental import multihost_utils
 
-    said = np.zeros(1000, np.uint8)
-    raw = np.frombuffer(text.encode()[:1000], np.uint8)
-    said[: len(raw)] = raw
-    heard = np.asarray(multihost_utils.broadcast_one_to_all(said))
-    return bytes(heard).rstrip(b"\0").decode(errors="replace")
+    buffer = np.zeros(MAX_TEXT, np.uint8)
+    raw = np.frombuffer(text.encode()[:MAX_TEXT], np.uint8)
+    buffer[: len(raw)] = raw
+    received = np.asarray(multihost_utils.broadcast_one_to_all(buffer))
+    return bytes(received).rstrip(b"\0").decode(errors="replace")
 
 
 def any_process(flag: bool) -> bool:
-    """Whether any process says so; a point that all of them reach together."""
+    """Whether the flag is set on any process; all processes must call it together."""
     if jax.process_count() == 1:
         return flag
     from jax.experimental import multihost_utils
@@ -217,7 +282,7 @@ def any_process(flag: bool) -> bool:
 
 
 def to_host(x: jax.Array) -> np.ndarray:
-    """The whole array in this process' memory, wherever its parts lie."""
+    """The whole array in this process's memory, wherever its shards are."""
     if isinstance(x, jax.Array) and not x.is_fully_addressable:
         from jax.experimental import multihost_utils
 
@@ -226,18 +291,22 @@ def to_host(x: jax.Array) -> np.ndarray:
 
 
 def partitioned(init: Callable[..., Any], axes: tuple[str | None, ...]) -> Callable[..., Any]:
-    """An initializer whose arrays carry logical axis names (Linen boxes them while initialising)."""
+    """An initializer whose arrays carry logical axis names (Linen boxes them at initialisation)."""
     return nn.with_logical_partitioning(init, axes)
 
 
 def row_shards() -> int:
-    """Into how many parts the mesh splits the rows of a batch."""
+    """Number of parts that the current mesh splits a batch into."""
     sizes = jax.sharding.get_abstract_mesh().shape
     return sizes["data"] * sizes["fsdp"] if sizes else 1
 
 
 def split_micro_batches(batch: Any, count: int) -> Any:
-    """Arrays [B, ...] -> [count, B / count, ...]; every shard of rows gives each micro-batch an equal share of its own."""
+    """Splits arrays [B, ...] into micro-batches [count, B / count, ...].
+
+    Every shard of the batch gives each micro-batch an equal part of its own rows, so no row moves
+    between devices.
+    """
     n = row_shards()
 
     def split(x: jax.Array) -> jax.Array:
@@ -249,20 +318,26 @@ def split_micro_batches(batch: Any, count: int) -> Any:
     return jax.tree.map(split, batch)
 
 
-def merge_micro_batches(pieces: Any) -> Any:
-    """The inverse of `micro_batches`, for arrays [count, B / count, ...]."""
+def merge_micro_batches(parts: Any) -> Any:
+    """The inverse of `split_micro_batches`, for arrays [count, B / count, ...]."""
     n = row_shards()
 
-    def join(x: jax.Array) -> jax.Array:
+    def merge(x: jax.Array) -> jax.Array:
         return x.reshape(x.shape[0], n, -1, *x.shape[2:]).swapaxes(0, 1).reshape(-1, *x.shape[2:])
 
-    return jax.tree.map(join, pieces)
+    return jax.tree.map(merge, parts)
 
 
 def replication(leaves: dict[str, Any]) -> list[tuple[str, int, int]]:
-    """(path, bytes of the whole, copies of each byte) of every sharded array or shape, largest waste first.
+    """Lists arrays by the memory that their copies waste, largest waste first.
 
-    Copies over `data` are meant; what is counted here is copies within the devices of one `data` row.
+    Copies over `data` are intended; only copies within the devices of one `data` row are counted.
+
+    Args:
+      leaves: {path: array or ShapeDtypeStruct with a NamedSharding}.
+
+    Returns:
+      (path, bytes of the whole array, copies of each byte) of each leaf.
     """
     rows = []
     for path, x in leaves.items():
@@ -275,14 +350,15 @@ def replication(leaves: dict[str, Any]) -> list[tuple[str, int, int]]:
 
 
 def gather_embed(kernel: jax.Array, axes: tuple[str | None, ...]) -> jax.Array:
-    """A kernel whole along `embed`, gathered just before its matmul.
+    """Gathers a kernel along `embed` just before its matmul.
 
-    Left to itself XLA for TPU turns matmul and gather into a loop over slices of the contraction, whose partial sums
-    cost as much again as the matmul (measured by its own cycle estimates, docs/scaling.md).
+    Otherwise XLA:TPU turns matmul and gather into a loop over slices of the contraction, whose
+    partial sums cost as much again as the matmul (XLA's own cycle estimates, docs/scaling.md).
     """
     return constrain(kernel, *(None if axis == "embed" else axis for axis in axes))
 
 
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
-    """Logical sharding constraint under the current mesh; nothing without one."""
-    return nn.with_logical_constraint(x, axes, rules=RULES)
+    """Logical sharding constraint under the current mesh; no effect without a mesh."""
+    out: jax.Array = spmd.with_logical_constraint(x, axes, rules=RULES)
+    return out

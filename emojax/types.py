@@ -1,12 +1,10 @@
-"""The words of the house: shape letters and the records that pass between its rooms.
+"""Shape conventions and the records that pass between folders.
 
-Letters, the same in every docstring, einsum and einops string:
+The same letters in every docstring, einsum and einops string:
 
     B batch          F frames          P image patches    S audio steps     T text tokens
-    Q soft tokens    D width           N attention heads  H head width      M mlp width
+    Q soft tokens    D width           N attention heads  H head width      M MLP width
     V vocabulary     L layers          R LoRA rank        A answer tokens   C label choices
-
-This file imports NumPy alone, so that `data_pipeline` can use it without jax.
 """
 
 from __future__ import annotations
@@ -16,7 +14,13 @@ from typing import Any, NamedTuple
 
 
 class Features(NamedTuple):
-    """Encoder outputs of v2: image[B, 1+P, D_image], video[B, S, D_video], audio[B, S, D_audio]."""
+    """Encoder outputs of v2.
+
+    Attributes:
+      image: float[B, 1 + P, D_image], class token first.
+      video: float[B, S, D_video].
+      audio: float[B, S, D_audio].
+    """
 
     image: Any
     video: Any
@@ -24,7 +28,14 @@ class Features(NamedTuple):
 
 
 class FeaturesV1(NamedTuple):
-    """Encoder outputs of v1: image[B, 1+P, D_image]; face, motion and audio [B, D_vector], one vector a clip."""
+    """Encoder outputs of v1: image tokens and one vector per clip of each other encoder.
+
+    Attributes:
+      image: float[B, 1 + P, D_image], class token first.
+      face: float[B, D_face], of the MAE.
+      motion: float[B, D_motion], of VideoMAE.
+      audio: float[B, D_audio], of HuBERT.
+    """
 
     image: Any
     face: Any
@@ -33,7 +44,13 @@ class FeaturesV1(NamedTuple):
 
 
 class Present(NamedTuple):
-    """bool[B] each: which streams exist in a row; `image` and `video` differ in stage 1 tasks."""
+    """Which streams each sample has; stage 1 tasks may have an image and no video.
+
+    Attributes:
+      image: bool[B].
+      video: bool[B].
+      audio: bool[B].
+    """
 
     image: Any
     video: Any
@@ -41,7 +58,12 @@ class Present(NamedTuple):
 
 
 class SoftPrompt(NamedTuple):
-    """tokens[B, Q, D] that stand where `<VideoHere>` stands, and mask[B, Q] of the valid ones."""
+    """The embeddings that replace the placeholders of a prompt (`<VideoHere>`).
+
+    Attributes:
+      tokens: float[B, Q, D].
+      mask: bool[B, Q], True on tokens that the language model may attend to.
+    """
 
     tokens: Any
     mask: Any
@@ -49,21 +71,28 @@ class SoftPrompt(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What emojax says of one clip; `to_json` is the contract of `emojax predict --json`.
+    """A model's answer for one clip; `to_json` is the contract of `emojax predict --json`.
 
     Attributes:
-      path: as given or found.  label: the most probable one, None when refused.
-      probabilities: label to number, sum 1.  reason: "" when the model has not learned to write one.
-      modalities: what the judgement could use.  seconds: time that decoding and answering took.
-      error: None, or one sentence why the file was refused.  model: name and folder.
-      notes: what was irregular about the file.  duration: seconds of the clip itself.
-      leading: the two most probable labels where the answer is "cannot tell", else ().
-      contributions: what each modality adds to the label's log-probability, in nats; their sum is the change from a prompt
-        that shows nothing. None where it was not asked for.
+      path: path of the clip, as given or as found in a folder.
+      label: the most probable label; None when the clip was refused.
+      probabilities: {label: probability}, sum 1.
+      reason: the explanation; "" when the model was not trained to write one.
+      modalities: the modalities that the prediction could use.
+      seconds: time for decoding and answering.
+      error: None, or one sentence why the file was refused.
+      model: name and folder of the model.
+      notes: irregularities of the file.
+      duration: seconds of the clip.
+      leading: the two most probable labels when the answer is "cannot tell", else ().
+      contributions: {modality: change of the label's log-probability, in nats}; the sum is the
+        change from a prompt without any input. None when not requested.
       calibrated: whether the probabilities were calibrated on validation clips.
-      heard: words that were transcribed because none were given: language, text, cues (start, end, text; s of the clip),
-        certainty (mean log-probability of a token); else None.
-      fusion_weights: of the Conv-Attention, {stream: one a position}, see infer/confidence.py; None where it was not asked for.
+      fusion_weights: {stream: one weight per position} of the Conv-Attention, see
+        infer/attribution.py. None when not requested.
+      transcript: the words that were transcribed because none were given: language, text, cues
+        (start, end, text; seconds of the clip), certainty (mean log-probability per token). None
+        when nothing was transcribed.
     """
 
     path: str
@@ -80,12 +109,21 @@ class Answer:
     contributions: dict[str, float] | None = None
     calibrated: bool = False
     fusion_weights: dict[str, list[float]] | None = None
-    heard: dict[str, Any] | None = None
+    transcript: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """A dict of JSON types, keys in the order of the fields."""
+        """A dict of JSON types in the order of the fields; `transcript` is written as "heard"."""
         record = dataclasses.asdict(self)
         record["modalities"] = list(self.modalities)
         record["notes"] = list(self.notes)
         record["leading"] = list(self.leading)
+        record["heard"] = record.pop("transcript")  # the last key, so the order stays
         return record
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Answer:
+        """The inverse of `to_json`."""
+        fields = {("transcript" if k == "heard" else k): v for k, v in record.items()}
+        for name in ("modalities", "notes", "leading"):
+            fields[name] = tuple(fields[name])
+        return cls(**fields)

@@ -462,8 +462,8 @@ def plain(answer: Any) -> str:
         lines.append(
             f"  adds to the log-probability of the likeliest: {told or 'nothing is there'}"
         )
-    if answer.heard is not None:
-        lines.append(f"  heard ({answer.heard['language']}): {answer.heard['text']}")
+    if answer.transcript is not None:
+        lines.append(f"  heard ({answer.transcript['language']}): {answer.transcript['text']}")
     if answer.reason:
         lines.append("  " + "".join(c if c.isprintable() else " " for c in answer.reason))
     lines.append(

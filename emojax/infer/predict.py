@@ -299,7 +299,7 @@ def answer_clips(
                 contributions=own,
                 calibrated=bundle.calibration is not None and labels == bundle.calibration.labels,
                 fusion_weights=fused,
-                heard=_words(heard[i], clip.duration) if i in heard else None,
+                transcript=_words(heard[i], clip.duration) if i in heard else None,
             )
         )
     return answers

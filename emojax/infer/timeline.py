@@ -369,7 +369,7 @@ def _answer(
             ends_at=segment.ends_at,
             speech=None if segment.speech is None else round(segment.speech, 3),
             person=person,
-            words=words or (answer.heard["text"] if answer.heard else ""),
+            words=words or (answer.transcript["text"] if answer.transcript else ""),
             speakers=transcript.speakers(segment.start, segment.end),
             answer=answer,
             voice=measure_voice(clip.waveform) if clip.waveform is not None else None,
@@ -380,7 +380,7 @@ def _answer(
 
 def _transcribed(spans: Sequence[Span]) -> Transcript:
     """What was heard in the segments, as a transcript with times of the recording."""
-    heard = {s.index: (s.start, s.answer.heard) for s in spans if s.answer.heard}
+    heard = {s.index: (s.start, s.answer.transcript) for s in spans if s.answer.transcript}
     cues = [
         Cue(start=round(start + c["start"], 2), end=round(start + c["end"], 2), text=c["text"])
         for start, found in heard.values()
@@ -406,10 +406,7 @@ def _nothing(path: str, bundle: Bundle, segment: Segment) -> Answer:
 
 
 def _from_json(fields: dict[str, Any] | None) -> Answer | None:
-    if fields is None:
-        return None
-    lists = {k: tuple(fields[k]) for k in ("modalities", "notes", "leading")}
-    return Answer(**{**fields, **lists})
+    return None if fields is None else Answer.from_json(fields)
 
 
 def _key(

@@ -73,7 +73,7 @@ def _segment(span: Span) -> dict[str, Any]:
         "contributions": answer.contributions,
         "modalities": list(answer.modalities),
         "words": span.words,
-        "heard": answer.heard,
+        "heard": answer.transcript,
         "speakers": list(span.speakers),
         "speech": span.speech,
         "voice": dataclasses.asdict(span.voice) if span.voice else None,

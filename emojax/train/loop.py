@@ -21,7 +21,7 @@ from data_pipeline.schema import ClipRecord
 from emojax.bundle.model_folder import row_config, save_bundle
 from emojax.config import Rules, Settings, Stage, for_devices
 from emojax.model.variables import Flat, count_parameters, is_encoder_path, merge, split_trainable
-from emojax.sharding import check_rows, make_mesh, put_batch, replicated, to_host
+from emojax.sharding import check_batch_size, make_mesh, put_batch, replicated, to_host
 from emojax.train import run_folder
 from emojax.train.checkpoint import Checkpoints, abstract_of
 from emojax.train.flops import step_flops
@@ -156,7 +156,7 @@ def train(
     say = say if main else lambda text: None
     tokenizer = train_tokenizer(settings, records)
     mesh = make_mesh(shape=settings.train.mesh)
-    check_rows(mesh, settings.train.batch, settings.train.accumulate)
+    check_batch_size(mesh, settings.train.batch, settings.train.accumulate)
     run_folder.claim(out, settings, records)
     speakers = None if cached else training_speakers(settings, sources, say)
     rows = row_config(settings, augment=True, speakers=speakers)

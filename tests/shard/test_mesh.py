@@ -117,7 +117,7 @@ def test_meshes_that_can_not_be():
         make_mesh(shape=(-1, -1, 1))
     mesh = make_mesh(shape=(-1, 2, 1))
     assert dict(mesh.shape) == {"data": 4, "fsdp": 2, "tensor": 1}
-    with pytest.raises(ValueError, match="a batch of 6 can not be divided over 8"):
+    with pytest.raises(ValueError, match="a batch of 6 cannot be divided over 8"):
         put_batch({"x": np.zeros((6, 2))}, mesh)
 
 

@@ -187,5 +187,5 @@ def test_what_can_not_be_planned(capsys):
     assert (
         "is no topology" in told
         and "has no stage 'x'" in told
-        and "can not be divided over 8 parts" in told
+        and "cannot be divided over 8 parts" in told
     )
