@@ -19,7 +19,7 @@ import av
 import numpy as np
 
 from data_pipeline.media.clip import Sampling
-from data_pipeline.media.segments import Segmenting, segments
+from data_pipeline.media.segments import SegmentConfig, read_segments
 
 SIZE, RATE, SOUND = (360, 270), 30, 44_100
 
@@ -97,7 +97,7 @@ def main() -> None:
     joins = np.array([p["start"] for p in parts[1:]])
     begin = time.monotonic()
     ends, kinds = [], []
-    for segment in segments(str(args.out), Segmenting(), Sampling()):
+    for segment in read_segments(str(args.out), SegmentConfig(), Sampling()):
         ends.append(segment.end)
         kinds.append(segment.ends_at)
     seconds = time.monotonic() - begin

@@ -21,7 +21,7 @@ import pyarrow.csv
 
 from data_pipeline.annotate.units import units_of
 from data_pipeline.media.clip import ClipError, Sampling, read_clip
-from data_pipeline.media.stream import pictures
+from data_pipeline.media.stream import read_frames
 
 _COLUMN = re.compile(r"^AU(\d{1,2})(_r|_c|)$", re.IGNORECASE)
 LEAST_CONFIDENCE = 0.5  # of a face, below which a frame is not measured
@@ -303,7 +303,7 @@ def find_apex(path: str, *, start: float | None = None, end: float | None = None
     """
     notes: list[str] = []
     begin, stop = start or 0.0, math.inf if end is None else end
-    until = itertools.takewhile(lambda p: p.time < stop, pictures(path, 1.0, notes))
+    until = itertools.takewhile(lambda p: p.time < stop, read_frames(path, 1.0, notes))
     seen = [(p.time, p.change) for p in until if p.time >= begin - 1e-6]
     if not seen:
         return None

@@ -16,10 +16,9 @@ from typing import Any
 from data_pipeline.datasets.labels import spell
 from data_pipeline.datasets.repair import repair_json
 from data_pipeline.datasets.unpickle import load_object_npz, load_plain_pickle
-from data_pipeline.media.clip import MEDIA_SUFFIXES
+from data_pipeline.media.clip import IMAGE_SUFFIXES, MEDIA_SUFFIXES
 from data_pipeline.schema import SEPARATOR, ClipRecord, Target
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 ANNOTATION_SUFFIXES = frozenset(
     (".csv", ".tsv", ".txt", ".json", ".jsonl", ".npz", ".p", ".pkl", ".xlsx")
 )

@@ -158,7 +158,7 @@ class FillSample(grain.transforms.RandomMap):
                 f"the list of clips and their media are out of step at {record.id}: build the data again"
             )
         if c.speakers and isinstance(views, Views) and rng.random() < c.speakers.share:
-            views = c.speakers.normalise(record, views)
+            views = c.speakers.normalize(record, views)
         if isinstance(views, Views):
             views = augment_views(views, rng, strength=c.augment)
         return Sample(example=example, row=row, views=views, bucket=bucket)

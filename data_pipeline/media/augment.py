@@ -1,7 +1,7 @@
-"""Seeded changes of Views while training from scratch: crops, mirror, light, pitch, tempo, masks.
+"""Data augmentation for training from scratch: crops, mirroring, light, pitch, tempo, masks.
 
-Off wherever released weights are used. None of them changes which emotion is shown: tempo and pitch move
-little, and pictures are mirrored as a whole (image and frames alike).
+Disabled wherever released weights are used. The augmentations keep the emotion: tempo and pitch
+change little, and image and frames are mirrored together.
 """
 
 from __future__ import annotations
@@ -15,26 +15,30 @@ from data_pipeline.media.views import Views
 
 
 def augment_views(views: Views, rng: np.random.Generator, *, strength: float = 1.0) -> Views:
-    """A changed copy; `strength` scales every range, 0 changes nothing."""
+    """Returns an augmented copy.
+
+    Args:
+      views: the clip.
+      rng: source of all random choices.
+      strength: scales the range of every augmentation; 0 changes nothing.
+    """
     if strength == 0:
         return views
     image, frames, sound, valid = views.image, views.frames, views.sound, views.audio_frames
     if views.has_video:
-        image, frames = _change_pictures(image, frames, rng, strength)
+        image, frames = _augment_pictures(image, frames, rng, strength)
     if views.has_audio:
-        change = _change_waveform if sound.shape[1] == 1 else _change_logmel
-        sound, valid = change(sound, valid, rng, strength)
+        augment = _augment_waveform if sound.shape[1] == 1 else _augment_logmel
+        sound, valid = augment(sound, valid, rng, strength)
     return dataclasses.replace(views, image=image, frames=frames, sound=sound, audio_frames=valid)
 
 
-def _change_pictures(
+def _augment_pictures(
     image: np.ndarray, frames: np.ndarray, rng: np.random.Generator, strength: float
 ) -> tuple[np.ndarray, np.ndarray]:
     if image.shape == frames.shape[1:] and rng.random() < 0.5 * min(1.0, strength / 0.3):
-        image = frames[
-            rng.integers(len(frames))
-        ]  # where sizes allow it, any frame may stand for the clip
-    # One crop for both streams, so that the face stays at the same place in them.
+        image = frames[rng.integers(len(frames))]  # if the sizes agree, any frame may be the image
+    # One crop for both streams, so that the face is at the same position in both.
     zoom = 1 + strength * rng.uniform(-0.15, 0.2)
     left, top = 0.5 - 0.5 / zoom + strength * rng.uniform(-0.1, 0.1, 2)
     turn = strength * rng.uniform(-0.12, 0.12)
@@ -45,12 +49,12 @@ def _change_pictures(
     )
     mirror = rng.random() < 0.5
 
-    def change(picture: np.ndarray) -> np.ndarray:
+    def transform(picture: np.ndarray) -> np.ndarray:
         size = picture.shape[0]
         cos, sin = np.cos(turn) / zoom, np.sin(turn) / zoom
         x0, y0 = left * size, top * size
         middle = size / 2
-        # Affine map from output to input: rotation about the middle, then the crop.
+        # Affine map from output to input: rotation about the center, then the crop.
         a, b, d, e = cos, -sin, sin, cos
         c = x0 + middle / zoom - a * middle - b * middle
         f = y0 + middle / zoom - d * middle - e * middle
@@ -61,16 +65,16 @@ def _change_pictures(
         out = np.stack([table[out[..., k], k] for k in range(3)], axis=-1)
         return out[:, ::-1] if mirror else out
 
-    return change(image), np.stack([change(f) for f in frames])
+    return transform(image), np.stack([transform(f) for f in frames])
 
 
-def _change_logmel(
+def _augment_logmel(
     logmel: np.ndarray, valid: int, rng: np.random.Generator, strength: float
 ) -> tuple[np.ndarray, int]:
     total, mels = logmel.shape
     tempo = 1 + strength * rng.uniform(-0.12, 0.12)
     length = int(np.clip(round(valid * tempo), 8, total))
-    # Start up to 0.15 s earlier or later, resample time, shift and stretch the mel axis (tract and pitch).
+    # Shift time by up to 0.15 s, resample it, shift and stretch the mel axis (vocal tract, pitch).
     t = np.clip(np.linspace(0, valid - 1, length) + strength * rng.uniform(-15, 15), 0, valid - 1)
     m = np.clip(
         np.arange(mels) * (1 + strength * rng.uniform(-0.15, 0.15)) + strength * rng.uniform(-2, 2),
@@ -93,10 +97,10 @@ def _change_logmel(
     return padded, length
 
 
-def _change_waveform(
+def _augment_waveform(
     waveform: np.ndarray, valid: int, rng: np.random.Generator, strength: float
 ) -> tuple[np.ndarray, int]:
-    # Resampling moves pitch, tract and tempo together; then loudness.
+    # Resampling changes pitch, vocal tract and tempo together; then loudness is scaled.
     length = int(
         np.clip(round(valid * (1 + strength * rng.uniform(-0.15, 0.15))), 400, len(waveform))
     )
@@ -106,8 +110,10 @@ def _change_waveform(
 
 
 def _interpolate(x: np.ndarray, at: np.ndarray, axis: int) -> np.ndarray:
+    """Linear interpolation of float[a, b] at fractional positions of one axis."""
     low = np.floor(at).astype(int)
     high = np.minimum(low + 1, x.shape[axis] - 1)
-    share = (at - low).astype(np.float32)
-    share = share[:, None] if axis == 0 else share[None, :]
-    return np.take(x, low, axis) * (1 - share) + np.take(x, high, axis) * share
+    weight = (at - low).astype(np.float32)
+    weight = weight[:, None] if axis == 0 else weight[None, :]
+    out: np.ndarray = np.take(x, low, axis) * (1 - weight) + np.take(x, high, axis) * weight
+    return out

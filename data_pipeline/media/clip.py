@@ -1,7 +1,7 @@
-"""Media file -> Clip: sequential PyAV decode of only the frames that are asked for.
+"""Decodes a media file to a Clip with PyAV, keeping only the requested frames.
 
-Sources of the two temporal samplings: `window` is the released behaviour of Emotion-LLaMAv2 (16
-consecutive frames at a random place), `uniform` spreads the frames over the whole clip.
+Two ways of temporal sampling: `window` is the released behaviour of Emotion-LLaMAv2 (16 consecutive
+frames at a random position), `uniform` spreads the frames over the whole clip.
 """
 
 from __future__ import annotations
@@ -23,30 +23,31 @@ from data_pipeline.schema import Clip
 
 SAMPLE_RATE = 16_000
 MEDIA_SUFFIXES = frozenset(
-    ".mp4 .mov .mkv .avi .webm .m4v .mpg .mpeg .flv .wmv .ts .3gp .wav .flac .mp3 .m4a .ogg .opus .aac".split()
+    ".mp4 .mov .mkv .avi .webm .m4v .mpg .mpeg .flv .wmv .ts .3gp "
+    ".wav .flac .mp3 .m4a .ogg .opus .aac".split()
 )
-# Demuxers that follow references to other files or draw text: never what a user means by a clip.
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
+# Demuxers that follow references to other files or render text are never meant by a user's clip.
 REFUSED_FORMATS = frozenset(
     {"hls", "concat", "dash", "tty", "image2", "lavfi", "txt", "webvtt", "srt"}
 )
 _MAX_PIXELS = 50_000_000
 
-av.logging.set_level(av.logging.PANIC)  # what went wrong is told by ClipError and notes, once
-
 
 class ClipError(ValueError):
-    """A media file that can not be used; str() is one sentence that says what is wrong with it."""
+    """A media file cannot be used; the message is one sentence that says why."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """Which frames a Clip holds.
+    """Which frames of a file a Clip contains.
 
     Attributes:
-      image: the one frame: `first`, `middle`, `peak` (the known apex) or `index`.
-      index: frame number for `peak` and `index`; an unknown peak (None) falls back to the middle.
-      temporal: `uniform` over the whole clip, or `window` of consecutive frames seeded by clip id.
-      num_frames: F.
+      image: the single frame: `first`, `middle`, `peak` (the annotated apex) or `index`.
+      index: frame number for `peak` and `index`; None (unknown) falls back to the middle.
+      temporal: `uniform` over the whole clip, or a `window` of consecutive frames at a position
+        drawn with the clip id as seed.
+      num_frames: F, the number of temporally sampled frames.
     """
 
     image: Literal["first", "middle", "peak", "index"] = "peak"
@@ -56,12 +57,12 @@ class Sampling:
 
 
 def uniform_indices(total: int, count: int) -> np.ndarray:
-    """int64[count]: the middle of each of `count` equal spans of `total` frames; repeats if short."""
+    """int64[count]: the middles of `count` equal parts of `total` frames; repeats if short."""
     return ((np.arange(count) + 0.5) * total / count).astype(np.int64)
 
 
 def window_indices(total: int, count: int, rng: np.random.RandomState) -> np.ndarray:
-    """int64[count]: `count` consecutive frames at a random place, or a truncated linspace if short.
+    """int64[count]: consecutive frames at a random position, or a truncated linspace if short.
 
     Source: the feature extractor of Emotion-LLaMAv2, which draws from NumPy's global RandomState.
     """
@@ -72,7 +73,7 @@ def window_indices(total: int, count: int, rng: np.random.RandomState) -> np.nda
 
 
 def temporal_indices(total: int, sampling: Sampling, clip_id: str) -> np.ndarray:
-    """int64[F] for one clip; `window` draws from a generator seeded by the clip's id alone."""
+    """int64[F]: frame numbers for one clip; `window` uses a generator seeded by the clip id."""
     if sampling.temporal == "uniform":
         return uniform_indices(total, sampling.num_frames)
     rng = np.random.RandomState(zlib.crc32(clip_id.encode()))
@@ -80,7 +81,7 @@ def temporal_indices(total: int, sampling: Sampling, clip_id: str) -> np.ndarray
 
 
 def image_index(total: int, sampling: Sampling) -> int:
-    """The number of the one frame; out of range falls back to the middle, as the originals do."""
+    """Frame number of the image; falls back to the middle if out of range, as the originals do."""
     if sampling.image == "first":
         return 0
     if sampling.image == "middle" or sampling.index is None or not 0 <= sampling.index < total:
@@ -101,33 +102,34 @@ def read_clip(
     """Decodes one clip.
 
     Args:
-      source: a path, or the bytes of a file.
-      sampling: which frames are kept.
-      clip_id: defaults to the file's stem.
-      subtitle: the words spoken, "" when not known.
-      start, end: span in seconds of the file's own clock; None is the file's border.
-      timeout: seconds of decoding after which the file is refused.
+      source: a path, or the content of a file.
+      sampling: which frames to keep.
+      clip_id: id of the clip, by default the stem of the path.
+      subtitle: the transcript, "" if unknown.
+      start: start in seconds of the file's own clock; None is the beginning of the file.
+      end: end in seconds of the file's own clock; None is the end of the file.
+      timeout: seconds after which decoding is given up.
 
     Returns:
-      A Clip; without sound or picture it says so (`modalities`, `notes`).
+      A Clip; `modalities` and `notes` say whether picture or sound is missing.
 
     Raises:
-      ClipError: nothing can be decoded, with the cause.
+      ClipError: nothing can be decoded or decoding takes too long; the message gives the cause.
     """
     sampling = sampling or Sampling()
     name = "<bytes>" if isinstance(source, bytes) else os.fspath(source)
     clip_id = clip_id if clip_id is not None else Path(name).stem
     data = source if isinstance(source, bytes) else _read_bytes(Path(name))
-    reader = _Reader(data, start, end, time.monotonic() + timeout, timeout)
-    frames = reader.frames(sampling, clip_id)
-    waveform = reader.waveform()
+    reader = _Reader(data, start=start, end=end, timeout=timeout)
+    frames = reader.read_frames(sampling, clip_id)
+    waveform = reader.read_waveform()
     notes = list(reader.notes)
     if frames is None and (waveform is None or len(waveform) == 0):
         raise ClipError("; ".join(notes) or "neither picture nor sound could be decoded")
     clip = Clip(
         id=clip_id,
         path=name,
-        frames=frames.pictures if frames else None,
+        frames=frames.sampled if frames else None,
         times=frames.times if frames else None,
         image=frames.image if frames else None,
         image_index=frames.image_index if frames else None,
@@ -151,12 +153,12 @@ def _read_bytes(path: Path) -> bytes:
         if stat.S_ISDIR(mode):
             raise ClipError("this is a folder, not a media file")
         if not stat.S_ISREG(mode):  # a pipe or a device may never end
-            raise ClipError("this is no ordinary file")
+            raise ClipError("this is not a regular file")
         data = path.read_bytes()
     except FileNotFoundError as error:
         raise ClipError("there is no such file") from error
     except OSError as error:
-        raise ClipError(f"the file can not be read ({error.strerror})") from error
+        raise ClipError(f"the file cannot be read ({error.strerror})") from error
     if not data:
         raise ClipError("the file is empty (0 bytes)")
     return data
@@ -164,7 +166,9 @@ def _read_bytes(path: Path) -> bytes:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Frames:
-    pictures: np.ndarray
+    """The frames of one file that a Clip contains; see Clip."""
+
+    sampled: np.ndarray
     times: np.ndarray
     image: np.ndarray
     image_index: int
@@ -173,13 +177,11 @@ class _Frames:
 
 
 class _Reader:
-    """One file's bytes, opened anew for each pass; collects notes of what is irregular."""
+    """Reads the content of one file, reopened for each pass, and collects notes."""
 
-    def __init__(
-        self, data: bytes, start: float | None, end: float | None, deadline: float, timeout: float
-    ):
+    def __init__(self, data: bytes, *, start: float | None, end: float | None, timeout: float):
         self.data, self.start, self.end = data, start, end
-        self.deadline, self.timeout = deadline, timeout
+        self.deadline, self.timeout = time.monotonic() + timeout, timeout
         self.notes: list[str] = []
 
     def open(self) -> Any:
@@ -191,15 +193,15 @@ class _Reader:
                 f"decoding took more than {self.timeout:g} s; cut the file, or allow more time"
             )
 
-    def inside(self, seconds: float | None) -> bool:
+    def in_span(self, seconds: float | None) -> bool:
         if seconds is None:
             return True
         return (self.start is None or seconds >= self.start) and (
             self.end is None or seconds < self.end
         )
 
-    def decoded(self, kind: str) -> Iterator[Any]:
-        """Frames of one stream inside the span; a damaged tail ends the stream with a note."""
+    def decode(self, kind: str) -> Iterator[Any]:
+        """Yields the frames of a stream inside the span; a damaged tail ends it with a note."""
         with self.open() as container:
             streams = [s for s in getattr(container.streams, kind) if not is_cover(s)]
             if not streams:
@@ -207,30 +209,27 @@ class _Reader:
             stream = streams[0]
             if kind == "video":
                 check_size(stream)
-                stream.thread_type = "SLICE"  # frame threads would decode ahead of what is needed
+                stream.thread_type = "SLICE"  # frame threads would decode more than is needed
             last = 0.0
             try:
                 for packet in container.demux(stream):
                     self.check_time()
                     for frame in packet.decode():
-                        last = frame.time if frame.time is not None else last
-                        if (
-                            self.end is not None
-                            and frame.time is not None
-                            and frame.time >= self.end
-                        ):
-                            return
-                        if self.inside(frame.time):
+                        if frame.time is not None:
+                            last = frame.time
+                            if self.end is not None and last >= self.end:
+                                return
+                        if self.in_span(frame.time):
                             yield frame
             except ClipError:
-                raise  # out of time: part of a clip is not the clip
+                raise  # a timeout: the frames so far are not the whole clip
             except (av.error.FFmpegError, ValueError, MemoryError) as error:
                 self.notes.append(
                     f"the {kind} track is damaged after {last:.2f} s ({cause_of(error)})"
                 )
 
     def count_packets(self) -> int:
-        """Video packets inside the span, without decoding; headers' frame counts are often wrong."""
+        """Counts video packets inside the span; the frame counts of headers are often wrong."""
         with self.open() as container:
             streams = [s for s in container.streams.video if not is_cover(s)]
             if not streams:
@@ -240,7 +239,7 @@ class _Reader:
                 for packet in container.demux(streams[0]):
                     self.check_time()
                     seconds = None if packet.pts is None else float(packet.pts * packet.time_base)
-                    if packet.size and not packet.is_discard and self.inside(seconds):
+                    if packet.size and not packet.is_discard and self.in_span(seconds):
                         count += 1
             except ClipError:
                 raise
@@ -248,69 +247,63 @@ class _Reader:
                 self.notes.append(f"the file ends early ({cause_of(error)})")
             return count
 
-    def frames(self, sampling: Sampling, clip_id: str) -> _Frames | None:
+    def read_frames(self, sampling: Sampling, clip_id: str) -> _Frames | None:
         total = self.count_packets()
         if total == 0:
             self.notes.append("there is no picture" + self._span())
             return None
-        converter = (
-            av.video.reformatter.VideoReformatter()
-        )  # shared: setting one up costs more than its use
-        for _ in range(3):  # a file may decode to fewer frames than it has packets: then plan anew
-            wanted = temporal_indices(total, sampling, clip_id)
-            chosen = image_index(total, sampling)
-            need = set(wanted.tolist()) | {chosen}
-            kept: dict[int, tuple[np.ndarray, float]] = {}
-            seen, last_time = 0, 0.0
-            for frame in self.decoded("video"):
+        # One converter for all frames: creating it costs more than using it.
+        converter = av.video.reformatter.VideoReformatter()
+        for _ in range(3):  # if fewer frames than packets decode, sample again from their number
+            indices = temporal_indices(total, sampling, clip_id)
+            image_at = image_index(total, sampling)
+            needed = set(indices.tolist()) | {image_at}
+            frames: dict[int, tuple[np.ndarray, float]] = {}
+            decoded, last_time = 0, 0.0
+            for frame in self.decode("video"):
                 last_time = frame.time if frame.time is not None else last_time
-                if seen in need:
-                    kept[seen] = (to_rgb(frame, converter), last_time)
-                seen += 1
-                if len(kept) == len(need):
+                if decoded in needed:
+                    frames[decoded] = (to_rgb(frame, converter), last_time)
+                decoded += 1
+                if len(frames) == len(needed):
                     break
-            if len(kept) == len(need):
-                if (
-                    sampling.index is not None
-                    and chosen != sampling.index
-                    and sampling.image in ("peak", "index")
-                ):
+            if len(frames) == len(needed):
+                requested = sampling.index if sampling.image in ("peak", "index") else None
+                if requested is not None and requested != image_at:
                     self.notes.append(
-                        f"there is no frame {sampling.index}; the middle one, {chosen}, stands for the clip"
+                        f"there is no frame {requested}; the middle one, {image_at}, is used"
                     )
-                return _gather(kept, wanted, chosen, total, last_time)
-            if seen == 0:
+                return _stack_frames(
+                    frames, indices, image_at=image_at, total=total, duration=last_time
+                )
+            if decoded == 0:
                 if not any("damaged" in note for note in self.notes):
-                    self.notes.append("the picture track holds no frame that can be decoded")
+                    self.notes.append("the video track contains no frame that can be decoded")
                 return None
-            self.notes.append(f"{total} frames announced, {seen} decode")
-            total = seen
-        self.notes.append("the picture track decodes differently each time")
+            self.notes.append(f"the file announces {total} frames, {decoded} can be decoded")
+            total = decoded
+        self.notes.append("each pass decodes a different number of frames")
         return None
 
-    def waveform(self) -> np.ndarray | None:
+    def read_waveform(self) -> np.ndarray | None:
         resampler = av.AudioResampler(format="fltp", rate=SAMPLE_RATE)
         pieces: list[np.ndarray] = []
-        found = False
+        first = True
         try:
-            for frame in self.decoded("audio"):
-                if not found and frame.time:
-                    self.notes.append(
-                        f"the sound starts at {frame.time:.2f} s"
-                    ) if frame.time > 0.05 else None
-                found = True
-                frame.pts = None  # gaps in the clock would make the resampler refuse
-                for out in resampler.resample(frame):
-                    pieces.append(
-                        out.to_ndarray().mean(axis=0)
-                    )  # mean of channels, as the originals do
-            if found:
+            for frame in self.decode("audio"):
+                if first and frame.time and frame.time > 0.05:
+                    self.notes.append(f"the sound starts at {frame.time:.2f} s")
+                first = False
+                frame.pts = None  # the resampler would reject gaps between time stamps
+                # The mean of the channels, as in the originals.
+                pieces += [out.to_ndarray().mean(axis=0) for out in resampler.resample(frame)]
+            if not first:
                 pieces += [out.to_ndarray().mean(axis=0) for out in resampler.resample(None)]
         except ClipError:
             raise
         except (av.error.FFmpegError, ValueError, MemoryError) as error:
             self.notes.append(
-                f"the sound track changes its format and is cut there ({cause_of(error)})"
+                f"the audio track changes its format and is cut there ({cause_of(error)})"
             )
         if not pieces:
             self.notes.append("there is no sound" + self._span())
@@ -318,7 +311,7 @@ class _Reader:
         samples = np.concatenate(pieces).astype(np.float32)
         if not np.all(np.isfinite(samples)):
             self.notes.append(
-                "the sound track holds samples that are not numbers; they are set to 0"
+                "the audio track contains samples that are not finite; they are 0 here"
             )
             samples = np.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0)
         return np.clip(samples, -1.0, 1.0)
@@ -326,14 +319,22 @@ class _Reader:
     def _span(self) -> str:
         if self.start is None and self.end is None:
             return ""
-        return f" between {self.start or 0:g} s and {'the end' if self.end is None else f'{self.end:g} s'}"
+        end = "the end" if self.end is None else f"{self.end:g} s"
+        return f" between {self.start or 0:g} s and {end}"
 
 
 def open_media(source: Any, protocol: str) -> Any:
-    """A PyAV container of a path (protocol `file`) or an open file (`pipe`); nothing else is followed from inside it.
+    """Opens a PyAV container that may not refer to other files or addresses.
+
+    Args:
+      source: a path or an open binary file.
+      protocol: the only protocol allowed: `file` for a path, `pipe` for an open file.
+
+    Returns:
+      The container; the caller closes it.
 
     Raises:
-      ClipError: not a media file.
+      ClipError: the source is not a media file.
     """
     try:
         container = av.open(
@@ -344,35 +345,35 @@ def open_media(source: Any, protocol: str) -> Any:
     if set(container.format.name.split(",")) & REFUSED_FORMATS:
         kind = container.format.name
         container.close()
-        raise ClipError(f"not a video or sound file (its content is of kind '{kind}')")
+        raise ClipError(f"not a video or audio file (its content is of type '{kind}')")
     return container
 
 
-def _gather(
-    kept: dict[int, tuple[np.ndarray, float]],
-    wanted: np.ndarray,
-    chosen: int,
+def _stack_frames(
+    decoded: dict[int, tuple[np.ndarray, float]],
+    indices: np.ndarray,
+    *,
+    image_at: int,
     total: int,
-    last: float,
+    duration: float,
 ) -> _Frames:
-    shape = kept[chosen][0].shape
-    # A stream may change its size half-way; the sampled frames share the first one's shape.
-    pictures = [
-        kept[i][0] if kept[i][0].shape == shape else fit(kept[i][0], shape) for i in wanted.tolist()
-    ]
-    times = np.array([kept[i][1] for i in wanted.tolist()])
+    image = decoded[image_at][0]
+    frames = [decoded[i] for i in indices.tolist()]
     return _Frames(
-        pictures=np.stack(pictures),
-        times=times,
-        image=kept[chosen][0],
-        image_index=chosen,
+        # A stream may change its size half-way; the frames take the size of the image.
+        sampled=np.stack([resize_to(pixels, image.shape) for pixels, _ in frames]),
+        times=np.array([time for _, time in frames]),
+        image=image,
+        image_index=image_at,
         total=total,
-        duration=last,
+        duration=duration,
     )
 
 
-def fit(picture: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """uint8[H, W, 3] -> uint8 of `shape`, PIL bilinear."""
+def resize_to(picture: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """uint8[H, W, 3] -> uint8 of `shape` by PIL bilinear; unchanged if it has this shape."""
+    if picture.shape == shape:
+        return picture
     from PIL import Image
 
     return np.asarray(
@@ -382,26 +383,31 @@ def fit(picture: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 def to_rgb(frame: Any, converter: Any) -> np.ndarray:
     """A decoded frame -> uint8[H, W, 3], upright."""
-    picture = converter.reformat(frame, format="rgb24", threads=1).to_ndarray()
-    turns = round(frame.rotation / 90) % 4  # telephones store portrait as turned landscape
+    return upright(converter.reformat(frame, format="rgb24", threads=1), frame.rotation)
+
+
+def upright(frame: Any, rotation: float) -> np.ndarray:
+    """An RGB frame and its rotation in degrees -> uint8[H, W, 3], upright."""
+    picture: np.ndarray = frame.to_ndarray()
+    turns = round(rotation / 90) % 4  # phones store portrait as rotated landscape
     return np.rot90(picture, turns).copy() if turns else picture
 
 
 def is_cover(stream: Any) -> bool:
-    """Cover art of a sound file is a video stream of one still: not a picture of the clip."""
+    """Whether a video stream is the cover art of an audio file, not a picture of the clip."""
     return bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
 def check_size(stream: Any) -> None:
-    """Raises ClipError for sizes that only a damaged header tells."""
+    """Raises ClipError for a picture size that only a damaged header can contain."""
     width, height = stream.codec_context.width, stream.codec_context.height
     if width * height > _MAX_PIXELS:
         raise ClipError(
-            f"the picture size {width}x{height} is beyond what a clip can have; the header is damaged"
+            f"the picture size {width}x{height} is too large for a clip; the header is damaged"
         )
 
 
 def cause_of(error: BaseException) -> str:
-    """One line of what went wrong."""
+    """The first line of an error's message."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return str(text).splitlines()[0]

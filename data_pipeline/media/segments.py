@@ -1,7 +1,7 @@
-"""A recording cut into segments as it is read: at changes of shot and in pauses of speech, or in windows of one length.
+"""Cuts a recording into segments as it is read: at shot changes and pauses, or in windows.
 
-A boundary is decided from what lies LOOKAHEAD seconds around it and nothing else, so it depends neither on how the file was read nor
-on how long it is, and no more than a segment is ever in memory.
+Each boundary depends only on what is within LOOKAHEAD seconds of it. It therefore depends neither
+on how the file is read nor on its length, and at most one segment and the look-ahead are in memory.
 """
 
 from __future__ import annotations
@@ -13,31 +13,44 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import webrtcvad
 
-from data_pipeline.media.clip import SAMPLE_RATE, ClipError, Sampling, fit, uniform_indices
-from data_pipeline.media.stream import Picture, Recording, open_recording, pictures, sound
+from data_pipeline.media.clip import SAMPLE_RATE, ClipError, Sampling, resize_to, uniform_indices
+from data_pipeline.media.stream import (
+    Recording,
+    VideoFrame,
+    open_recording,
+    read_frames,
+    read_sound,
+)
 from data_pipeline.schema import Clip
 
-STEP = 0.03  # seconds of one decision speech or not
-LOOKAHEAD = 3.0  # seconds behind a boundary that must be known before it is set
-KEPT = 8.0  # frames a second that are kept for answers
-SILENCE = 2.5  # seconds of no speech from which they are a segment of their own
-_MARGIN = 0.3  # seconds of quiet that stay with the speech beside a long silence
-_NEAR = 0.5  # a pause this near to a change of shot is the same boundary
-# A change of shot: the picture changes by more than CUT grey levels and RATIO times as much as it did around it. On joins of real
-# clips of one room and person the change is 10 and more, inside them 2.2 at most in 99 of 100 frames (scripts/timeline_check.py).
-CUT, RATIO, AROUND = 6.0, 4.0, 12
+STEP = 0.03  # seconds per speech decision
+LOOKAHEAD = 3.0  # seconds after a boundary that must be known before it is set
+KEPT_RATE = 8.0  # frames per second whose pixels are kept for the segments' clips
+SILENCE = 2.5  # seconds without speech from which they become a segment of their own
+_MARGIN = 0.3  # seconds of quiet that stay with the speech next to a long silence
+_NEAR = 0.5  # a pause within this many seconds of a shot change is the same boundary
+_STEP_SAMPLES = round(STEP * SAMPLE_RATE)
+# A shot change: the picture changes by more than MIN_CHANGE grey levels and by MIN_RATIO times the
+# median change of the NEIGHBOURS frames before and the three frames after. At the joins of real
+# clips of one person in one room the change is at least 10; within them it is at most 2.2 in 99 %
+# of the frames (scripts/timeline_check.py).
+MIN_CHANGE, MIN_RATIO, NEIGHBOURS = 6.0, 4.0, 12
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Segmenting:
+class SegmentConfig:
     """How a recording is cut.
 
     Attributes:
-      mode: `speech` (changes of shot and pauses) or `window` (equal parts).
-      window: seconds of a part in mode `window`.
-      shortest, longest: seconds of a segment in mode `speech`; a longer one is cut where it is quietest.
-      pause: seconds without speech that are a boundary.
-      strictness: 0 to 3, how sure the voice detector must be that something is speech.
+      mode: `speech` (at shot changes and pauses) or `window` (equal parts).
+      window: seconds per part in mode `window`.
+      shortest: least seconds of a segment in mode `speech`.
+      longest: most seconds of a segment in mode `speech`; a longer one is cut where it is quietest.
+      pause: seconds without speech that make a boundary.
+      strictness: 0 to 3; the higher, the surer the voice detector must be to report speech.
+
+    Raises:
+      ValueError: a value is out of range.
     """
 
     mode: str = "speech"
@@ -49,15 +62,16 @@ class Segmenting:
 
     def __post_init__(self) -> None:
         if self.mode not in ("speech", "window"):
-            raise ValueError(f"segments are cut by 'speech' or 'window', not '{self.mode}'")
+            raise ValueError(f"segment mode must be 'speech' or 'window', got '{self.mode}'")
         if not 0.2 <= self.window <= 60:
-            raise ValueError(f"a window of {self.window:g} s can not be: give 0.2 to 60")
+            raise ValueError(f"window must be between 0.2 and 60 s, got {self.window:g}")
         if not 0 < self.shortest <= self.longest / 2 or not self.longest <= 60:
             raise ValueError(
-                f"segments of {self.shortest:g} to {self.longest:g} s can not be: the longest may have {2 * self.shortest:g} to 60 s"
+                f"segments of {self.shortest:g} to {self.longest:g} s are not possible: "
+                f"the longest must have between {2 * self.shortest:g} and 60 s"
             )
         if not 0.1 <= self.pause < SILENCE:
-            raise ValueError(f"a pause of {self.pause:g} s can not be: give 0.1 to {SILENCE:g}")
+            raise ValueError(f"pause must be between 0.1 and {SILENCE:g} s, got {self.pause:g}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,11 +79,14 @@ class Segment:
     """A part of a recording.
 
     Attributes:
-      index: number, from 0.  start, end: seconds from the recording's start.
-      ends_at: why it ends: `cut` (change of shot), `pause`, `length`, `window` or `end`.
-      speech: share of its time in which somebody speaks, None without sound.
-      clip: what is seen and heard in it, as `read_clip` would give it.
-      motion: time (s, of the recording) of the greatest change of the picture inside it, None without picture.
+      index: number of the segment, from 0.
+      start: seconds from the start of the recording.
+      end: seconds from the start of the recording.
+      ends_at: why it ends: `cut` (shot change), `pause`, `length`, `window` or `end`.
+      speech: proportion of its time with speech, None without sound.
+      clip: its frames and sound, as `read_clip` would return them.
+      motion: time (s from the start of the recording) of the greatest change between two frames
+        inside the segment, None without picture.
     """
 
     index: int
@@ -83,16 +100,24 @@ class Segment:
 
 def is_speech(samples: np.ndarray, detector: webrtcvad.Vad) -> bool:
     """Whether 30 ms of sound at 16 kHz are speech."""
-    return detector.is_speech(
-        (np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes(), SAMPLE_RATE
-    )
+    pcm = (np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes()
+    return bool(detector.is_speech(pcm, SAMPLE_RATE))
 
 
 def quiet_runs(flags: Sequence[bool], begin: float, pause: float) -> list[tuple[float, float]]:
-    """(from, to) in seconds of spans without speech of at least `pause` seconds; `begin`: time of the first flag."""
+    """Finds spans without speech.
+
+    Args:
+      flags: whether each step of STEP seconds is speech.
+      begin: time of the first step in seconds.
+      pause: least length of a span in seconds.
+
+    Returns:
+      (start, end) of each span in seconds.
+    """
     if not len(flags):
         return []
-    # A step or two of "speech" between quiet ones is a click: the middle of five decides.
+    # One or two steps of "speech" between quiet ones are a click: a median over five removes them.
     padded = np.pad(np.asarray(flags, np.int8), 2, mode="edge")
     smooth = np.lib.stride_tricks.sliding_window_view(padded, 5).sum(axis=1) >= 3
     runs, at = [], 0
@@ -104,214 +129,231 @@ def quiet_runs(flags: Sequence[bool], begin: float, pause: float) -> list[tuple[
     return runs
 
 
-def boundaries(
+def find_boundaries(
     runs: Sequence[tuple[float, float]], cuts: Sequence[float], start: float
 ) -> list[tuple[float, str]]:
-    """Where a segment that began at `start` may end, in order: (seconds, `cut` or `pause`)."""
-    found = [(c, "cut") for c in cuts if c > start]
+    """Finds the times at which a segment may end.
+
+    Args:
+      runs: spans without speech, from `quiet_runs`.
+      cuts: times of shot changes in seconds.
+      start: start of the segment in seconds.
+
+    Returns:
+      (time in seconds, `cut` or `pause`), sorted.
+    """
+    boundaries = [(c, "cut") for c in cuts if c > start]
     for a, b in runs:
         if b - a < SILENCE:
-            # A pause that a cut lies in is that cut; one the segment began in belongs to it.
-            taken = any(a - _MARGIN <= c <= b + _MARGIN for c in cuts) or a <= start
-            found += [] if taken else [((a + b) / 2, "pause")]
+            # A pause with a shot change in it is that cut; the pause at `start` is no end.
+            covered = any(a - _MARGIN <= c <= b + _MARGIN for c in cuts) or a <= start
+            boundaries += [] if covered else [((a + b) / 2, "pause")]
         else:
             ends = [a + _MARGIN] * (a > start) + [b - _MARGIN]
-            found += [
+            boundaries += [
                 (t, "pause") for t in ends if t > start and all(abs(t - c) > _NEAR for c in cuts)
             ]
-    return sorted(found)
+    return sorted(boundaries)
 
 
 class _Cutter:
-    """What is known of a recording from the start of the segment that is open."""
+    """The content of a recording from the start of the current segment on."""
 
-    def __init__(self, how: Segmenting, recording: Recording, sampling: Sampling):
-        self.how, self.recording, self.sampling = how, recording, sampling
-        self.detector = webrtcvad.Vad(how.strictness)
+    def __init__(self, config: SegmentConfig, recording: Recording, sampling: Sampling):
+        self.config, self.recording, self.sampling = config, recording, sampling
+        self.detector = webrtcvad.Vad(config.strictness)
         self.start, self.index = 0.0, 0
-        self.pictures: list[Picture] = []
-        self.changes: list[tuple[float, float]] = []  # (time, change), some before the segment
+        self.frames: list[VideoFrame] = []
+        self.changes: list[tuple[float, float]] = []  # (time, change), also before the segment
         self.cuts: list[float] = []
         self.flags: list[bool] = []
-        self.loud: list[float] = []  # mean square of each step
+        self.power: list[float] = []  # mean square of each step
         self.samples = np.zeros(0, np.float32)
         self.first_sample = 0  # number of self.samples[0] in the recording
         self.checked = 0.0
-        self.moved: list[tuple[float, float]] = []  # (change, time) of the open segment's frames
-        self.before: Picture | None = None  # the picture that stands when the segment begins
+        self.motions: list[tuple[float, float]] = []  # (change, time) of the current segment
+        self.previous: VideoFrame | None = None  # the last frame before the current segment
 
-    def see(self, picture: Picture) -> None:
-        self.changes.append((picture.time, picture.change))
-        self.moved.append((picture.change, picture.time))
-        if picture.pixels is not None:
-            self.pictures.append(picture)
-        at = len(self.changes) - 4  # three frames behind are known: a flash is no cut
+    @property
+    def begin(self) -> float:
+        """Time in seconds of the first sample and flag in memory."""
+        return self.first_sample / SAMPLE_RATE
+
+    def add_frame(self, frame: VideoFrame) -> None:
+        self.changes.append((frame.time, frame.change))
+        self.motions.append((frame.change, frame.time))
+        if frame.pixels is not None:
+            self.frames.append(frame)
+        at = len(self.changes) - 4  # with three later frames known, a flash is not taken for a cut
         if at >= 1:
             time, change = self.changes[at]
-            around = [c for _, c in self.changes[max(0, at - AROUND) : at] + self.changes[at + 1 :]]
-            if change > CUT and change > RATIO * float(np.median(around)):
+            nearby = self.changes[max(0, at - NEIGHBOURS) : at] + self.changes[at + 1 :]
+            usual = float(np.median([c for _, c in nearby]))
+            if change > MIN_CHANGE and change > MIN_RATIO * usual:
                 self.cuts.append(time)
-        del self.changes[: -(AROUND + 4)]
+        del self.changes[: -(NEIGHBOURS + 4)]
 
-    def hear(self, piece: np.ndarray) -> None:
+    def add_sound(self, piece: np.ndarray) -> None:
         self.samples = np.concatenate([self.samples, piece])
-        size = round(STEP * SAMPLE_RATE)
+        size = _STEP_SAMPLES
         while len(self.samples) >= (len(self.flags) + 1) * size:
             step = self.samples[len(self.flags) * size : (len(self.flags) + 1) * size]
             self.flags.append(is_speech(step, self.detector))
-            self.loud.append(float(np.square(step).mean()))
+            self.power.append(float(np.square(step).mean()))
 
-    def next_end(self, now: float, over: bool) -> tuple[float, str] | None:
-        """The end of the open segment, once everything around it is known; `over`: the recording ends at `now`."""
-        how = self.how
-        if how.mode == "window":
-            end, rest = (self.index + 1) * how.window, min(0.5, how.window / 4)
-            return (
-                (end, "window") if now > end + rest else None
-            )  # less than that at the end belongs to the last one
+    def next_end(self, now: float, *, over: bool) -> tuple[float, str] | None:
+        """The end of the current segment, None while it cannot be decided.
+
+        Args:
+          now: time in seconds up to which the recording has been read.
+          over: whether the recording ends at `now`.
+
+        Returns:
+          (time in seconds, reason).
+        """
+        config = self.config
+        if config.mode == "window":
+            # A remainder of less than `spare` at the end is added to the last window.
+            end, spare = (self.index + 1) * config.window, min(0.5, config.window / 4)
+            return (end, "window") if now > end + spare else None
         known = now if over else now - LOOKAHEAD
-        limit = self.start + how.longest
-        begin = self.first_sample / SAMPLE_RATE
-        runs = quiet_runs(self.flags, begin, how.pause)
-        # what is still going on at `now` ends when the recording does
-        for time, why in boundaries(runs, self.cuts, self.start):
+        limit = self.start + config.longest
+        # A pause that lasts up to `now` would end with the recording.
+        runs = quiet_runs(self.flags, self.begin, config.pause)
+        for time, reason in find_boundaries(runs, self.cuts, self.start):
             if time > min(known, limit):
                 break
-            if time - self.start >= how.shortest and not (over and now - time < how.shortest):
-                return time, why
-        if known >= limit and not (over and now - limit < how.shortest):
-            return self.quietest(limit), "length"
+            if time - self.start >= config.shortest and not (over and now - time < config.shortest):
+                return time, reason
+        if known >= limit and not (over and now - limit < config.shortest):
+            return self._quietest(limit), "length"
         return None
 
-    def quietest(self, limit: float) -> float:
-        """The quietest step of the second half of a segment that has become too long."""
-        begin = self.first_sample / SAMPLE_RATE
-        first = max(0, int((self.start + self.how.longest / 2 - begin) / STEP))
-        loud = self.loud[first : int((limit - begin) / STEP)]
-        if len(loud) < 5:
+    def _quietest(self, limit: float) -> float:
+        """Time of the quietest step in the second half of a segment that is too long."""
+        first = max(0, int((self.start + self.config.longest / 2 - self.begin) / STEP))
+        power = self.power[first : int((limit - self.begin) / STEP)]
+        if len(power) < 5:
             return limit
-        smooth = np.convolve(loud, np.ones(5) / 5, mode="valid")
-        return begin + (first + 2 + int(smooth.argmin())) * STEP
+        smooth = np.convolve(power, np.ones(5) / 5, mode="valid")
+        return self.begin + (first + 2 + int(smooth.argmin())) * STEP
 
-    def close(self, end: float, why: str) -> Segment:
-        begin = self.first_sample / SAMPLE_RATE
-        shown = [p for p in self.pictures if p.time < end]
-        if self.before is not None and (not shown or shown[0].time > self.start + 2 / KEPT):
-            shown = [
-                dataclasses.replace(self.before, time=self.start),
-                *shown,
-            ]  # it stands until the next frame comes
-        inside = [m for m in self.moved if self.start < m[1] < end]
-        split = max(0, round(end * SAMPLE_RATE) - self.first_sample)
-        low = max(0, round(self.start * SAMPLE_RATE) - self.first_sample)
-        heard = self.samples[low:split]
+    def finish_segment(self, end: float, reason: str) -> Segment:
+        """Returns the segment up to `end` and drops what later segments do not need."""
+        begin = self.begin
+        frames = [f for f in self.frames if f.time < end]
+        late = not frames or frames[0].time > self.start + 2 / KEPT_RATE
+        if self.previous is not None and late:
+            # The previous frame is shown until the next one.
+            frames = [dataclasses.replace(self.previous, time=self.start), *frames]
+        motions = [m for m in self.motions if self.start < m[1] < end]
+        last = max(0, round(end * SAMPLE_RATE) - self.first_sample)
+        first = max(0, round(self.start * SAMPLE_RATE) - self.first_sample)
+        waveform = self.samples[first:last]
         flags = self.flags[max(0, int((self.start - begin) / STEP)) : int((end - begin) / STEP)]
         segment = Segment(
             index=self.index,
             start=round(self.start, 3),
             end=round(end, 3),
-            ends_at=why,
+            ends_at=reason,
             speech=float(np.mean(flags)) if flags else None,
-            clip=self.clip(shown, heard if len(heard) else None, end),
-            motion=max(inside)[1] if inside else None,
+            clip=self._clip(frames, waveform if len(waveform) else None, end),
+            motion=max(motions)[1] if motions else None,
         )
-        self.before = shown[-1] if shown else self.before
-        self.moved = [m for m in self.moved if m[1] >= end]
-        self.pictures = [p for p in self.pictures if p.time >= end]
+        self.previous = frames[-1] if frames else self.previous
+        self.motions = [m for m in self.motions if m[1] >= end]
+        self.frames = [f for f in self.frames if f.time >= end]
         self.cuts = [c for c in self.cuts if c > end]
-        # Flags stay on the grid of steps; a little before the boundary is kept so that a pause around it is seen whole.
+        # Whole steps are dropped. The last SILENCE seconds stay, so that a pause across the
+        # boundary keeps its full length.
         steps = max(0, min(int((end - SILENCE - begin) / STEP), len(self.flags)))
-        size = round(STEP * SAMPLE_RATE)
-        self.flags, self.loud = self.flags[steps:], self.loud[steps:]
-        self.samples = self.samples[steps * size :].copy()
-        self.first_sample += steps * size
+        self.flags, self.power = self.flags[steps:], self.power[steps:]
+        self.samples = self.samples[steps * _STEP_SAMPLES :].copy()
+        self.first_sample += steps * _STEP_SAMPLES
         self.start, self.index = end, self.index + 1
         return segment
 
-    def clip(self, shown: Sequence[Picture], heard: np.ndarray | None, end: float) -> Clip:
-        name = f"{self.index:05d}"
-        if shown:
-            chosen = uniform_indices(len(shown), self.sampling.num_frames)
-            middle = 0 if self.sampling.image == "first" else len(shown) // 2
-            first = shown[middle].pixels
-            assert first is not None
-            kept = [p for i in chosen if (p := shown[i].pixels) is not None]
-            # A stream may change its size half-way; frames share the middle one's.
-            frames = [p if p.shape == first.shape else fit(p, first.shape) for p in kept]
-            times = np.array([shown[i].time - self.start for i in chosen])
-            return Clip(
-                id=name,
-                path=self.recording.path,
-                frames=np.stack(frames),
-                times=times,
-                image=first,
-                image_index=middle,
-                waveform=heard,
-                subtitle="",
-                duration=end - self.start,
-                num_frames=len(shown),
-            )
-        return Clip(
-            id=name,
+    def _clip(self, frames: Sequence[VideoFrame], waveform: np.ndarray | None, end: float) -> Clip:
+        clip = Clip(
+            id=f"{self.index:05d}",
             path=self.recording.path,
             frames=None,
             times=None,
             image=None,
             image_index=None,
-            waveform=heard,
+            waveform=waveform,
             subtitle="",
             duration=end - self.start,
         )
+        if not frames:
+            return clip
+        indices = uniform_indices(len(frames), self.sampling.num_frames)
+        middle = 0 if self.sampling.image == "first" else len(frames) // 2
+        image = frames[middle].pixels
+        assert image is not None
+        pixels = [p for i in indices if (p := frames[i].pixels) is not None]
+        return dataclasses.replace(
+            clip,
+            # A stream may change its size half-way; the frames take the size of the image.
+            frames=np.stack([resize_to(p, image.shape) for p in pixels]),
+            times=np.array([frames[i].time - self.start for i in indices]),
+            image=image,
+            image_index=middle,
+            num_frames=len(frames),
+        )
 
 
-def segments(
-    path: str, how: Segmenting, sampling: Sampling, *, notes: list[str] | None = None
+def read_segments(
+    path: str, config: SegmentConfig, sampling: Sampling, *, notes: list[str] | None = None
 ) -> Iterator[Segment]:
-    """The segments of a recording, in order and without a gap; one pass, whatever the length.
-
-    Frames of a segment are spread over it, whatever `sampling.temporal` says: of the KEPT frames a second that stay in memory.
+    """Yields the segments of a recording, in order and without gaps, in one pass.
 
     Args:
-      notes: receives what is irregular about the file.
+      path: the file.
+      config: how the recording is cut.
+      sampling: number of frames per segment and which one is its image. The frames are always
+        spread over the segment (`sampling.temporal` is ignored), out of KEPT_RATE per second.
+      notes: receives irregularities of the file.
 
     Raises:
-      ClipError: not a media file; nothing could be decoded.
+      ClipError: not a media file, or nothing can be decoded.
     """
     notes = [] if notes is None else notes
     recording = open_recording(path)
-    cutter = _Cutter(how, recording, sampling)
-    seen, heard = pictures(path, KEPT, notes), sound(path, notes)
+    cutter = _Cutter(config, recording, sampling)
+    frames, sound = read_frames(path, KEPT_RATE, notes), read_sound(path, notes)
+    # The track that is behind is read next; infinity marks a track that has ended.
     video = 0.0 if recording.has_video else np.inf
     audio = 0.0 if recording.has_audio else np.inf
-    last, given = 0.0, 0
+    last, samples = 0.0, 0
     while video < np.inf or audio < np.inf:
         if audio <= video:
-            piece = next(heard, None)
+            piece = next(sound, None)
             if piece is None:
                 audio = np.inf
                 continue
-            cutter.hear(piece)
-            given += len(piece)
-            audio = given / SAMPLE_RATE
+            cutter.add_sound(piece)
+            samples += len(piece)
+            audio = samples / SAMPLE_RATE
             last = max(last, audio)
         else:
-            picture = next(seen, None)
-            if picture is None:
+            frame = next(frames, None)
+            if frame is None:
                 video = np.inf
                 continue
-            cutter.see(picture)
-            video = max(picture.time, video)
-            last = max(last, video + picture.lasts)
+            cutter.add_frame(frame)
+            video = max(frame.time, video)
+            last = max(last, video + frame.duration)
         now = min(video, audio)
         if now < np.inf and now - cutter.checked >= 0.25:
             cutter.checked = now
             while end := cutter.next_end(now, over=False):
-                yield cutter.close(*end)
+                yield cutter.finish_segment(*end)
     if last == 0.0:
         raise ClipError(
             "; ".join(dict.fromkeys(notes)) or "neither picture nor sound could be decoded"
         )
     while end := cutter.next_end(last, over=True):
-        yield cutter.close(*end)
+        yield cutter.finish_segment(*end)
     if last - cutter.start > 1e-6:
-        yield cutter.close(last, "end")
+        yield cutter.finish_segment(last, "end")

@@ -1,13 +1,14 @@
-"""Speaker normalisation: the sound of one person as if the average speaker of the training set had made it.
+"""Speaker normalization: maps the sound of each speaker to that of the average training speaker.
 
-Who speaks changes the log-mel more than what is felt, and a model that learns from few people learns their
-voices. The remedy of speech recognition (mean and variance normalisation by speaker) needs no labels: the mean and
-standard deviation of each mel bin over a person's clips are moved to those of the average training speaker. It
-needs to know which clips are of the same person, and the more of them the better: the figures of a person with
-few clips are drawn towards the average (maximum a posteriori), so a clip of an unknown person stays as it is.
+Log-mel features vary more between speakers than between emotions, and a model trained on few
+speakers memorizes their voices. Mean and variance normalization by speaker, known from speech
+recognition, needs no labels: the mean and standard deviation of each mel bin over a speaker's clips
+are mapped to those of the average training speaker. It needs to know which clips have the same
+speaker, and works better with more of them: statistics of few clips are shrunk towards the average
+(maximum a posteriori), so a clip of an unknown speaker remains unchanged.
 
-A person's films and sound files are measured apart (by suffix): they come from other microphones and codecs, and what
-differs between those would be taken for the voice.
+A speaker's video and audio files are measured separately (by suffix): they come from different
+microphones and codecs, and that difference would be attributed to the voice.
 """
 
 from __future__ import annotations
@@ -23,13 +24,19 @@ import numpy as np
 from data_pipeline.media.views import Views
 from data_pipeline.schema import ClipRecord
 
-PRIOR_CLIPS = 3.0  # the average counts as much as this many clips of the person
+PRIOR_CLIPS = 3.0  # the average has the weight of this many clips of the speaker
 SMALLEST_STD = 0.02  # log-mel units; below this a bin is digital silence
 
 
 @dataclasses.dataclass(frozen=True)
 class VoiceStats:
-    """float64[mels] mean and standard deviation of Whisper's log-mel over the sound frames of `clips` clips."""
+    """Statistics of Whisper's log-mel features of a voice.
+
+    Attributes:
+      mean: float64[mels], over all frames with sound.
+      std: float64[mels], over all frames with sound.
+      clips: number of clips they were measured on.
+    """
 
     mean: np.ndarray
     std: np.ndarray
@@ -50,27 +57,35 @@ class VoiceStats:
 
 @dataclasses.dataclass(frozen=True)
 class Speakers:
-    """Statistics by `voice_of`, and the average that they are moved to.
+    """Voice statistics of the speakers of a data set.
 
-    `share`: of the training rows that are normalised; the others stay as clips of unknown people are.
+    Attributes:
+      voices: statistics by key of `voice_of`.
+      average: statistics of the average training speaker.
+      share: proportion of training rows that are normalized; the others remain unchanged, like
+        clips of unknown speakers.
     """
 
     voices: Mapping[str, VoiceStats]
     average: VoiceStats
     share: float = 1.0
 
-    def normalise(self, record: ClipRecord, views: Views) -> Views:
-        """See `normalise_speaker`."""
-        return normalise_speaker(views, self.voices.get(voice_of(record)), self.average)
+    def normalize(self, record: ClipRecord, views: Views) -> Views:
+        """Normalizes the sound of a clip; see `normalize_speaker`."""
+        return normalize_speaker(views, self.voices.get(voice_of(record)), self.average)
 
 
 def voice_of(record: ClipRecord) -> str:
-    """Key of the statistics that a clip belongs to: its speaker and kind of file; "" where the speaker is not known."""
+    """Key of a clip's voice statistics: speaker and file suffix; "" if the speaker is unknown."""
     return f"{record.speaker}|{Path(record.path).suffix.lower()}" if record.speaker else ""
 
 
 def measure_speakers(items: Iterable[tuple[ClipRecord, Views]]) -> dict[str, VoiceStats]:
-    """{voice_of: statistics} of every named speaker who is heard; labels are not looked at."""
+    """Measures the voices of all named speakers; labels are not used.
+
+    Returns:
+      Statistics by key of `voice_of`.
+    """
     sums: dict[str, list[np.ndarray]] = {}
     frames: dict[str, int] = defaultdict(int)
     clips: dict[str, int] = defaultdict(int)
@@ -80,10 +95,9 @@ def measure_speakers(items: Iterable[tuple[ClipRecord, Views]]) -> dict[str, Voi
             continue
         sound = views.sound[: views.audio_frames].astype(np.float64)
         parts = [sound.sum(axis=0), np.square(sound).sum(axis=0)]
-        before = sums.get(voice)
-        sums[voice] = (
-            parts if before is None else [a + b for a, b in zip(before, parts, strict=True)]
-        )
+        if (old := sums.get(voice)) is not None:
+            parts = [a + b for a, b in zip(old, parts, strict=True)]
+        sums[voice] = parts
         frames[voice] += len(sound)
         clips[voice] += 1
     out = {}
@@ -95,7 +109,7 @@ def measure_speakers(items: Iterable[tuple[ClipRecord, Views]]) -> dict[str, Voi
 
 
 def average_speaker(speakers: Mapping[str, VoiceStats]) -> VoiceStats | None:
-    """The mean over voices, each counted once; None where nobody is known by name."""
+    """The mean over voices, each with the same weight; None if no speaker is named."""
     if not speakers:
         return None
     stats = [speakers[name] for name in sorted(speakers)]
@@ -103,11 +117,19 @@ def average_speaker(speakers: Mapping[str, VoiceStats]) -> VoiceStats | None:
     return VoiceStats(mean, std, sum(s.clips for s in stats))
 
 
-def normalise_speaker(views: Views, speaker: VoiceStats | None, average: VoiceStats) -> Views:
-    """Views whose sound has the average speaker's mean and spread; unchanged for a speaker who is None.
+def normalize_speaker(views: Views, speaker: VoiceStats | None, average: VoiceStats) -> Views:
+    """Maps the mean and deviation of the sound to the average speaker.
 
-    sound float32[S2, mels] -> the same shape and unit. Source: mean and variance normalisation by speaker, with the
-    maximum a posteriori mean of Gauvain and Lee (1994) for the person's figures.
+    Source: mean and variance normalization by speaker, with the maximum a posteriori mean of
+    Gauvain and Lee (1994) for the speaker's statistics.
+
+    Args:
+      views: `sound` is float32[S2, mels].
+      speaker: statistics of the speaker, None if unknown.
+      average: statistics of the average training speaker.
+
+    Returns:
+      Views with `sound` of the same shape and unit; unchanged if `speaker` is None.
     """
     if speaker is None or not views.has_audio:
         return views
@@ -118,12 +140,12 @@ def normalise_speaker(views: Views, speaker: VoiceStats | None, average: VoiceSt
     return dataclasses.replace(views, sound=sound.astype(np.float32))
 
 
-def normalise_items(
+def normalize_items(
     items: Iterable[tuple[ClipRecord, Views]], average: VoiceStats | None
 ) -> list[tuple[ClipRecord, Views]]:
-    """Clips of evaluation, each person normalised by what is common to his or her clips among them."""
-    found = list(items)
+    """Normalizes evaluation clips with statistics of each speaker measured on these clips."""
+    clips = list(items)
     if average is None:
-        return found
-    speakers = Speakers(measure_speakers(found), average)
-    return [(record, speakers.normalise(record, views)) for record, views in found]
+        return clips
+    speakers = Speakers(measure_speakers(clips), average)
+    return [(record, speakers.normalize(record, views)) for record, views in clips]

@@ -1,7 +1,8 @@
-"""Media as they are stored in built data sets: the file's own bytes, or proxies that decode in a few milliseconds.
+"""Media in built data sets: the original file, or a proxy that decodes in a few milliseconds.
 
-A proxy is one JPEG of the image stream (448 px), F JPEGs of the temporal stream (224 px) and the sound as FLAC at 16 kHz.
-What is lost is JPEG's; resizing is that of views.py, so a model of those sizes sees what it would see of the file.
+A proxy is a JPEG of the image stream (448 px), F JPEGs of the temporal stream (224 px) and the
+sound as FLAC at 16 kHz. Only JPEG loses information: resizing is that of views.py, so a model
+with these input sizes gets what it would get from the original file.
 """
 
 from __future__ import annotations
@@ -16,10 +17,15 @@ import av
 import numpy as np
 from PIL import Image
 
-from data_pipeline.datasets.reading import IMAGE_SUFFIXES
-from data_pipeline.media.clip import SAMPLE_RATE, Clip, ClipError, Sampling, read_clip
+from data_pipeline.media.clip import (
+    IMAGE_SUFFIXES,
+    SAMPLE_RATE,
+    ClipError,
+    Sampling,
+    read_clip,
+)
 from data_pipeline.media.views import ViewConfig, Views, make_views, resize_frame, resize_image
-from data_pipeline.schema import ClipRecord
+from data_pipeline.schema import Clip, ClipRecord
 
 Kind = Literal["proxy", "bytes"]
 
@@ -29,10 +35,14 @@ class StoreConfig:
     """How media are stored.
 
     Attributes:
-      kind: `proxy`, or `bytes`: the file as it is.
-      image_size, frame_size: pixels of the proxies' sides.
-      image_choice, temporal, num_frames: see clip.Sampling; of proxies alone.
-      seconds: of sound that is kept.  quality: of JPEG.
+      kind: `proxy`, or `bytes` for the original file.
+      image_size: side of the proxy's image in pixels.
+      frame_size: side of the proxy's frames in pixels.
+      image_choice: `image` of clip.Sampling; proxies only.
+      temporal: `temporal` of clip.Sampling; proxies only.
+      num_frames: number of frames; proxies only.
+      seconds: most seconds of sound that are stored.
+      quality: JPEG quality.
     """
 
     kind: Kind = "proxy"
@@ -45,44 +55,57 @@ class StoreConfig:
     quality: int = 92
 
     def sampling(self, peak: int | None) -> Sampling:
-        """How a clip is decoded; `peak`: its known apex or None."""
+        """How a clip is decoded; `peak` is the frame number of its apex, None if unknown."""
         return Sampling(
             image=self.image_choice, index=peak, temporal=self.temporal, num_frames=self.num_frames
         )
 
     def check(self, views: ViewConfig, sampling: Sampling) -> None:
-        """Raises ValueError where views of a model can not be made of what is stored."""
+        """Checks that the stored media can provide the views of a model.
+
+        Raises:
+          ValueError: they cannot; the message names the setting.
+        """
         if self.kind == "bytes":
             return
-        wanted = {"image_choice": sampling.image, "temporal": sampling.temporal}
-        for name, value in wanted.items():
+        required = {"image_choice": sampling.image, "temporal": sampling.temporal}
+        for name, value in required.items():
             if getattr(self, name) != value:
                 raise ValueError(
-                    f"the data were built with {name} '{getattr(self, name)}', the model's configuration says '{value}': "
-                    "build again with that setting, or with --media bytes"
+                    f"the data were built with {name} '{getattr(self, name)}', the model's "
+                    f"configuration requires '{value}': build again with that setting, or with "
+                    "--media bytes"
                 )
         if sampling.num_frames != self.num_frames and sampling.temporal == "window":
             raise ValueError(
-                f"the data hold {self.num_frames} consecutive frames, not {sampling.num_frames}: build again"
+                f"the data contain {self.num_frames} consecutive frames, the model requires "
+                f"{sampling.num_frames}: build again"
             )
         if self.num_frames % sampling.num_frames:
             raise ValueError(
-                f"{sampling.num_frames} frames can not be taken evenly out of the {self.num_frames} that were built"
+                f"{sampling.num_frames} frames cannot be sampled evenly from the {self.num_frames} "
+                "frames in the data"
             )
         if views.seconds > self.seconds:
             raise ValueError(
-                f"the data hold {self.seconds:g} s of sound, the model hears {views.seconds:g} s: build again"
+                f"the data contain {self.seconds:g} s of sound, the model requires "
+                f"{views.seconds:g} s: build again"
             )
 
 
+def is_image(path: str) -> bool:
+    """Whether a path is that of a still image, by its suffix."""
+    return path.lower().endswith(IMAGE_SUFFIXES)
+
+
 def read_media(record: ClipRecord, config: StoreConfig) -> Clip:
-    """Decodes a record's file, a still as a clip that stands.
+    """Decodes a record's file; a still image becomes a clip of equal frames.
 
     Raises:
-      ClipError: it can not be decoded.
+      ClipError: the file cannot be decoded.
     """
-    if record.path.lower().endswith(IMAGE_SUFFIXES):
-        return _still(Path(record.path), record, config.num_frames)
+    if is_image(record.path):
+        return _read_still(Path(record.path), record, config.num_frames)
     sampling = config.sampling(record.peak_index)
     return read_clip(
         record.path,
@@ -94,12 +117,12 @@ def read_media(record: ClipRecord, config: StoreConfig) -> Clip:
     )
 
 
-def _still(path: Path | io.BytesIO, record: ClipRecord, count: int) -> Clip:
+def _read_still(path: Path | io.BytesIO, record: ClipRecord, count: int) -> Clip:
     try:
         with Image.open(path) as picture:
             pixels = np.asarray(picture.convert("RGB"))
     except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise ClipError(f"not a picture that can be read ({error})") from error
+        raise ClipError(f"not an image that can be read ({error})") from error
     frames = np.broadcast_to(pixels, (count, *pixels.shape))
     return Clip(
         id=record.id,
@@ -115,10 +138,13 @@ def _still(path: Path | io.BytesIO, record: ClipRecord, count: int) -> Clip:
 
 
 def pack_media(record: ClipRecord, config: StoreConfig) -> tuple[dict[str, bytes], tuple[str, ...]]:
-    """A record's file -> (fields of its stored element, notes on what is irregular).
+    """Encodes a record's file for storage.
+
+    Returns:
+      (fields of the stored element, notes on irregularities of the file).
 
     Raises:
-      ClipError: it can not be decoded; such a clip is never stored.
+      ClipError: the file cannot be decoded; such a clip is never stored.
     """
     clip = read_media(record, config)
     if config.kind == "bytes":
@@ -128,22 +154,18 @@ def pack_media(record: ClipRecord, config: StoreConfig) -> tuple[dict[str, bytes
             "sound": b"",
             "facts": b"{}",
         }, clip.notes
-    still = record.path.lower().endswith(IMAGE_SUFFIXES)
+    still = is_image(record.path)
     notes = clip.notes
-    if (
-        config.image_choice == "peak"
-        and record.peak_index is None
-        and not still
-        and clip.frames is not None
-    ):
-        notes = (*notes, "no peak frame is known; the middle one stands for the clip")
+    needs_peak = config.image_choice == "peak" and clip.frames is not None and not still
+    if needs_peak and record.peak_index is None:
+        notes = (*notes, "no peak frame is annotated; the middle frame is used")
     image, frames = b"", []
     if clip.image is not None and clip.frames is not None:
-        image = _jpeg(resize_image(clip.image, config.image_size), config.quality)
-        kept = clip.frames[:1] if still else clip.frames
-        frames = [_jpeg(resize_frame(f, config.frame_size), config.quality) for f in kept]
+        image = _write_jpeg(resize_image(clip.image, config.image_size), config.quality)
+        stored = clip.frames[:1] if still else clip.frames
+        frames = [_write_jpeg(resize_frame(f, config.frame_size), config.quality) for f in stored]
     sound = b""
-    # Digital silence is no sound: `modalities` says so.
+    # Digital silence is stored as no sound, in accordance with `modalities`.
     if clip.waveform is not None and "audio" in clip.modalities:
         sound = write_flac(clip.waveform[: round(config.seconds * SAMPLE_RATE)])
     facts = {
@@ -166,22 +188,25 @@ def stored_views(
     views: ViewConfig,
     sampling: Sampling,
 ) -> Views:
-    """The inverse of `pack_media`, up to JPEG's loss: Views of a model.
+    """Decodes a stored element to the Views of a model.
 
     Args:
-      record, fields: a stored element.
-      config: how it was stored; `config.check` has passed.
-      views, sampling: what the model looks at; of stored files `sampling` chooses the frames, proxies hold theirs.
+      record: the clip.
+      fields: the media fields of the element, from `pack_media`.
+      config: how it was stored; `config.check` must have passed.
+      views: sizes of the model's views.
+      sampling: which frames are sampled from an original file; a proxy contains its own.
 
     Raises:
-      ClipError: the stored media can not be decoded.
+      ClipError: the stored media cannot be decoded.
     """
     if config.kind == "bytes":
         sampling = dataclasses.replace(
             sampling, index=record.peak_index, num_frames=views.num_frames
         )
-        if record.path.lower().endswith(IMAGE_SUFFIXES):
-            return make_views(_still(io.BytesIO(fields["media"]), record, views.num_frames), views)
+        if is_image(record.path):
+            still = _read_still(io.BytesIO(fields["media"]), record, views.num_frames)
+            return make_views(still, views)
         clip = read_clip(
             fields["media"],
             sampling=sampling,
@@ -194,12 +219,14 @@ def stored_views(
     facts = json.loads(fields["facts"])
     image = frames = None
     if fields["media"]:
-        image = _pixels(fields["media"])
+        image = _read_jpeg(fields["media"])
         starts = np.cumsum([0, *facts["sizes"]])
         count = len(facts["sizes"])
-        # The middle of each of n parts of F evenly spread frames.
-        wanted = [int((i + 0.5) * count / views.num_frames) for i in range(views.num_frames)]
-        frames = np.stack([_pixels(fields["frames"][starts[i] : starts[i + 1]]) for i in wanted])
+        # The middles of `num_frames` equal parts of the stored frames.
+        indices = [int((i + 0.5) * count / views.num_frames) for i in range(views.num_frames)]
+        frames = np.stack(
+            [_read_jpeg(fields["frames"][starts[i] : starts[i + 1]]) for i in indices]
+        )
     waveform = read_flac(fields["sound"]) if fields["sound"] else None
     times = None if frames is None else np.zeros(len(frames))
     clip = Clip(
@@ -216,19 +243,19 @@ def stored_views(
     return make_views(clip, views)
 
 
-def _jpeg(picture: np.ndarray, quality: int) -> bytes:
+def _write_jpeg(picture: np.ndarray, quality: int) -> bytes:
     out = io.BytesIO()
     Image.fromarray(picture).save(out, "JPEG", quality=quality, subsampling=0)
     return out.getvalue()
 
 
-def _pixels(data: bytes) -> np.ndarray:
+def _read_jpeg(data: bytes) -> np.ndarray:
     with Image.open(io.BytesIO(data)) as picture:
         return np.asarray(picture)
 
 
 def write_flac(waveform: np.ndarray) -> bytes:
-    """float[n] in [-1, 1] at 16 kHz -> FLAC of 16 bits."""
+    """float[n] in [-1, 1] at 16 kHz -> a FLAC file with 16 bits per sample."""
     out = io.BytesIO()
     samples = np.clip(np.round(waveform * 32767), -32768, 32767).astype(np.int16)
     with av.open(out, "w", format="flac") as container:

@@ -1,7 +1,7 @@
-"""One recording of any length, read once: small pictures with their times, and sound, a piece at a time.
+"""Reads a recording of any length in one pass: frames with their times, and sound in pieces.
 
-Picture and sound are read by two readers of the same file, each a single pass, so that a file whose sound lies far behind its
-picture needs no more memory than another.
+Picture and sound are read by two readers of the same file, so memory does not grow when the two
+tracks are stored far apart in it.
 """
 
 from __future__ import annotations
@@ -22,17 +22,28 @@ from data_pipeline.media.clip import (
     is_cover,
     open_media,
     to_rgb,
+    upright,
 )
 
-THUMBNAIL = (64, 36)  # pixels, grey: what changes of shot are measured on
-LONGEST_SIDE = 640  # of pictures that are kept; above the 448 of the image stream
-BACK, FORTH = 1.0, 3600.0  # seconds by which a clock that goes back or leaps ahead is not believed
-_GAP = 0.1  # seconds by which the clock of the sound may be off before silence is filled in
+THUMBNAIL = (64, 36)  # pixels, grey: shot changes are measured on these
+LONGEST_SIDE = 640  # pixels of frames that are kept; more than the 448 of the image stream
+BACK, FORTH = 1.0, 3600.0  # seconds; time stamps that jump further back or ahead are corrected
+_GAP = 0.1  # seconds without sound from which silence is filled in
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recording:
-    """What the header tells. seconds: 0 where it does not say."""
+    """The header of a recording.
+
+    Attributes:
+      path: the file.
+      seconds: length, 0 if the header does not contain it.
+      has_video: whether there is a video track.
+      has_audio: whether there is an audio track.
+      width: pixels, 0 without video.
+      height: pixels, 0 without video.
+      rate: frames per second, 0 if unknown.
+    """
 
     path: str
     seconds: float
@@ -44,20 +55,21 @@ class Recording:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Picture:
+class VideoFrame:
     """One decoded frame.
 
     Attributes:
-      time: seconds from the recording's start.
-      change: mean absolute difference (0 to 255) of a small grey copy to that of the frame before; 0 for the first.
-      pixels: uint8[h, w, 3] of at most LONGEST_SIDE, or None for frames that are not kept.
-      lasts: seconds until the next frame of an even recording, at most 0.1.
+      time: seconds from the start of the recording.
+      change: mean absolute difference (0 to 255) between the thumbnails of this frame and the
+        previous one; 0 for the first frame.
+      pixels: uint8[h, w, 3], the longest side at most LONGEST_SIDE; None for frames not kept.
+      duration: seconds to the next frame at the nominal frame rate, at most 0.1.
     """
 
     time: float
     change: float
     pixels: np.ndarray | None
-    lasts: float = 0.04
+    duration: float = 0.04
 
 
 def _open(path: str) -> Any:
@@ -69,40 +81,38 @@ def _streams(container: Any, kind: str) -> list[Any]:
 
 
 def _origin(container: Any) -> float:
-    """Seconds of the file's clock at which players start to count."""
+    """Time in seconds, by the file's clock, that players show as 0."""
     return (container.start_time or 0) / av.time_base
 
 
-def length_of(path: str) -> float:
-    """Seconds of a recording by its header, or where that does not tell, by its packets, without decoding.
+def recording_seconds(path: str) -> float:
+    """Length of a recording in seconds, from the header or else from the packets, without decoding.
 
     Raises:
-      ClipError: not a media file, or neither picture nor sound in it.
+      ClipError: not a media file, or it contains neither picture nor sound.
     """
-    if told := open_recording(path).seconds:
-        return told
+    if seconds := open_recording(path).seconds:
+        return seconds
     with _open(path) as container:
         origin, last = _origin(container), 0.0
         with contextlib.suppress(av.error.FFmpegError, ValueError):
             for packet in container.demux():
                 if packet.pts is not None and packet.time_base is not None:
-                    last = max(
-                        last,
-                        float((packet.pts + (packet.duration or 0)) * packet.time_base) - origin,
-                    )
+                    end = (packet.pts + (packet.duration or 0)) * packet.time_base
+                    last = max(last, float(end) - origin)
         return last
 
 
 def open_recording(path: str) -> Recording:
-    """The header of a recording.
+    """Reads the header of a recording.
 
     Raises:
-      ClipError: not a media file, or neither picture nor sound in it.
+      ClipError: not a media file, or it contains neither picture nor sound.
     """
     with _open(path) as container:
         video, audio = _streams(container, "video"), _streams(container, "audio")
         if not video and not audio:
-            raise ClipError("there is neither picture nor sound in it")
+            raise ClipError("the file contains neither picture nor sound")
         width, height, rate = 0, 0, 0.0
         if video:
             check_size(video[0])
@@ -120,17 +130,26 @@ def open_recording(path: str) -> Recording:
 
 
 class _Clock:
-    """The recording's own time, which only goes on: a file's clock may start anew, or leap, where parts were joined."""
+    """The recording's own time, which never jumps, unlike time stamps where parts were joined."""
 
     def __init__(self, kind: str, notes: list[str]):
         self.kind, self.notes, self.offset, self.last = kind, notes, 0.0, 0.0
 
     def __call__(self, time: float | None, step: float) -> float:
-        """Seconds of a frame by the file's clock (None: not told; `step` behind the one before) -> by the recording's."""
+        """Converts the time stamp of a frame to the recording's own time.
+
+        Args:
+          time: the time stamp in seconds, None if missing.
+          step: expected seconds since the previous frame.
+
+        Returns:
+          Seconds by the recording's own time.
+        """
         now = self.last + step if time is None else time + self.offset
         if now < self.last - BACK or now > self.last + FORTH:
             self.notes.append(
-                f"the clock of the {self.kind} leaps at {self.last:.2f} s; it is taken to go on"
+                f"the time stamps of the {self.kind} track jump at {self.last:.2f} s; "
+                "the jump is ignored"
             )
             self.offset += self.last + step - now
             now = self.last + step
@@ -138,8 +157,8 @@ class _Clock:
         return now
 
 
-def _frames(container: Any, stream: Any, kind: str, notes: list[str]) -> Iterator[Any]:
-    """Decoded frames; packets that can not be decoded are counted, and left out."""
+def _decode(container: Any, stream: Any, kind: str, notes: list[str]) -> Iterator[Any]:
+    """Yields decoded frames; packets that cannot be decoded are skipped and counted in a note."""
     lost = 0
     last = 0.0
     try:
@@ -156,86 +175,95 @@ def _frames(container: Any, stream: Any, kind: str, notes: list[str]) -> Iterato
         notes.append(f"{lost} packets of the {kind} track could not be decoded")
 
 
-def pictures(path: str, rate: float, notes: list[str]) -> Iterator[Picture]:
-    """Every frame of the picture; of `rate` frames a second the pixels are kept."""
+def read_frames(path: str, rate: float, notes: list[str]) -> Iterator[VideoFrame]:
+    """Yields every frame of a recording.
+
+    Args:
+      path: the file.
+      rate: the pixels of this many frames per second are kept.
+      notes: receives irregularities of the file.
+    """
     with _open(path) as container:
-        found = _streams(container, "video")
-        if not found:
+        streams = _streams(container, "video")
+        if not streams:
             return
-        stream, origin = found[0], _origin(container)
+        stream, origin = streams[0], _origin(container)
         stream.thread_type = "SLICE"
-        small, large = (
-            av.video.reformatter.VideoReformatter(),
-            av.video.reformatter.VideoReformatter(),
-        )
-        before: np.ndarray | None = None
+        to_thumbnail = av.video.reformatter.VideoReformatter()
+        to_kept = av.video.reformatter.VideoReformatter()
+        previous: np.ndarray | None = None
         clock, due = _Clock("video", notes), 0.0
         step = min(0.1, 1 / float(stream.average_rate or 25))
-        for frame in _frames(container, stream, "video", notes):
+        for frame in _decode(container, stream, "video", notes):
             time = max(0.0, clock(None if frame.time is None else frame.time - origin, step))
-            grey = (
-                small.reformat(frame, *THUMBNAIL, format="gray", threads=1)
-                .to_ndarray()
-                .astype(np.int16)
-            )
-            change = 0.0 if before is None else float(np.abs(grey - before).mean())
-            before = grey
+            grey = to_thumbnail.reformat(frame, *THUMBNAIL, format="gray", threads=1)
+            thumbnail = grey.to_ndarray().astype(np.int16)
+            change = 0.0 if previous is None else float(np.abs(thumbnail - previous).mean())
+            previous = thumbnail
             pixels = None
             if time >= due - 1e-3:
-                pixels = _reduced(frame, large)
+                pixels = _reduce(frame, to_kept)
                 due = max(due, time - 1 / rate) + 1 / rate
-            yield Picture(time=time, change=change, pixels=pixels, lasts=step)
+            yield VideoFrame(time=time, change=change, pixels=pixels, duration=step)
 
 
-def _reduced(frame: Any, converter: Any) -> np.ndarray:
+def _reduce(frame: Any, converter: Any) -> np.ndarray:
+    """uint8[h, w, 3], upright, the longest side at most LONGEST_SIDE."""
     scale = LONGEST_SIDE / max(frame.width, frame.height)
     if scale >= 1:
         return to_rgb(frame, converter)
     size = round(frame.width * scale), round(frame.height * scale)
-    picture = converter.reformat(frame, *size, format="rgb24", threads=1).to_ndarray()
-    turns = round(frame.rotation / 90) % 4
-    return np.rot90(picture, turns).copy() if turns else picture
+    return upright(converter.reformat(frame, *size, format="rgb24", threads=1), frame.rotation)
 
 
-def sound(path: str, notes: list[str]) -> Iterator[np.ndarray]:
-    """float32[n] at 16 kHz, mono, pieces without a gap from the recording's start: where sound is missing, silence fills in."""
+def read_sound(path: str, notes: list[str]) -> Iterator[np.ndarray]:
+    """Yields the sound of a recording without gaps; missing sound is filled in with silence.
+
+    Args:
+      path: the file.
+      notes: receives irregularities of the file.
+
+    Yields:
+      float32[n], consecutive pieces, mono at 16 kHz, from the start of the recording.
+    """
     with _open(path) as container:
-        found = _streams(container, "audio")
-        if not found:
+        streams = _streams(container, "audio")
+        if not streams:
             return
-        stream, origin = found[0], _origin(container)
+        stream, origin = streams[0], _origin(container)
         resampler = av.AudioResampler(format="fltp", rate=SAMPLE_RATE)
         clock = _Clock("audio", notes)
-        given = 0  # samples
+        count = 0  # samples so far
         try:
-            for frame in _frames(container, stream, "audio", notes):
+            for frame in _decode(container, stream, "audio", notes):
                 length = frame.samples / (frame.sample_rate or SAMPLE_RATE)
                 time = clock(None if frame.time is None else frame.time - origin, length)
-                missing = round(time * SAMPLE_RATE) - given
+                missing = round(time * SAMPLE_RATE) - count
                 if missing > _GAP * SAMPLE_RATE:
-                    for size in _pieces(missing):
+                    for size in _piece_sizes(missing):
                         yield np.zeros(size, np.float32)
-                    given += missing
-                frame.pts = None  # gaps in the clock would make the resampler refuse
+                    count += missing
+                frame.pts = None  # the resampler would reject gaps between time stamps
                 for out in resampler.resample(frame):
                     piece = _clean(out.to_ndarray().mean(axis=0))
-                    given += len(piece)
+                    count += len(piece)
                     yield piece
             for out in resampler.resample(None):
                 yield _clean(out.to_ndarray().mean(axis=0))
         except (av.error.FFmpegError, ValueError, MemoryError) as error:
             notes.append(
-                f"the sound changes its format and is cut at {given / SAMPLE_RATE:.2f} s ({cause_of(error)})"
+                f"the audio track changes its format and is cut at {count / SAMPLE_RATE:.2f} s "
+                f"({cause_of(error)})"
             )
 
 
-def _pieces(total: int) -> Iterator[int]:
+def _piece_sizes(total: int) -> Iterator[int]:
+    """Splits a number of samples into pieces of at most one second."""
     while total > 0:
         yield min(total, SAMPLE_RATE)
         total -= SAMPLE_RATE
 
 
 def _clean(samples: np.ndarray) -> np.ndarray:
-    return np.clip(
-        np.nan_to_num(samples.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0), -1.0, 1.0
-    )
+    finite = np.nan_to_num(samples.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    return np.clip(finite, -1.0, 1.0)

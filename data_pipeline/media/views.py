@@ -1,8 +1,12 @@
-"""Clip -> Views: the resizes, statistics and log-mel of the originals.
+"""Clip -> Views: resizing, pixel statistics and log-mel features of the original models.
 
 Image stream: PIL bicubic to a square, CLIP statistics. Temporal stream: PIL bilinear to a square,
 ImageNet statistics. Sound: Whisper's log-mel (hop 160, window 400 at 16 kHz). The aspect ratio is
 not kept, as in the originals.
+
+The mel filters equal those of transformers.audio_utils bit for bit (tests/unit/test_clip.py). They
+are computed here because importing transformers takes half a second per process and prints a notice
+where PyTorch is not installed.
 """
 
 from __future__ import annotations
@@ -28,14 +32,16 @@ FRAMES_PER_SECOND = SAMPLE_RATE // HOP
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Views:
-    """What the encoders look at; a missing modality is an array of zeros with its flag False.
+    """The inputs of the encoders; a missing modality is an array of zeros with its flag False.
 
     Attributes:
-      image: uint8[H, W, 3], resized, not yet normalised.
-      frames: uint8[F, h, w, 3], resized, not yet normalised.
-      sound: float32[S2, mels] log-mel, 100 frames a second, or float32[n, 1] waveform at 16 kHz; padded to the window.
-      audio_frames: how many rows of `sound` are sound and not padding.
-      has_video: a picture exists.  has_audio: sound exists.
+      image: uint8[H, W, 3], resized, not normalized.
+      frames: uint8[F, h, w, 3], resized, not normalized.
+      sound: float32[S2, mels] log-mel, 100 frames per second, or float32[n, 1] waveform at 16 kHz;
+        padded to the window.
+      audio_frames: number of rows of `sound` that are not padding.
+      has_video: whether the clip has a picture.
+      has_audio: whether the clip has sound.
     """
 
     image: np.ndarray
@@ -48,7 +54,15 @@ class Views:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ViewConfig:
-    """Sizes of the Views; the defaults are those of Emotion-LLaMAv2. Without `mels` the sound is the waveform (v1)."""
+    """Sizes of the Views; the defaults are those of Emotion-LLaMAv2.
+
+    Attributes:
+      image_size: side of the image in pixels.
+      frame_size: side of the frames in pixels.
+      num_frames: number of frames.
+      mels: number of mel bins; 0: the sound is the waveform (v1).
+      seconds: length of the sound window.
+    """
 
     image_size: int = 448
     frame_size: int = 224
@@ -74,15 +88,15 @@ def resize_frame(picture: np.ndarray, size: int) -> np.ndarray:
     return np.asarray(Image.fromarray(picture).resize((size, size), Image.Resampling.BILINEAR))
 
 
-def normalise(pixels: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...]) -> np.ndarray:
-    """uint8[..., 3] -> float32[..., 3]: scaled to [0, 1], minus mean, over std."""
+def normalize(pixels: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...]) -> np.ndarray:
+    """uint8[..., 3] -> float32[..., 3]: scaled to [0, 1], minus mean, divided by std."""
     scaled = pixels.astype(np.float32) / np.float32(255)
     return (scaled - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
 
 
 @functools.lru_cache(maxsize=4)
 def mel_filters(mels: int) -> np.ndarray:
-    """float64[201, mels]: Slaney-normalised triangles on the Slaney scale, 0 to 8 kHz."""
+    """float64[201, mels]: triangles on the Slaney mel scale with Slaney's norm, 0 to 8 kHz."""
 
     def to_mel(hertz: np.ndarray) -> np.ndarray:
         return np.where(
@@ -98,15 +112,24 @@ def mel_filters(mels: int) -> np.ndarray:
     edges = to_hertz(np.linspace(0, float(to_mel(np.array(SAMPLE_RATE / 2))), mels + 2))
     width = np.diff(edges)
     slopes = edges[None, :] - bins[:, None]
-    triangles = np.maximum(0, np.minimum(-slopes[:, :-2] / width[:-1], slopes[:, 2:] / width[1:]))
+    rising, falling = -slopes[:, :-2] / width[:-1], slopes[:, 2:] / width[1:]
+    triangles: np.ndarray = np.maximum(0, np.minimum(rising, falling))
     return triangles * (2.0 / (edges[2:] - edges[:-2]))
 
 
 def log_mel(waveform: np.ndarray, *, mels: int = 128, seconds: float = 30.0) -> np.ndarray:
-    """float32[n] at 16 kHz -> float32[100 * seconds, mels], as Whisper's feature extractor.
+    """Log-mel features as computed by Whisper's feature extractor.
 
-    Longer sound is cut, shorter is padded with zeros before the transform (so padding takes part in
-    the clip-wide maximum, as in Whisper).
+    Longer sound is cut. Shorter sound is padded with zeros before the transform, so that padding
+    takes part in the maximum over the clip, as in Whisper.
+
+    Args:
+      waveform: float[n] at 16 kHz.
+      mels: number of mel bins.
+      seconds: length of the window.
+
+    Returns:
+      float32[100 * seconds, mels].
     """
     samples = round(seconds * SAMPLE_RATE)
     padded = np.zeros(samples, np.float64)
@@ -117,20 +140,20 @@ def log_mel(waveform: np.ndarray, *, mels: int = 128, seconds: float = 30.0) -> 
     power = np.abs(np.fft.rfft(frames * window, axis=-1)) ** 2
     logged = np.log10(np.maximum(power @ mel_filters(mels), 1e-10))
     logged = np.maximum(logged, logged.max() - 8.0)
-    return ((logged + 4.0) / 4.0).astype(np.float32)
+    scaled: np.ndarray = (logged + 4.0) / 4.0
+    return scaled.astype(np.float32)
 
 
 def window_notes(clip: Clip, config: ViewConfig) -> tuple[str, ...]:
-    """One sentence where the sound is longer than the window, else nothing."""
+    """A note if the sound is longer than the window, else no note."""
     if clip.waveform is None or len(clip.waveform) <= config.seconds * SAMPLE_RATE:
         return ()
-    return (
-        f"the model hears the first {config.seconds:g} s of {len(clip.waveform) / SAMPLE_RATE:.1f} s of sound",
-    )
+    length = len(clip.waveform) / SAMPLE_RATE
+    return (f"the model hears the first {config.seconds:g} s of {length:.1f} s of sound",)
 
 
 def make_views(clip: Clip, config: ViewConfig) -> Views:
-    """Clip -> Views; what is missing becomes zeros and a False flag."""
+    """Clip -> Views; a missing modality becomes zeros and a False flag."""
     if clip.frames is not None and clip.image is not None:
         image = resize_image(clip.image, config.image_size)
         frames = np.stack([resize_frame(frame, config.frame_size) for frame in clip.frames])

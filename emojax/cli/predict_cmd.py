@@ -332,7 +332,7 @@ def _timelines(
 
     from data_pipeline.annotate.peaks import read_units
     from data_pipeline.media.clip import ClipError
-    from data_pipeline.media.segments import Segmenting
+    from data_pipeline.media.segments import SegmentConfig
     from data_pipeline.media.transcript import TranscriptError
     from emojax.infer.face_tracks import Faces, OpenCvFaces
     from emojax.infer.timeline import Options, make_timeline
@@ -340,9 +340,9 @@ def _timelines(
     from emojax.reports.recording_tables import timeline_json
 
     cut = (
-        Segmenting(mode="window", window=args.window)
+        SegmentConfig(mode="window", window=args.window)
         if args.window
-        else Segmenting(longest=args.longest)
+        else SegmentConfig(longest=args.longest)
     )
     options = Options(
         cut=cut, smoothing=args.smoothing, reasons=not args.label_only, abstain=args.abstain, explain=args.contributions,
@@ -434,17 +434,22 @@ def _stems(args: argparse.Namespace, paths: Sequence[str]) -> list[Path]:
 
 
 def _words(given: str | None, path: Path, subtitle: str) -> Any:
-    from data_pipeline.media.stream import length_of
-    from data_pipeline.media.transcript import Transcript, beside, read_transcript, whole_text
+    from data_pipeline.media.stream import recording_seconds
+    from data_pipeline.media.transcript import (
+        Transcript,
+        find_subtitles,
+        read_transcript,
+        untimed_transcript,
+    )
 
     if subtitle:
-        return whole_text(subtitle, str(path))
+        return untimed_transcript(subtitle, str(path))
     if given == "none":
         return Transcript()
-    file = Path(given) if given else beside(path)
+    file = Path(given) if given else find_subtitles(path)
     if given and not Path(given).is_file():
         raise ValueError(f"--words {given}: there is no such file")
-    return read_transcript(file, duration=length_of(str(path))) if file else Transcript()
+    return read_transcript(file, duration=recording_seconds(str(path))) if file else Transcript()
 
 
 def plain(answer: Any) -> str:

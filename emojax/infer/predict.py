@@ -217,7 +217,7 @@ def answer_clips(
             speaker=ONE_SPEAKER,
         )
         views = make_views(clip, bundle.settings.views)
-        items.append((record, speakers.normalise(record, views) if speakers else views))
+        items.append((record, speakers.normalize(record, views) if speakers else views))
     encoded = encode(bundle, items, batch=BATCH, heard=transcribe is not None)
     heard: dict[int, Heard] = {}
     if transcribe is not None:

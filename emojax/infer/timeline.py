@@ -21,7 +21,7 @@ from data_pipeline.annotate.evidence import CheckedClaim, baseline, check_reason
 from data_pipeline.annotate.peaks import UnitTrack, find_peak
 from data_pipeline.annotate.units import TABLES, unit_code
 from data_pipeline.media.prosody import Voice, measure_voice
-from data_pipeline.media.segments import Segment, Segmenting, segments
+from data_pipeline.media.segments import Segment, SegmentConfig, read_segments
 from data_pipeline.media.stream import open_recording
 from data_pipeline.media.transcript import NONE, TRANSCRIBED, Cue, Transcript
 from emojax import __version__
@@ -49,7 +49,7 @@ class Options:
       purpose: what the user says it is for; kept in every output.
     """
 
-    cut: Segmenting = Segmenting()
+    cut: SegmentConfig = SegmentConfig()
     smoothing: float = 2.0
     change_price: float = 2.0
     reasons: bool = True
@@ -285,7 +285,9 @@ def _answered(
         file = state.open("a", encoding="utf-8")
     try:
         waiting: list[tuple[Segment, str, Any]] = []
-        for segment in segments(path, options.cut, bundle.settings.sampling(None), notes=notes):
+        for segment in read_segments(
+            path, options.cut, bundle.settings.sampling(None), notes=notes
+        ):
             for person, clip in people.split(segment):
                 waiting.append((segment, person, clip))
             while len(waiting) >= BATCH:

@@ -19,8 +19,8 @@ from starlette.exceptions import HTTPException
 
 from data_pipeline.io import lock_folder
 from data_pipeline.media.clip import MEDIA_SUFFIXES, ClipError
-from data_pipeline.media.stream import length_of
-from data_pipeline.media.transcript import whole_text
+from data_pipeline.media.stream import recording_seconds
+from data_pipeline.media.transcript import untimed_transcript
 from emojax.bundle.model_folder import Bundle
 from emojax.infer.predict import Ask, predict
 from emojax.infer.timeline import Options, make_timeline
@@ -114,7 +114,7 @@ class Service:
                     purpose=asked["purpose"],
                 ),
                 labels=asked["labels"],
-                transcript=whole_text(asked["words"], str(media)),
+                transcript=untimed_transcript(asked["words"], str(media)),
                 state=state,
             )
             shown = dataclasses.replace(found, model=self.name, path=asked["name"])
@@ -191,7 +191,7 @@ class Service:
 
 def _length(path: Path) -> float:
     try:
-        return length_of(str(path))
+        return recording_seconds(str(path))
     except ClipError as error:
         raise Refuse(422, str(error)) from None
 

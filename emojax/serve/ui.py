@@ -22,8 +22,8 @@ from gradio import processing_utils
 from PIL import Image
 
 from data_pipeline.media.clip import ClipError, read_clip
-from data_pipeline.media.stream import length_of
-from data_pipeline.media.transcript import whole_text
+from data_pipeline.media.stream import recording_seconds
+from data_pipeline.media.transcript import untimed_transcript
 from data_pipeline.media.views import make_views
 from data_pipeline.schema import ClipRecord
 from emojax.infer.answer import Encoded, encode, label_probabilities
@@ -280,7 +280,7 @@ class Page:
             raise ValueError("too many recordings are waiting: come again later")
         if len(purpose or "") > 2000:
             raise ValueError("what for: at most 2,000 characters")
-        lasts = await asyncio.to_thread(length_of, str(path))
+        lasts = await asyncio.to_thread(recording_seconds, str(path))
         if lasts > service.limits.job_seconds:
             raise ValueError(
                 f"recordings may last {service.limits.job_seconds:g} s, this one lasts {lasts:.0f} s"
@@ -293,7 +293,7 @@ class Page:
                 def tick(done: float, total: float) -> None:
                     loop.call_soon_threadsafe(ticks.put_nowait, (done, total))
 
-                spoken = whole_text(words, str(path))
+                spoken = untimed_transcript(words, str(path))
                 options = Options(purpose=purpose or "")
                 found = make_timeline(
                     service.bundle,
@@ -352,7 +352,7 @@ class Page:
         key = (str(path), words, labels)
         if key not in self._encoded:
             bundle, limit = self.service.bundle, self.service.limits.seconds
-            lasts = length_of(
+            lasts = recording_seconds(
                 str(path)
             )  # by the header or the packets: nothing long is decoded here
             if lasts > limit:

@@ -23,7 +23,7 @@ from data_pipeline.io import cache_root
 from data_pipeline.loader.batches import BuiltSource, read_element
 from data_pipeline.loader.features import open_cache
 from data_pipeline.loader.tokens import Tokenizer
-from data_pipeline.media.speaker_norm import VoiceStats, normalise_items
+from data_pipeline.media.speaker_norm import VoiceStats, normalize_items
 from data_pipeline.schema import ClipRecord
 from emojax.bundle.calibration import Calibration, fit_temperature
 from emojax.bundle.model_folder import Bundle, load_bundle
@@ -83,7 +83,7 @@ def validator(settings: Settings, sources: Sources, labels: tuple[str, ...]) -> 
             found = (
                 read_element(source[int(i)], settings.views) for i in dict.fromkeys(chosen.tolist())
             )
-            items.extend(normalise_items(found, average))
+            items.extend(normalize_items(found, average))
         bundle = Bundle(
             name=settings.name,
             settings=settings,
@@ -263,7 +263,7 @@ def score_data(
 def items_of(source: Sequence[Any], bundle: Bundle) -> Items:
     """All clips of a split, in memory, normalised by speaker where the model was trained so."""
     found = (read_element(source[i], bundle.settings.views) for i in range(len(source)))
-    return normalise_items(found, bundle.average_speaker)
+    return normalize_items(found, bundle.average_speaker)
 
 
 def run_training(

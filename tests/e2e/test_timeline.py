@@ -274,7 +274,7 @@ def test_a_bad_sidecar_stops_its_own_recording_alone(model, talk, tmp_path, caps
             str(tmp_path / "o"),
         ]
     )
-    assert code == 3 and "a.srt is no text" in capsys.readouterr().out
+    assert code == 3 and "a.srt is not text" in capsys.readouterr().out
     assert (tmp_path / "o" / "b.json").exists() and not (tmp_path / "o" / "a.json").exists()
 
 

@@ -23,7 +23,7 @@ from data_pipeline.media.views import (
     ViewConfig,
     log_mel,
     make_views,
-    normalise,
+    normalize,
     resize_frame,
     resize_image,
 )
@@ -67,7 +67,7 @@ def test_frames_are_the_ones_asked_for(clip_file):
         "an impossible peak falls back to the middle"
     )
     assert read_clip(clip_file, sampling=Sampling(image="peak", index=99)).notes == (
-        "there is no frame 99; the middle one, 15, stands for the clip",
+        "there is no frame 99; the middle one, 15, is used",
     )
     assert clip.notes == ()
 
@@ -222,7 +222,7 @@ def test_image_views_by_hand():
     assert not np.array_equal(resize_image(picture, 64), resize_frame(picture, 64)), (
         "bicubic and bilinear differ"
     )
-    got = normalise(np.array([[[0, 127, 255]]], np.uint8), (0.5, 0.4, 0.3), (0.2, 0.25, 0.5))
+    got = normalize(np.array([[[0, 127, 255]]], np.uint8), (0.5, 0.4, 0.3), (0.2, 0.25, 0.5))
     np.testing.assert_allclose(got[0, 0], [-2.5, (127 / 255 - 0.4) / 0.25, 1.4], rtol=1e-6)
 
 
@@ -265,10 +265,10 @@ def test_running_out_of_time_refuses_the_clip(clip_file, monkeypatch):
 def test_what_is_no_ordinary_file_is_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe.mp4")
     for path, message in (
-        (tmp_path / "pipe.mp4", "no ordinary file"),
-        ("/dev/zero", "no ordinary file"),
+        (tmp_path / "pipe.mp4", "not a regular file"),
+        ("/dev/zero", "not a regular file"),
     ):
         with pytest.raises(ClipError, match=message):
             read_clip(path)
-    with pytest.raises(ClipError, match="can not be read"):
+    with pytest.raises(ClipError, match="cannot be read"):
         read_clip(tmp_path / ("x" * 300 + ".mp4"))

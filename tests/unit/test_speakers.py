@@ -14,8 +14,8 @@ from data_pipeline.media.speaker_norm import (
     VoiceStats,
     average_speaker,
     measure_speakers,
-    normalise_items,
-    normalise_speaker,
+    normalize_items,
+    normalize_speaker,
 )
 from data_pipeline.media.views import ViewConfig, Views
 from data_pipeline.schema import ClipRecord
@@ -64,13 +64,13 @@ def test_a_well_known_person_gets_the_average_and_an_unknown_one_stays():
     _, views = _item("ann", [[10.0], [14.0]])
     known = VoiceStats(np.array([12.0]), np.array([2.0]), 10**9)
     np.testing.assert_allclose(
-        normalise_speaker(views, known, average).sound, [[-1.0], [3.0]], rtol=1e-6
+        normalize_speaker(views, known, average).sound, [[-1.0], [3.0]], rtol=1e-6
     )
-    assert normalise_speaker(views, None, average) is views
+    assert normalize_speaker(views, None, average) is views
     # As many clips as the prior counts for: half-way between the person (12, 2) and the average (1, 2).
     half = VoiceStats(known.mean, known.std, int(PRIOR_CLIPS))
     np.testing.assert_allclose(
-        normalise_speaker(views, half, average).sound, [[4.5], [8.5]], rtol=1e-6
+        normalize_speaker(views, half, average).sound, [[4.5], [8.5]], rtol=1e-6
     )
 
 
@@ -80,11 +80,11 @@ def test_evaluation_takes_out_what_a_person_s_clips_have_in_common_and_never_rea
     average = VoiceStats(np.zeros(3), np.ones(3), 100)
     near = [_item("ann", s) for s in sound]
     far = [_item("bob", 3 * s + 7) for s in sound]  # the same clips in another voice
-    out = normalise_items([*near, *far], average)
+    out = normalize_items([*near, *far], average)
     a, b = (np.stack([v.sound for r, v in out if r.speaker == name]) for name in ("ann", "bob"))
     before = np.abs(far[0][1].sound - near[0][1].sound).mean()
     assert np.abs(a - b).mean() < before / 10
-    assert normalise_items(near, None) == near
+    assert normalize_items(near, None) == near
 
 
 def test_four_of_five_training_rows_are_normalised():

@@ -9,7 +9,7 @@ from recording import speech
 
 from data_pipeline.annotate.evidence import baseline, check_reason
 from data_pipeline.media.prosody import Voice, measure_voice
-from data_pipeline.media.transcript import Cue, Transcript, beside, read_transcript
+from data_pipeline.media.transcript import Cue, Transcript, find_subtitles, read_transcript
 from emojax.infer.face_tracks import Faces, WholePicture, join, overlap
 from emojax.infer.smoothing import changes, likeliest_track, smooth
 from emojax.infer.valence_arousal import valence_arousal
@@ -86,7 +86,7 @@ def test_subtitles(tmp_path, suffix, text):
         (4.0, 5.0, "Two lines"),
     ]
     assert found.cues[0].speaker.lower() == "anna" and found.cues[1].speaker == ""
-    assert beside(tmp_path / "talk.mp4") == path and found.source == path.name
+    assert find_subtitles(tmp_path / "talk.mp4") == path and found.source == path.name
     # A cue over a border: each word goes to one side.
     assert (found.words(0, 2), found.words(2, 4), found.words(2, 9)) == (
         "Hello you",
@@ -114,7 +114,8 @@ def test_texts_and_bad_subtitles(tmp_path):
         read_transcript(tmp_path / "t.docx")
     (tmp_path / "v.en.vtt").write_text(VTT)
     assert (
-        beside(tmp_path / "v.mp4") == tmp_path / "v.en.vtt" and beside(tmp_path / "w.mp4") is None
+        find_subtitles(tmp_path / "v.mp4") == tmp_path / "v.en.vtt"
+        and find_subtitles(tmp_path / "w.mp4") is None
     )
 
 
@@ -247,7 +248,7 @@ def test_people_keep_their_names_over_segments(tmp_path):
     from recording import record
 
     from data_pipeline.media.clip import Sampling
-    from data_pipeline.media.segments import Segmenting, segments
+    from data_pipeline.media.segments import SegmentConfig, read_segments
 
     class Two:
         name = "two boxes"
@@ -256,7 +257,7 @@ def test_people_keep_their_names_over_segments(tmp_path):
             return [(5.0, 5.0, 25.0, 25.0), (35.0, 5.0, 60.0, 30.0)]
 
     path = record(tmp_path / "two.mp4", [(3.0, 1), (3.0, 2)], [])
-    found = list(segments(str(path), Segmenting(), Sampling(num_frames=4)))
+    found = list(read_segments(str(path), SegmentConfig(), Sampling(num_frames=4)))
     faces = Faces(Two(), margin=0.5)
     names = [[name for name, _ in faces.split(s)] for s in found]
     assert names == [["person 1", "person 2"]] * len(found) and len(found) >= 2
