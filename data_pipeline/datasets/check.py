@@ -50,9 +50,7 @@ def check_root(
     there = sorted({r.path for f in found for r in f.records if files.has(Path(r.path))})
     media: dict[str, Media] = {}
     if decode and there:
-        media = inspect_all(
-            there, store=store, progress=lambda done, total: progress("decode clips", done, total)
-        )
+        media = inspect_all(there, store=store, progress=progress)
     leaks, twins = [*find_leaks(found), *find_shared_files(found)], find_twins(found, media)
     return {
         "root": str(root),

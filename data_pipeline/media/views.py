@@ -113,8 +113,9 @@ def mel_filters(mels: int) -> np.ndarray:
     width = np.diff(edges)
     slopes = edges[None, :] - bins[:, None]
     rising, falling = -slopes[:, :-2] / width[:-1], slopes[:, 2:] / width[1:]
-    triangles: np.ndarray = np.maximum(0, np.minimum(rising, falling))
-    return triangles * (2.0 / (edges[2:] - edges[:-2]))
+    triangles = np.maximum(0, np.minimum(rising, falling))
+    filters: np.ndarray = triangles * (2.0 / (edges[2:] - edges[:-2]))
+    return filters
 
 
 def log_mel(waveform: np.ndarray, *, mels: int = 128, seconds: float = 30.0) -> np.ndarray:

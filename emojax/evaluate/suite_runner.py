@@ -23,9 +23,9 @@ from data_pipeline.datasets.registry import benchmark_clips
 from data_pipeline.io import lock_folder
 from data_pipeline.loader.batches import eval_row
 from data_pipeline.loader.tokens import pick_bucket
-from data_pipeline.media.clip import Clip, ClipError, read_clip
+from data_pipeline.media.clip import ClipError, read_clip
 from data_pipeline.media.views import make_views
-from data_pipeline.schema import ClipRecord
+from data_pipeline.schema import Clip, ClipRecord
 from emojax.bundle.model_folder import Bundle
 from emojax.evaluate.model_answers import row_of
 from emojax.evaluate.predictions import Prediction, prediction_of, write_predictions, write_whole
