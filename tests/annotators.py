@@ -16,10 +16,10 @@ from typing import Any
 
 from chat_server import Chat
 
-from data_pipeline.annotate.agents import LONGEST_SIDE
+from data_pipeline.annotate.agents import MAX_IMAGE_SIDE
 from data_pipeline.annotate.describe import Annotator
-from data_pipeline.annotate.peaks import provider_named
 from data_pipeline.annotate.recipe import load_recipe
+from data_pipeline.annotate.unit_tracks import provider_named
 from data_pipeline.embedded import clues
 from data_pipeline.embedded.truth import opposite
 from data_pipeline.llm.messages import audio_part, image_part
@@ -118,7 +118,7 @@ class Scripted:
         for r in records:
             clip = looking._read(r, looking._peak(r)[1])
             if clip.image is not None:
-                url = image_part(clip.image, LONGEST_SIDE, LONGEST_SIDE)["image_url"]["url"]
+                url = image_part(clip.image, MAX_IMAGE_SIDE, MAX_IMAGE_SIDE)["image_url"]["url"]
                 self.known[hashlib.sha256(url.encode()).hexdigest()] = r.id
             if "audio" in clip.modalities:
                 data = audio_part(clip.waveform)["input_audio"]["data"]

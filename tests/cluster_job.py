@@ -7,7 +7,7 @@ from pathlib import Path
 
 from data_pipeline.annotate.clip_lists import read_clip_list
 from data_pipeline.annotate.recipe import load_recipe
-from data_pipeline.annotate.runner import Job, run
+from data_pipeline.annotate.runner import Job, run_job
 from data_pipeline.llm.endpoint import Endpoint
 
 
@@ -47,17 +47,17 @@ def main() -> None:
         killer.start()
         work = on_cluster(address=None, tasks=None)
 
-    def tick(done: int, every: int, spent: object) -> None:
+    def progress(task: str, done: float, total: float | None) -> None:
         if done >= 4:
             seen.set()
 
-    done = run(job, read_clip_list(corpus / "manifest.csv"), tick=tick, work=work)
+    done = run_job(job, read_clip_list(corpus / "manifest.csv"), progress=progress, work=work)
     if where == "cluster":
         seen.set()
         killer.join()
         ray.shutdown()
         cluster.shutdown()
-    print(len(done.found), done.unfinished, done.stopped)
+    print(len(done.annotations), done.unfinished, done.stopped)
     sys.exit(0 if not done.unfinished else 1)
 
 

@@ -1,1 +1,1 @@
-"""Descriptions of clips as MERR and MMEVerse have them, made again for anyone's recordings."""
+"""Annotates clips as MERR and MMEVerse were made, with language models of the user's choice."""

@@ -1,6 +1,6 @@
-"""Who is asked what: an agent makes messages from what is known of a clip, and reads the reply.
+"""The agents of a recipe: each builds a prompt from what is known of a clip and parses the reply.
 
-All speak the chat protocol of OpenAI, which hosted services, vLLM and Ollama serve. Prompts are files (prompts/*.txt), our own words.
+Prompts are our own wording, in prompts/*.txt.
 """
 
 from __future__ import annotations
@@ -16,20 +16,21 @@ import numpy as np
 
 from data_pipeline.annotate import units
 from data_pipeline.annotate.peaks import ALL_UNITS, APEX, Peak
-from data_pipeline.annotate.recipe import Recipe, prompt
+from data_pipeline.annotate.recipe import Recipe, prompt_text
 from data_pipeline.llm.client import UnusableReply
 from data_pipeline.llm.endpoint import Messages
 from data_pipeline.llm.messages import audio_part, image_part
 
-LONGEST_SIDE = 512  # pixels of a picture that is sent
+MAX_IMAGE_SIDE = 512  # pixels
 NOT_KNOWN = "(not known)"
 _REFUSAL = re.compile(
     r"^\W*(?:(?:unfortunately|apologies|sorry),? (?:but )?)?"
-    r"(?:i'?m sorry|i am sorry|sorry|i can(?:no|')t|i can not|i(?:'m| am) (?:un|not )able|i won't|as an ai)\b",
+    r"(?:i'?m sorry|i am sorry|sorry|i can(?:no|')t|i can not|i(?:'m| am) (?:un|not )able|"
+    r"i won't|as an ai)\b",
     re.I,
 )
-_THOUGHT = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.S | re.I)
-# MERR's ten, of which its audio agent chose one.
+_THINKING = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.S | re.I)
+# The ten tones from which MERR's audio agent chose.
 TONES = (
     "joyful",
     "sad",
@@ -42,6 +43,7 @@ TONES = (
     "doubtful",
     "dismissive",
 )
+AgentReply = dict[str, str]  # fields of an agent's reply
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,12 +51,15 @@ class ClipContext:
     """What is known of a clip when an agent is asked.
 
     Attributes:
-      label: "" where agents may not know it.  labels: the label space.
-      words: what is said, "" when not known.
-      peak: None without a picture.  scale: highest intensity of its units.
-      frames: uint8[F, h, w, 3], that of the peak first; None without a picture.  sound: float32[n] at 16 kHz or None.
-      remark: what people said of an earlier answer that they sent back, "" at first.
-      notes: what other agents answered, by agent.
+      label: "" if agents must not know it.
+      labels: the label space.
+      words: the transcript, "" if unknown.
+      peak: None without a picture.
+      scale: the highest possible intensity of its action units.
+      frames: uint8[F, h, w, 3], the peak frame first; None without a picture.
+      sound: float32[n] at 16 kHz, None without sound.
+      remark: the annotators' remark about an earlier answer that they sent back, "" otherwise.
+      notes: replies of the agents that were asked before, by agent.
     """
 
     label: str
@@ -68,13 +73,15 @@ class ClipContext:
     notes: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
 
 
-AgentReply = dict[str, str]  # what an agent answered, by field
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Agent:
-    """One agent. needs: `frames`, `sound` or "" (text alone).  make: (recipe, what is known) -> messages.  read: (what was known, reply) -> Note,
-    raising Unusable for one that says nothing.
+    """One agent of a recipe.
+
+    Attributes:
+      name: one of recipe.AGENTS.
+      needs: `frames`, `sound` or "" (text alone).
+      make: builds the messages.
+      read: parses a reply; raises UnusableReply if it has no usable content.
     """
 
     name: str
@@ -82,140 +89,139 @@ class Agent:
     make: Callable[[Recipe, ClipContext], Messages]
     read: Callable[[ClipContext, str], AgentReply]
 
-    def applies(self, known: ClipContext) -> bool:
-        """Whether the clip has what it looks at."""
-        return not self.needs or getattr(known, self.needs) is not None
+    def applies(self, context: ClipContext) -> bool:
+        """Returns whether the clip has the modality that the agent needs."""
+        return not self.needs or getattr(context, self.needs) is not None
 
 
 def agent(name: str) -> Agent:
-    """One of recipe.AGENTS."""
+    """Returns one of recipe.AGENTS."""
     return {
-        "visual": Agent(name="visual", needs="frames", make=_visual, read=_description),
-        "audio": Agent(name="audio", needs="sound", make=_audio, read=_tone),
-        "audio_2": Agent(name="audio_2", needs="sound", make=_audio, read=_tone),
-        "reasoning": Agent(name="reasoning", needs="", make=_reasoning, read=_reason),
+        "visual": Agent(name="visual", needs="frames", make=_ask_visual, read=_read_description),
+        "audio": Agent(name="audio", needs="sound", make=_ask_audio, read=_read_tone),
+        "audio_2": Agent(name="audio_2", needs="sound", make=_ask_audio, read=_read_tone),
+        "reasoning": Agent(name="reasoning", needs="", make=_ask_reasoning, read=_read_reason),
     }[name]
 
 
-def _fill(name: str, known: ClipContext, **parts: str) -> str:
-    lines = Template(prompt(name)).substitute(parts).splitlines()
-    if known.remark:
+def _fill(name: str, context: ClipContext, **fields: str) -> str:
+    lines = Template(prompt_text(name)).substitute(fields).splitlines()
+    if context.remark:
         lines.append(
-            f"People who checked an earlier answer about this clip did not agree that it is right. {known.remark}".strip()
+            "People who checked an earlier answer about this clip did not agree that it is right. "
+            f"{context.remark}".strip()
         )
     return "\n".join(line for line in lines if line.strip())
 
 
-def _label_line(known: ClipContext) -> str:
-    return (
-        f"People who watched the whole clip say that the person shows: {known.label}."
-        if known.label
-        else ""
-    )
+def _label_line(context: ClipContext) -> str:
+    if not context.label:
+        return ""
+    return f"People who watched the whole clip say that the person shows: {context.label}."
 
 
-def measured(known: ClipContext) -> str:
-    """What the face was measured to do, in words; "" where nothing was."""
-    peak = known.peak
+def describe_face(context: ClipContext) -> str:
+    """Describes the action units at the peak in words; "" if none were measured."""
+    peak = context.peak
     if peak is None or peak.by == APEX:
         return ""
     if not peak.all_units:
         return "the face is at rest"
-    parts = units.with_strength(
-        {u: peak.intensities.get(u, 0.0) for u in peak.all_units}, known.scale
-    )
-    also = units.phrases(peak.units) if peak.by != ALL_UNITS else []
-    return "measured at its peak: " + ", ".join(parts) + (f" ({', '.join(also)})" if also else "")
+    intensities = {u: peak.intensities.get(u, 0.0) for u in peak.all_units}
+    parts = units.strength_phrases(intensities, context.scale)
+    phrases = units.unit_phrases(peak.units) if peak.by != ALL_UNITS else []
+    also = f" ({', '.join(phrases)})" if phrases else ""
+    return f"measured at its peak: {', '.join(parts)}{also}"
 
 
-def _visual(recipe: Recipe, known: ClipContext) -> Messages:
-    text = _fill("visual", known, measured=measured(known), label=_label_line(known))
-    assert known.frames is not None
-    pictures = [image_part(f, LONGEST_SIDE, LONGEST_SIDE) for f in known.frames]
+def _ask_visual(recipe: Recipe, context: ClipContext) -> Messages:  # noqa: ARG001 (an Agent.make)
+    text = _fill("visual", context, measured=describe_face(context), label=_label_line(context))
+    assert context.frames is not None
+    pictures = [image_part(f, MAX_IMAGE_SIDE, MAX_IMAGE_SIDE) for f in context.frames]
     return [{"role": "user", "content": [{"type": "text", "text": text}, *pictures]}]
 
 
-def _audio(recipe: Recipe, known: ClipContext) -> Messages:
-    words = f'The words are: "{known.words}"' if known.words else ""
-    text = _fill("audio", known, words=words, label=_label_line(known), tones=", ".join(TONES))
-    assert known.sound is not None
-    return [{"role": "user", "content": [{"type": "text", "text": text}, audio_part(known.sound)]}]
+def _ask_audio(recipe: Recipe, context: ClipContext) -> Messages:  # noqa: ARG001 (an Agent.make)
+    words = f'The words are: "{context.words}"' if context.words else ""
+    label = _label_line(context)
+    text = _fill("audio", context, words=words, label=label, tones=", ".join(TONES))
+    assert context.sound is not None
+    parts = [{"type": "text", "text": text}, audio_part(context.sound)]
+    return [{"role": "user", "content": parts}]
 
 
-def _reasoning(recipe: Recipe, known: ClipContext) -> Messages:
-    heard = [known.notes[a]["description"] for a in ("audio", "audio_2") if a in known.notes]
+def _ask_reasoning(recipe: Recipe, context: ClipContext) -> Messages:
+    notes = context.notes
+    audio = [notes[a]["description"] for a in ("audio", "audio_2") if a in notes]
     text = _fill(
         "reasoning",
-        known,
-        visual=known.notes.get("visual", {}).get("description", NOT_KNOWN),
-        measured=measured(known) or NOT_KNOWN,
-        audio=" / ".join(heard) or NOT_KNOWN,
-        words=known.words or NOT_KNOWN,
-        label=_label_line(known),
-        labels=", ".join(known.labels),
+        context,
+        visual=notes.get("visual", {}).get("description", NOT_KNOWN),
+        measured=describe_face(context) or NOT_KNOWN,
+        audio=" / ".join(audio) or NOT_KNOWN,
+        words=context.words or NOT_KNOWN,
+        label=_label_line(context),
+        labels=", ".join(context.labels),
         most=str(recipe.words),
         short=str(recipe.short_words),
     )
     return [{"role": "user", "content": text}]
 
 
-def _object(text: str) -> dict[str, Any]:
-    """The JSON object of a reply, whatever stands around it; raises Unusable."""
-    plain = _THOUGHT.sub(" ", text.replace("’", "'")).strip()
+def _last_json_object(text: str) -> dict[str, Any]:
+    """Returns the last complete JSON object of a reply; earlier ones may belong to its reasoning.
+
+    Raises:
+      UnusableReply: the reply is empty, a refusal or without an object.
+    """
+    plain = _THINKING.sub(" ", text.replace("’", "'")).strip()
     if not plain:
         raise UnusableReply("empty")
     if _REFUSAL.match(plain):
         raise UnusableReply("refusal")
-    found, at, decoder = None, plain.find("{"), json.JSONDecoder(strict=False)
-    while at >= 0:  # the last whole object: others may stand in what comes before the answer
+    last, at, decoder = None, plain.find("{"), json.JSONDecoder(strict=False)
+    while at >= 0:
         try:
             value, end = decoder.raw_decode(plain, at)
-            found = value if isinstance(value, dict) else found
+            last = value if isinstance(value, dict) else last
         except ValueError:
             end = at + 1
         at = plain.find("{", end)
-    if found is None:
+    if last is None:
         raise UnusableReply("no JSON object")
-    return found
+    return last
 
 
-def _text(found: Mapping[str, Any], field: str) -> str:
-    value = found.get(field)
+def _text(fields: Mapping[str, Any], name: str) -> str:
+    value = fields.get(name)
     if not isinstance(value, str) or not value.strip():
-        raise UnusableReply(f"no '{field}'")
+        raise UnusableReply(f"no '{name}'")
     plain = " ".join(value.split())
     if not re.search(r"\w", plain):
-        raise UnusableReply(f"no '{field}'")
+        raise UnusableReply(f"no '{name}'")
     if _REFUSAL.match(plain):
         raise UnusableReply("refusal")
     return plain
 
 
-def _description(known: ClipContext, text: str) -> AgentReply:
-    return {"description": _text(_object(text), "description")}
+def _read_description(context: ClipContext, text: str) -> AgentReply:  # noqa: ARG001 (an Agent.read)
+    return {"description": _text(_last_json_object(text), "description")}
 
 
-def _tone(known: ClipContext, text: str) -> AgentReply:
-    found = _object(text)
-    tone = str(found.get("tone", "")).strip().lower()
-    return {"description": _text(found, "description"), "tone": tone if tone in TONES else ""}
+def _read_tone(context: ClipContext, text: str) -> AgentReply:  # noqa: ARG001 (an Agent.read)
+    fields = _last_json_object(text)
+    tone = str(fields.get("tone", "")).strip().lower()
+    return {"description": _text(fields, "description"), "tone": tone if tone in TONES else ""}
 
 
-def _reason(known: ClipContext, text: str) -> AgentReply:
-    found = _object(text)
-    said = str(found.get("label", "")).strip()
-    label = next((x for x in known.labels if x.lower() == said.lower()), "")
+def _read_reason(context: ClipContext, text: str) -> AgentReply:
+    fields = _last_json_object(text)
+    answer = str(fields.get("label", "")).strip().lower()
+    label = next((x for x in context.labels if x.lower() == answer), "")
     if not label:
         raise UnusableReply("a label that was not offered")
-    words = found.get("words")
-    told = (
-        {"words": " ".join(words.split())}
-        if isinstance(words, str) and words.strip() and known.words
-        else {}
-    )
-    return {
-        "reason": _text(found, "reason"),
-        "short": _text(found, "short"),
-        "label": label,
-        **told,
-    }
+    out = {"reason": _text(fields, "reason"), "short": _text(fields, "short"), "label": label}
+    words = fields.get("words")
+    if isinstance(words, str) and words.strip() and context.words:
+        out["words"] = " ".join(words.split())
+    return out

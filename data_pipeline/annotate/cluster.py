@@ -1,6 +1,7 @@
-"""The same work on a Ray cluster: clips are spread by Ray Data, every node sees the output folder (a shared file system).
+"""Annotates clips on a Ray cluster whose nodes share the output folder.
 
-A node that is lost takes its clips with it; Ray gives them to another, which finds the stored replies. Needs `pip install emojax[cluster]`.
+When a node is lost, Ray gives its clips to another node, which reads the stored replies. Needs
+`pip install emojax[cluster]`.
 """
 
 from __future__ import annotations
@@ -8,43 +9,53 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-from collections.abc import Callable, Iterator, Sequence
+import pickle
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from data_pipeline.annotate.describe import Annotation, Annotator, Unfinished
-from data_pipeline.annotate.runner import Job
+from data_pipeline.annotate.annotation import Annotation
+from data_pipeline.annotate.describe import Annotator, Unfinished
+from data_pipeline.annotate.runner import Job, Work
 from data_pipeline.llm.budget import BudgetReached
 from data_pipeline.schema import ClipRecord
 
-_OPEN = contextlib.ExitStack()  # connections of a worker process, open until it ends
+_CONNECTIONS = contextlib.ExitStack()  # of a worker process, open until it ends
+_CLIPS_PER_BLOCK = 4  # few: a block is repeated when its node is lost
 
 
 @functools.lru_cache(maxsize=1)
-def _annotator(job: bytes) -> Annotator:
-    import pickle
-
-    return _OPEN.enter_context(pickle.loads(job).annotator())
+def _annotator(pickled_job: bytes) -> Annotator:
+    job: Job = pickle.loads(pickled_job)  # noqa: S301 (pickled by `on_cluster`)
+    return _CONNECTIONS.enter_context(job.annotator())
 
 
 def annotate_row(row: dict[str, Any], job: bytes) -> dict[str, Any]:
-    """One clip, in a worker process: {found} or {clip, unfinished} or {stopped}, all of them texts."""
+    """Annotates one clip in a worker process.
+
+    Args:
+      row: `record` (JSON) and `media` (hash of its file).
+      job: the pickled job.
+
+    Returns:
+      `clip` and one of `annotation` (JSON), `unfinished` and `stopped` (why); the others are "".
+    """
     record = ClipRecord.from_json(row["record"])
-    out = {"found": "", "clip": record.id, "unfinished": "", "stopped": ""}
+    out = {"annotation": "", "clip": record.id, "unfinished": "", "stopped": ""}
     try:
-        return out | {"found": _annotator(job).annotate(record, row["media"]).to_json()}
+        annotation = _annotator(job).annotate(record, row["media"])
+        return out | {"annotation": annotation.to_json()}
     except Unfinished as error:
         return out | {"unfinished": str(error)}
     except BudgetReached as error:
         return out | {"stopped": str(error)}
 
 
-def on_cluster(
-    *, address: str | None = None, tasks: int | None = None
-) -> Callable[[Job, Sequence[tuple[ClipRecord, str]]], Iterator[Annotation | tuple[str, str]]]:
-    """What `run.run` takes as `work`.
+def on_cluster(*, address: str | None = None, tasks: int | None = None) -> Work:
+    """Returns the `work` argument of `runner.run_job` for a Ray cluster.
 
     Args:
-      address: of the cluster, None for one that is started here.  tasks: clips at once, None: one a core.
+      address: of the cluster, None to start one on this machine.
+      tasks: clips to annotate concurrently, None for one per core.
 
     Raises:
       ValueError: Ray is not installed.
@@ -60,29 +71,23 @@ def on_cluster(
     def work(
         job: Job, missing: Sequence[tuple[ClipRecord, str]]
     ) -> Iterator[Annotation | tuple[str, str]]:
-        import pickle
-
         if not missing:
             return
         if not ray.is_initialized():
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         ray.data.DataContext.get_current().enable_progress_bars = False
         rows = [{"record": r.to_json(), "media": m} for r, m in missing]
-        # Few clips a block: a block is what is done again when a node is lost.
-        data = ray.data.from_items(rows, override_num_blocks=max(1, len(rows) // 4))
-        one: Any = functools.partial(annotate_row, job=pickle.dumps(job))
-        options: Any = {
-            "max_retries": -1,
-            "retry_exceptions": False,
-        }  # of a task whose node was lost
-        done = data.map(one, concurrency=tasks, **options)
-        for row in done.iter_rows():
+        blocks = max(1, len(rows) // _CLIPS_PER_BLOCK)
+        data = ray.data.from_items(rows, override_num_blocks=blocks)
+        annotate: Any = functools.partial(annotate_row, job=pickle.dumps(job))
+        # Tasks whose node was lost are repeated without limit.
+        options: Any = {"max_retries": -1, "retry_exceptions": False}
+        for row in data.map(annotate, concurrency=tasks, **options).iter_rows():
             if row["stopped"]:
                 raise BudgetReached(row["stopped"])
-            yield (
-                Annotation.from_json(row["found"])
-                if row["found"]
-                else (row["clip"], row["unfinished"])
-            )
+            if row["annotation"]:
+                yield Annotation.from_json(row["annotation"])
+            else:
+                yield row["clip"], row["unfinished"]
 
     return work

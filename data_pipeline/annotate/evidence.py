@@ -1,7 +1,8 @@
-"""Claims of a reason, each held against what can be measured: supported, unsupported or not checkable.
+"""Checks the claims of a reason against measurements: supported, unsupported or not checkable.
 
-What is checked: tone against the loudness, pitch and rate of this segment beside those of the whole recording; quoted words against
-the transcript; action units against those that a provider measured. Without measurements nothing is called wrong.
+Tone is compared with the loudness, pitch and rate of the segment relative to the whole recording,
+quoted words with the transcript, facial movements with the measured action units. Without
+measurements a claim is not checkable, never unsupported.
 """
 
 from __future__ import annotations
@@ -16,28 +17,31 @@ from data_pipeline.media.prosody import Voice
 from data_pipeline.media.transcript import Transcript
 
 SUPPORTED, UNSUPPORTED, NOT_CHECKABLE = "supported", "unsupported", "not checkable"
-LONG_CUE = 20.0  # seconds from which a cue does not tell when its words were said
-FEWEST = 4  # voices a recording must have before one can be louder or higher than the others
-# tone: (measure, sign, least difference from the recording's median)
+LONG_CUE = 20.0  # seconds; the position of a word in a longer cue is unknown
+MIN_VOICES = 4  # measured voices that a median needs
+# Tone -> (measure, sign, smallest difference to the recording's median).
 _MEASURES: dict[str, tuple[str, int, float]] = {
     "loud": ("loudness", 1, 2.0),  # dB
     "soft": ("loudness", -1, 2.0),
     "high": ("pitch", 1, 1.5),  # semitones
     "low": ("pitch", -1, 1.5),
-    "fast": ("rate", 1, 0.5),  # syllables a second
+    "fast": ("rate", 1, 0.5),  # syllables per second
     "slow": ("rate", -1, 0.5),
 }
 _UNITS = {"loudness": "dB", "pitch": "semitones", "rate": "syllables/s"}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class CheckedClaim:
-    """One claim with what speaks for or against it.
+    """One claim with its evidence.
 
     Attributes:
-      phrase, modality: as the reason says it.  verdict: SUPPORTED, UNSUPPORTED or NOT_CHECKABLE.
-      start, end: seconds of the recording where to look or listen.
-      by: what it was checked against, in words.
+      phrase: the claim's words.
+      modality: `video`, `audio` or `text`.
+      verdict: SUPPORTED, UNSUPPORTED or NOT_CHECKABLE.
+      start: seconds, begin of the part of the recording to look at.
+      end: seconds, its end.
+      by: the evidence in words.
     """
 
     phrase: str
@@ -50,7 +54,13 @@ class CheckedClaim:
 
 @dataclasses.dataclass(frozen=True)
 class Baseline:
-    """Medians of a recording's voices, None where fewer than FEWEST were measured."""
+    """Medians over the voices of a recording; None if fewer than MIN_VOICES were measured.
+
+    Attributes:
+      loudness: dB.
+      pitch: Hz.
+      rate: syllables per second.
+    """
 
     loudness: float | None
     pitch: float | None
@@ -58,11 +68,11 @@ class Baseline:
 
 
 def baseline(voices: Sequence[Voice | None]) -> Baseline:
-    """What is usual in a recording."""
+    """Returns the medians of a recording's voices; None entries are ignored."""
 
     def median(name: str) -> float | None:
         known = [x for v in voices if v is not None and (x := getattr(v, name)) is not None]
-        return float(np.median(known)) if len(known) >= FEWEST else None
+        return float(np.median(known)) if len(known) >= MIN_VOICES else None
 
     return Baseline(median("loudness"), median("pitch"), median("rate"))
 
@@ -78,69 +88,86 @@ def check_reason(
     transcript: Transcript,
     units: frozenset[str] | None = None,
 ) -> tuple[CheckedClaim, ...]:
-    """Every claim of a reason with its evidence.
+    """Checks every claim of a reason.
 
     Args:
-      start, end: s, the segment.  motion: s, where its picture changes most.
-      voice, norm: measured here, and usual in the recording.  units: action units measured in the segment (`AU04`).
+      reason: a model's explanation for one segment.
+      start: seconds, begin of the segment.
+      end: seconds, its end.
+      motion: seconds, where the picture changes most; None if unknown.
+      voice: measured in the segment.
+      norm: medians of the recording.
+      transcript: of the recording.
+      units: codes (`AU04`) of the action units measured in the segment, None if not measured.
     """
     out = []
     for claim in find_claims(reason):
         if claim.modality == "audio":
-            out.append(_tone(claim, start, end, voice, norm))
+            out.append(_check_tone(claim, start, end, voice=voice, norm=norm))
         elif claim.modality == "text":
-            out.append(_words(claim, start, end, transcript))
+            out.append(_check_words(claim, start, end, transcript))
         else:
-            at = (motion, motion) if motion is not None else (start, end)
-            if units is None:
-                by = "no action units were measured"
-                verdict = NOT_CHECKABLE
-            else:
-                verdict = SUPPORTED if units & set(claim.means) else UNSUPPORTED
-                by = f"measured: {', '.join(sorted(units)) or 'none'}"
-            out.append(CheckedClaim(claim.phrase, "video", verdict, *at, by))
+            first, last = (motion, motion) if motion is not None else (start, end)
+            out.append(_check_face(claim, first, last, units))
     return tuple(out)
 
 
-def _tone(claim: Claim, start: float, end: float, voice: Voice | None, norm: Baseline) -> CheckedClaim:
-    def found(verdict: str, by: str) -> CheckedClaim:
-        return CheckedClaim(claim.phrase, "audio", verdict, start, end, by)
+def _check_face(
+    claim: Claim, start: float, end: float, units: frozenset[str] | None
+) -> CheckedClaim:
+    if units is None:
+        verdict, by = NOT_CHECKABLE, "no action units were measured"
+    else:
+        verdict = SUPPORTED if units & set(claim.means) else UNSUPPORTED
+        by = f"measured: {', '.join(sorted(units)) or 'none'}"
+    return CheckedClaim(
+        phrase=claim.phrase, modality="video", verdict=verdict, start=start, end=end, by=by
+    )
+
+
+def _check_tone(
+    claim: Claim, start: float, end: float, *, voice: Voice | None, norm: Baseline
+) -> CheckedClaim:
+    def result(verdict: str, by: str) -> CheckedClaim:
+        return CheckedClaim(
+            phrase=claim.phrase, modality="audio", verdict=verdict, start=start, end=end, by=by
+        )
 
     if claim.means[0] not in _MEASURES:
-        return found(NOT_CHECKABLE, "nothing measures this tone")
-    measure, sign, least = _MEASURES[claim.means[0]]
+        return result(NOT_CHECKABLE, "nothing measures this tone")
+    measure, sign, min_gap = _MEASURES[claim.means[0]]
     here = getattr(voice, measure) if voice is not None else None
-    there = getattr(norm, measure)
-    if here is None or there is None:
-        return found(
-            NOT_CHECKABLE,
-            f"{measure} is not known" + (" here" if here is None else " of enough other segments"),
-        )
-    gap = 12 * float(np.log2(here / there)) if measure == "pitch" else here - there
+    median = getattr(norm, measure)
+    if here is None:
+        return result(NOT_CHECKABLE, f"{measure} is not known here")
+    if median is None:
+        return result(NOT_CHECKABLE, f"{measure} is not known of enough other segments")
+    gap = 12 * float(np.log2(here / median)) if measure == "pitch" else here - median
     by = f"{measure} {gap:+.1f} {_UNITS[measure]} against the recording's median"
-    return found(SUPPORTED if sign * gap >= least else UNSUPPORTED, by)
+    return result(SUPPORTED if sign * gap >= min_gap else UNSUPPORTED, by)
 
 
-def _words(claim: Claim, start: float, end: float, transcript: Transcript) -> CheckedClaim:
+def _check_words(
+    claim: Claim, start: float, end: float, transcript: Transcript
+) -> CheckedClaim:
+    def result(verdict: str, by: str, first: float = start, last: float = end) -> CheckedClaim:
+        return CheckedClaim(
+            phrase=claim.phrase, modality="text", verdict=verdict, start=first, end=last, by=by
+        )
+
     cues = transcript.between(start, end)
     if not cues:
-        return CheckedClaim(claim.phrase, "text", NOT_CHECKABLE, start, end, "no words are known here")
-    plain = _plain(claim.means[0])
+        return result(NOT_CHECKABLE, "no words are known here")
+    quote = _plain(claim.means[0])
     for cue in cues:
-        if cue.end - cue.start <= LONG_CUE and plain in _plain(cue.text):
-            return CheckedClaim(
-                claim.phrase, "text", SUPPORTED, cue.start, cue.end, f"said: {cue.text[:200]}"
-            )
-    # Over several cues, or of a text without times: the words that fall into the segment.
-    if plain in _plain(transcript.words(start, end)):
-        return CheckedClaim(claim.phrase, "text", SUPPORTED, start, end, "said in this segment")
+        if cue.end - cue.start <= LONG_CUE and quote in _plain(cue.text):
+            return result(SUPPORTED, f"said: {cue.text[:200]}", cue.start, cue.end)
+    # Over several cues, or in a text without times: the words within the segment.
+    if quote in _plain(transcript.words(start, end)):
+        return result(SUPPORTED, "said in this segment")
     if any(cue.end - cue.start > LONG_CUE for cue in cues):
-        return CheckedClaim(
-            claim.phrase, "text", NOT_CHECKABLE, start, end, "the words have no times of their own"
-        )
-    return CheckedClaim(
-        claim.phrase, "text", UNSUPPORTED, start, end, "these words are not in the transcript here"
-    )
+        return result(NOT_CHECKABLE, "the words have no times of their own")
+    return result(UNSUPPORTED, "these words are not in the transcript here")
 
 
 def _plain(text: str) -> str:

@@ -1,10 +1,13 @@
-"""What is left out of an annotated set, and why: one function a kind of recipe.FILTERS, applied in the recipe's order.
+"""Filters of a recipe: which annotations are left out of the set, and why.
 
-A filter sees the annotations that are still in, and returns {clip: why it goes}. Draws depend on the seed and the clips' ids alone.
+There is one function per kind of recipe.FILTERS, applied in the recipe's order. A filter receives
+the annotations that are still kept and returns {clip: reason}. Random choices depend only on the
+seed and the clips' ids.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import re
 from collections import Counter, defaultdict
@@ -13,76 +16,85 @@ from typing import Any
 
 import numpy as np
 
-from data_pipeline.annotate.describe import Annotation, against_units
+from data_pipeline.annotate.annotation import Annotation
+from data_pipeline.annotate.describe import label_conflict
 from data_pipeline.annotate.recipe import FILTERS, Recipe
 from data_pipeline.annotate.verify import Check
 
-Out = dict[str, str]
+Exclusions = dict[str, str]  # clip -> why it is left out
 NEUTRAL = ("neutral", "calm")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Context:
+    """What a filter may use besides the annotations."""
+
+    settings: Mapping[str, Any]
+    recipe: Recipe
+    checks: Mapping[str, Sequence[Check]]
+    seed: int
 
 
 def apply(
     recipe: Recipe,
-    found: Sequence[Annotation],
+    annotations: Sequence[Annotation],
     checks: Mapping[str, Sequence[Check]],
     *,
     seed: int = 0,
-) -> Out:
-    """{clip: why it is left out} of all annotations; those that could not be made go first."""
-    out = {a.clip: a.left_out for a in found if a.left_out}
+) -> Exclusions:
+    """Applies a recipe's filters.
+
+    Args:
+      recipe: names the filters.
+      annotations: all clips.
+      checks: verified claims, by clip.
+      seed: of the random choices.
+
+    Returns:
+      Why clips are left out, by clip; clips that could not be annotated come first.
+    """
+    out = {a.clip: a.left_out for a in annotations if a.left_out}
     for kind, settings in recipe.filters:
-        inside = [a for a in found if a.clip not in out]
-        out |= _KINDS[kind](inside, {**FILTERS[kind], **settings}, recipe, checks, seed)
+        kept = [a for a in annotations if a.clip not in out]
+        context = _Context(
+            settings={**FILTERS[kind], **settings}, recipe=recipe, checks=checks, seed=seed
+        )
+        out |= _FILTERS[kind](kept, context)
     return out
 
 
-def _votes(
-    inside: Sequence[Annotation],
-    settings: Mapping[str, Any],
-    recipe: Recipe,
-    checks: Any,
-    seed: int,
-) -> Out:
-    """The label and the action units do not agree; see describe.against_units, which asks this before anything is paid for."""
-    why = {a.clip: against_units(a, recipe, settings) for a in inside}
+def _votes(kept: Sequence[Annotation], context: _Context) -> Exclusions:
+    """Leaves out clips whose label disagrees with the action units.
+
+    The annotator applies the same rule before it pays for any request.
+    """
+    why = {a.clip: label_conflict(a, context.recipe, context.settings) for a in kept}
     return {clip: text for clip, text in why.items() if text}
 
 
-def _contradiction(
-    inside: Sequence[Annotation],
-    settings: Mapping[str, Any],
-    recipe: Recipe,
-    checks: Mapping[str, Sequence[Check]],
-    seed: int,
-) -> Out:
-    """The reason concludes another label, or too many of its claims that can be checked are contradicted."""
+def _contradiction(kept: Sequence[Annotation], context: _Context) -> Exclusions:
+    """Leaves out reasons that conclude another label or that measurements contradict too often."""
     out = {}
-    for a in inside:
-        said = a.notes.get("reasoning", {}).get("label", "")
-        if said and said != a.label:
-            out[a.clip] = f"the reasoning concludes {said}, the label is {a.label}"
+    for a in kept:
+        concluded = a.notes.get("reasoning", {}).get("label", "")
+        if concluded and concluded != a.label:
+            out[a.clip] = f"the reasoning concludes {concluded}, the label is {a.label}"
             continue
-        verdicts = Counter(c.verdict for c in checks.get(a.clip, ()))
+        verdicts = Counter(c.verdict for c in context.checks.get(a.clip, ()))
         wrong, known = verdicts["contradicted"], verdicts["contradicted"] + verdicts["supported"]
-        if known and wrong / known > settings["most"]:
+        if known and wrong / known > context.settings["most"]:
             out[a.clip] = f"{wrong} of {known} claims are contradicted by what was measured"
     return out
 
 
-def _duplicates(
-    inside: Sequence[Annotation],
-    settings: Mapping[str, Any],
-    recipe: Recipe,
-    checks: Any,
-    seed: int,
-) -> Out:
-    """The same media and span under another id, or the same reason word for word about the same words; the first one stays."""
-    out: Out = {}
+def _duplicates(kept: Sequence[Annotation], context: _Context) -> Exclusions:  # noqa: ARG001
+    """Keeps the first clip of each media span, and of each reason about the same words."""
+    out: Exclusions = {}
     first: dict[tuple[str, str], Annotation] = {}
-    for a in inside:
-        plain = " ".join(a.reason.lower().split())
+    for a in kept:
+        reason = " ".join(a.reason.lower().split())
         keys = [("file", f"{a.media} {a.start} {a.end} {a.words}")]
-        keys += [("reason", f"{plain} {a.words.lower()}")] if plain and a.words else []
+        keys += [("reason", f"{reason} {a.words.lower()}")] if reason and a.words else []
         twin = next((first[k] for k in keys if k in first), None)
         if twin is not None:
             other = "" if twin.label == a.label else f", whose label is {twin.label}, not {a.label}"
@@ -92,77 +104,54 @@ def _duplicates(
     return out
 
 
-def _length(
-    inside: Sequence[Annotation],
-    settings: Mapping[str, Any],
-    recipe: Recipe,
-    checks: Any,
-    seed: int,
-) -> Out:
-    """Words of the reason."""
-    count = {a.clip: words_in(a.reason) for a in inside}
-    return {
-        c: f"the reason has {n} words"
-        for c, n in count.items()
-        if not settings["least"] <= n <= settings["most"]
-    }
+def _length(kept: Sequence[Annotation], context: _Context) -> Exclusions:
+    """Leaves out reasons with too few or too many words."""
+    count = {a.clip: count_words(a.reason) for a in kept}
+    least, most = context.settings["least"], context.settings["most"]
+    return {c: f"the reason has {n} words" for c, n in count.items() if not least <= n <= most}
 
 
-def words_in(text: str) -> int:
-    """Words; scripts without blanks between them count two characters a word."""
-    dense = len(re.findall(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]", text))
-    return dense // 2 + len(re.sub(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]", " ", text).split())
+def count_words(text: str) -> int:
+    """Counts words; in scripts without blanks two characters count as a word."""
+    dense = r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"
+    return len(re.findall(dense, text)) // 2 + len(re.sub(dense, " ", text).split())
 
 
-def _balance(
-    inside: Sequence[Annotation],
-    settings: Mapping[str, Any],
-    recipe: Recipe,
-    checks: Any,
-    seed: int,
-) -> Out:
-    """Labels with more than `times` the median label's clips; which go is drawn. Neutral is left to its own filter."""
-    by_label = _by_label([a for a in inside if a.label not in NEUTRAL])
+def _balance(kept: Sequence[Annotation], context: _Context) -> Exclusions:
+    """Limits each label to `times` the median label's clips; neutral has a filter of its own."""
+    by_label: dict[str, list[str]] = defaultdict(list)
+    for a in kept:
+        if a.label not in NEUTRAL:
+            by_label[a.label].append(a.clip)
     if not by_label:
         return {}
-    most = int(settings["times"] * np.median([len(clips) for clips in by_label.values()]))
+    median = np.median([len(clips) for clips in by_label.values()])
+    most = int(context.settings["times"] * median)
     return {
         clip: f"{label} has {len(clips)} clips, {most} are kept"
         for label, clips in by_label.items()
-        for clip in _drawn(clips, seed)[max(1, most) :]
+        for clip in _shuffled(clips, context.seed)[max(1, most) :]
     }
 
 
-def _neutral(
-    inside: Sequence[Annotation],
-    settings: Mapping[str, Any],
-    recipe: Recipe,
-    checks: Any,
-    seed: int,
-) -> Out:
-    """Neutral clips beyond their share of all."""
-    neutral = [a.clip for a in inside if a.label in NEUTRAL]
-    others = len(inside) - len(neutral)
-    most = round(others * settings["share"] / max(1e-9, 1 - settings["share"]))
+def _neutral(kept: Sequence[Annotation], context: _Context) -> Exclusions:
+    """Limits neutral clips to a share of all clips."""
+    neutral = [a.clip for a in kept if a.label in NEUTRAL]
+    others = len(kept) - len(neutral)
+    share = context.settings["share"]
+    most = round(others * share / max(1e-9, 1 - share))
     return {
         clip: f"{len(neutral)} neutral clips, {most} are kept"
-        for clip in _drawn(neutral, seed)[most:]
+        for clip in _shuffled(neutral, context.seed)[most:]
     }
 
 
-def _by_label(found: Sequence[Annotation]) -> dict[str, list[str]]:
-    out: dict[str, list[str]] = defaultdict(list)
-    for a in found:
-        out[a.label].append(a.clip)
-    return out
-
-
-def _drawn(clips: Sequence[str], seed: int) -> list[str]:
-    """In an order that depends on seed and ids, not on what else is there."""
+def _shuffled(clips: Sequence[str], seed: int) -> list[str]:
+    """Orders clips by a hash of seed and id, independent of which others there are."""
     return sorted(clips, key=lambda c: hashlib.sha256(f"{seed} {c}".encode()).digest())
 
 
-_KINDS: dict[str, Callable[..., Out]] = {
+_FILTERS: dict[str, Callable[[Sequence[Annotation], _Context], Exclusions]] = {
     "votes": _votes,
     "contradiction": _contradiction,
     "duplicates": _duplicates,

@@ -1,6 +1,7 @@
-"""A local page on which people mark annotations by keyboard: five aspects, yes, no or can not tell. Needs `pip install emojax[serve]`.
+"""A local web page on which annotators mark five aspects of annotations by keyboard.
 
-OUT/marks/NAME.jsonl gets one line a saved clip; the last line of a clip counts. Answers only to this machine.
+Each saved clip appends a line to OUT/marks/NAME.jsonl; the last line of a clip counts. The server
+answers only to this machine. Needs `pip install emojax[serve]`.
 """
 
 from __future__ import annotations
@@ -8,26 +9,36 @@ from __future__ import annotations
 import hashlib
 import importlib.resources
 import json
+import logging
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.annotate.describe import Annotation
+from data_pipeline.annotate.annotation import Annotation
 from data_pipeline.annotate.runner import STATE, read_state
-from data_pipeline.annotate.units import phrases
-from data_pipeline.annotate.verify import ASPECTS, MARKS, check_claims, read_marks
+from data_pipeline.annotate.units import unit_code, unit_phrases
+from data_pipeline.annotate.verify import ASPECTS, MARKS, Check, check_claims, read_marks
 from data_pipeline.schema import read_records
 
-UNWRITABLE = re.compile("[\x00-\x1f\ud800-\udfff]")  # in a line of a file
+logger = logging.getLogger(f"emojax.{__name__}")
+MAX_REMARK = 1000  # characters
+_NOT_ONE_LINE = re.compile("[\x00-\x1f\ud800-\udfff]")  # cannot be part of a line of a file
 
 
-def sample(found: Sequence[Annotation], count: int, seed: int) -> list[Annotation]:
-    """The same clips for every annotator, labels in turn (MERR's check: as many of each); left-out ones are not shown."""
+def sample_clips(annotations: Sequence[Annotation], count: int, seed: int) -> list[Annotation]:
+    """Draws clips, the same for every annotator and balanced over labels, as in MERR's check.
+
+    Args:
+      annotations: of all clips; those that were left out are not drawn.
+      count: maximum number of clips.
+      seed: of the draw.
+    """
     by_label: dict[str, list[Annotation]] = defaultdict(list)
-    for a in sorted(found, key=lambda a: hashlib.sha256(f"{seed} {a.clip}".encode()).digest()):
+    draw = lambda a: hashlib.sha256(f"{seed} {a.clip}".encode()).digest()  # noqa: E731
+    for a in sorted(annotations, key=draw):
         if not a.left_out:
             by_label[a.label].append(a)
     out: list[Annotation] = []
@@ -39,7 +50,18 @@ def sample(found: Sequence[Annotation], count: int, seed: int) -> list[Annotatio
 
 
 def make_app(out: Path, annotator: str, count: int, seed: int) -> Any:
-    """The page as an ASGI application; raises ValueError for a name that is none, or where there is nothing to mark."""
+    """Builds the page as an ASGI application.
+
+    Args:
+      out: output folder of the annotation.
+      annotator: whose marks are saved.
+      count: number of clips to show.
+      seed: of the sample.
+
+    Raises:
+      ValueError: the annotator's name is invalid, or there is no clip to show.
+      ImportError: FastAPI is not installed.
+    """
     from fastapi import FastAPI, HTTPException
     from fastapi.responses import FileResponse, HTMLResponse
     from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -48,42 +70,37 @@ def make_app(out: Path, annotator: str, count: int, seed: int) -> Any:
         raise ValueError(
             f"--annotator '{annotator}': 1 to 40 letters, digits, dots, - and _: it names a file"
         )
-    found = list(read_state(out / STATE).values())
-    kept = out / "records.jsonl"
-    inside = {r.id for r in read_records(kept)} if kept.exists() else {a.clip for a in found}
-    shown = sample([a for a in found if a.clip in inside], count, seed)
-    digests = {a.clip: a.digest for a in found}
+    annotations = list(read_state(out / STATE).values())
+    shown = sample_clips(_kept(out, annotations), count, seed)
     if not shown:
         raise ValueError(f"{out}: no annotation can be shown")
-    checks = check_claims(found)
-    known = {a.clip: number for number, a in enumerate(shown)}
+    digests = {a.clip: a.digest for a in annotations}
+    checks = check_claims(annotations)
     path = out / MARKS / f"{annotator}.jsonl"
     path.parent.mkdir(exist_ok=True)
     app = FastAPI(title="emojax verify", docs_url=None, redoc_url=None, openapi_url=None)
-    # Another site that a browser shows may give this machine a name of its own, and read clips by it.
+    # Another site in the same browser could name this machine by a host of its own and read clips.
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
-    page = (
-        importlib.resources.files("data_pipeline.annotate")
-        .joinpath("review.html")
-        .read_text(encoding="utf-8")
-    )
+    page = importlib.resources.files("data_pipeline.annotate").joinpath("review.html")
+    html = page.read_text(encoding="utf-8")
 
-    # Types of routes must be global names: FastAPI looks them up.
+    # FastAPI looks up the types of routes as global names.
     @app.get("/", response_class=HTMLResponse)
     async def home() -> Any:
-        return HTMLResponse(page)
+        return HTMLResponse(html)
 
     @app.get("/items")
     async def items() -> dict[str, Any]:
-        own = next((m for m in read_marks(out, digests=digests) if m.annotator == annotator), None)
+        people = read_marks(out, digests=digests)
+        marks = next((m for m in people if m.annotator == annotator), None)
         return {
             "annotator": annotator,
             "aspects": list(ASPECTS),
             "items": [
                 _item(a, checks.get(a.clip, ()))
                 | {
-                    "marks": own.marks.get(a.clip) if own else None,
-                    "again": own.again.get(a.clip) if own else None,
+                    "marks": marks.marks.get(a.clip) if marks else None,
+                    "again": marks.again.get(a.clip) if marks else None,
                 }
                 for a in shown
             ],
@@ -97,51 +114,83 @@ def make_app(out: Path, annotator: str, count: int, seed: int) -> Any:
 
     @app.post("/marks")
     async def save(body: dict[str, Any]) -> dict[str, Any]:
-        clip, said, again = body.get("clip"), body.get("marks"), body.get("again")
-        marks = {a: said.get(a) for a in ASPECTS} if isinstance(said, dict) else {}
-        good = marks and all(v is None or isinstance(v, bool) for v in marks.values())
-        if not good or not isinstance(clip, str) or clip not in known:
-            raise HTTPException(422, "a clip of this page, and marks that are true, false or null")
-        if not (
-            again is None
-            or (isinstance(again, str) and len(again) <= 1000 and not UNWRITABLE.search(again))
-        ):
-            raise HTTPException(422, "a remark is a line of at most 1,000 characters")
-        line = {"clip": clip, "of": digests[clip], "marks": marks, "again": again}
+        try:
+            line = _mark_line(body, {a.clip: a.digest for a in shown})
+        except ValueError as error:
+            raise HTTPException(422, str(error)) from error
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
             file.flush()
             os.fsync(file.fileno())
-        return {"saved": clip}
+        return {"saved": line["clip"]}
 
     return app
 
 
-def _item(a: Annotation, checks: Sequence[Any]) -> dict[str, Any]:
-    heard = [a.notes[n].get("description", "") for n in ("audio", "audio_2") if n in a.notes]
-    face = ", ".join(
-        f"{unit_code(u)} {p}" for u, p in zip(a.peak_units, phrases(a.peak_units), strict=True)
-    )
+def _kept(out: Path, annotations: Sequence[Annotation]) -> list[Annotation]:
+    """Returns the annotations that are in records.jsonl; all of them if there is no such file."""
+    records = out / "records.jsonl"
+    if not records.exists():
+        return list(annotations)
+    ids = {r.id for r in read_records(records)}
+    return [a for a in annotations if a.clip in ids]
+
+
+def _mark_line(body: dict[str, Any], digests: dict[str, str]) -> dict[str, Any]:
+    """Returns the line to save for a request.
+
+    Raises:
+      ValueError: the request is invalid.
+    """
+    clip, values, again = body.get("clip"), body.get("marks"), body.get("again")
+    marks = {a: values.get(a) for a in ASPECTS} if isinstance(values, dict) else {}
+    valid = marks and all(v is None or isinstance(v, bool) for v in marks.values())
+    if not valid or not isinstance(clip, str) or clip not in digests:
+        raise ValueError("needs a clip of this page, and marks that are true, false or null")
+    if again is not None and (
+        not isinstance(again, str) or len(again) > MAX_REMARK or _NOT_ONE_LINE.search(again)
+    ):
+        raise ValueError(f"a remark is one line of at most {MAX_REMARK:,} characters")
+    return {"clip": clip, "of": digests[clip], "marks": marks, "again": again}
+
+
+def _item(a: Annotation, checks: Sequence[Check]) -> dict[str, Any]:
+    """Returns what the page shows of a clip."""
+    audio = [a.notes[n].get("description", "") for n in ("audio", "audio_2") if n in a.notes]
+    reasoning = a.notes.get("reasoning", {})
+    phrases = zip(a.peak_units, unit_phrases(a.peak_units), strict=True)
     return {
         "clip": a.clip,
         "label": a.label,
         "start": a.start,
         "end": a.end,
-        "audio": " / ".join(filter(None, heard)),
+        "audio": " / ".join(filter(None, audio)),
         "visual": a.notes.get("visual", {}).get("description", ""),
-        "face": face,
+        "face": ", ".join(f"{unit_code(unit)} {phrase}" for unit, phrase in phrases),
         "peak": a.peak_time,
-        "text": " / ".join(filter(None, [a.words, a.notes.get("reasoning", {}).get("words", "")])),
+        "text": " / ".join(filter(None, [a.words, reasoning.get("words", "")])),
         "reasoning": a.reason,
-        "result": a.notes.get("reasoning", {}).get("label") or a.label,
+        "result": reasoning.get("label") or a.label,
         "checks": [{"phrase": c.phrase, "verdict": c.verdict, "by": c.by} for c in checks],
     }
 
 
-def serve(
-    out: Path, annotator: str, count: int, *, seed: int, port: int, say: Callable[[str], Any]
-) -> int:
-    """Serves the page on this machine until Ctrl-C."""
+def serve(out: Path, annotator: str, count: int, *, seed: int, port: int) -> int:
+    """Serves the page on this machine until Ctrl-C.
+
+    Args:
+      out: output folder of the annotation.
+      annotator: whose marks are saved.
+      count: number of clips to show.
+      seed: of the sample.
+      port: of the server.
+
+    Returns:
+      0.
+
+    Raises:
+      ValueError: FastAPI or uvicorn is not installed, or see `make_app`.
+    """
     try:
         import uvicorn
 
@@ -150,8 +199,10 @@ def serve(
         raise ValueError(
             f"the page needs more packages: pip install 'emojax[serve]' ({error})"
         ) from error
-    say(
-        f"{annotator} marks at http://127.0.0.1:{port}  (Ctrl-C ends it; marks are saved one by one)"
+    logger.info(
+        "%s marks at http://127.0.0.1:%d  (Ctrl-C ends it; marks are saved one by one)",
+        annotator,
+        port,
     )
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", server_header=False)
     return 0

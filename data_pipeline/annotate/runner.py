@@ -1,7 +1,8 @@
-"""The engine: every clip once, whatever happens in between.
+"""Runs a recipe over many clips so that it can be interrupted at any time.
 
-OUT/annotations.jsonl holds one line a finished clip, with the hash of everything that it depends on: a run of the same command does
-what is missing, and does again what has changed. Replies are kept by content (OUT/replies), money and tokens in a ledger.
+OUT/annotations.jsonl has one line per finished clip with the hash of everything that it depends on:
+running the same command again does only what is missing or has changed. Replies are stored by
+content (OUT/replies), money and tokens in a ledger (OUT/ledger.jsonl).
 """
 
 from __future__ import annotations
@@ -11,39 +12,41 @@ import contextlib
 import dataclasses
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from data_pipeline.annotate.describe import (
-    Annotation,
-    Annotator,
-    Transcribe,
-    Unfinished,
-    media_hash,
-)
-from data_pipeline.annotate.peaks import provider_named
+from data_pipeline.annotate.annotation import Annotation
+from data_pipeline.annotate.describe import Annotator, Transcribe, Unfinished, media_hash
 from data_pipeline.annotate.recipe import Recipe
-from data_pipeline.io import lock_folder
+from data_pipeline.annotate.unit_tracks import provider_named
+from data_pipeline.io import atomic_path, lock_folder, write_json
 from data_pipeline.llm.budget import BudgetReached, Ledger, Spending
 from data_pipeline.llm.client import ChatClient
 from data_pipeline.llm.endpoint import Endpoint, EndpointError
 from data_pipeline.llm.transport import Halted
+from data_pipeline.progress import Progress, no_progress
 from data_pipeline.schema import ClipRecord
 
 STATE, REPLIES, LEDGER, AGAIN = "annotations.jsonl", "replies", "ledger.jsonl", "again.json"
-Tick = Callable[[int, int, Spending], None]  # (clips done, all, spent so far)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Job:
-    """What is to be done; may be sent to another machine that sees the same folder.
+    """What to annotate; picklable, for machines that share the output folder.
 
     Attributes:
-      recipe, out: how, and where to.
-      endpoints: by agent.  concurrency: requests to each endpoint at once.  retries, backoff: see Asker.
-      units, eight: where action units are from, see peaks.provider_named.
-      max_money, max_tokens: budget of the folder, None for none.
-      ask_again: what was left out for what agents answered.
+      recipe: what is asked and decided.
+      out: output folder.
+      endpoints: by agent.
+      concurrency: maximum number of requests in flight, per endpoint.
+      retries: see ChatClient.
+      backoff: see ChatClient.
+      units: source of action units, see unit_tracks.provider_named.
+      eight_units: see unit_tracks.read_units.
+      max_money: budget of the folder, None for no limit.
+      max_tokens: budget of the folder, None for no limit.
+      ask_again: whether to ask again about clips that were left out because of unusable replies.
     """
 
     recipe: Recipe
@@ -53,227 +56,256 @@ class Job:
     retries: int | None = None
     backoff: float = 1.0
     units: str = "none"
-    eight: tuple[int, ...] = ()
+    eight_units: tuple[int, ...] = ()
     max_money: float | None = None
     max_tokens: int | None = None
     ask_again: bool = False
 
     def ledger(self) -> Ledger:
-        """Of the output folder."""
+        """Opens the ledger of the output folder."""
         return Ledger(self.out / LEDGER, max_money=self.max_money, max_tokens=self.max_tokens)
 
     @contextlib.contextmanager
     def annotator(
-        self, transcribe: Transcribe | None = None, transcriber: str = ""
+        self, *, transcribe: Transcribe | None = None, transcriber: str = ""
     ) -> Iterator[Annotator]:
-        """With open connections; agents of the same endpoint share one."""
+        """Opens connections; agents of the same endpoint share one client.
+
+        Args:
+          transcribe: see Annotator.
+          transcriber: see Annotator.
+        """
         ledger = self.ledger()
         with contextlib.ExitStack() as stack:
-            made: dict[Endpoint, ChatClient] = {}
+            by_endpoint: dict[Endpoint, ChatClient] = {}
             for endpoint in self.endpoints.values():
-                if endpoint not in made:
+                if endpoint not in by_endpoint:
                     client = ChatClient(
-                        endpoint, self.out / REPLIES, retries=self.retries, concurrency=self.concurrency, backoff=self.backoff,
-                        ledger=ledger, retry_unusable=self.ask_again,
-                    )  # fmt: skip
-                    made[endpoint] = stack.enter_context(client)
-            clients = {name: made[endpoint] for name, endpoint in self.endpoints.items()}
-            provider = provider_named(self.units, eight=self.eight)
+                        endpoint,
+                        self.out / REPLIES,
+                        retries=self.retries,
+                        concurrency=self.concurrency,
+                        backoff=self.backoff,
+                        ledger=ledger,
+                        retry_unusable=self.ask_again,
+                    )
+                    by_endpoint[endpoint] = stack.enter_context(client)
             yield Annotator(
                 recipe=self.recipe,
-                clients=clients,
-                provider=provider,
+                clients={name: by_endpoint[e] for name, e in self.endpoints.items()},
+                provider=provider_named(self.units, eight_units=self.eight_units),
                 transcribe=transcribe,
                 transcriber=transcriber,
-                again=sent_back(self.out),
+                sent_back=sent_back(self.out),
             )
 
 
+# Annotates clips, given with the hashes of their files; yields annotations in any order, or
+# (clip, why it is unfinished).
+Work = Callable[[Job, Sequence[tuple[ClipRecord, str]]], Iterator[Annotation | tuple[str, str]]]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Done:
-    """found: annotations in the order of the clips.  unfinished: {clip: why}.  stopped: why nothing more was asked, "" if all were.
-    faults: {kind: how often}.  asked: requests of this run.  budget: whether the budget stopped it.
+class RunResult:
+    """The result of a run.
+
+    Attributes:
+      annotations: in the order of the clips.
+      unfinished: clip -> why it has no annotation.
+      stopped: why the run stopped early, "" if it did not.
+      spending: of all requests of the output folder.
+      faults: how often each type of fault occurred.
+      requests_sent: by this run.
+      budget_reached: whether the budget stopped the run.
     """
 
-    found: tuple[Annotation, ...]
+    annotations: tuple[Annotation, ...]
     unfinished: dict[str, str]
     stopped: str
-    spent: Spending
+    spending: Spending
     faults: dict[str, int] = dataclasses.field(default_factory=dict)
-    asked: int = 0
-    budget: bool = False
+    requests_sent: int = 0
+    budget_reached: bool = False
 
 
-def run(
+def run_job(
     job: Job,
     records: Sequence[ClipRecord],
     *,
-    tick: Tick | None = None,
+    progress: Progress = no_progress,
     transcribe: Transcribe | None = None,
     transcriber: str = "",
-    work: Callable[[Job, Sequence[tuple[ClipRecord, str]]], Iterator[Annotation | tuple[str, str]]]
-    | None = None,
-) -> Done:
-    """Annotates what is not annotated yet.
+    work: Work | None = None,
+) -> RunResult:
+    """Annotates the clips that have no current annotation.
 
     Args:
-      work: what does the clips, in the place of threads here (cluster.py): yields annotations, or (clip, why it is unfinished).
+      job: what to do.
+      records: the clips.
+      progress: called with the number of annotated clips.
+      transcribe: see Annotator.
+      transcriber: see Annotator.
+      work: annotates the clips instead of threads of this process, see cluster.py.
 
     Raises:
-      ValueError: two clips have one id or one file of action units, or another run has the folder.
+      ValueError: two clips have the same id or the same file of action units, a file cannot be
+        read, or another run uses the folder.
     """
     check_ids(records)
     job.out.mkdir(parents=True, exist_ok=True)
     with (
         lock_folder(job.out / ".lock", f"{job.out}: another run is at work in this folder"),
-        job.annotator(transcribe, transcriber) as annotator,
+        job.annotator(transcribe=transcribe, transcriber=transcriber) as annotator,
     ):
         path = job.out / STATE
-        kept = read_state(path, mend=True)
+        known = read_state(path, repair=True)
         check_units(annotator, records)
         media = {r.id: _hash(r) for r in records}
         keys = {r.id: annotator.key(r, media[r.id]) for r in records}
         done = {
-            c: a
-            for c, a in kept.items()
-            if keys.get(c) == a.key and not (job.ask_again and a.left_out)
+            clip: a
+            for clip, a in known.items()
+            if keys.get(clip) == a.key and not (job.ask_again and a.left_out)
         }
         missing = [(r, media[r.id]) for r in records if r.id not in done]
-        ledger = job.ledger()
         unfinished: dict[str, str] = {}
-        stopped, budget = "", False
-        if tick:
-            tick(len(done), len(records), ledger.spending())
+        stopped, budget_reached = "", False
+        progress("annotate", len(done), len(records))
         with path.open("a", encoding="utf-8") as file:
-            stream = (work or _threads(annotator))(job, missing)
             try:
-                for found in stream:
-                    if isinstance(found, Annotation):
-                        file.write(found.to_json() + "\n")
+                for result in (work or _threads(annotator))(job, missing):
+                    if isinstance(result, Annotation):
+                        file.write(result.to_json() + "\n")
                         file.flush()
-                        done[found.clip] = found
+                        done[result.clip] = result
                     else:
-                        unfinished[found[0]] = found[1]
-                    if tick:
-                        tick(len(done), len(records), ledger.spending())
+                        unfinished[result[0]] = result[1]
+                    progress("annotate", len(done), len(records))
             except BudgetReached as reached:
-                stopped, budget = f"the budget is reached: {reached}", True
+                stopped, budget_reached = f"the budget is reached: {reached}", True
             except EndpointError as error:
                 stopped = str(error)
+        for r in records:
+            if r.id not in done:
+                unfinished.setdefault(r.id, stopped or "not reached")
+        annotations = tuple(done[r.id] for r in records if r.id in done)
+        others = [a for clip, a in known.items() if clip not in keys]  # of other lists of clips
+        _write_state(path, [*annotations, *others])
         clients = set(annotator.clients.values())
-        faults: dict[str, int] = {}
-        for client in clients:
-            for kind, n in client.faults.items():
-                faults[kind] = faults.get(kind, 0) + n
-        for record in records:
-            if record.id not in done and record.id not in unfinished:
-                unfinished[record.id] = stopped or "not reached"
-        here = {r.id for r in records}
-        others = [a for c, a in kept.items() if c not in here]  # of another choice of clips
-        _compact(path, [*(done[r.id] for r in records if r.id in done), *others])
-        found_all = tuple(done[r.id] for r in records if r.id in done)
-        return Done(
-            found=found_all,
+        return RunResult(
+            annotations=annotations,
             unfinished=unfinished,
             stopped=stopped,
-            spent=ledger.spending(),
-            faults=faults,
-            asked=sum(c.requests_sent for c in clients),
-            budget=budget,
+            spending=job.ledger().spending(),
+            faults=dict(sum((c.faults for c in clients), Counter[str]())),
+            requests_sent=sum(c.requests_sent for c in clients),
+            budget_reached=budget_reached,
         )
 
 
-def _threads(
-    annotator: Annotator,
-) -> Callable[[Job, Sequence[tuple[ClipRecord, str]]], Iterator[Annotation | tuple[str, str]]]:
-    """Clips side by side, few more than requests may be under way: what is decoded and waits takes memory."""
+def _threads(annotator: Annotator) -> Work:
+    """Annotates clips in threads, a few more than requests may be in flight.
+
+    Few clips are queued: each holds its decoded frames in memory.
+    """
 
     def work(
         job: Job, missing: Sequence[tuple[ClipRecord, str]]
     ) -> Iterator[Annotation | tuple[str, str]]:
         size = max(2, job.concurrency * max(1, len(set(job.endpoints.values()))))
         with concurrent.futures.ThreadPoolExecutor(size) as pool:
-            under_way: dict[concurrent.futures.Future[Annotation], str] = {}
-            rest = iter(missing)
+            in_flight: dict[concurrent.futures.Future[Annotation], str] = {}
+            queue = iter(missing)
             try:
                 while True:
-                    while len(under_way) < 2 * size and (following := next(rest, None)):
-                        under_way[pool.submit(annotator.annotate, *following)] = following[0].id
-                    if not under_way:
+                    while len(in_flight) < 2 * size and (clip := next(queue, None)):
+                        in_flight[pool.submit(annotator.annotate, *clip)] = clip[0].id
+                    if not in_flight:
                         return
                     ended, _ = concurrent.futures.wait(
-                        under_way, return_when=concurrent.futures.FIRST_COMPLETED
+                        in_flight, return_when=concurrent.futures.FIRST_COMPLETED
                     )
                     for future in ended:
-                        clip = under_way.pop(future)
+                        name = in_flight.pop(future)
                         try:
                             yield future.result()
                         except Unfinished as error:
-                            yield clip, str(error)
+                            yield name, str(error)
                         except Halted:  # another clip's fault has stopped the run
                             continue
-            except (
-                BaseException
-            ):  # what has not begun shall not begin, and what has asks nothing more
+            except BaseException:
                 for client in set(annotator.clients.values()):
                     client.halt()
                 raise
             finally:
-                for future in under_way:
+                for future in in_flight:
                     future.cancel()
 
     return work
 
 
 def sent_back(out: Path) -> dict[str, str]:
-    """{clip: remark} of clips that people sent back: `emojax verify --send-back` writes them."""
+    """Returns the remarks on clips that were sent back by `emojax verify --send-back`, by clip."""
     path = out / AGAIN
-    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return {
-        clip: f"{entry['remark']} (time {entry['time']})".strip() for clip, entry in found.items()
-    }
+    entries = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return {clip: f"{e['remark']} (time {e['time']})".strip() for clip, e in entries.items()}
 
 
-def send_back(out: Path, fresh: Mapping[str, str], of: Mapping[str, str]) -> int:
-    """Has clips asked again by the next run; returns how many are new.
+def send_back(out: Path, remarks: Mapping[str, str], digests: Mapping[str, str]) -> int:
+    """Makes the next run ask again about clips.
 
     Args:
-      fresh: {clip: remark}.  of: {clip: digest of the annotation that is sent back}; one goes back once.
+      out: output folder.
+      remarks: of annotators, by clip.
+      digests: of the annotations, by clip; each annotation is sent back at most once.
+
+    Returns:
+      The number of clips that were not sent back before.
     """
     path = out / AGAIN
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    entries = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     count = 0
-    for clip, remark in fresh.items():
-        before = known.get(clip, {"time": 0, "of": ""})
-        if before["of"] != of[clip]:
-            known[clip] = {"remark": remark, "time": before["time"] + 1, "of": of[clip]}
+    for clip, remark in remarks.items():
+        before = entries.get(clip, {"time": 0, "of": ""})
+        if before["of"] != digests[clip]:
+            entries[clip] = {"remark": remark, "time": before["time"] + 1, "of": digests[clip]}
             count += 1
-    path.write_text(json.dumps(known, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    write_json(path, entries, indent=1)
     return count
 
 
 def check_ids(records: Sequence[ClipRecord]) -> None:
-    """Raises ValueError where two clips have one id."""
-    seen: set[str] = set()
+    """Checks that every clip has its own id.
+
+    Raises:
+      ValueError: two clips have the same id.
+    """
+    known: set[str] = set()
     for record in records:
-        if record.id in seen:
+        if record.id in known:
             raise ValueError(
-                f"two clips have the id '{record.id}' ({record.path} is one): rename a file, or name clips in a manifest"
+                f"two clips have the id '{record.id}' ({record.path} is one): rename a file, or "
+                "name clips in a manifest"
             )
-        seen.add(record.id)
+        known.add(record.id)
 
 
 def check_units(annotator: Annotator, records: Sequence[ClipRecord]) -> None:
-    """Raises ValueError where two media files would have the same file of action units."""
-    file = getattr(annotator.provider, "file", None)
-    if file is None:
+    """Checks that every media file has its own file of action units.
+
+    Raises:
+      ValueError: two media files have the same file of action units.
+    """
+    file_of = getattr(annotator.provider, "file", None)
+    if file_of is None:
         return
     used: dict[Path, str] = {}
     for record in records:
-        found = file(record.path)
-        if found is not None and used.setdefault(found, record.path) != record.path:
+        file = file_of(record.path)
+        if file is not None and used.setdefault(file, record.path) != record.path:
             raise ValueError(
-                f"{found} would be the action units of {used[found]} and of {record.path}: put them in folders as the clips"
+                f"{file} would be the action units of {used[file]} and of {record.path}: put the "
+                "files into subfolders named like those of the clips"
             )
 
 
@@ -284,29 +316,35 @@ def _hash(record: ClipRecord) -> str:
         raise ValueError(f"{record.path}: {error.strerror}") from error
 
 
-def read_state(path: Path, *, mend: bool = False) -> dict[str, Annotation]:
-    """Finished clips of earlier runs, by id. `mend`: a line that was cut off is cut away, so that the next one begins anew."""
+def read_state(path: Path, *, repair: bool = False) -> dict[str, Annotation]:
+    """Reads the finished clips of earlier runs.
+
+    Args:
+      path: OUT/annotations.jsonl.
+      repair: whether to remove an incomplete last line, so that lines can be appended.
+
+    Returns:
+      Annotations by clip; lines of other versions are ignored.
+    """
     if not path.exists():
         return {}
     out: dict[str, Annotation] = {}
     data = path.read_bytes()
-    whole = data.rfind(b"\n") + 1
-    if mend and whole < len(data):
-        os.truncate(path, whole)
-    for line in data[:whole].split(b"\n"):
+    complete = data.rfind(b"\n") + 1
+    if repair and complete < len(data):
+        os.truncate(path, complete)
+    for line in data[:complete].split(b"\n"):
         if line:
-            with contextlib.suppress(ValueError):  # of another version: it is made again
-                found = Annotation.from_json(line)
-                out[found.clip] = found
+            with contextlib.suppress(ValueError):
+                annotation = Annotation.from_json(line)
+                out[annotation.clip] = annotation
     return out
 
 
-def _compact(path: Path, found: Sequence[Annotation]) -> None:
-    """One line a clip, in the order of the clips; whole or not at all."""
-    half = path.with_suffix(".new")
-    with half.open("w", encoding="utf-8") as file:
-        for annotation in found:
+def _write_state(path: Path, annotations: Sequence[Annotation]) -> None:
+    """Replaces the file by one line per clip, in the order of the clips."""
+    with atomic_path(path) as part, part.open("w", encoding="utf-8") as file:
+        for annotation in annotations:
             file.write(annotation.to_json() + "\n")
         file.flush()
         os.fsync(file.fileno())
-    half.replace(path)

@@ -1,22 +1,45 @@
-"""Facial action units (FACS): what they are called, which labels they speak for, and how they are put into words.
+"""Facial action units (FACS): names, the labels they vote for, phrases that describe them.
 
-A table gives the units of each label. `merr` is that of Emotion-LLaMA's paper; its two reprints differ in one unit of contempt (15 or
-14), both of which stand here. Of MMEVerse's table only the units of surprise are published, which are MERR's; `mmeverse` is
-therefore MERR's with disgust as MER-Factory has it, under all spellings of its twelve training sets. Phrases are our own.
+A table lists the action units of each label. `merr` is that of Emotion-LLaMA's paper, whose two
+reprints differ in one unit of contempt (15 or 14); both are included. Of MMEVerse's table only the
+units of surprise are published, which equal MERR's. `mmeverse` is therefore MERR's table with
+disgust as in MER-Factory, under all label spellings of its twelve training sets. The phrases are
+our own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+Table = Mapping[str, tuple[int, ...]]  # label -> action units
 NAMES: Mapping[int, str] = {
-    1: "inner brow raiser", 2: "outer brow raiser", 4: "brow lowerer", 5: "upper lid raiser", 6: "cheek raiser",
-    7: "lid tightener", 9: "nose wrinkler", 10: "upper lip raiser", 11: "nasolabial deepener", 12: "lip corner puller",
-    14: "dimpler", 15: "lip corner depressor", 16: "lower lip depressor", 17: "chin raiser", 18: "lip pucker",
-    20: "lip stretcher", 22: "lip funneler", 23: "lip tightener", 24: "lip presser", 25: "lips part", 26: "jaw drop",
-    27: "mouth stretch", 28: "lip suck", 43: "eyes closed", 45: "blink",
-}  # fmt: skip
-# The first phrase of a unit is the one that templates use; all are read as claims of it (data_pipeline/annotate/claims.py).
+    1: "inner brow raiser",
+    2: "outer brow raiser",
+    4: "brow lowerer",
+    5: "upper lid raiser",
+    6: "cheek raiser",
+    7: "lid tightener",
+    9: "nose wrinkler",
+    10: "upper lip raiser",
+    11: "nasolabial deepener",
+    12: "lip corner puller",
+    14: "dimpler",
+    15: "lip corner depressor",
+    16: "lower lip depressor",
+    17: "chin raiser",
+    18: "lip pucker",
+    20: "lip stretcher",
+    22: "lip funneler",
+    23: "lip tightener",
+    24: "lip presser",
+    25: "lips part",
+    26: "jaw drop",
+    27: "mouth stretch",
+    28: "lip suck",
+    43: "eyes closed",
+    45: "blink",
+}
+# Templates use the first phrase of a unit; claims.py recognises all of them.
 PHRASES: Mapping[int, tuple[str, ...]] = {
     1: ("raised inner brows", "inner brows raised"),
     2: ("raised outer brows", "one raised brow"),
@@ -36,8 +59,8 @@ PHRASES: Mapping[int, tuple[str, ...]] = {
     26: ("dropped jaw", "mouth wide open"),
     28: ("sucked in lips", "biting lips"),
 }
-STRENGTHS = ((1.0, "slight"), (2.5, "clear"), (5.1, "strong"))  # of OpenFace's 0 to 5
-_MERR: Mapping[str, tuple[int, ...]] = {
+STRENGTHS = ((1.0, "slight"), (2.5, "clear"), (5.1, "strong"))  # upper bounds on OpenFace's 0 to 5
+_MERR: Table = {
     "happy": (6, 12, 14),
     "angry": (4, 5, 7, 10, 17, 23),
     "sad": (1, 4, 14, 15),
@@ -49,7 +72,7 @@ _MERR: Mapping[str, tuple[int, ...]] = {
     "neutral": (),
 }
 _DISGUST = (9, 15)
-# label of a table: other spellings, in lower case
+# Label of a table -> other spellings, in lower case.
 SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "happy": ("happiness", "joy", "joyful", "excited"),
     "angry": ("anger", "annoyance", "frustration"),
@@ -62,27 +85,25 @@ SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "disgust": ("disgusted", "aversion"),
     "neutral": ("calm",),
 }
-TABLES: Mapping[str, Mapping[str, tuple[int, ...]]] = {
+TABLES: Mapping[str, Table] = {
     "merr": _MERR,
     "mmeverse": {**_MERR, "disgust": _DISGUST},
 }
 
 
-def table_named(name: str) -> Mapping[str, tuple[int, ...]]:
-    """A table by its name.
+def get_table(name: str) -> Table:
+    """Returns a table by name.
 
     Raises:
       ValueError: there is no such table.
     """
     if name not in TABLES:
-        raise ValueError(
-            f"there is no table of action units '{name}': there are {', '.join(TABLES)}"
-        )
+        raise ValueError(f"no table of action units is named '{name}'; choose {', '.join(TABLES)}")
     return TABLES[name]
 
 
-def units_of(label: str, table: Mapping[str, tuple[int, ...]]) -> tuple[int, ...] | None:
-    """The units of a label in any known spelling; None where the table says nothing of it."""
+def units_of(label: str, table: Table) -> tuple[int, ...] | None:
+    """Returns the units of a label in any known spelling; None if the table has no such label."""
     plain = label.strip().lower()
     for name, others in SPELLINGS.items():
         if plain == name or plain in others:
@@ -90,37 +111,60 @@ def units_of(label: str, table: Mapping[str, tuple[int, ...]]) -> tuple[int, ...
     return None
 
 
-def votes(units: Sequence[int], table: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
-    """{label of the table: how many of the units speak for it}, highest first, labels without a vote left out.
+def count_votes(units: Sequence[int], table: Table) -> dict[str, int]:
+    """Counts the votes of action units for labels: a unit votes for every label that includes it.
 
-    Source: MERR's figure, where every unit of a clip votes for all labels that have it.
+    Source: MERR's figure.
+
+    Args:
+      units: numbers of the units that are present.
+      table: action units of each label.
+
+    Returns:
+      Votes by label, highest first; labels without a vote are left out.
     """
-    count = {label: len(set(units) & set(own)) for label, own in table.items()}
-    return dict(sorted(((k, n) for k, n in count.items() if n), key=lambda kv: -kv[1]))
+    counts = {label: len(set(units) & set(members)) for label, members in table.items()}
+    return dict(sorted(((k, n) for k, n in counts.items() if n), key=lambda kv: -kv[1]))
 
 
-def winners(units: Sequence[int], table: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
-    """Labels with the most votes; ("neutral",) where no unit votes."""
-    found = votes(units, table)
-    return tuple(k for k, n in found.items() if n == max(found.values())) or ("neutral",)
+def winners(units: Sequence[int], table: Table) -> tuple[str, ...]:
+    """Returns the labels with the most votes, ("neutral",) if there are no votes."""
+    votes = count_votes(units, table)
+    return tuple(k for k, n in votes.items() if n == max(votes.values())) or ("neutral",)
 
 
 def unit_code(unit: int) -> str:
-    """4 -> `AU04`."""
+    """Formats a unit's number: 4 becomes `AU04`."""
     return f"AU{unit:02d}"
 
 
-def phrases(units: Sequence[int], *, pick: int = 0) -> list[str]:
-    """One phrase a unit, in the order given; `pick` chooses among synonyms. A unit without phrase has its FACS name."""
+def unit_phrases(units: Sequence[int], *, pick: int = 0) -> list[str]:
+    """Returns one phrase per unit; a unit without phrases gets its FACS name.
+
+    Args:
+      units: numbers of the units.
+      pick: which of several synonyms, modulo their number.
+    """
     out = []
     for unit in units:
-        own = PHRASES.get(unit) or (NAMES.get(unit, unit_code(unit)),)
-        out.append(own[pick % len(own)])
+        synonyms = PHRASES.get(unit) or (NAMES.get(unit, unit_code(unit)),)
+        out.append(synonyms[pick % len(synonyms)])
     return out
 
 
-def with_strength(units: Mapping[int, float], scale: float) -> list[str]:
-    """`clear lip corner puller`, strongest first; scale: the highest intensity of the measuring program."""
-    ordered = sorted(units.items(), key=lambda kv: -kv[1])
-    word = lambda x: next(w for most, w in STRENGTHS if 5 * x / scale < most or most > 5)  # noqa: E731
-    return [f"{word(x)} {NAMES.get(unit, unit_code(unit))}" for unit, x in ordered]
+def strength_phrases(intensities: Mapping[int, float], scale: float) -> list[str]:
+    """Describes intensities, such as `clear lip corner puller`, strongest first.
+
+    Args:
+      intensities: intensity by unit.
+      scale: the highest intensity of the measuring program.
+    """
+    ordered = sorted(intensities.items(), key=lambda kv: -kv[1])
+    return [f"{_strength(5 * x / scale)} {NAMES.get(u, unit_code(u))}" for u, x in ordered]
+
+
+def _strength(intensity: float) -> str:
+    return next(
+        (word for bound, word in STRENGTHS if intensity < bound),
+        STRENGTHS[-1][1],
+    )

@@ -1,8 +1,9 @@
-"""Whether annotations are true: every claim against what was measured, and what people say of five aspects.
+"""Verifies annotations: claims against measurements, and marks of human annotators.
 
-People mark (review.py) audio clues, visual clues, clues of the words, reasoning and result, as in MMEVerse's human check; the share of
-marks that agree is its figure. Agreement between annotators: Krippendorff's alpha (Hayes & Krippendorff 2007, nominal) and
-Cohen's kappa.
+Annotators mark five aspects on a page (review.py), as in MMEVerse's human check: audio clues,
+visual clues, text clues, reasoning and result. The agreement rate is the share of marks that agree.
+Inter-annotator agreement is Krippendorff's alpha (Hayes & Krippendorff 2007, nominal) and Cohen's
+kappa.
 """
 
 from __future__ import annotations
@@ -11,33 +12,46 @@ import dataclasses
 import io
 import itertools
 import json
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from data_pipeline.annotate.evidence import NOT_CHECKABLE, SUPPORTED, baseline, check_reason
+from data_pipeline.annotate.annotation import Annotation
+from data_pipeline.annotate.evidence import (
+    NOT_CHECKABLE,
+    SUPPORTED,
+    UNSUPPORTED,
+    baseline,
+    check_reason,
+)
 from data_pipeline.annotate.units import unit_code
+from data_pipeline.media.prosody import Voice
 from data_pipeline.media.transcript import Cue, Transcript
 
-if TYPE_CHECKING:
-    from data_pipeline.annotate.describe import Annotation
-
 ASPECTS = ("audio", "visual", "text", "reasoning", "result")
-# Shares of marks that agree in the papers' bar chart, read by eye (reference for the picture).
+# Agreement rates of the papers' bar chart, read by eye.
 PUBLISHED = {
     "MERR-coarse": (0.68, 0.42, 0.18, 0.21, 0.67),
     "MERR-fine": (0.75, 0.72, 0.51, 0.47, 0.75),
     "MMEVerse": (0.94, 0.91, 0.89, 0.92, 0.93),
 }
 MARKS = "marks"  # folder of the annotators' files
+_VERDICTS = {SUPPORTED: "supported", UNSUPPORTED: "contradicted", NOT_CHECKABLE: "unknown"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Check:
-    """One claim of a reason. verdict: supported, contradicted or unknown. by: what it was held against."""
+    """One verified claim of a reason.
+
+    Attributes:
+      phrase: the claim's words.
+      modality: `video`, `audio` or `text`.
+      verdict: `supported`, `contradicted` or `unknown`.
+      by: the evidence in words.
+    """
 
     phrase: str
     modality: str
@@ -45,42 +59,50 @@ class Check:
     by: str
 
 
-def check_claims(found: Sequence[Annotation]) -> dict[str, tuple[Check, ...]]:
-    """Claims of every reason, by clip. Voices are held against the median of the same speaker's, or of the set where speakers are
-    not named.
+def check_claims(annotations: Sequence[Annotation]) -> dict[str, tuple[Check, ...]]:
+    """Checks the claims of every reason.
+
+    Voices are compared with the median of the same speaker, or of all clips if the speaker has too
+    few or is not named.
+
+    Returns:
+      Checks by clip.
     """
-    voices: dict[str, list[Any]] = defaultdict(list)
-    for a in found:
+    voices: dict[str, list[Voice | None]] = defaultdict(list)
+    for a in annotations:
         voices[a.speaker].append(a.voice)
-    everybody = baseline([v for group in voices.values() for v in group])
-    norm = {speaker: baseline(group) for speaker, group in voices.items()}
+    overall = baseline([v for group in voices.values() for v in group])
+    by_speaker = {speaker: baseline(group) for speaker, group in voices.items()}
     out = {}
-    for a in found:
-        own = norm[a.speaker] if norm[a.speaker].loudness is not None else everybody
+    for a in annotations:
+        norm = by_speaker[a.speaker] if by_speaker[a.speaker].loudness is not None else overall
         words = Transcript((Cue(start=0.0, end=1.0, text=a.words),)) if a.words else Transcript()
-        seen = None if a.ever is None else frozenset(unit_code(u) for u in a.ever)
-        links = check_reason(
-            a.reason, 0.0, 1.0, motion=None, voice=a.voice, norm=own, transcript=words, units=seen
+        claims = check_reason(
+            a.reason,
+            0.0,
+            1.0,
+            motion=None,
+            voice=a.voice,
+            norm=norm,
+            transcript=words,
+            units=None if a.ever is None else frozenset(unit_code(u) for u in a.ever),
         )
         out[a.clip] = tuple(
-            Check(
-                phrase=x.phrase,
-                modality=x.modality,
-                verdict="unknown"
-                if x.verdict == NOT_CHECKABLE
-                else "supported"
-                if x.verdict == SUPPORTED
-                else "contradicted",
-                by=x.by,
-            )
-            for x in links
+            Check(phrase=c.phrase, modality=c.modality, verdict=_VERDICTS[c.verdict], by=c.by)
+            for c in claims
         )
     return out
 
 
 @dataclasses.dataclass(frozen=True)
 class Marks:
-    """One annotator's marks: clip -> {aspect: True (agrees), False, None (can not tell)}; `again`: clips sent back, with a remark."""
+    """The marks of one annotator.
+
+    Attributes:
+      annotator: a name.
+      marks: clip -> {aspect: True (agrees), False (disagrees), None (cannot tell)}.
+      again: clips that were sent back -> remark.
+    """
 
     annotator: str
     marks: Mapping[str, Mapping[str, bool | None]]
@@ -88,8 +110,15 @@ class Marks:
 
 
 def read_marks(folder: Path, *, digests: Mapping[str, str] | None = None) -> list[Marks]:
-    """All annotators of an output folder, by name; the last mark of a clip counts. `digests`: of the annotations as they are; marks
-    of others are left aside.
+    """Reads the marks of all annotators; the last mark of a clip counts.
+
+    Args:
+      folder: output folder of the annotation.
+      digests: of the current annotations, by clip; marks of other texts are ignored. None: all
+        marks are read.
+
+    Returns:
+      One entry per annotator, sorted by name.
     """
     out = []
     for path in sorted((folder / MARKS).glob("*.jsonl")):
@@ -97,54 +126,71 @@ def read_marks(folder: Path, *, digests: Mapping[str, str] | None = None) -> lis
         again: dict[str, str] = {}
         for line in path.read_text(encoding="utf-8").split("\n"):
             try:
-                found = json.loads(line)
-                if digests is not None and digests.get(found["clip"]) != found.get("of"):
-                    continue  # of a text that is no longer there
-                marks[str(found["clip"])] = {a: found["marks"].get(a) for a in ASPECTS}
+                entry = json.loads(line)
+                if digests is not None and digests.get(entry["clip"]) != entry.get("of"):
+                    continue  # the text has changed since
+                marks[str(entry["clip"])] = {a: entry["marks"].get(a) for a in ASPECTS}
             except (ValueError, KeyError, TypeError, AttributeError):
-                continue  # a line that was cut off
-            if found.get("again") is not None:
-                again[found["clip"]] = str(found["again"])
+                continue  # an incomplete line
+            if entry.get("again") is not None:
+                again[entry["clip"]] = str(entry["again"])
             else:
-                again.pop(found["clip"], None)
+                again.pop(entry["clip"], None)
         out.append(Marks(path.stem, marks, again))
     return out
 
 
-def agreed(people: Sequence[Marks]) -> dict[str, float | None]:
-    """MMEVerse's figure: the share of marks that say yes, for each aspect; what can not be told is left out."""
+def agreement_rates(annotators: Sequence[Marks]) -> dict[str, float | None]:
+    """Returns the share of marks that agree, by aspect; "cannot tell" is ignored."""
     out: dict[str, float | None] = {}
     for aspect in ASPECTS:
-        said = [
-            m[aspect] is True for p in people for m in p.marks.values() if m.get(aspect) is not None
+        marks = [
+            m[aspect] is True
+            for annotator in annotators
+            for m in annotator.marks.values()
+            if m.get(aspect) is not None
         ]
-        out[aspect] = sum(said) / len(said) if said else None
+        out[aspect] = sum(marks) / len(marks) if marks else None
     return out
 
 
-def alpha(rows: Sequence[Sequence[bool | None]]) -> float | None:
-    """Krippendorff's alpha of nominal values: one row an annotator, None where nothing was said; None where it is not defined."""
-    pairs: Counter[tuple[bool, bool]] = Counter()
-    for column in zip(*rows, strict=True):
-        said = [x for x in column if x is not None]
-        for a, b in itertools.permutations(range(len(said)), 2):
-            pairs[said[a], said[b]] += 1 / (len(said) - 1)  # type: ignore[assignment]
+def krippendorff_alpha(ratings: Sequence[Sequence[Hashable | None]]) -> float | None:
+    """Computes Krippendorff's alpha for nominal ratings.
+
+    Ours: no pinned library has it, and it is tested on the published examples.
+
+    Args:
+      ratings: one row per annotator, one column per item, None for missing.
+
+    Returns:
+      Alpha, None if it is undefined.
+    """
+    pairs: dict[tuple[Hashable, Hashable], float] = defaultdict(float)
+    for column in zip(*ratings, strict=True):
+        values = [x for x in column if x is not None]
+        for a, b in itertools.permutations(values, 2):
+            pairs[a, b] += 1 / (len(values) - 1)
     total = sum(pairs.values())
-    share = Counter[bool]()
+    marginal: dict[Hashable, float] = defaultdict(float)
     for (a, _), n in pairs.items():
-        share[a] += n
-    expected = (
-        sum(share[a] * share[b] for a in share for b in share if a != b) / (total - 1)
-        if total > 1
-        else 0.0
-    )
+        marginal[a] += n
+    if total <= 1:
+        return None
+    expected = sum(marginal[a] * marginal[b] for a in marginal for b in marginal if a != b)
+    expected /= total - 1
     if not expected:
         return None
     return 1 - sum(n for (a, b), n in pairs.items() if a != b) / expected
 
 
-def kappa(first: Sequence[bool | None], second: Sequence[bool | None]) -> float | None:
-    """Cohen's kappa of two annotators over what both marked; None where it is not defined."""
+def cohen_kappa(
+    first: Sequence[bool | None], second: Sequence[bool | None]
+) -> float | None:
+    """Computes Cohen's kappa of two annotators over the items that both marked.
+
+    Returns:
+      Kappa, None if it is undefined.
+    """
     from sklearn.metrics import cohen_kappa_score
 
     both = [(a, b) for a, b in zip(first, second, strict=True) if a is not None and b is not None]
@@ -153,61 +199,69 @@ def kappa(first: Sequence[bool | None], second: Sequence[bool | None]) -> float 
     return float(cohen_kappa_score([a for a, _ in both], [b for _, b in both]))
 
 
-def agreement(people: Sequence[Marks]) -> dict[str, Any]:
-    """{aspect: {agreed, marks, alpha, kappa}} and the clips on which annotators differ: {clip: aspects}."""
-    clips = sorted({c for p in people for c in p.marks})
-    shares = agreed(people)
-    out: dict[str, Any] = {
-        "annotators": [p.annotator for p in people],
-        "clips": len(clips),
-        "aspects": {},
-    }
+def agreement(annotators: Sequence[Marks]) -> dict[str, Any]:
+    """Computes the contents of agreement.json.
+
+    Returns:
+      `annotators`, `clips`, `aspects` ({aspect: {agreed, marks, alpha, kappa}}), `differ` (clips on
+      which annotators disagree: {clip: aspects}) and `sent_back` ({clip: remarks}).
+    """
+    clips = sorted({c for a in annotators for c in a.marks})
+    rates = agreement_rates(annotators)
+    aspects: dict[str, Any] = {}
     for aspect in ASPECTS:
-        rows = [[p.marks.get(c, {}).get(aspect) for c in clips] for p in people]
-        both = {
-            f"{people[i].annotator} and {people[j].annotator}": kappa(rows[i], rows[j])
-            for i, j in itertools.combinations(range(len(people)), 2)
-        }
-        out["aspects"][aspect] = {
-            "agreed": shares[aspect],
+        rows = [[a.marks.get(c, {}).get(aspect) for c in clips] for a in annotators]
+        aspects[aspect] = {
+            "agreed": rates[aspect],
             "marks": sum(x is not None for row in rows for x in row),
-            "alpha": alpha(rows) if len(people) > 1 else None,
-            "kappa": both,
+            "alpha": krippendorff_alpha(rows) if len(annotators) > 1 else None,
+            "kappa": {
+                f"{annotators[i].annotator} and {annotators[j].annotator}": cohen_kappa(
+                    rows[i], rows[j]
+                )
+                for i, j in itertools.combinations(range(len(annotators)), 2)
+            },
         }
-    differ: dict[str, list[str]] = {}
-    for clip in clips:
-        split = [
-            a
-            for a in ASPECTS
-            if len({p.marks[clip].get(a) for p in people if clip in p.marks} - {None}) > 1
-        ]
-        if split:
-            differ[clip] = split
-    back: dict[str, list[str]] = {}
-    for p in people:
-        for clip, remark in p.again.items():
-            back.setdefault(clip, []).extend([remark] if remark else [])
+    sent_back: dict[str, list[str]] = {}
+    for annotator in annotators:
+        for clip, remark in annotator.again.items():
+            sent_back.setdefault(clip, []).extend([remark] if remark else [])
     return {
-        **out,
-        "differ": differ,
-        "sent_back": {c: " / ".join(dict.fromkeys(t)) for c, t in back.items()},
+        "annotators": [a.annotator for a in annotators],
+        "clips": len(clips),
+        "aspects": aspects,
+        "differ": {clip: names for clip in clips if (names := _disputed(annotators, clip))},
+        "sent_back": {c: " / ".join(dict.fromkeys(r)) for c, r in sent_back.items()},
     }
 
 
-def chart(found: Mapping[str, Any], name: str) -> bytes:
-    """The papers' bar chart as PNG: the share of marks that agree, for each aspect, beside published ones."""
-    import matplotlib
+def _disputed(annotators: Sequence[Marks], clip: str) -> list[str]:
+    """Returns the aspects of a clip on which annotators disagree."""
+    marks = [a.marks[clip] for a in annotators if clip in a.marks]
+    return [aspect for aspect in ASPECTS if len({m.get(aspect) for m in marks} - {None}) > 1]
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
 
-    own = tuple(found["aspects"][a]["agreed"] for a in ASPECTS)
-    lapsed = len(found.get("lapsed", ()))
-    told = f"{name}, {found['clips']} clips" + (
-        f" ({lapsed} more have changed since)" if lapsed else ""
-    )
-    groups: dict[str, tuple[float | None, ...]] = {**PUBLISHED, told: own}
-    figure, axis = plt.subplots(figsize=(9, 4), layout="constrained")
+def agreement_chart(result: Mapping[str, Any], name: str) -> bytes:
+    """Draws the agreement rates next to the published ones, like the papers' bar chart.
+
+    Args:
+      result: what `agreement` returned, and `lapsed`, the clips whose marks no longer count.
+      name: of the set, for the legend.
+
+    Returns:
+      A PNG file.
+    """
+    from matplotlib.figure import Figure
+
+    rates = tuple(result["aspects"][a]["agreed"] for a in ASPECTS)
+    lapsed = len(result.get("lapsed", ()))
+    changed = f" ({lapsed} more have changed since)" if lapsed else ""
+    groups: dict[str, tuple[float | None, ...]] = {
+        **PUBLISHED,
+        f"{name}, {result['clips']} clips{changed}": rates,
+    }
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    axis = figure.subplots()
     width = 0.8 / len(groups)
     colours = ("#c8ccd4", "#9aa3b2", "#6b7588", "#1f77b4")
     for i, (group, values) in enumerate(groups.items()):
@@ -225,5 +279,4 @@ def chart(found: Mapping[str, Any], name: str) -> bytes:
         axis.spines[side].set_visible(False)
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=110, metadata={"Software": "emojax"})
-    plt.close(figure)
     return out.getvalue()

@@ -11,15 +11,20 @@ import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from data_pipeline.progress import Progress as ProgressCallback
 from emojax.cli.arguments import count, not_negative, positive, seconds, whole
 from emojax.cli.console import setup
 from emojax.cli.serve_cmd import check_free
+
+if TYPE_CHECKING:
+    from data_pipeline.annotate.runner import Job
+    from data_pipeline.llm.budget import Ledger
 
 _FIELDS: dict[str, tuple[type, ...]] = {
     "url": (str,), "model": (str,), "key_from": (str,), "temperature": (int, float), "max_tokens": (int,),
@@ -202,9 +207,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
 def _annotate(args: argparse.Namespace, console: Console) -> int:
     from data_pipeline.annotate import filters, outputs, verify
     from data_pipeline.annotate.clip_lists import read_clip_list
+    from data_pipeline.annotate.data_card import Outcome
     from data_pipeline.annotate.recipe import load_recipe, recipe_text
-    from data_pipeline.annotate.runner import Job
-    from data_pipeline.annotate.runner import run as annotate
+    from data_pipeline.annotate.runner import Job, run_job
 
     if args.show_recipe:
         print(recipe_text(args.recipe), end="")
@@ -218,17 +223,26 @@ def _annotate(args: argparse.Namespace, console: Console) -> int:
         raise ValueError("some clips have no labels: say which there are, --labels happy,sad,...")
     endpoints = _endpoints(args, recipe.agents)
     _check(args, endpoints)
-    eight = tuple(
+    eight_units = tuple(
         int(x) if x.strip().isdecimal() else -1 for x in (args.eight_units or "").split(",") if x
     )
-    if eight and (len(eight) != 8 or min(eight) < 1):
+    if eight_units and (len(eight_units) != 8 or min(eight_units) < 1):
         raise ValueError(
             f"--eight-units {args.eight_units}: eight numbers, such as 1,2,4,6,9,12,25,26"
         )
     job = Job(
-        recipe=recipe, out=Path(args.out).absolute(), endpoints=endpoints, concurrency=args.concurrency, retries=args.retries, backoff=args.backoff, units=args.units, eight=eight,
-        max_money=args.most_money, max_tokens=args.most_tokens, ask_again=args.ask_again,
-    )  # fmt: skip
+        recipe=recipe,
+        out=Path(args.out).absolute(),
+        endpoints=endpoints,
+        concurrency=args.concurrency,
+        retries=args.retries,
+        backoff=args.backoff,
+        units=args.units,
+        eight_units=eight_units,
+        max_money=args.most_money,
+        max_tokens=args.most_tokens,
+        ask_again=args.ask_again,
+    )
     missing = [a for a in recipe.agents if a not in endpoints and a not in recipe.optional]
     if missing:
         raise ValueError(
@@ -244,21 +258,26 @@ def _annotate(args: argparse.Namespace, console: Console) -> int:
                 "--transcribe runs on this machine alone: write the words into the manifest first"
             )
         work = on_cluster(address=None if args.cluster == "local" else args.cluster)
-    with _bar(console, len(records), endpoints) as tick:
-        done = annotate(
-            job, records, tick=tick, transcribe=transcribe, transcriber=transcriber, work=work
+    with _bar(console, job) as progress:
+        result = run_job(
+            job,
+            records,
+            progress=progress,
+            transcribe=transcribe,
+            transcriber=transcriber,
+            work=work,
         )
-    checks = verify.check_claims(done.found)
-    left_out = filters.apply(recipe, done.found, checks, seed=args.seed)
-    outcome = outputs.Outcome(
+    checks = verify.check_claims(result.annotations)
+    left_out = filters.apply(recipe, result.annotations, checks, seed=args.seed)
+    outcome = Outcome(
         recipe=recipe,
-        found=done.found,
+        annotations=result.annotations,
         left_out=left_out,
-        unfinished=done.unfinished,
+        unfinished=result.unfinished,
         checks=checks,
-        spent=done.spent,
+        spending=result.spending,
     )
-    chosen = outputs.Set(
+    settings = outputs.OutputSettings(
         name=args.name or Path(args.clips).stem or "clips",
         text=args.text_column,
         label=args.label_column,
@@ -266,10 +285,10 @@ def _annotate(args: argparse.Namespace, console: Console) -> int:
     )
     facts = {
         "endpoints": {n: e.settings() for n, e in endpoints.items()},
-        "faults": done.faults,
+        "faults": result.faults,
         "seed": args.seed,
     }
-    written = outputs.write_all(job.out, chosen, outcome, facts)
+    written = outputs.write_all(job.out, settings, outcome, facts)
     summary = json.loads((job.out / "summary.json").read_text())
     if args.json:
         print(json.dumps(summary, ensure_ascii=False))
@@ -278,12 +297,12 @@ def _annotate(args: argparse.Namespace, console: Console) -> int:
         console.print(
             f"written: {job.out}/ with {', '.join(p.name for p in written)}", soft_wrap=True
         )
-    if done.stopped:
-        more = "; give more and the same command goes on" if done.budget else ""
-        console.print(done.stopped + more, soft_wrap=True)
-    elif done.unfinished:
+    if result.stopped:
+        more = "; give more and the same command goes on" if result.budget_reached else ""
+        console.print(result.stopped + more, soft_wrap=True)
+    elif result.unfinished:
         console.print(
-            f"{len(done.unfinished)} clips are unfinished (unfinished.csv): the same command asks again",
+            f"{len(result.unfinished)} clips are unfinished (unfinished.csv): the same command asks again",
             soft_wrap=True,
         )
     elif not outcome.kept:
@@ -295,7 +314,7 @@ def _annotate(args: argparse.Namespace, console: Console) -> int:
         console.print(f"nothing was kept: left_out.csv says why of every clip{why}", soft_wrap=True)
     else:
         console.print(f"try next: emojax verify {args.out} --annotator YOUR_NAME", soft_wrap=True)
-    return 3 if done.unfinished else 0
+    return 3 if result.unfinished else 0
 
 
 def _check(args: argparse.Namespace, endpoints: dict[str, Any]) -> None:
@@ -438,9 +457,9 @@ def _transcriber(args: argparse.Namespace) -> tuple[Any, str]:
 
 
 @contextmanager
-def _bar(console: Console, total: int, endpoints: dict[str, Any]) -> Iterator[Any]:
-    """Clips done, and what they cost so far and will have cost in the end."""
-    priced = any(e.price_in is not None for e in endpoints.values())
+def _bar(console: Console, job: Job) -> Iterator[ProgressCallback]:
+    """A bar of the annotated clips, with the cost so far and the expected total cost."""
+    priced = any(e.price_in is not None for e in job.endpoints.values())
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -448,23 +467,30 @@ def _bar(console: Console, total: int, endpoints: dict[str, Any]) -> Iterator[An
         TimeRemainingColumn(),
         TextColumn("{task.fields[cost]}"),
     )
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task("annotate", total=total, cost="")
-        first: list[Any] = []
+    ledgers: list[Ledger] = []
+    first: list[tuple[float, float]] = []
+    with Progress(*columns, console=console) as bars:
+        number = bars.add_task("annotate", total=None, cost="")
 
-        def tick(done: int, every: int, spent: Any) -> None:
-            value = spent.money if priced else spent.tokens
-            first.append((done, value)) if not first else None
+        def progress(task: str, done: float, total: float | None) -> None:
+            if not ledgers:
+                ledgers.append(job.ledger())
+            spending = ledgers[0].spending()
+            value = spending.money if priced else float(spending.tokens)
+            if not first:
+                first.append((done, value))
             made, paid = done - first[0][0], value - first[0][1]
-            most = value + paid / made * (every - done) if made > 0 else value
+            expected = value + paid / made * ((total or done) - done) if made > 0 else value
             cost = (
-                f"{value:.2f} of about {most:.2f}"
+                f"{value:.2f} of about {expected:.2f}"
                 if priced
-                else f"{value:,.0f} of about {most:,.0f} tokens"
+                else f"{value:,.0f} of about {expected:,.0f} tokens"
             )
-            progress.update(task, completed=done, cost=cost if value else "")
+            bars.update(
+                number, description=task, completed=done, total=total, cost=cost if value else ""
+            )
 
-        yield tick
+        yield progress
 
 
 def _show(s: dict[str, Any], console: Console) -> None:
@@ -508,9 +534,7 @@ def _verify(args: argparse.Namespace, console: Console) -> int:
         check_free("127.0.0.1", args.port)
         from data_pipeline.annotate.review import serve
 
-        return serve(
-            out, args.annotator, args.sample, seed=args.seed, port=args.port, say=console.print
-        )
+        return serve(out, args.annotator, args.sample, seed=args.seed, port=args.port)
     known = read_state(out / STATE)
     digests = {clip: a.digest for clip, a in known.items()}
     people = [m for m in verify.read_marks(out, digests=digests) if m.marks]
@@ -527,7 +551,7 @@ def _verify(args: argparse.Namespace, console: Console) -> int:
     (out / "agreement.json").write_text(
         json.dumps(found, ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
     )
-    (out / "agreement.png").write_bytes(verify.chart(found, out.resolve().name))
+    (out / "agreement.png").write_bytes(verify.agreement_chart(found, out.resolve().name))
     if args.json:
         print(json.dumps(found, ensure_ascii=False))
         return 0

@@ -330,7 +330,7 @@ def _timelines(
 ) -> int:
     import numpy as np
 
-    from data_pipeline.annotate.peaks import read_units
+    from data_pipeline.annotate.unit_tracks import read_units
     from data_pipeline.media.clip import ClipError
     from data_pipeline.media.segments import SegmentConfig
     from data_pipeline.media.transcript import TranscriptError

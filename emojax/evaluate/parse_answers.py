@@ -13,7 +13,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from data_pipeline.annotate.claims import denied
+from data_pipeline.annotate.claims import is_negated
 from data_pipeline.datasets.labels import CONCEPTS, concept
 from emojax.evaluate.lexicon import FAMILIES
 
@@ -174,7 +174,7 @@ def _named(text: str, words: dict[str, str]) -> tuple[str, ...]:
     """Labels whose words a text names without denying them."""
     found: dict[str, None] = {}
     for match in _finder(tuple(words)).finditer(text):
-        if not denied(text[: match.start()]):
+        if not is_negated(text[: match.start()]):
             found[words[match.group()]] = None
     return tuple(found)
 
@@ -196,7 +196,7 @@ def read_words(response: str, known: Sequence[str] | frozenset[str]) -> tuple[st
         if (
             match.group() in known
             and match.group() not in _EVERYDAY
-            and not denied(text[: match.start()])
+            and not is_negated(text[: match.start()])
         ):
             found[match.group()] = None
     return tuple(found)

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from data_pipeline.annotate.evidence import CheckedClaim, baseline, check_reason
-from data_pipeline.annotate.peaks import UnitTrack, find_peak
+from data_pipeline.annotate.peaks import find_peak
+from data_pipeline.annotate.unit_tracks import UnitTrack
 from data_pipeline.annotate.units import TABLES, unit_code
 from data_pipeline.media.prosody import Voice, measure_voice
 from data_pipeline.media.segments import Segment, SegmentConfig, read_segments

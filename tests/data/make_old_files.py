@@ -26,12 +26,13 @@ flags.FLAGS.mark_as_parsed()
 
 from data_jobs import save_random_model, train_command
 from data_pipeline.builders.media import build_set, open_built
-from data_pipeline.embedded.generate import load_corpus, make_corpus
-from data_pipeline.embedded.truth import CorpusConfig
 from data_pipeline.encode import cache_config, encode_built
 from data_pipeline.features import open_cache
 from data_pipeline.pipeline import BuiltSource, read_element
 from data_pipeline.proxy import StoreConfig
+
+from data_pipeline.embedded.generate import load_corpus, make_corpus
+from data_pipeline.embedded.truth import CorpusConfig
 from emojax.bundle import load_bundle
 from emojax.infer.answer import label_probabilities, reasons
 from emojax.sharding import make_mesh

@@ -267,7 +267,7 @@ def test_an_endpoint_that_refuses_all_is_told_in_one_sentence(corpus, tmp_path, 
         assert main(options(corpus, tmp_path, server.url, "--limit", "2")) == 3
         told = " ".join(capsys.readouterr().err.split())
         assert (
-            "answers 401 (no such key): check address, key and model, and the same command goes on"
+            "answers 401 (no such key): check address, key and model, then run the same command again to continue"
             in told
         )
         assert "give more" not in told and f"unfinished: 2 {server.url} answers 401" in told
@@ -498,7 +498,7 @@ def test_a_thousand_records_and_twenty_kills(tmp_path):
 def test_words_are_heard_where_none_are_given(corpus, tmp_path):
     from data_pipeline.annotate.clip_lists import read_clip_list
     from data_pipeline.annotate.recipe import load_recipe
-    from data_pipeline.annotate.runner import Job, run
+    from data_pipeline.annotate.runner import Job, run_job
     from data_pipeline.llm.endpoint import Endpoint
 
     labels = (
@@ -526,8 +526,8 @@ def test_words_are_heard_where_none_are_given(corpus, tmp_path):
             endpoints={"audio": Endpoint(url=server.url, model="m")},
             units=str(corpus / "units"),
         )
-        done = run(job, records, transcribe=transcribe, transcriber="a test")
-    with_sound = [a for a in done.found if a.voice is not None]
+        done = run_job(job, records, transcribe=transcribe, transcriber="a test")
+    with_sound = [a for a in done.annotations if a.voice is not None]
     assert len(heard) == len(with_sound) >= 3
     assert {(a.words, a.words_from) for a in with_sound} == {("what was heard", "transcribed")}
     assert all("what was heard" in text_of(b) for b in server.bodies)

@@ -9,10 +9,12 @@ import pytest
 
 from data_pipeline.annotate import filters, outputs
 from data_pipeline.annotate.agents import ClipContext, agent
+from data_pipeline.annotate.annotation import Annotation
 from data_pipeline.annotate.clip_lists import read_clip_list
-from data_pipeline.annotate.describe import Annotation, coarse
+from data_pipeline.annotate.data_card import Outcome
+from data_pipeline.annotate.describe import coarse_description
 from data_pipeline.annotate.peaks import LABEL_UNITS, Peak
-from data_pipeline.annotate.recipe import Recipe, load_recipe, recipe_text, shipped
+from data_pipeline.annotate.recipe import Recipe, builtin_recipes, load_recipe, recipe_text
 from data_pipeline.annotate.runner import read_state
 from data_pipeline.annotate.verify import check_claims
 from data_pipeline.datasets.registry import read_root
@@ -42,8 +44,8 @@ KNOWN = ClipContext(
 
 
 def test_shipped_recipes_are_those_of_the_papers():
-    assert shipped() == ("merr_coarse", "merr_fine", "mmeverse")
-    coarse_one, fine, mmeverse = map(load_recipe, shipped())
+    assert builtin_recipes() == ("merr_coarse", "merr_fine", "mmeverse")
+    coarse_one, fine, mmeverse = map(load_recipe, builtin_recipes())
     assert (
         coarse_one.template and "reasoning" not in coarse_one.agents and not coarse_one.label_guided
     )
@@ -73,7 +75,7 @@ def test_shipped_recipes_are_those_of_the_papers():
         ('name = "x"\nagents = ["reasoning", "visual"]', "comes last"),
         ('name = "x"\n[[filter]]\nleast = 3', "needs a kind"),
         ('name = "x"\n[[filter]]\nkind = "length"\nmax = 3', "has no setting max"),
-        ("name = ", "no valid TOML"),
+        ("name = ", "not valid TOML"),
     ],
 )
 def test_faults_of_a_recipe_are_named(tmp_path, text, fault):
@@ -271,11 +273,11 @@ def test_claims_are_held_against_face_voice_and_words():
 
 
 def test_the_coarse_template():
-    assert coarse(made("a")) == (
+    assert coarse_description(made("a")) == (
         'A man leans in, a. The face shows lowered brows. The tone of voice is angry. The person says: "how dare you, a".'
     )
     assert (
-        coarse(made("b", notes={}, ever=(), units=(), peak_units=(), words=""))
+        coarse_description(made("b", notes={}, ever=(), units=(), peak_units=(), words=""))
         == "The face is at rest."
     )
 
@@ -289,16 +291,16 @@ def write_outputs(tmp_path, found, name="CAER", label="emotion_label", text="tex
         filters.apply(recipe, found, checks),
         Spending(money=0.5, tokens_in=100, tokens_out=20, requests=3, lost=1),
     )
-    outcome = outputs.Outcome(
+    outcome = Outcome(
         recipe=recipe,
-        found=found,
+        annotations=found,
         left_out=gone,
         unfinished={"z": "visual: timeout"},
         checks=checks,
-        spent=spent,
+        spending=spent,
     )
     outputs.write_all(
-        out, outputs.Set(name=name, text=text, label=label, licence="CC0"), outcome, {}
+        out, outputs.OutputSettings(name=name, text=text, label=label, licence="CC0"), outcome, {}
     )
     return out
 
@@ -420,7 +422,7 @@ def test_a_line_that_was_cut_off_is_cut_away(tmp_path):
     assert list(read_state(path)) == ["a"] and path.read_bytes() == before, (
         "who only looks changes nothing"
     )
-    assert list(read_state(path, mend=True)) == ["a"]
+    assert list(read_state(path, repair=True)) == ["a"]
     with path.open("a") as file:
         file.write(made("c").to_json() + "\n")
     assert list(read_state(path)) == ["a", "c"]
@@ -477,7 +479,7 @@ def test_clips_of_folders_and_lists(tmp_path):
     ]
     for text, fault in [
         ("path,label\na.mp4,glad\n", "'glad' is not one of"), ("path,split\na.mp4,x\n", "none of train"),
-        ("path,start,end\na.mp4,2,1\n", "row 2: the span"), ("path\n", "no clip"), ("path,start\na.mp4,1;5\n", "row 2, column 'start': '1;5' is no number of seconds"),
+        ("path,start,end\na.mp4,2,1\n", "row 2: the span"), ("path\n", "no clip"), ("path,start\na.mp4,1;5\n", "row 2, column 'start': '1;5' is not a number of seconds"),
         ("path,label\na.mp4,glad\nno.mp4,sad\na.mp4,sad\n", "(?s)row 2, column 'label'.*\n.*row 3, column 'path'.*no.mp4'$"),
         ("path\n" + "no.mp4\n" * 13, "(?s)row 11,.*and 3 rows more$"),
     ]:  # fmt: skip

@@ -5,7 +5,8 @@ import pytest
 from recording import record
 
 from data_pipeline.annotate import peaks, units
-from data_pipeline.annotate.peaks import UnitsError, find_apex, find_peak, read_units
+from data_pipeline.annotate.peaks import find_apex, find_peak
+from data_pipeline.annotate.unit_tracks import UnitsError, provider_named, read_units
 
 MERR = units.TABLES["merr"]
 HEAD = "frame, face_id, timestamp, confidence, success, AU05_r, AU26_r, AU45_r, AU05_c, AU26_c\n"
@@ -115,21 +116,21 @@ def test_numbers_that_are_no_units_must_be_named(tmp_path):
         + "\n1,0.0,0,0,0,0,0,0,0,3\n2,0.04,0,0,0,0,0,0,0,1\n"
     )
     path = write(tmp_path, text)
-    with pytest.raises(UnitsError, match="no FACS numbers; say which"):
+    with pytest.raises(UnitsError, match="no FACS numbers; specify which"):
         read_units(path)
-    track = read_units(path, eight=(1, 2, 4, 6, 9, 12, 25, 26))
+    track = read_units(path, eight_units=(1, 2, 4, 6, 9, 12, 25, 26))
     assert find_peak(track, "surprise", MERR).units == (26,)
 
 
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("", "no row"),
-        (HEAD, "no row"),
+        ("", "no rows"),
+        (HEAD, "no rows"),
         ("frame,confidence\n1,1\n", "no column of an action unit"),
-        ("frame,AU01_r\n1,much\n", "column 'AU01_r': not numbers"),
-        ("frame,AU01_r\n1,1,2\n", "no table"),
-        ("frame,AU01_r,AU01_r\n1,1,2\n", "stands there twice"),
+        ("frame,AU01_r\n1,much\n", "column 'AU01_r': not all values are numbers"),
+        ("frame,AU01_r\n1,1,2\n", "not a table"),
+        ("frame,AU01_r,AU01_r\n1,1,2\n", "occurs twice"),
         ("frame,AU01_r\n,1\n", "no frame number"),
     ],
 )
@@ -202,12 +203,12 @@ def test_the_apex_of_a_span_is_within_it(tmp_path):
 
 def test_where_units_are_from(tmp_path):
     write(tmp_path, rows((1, 0, 0, 1, 1, 1, 1, 0, 1, 1)), "a_openface.csv")
-    files = peaks.provider_named(str(tmp_path))
+    files = provider_named(str(tmp_path))
     assert files("/elsewhere/a.mp4").source == "openface" and files("/elsewhere/b.mp4") is None
     (tmp_path / "x").mkdir()
     write(tmp_path / "x", rows((1, 0, 0, 1, 1, 1, 1, 0, 1, 1)), "a.csv")
     assert files.file("/clips/x/a.mp4") == tmp_path / "x" / "a.csv"
     assert files.file("/clips/y/a.mp4") == tmp_path / "a_openface.csv"
-    assert peaks.provider_named("none") is None
+    assert provider_named("none") is None
     with pytest.raises(ValueError, match="neither a folder"):
-        peaks.provider_named("/no/such/folder")
+        provider_named("/no/such/folder")

@@ -268,7 +268,7 @@ def test_people_keep_their_names_over_segments(tmp_path):
 
 
 def test_claims_about_the_face_are_held_against_measured_units(tmp_path):
-    from data_pipeline.annotate.peaks import read_units
+    from data_pipeline.annotate.unit_tracks import read_units
     from emojax.infer.timeline import Options, Span, finish
     from emojax.types import Answer
 

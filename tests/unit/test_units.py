@@ -22,7 +22,7 @@ def test_votes_of_the_figure():
         ((5, 26), "surprise"),
         ((4, 5, 20), "fear"),
     ]:
-        assert units.votes(own, table)[label] == len(own)
+        assert units.count_votes(own, table)[label] == len(own)
     assert units.winners((5, 26), table) == ("surprise", "fear")
     assert units.winners((6, 12), table) == ("happy",) and units.winners((), table) == ("neutral",)
     assert units.winners((9,), table) == ("neutral",) and units.winners(
@@ -53,10 +53,10 @@ def test_every_phrase_is_read_as_a_claim_of_its_unit():
 
 
 def test_strength_in_words():
-    assert units.with_strength({4: 0.4, 12: 3.0, 6: 1.2}, 5.0) == [
+    assert units.strength_phrases({4: 0.4, 12: 3.0, 6: 1.2}, 5.0) == [
         "strong lip corner puller", "clear cheek raiser", "slight brow lowerer",
     ]  # fmt: skip
-    assert units.with_strength({12: 0.1}, 1.0) == ["slight lip corner puller"]
+    assert units.strength_phrases({12: 0.1}, 1.0) == ["slight lip corner puller"]
 
 
 @pytest.mark.skipif(not FINE.exists(), reason="the published annotations are not here")

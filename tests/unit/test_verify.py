@@ -5,7 +5,13 @@ import json
 import pytest
 
 from data_pipeline.annotate import verify
-from data_pipeline.annotate.verify import Marks, agreement, alpha, kappa, read_marks
+from data_pipeline.annotate.verify import (
+    Marks,
+    agreement,
+    cohen_kappa,
+    krippendorff_alpha,
+    read_marks,
+)
 
 # Krippendorff, Computing Krippendorff's Alpha-Reliability (2011): examples A and C
 BINARY = ([0, 1, 0, 0, 0, 0, 0, 0, 1, 0], [1, 1, 1, 0, 0, 1, 0, 0, 0, 0])
@@ -16,19 +22,19 @@ FOUR = (
 
 
 def test_alpha_of_the_published_examples():
-    assert alpha(BINARY) == pytest.approx(0.095, abs=5e-4)
-    assert alpha(FOUR) == pytest.approx(0.743, abs=5e-4)
-    assert alpha([[True, True], [True, True]]) is None  # nothing varies
-    assert alpha([[True, False], [True, False]]) == 1.0
+    assert krippendorff_alpha(BINARY) == pytest.approx(0.095, abs=5e-4)
+    assert krippendorff_alpha(FOUR) == pytest.approx(0.743, abs=5e-4)
+    assert krippendorff_alpha([[True, True], [True, True]]) is None  # nothing varies
+    assert krippendorff_alpha([[True, False], [True, False]]) == 1.0
 
 
 def test_kappa_by_hand():
     """Cohen: 7 of 10 alike, by chance 0.6 x 0.5 + 0.4 x 0.5 = 0.5."""
     first = [True] * 6 + [False] * 4
     second = [True] * 4 + [False] * 2 + [True] + [False] * 3
-    assert kappa(first, second) == pytest.approx((0.7 - 0.5) / 0.5)
-    assert kappa([True, None, False], [True, False, False]) == 1.0
-    assert kappa([True], [True]) is None
+    assert cohen_kappa(first, second) == pytest.approx((0.7 - 0.5) / 0.5)
+    assert cohen_kappa([True, None, False], [True, False, False]) == 1.0
+    assert cohen_kappa([True], [True]) is None
 
 
 def marks(**said):
@@ -55,7 +61,7 @@ def test_what_two_people_say():
         found["aspects"]["reasoning"]["agreed"] == 0.25 and found["aspects"]["text"]["marks"] == 3
     )
     assert found["differ"] == {"a": ["reasoning"]} and found["sent_back"] == {"b": "no smile"}
-    assert verify.chart(found, "mine").startswith(b"\x89PNG")
+    assert verify.agreement_chart(found, "mine").startswith(b"\x89PNG")
 
 
 def test_remarks_of_all_are_kept_and_marks_are_of_one_text(tmp_path):
