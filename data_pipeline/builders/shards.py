@@ -38,7 +38,7 @@ _CHUNK = 16  # clips that a killed build has to decode again, at most, for each 
 Progress = Callable[[int, int], None]
 
 
-class NothingDecodes(ValueError):
+class NoDecodableClipError(ValueError):
     """Not one clip of a data set can be decoded."""
 
 
@@ -225,7 +225,7 @@ def _build_set(
     examples = {split: clips[split] - lost[split] for split in clips}
     kept = {split: paths for split, paths in chunks.items() if examples[split]}
     if not kept:
-        raise NothingDecodes(
+        raise NoDecodableClipError(
             f"none of {len(records)} clips can be decoded; {skipped[0]['path']}: {skipped[0]['reason']}"
         )
     _Shards(folder / "shards", chunks=kept).download_and_prepare()

@@ -1,4 +1,7 @@
-"""BoLD: body language in clips of films, 26 emotions at once; scored on `val`, the labels of its test part are hidden."""
+"""BoLD: body language in film clips, 26 emotions at once.
+
+It is scored on `val`, because the labels of its test part are hidden.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +9,24 @@ from pathlib import PurePosixPath
 
 from data_pipeline.datasets.dataset import DataSet, Source
 from data_pipeline.datasets.mmeverse import Label, Table
-from data_pipeline.datasets.reading import CellError, Left, Row, csv_rows
+from data_pipeline.datasets.row_readers import csv_rows
+from data_pipeline.datasets.rows import CellError, Row, RowExcluded
 from data_pipeline.schema import SEPARATOR, ClipRecord
 
-# in the order of MMEVerse's prompt
+# In the order of MMEVerse's prompt.
 EMOTIONS = ("Affection", "Anger", "Annoyance", "Anticipation", "Aversion", "Confidence", "Disapproval", "Disconnection",
             "Disquietment", "Doubt/Confusion", "Embarrassment", "Engagement", "Esteem", "Excitement", "Fatigue", "Fear",
             "Happiness", "Pain", "Peace", "Pleasure", "Sadness", "Sensitivity", "Suffering", "Surprise", "Sympathy",
             "Yearning")  # fmt: skip
-# in the order of the set's own files
+# In the order of the data set's own files.
 COLUMNS = ("Peace", "Affection", "Esteem", "Anticipation", "Engagement", "Confidence", "Happiness", "Pleasure",
            "Excitement", "Surprise", "Sympathy", "Doubt/Confusion", "Disconnection", "Fatigue", "Embarrassment",
            "Yearning", "Disapproval", "Aversion", "Annoyance", "Anger", "Sensitivity", "Sadness", "Disquietment",
            "Fear", "Pain", "Suffering")  # fmt: skip
 _ALL = ("video", "person_id", "min_frame", "max_frame", *COLUMNS, "valence", "arousal", "dominance", "gender", "age",
         "ethnicity", "confidence")  # fmt: skip
-PRESENT = 0.5  # share of annotators above which an emotion counts as shown; the set's own baselines take this bound
+# Fraction of annotators above which an emotion counts as shown, as in the data set's baselines.
+PRESENT = 0.5
 
 
 def _video_of(clip: str) -> str:
@@ -30,22 +35,22 @@ def _video_of(clip: str) -> str:
 
 
 def _native(row: Row) -> ClipRecord:
-    video = row.need("video")
+    video = row.required("video")
     parts = PurePosixPath(video).parts
     if len(parts) != 3:
-        raise CellError("video", f"'{video}' is not of the kind 003/<film>.mp4/<clip>.mp4")
+        raise CellError("video", f"'{video}' is not of the form 003/<film>.mp4/<clip>.mp4")
     film, clip = parts[1].removesuffix(".mp4"), parts[2].removesuffix(".mp4")
     shown = [name for name in EMOTIONS if row.number_in(name, 0, 1) > PRESENT]
     if not shown:
-        raise Left(f"no emotion above {PRESENT:g}")
+        raise RowExcluded(f"no emotion above {PRESENT:g}")
     label = SEPARATOR.join(shown)
     mode = row.file.stem
-    name = f"{film}_{clip}_{row.integer('person_id')}"
+    clip_id = f"{film}_{clip}_{row.integer('person_id')}"
     return ClipRecord(
-        id=name,
+        id=clip_id,
         dataset="bold",
         split=mode,
-        path=row.media(f"video/{name}", f"videos/{video}"),
+        path=row.media(f"video/{clip_id}", f"videos/{video}"),
         label=label,
         labels=EMOTIONS,
         native=label,
@@ -61,7 +66,7 @@ TABLE = Table(
     dataset="bold",
     folder="BOLD",
     text="text_whisper",
-    labels={"multi-label": Label("Emotion_label", EMOTIONS, several=True)},
+    labels={"multi-label": Label("Emotion_label", EMOTIONS, multiple=True)},
     reasons={"reason": "gpt-4o-mini_Emotion"},
     speaker=_video_of,
 )
@@ -78,5 +83,5 @@ SET = DataSet(
     ),
     request="https://cydar.ist.psu.edu/emotionchallenge/ (form)",
     terms="research only",
-    apart="video",
+    disjoint="video",
 )

@@ -1,13 +1,13 @@
-"""CAER: clips of 79 television shows, seven emotions; the label is the folder that a clip lies in."""
+"""CAER: clips of 79 television shows, seven emotions; the label of a clip is its folder."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from data_pipeline.datasets.dataset import DataSet, Source
 from data_pipeline.datasets.mmeverse import SPLIT_WORDS, Label, Table
-from data_pipeline.datasets.reading import Files, Reading, Row
+from data_pipeline.datasets.reading import AnnotationFile
+from data_pipeline.datasets.rows import RawRow, Row
 from data_pipeline.schema import ClipRecord
 
 EMOTIONS = ("anger", "disgust", "fear", "happy", "neutral", "sad", "surprise")
@@ -18,14 +18,9 @@ def _media(clip: str) -> tuple[str, ...]:
     return (f"{parts[0]}/{parts[1]}/{parts[2]}.avi",) if len(parts) == 3 else ()
 
 
-def _file(reading: Reading, base: Path, files: Files) -> Iterator[Row]:
-    yield Row(
-        number=1,
-        cells={"folder": reading.path.parent.name},
-        file=reading.path,
-        base=base,
-        files=files,
-    )
+def _folder_row(annotation: AnnotationFile) -> Iterator[RawRow]:
+    """The one row of a clip: the name of its folder."""
+    yield RawRow(1, {"folder": annotation.path.parent.name})
 
 
 def _native(row: Row) -> ClipRecord:
@@ -33,7 +28,7 @@ def _native(row: Row) -> ClipRecord:
     mode = folder.lower()
     emotion = row.target("folder", EMOTIONS)
     return ClipRecord(
-        # Numbers start anew in each folder.
+        # Each folder numbers its clips from 1.
         id=f"{mode}_{row.file.parent.name}_{row.file.stem}",
         dataset="caer",
         split=SPLIT_WORDS[mode],
@@ -61,7 +56,7 @@ SET = DataSet(
     sources=(
         *TABLE.sources(),
         *(
-            Source(pattern=f"{mode}/*/*.*", rows=_file, make=_native, media=True)
+            Source(pattern=f"{mode}/*/*.*", rows=_folder_row, make=_native, media=True)
             for mode in SPLIT_WORDS
         ),
     ),

@@ -1,25 +1,35 @@
-"""What is there of every data set below a folder, and what is wrong with it, before anything is trained on it.
+"""Checks the data sets of a folder before training: what exists, what is missing, what is wrong.
 
-`check_root` makes one report of plain JSON values; emojax/reports/data_tables.py shows it.
+`check_root` returns one report of plain JSON values; emojax/reports/data_tables.py renders it.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from data_pipeline.datasets.dataset import DataSet, Found
-from data_pipeline.datasets.reading import Files
-from data_pipeline.datasets.registry import BENCHMARKS, benchmark_clips, read_root
+from data_pipeline.datasets.benchmarks import BENCHMARKS, Benchmark, benchmark_clips
+from data_pipeline.datasets.dataset import DataSet, DatasetContents
+from data_pipeline.datasets.file_index import FileIndex
+from data_pipeline.datasets.registry import read_root
 from data_pipeline.media.fingerprint import Media, find_alike, inspect_all
+from data_pipeline.progress import Progress, no_progress
 from data_pipeline.schema import ClipRecord
 
-Progress = Callable[[str, int, int], None]  # what is done, how much of it, of how much
-_SHOWN = 20  # entries of a list that are told; counts are of all
+_MAX_SHOWN = 20  # entries of a list in the report; counts are always of all
+# Files that readers open on their own, and files that are not annotations.
+_AUXILIARY = (
+    "_peak.json",
+    "instances.json",
+    "_transcription.csv",
+    "transcriptions/",
+    "license",
+    "readme",
+)
 
 
 def check_root(
@@ -29,184 +39,219 @@ def check_root(
     lenient: bool = False,
     decode: bool = True,
     store: Path | None = None,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = no_progress,
 ) -> dict[str, Any]:
-    """Reads every annotation file, looks for every clip, decodes what is there.
+    """Reads every annotation file, looks for every clip and decodes the clips that exist.
 
     Args:
-      root: folder that holds data sets, each in its own folder or as annotation files anywhere.
-      names: data sets to look at; None: all.
-      lenient: hand-edited JSON is repaired and rows with faults are left out, both counted.
-      decode: False only looks whether clips are there.
-      store: file in which fingerprints are kept, so that a second check decodes new files alone.
-      progress: called with (what, done, total).
+      root: a folder with data sets, each in its own folder or as annotation files anywhere.
+      names: data sets to check; None checks all.
+      lenient: repair hand-edited JSON and skip rows with faults; both are counted.
+      decode: False only checks whether clips exist.
+      store: file of fingerprints, so that a second check decodes only new files.
+      progress: called for "read annotations" and "decode clips".
 
     Returns:
-      {root, sets: {name: ...}, benchmarks: {name: ...}, leaks, near_duplicates, unread, unreadable, refused}.
+      {root, sets: {name: ...}, benchmarks: {name: ...}, leaks, near_duplicates, unread, unreadable,
+      refused}.
+
+    Raises:
+      ValueError: there is no such folder, or no data set of a name.
     """
     progress("read annotations", 0, 1)
     found, files = read_root(root, names=names, lenient=lenient)
     progress("read annotations", 1, 1)
-    there = sorted({r.path for f in found for r in f.records if files.has(Path(r.path))})
+    existing = sorted({r.path for c in found for r in c.records if files.has(Path(r.path))})
     media: dict[str, Media] = {}
-    if decode and there:
-        media = inspect_all(there, store=store, progress=progress)
-    leaks, twins = [*find_leaks(found), *find_shared_files(found)], find_twins(found, media)
+    if decode and existing:
+        media = inspect_all(
+            existing,
+            store=store,
+            progress=lambda done, total: progress("decode clips", done, total),
+        )
     return {
         "root": str(root),
-        "sets": {f.dataset.name: describe(f, files, media) for f in found if f.readings},
+        "sets": {
+            c.dataset.name: describe_dataset(c, files, media) for c in found if c.annotation_files
+        },
         "benchmarks": describe_benchmarks(found, files, media),
-        "leaks": leaks,
-        "near_duplicates": twins,
+        "leaks": [*find_leaks(found), *find_shared_files(found)],
+        "near_duplicates": find_near_duplicates(found, media),
         "unread": unread_files(found, files),
         "unreadable": files.unreadable,
-        "refused": [str(r.path) for f in found for r in f.readings if r.refused],
+        "refused": [str(f.path) for c in found for f in c.annotation_files if f.refused],
     }
 
 
-def describe(found: Found, files: Files, media: dict[str, Media]) -> dict[str, Any]:
-    """The report of one data set."""
-    by_clip: dict[str, list[str]] = defaultdict(
-        list
-    )  # folds name a clip again, maybe at another place
-    for r in found.records:
-        by_clip[r.id].append(r.path)
-    place = {
-        clip: next((p for p in paths if files.has(Path(p))), "") for clip, paths in by_clip.items()
+def describe_dataset(
+    contents: DatasetContents, files: FileIndex, media: dict[str, Media]
+) -> dict[str, Any]:
+    """The report of one data set.
+
+    Args:
+      contents: what was read of it.
+      files: all files of the root.
+      media: decoded media by path; those of other paths were not decoded.
+    """
+    records = contents.records
+    # Each fold has its own record of a clip, maybe with another path.
+    paths_by_clip: dict[str, list[str]] = defaultdict(list)
+    for r in records:
+        paths_by_clip[r.id].append(r.path)
+    path_of = {
+        clip: next((p for p in paths if files.has(Path(p))), "")
+        for clip, paths in paths_by_clip.items()
     }
-    there = sorted({p for p in place.values() if p})
-    missing = [by_clip[clip][0] for clip, p in place.items() if not p]
-    broken = [media[p] for p in there if p in media and media[p].error]
-    seconds = np.array([media[p].seconds for p in there if p in media and not media[p].error])
-    splits = Counter((r.fold, r.split) for r in found.records)
-    expected = found.dataset.expected
+    missing = [paths_by_clip[clip][0] for clip, path in path_of.items() if not path]
+    decoded = [media[p] for p in sorted({p for p in path_of.values() if p}) if p in media]
     return {
-        "title": found.dataset.title,
-        "clips": len({r.id for r in found.records}),
+        "title": contents.dataset.title,
+        "clips": len({r.id for r in records}),
         "counts": [
             {"fold": fold, "split": split, "label": label, "clips": n}
-            for (fold, split, label), n in sorted(found.counts().items())
+            for (fold, split, label), n in sorted(contents.counts().items())
         ],
-        "splits": [
-            {"fold": fold, "split": split, "clips": n, "published": expected.get((fold, split))}
-            for (fold, split), n in sorted(splits.items())
-        ],
-        "files": [
-            {
-                "path": str(r.path),
-                "clips": len(r.records),
-                "refused": r.refused,
-                "faults": len(r.faults),
-                "fault_lines": r.lines(),
-                "left_out": dict(r.left),
-                "repaired": len(r.repaired),
-                "repairs": [f"line {row}: {what}" for row, what in r.repaired[:_SHOWN]],
-            }
-            for r in found.readings
-        ],
-        "media": {
-            "wanted": len(place),
-            "found": len(place) - len(missing),
-            "missing": len(missing),
-            "unreadable": len(broken),
-            "missing_such_as": missing[:5],
-            "unreadable_such_as": [f"{m.path}: {m.error}" for m in broken[:_SHOWN]],
-        },
-        "seconds": {
-            "total": float(seconds.sum()),
-            "median": float(np.median(seconds)),
-            "longest": float(seconds.max()),
+        "splits": _describe_splits(contents),
+        "files": _describe_files(contents),
+        "media": _describe_media(len(path_of), missing, decoded),
+        "seconds": _describe_durations([m.seconds for m in decoded if not m.error]),
+        "texts": dict(Counter(k for r in records for k, v in r.texts.items() if v)),
+        "peaks": sum(r.peak_index is not None for r in records),
+        "subtitles": sum(bool(r.subtitle) for r in records),
+        "speakers": len({r.speaker for r in records if r.speaker}),
+        "conflicts": len(contents.conflicts),
+        "conflicts_such_as": contents.conflicts[:_MAX_SHOWN],
+        "request": contents.dataset.request,
+        "terms": contents.dataset.terms,
+    }
+
+
+def _describe_splits(contents: DatasetContents) -> list[dict[str, Any]]:
+    expected = contents.dataset.expected
+    splits = Counter((r.fold, r.split) for r in contents.records)
+    return [
+        {"fold": fold, "split": split, "clips": n, "published": expected.get((fold, split))}
+        for (fold, split), n in sorted(splits.items())
+    ]
+
+
+def _describe_files(contents: DatasetContents) -> list[dict[str, Any]]:
+    return [
+        {
+            "path": str(f.path),
+            "clips": len(f.records),
+            "refused": f.refused,
+            "faults": len(f.faults),
+            "fault_lines": f.fault_lines(),
+            "left_out": dict(f.excluded),
+            "repaired": len(f.repaired),
+            "repairs": [f"line {row}: {what}" for row, what in f.repaired[:_MAX_SHOWN]],
         }
-        if len(seconds)
-        else None,
-        "texts": dict(Counter(k for r in found.records for k, v in r.texts.items() if v)),
-        "peaks": sum(r.peak_index is not None for r in found.records),
-        "subtitles": sum(bool(r.subtitle) for r in found.records),
-        "speakers": len({r.speaker for r in found.records if r.speaker}),
-        "conflicts": len(found.conflicts),
-        "conflicts_such_as": found.conflicts[:_SHOWN],
-        "request": found.dataset.request,
-        "terms": found.dataset.terms,
+        for f in contents.annotation_files
+    ]
+
+
+def _describe_media(clips: int, missing: Sequence[str], decoded: Sequence[Media]) -> dict[str, Any]:
+    unreadable = [m for m in decoded if m.error]
+    return {
+        "wanted": clips,
+        "found": clips - len(missing),
+        "missing": len(missing),
+        "unreadable": len(unreadable),
+        "missing_such_as": missing[:5],
+        "unreadable_such_as": [f"{m.path}: {m.error}" for m in unreadable[:_MAX_SHOWN]],
+    }
+
+
+def _describe_durations(durations: Sequence[float]) -> dict[str, float] | None:
+    if not durations:
+        return None
+    seconds = np.array(durations)
+    return {
+        "total": float(seconds.sum()),
+        "median": float(np.median(seconds)),
+        "longest": float(seconds.max()),
     }
 
 
 def describe_benchmarks(
-    found: Sequence[Found], files: Files, media: dict[str, Media]
+    found: Sequence[DatasetContents], files: FileIndex, media: dict[str, Media]
 ) -> dict[str, Any]:
-    """Which sets of MMEVerse-Bench can be scored, and what is missing for the others."""
-    by_name = {f.dataset.name: f for f in found}
-    out = {}
-    for name, benchmark in BENCHMARKS.items():
-        if benchmark.dataset not in by_name:
-            continue
-        own = by_name[benchmark.dataset]
-        clips = list(benchmark_clips(benchmark, own))
-        usable = [
-            c
-            for c in clips
-            if files.has(Path(c.record.path))
-            and not (c.record.path in media and media[c.record.path].error)
-        ]
-        scored = sum(c.scored for c in clips)
-        state = (
-            "no annotations"
-            if not clips
-            else "ready"
-            if len(usable) == len(clips)
-            else "clips missing"
-        )
-        state = "no scored part" if clips and not scored else state
-        out[name] = {
-            "dataset": benchmark.dataset,
-            "clips": len(clips),
-            "scored": scored,
-            "clips_missing": len(clips) - len(usable),
-            "state": state,
-            "metric": benchmark.metric,
-            "request": own.dataset.request,
-            "terms": own.dataset.terms,
-        }
-    return out
+    """Which sets of MMEVerse-Bench can be scored, and what the others lack.
+
+    Args:
+      found: the data sets that were read.
+      files: all files of the root.
+      media: decoded media by path.
+    """
+    by_name = {c.dataset.name: c for c in found}
+    return {
+        name: _describe_benchmark(benchmark, by_name[benchmark.dataset], files, media)
+        for name, benchmark in BENCHMARKS.items()
+        if benchmark.dataset in by_name
+    }
 
 
-def find_leaks(found: Sequence[Found]) -> list[dict[str, Any]]:
-    """Clips and speakers that are in train and in a held-out part where they must not be."""
+def _describe_benchmark(
+    benchmark: Benchmark, contents: DatasetContents, files: FileIndex, media: dict[str, Media]
+) -> dict[str, Any]:
+    clips = list(benchmark_clips(benchmark, contents))
+    paths = [c.record.path for c in clips if files.has(Path(c.record.path))]
+    usable = sum(not (p in media and media[p].error) for p in paths)
+    scored = sum(c.scored for c in clips)
+    if not clips:
+        state = "no annotations"
+    elif not scored:
+        state = "no scored part"
+    else:
+        state = "ready" if usable == len(clips) else "clips missing"
+    return {
+        "dataset": benchmark.dataset,
+        "clips": len(clips),
+        "scored": scored,
+        "clips_missing": len(clips) - usable,
+        "state": state,
+        "metric": benchmark.metric,
+        "request": contents.dataset.request,
+        "terms": contents.dataset.terms,
+    }
+
+
+def find_leaks(found: Sequence[DatasetContents]) -> list[dict[str, Any]]:
+    """Clips and speakers that are in train and in a held-out part, where they must not be."""
+    leaks = [leak for c in found for fold in _by_fold(c) for leak in _fold_leaks(c, *fold)]
+    for a in found:
+        for b in found:
+            if a is b or not a.dataset.family or a.dataset.family != b.dataset.family:
+                continue
+            train = {r.id for r in a.records if r.split == "train"}
+            held_out = {r.id for r in b.records if r.split in ("val", "test")}
+            if both := train & held_out:
+                names = f"{a.dataset.name} train", f"{b.dataset.name} val/test"
+                leaks.append(_leak("clip", *names, both))
+    return leaks
+
+
+def _by_fold(contents: DatasetContents) -> list[tuple[str, dict[str, list[ClipRecord]]]]:
+    """(fold, its records by split), sorted by fold."""
+    folds: dict[str, dict[str, list[ClipRecord]]] = {}
+    for r in contents.records:
+        folds.setdefault(r.fold, defaultdict(list))[r.split].append(r)
+    return sorted(folds.items())
+
+
+def _fold_leaks(
+    contents: DatasetContents, fold: str, splits: dict[str, list[ClipRecord]]
+) -> list[dict[str, Any]]:
+    place = f"{contents.dataset.name}{f' fold {fold}' if fold else ''}"
     leaks = []
-    for f in found:
-        for fold in sorted({r.fold for r in f.records}):
-            parts: dict[str, list[ClipRecord]] = defaultdict(list)
-            for r in f.records:
-                if r.fold == fold:
-                    parts[r.split].append(r)
-            for split in ("val", "test"):
-                place = f"{f.dataset.name}{f' fold {fold}' if fold else ''}"
-                same = {r.id for r in parts["train"]} & {r.id for r in parts[split]}
-                if same:
-                    leaks.append(_leak("clip", f"{place} train", f"{place} {split}", same))
-                if f.dataset.apart:
-                    both = _speakers(parts["train"]) & _speakers(parts[split])
-                    if both:
-                        leaks.append(
-                            _leak(f.dataset.apart, f"{place} train", f"{place} {split}", both)
-                        )
-    for one in found:
-        for other in found:
-            if (
-                one is not other
-                and one.dataset.family
-                and one.dataset.family == other.dataset.family
-            ):
-                learned = {r.id for r in one.records if r.split == "train"}
-                held = {r.id for r in other.records if r.split in ("val", "test")}
-                if learned & held:
-                    leaks.append(
-                        _leak(
-                            "clip",
-                            f"{one.dataset.name} train",
-                            f"{other.dataset.name} val/test",
-                            learned & held,
-                        )
-                    )
+    for split in ("val", "test"):
+        names = f"{place} train", f"{place} {split}"
+        if same := {r.id for r in splits["train"]} & {r.id for r in splits[split]}:
+            leaks.append(_leak("clip", *names, same))
+        if kind := contents.dataset.disjoint:
+            if both := _speakers(splits["train"]) & _speakers(splits[split]):
+                leaks.append(_leak(kind, *names, both))
     return leaks
 
 
@@ -214,55 +259,59 @@ def _speakers(records: Iterable[ClipRecord]) -> set[str]:
     return {r.speaker for r in records if r.speaker}
 
 
-def _leak(kind: str, learned: str, held: str, names: set[str]) -> dict[str, Any]:
+def _leak(kind: str, train: str, held_out: str, names: set[str]) -> dict[str, Any]:
     return {
         "kind": kind,
-        "learned": learned,
-        "held_out": held,
+        "learned": train,
+        "held_out": held_out,
         "count": len(names),
         "such_as": sorted(names)[:5],
     }
 
 
-def find_twins(found: Sequence[Found], media: dict[str, Media]) -> list[dict[str, Any]]:
-    """Files that show and sound the same: {a, b, exact, leak}; a leak joins train with a held-out part."""
-    roles = _roles(found)
-    out = []
-    for a, b in find_alike(media.values()):
-        out.append(
-            {
-                "a": a.path,
-                "b": b.path,
-                "exact": a.sha256 == b.sha256,
-                "leak": _leaks(roles[a.path], roles[b.path]),
-                "in": [sorted(map(" ".join, roles[p])) for p in (a.path, b.path)],
-            }
-        )
-    return out
-
-
 Role = tuple[str, str, str]  # data set, fold, split
 
 
-def _roles(found: Sequence[Found]) -> dict[str, set[Role]]:
+def _roles(found: Sequence[DatasetContents]) -> dict[str, set[Role]]:
+    """Where each media file is used."""
     roles: dict[str, set[Role]] = defaultdict(set)
-    for f in found:
-        for r in f.records:
-            roles[r.path].add((f.dataset.name, r.fold, r.split))
+    for c in found:
+        for r in c.records:
+            roles[r.path].add((c.dataset.name, r.fold, r.split))
     return roles
 
 
-def _leaks(one: set[Role], other: set[Role]) -> bool:
-    """Whether one side is trained on where the other is held out; folds of one set do so by plan."""
+def find_near_duplicates(
+    found: Sequence[DatasetContents], media: dict[str, Media]
+) -> list[dict[str, Any]]:
+    """Pairs of files with the same picture and sound: {a, b, exact, leak, in}.
 
-    def leak(a: Role, b: Role) -> bool:
-        return a[2] == "train" and b[2] in ("val", "test") and (a[0] != b[0] or a[1] == b[1])
+    `leak` is true when one file is in train and the other is held out.
+    """
+    roles = _roles(found)
+    return [
+        {
+            "a": a.path,
+            "b": b.path,
+            "exact": a.sha256 == b.sha256,
+            "leak": _is_leak(roles[a.path], roles[b.path]),
+            "in": [sorted(map(" ".join, roles[p])) for p in (a.path, b.path)],
+        }
+        for a, b in find_alike(media.values())
+    ]
 
-    return any(leak(a, b) or leak(b, a) for a in one for b in other)
+
+def _is_leak(a: set[Role], b: set[Role]) -> bool:
+    """Whether one is in train and the other held out, except in different folds of one data set."""
+
+    def leaks(x: Role, y: Role) -> bool:
+        return x[2] == "train" and y[2] in ("val", "test") and (x[0] != y[0] or x[1] == y[1])
+
+    return any(leaks(x, y) or leaks(y, x) for x in a for y in b)
 
 
-def find_shared_files(found: Sequence[Found]) -> list[dict[str, Any]]:
-    """Media files that one data set trains on and another holds out, by pairs of sets."""
+def find_shared_files(found: Sequence[DatasetContents]) -> list[dict[str, Any]]:
+    """Media files that are in train of one data set and held out in another, by pair of sets."""
     shared: dict[tuple[str, str], set[str]] = defaultdict(set)
     for path, roles in _roles(found).items():
         for a in roles:
@@ -270,28 +319,21 @@ def find_shared_files(found: Sequence[Found]) -> list[dict[str, Any]]:
                 if a[0] != b[0] and a[2] == "train" and b[2] in ("val", "test"):
                     shared[f"{a[0]} train", f"{b[0]} {b[2]}"].add(path)
     return [
-        _leak("file", learned, held, paths) for (learned, held), paths in sorted(shared.items())
+        _leak("file", train, held_out, paths)
+        for (train, held_out), paths in sorted(shared.items())
     ]
 
 
-def unread_files(found: Sequence[Found], files: Files) -> list[str]:
-    """Files that look like annotations and belong to no data set that was looked for."""
-    read = {r.path for f in found for r in f.readings}
-    helpers = (
-        "_peak.json",
-        "instances.json",
-        "_transcription.csv",
-        "transcriptions/",
-        "license",
-        "readme",
-    )
+def unread_files(found: Sequence[DatasetContents], files: FileIndex) -> list[str]:
+    """Files that look like annotations, but belong to none of the data sets that were read."""
+    read = {f.path for c in found for f in c.annotation_files}
     return [
         str(path.relative_to(files.root))
         for path in files.annotations()
-        if path not in read and not any(h in path.as_posix().lower() for h in helpers)
+        if path not in read and not any(name in path.as_posix().lower() for name in _AUXILIARY)
     ]
 
 
-def missing_sets(report: dict[str, Any], wanted: Sequence[DataSet]) -> list[DataSet]:
-    """Data sets of which nothing was found."""
-    return [s for s in wanted if s.name not in report["sets"]]
+def missing_sets(report: dict[str, Any], expected: Sequence[DataSet]) -> list[DataSet]:
+    """Data sets of which the folder contains nothing."""
+    return [s for s in expected if s.name not in report["sets"]]

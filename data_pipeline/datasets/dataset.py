@@ -1,4 +1,4 @@
-"""What a data set is: where its annotation files lie, how they are read, who gives them out and what its splits promise."""
+"""What a data set is: its annotation files, how they are read, where to request it, its splits."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from data_pipeline.datasets.reading import Files, Reading, RecordMaker, Rows, read_file
+from data_pipeline.datasets.file_index import FileIndex
+from data_pipeline.datasets.reading import AnnotationFile, RecordMaker, RowReader, read_file
 from data_pipeline.media.clip import MEDIA_SUFFIXES
 from data_pipeline.schema import ClipRecord
 
@@ -19,18 +21,20 @@ class Source:
     """One kind of annotation file.
 
     Attributes:
-      pattern: of its path below the data set's folder; with `anywhere` of its name alone, in any folder.
-      rows, make: see reading.py.
-      words: the file is a transcript: it fills in subtitles and makes no clips of its own.
-      media: the files are clips themselves, each one row (CAER).
+      pattern: of its path below the data set's folder, or of its name alone with `anywhere`.
+      rows: yields the rows of the file; see row_readers.py.
+      make: makes the record of a row.
+      anywhere: whether the file is found in any folder.
+      media: whether the files are the clips themselves, each of them one row (CAER).
+      transcript: whether the file only adds subtitles to clips of other files.
     """
 
     pattern: str
-    rows: Rows
+    rows: RowReader
     make: RecordMaker
     anywhere: bool = False
     media: bool = False
-    words: bool = False
+    transcript: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,14 +42,18 @@ class DataSet:
     """One data set.
 
     Attributes:
-      name: as records carry it.  title: as its makers write it.
-      folders: how its folder may be called (compared without case, blanks and marks).
-      sources: its annotation files; an earlier one wins where two say different things of a clip.
-      request: where to ask for it.  terms: in a few words.
-      apart: what its splits promise never to share: `speaker`, `video` (speakers are then video ids) or "".
+      name: its name in records.
+      title: its name in papers.
+      folders: possible names of its folder, compared by `plain_name`.
+      sources: its annotation files; where two disagree about a clip, the earlier one is used.
+      request: where to request it.
+      terms: of use, in short.
+      disjoint: what its splits do not share: `speaker`, `video` (`speaker` of a record is then the
+        video's id), or "" for neither.
       expected: published number of clips by (fold, split).
-      same: pairs of labels of which a file may say the second for the first (truth files of merged classes).
-      family: sets of one family name the same clips by the same ids.
+      family: data sets of one family use the same ids for the same clips.
+      equivalent_labels: (label, label of another file) that do not count as a conflict: files of
+        ground truth may merge classes.
     """
 
     name: str
@@ -54,118 +62,168 @@ class DataSet:
     sources: tuple[Source, ...]
     request: str
     terms: str
-    apart: str = ""
+    disjoint: str = ""
     expected: Mapping[tuple[str, str], int] = dataclasses.field(default_factory=dict)
     family: str = ""
-    same: tuple[tuple[str, str], ...] = ()
+    equivalent_labels: tuple[tuple[str, str], ...] = ()
 
 
 @dataclasses.dataclass(kw_only=True)
-class Found:
-    """What is there of one data set.
+class DatasetContents:
+    """What a folder contains of one data set.
 
     Attributes:
-      records: one a clip and fold, joined over its files.
-      readings: one an annotation file.
-      conflicts: clips that two files tell differently, as sentences.
+      dataset: the data set.
+      annotation_files: one per file that was read.
+      records: one per clip and fold, joined over the files.
+      conflicts: clips that two files label differently, as sentences.
     """
 
     dataset: DataSet
-    readings: list[Reading]
+    annotation_files: list[AnnotationFile]
     records: list[ClipRecord]
     conflicts: list[str]
 
     def counts(self) -> Counter[tuple[str, str, str]]:
         """Clips by (fold, split, label); a clip of several labels counts for each."""
-        out: Counter[tuple[str, str, str]] = Counter()
-        for r in self.records:
-            target = r.target(r.task)
+        counts: Counter[tuple[str, str, str]] = Counter()
+        for record in self.records:
+            target = record.target(record.task)
             for label in (target.parts if target else ()) or ("(none)",):
-                out[r.fold, r.split, label] += 1
-        return out
+                counts[record.fold, record.split, label] += 1
+        return counts
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SourceFile:
+    """One annotation file that was found.
+
+    Attributes:
+      source: its kind.
+      path: the file.
+      base: folder of the data set.
+      other_bases: further folders of the data set.
+    """
+
+    source: Source
+    path: Path
+    base: Path
+    other_bases: tuple[Path, ...]
 
 
 def plain_name(text: str) -> str:
-    """A folder's name without case, blanks and marks: `CH-SIMS_v2_s` is chsimsv2s; a plus sign counts."""
+    """A folder's name in lower-case letters, digits and `+`: `CH-SIMS_v2_s` is `chsimsv2s`."""
     return re.sub(r"[^a-z0-9+]", "", text.lower())
 
 
-def find_sources(
-    dataset: DataSet, files: Files
-) -> Iterator[tuple[Source, Path, Path, tuple[Path, ...]]]:
-    """(source, annotation file, folder of the data set, further ones) of everything that is there, each file once."""
+def find_sources(dataset: DataSet, files: FileIndex) -> Iterator[SourceFile]:
+    """Finds the annotation files of a data set, each once, in the order of its sources."""
     names = {plain_name(f) for f in dataset.folders}
-    own = [folder for folder in files.folders() if plain_name(folder.name) in names]
-    inner = [f for f in own if not any(o in f.parents for o in own)]
-    bases = {
-        path: next((f for f in inner if f in path.parents), None) for path in files.annotations()
-    }
-    clips = (
-        [p for p in files.all() if any(f in p.parents for f in inner)]
-        if any(s.media for s in dataset.sources)
-        else []
-    )
-    clips = [p for p in clips if p.suffix.lower() in MEDIA_SUFFIXES and not p.name.startswith(".")]
-    seen: set[Path] = set()
+    matching = [folder for folder in files.folders() if plain_name(folder.name) in names]
+    folders = [f for f in matching if not any(o in f.parents for o in matching)]
+    annotations = {p: _containing(folders, p) for p in files.annotations()}
+    clips = _clips_below(folders, files) if any(s.media for s in dataset.sources) else {}
+    used: set[Path] = set()
     for source in dataset.sources:
-        for path in clips if source.media else bases:
-            base = inner[0] if source.media and len(inner) == 1 else bases.get(path)
-            if source.media and base is None:
-                base = next(f for f in inner if f in path.parents)
+        for path, base in (clips if source.media else annotations).items():
             if source.anywhere:
-                fits = fnmatch.fnmatchcase(path.name.lower(), source.pattern.lower())
+                matches = fnmatch.fnmatchcase(path.name.lower(), source.pattern.lower())
             else:
-                fits = base is not None and fnmatch.fnmatchcase(
+                matches = base is not None and fnmatch.fnmatchcase(
                     path.relative_to(base).as_posix().lower(), source.pattern.lower()
                 )
-            if fits and (path not in seen or source.words):
-                seen.add(path)
-                # A file that lies elsewhere speaks of the clips in the set's own folder, where there is one.
-                home = base or (inner[0] if inner else path.parent)
-                yield source, path, home, tuple(f for f in inner if f != home)
+            if matches and (path not in used or source.transcript):
+                used.add(path)
+                # A file outside the data set's folder describes the clips inside it, if it exists.
+                home = base or (folders[0] if folders else path.parent)
+                yield SourceFile(
+                    source=source,
+                    path=path,
+                    base=home,
+                    other_bases=tuple(f for f in folders if f != home),
+                )
 
 
-def read_dataset(dataset: DataSet, files: Files, *, lenient: bool = False) -> Found:
-    """Reads everything that is there of one data set; faults are in the readings."""
-    readings: list[Reading] = []
-    words: list[ClipRecord] = []
-    for source, path, base, others in find_sources(dataset, files):
-        reading = read_file(
-            path, source.rows, source.make, base, files, lenient=lenient, others=others
+def _containing(folders: Sequence[Path], path: Path) -> Path | None:
+    return next((f for f in folders if f in path.parents), None)
+
+
+def _clips_below(folders: Sequence[Path], files: FileIndex) -> dict[Path, Path | None]:
+    """Media files of the folders, each with its folder."""
+    media = (p for p in files.all() if p.suffix.lower() in MEDIA_SUFFIXES)
+    bases = {p: _containing(folders, p) for p in media if not p.name.startswith(".")}
+    return {path: base for path, base in bases.items() if base is not None}
+
+
+def read_dataset(
+    dataset: DataSet, files: FileIndex, *, lenient: bool = False
+) -> DatasetContents:
+    """Reads every annotation file of one data set; faults are collected, never raised.
+
+    Args:
+      dataset: the data set.
+      files: all files of the root.
+      lenient: repair hand-edited JSON and skip rows with faults, instead of whole files.
+    """
+    annotation_files: list[AnnotationFile] = []
+    transcripts: list[ClipRecord] = []
+    for found in find_sources(dataset, files):
+        annotation = read_file(
+            found.path,
+            found.source.rows,
+            found.source.make,
+            base=found.base,
+            files=files,
+            lenient=lenient,
+            other_bases=found.other_bases,
         )
-        if source.words:
-            words += reading.records
-            reading.records = []
-        readings.append(reading)
+        if found.source.transcript:
+            transcripts += annotation.records
+            annotation.records = []
+        annotation_files.append(annotation)
     records, conflicts = join_records(
-        [r for reading in readings for r in reading.records], same=dataset.same
+        [r for annotation in annotation_files for r in annotation.records],
+        equivalent_labels=dataset.equivalent_labels,
     )
-    records = _fill_words(records, words)
-    return Found(dataset=dataset, readings=readings, records=records, conflicts=conflicts)
+    return DatasetContents(
+        dataset=dataset,
+        annotation_files=annotation_files,
+        records=_add_subtitles(records, transcripts),
+        conflicts=conflicts,
+    )
 
 
-def _fill_words(records: Sequence[ClipRecord], words: Sequence[ClipRecord]) -> list[ClipRecord]:
-    """Subtitles of transcripts, for clips that have none; a transcript that names a split is of that split alone."""
-    said: dict[tuple[str, str], ClipRecord] = {}
-    for w in words:
-        said.setdefault((w.id, w.split), w)
+def _add_subtitles(
+    records: Sequence[ClipRecord], transcripts: Sequence[ClipRecord]
+) -> list[ClipRecord]:
+    """Adds subtitles to clips that have none; a transcript of a split applies to that split only."""
+    by_clip: dict[tuple[str, str], ClipRecord] = {}
+    for entry in transcripts:
+        by_clip.setdefault((entry.id, entry.split), entry)
     out = []
-    for r in records:
-        found = said.get((r.id, r.split)) or said.get((r.id, "unsplit"))
-        if found is not None and found.subtitle and not r.subtitle:
-            r = dataclasses.replace(
-                r, subtitle=found.subtitle, provenance={**r.provenance, **found.provenance}
+    for record in records:
+        entry = by_clip.get((record.id, record.split)) or by_clip.get((record.id, "unsplit"))
+        if entry is not None and entry.subtitle and not record.subtitle:
+            provenance = {**record.provenance, **entry.provenance}
+            out.append(
+                dataclasses.replace(record, subtitle=entry.subtitle, provenance=provenance)
             )
-        out.append(r)
+        else:
+            out.append(record)
     return out
 
 
 def join_records(
-    records: Sequence[ClipRecord], *, same: Sequence[tuple[str, str]] = ()
+    records: Sequence[ClipRecord], *, equivalent_labels: Sequence[tuple[str, str]] = ()
 ) -> tuple[list[ClipRecord], list[str]]:
-    """Records of the same clip, fold and split as one: (records, conflicts as sentences).
+    """Joins the records of the same clip, fold and split.
 
-    The first one counts; others fill in what it does not know.
+    Args:
+      records: the first record of a clip counts; later ones add what it lacks.
+      equivalent_labels: (label, label of a later record) that are not a conflict.
+
+    Returns:
+      (joined records, conflicts as sentences).
     """
     joined: dict[tuple[str, str, str], ClipRecord] = {}
     conflicts = []
@@ -180,32 +238,33 @@ def join_records(
             and record.label
             and first.task == record.task
             and first.label != record.label
-            and (first.label, record.label) not in same
+            and (first.label, record.label) not in equivalent_labels
         ):
             conflicts.append(
                 f"{record.id}: '{first.label}' in one file, '{record.label}' in another"
             )
-        joined[key] = _fill(first, record)
+        joined[key] = _merge(first, record)
     return list(joined.values()), conflicts
 
 
-def _fill(first: ClipRecord, other: ClipRecord) -> ClipRecord:
+def _merge(first: ClipRecord, other: ClipRecord) -> ClipRecord:
+    """The first record, with what it lacks from the other."""
     targets = {**other.targets, **first.targets}
-    if other.task != first.task and (own := other.target(other.task)):
-        targets.setdefault(other.task, own)
+    if other.task != first.task and (target := other.target(other.task)):
+        targets.setdefault(other.task, target)
     targets.pop(first.task, None)
-    new: dict[str, object] = {"targets": targets}
+    changes: dict[str, Any] = {"targets": targets}
     for name in ("texts", "scores", "provenance"):
-        own, more = getattr(first, name), getattr(other, name)
-        new[name] = {**own, **more, **{k: v for k, v in own.items() if v != ""}}
+        values, more = getattr(first, name), getattr(other, name)
+        changes[name] = {**values, **more, **{k: v for k, v in values.items() if v != ""}}
     for name in ("subtitle", "speaker", "mode", "truth"):
         if getattr(first, name) in ("", None):
-            new[name] = getattr(other, name)
+            changes[name] = getattr(other, name)
     if first.path == other.path and first.peak_index is None:
-        new["peak_index"] = other.peak_index
+        changes["peak_index"] = other.peak_index
     if not first.label and other.task == first.task:
-        new |= {"label": other.label, "labels": other.labels, "native": other.native}
+        changes |= {"label": other.label, "labels": other.labels, "native": other.native}
     if not Path(first.path).is_file() and Path(other.path).is_file():
-        # span and peak count in the file that they were annotated in
-        new |= {name: getattr(other, name) for name in ("path", "start", "end", "peak_index")}
-    return dataclasses.replace(first, **new)  # type: ignore[arg-type]
+        # Span and peak frame refer to the file that they were annotated in.
+        changes |= {name: getattr(other, name) for name in ("path", "start", "end", "peak_index")}
+    return dataclasses.replace(first, **changes)

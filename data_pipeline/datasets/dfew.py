@@ -1,4 +1,7 @@
-"""DFEW: clips of films, seven emotions, five folds. Training prompts say `anger`, the evaluation prompt says `angry`."""
+"""DFEW: film clips, seven emotions, five folds.
+
+The training prompts say `anger`, the evaluation prompt says `angry`.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +9,16 @@ import re
 
 from data_pipeline.datasets.dataset import DataSet, Source
 from data_pipeline.datasets.mmeverse import Label, Table
-from data_pipeline.datasets.reading import CellError, Row, csv_rows, line_rows
+from data_pipeline.datasets.row_readers import csv_rows, line_rows
+from data_pipeline.datasets.rows import CellError, Row
 from data_pipeline.schema import ClipRecord, Target
 
 EMOTIONS = ("anger", "disgust", "fear", "happy", "neutral", "sad", "surprise")
-CODES = (
-    "happy",
-    "sad",
-    "neutral",
-    "angry",
-    "surprise",
-    "disgust",
-    "fear",
-)  # 1 to 7 of the set, 0 to 6 of DFER-CLIP
+# Classes 1 to 7 of the data set, 0 to 6 of DFER-CLIP's lists.
+CODES = ("happy", "sad", "neutral", "angry", "surprise", "disgust", "fear")
 
 
-def _record(row: Row, clip: str, fold: str, mode: str, label: Target) -> ClipRecord:
+def _record(row: Row, clip: str, *, fold: str, mode: str, label: Target) -> ClipRecord:
     return ClipRecord(
         id=clip,
         dataset="dfew",
@@ -41,16 +38,18 @@ def _native(row: Row) -> ClipRecord:
     mode = "train" if folder.startswith("train") else "test"
     number = row.integer("video_name")  # spreadsheets drop leading zeros
     fold = row.file.stem.removeprefix("set_")
-    return _record(row, f"{number:05d}", fold, mode, row.target("label", EMOTIONS, CODES, first=1))
+    label = row.target("label", EMOTIONS, codes=CODES, first=1)
+    return _record(row, f"{number:05d}", fold=fold, mode=mode, label=label)
 
 
 def _list(row: Row) -> ClipRecord:
     """A line of DFER-CLIP's lists: face folder, frames, class from 0."""
     name = re.fullmatch(r"DFEW_set_(\d)_(train|test)", row.file.stem, re.IGNORECASE)
-    clip = row.need("path").rsplit("/", 1)[-1]
+    clip = row.required("path").rsplit("/", 1)[-1]
     if not name or not clip.isdigit():
-        raise CellError("path", f"'{clip}' is no clip number")
-    return _record(row, clip, name[1], name[2].lower(), row.target("label", EMOTIONS, CODES))
+        raise CellError("path", f"'{clip}' is not a clip number")
+    label = row.target("label", EMOTIONS, codes=CODES)
+    return _record(row, clip, fold=name[1], mode=name[2].lower(), label=label)
 
 
 TABLE = Table(

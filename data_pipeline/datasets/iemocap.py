@@ -1,4 +1,4 @@
-"""IEMOCAP: five sessions of two actors each. MMEVerse trains on sessions 1 to 4 and tests on session 5."""
+"""IEMOCAP: five sessions of two actors each; as in MMEVerse, session 5 is the test part."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from pathlib import Path
 
 from data_pipeline.datasets.dataset import DataSet, Source
 from data_pipeline.datasets.mmeverse import Label, Table
-from data_pipeline.datasets.reading import CellError, Files, Left, Reading, Row, npz_rows
+from data_pipeline.datasets.reading import AnnotationFile
+from data_pipeline.datasets.row_readers import npz_rows
+from data_pipeline.datasets.rows import CellError, RawRow, Row, RowExcluded
 from data_pipeline.schema import ClipRecord
 
-# Capitalised in the prompts; files and truth tables may say them in lower case.
+# Capitalised as in the prompts; files and ground truth may use lower case.
 EMOTIONS = (
     "Anger",
     "Happiness",
@@ -33,57 +35,47 @@ _WORDS = re.compile(r"(Ses\S+) \[[\d.]+-[\d.]+\]:\s*(.*)")
 
 
 def speaker_of(clip: str) -> str:
-    """`Ses01F_impro01_M000` is said by the man of session 1: the last letter counts, not the first."""
+    """The speaker of a turn: `Ses01F_impro01_M000` is `01M` (the last letter counts)."""
     match = re.fullmatch(r"Ses(\d\d)[FM]_.*_([FM])[X\d]+", clip)
     return f"{match[1]}{match[2]}" if match else ""
 
 
-def _turns(reading: Reading, base: Path, files: Files) -> Iterator[Row]:
-    """One row for each turn of an EmoEvaluation file; the annotators' own lines below it are not read."""
-    for number, line in enumerate(
-        reading.path.read_text(encoding="utf-8", errors="replace").splitlines(), 1
-    ):
+def _turns(annotation: AnnotationFile) -> Iterator[RawRow]:
+    """One row per turn of an EmoEvaluation file; lines of single annotators are skipped."""
+    text = annotation.path.read_text(encoding="utf-8", errors="replace")
+    for number, line in enumerate(text.splitlines(), 1):
         if not line.startswith("[") or line.startswith("% "):
             continue
         match = _LINE.fullmatch(line)
         if not match:
-            reading.fault(
-                number,
-                "",
-                "is no turn: [start - end], name, emotion, [valence, activation, dominance]",
-            )
+            expected = "[start - end], name, emotion, [valence, activation, dominance]"
+            annotation.add_fault(number, "", f"is not a turn: {expected}")
             continue
         names = ("start", "end", "turn", "emotion", "valence", "activation", "dominance")
-        yield Row(
-            number=number,
-            cells=dict(zip(names, match.groups(), strict=True)),
-            file=reading.path,
-            base=base,
-            files=files,
-        )
+        yield RawRow(number, dict(zip(names, match.groups(), strict=True)))
 
 
 @functools.lru_cache(maxsize=8)
 def _transcript(path: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
-    found = map(_WORDS.fullmatch, path.read_text(encoding="utf-8", errors="replace").splitlines())
-    return {match[1]: match[2].strip() for match in found if match}
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return {match[1]: match[2].strip() for match in map(_WORDS.fullmatch, lines) if match}
 
 
 def _native(row: Row) -> ClipRecord:
-    code, turn = row.need("emotion"), row.need("turn")
+    code, turn = row.required("emotion"), row.required("turn")
     if code in ("xxx", "oth"):
-        raise Left("no majority of the annotators" if code == "xxx" else "emotion 'other'")
+        raise RowExcluded("no majority of the annotators" if code == "xxx" else "emotion 'other'")
     session = next((p for p in row.file.parts if p in _SPLITS), "")
     if not session:
-        raise CellError("turn", "the file lies in no folder Session1 to Session5")
+        raise CellError("turn", "the file is not in a folder Session1 to Session5")
     emotion = row.target("emotion", EMOTIONS)
     dialog = row.file.stem
     folder = f"{session}/dialog"
     words = row.file.parents[1] / "transcriptions" / f"{dialog}.txt"
     start, end = row.number_in("start", 0, 1e5), row.number_in("end", 0, 1e5)
-    cut = row.media(f"video/{turn}")  # clips that somebody cut already have no span
+    cut = row.media(f"video/{turn}")  # clips that are already cut have no span
     whole = row.media(f"{folder}/avi/DivX/{dialog}.avi")
     use_cut = row.files.has(Path(cut))
     return ClipRecord(
@@ -105,12 +97,19 @@ def _native(row: Row) -> ClipRecord:
 
 
 def _truth(row: Row) -> ClipRecord:
-    """The official scorer's truth file; `excited` stands there as happiness."""
+    """A row of the official scorer's ground truth, which counts `excited` as happiness."""
     emotion = row.target("label", EMOTIONS)
     return ClipRecord(
-        id=row.key, dataset="iemocap", split="test", path=row.media(f"video/{row.key}"), label=emotion.label, labels=EMOTIONS,
-        speaker=speaker_of(row.key), native=emotion.native, mode="Session5",
-    )  # fmt: skip
+        id=row.key,
+        dataset="iemocap",
+        split="test",
+        path=row.media(f"video/{row.key}"),
+        label=emotion.label,
+        labels=EMOTIONS,
+        native=emotion.native,
+        speaker=speaker_of(row.key),
+        mode="Session5",
+    )
 
 
 TABLE = Table(
@@ -119,7 +118,7 @@ TABLE = Table(
     text="text",
     labels={"emotion": Label("official_label", EMOTIONS)},
     reasons={"reason": "gpt-4o-mini_Emotion"},
-    mode="session",
+    split_column="session",
     splits=_SPLITS,
     speaker=speaker_of,
 )
@@ -134,6 +133,6 @@ SET = DataSet(
     ),
     request="https://sail.usc.edu/iemocap/iemocap_release.htm (signed form)",
     terms="licence of the University of Southern California, research only",
-    apart="speaker",
-    same=(("Excited", "Happiness"),),
+    disjoint="speaker",
+    equivalent_labels=(("Excited", "Happiness"),),
 )

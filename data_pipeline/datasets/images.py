@@ -1,7 +1,8 @@
-"""General image sets of the mixture: captions, questions about pictures, and boxes of what a phrase means.
+"""General image data sets of the mixture: captions, visual questions, boxes of referring expressions.
 
-Each row holds a question and its answers; one that stands there twice is drawn twice as often. Boxes are written
-`{<x1><y1><x2><y2>}` in hundredths of the picture's size, cut to whole numbers, as MiniGPT-v2 learned them.
+Each row has a question and its answers; an answer that occurs twice is drawn twice as often. Boxes are
+written as `{<x1><y1><x2><y2>}` in hundredths of the picture's size, truncated to integers, as
+MiniGPT-v2 was trained.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.datasets.dataset import DataSet, Source
-from data_pipeline.datasets.reading import CellError, Left, RecordMaker, Row, json_rows, pickle_rows
+from data_pipeline.datasets.reading import RecordMaker
+from data_pipeline.datasets.row_readers import json_rows, pickle_rows
+from data_pipeline.datasets.rows import CellError, Row, RowExcluded
 from data_pipeline.schema import ClipRecord
 
 
 def _picture(row: Row, name: str) -> str:
-    """`val2014/COCO_val2014_1.jpg` below the set's folder or beside it (pictures of COCO serve several sets)."""
+    """Path of `val2014/COCO_val2014_1.jpg`, below the data set's folder or in a COCO folder beside it."""
     base = name.replace("\\", "/").rsplit("/", 1)[-1]
     folders = (
         "images",
@@ -32,22 +35,29 @@ def _picture(row: Row, name: str) -> str:
 
 
 def _record(
-    row: Row, dataset: str, name: str, *, picture: str, question: str, answers: tuple[str, ...]
+    dataset: str, clip: str, *, picture: str, question: str, answers: tuple[str, ...]
 ) -> ClipRecord:
     return ClipRecord(
-        id=name, dataset=dataset, split="train", path=picture, label="", labels=(), mode="train", question=question, answers=answers,
+        id=clip,
+        dataset=dataset,
+        split="train",
+        path=picture,
+        label="",
+        labels=(),
+        mode="train",
+        question=question,
+        answers=answers,
         provenance={"answers": "human"},
-    )  # fmt: skip
+    )
 
 
 def _caption(row: Row) -> ClipRecord:
-    image = row.need("image")
-    if "train" not in image:  # the original keeps pictures of train2014 alone
-        raise Left("picture of another split")
-    caption = row.need("caption")
-    # A picture has several captions, each a row of its own.
+    image = row.required("image")
+    if "train" not in image:  # as the released code, which uses only pictures of train2014
+        raise RowExcluded("picture of another split")
+    caption = row.required("caption")
+    # A picture has several captions, each in its own row.
     return _record(
-        row,
         "coco_caption",
         f"{Path(image).stem}#{row.number}",
         picture=_picture(row, image),
@@ -70,15 +80,14 @@ def _answers(row: Row, column: str) -> tuple[str, ...]:
 
 
 def _vqa(dataset: str, answers: str) -> RecordMaker:
-    """Rows of LAVIS' files: image, question, question_id and a list of answers."""
+    """Makes records of LAVIS' files: image, question, question_id and a list of answers."""
 
     def make(row: Row) -> ClipRecord:
-        question, image = row.need("question"), row.need("image")
-        identity = row.text("question_id") if "question_id" in row.cells else str(row.number)
+        question, image = row.required("question"), row.required("image")
+        question_id = row.text("question_id") if "question_id" in row.cells else str(row.number)
         return _record(
-            row,
             dataset,
-            identity,
+            question_id,
             picture=_picture(row, image),
             question=question,
             answers=_answers(row, answers),
@@ -88,23 +97,28 @@ def _vqa(dataset: str, answers: str) -> RecordMaker:
 
 
 def _gqa(row: Row) -> ClipRecord:
-    """A row of LAVIS' list, or of the set's own object by question id."""
+    """A row of LAVIS' list, or of the data set's own object keyed by question id."""
     image = row.text("image") if "image" in row.cells else f"images/{row.need('imageId')}.jpg"
-    identity = row.key or (
+    question_id = row.key or (
         row.text("question_id") if "question_id" in row.cells else str(row.number)
     )
     return _record(
-        row,
         "gqa",
-        identity,
+        question_id,
         picture=_picture(row, image),
-        question=row.need("question"),
+        question=row.required("question"),
         answers=_answers(row, "answer"),
     )
 
 
 def box_text(box: tuple[float, float, float, float], width: float, height: float) -> str:
-    """x, y, w, h in pixels -> `{<x1><y1><x2><y2>}` in hundredths, cut to whole numbers."""
+    """Writes a box as `{<x1><y1><x2><y2>}` in hundredths of the picture, truncated to integers.
+
+    Args:
+      box: (x, y, width, height) in pixels.
+      width: of the picture, in pixels.
+      height: of the picture, in pixels.
+    """
     x, y, w, h = box
     corners = (x / width, y / height, (x + w) / width, (y + h) / height)
     return "{" + "".join(f"<{int(c * 100)}>" for c in corners) + "}"
@@ -122,8 +136,9 @@ def _instances(path: Path) -> tuple[dict[int, Any], dict[int, Any]]:
 
 
 def _refer(dataset: str) -> RecordMaker:
-    """Entries of refs(unc).p or refs(umd).p; boxes are in instances.json beside it. The entry's own file name is not
-    that of a picture.
+    """Makes records of refs(unc).p or refs(umd).p; the boxes are in instances.json beside it.
+
+    The file name of an entry is not the name of a picture.
     """
 
     def make(row: Row) -> ClipRecord:
@@ -133,7 +148,7 @@ def _refer(dataset: str) -> RecordMaker:
         if missing:
             raise CellError(missing[0], "is missing")
         if row.cells["split"] != "train":
-            raise Left(f"split '{row.cells['split']}'")
+            raise RowExcluded(f"split '{row.cells['split']}'")
         boxes, images = _instances(row.file.parent / "instances.json")
         ann, image = row.cells["ann_id"], row.cells["image_id"]
         if ann not in boxes or image not in images:
@@ -141,19 +156,17 @@ def _refer(dataset: str) -> RecordMaker:
         size = images[image]
         phrases = [" ".join(str(s.get("raw", "")).split()) for s in row.cells["sentences"]]
         if not any(phrases):
-            raise CellError("sentences", "holds no phrase")
+            raise CellError("sentences", "contains no phrase")
         box = box_text(tuple(boxes[ann]["bbox"]), size["width"], size["height"])
         picture = _picture(row, f"train2014/COCO_train2014_{image:012d}.jpg")
-        # One item a thing, not a phrase: the phrase is drawn, as in the original.
-        record = _record(
-            row,
+        # One record per object, not per phrase: the phrase is drawn, as in the released code.
+        return _record(
             dataset,
             str(row.cells["ref_id"]),
             picture=picture,
             question="\n".join(filter(None, phrases)),
             answers=(box,),
         )
-        return record
 
     return make
 

@@ -1,15 +1,16 @@
-"""One table of label spellings: which words of which data set mean the same.
+"""The one table of label spellings: which words of which data set mean the same.
 
-A record keeps the set's own spelling (`native`) and carries the spelling of its label space, which is what a model
-is trained to answer: E3's files say `anger` where its label list says `angry`. `concept` joins both, for counts and
-scores over several sets.
+A record keeps the spelling of its data set (`native`) and has a label in the spelling of its label
+space, which is what a model is trained to answer: E3's files say `anger`, its label list `angry`.
+`concept` joins both, for counts and scores over several data sets.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
-# concept: every spelling that files, codes and prompts of the sets use for it (compared in lower case)
+# concept: all spellings in files, codes and prompts of the data sets, in lower case
 _SPELLINGS: dict[str, str] = {
     "anger": "anger angry ang",
     "disgust": "disgust disgusted dis",
@@ -39,7 +40,7 @@ _SPELLINGS: dict[str, str] = {
     "questioning": "questioning question",
     "suggesting": "suggesting suggest",
     "wishing": "wishing wish",
-    # further categories of BOLD
+    # further categories of BoLD
     "affection": "affection",
     "annoyance": "annoyance",
     "anticipation": "anticipation",
@@ -64,16 +65,18 @@ _SPELLINGS: dict[str, str] = {
 CONCEPTS: dict[str, str] = {
     word: concept for concept, words in _SPELLINGS.items() for word in words.split()
 }
+_REMOVED = re.compile(r'[.!"()*#:;~]')
+_BLANKS = re.compile(r"\s{2,}")
 
 
 def concept(label: str) -> str:
-    """The concept behind a spelling, or the spelling itself in lower case where the table does not know it."""
+    """The concept of a spelling; the spelling in lower case where the table lacks it."""
     word = label.strip().lower()
     return CONCEPTS.get(word, word)
 
 
-def spell(native: str, space: Sequence[str]) -> str:
-    """A native spelling in that of a label space.
+def match_label(native: str, space: Sequence[str]) -> str:
+    """The label of a space that means the same as a data set's own spelling.
 
     Raises:
       ValueError: no label of the space means the same.
@@ -81,13 +84,23 @@ def spell(native: str, space: Sequence[str]) -> str:
     word = native.strip()
     if word in space:
         return word
-    meant = concept(word)
+    wanted = concept(word)
     for label in space:
-        if concept(label) == meant:
+        if concept(label) == wanted:
             return label
     raise ValueError(f"'{native}' is none of {', '.join(space)}")
 
 
-def spell_sentiment(score: float) -> str:
-    """Positive, Neutral or Negative of a sentiment score, by its sign."""
+def sentiment_label(score: float) -> str:
+    """Positive, Neutral or Negative, by the sign of a sentiment score."""
     return "Positive" if score > 0 else "Negative" if score < 0 else "Neutral"
+
+
+def normalise_answer(text: str, *, max_words: int = 200) -> str:
+    """Normalises a training answer as the released code does.
+
+    Lower case, `. ! " ( ) * # : ; ~` become blanks, and at most `max_words` words are kept.
+    """
+    text = _BLANKS.sub(" ", _REMOVED.sub(" ", text.lower())).rstrip("\n").strip(" ")
+    words = text.split(" ")
+    return " ".join(words[:max_words]) if len(words) > max_words else text

@@ -1,7 +1,7 @@
-"""MAFW: clips with one of eleven emotions, and several for a part of them.
+"""MAFW: clips with one of eleven emotions; a part of them has several.
 
-Two class orders are about: the set's own (anger first; HiCMAE's lists count it from 0) and that of DFER-CLIP's lists
-(happiness first). Both are read here, each by its own table.
+There are two orders of the classes: the data set's own (anger first, numbered from 0 in HiCMAE's
+lists) and that of DFER-CLIP's lists (happiness first). Each is read by its own table.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import re
 
 from data_pipeline.datasets.dataset import DataSet, Source
 from data_pipeline.datasets.mmeverse import Label, Table
-from data_pipeline.datasets.reading import CellError, Left, Row, line_rows, xlsx_rows
+from data_pipeline.datasets.row_readers import line_rows, xlsx_rows
+from data_pipeline.datasets.rows import CellError, Row, RowExcluded
 from data_pipeline.schema import SEPARATOR, ClipRecord, Target
 
 EMOTIONS = ("anger", "anxiety", "contempt", "disappointment", "disgust", "fear", "happiness", "helplessness", "neutral",
@@ -22,14 +23,20 @@ DFER_CLIP_ORDER = ("happiness", "sadness", "neutral", "anger", "surprise", "disg
 
 
 def clip_id(text: str, *, column: str = "clip") -> str:
-    """`22`, `00022.mp4`, `.../faces/00022`: five digits; spreadsheets drop the leading zeros."""
+    """The five-digit id of `22`, `00022.mp4` or `.../faces/00022`; spreadsheets drop leading zeros.
+
+    Raises:
+      CellError: the text is not a clip number.
+    """
     number = text.replace("\\", "/").rsplit("/", 1)[-1].removesuffix(".mp4").removesuffix(".0")
     if not number.isdigit() or len(number) > 5:
-        raise CellError(column, f"'{text}' is no clip number of up to five digits")
+        raise CellError(column, f"'{text}' is not a clip number of up to five digits")
     return number.zfill(5)
 
 
-def _record(row: Row, clip: str, fold: str, *, mode: str, task: str, label: Target) -> ClipRecord:
+def _record(
+    row: Row, clip: str, *, fold: str, mode: str, task: str, label: Target
+) -> ClipRecord:
     return ClipRecord(
         id=clip,
         dataset="mafw",
@@ -46,56 +53,63 @@ def _record(row: Row, clip: str, fold: str, *, mode: str, task: str, label: Targ
 
 
 def _native(row: Row) -> ClipRecord:
-    """`00151.mp4 anger`; compound lists join words by `_`."""
-    clip = clip_id(row.need("clip"))
-    several = "compound" in [p.lower() for p in row.file.parts]
-    label = row.targets("label", EMOTIONS, "_") if several else row.target("label", EMOTIONS)
-    fold = row.file.parent.name.removeprefix("set_")
+    """A row `00151.mp4 anger`; compound lists join labels by `_`."""
+    clip = clip_id(row.required("clip"))
+    multiple = "compound" in [p.lower() for p in row.file.parts]
+    if multiple:
+        label = row.targets("label", EMOTIONS, separators="_")
+    else:
+        label = row.target("label", EMOTIONS)
     return _record(
         row,
         clip,
-        fold,
+        fold=row.file.parent.name.removeprefix("set_"),
         mode=row.file.stem,
-        task="multi-label" if several else "emotion",
+        task="multi-label" if multiple else "emotion",
         label=label,
     )
 
 
 def _sheet(row: Row) -> ClipRecord:
-    """A row of multi-set.xlsx: classes 1 to 11 of the set's own order; it names no split."""
+    """A row of multi-set.xlsx: classes 1 to 11 in the data set's own order, without a split."""
     cell = row.text("multi_label").replace(" ", "")
     if not cell:
-        raise Left("no multi-label")
+        raise RowExcluded("no multi-label")
     if not re.fullmatch(r"\d+(,\d+)*", cell):
-        raise CellError("multi_label", f"'{cell}' is no list of classes such as 1,2")
+        raise CellError("multi_label", f"'{cell}' is not a list of classes such as 1,2")
     numbers = [int(n) for n in cell.split(",")]
     if not all(1 <= n <= len(NATIVE_ORDER) for n in numbers):
-        raise CellError("multi_label", f"'{cell}' holds a class beyond 1 to {len(NATIVE_ORDER)}")
+        raise CellError("multi_label", f"'{cell}' contains a class outside 1 to {len(NATIVE_ORDER)}")
     label = Target(SEPARATOR.join(NATIVE_ORDER[n - 1] for n in numbers), EMOTIONS, cell)
-    clip = clip_id(row.need("clip"))
-    return _record(row, clip, "", mode="unsplit", task="multi-label", label=label)
+    clip = clip_id(row.required("clip"))
+    return _record(row, clip, fold="", mode="unsplit", task="multi-label", label=label)
 
 
 def _dfer_clip(row: Row) -> ClipRecord:
     name = re.fullmatch(r"MAFW_set_(\d)_(train|test)", row.file.stem, re.IGNORECASE)
     assert name, row.file
-    clip = clip_id(row.need("path"), column="path")
+    clip = clip_id(row.required("path"), column="path")
     return _record(
         row,
         clip,
-        name[1],
+        fold=name[1],
         mode=name[2].lower(),
         task="emotion",
-        label=row.target("label", EMOTIONS, DFER_CLIP_ORDER),
+        label=row.target("label", EMOTIONS, codes=DFER_CLIP_ORDER),
     )
 
 
 def _hicmae(row: Row) -> ClipRecord:
     fold = row.file.parent.name.removeprefix("split")
-    clip = clip_id(row.need("frames"), column="frames")
-    label = row.target("label", EMOTIONS, NATIVE_ORDER)
+    clip = clip_id(row.required("frames"), column="frames")
+    label = row.target("label", EMOTIONS, codes=NATIVE_ORDER)
     return _record(
-        row, clip, f"hicmae-{int(fold)}", mode=row.file.stem, task="emotion", label=label
+        row,
+        clip,
+        fold=f"hicmae-{int(fold)}",
+        mode=row.file.stem,
+        task="emotion",
+        label=label,
     )
 
 
@@ -105,10 +119,10 @@ TABLE = Table(
     text="text_whisper",
     labels={
         "emotion": Label("single_label", EMOTIONS),
-        "multi-label": Label("multi_label", EMOTIONS, several=True),
+        "multi-label": Label("multi_label", EMOTIONS, multiple=True),
     },
     reasons={"reason": "gpt-4o-mini_Single", "reason_multi": "gpt-4o-mini_Multi"},
-    identify=lambda row: clip_id(row.need("video_id"), column="video_id"),
+    identify=lambda row: clip_id(row.required("video_id"), column="video_id"),
     native_media=lambda clip: (f"data/clips/{clip}.mp4",),
 )
 _SIZES = ((7333, 1839), (7335, 1837), (7339, 1833), (7340, 1832), (7341, 1831))

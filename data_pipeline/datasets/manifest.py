@@ -1,12 +1,14 @@
-"""Bring your own data: a manifest CSV -> ClipRecords, with every fault named by row and column.
+"""Your own data: a manifest CSV as ClipRecords, with row and column of every fault.
 
-Columns: path, label, and optionally subtitle, split, speaker, start, end. Paths are absolute or relative to the
-manifest. Without a split column 15 % are held out as `val`, by speaker where speakers are given.
+Columns: path, label, and optionally subtitle, split, speaker, start, end. Paths are absolute or
+relative to the manifest. Without a split column 15 % are held out as `val`, by speaker if speakers
+are given.
 """
 
 from __future__ import annotations
 
 import csv
+import dataclasses
 import difflib
 import io
 from collections.abc import Sequence
@@ -14,19 +16,44 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipeline.loader.prompts import normalise_answer
-from data_pipeline.loader.tokens import VIDEO_HERE
-from data_pipeline.schema import ClipRecord
+from data_pipeline.datasets.labels import normalise_answer
+from data_pipeline.schema import VIDEO_HERE, ClipRecord
 
 REQUIRED = ("path", "label")
 OPTIONAL = ("subtitle", "split", "speaker", "start", "end")
-_SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
-           "test": "test"}  # fmt: skip
+_SPLITS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+}
 _MAX_SHOWN = 20
+_MAX_SECONDS = 1e7
 
 
 class ManifestError(ValueError):
-    """str() lists the faults, one a line: file, row (as a spreadsheet counts), column, what to change."""
+    """str() lists the faults, one per line: file, row (as a spreadsheet counts), column, remedy."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Line:
+    """One row of the CSV file: every known column, "" where the file lacks it."""
+
+    number: int
+    cells: dict[str, str]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Clip:
+    """What a row says, after its checks."""
+
+    media: Path
+    split: str
+    start: float | None
+    end: float | None
 
 
 def read_manifest(
@@ -36,95 +63,112 @@ def read_manifest(
 
     Args:
       path: the CSV file (UTF-8).
-      labels: label space to stay in (a model's); None takes the labels of the file, sorted.
-      seed, hold_out: of the validation split where the file names none; with hold_out 0 every row is then `test`.
+      labels: label space that the rows must use, such as a model's; None uses the labels of the
+        file, sorted.
+      seed: of the validation split, when the file has no split column.
+      hold_out: fraction of that split; with 0 every row is `test`.
 
     Raises:
-      ManifestError: with every fault found.
+      ManifestError: lists all faults.
     """
     path = Path(path)
-    numbered, columns = _read_rows(path)
-    rows = [row for _, row in numbered]
-    faults: list[str] = []
-
-    def fault(row: int, column: str, text: str) -> None:
-        faults.append(f"{path}, row {row}, column '{column}': {text}")
-
-    names = sorted({r["label"] for r in rows if r["label"]})
+    lines, columns = _read_lines(path)
+    names = sorted({line.cells["label"] for line in lines if line.cells["label"]})
     space = tuple(labels) if labels is not None else tuple(names)
-    if labels is None and len(names) == 1:
-        faults.append(
-            f"{path}, column 'label': every row says '{names[0]}'; training needs at least two labels"
-        )
-    same: dict[str, str] = {}
-    for name in names:
-        spoken = normalise_answer(name)
-        if not spoken or VIDEO_HERE in name:
-            faults.append(f"{path}, column 'label': '{name}' holds no word that the model can say")
-        elif same.setdefault(spoken, name) != name:
-            faults.append(
-                f"{path}, column 'label': '{same[spoken]}' and '{name}' are the same answer, '{spoken}'"
-            )
-    parsed: list[dict[str, object]] = []
-    seen: dict[tuple[str, str, str], int] = {}
-    for number, row in numbered:
-        media = Path(row["path"])
-        media = media if media.is_absolute() else path.parent / media
-        if not row["path"]:
-            fault(number, "path", "is empty; give a media file")
-        elif not media.is_file():
-            fault(number, "path", f"there is no file '{media}'")
-        if not row["label"]:
-            fault(number, "label", "is empty; every row needs a label")
-        elif row["label"] not in space:
-            fault(number, "label", f"'{row['label']}' is not one of {', '.join(space)}")
-        split = _SPLITS.get(row["split"].lower(), "") if "split" in columns else ""
-        if "split" in columns and not split:
-            fault(number, "split", f"'{row['split']}' is none of train, val, test")
-        span = {}
-        for column in ("start", "end"):
-            try:
-                span[column] = float(row[column]) if row[column] else None
-                if span[column] is not None and not 0 <= span[column] < 1e7:  # type: ignore[operator]
-                    raise ValueError
-            except ValueError:
-                span[column] = None
-                fault(number, column, f"'{row[column]}' is no number of seconds")
-        if span["start"] is not None and span["end"] is not None and span["end"] <= span["start"]:
-            fault(number, "end", f"{row['end']} is not after start {row['start']}")
-        key = (str(media), row["start"], row["end"])
-        if row["path"] and key in seen:
-            fault(number, "path", f"the same clip stands in row {seen[key]}")
-        seen.setdefault(key, number)
-        parsed.append({"media": media, "row": row, "split": split, **span})
+    faults = _check_labels(path, names, from_file=labels is None)
+    clips: list[_Clip] = []
+    first_rows: dict[tuple[str, str, str], int] = {}
+    for line in lines:
+        clip, clip_faults = _check_line(path, line, space, has_split="split" in columns)
+        key = (str(clip.media), line.cells["start"], line.cells["end"])
+        if line.cells["path"] and key in first_rows:
+            clip_faults.append(("path", f"the same clip is in row {first_rows[key]}"))
+        first_rows.setdefault(key, line.number)
+        faults += [f"{path}, row {line.number}, column '{c}': {text}" for c, text in clip_faults]
+        clips.append(clip)
     if faults:
         more = f"\n... and {len(faults) - _MAX_SHOWN} more" if len(faults) > _MAX_SHOWN else ""
         raise ManifestError("\n".join(faults[:_MAX_SHOWN]) + more)
-    splits = [str(p["split"]) for p in parsed]
+    splits = [clip.split for clip in clips]
     if "split" not in columns:
-        splits = (
-            _hold_out([r["speaker"] for r in rows], seed, hold_out)
-            if hold_out
-            else ["test"] * len(rows)
-        )
+        speakers = [line.cells["speaker"] for line in lines]
+        splits = _hold_out(speakers, seed, hold_out) if hold_out else ["test"] * len(lines)
     return [
         ClipRecord(
-            id=f"{p['media'].stem}#{number}",  # type: ignore[attr-defined]
+            id=f"{clip.media.stem}#{line.number}",
             dataset=path.stem,
             split=split,
-            path=str(p["media"].absolute()),  # type: ignore[attr-defined]
-            label=row["label"],
+            path=str(clip.media.absolute()),
+            label=line.cells["label"],
             labels=space,
-            subtitle=row["subtitle"],
-            speaker=row["speaker"],
-            start=p["start"],  # type: ignore[arg-type]
-            end=p["end"],  # type: ignore[arg-type]
+            subtitle=line.cells["subtitle"],
+            speaker=line.cells["speaker"],
+            start=clip.start,
+            end=clip.end,
         )
-        for p, (number, row), split in zip(parsed, numbered, splits, strict=True)
+        for clip, line, split in zip(clips, lines, splits, strict=True)
     ]
 
 
-def _read_rows(path: Path) -> tuple[list[tuple[int, dict[str, str]]], set[str]]:
+def _check_labels(path: Path, names: Sequence[str], *, from_file: bool) -> list[str]:
+    """Faults of the labels that a manifest uses."""
+    place = f"{path}, column 'label'"
+    faults = []
+    if from_file and len(names) == 1:
+        faults.append(
+            f"{place}: every row says '{names[0]}'; training needs at least two labels"
+        )
+    by_answer: dict[str, str] = {}
+    for name in names:
+        answer = normalise_answer(name)
+        if not answer or VIDEO_HERE in name:
+            faults.append(f"{place}: '{name}' contains no word that the model can answer")
+        elif by_answer.setdefault(answer, name) != name:
+            faults.append(
+                f"{place}: '{by_answer[answer]}' and '{name}' are the same answer, '{answer}'"
+            )
+    return faults
+
+
+def _check_line(
+    path: Path, line: _Line, space: tuple[str, ...], *, has_split: bool
+) -> tuple[_Clip, list[tuple[str, str]]]:
+    """(what a row says, [(column, fault)])."""
+    cells = line.cells
+    faults: list[tuple[str, str]] = []
+    media = Path(cells["path"])
+    media = media if media.is_absolute() else path.parent / media
+    if not cells["path"]:
+        faults.append(("path", "is empty; give a media file"))
+    elif not media.is_file():
+        faults.append(("path", f"there is no file '{media}'"))
+    if not cells["label"]:
+        faults.append(("label", "is empty; every row needs a label"))
+    elif cells["label"] not in space:
+        faults.append(("label", f"'{cells['label']}' is not one of {', '.join(space)}"))
+    split = _SPLITS.get(cells["split"].lower(), "") if has_split else ""
+    if has_split and not split:
+        faults.append(("split", f"'{cells['split']}' is none of train, val, test"))
+    start, end = (_parse_seconds(cells[column]) for column in ("start", "end"))
+    for column, seconds in (("start", start), ("end", end)):
+        if cells[column] and seconds is None:
+            faults.append((column, f"'{cells[column]}' is not a number of seconds"))
+    if start is not None and end is not None and end <= start:
+        faults.append(("end", f"{cells['end']} is not after start {cells['start']}"))
+    return _Clip(media=media, split=split, start=start, end=end), faults
+
+
+def _parse_seconds(text: str) -> float | None:
+    """None when the text is not a valid number of seconds."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        return None
+    return seconds if 0 <= seconds < _MAX_SECONDS else None
+
+
+def _read_lines(path: Path) -> tuple[list[_Line], set[str]]:
+    """(rows that are not blank, columns of the file)."""
     if not path.is_file():
         raise ManifestError(f"there is no manifest '{path}'")
     try:
@@ -134,71 +178,73 @@ def _read_rows(path: Path) -> tuple[list[tuple[int, dict[str, str]]], set[str]]:
             f"{path} is not UTF-8 text (byte {error.start}); save it as CSV in UTF-8"
         ) from error
     try:
-        lines = list(csv.reader(io.StringIO(text, newline="")))
+        rows = list(csv.reader(io.StringIO(text, newline="")))
     except csv.Error as error:
-        raise ManifestError(f"{path} is no CSV that can be read ({error})") from error
-    if not lines:
+        raise ManifestError(f"{path} is not readable CSV ({error})") from error
+    if not rows:
         raise ManifestError(
             f"{path} is empty; it needs a header with the columns {', '.join(REQUIRED)}"
         )
-    header = [name.strip().lower() for name in lines[0]]
+    header = [name.strip().lower() for name in rows[0]]
+    _check_header(path, header, text)
     known = (*REQUIRED, *OPTIONAL)
-    missing = [name for name in REQUIRED if name not in header]
-    if missing:
-        hint = (
-            "; columns are separated by commas"
-            if len(header) == 1 and any(c in text for c in ";\t")
-            else ""
-        )
+    lines = []
+    for number, row in enumerate(rows[1:], 2):
+        if not any(cell.strip() for cell in row):
+            continue  # spreadsheets leave such rows behind
+        if len(row) != len(header):
+            raise ManifestError(
+                f"{path}, row {number}: {len(row)} cells under {len(header)} columns; "
+                "quote cells with commas"
+            )
+        cells = dict.fromkeys(known, "")
+        for name, cell in zip(header, row, strict=True):
+            if name in known:
+                cells[name] = " ".join(cell.split()) if name == "subtitle" else cell.strip()
+        lines.append(_Line(number, cells))
+    if not lines:
+        raise ManifestError(f"{path} has a header and no rows")
+    return lines, set(header)
+
+
+def _check_header(path: Path, header: Sequence[str], text: str) -> None:
+    known = (*REQUIRED, *OPTIONAL)
+    if missing := [name for name in REQUIRED if name not in header]:
+        hint = ""
+        if len(header) == 1 and any(c in text for c in ";\t"):
+            hint = "; columns are separated by commas"
         raise ManifestError(f"{path}, row 1: no column '{missing[0]}' among {header}{hint}")
     for name in header:
         if header.count(name) > 1 and name in known:
-            raise ManifestError(f"{path}, row 1: column '{name}' stands there twice")
+            raise ManifestError(f"{path}, row 1: column '{name}' occurs twice")
         close = difflib.get_close_matches(name, known, 1, 0.8)
         if name not in known and close and close[0] not in header:
             raise ManifestError(
                 f"{path}, row 1: column '{name}' is not known; did you mean '{close[0]}'?"
             )
-    rows = []
-    for number, line in enumerate(lines[1:], 2):
-        if not any(cell.strip() for cell in line):
-            continue  # spreadsheets leave such rows behind
-        if len(line) != len(header):
-            raise ManifestError(
-                f"{path}, row {number}: {len(line)} cells under {len(header)} columns; quote cells with commas"
-            )
-        cells = {
-            n: " ".join(c.split()) if n == "subtitle" else c.strip()
-            for n, c in zip(header, line, strict=True)
-        }
-        rows.append(
-            (number, dict.fromkeys(known, "") | {n: c for n, c in cells.items() if n in known})
-        )
-    if not rows:
-        raise ManifestError(f"{path} has a header and no rows")
-    return rows, set(header)
 
 
 def ignored_columns(path: str | Path) -> list[str]:
-    """Names of the manifest's columns that are not read."""
-    return sorted(_read_rows(Path(path))[1] - {*REQUIRED, *OPTIONAL})
+    """Columns of the manifest that are not read."""
+    return sorted(_read_lines(Path(path))[1] - {*REQUIRED, *OPTIONAL})
 
 
-def _hold_out(speakers: list[str], seed: int, share: float) -> list[str]:
+def _hold_out(speakers: list[str], seed: int, fraction: float) -> list[str]:
+    """A split per row: whole speakers are held out if every row has one of at least three."""
     rng = np.random.default_rng(seed)
-    groups = (
-        speakers
-        if all(speakers) and len(set(speakers)) > 2
-        else [str(i) for i in range(len(speakers))]
-    )
+    by_speaker = all(speakers) and len(set(speakers)) > 2
+    groups = speakers if by_speaker else [str(i) for i in range(len(speakers))]
     names = sorted(set(groups))
     rng.shuffle(names)
-    held = set(names[: max(1, round(share * len(names)))])
-    return ["val" if g in held else "train" for g in groups]
+    held_out = set(names[: max(1, round(fraction * len(names)))])
+    return ["val" if group in held_out else "train" for group in groups]
 
 
 def speakers_in_common(records: Sequence[ClipRecord]) -> dict[str, list[str]]:
-    """{held-out split: speakers that are in train too}; scores on them say little about new people."""
+    """Speakers of each held-out split that are in train too.
+
+    Scores on such a split say little about new speakers.
+    """
     train = {r.speaker for r in records if r.split == "train" and r.speaker}
     out = {}
     for split in ("val", "test"):

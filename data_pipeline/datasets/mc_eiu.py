@@ -1,5 +1,7 @@
-"""MC-EIU: emotion and intent of dialogues of English and Mandarin series. Its official split is not public: what is read
-natively is MEIJU's (the challenge's) training and validation lists, or the English table without a split.
+"""MC-EIU: emotion and intent in dialogues of English and Mandarin series.
+
+Its official split is not public. Of its own files, the training and validation lists of the MEIJU
+challenge are read, or the English table, which has no split.
 """
 
 from __future__ import annotations
@@ -9,7 +11,8 @@ from pathlib import Path
 
 from data_pipeline.datasets.dataset import DataSet, Source
 from data_pipeline.datasets.mmeverse import Label, Table
-from data_pipeline.datasets.reading import CellError, Left, Row, csv_rows, line_rows
+from data_pipeline.datasets.row_readers import csv_rows, line_rows
+from data_pipeline.datasets.rows import CellError, Row, RowExcluded
 from data_pipeline.schema import ClipRecord, Target
 
 EMOTIONS = ("anger", "disgust", "fear", "happy", "neutral", "sad", "surprise")
@@ -26,15 +29,14 @@ INTENTS = (
 
 
 def _labels(row: Row) -> tuple[Target, Target]:
-    if (
-        row.text("intent").lower() == "sympathizing"
-    ):  # the ninth intent, which the challenge and MMEVerse leave out
-        raise Left("intent 'sympathizing'")
+    # The ninth intent, which the challenge and MMEVerse leave out.
+    if row.text("intent").lower() == "sympathizing":
+        raise RowExcluded("intent 'sympathizing'")
     return row.target("emotion", EMOTIONS), row.target("intent", INTENTS)
 
 
 def _record(
-    row: Row, clip: str, split: str, path: str, subtitle: str, *, speaker: str = ""
+    row: Row, clip: str, *, split: str, path: str, subtitle: str, speaker: str = ""
 ) -> ClipRecord:
     emotion, intent = _labels(row)
     return ClipRecord(
@@ -54,17 +56,24 @@ def _record(
 
 
 def _dialogues(row: Row) -> ClipRecord:
-    """A row of EnglishDialogues.csv; the file names no split: nothing may train on it before one is made."""
+    """A row of EnglishDialogues.csv, which has no split, so that nothing is trained on it."""
     name = f"dia_{row.integer('Dia_No')}_utt_{row.integer('Utt_No')}"
     path = row.media(
         f"video/{name}_en", f"English_Dialogues/{name}.mp4", f"{name}.mp4", f"{name}.mkv"
     )
     speaker = f"{row.text('video_name')} {row.text('speaker')}".strip()
-    return _record(row, f"{name}_en", "unsplit", path, row.text("Subtitle"), speaker=speaker)
+    return _record(
+        row,
+        f"{name}_en",
+        split="unsplit",
+        path=path,
+        subtitle=row.text("Subtitle"),
+        speaker=speaker,
+    )
 
 
 @functools.lru_cache(maxsize=8)
-def _spoken(path: Path) -> dict[str, str]:
+def _transcript(path: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     lines = path.read_text(encoding="utf-8-sig").splitlines()[1:]
@@ -74,21 +83,22 @@ def _spoken(path: Path) -> dict[str, str]:
 
 
 def _challenge(row: Row) -> ClipRecord:
-    """`name.ext emotion intent` of MEIJU's `Training_files.txt` and `Validation_files.txt`."""
-    word = row.file.stem.partition("_")[0]
-    split = {"training": "train", "validation": "val"}.get(word.lower())
+    """A row `name.ext emotion intent` of MEIJU's Training_files.txt or Validation_files.txt."""
+    part = row.file.stem.partition("_")[0]
+    split = {"training": "train", "validation": "val"}.get(part.lower())
     if split is None:
-        raise CellError("file", f"{row.file.name} is neither of training nor of validation")
+        raise CellError("file", f"{row.file.name} is neither a training nor a validation list")
     language = next(
         (p[:2].lower() for p in row.file.parts if p.lower() in ("english", "mandarin")), "xx"
     )
     language = {"ma": "ch"}.get(language, language)
-    name = row.need("file")
+    name = row.required("file")
     folder = row.file.parent
-    path = row.files.media((folder,), (f"{word}/{name}", name, f"../{word}/{name}"))
-    words = _spoken(folder / f"{word}_transcription.csv")
+    path = row.files.media((folder,), (f"{part}/{name}", name, f"../{part}/{name}"))
+    words = _transcript(folder / f"{part}_transcription.csv")
     subtitle = words.get(name, words.get(Path(name).stem, ""))
-    return _record(row, f"{Path(name).stem}_{language}", split, path, subtitle)
+    clip = f"{Path(name).stem}_{language}"
+    return _record(row, clip, split=split, path=path, subtitle=subtitle)
 
 
 TABLE = Table(

@@ -1,4 +1,4 @@
-"""MELD: utterances of the series Friends, seven emotions and three sentiments. Splits share their speakers."""
+"""MELD: utterances of the series Friends, seven emotions, three sentiments; splits share speakers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import re
 
 from data_pipeline.datasets.dataset import DataSet, Source
 from data_pipeline.datasets.mmeverse import Label, Table
-from data_pipeline.datasets.reading import CellError, Row, csv_rows, npz_rows
+from data_pipeline.datasets.row_readers import csv_rows, npz_rows
+from data_pipeline.datasets.rows import CellError, Row
 from data_pipeline.schema import ClipRecord, Target
 
 EMOTIONS = ("joy", "sad", "anger", "surprise", "fear", "disgust", "neutral")
@@ -19,27 +20,25 @@ _MEDIA = {
 
 
 def _media(clip: str) -> tuple[str, ...]:
-    split, _, rest = clip.partition("_")
-    return tuple(f"{folder}/{rest}.mp4" for folder in _MEDIA.get(split, ()))
+    split, _, utterance = clip.partition("_")
+    return tuple(f"{folder}/{utterance}.mp4" for folder in _MEDIA.get(split, ()))
 
 
 def _seconds(row: Row, column: str) -> float:
-    match = re.fullmatch(r"(\d+):(\d+):(\d+)[,.](\d+)", row.need(column))
+    match = re.fullmatch(r"(\d+):(\d+):(\d+)[,.](\d+)", row.required(column))
     if not match:
-        raise CellError(column, f"'{row.text(column)}' is no time such as 00:16:16,059")
-    hours, minutes, seconds, rest = match.groups()
-    return int(hours) * 3600 + int(minutes) * 60 + int(seconds) + float(f"0.{rest}")
+        raise CellError(column, f"'{row.text(column)}' is not a time such as 00:16:16,059")
+    hours, minutes, seconds, fraction = match.groups()
+    return int(hours) * 3600 + int(minutes) * 60 + int(seconds) + float(f"0.{fraction}")
 
 
 def _native(row: Row) -> ClipRecord:
     mode = row.file.name.partition("_")[0].lower()
-    # Dialogue numbers start anew in each split: the split is part of the id, as in MMEVerse.
+    # Each split numbers its dialogues from 0: the split is part of the id, as in MMEVerse.
     clip = f"{mode}_dia{row.integer('Dialogue_ID')}_utt{row.integer('Utterance_ID')}"
     emotion = row.target("Emotion", EMOTIONS)
-    for column in (
-        "StartTime",
-        "EndTime",
-    ):  # of the episode, not of the clip's own file: only checked
+    # Times refer to the episode, not to the clip's own file, so that they are only checked.
+    for column in ("StartTime", "EndTime"):
         _seconds(row, column)
     return ClipRecord(
         id=clip,
@@ -58,14 +57,13 @@ def _native(row: Row) -> ClipRecord:
 
 
 def _truth(row: Row) -> ClipRecord:
-    """The official scorer's truth file."""
+    """A row of the official scorer's ground truth."""
     emotion: Target = row.target("label", EMOTIONS)
-    path = row.media(f"video/{row.key}", *_media(row.key))
     return ClipRecord(
         id=row.key,
         dataset="meld",
         split="test",
-        path=path,
+        path=row.media(f"video/{row.key}", *_media(row.key)),
         label=emotion.label,
         labels=EMOTIONS,
         native=emotion.native,

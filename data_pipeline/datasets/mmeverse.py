@@ -1,7 +1,8 @@
-"""MMEVerse's annotation CSV files, the same layout for every set.
+"""MMEVerse's annotation CSV files, which have one layout for all data sets.
 
-`<SET>_merged.csv` (stage 1) holds the perception answers, `<SET>_AU_gpt.csv` (stage 2) the reasons, `<SET>_label.csv`
-what is evaluated; `<SET>_peak.json` the apex frames. Source: the README and data set classes of Emotion-LLaMAv2.
+`<SET>_merged.csv` (stage 1) contains the perception answers, `<SET>_AU_gpt.csv` (stage 2) the
+explanations, `<SET>_label.csv` the clips of the evaluation, and `<SET>_peak.json` the apex frames.
+Source: the README and the data set classes of Emotion-LLaMAv2.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from data_pipeline.datasets.dataset import Source
-from data_pipeline.datasets.reading import CellError, Left, Row, csv_rows
+from data_pipeline.datasets.row_readers import csv_rows
+from data_pipeline.datasets.rows import CellError, Row, RowExcluded
 from data_pipeline.schema import ClipRecord, Target
 
 SPLIT_WORDS: Mapping[str, str] = {
@@ -25,7 +27,7 @@ SPLIT_WORDS: Mapping[str, str] = {
     "test": "test",
 }
 KINDS = ("merged", "AU_gpt", "label")  # stage 1, stage 2, evaluation
-# texts key -> (column, who wrote it)
+# Key of `texts` -> (column, author).
 PERCEPTION = {
     "audio": ("response_AudioReasoner", "Audio-Reasoner, MMEVerse stage 1"),
     "audio_2": ("response_Qwen2Audio", "Qwen2-Audio, MMEVerse stage 1"),
@@ -36,30 +38,39 @@ _MERGER = "GPT-4o-mini, MMEVerse stage 2"
 
 @dataclasses.dataclass(frozen=True)
 class Label:
-    """A label task of a set: its column, label space, and whether a cell may hold several labels."""
+    """A label task of a data set.
+
+    Attributes:
+      column: its column.
+      space: its label space.
+      multiple: whether a cell may contain several labels.
+    """
 
     column: str
     space: tuple[str, ...]
-    several: bool = False
+    multiple: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Table:
-    """How one set's CSV files are to be read.
+    """How the CSV files of one data set are read.
 
     Attributes:
-      dataset: as records carry it.  folder: the set's name in file names.
-      text: subtitle column.
+      dataset: its name in records.
+      folder: its name in file names.
+      text: column of the subtitle.
       labels: label task -> Label, the main one first.
-      reasons: texts key -> column of the stage 2 file.
-      mode: split column, "" where every row is of the test part.  splits: word in it -> split; other rows are left out
-        and counted.
-      identify: row -> clip id.  speaker: clip id -> speaker or video.
-      person: column of the speaking person's name (E3).
-      shared: the file holds other sets too: a split word of theirs is no fault.
-      told_mode: column whose word the record's `mode` is, where it is not the split's.
-      written_by: who wrote the subtitles, where it was not a person.
-      native_media: candidates of the clip's path as the set itself names it, after `video/<id>`.
+      reasons: key of `texts` -> column of the stage 2 file.
+      split_column: column of the split; "" when all rows belong to the test part.
+      splits: value of that column -> split.
+      identify: row -> id of the clip.
+      speaker: id of the clip -> speaker or video.
+      person: column of the speaker's name (E3).
+      shared: whether the file contains rows of other data sets, which are excluded and counted.
+      mode_column: column of the record's `mode`, when it is not the split column.
+      subtitle_author: who wrote the subtitles, when it was not a person.
+      native_media: id of the clip -> candidates of its path in the data set's own layout, which are
+        tried after `video/<id>`.
     """
 
     dataset: str
@@ -67,19 +78,19 @@ class Table:
     text: str
     labels: Mapping[str, Label]
     reasons: Mapping[str, str]
-    mode: str = "mode"
+    split_column: str = "mode"
     splits: Mapping[str, str] = dataclasses.field(default_factory=lambda: SPLIT_WORDS)
-    identify: Callable[[Row], str] = lambda row: row.need("video_id")
+    identify: Callable[[Row], str] = lambda row: row.required("video_id")
     speaker: Callable[[str], str] = lambda clip: ""
     person: str = ""
     shared: bool = False
-    told_mode: str = ""
-    written_by: str = ""
+    mode_column: str = ""
+    subtitle_author: str = ""
     native_media: Callable[[str], tuple[str, ...]] = lambda clip: ()
 
     def sources(self, *kinds: str) -> tuple[Source, ...]:
-        """The three files, or those of some kinds."""
-        needed = [c for c in ("video_id", self.mode, self.text, self.person) if c]
+        """The annotation files of some of KINDS, or of all three."""
+        needed = [c for c in ("video_id", self.split_column, self.text, self.person) if c]
         texts = {
             "merged": [column for column, _ in PERCEPTION.values()],
             "AU_gpt": [*self.reasons.values()],
@@ -95,24 +106,25 @@ class Table:
         )
 
     def _record(self, row: Row) -> ClipRecord:
-        mode = row.text(self.mode) if self.mode else "test"
+        mode = row.text(self.split_column) if self.split_column else "test"
         if mode not in self.splits:
             if mode and not self.shared:
-                raise CellError(self.mode, f"'{mode}' is none of {', '.join(self.splits)}")
-            raise Left(f"{self.mode} is '{mode}'")
-        # below <root>/<SET>/, wherever the file itself lies (stage 2 files are all in <root>/AU_gpt)
+                allowed = ", ".join(self.splits)
+                raise CellError(self.split_column, f"'{mode}' is none of {allowed}")
+            raise RowExcluded(f"{self.split_column} is '{mode}'")
+        # Clips are in <root>/<SET>, but the stage 2 files of all data sets are in <root>/AU_gpt.
         row = dataclasses.replace(row, base=_set_folder(row, self.folder))
         clip = self.identify(row)
         targets = {}
         for task, label in self.labels.items():
             if row.text(label.column):
-                read = row.targets if label.several else row.target
+                read = row.targets if label.multiple else row.target
                 targets[task] = read(label.column, label.space)
         if self.labels and not targets:
-            raise Left("no label")
+            raise RowExcluded("no label")
         main = next(iter(self.labels), "open-vocabulary")
-        own = targets.pop(main, Target("", self.labels[main].space if self.labels else ()))
-        texts, provenance = {}, {main: "human"} if own.label else {}
+        target = targets.pop(main, Target("", self.labels[main].space if self.labels else ()))
+        texts, provenance = {}, {main: "human"} if target.label else {}
         columns = {**PERCEPTION, **{k: (c, _MERGER) for k, c in self.reasons.items()}}
         for key, (column, author) in columns.items():
             if column in row.cells:
@@ -121,7 +133,7 @@ class Table:
         subtitle = row.text(self.text)
         if subtitle:
             provenance["subtitle"] = (
-                "Whisper, MMEVerse" if self.text.endswith("whisper") else self.written_by or "human"
+                "Whisper, MMEVerse" if self.text.endswith("whisper") else self.subtitle_author or "human"
             )
         person = row.text(self.person) if self.person and self.person in row.cells else ""
         return ClipRecord(
@@ -129,26 +141,27 @@ class Table:
             dataset=self.dataset,
             split=self.splits[mode],
             path=row.media(f"video/{clip}", *self.native_media(clip)),
-            label=own.label,
-            labels=own.labels,
-            native=own.native,
+            label=target.label,
+            labels=target.labels,
+            native=target.native,
             task=main,
             targets=targets,
             subtitle=subtitle,
             speaker=person or self.speaker(clip),
             peak_index=_peak(row, self.folder, clip),
             texts=texts,
-            mode=row.need(self.told_mode) if self.told_mode in row.cells else mode,
+            mode=row.required(self.mode_column) if self.mode_column in row.cells else mode,
             provenance=provenance,
         )
 
 
 def _set_folder(row: Row, name: str) -> Path:
-    beside = row.file.parent
-    if beside.name == name or not row.files.has(beside.parent / name / f"{name}_peak.json"):
-        other = beside.parent / name
-        return other if beside.name == "AU_gpt" and other in row.files.folders() else beside
-    return beside.parent / name
+    """The folder of the data set's clips and peak frames, for a file that may be elsewhere."""
+    parent = row.file.parent
+    sibling = parent.parent / name
+    if parent.name == name or not row.files.has(sibling / f"{name}_peak.json"):
+        return sibling if parent.name == "AU_gpt" and sibling in row.files.folders() else parent
+    return sibling
 
 
 def _peak(row: Row, folder: str, clip: str) -> int | None:
@@ -169,7 +182,7 @@ def _peaks(path: Path) -> dict[str, dict[str, object]]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise CellError("peak_index", f"{path} is no valid JSON ({error})") from error
+        raise CellError("peak_index", f"{path} is not valid JSON ({error})") from error
     if not isinstance(data, dict):
-        raise CellError("peak_index", f"{path} holds no object by clip")
+        raise CellError("peak_index", f"{path} does not contain an object keyed by clip")
     return data

@@ -1,4 +1,4 @@
-"""Clips with words instead of classes: EMER v1 and v2 (reasons), MER2024-OV, OV-MERD and OV-MERD+ (lists of words)."""
+"""Open vocabulary: EMER v1 and v2 (explanations), MER2024-OV, OV-MERD and OV-MERD+ (word lists)."""
 
 from __future__ import annotations
 
@@ -7,51 +7,72 @@ import ast
 from data_pipeline.datasets.dataset import DataSet, Source
 from data_pipeline.datasets.mer import EMOTIONS
 from data_pipeline.datasets.mmeverse import Table
-from data_pipeline.datasets.reading import CellError, RecordMaker, Row, csv_rows, words_of
+from data_pipeline.datasets.reading import RecordMaker
+from data_pipeline.datasets.row_readers import csv_rows, transcript_record
+from data_pipeline.datasets.rows import CellError, Row
 from data_pipeline.schema import SEPARATOR, ClipRecord
 
 
 def word_list(text: str, *, column: str = "openset") -> tuple[str, ...]:
-    """`['excited', 'happy']` as words; an empty list means neutral, as in MERTools.
+    """The words of `['excited', 'happy']`; an empty list means neutral, as in MERTools.
 
     Raises:
-      CellError: it is no list of words.
+      CellError: the text is not a list of words.
     """
     try:
         words = ast.literal_eval(text)
     except (ValueError, SyntaxError) as error:
-        raise CellError(column, f"'{text}' is no list of words") from error
+        raise CellError(column, f"'{text}' is not a list of words") from error
     if not isinstance(words, (list, tuple)) or not all(isinstance(w, str) for w in words):
-        raise CellError(column, f"'{text}' is no list of words")
+        raise CellError(column, f"'{text}' is not a list of words")
     return tuple(dict.fromkeys(w.strip().lower() for w in words if w.strip())) or ("neutral",)
 
 
 def _words(dataset: str, split: str) -> RecordMaker:
+    """Makes records of rows `name, openset`."""
+
     def make(row: Row) -> ClipRecord:
-        clip, native = row.need("name"), row.need("openset")
+        clip, native = row.required("name"), row.required("openset")
         return ClipRecord(
-            id=clip, dataset=dataset, split=split, path=row.media(f"video/{clip}", f"../MER2024/video/{clip}", f"../MER2023/video/{clip}"),
-            label=SEPARATOR.join(word_list(native)), labels=(), task="open-vocabulary", native=native, mode=split,
+            id=clip,
+            dataset=dataset,
+            split=split,
+            path=row.media(
+                f"video/{clip}", f"../MER2024/video/{clip}", f"../MER2023/video/{clip}"
+            ),
+            label=SEPARATOR.join(word_list(native)),
+            labels=(),
+            task="open-vocabulary",
+            native=native,
+            mode=split,
             provenance={"open-vocabulary": "human"},
-        )  # fmt: skip
+        )
 
     return make
 
 
 def _reasons(
-    dataset: str, split: str, name: str, column: str, *, author: str = "human"
+    dataset: str, split: str, *, name: str, column: str, author: str = "human"
 ) -> RecordMaker:
-    """Rows of a reason, and of an emotion and a subtitle where the file has them."""
+    """Makes records of explanations, with the emotion and the subtitle if the file has them."""
 
     def make(row: Row) -> ClipRecord:
-        clip = row.need(name)
+        clip = row.required(name)
         emotion = row.target("emotions", EMOTIONS) if "emotions" in row.cells else None
         subtitle = row.text("subtitles") if "subtitles" in row.cells else ""
         return ClipRecord(
-            id=clip, dataset=dataset, split=split, path=row.media(f"video/{clip}", f"../MER2023/video/{clip}"),
-            label=emotion.label if emotion else "", labels=EMOTIONS, subtitle=subtitle, native=emotion.native if emotion else "", mode=split,
-            texts={"reason": row.need(column)}, provenance={"reason": author} | ({"emotion": "human"} if emotion else {}),
-        )  # fmt: skip
+            id=clip,
+            dataset=dataset,
+            split=split,
+            path=row.media(f"video/{clip}", f"../MER2023/video/{clip}"),
+            label=emotion.label if emotion else "",
+            labels=EMOTIONS,
+            native=emotion.native if emotion else "",
+            subtitle=subtitle,
+            mode=split,
+            texts={"reason": row.required(column)},
+            provenance={"reason": author} | ({"emotion": "human"} if emotion else {}),
+        )
 
     return make
 
@@ -65,7 +86,7 @@ EMER_V1 = DataSet(
         Source(
             pattern="gt-eng.csv",
             rows=csv_rows("names", "emotions", "subtitles", "reasons"),
-            make=_reasons("emer_v1", "test", "names", "reasons"),
+            make=_reasons("emer_v1", "test", name="names", column="reasons"),
             anywhere=True,
         ),
     ),
@@ -82,7 +103,7 @@ EMER_V2 = DataSet(
         Source(
             pattern="final-EMER-reason.csv",
             rows=csv_rows("name", "chinese", "english"),
-            make=_reasons("emer_v2", "test", "name", "english"),
+            make=_reasons("emer_v2", "test", name="name", column="english"),
             anywhere=True,
         ),
     ),
@@ -122,7 +143,11 @@ OV_MERD = DataSet(
             pattern="track3_train_ovmerd.csv",
             rows=csv_rows("name", "reason"),
             make=_reasons(
-                "ov_merd", "train", "name", "reason", author="people and models, MER2025"
+                "ov_merd",
+                "train",
+                name="name",
+                column="reason",
+                author="people and models, MER2025",
             ),
             anywhere=True,
         ),
@@ -146,13 +171,18 @@ OV_MERD_PLUS = DataSet(
             pattern="ovlabel.csv", rows=csv_rows("name", "openset"), make=_words("ov_merd+", "test")
         ),
         *Table(
-            dataset="ov_merd+", folder="OV-MERD+", text="sentence", labels={}, reasons={}, mode=""
+            dataset="ov_merd+",
+            folder="OV-MERD+",
+            text="sentence",
+            labels={},
+            reasons={},
+            split_column="",
         ).sources("label"),
         Source(
             pattern="subtitle_eng.csv",
             rows=csv_rows("name", "sentence"),
-            make=words_of("ov_merd+", "name", "sentence", author="machine translation"),
-            words=True,
+            make=transcript_record("ov_merd+", "name", "sentence", author="machine translation"),
+            transcript=True,
         ),
     ),
     request="https://github.com/zeroQiaoba/AffectGPT (annotations, MER-UniBench); " + _MER,

@@ -1,11 +1,13 @@
-"""Further sets of clips that are scored or compared with: CREMA-D, RAVDESS, FERV39k, Java-SED."""
+"""Further data sets for evaluation: CREMA-D, RAVDESS, FERV39k, Java-SED."""
 
 from __future__ import annotations
 
 import re
 
 from data_pipeline.datasets.dataset import DataSet, Source
-from data_pipeline.datasets.reading import CellError, Row, csv_rows, line_rows
+from data_pipeline.datasets.reading import RecordMaker
+from data_pipeline.datasets.row_readers import csv_rows, line_rows
+from data_pipeline.datasets.rows import CellError, Row
 from data_pipeline.schema import ClipRecord, Target
 
 CREMA_D = ("anger", "disgust", "fear", "happy", "neutral", "sad")
@@ -23,69 +25,85 @@ FERV39K = ("happy", "sad", "neutral", "angry", "surprise", "disgust", "fear")
 
 
 def _crema_name(row: Row, column: str, split: str, *, fold: str = "") -> ClipRecord:
-    """`1001_IEO_HAP_LO`: actor, sentence, the emotion that was acted, its level."""
-    clip = row.need(column).rsplit("/", 1)[-1]
+    """The record of a name `1001_IEO_HAP_LO`: actor, sentence, acted emotion, intensity."""
+    clip = row.required(column).rsplit("/", 1)[-1]
     match = re.fullmatch(r"(1\d{3})_[A-Z]{3}_([A-Z]{3})_(LO|MD|HI|XX|X)", clip)
     if not match or match[2] not in _CREMA_CODES:
-        raise CellError(column, f"'{clip}' is no clip name such as 1001_IEO_HAP_LO")
-    path = row.media(f"VideoFlash/{clip}.flv", f"video/{clip}", f"AudioWAV/{clip}.wav")
+        raise CellError(column, f"'{clip}' is not a clip name such as 1001_IEO_HAP_LO")
     return ClipRecord(
-        id=clip, dataset="crema_d", split=split, path=path, label=_CREMA_CODES[match[2]], labels=CREMA_D, speaker=match[1], native=match[2], fold=fold,
-        mode=split, provenance={"emotion": "acted"},
-    )  # fmt: skip
+        id=clip,
+        dataset="crema_d",
+        split=split,
+        path=row.media(f"VideoFlash/{clip}.flv", f"video/{clip}", f"AudioWAV/{clip}.wav"),
+        label=_CREMA_CODES[match[2]],
+        labels=CREMA_D,
+        native=match[2],
+        speaker=match[1],
+        mode=split,
+        fold=fold,
+        provenance={"emotion": "acted"},
+    )
 
 
-def _hicmae(row: Row) -> tuple[str, str]:
+def _hicmae_split(row: Row) -> tuple[str, str]:
+    """(split, fold) of a list of HiCMAE."""
     return row.file.stem, f"hicmae-{int(row.file.parent.name.removeprefix('split'))}"
 
 
 def _crema_list(row: Row) -> ClipRecord:
-    split, fold = _hicmae(row)
+    split, fold = _hicmae_split(row)
     record = _crema_name(row, "frames", split, fold=fold)
-    row.target("label", CREMA_D, CREMA_D)  # the same order, counted from 0
+    row.target("label", CREMA_D, codes=CREMA_D)  # checks that the class number is valid
     return record
 
 
 def _ravdess(row: Row) -> ClipRecord:
-    """`02-01-03-...-12`: the third number is the emotion, the last one the actor."""
-    split, fold = _hicmae(row)
-    clip = row.need("frames").rsplit("/", 1)[-1]
+    """A row of `02-01-03-...-12`: the third number is the emotion, the last one is the actor."""
+    split, fold = _hicmae_split(row)
+    clip = row.required("frames").rsplit("/", 1)[-1]
     numbers = clip.split("-")
     if (
         len(numbers) != 7
         or not all(n.isdigit() for n in numbers)
         or not 1 <= int(numbers[2]) <= len(RAVDESS)
     ):
-        raise CellError("frames", f"'{clip}' is no clip name of seven numbers")
+        raise CellError("frames", f"'{clip}' is not a clip name of seven numbers")
     label = Target(RAVDESS[int(numbers[2]) - 1], RAVDESS, numbers[2])
-    if row.target("label", RAVDESS, RAVDESS).label != label.label:
+    if row.target("label", RAVDESS, codes=RAVDESS).label != label.label:
         raise CellError(
             "label", f"is {row.text('label')}, the clip's name says {int(numbers[2]) - 1}"
         )
-    path = row.media(f"Actor_{numbers[6]}/{clip}.mp4", f"video/{clip}")
     return ClipRecord(
-        id=clip, dataset="ravdess", split=split, path=path, label=label.label, labels=RAVDESS, speaker=numbers[6], native=label.native, fold=fold,
-        mode=split, provenance={"emotion": "acted"},
-    )  # fmt: skip
+        id=clip,
+        dataset="ravdess",
+        split=split,
+        path=row.media(f"Actor_{numbers[6]}/{clip}.mp4", f"video/{clip}"),
+        label=label.label,
+        labels=RAVDESS,
+        native=label.native,
+        speaker=numbers[6],
+        mode=split,
+        fold=fold,
+        provenance={"emotion": "acted"},
+    )
 
 
 def _ferv(row: Row) -> ClipRecord:
-    """`.../<scene>/<emotion>/<number> frames class` of DFER-CLIP's lists; frames alone, no sound."""
-    parts = row.need("path").split("/")
+    """A row `.../<scene>/<emotion>/<number> frames class` of DFER-CLIP's lists; there is no sound."""
+    parts = row.required("path").split("/")
     if len(parts) < 3:
         raise CellError("path", "needs scene, emotion and number")
     scene, native, number = parts[-3:]
-    label = row.target("label", FERV39K, FERV39K)
+    label = row.target("label", FERV39K, codes=FERV39K)
     if label.label != native.lower():
         raise CellError("label", f"is {row.text('label')} ({label.label}), the path says {native}")
     mode = row.file.stem.lower().rpartition("_")[2]
-    clip = f"{scene}_{native}_{number}"  # numbers start anew in each folder
-    path = row.media(f"video/{clip}", f"{scene}/{native}/{number}")
+    clip = f"{scene}_{native}_{number}"  # each folder numbers its clips from 1
     return ClipRecord(
         id=clip,
         dataset="ferv39k",
         split=mode,
-        path=path,
+        path=row.media(f"video/{clip}", f"{scene}/{native}/{number}"),
         label=label.label,
         labels=FERV39K,
         native=native,
@@ -95,18 +113,26 @@ def _ferv(row: Row) -> ClipRecord:
 
 
 def _java_sed(row: Row) -> ClipRecord:
-    """`video/<actor>-<sentence>-...mp4`: acted Javanese speech, whose words are not known."""
-    file, mode = row.need("file"), row.need("split")
+    """A row of `video/<actor>-<sentence>-...mp4`: acted Javanese speech without a transcript."""
+    file, mode = row.required("file"), row.required("split")
     if mode not in ("train", "val", "test"):
         raise CellError("split", f"'{mode}' is none of train, val, test")
     emotion = row.target("emotion", JAVA_SED)
     return ClipRecord(
-        id=file.rpartition(".")[0], dataset="java_sed", split=mode, path=row.media(file), label=emotion.label, labels=JAVA_SED, speaker=row.need("actor"),
-        native=emotion.native, mode=mode, provenance={"emotion": "acted"},
-    )  # fmt: skip
+        id=file.rpartition(".")[0],
+        dataset="java_sed",
+        split=mode,
+        path=row.media(file),
+        label=emotion.label,
+        labels=JAVA_SED,
+        native=emotion.native,
+        speaker=row.required("actor"),
+        mode=mode,
+        provenance={"emotion": "acted"},
+    )
 
 
-def _hicmae_sources(make) -> tuple[Source, ...]:  # type: ignore[no-untyped-def]
+def _hicmae_sources(make: RecordMaker) -> tuple[Source, ...]:
     return tuple(
         Source(
             pattern=f"audio_visual/split??/{mode}.csv",
@@ -131,7 +157,7 @@ CREMA_D_SET = DataSet(
     ),
     request="https://github.com/CheyneyComputerScience/CREMA-D (open download)",
     terms="Open Database License",
-    apart="speaker",
+    disjoint="speaker",
     expected={("", "unsplit"): 7442},
 )
 RAVDESS_SET = DataSet(
@@ -141,7 +167,7 @@ RAVDESS_SET = DataSet(
     sources=_hicmae_sources(_ravdess),
     request="https://zenodo.org/record/1188976 (open download)",
     terms="CC BY-NC-SA 4.0",
-    apart="speaker",
+    disjoint="speaker",
 )
 FERV39K_SET = DataSet(
     name="ferv39k",
@@ -179,5 +205,5 @@ JAVA_SED_SET = DataSet(
     ),
     request="its author; see the licence beside the clips",
     terms="MIT",
-    apart="speaker",
+    disjoint="speaker",
 )

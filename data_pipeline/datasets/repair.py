@@ -1,65 +1,74 @@
-"""What hands do to JSON files (comments, broken lines, trailing commas), found by line and undone."""
+"""Repairs JSON that was edited by hand: comments, broken lines, trailing commas.
+
+This is our own because every repair must be reported with its line; the json-repair library returns
+no lines and guesses at any other fault, which must be refused.
+"""
 
 from __future__ import annotations
 
 
 def repair_json(text: str) -> tuple[str, list[tuple[int, str]]]:
-    """Almost-JSON -> (text without those faults, [(line, what was wrong)]).
+    """Repairs `//` and `/* */` comments, line breaks and tabs inside texts, and trailing commas.
 
-    Undone are `//` and `/* */` comments, line breaks and tabs inside texts (joined by one blank), and commas before a
-    closing bracket. Anything else is left for the parser to refuse.
+    A line break or tab becomes one blank. Any other fault is left for the JSON parser.
+
+    Returns:
+      (repaired text, [(line, what was wrong)]).
     """
     out: list[str] = []
-    found: list[tuple[int, str]] = []
-    line, at, inside = 1, 0, False
+    problems: list[tuple[int, str]] = []
+    line, at, in_string = 1, 0, False
     while at < len(text):
-        c = text[at]
-        if inside:
-            if c == "\\":
+        char = text[at]
+        if in_string:
+            if char == "\\":
                 out.append(text[at : at + 2])
                 at += 2
                 continue
-            if c in "\n\r\t":
-                end = at
-                while end < len(text) and text[end] in " \t\r\n":
-                    end += 1
-                broken = text[at:end]
-                what = (
-                    "a line break inside a text"
-                    if "\n" in broken or "\r" in broken
-                    else "a tab inside a text"
-                )
-                found.append((line, what))
-                line += broken.count("\n")
+            if char in "\n\r\t":
+                blanks, what = _broken_string(text, at)
+                problems.append((line, what))
+                line += blanks.count("\n")
                 while out and out[-1] == " ":
                     out.pop()
                 out.append(" ")
-                at = end
+                at += len(blanks)
                 continue
-            inside = c != '"'
-        elif c == '"':
-            inside = True
-        elif text.startswith("//", at):
-            found.append((line, "a comment"))
-            end = text.find("\n", at)
-            at = len(text) if end < 0 else end
-            continue
-        elif text.startswith("/*", at):
-            found.append((line, "a comment"))
-            end = text.find("*/", at + 2)
-            end = len(text) if end < 0 else end + 2
+            in_string = char != '"'
+        elif char == '"':
+            in_string = True
+        elif text.startswith(("//", "/*"), at):
+            problems.append((line, "a comment"))
+            end = _comment_end(text, at)
             line += text.count("\n", at, end)
             at = end
             continue
-        elif c in "]}" and (comma := _last_mark(out)) is not None and out[comma] == ",":
-            found.append((line, f"a comma before '{c}'"))
-            del out[comma]
-        line += c == "\n"
-        out.append(c)
+        elif char in "]}" and (last := _last_non_blank(out)) is not None and out[last] == ",":
+            problems.append((line, f"a comma before '{char}'"))
+            del out[last]
+        line += char == "\n"
+        out.append(char)
         at += 1
-    return "".join(out), found
+    return "".join(out), problems
 
 
-def _last_mark(out: list[str]) -> int | None:
-    """Index of the last piece that is no blank."""
+def _broken_string(text: str, start: int) -> tuple[str, str]:
+    """(the blanks from `start` on, what is wrong with them)."""
+    end = start
+    while end < len(text) and text[end] in " \t\r\n":
+        end += 1
+    blanks = text[start:end]
+    line_break = "\n" in blanks or "\r" in blanks
+    return blanks, f"a {'line break' if line_break else 'tab'} inside a text"
+
+
+def _comment_end(text: str, start: int) -> int:
+    line_comment = text.startswith("//", start)
+    end = text.find("\n" if line_comment else "*/", start + 2)
+    if end < 0:
+        return len(text)
+    return end if line_comment else end + 2
+
+
+def _last_non_blank(out: list[str]) -> int | None:
     return next((i for i in range(len(out) - 1, -1, -1) if not out[i].isspace()), None)

@@ -1,22 +1,18 @@
-"""CMU-MOSI, CMU-MOSEI, CH-SIMS and CH-SIMS v2(s): a sentiment score a clip, and its sign as a label.
+"""CMU-MOSI, CMU-MOSEI, CH-SIMS and CH-SIMS v2(s): a sentiment score per clip; its sign is the label.
 
-Ids are texts throughout: `0001`, `81406` and `-HwX2H8Z4hY` are names, not numbers.
+Ids are always text: `0001`, `81406` and `-HwX2H8Z4hY` are names, not numbers.
 """
 
 from __future__ import annotations
 
+import dataclasses
+
 from data_pipeline.datasets.dataset import DataSet, Source
-from data_pipeline.datasets.labels import spell_sentiment
+from data_pipeline.datasets.labels import sentiment_label
 from data_pipeline.datasets.mmeverse import SPLIT_WORDS, Label, Table
-from data_pipeline.datasets.reading import (
-    CellError,
-    Left,
-    RecordMaker,
-    Row,
-    csv_rows,
-    npz_rows,
-    words_of,
-)
+from data_pipeline.datasets.reading import RecordMaker
+from data_pipeline.datasets.row_readers import csv_rows, npz_rows, transcript_record
+from data_pipeline.datasets.rows import CellError, Row, RowExcluded
 from data_pipeline.schema import ClipRecord, Target
 
 SENTIMENTS = ("Positive", "Neutral", "Negative")
@@ -25,17 +21,17 @@ _MEMBERS = {"train_corpus": "train", "val_corpus": "val", "test_corpus": "test"}
 
 
 def join_id(video: str, clip: str) -> str:
-    """`<video>_<clip>`, the id of MMEVerse and MERTools."""
+    """The id `<video>_<clip>` of MMEVerse and MERTools."""
     return f"{video}_{clip}"
 
 
 def video_of(clip: str) -> str:
-    """The video of a clip's id; both parts may hold further `_` and begin with one."""
+    """The video of a clip's id; both parts may contain further `_` and start with one."""
     return clip.replace("$_$", "_").rsplit("_", 1)[0]
 
 
 def _record(
-    row: Row, dataset: str, clip: str, *, split: str, label: Target, score: float, text: str
+    row: Row, dataset: str, clip: str, *, split: str, label: Target, score: float, subtitle: str
 ) -> ClipRecord:
     video, _, number = clip.rpartition("_")
     return ClipRecord(
@@ -52,7 +48,7 @@ def _record(
         labels=SENTIMENTS,
         native=label.native,
         task="sentiment",
-        subtitle=text,
+        subtitle=subtitle,
         speaker=video,
         scores={"sentiment": score},
         mode=row.text("mode") if "mode" in row.cells else split,
@@ -61,15 +57,15 @@ def _record(
 
 
 def _native(dataset: str, bound: float) -> RecordMaker:
-    """Rows of MMSA's label.csv (v1 sets) and meta.csv (CH-SIMS v2)."""
+    """Makes records of MMSA's label.csv and of CH-SIMS v2's meta.csv."""
 
     def make(row: Row) -> ClipRecord:
-        mode = row.need("mode").lower()
+        mode = row.required("mode").lower()
         if mode not in SPLIT_WORDS:
             raise CellError("mode", f"'{mode}' is none of {', '.join(SPLIT_WORDS)}")
         if not row.text("label"):  # the unsupervised part of CH-SIMS v2
-            raise Left("no label")
-        clip = join_id(row.need("video_id"), row.need("clip_id"))
+            raise RowExcluded("no label")
+        clip = join_id(row.required("video_id"), row.required("clip_id"))
         score = row.number_in("label", -bound, bound)
         label = row.target("annotation", SENTIMENTS)
         return _record(
@@ -79,69 +75,65 @@ def _native(dataset: str, bound: float) -> RecordMaker:
             split=SPLIT_WORDS[mode],
             label=label,
             score=score,
-            text=row.text("text"),
+            subtitle=row.text("text"),
         )
 
     return make
 
 
 def _corpus(dataset: str, bound: float) -> RecordMaker:
-    """Entries of MERTools' label.npz; its `emo` is a dummy, the score is `val`."""
+    """Makes records of MERTools' label.npz; its `emo` is a dummy, the score is `val`."""
 
     def make(row: Row) -> ClipRecord:
-        member = row.need("member")
+        member = row.required("member")
         if member not in _MEMBERS:
             raise CellError("member", f"'{member}' is none of {', '.join(_MEMBERS)}")
         score = row.number_in("val", -bound, bound)
-        label = Target(spell_sentiment(score), SENTIMENTS, row.text("val"))
+        label = Target(sentiment_label(score), SENTIMENTS, row.text("val"))
         return _record(
-            row, dataset, row.key, split=_MEMBERS[member], label=label, score=score, text=""
+            row, dataset, row.key, split=_MEMBERS[member], label=label, score=score, subtitle=""
         )
 
     return make
 
 
-def _own(
-    dataset: str, bound: float, *, file: str = "label.csv", words: str = "english"
+def _native_sources(
+    dataset: str, bound: float, *, file: str = "label.csv", language: str = "english"
 ) -> tuple[Source, ...]:
     """MMSA's table, MERTools' labels and its transcript."""
-    transcript = words_of(dataset, "name", words)
     return (
         Source(pattern=file, rows=csv_rows(*_COLUMNS), make=_native(dataset, bound)),
         Source(pattern="label*.npz", rows=npz_rows, make=_corpus(dataset, bound)),
         Source(
             pattern="*transcription-engchi-polish.csv",
-            rows=csv_rows("name", words),
-            make=transcript,
-            words=True,
+            rows=csv_rows("name", language),
+            make=transcript_record(dataset, "name", language),
+            transcript=True,
         ),
     )
 
 
 def _table(
-    dataset: str, folder: str, column: str, *, text: str = "text", mode: str = "mode"
+    dataset: str, folder: str, column: str, *, text: str = "text", split_column: str = "mode"
 ) -> Table:
-    label = {"sentiment": Label(column, SENTIMENTS)}
     return Table(
         dataset=dataset,
         folder=folder,
         text=text,
-        labels=label,
+        labels={"sentiment": Label(column, SENTIMENTS)},
         reasons={"reason": "gpt-4o-mini_Sentiment"},
-        mode=mode,
+        split_column=split_column,
         speaker=video_of,
     )
 
 
 def _mosei_id(row: Row) -> str:
-    return join_id(row.need("video_id"), row.need("clip_id"))
+    return join_id(row.required("video_id"), row.required("clip_id"))
 
 
 _MOSEI = _table("cmu_mosei", "CMU-MOSEI", "sentiment_label")
-# The evaluation file keeps video and clip in two columns, the training files in one.
-_MOSEI_TEST = Table(
-    dataset="cmu_mosei", folder="CMU-MOSEI", text="text", labels=_MOSEI.labels, reasons={}, identify=_mosei_id, speaker=video_of
-)  # fmt: skip
+# The evaluation file has video and clip in two columns, the training files have them in one.
+_MOSEI_TEST = dataclasses.replace(_MOSEI, reasons={}, identify=_mosei_id)
 _CMU = "http://multicomp.cs.cmu.edu/resources (open download); https://github.com/thuiar/MMSA"
 MOSI = DataSet(
     name="cmu_mosi",
@@ -149,11 +141,11 @@ MOSI = DataSet(
     folders=("CMU-MOSI", "MOSI", "CMUMOSI", "cmumosi-process"),
     sources=(
         *_table("cmu_mosi", "CMU-MOSI", "sentiment_label").sources(),
-        *_own("cmu_mosi", 3),
+        *_native_sources("cmu_mosi", 3),
     ),
     request=_CMU,
     terms="research use; clips are from YouTube",
-    apart="video",
+    disjoint="video",
 )
 MOSEI = DataSet(
     name="cmu_mosei",
@@ -162,19 +154,19 @@ MOSEI = DataSet(
     sources=(
         *_MOSEI.sources("merged", "AU_gpt"),
         *_MOSEI_TEST.sources("label"),
-        *_own("cmu_mosei", 3),
+        *_native_sources("cmu_mosei", 3),
     ),
     request=_CMU,
     terms="research use; clips are from YouTube",
-    apart="video",
+    disjoint="video",
 )
 SIMS = DataSet(
     name="sims",
     title="CH-SIMS",
     folders=("SIMS", "CH-SIMS", "sims-process"),
     sources=(
-        *_table("sims", "SIMS", "val_label", text="english", mode="").sources("label"),
-        *_own("sims", 1),
+        *_table("sims", "SIMS", "val_label", text="english", split_column="").sources("label"),
+        *_native_sources("sims", 1),
     ),
     request="https://github.com/thuiar/MMSA (open download)",
     terms="research use; no licence is named",
@@ -186,7 +178,7 @@ SIMS_V2 = DataSet(
     folders=("CH-SIMS_v2_s", "CH-SIMS v2(s)", "ch-simsv2s", "simsv2-process", "simsv2"),
     sources=(
         *_table("ch_sims_v2_s", "CH-SIMS_v2_s", "annotation").sources(),
-        *_own("ch_sims_v2_s", 1, file="meta.csv", words="chinese"),
+        *_native_sources("ch_sims_v2_s", 1, file="meta.csv", language="chinese"),
     ),
     request="https://github.com/thuiar/ch-sims-v2 (open download)",
     terms="research use; no licence is named. It holds clips of CH-SIMS again",

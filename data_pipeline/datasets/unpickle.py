@@ -1,7 +1,8 @@
-"""Pickled annotation files, read without running what they say.
+"""Reads pickled annotation files without running any code in them.
 
-The unpickler makes plain values alone. NumPy's arrays and scalars are taken apart by our own stand-ins: its real classes
-import no code, but a made-up dtype can make them read memory that is not theirs.
+This unpickler is our own for security: it creates only plain values. NumPy's arrays and scalars are
+read by stand-ins, because NumPy's classes import no code, but a forged dtype makes them read memory
+outside the array.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ _DTYPE = re.compile(r"O8?|[biuf][1248]|[US]\d+")
 
 
 class _DType:
-    """A dtype's name and byte order, nothing else."""
+    """Stand-in for numpy.dtype: name and byte order."""
 
     def __init__(self, name: str, *_: Any):
         if not isinstance(name, str) or not _DTYPE.fullmatch(name):
-            raise pickle.UnpicklingError(f"it holds values of the type {name!r}")
+            raise pickle.UnpicklingError(f"it contains values of the type {name!r}")
         self.name, self.order = name, "="
 
     def __setstate__(self, state: Any) -> None:
@@ -32,13 +33,13 @@ class _DType:
 
     def read(self, raw: bytes, count: int) -> Any:
         if self.name.startswith("O"):
-            raise pickle.UnpicklingError("it holds an object where a number is due")
+            raise pickle.UnpicklingError("it contains an object instead of a number")
         order = self.order if self.order != "|" else "="
         return np.frombuffer(raw, np.dtype(order + self.name), count=count)
 
 
 class _Array:
-    """An array on its way to become a list (of objects) or an array (of numbers)."""
+    """Stand-in for an array, which becomes a list of objects or an array of numbers."""
 
     value: Any = None
 
@@ -47,9 +48,7 @@ class _Array:
         size = math.prod(shape)
         if dtype.name.startswith("O"):
             if not isinstance(content, list) or len(content) != size:
-                raise pickle.UnpicklingError(
-                    "an array of objects holds another number of them than it says"
-                )
+                raise pickle.UnpicklingError("an array of objects does not match its shape")
             self.value = content[0] if shape == () else content
         else:
             array = dtype.read(content, size)
@@ -57,12 +56,12 @@ class _Array:
 
 
 class _Marker:
-    """Stands for numpy.ndarray, which is only named."""
+    """Stand-in for the class numpy.ndarray, which pickles only refer to."""
 
 
 def _reconstruct(kind: Any, *_: Any) -> _Array:
     if kind is not _Marker:
-        raise pickle.UnpicklingError("it makes an array of another class")
+        raise pickle.UnpicklingError("it creates an array of another class")
     return _Array()
 
 
@@ -72,7 +71,7 @@ def _scalar(dtype: _DType, raw: bytes) -> Any:
 
 def _encode(text: str, encoding: str) -> bytes:
     if encoding != "latin1":
-        raise pickle.UnpicklingError(f"it encodes by {encoding}")
+        raise pickle.UnpicklingError(f"it encodes text as {encoding}")
     return text.encode("latin1")
 
 
@@ -86,16 +85,16 @@ for _module in ("numpy.core.multiarray", "numpy._core.multiarray"):
     _ALLOWED[_module, "scalar"] = _scalar
 
 
-class _Plain(pickle.Unpickler):
+class _PlainUnpickler(pickle.Unpickler):
+    """Creates only plain values and the stand-ins."""
+
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:
-            raise pickle.UnpicklingError(
-                f"it names {module}.{name}, which annotations have no use for"
-            )
+            raise pickle.UnpicklingError(f"it uses {module}.{name}, which annotations do not need")
         return _ALLOWED[module, name]
 
     def persistent_load(self, pid: Any) -> Any:
-        raise pickle.UnpicklingError("it refers to objects outside")
+        raise pickle.UnpicklingError("it refers to external objects")
 
 
 def _unwrap(value: Any) -> Any:
@@ -106,37 +105,39 @@ def _unwrap(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(_unwrap(v) for v in value)
     if isinstance(value, (_DType, type)):
-        raise pickle.UnpicklingError("it holds a type where a value is due")
+        raise pickle.UnpicklingError("it contains a type instead of a value")
     return value
 
 
 def _load(data: bytes) -> Any:
     errors = []
-    for encoding in ("utf-8", "latin1"):  # of texts that Python 2 wrote
+    for encoding in ("utf-8", "latin1"):  # of texts written by Python 2
         try:
-            return _unwrap(_Plain(io.BytesIO(data), encoding=encoding).load())
+            return _unwrap(_PlainUnpickler(io.BytesIO(data), encoding=encoding).load())
         except UnicodeDecodeError as error:
             errors.append(error)
-        except Exception as error:  # a damaged stream raises whatever it runs into
+        except Exception as error:  # a damaged stream raises arbitrary errors
             raise ValueError(f"the pickle is refused ({error})") from error
     raise ValueError(f"the pickle is refused ({errors[-1]})")
 
 
 def load_plain_pickle(path: Path) -> Any:
-    """A pickle of plain values (dict, list, text, numbers, arrays of numbers).
+    """Loads a pickle of plain values (dict, list, text, numbers, arrays of numbers).
 
     Raises:
-      ValueError: damaged, or it names anything else.
+      ValueError: the file is damaged, or uses anything else.
     """
     return _load(path.read_bytes())
 
 
 def load_object_npz(path: Path) -> dict[str, Any]:
-    """{member: value} of an npz; members of dtype object are unpickled as `load_plain_pickle` does, 0-d arrays become
-    their value.
+    """Loads an npz file; members of dtype object are unpickled as by `load_plain_pickle`.
+
+    Returns:
+      {member: value}; arrays without dimensions become their value.
 
     Raises:
-      ValueError: no npz, damaged, or a member that names anything but plain values.
+      ValueError: the file is damaged or not an npz file, or a member is not of plain values.
     """
     out = {}
     try:
@@ -158,5 +159,5 @@ def load_object_npz(path: Path) -> dict[str, Any]:
                     value = array.item() if shape == () else array
                 out[name.removesuffix(".npy")] = value
     except (zipfile.BadZipFile, EOFError, KeyError, OSError) as error:
-        raise ValueError(f"is no npz file that can be read ({error})") from error
+        raise ValueError(f"is not a readable npz file ({error})") from error
     return out

@@ -223,7 +223,7 @@ def _chosen(args: argparse.Namespace, console: Console) -> list[Any]:
 def _read(args: argparse.Namespace, console: Console) -> tuple[list[Any], Any]:
     """(every record of a root, a manifest or a file of records; the files there); raises as `_chosen`."""
     from data_pipeline.datasets.manifest import read_manifest
-    from data_pipeline.datasets.reading import Files
+    from data_pipeline.datasets.reading import FileIndex
     from data_pipeline.datasets.registry import read_root
     from data_pipeline.schema import read_records
 
@@ -234,9 +234,9 @@ def _read(args: argparse.Namespace, console: Console) -> tuple[list[Any], Any]:
         records = read_records(root) if root.suffix == ".jsonl" else read_manifest(root)
         if not records:
             raise ValueError(f"{root} holds no record")
-        return records, Files(root.absolute().parent)
+        return records, FileIndex(root.absolute().parent)
     found, files = read_root(root, names=set_names(args), lenient=args.lenient)
-    lines = [line for f in found for r in f.readings if r.refused for line in r.lines()]
+    lines = [line for f in found for r in f.annotation_files if r.refused for line in r.lines()]
     if lines:
         raise ValueError(
             "annotation files with faults (--lenient leaves faulty rows out):\n" + "\n".join(lines)
@@ -245,7 +245,7 @@ def _read(args: argparse.Namespace, console: Console) -> tuple[list[Any], Any]:
         if f.conflicts:
             text = f"{f.dataset.name}: {len(f.conflicts):,} clips are labelled differently by two files, such as {f.conflicts[0]}"
             console.print(text, soft_wrap=True)
-        for r in f.readings:
+        for r in f.annotation_files:
             for reason, n in r.left.items():
                 console.print(
                     f"{f.dataset.name}: {n:,} rows of {r.path} left out: {reason}", soft_wrap=True
@@ -259,7 +259,7 @@ def _read(args: argparse.Namespace, console: Console) -> tuple[list[Any], Any]:
 
 
 def _build(args: argparse.Namespace, console: Console) -> int:
-    from data_pipeline.builders.shards import SKIPPED, NothingDecodes, build_set
+    from data_pipeline.builders.shards import SKIPPED, NoDecodableClipError, build_set
     from data_pipeline.media.storage import StoreConfig
 
     config = StoreConfig(
@@ -290,7 +290,7 @@ def _build(args: argparse.Namespace, console: Console) -> int:
                     progress=lambda d, t, w=what: tick(w, d, t),  # type: ignore[misc]
                     workers=args.workers,
                 )
-            except NothingDecodes as error:  # the other sets are built all the same
+            except NoDecodableClipError as error:  # the other sets are built all the same
                 console.print(f"{c.name}: {error}", soft_wrap=True)
                 failed += 1
                 continue

@@ -18,7 +18,7 @@ from typing import Any
 
 import filelock
 
-from data_pipeline.datasets.dataset import Found
+from data_pipeline.datasets.dataset import DatasetContents
 from data_pipeline.datasets.registry import benchmark_clips
 from data_pipeline.io import lock_folder
 from data_pipeline.loader.batches import eval_row
@@ -68,7 +68,7 @@ Decode = Callable[[ClipRecord], Decoded]  # raises ClipError
 Answerer = Callable[[Sequence[tuple[ClipRecord, Any]], str], list[Prediction]]
 
 
-def questions_of(member: Member, found: Found) -> list[Question]:
+def questions_of(member: Member, found: DatasetContents) -> list[Question]:
     """The clips of a set whose media are there, in the order of its files."""
     b = member.benchmark
     if b.metric == "none":  # a text is asked for; there is no label to compare with

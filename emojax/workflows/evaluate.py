@@ -16,8 +16,8 @@ from flax import traverse_util
 from jax.sharding import Mesh
 from rich.console import Console
 
-from data_pipeline.datasets.dataset import Found
-from data_pipeline.datasets.reading import Files
+from data_pipeline.datasets.dataset import DatasetContents
+from data_pipeline.datasets.reading import FileIndex
 from data_pipeline.datasets.registry import Benchmark, read_root
 from data_pipeline.llm.client import ChatClient
 from data_pipeline.llm.endpoint import Endpoint, prompt_hash
@@ -367,7 +367,7 @@ def suite_clips(
 
 
 def available(
-    member: Member, found: Found, listed: Files, limit: int
+    member: Member, found: DatasetContents, listed: FileIndex, limit: int
 ) -> tuple[list[Question], int]:
     """(clips of a set whose media are there, how many are not)."""
     every = questions_of(member, found)

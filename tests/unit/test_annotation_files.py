@@ -71,9 +71,9 @@ def test_lines_of_jsonl_and_names_that_stand_twice(tmp_path):
     entry = json.dumps(MERR_FINE)
     (tmp_path / "MERR" / "MERR_fine_grained.json").write_text(f'{{"s_1": {entry}, "s_1": {entry}}}')
     found, _ = read(tmp_path, "merr_fine")
-    assert "the name 's_1' stands twice" in found.readings[0].lines()[0]
+    assert "the name 's_1' stands twice" in found.annotation_files[0].lines()[0]
     found, _ = read(tmp_path, "merr_fine", lenient=True)
-    assert len(found.records) == 1 and len(found.readings[0].repaired) == 1
+    assert len(found.records) == 1 and len(found.annotation_files[0].repaired) == 1
 
 
 @pytest.mark.parametrize(
@@ -84,22 +84,22 @@ def test_json_that_is_no_table(text, told, tmp_path):
     (tmp_path / "MERR_fine_grained.json").write_text(text)
     for lenient in (False, True):
         found, _ = read(tmp_path, "merr_fine", lenient)
-        assert found.readings[0].refused and told in found.readings[0].lines()[0]
+        assert found.annotation_files[0].refused and told in found.annotation_files[0].lines()[0]
 
 
 def test_files_that_can_not_be_read_stay_refused_when_lenient(tmp_path):
     (tmp_path / "MER2024_merged.csv").write_text("video_id;MER2023_mode;english\n1;train;x\n")
     found, _ = read(tmp_path, "mer2023", lenient=True)
     assert (
-        found.readings[0].refused
-        and "columns are separated by commas" in found.readings[0].lines()[0]
+        found.annotation_files[0].refused
+        and "columns are separated by commas" in found.annotation_files[0].lines()[0]
     )
     (tmp_path / "label-disdim.csv").write_text("name,discrete,discrete\na,happy,sad\n")
     found, _ = read(tmp_path, "mer2024")
-    assert "column 'discrete' stands there twice" in found.readings[0].lines()[0]
+    assert "column 'discrete' stands there twice" in found.annotation_files[0].lines()[0]
     (tmp_path / "label-disdim.csv").write_text("name,discrete\na\0b,happy\n")
     found, _ = read(tmp_path, "mer2024")
-    assert "row 2, column 'name': holds a NUL character" in found.readings[0].lines()[0]
+    assert "row 2, column 'name': holds a NUL character" in found.annotation_files[0].lines()[0]
 
 
 def test_a_file_whose_rows_are_left_out_by_rule_is_fine(tmp_path):
@@ -109,7 +109,7 @@ def test_a_file_whose_rows_are_left_out_by_rule_is_fine(tmp_path):
         "[6.2901 - 8.2357]\tSes01F_impro01_M000\txxx\t[2.5, 2.5, 2.5]\n"
     )
     found, _ = read(tmp_path, "iemocap")
-    assert not found.readings[0].faults and found.readings[0].left == {
+    assert not found.annotation_files[0].faults and found.annotation_files[0].left == {
         "no majority of the annotators": 1
     }
 
@@ -165,11 +165,11 @@ def test_the_multi_label_sheet_of_mafw(tmp_path):
     found, _ = read(tmp_path, "mafw")
     assert (
         "row 2, column 'multi_label': '1,12' holds a class beyond 1 to 11"
-        in found.readings[0].lines()[0]
+        in found.annotation_files[0].lines()[0]
     )
     (tmp_path / "MAFW" / "Labels" / "multi-set.xlsx").write_bytes(b"no sheet")
     found, _ = read(tmp_path, "mafw")
-    assert "is no Excel file that can be read" in found.readings[0].lines()[0]
+    assert "is no Excel file that can be read" in found.annotation_files[0].lines()[0]
 
 
 def test_the_english_table_of_mc_eiu(tmp_path):
@@ -185,6 +185,6 @@ def test_the_english_table_of_mc_eiu(tmp_path):
         "unsplit",
         "Friends Monica",
     )
-    assert record.target("intent").label == "wishing" and found.readings[0].left == {
+    assert record.target("intent").label == "wishing" and found.annotation_files[0].left == {
         "intent 'sympathizing'": 1
     }

@@ -9,7 +9,7 @@ from dataset_fixtures import FIXTURES, Fixture, merged, npz, write_fixture
 
 from data_pipeline.datasets.check import check_root
 from data_pipeline.datasets.iemocap import speaker_of
-from data_pipeline.datasets.labels import concept, spell
+from data_pipeline.datasets.labels import concept, match_label
 from data_pipeline.datasets.mafw import DFER_CLIP_ORDER, NATIVE_ORDER
 from data_pipeline.datasets.reading import DataError
 from data_pipeline.datasets.registry import (
@@ -42,7 +42,7 @@ def test_there_is_a_fixture_for_every_data_set():
 @EVERY
 def test_good(fixture: Fixture, tmp_path):
     found, files = read(write_fixture(fixture, tmp_path, b"clip"), fixture.name)
-    assert [line for r in found.readings for line in r.lines()] == [] and not found.conflicts
+    assert [line for r in found.annotation_files for line in r.lines()] == [] and not found.conflicts
     assert len(found.records) == fixture.count
     first = found.records[0]
     assert (first.id, first.split, first.label) == fixture.first
@@ -69,7 +69,7 @@ def test_unknown_label(fixture: Fixture, tmp_path):
         pytest.skip("words or boxes: there is no label space")
     file, old, new, column = fixture.unknown
     found, _ = read(write_fixture(fixture, tmp_path, b"clip", (file, old, new)), fixture.name)
-    lines = [line for r in found.readings for line in r.lines()]
+    lines = [line for r in found.annotation_files for line in r.lines()]
     assert (
         len(lines) == 1
         and f"column '{column}'" in lines[0]
@@ -78,10 +78,10 @@ def test_unknown_label(fixture: Fixture, tmp_path):
     )
     lenient, _ = read(tmp_path, fixture.name, lenient=True)
     # A lenient reading leaves the row out and still tells of it.
-    assert sum(len(r.records) for r in lenient.readings) == sum(
-        len(r.records) for r in found.readings
+    assert sum(len(r.records) for r in lenient.annotation_files) == sum(
+        len(r.records) for r in found.annotation_files
     ) + lost(fixture, file)
-    assert sum(len(r.faults) for r in lenient.readings) == 1
+    assert sum(len(r.faults) for r in lenient.annotation_files) == 1
 
 
 def lost(fixture: Fixture, file: str) -> int:
@@ -94,7 +94,7 @@ def lost(fixture: Fixture, file: str) -> int:
 def test_malformed(fixture: Fixture, tmp_path):
     file, old, new, text = fixture.malformed
     found, _ = read(write_fixture(fixture, tmp_path, b"clip", (file, old, new)), fixture.name)
-    refused = [r for r in found.readings if r.refused]
+    refused = [r for r in found.annotation_files if r.refused]
     assert len(refused) == 1 and not refused[0].records
     line = refused[0].lines()[0]
     assert text in line and str(refused[0].path) in line
@@ -109,8 +109,8 @@ def test_an_empty_file_and_one_that_is_no_text_are_refused(tmp_path):
         BY_NAME["meld"].files["MELD/train/train_sent_emo.csv"].splitlines()[0]
     )
     found, _ = read(tmp_path, "meld")
-    lines = [line for r in found.readings for line in r.lines()]
-    assert len(lines) == 3 and all(r.refused for r in found.readings)
+    lines = [line for r in found.annotation_files for line in r.lines()]
+    assert len(lines) == 3 and all(r.refused for r in found.annotation_files)
     assert any("can not be read" in x for x in lines) and any("holds no row" in x for x in lines)
 
 
@@ -136,15 +136,15 @@ def test_unknown_names_and_folders(tmp_path):
     ],
 )
 def test_spellings_are_unified(native, space, spelled):
-    assert spell(native, space) == spelled
+    assert match_label(native, space) == spelled
     assert concept(native) == concept(spelled)
 
 
 def test_what_means_something_else_is_refused():
     with pytest.raises(ValueError, match="'joy' is none of happy, sad"):
-        spell("joy", ("happy", "sad"))  # MELD's joy is not quietly the happiness of others
+        match_label("joy", ("happy", "sad"))  # MELD's joy is not quietly the happiness of others
     with pytest.raises(ValueError):
-        spell("excited", ("Happiness", "Anger"))
+        match_label("excited", ("Happiness", "Anger"))
 
 
 # --- traps ---
@@ -239,7 +239,7 @@ def test_mer2023_speaks_english_in_training_and_chinese_in_evaluation(tmp_path):
         "sample_1": ("hello", "train"),
         "sample_2": ("你好", "test1"),
     }
-    assert found.readings[-1].left == {"MER2023_mode is 'other'": 1}
+    assert found.annotation_files[-1].left == {"MER2023_mode is 'other'": 1}
     semi, _ = read(tmp_path, "mer2024")
     assert [(r.id, r.mode) for r in semi.records] == [("sample_3", "other")]
     assert [c.scored for c in benchmark_clips(BENCHMARKS["mer2024_semi"], semi)] == [True]
@@ -279,7 +279,7 @@ def test_benchmarks_ask_in_the_spelling_of_their_prompt(tmp_path):
         "video_id,mode,sentence,label\n00001,tset,x,angry\n"
     )
     found, _ = read(tmp_path, "dfew")
-    assert "row 2, column 'mode': 'tset' is none of" in found.readings[0].lines()[0]
+    assert "row 2, column 'mode': 'tset' is none of" in found.annotation_files[0].lines()[0]
 
 
 def test_mer2023_objects_of_mertools(tmp_path):
@@ -380,7 +380,7 @@ def test_folders_of_caer_are_its_labels(tmp_path):
         ("train_Anger_0001", "train", "anger"),
         ("validation_Happy_0001", "val", "happy"),
     }
-    assert [r.path.name for r in found.readings if r.refused] == ["0001.avi"]
+    assert [r.path.name for r in found.annotation_files if r.refused] == ["0001.avi"]
 
 
 def test_lists_of_meiju(tmp_path):
@@ -399,7 +399,7 @@ def test_lists_of_meiju(tmp_path):
         "train",
         "I wish, really",
     )
-    assert found.readings[0].left == {"intent 'sympathizing'": 1}
+    assert found.annotation_files[0].left == {"intent 'sympathizing'": 1}
 
 
 def test_boxes_are_hundredths_cut_to_whole_numbers(tmp_path):
@@ -409,7 +409,7 @@ def test_boxes_are_hundredths_cut_to_whole_numbers(tmp_path):
     assert (
         record.answers == ("{<10><10><60><60>}",) and record.question == "THE LADY\nwoman in blue"
     )
-    assert found.readings[0].left == {"split 'testA'": 1}
+    assert found.annotation_files[0].left == {"split 'testA'": 1}
 
 
 # --- the real files ---
@@ -470,7 +470,7 @@ def test_counts_of_the_real_annotations(real_data):
 def test_the_official_truth_agrees_with_the_sets_own_files(real_data):
     """MELD's own test file and the official scorer's truth, each read by its own reader, name every clip alike."""
     found, _ = read(real_data / "annotations", "meld")
-    assert found.conflicts == [] and {r.path.name for r in found.readings} >= {
+    assert found.conflicts == [] and {r.path.name for r in found.annotation_files} >= {
         "gt_meld_emotion_test.npz",
         "test_sent_emo.csv",
     }
@@ -481,7 +481,7 @@ def test_the_official_truth_agrees_with_the_sets_own_files(real_data):
 def test_a_lenient_reading_of_merr_gives_the_strict_file(real_data):
     """What is repaired in the hand-edited file are the records of the strict one, to the character."""
     found, _ = read(real_data / "annotations", "merr_fine", lenient=True)
-    by_file = {r.path.name: r for r in found.readings}
+    by_file = {r.path.name: r for r in found.annotation_files}
     mended, strict = by_file["MERR_fine_grained.commented.json"], by_file["MERR_fine_grained.json"]
     assert len(mended.repaired) == 7 and not mended.faults and not strict.repaired
     assert mended.records == strict.records and len(strict.records) == 4487

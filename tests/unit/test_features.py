@@ -10,7 +10,7 @@ import pytest
 from data_jobs import settings
 
 from data_pipeline.builders.shards import build_set, open_built
-from data_pipeline.datasets.reading import Files
+from data_pipeline.datasets.reading import FileIndex
 from data_pipeline.embedded.generate import load_corpus, make_corpus
 from data_pipeline.embedded.truth import CorpusConfig
 from data_pipeline.loader.batches import BuiltSource, feature_arrays, view_arrays
@@ -181,6 +181,6 @@ def test_shapes_are_checked_when_written(made):
     wrong = Features({"image": np.zeros((1, 2))}, True, False)
     with pytest.raises(ValueError, match="is of shape"):
         pack_features(record, "hash", config, wrong)
-    assert json.loads(config.to_json())["format"] == 1 and Files(built["embedded"].folder).has(
+    assert json.loads(config.to_json())["format"] == 1 and FileIndex(built["embedded"].folder).has(
         built["embedded"].folder / "built.json"
     )
