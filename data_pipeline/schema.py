@@ -20,6 +20,7 @@ _READABLE = (1, 2)  # version 1 has a subset of the fields of version 2
 SPLITS = ("train", "val", "test", "unsplit")
 LABEL_TASKS = ("emotion", "sentiment", "intent", "multi-label", "open-vocabulary")
 SEPARATOR = ", "  # between the labels of one clip
+VIDEO_HERE = "<VideoHere>"  # where a prompt has the features of its clip
 MODALITIES = ("video", "audio", "text")  # `video` covers everything visual
 
 

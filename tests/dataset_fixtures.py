@@ -126,14 +126,14 @@ FIXTURES = (
         {"MER2024/label-disdim.csv": "name,discrete,valence\nsamplenew3_1,happy,1.5\nsamplenew3_2,worried,-2\n"},
         "MER2024/video-labeled/samplenew3_1.mp4", ("samplenew3_1", "train", "happy"), 2,
         ("MER2024/label-disdim.csv", "happy", "joyous", "discrete"),
-        ("MER2024/label-disdim.csv", "1.5", "high", "row 2, column 'valence': 'high' is no number"),
+        ("MER2024/label-disdim.csv", "1.5", "high", "row 2, column 'valence': 'high' is not a number"),
     ),
     Fixture(
         "meld",
         {"MELD/train/train_sent_emo.csv": 'Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,Season,Episode,StartTime,EndTime\n1,"Hi, you",Ross,sadness,negative,0,3,8,21,"00:16:16,059","0:16:21,731"\n'},
         "MELD/train/train_splits/dia0_utt3.mp4", ("train_dia0_utt3", "train", "sad"), 1,
         ("MELD/train/train_sent_emo.csv", "sadness", "gloom", "Emotion"),
-        ("MELD/train/train_sent_emo.csv", "00:16:16,059", "sixteen", "row 2, column 'StartTime': 'sixteen' is no time"),
+        ("MELD/train/train_sent_emo.csv", "00:16:16,059", "sixteen", "row 2, column 'StartTime': 'sixteen' is not a time"),
     ),
     Fixture(
         "iemocap",
@@ -143,7 +143,7 @@ FIXTURES = (
         },
         "IEMOCAP_full_release/Session1/dialog/avi/DivX/Ses01F_impro01.avi", ("Ses01F_impro01_M000", "train", "Excited"), 1,
         ("IEMOCAP_full_release/Session1/dialog/EmoEvaluation/Ses01F_impro01.txt", "\texc\t", "\tbored\t", "emotion"),
-        ("IEMOCAP_full_release/Session1/dialog/EmoEvaluation/Ses01F_impro01.txt", "[6.2901 - 8.2357]", "[6.2901]", "row 3: is no turn"),
+        ("IEMOCAP_full_release/Session1/dialog/EmoEvaluation/Ses01F_impro01.txt", "[6.2901 - 8.2357]", "[6.2901]", "row 3: is not a turn"),
     ),
     Fixture(
         "caer",
@@ -164,7 +164,7 @@ FIXTURES = (
         {"DFEW/EmoLabel_DataSplit/train(single-labeled)/set_1.csv": "video_name,label\n22,4\n02536,7\n"},
         "DFEW/Clip/original/00022.mp4", ("00022", "train", "anger"), 2,
         ("DFEW/EmoLabel_DataSplit/train(single-labeled)/set_1.csv", "22,4", "22,0", "label"),
-        ("DFEW/EmoLabel_DataSplit/train(single-labeled)/set_1.csv", "22,4", "x22,4", "row 2, column 'video_name': 'x22' is no whole number"),
+        ("DFEW/EmoLabel_DataSplit/train(single-labeled)/set_1.csv", "22,4", "x22,4", "row 2, column 'video_name': 'x22' is not a whole number"),
     ),
     Fixture(
         "mafw",
@@ -216,7 +216,7 @@ FIXTURES = (
         {"BOLD_public/annotations/train.csv": ",".join(BOLD_ROW) + "\n"},
         "BOLD_public/videos/003/abc.mp4/0007.mp4", ("abc_0007_2", "train", "Anticipation, Happiness"), 1,
         ("BOLD_public/annotations/train.csv", "0.8", "1.8", "Happiness"),
-        ("BOLD_public/annotations/train.csv", "003/abc.mp4/", "abc.mp4/", "row 1, column 'video': 'abc.mp4/0007.mp4' is not of the kind"),
+        ("BOLD_public/annotations/train.csv", "003/abc.mp4/", "abc.mp4/", "row 1, column 'video': 'abc.mp4/0007.mp4' is not of the form"),
     ),
     Fixture(
         "merr_coarse",
@@ -230,13 +230,13 @@ FIXTURES = (
         {"MERR/MERR_fine_grained.json": json.dumps({"sample_1": MERR_FINE}, indent=1)},
         "MERR/video/sample_1.avi", ("sample_1", "train", "surprise"), 1,
         ("MERR/MERR_fine_grained.json", '"surprise"', '"shock"', "pseu_emotion"),
-        ("MERR/MERR_fine_grained.json", '"0"', '"first"', "row 1, column 'peak_index': 'first' is no frame number"),
+        ("MERR/MERR_fine_grained.json", '"0"', '"first"', "row 1, column 'peak_index': 'first' is not a frame number"),
     ),
     Fixture(
         "mer2024_ov",
         {"MER2024-OV/check-openset.csv": "name,openset\nsample_7,\"['excited', 'joyful']\"\nsample_8,[]\n"},
         "MER2024-OV/video/sample_7.mp4", ("sample_7", "test", "excited, joyful"), 2, None,
-        ("MER2024-OV/check-openset.csv", "['excited', 'joyful']", "excited; joyful", "row 2, column 'openset': 'excited; joyful' is no list of words"),
+        ("MER2024-OV/check-openset.csv", "['excited', 'joyful']", "excited; joyful", "row 2, column 'openset': 'excited; joyful' is not a list of words"),
     ),
     Fixture(
         "emer_v1",

@@ -47,7 +47,7 @@ class BenchmarkClip:
     Attributes:
       record: the clip.
       truth: its label, in the spelling of the prompt if the prompt has it.
-      raw: its label in the spelling of its file, which the released evaluation writes as the answer.
+      raw: its label in the spelling of its file, which the released evaluation writes as answer.
       scored: whether the clip is scored, or only answered.
     """
 

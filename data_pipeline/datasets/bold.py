@@ -14,17 +14,18 @@ from data_pipeline.datasets.rows import CellError, Row, RowExcluded
 from data_pipeline.schema import SEPARATOR, ClipRecord
 
 # In the order of MMEVerse's prompt.
-EMOTIONS = ("Affection", "Anger", "Annoyance", "Anticipation", "Aversion", "Confidence", "Disapproval", "Disconnection",
-            "Disquietment", "Doubt/Confusion", "Embarrassment", "Engagement", "Esteem", "Excitement", "Fatigue", "Fear",
-            "Happiness", "Pain", "Peace", "Pleasure", "Sadness", "Sensitivity", "Suffering", "Surprise", "Sympathy",
+EMOTIONS = ("Affection", "Anger", "Annoyance", "Anticipation", "Aversion", "Confidence",
+            "Disapproval", "Disconnection", "Disquietment", "Doubt/Confusion", "Embarrassment",
+            "Engagement", "Esteem", "Excitement", "Fatigue", "Fear", "Happiness", "Pain", "Peace",
+            "Pleasure", "Sadness", "Sensitivity", "Suffering", "Surprise", "Sympathy",
             "Yearning")  # fmt: skip
 # In the order of the data set's own files.
-COLUMNS = ("Peace", "Affection", "Esteem", "Anticipation", "Engagement", "Confidence", "Happiness", "Pleasure",
-           "Excitement", "Surprise", "Sympathy", "Doubt/Confusion", "Disconnection", "Fatigue", "Embarrassment",
-           "Yearning", "Disapproval", "Aversion", "Annoyance", "Anger", "Sensitivity", "Sadness", "Disquietment",
-           "Fear", "Pain", "Suffering")  # fmt: skip
-_ALL = ("video", "person_id", "min_frame", "max_frame", *COLUMNS, "valence", "arousal", "dominance", "gender", "age",
-        "ethnicity", "confidence")  # fmt: skip
+COLUMNS = ("Peace", "Affection", "Esteem", "Anticipation", "Engagement", "Confidence", "Happiness",
+           "Pleasure", "Excitement", "Surprise", "Sympathy", "Doubt/Confusion", "Disconnection",
+           "Fatigue", "Embarrassment", "Yearning", "Disapproval", "Aversion", "Annoyance", "Anger",
+           "Sensitivity", "Sadness", "Disquietment", "Fear", "Pain", "Suffering")  # fmt: skip
+_ALL = ("video", "person_id", "min_frame", "max_frame", *COLUMNS, "valence", "arousal",
+        "dominance", "gender", "age", "ethnicity", "confidence")  # fmt: skip
 # Fraction of annotators above which an emotion counts as shown, as in the data set's baselines.
 PRESENT = 0.5
 

@@ -319,8 +319,7 @@ def find_shared_files(found: Sequence[DatasetContents]) -> list[dict[str, Any]]:
                 if a[0] != b[0] and a[2] == "train" and b[2] in ("val", "test"):
                     shared[f"{a[0]} train", f"{b[0]} {b[2]}"].add(path)
     return [
-        _leak("file", train, held_out, paths)
-        for (train, held_out), paths in sorted(shared.items())
+        _leak("file", train, held_out, paths) for (train, held_out), paths in sorted(shared.items())
     ]
 
 

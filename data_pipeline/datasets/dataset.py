@@ -155,9 +155,7 @@ def _clips_below(folders: Sequence[Path], files: FileIndex) -> dict[Path, Path |
     return {path: base for path, base in bases.items() if base is not None}
 
 
-def read_dataset(
-    dataset: DataSet, files: FileIndex, *, lenient: bool = False
-) -> DatasetContents:
+def read_dataset(dataset: DataSet, files: FileIndex, *, lenient: bool = False) -> DatasetContents:
     """Reads every annotation file of one data set; faults are collected, never raised.
 
     Args:
@@ -196,7 +194,7 @@ def read_dataset(
 def _add_subtitles(
     records: Sequence[ClipRecord], transcripts: Sequence[ClipRecord]
 ) -> list[ClipRecord]:
-    """Adds subtitles to clips that have none; a transcript of a split applies to that split only."""
+    """Adds missing subtitles; a transcript of a split applies only to that split."""
     by_clip: dict[tuple[str, str], ClipRecord] = {}
     for entry in transcripts:
         by_clip.setdefault((entry.id, entry.split), entry)
@@ -205,9 +203,7 @@ def _add_subtitles(
         entry = by_clip.get((record.id, record.split)) or by_clip.get((record.id, "unsplit"))
         if entry is not None and entry.subtitle and not record.subtitle:
             provenance = {**record.provenance, **entry.provenance}
-            out.append(
-                dataclasses.replace(record, subtitle=entry.subtitle, provenance=provenance)
-            )
+            out.append(dataclasses.replace(record, subtitle=entry.subtitle, provenance=provenance))
         else:
             out.append(record)
     return out

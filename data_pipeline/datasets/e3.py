@@ -1,7 +1,7 @@
 """E3: emotions in first-person videos.
 
-The columns of its own Excel files are not published, so it is read through MMEVerse's CSV files, whose
-`person` column names the speaker.
+The columns of its own Excel files are not published, so it is read through MMEVerse's CSV files,
+whose `person` column names the speaker.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""General image data sets of the mixture: captions, visual questions, boxes of referring expressions.
+"""General image data sets of the mixture: captions, questions, boxes of referring expressions.
 
-Each row has a question and its answers; an answer that occurs twice is drawn twice as often. Boxes are
-written as `{<x1><y1><x2><y2>}` in hundredths of the picture's size, truncated to integers, as
+Each row has a question and its answers; an answer that occurs twice is drawn twice as often. Boxes
+are written as `{<x1><y1><x2><y2>}` in hundredths of the picture's size, truncated to integers, as
 MiniGPT-v2 was trained.
 """
 
@@ -20,7 +20,7 @@ from data_pipeline.schema import ClipRecord
 
 
 def _picture(row: Row, name: str) -> str:
-    """Path of `val2014/COCO_val2014_1.jpg`, below the data set's folder or in a COCO folder beside it."""
+    """Finds a picture below the data set's folder or in a COCO folder beside it."""
     base = name.replace("\\", "/").rsplit("/", 1)[-1]
     folders = (
         "images",
@@ -98,7 +98,7 @@ def _vqa(dataset: str, answers: str) -> RecordMaker:
 
 def _gqa(row: Row) -> ClipRecord:
     """A row of LAVIS' list, or of the data set's own object keyed by question id."""
-    image = row.text("image") if "image" in row.cells else f"images/{row.need('imageId')}.jpg"
+    image = row.text("image") if "image" in row.cells else f"images/{row.required('imageId')}.jpg"
     question_id = row.key or (
         row.text("question_id") if "question_id" in row.cells else str(row.number)
     )

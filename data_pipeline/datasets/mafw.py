@@ -14,12 +14,12 @@ from data_pipeline.datasets.row_readers import line_rows, xlsx_rows
 from data_pipeline.datasets.rows import CellError, Row, RowExcluded
 from data_pipeline.schema import SEPARATOR, ClipRecord, Target
 
-EMOTIONS = ("anger", "anxiety", "contempt", "disappointment", "disgust", "fear", "happiness", "helplessness", "neutral",
-            "sadness", "surprise")  # fmt: skip
-NATIVE_ORDER = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise", "contempt", "anxiety",
-                "helplessness", "disappointment")  # fmt: skip
-DFER_CLIP_ORDER = ("happiness", "sadness", "neutral", "anger", "surprise", "disgust", "fear", "contempt", "anxiety",
-                   "helplessness", "disappointment")  # fmt: skip
+EMOTIONS = ("anger", "anxiety", "contempt", "disappointment", "disgust", "fear", "happiness",
+            "helplessness", "neutral", "sadness", "surprise")  # fmt: skip
+NATIVE_ORDER = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise",
+                "contempt", "anxiety", "helplessness", "disappointment")  # fmt: skip
+DFER_CLIP_ORDER = ("happiness", "sadness", "neutral", "anger", "surprise", "disgust", "fear",
+                   "contempt", "anxiety", "helplessness", "disappointment")  # fmt: skip
 
 
 def clip_id(text: str, *, column: str = "clip") -> str:
@@ -34,9 +34,7 @@ def clip_id(text: str, *, column: str = "clip") -> str:
     return number.zfill(5)
 
 
-def _record(
-    row: Row, clip: str, *, fold: str, mode: str, task: str, label: Target
-) -> ClipRecord:
+def _record(row: Row, clip: str, *, fold: str, mode: str, task: str, label: Target) -> ClipRecord:
     return ClipRecord(
         id=clip,
         dataset="mafw",
@@ -79,7 +77,9 @@ def _sheet(row: Row) -> ClipRecord:
         raise CellError("multi_label", f"'{cell}' is not a list of classes such as 1,2")
     numbers = [int(n) for n in cell.split(",")]
     if not all(1 <= n <= len(NATIVE_ORDER) for n in numbers):
-        raise CellError("multi_label", f"'{cell}' contains a class outside 1 to {len(NATIVE_ORDER)}")
+        raise CellError(
+            "multi_label", f"'{cell}' contains a class outside 1 to {len(NATIVE_ORDER)}"
+        )
     label = Target(SEPARATOR.join(NATIVE_ORDER[n - 1] for n in numbers), EMOTIONS, cell)
     clip = clip_id(row.required("clip"))
     return _record(row, clip, fold="", mode="unsplit", task="multi-label", label=label)

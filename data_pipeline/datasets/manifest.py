@@ -115,9 +115,7 @@ def _check_labels(path: Path, names: Sequence[str], *, from_file: bool) -> list[
     place = f"{path}, column 'label'"
     faults = []
     if from_file and len(names) == 1:
-        faults.append(
-            f"{place}: every row says '{names[0]}'; training needs at least two labels"
-        )
+        faults.append(f"{place}: every row says '{names[0]}'; training needs at least two labels")
     by_answer: dict[str, str] = {}
     for name in names:
         answer = normalise_answer(name)

@@ -1,4 +1,7 @@
-"""MELD: utterances of the series Friends, seven emotions, three sentiments; splits share speakers."""
+"""MELD: utterances of the series Friends, seven emotions and three sentiments.
+
+Its splits share speakers.
+"""
 
 from __future__ import annotations
 

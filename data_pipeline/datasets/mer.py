@@ -231,7 +231,10 @@ MER2023 = DataSet(
             anywhere=True,
         ),
     ),
-    request="https://huggingface.co/datasets/MERChallenge/MER2023 (gated), merchallenge.contact@gmail.com",
+    request=(
+        "https://huggingface.co/datasets/MERChallenge/MER2023 (gated), "
+        "merchallenge.contact@gmail.com"
+    ),
     terms="MER2023 EULA: academic use, no redistribution of clips or labels",
     family="mer2023",
 )

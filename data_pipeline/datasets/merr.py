@@ -1,7 +1,7 @@
 """MERR: clips of MER2023-SEMI with action units, descriptions and explanations.
 
-The coarse part was written by templates, the fine part by LLaMA-3. There are nine labels; the coarse
-part has no neutral clip, because its clips were selected by their action units.
+The coarse part was written by templates, the fine part by LLaMA-3. There are nine labels; the
+coarse part has no neutral clip, because its clips were selected by their action units.
 """
 
 from __future__ import annotations
@@ -118,13 +118,14 @@ def _list(dataset: str) -> RecordMaker:
 
 
 _LINES = line_rows("name", "frames", "emotion", optional="valence")
-_REQUEST = "https://github.com/ZebangCheng/Emotion-LLaMA (annotations); clips: MER2023, merchallenge.contact@gmail.com"
+_REQUEST = (
+    "https://github.com/ZebangCheng/Emotion-LLaMA (annotations); "
+    "clips: MER2023, merchallenge.contact@gmail.com"
+)
 _TERMS = "research only, CC BY-NC 4.0; clips under the MER2023 EULA"
 
 
-def _set(
-    part: str, *, fields: tuple[str, ...], reason: str, author: str, clips: int
-) -> DataSet:
+def _set(part: str, *, fields: tuple[str, ...], reason: str, author: str, clips: int) -> DataSet:
     name = f"merr_{part}"
     transcript = transcript_record(name, "name", "sentence", author="machine translation")
     return DataSet(

@@ -51,6 +51,20 @@ class Label:
     multiple: bool = False
 
 
+def _clip_id(row: Row) -> str:
+    return row.required("video_id")
+
+
+def _no_speaker(clip: str) -> str:
+    del clip
+    return ""
+
+
+def _no_paths(clip: str) -> tuple[str, ...]:
+    del clip
+    return ()
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Table:
     """How the CSV files of one data set are read.
@@ -80,13 +94,13 @@ class Table:
     reasons: Mapping[str, str]
     split_column: str = "mode"
     splits: Mapping[str, str] = dataclasses.field(default_factory=lambda: SPLIT_WORDS)
-    identify: Callable[[Row], str] = lambda row: row.required("video_id")
-    speaker: Callable[[str], str] = lambda clip: ""
+    identify: Callable[[Row], str] = _clip_id
+    speaker: Callable[[str], str] = _no_speaker
     person: str = ""
     shared: bool = False
     mode_column: str = ""
     subtitle_author: str = ""
-    native_media: Callable[[str], tuple[str, ...]] = lambda clip: ()
+    native_media: Callable[[str], tuple[str, ...]] = _no_paths
 
     def sources(self, *kinds: str) -> tuple[Source, ...]:
         """The annotation files of some of KINDS, or of all three."""
@@ -133,7 +147,9 @@ class Table:
         subtitle = row.text(self.text)
         if subtitle:
             provenance["subtitle"] = (
-                "Whisper, MMEVerse" if self.text.endswith("whisper") else self.subtitle_author or "human"
+                "Whisper, MMEVerse"
+                if self.text.endswith("whisper")
+                else self.subtitle_author or "human"
             )
         person = row.text(self.person) if self.person and self.person in row.cells else ""
         return ClipRecord(

@@ -37,9 +37,7 @@ def _words(dataset: str, split: str) -> RecordMaker:
             id=clip,
             dataset=dataset,
             split=split,
-            path=row.media(
-                f"video/{clip}", f"../MER2024/video/{clip}", f"../MER2023/video/{clip}"
-            ),
+            path=row.media(f"video/{clip}", f"../MER2024/video/{clip}", f"../MER2023/video/{clip}"),
             label=SEPARATOR.join(word_list(native)),
             labels=(),
             task="open-vocabulary",

@@ -89,7 +89,7 @@ def _ravdess(row: Row) -> ClipRecord:
 
 
 def _ferv(row: Row) -> ClipRecord:
-    """A row `.../<scene>/<emotion>/<number> frames class` of DFER-CLIP's lists; there is no sound."""
+    """A row `.../<scene>/<emotion>/<number> frames class` of DFER-CLIP's lists; no sound."""
     parts = row.required("path").split("/")
     if len(parts) < 3:
         raise CellError("path", "needs scene, emotion and number")

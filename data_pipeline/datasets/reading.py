@@ -1,4 +1,4 @@
-"""Reads one annotation file: its records, every fault with row and column, a count of every loss."""
+"""Reads one annotation file: its records, its faults with row and column, what it excludes."""
 
 from __future__ import annotations
 

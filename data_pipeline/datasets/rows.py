@@ -29,8 +29,8 @@ class CellError(ValueError):
         super().__init__(f"column '{column}': {text}" if column else text)
 
 
-class RowExcluded(Exception):  # noqa: N818  (not an error: the data set's own rule)
-    """Raised for a row that the data set excludes by rule; str() is the reason, which is counted."""
+class RowExcluded(Exception):
+    """Raised for a row that the data set excludes by rule; str() is the reason that is counted."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +79,8 @@ class Row:
         if column not in self.cells:
             raise CellError(column, "there is no such column")
         value = self.cells[column]
-        text = "" if value is None or value != value else " ".join(str(value).split())
+        is_nan = value != value  # noqa: PLR0124
+        text = "" if value is None or is_nan else " ".join(str(value).split())
         if "\0" in text:
             raise CellError(column, "contains a NUL character")
         return "" if text.lower() == "nan" else text

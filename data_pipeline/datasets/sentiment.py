@@ -1,4 +1,4 @@
-"""CMU-MOSI, CMU-MOSEI, CH-SIMS and CH-SIMS v2(s): a sentiment score per clip; its sign is the label.
+"""CMU-MOSI, CMU-MOSEI, CH-SIMS, CH-SIMS v2(s): a sentiment score per clip; its sign is the label.
 
 Ids are always text: `0001`, `81406` and `-HwX2H8Z4hY` are names, not numbers.
 """

@@ -94,6 +94,7 @@ class _PlainUnpickler(pickle.Unpickler):
         return _ALLOWED[module, name]
 
     def persistent_load(self, pid: Any) -> Any:
+        del pid
         raise pickle.UnpicklingError("it refers to external objects")
 
 

@@ -13,18 +13,19 @@ import numpy as np
 
 from data_pipeline.builders.decoded_clips import unpack_views
 from data_pipeline.builders.shards import BuiltSet, open_built
+from data_pipeline.datasets.labels import normalise_answer
 from data_pipeline.loader import prompts, released_stages
 from data_pipeline.loader.features import Features
 from data_pipeline.loader.length_bucketing import GroupedRows
 from data_pipeline.loader.mixture import MixedSource, Per
 from data_pipeline.loader.tasks import STREAMS, StageTasks, draw_example, with_strange_words
-from data_pipeline.loader.tokens import VIDEO_HERE, Row, Tokenizer, collate_rows, make_row
+from data_pipeline.loader.tokens import Row, Tokenizer, collate_rows, make_row
 from data_pipeline.media.augment import augment_views
 from data_pipeline.media.clip import Sampling
 from data_pipeline.media.speaker_norm import Speakers
 from data_pipeline.media.storage import stored_views
 from data_pipeline.media.views import ViewConfig, Views
-from data_pipeline.schema import ClipRecord, Example
+from data_pipeline.schema import VIDEO_HERE, ClipRecord, Example
 
 NAMES = (
     "names"  # key of the batch that stays on the host: data set/clip id of each row, for reports
@@ -246,7 +247,7 @@ class Collate:
         for i, sample in enumerate(samples):
             clip, views = sample.example.clip, sample.views
             if views.has_audio if stream == "audio" else views.has_video:
-                text = prompts.normalise_answer(clip.texts.get(stream, clip.label))
+                text = normalise_answer(clip.texts.get(stream, clip.label))
                 ids = list(dict.fromkeys(self.tokenizer.encode(text)))[: self.config.words]
                 out[i, : len(ids)] = ids
         return out

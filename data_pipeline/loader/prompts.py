@@ -10,7 +10,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from data_pipeline.loader.tokens import FEATURE_HERE, VIDEO_HERE
+from data_pipeline.loader.tokens import FEATURE_HERE
+from data_pipeline.schema import VIDEO_HERE
 
 Style = Literal[
     "perception", "cognition", "v1"
@@ -43,16 +44,6 @@ OTHER_QUESTIONS = (
     *(f"{k}-{t}" for k in ("reason", "think") for t in LABELLED),
 )
 V1_LEAD = f"<video>{VIDEO_HERE}</video> <feature>{FEATURE_HERE}</feature>"
-
-_REMOVED = re.compile(r'[.!"()*#:;~]')
-_BLANKS = re.compile(r"\s{2,}")
-
-
-def normalise_answer(text: str, *, max_words: int = 200) -> str:
-    """The normaliser of every training answer: lower case, `. ! " ( ) * # : ; ~` to blanks, at most 200 words."""
-    text = _BLANKS.sub(" ", _REMOVED.sub(" ", text.lower())).rstrip("\n").strip(" ")
-    words = text.split(" ")
-    return " ".join(words[:max_words]) if len(words) > max_words else text
 
 
 def think_answer(reasoning: str, label: str) -> str:

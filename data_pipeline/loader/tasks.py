@@ -11,6 +11,7 @@ import dataclasses
 
 import numpy as np
 
+from data_pipeline.datasets.labels import normalise_answer
 from data_pipeline.loader import prompts, released_stages
 from data_pipeline.schema import ClipRecord, Example
 
@@ -139,7 +140,7 @@ def draw_example(
         clip=record,
         task=task,
         prompt=prompt,
-        answer=prompts.normalise_answer(answer),
+        answer=normalise_answer(answer),
         streams=streams,
         provenance=author,
     )
@@ -157,7 +158,7 @@ def released_example(
     asked = released_stages.draw_released(record, style, rng)
     pick = int(rng.integers(1 << 16))
     question = prompts.question(asked.question, asked.labels, pick, questions).replace(
-        "{text}", prompts.normalise_answer(asked.text) if asked.tag == "vqa" else asked.text
+        "{text}", normalise_answer(asked.text) if asked.tag == "vqa" else asked.text
     )
     if record.dataset in released_stages.IMAGE_SETS:
         prompt = prompts.picture_prompt(asked.tag, question)
@@ -166,7 +167,7 @@ def released_example(
         prompt = prompts.train_prompt(
             record.subtitle or no_subtitle, asked.tag, question, style, person=person
         )
-    answer = asked.answer if asked.exact else prompts.normalise_answer(asked.answer)
+    answer = asked.answer if asked.exact else normalise_answer(asked.answer)
     return Example(
         clip=record,
         task=asked.tag,

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-VIDEO_HERE, FEATURE_HERE = "<VideoHere>", "<FeatureHere>"
+FEATURE_HERE = "<FeatureHere>"
 IGNORE = -100
 Places = Sequence[
     tuple[str, int]

@@ -215,7 +215,7 @@ def _chosen(args: argparse.Namespace, console: Console) -> list[Any]:
         raise ValueError(f"folders can not be read: {', '.join(files.unreadable[:5])}")
     chosen = [choose_records(name, own, files, fold=args.fold) for name, own in by_set.items()]
     for c in chosen:
-        for reason, n in c.left_out.items():
+        for reason, n in c.excluded.items():
             console.print(f"{c.name}: {n:,} clips left out: {reason}")
     return chosen
 
@@ -223,7 +223,7 @@ def _chosen(args: argparse.Namespace, console: Console) -> list[Any]:
 def _read(args: argparse.Namespace, console: Console) -> tuple[list[Any], Any]:
     """(every record of a root, a manifest or a file of records; the files there); raises as `_chosen`."""
     from data_pipeline.datasets.manifest import read_manifest
-    from data_pipeline.datasets.reading import FileIndex
+    from data_pipeline.datasets.file_index import FileIndex
     from data_pipeline.datasets.registry import read_root
     from data_pipeline.schema import read_records
 
@@ -236,7 +236,8 @@ def _read(args: argparse.Namespace, console: Console) -> tuple[list[Any], Any]:
             raise ValueError(f"{root} holds no record")
         return records, FileIndex(root.absolute().parent)
     found, files = read_root(root, names=set_names(args), lenient=args.lenient)
-    lines = [line for f in found for r in f.annotation_files if r.refused for line in r.lines()]
+    files_read = [file for contents in found for file in contents.annotation_files]
+    lines = [line for file in files_read if file.refused for line in file.fault_lines()]
     if lines:
         raise ValueError(
             "annotation files with faults (--lenient leaves faulty rows out):\n" + "\n".join(lines)
@@ -246,11 +247,11 @@ def _read(args: argparse.Namespace, console: Console) -> tuple[list[Any], Any]:
             text = f"{f.dataset.name}: {len(f.conflicts):,} clips are labelled differently by two files, such as {f.conflicts[0]}"
             console.print(text, soft_wrap=True)
         for r in f.annotation_files:
-            for reason, n in r.left.items():
+            for reason, n in r.excluded.items():
                 console.print(
                     f"{f.dataset.name}: {n:,} rows of {r.path} left out: {reason}", soft_wrap=True
                 )
-            for line in r.lines():
+            for line in r.fault_lines():
                 console.print(f"left out: {line}", soft_wrap=True)
     every = [record for f in found for record in f.records]
     if not every:

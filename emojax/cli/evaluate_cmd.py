@@ -435,8 +435,8 @@ def _suites(args: argparse.Namespace, console: Console) -> int:
                 "dataset": b.dataset,
                 "task": b.task,
                 "metric": b.metric,
-                "labels": list(b.asked),
-                "scored": list(b.scored),
+                "labels": list(b.labels),
+                "scored": list(b.scored_modes),
             }
             for b in SETS.values()
         }

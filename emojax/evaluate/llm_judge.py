@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from data_pipeline.datasets.open_vocabulary import word_list
-from data_pipeline.datasets.reading import CellError
+from data_pipeline.datasets.rows import CellError
 from data_pipeline.llm.client import ChatClient, Reply, UnusableReply
 from data_pipeline.llm.endpoint import Messages, prompt_hash
 from data_pipeline.progress import Progress, no_progress

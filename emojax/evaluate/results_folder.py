@@ -112,7 +112,7 @@ def scored_rows(name: str, rows: Sequence[Prediction], mode: str, say: Say) -> l
     modes = Counter(r.mode for r in rows)
     # the official multi-label script looks at no mode
     every = name not in SETS or SETS[name].metric == "multi_label"
-    wanted = {mode} if mode else set(modes) if every else set(SETS[name].scored)
+    wanted = {mode} if mode else set(modes) if every else set(SETS[name].scored_modes)
     if not mode and not wanted & set(modes) and set(modes) == {""}:
         wanted = {""}  # files without modes
     kept = [r for r in rows if r.mode in wanted]
@@ -149,7 +149,7 @@ def score_sets(
                 f"{name or 'predictions'}: scored as {guess_metric(kept)}, by what its truths look like (--metric decides)"
             )
         metric = options.metric or (benchmark.metric if benchmark else guess_metric(kept))
-        asked = options.labels or (benchmark.asked if benchmark and not options.metric else ())
+        asked = options.labels or (benchmark.labels if benchmark and not options.metric else ())
         if benchmark is not None:
             kept = with_official_truth(base, kept)
         if options.labels and metric != "open_vocabulary":

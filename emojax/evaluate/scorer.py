@@ -17,7 +17,7 @@ import numpy as np
 
 from data_pipeline.datasets.labels import concept
 from data_pipeline.datasets.open_vocabulary import word_list
-from data_pipeline.datasets.reading import CellError
+from data_pipeline.datasets.rows import CellError
 from emojax.evaluate import metrics, official_scripts, statistics
 from emojax.evaluate.emotion_wheels import WordTables
 from emojax.evaluate.metrics import Tally

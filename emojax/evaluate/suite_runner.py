@@ -18,8 +18,8 @@ from typing import Any
 
 import filelock
 
+from data_pipeline.datasets.benchmarks import benchmark_clips
 from data_pipeline.datasets.dataset import DatasetContents
-from data_pipeline.datasets.registry import benchmark_clips
 from data_pipeline.io import lock_folder
 from data_pipeline.loader.batches import eval_row
 from data_pipeline.loader.tokens import pick_bucket
@@ -74,14 +74,14 @@ def questions_of(member: Member, found: DatasetContents) -> list[Question]:
     if b.metric == "none":  # a text is asked for; there is no label to compare with
         records = [r for r in found.records if r.mode in b.modes]
         return [
-            Question(dataclasses.replace(r, labels=b.asked, label="", targets={}), "", True)
+            Question(dataclasses.replace(r, labels=b.labels, label="", targets={}), "", True)
             for r in records
         ]
     task = "multi-label" if b.tag == "multi-label" else b.task
     return [
         Question(
             dataclasses.replace(
-                c.record, label="", labels=b.asked, task=task, native="", targets={}
+                c.record, label="", labels=b.labels, task=task, native="", targets={}
             ),
             c.raw,
             c.scored,

@@ -1,6 +1,6 @@
 """Suites: which sets a benchmark holds, how each is asked, read and scored, and what its figure is. All of it is data.
 
-The eighteen sets of MMEVerse-Bench and their rules of selection are in data_pipeline/datasets/registry.py; here they are
+The eighteen sets of MMEVerse-Bench and their rules of selection are in data_pipeline/datasets/benchmarks.py; here they are
 grouped, with the sets that other papers score.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 
-from data_pipeline.datasets.registry import BENCHMARKS, Benchmark
+from data_pipeline.datasets.benchmarks import BENCHMARKS, Benchmark
 
 # metric -> the score of the official script that stands for a set
 PRIMARY = {
@@ -89,18 +89,18 @@ class Suite:
     note: str = ""
 
 
-_SIX = BENCHMARKS["mer2023"].asked
+_SIX = BENCHMARKS["mer2023"].labels
 MORE: dict[str, Benchmark] = {
     b.name: b
     for b in (
-        Benchmark(name="mer2023_semi", dataset="mer2023", task="emotion", asked=_SIX, modes=("test3",), scored=("test3",), metric="last_word"),
-        Benchmark(name="mer2024_semi_waf", dataset="mer2024", task="emotion", asked=_SIX, modes=("test_semi", "other"), scored=("test_semi", "other"), metric="last_word"),
-        Benchmark(name="mer2024_noise", dataset="mer2024", task="emotion", asked=_SIX, modes=("test_noise",), scored=("test_noise",), metric="last_word"),
-        Benchmark(name="mer2024_ov", dataset="mer2024_ov", task="open-vocabulary", asked=BENCHMARKS["ov_merd+"].asked, modes=("test",), scored=("test",),
+        Benchmark(name="mer2023_semi", dataset="mer2023", task="emotion", labels=_SIX, modes=("test3",), scored_modes=("test3",), metric="last_word"),
+        Benchmark(name="mer2024_semi_waf", dataset="mer2024", task="emotion", labels=_SIX, modes=("test_semi", "other"), scored_modes=("test_semi", "other"), metric="last_word"),
+        Benchmark(name="mer2024_noise", dataset="mer2024", task="emotion", labels=_SIX, modes=("test_noise",), scored_modes=("test_noise",), metric="last_word"),
+        Benchmark(name="mer2024_ov", dataset="mer2024_ov", task="open-vocabulary", labels=BENCHMARKS["ov_merd+"].labels, modes=("test",), scored_modes=("test",),
                   metric="open_vocabulary", tag="multi-label"),
-        Benchmark(name="iemocap_4", dataset="iemocap", task="emotion", asked=("Anger", "Happiness", "Neutral", "Sadness"), modes=("Session5",), scored=("Session5",),
-                  metric="single", kept=("Anger", "Neutral", "Sadness", "Happiness", "Excited"), renamed=(("Excited", "Happiness"),)),
-        Benchmark(name="emer", dataset="emer_v1", task="emotion", asked=_SIX, modes=("test",), scored=("test",), metric="none", tag="reason_v2"),
+        Benchmark(name="iemocap_4", dataset="iemocap", task="emotion", labels=("Anger", "Happiness", "Neutral", "Sadness"), modes=("Session5",), scored_modes=("Session5",),
+                  metric="single", included_labels=("Anger", "Neutral", "Sadness", "Happiness", "Excited"), scored_as=(("Excited", "Happiness"),)),
+        Benchmark(name="emer", dataset="emer_v1", task="emotion", labels=_SIX, modes=("test",), scored_modes=("test",), metric="none", tag="reason_v2"),
     )
 }  # fmt: skip
 SETS: dict[str, Benchmark] = BENCHMARKS | MORE

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from data_pipeline.datasets.labels import normalise_answer
 from data_pipeline.loader import prompts
 from data_pipeline.loader.batches import Collate, Sample, eval_batches, eval_row
 from data_pipeline.loader.features import Features
@@ -166,7 +167,7 @@ def choice_ids(tokenizer: Tokenizer, labels: Sequence[str]) -> tuple[np.ndarray,
     A is a multiple of 4 and C' of 8, filled up with the first label again, so that label lists share compiled programs.
     """
     ids = [
-        [*tokenizer.encode(prompts.normalise_answer(label)), tokenizer.eos_id] for label in labels
+        [*tokenizer.encode(normalise_answer(label)), tokenizer.eos_id] for label in labels
     ]
     width = -(-max(map(len, ids)) // 4) * 4
     ids += [ids[0]] * (-len(ids) % 8)

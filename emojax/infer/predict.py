@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from data_pipeline.datasets.labels import normalise_answer
 from data_pipeline.io import cache_root
 from data_pipeline.loader.batches import fit_subtitle
-from data_pipeline.loader.prompts import normalise_answer
 from data_pipeline.media.clip import MEDIA_SUFFIXES, ClipError, read_clip
 from data_pipeline.media.speaker_norm import Speakers, measure_speakers
 from data_pipeline.media.views import Views, make_views, window_notes

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 
+from data_pipeline.datasets.labels import normalise_answer
 from data_pipeline.loader import prompts, released_stages
 from data_pipeline.loader.batches import read_element
 from data_pipeline.loader.tasks import answer_text
@@ -59,7 +60,7 @@ def train_tokenizer(settings: Settings, records: Sequence[ClipRecord]) -> Tokeni
                     ask = prompts.question(task, record.labels, pick, settings.data.questions)
                     words = record.subtitle or settings.data.no_subtitle
                     texts.append(prompts.train_prompt(words, task, ask, stage.tasks.style))
-                texts.append(prompts.normalise_answer(answer_text(record, task)))
+                texts.append(normalise_answer(answer_text(record, task)))
     return SmallTokenizer.train(texts, settings.model.llama.vocab)
 
 

@@ -16,9 +16,10 @@ from flax import traverse_util
 from jax.sharding import Mesh
 from rich.console import Console
 
+from data_pipeline.datasets.benchmarks import Benchmark
 from data_pipeline.datasets.dataset import DatasetContents
-from data_pipeline.datasets.reading import FileIndex
-from data_pipeline.datasets.registry import Benchmark, read_root
+from data_pipeline.datasets.file_index import FileIndex
+from data_pipeline.datasets.registry import read_root
 from data_pipeline.llm.client import ChatClient
 from data_pipeline.llm.endpoint import Endpoint, prompt_hash
 from data_pipeline.media.views import Views
@@ -160,7 +161,7 @@ def evaluate_suite(
 
     def ready(member: Member, asked: Sequence[Question]) -> tuple[Answerer, list[int]]:
         tag = member.benchmark.tag or member.benchmark.task
-        own = long_enough(dataclasses.replace(bundle, labels=member.benchmark.asked), asked, tag)
+        own = long_enough(dataclasses.replace(bundle, labels=member.benchmark.labels), asked, tag)
         return answerer(own, member, answers, batch), row_lengths(own, asked, tag)
 
     with jax.set_mesh(mesh):
@@ -311,9 +312,9 @@ def evaluate_server(
                 name=part,
                 dataset=place.stem,
                 task="emotion",
-                asked=records[0].labels,
+                labels=records[0].labels,
                 modes=(part,),
-                scored=(part,),
+                scored_modes=(part,),
                 metric="single",
             )
             own = [r for r in records if r.split == part]

@@ -205,7 +205,7 @@ def _lines(out: Path) -> int:
 
 def test_a_calibration_is_of_its_own_labels_alone(whole, model, suite, tmp_path):
     shutil.copytree(model, tmp_path / "m")
-    asked = suite_of("caer").members[0].benchmark.asked
+    asked = suite_of("caer").members[0].benchmark.labels
     options, one = Options(tables=builtin_tables(), resamples=0), jax.devices()[:1]
     plain = read_predictions(whole / "predictions/Single/caer.jsonl")
     for labels, same in ((("angry", "happy", "sad"), True), (asked, False)):

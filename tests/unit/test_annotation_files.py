@@ -30,13 +30,13 @@ class _Evil:
 
 def test_pickles_run_nothing(tmp_path):
     np.savez(tmp_path / "a.npz", x=np.array({"a": _Evil()}, dtype=object))
-    with pytest.raises(ValueError, match="it names posix.system"):
+    with pytest.raises(ValueError, match="it uses posix.system"):
         load_object_npz(tmp_path / "a.npz")
     (tmp_path / "b.p").write_bytes(pickle.dumps([{"a": _Evil()}]))
-    with pytest.raises(ValueError, match="it names posix.system"):
+    with pytest.raises(ValueError, match="it uses posix.system"):
         load_plain_pickle(tmp_path / "b.p")
     (tmp_path / "c.npz").write_bytes(b"PK\x03\x04 cut")
-    with pytest.raises(ValueError, match="no npz file"):
+    with pytest.raises(ValueError, match="not a readable npz file"):
         load_object_npz(tmp_path / "c.npz")
     assert not Path("/tmp/emojax_was_here").exists()
 
@@ -71,20 +71,20 @@ def test_lines_of_jsonl_and_names_that_stand_twice(tmp_path):
     entry = json.dumps(MERR_FINE)
     (tmp_path / "MERR" / "MERR_fine_grained.json").write_text(f'{{"s_1": {entry}, "s_1": {entry}}}')
     found, _ = read(tmp_path, "merr_fine")
-    assert "the name 's_1' stands twice" in found.annotation_files[0].lines()[0]
+    assert "the name 's_1' occurs twice" in found.annotation_files[0].fault_lines()[0]
     found, _ = read(tmp_path, "merr_fine", lenient=True)
     assert len(found.records) == 1 and len(found.annotation_files[0].repaired) == 1
 
 
 @pytest.mark.parametrize(
     ("text", "told"),
-    [("12", "holds '12', needs a list or an object"), ("[" * 99_999, "can not be read")],
+    [("12", "contains '12', needs a list or an object"), ("[" * 99_999, "cannot be read")],
 )
 def test_json_that_is_no_table(text, told, tmp_path):
     (tmp_path / "MERR_fine_grained.json").write_text(text)
     for lenient in (False, True):
         found, _ = read(tmp_path, "merr_fine", lenient)
-        assert found.annotation_files[0].refused and told in found.annotation_files[0].lines()[0]
+        assert found.annotation_files[0].refused and told in found.annotation_files[0].fault_lines()[0]
 
 
 def test_files_that_can_not_be_read_stay_refused_when_lenient(tmp_path):
@@ -92,14 +92,14 @@ def test_files_that_can_not_be_read_stay_refused_when_lenient(tmp_path):
     found, _ = read(tmp_path, "mer2023", lenient=True)
     assert (
         found.annotation_files[0].refused
-        and "columns are separated by commas" in found.annotation_files[0].lines()[0]
+        and "columns are separated by commas" in found.annotation_files[0].fault_lines()[0]
     )
     (tmp_path / "label-disdim.csv").write_text("name,discrete,discrete\na,happy,sad\n")
     found, _ = read(tmp_path, "mer2024")
-    assert "column 'discrete' stands there twice" in found.annotation_files[0].lines()[0]
+    assert "column 'discrete' occurs twice" in found.annotation_files[0].fault_lines()[0]
     (tmp_path / "label-disdim.csv").write_text("name,discrete\na\0b,happy\n")
     found, _ = read(tmp_path, "mer2024")
-    assert "row 2, column 'name': holds a NUL character" in found.annotation_files[0].lines()[0]
+    assert "row 2, column 'name': contains a NUL character" in found.annotation_files[0].fault_lines()[0]
 
 
 def test_a_file_whose_rows_are_left_out_by_rule_is_fine(tmp_path):
@@ -109,7 +109,7 @@ def test_a_file_whose_rows_are_left_out_by_rule_is_fine(tmp_path):
         "[6.2901 - 8.2357]\tSes01F_impro01_M000\txxx\t[2.5, 2.5, 2.5]\n"
     )
     found, _ = read(tmp_path, "iemocap")
-    assert not found.annotation_files[0].faults and found.annotation_files[0].left == {
+    assert not found.annotation_files[0].faults and found.annotation_files[0].excluded == {
         "no majority of the annotators": 1
     }
 
@@ -164,12 +164,12 @@ def test_the_multi_label_sheet_of_mafw(tmp_path):
     sheet(tmp_path / "MAFW" / "Labels" / "multi-set.xlsx", ("clip", "multi_label"), (151, "1,12"))
     found, _ = read(tmp_path, "mafw")
     assert (
-        "row 2, column 'multi_label': '1,12' holds a class beyond 1 to 11"
-        in found.annotation_files[0].lines()[0]
+        "row 2, column 'multi_label': '1,12' contains a class outside 1 to 11"
+        in found.annotation_files[0].fault_lines()[0]
     )
     (tmp_path / "MAFW" / "Labels" / "multi-set.xlsx").write_bytes(b"no sheet")
     found, _ = read(tmp_path, "mafw")
-    assert "is no Excel file that can be read" in found.annotation_files[0].lines()[0]
+    assert "is not a readable Excel file" in found.annotation_files[0].fault_lines()[0]
 
 
 def test_the_english_table_of_mc_eiu(tmp_path):
@@ -185,6 +185,6 @@ def test_the_english_table_of_mc_eiu(tmp_path):
         "unsplit",
         "Friends Monica",
     )
-    assert record.target("intent").label == "wishing" and found.annotation_files[0].left == {
+    assert record.target("intent").label == "wishing" and found.annotation_files[0].excluded == {
         "intent 'sympathizing'": 1
     }

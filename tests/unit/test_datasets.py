@@ -7,19 +7,13 @@ from pathlib import Path
 import pytest
 from dataset_fixtures import FIXTURES, Fixture, merged, npz, write_fixture
 
+from data_pipeline.datasets.benchmarks import BENCHMARKS, benchmark_clips
 from data_pipeline.datasets.check import check_root
 from data_pipeline.datasets.iemocap import speaker_of
 from data_pipeline.datasets.labels import concept, match_label
 from data_pipeline.datasets.mafw import DFER_CLIP_ORDER, NATIVE_ORDER
-from data_pipeline.datasets.reading import DataError
-from data_pipeline.datasets.registry import (
-    BENCHMARKS,
-    DATASETS,
-    IMAGES,
-    TRAINING,
-    benchmark_clips,
-    read_root,
-)
+from data_pipeline.datasets.registry import DATASETS, IMAGES, TRAINING, read_root
+from data_pipeline.datasets.rows import DataError
 from data_pipeline.loader.released_stages import IMAGE_SETS, SETS
 from data_pipeline.schema import ClipRecord
 
@@ -42,7 +36,7 @@ def test_there_is_a_fixture_for_every_data_set():
 @EVERY
 def test_good(fixture: Fixture, tmp_path):
     found, files = read(write_fixture(fixture, tmp_path, b"clip"), fixture.name)
-    assert [line for r in found.annotation_files for line in r.lines()] == [] and not found.conflicts
+    assert [line for r in found.annotation_files for line in r.fault_lines()] == [] and not found.conflicts
     assert len(found.records) == fixture.count
     first = found.records[0]
     assert (first.id, first.split, first.label) == fixture.first
@@ -69,7 +63,7 @@ def test_unknown_label(fixture: Fixture, tmp_path):
         pytest.skip("words or boxes: there is no label space")
     file, old, new, column = fixture.unknown
     found, _ = read(write_fixture(fixture, tmp_path, b"clip", (file, old, new)), fixture.name)
-    lines = [line for r in found.annotation_files for line in r.lines()]
+    lines = [line for r in found.annotation_files for line in r.fault_lines()]
     assert (
         len(lines) == 1
         and f"column '{column}'" in lines[0]
@@ -96,7 +90,7 @@ def test_malformed(fixture: Fixture, tmp_path):
     found, _ = read(write_fixture(fixture, tmp_path, b"clip", (file, old, new)), fixture.name)
     refused = [r for r in found.annotation_files if r.refused]
     assert len(refused) == 1 and not refused[0].records
-    line = refused[0].lines()[0]
+    line = refused[0].fault_lines()[0]
     assert text in line and str(refused[0].path) in line
 
 
@@ -109,9 +103,9 @@ def test_an_empty_file_and_one_that_is_no_text_are_refused(tmp_path):
         BY_NAME["meld"].files["MELD/train/train_sent_emo.csv"].splitlines()[0]
     )
     found, _ = read(tmp_path, "meld")
-    lines = [line for r in found.annotation_files for line in r.lines()]
+    lines = [line for r in found.annotation_files for line in r.fault_lines()]
     assert len(lines) == 3 and all(r.refused for r in found.annotation_files)
-    assert any("can not be read" in x for x in lines) and any("holds no row" in x for x in lines)
+    assert any("cannot be read" in x for x in lines) and any("contains no row" in x for x in lines)
 
 
 def test_unknown_names_and_folders(tmp_path):
@@ -239,7 +233,7 @@ def test_mer2023_speaks_english_in_training_and_chinese_in_evaluation(tmp_path):
         "sample_1": ("hello", "train"),
         "sample_2": ("你好", "test1"),
     }
-    assert found.annotation_files[-1].left == {"MER2023_mode is 'other'": 1}
+    assert found.annotation_files[-1].excluded == {"MER2023_mode is 'other'": 1}
     semi, _ = read(tmp_path, "mer2024")
     assert [(r.id, r.mode) for r in semi.records] == [("sample_3", "other")]
     assert [c.scored for c in benchmark_clips(BENCHMARKS["mer2024_semi"], semi)] == [True]
@@ -279,7 +273,7 @@ def test_benchmarks_ask_in_the_spelling_of_their_prompt(tmp_path):
         "video_id,mode,sentence,label\n00001,tset,x,angry\n"
     )
     found, _ = read(tmp_path, "dfew")
-    assert "row 2, column 'mode': 'tset' is none of" in found.annotation_files[0].lines()[0]
+    assert "row 2, column 'mode': 'tset' is none of" in found.annotation_files[0].fault_lines()[0]
 
 
 def test_mer2023_objects_of_mertools(tmp_path):
@@ -399,7 +393,7 @@ def test_lists_of_meiju(tmp_path):
         "train",
         "I wish, really",
     )
-    assert found.annotation_files[0].left == {"intent 'sympathizing'": 1}
+    assert found.annotation_files[0].excluded == {"intent 'sympathizing'": 1}
 
 
 def test_boxes_are_hundredths_cut_to_whole_numbers(tmp_path):
@@ -409,7 +403,7 @@ def test_boxes_are_hundredths_cut_to_whole_numbers(tmp_path):
     assert (
         record.answers == ("{<10><10><60><60>}",) and record.question == "THE LADY\nwoman in blue"
     )
-    assert found.annotation_files[0].left == {"split 'testA'": 1}
+    assert found.annotation_files[0].excluded == {"split 'testA'": 1}
 
 
 # --- the real files ---

@@ -10,7 +10,7 @@ import pytest
 from data_jobs import settings
 
 from data_pipeline.builders.shards import build_set, open_built
-from data_pipeline.datasets.reading import FileIndex
+from data_pipeline.datasets.file_index import FileIndex
 from data_pipeline.embedded.generate import load_corpus, make_corpus
 from data_pipeline.embedded.truth import CorpusConfig
 from data_pipeline.loader.batches import BuiltSource, feature_arrays, view_arrays

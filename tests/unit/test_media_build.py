@@ -120,10 +120,10 @@ def test_every_data_set_builds_and_comes_back(fixture, corpus, tmp_path):
     found, files = read_root(tmp_path / "root", names=[fixture.name])
     chosen = choose_records(fixture.name, found[0].records, files)
     assert (
-        len(chosen.records) + len(chosen.missing) + sum(chosen.left_out.values()) == fixture.count
+        len(chosen.records) + len(chosen.missing) + sum(chosen.excluded.values()) == fixture.count
     )
     if fixture.first[1] == "unsplit":
-        assert chosen.left_out == {"of no split": 1}
+        assert chosen.excluded == {"of no split": 1}
         return
     spans = [
         dataclasses.replace(r, start=None, end=None) for r in chosen.records

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from data_pipeline.datasets.registry import BENCHMARKS
+from data_pipeline.datasets.benchmarks import BENCHMARKS
 from emojax.evaluate.emotion_wheels import builtin_tables
 from emojax.evaluate.metrics import agreement, from_confusion, many_labels, one_label, set_overlap
 from emojax.evaluate.predictions import Prediction
@@ -368,7 +368,7 @@ def test_36000_predictions_with_intervals_in_a_minute():
     rng = np.random.default_rng(0)
     begin = time.monotonic()
     for benchmark in BENCHMARKS.values():
-        pick = lambda k, b=benchmark: [str(x) for x in rng.choice(b.asked, k, replace=False)]
+        pick = lambda k, b=benchmark: [str(x) for x in rng.choice(b.labels, k, replace=False)]
         several = benchmark.metric in ("multi_label", "open_vocabulary")
         rows = [
             Prediction(
@@ -382,6 +382,6 @@ def test_36000_predictions_with_intervals_in_a_minute():
             )
             for i in range(2000)
         ]
-        found = score_set(rows, benchmark.metric, builtin_tables(), asked=benchmark.asked).result
+        found = score_set(rows, benchmark.metric, builtin_tables(), asked=benchmark.labels).result
         assert found["n"] == 2000 and found["intervals"][found["primary"]]
     assert time.monotonic() - begin < 60  # a few seconds
