@@ -64,11 +64,7 @@ def check_root(
     existing = sorted({r.path for c in found for r in c.records if files.has(Path(r.path))})
     media: dict[str, Media] = {}
     if decode and existing:
-        media = inspect_all(
-            existing,
-            store=store,
-            progress=lambda done, total: progress("decode clips", done, total),
-        )
+        media = inspect_all(existing, store=store, progress=progress)
     return {
         "root": str(root),
         "sets": {

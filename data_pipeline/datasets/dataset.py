@@ -196,8 +196,8 @@ def _add_subtitles(
 ) -> list[ClipRecord]:
     """Adds missing subtitles; a transcript of a split applies only to that split."""
     by_clip: dict[tuple[str, str], ClipRecord] = {}
-    for entry in transcripts:
-        by_clip.setdefault((entry.id, entry.split), entry)
+    for transcript in transcripts:
+        by_clip.setdefault((transcript.id, transcript.split), transcript)
     out = []
     for record in records:
         entry = by_clip.get((record.id, record.split)) or by_clip.get((record.id, "unsplit"))
