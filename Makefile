@@ -1,23 +1,19 @@
-# The commands that always work, from a fresh clone: install demo test test-parity test-full lint bench browser.
+# The commands that always work, from a fresh clone: install demo test test-parity test-full test-mutants lint bench browser.
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: install demo browser test test-parity test-full test-imports lint bench golden clean
+.PHONY: install demo browser test test-parity test-full test-mutants lint bench golden clean
 install: .venv/.base
 demo: .venv/.base
 	$(BIN)/emojax demo
-test: .venv/.dev .tpu/.done test-imports
+test: .venv/.dev .tpu/.done
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not parity and not full" tests
 test-parity: .venv/.parity
 	$(BIN)/python -m pytest -q -m parity tests
 test-full: .venv/.parity .tpu/.done
 	$(BIN)/python -m pytest -q tests
-test-imports:  # requirements.txt alone, in a new environment, must carry both packages
-	rm -rf .venv-imports
-	$(PYTHON) -m venv .venv-imports
-	.venv-imports/bin/python -m pip install -q --disable-pip-version-check -r requirements.txt
-	.venv-imports/bin/python -W ignore scripts/import_all.py
-	rm -rf .venv-imports
+test-mutants: .venv/.dev  # about 15 minutes; not part of continuous integration
+	$(BIN)/python scripts/mutants.py --write
 lint: .venv/.dev
 	$(BIN)/ruff check emojax data_pipeline configs tests scripts bench
 	$(BIN)/ruff format --check emojax data_pipeline configs tests scripts bench
@@ -32,11 +28,12 @@ golden: .venv/.parity  # stored arrays of the parity tests, made with torch
 browser:  # Debian's Chromium, for the tests of pages; they are skipped without it
 	command -v chromium > /dev/null || { $$(test "$$(id -u)" = 0 || echo sudo) apt-get update -q && $$(test "$$(id -u)" = 0 || echo sudo) apt-get install -y -q chromium; }
 clean:
-	rm -rf .venv .venv-imports .tpu
+	rm -rf .venv .tpu
 
 .venv/.base: requirements.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e .
+	$(BIN)/python -W ignore scripts/import_all.py  # requirements.txt alone carries both packages
 	touch $@
 .venv/.dev: .venv/.base
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e ".[dev]"

@@ -1,8 +1,18 @@
-"""Shared fixtures. jax sees 8 CPU devices, so that every test process can build any mesh of 8."""
+"""Shared fixtures. jax sees 8 CPU devices, so that every test process can build any mesh of 8.
+
+All processes of a test session, and the commands that they start, share compiled programs.
+"""
 
 import os
+import tempfile
 
+PROGRAMS = os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", os.path.join(tempfile.gettempdir(), f"emojax-tests-{os.getuid()}")
+)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# With a size limit jax locks the folder, so that no process reads what another is writing.
+os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(3 << 30))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
 import json
 from pathlib import Path

@@ -122,5 +122,6 @@ def setup(*, training: bool = False) -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     warnings.filterwarnings("ignore", message=".*donated buffers were not usable.*")
     config: Any = jax.config  # its methods have no types
-    config.update("jax_compilation_cache_dir", str(cache_root() / "jax"))
-    config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # else the user has chosen
+        config.update("jax_compilation_cache_dir", str(cache_root() / "jax"))
+        config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
