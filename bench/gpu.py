@@ -72,7 +72,7 @@ def ours(args: argparse.Namespace) -> dict[str, float]:
         )
         learned, frozen = split_trainable(flat, settings.trainable)
         tx = make_optimizer(settings.stages[0].optim)
-        held = [start_state(tx, learned, mesh, False)]
+        held = [start_state(tx, learned, mesh, ema=False)]
         del flat, learned
         soft = settings.model.soft_tokens
         batch = {}

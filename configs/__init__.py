@@ -1,1 +1,1 @@
-"""Configurations: base.py holds every field; the others change some of them by name."""
+"""Configurations: base.py is the released recipe; the others change some of its fields."""

@@ -1,19 +1,23 @@
-"""Emotion-LLaMAv2 in miniature: the same code at sizes that train from scratch on a laptop in minutes.
+"""Emotion-LLaMAv2 in miniature: sizes that train from scratch on a laptop in minutes.
 
-`tiny.py` is what `emojax demo` trains on the embedded corpus; `tiny.py:people` is the preset of `emojax
-train --manifest` for small sets of real recordings; `tiny.py:v1` is Emotion-LLaMA (v1) in miniature; `tiny.py:test`
-and `tiny.py:test_v1` are the smallest, for tests; `tiny.py:released` and `tiny.py:released_v1` are those sizes with the behaviour
-of the released models, for weights in their layout.
+* `tiny.py`: what `emojax demo` trains on the embedded corpus.
+* `tiny.py:people`: preset of `emojax train --manifest` for small sets of real recordings.
+* `tiny.py:v1`: Emotion-LLaMA (v1) in miniature.
+* `tiny.py:test`, `tiny.py:test_v1`: the smallest sizes, for tests.
+* `tiny.py:released`, `tiny.py:released_v1`: those sizes with the behaviour of the released models,
+  for weights in their layout.
 """
 
 from ml_collections import ConfigDict
 
-from configs import base, v1, v2
+from emojax.config.presets import preset_module
+
+v1, v2 = preset_module("v1"), preset_module("v2")
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """The miniature; see the module's text for the variants."""
-    c = base.get_config()
+    """The miniature; the module's docstring lists the variants."""
+    c = preset_module("base").get_config()
     c.name = "tiny"
     c.seed = 0
     m = c.model
@@ -36,12 +40,12 @@ def get_config(variant: str = "") -> ConfigDict:
     c.data.max_answer, c.data.max_subtitle = 64, 160
     c.data.no_subtitle = "(not known)"
     c.data.augment = 0.3
-    # Without imported weights everything learns.
+    # Without imported weights everything is trained.
     c.trainable = ((r"params/whisper/positions", "freeze"), (r"(params|lora)/.*", "train"))
     for stage in c.stage.values():
         stage.steps = 450
         stage.drop_modality = 0.15
-        stage.strange_words = 0.2
+        stage.random_word_insertion = 0.2
         stage.restore_image = True
         stage.released = False
     c.data.draw = "sample"
@@ -78,14 +82,17 @@ def get_config(variant: str = "") -> ConfigDict:
         _released(c, v1.get_config())
     elif variant:
         raise ValueError(
-            f"tiny.py:{variant} is not known; there are people, v1, test, test_v1, released, released_v1"
+            f"tiny.py:{variant} is not known; there are people, v1, test, test_v1, released, "
+            "released_v1"
         )
     return c
 
 
 def _v1(c: ConfigDict) -> None:
-    """The streams of v1 at the sizes of the miniature; the learning rate and what learns stay those of scratch."""
-    stages = {name: (s.steps, s.drop_modality, s.strange_words) for name, s in c.stage.items()}
+    """The streams of v1 in miniature; learning rate and trainable parts stay those from scratch."""
+    stages = {
+        name: (s.steps, s.drop_modality, s.random_word_insertion) for name, s in c.stage.items()
+    }
     optim, trainable = c.optim.copy_and_resolve_references(), c.trainable
     v1.to_v1(c)
     c.name = "tiny-v1"
@@ -93,12 +100,11 @@ def _v1(c: ConfigDict) -> None:
     c.data.image_choice = "peak"
     c.data.buckets = ((112, 24), (144, 64), (320, 64))
     for name, like in (("pretrain", "perception"), ("tune", "cognition")):
-        c.stage[name].steps, c.stage[name].drop_modality, c.stage[name].strange_words = stages[like]
-        c.stage[name].restore_image = True
-    c.stage.tune.tasks = (
-        "emotion",
-        "reason_v2",
-    )  # one task alone forgets the other within a small model
+        fields = c.stage[name]
+        fields.steps, fields.drop_modality, fields.random_word_insertion = stages[like]
+        fields.restore_image = True
+    # A small model that is trained on one task alone forgets the other.
+    c.stage.tune.tasks = ("emotion", "reason_v2")
     c.model.face.update(
         {"size": 48, "patch": 16, "width": 64, "depth": 2, "heads": 4, "mlp": 192, "pool": "mean"}
     )
@@ -115,9 +121,8 @@ def _people(c: ConfigDict) -> None:
     c.model.audio.update({"seconds": 4.0, "heads": 2, "depth": 1})
     c.data.image_choice = "middle"
     c.stages = ("perception",)
-    c.stage.perception.update(
-        {"tasks": ("emotion",), "steps": 500, "drop_modality": 0.3, "strange_words": 0.0}
-    )
+    c.stage.perception.update({"tasks": ("emotion",), "steps": 500, "drop_modality": 0.3})
+    c.stage.perception.random_word_insertion = 0.0
     for tower in (c.model.image, c.model.video, c.model.audio, c.model.llama):
         tower.dropout = 0.2
     c.model.detach_towers = True
@@ -139,7 +144,7 @@ def _test(c: ConfigDict) -> None:
     m.fusion.update({"hidden": 16, "width": 16, "out": 16, "blocks": 2})
     m.llama.update({"vocab": 512, "width": 32, "depth": 2, "heads": 2, "mlp": 64})
     for stage in c.stage.values():
-        stage.steps, stage.strange_words = 6, 0.0
+        stage.steps, stage.random_word_insertion = 6, 0.0
     c.data.speaker_norm = 0.8
     c.data.buckets = ((144, 40), (208, 96), (400, 96))
     c.data.max_answer = 96
@@ -148,7 +153,7 @@ def _test(c: ConfigDict) -> None:
 
 
 def _released(c: ConfigDict, full: ConfigDict) -> None:
-    """Streams, prompts and trained parts as at full size."""
+    """Streams, prompts and trainable parts as at full size."""
     m = c.model
     m.update({"missing": "released", "audio_span": "window", "stem": "random", "word_heads": False})
     m.face.pool = full.model.face.pool

@@ -1,12 +1,15 @@
-"""Emotion-LLaMAv2 at full size: `v2.py:stage1`, `v2.py:stage2`, `v2.py:joint`, or both stages (`v2.py`).
+"""Emotion-LLaMAv2 at full size.
 
-With `_pod` behind it (`v2.py:stage1_pod`, `v2.py:pod` for both stages) the same recipe on many devices: weights split over all of
-them, four rows on each, as many samples in fewer steps.
+`v2.py:stage1`, `v2.py:stage2`, `v2.py:joint`, or both stages (`v2.py`).
+
+With the suffix `_pod` (`v2.py:stage1_pod`; `v2.py:pod` for both stages) the same recipe runs on many
+devices: weights are split over them, the batch size is 4 per device, and fewer steps see as many
+samples.
 """
 
 from ml_collections import ConfigDict
 
-from configs import base
+from emojax.config.presets import preset_module, split_variant, to_pod
 
 _STAGES = {
     "": ("perception", "cognition"),
@@ -17,14 +20,14 @@ _STAGES = {
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """The released recipe; `variant` picks the stages."""
-    stages, pod = base.split_variant(variant)
+    """The released recipe; `variant` selects the stages."""
+    stages, pod = split_variant(variant)
     if stages not in _STAGES:
         raise ValueError(
             f"v2.py:{variant} is not known; there are {sorted(_STAGES)}, each also with _pod"
         )
-    c = base.get_config()
+    c = preset_module("base").get_config()
     c.stages = _STAGES[stages]
     if pod:
-        base.to_pod(c)
+        to_pod(c)
     return c

@@ -29,11 +29,12 @@ from data_pipeline.embedded.generate import load_corpus, make_corpus, write_mani
 from data_pipeline.embedded.truth import CorpusConfig
 from data_pipeline.schema import ClipRecord, read_records
 from emojax.bundle.model_folder import load_bundle
-from emojax.cli.console import setup
+from emojax.cli.console import progress_bars, setup
 from emojax.cli.main import main as emojax
 from emojax.config import load_config, resolve
 from emojax.evaluate.model_answers import evaluate_embedded
 from emojax.workflows import jobs
+from emojax.workflows.train import run_training
 
 
 def annotate(folder: Path, records: list[ClipRecord], out: Path) -> list[ClipRecord]:
@@ -80,7 +81,8 @@ def score(records: list[ClipRecord], out: Path, seed: int, console: Console) -> 
     config.seed = seed
     settings = resolve(config)
     sources = jobs.open_views(records, settings, console)
-    jobs.run_training(settings, records, sources, out, console)
+    with progress_bars(console) as progress:
+        run_training(settings, records, sources, out, progress=progress)
     bundle = load_bundle(out)
     found = evaluate_embedded(bundle, jobs.items_of(sources["test"], bundle), CorpusConfig())
     scores = {

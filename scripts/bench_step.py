@@ -26,7 +26,7 @@ from emojax.config import load_config, resolve
 from emojax.model.variables import init_flat, is_encoder_path, split_trainable
 from emojax.plan.step_plan import abstract_batch
 from emojax.sharding import make_mesh
-from emojax.train.malloc import hold_pages
+from emojax.train.malloc import tune_malloc
 from emojax.train.state import start_state
 from emojax.train.step import make_optimizer, make_step
 
@@ -80,7 +80,7 @@ def ours(size: tuple[int, ...]) -> Callable[[], None]:
         )
         optim = settings.stages[0].optim
         tx = make_optimizer(optim)
-        held = [start_state(tx, learned, mesh, False)]
+        held = [start_state(tx, learned, mesh, ema=False)]
         step = make_step(settings.model, tx, 0.0)
         key = jax.random.key(0, impl="rbg")
 
@@ -129,7 +129,7 @@ def serve(make: str, size: tuple[int, ...], line: Connection) -> None:
     """Another process: one step for each message."""
     warnings.filterwarnings("ignore")
     if make == "ours":
-        hold_pages()
+        tune_malloc()
     run = {"ours": ours, "theirs": theirs}[make](size)
     while line.recv():
         run()

@@ -1,1 +1,1 @@
-"""Sweep files: PRESET, SEEDS and sweep(); run by emojax.sweep."""
+"""Sweep files: each has PRESET, SEEDS and sweep(); run by `emojax sweep`."""

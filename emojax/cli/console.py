@@ -113,9 +113,9 @@ def setup(*, training: bool = False) -> None:
     from absl import flags
 
     if training:
-        from emojax.train.malloc import hold_pages
+        from emojax.train.malloc import tune_malloc
 
-        hold_pages()
+        tune_malloc()
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
     absl.logging.set_verbosity(absl.logging.ERROR)  # Orbax logs each step that it saves

@@ -175,7 +175,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print(f"emojax {args.command}: {error}", soft_wrap=True)
         return 2
     except KeyboardInterrupt as stop:
-        if str(stop):  # train.loop.Stopped: what was saved, by SIGTERM or Ctrl-C
+        if str(stop):  # train.stop.Stopped: what was saved, by SIGTERM or Ctrl-C
             console.print(f"emojax {args.command}: {stop}", soft_wrap=True)
             return getattr(stop, "code", 130)
         goes_on = {
@@ -212,20 +212,23 @@ def _demo(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyped-
 
 
 def _train(args: argparse.Namespace, console) -> int:  # type: ignore[no-untyped-def]
+    from emojax.cli.console import progress_bars
     from emojax.config import load_config, resolve
     from emojax.train.start import check_tokenizer
     from emojax.workflows import jobs
+    from emojax.workflows.train import run_training
 
     config = load_config(args.preset)
     if args.seed is not None:
         config.seed = args.seed
     settings = resolve(config)
-    check_tokenizer(settings)
+    check_tokenizer(settings.train)
     setup(training=True)
     out = jobs.run_folder(args.out)
     records = jobs.read_records(args.manifest, console, seed=settings.seed)
     sources = jobs.open_views(records, settings, console)
-    jobs.run_training(settings, records, sources, out, console)
+    with progress_bars(console) as progress:
+        run_training(settings, records, sources, out, progress=progress)
     if "val" in sources:
         jobs.calibrate(out, sources["val"], console, name=f"{args.manifest}, val")
     jobs.score_splits(out, sources, sorted(sources), out, console)

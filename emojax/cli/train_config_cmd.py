@@ -12,15 +12,16 @@ from rich.console import Console
 
 from data_pipeline.datasets.manifest import ManifestError
 from data_pipeline.embedded.generate import load_corpus, make_corpus
-from emojax.cli.console import first_process_only, setup, shown_log
+from emojax.cli.console import first_process_only, progress_bars, setup, shown_log
 from emojax.cli.progress_bars import bar
-from emojax.config import resolve
+from emojax.config import check_arguments, current_arguments, resolve
 from emojax.sharding import start_processes
-from emojax.train.loop import Stopped
 from emojax.train.run_folder import run_path
 from emojax.train.start import check_tokenizer
+from emojax.train.stop import Stopped
 from emojax.weights.locations import find_model
 from emojax.workflows import jobs
+from emojax.workflows.train import run_training, train_on_data
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "configuration file, e.g. configs/tiny.py", lock_config=True
@@ -63,16 +64,26 @@ def main(argv: list[str]) -> None:
 
 
 def parse(argv: list[str]) -> list[str]:
-    """The flags; what is wrong with them in a sentence, exit code 2."""
+    """Parses the flags; prints what is wrong with them and exits with code 2."""
+    argv, sys.argv = current_arguments(argv), current_arguments(sys.argv)  # the flags read both
     try:
         return flags.FLAGS(argv)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        text = str(error.args[0] if error.args else error).strip() or type(error).__name__
-        told = (
-            text.splitlines()[-1:] if "Traceback" in text else text.splitlines()
-        )  # of the configuration file
-        print(f"emojax.train: {' '.join(told)}", file=sys.stderr)
+        print(f"emojax.train: {_explain(error, argv)}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def _explain(error: Exception, argv: list[str]) -> str:
+    try:
+        check_arguments(argv)
+    except ValueError as unknown_field:
+        return str(unknown_field)
+    except (AttributeError, TypeError, OSError):
+        pass  # the configuration file cannot be read, as `error` says
+    text = str(error.args[0] if error.args else error).strip() or type(error).__name__
+    # The message of the configuration file comes after its traceback.
+    lines = text.splitlines()[-1:] if "Traceback" in text else text.splitlines()
+    return " ".join(lines)
 
 
 def run(console: Console) -> None:
@@ -82,20 +93,15 @@ def run(console: Console) -> None:
     if config.train.init_from:
         config.train.init_from = str(find_model(config.train.init_from))
     settings = resolve(config)
-    check_tokenizer(settings)
+    check_tokenizer(settings.train)
     if _CACHE.value and not _DATA.value:
         raise ValueError("--cache needs --data, the built data that were encoded")
     scoring = jax.process_count() == 1 and "://" not in str(out)
     if _DATA.value:
         records, built = jobs.open_data(Path(_DATA.value), settings, names=_SETS.value)
-        jobs.train_on_data(
-            settings,
-            records,
-            built,
-            out,
-            console,
-            cache=Path(_CACHE.value) if _CACHE.value else None,
-        )
+        cache = Path(_CACHE.value) if _CACHE.value else None
+        with progress_bars(console) as progress:
+            train_on_data(settings, records, built, out, cache=cache, progress=progress)
         if scoring:
             jobs.score_data(Path(out), records, built, Path(out), console)
     else:
@@ -105,7 +111,8 @@ def run(console: Console) -> None:
             with jobs.one_builder(), bar(console, "make the embedded corpus") as tick:
                 records = load_corpus(make_corpus(progress=tick))
         sources = jobs.open_views(records, settings, console)
-        jobs.run_training(settings, records, sources, out, console)
+        with progress_bars(console) as progress:
+            run_training(settings, records, sources, out, progress=progress)
         if scoring and "val" in sources:
             jobs.calibrate(Path(out), sources["val"], console, name="val")
         if scoring:

@@ -219,7 +219,12 @@ def lower_step(
     key = jax.eval_shape(lambda: jax.random.key(0, impl="rbg"))
     with jax.set_mesh(mesh):
         state, frozen = abstract_state(
-            settings.model, mesh, stage.trainable, tx, bool(stage.optim.ema), cached=cached
+            settings.model,
+            mesh,
+            stage.trainable,
+            tx=tx,
+            ema=bool(stage.optim.ema),
+            cached=cached,
         )
         lies = jax.tree.map(lambda x: x.sharding, state)
         step: Any = make_step(
@@ -391,8 +396,8 @@ def _worked_out(
             settings.model,
             mesh,
             stage.trainable,
-            make_optimizer(stage.optim),
-            bool(stage.optim.ema),
+            tx=make_optimizer(stage.optim),
+            ema=bool(stage.optim.ema),
             cached=cached,
         )
     useful = useful_flops(

@@ -1,14 +1,15 @@
-"""Run checkpoints: trainable tree, optimizer, averaged weights and data position. The only file that knows Orbax's managers.
+"""Checkpoints of a run: training state and position in the data. The only user of Orbax's managers.
 
-A write is complete or does not exist. After it, process 0 notes the SHA-256 of its files; a checkpoint whose files are not
-those any more is passed over at restore, with a warning that names it, and the one before is taken.
+A checkpoint is complete or does not exist. After each write, process 0 records the SHA-256 of its
+files. A checkpoint whose files have changed since is skipped at restore, with a warning that names
+it, and the previous one is used.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+import logging
 from typing import Any
 
 import jax
@@ -19,17 +20,21 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, L
 from emojax.sharding import any_process, broadcast_text
 from emojax.train.state import TrainState
 
-DIGESTS = "digests"  # folder beside the stages' own: {stage}-{step}.json
+DIGESTS = "digests"  # folder next to those of the stages: {stage}-{step}.json
+
+logger = logging.getLogger(__name__)
 
 
 class Checkpoints:
     """Checkpoints of one stage in one folder, local or remote.
 
     Args:
-      folder: of all stages. stage: its name. keep: newest ones that are kept; the best validated one is kept besides.
+      folder: folder of all stages.
+      stage: name of the stage.
+      keep: how many of the newest checkpoints are kept; the best validated one is kept too.
     """
 
-    def __init__(self, folder: epath.Path, stage: str, keep: int):
+    def __init__(self, folder: epath.Path, stage: str, keep: int) -> None:
         best = BestN(
             get_metric_fn=lambda m: m["score"], n=1, keep_checkpoints_without_metrics=False
         )
@@ -41,21 +46,28 @@ class Checkpoints:
         )
         self._folder, self._stage = folder, stage
         self._manager = ocp.CheckpointManager(_absolute(folder) / stage, options=options)
-        self._undigested: list[int] = []
+        self._without_digest: list[int] = []
 
     def steps(self) -> list[int]:
         """Steps of the complete checkpoints, newest first."""
         return sorted(self._manager.all_steps(), reverse=True)
 
     def save(
-        self, step: int, state: TrainState, data_state: Any, score: float | None = None
+        self, step: int, state: TrainState, data_state: Any, *, score: float | None = None
     ) -> None:
-        """Writes in the background; `data_state` is the iterator's own state, `score` that of the validation split."""
+        """Saves a step in the background.
+
+        Args:
+          step: its number.
+          state: the training state after it.
+          data_state: state of the data iterator.
+          score: score of the validation split, if it was evaluated.
+        """
         if step in self._manager.all_steps():
             return
         self.wait()
         if jax.process_index() == 0:
-            self._notes(step).unlink(missing_ok=True)  # of a checkpoint that was here before
+            self._digest_file(step).unlink(missing_ok=True)  # of an earlier checkpoint of this step
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(state._asdict()),
             data=ocp.args.JsonSave({"position": json.dumps(data_state)}),
@@ -63,114 +75,133 @@ class Checkpoints:
         self._manager.save(
             step, args=items, force=True, metrics=None if score is None else {"score": score}
         )
-        self._undigested.append(step)
+        self._without_digest.append(step)
 
     def restore(
-        self, abstract: TrainState, *, say: Callable[[str], None] = print, step: int | None = None
+        self, abstract: TrainState, *, step: int | None = None
     ) -> tuple[TrainState, Any] | None:
-        """(state in the shardings of `abstract`, state of the data iterator) of the newest checkpoint that is whole.
+        """Restores the newest intact checkpoint; mesh and number of processes may have changed.
 
-        Those that are not are told to `say`, and deleted once an earlier one is read, so that a later step can take their
-        place. None where there is none at all. What can not be read although its files are whole is an error of this
-        machine, and raised. The mesh and the number of processes may be others than those that saved. `step`: this one alone.
+        Damaged checkpoints are reported. They are deleted once an earlier one has been read, so that
+        a later step can be saved in their place.
+
+        Args:
+          abstract: shapes and shardings of the state.
+          step: restore only this checkpoint.
+
+        Returns:
+          (state, state of the data iterator), or None if there is no checkpoint.
 
         Raises:
-          ValueError: there are checkpoints, and not one is whole; none is deleted.
+          ValueError: there are checkpoints, but none is intact; none is deleted.
+          Exception: a checkpoint with intact files cannot be read; the cause is this machine (memory,
+            network) or another model.
         """
         damaged: list[int] = []
         for number in self.steps() if step is None else [step]:
-            noted = self._noted(number)
-            fault = self._fault(number, noted)
-            known_whole = bool(broadcast_text("noted" if noted else "")) and fault is None
+            recorded = self._recorded_digests(number)
+            fault = self._fault(number, recorded)
+            intact = bool(broadcast_text("recorded" if recorded else "")) and fault is None
             if fault is None:
-                items = ocp.args.Composite(
-                    state=ocp.args.StandardRestore(abstract._asdict()), data=ocp.args.JsonRestore()
-                )
                 try:
-                    found = self._manager.restore(number, args=items)
+                    restored = self._read(number, abstract)
                 except Exception as error:
-                    # Files that are known to be whole are not at fault: no memory, no network, another model.
-                    if known_whole:
+                    if intact:
                         raise
-                    fault = (
-                        str(error).strip().splitlines()[0][:200]
-                        if str(error).strip()
-                        else type(error).__name__
-                    )
+                    fault = _first_line(error)
                 if not any_process(fault is not None):
-                    for bad in damaged:
-                        say(
-                            f"warning: checkpoint {self._stage}/{number} is taken instead; {self._stage}/{bad} is deleted"
-                        )
-                        self._manager.delete(bad)
-                        if jax.process_index() == 0:
-                            self._notes(bad).unlink(missing_ok=True)
-                    return TrainState(**found.state), json.loads(found.data["position"])
-            say(f"warning: checkpoint {self._stage}/{number} is damaged ({fault})")
+                    self._delete(damaged, instead=number)
+                    return restored
+            logger.warning("warning: checkpoint %s/%d is damaged (%s)", self._stage, number, fault)
             damaged.append(number)
         if damaged and step is None:
             raise ValueError(
-                f"no checkpoint of stage {self._stage} is whole; remove {self._folder / self._stage} to train the stage anew"
+                f"no checkpoint of stage {self._stage} is intact; remove "
+                f"{self._folder / self._stage} to train the stage from its start"
             )
         return None
 
     def best(self) -> int | None:
-        """Step of the highest validation score; None where nothing was validated."""
-        known = {}
+        """Step of the highest validation score; None if nothing was validated."""
+        scores = {}
         for step in self._manager.all_steps():
             if (self._folder / self._stage / str(step) / "metrics").exists():
                 items = ocp.args.Composite(metrics=ocp.args.JsonRestore())
-                known[step] = self._manager.restore(step, args=items).metrics["score"]
-        return max(known, key=lambda s: (known[s], s)) if known else None
+                scores[step] = self._manager.restore(step, args=items).metrics["score"]
+        return max(scores, key=lambda s: (scores[s], s)) if scores else None
 
     def wait(self) -> None:
-        """Until what is being written is there, and its files' digests noted."""
+        """Waits until pending checkpoints are written and their digests recorded."""
         self._manager.wait_until_finished()
-        self.note()
+        self.record_digests()
 
-    def note(self) -> None:
-        """Notes the digests of what has been written since; called after every step, so that little goes without."""
-        if not self._undigested or self._manager.is_saving_in_progress():
+    def record_digests(self) -> None:
+        """Records the digests of finished writes.
+
+        Called after every step, so that few checkpoints are without digests after a crash.
+        """
+        if not self._without_digest or self._manager.is_saving_in_progress():
             return
         if jax.process_index() == 0:
             kept = set(self._manager.all_steps())
             (self._folder / DIGESTS).mkdir(parents=True, exist_ok=True)
-            for step in kept & set(self._undigested):
+            for step in kept & set(self._without_digest):
                 part = self._folder / DIGESTS / f"{self._stage}-{step}.part"
                 part.write_text(json.dumps(digests(self._folder / self._stage / str(step))))
-                part.replace(self._notes(step))
+                part.replace(self._digest_file(step))
             for old in (self._folder / DIGESTS).glob(f"{self._stage}-*.json"):
                 if int(old.stem.rpartition("-")[2]) not in kept:
                     old.unlink()
-        self._undigested.clear()
+        self._without_digest.clear()
 
-    def _notes(self, step: int) -> epath.Path:
+    def close(self) -> None:
+        """Waits for pending writes and releases the manager."""
+        self.wait()
+        self._manager.close()
+
+    def _read(self, step: int, abstract: TrainState) -> tuple[TrainState, Any]:
+        items = ocp.args.Composite(
+            state=ocp.args.StandardRestore(abstract._asdict()), data=ocp.args.JsonRestore()
+        )
+        saved = self._manager.restore(step, args=items)
+        return TrainState(**saved.state), json.loads(saved.data["position"])
+
+    def _delete(self, damaged: list[int], *, instead: int) -> None:
+        for step in damaged:
+            logger.warning(
+                "warning: checkpoint %s/%d is used instead; %s/%d is deleted",
+                self._stage,
+                instead,
+                self._stage,
+                step,
+            )
+            self._manager.delete(step)
+            if jax.process_index() == 0:
+                self._digest_file(step).unlink(missing_ok=True)
+
+    def _digest_file(self, step: int) -> epath.Path:
         return self._folder / DIGESTS / f"{self._stage}-{step}.json"
 
-    def _noted(self, step: int) -> dict[str, str]:
-        """The digests of a checkpoint as process 0 reads them; {} where there are none that can be read."""
-        if jax.process_index() != 0 or not self._notes(step).exists():
+    def _recorded_digests(self, step: int) -> dict[str, str]:
+        """The digests of a checkpoint as process 0 reads them; {} if there are none."""
+        if jax.process_index() != 0 or not self._digest_file(step).exists():
             return {}
         try:
-            return json.loads(self._notes(step).read_text())
+            recorded: dict[str, str] = json.loads(self._digest_file(step).read_text())
+            return recorded
         except ValueError:
             return {}
 
-    def _fault(self, step: int, noted: dict[str, str]) -> str | None:
-        """What is wrong with a checkpoint's files, as process 0 sees it; all processes get its answer."""
+    def _fault(self, step: int, recorded: dict[str, str]) -> str | None:
+        """What is wrong with a checkpoint's files; process 0 checks, all processes get its answer."""
         fault = ""
-        if noted:
-            found = digests(self._folder / self._stage / str(step))
+        if recorded:
+            current = digests(self._folder / self._stage / str(step))
             wrong = sorted(
-                name for name in {**noted, **found} if noted.get(name) != found.get(name)
+                name for name in {**recorded, **current} if recorded.get(name) != current.get(name)
             )
             fault = f"{wrong[0]} is not what was written" if wrong else ""
         return broadcast_text(fault) or None
-
-    def close(self) -> None:
-        """Waits for writes that are under way."""
-        self.wait()
-        self._manager.close()
 
 
 def digests(folder: epath.Path) -> dict[str, str]:
@@ -184,12 +215,17 @@ def digests(folder: epath.Path) -> dict[str, str]:
     return out
 
 
-def _absolute(folder: epath.Path) -> epath.Path:
-    return folder if "://" in str(folder) else folder.resolve()
-
-
 def abstract_of(state: TrainState) -> TrainState:
     """Shapes, dtypes and shardings of a state."""
     return jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state
     )
+
+
+def _absolute(folder: epath.Path) -> epath.Path:
+    return folder if "://" in str(folder) else folder.resolve()
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__

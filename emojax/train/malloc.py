@@ -1,4 +1,4 @@
-"""Memory pages of a training run on CPU: the C library gives a step's memory back and takes it anew, page by page."""
+"""Keeps glibc from returning the memory of a training step to the kernel (avoids page faults)."""
 
 from __future__ import annotations
 
@@ -6,23 +6,22 @@ import ctypes
 import glob
 import sys
 
-HELD = 1_900_000_000  # bytes of address space; mallopt takes numbers up to 2 ** 31 - 1
-HUGE = 1 << 21
-ARENA_MAX, MMAP_THRESHOLD, TRIM_THRESHOLD, MADV_HUGEPAGE = (
-    -8,
-    -3,
-    -1,
-    14,
-)  # malloc.h and mman.h of Linux
+RESERVED = 1_900_000_000  # bytes of address space; mallopt accepts at most 2 ** 31 - 1
+HUGE_PAGE = 1 << 21
+# Constants of Linux: malloc.h and mman.h.
+ARENA_MAX, MMAP_THRESHOLD, TRIM_THRESHOLD, MADV_HUGEPAGE = -8, -3, -1, 14
 
 
-def hold_pages() -> bool:
-    """Lets freed memory stay with this process, in large pages where Linux has them; True where that is done.
+def tune_malloc() -> bool:
+    """Lets freed memory stay with this process, in huge pages if Linux has them.
 
-    XLA asks malloc for a step's temporaries anew at every step. glibc maps blocks of that size and unmaps them after, so
-    each step pays a fault for every 4 KB (23,000 in the tiny step, up to half of its time). Here they come from one heap that
-    is marked for large pages. Address space alone is set aside: memory counts once it is used. To be called before threads start.
-    Nothing is done without glibc, and where an accelerator does the work.
+    XLA allocates the temporary arrays of every step with malloc. glibc maps blocks of that size and
+    unmaps them afterwards, so each step pays one page fault per 4 KB (23,000 in a step of the tiny
+    model, up to half of its time). After this call they come from one heap in huge pages. Only
+    address space is reserved: memory counts once it is used. Must be called before threads start.
+
+    Returns:
+      Whether anything was changed; not without glibc, and not on machines with an accelerator.
     """
     if sys.platform != "linux" or any(
         map(glob.glob, ("/dev/nvidia[0-9]*", "/dev/accel*", "/dev/vfio/[0-9]*"))
@@ -34,12 +33,13 @@ def hold_pages() -> bool:
     libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
     libc.free.argtypes = [ctypes.c_void_p]
     libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    for what, value in ((ARENA_MAX, 1), (MMAP_THRESHOLD, 2**31 - 1), (TRIM_THRESHOLD, 2**31 - 1)):
-        libc.mallopt(what, value)
-    block = libc.malloc(HELD)
+    for option, value in ((ARENA_MAX, 1), (MMAP_THRESHOLD, 2**31 - 1), (TRIM_THRESHOLD, 2**31 - 1)):
+        libc.mallopt(option, value)
+    block = libc.malloc(RESERVED)
     if not block:
         return False
-    begin = -(-block // HUGE) * HUGE
-    marked = libc.madvise(begin, (block + HELD - begin) // HUGE * HUGE, MADV_HUGEPAGE) == 0
+    begin = -(-block // HUGE_PAGE) * HUGE_PAGE
+    size = (block + RESERVED - begin) // HUGE_PAGE * HUGE_PAGE
+    advised: int = libc.madvise(begin, size, MADV_HUGEPAGE)
     libc.free(block)
-    return marked
+    return advised == 0

@@ -1,7 +1,9 @@
-"""A run's folder: what the run is, written once, compared at every start.
+"""The folder of a run: what the run is, written once and compared at every start.
 
-config.json   the resolved configuration        data.json   the clips: how many, and a fingerprint of their annotations
-base.json     the weights it starts from        starts.jsonl   a line a start: code, packages, devices, processes
+config.json    the resolved configuration
+data.json      number of training clips, and a hash of their annotations
+base.json      the weights that the run starts from
+starts.jsonl   one line per start: code, packages, devices, processes
 """
 
 from __future__ import annotations
@@ -20,54 +22,60 @@ from etils import epath
 
 from data_pipeline.schema import ClipRecord
 from emojax.bundle.model_folder import MANIFEST
-from emojax.config import Settings
+from emojax.config import rename_fields
 from emojax.sharding import broadcast_text
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "libtpu")
 
 
 def run_path(path: str) -> epath.Path:
-    """A run's folder, local or remote (gs://bucket/run), made before anything slow starts.
+    """Creates the folder of a run, local or remote (gs://bucket/run), before anything slow starts.
 
     Raises:
-      ValueError: it has no name, or one that would be read as a pattern by the checkpoint library.
-      OSError: it can not be made.
+      ValueError: the name is empty, or the checkpoint library would read it as a pattern.
+      OSError: the folder cannot be created.
     """
     if not path.strip():
         raise ValueError("the run folder has no name (--out is empty)")
     if set("[]*?") & set(path):
-        raise ValueError(f"a run folder's name may not hold any of [ ] * ?: {path}")
+        raise ValueError(f"the name of a run folder must not contain any of [ ] * ?: {path}")
     folder = epath.Path(path)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
-def claim(out: epath.Path, settings: Settings, records: Sequence[ClipRecord]) -> None:
-    """Writes what a run is, or checks that the folder's run is the same one; notes this start.
+def register_run(
+    out: epath.Path, raw: dict[str, Any], base: dict[str, Any], records: Sequence[ClipRecord]
+) -> None:
+    """Writes what a run is, or checks that the folder holds the same run; records this start.
 
-    What a start left that failed before its first step is written over.
+    A start that failed before its first step is overwritten.
+
+    Args:
+      out: run folder.
+      raw: configuration of the run as JSON.
+      base: what `base_weights` returns.
+      records: the training clips.
 
     Raises:
-      ValueError: it is another: going on from its checkpoints would mix two runs.
+      ValueError: the folder holds another run; to continue from its checkpoints would mix the two.
     """
     lines = "".join(r.to_json() for r in records)
     data = {"clips": len(records), "sha256": hashlib.sha256(lines.encode()).hexdigest()}
-    base = base_weights(settings)
     fault = ""
     if jax.process_index() == 0:
         out.mkdir(parents=True, exist_ok=True)
         begun = any((out / name).exists() for name in ("log.jsonl", "model.json")) or any(
             (out / "checkpoints").glob("*/[0-9]*")
         )
-        for name, value in (
-            ("config.json", stable(settings.raw)),
-            ("data.json", data),
-            ("base.json", base),
-        ):
+        for name, value in (("config.json", stable(raw)), ("data.json", data), ("base.json", base)):
             path = out / name
-            if begun and path.exists() and (before := json.loads(path.read_text())) != value:
+            if begun and path.exists() and (before := _read(path)) != value:
                 fields = ", ".join(differing(before, value)[:5])
-                fault = f"{out} holds a run with another {name} ({fields}); choose another folder or remove it"
+                fault = (
+                    f"{out} holds a run with another {name} ({fields}); choose another folder or "
+                    "remove it"
+                )
                 break
             path.write_text(json.dumps(value, indent=1))
         else:
@@ -76,25 +84,41 @@ def claim(out: epath.Path, settings: Settings, records: Sequence[ClipRecord]) ->
         raise ValueError(fault)
 
 
+def _read(path: epath.Path) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(path.read_text())
+    return rename_fields(value)
+
+
 def stable(raw: dict[str, Any]) -> dict[str, Any]:
-    """The configuration without what may change between two starts of one run: the mesh, and how input is read."""
+    """The configuration without what may differ between two starts of one run.
+
+    That is the mesh, and how input is read.
+    """
     train = {k: v for k, v in raw["train"].items() if k != "mesh"}
     data = {k: v for k, v in raw["data"].items() if k not in ("prefetch", "threads", "workers")}
     return {**raw, "train": train, "data": data}
 
 
-def base_weights(settings: Settings) -> dict[str, Any]:
-    """Which weights a run starts from: random, or a model folder and, if it was imported, its manifest's checksum."""
-    if not settings.train.init_from:
-        return {"start": "random", "seed": settings.seed}
-    folder = Path(settings.train.init_from)
+def base_weights(init_from: str | None, *, seed: int) -> dict[str, Any]:
+    """Which weights a run starts from.
+
+    Args:
+      init_from: model folder, or None for random weights.
+      seed: seed of random weights.
+
+    Returns:
+      The name of the folder and the checksum of its manifest (of imported weights) or model.json.
+    """
+    if not init_from:
+        return {"start": "random", "seed": seed}
+    folder = Path(init_from)
     named = folder / MANIFEST if (folder / MANIFEST).exists() else folder / "model.json"
     digest = hashlib.sha256(named.read_bytes()).hexdigest() if named.exists() else None
     return {"start": folder.name, "file": named.name, "sha256": digest}
 
 
 def start_facts() -> dict[str, Any]:
-    """Code, packages, devices and processes of this start."""
+    """Code version, packages, devices and processes of this start."""
     root = Path(__file__).parents[2]
     git = ["git", "-C", str(root), "rev-parse", "HEAD"]
     try:
@@ -124,7 +148,7 @@ def start_facts() -> dict[str, Any]:
 
 
 def append(path: epath.Path, text: str) -> None:
-    """Adds text to a file; object stores can not, so there the file is written anew."""
+    """Appends text to a file; in object stores, which cannot append, the whole file is rewritten."""
     if "://" in str(path):
         path.write_text((path.read_text() if path.exists() else "") + text)
     else:
@@ -133,7 +157,7 @@ def append(path: epath.Path, text: str) -> None:
 
 
 def differing(one: Any, other: Any, *, at: str = "") -> list[str]:
-    """Dotted names of the fields in which two trees of dicts differ."""
+    """Dotted names of the fields in which two nested dicts differ."""
     if not isinstance(one, dict) or not isinstance(other, dict):
         return [] if one == other else [at]
     parts = [

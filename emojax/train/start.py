@@ -1,8 +1,9 @@
-"""What a run starts from: tokenizer, weights in their shards, statistics of its speakers, the mixture of each stage."""
+"""What a run starts from: tokenizer, initial weights, speaker statistics, data sets of each stage."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from data_pipeline.loader.batches import read_element
 from data_pipeline.loader.tasks import answer_text
 from data_pipeline.loader.tokens import LlamaTokenizer, SmallTokenizer, Tokenizer
 from data_pipeline.media.speaker_norm import Speakers, average_speaker, measure_speakers
+from data_pipeline.media.views import ViewConfig
 from data_pipeline.schema import ClipRecord
 from emojax.bundle.model_folder import load_bundle, load_tokenizer
-from emojax.config import Settings, Stage
+from emojax.config import Data, Stage, Train
+from emojax.model.build import ModelConfig
 from emojax.model.variables import (
     Flat,
     abstract_variables,
@@ -27,126 +30,170 @@ from emojax.model.variables import (
     variable_shardings,
 )
 
-Say = Callable[[str], None]
-Sources = Mapping[str, tuple[Any, float]]
+logger = logging.getLogger(__name__)
+
+# Data set -> (random-access source of training elements, mixture weight).
+Mixture = Mapping[str, tuple[Any, float]]
 
 
-def check_tokenizer(settings: Settings) -> None:
-    """Raises ValueError where the run needs the LLaMA-2 tokenizer file and nothing says where it is."""
-    t = settings.train
-    if t.tokenizer == "llama" and not t.tokenizer_path and not t.init_from:
+def check_tokenizer(train: Train) -> None:
+    """Checks that the run knows where its tokenizer is.
+
+    Raises:
+      ValueError: the LLaMA-2 tokenizer is needed, but no field says where its file is.
+    """
+    if train.tokenizer == "llama" and not train.tokenizer_path and not train.init_from:
         raise ValueError(
-            "this configuration reads with the LLaMA-2 tokenizer: say where its file is with --config.train.tokenizer_path, "
-            "or start from imported weights with --config.train.init_from (python -m emojax.train --config=...)"
+            "this configuration uses the LLaMA-2 tokenizer: give its file with "
+            "--config.train.tokenizer_path, or start from imported weights with "
+            "--config.train.init_from (python -m emojax.train --config=...)"
         )
 
 
-def train_tokenizer(settings: Settings, records: Sequence[ClipRecord]) -> Tokenizer:
-    """The LLaMA-2 file, that of the weights started from, or a small one learned from the texts of the records.
+def make_tokenizer(train: Train, texts: Iterable[str], *, vocab: int) -> Tokenizer:
+    """The tokenizer of a run.
+
+    Args:
+      train: names the LLaMA-2 file, or the model folder that the run starts from.
+      texts: read only if a small tokenizer is trained on them.
+      vocab: size of the small tokenizer.
 
     Raises:
-      ValueError: the LLaMA-2 file is asked for and not given.
+      ValueError: the LLaMA-2 tokenizer is needed, but no field says where its file is.
     """
-    if settings.train.tokenizer_path:
-        return LlamaTokenizer(Path(settings.train.tokenizer_path).expanduser())
-    if settings.train.init_from:  # its embeddings are of its own pieces
-        return load_tokenizer(Path(settings.train.init_from))
-    check_tokenizer(settings)
-    texts = []
+    if train.tokenizer_path:
+        return LlamaTokenizer(Path(train.tokenizer_path).expanduser())
+    if train.init_from:  # the embeddings of these weights belong to this tokenizer
+        return load_tokenizer(Path(train.init_from))
+    check_tokenizer(train)
+    return SmallTokenizer.train(list(texts), vocab)
+
+
+def training_texts(
+    records: Sequence[ClipRecord], stages: Sequence[Stage], data: Data
+) -> Iterator[str]:
+    """All prompts and answers that the stages can make from the records."""
     for record in records:
-        for stage in settings.stages:
+        for stage in stages:
             for task in stage.tasks.tasks:
-                for pick in range(len(prompts.question_pool(task, own=settings.data.questions))):
-                    ask = prompts.question(task, record.labels, pick, settings.data.questions)
-                    words = record.subtitle or settings.data.no_subtitle
-                    texts.append(prompts.train_prompt(words, task, ask, stage.tasks.style))
-                texts.append(normalise_answer(answer_text(record, task)))
-    return SmallTokenizer.train(texts, settings.model.llama.vocab)
+                for pick in range(len(prompts.question_pool(task, own=data.questions))):
+                    question = prompts.question(task, record.labels, pick, data.questions)
+                    words = record.subtitle or data.no_subtitle
+                    yield prompts.train_prompt(words, task, question, stage.tasks.style)
+                yield normalise_answer(answer_text(record, task))
 
 
-def start_variables(settings: Settings, mesh: jax.sharding.Mesh, say: Say) -> Flat:
-    """Random variables, or those of the model folder `train.init_from`, read straight into their shards.
+def start_variables(
+    init_from: str | None, model: ModelConfig, *, seed: int, mesh: jax.sharding.Mesh
+) -> Flat:
+    """The initial variables, created or read directly in their shards.
+
+    Args:
+      init_from: model folder; None: random variables.
+      model: the network.
+      seed: seed of random variables.
+      mesh: devices of the run.
+
+    Returns:
+      {path: array} of all variables.
 
     Raises:
-      ValueError: the folder's model is of other sizes.
+      ValueError: the model in the folder has other sizes.
     """
-    if not settings.train.init_from:
-        return init_flat(settings.model, settings.seed, mesh)
-    wanted = {p: x.shape for p, x in flatten(unbox(abstract_variables(settings.model))).items()}
-    bundle = load_bundle(
-        Path(settings.train.init_from), shardings=variable_shardings(settings.model, mesh)
-    )
-    found = flatten(bundle.variables)
-    if bundle.settings.raw["model"]["kernels"] != settings.raw["model"]["kernels"]:
-        word = bundle.settings.raw["model"]["kernels"]
+    if not init_from:
+        return init_flat(model, seed, mesh)
+    expected = {p: x.shape for p, x in flatten(unbox(abstract_variables(model))).items()}
+    bundle = load_bundle(Path(init_from), shardings=variable_shardings(model, mesh))
+    variables = flatten(bundle.variables)
+    kernels = bundle.settings.model.llama.precision.kernels
+    if kernels != model.llama.precision.kernels:
         raise ValueError(
-            f"the kernels of {settings.train.init_from} are {word}: set config.model.kernels to {word}"
+            f"the kernels of {init_from} are {kernels}: set config.model.kernels to {kernels}"
         )
     if wrong := sorted(
-        p for p in {**wanted, **found} if p not in found or wanted.get(p) != found[p].shape
+        p
+        for p in {**expected, **variables}
+        if p not in variables or expected.get(p) != variables[p].shape
     ):
         raise ValueError(
-            f"{settings.train.init_from} is of another model: {len(wrong)} leaves differ, such as {wrong[0]}"
+            f"{init_from} is another model: {len(wrong)} arrays differ, for example {wrong[0]}"
         )
-    say(f"starts from {bundle.name}")
-    return found
+    logger.info("starts from %s", bundle.name)
+    return variables
 
 
-def training_speakers(settings: Settings, sources: Sources, say: Say) -> Speakers | None:
-    """Statistics of the people to learn from, where the run normalises by speaker and clips name theirs."""
-    if not settings.data.speaker_norm:
+def training_speakers(sources: Mixture, views: ViewConfig, *, strength: float) -> Speakers | None:
+    """Audio statistics of the training speakers.
+
+    Args:
+      sources: the training clips.
+      views: how they are read.
+      strength: `config.data.speaker_norm`.
+
+    Returns:
+      The statistics; None if the run does not normalise by speaker, or no clip names its speaker.
+    """
+    if not strength:
         return None
     voices = measure_speakers(
-        read_element(source[i], settings.views)
-        for source, _ in sources.values()
-        for i in range(len(source))
+        read_element(source[i], views) for source, _ in sources.values() for i in range(len(source))
     )
     average = average_speaker(voices)
     if average is None:
-        say(
-            "note: no clip to learn from names its speaker (column `speaker`): sound is not normalised by speaker"
+        logger.info(
+            "note: no training clip names its speaker (column `speaker`): sound is not normalised "
+            "by speaker"
         )
         return None
     people = {name.rpartition("|")[0] for name in voices}
-    say(f"sound is normalised by speaker, {len(people)} people to learn from")
-    return Speakers(voices, average, settings.data.speaker_norm)
+    logger.info("sound is normalised by speaker, %d training speakers", len(people))
+    return Speakers(voices, average, strength)
 
 
-def stage_sources(stage: Stage, sources: Sources, say: Say) -> Sources:
-    """The sources with the stage's weights (0 leaves a set out), else those of a released stage, else their own.
+def stage_sources(stage: Stage, sources: Mixture) -> Mixture:
+    """The data sets of a stage with their mixture weights.
+
+    The weight of a data set is the one that the stage gives it (0 excludes it), else that of the
+    released stage, else the one in `sources`.
 
     Raises:
-      ValueError: a weight of no data set; a set that a released mixture knows nothing of, without a weight.
+      ValueError: a weight names no data set, a data set has no weight in a released mixture, or no
+        data set has a weight above 0.
     """
     given = parse_weights(stage.weights)
     if unknown := sorted(set(given) - set(sources)):
         raise ValueError(
-            f"the weights of {stage.name} name '{unknown[0]}'; the data are {', '.join(sorted(sources))}"
+            f"the weights of {stage.name} name '{unknown[0]}'; the data sets are "
+            f"{', '.join(sorted(sources))}"
         )
     released = stage.tasks.released and stage.tasks.style in released_stages.STAGES
     table = released_stages.released_weights(stage.tasks.style) if released else {}
     known = set(sources) & set(table)
     if known and (others := sorted(set(sources) - known - set(given))):
         raise ValueError(
-            f"'{others[0]}' has no weight in the released mixture: set config.data.weights to {others[0]}=60"
+            f"'{others[0]}' has no weight in the released mixture: set config.data.weights to "
+            f"{others[0]}=60"
         )
     if known and len(known) < len(table):
-        absent = ", ".join(sorted(set(table) - known))
-        say(
-            f"{stage.name}: not in this mixture: {absent}; the weights of the others keep their proportions"
+        logger.info(
+            "%s: not in this mixture: %s; the weights of the others keep their proportions",
+            stage.name,
+            ", ".join(sorted(set(table) - known)),
         )
-    weighed = {n: (source, given.get(n, table.get(n, own))) for n, (source, own) in sources.items()}
-    kept = {n: pair for n, pair in weighed.items() if pair[1] > 0}
-    if not kept:
+    weighted = {
+        n: (source, given.get(n, table.get(n, own))) for n, (source, own) in sources.items()
+    }
+    mixture = {n: pair for n, pair in weighted.items() if pair[1] > 0}
+    if not mixture:
         raise ValueError(f"{stage.name}: no data set of {', '.join(sources)} has a weight above 0")
-    return kept
+    return mixture
 
 
 def parse_weights(text: str) -> dict[str, float]:
-    """`meld=150,own=30` -> numbers by name.
+    """`meld=150,own=30` -> weight per name.
 
     Raises:
-      ValueError: anything else.
+      ValueError: the text has another form.
     """
     out = {}
     for part in filter(None, map(str.strip, text.split(","))):
@@ -154,24 +201,34 @@ def parse_weights(text: str) -> dict[str, float]:
         try:
             out[name.strip()] = float(value)
         except ValueError as error:
-            raise ValueError(f"config.data.weights holds '{part}', needs name=number") from error
+            raise ValueError(f"config.data.weights holds '{part}', not name=number") from error
     return out
 
 
-def check_cache(settings: Settings, learned: Flat) -> None:
-    """Raises ValueError where a run changes what a feature cache has fixed."""
-    if towers := sorted(p for p in learned if is_encoder_path(p)):
+def check_cached(data: Data, trainable: Flat) -> None:
+    """Checks that a run does not change what a feature cache has fixed.
+
+    Args:
+      data: must not augment or normalise by speaker.
+      trainable: must not contain variables of encoders.
+
+    Raises:
+      ValueError: it does.
+    """
+    if towers := sorted(p for p in trainable if is_encoder_path(p)):
         raise ValueError(
-            f"features are cached, but {towers[0]} learns: freeze the encoders in config.trainable"
+            f"features are cached, but {towers[0]} is trainable: freeze the encoders in "
+            "config.trainable"
         )
     for field in ("augment", "speaker_norm"):
-        if getattr(settings.data, field):
+        if getattr(data, field):
             raise ValueError(
-                f"features are cached: config.data.{field} can not change pictures or sound; set it to 0"
+                f"features are cached: config.data.{field} cannot change pictures or sound; set it "
+                "to 0"
             )
 
 
 def label_space(records: Sequence[ClipRecord]) -> tuple[str, ...]:
-    """Labels that a model is asked for when nobody says which: of all clips' spaces, in the order they are met."""
+    """The default labels of a model: those of all clips' label spaces, in order of appearance."""
     spaces = dict.fromkeys(r.labels for r in records if r.labels)
     return tuple(dict.fromkeys(label for space in spaces for label in space))

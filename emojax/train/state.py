@@ -1,4 +1,4 @@
-"""Variables as two flat trees: what learns and what is frozen. One ordered rule list decides."""
+"""The training state: trainable variables, optimizer state and averaged weights, in their shards."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from emojax.config import Rules
 from emojax.model.build import ModelConfig
 from emojax.model.variables import (
     Array,
@@ -24,7 +25,14 @@ from emojax.sharding import replicated
 
 
 class TrainState(NamedTuple):
-    """step: int32[]. train: float32 leaves that learn. opt: optax state. ema: averaged `train`, or {} when off."""
+    """What a step changes.
+
+    Attributes:
+      step: int32[], number of steps so far.
+      train: {path: float32 array} of the trainable variables.
+      opt: state of the optax optimizer.
+      ema: moving average of `train`; {} without averaging.
+    """
 
     step: Array
     train: Flat
@@ -33,27 +41,33 @@ class TrainState(NamedTuple):
 
 
 def abstract_state(
-    config: ModelConfig,
-    mesh: Mesh,
-    rules: tuple[tuple[str, str], ...],
-    tx: Any,
-    ema: bool,
-    *,
-    cached: bool = False,
+    config: ModelConfig, mesh: Mesh, rules: Rules, *, tx: Any, ema: bool, cached: bool = False
 ) -> tuple[Any, Any]:
-    """(TrainState, frozen) of a run as shapes in their shards, without making them; `cached`: without the towers."""
+    """The state of a run as shapes in their shards, without allocating it.
+
+    Args:
+      config: the network.
+      mesh: devices of the run.
+      rules: which variables are trainable.
+      tx: the optax optimizer.
+      ema: whether weights are averaged.
+      cached: whether features are cached, so that the encoders are left out.
+
+    Returns:
+      (TrainState, frozen variables by path).
+    """
     shardings = variable_shardings(config, mesh)
     shapes = flatten(unbox(abstract_variables(config)))
-    learns = select_trainable(list(shapes), rules)
+    trainable = select_trainable(list(shapes), rules)
 
     def shape(path: str, dtype: Any) -> Any:
         return jax.ShapeDtypeStruct(shapes[path].shape, dtype, sharding=shardings[path])
 
-    train = {p: shape(p, jnp.float32) for p in shapes if learns[p]}
+    train = {p: shape(p, jnp.float32) for p in shapes if trainable[p]}
     frozen = {
         p: shape(p, x.dtype)
         for p, x in shapes.items()
-        if not learns[p] and not (cached and is_encoder_path(p))
+        if not trainable[p] and not (cached and is_encoder_path(p))
     }
     step: Any = jax.ShapeDtypeStruct((), jnp.int32, sharding=replicated(mesh))
     moments = abstract_moments(tx, train, mesh)
@@ -62,24 +76,32 @@ def abstract_state(
 
 
 def abstract_moments(tx: Any, train: Any, mesh: Mesh) -> Any:
-    """Optimizer state as shapes; moments lie as their parameters do, under the same paths."""
+    """The optimizer state as shapes; each moment has the sharding of its parameter."""
 
-    def placed(path: Any, x: Any) -> jax.ShapeDtypeStruct:
-        own = [
+    def shape(path: Any, x: Any) -> jax.ShapeDtypeStruct:
+        shardings = [
             train[k.key].sharding
             for k in path
             if isinstance(k, jax.tree_util.DictKey) and k.key in train
         ]
-        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=own[0] if own else replicated(mesh))
+        sharding = shardings[0] if shardings else replicated(mesh)
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
 
-    return jax.tree_util.tree_map_with_path(placed, jax.eval_shape(tx.init, train))
+    return jax.tree_util.tree_map_with_path(shape, jax.eval_shape(tx.init, train))
 
 
-def start_state(tx: Any, learned: Flat, mesh: Mesh, ema: bool) -> TrainState:
-    """The state before the first step; its arrays are copies, for the step donates them."""
-    moments = jax.tree.map(lambda x: x.sharding, abstract_moments(tx, learned, mesh))
-    shardings = {p: x.sharding for p, x in learned.items()}
+def start_state(tx: Any, trainable: Flat, mesh: Mesh, *, ema: bool) -> TrainState:
+    """The state before the first step.
+
+    Args:
+      tx: the optax optimizer.
+      trainable: {path: float32 array}; copied, because a step donates its state.
+      mesh: devices of the run.
+      ema: whether weights are averaged.
+    """
+    moments = jax.tree.map(lambda x: x.sharding, abstract_moments(tx, trainable, mesh))
+    shardings = {p: x.sharding for p, x in trainable.items()}
     copies = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=shardings)
     step = jax.device_put(np.int32(0), replicated(mesh))
-    opt = jax.jit(tx.init, out_shardings=moments)(learned)
-    return TrainState(step, copies(learned), opt, copies(learned) if ema else {})
+    opt = jax.jit(tx.init, out_shardings=moments)(trainable)
+    return TrainState(step, copies(trainable), opt, copies(trainable) if ema else {})

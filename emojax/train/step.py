@@ -1,4 +1,4 @@
-"""Loss, schedule, optimizer and the jitted update: gradients of the trainable tree alone."""
+"""Loss, learning rate, optimizer and the jitted update, with gradients of the trainable tree only."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ Array = jax.Array
 
 
 def learning_rate(optim: Optim, total: int) -> Callable[[Array | int], Array]:
-    """Schedule of Emotion-LLaMAv2: linear warm-up, then a cosine over the whole run (no offset for the warm-up)."""
+    """Schedule of Emotion-LLaMAv2: linear warm-up, then cosine decay.
+
+    The cosine spans all `total` steps, without an offset for the warm-up.
+    """
 
     def schedule(step: Array | int) -> Array:
         step = jnp.asarray(step, jnp.float32)
@@ -34,15 +37,15 @@ def learning_rate(optim: Optim, total: int) -> Callable[[Array | int], Array]:
 
 
 def decays(path: str, ndim: int) -> bool:
-    """Weight decay falls on matrices: stacked layers count without their leading layer axis."""
-    own = ndim - ("/blocks/" in path)
-    return own >= 2 and not re.search(r"/(bias|scale|cls|positions)$", path)
+    """Whether weight decay applies: to matrices, not counting the leading axis of stacked layers."""
+    axes = ndim - ("/blocks/" in path)
+    return axes >= 2 and not re.search(r"/(bias|scale|cls|positions)$", path)
 
 
 def make_optimizer(optim: Optim) -> optax.GradientTransformation:
-    """AdamW over a flat {path: array} tree, without its learning rate: the step multiplies by that of its number.
+    """AdamW over a flat {path: array} tree, without the learning rate, which the step multiplies.
 
-    One optimizer, and so one compiled step, then serves stages of any length.
+    So stages of any length share one optimizer, and with it one compiled step.
     """
 
     def mask(params: Flat) -> dict[str, bool]:
@@ -56,13 +59,15 @@ def make_optimizer(optim: Optim) -> optax.GradientTransformation:
 
 
 def answer_loss(logits: Array, labels: Array) -> tuple[Array, Array, Array]:
-    """Cross entropy of answer tokens.
+    """Cross entropy of the answer tokens.
 
-    Each row is a mean over its own answer tokens and the batch a mean over rows: the released
-    training has one sample a GPU, so its gradient weighs samples, not tokens, equally.
+    The loss of a row is the mean over its answer tokens, the loss of the batch the mean over rows:
+    the released training has one sample per GPU, so its gradient weights samples, not tokens,
+    equally.
 
     Args:
-      logits: float32[B, A, V]. labels: int[B, A], -100 is left out.
+      logits: float32[B, A, V].
+      labels: int[B, A]; -100 is ignored.
 
     Returns:
       (scalar loss, float32[B] loss of each row, number of answer tokens).
@@ -74,20 +79,59 @@ def answer_loss(logits: Array, labels: Array) -> tuple[Array, Array, Array]:
 
 
 def word_loss(words: dict[str, Array], batch: dict[str, Array]) -> Array:
-    """Mean cross entropy of each tower's word logits against the words of its description, evenly weighted.
+    """Loss of the auxiliary bag-of-words heads, summed over the towers.
 
-    Reads words_image and words_audio int[B, W], -1 where there is no (further) word; the temporal tower learns the
-    words of the image.
+    The loss of a tower is the mean cross entropy between its word logits and the words of its
+    description, all words with the same weight. The temporal tower predicts the words of the image.
+
+    Args:
+      words: {tower: float[B, V]} logits.
+      batch: holds words_image and words_audio, int[B, W], padded with -1.
+
+    Returns:
+      float32[].
     """
     total = jnp.zeros(())
     for stream, logits in words.items():
         ids = batch["words_audio" if stream == "audio" else "words_image"]
         known = ids >= 0
-        chances = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
-        each = -jnp.take_along_axis(chances, jnp.maximum(ids, 0), axis=1)
+        log_probs = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
+        each = -jnp.take_along_axis(log_probs, jnp.maximum(ids, 0), axis=1)
         rows = jnp.where(known, each, 0).sum(axis=1) / jnp.maximum(1, known.sum(axis=1))
         total += rows.sum() / jnp.maximum(1, known.any(axis=1).sum())
     return total
+
+
+def _gradient(config: ModelConfig) -> Callable[..., Any]:
+    """(train, frozen, batch, key) -> ((total loss, (loss, row losses, tokens)), gradient)."""
+
+    def loss_fn(
+        train: Flat, frozen: Flat, batch: dict[str, Array], key: Array
+    ) -> tuple[Array, tuple[Array, ...]]:
+        model = make_model(for_length(config, batch["ids"].shape[1]))
+        logits, words = model.apply(merge(train, frozen), batch, False, rngs={"dropout": key})
+        answers, rows, tokens = answer_loss(logits, batch["labels"])
+        return answers + word_loss(words, batch), (answers, rows, tokens)
+
+    return jax.value_and_grad(loss_fn, has_aux=True)
+
+
+def _accumulated(gradient: Callable[..., Any], accumulate: int) -> Callable[..., Any]:
+    """The same function, computed on `accumulate` equal parts of the batch one after the other."""
+    if accumulate == 1:
+        return gradient
+
+    def whole(train: Flat, frozen: Flat, batch: dict[str, Array], key: Array) -> Any:
+        def part(grads: Flat, piece: tuple[dict[str, Array], Array]) -> tuple[Flat, Any]:
+            values, more = gradient(train, frozen, piece[0], jax.random.fold_in(key, piece[1]))
+            return jax.tree.map(lambda a, b: a + b / accumulate, grads, more), values
+
+        pieces = split_micro_batches(batch, accumulate), jnp.arange(accumulate)
+        start = jax.tree.map(jnp.zeros_like, train)
+        grads, (total, (loss, rows, tokens)) = jax.lax.scan(part, start, pieces)
+        return (total.mean(), (loss.mean(), merge_micro_batches(rows), tokens.sum())), grads
+
+    return whole
 
 
 def make_step(
@@ -98,62 +142,50 @@ def make_step(
     accumulate: int = 1,
     shardings: TrainState | None = None,
 ) -> Callable[..., Any]:
-    """The update (state, frozen, batch, lr, key) -> (state, metrics), jitted with `state` donated.
+    """The training step, jitted.
 
-    lr: float32[], learning rate of this step. key: the stage's key, folded with the step. Dropout depends on key and step
-    alone. A step whose loss or gradient is not finite changes nothing but the step count; `metrics["finite"]` says so.
-    `accumulate`: the batch goes through the model in so many equal parts, one after the other; the gradient is their mean.
-    `shardings`: those of the state, which it then keeps; without them XLA decides where the new one lies.
+    A step whose loss or gradient is not finite changes only the step count; `metrics["finite"]` is
+    then False. Dropout depends only on the key and the number of the step.
+
+    Args:
+      config: the network.
+      tx: the optimizer of `make_optimizer`.
+      ema: decay of the averaged weights; 0: no average.
+      accumulate: equal parts into which the batch is divided; they are processed one after the
+        other, and the gradient is their mean.
+      shardings: those of the state, which the step keeps; None lets XLA choose.
+
+    Returns:
+      (state, frozen, batch, lr, key) -> (state, metrics). `state` is donated; `lr` is float32[];
+      `key` is the key of the stage.
     """
 
-    def loss_fn(
-        train: Flat, frozen: Flat, batch: dict[str, Array], key: Array
-    ) -> tuple[Array, tuple[Array, ...]]:
-        model = make_model(for_length(config, batch["ids"].shape[1]))
-        logits, words = model.apply(merge(train, frozen), batch, False, rngs={"dropout": key})
-        answers, rows, tokens = answer_loss(logits, batch["labels"])
-        return answers + word_loss(words, batch), (answers, rows, tokens)
-
-    slope = jax.value_and_grad(loss_fn, has_aux=True)
-
-    def whole(train: Flat, frozen: Flat, batch: dict[str, Array], key: Array) -> Any:
-        if accumulate == 1:
-            return slope(train, frozen, batch, key)
-
-        def part(grads: Flat, piece: tuple[dict[str, Array], Array]) -> tuple[Flat, Any]:
-            values, more = slope(train, frozen, piece[0], jax.random.fold_in(key, piece[1]))
-            return jax.tree.map(lambda a, b: a + b / accumulate, grads, more), values
-
-        pieces = split_micro_batches(batch, accumulate), jnp.arange(accumulate)
-        start = jax.tree.map(jnp.zeros_like, train)
-        grads, (total, (loss, rows, tokens)) = jax.lax.scan(part, start, pieces)
-        return (total.mean(), (loss.mean(), merge_micro_batches(rows), tokens.sum())), grads
+    gradient = _accumulated(_gradient(config), accumulate)
 
     def update(
         state: TrainState, frozen: Flat, batch: dict[str, Array], lr: Array, key: Array
     ) -> tuple[TrainState, dict[str, Array]]:
         key = jax.random.fold_in(key, state.step)
-        (total, (loss, rows, tokens)), grads = whole(state.train, frozen, batch, key)
+        (total, (loss, rows, tokens)), grads = gradient(state.train, frozen, batch, key)
         norm = optax.tree.norm(grads)
         finite = jnp.isfinite(total) & jnp.isfinite(norm)
         updates, opt = tx.update(grads, state.opt, state.train)
         train = jax.tree.map(lambda p, u: p - lr * u, state.train, updates)
 
-        def keep(new: Any, old: Any) -> Any:
+        def if_finite(new: Any, old: Any) -> Any:
             return jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
 
-        train, opt = keep(train, state.train), keep(opt, state.opt)
+        train, opt = if_finite(train, state.train), if_finite(opt, state.opt)
         averaged = state.ema
         if ema:
-            # Early on the average follows the weights closely, or it would remember their start.
+            # At first the average follows the weights closely, or it would contain their start.
             decay = jnp.minimum(ema, (1.0 + state.step) / (10.0 + state.step))
-            averaged = keep(
-                jax.tree.map(lambda a, t: decay * a + (1 - decay) * t, state.ema, train), state.ema
-            )
+            average = jax.tree.map(lambda a, t: decay * a + (1 - decay) * t, state.ema, train)
+            averaged = if_finite(average, state.ema)
         metrics = {
             "loss": loss,
             "word_loss": total - loss,
-            "rows": constrain(rows, None),  # whole on every process, for the log
+            "rows": constrain(rows, None),  # unsharded, because every process logs its rows
             "grad_norm": norm,
             "finite": finite,
             "answer_tokens": tokens,

@@ -14,6 +14,7 @@ from data_pipeline.embedded.generate import load_corpus, make_corpus
 from data_pipeline.embedded.truth import CorpusConfig
 from data_pipeline.io import cache_root
 from emojax.bundle.model_folder import load_bundle
+from emojax.cli.console import progress_bars
 from emojax.cli.progress_bars import bar
 from emojax.config import load_config, resolve
 from emojax.evaluate.clue_scores import ABLATIONS
@@ -21,6 +22,7 @@ from emojax.evaluate.model_answers import evaluate_embedded
 from emojax.infer.predict import DEMO_POINTER, predict
 from emojax.reports import evaluation_tables
 from emojax.workflows import jobs
+from emojax.workflows.train import run_training
 
 
 def demo(
@@ -41,7 +43,8 @@ def demo(
         tick(corpus.train + corpus.val + corpus.test, corpus.train + corpus.val + corpus.test)
     records = load_corpus(folder)
     sources = jobs.open_views(records, settings, console)
-    jobs.run_training(settings, records, sources, out, console)
+    with progress_bars(console) as progress:
+        run_training(settings, records, sources, out, progress=progress)
     jobs.calibrate(out, sources["val"], console, name="embedded corpus, val")
     bundle = load_bundle(out)
     items = jobs.items_of(sources["test"], bundle)

@@ -18,29 +18,22 @@ from rich.console import Console
 from data_pipeline import schema
 from data_pipeline.builders.decoded_clips import NOTES, build_views
 from data_pipeline.builders.shards import open_built
-from data_pipeline.datasets.manifest import ignored_columns, read_manifest, speakers_in_common
+from data_pipeline.datasets.manifest import ignored_columns, read_manifest
 from data_pipeline.io import cache_root
 from data_pipeline.loader.batches import BuiltSource, read_element
-from data_pipeline.loader.features import open_cache
-from data_pipeline.loader.tokens import Tokenizer
-from data_pipeline.media.speaker_norm import VoiceStats, normalize_items
+from data_pipeline.media.speaker_norm import normalize_items
 from data_pipeline.schema import ClipRecord
 from emojax.bundle.calibration import Calibration, fit_temperature
 from emojax.bundle.model_folder import Bundle, load_bundle
 from emojax.cli.progress_bars import bar
 from emojax.config import Settings
 from emojax.evaluate import results_folder
-from emojax.evaluate.clue_scores import uar
 from emojax.evaluate.model_answers import Items, evaluate
 from emojax.evaluate.statistics import calibration
 from emojax.infer.answer import label_probabilities
-from emojax.model.variables import Flat
 from emojax.reports import evaluation_tables
 from emojax.reports.evaluation_page import page
-from emojax.train.loop import Validate, train
 from emojax.train.run_folder import run_path
-from emojax.train.start import label_space
-from emojax.workflows.encode_features import cache_config
 
 FEW_CLIPS = 20  # a temperature fitted on fewer says nothing
 Sources = dict[str, Any]  # split -> random-access source
@@ -59,49 +52,6 @@ def one_builder() -> Iterator[None]:
     with open(cache_root() / "building", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def validator(settings: Settings, sources: Sources, labels: tuple[str, ...]) -> Validate | None:
-    """Scores the `val` split while training: UAR over at most `train.validate_clips` of its clips, the same ones each time.
-
-    None where nothing is to be validated. The test split is never looked at.
-    """
-    if not settings.train.validate_every or "val" not in sources:
-        return None
-    source = sources["val"]
-    chosen = (
-        np.linspace(0, len(source) - 1, min(len(source), settings.train.validate_clips))
-        .round()
-        .astype(int)
-    )
-    items: list[Any] = []
-
-    def validate(
-        variables: Any, tokenizer: Tokenizer, style: str, average: VoiceStats | None
-    ) -> tuple[float, list[dict[str, Any]]]:
-        if not items:
-            found = (
-                read_element(source[int(i)], settings.views) for i in dict.fromkeys(chosen.tolist())
-            )
-            items.extend(normalize_items(found, average))
-        bundle = Bundle(
-            name=settings.name,
-            settings=settings,
-            tokenizer=tokenizer,
-            variables=variables,
-            labels=labels,
-            style=style,
-            reason_task="",
-        )
-        chances = label_probabilities(bundle, items, labels)
-        truth, best = [r.label for r, _ in items], [labels[i] for i in chances.argmax(axis=1)]
-        samples = [
-            {"clip": r.id, "true": r.label, "answer": b, "probability": round(float(row.max()), 4)}
-            for (r, _), b, row in zip(items[:8], best, chances, strict=False)
-        ]
-        return uar(truth, best), samples
-
-    return validate
 
 
 def read_records(
@@ -174,69 +124,6 @@ def open_data(
     return records, sources
 
 
-def train_on_data(
-    settings: Settings,
-    records: Sequence[ClipRecord],
-    sources: DataSources,
-    out: Path,
-    console: Console,
-    *,
-    cache: Path | None = None,
-) -> None:
-    """Trains on the `train` splits of built data sets, from their media or from a feature cache.
-
-    Raises:
-      ValueError: nothing to train on, or a cache of another model.
-    """
-    taught = {
-        n: (splits["train"], float(len(splits["train"])))
-        for n, splits in sources.items()
-        if "train" in splits
-    }
-    if not taught:
-        raise ValueError("no data set has clips with split 'train' to learn from")
-
-    def from_cache(variables: Flat) -> tuple[Any, Any]:
-        assert cache is not None
-        opened = open_cache(cache, cache_config(settings, variables), names=list(taught))
-        own = {n: (opened.sources[n]["train"], weight) for n, (_, weight) in taught.items()}
-        for name, (source, _) in own.items():
-            if (
-                source.build != taught[name][0].built.key
-                or source.records != taught[name][0].records
-            ):
-                raise ValueError(
-                    f"the clips or labels of {name} have changed since {cache} was made: encode again"
-                )
-        return own, opened.blank
-
-    learn = [r for r in records if r.split == "train"]
-    # Validation asks one question of all clips: of the first set that has a `val` split and one emotion a clip.
-    name = next((n for n, s in sources.items() if "val" in s and _one_emotion(records, n)), "")
-    own = next(
-        (r.labels for r in records if r.dataset == name and r.split == "val" and r.labels), ()
-    )
-    judged = sources.get(name, {})
-    with bar(console, "train") as tick:
-        train(
-            settings,
-            taught,
-            learn,
-            out,
-            say=lambda text: console.print(text, soft_wrap=True),
-            tick=tick,
-            cached=from_cache if cache else None,
-            validate=validator(settings, dict(judged), own),
-        )
-
-
-def _one_emotion(records: Sequence[ClipRecord], dataset: str) -> bool:
-    return any(
-        r.dataset == dataset and r.split == "val" and r.task == "emotion" and r.labels
-        for r in records
-    )
-
-
 def score_data(
     folder: Path,
     records: Sequence[ClipRecord],
@@ -264,38 +151,6 @@ def items_of(source: Sequence[Any], bundle: Bundle) -> Items:
     """All clips of a split, in memory, normalised by speaker where the model was trained so."""
     found = (read_element(source[i], bundle.settings.views) for i in range(len(source)))
     return normalize_items(found, bundle.average_speaker)
-
-
-def run_training(
-    settings: Settings, records: Sequence[ClipRecord], sources: Sources, out: Path, console: Console
-) -> None:
-    """Trains on the `train` split into a model folder.
-
-    Raises:
-      ValueError: there is nothing to train on.
-    """
-    learn = [r for r in records if r.split == "train"]
-    if "train" not in sources:
-        raise ValueError("there is no clip with split 'train' to learn from")
-    for split, people in speakers_in_common(records).items():
-        console.print(
-            f"note: speakers {people[:5]} of '{split}' are in 'train' too; its scores are not of new people"
-        )
-    taught = {r.label for r in learn}
-    if strange := sorted({r.label for r in records} - taught):
-        console.print(
-            f"note: labels {strange[:5]} are in no clip to learn from; they can only be missed"
-        )
-    with bar(console, "train") as tick:
-        train(
-            settings,
-            {"data": (sources["train"], 1.0)},
-            learn,
-            out,
-            say=lambda text: console.print(text, soft_wrap=True),
-            tick=tick,
-            validate=validator(settings, sources, label_space(learn)),
-        )
 
 
 def calibrate(

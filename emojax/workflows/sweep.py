@@ -19,22 +19,31 @@ from typing import Any
 from ml_collections import ConfigDict
 from rich.console import Console
 
-import configs.sweeps
 from data_pipeline.embedded.generate import corpus_key, load_corpus, make_corpus
 from data_pipeline.embedded.truth import CorpusConfig
 from emojax.bundle.model_folder import load_bundle
-from emojax.config import Settings, load_config, resolve
+from emojax.cli.console import progress_bars
+from emojax.config import (
+    CONFIGS,
+    Settings,
+    change_fields,
+    load_config,
+    original_names,
+    resolve,
+)
 from emojax.evaluate.model_answers import evaluate_embedded
 from emojax.workflows import jobs
+from emojax.workflows.train import run_training
 
 ABLATIONS = ("fused", "only_video", "only_audio", "only_text")
+SWEEPS = CONFIGS / "sweeps"
 COLUMNS = (*ABLATIONS, "conflict", "clue precision", "clue recall", "loss")
 
 
 def known() -> dict[str, str]:
     """{name: first line of its text} of the sweep files that come with the package."""
     found = {}
-    for path in sorted(Path(configs.sweeps.__file__).parent.glob("[a-z]*.py")):
+    for path in sorted(SWEEPS.glob("[a-z]*.py")):
         found[path.stem] = (load_sweep(path).__doc__ or "").strip().splitlines()[0]
     return found
 
@@ -45,7 +54,7 @@ def find_sweep(name: str) -> Path:
     Raises:
       ValueError: there is none.
     """
-    own = Path(configs.sweeps.__file__).parent / f"{name}.py"
+    own = SWEEPS / f"{name}.py"
     path = own if own.exists() else Path(name)
     if not path.is_file():
         raise ValueError(
@@ -88,15 +97,16 @@ def settings_of(module: ModuleType, seed: int, changes: dict[str, Any]) -> Setti
     config: ConfigDict = load_config(module.PRESET).lock()
     config.seed = seed
     try:
-        config.update_from_flattened_dict(changes)
-    except (KeyError, AttributeError, TypeError) as error:
-        raise ValueError(f"{module.__name__}: {str(error).strip() or changes}") from error
+        change_fields(config, changes)
+    except ValueError as error:
+        raise ValueError(f"{module.__name__}: {error}") from error
     return resolve(config)
 
 
 def key_of(settings: Settings, corpus: CorpusConfig) -> str:
     """Name of a point's folder."""
-    what = [settings.raw, corpus_key(corpus)]
+    # Under the original names of fields, so that results of older versions are found again.
+    what = [original_names(settings.raw), corpus_key(corpus)]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -120,7 +130,8 @@ def run_one(
         return json.loads(kept.read_text())
     records = load_corpus(make_corpus(config=corpus))
     sources = jobs.open_views(records, settings, console)
-    jobs.run_training(settings, records, sources, folder, console)
+    with progress_bars(console) as progress:
+        run_training(settings, records, sources, folder, progress=progress)
     bundle = load_bundle(folder)
     items = jobs.items_of(sources["test"], bundle)
     result = evaluate_embedded(

@@ -63,7 +63,7 @@ def test_what_a_cache_can_not_serve_is_refused(job):
     folder, model, env, _ = job
     cache = f"--cache={folder / 'cache'}"
     for more, text in (
-        (["--config.data.augment=0.3"], "config.data.augment can not change"),
+        (["--config.data.augment=0.3"], "config.data.augment cannot change"),
         (["--config.data.image_choice=first"], "made with another views than this model's"),
         (["--config.trainable=(('.*', 'train'),)"], "freeze the encoders"),
     ):

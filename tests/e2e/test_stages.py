@@ -1,4 +1,4 @@
-"""Stages as data: each with its own rules, optimizer, mixture, and weights that it inherits; best weights by validation."""
+"""Stages with their own rules, optimizer, mixture and inherited weights; best weights by validation."""
 
 import json
 from pathlib import Path
@@ -18,13 +18,14 @@ from emojax.reports import training_page
 from emojax.sharding import make_mesh
 from emojax.train.start import stage_sources
 from emojax.workflows import jobs
+from emojax.workflows.train import run_training
 
 ONLY_LORA = ((r"lora/.*", "train"), (r"params/.*", "freeze"))
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """(folder, config) of a run whose second stage starts anew and learns adapters alone."""
+    """(folder, settings) of a run whose second stage restarts and trains adapters only."""
     place = tmp_path_factory.mktemp("stages")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EMOJAX_CACHE", str(place / "cache"))
@@ -38,7 +39,7 @@ def run(tmp_path_factory):
         config.train.update({"validate_every": 2, "take": "best", "validate_clips": 9})
         settings = resolve(config)
         sources = jobs.open_views(records, settings, Console(quiet=True))
-        jobs.run_training(settings, records, sources, place / "run", Console(quiet=True))
+        run_training(settings, records, sources, place / "run")
         yield place / "run", settings
 
 
@@ -47,8 +48,7 @@ def test_a_stage_has_its_own_rules_and_start(run):
     start = init_flat(
         settings.model, settings.seed, make_mesh(shape=(1, 1, 1), devices=jax.devices()[:1])
     )
-    found = flatten(load_bundle(folder).variables)
-    for path, x in found.items():
+    for path, x in flatten(load_bundle(folder).variables).items():
         same = np.array_equal(np.asarray(x), np.asarray(start[path]))
         assert same == path.startswith("params/"), path
     rates = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
@@ -56,7 +56,7 @@ def test_a_stage_has_its_own_rules_and_start(run):
     assert top["cognition"] > 2 * top["perception"]
 
 
-def test_validation_is_noted_and_the_best_weights_are_taken(run):
+def test_validation_is_logged_and_the_best_weights_are_used(run):
     folder, _ = run
     rows = [json.loads(line) for line in (folder / "validation.jsonl").read_text().splitlines()]
     assert [(r["stage"], r["step"]) for r in rows] == [
@@ -70,8 +70,8 @@ def test_validation_is_noted_and_the_best_weights_are_taken(run):
 def test_watch_and_report(run, capsys, tmp_path):
     folder, _ = run
     assert main(["watch", str(folder), "--once"]) == 0
-    told = capsys.readouterr().out
-    assert "4/4" in told and "finished" in told
+    printed = capsys.readouterr().out
+    assert "4/4" in printed and "finished" in printed
     page = training_page.write_html(str(folder), out=tmp_path / "r.html")
     text = Path(page).read_text()
     assert (
@@ -86,12 +86,12 @@ def test_weights_of_a_stage():
     config = load_config("v1:mer2023_semi")
     pseudo, fine = resolve(config).stages
     sources = {"mer2023": ([1], 1.0), "merr_fine": ([1], 1.0)}
-    assert list(stage_sources(pseudo, sources, print)) == ["mer2023"]
-    assert list(stage_sources(fine, sources, print)) == ["merr_fine"] and fine.steps == 30_000
+    assert list(stage_sources(pseudo, sources)) == ["mer2023"]
+    assert list(stage_sources(fine, sources)) == ["merr_fine"] and fine.steps == 30_000
     with pytest.raises(
         ValueError, match="no data set of other has a weight above 0|name 'mer2023'"
     ):
-        stage_sources(pseudo, {"other": ([1], 1.0)}, print)
+        stage_sources(pseudo, {"other": ([1], 1.0)})
     config.stage.fine.inherits = "labels"
     with pytest.raises(ValueError, match="inherits is 'labels'"):
         resolve(config)

@@ -137,7 +137,7 @@ def test_parts_of_a_batch_give_its_gradient(shape):
         batch = put_batch(batch_of(s), mesh)
         for parts in (1, 2):
             tx = make_optimizer(s.optim)
-            state = start_state(tx, learned, mesh, False)
+            state = start_state(tx, learned, mesh, ema=False)
             before = jax.tree.map(lambda x: x.sharding, state)
             step = make_step(s.model, tx, 0.0, accumulate=parts, shardings=before)
             state, metrics = step(state, frozen, batch, RATE, jax.random.key(KEY))

@@ -1,13 +1,24 @@
-"""Every configuration and every sweep resolves; typos and bad names are told."""
+"""Every configuration and every sweep resolves; unknown fields and values are refused."""
 
+import hashlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from ml_collections import ConfigDict
 
 from emojax.cli.main import main
-from emojax.config import load_config, resolve, resolve_saved
+from emojax.config import (
+    change_fields,
+    check_arguments,
+    current_arguments,
+    load_config,
+    original_names,
+    resolve,
+    resolve_saved,
+)
 from emojax.workflows.sweep import launches, load_sweep, plot, points, settings_of, table
 
 ROOT = Path(__file__).parents[2]
@@ -43,12 +54,82 @@ def test_presets_resolve_and_survive_json(preset):
     )
 
 
+def test_declared_fields_are_those_of_the_first_release():
+    """Same names, nesting and values, and so the same hash of a run's settings."""
+    first = json.loads((ROOT / "tests" / "data" / "config_first.json").read_text())
+    base = json.loads(load_config("base").to_json_best_effort())
+    assert original_names(base) == first["base"]
+    for preset, digest in first["hashes"].items():
+        text = json.dumps(original_names(resolve(load_config(preset)).raw), sort_keys=True)
+        assert hashlib.sha256(text.encode()).hexdigest()[:16] == digest, preset
+
+
+def test_types_of_fields_that_are_none_are_known():
+    config = load_config("base").lock()
+    config.train.init_from, config.stage.joint.optim.lr = "folder", 1e-3
+    with pytest.raises(TypeError):
+        config.train.tokenizer_path = 3
+    assert resolve(config).train.init_from == "folder"
+
+
 def test_folders_of_an_older_version_get_the_new_fields_released_value():
     raw = resolve(load_config("tiny")).raw
     del raw["data"]["eval_views"], raw["model"]["image"]["dropout"]
     settings = resolve_saved(raw)
     assert settings.data.eval_views == 1 and settings.model.image.encoder.width == 96
     assert settings.model.image.encoder.dropout == 0.0
+
+
+def test_renamed_fields_keep_their_old_name():
+    raw = json.loads(json.dumps(original_names(resolve(load_config("tiny")).raw)))
+    assert raw["stage"]["joint"]["strange_words"] == 0.2
+    raw["stage"]["joint"]["strange_words"] = 0.4
+    assert resolve_saved(raw).raw["stage"]["joint"]["random_word_insertion"] == 0.4
+    config = load_config("tiny").lock()
+    change_fields(config, {"stage.perception.strange_words": 0.5})
+    assert resolve(config).stages[0].tasks.strange_words == 0.5
+    config = load_config("tiny")  # a preset of a user, written for the old name
+    config.stage.perception.strange_words = 0.6
+    assert resolve(config).stages[0].tasks.strange_words == 0.6
+    old = ["--config=x.py", "--config.stage.joint.strange_words=0.1", "--config.optim.lr=1"]
+    assert current_arguments(old) == [
+        "--config=x.py",
+        "--config.stage.joint.random_word_insertion=0.1",
+        "--config.optim.lr=1",
+    ]
+
+
+def test_unknown_fields_are_refused_with_the_nearest_name():
+    nearest = "no field config.optim.lrr; did you mean config.optim.lr.$"
+    with pytest.raises(ValueError, match=nearest):
+        change_fields(load_config("tiny"), {"optim.lrr": 1.0})
+    config = load_config("tiny")
+    config.optim.lrr = 1.0
+    with pytest.raises(ValueError, match=nearest):
+        resolve(config)
+    raw = resolve(load_config("tiny")).raw
+    raw["model"]["image"]["witdh"] = 3
+    with pytest.raises(ValueError, match="did you mean config.model.image.width"):
+        resolve_saved(raw)
+    command = [f"--config={ROOT / 'configs' / 'tiny.py'}:test", "--config.data.buckets[0]=(1, 2)"]
+    check_arguments([*command, "--config.stage.joint.strange_words=0.1", "--out=x"])
+    with pytest.raises(ValueError, match="did you mean config.stage.perception.steps"):
+        check_arguments([*command, "--config.stage.percepton.steps=2"])
+
+
+def test_presets_do_not_depend_on_the_working_folder(tmp_path):
+    """A user's own folder `configs` on the import path is not mistaken for ours."""
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "__init__.py").write_text("")
+    (tmp_path / "configs" / "base.py").write_text("raise SystemExit(3)")
+    code = "from emojax.config import load_config; print(load_config('tiny:people').name)"
+    run = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.append({str(ROOT)!r}); {code}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert run.stdout == "tiny\n", run.stderr
 
 
 def test_typos_are_refused():
@@ -62,7 +143,7 @@ def test_typos_are_refused():
     config = load_config("tiny")
     config.data.temporal = "unifrom"
     with pytest.raises(
-        ValueError, match="config.data.temporal is 'unifrom'; it is one of uniform, window"
+        ValueError, match="config.data.temporal is 'unifrom'; it must be one of uniform, window"
     ):
         resolve(config)
     config = load_config("tiny")
@@ -111,11 +192,12 @@ def test_sweep_files_are_checked_before_the_first_run(tmp_path, capsys):
     (tmp_path / "text.md").write_text("no sweep\n")
     for name in ("own.py", "none.py", "text.md"):
         assert main(["sweep", "run", str(tmp_path / name), "--out", str(tmp_path / "out")]) == 2
-    told = " ".join(capsys.readouterr().out.split())
-    assert "stepz" in told and "it has no SEEDS, sweep" in told and "is no Python file" in told
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "did you mean config.stage.perception.steps" in printed
+    assert "it has no SEEDS, sweep" in printed and "is no Python file" in printed
 
 
-def test_one_launch_a_point(capsys):
+def test_one_launch_per_point(capsys):
     module = load_sweep(ROOT / "configs" / "sweeps" / "paper_table10.py")
     lines = list(launches(module, "gs://b/s", "./launch_tpu.sh s{n} z v5litepod-16 --"))
     assert len(lines) == 3 and lines[0].startswith(

@@ -1,0 +1,135 @@
+"""Reads and writes trees of dataclasses that declare the fields of a configuration.
+
+A field's annotation says what it accepts: a `Literal` or `OneOf` lists the allowed words, `AtLeast`
+gives a lower bound. The same tree becomes a ConfigDict (`to_config_dict`) and is built from one
+(`build`), which refuses unknown fields with the nearest known name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import types
+import typing
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+from ml_collections import ConfigDict, config_dict
+
+T = TypeVar("T")
+
+
+class OneOf:
+    """Marks a field whose allowed words are only known at run time."""
+
+    def __init__(self, *words: str) -> None:
+        self.words = words
+
+
+class AtLeast:
+    """Marks a number with a lower bound."""
+
+    def __init__(self, minimum: float) -> None:
+        self.minimum = minimum
+
+
+def to_config_dict(tree: Any) -> ConfigDict:
+    """A dataclass tree as a ConfigDict; a None becomes a placeholder of the annotated type."""
+    hints = _hints(type(tree))
+    return ConfigDict({name: _value(getattr(tree, name), hint) for name, hint in hints.items()})
+
+
+def build(cls: type[T], values: Mapping[str, Any], *, at: str = "config") -> T:
+    """Builds a declared dataclass from nested dicts and checks every field.
+
+    Args:
+      cls: the dataclass.
+      values: a value for each of its fields; lists become tuples.
+      at: dotted name of `values`, for messages.
+
+    Returns:
+      The dataclass.
+
+    Raises:
+      ValueError: a field is unknown or missing, or its value is not allowed.
+    """
+    hints = _hints(cls)
+    if unknown := sorted(set(values) - set(hints)):
+        raise unknown_field(f"{at}.{unknown[0]}", [f"{at}.{name}" for name in field_names(cls)])
+    if missing := sorted(set(hints) - set(values)):
+        raise ValueError(f"{at}.{missing[0]} is missing")
+    return cls(**{name: _read(hints[name], values[name], f"{at}.{name}") for name in hints})
+
+
+def field_names(cls: type) -> Iterator[str]:
+    """Dotted names of a declared dataclass's fields and of all fields below them."""
+    for name, hint in _hints(cls).items():
+        yield name
+        if dataclasses.is_dataclass(hint):
+            yield from (f"{name}.{below}" for below in field_names(typing.cast(type, hint)))
+
+
+def config_names(config: ConfigDict) -> Iterator[str]:
+    """Dotted names of a ConfigDict's fields and of all fields below them."""
+    for name, value in config.items():
+        yield str(name)
+        if isinstance(value, ConfigDict):
+            yield from (f"{name}.{below}" for below in config_names(value))
+
+
+def unknown_field(name: str, known: Iterable[str]) -> ValueError:
+    """The error for a field that does not exist, with the nearest name that does."""
+    nearest = difflib.get_close_matches(name, list(known), n=1)
+    hint = f"; did you mean {nearest[0]}?" if nearest else ""
+    return ValueError(f"there is no field {name}{hint}")
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(cls, include_extras=True)
+    return {f.name: hints[f.name] for f in dataclasses.fields(cls)}
+
+
+def _optional(hint: Any) -> Any | None:
+    """The type X of `X | None`; None for every other annotation."""
+    if get_origin(hint) not in (Union, types.UnionType):
+        return None
+    return next(h for h in get_args(hint) if h is not type(None))
+
+
+def _value(value: Any, hint: Any) -> Any:
+    """A field's value as it is in a ConfigDict."""
+    if dataclasses.is_dataclass(value):
+        return to_config_dict(value)
+    if isinstance(value, dict):
+        below = get_args(hint)[1]
+        return ConfigDict({name: _value(x, below) for name, x in value.items()})
+    return config_dict.placeholder(_optional(hint)) if value is None else value
+
+
+def _read(hint: Any, value: Any, at: str) -> Any:
+    """A field's value as it is in the dataclass tree."""
+    if get_origin(hint) is Annotated:
+        hint, *marks = get_args(hint)
+        for mark in marks:
+            if isinstance(mark, OneOf):
+                _check_word(value, mark.words, at)
+            elif value < mark.minimum:
+                raise ValueError(f"{at} is {value}; it must be at least {mark.minimum:g}")
+    if get_origin(hint) is Literal:
+        _check_word(value, get_args(hint), at)
+    if get_origin(hint) is dict:
+        below = get_args(hint)[1]
+        return {name: _read(below, x, f"{at}.{name}") for name, x in value.items()}
+    return build(hint, value, at=at) if dataclasses.is_dataclass(hint) else _tuples(value)
+
+
+def _check_word(value: Any, words: tuple[str, ...], at: str) -> None:
+    if value not in words:
+        raise ValueError(f"{at} is '{value}'; it must be one of {', '.join(words)}")
+
+
+def _tuples(value: Any) -> Any:
+    """The value with every list in it as a tuple."""
+    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value

@@ -1,0 +1,166 @@
+"""The fields of config.model -> configurations of the model and of the views that it reads."""
+
+from __future__ import annotations
+
+from data_pipeline.media.clip import SAMPLE_RATE
+from data_pipeline.media.views import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD, ViewConfig
+from emojax.config.fields import HubertFields, ModelFields, TowerFields, WhisperFields
+from emojax.model.build import ModelConfig
+from emojax.model.emotion import EmotionConfig
+from emojax.model.emotion_v1 import EmotionV1Config
+from emojax.model.encoders.eva import EvaConfig
+from emojax.model.encoders.hubert import HubertConfig
+from emojax.model.encoders.videomae import VideoMaeConfig
+from emojax.model.encoders.whisper import WhisperConfig
+from emojax.model.fusion import FusionConfig
+from emojax.model.layers import EncoderConfig, LoraConfig, Precision
+from emojax.model.lm.llama import LlamaConfig
+
+WHISPER_STEPS = 50  # encoder outputs per second
+
+
+def view_config(m: ModelFields) -> ViewConfig:
+    """Sizes of the pictures and of the sound that the model reads."""
+    v1 = m.version == "v1"
+    return ViewConfig(
+        image_size=m.image.size,
+        frame_size=m.face.size if v1 else m.video.size,
+        num_frames=m.num_frames,
+        mels=0 if v1 else m.audio.mels,
+        seconds=m.hubert.seconds if v1 else m.audio.seconds,
+    )
+
+
+def model_config(m: ModelFields) -> ModelConfig:
+    """The configuration of Emotion-LLaMA or Emotion-LLaMAv2, whichever `m.version` names."""
+    return _v1(m) if m.version == "v1" else _v2(m)
+
+
+def _v2(m: ModelFields) -> EmotionConfig:
+    return EmotionConfig(
+        image=_image(m),
+        video=EvaConfig(
+            image_size=m.video.size,
+            patch=m.video.patch,
+            encoder=_encoder(m, m.video, eps=1e-6),
+            final_norm=True,
+            mean=IMAGENET_MEAN,
+            std=IMAGENET_STD,
+            stem=m.stem,
+        ),
+        audio=WhisperConfig(
+            mels=m.audio.mels,
+            steps=round(m.audio.seconds * WHISPER_STEPS),
+            encoder=_encoder(m, m.audio, eps=1e-5),
+        ),
+        fusion=FusionConfig(
+            kind=m.fusion.kind,
+            hidden=m.fusion.hidden,
+            width=m.fusion.width,
+            out=m.fusion.out,
+            blocks=m.fusion.blocks,
+            dropout=m.fusion.dropout,
+            precision=_precision(m),
+        ),
+        llama=_llama(m),
+        num_frames=m.num_frames,
+        video_pool=m.video_pool,
+        missing=m.missing,
+        audio_span=m.audio_span,
+        word_heads=m.word_heads,
+        detach_towers=m.detach_towers,
+    )
+
+
+def _v1(m: ModelFields) -> EmotionV1Config:
+    return EmotionV1Config(
+        image=_image(m),
+        face=EvaConfig(
+            image_size=m.face.size,
+            patch=m.face.patch,
+            encoder=_encoder(m, m.face, eps=1e-6, key_bias=True),
+            final_norm=True,
+            mean=IMAGENET_MEAN,
+            std=IMAGENET_STD,
+            stem=m.stem,
+        ),
+        motion=VideoMaeConfig(
+            image_size=m.motion.size,
+            patch=m.motion.patch,
+            num_frames=m.num_frames,
+            encoder=_encoder(m, m.motion, eps=1e-6),
+        ),
+        audio=HubertConfig(
+            encoder=_encoder(m, m.hubert, eps=1e-5, key_bias=True),
+            conv_widths=(m.hubert.conv_width,) * 7,
+            position_kernel=m.hubert.position_kernel,
+            position_groups=m.hubert.position_groups,
+        ),
+        llama=_llama(m),
+        samples=round(m.hubert.seconds * SAMPLE_RATE),
+        face_pool=m.face.pool,
+        missing=m.missing,
+        word_heads=m.word_heads,
+        detach_towers=m.detach_towers,
+    )
+
+
+def _image(m: ModelFields) -> EvaConfig:
+    """The encoder of the one large picture, the same in both versions."""
+    return EvaConfig(
+        image_size=m.image.size,
+        patch=m.image.patch,
+        encoder=_encoder(m, m.image, eps=1e-6),
+        final_norm=False,
+        mean=CLIP_MEAN,
+        std=CLIP_STD,
+        stem=m.stem,
+    )
+
+
+def _encoder(
+    m: ModelFields,
+    tower: TowerFields | WhisperFields | HubertFields,
+    *,
+    eps: float,
+    key_bias: bool = False,
+) -> EncoderConfig:
+    return EncoderConfig(
+        width=tower.width,
+        depth=tower.depth,
+        heads=tower.heads,
+        mlp=tower.mlp,
+        eps=eps,
+        dropout=tower.dropout,
+        remat=m.remat,
+        unroll=min(m.unroll, tower.depth),
+        precision=_precision(m),
+        key_bias=key_bias,
+    )
+
+
+def _llama(m: ModelFields) -> LlamaConfig:
+    return LlamaConfig(
+        vocab=m.llama.vocab,
+        width=m.llama.width,
+        depth=m.llama.depth,
+        heads=m.llama.heads,
+        mlp=m.llama.mlp,
+        dropout=m.llama.dropout,
+        lora=LoraConfig(
+            rank=m.lora.rank,
+            alpha=m.lora.alpha,
+            dropout=m.lora.dropout,
+            targets=m.lora.targets,
+        ),
+        remat=m.remat,
+        remat_long=m.remat_long,
+        long_row=m.long_row,
+        unroll=min(m.unroll, m.llama.depth),
+        precision=_precision(m),
+        cache=m.cache,
+    )
+
+
+def _precision(m: ModelFields) -> Precision:
+    return Precision(m.compute_dtype, m.param_dtype, m.kernels)

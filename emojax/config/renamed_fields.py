@@ -1,0 +1,58 @@
+"""Fields that were renamed: old names keep working on the command line, in presets and in files."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Sequence
+from typing import Any
+
+# Old name -> new name; `*` is any name of a stage. Only the last part of a name may change.
+RENAMED = {"stage.*.strange_words": "stage.*.random_word_insertion"}
+
+
+def current_name(name: str) -> str:
+    """`stage.joint.strange_words` -> `stage.joint.random_word_insertion`; other names unchanged."""
+    for old, new in RENAMED.items():
+        if re.fullmatch(re.escape(old).replace(r"\*", r"[^.]+"), name):
+            return name.rpartition(".")[0] + "." + new.rpartition(".")[2]
+    return name
+
+
+def current_arguments(argv: Sequence[str]) -> list[str]:
+    """A command line with the old names in `--config.NAME[=VALUE]` replaced."""
+
+    def renamed(argument: str) -> str:
+        match = re.fullmatch(r"(--?config\.)([^=]+)(=.*)?", argument, flags=re.DOTALL)
+        return match[1] + current_name(match[2]) + (match[3] or "") if match else argument
+
+    return [renamed(argument) for argument in argv]
+
+
+def rename_fields(raw: dict[str, Any]) -> dict[str, Any]:
+    """A nested configuration with the old names replaced; a value under an old name wins."""
+    return _rename(raw, RENAMED)
+
+
+def original_names(raw: dict[str, Any]) -> dict[str, Any]:
+    """A nested configuration under the oldest names; for hashes that must not change."""
+    return _rename(raw, {new: old for old, new in RENAMED.items()})
+
+
+def _rename(raw: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    out = copy.deepcopy(raw)
+    for old, new in names.items():
+        *folders, last = old.split(".")
+        for holder in _holders(out, folders):
+            if last in holder:
+                holder[new.rpartition(".")[2]] = holder.pop(last)
+    return out
+
+
+def _holders(tree: dict[str, Any], parts: Sequence[str]) -> list[dict[str, Any]]:
+    """The dicts at a dotted name in which `*` is any key."""
+    if not parts:
+        return [tree]
+    keys = list(tree) if parts[0] == "*" else [parts[0]]
+    below = [tree[key] for key in keys if isinstance(tree.get(key), dict)]
+    return [holder for x in below for holder in _holders(x, parts[1:])]

@@ -1,0 +1,490 @@
+"""Training, from records to a model folder; reads top to bottom in order of execution.
+
+Each function below `train` is one of its sections. A run continues from its newest checkpoints when
+it is started again with the same settings, clips and folder.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+
+from data_pipeline.datasets.manifest import speakers_in_common
+from data_pipeline.loader.batches import (
+    NAMES,
+    BatchIterator,
+    RowConfig,
+    read_element,
+    train_iterator,
+)
+from data_pipeline.loader.features import open_cache
+from data_pipeline.loader.tokens import Tokenizer
+from data_pipeline.media.speaker_norm import Speakers, VoiceStats, normalize_items
+from data_pipeline.progress import Progress, no_progress
+from data_pipeline.schema import ClipRecord
+from emojax.bundle.model_folder import Bundle, row_config, save_bundle
+from emojax.config import Rules, Settings, Stage, for_devices
+from emojax.evaluate.clue_scores import uar
+from emojax.evaluate.model_answers import Items
+from emojax.infer.answer import label_probabilities
+from emojax.model.variables import Flat, count_parameters, is_encoder_path, merge, split_trainable
+from emojax.sharding import check_batch_size, make_mesh, put_batch, replicated, to_host
+from emojax.train.checkpoint import Checkpoints, abstract_of
+from emojax.train.flops import step_flops
+from emojax.train.run_folder import base_weights, register_run
+from emojax.train.start import (
+    Mixture,
+    check_cached,
+    label_space,
+    make_tokenizer,
+    stage_sources,
+    start_variables,
+    training_speakers,
+    training_texts,
+)
+from emojax.train.state import TrainState, start_state
+from emojax.train.step import learning_rate, make_optimizer, make_step
+from emojax.train.stop import Stopped, StopRequest
+from emojax.train.train_log import TrainLog
+from emojax.workflows.encode_features import cache_config
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Validation:
+    """The validation split: a random-access source of clips, and the labels to choose from."""
+
+    source: Sequence[Any]
+    labels: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Run:
+    """What the stages of a run share."""
+
+    settings: Settings
+    out: epath.Path
+    tokenizer: Tokenizer
+    mesh: jax.sharding.Mesh
+    rows: RowConfig
+    labels: tuple[str, ...]  # of the validation split
+    held_out: Items  # clips of the validation split; empty without validation
+    offloaded: dict[str, Any]  # NumPy arrays of variables that are not on the devices
+    steps: dict[Any, Callable[..., Any]]  # compiled steps
+    stop: StopRequest
+    progress: Progress
+
+    @property
+    def average_speaker(self) -> VoiceStats | None:
+        """Audio statistics of the average training speaker; None without normalisation."""
+        return self.rows.speakers.average if self.rows.speakers else None
+
+
+def run_training(
+    settings: Settings,
+    records: Sequence[ClipRecord],
+    sources: Mapping[str, Any],
+    out: Path | epath.Path,
+    *,
+    progress: Progress = no_progress,
+) -> None:
+    """Trains on the `train` split of one set of clips and writes a model folder.
+
+    Args:
+      settings: the resolved run.
+      records: all clips.
+      sources: split -> random-access source.
+      out: run folder.
+      progress: gets ("train", steps done, steps in all).
+
+    Raises:
+      ValueError: there is nothing to train on, or as `train`.
+      Stopped: as `train`.
+    """
+    trained = [r for r in records if r.split == "train"]
+    if "train" not in sources:
+        raise ValueError("there is no clip with split 'train' to train on")
+    for split_name, people in speakers_in_common(records).items():
+        logger.info(
+            "note: speakers %s of '%s' are also in 'train'; its scores are not those of new people",
+            people[:5],
+            split_name,
+        )
+    if missing := sorted({r.label for r in records} - {r.label for r in trained}):
+        logger.info(
+            "note: labels %s are in no training clip; the model can only miss them", missing[:5]
+        )
+    validation = Validation(sources["val"], label_space(trained)) if "val" in sources else None
+    mixture = {"data": (sources["train"], 1.0)}
+    train(settings, trained, mixture, out, validation=validation, progress=progress)
+
+
+def train_on_data(
+    settings: Settings,
+    records: Sequence[ClipRecord],
+    sources: Mapping[str, Mapping[str, Any]],
+    out: Path | epath.Path,
+    *,
+    cache: Path | None = None,
+    progress: Progress = no_progress,
+) -> None:
+    """Trains on the `train` splits of built data sets and writes a model folder.
+
+    Args:
+      settings: the resolved run.
+      records: all clips of the data sets.
+      sources: data set -> split -> random-access source.
+      out: run folder.
+      cache: features to train on, instead of the media.
+      progress: gets ("train", steps done, steps in all).
+
+    Raises:
+      ValueError: there is nothing to train on, the cache is of another model, or as `train`.
+      Stopped: as `train`.
+    """
+    mixture = {
+        name: (splits["train"], float(len(splits["train"])))
+        for name, splits in sources.items()
+        if "train" in splits
+    }
+    if not mixture:
+        raise ValueError("no data set has clips with split 'train' to train on")
+    trained = [r for r in records if r.split == "train"]
+    # Validation asks all clips the same question: it uses the first data set that has a `val` split
+    # and one emotion per clip.
+    asked = [r for r in records if r.split == "val" and r.task == "emotion" and r.labels]
+    names = {r.dataset for r in asked}
+    validation = None
+    if name := next((n for n, s in sources.items() if "val" in s and n in names), None):
+        labels = next(
+            r.labels for r in records if r.dataset == name and r.split == "val" and r.labels
+        )
+        validation = Validation(sources[name]["val"], labels)
+    train(settings, trained, mixture, out, cache=cache, validation=validation, progress=progress)
+
+
+def train(
+    settings: Settings,
+    records: Sequence[ClipRecord],
+    sources: Mixture,
+    out: Path | epath.Path,
+    *,
+    cache: Path | None = None,
+    validation: Validation | None = None,
+    progress: Progress = no_progress,
+) -> None:
+    """Trains all stages and writes a model folder.
+
+    Args:
+      settings: the resolved run.
+      records: the training clips (labels, and texts for the tokenizer).
+      sources: data set -> (random-access source of training clips, mixture weight).
+      out: run folder; an interrupted run continues from its newest checkpoints.
+      cache: features to train on, instead of the media.
+      validation: clips that are evaluated every `train.validate_every` steps.
+      progress: gets ("train", steps done, steps in all).
+
+    Raises:
+      ValueError: `out` holds a run with other settings or clips, or the features are of another
+        model.
+      Stopped: SIGTERM or Ctrl-C; the same call continues.
+    """
+    settings, out = for_devices(settings, jax.device_count()), epath.Path(out)
+    init_from, seed = settings.train.init_from, settings.seed
+
+    # Tokenizer
+    texts = training_texts(records, settings.stages, settings.data)
+    tokenizer = make_tokenizer(settings.train, texts, vocab=settings.model.llama.vocab)
+
+    # Mesh
+    mesh = make_mesh(shape=settings.train.mesh)
+    check_batch_size(mesh, settings.train.batch, settings.train.accumulate)
+    shape = " x ".join(map(str, mesh.shape.values()))
+    logger.info("mesh data x fsdp x tensor %s, %d processes", shape, jax.process_count())
+    register_run(out, settings.raw, base_weights(init_from, seed=seed), records)
+
+    # Input
+    strength = 0.0 if cache else settings.data.speaker_norm
+    speakers = training_speakers(sources, settings.views, strength=strength)
+    rows = row_config(settings, augment=True, speakers=speakers)
+
+    with StopRequest() as stop, jax.set_mesh(mesh):
+        # Variables
+        variables = start_variables(init_from, settings.model, seed=seed, mesh=mesh)
+        offloaded: dict[str, Any] = {}
+        if cache:
+            sources, blank = _cached_sources(settings, cache, sources, variables)
+            rows = dataclasses.replace(rows, blank=blank)
+            offloaded = {
+                p: to_host(variables.pop(p)) for p in list(variables) if is_encoder_path(p)
+            }
+
+        # Stages: state, step, loop
+        run = _Run(
+            settings=settings,
+            out=out,
+            tokenizer=tokenizer,
+            mesh=mesh,
+            rows=rows,
+            labels=validation.labels if validation else (),
+            held_out=_read_validation(settings, validation, speakers),
+            offloaded=offloaded,
+            steps={},
+            stop=stop,
+            progress=progress,
+        )
+        variables = _train_stages(run, sources, variables)
+
+        # Save
+        _save(run, records, variables)
+
+
+def _cached_sources(
+    settings: Settings, cache: Path, sources: Mixture, variables: Flat
+) -> tuple[Mixture, Mapping[str, np.ndarray]]:
+    """The mixture with cached features in place of media, and the features of absent streams."""
+    for stage in settings.stages:
+        check_cached(settings.data, split_trainable(variables, stage.trainable)[0])
+    opened = open_cache(cache, cache_config(settings, variables), names=list(sources))
+    mixture = {n: (opened.sources[n]["train"], weight) for n, (_, weight) in sources.items()}
+    for name, (features, _) in mixture.items():
+        media = sources[name][0]
+        if features.build != media.built.key or features.records != media.records:
+            raise ValueError(
+                f"the clips or labels of {name} have changed since {cache} was written: "
+                "encode again"
+            )
+    return mixture, opened.blank
+
+
+def _read_validation(
+    settings: Settings, validation: Validation | None, speakers: Speakers | None
+) -> Items:
+    """At most `train.validate_clips` clips of the split, evenly spaced, always the same ones."""
+    if not validation or not settings.train.validate_every:
+        return []
+    source = validation.source
+    number = min(len(source), settings.train.validate_clips)
+    chosen = np.linspace(0, len(source) - 1, number).round().astype(int)
+    items = (read_element(source[i], settings.views) for i in dict.fromkeys(chosen.tolist()))
+    return normalize_items(items, speakers.average if speakers else None)
+
+
+def _train_stages(run: _Run, sources: Mixture, variables: Flat) -> Flat:
+    """Trains every stage from the weights that it inherits; returns those of the last one."""
+    stages = run.settings.stages
+    inherited = {stage.inherits for stage in stages} - {"previous"}
+    kept = {"start": variables} if "start" in inherited else {}
+    rules: Rules = ()
+    done, total = 0, sum(stage.steps for stage in stages)
+    for stage in stages:
+        initial = variables if stage.inherits == "previous" else kept[stage.inherits]
+        trainable, frozen = split_trainable(initial, stage.trainable)
+        if stage.trainable != rules:
+            rules, part = stage.trainable, count_parameters(trainable)
+            size = part + count_parameters(frozen)
+            logger.info(f"{size:,} parameters, {part:,} trainable ({part / size:.1%})")
+
+        def advance(steps: int, before: int = done) -> None:
+            run.progress("train", before + steps, total)
+
+        mixture = stage_sources(stage, sources)
+        trainable = _train_stage(
+            run, stage, mixture, trainable=trainable, frozen=frozen, advance=advance
+        )
+        variables = {**frozen, **trainable}
+        if stage.name in inherited:
+            kept[stage.name] = variables
+        done += stage.steps
+        run.progress("train", done, total)
+    return variables
+
+
+def _train_stage(
+    run: _Run,
+    stage: Stage,
+    mixture: Mixture,
+    *,
+    trainable: Flat,
+    frozen: Flat,
+    advance: Callable[[int], None],
+) -> Flat:
+    """Trains one stage, or continues from its newest checkpoint; returns its trainable weights."""
+    t, optim = run.settings.train, stage.optim
+    names = [s.name for s in run.settings.stages]
+    seed = run.settings.seed + 1000 * (1 + names.index(stage.name))
+    batches = _batches(run, stage, mixture, seed=seed)
+
+    # State
+    state = start_state(make_optimizer(optim), trainable, run.mesh, ema=bool(optim.ema))
+    checkpoints = Checkpoints(run.out / "checkpoints", stage.name, t.keep)
+    first = 0
+    if saved := checkpoints.restore(abstract_of(state)):
+        state, position = saved
+        first = int(state.step)
+        batches.set_state(position)
+        logger.info("%s: goes on from step %d", stage.name, first)
+
+    # Loop
+    log = TrainLog(
+        run.out,
+        stage.name,
+        first_step=first,
+        log_every=t.log_every,
+        flops=step_flops(run.settings.model, trainable, frozen),
+        clips=t.log_clips,
+    )
+    # rbg: the counter-based generator of the hardware, several times faster than threefry.
+    key = jax.device_put(jax.random.key(seed, impl="rbg"), replicated(run.mesh))
+    state = _loop(
+        run,
+        stage,
+        state,
+        frozen,
+        steps=range(first + 1, stage.steps + 1),
+        key=key,
+        batches=batches,
+        checkpoints=checkpoints,
+        log=log,
+        advance=advance,
+    )
+
+    # Final weights
+    log.close()
+    checkpoints.wait()
+    best = checkpoints.best() if t.take == "best" else None
+    if best is not None and best != stage.steps:
+        logger.info("%s: uses the weights of step %d, which score best", stage.name, best)
+        restored = checkpoints.restore(abstract_of(state), step=best)
+        state = restored[0] if restored else state
+    checkpoints.close()
+    return state.ema if optim.ema else state.train
+
+
+def _batches(run: _Run, stage: Stage, mixture: Mixture, *, seed: int) -> BatchIterator:
+    data = run.settings.data
+    return train_iterator(
+        mixture,
+        stage.tasks,
+        run.tokenizer,
+        config=run.rows,
+        batch=run.settings.train.batch // jax.process_count(),
+        seed=seed,
+        threads=data.threads,
+        prefetch=data.prefetch,
+        shard=(jax.process_index(), jax.process_count()),
+        workers=data.workers,
+        per=data.draw,
+        window=data.window,
+    )
+
+
+def _loop(
+    run: _Run,
+    stage: Stage,
+    state: TrainState,
+    frozen: Flat,
+    *,
+    steps: range,
+    key: jax.Array,
+    batches: BatchIterator,
+    checkpoints: Checkpoints,
+    log: TrainLog,
+    advance: Callable[[int], None],
+) -> TrainState:
+    """Runs the steps of a stage; returns the state after the last one.
+
+    Raises:
+      Stopped: SIGTERM or Ctrl-C; the step in progress is finished and saved first.
+    """
+    t = run.settings.train
+    rates = jax.device_get(learning_rate(stage.optim, stage.steps)(jnp.arange(stage.steps)))
+    step = _compiled_step(run, stage, state)
+    for number in steps:
+        batch = next(batches)
+        clips = batch.pop(NAMES)
+        rate = rates[number - 1]
+        state, metrics = step(state, frozen, put_batch(batch, run.mesh), rate, key)
+        log.step(number, metrics, clips, lr=float(rate))
+        last, score = number == stage.steps, None
+        if run.held_out and (last or number % t.validate_every == 0):
+            score, samples = _validate(run, stage, state, frozen)
+            log.validation(number, score, samples)
+            logger.info(f"{stage.name} {number:>6}  validation {score:.4f}")
+        stopping = run.stop.check()
+        if last or stopping or score is not None or number % t.save_every == 0:
+            checkpoints.save(number, state, batches.get_state(), score=score)
+        checkpoints.record_digests()
+        if last:
+            break  # its progress is reported when the stage is complete
+        advance(number)
+        if stopping:
+            log.close()
+            checkpoints.close()
+            raise Stopped(
+                f"stopped after {stage.name} step {number}, which is saved; the same command "
+                "goes on",
+                code=run.stop.code,
+            )
+    return state
+
+
+def _compiled_step(run: _Run, stage: Stage, state: TrainState) -> Callable[..., Any]:
+    """The compiled step; stages that differ only in rates, mixture or length share one."""
+    optim = stage.optim
+    key = (stage.trainable, dataclasses.replace(optim, lr=0, min_lr=0, warmup_lr=0, warmup=0))
+    if key not in run.steps:
+        run.steps[key] = make_step(
+            run.settings.model,
+            make_optimizer(optim),
+            optim.ema,
+            accumulate=run.settings.train.accumulate,
+            shardings=jax.tree.map(lambda x: x.sharding, state),
+        )
+    return run.steps[key]
+
+
+def _validate(
+    run: _Run, stage: Stage, state: TrainState, frozen: Flat
+) -> tuple[float, list[dict[str, Any]]]:
+    """UAR on the validation clips, and the answers for the first of them."""
+    weights = state.ema if stage.optim.ema else state.train
+    bundle = Bundle(
+        name=run.settings.name,
+        settings=run.settings,
+        tokenizer=run.tokenizer,
+        variables=merge(weights, {**frozen, **run.offloaded}),
+        labels=run.labels,
+        style=stage.tasks.style,
+        reason_task="",
+    )
+    probs = label_probabilities(bundle, run.held_out, run.labels)
+    truth = [record.label for record, _ in run.held_out]
+    best = [run.labels[i] for i in probs.argmax(axis=1)]
+    samples = [
+        {"clip": r.id, "true": r.label, "answer": b, "probability": round(float(row.max()), 4)}
+        for (r, _), b, row in zip(run.held_out[:8], best, probs, strict=False)
+    ]
+    return uar(truth, best), samples
+
+
+def _save(run: _Run, records: Sequence[ClipRecord], variables: Flat) -> None:
+    """Writes the model folder."""
+    save_bundle(
+        run.out,
+        run.settings,
+        run.tokenizer,
+        variables=merge(variables, run.offloaded),
+        labels=label_space(records),
+        reasons=any(r.texts.get("reason") for r in records),
+        average_speaker=run.average_speaker,
+    )
