@@ -74,7 +74,7 @@ def row_config(settings: Settings, augment: bool, *, speakers: Speakers | None =
         zero_hidden=settings.model.missing == "released",
         words=d.words if augment and settings.model.word_heads else 0,
         speakers=speakers,
-        layout=d.layout,  # type: ignore[arg-type]
+        layout=d.layout,
         questions=d.questions,
     )
 

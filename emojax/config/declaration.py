@@ -12,7 +12,7 @@ import difflib
 import functools
 import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from ml_collections import ConfigDict, config_dict
@@ -40,7 +40,7 @@ def to_config_dict(tree: Any) -> ConfigDict:
     return ConfigDict({name: _value(getattr(tree, name), hint) for name, hint in hints.items()})
 
 
-def build(cls: type[T], values: Mapping[str, Any], *, at: str = "config") -> T:
+def build(cls: Callable[..., T], values: Mapping[str, Any], *, at: str = "config") -> T:
     """Builds a declared dataclass from nested dicts and checks every field.
 
     Args:
@@ -62,12 +62,12 @@ def build(cls: type[T], values: Mapping[str, Any], *, at: str = "config") -> T:
     return cls(**{name: _read(hints[name], values[name], f"{at}.{name}") for name in hints})
 
 
-def field_names(cls: type) -> Iterator[str]:
+def field_names(cls: Any) -> Iterator[str]:
     """Dotted names of a declared dataclass's fields and of all fields below them."""
     for name, hint in _hints(cls).items():
         yield name
         if dataclasses.is_dataclass(hint):
-            yield from (f"{name}.{below}" for below in field_names(typing.cast(type, hint)))
+            yield from (f"{name}.{below}" for below in field_names(hint))
 
 
 def config_names(config: ConfigDict) -> Iterator[str]:
@@ -86,7 +86,7 @@ def unknown_field(name: str, known: Iterable[str]) -> ValueError:
 
 
 @functools.cache
-def _hints(cls: type) -> dict[str, Any]:
+def _hints(cls: Any) -> dict[str, Any]:
     hints = typing.get_type_hints(cls, include_extras=True)
     return {f.name: hints[f.name] for f in dataclasses.fields(cls)}
 
@@ -122,7 +122,7 @@ def _read(hint: Any, value: Any, at: str) -> Any:
     if get_origin(hint) is dict:
         below = get_args(hint)[1]
         return {name: _read(below, x, f"{at}.{name}") for name, x in value.items()}
-    return build(hint, value, at=at) if dataclasses.is_dataclass(hint) else _tuples(value)
+    return build(hint, value, at=at) if isinstance(hint, type) and dataclasses.is_dataclass(hint) else _tuples(value)
 
 
 def _check_word(value: Any, words: tuple[str, ...], at: str) -> None:
