@@ -36,7 +36,8 @@ class AtLeast:
 
 def to_config_dict(tree: Any) -> ConfigDict:
     """A dataclass tree as a ConfigDict; a None becomes a placeholder of the annotated type."""
-    hints = _hints(type(tree))
+    kind: Any = type(tree)
+    hints = _hints(kind)
     return ConfigDict({name: _value(getattr(tree, name), hint) for name, hint in hints.items()})
 
 
