@@ -1,18 +1,22 @@
-"""Numbers of the command line: each reader is a `type=` of argparse, and its ArgumentTypeError says in words what it wants."""
+"""Readers and checks of options: the `type=` functions of argparse, ports, output folders."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
-def _number(text: str, holds: Callable[[float], bool], wanted: str) -> float:
+def _number(text: str, is_valid: Callable[[float], bool], expected: str) -> float:
     try:
         value = float(text)
     except ValueError:
         value = float("nan")
-    if not holds(value):
-        raise argparse.ArgumentTypeError(f"'{text}' is not {wanted}")
+    if not is_valid(value):
+        raise argparse.ArgumentTypeError(f"'{text}' is not {expected}")
     return value
 
 
@@ -60,3 +64,43 @@ def count(text: str) -> int:
 def percent(text: str) -> int:
     """A whole number from 1 to 100."""
     return _whole(text, 1, most=100)
+
+
+def name_list(text: str | None) -> list[str]:
+    """The names of a comma-separated list, each once."""
+    return list(dict.fromkeys(filter(None, map(str.strip, (text or "").split(",")))))
+
+
+def check_required(args: argparse.Namespace, names: Sequence[str]) -> None:
+    """Raises ValueError for the first of the options that was not given."""
+    for name in names:
+        if not getattr(args, name):
+            raise ValueError(f"--{name} is missing")
+
+
+def check_port_is_free(host: str, port: int) -> None:
+    """Raises ValueError if the port is not valid or cannot be opened."""
+    import socket
+
+    if not 1 <= port <= 65535:
+        raise ValueError(f"--port {port}: it must be from 1 to 65535")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.create_server((host, port), family=family):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"--port {port} on {host} cannot be opened ({error.strerror}): choose another"
+        ) from None
+
+
+def output_folder(path: str) -> Path:
+    """Makes the folder of a command's results, before anything slow starts.
+
+    Raises:
+      ValueError: the name is empty, or has characters that the checkpoint library does not accept.
+      OSError: the folder cannot be made.
+    """
+    from emojax.train.run_folder import run_path
+
+    return Path(run_path(path))

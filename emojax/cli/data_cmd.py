@@ -1,55 +1,67 @@
-"""`emojax data ...`: what is there, what is wrong with it, and making it ready to train on."""
+"""`emojax data ...`: lists, checks, builds and encodes data sets for training."""
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from emojax.cli.arguments import count, percent
-from emojax.cli.console import setup
-from emojax.cli.progress_bars import bars
+from emojax.cli.arguments import Commands, count, percent
+from emojax.cli.console import progress_bars, setup
+
+if TYPE_CHECKING:
+    from data_pipeline.media.storage import StoreConfig
+    from data_pipeline.progress import Progress
 
 
-def add_parser(commands: Any) -> None:
-    """The command's options."""
+def add_parser(commands: Commands) -> None:
+    """Adds `data`."""
     p = commands.add_parser(
         "data", help="check, build and cache the data sets of MMEVerse, MERR and others"
     )
     actions = p.add_subparsers(dest="action", required=True, metavar="action")
 
-    a = actions.add_parser("list", help="data sets that are read, and where to ask for them")
+    a = actions.add_parser("list", help="known data sets, and where to request them")
     a.add_argument("--json", action="store_true")
+    _add_check(actions)
+    _add_build(actions)
+    _add_encode(actions)
+    _add_records(actions)
 
+
+def _add_check(actions: Commands) -> None:
     a = actions.add_parser(
         "check",
-        help="count clips by set, split and label; find what is missing, damaged or leaking",
+        help="count clips by set, split and label; find missing, damaged or leaking ones",
     )
-    _root(a)
+    _add_root(a)
     a.add_argument(
         "--out",
         default="runs/data",
         help="folder for report.json, counts.csv and counts.png (default %(default)s)",
     )
-    a.add_argument("--no-decode", action="store_true", help="only look whether clips are there")
+    a.add_argument("--no-decode", action="store_true", help="only check that the files exist")
     a.add_argument("--all-labels", action="store_true", help="print every label of every fold")
     a.add_argument("--json", action="store_true", help="print the report as JSON")
 
+
+def _add_build(actions: Commands) -> None:
     a = actions.add_parser(
         "build", help="write array_record shards with the clips' media, for training without mp4"
     )
-    _root(a)
-    a.add_argument("out", help="folder; an unfinished build in it goes on")
+    _add_root(a)
+    a.add_argument("out", help="folder; an unfinished build in it is continued")
     a.add_argument("--fold", help="fold of sets that have folds (default: their first)")
     a.add_argument(
         "--media",
         choices=("proxy", "bytes"),
         default="proxy",
-        help="small pictures and FLAC, or the files",
+        help="small JPEG frames and FLAC, or the files",
     )
     a.add_argument(
         "--image",
@@ -67,58 +79,60 @@ def add_parser(commands: Any) -> None:
         "--quality",
         type=percent,
         default=92,
-        help="of the proxies' JPEG, 1 to 100 (default %(default)s)",
+        help="of the JPEG frames, 1 to 100 (default %(default)s)",
     )
     a.add_argument(
         "--skip-missing",
         action="store_true",
         help="build although clips are missing; they are counted",
     )
-    a.add_argument("--workers", type=count, help="processes (default: one a core)")
+    a.add_argument("--workers", type=count, help="processes (default: one per core)")
 
+
+def _add_encode(actions: Commands) -> None:
     a = actions.add_parser(
-        "encode", help="keep what a model's frozen encoders say of every clip, for training from it"
+        "encode", help="cache the features of a model's frozen encoders, for training from them"
     )
     a.add_argument("data", help="folder of `emojax data build`")
-    a.add_argument("cache", help="folder to write; an unfinished encoding in it goes on")
+    a.add_argument("cache", help="folder to write; an unfinished encoding in it is continued")
     a.add_argument("--model", required=True, help="model folder, or the name of an imported model")
     a.add_argument("--sets", metavar="A,B,...", help="data sets (default: all that were built)")
     a.add_argument(
         "--batch", type=count, default=8, help="clips at once on each device (default %(default)s)"
     )
 
+
+def _add_records(actions: Commands) -> None:
     a = actions.add_parser(
-        "records", help="write what the annotation files say as JSON Lines of the unified schema"
+        "records", help="write the annotations as JSON Lines of the unified schema"
     )
-    _root(a)
+    _add_root(a)
     a.add_argument("--out", required=True, help="file")
     a.add_argument("--fold", help="fold of sets that have folds (default: all of them)")
     a.add_argument(
         "--instructions",
         choices=("perception", "cognition"),
-        help="write one drawn instruction a clip",
+        help="write one randomly drawn instruction per clip",
     )
 
 
-def _root(a: argparse.ArgumentParser) -> None:
-    a.add_argument(
-        "root", help="folder that holds data sets, as their makers or MMEVerse give them out"
-    )
+def _add_root(a: argparse.ArgumentParser) -> None:
+    a.add_argument("root", help="folder of data sets, as their authors or MMEVerse distribute them")
     a.add_argument(
         "--sets", metavar="A,B,...", help="data sets (default: all; see `emojax data list`)"
     )
     a.add_argument(
         "--lenient",
         action="store_true",
-        help="repair hand-edited JSON and leave rows with faults out; both are counted",
+        help="repair hand-edited JSON and leave out rows with faults; both are counted",
     )
 
 
 def set_names(args: argparse.Namespace) -> list[str] | None:
-    """--sets as a list.
+    """The names in --sets; None if the option is not given.
 
     Raises:
-      ValueError: it names none.
+      ValueError: the option names no data set.
     """
     if args.sets is None:
         return None
@@ -129,7 +143,7 @@ def set_names(args: argparse.Namespace) -> list[str] | None:
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    """Runs one action; see emojax.cli.main for exit codes."""
+    """Runs one action; exit code 2 if nothing was found, 3 if something was refused."""
     actions = {
         "list": _list,
         "check": _check,
@@ -157,15 +171,12 @@ def _list(args: argparse.Namespace, console: Console) -> int:
         print(json.dumps(rows, indent=1))
         return 0
     for s in DATASETS.values():
-        use = (
-            ", trained on in MMEVerse"
-            if s.name in TRAINING
-            else ", image set of its mixture"
-            if s.name in IMAGES
-            else ""
-        )
+        use = ", training set of MMEVerse" if s.name in TRAINING else ""
+        if s.name in IMAGES:
+            use = use or ", image set of its mixture"
         console.print(
-            f"{s.name}: {s.title}{use}\n  folder {' or '.join(s.folders)}\n  ask at {s.request}\n  {s.terms}",
+            f"{s.name}: {s.title}{use}\n  folder {' or '.join(s.folders)}\n"
+            f"  request at {s.request}\n  {s.terms}",
             soft_wrap=True,
         )
     return 0
@@ -178,10 +189,15 @@ def _check(args: argparse.Namespace, console: Console) -> int:
 
     out = Path(args.out)
     quiet = Console(stderr=True) if args.json else console
-    with bars(quiet) as tick:
+    with progress_bars(quiet) as progress:
         report = check_root(
-            Path(args.root), names=set_names(args), lenient=args.lenient, decode=not args.no_decode, store=out / "media.jsonl", progress=tick
-        )  # fmt: skip
+            Path(args.root),
+            names=set_names(args),
+            lenient=args.lenient,
+            decode=not args.no_decode,
+            store=out / "media.jsonl",
+            progress=progress,
+        )
     written = data_tables.write(report, out)
     if args.json:
         print(json.dumps(report, ensure_ascii=False))
@@ -190,7 +206,7 @@ def _check(args: argparse.Namespace, console: Console) -> int:
         nothing = ", ".join(s.name for s in missing_sets(report, choose_sets(set_names(args))))
         if nothing:
             console.print(
-                f"nothing found of: {nothing} (`emojax data list` says where to ask)",
+                f"nothing found of: {nothing} (`emojax data list` says where to request it)",
                 soft_wrap=True,
             )
         console.print(f"written: {', '.join(map(str, written))}", soft_wrap=True)
@@ -200,10 +216,10 @@ def _check(args: argparse.Namespace, console: Console) -> int:
 
 
 def _chosen(args: argparse.Namespace, console: Console) -> list[Any]:
-    """Clips to build by data set: of a root, of a manifest CSV or of records in JSON Lines.
+    """The clips to build by data set, of a folder, a manifest CSV or a file of records.
 
     Raises:
-      ValueError: a file with faults, or nothing found.
+      ValueError: a file has faults, or nothing was found.
     """
     from data_pipeline.datasets.registry import choose_records
 
@@ -212,7 +228,7 @@ def _chosen(args: argparse.Namespace, console: Console) -> list[Any]:
     for record in records:
         by_set.setdefault(record.dataset, []).append(record)
     if files.unreadable:
-        raise ValueError(f"folders can not be read: {', '.join(files.unreadable[:5])}")
+        raise ValueError(f"folders cannot be read: {', '.join(files.unreadable[:5])}")
     chosen = [choose_records(name, own, files, fold=args.fold) for name, own in by_set.items()]
     for c in chosen:
         for reason, n in c.excluded.items():
@@ -221,7 +237,7 @@ def _chosen(args: argparse.Namespace, console: Console) -> list[Any]:
 
 
 def _read(args: argparse.Namespace, console: Console) -> tuple[list[Any], Any]:
-    """(every record of a root, a manifest or a file of records; the files there); raises as `_chosen`."""
+    """The records of a folder, a manifest or a file of records, and the files found there."""
     from data_pipeline.datasets.manifest import read_manifest
     from data_pipeline.datasets.file_index import FileIndex
     from data_pipeline.datasets.registry import read_root
@@ -236,16 +252,19 @@ def _read(args: argparse.Namespace, console: Console) -> tuple[list[Any], Any]:
             raise ValueError(f"{root} holds no record")
         return records, FileIndex(root.absolute().parent)
     found, files = read_root(root, names=set_names(args), lenient=args.lenient)
-    files_read = [file for contents in found for file in contents.annotation_files]
-    lines = [line for file in files_read if file.refused for line in file.fault_lines()]
+    annotation_files = [file for contents in found for file in contents.annotation_files]
+    lines = [line for file in annotation_files if file.refused for line in file.fault_lines()]
     if lines:
         raise ValueError(
-            "annotation files with faults (--lenient leaves faulty rows out):\n" + "\n".join(lines)
+            "annotation files with faults (--lenient leaves out faulty rows):\n" + "\n".join(lines)
         )
     for f in found:
         if f.conflicts:
-            text = f"{f.dataset.name}: {len(f.conflicts):,} clips are labelled differently by two files, such as {f.conflicts[0]}"
-            console.print(text, soft_wrap=True)
+            console.print(
+                f"{f.dataset.name}: {len(f.conflicts):,} clips have different labels in two files, "
+                f"such as {f.conflicts[0]}",
+                soft_wrap=True,
+            )
         for r in f.annotation_files:
             for reason, n in r.excluded.items():
                 console.print(
@@ -255,12 +274,11 @@ def _read(args: argparse.Namespace, console: Console) -> tuple[list[Any], Any]:
                 console.print(f"left out: {line}", soft_wrap=True)
     every = [record for f in found for record in f.records]
     if not every:
-        raise ValueError(f"no data set is found in {root}; see `emojax data check {root}`")
+        raise ValueError(f"{root} holds no known data set; see `emojax data check {root}`")
     return every, files
 
 
 def _build(args: argparse.Namespace, console: Console) -> int:
-    from data_pipeline.builders.shards import SKIPPED, NoDecodableClipError, build_set
     from data_pipeline.media.storage import StoreConfig
 
     config = StoreConfig(
@@ -274,79 +292,70 @@ def _build(args: argparse.Namespace, console: Console) -> int:
         )
     if missing and not args.skip_missing:
         raise ValueError(
-            "clips are missing; put them there, name other --sets, or leave them out with --skip-missing"
+            "clips are missing; add them, name other --sets, or leave them out with --skip-missing"
         )
-    out, failed = Path(args.out), 0
-    for c in chosen:
-        if not c.records:
-            console.print(f"{c.name}: no clip is there, nothing is built")
-            continue
-        with bars(console) as tick:
-            what = f"build {c.name}"
-            try:
-                facts = build_set(
-                    out / c.name,
-                    c.records,
-                    config,
-                    progress=lambda d, t, w=what: tick(w, d, t),  # type: ignore[misc]
-                    workers=args.workers,
-                )
-            except NoDecodableClipError as error:  # the other sets are built all the same
-                console.print(f"{c.name}: {error}", soft_wrap=True)
-                failed += 1
-                continue
-        counts = ", ".join(f"{split} {n:,}" for split, n in facts["examples"].items())
-        console.print(
-            f"{c.name}: {counts}; {facts['skipped']} skipped ({facts['state']})", soft_wrap=True
-        )
-        if config.image_choice == "peak" and (
-            unknown := sum(r.peak_index is None for r in c.records)
-        ):
-            console.print(
-                f"  {unknown:,} clips have no known peak frame; the middle one stands for them",
-                soft_wrap=True,
-            )
-        if facts["skipped"]:
-            console.print(f"  see {out / c.name / SKIPPED}", soft_wrap=True)
+    with progress_bars(console) as progress:
+        built = [_build_one(args, config, c, console, progress=progress) for c in chosen]
     console.print(
-        f"try next: python -m emojax.train --config=configs/v2.py:stage1 --data={shlex.quote(str(out))} --out=DIR",
+        "try next: python -m emojax.train --config=configs/v2.py:stage1 "
+        f"--data={shlex.quote(args.out)} --out=DIR",
         soft_wrap=True,
     )
-    return 3 if failed else 0
+    return 0 if all(built) else 3
+
+
+def _build_one(
+    args: argparse.Namespace,
+    config: StoreConfig,
+    chosen: Any,
+    console: Console,
+    *,
+    progress: Progress,
+) -> bool:
+    """Builds one data set; False if none of its clips can be decoded."""
+    from data_pipeline.builders.shards import SKIPPED, NoDecodableClipError, build_set
+
+    if not chosen.records:
+        console.print(f"{chosen.name}: all clips are missing, nothing is built")
+        return True
+    folder = Path(args.out) / chosen.name
+    try:
+        facts = build_set(
+            folder,
+            chosen.records,
+            config,
+            progress=functools.partial(progress, f"build {chosen.name}"),
+            workers=args.workers,
+        )
+    except NoDecodableClipError as error:
+        console.print(f"{chosen.name}: {error}", soft_wrap=True)
+        return False
+    counts = ", ".join(f"{split} {n:,}" for split, n in facts["examples"].items())
+    console.print(
+        f"{chosen.name}: {counts}; {facts['skipped']} skipped ({facts['state']})", soft_wrap=True
+    )
+    unknown = sum(r.peak_index is None for r in chosen.records)
+    if config.image_choice == "peak" and unknown:
+        console.print(
+            f"  {unknown:,} clips have no known peak frame; their middle frame is used",
+            soft_wrap=True,
+        )
+    if facts["skipped"]:
+        console.print(f"  see {folder / SKIPPED}", soft_wrap=True)
+    return True
 
 
 def _encode(args: argparse.Namespace, console: Console) -> int:
-    import jax
-
-    from data_pipeline.builders.shards import open_built
-    from emojax.bundle.model_folder import load_bundle
-    from emojax.model.variables import flatten, is_encoder_path, variable_shardings
-    from emojax.sharding import make_mesh
-    from emojax.weights.locations import find_model
-    from emojax.workflows.encode_features import encode_built
-
     setup()
+    from data_pipeline.builders.shards import open_built
+    from emojax.weights.locations import find_model
+    from emojax.workflows.encode_features import encode_with_model
+
     built = open_built(Path(args.data), names=set_names(args))
     folder = find_model(args.model)
-    bundle = load_bundle(folder)
-    mesh = make_mesh(shape=(-1, 1, 1), devices=jax.local_devices())
-    shardings = variable_shardings(bundle.settings.model, mesh)
-    with jax.set_mesh(mesh), bars(console) as tick:
-        # The encoders alone go to the devices: the language model has no part in it.
-        variables = {
-            p: jax.device_put(x, shardings[p])
-            for p, x in flatten(bundle.variables).items()
-            if is_encoder_path(p)
-        }
-        batch = args.batch * len(jax.local_devices())
-        config = encode_built(
-            bundle.settings,
-            variables,
-            built,
-            out=Path(args.cache),
-            mesh=mesh,
-            batch=batch,
-            progress=lambda d, t: tick("encode clips", d, t),
+    with progress_bars(console) as progress:
+        config = encode_with_model(
+            folder, built, out=Path(args.cache), batch=args.batch, progress=progress
         )
     size = sum(f.stat().st_size for f in Path(args.cache).rglob("*.array_record"))
     console.print(
@@ -354,8 +363,8 @@ def _encode(args: argparse.Namespace, console: Console) -> int:
         soft_wrap=True,
     )
     console.print(
-        f"try next: python -m emojax.train --config=... --config.train.init_from={folder} --data={args.data} "
-        f"--cache={args.cache} --out=DIR",
+        f"try next: python -m emojax.train --config=... --config.train.init_from={folder} "
+        f"--data={args.data} --cache={args.cache} --out=DIR",
         soft_wrap=True,
     )
     return 0

@@ -1,24 +1,29 @@
-"""`emojax plan train`: what a training run needs on hardware that is not here, and what fits it."""
+"""`emojax plan`: what a full-size model needs on hardware that is not here, and what fits."""
 
 from __future__ import annotations
 
 import argparse
 import ast
 import json
+import logging
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
-from emojax.config import for_devices, load_config, resolve
+from emojax.cli.arguments import Commands
+
+if TYPE_CHECKING:
+    from emojax.config import Settings
 
 GIB = 2.0**30
+DEFAULT_BUCKET = (768, 128)
 
 
-def add_parser(commands: Any) -> None:
-    """Adds `plan train` and `plan weights`."""
-    p = commands.add_parser("plan", help="what a full-size run needs, without making it")
+def add_parser(commands: Commands) -> None:
+    """Adds `plan`."""
+    p = commands.add_parser("plan", help="what a full-size run needs, without starting it")
     kinds = p.add_subparsers(dest="what", required=True, metavar="what")
     w = kinds.add_parser("weights", help="parameters and bytes by module")
     w.add_argument("--preset", action="append", help="configuration by name (default: v1 and v2)")
@@ -26,17 +31,20 @@ def add_parser(commands: Any) -> None:
     w.add_argument("--json", action="store_true")
     t = kinds.add_parser(
         "train",
-        help="memory, FLOPs, collectives and time of a training step, compiled for a TPU that need not be here",
-        epilog="any field of the configuration can be set: --config.model.remat=full --config.train.mesh=4,4,1",
+        help="memory, FLOPs, collectives and time of a training step, compiled for a TPU that "
+        "need not be here",
+        epilog="any field of the configuration can be set: --config.model.remat=full "
+        "--config.train.mesh=4,4,1",
     )
     t.add_argument("--config", required=True, help="e.g. configs/v2.py:stage1_pod")
     t.add_argument(
         "--topology",
         required=True,
-        help="v5e:4x4, v5e-16, v5p:2x2x1, v5e:4x4*2 (two slices), h100:8 (by formula; h100:8*2 two machines)",
+        help="v5e:4x4, v5e-16, v5p:2x2x1, v5e:4x4*2 (two slices), h100:8 (by formula; h100:8*2: "
+        "two machines)",
     )
     t.add_argument("--stage", help="stage of the configuration (default: its first)")
-    t.add_argument("--batch", type=int, help="rows of a step (default: the configuration's)")
+    t.add_argument("--batch", type=int, help="batch size (default: the configuration's)")
     t.add_argument(
         "--bucket",
         help="row and answer length, e.g. 768,128 (default: that, or the configuration's first)",
@@ -47,16 +55,16 @@ def add_parser(commands: Any) -> None:
     t.add_argument(
         "--propose",
         action="store_true",
-        help="search mesh, batch and remat that fit, fastest first",
+        help="search for mesh, batch size and remat that fit, fastest first",
     )
-    t.add_argument("--json", action="store_true", help="one object")
+    t.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def set_fields(config: Any, changes: list[str]) -> None:
-    """Applies `--config.a.b=value` words, read as the field's own type.
+    """Applies words of the form `--config.a.b=value`, read as the type of the field.
 
     Raises:
-      ValueError: a word of another form, a field that does not exist, a value of another type.
+      ValueError: a word has another form, a field does not exist, or a value has another type.
     """
     for word in changes:
         name, equals, text = word.removeprefix("--config.").partition("=")
@@ -79,22 +87,48 @@ def set_fields(config: Any, changes: list[str]) -> None:
             raise ValueError(f"{word}: the field holds {before!r}") from error
 
 
-def run_train(args: argparse.Namespace, console: Console, changes: list[str]) -> int:
-    """`emojax plan train`; exit code 1 where it does not fit."""
+def run(args: argparse.Namespace, console: Console) -> int:
+    """Plans weights or training; exit code 1 if the training does not fit."""
+    return _plan_train(args, console) if args.what == "train" else _plan_weights(args, console)
+
+
+def _plan_weights(args: argparse.Namespace, console: Console) -> int:
+    from emojax.weights import importer
+
+    plans = [
+        importer.plan_weights(preset, int8=args.int8) for preset in args.preset or ("v1", "v2")
+    ]
+    if args.json:
+        print(json.dumps(plans))
+        return 0
+    for plan in plans:
+        table = Table(
+            "module", "parameters", "trainable", "tensors", "MiB at rest", title=plan["preset"]
+        )
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for row in (*plan["modules"], plan["total"]):
+            cells = (f"{row['parameters']:,}", f"{row['trainable']:,}", str(row["tensors"]))
+            table.add_row(row["module"], *cells, f"{row['bytes'] / 2**20:,.1f}")
+        console.print(table)
+    return 0
+
+
+def _plan_train(args: argparse.Namespace, console: Console) -> int:
     import jax
 
-    jax.config.update(
-        "jax_platforms", "cpu"
-    )  # the program is compiled for another machine than this one
+    # The step is compiled for hardware that is not here.
+    jax.config.update("jax_platforms", "cpu")  # type: ignore[no-untyped-call]
+    from emojax.config import for_devices, load_config, resolve
     from emojax.plan import step_plan
 
     topology = step_plan.parse_topology(args.topology)
     config = load_config(args.config)
-    set_fields(config, changes)
+    set_fields(config, args.fields)
     if args.batch is not None:
         if args.batch < 1:
-            raise ValueError(f"--batch is {args.batch}; it is at least 1")
-        if args.batch % topology.chips == 0:  # as many samples in all, in other steps
+            raise ValueError(f"--batch is {args.batch}; it must be at least 1")
+        if args.batch % topology.chips == 0:  # the same number of samples, in other steps
             config.train.rows_per_device = args.batch // topology.chips
         else:
             config.train.batch, config.train.rows_per_device = args.batch, 0
@@ -103,51 +137,58 @@ def run_train(args: argparse.Namespace, console: Console, changes: list[str]) ->
     if args.stage and args.stage not in stages:
         raise ValueError(f"{args.config} has no stage '{args.stage}'; it has {', '.join(stages)}")
     stage = stages[args.stage] if args.stage else settings.stages[0]
-    if args.bucket:
-        if not re.fullmatch(r"\d+,\d+", args.bucket):
-            raise ValueError(
-                f"--bucket is '{args.bucket}'; it is a row and an answer length, as in 768,128"
-            )
-        length, answer = map(int, args.bucket.split(","))
-        if not 0 < answer <= length:
-            raise ValueError(f"--bucket is '{args.bucket}'; an answer is a part of its row")
-    else:
-        known = [b for b in settings.data.buckets if b == (768, 128)]
-        length, answer = (known or list(settings.data.buckets))[0]
+    bucket = _bucket(args.bucket, settings)
     with console.status(f"compiling {settings.name}:{stage.name} for {topology}"):
-        first = step_plan.plan_run(settings, stage, topology, (length, answer), args.cached)
-        found = []
-        if args.propose or not first["fits"]:
-            found = step_plan.propose(
+        plan = step_plan.plan_run(settings, stage, topology, bucket, args.cached)
+        proposals = []
+        if args.propose or not plan["fits"]:
+            proposals = step_plan.propose(
                 config,
                 stage.name,
                 topology,
-                bucket=(length, answer),
+                bucket=bucket,
                 cached=args.cached,
-                say=console.print,
+                say=logging.getLogger("emojax").info,
             )
     if args.json:
-        print(json.dumps(first | {"proposals": found}))
+        print(json.dumps(plan | {"proposals": proposals}))
     else:
-        show(first, console)
-        if found:
-            console.print(proposal_table(found))
-        elif not first["fits"]:
+        show(plan, console)
+        if proposals:
+            console.print(proposal_table(proposals))
+        elif not plan["fits"]:
             console.print(
-                "nothing fits: take more chips, int8 kernels (--config.model.kernels=int8), or cached features"
+                "nothing fits: use more chips, int8 kernels (--config.model.kernels=int8), or "
+                "cached features"
             )
-    return 0 if first["fits"] else 1
+    return 0 if plan["fits"] else 1
+
+
+def _bucket(text: str | None, settings: Settings) -> tuple[int, int]:
+    """(row length, answer length) in tokens."""
+    if not text:
+        buckets = settings.data.buckets
+        return DEFAULT_BUCKET if DEFAULT_BUCKET in buckets else buckets[0]
+    if not re.fullmatch(r"\d+,\d+", text):
+        raise ValueError(
+            f"--bucket is '{text}'; it must be a row and an answer length, as in 768,128"
+        )
+    length, answer = map(int, text.split(","))
+    if not 0 < answer <= length:
+        raise ValueError(f"--bucket is '{text}'; the answer is a part of the row")
+    return length, answer
 
 
 def show(p: dict[str, Any], console: Console) -> None:
-    """One plan as tables."""
+    """Prints one plan."""
     mesh = " x ".join(map(str, p["mesh"]))
     console.print(
-        f"{p['config']}:{p['stage']} on {p['topology']} ({p['chips']} x {p['chip']}), mesh data x fsdp x tensor {mesh}"
+        f"{p['config']}:{p['stage']} on {p['topology']} ({p['chips']} x {p['chip']}), "
+        f"mesh data x fsdp x tensor {mesh}"
     )
     console.print(
-        f"{p['batch']} rows of {p['length']} tokens, {p['answer']} answer positions, encoders {p['encoders']}, "
-        f"remat {p['remat']}, kernels {p['kernels']}"
+        f"{p['batch']} rows of {p['length']} tokens, {p['answer']} answer positions, "
+        f"encoders {p['encoders']}, remat {p['remat']}, kernels {p['kernels']}"
     )
     table = Table("a chip", "", show_header=False)
 
@@ -171,19 +212,20 @@ def show(p: dict[str, Any], console: Console) -> None:
     console.print(table)
     if "hours" in p:
         console.print(
-            f"{p['tokens_per_second']:,.0f} tokens/s, {p['clips_per_second']:,.1f} clips/s; {p['steps']:,} steps: "
-            f"{p['hours']:.1f} h, {p['chip_hours']:,.0f} chip-hours"
+            f"{p['tokens_per_second']:,.0f} tokens/s, {p['clips_per_second']:,.1f} clips/s; "
+            f"{p['steps']:,} steps: {p['hours']:.1f} h, {p['chip_hours']:,.0f} chip-hours"
         )
         for line in p["assumptions"]:
             console.print(f"  assumed: {line}", soft_wrap=True)
     for path, whole, copies in p.get("replicated", [])[:5]:
-        console.print(f"note: {path} ({whole / 1e6:.0f} MB) is held {copies} times", soft_wrap=True)
+        size = f"{whole / 1e6:.0f} MB"
+        console.print(f"note: {path} ({size}) is stored {copies} times", soft_wrap=True)
     if "note" in p:
         console.print(f"note: {p['note']}", soft_wrap=True)
 
 
-def proposal_table(found: list[dict[str, Any]]) -> Table:
-    """What fits, fastest first."""
+def proposal_table(proposals: list[dict[str, Any]]) -> Table:
+    """Plans that fit, fastest first."""
     table = Table(
         "mesh",
         "rows",
@@ -194,7 +236,7 @@ def proposal_table(found: list[dict[str, Any]]) -> Table:
         "MFU",
         title="what fits, fastest first",
     )
-    for p in found:
+    for p in proposals:
         table.add_row(
             ",".join(map(str, p["mesh"])),
             str(p["batch"]),

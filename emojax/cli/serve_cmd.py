@@ -1,4 +1,4 @@
-"""`emojax serve`: loads the model once and answers over HTTP until it is told to stop."""
+"""`emojax serve`: loads the model once and answers over HTTP until it is stopped."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import argparse
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
-from emojax.cli.arguments import positive, seconds
+from emojax.cli.arguments import Commands, check_port_is_free, positive, seconds
 from emojax.cli.console import setup
-from emojax.cli.predict_cmd import NO_MODEL
+from emojax.cli.output import model_folder
+
+LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 
-def add_parser(commands: Any) -> None:
+def add_parser(commands: Commands) -> None:
     """Adds `serve`."""
     p = commands.add_parser(
         "serve", help="clips and recordings over HTTP (docs/serve.md); needs emojax[serve]"
@@ -26,7 +27,7 @@ def add_parser(commands: Any) -> None:
     p.add_argument(
         "--host",
         default="127.0.0.1",
-        help="0.0.0.0 for other machines: give a token then (default %(default)s)",
+        help="0.0.0.0 for other machines: set a token then (default %(default)s)",
     )
     p.add_argument("--port", type=int, default=8600, help="(default %(default)s)")
     p.add_argument(
@@ -55,26 +56,11 @@ def add_parser(commands: Any) -> None:
     p.add_argument("--int8", action="store_true", help="frozen kernels as int8")
 
 
-def check_free(host: str, port: int) -> None:
-    """Raises ValueError where there is no such port, or it is taken."""
-    import socket
-
-    if not 1 <= port <= 65535:
-        raise ValueError(f"--port {port}: from 1 to 65535")
-
-    try:
-        with socket.create_server(
-            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET
-        ):
-            pass
-    except OSError as error:
-        raise ValueError(
-            f"--port {port} on {host} can not be had ({error.strerror}): give another"
-        ) from None
-
-
 def run(args: argparse.Namespace, console: Console) -> int:
-    """Serves until SIGTERM or Ctrl-C. The token is read from $EMOJAX_TOKEN: arguments can be seen by others."""
+    """Serves until SIGTERM or Ctrl-C.
+
+    The token is read from $EMOJAX_TOKEN, because other users of the machine can see arguments.
+    """
     try:
         import uvicorn
 
@@ -85,25 +71,13 @@ def run(args: argparse.Namespace, console: Console) -> int:
             f"the server needs more packages: pip install 'emojax[serve]' ({error})"
         ) from error
     from emojax.bundle.model_folder import as_int8, load_bundle
-    from emojax.infer.predict import default_model
     from emojax.infer.prepare import ready
-    from emojax.weights.locations import find_model
 
-    model = find_model(args.model) if args.model else default_model()
+    model = model_folder(args.model, console)
     if model is None:
-        console.print(NO_MODEL, soft_wrap=True)
         return 2
     token = os.environ.get("EMOJAX_TOKEN", "")
-    if args.host not in ("127.0.0.1", "localhost", "::1") and not token:
-        raise ValueError(
-            f"--host {args.host} lets other machines ask: set a token in $EMOJAX_TOKEN"
-        )
-    for folder in args.allow:
-        if not Path(folder).is_dir():
-            raise ValueError(f"--allow {folder}: there is no such folder")
-    if args.queue < 1:
-        raise ValueError("--queue: at least 1")
-    check_free(args.host, args.port)
+    _check(args, token)
     setup()
     bundle = ready(as_int8(load_bundle(model)) if args.int8 else load_bundle(model))
     limits = Limits(
@@ -115,9 +89,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
     )
     folder = Path(args.folder)
     app = make_app(bundle, limits, folder, page=not args.no_page)
-    tempfile.tempdir = str(
-        (folder / "requests").absolute()
-    )  # what the web framework puts aside lies there too
+    # The temporary files of the web framework go there too, and are removed with it.
+    tempfile.tempdir = str((folder / "requests").absolute())
     console.print(
         f"{bundle.name} answers at http://{args.host}:{args.port}/  (Ctrl-C ends it)",
         soft_wrap=True,
@@ -131,3 +104,16 @@ def run(args: argparse.Namespace, console: Console) -> int:
         server_header=False,
     )
     return 0
+
+
+def _check(args: argparse.Namespace, token: str) -> None:
+    if args.host not in LOCAL_HOSTS and not token:
+        raise ValueError(
+            f"--host {args.host} lets other machines send requests: set a token in $EMOJAX_TOKEN"
+        )
+    for folder in args.allow:
+        if not Path(folder).is_dir():
+            raise ValueError(f"--allow {folder}: there is no such folder")
+    if args.queue < 1:
+        raise ValueError("--queue must be at least 1")
+    check_port_is_free(args.host, args.port)

@@ -1,7 +1,7 @@
-"""Frozen encoders over a built data set, once: what they say of every clip goes to disk, and training reads that.
+"""Caches the features of the frozen encoders for every clip of a built data set, for training.
 
-This module is a main and may use the model; nothing of data_pipeline imports it. On a pod every process encodes its own
-chunks; a run that was cut off goes on behind its last whole chunk, and clips whose file has changed are encoded again.
+In several processes each encodes its own chunks. An interrupted run continues after the last
+complete chunk. Clips whose stored media or annotations have changed are encoded again.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from data_pipeline.builders.shards import (
     unpack_fields,
     write_chunk,
 )
+from data_pipeline.io import atomic_path
 from data_pipeline.loader.batches import view_arrays
 from data_pipeline.loader.features import (
     HEADER,
@@ -38,18 +39,19 @@ from data_pipeline.loader.features import (
 )
 from data_pipeline.media.storage import stored_views
 from data_pipeline.media.views import Views
+from data_pipeline.progress import Progress, no_progress
 from data_pipeline.schema import ClipRecord, write_records
+from emojax.bundle.model_folder import load_bundle
 from emojax.config import Settings
 from emojax.model.build import ModelConfig, make_model
-from emojax.model.variables import Flat, is_encoder_path, merge
-from emojax.sharding import batch_sharding, to_host
+from emojax.model.variables import Flat, flatten, is_encoder_path, merge, variable_shardings
+from emojax.sharding import batch_sharding, make_mesh, to_host
 
-CHUNK = 32  # clips of an array_record file, and what a killed run has to encode again
-Progress = Callable[[int, int], None]
+CHUNK = 32  # clips per array_record file; a killed run has to encode at most these again
 
 
 def encoder_id(settings: Settings, variables: Flat) -> str:
-    """Hash of the encoders' weights, and of the sizes and precision they run at."""
+    """Hash of the encoders' weights, and of the sizes and precision that they run at."""
     digest = hashlib.sha256()
     for path in sorted(p for p in variables if is_encoder_path(p)):
         array = to_host(variables[path])
@@ -62,7 +64,7 @@ def encoder_id(settings: Settings, variables: Flat) -> str:
 
 
 def cache_config(settings: Settings, variables: Flat) -> CacheConfig:
-    """What a cache for this model is made by; bfloat16 unless the model computes in float32."""
+    """The header of a cache for this model; bfloat16 unless the model computes in float32."""
     shapes = feature_shapes(settings.model)
     views = fingerprint_of(
         dataclasses.asdict(settings.views), dataclasses.asdict(settings.sampling(None))
@@ -79,22 +81,90 @@ def cache_config(settings: Settings, variables: Flat) -> CacheConfig:
 
 
 def feature_shapes(model: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Shape of each field of one clip's features."""
+    """The shape of each field of one clip's features."""
     module = make_model(model)
+    struct: Any = jax.ShapeDtypeStruct  # has no types
     batch = {
-        k: jax.ShapeDtypeStruct((1, *v), jnp.float32 if k == "sound" else jnp.uint8)
+        k: struct((1, *v), jnp.float32 if k == "sound" else jnp.uint8)
         for k, v in model.view_shapes.items()
     }
-    batch["audio_frames"] = jax.ShapeDtypeStruct((1,), jnp.int32)
-    batch |= {
-        f"has_{s}": jax.ShapeDtypeStruct((1,), jnp.bool_) for s in ("image", "video", "audio")
-    }
+    batch["audio_frames"] = struct((1,), jnp.int32)
+    batch |= {f"has_{s}": struct((1,), jnp.bool_) for s in ("image", "video", "audio")}
 
     def run(key: jax.Array, b: dict[str, jax.Array]) -> Any:
         return module.init_with_output(key, b, method="encode")[0]
 
     out = jax.eval_shape(run, jax.random.key(0), batch)
     return {name: tuple(x.shape[1:]) for name, x in out._asdict().items()}
+
+
+def encode_with_model(
+    model: Path,
+    built: dict[str, BuiltSet],
+    *,
+    out: Path,
+    batch: int,
+    progress: Progress = no_progress,
+) -> CacheConfig:
+    """Encodes built data sets with a model folder, on the devices of this process.
+
+    Args:
+      model: the model folder.
+      built: data sets by name.
+      out: the cache folder.
+      batch: clips at once per device.
+      progress: see `encode_built`.
+
+    Returns:
+      The header of the cache.
+
+    Raises:
+      ValueError: see `encode_built`.
+    """
+    bundle, devices = load_bundle(model), jax.local_devices()
+    mesh = make_mesh(shape=(-1, 1, 1), devices=devices)
+    shardings = variable_shardings(bundle.settings.model, mesh)
+    with jax.set_mesh(mesh):
+        # Only the encoders go to the devices: the language model is not needed.
+        towers = {
+            p: jax.device_put(x, shardings[p])
+            for p, x in flatten(bundle.variables).items()
+            if is_encoder_path(p)
+        }
+        return encode_built(
+            bundle.settings,
+            towers,
+            built,
+            out=out,
+            mesh=mesh,
+            batch=batch * len(devices),
+            progress=progress,
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Encoders:
+    """The compiled encoders.
+
+    Attributes:
+      settings: the model's.
+      run: (variables, batch of views) -> features.
+      towers: the encoders' variables.
+      mesh: clips of a batch are distributed over it.
+      batch: clips of a batch.
+    """
+
+    settings: Settings
+    run: Callable[..., Any]
+    towers: Flat
+    mesh: jax.sharding.Mesh
+    batch: int
+
+    def __call__(self, views: Sequence[Views]) -> dict[str, Any]:
+        """Encodes at most `batch` clips: {field: [batch, ...]}, of which the first are theirs."""
+        features = self.run(self.towers, _put(views, self.batch, self.mesh))
+        fields: dict[str, Any] = jax.device_get(features)._asdict()
+        return fields
 
 
 def encode_built(
@@ -105,45 +175,54 @@ def encode_built(
     out: Path,
     mesh: jax.sharding.Mesh,
     batch: int,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> CacheConfig:
-    """Encodes every clip of built data sets into a cache folder.
+    """Encodes all clips of built data sets into a cache folder.
 
     Args:
-      settings, variables: the model; flat variables.
+      settings: the settings of the model.
+      variables: its flat variables.
       built: data sets by name.
-      out: the cache; one of other settings is refused.
-      mesh: clips of a batch are spread over it.
+      out: the cache folder.
+      mesh: clips of a batch are distributed over it.
       batch: clips encoded at once.
-      progress: called with (clips done, clips in all) of this process.
+      progress: gets the task "encode clips", of this process.
+
+    Returns:
+      The header of the cache.
 
     Raises:
-      ValueError: the cache in `out` was made with other settings, or the data can not serve this model.
+      ValueError: `out` was made with other settings, or the data do not fit this model.
     """
     config = cache_config(settings, variables)
     for one in built.values():
         one.config.check(settings.views, settings.sampling(None))
     _claim(out, config)
     module = make_model(settings.model)
-    towers = {p: x for p, x in variables.items() if is_encoder_path(p)}
-    run = jax.jit(lambda v, b: module.apply(merge(v, {}), b, method="encode"))
+    encoders = _Encoders(
+        settings=settings,
+        run=jax.jit(lambda v, b: module.apply(merge(v, {}), b, method="encode")),
+        towers={p: x for p, x in variables.items() if is_encoder_path(p)},
+        mesh=mesh,
+        batch=batch,
+    )
     if jax.process_index() == 0:
-        write_blank(out, _blank(settings, run, towers, mesh, batch))
+        write_blank(out, _encode_blank(encoders))
     parts = [
         (n, s, source) for n, one in built.items() for s, source in sorted(one.sources.items())
     ]
-    mine = [(n, s, source, c) for n, s, source in parts for c in _own_chunks(len(source))]
-    total, done = sum(min(CHUNK, len(source) - c * CHUNK) for _, _, source, c in mine), 0
-    for name, split, source, chunk in mine:
+    chunks = [(n, s, source, c) for n, s, source in parts for c in _own_chunks(len(source))]
+    total, done = sum(min(CHUNK, len(source) - c * CHUNK) for _, _, source, c in chunks), 0
+    progress("encode clips", done, total)
+    for name, split, source, chunk in chunks:
         numbers = range(chunk * CHUNK, min(len(source), (chunk + 1) * CHUNK))
         path = out / name / split / f"{chunk:06d}.array_record"
         path.parent.mkdir(parents=True, exist_ok=True)
         elements = [{k: bytes(v) for k, v in source[i].items()} for i in numbers]
         if not _is_current(path, elements, config):
-            _encode_chunk(path, elements, config, settings, built[name], run, towers, mesh, batch)
+            _encode_chunk(path, elements, built[name], config=config, encoders=encoders)
         done += len(numbers)
-        if progress:
-            progress(done, total)
+        progress("encode clips", done, total)
     if jax.process_count() > 1:
         from jax.experimental import multihost_utils
 
@@ -165,27 +244,28 @@ def _claim(out: Path, config: CacheConfig) -> None:
         differing = CacheConfig.from_json(header.read_text()).differences(config)
         if differing:
             raise ValueError(
-                f"{out} holds features made with another {', '.join(differing)}: choose another folder"
+                f"{out} holds features made with another {', '.join(differing)}: "
+                "choose another folder"
             )
     out.mkdir(parents=True, exist_ok=True)
+    # Named by process: on a shared disk, processes of several machines may have one process id.
     part = header.with_suffix(f".{jax.process_index()}")
     part.write_text(config.to_json())
     os.replace(part, header)
 
 
 def _finish(folder: Path, records: Sequence[ClipRecord], clips: int, build: str) -> None:
-    wanted = {f"{c:06d}.array_record" for c in range(-(-clips // CHUNK))}
+    current = {f"{c:06d}.array_record" for c in range(-(-clips // CHUNK))}
     for path in folder.glob("*.array_record"):
-        if path.name not in wanted:  # of a longer build before
+        if path.name not in current:  # of an earlier, longer build
             path.unlink()
     write_records(folder / RECORDS, records)
-    part = folder / "done.part"
-    part.write_text(json.dumps({"clips": clips, "build": build}))
-    os.replace(part, folder / "done.json")
+    with atomic_path(folder / "done.json") as part:
+        part.write_text(json.dumps({"clips": clips, "build": build}))
 
 
 def clip_hash(element: dict[str, bytes]) -> str:
-    """Hash of what is stored of a clip: media and span, not its labels."""
+    """Hash of the stored media and time span of a clip, without its labels."""
     record = ClipRecord.from_json(element["record"])
     digest = hashlib.sha256(
         json.dumps([record.id, record.start, record.end, record.peak_index]).encode()
@@ -196,12 +276,12 @@ def clip_hash(element: dict[str, bytes]) -> str:
 
 
 def _is_current(path: Path, elements: Sequence[dict[str, bytes]], config: CacheConfig) -> bool:
-    """Whether a chunk holds just these clips, made with these settings, and what is annotated about them now."""
+    """Whether a chunk holds exactly these clips, settings and annotations."""
     if not path.exists():
         return False
     try:
         items = [unpack_fields(item) for item in read_chunk(path)]
-    except Exception:  # whatever array_record raises on a file that is cut: encoded again
+    except Exception:  # whatever array_record raises for a truncated file
         return False
     if len(items) != len(elements):
         return False
@@ -215,52 +295,46 @@ def _is_current(path: Path, elements: Sequence[dict[str, bytes]], config: CacheC
 def _put(views: Sequence[Views], size: int, mesh: jax.sharding.Mesh) -> dict[str, jax.Array]:
     rows = [view_arrays(v) for v in views]
     rows += [rows[-1]] * (size - len(rows))  # one compiled size
-    # The mesh is this process' own: each encodes its chunks at its own pace.
-    return jax.device_put(
-        {k: np.stack([r[k] for r in rows]) for k in rows[0]}, batch_sharding(mesh)
-    )
+    # The mesh has devices of this process only: each process encodes at its own pace.
+    arrays = {k: np.stack([r[k] for r in rows]) for k in rows[0]}
+    placed: dict[str, jax.Array] = jax.device_put(arrays, batch_sharding(mesh))
+    return placed
 
 
 def _encode_chunk(
     path: Path,
     elements: Sequence[dict[str, bytes]],
-    config: CacheConfig,
-    settings: Settings,
     built: BuiltSet,
-    run: Callable[..., Any],
-    towers: Flat,
-    mesh: jax.sharding.Mesh,
-    batch: int,
+    *,
+    config: CacheConfig,
+    encoders: _Encoders,
 ) -> None:
+    settings = encoders.settings
     records = [ClipRecord.from_json(e["record"]) for e in elements]
+
+    def decode(record: ClipRecord, element: dict[str, bytes]) -> Views:
+        sampling = settings.sampling(None)
+        return stored_views(record, element, built.config, settings.views, sampling)
+
     with concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        views = list(
-            pool.map(
-                lambda p: stored_views(
-                    p[0], p[1], built.config, settings.views, settings.sampling(None)
-                ),
-                zip(records, elements, strict=True),
-            )
-        )
+        views = list(pool.map(decode, records, elements))
     items = []
-    for start in range(0, len(views), batch):
-        some = views[start : start + batch]
-        found = jax.device_get(run(towers, _put(some, batch, mesh)))._asdict()
+    for start in range(0, len(views), encoders.batch):
+        some = views[start : start + encoders.batch]
+        encoded = encoders(some)
         for i, view in enumerate(some):
             number = start + i
-            arrays = {name: np.asarray(x[i]) for name, x in found.items()}
+            arrays = {name: np.asarray(x[i]) for name, x in encoded.items()}
             features = Features(arrays, view.has_video, view.has_audio)
             fields = pack_features(records[number], clip_hash(elements[number]), config, features)
             items.append(pack_fields(fields))
     write_chunk(path, items)
 
 
-def _blank(
-    settings: Settings, run: Callable[..., Any], towers: Flat, mesh: jax.sharding.Mesh, batch: int
-) -> dict[str, np.ndarray]:
-    """What the encoders make of a clip of which nothing may be seen or heard."""
-    c = settings.views
-    nothing = Views(
+def _encode_blank(encoders: _Encoders) -> dict[str, np.ndarray]:
+    """The features of a clip without any modality."""
+    c = encoders.settings.views
+    blank = Views(
         image=np.zeros((c.image_size, c.image_size, 3), np.uint8),
         frames=np.zeros((c.num_frames, c.frame_size, c.frame_size, 3), np.uint8),
         sound=np.zeros(c.sound_shape, np.float32),
@@ -268,5 +342,4 @@ def _blank(
         has_video=False,
         has_audio=False,
     )
-    found = jax.device_get(run(towers, _put([nothing], batch, mesh)))._asdict()
-    return {name: np.asarray(x[0], np.float32) for name, x in found.items()}
+    return {name: np.asarray(x[0], np.float32) for name, x in encoders([blank]).items()}

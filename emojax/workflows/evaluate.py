@@ -1,31 +1,21 @@
-"""The jobs behind `emojax evaluate`: a model on a suite or a manifest, or predictions that are there already."""
+"""Evaluates a model or a server on the clips of a suite or manifest, or existing predictions."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
+import functools
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
-from flax import traverse_util
-from jax.sharding import Mesh
-from rich.console import Console
 
-from data_pipeline.datasets.benchmarks import Benchmark
-from data_pipeline.datasets.dataset import DatasetContents
-from data_pipeline.datasets.file_index import FileIndex
-from data_pipeline.datasets.registry import read_root
 from data_pipeline.llm.client import ChatClient
 from data_pipeline.llm.endpoint import Endpoint, prompt_hash
-from data_pipeline.media.views import Views
-from data_pipeline.schema import ClipRecord
-from emojax.bundle.model_folder import Bundle, load_bundle
-from emojax.cli.progress_bars import bar, bars
+from data_pipeline.progress import Progress, no_progress
 from emojax.evaluate import results_folder
 from emojax.evaluate.emotion_wheels import BUILTIN_NAME
 from emojax.evaluate.predictions import Prediction, read_predictions
@@ -40,21 +30,29 @@ from emojax.evaluate.suite_runner import (
     answer_set,
     decoder,
     only_writer,
-    prompt_tokens,
-    questions_of,
     row_lengths,
     unanswered,
 )
 from emojax.evaluate.suites import Member, Suite
-from emojax.infer.answer import label_probabilities, reasons
-from emojax.infer.sample import Sampler
-from emojax.model.variables import flatten, variable_shardings
 from emojax.reports import evaluation_tables
 from emojax.reports.evaluation_page import page
 from emojax.sharding import make_mesh
-from emojax.workflows import jobs
+from emojax.workflows.model_answerer import (
+    CLOSED_METRICS,
+    answerer,
+    load_on_mesh,
+    long_enough,
+    weights_id,
+)
+from emojax.workflows.suite_clips import manifest_clips, suite_clips
 
-_CLOSED = ("hit_rate", "two_class", "single", "last_word")  # questions for one label of a list
+_PROBLEMS = {
+    "refused": "could not be decoded and have no answer",
+    "missing_media": "are not there",
+    "no_answer": "got no usable reply",
+}
+
+logger = logging.getLogger(__name__)
 
 
 def evaluate_files(
@@ -65,29 +63,41 @@ def evaluate_files(
     truth: Path | None,
     out: Path,
     options: Options,
-    console: Console,
+    progress: Progress = no_progress,
 ) -> dict[str, Any]:
-    """Scores predictions files of any system; see files.py.
+    """Scores prediction files of any system.
+
+    Args:
+      path: a file, or a folder of files named after sets; see `results_folder.read_files`.
+      name: the set that the file answers, "" to take it from file names or `options`.
+      suite: the suite that the sets belong to.
+      truth: labels by clip, for files without labels.
+      out: folder of the results.
+      options: how to score.
+      progress: gets the task "score".
+
+    Returns:
+      The scores, as in evaluation.json.
 
     Raises:
-      PredictionError: they can not be used.
+      PredictionError: the files cannot be used.
     """
-    with bar(console, "score") as tick:
-        by_set = results_folder.read_files(path, name=name, truth=truth)
-        if truth and path.is_file():
-            every = len(read_predictions(path))
-            if lost := every - sum(map(len, by_set.values())):
-                _say(
-                    console,
-                    f"{lost} of {every} predictions are of clips that {truth} does not name, and are left out",
-                )
-        results, scored, kept = results_folder.results_of(
-            suite, by_set, options, lambda text: _say(console, text), tick=tick
-        )
-    results_folder.write_rows(out, by_set)
-    return write_results(
-        results, scored, kept, out=out, title=path.name, options=options, console=console
+    by_set = results_folder.read_files(path, name=name, truth=truth)
+    if truth and path.is_file():
+        total = len(read_predictions(path))
+        if lost := total - sum(map(len, by_set.values())):
+            logger.warning(
+                "%d of %d predictions are of clips that %s does not name, and are left out",
+                lost,
+                total,
+                truth,
+            )
+    tick = functools.partial(progress, "score")
+    results, scored, kept = results_folder.results_of(
+        suite, by_set, options, logger.info, tick=tick
     )
+    results_folder.write_rows(out, by_set)
+    return write_results(results, scored, kept, out=out, title=path.name, options=options)
 
 
 def write_results(
@@ -98,26 +108,33 @@ def write_results(
     out: Path,
     title: str,
     options: Options,
-    console: Console,
 ) -> dict[str, Any]:
-    """Every file of an evaluation, and its tables on the console."""
+    """Writes the files of an evaluation.
+
+    Args:
+      results: the scores, as in evaluation.json.
+      scored: {set: scores with one entry per clip}.
+      kept: {set: predictions that were scored}.
+      out: folder of the results.
+      title: title of the page.
+      options: how it was scored.
+
+    Returns:
+      `results`.
+    """
     out.mkdir(parents=True, exist_ok=True)
     evaluation_tables.write(results, out)
     results_folder.write_clips(out, kept, scored)
     (out / "report.html").write_text(
         page(results, scored=scored, rows=kept, title=title), encoding="utf-8"
     )
-    evaluation_tables.show(results, console)
     by_words = any(s.result["metric"] in ("hit_rate", "open_vocabulary") for s in scored.values())
     if options.tables.name == BUILTIN_NAME and by_words:
-        _say(
-            console,
-            f"words: {BUILTIN_NAME}; hit rate and F_s of papers use the official tables: `emojax fetch mer-unibench`",
+        logger.info(
+            "words: %s; hit rate and F_s of papers use the official tables: "
+            "`emojax fetch mer-unibench`",
+            BUILTIN_NAME,
         )
-    _say(
-        console,
-        f"written: {out}/evaluation.json, evaluation.md, report.html, clips.csv, predictions/",
-    )
     return results
 
 
@@ -128,100 +145,122 @@ def evaluate_suite(
     *,
     out: Path,
     options: Options,
-    console: Console,
     answers: str = "text",
     batch: int = 16,
     limit: int = 0,
     int8: bool = False,
     devices: Sequence[Any] | None = None,
+    progress: Progress = no_progress,
 ) -> dict[str, Any]:
-    """Asks a model every clip of a suite and scores it; a run that was stopped goes on.
+    """Asks a model about all clips of a suite and scores the answers; continues a stopped run.
 
     Args:
+      model: the model folder.
+      suite: the suite.
       root: folder of data sets, as for `emojax data check`.
-      answers: `text` as papers do; `labels`: closed questions from the probabilities of their labels, in one forward pass;
-        `both`.
-      limit: at most so many clips a set, 0 all of them.
-      batch: clips at once, rounded up to a multiple of the devices (default: all of them).
+      out: folder of the results.
+      options: how to score.
+      answers: "text": generated text, as in the papers; "labels": closed questions are answered
+        from the probabilities of their labels, in one forward pass; or "both".
+      batch: clips at once, rounded up to a multiple of the devices.
+      limit: at most so many clips per set; 0: all of them.
+      int8: whether frozen kernels are int8.
+      devices: devices to use; by default all.
+      progress: gets one task per set.
+
+    Returns:
+      The scores, as in evaluation.json; {} in all processes but the first.
 
     Raises:
-      ValueError: nothing of the suite is there, or `out` holds answers of another model.
+      ValueError: no clip of the suite is there, or `out` holds answers of another model.
     """
     mesh = make_mesh(shape=(-1, 1, 1), devices=list(devices or jax.devices()))
     batch += -batch % mesh.size
-    bundle = spread(model, mesh, int8=int8)
-    asked_by = suite_clips(suite, root, limit, console)
-    settings = prompt_hash(json.dumps(bundle.settings.raw, sort_keys=True, default=str))
+    bundle = load_on_mesh(model, mesh, int8=int8)
+    questions = suite_clips(suite, root, limit=limit, progress=progress)
     identity = {
         "model": bundle.name,
         "weights": weights_id(bundle),
-        "settings": settings,
+        "settings": prompt_hash(json.dumps(bundle.settings.raw, sort_keys=True, default=str)),
         "answers": answers,
     }
 
-    def ready(member: Member, asked: Sequence[Question]) -> tuple[Answerer, list[int]]:
+    def prepare(member: Member, asked: Sequence[Question]) -> tuple[Answerer, list[int]]:
         tag = member.benchmark.tag or member.benchmark.task
-        own = long_enough(dataclasses.replace(bundle, labels=member.benchmark.labels), asked, tag)
-        return answerer(own, member, answers, batch), row_lengths(own, asked, tag)
+        fitting = long_enough(
+            dataclasses.replace(bundle, labels=member.benchmark.labels), asked, tag
+        )
+        return answerer(fitting, member, answers, batch), row_lengths(fitting, asked, tag)
 
     with jax.set_mesh(mesh):
         by_set, counts = answer_members(
-            asked_by,
-            ready,
+            questions,
+            prepare,
             decoder(bundle.settings),
             out=out,
             identity=identity,
             batch=batch,
-            console=console,
+            progress=progress,
         )
     if not by_set:
         raise ValueError(
-            f"{root} holds no clip of {suite.title}; look with `emojax data check {root}`"
+            f"{root} holds no clip of {suite.title}; check it with `emojax data check {root}`"
         )
     by_label = {
-        m.name for m in suite.members if answers == "labels" and m.benchmark.metric in _CLOSED
+        m.name
+        for m in suite.members
+        if answers == "labels" and m.benchmark.metric in CLOSED_METRICS
     }
-    told = {
-        n: "probabilities of the labels, one forward pass" if n in by_label else "greedy text"
-        for n in by_set
+    answered_by = {
+        name: "probabilities of the labels, one forward pass" if name in by_label else "greedy text"
+        for name in by_set
     }
-    return _finish(
+    return _score_answers(
         suite,
         by_set,
         counts,
         out=out,
         title=f"{suite.title}: {bundle.name}",
         options=options,
-        console=console,
-        how=told,
+        answered_by=answered_by,
     )
 
 
-Ready = Callable[[Member, Sequence[Question]], tuple[Answerer, list[int]]]
+Prepare = Callable[[Member, Sequence[Question]], tuple[Answerer, list[int]]]
 
 
 def answer_members(
-    asked_by: Mapping[Member, tuple[list[Question], int]],
-    ready: Ready,
+    questions: Mapping[Member, tuple[list[Question], int]],
+    prepare: Prepare,
     decode: Decode,
     *,
     out: Path,
     identity: dict[str, Any],
     batch: int,
-    console: Console,
+    progress: Progress = no_progress,
 ) -> tuple[dict[str, list[Prediction]], dict[str, dict[str, int]]]:
-    """({set: rows}, {set: how many clips were answered, refused, had no answer, are not there}) of sets with clips."""
+    """Answers the clips of all sets that have any.
+
+    Args:
+      questions: {set: (its clips, number of clips whose media are missing)}.
+      prepare: makes the answerer of a set, and the length of each of its rows in tokens.
+      decode: decodes clips.
+      out: folder in which answers are kept; one process at a time may write there.
+      identity: what the answers depend on, for a later run.
+      batch: clips at once.
+      progress: gets one task per set; only process 0 reports.
+
+    Returns:
+      ({set: rows}, {set: number of clips answered, refused, without media, without reply}).
+    """
     by_set: dict[str, list[Prediction]] = {}
     counts: dict[str, dict[str, int]] = {}
-    main = jax.process_index() == 0
-    with (
-        bars(console if main else Console(quiet=True)) as tick_set,
-        only_writer(out) if main else nullcontext(),
-    ):
-        for member, (asked, lost) in asked_by.items():
+    is_main = jax.process_index() == 0
+    with only_writer(out) if is_main else nullcontext():
+        for member, (asked, missing) in questions.items():
             if not asked:
                 continue
-            answer, lengths = ready(member, asked)
+            answer, lengths = prepare(member, asked)
             by_set[member.name] = rows = answer_set(
                 member,
                 asked,
@@ -231,22 +270,25 @@ def answer_members(
                 out=out,
                 identity=identity,
                 batch=batch,
-                tick=lambda done, total, name=member.name: tick_set(name, done, total),  # type: ignore[misc]
-                write=main,
+                tick=functools.partial(progress if is_main else no_progress, member.name),
+                write=is_main,
             )
-            refused = sum(r.error.startswith(REFUSED) for r in rows)
-            silent = sum(unanswered(r) for r in rows)
-            counts[member.name] = {
-                "answered": len(rows) - refused - silent,
-                "refused": refused,
-                "missing_media": lost,
-            }
-            if silent:
-                counts[member.name]["no_answer"] = silent
+            counts[member.name] = _count(rows, missing)
     return by_set, counts
 
 
-def _finish(
+def _count(rows: Sequence[Prediction], missing: int) -> dict[str, int]:
+    refused = sum(r.error.startswith(REFUSED) for r in rows)
+    silent = sum(unanswered(r) for r in rows)
+    counts = {
+        "answered": len(rows) - refused - silent,
+        "refused": refused,
+        "missing_media": missing,
+    }
+    return counts | ({"no_answer": silent} if silent else {})
+
+
+def _score_answers(
     suite: Suite | None,
     by_set: Mapping[str, Sequence[Prediction]],
     counts: Mapping[str, dict[str, int]],
@@ -254,26 +296,21 @@ def _finish(
     out: Path,
     title: str,
     options: Options,
-    console: Console,
-    how: Mapping[str, str],
+    answered_by: Mapping[str, str],
 ) -> dict[str, Any]:
     if jax.process_index():
         return {}
     for name, count in counts.items():
-        for key, text in (
-            ("refused", "could not be decoded: answered by nothing"),
-            ("missing_media", "are not there"),
-            ("no_answer", "got no usable reply"),
-        ):
+        for key, text in _PROBLEMS.items():
             if count.get(key):
-                _say(console, f"{name}: {count[key]} clips {text}")
-    facts = {name: {"clips": count, "answered_by": how[name]} for name, count in counts.items()}
+                logger.warning("%s: %d clips %s", name, count[key], text)
+    facts = {
+        name: {"clips": count, "answered_by": answered_by[name]} for name, count in counts.items()
+    }
     results, scored, kept = results_folder.results_of(
-        suite, by_set, options, lambda text: _say(console, text), facts=facts
+        suite, by_set, options, logger.info, facts=facts
     )
-    return write_results(
-        results, scored, kept, out=out, title=title, options=options, console=console
-    )
+    return write_results(results, scored, kept, out=out, title=title, options=options)
 
 
 def evaluate_server(
@@ -284,156 +321,61 @@ def evaluate_server(
     split: str | None,
     out: Path,
     options: Options,
-    console: Console,
     send: str = "frames",
     concurrency: int = 4,
     limit: int = 0,
+    progress: Progress = no_progress,
 ) -> dict[str, Any]:
-    """Asks any OpenAI-compatible multimodal server the clips of a suite (`place`: folder of data sets) or of a manifest.
+    """Asks an OpenAI-compatible multimodal server about the clips of a suite or manifest.
+
+    Args:
+      endpoint: the server.
+      suite: the suite; None for a manifest.
+      place: the folder of data sets, or the manifest.
+      split: split of the manifest; None: all.
+      out: folder of the results.
+      options: how to score.
+      send: "frames" or "video".
+      concurrency: requests at once.
+      limit: at most so many clips per set; 0: all of them.
+      progress: gets one task per set.
+
+    Returns:
+      The scores, as in evaluation.json.
 
     Raises:
-      ValueError: nothing to ask.  EndpointError: the server can not be used.
+      ValueError: there is no clip to ask about.
+      EndpointError: the server cannot be used.
     """
-    asked_by: dict[Member, tuple[list[Question], int]]
     if suite is not None:
-        asked_by = suite_clips(suite, place, limit, console)
+        questions = suite_clips(suite, place, limit=limit, progress=progress)
     else:
-        records = [
-            r
-            for r in jobs.read_records(str(place), console, hold_out=0)
-            if split in (None, r.split)
-        ]
-        if not records:
-            raise ValueError(f"{place} has no row of split '{split}'")
-        options = dataclasses.replace(options, metric="single", labels=records[0].labels)
-        asked_by = {}
-        for part in sorted({r.split for r in records}):
-            benchmark = Benchmark(
-                name=part,
-                dataset=place.stem,
-                task="emotion",
-                labels=records[0].labels,
-                modes=(part,),
-                scored_modes=(part,),
-                metric="single",
-            )
-            own = [r for r in records if r.split == part]
-            questions = [Question(dataclasses.replace(r, mode=part), r.label, True) for r in own]
-            asked_by[Member(benchmark)] = (questions[:limit] if limit else questions, 0)
+        questions, labels = manifest_clips(place, split=split, limit=limit)
+        options = dataclasses.replace(options, metric="single", labels=labels)
     with ChatClient(endpoint, out / "replies", concurrency=concurrency) as client:
-        identity = {"server": endpoint.settings(), "send": send, "prompts": prompts_id()}
         by_set, counts = answer_members(
-            asked_by,
-            lambda member, asked: (server_answerer(client), [0] * len(asked)),
+            questions,
+            lambda _, asked: (server_answerer(client), [0] * len(asked)),
             decode_for_server(send),
             out=out,
-            identity=identity,
+            identity={"server": endpoint.settings(), "send": send, "prompts": prompts_id()},
             batch=4 * concurrency,
-            console=console,
+            progress=progress,
         )
         if not by_set:
             raise ValueError(f"{place} holds no clip of {suite.title if suite else 'the manifest'}")
-        told = ", ".join(f"{n} {kind}" for kind, n in sorted(client.faults.items()))
-        _say(
-            console,
-            f"{client.requests_sent} requests{f' ({told})' if told else ''}, {client.tokens_paid[0]:,} + {client.tokens_paid[1]:,} tokens"
-            + (f", cost {client.cost(client.tokens_paid):.2f}" if endpoint.price_in is not None else ""),
+        faults = ", ".join(f"{n} {kind}" for kind, n in sorted(client.faults.items()))
+        logger.info(
+            f"{client.requests_sent} requests{f' ({faults})' if faults else ''}, "
+            f"{client.tokens_paid[0]:,} + {client.tokens_paid[1]:,} tokens"
+            + (f", cost {client.cost(client.tokens_paid):.2f}" if endpoint.price_in is not None else "")
         )
-    return _finish(
+    return _score_answers(
         suite,
         by_set,
         counts,
         out=out,
         title=f"{place.name}: {endpoint.model}",
         options=options,
-        console=console,
-        how=dict.fromkeys(by_set, endpoint.model),
+        answered_by=dict.fromkeys(by_set, endpoint.model),
     )
-
-
-def suite_clips(
-    suite: Suite, root: Path, limit: int, console: Console
-) -> dict[Member, tuple[list[Question], int]]:
-    """{set: (clips whose media are there, at most `limit` (0: all), how many are not)} of a folder of data sets.
-
-    Raises:
-      ValueError: there is no such folder.
-    """
-    names = list(dict.fromkeys(m.benchmark.dataset for m in suite.members))
-    with bar(console, "read annotations") as tick:
-        found, listed = read_root(root, names=names, lenient=True)
-        tick(len(names), len(names))
-    by_name = {f.dataset.name: f for f in found}
-    return {m: available(m, by_name[m.benchmark.dataset], listed, limit) for m in suite.members}
-
-
-def available(
-    member: Member, found: DatasetContents, listed: FileIndex, limit: int
-) -> tuple[list[Question], int]:
-    """(clips of a set whose media are there, how many are not)."""
-    every = questions_of(member, found)
-    here = [q for q in every if listed.has(Path(q.record.path)) or Path(q.record.path).is_file()]
-    return (here[:limit] if limit else here), len(every) - len(here)
-
-
-def spread(model: Path, mesh: Mesh, *, int8: bool = False) -> Bundle:
-    """A model folder with its weights on every device of a mesh."""
-    bundle = load_bundle(model)
-    if int8:
-        from emojax.bundle.model_folder import as_int8
-
-        bundle = as_int8(bundle)
-    if mesh.size == 1:
-        return bundle
-    shardings = variable_shardings(bundle.settings.model, mesh)
-    placed = {p: jax.device_put(x, shardings[p]) for p, x in flatten(bundle.variables).items()}
-    return dataclasses.replace(bundle, variables=traverse_util.unflatten_dict(placed, sep="/"))
-
-
-def long_enough(bundle: Bundle, asked: Sequence[Question], tag: str) -> Bundle:
-    """The bundle with a compiled size for its longest prompt: a list of 26 labels may exceed those of its training."""
-    longest = max(prompt_tokens(bundle, asked, tag))
-    data = bundle.settings.data
-    if longest <= max(length for length, _ in data.buckets):
-        return bundle
-    data = dataclasses.replace(data, buckets=(*data.buckets, (-(-longest // 64) * 64, 1)))
-    return dataclasses.replace(bundle, settings=dataclasses.replace(bundle.settings, data=data))
-
-
-def weights_id(bundle: Bundle) -> str:
-    """Hash of the beginning of every weight, to tell one training from another."""
-    digest = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(bundle.variables):
-        first = np.asarray(leaf.ravel()[:64]).astype(np.float32)
-        digest.update(f"{jax.tree_util.keystr(path)} {leaf.shape}".encode() + first.tobytes())
-    return digest.hexdigest()[:16]
-
-
-def answerer(bundle: Bundle, member: Member, answers: str, batch: int) -> Answerer:
-    """How a model answers the clips of one set."""
-    closed = member.benchmark.metric in _CLOSED
-    # greedy, at most 200 tokens: as the released evaluation
-    sampler = Sampler(max_tokens=min(Sampler().max_tokens, bundle.settings.data.max_answer))
-
-    def answer(items: Sequence[tuple[ClipRecord, Views]], tag: str) -> list[Prediction]:
-        rows = [Prediction(clip=record.id) for record, _ in items]
-        if answers != "labels" or not closed:
-            texts = reasons(bundle, items, batch=batch, task=tag, sampler=sampler)
-            rows = [dataclasses.replace(r, response=t) for r, t in zip(rows, texts, strict=True)]
-        if answers != "text" and closed:
-            chances = label_probabilities(bundle, items, bundle.labels, batch=batch, task=tag)
-            for i, p in enumerate(chances):
-                own = {label: round(float(x), 6) for label, x in zip(bundle.labels, p, strict=True)}
-                best = bundle.labels[int(p.argmax())]
-                rows[i] = dataclasses.replace(
-                    rows[i],
-                    probabilities=own,
-                    response=best if answers == "labels" else rows[i].response,
-                )
-        return rows
-
-    return answer
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, soft_wrap=True)

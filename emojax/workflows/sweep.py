@@ -1,7 +1,8 @@
-"""`emojax sweep`: every point of a sweep file, as a table and a picture.
+"""Trains and scores all points of a sweep file, and writes them as a table and a picture.
 
-A sweep file (configs/sweeps/) has PRESET, SEEDS, and `sweep()`, which yields (name, {dotted field: value}). Runs are kept by a
-hash of their configuration and corpus, so sweeps share them and one that was cut off goes on, also within a run.
+A sweep file (configs/sweeps/) has PRESET, SEEDS, and `sweep()`, which yields (name, {dotted field:
+value}). The folder of a run is named by a hash of its configuration and corpus: sweeps share runs,
+and an interrupted sweep continues, also within a run.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import logging
 import shlex
 import statistics
 from collections.abc import Iterator
@@ -17,12 +19,13 @@ from types import ModuleType
 from typing import Any
 
 from ml_collections import ConfigDict
-from rich.console import Console
 
 from data_pipeline.embedded.generate import corpus_key, load_corpus, make_corpus
 from data_pipeline.embedded.truth import CorpusConfig
+from data_pipeline.io import atomic_path
+from data_pipeline.loader.open_sources import open_views
+from data_pipeline.progress import Progress, no_progress
 from emojax.bundle.model_folder import load_bundle
-from emojax.cli.console import progress_bars
 from emojax.config import (
     CONFIGS,
     Settings,
@@ -32,20 +35,20 @@ from emojax.config import (
     resolve,
 )
 from emojax.evaluate.model_answers import evaluate_embedded
-from emojax.workflows import jobs
 from emojax.workflows.train import run_training
+from emojax.workflows.score import items_of
 
-ABLATIONS = ("fused", "only_video", "only_audio", "only_text")
 SWEEPS = CONFIGS / "sweeps"
+ABLATIONS = ("fused", "only_video", "only_audio", "only_text")
 COLUMNS = (*ABLATIONS, "conflict", "clue precision", "clue recall", "loss")
+
+logger = logging.getLogger(__name__)
 
 
 def known() -> dict[str, str]:
-    """{name: first line of its text} of the sweep files that come with the package."""
-    found = {}
-    for path in sorted(SWEEPS.glob("[a-z]*.py")):
-        found[path.stem] = (load_sweep(path).__doc__ or "").strip().splitlines()[0]
-    return found
+    """{name: first line of its docstring} of the sweep files that come with the package."""
+    paths = sorted(SWEEPS.glob("[a-z]*.py"))
+    return {p.stem: (load_sweep(p).__doc__ or "").strip().splitlines()[0] for p in paths}
 
 
 def find_sweep(name: str) -> Path:
@@ -54,8 +57,8 @@ def find_sweep(name: str) -> Path:
     Raises:
       ValueError: there is none.
     """
-    own = SWEEPS / f"{name}.py"
-    path = own if own.exists() else Path(name)
+    packaged = SWEEPS / f"{name}.py"
+    path = packaged if packaged.exists() else Path(name)
     if not path.is_file():
         raise ValueError(
             f"there is no sweep '{name}'; there are {', '.join(known())}, or give a file"
@@ -67,16 +70,16 @@ def load_sweep(path: Path) -> ModuleType:
     """The sweep file as a module.
 
     Raises:
-      ValueError: it is no sweep file.
+      ValueError: it is not a sweep file.
     """
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
-        raise ValueError(f"{path} is no Python file")
+        raise ValueError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     if lacking := [name for name in ("PRESET", "SEEDS", "sweep") if not hasattr(module, name)]:
         raise ValueError(
-            f"{path} is no sweep file: it has no {', '.join(lacking)} (see configs/sweeps/)"
+            f"{path} is not a sweep file: it has no {', '.join(lacking)} (see configs/sweeps/)"
         )
     return module
 
@@ -89,10 +92,10 @@ def points(module: ModuleType) -> Iterator[tuple[str, int, dict[str, Any]]]:
 
 
 def settings_of(module: ModuleType, seed: int, changes: dict[str, Any]) -> Settings:
-    """The run of one point.
+    """The settings of one point.
 
     Raises:
-      ValueError: a field that the configuration does not have, or a value of another type.
+      ValueError: the configuration does not have a field, or a value has another type.
     """
     config: ConfigDict = load_config(module.PRESET).lock()
     config.seed = seed
@@ -104,14 +107,20 @@ def settings_of(module: ModuleType, seed: int, changes: dict[str, Any]) -> Setti
 
 
 def key_of(settings: Settings, corpus: CorpusConfig) -> str:
-    """Name of a point's folder."""
+    """The name of a point's folder."""
     # Under the original names of fields, so that results of older versions are found again.
-    what = [original_names(settings.raw), corpus_key(corpus)]
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
+    inputs = [original_names(settings.raw), corpus_key(corpus)]
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def launches(module: ModuleType, out: str, prefix: str) -> Iterator[str]:
-    """One command a point, for machines of one's own: `prefix` stands before each, {n} in it is the point's number."""
+    """One command per point, to run on other machines.
+
+    Args:
+      module: the sweep file.
+      out: folder of the runs.
+      prefix: start of each command; {n} in it becomes the number of the point.
+    """
     preset, _, variant = module.PRESET.partition(":")
     config = f"configs/{preset}.py" + (f":{variant}" if variant else "")
     for number, (_, seed, changes) in enumerate(points(module)):
@@ -122,39 +131,49 @@ def launches(module: ModuleType, out: str, prefix: str) -> Iterator[str]:
 
 
 def run_one(
-    settings: Settings, folder: Path, corpus: CorpusConfig, console: Console
+    settings: Settings, folder: Path, corpus: CorpusConfig, *, progress: Progress = no_progress
 ) -> dict[str, Any]:
-    """Trains and scores one configuration on the embedded corpus, or reads its kept result."""
-    kept = folder / "result.json"
-    if kept.exists():
-        return json.loads(kept.read_text())
+    """Trains and scores one configuration on the embedded corpus, or reads its stored result.
+
+    Args:
+      settings: the configuration.
+      folder: the run folder.
+      corpus: settings of the corpus.
+      progress: gets the tasks of decoding and training.
+
+    Returns:
+      The scores of the test split, with the mean loss of the last 20 steps.
+    """
+    stored = folder / "result.json"
+    result: dict[str, Any]
+    if stored.exists():
+        result = json.loads(stored.read_text())
+        return result
     records = load_corpus(make_corpus(config=corpus))
-    sources = jobs.open_views(records, settings, console)
-    with progress_bars(console) as progress:
-        run_training(settings, records, sources, folder, progress=progress)
+    sources = open_views(records, settings.views, settings.sampling, progress=progress)
+    run_training(settings, records, sources, folder, progress=progress)
     bundle = load_bundle(folder)
-    items = jobs.items_of(sources["test"], bundle)
+    items = items_of(sources["test"], bundle)
     result = evaluate_embedded(
         bundle, items, corpus, ablations=ABLATIONS, with_clues=bundle.can_reason
     )
     rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    last = [r["loss"] for r in rows if r["stage"] == rows[-1]["stage"]][-20:]
-    result["loss"] = statistics.fmean(last)
-    # Written whole or not at all: a point without it is made again.
-    kept.with_suffix(".part").write_text(json.dumps(result))
-    kept.with_suffix(".part").rename(kept)
+    losses = [r["loss"] for r in rows if r["stage"] == rows[-1]["stage"]][-20:]
+    result["loss"] = statistics.fmean(losses)
+    with atomic_path(stored) as part:  # a point without this file is run again
+        part.write_text(json.dumps(result))
     return result
 
 
 def row_of(result: dict[str, Any]) -> dict[str, float]:
-    """A result's numbers by column."""
+    """The numbers of a result by column."""
     row = {**result["ablations"], "conflict": result["conflict"], "loss": result.get("loss")}
     row |= {f"clue {k}": result["clues"][k] for k in ("precision", "recall") if "clues" in result}
     return {k: v for k, v in row.items() if v is not None}
 
 
 def table(results: dict[str, list[dict[str, Any]]]) -> str:
-    """Markdown: a row a variant, mean and standard deviation over seeds; a dash where there is no such number."""
+    """A Markdown table with one row per variant: mean and standard deviation over seeds."""
 
     def cell(values: list[float]) -> str:
         if not values:
@@ -171,17 +190,17 @@ def table(results: dict[str, list[dict[str, Any]]]) -> str:
 
 
 def plot(results: dict[str, list[dict[str, Any]]], path: Path) -> None:
-    """Fused UAR of each variant, a dot a seed and a bar at the mean."""
+    """Draws the fused UAR of each variant: a bar for the mean, a dot per seed."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
     figure, axis = plt.subplots(figsize=(6.4, 0.8 + 0.32 * len(results)))
-    for place, runs in enumerate(results.values()):
+    for y, runs in enumerate(results.values()):
         values = [r["ablations"]["fused"] for r in runs]
-        axis.barh(place, statistics.fmean(values), color="#b7c9e2", height=0.6)
-        axis.plot(values, [place] * len(values), "o", color="#27476e", markersize=4)
+        axis.barh(y, statistics.fmean(values), color="#b7c9e2", height=0.6)
+        axis.plot(values, [y] * len(values), "o", color="#27476e", markersize=4)
     axis.set_yticks(range(len(results)), list(results))
     axis.invert_yaxis()
     axis.set_xlabel("UAR, all modalities")
@@ -191,26 +210,32 @@ def plot(results: dict[str, list[dict[str, Any]]], path: Path) -> None:
 
 
 def run(
-    name: str, out: Path, console: Console, *, corpus: CorpusConfig | None = None
+    name: str, out: Path, *, corpus: CorpusConfig | None = None, progress: Progress = no_progress
 ) -> dict[str, list[dict[str, Any]]]:
-    """Runs every point that has no result yet; table, picture and JSON are written after each."""
+    """Runs all points that have no result yet; writes table, picture and JSON after each.
+
+    Args:
+      name: name or path of the sweep file.
+      out: folder of the runs and of NAME.md, NAME.json and NAME.png.
+      corpus: settings of the embedded corpus.
+      progress: gets the tasks of decoding and training.
+
+    Returns:
+      {variant: one result per seed}.
+
+    Raises:
+      ValueError: there is no such sweep, or one of its points has a wrong field.
+    """
     path = find_sweep(name)
     module, corpus = load_sweep(path), corpus or CorpusConfig()
-    all_points = list(points(module))
-    for (
-        _,
-        seed,
-        changes,
-    ) in all_points:  # a mistyped field is told before the first run, not before the last
-        settings_of(module, seed, changes)
+    # All points are resolved first: a mistyped field fails before the first run.
+    runs = [(label, seed, settings_of(module, seed, c)) for label, seed, c in points(module)]
     results: dict[str, list[dict[str, Any]]] = {}
-    for number, (label, seed, changes) in enumerate(all_points, 1):
-        settings = settings_of(module, seed, changes)
+    for number, (label, seed, settings) in enumerate(runs, 1):
         key = key_of(settings, corpus)
-        console.print(
-            f"{path.stem} {number}/{len(all_points)}: {label}, seed {seed} ({key})", soft_wrap=True
-        )
-        results.setdefault(label, []).append(run_one(settings, out / key, corpus, console))
+        logger.info("%s %d/%d: %s, seed %s (%s)", path.stem, number, len(runs), label, seed, key)
+        result = run_one(settings, out / key, corpus, progress=progress)
+        results.setdefault(label, []).append(result)
         (out / f"{path.stem}.md").write_text(table(results) + "\n")
         (out / f"{path.stem}.json").write_text(
             json.dumps({k: [row_of(r) for r in v] for k, v in results.items()})

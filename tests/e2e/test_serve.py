@@ -117,7 +117,7 @@ def test_a_folder_has_one_server_and_a_port_too(server, model, capsys):
     from emojax.cli.main import main
 
     for more, fault in [
-        (["--folder", str(server.folder)], "another server"), (["--port", str(server.port)], "can not be had"),
+        (["--folder", str(server.folder)], "another server"), (["--port", str(server.port)], "cannot be opened"),
         (["--port", "99999"], "from 1 to 65535"),
     ]:  # fmt: skip
         options = ["--port", "0"] if "--port" not in more else []

@@ -6,10 +6,10 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from rich.console import Console
 
 from data_pipeline.embedded.generate import load_corpus, make_corpus
 from data_pipeline.embedded.truth import CorpusConfig
+from data_pipeline.loader.open_sources import open_views
 from emojax.bundle.model_folder import load_bundle
 from emojax.cli.main import main
 from emojax.config import load_config, resolve
@@ -17,7 +17,6 @@ from emojax.model.variables import flatten, init_flat
 from emojax.reports import training_page
 from emojax.sharding import make_mesh
 from emojax.train.start import stage_sources
-from emojax.workflows import jobs
 from emojax.workflows.train import run_training
 
 ONLY_LORA = ((r"lora/.*", "train"), (r"params/.*", "freeze"))
@@ -38,7 +37,7 @@ def run(tmp_path_factory):
         config.stage.cognition.optim.lr, config.stage.cognition.optim.ema = 5e-3, 0.0
         config.train.update({"validate_every": 2, "take": "best", "validate_clips": 9})
         settings = resolve(config)
-        sources = jobs.open_views(records, settings, Console(quiet=True))
+        sources = open_views(records, settings.views, settings.sampling)
         run_training(settings, records, sources, place / "run")
         yield place / "run", settings
 

@@ -217,15 +217,11 @@ def test_another_question_does_not_take_kept_answers(model, talk, tmp_path):
 
 
 def test_nothing_of_the_user_is_overwritten(tmp_path):
-    import argparse
+    from emojax.workflows.timelines import output_stems
 
-    from emojax.cli.predict_cmd import _stems
-
-    stems = lambda paths, **given: [
-        str(s) for s in _stems(argparse.Namespace(**{"report": None, "out": None} | given), paths)
-    ]
+    stems = lambda paths, **given: [str(s) for s in output_stems(paths, **given)]
     assert stems(["x/a.mp4", "y/a.mp4", "z/a-2.mp4"], out="o") == ["o/a", "o/a-2", "o/a-2-2"]
-    assert stems(["talk.mp4"], report="talk.html") == ["talk.emotions"]
+    assert stems(["talk.mp4"], page="talk.html") == ["talk.emotions"]
     assert stems(["in/talk.mp4"], out="in") == ["in/talk.emotions"]
     assert stems(["in/talk.mp4"]) == ["talk-emotions/talk"]
 

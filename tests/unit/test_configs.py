@@ -194,7 +194,7 @@ def test_sweep_files_are_checked_before_the_first_run(tmp_path, capsys):
         assert main(["sweep", "run", str(tmp_path / name), "--out", str(tmp_path / "out")]) == 2
     printed = " ".join(capsys.readouterr().out.split())
     assert "did you mean config.stage.perception.steps" in printed
-    assert "it has no SEEDS, sweep" in printed and "is no Python file" in printed
+    assert "it has no SEEDS, sweep" in printed and "is not a Python file" in printed
 
 
 def test_one_launch_per_point(capsys):

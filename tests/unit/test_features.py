@@ -153,7 +153,9 @@ def test_an_encoding_goes_on_and_sees_changed_clips(made, tmp_path, monkeypatch)
 
     real = encode._encode_chunk
     monkeypatch.setattr(
-        encode, "_encode_chunk", lambda path, *a: (counted.append(path.name), real(path, *a))
+        encode,
+        "_encode_chunk",
+        lambda path, *a, **k: (counted.append(path.name), real(path, *a, **k)),
     )
     with jax.set_mesh(mesh):
         encode_built(s, variables, built, out=copy, mesh=mesh, batch=8)

@@ -302,7 +302,7 @@ def test_commands(corpus, tmp_path, capsys):
     capsys.readouterr()
     (tmp_path / "bare").mkdir()
     assert main(["data", "build", str(tmp_path / "bare"), str(tmp_path / "o3")]) == 2
-    assert "no data set is found" in capsys.readouterr().out
+    assert "holds no known data set" in capsys.readouterr().out
     assert (
         main(
             [

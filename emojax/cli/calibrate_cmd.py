@@ -1,0 +1,51 @@
+"""`emojax calibrate`: fits the temperature of a model's probabilities."""
+
+from __future__ import annotations
+
+import argparse
+
+from rich.console import Console
+
+from emojax.cli.arguments import Commands
+from emojax.cli.console import progress_bars, setup
+
+
+def add_parser(commands: Commands) -> None:
+    """Adds `calibrate`."""
+    p = commands.add_parser(
+        "calibrate",
+        help="fit the temperature of a model's probabilities on clips with known labels",
+    )
+    p.add_argument("model", help="model folder, or the name of an imported model")
+    p.add_argument(
+        "--manifest", required=True, help="CSV as for train; not the clips that are scored later"
+    )
+    p.add_argument(
+        "--split",
+        type=str.lower,
+        choices=("train", "val", "test"),
+        default="val",
+        help="(default %(default)s)",
+    )
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    """Calibrates a model folder; exit code 2 if there are too few clips."""
+    setup()
+    from data_pipeline.loader.open_sources import open_views, read_records
+    from emojax.bundle.model_folder import load_bundle
+    from emojax.weights.locations import find_model
+    from emojax.workflows.score import calibrate
+
+    folder = find_model(args.model)
+    bundle = load_bundle(folder)
+    records = read_records(args.manifest, labels=bundle.labels)
+    records = [r for r in records if r.split == args.split]
+    if not records:
+        raise ValueError(f"{args.manifest} has no row of split '{args.split}'")
+    views, sampling = bundle.settings.views, bundle.settings.sampling
+    with progress_bars(console) as progress:
+        source = open_views(records, views, sampling, progress=progress)[args.split]
+        name = f"{args.manifest}, {args.split}"
+        fitted = calibrate(folder, source, name=name, progress=progress)
+    return 0 if fitted else 2

@@ -1,0 +1,57 @@
+"""`emojax compare`: compares evaluations of the same clips with paired tests."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+from emojax.cli.arguments import Commands
+from emojax.cli.console import progress_bars
+
+
+def add_parser(commands: Commands) -> None:
+    """Adds `compare`."""
+    p = commands.add_parser(
+        "compare", help="compare evaluations of the same clips, with paired tests"
+    )
+    p.add_argument(
+        "runs",
+        nargs="+",
+        metavar="FOLDER",
+        help="folders of `emojax evaluate`; the first is compared with each of the others",
+    )
+    p.add_argument(
+        "--score", default="", help="score to compare (default: the main score of each set)"
+    )
+    p.add_argument(
+        "--permutations", type=int, default=10000, help="of the paired test (default %(default)s)"
+    )
+    p.add_argument("--tables", help="folder of the official word tables")
+    p.add_argument("--out", required=True, help="folder for comparison.json, .md and .html")
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    """Compares the first folder with each of the others."""
+    from emojax.evaluate.emotion_wheels import find_tables
+    from emojax.reports.comparison import compare_runs, show, write
+
+    if len(args.runs) < 2:
+        raise ValueError("give at least two folders of `emojax evaluate`")
+    tables = find_tables(Path(args.tables) if args.tables else None)
+    folders = [Path(run) for run in args.runs]
+    with progress_bars(console) as progress:
+        result = compare_runs(
+            folders,
+            args.score,
+            args.permutations,
+            tables,
+            tick=lambda done, total: progress("compare", done, total),
+        )
+    write(result, Path(args.out))
+    show(result, console)
+    console.print(
+        f"written: {args.out}/comparison.json, comparison.md, comparison.html", soft_wrap=True
+    )
+    return 0

@@ -1,0 +1,122 @@
+"""`emojax fetch`: downloads the released files of a model and imports them, or word tables."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from rich.console import Console
+
+from emojax.cli.arguments import Commands, output_folder
+from emojax.cli.console import progress_bars, setup
+
+
+def add_parser(commands: Commands) -> None:
+    """Adds `fetch`."""
+    p = commands.add_parser(
+        "fetch",
+        help="download the released files of a model and import them, or the word tables of scores",
+    )
+    p.add_argument(
+        "name",
+        help="model of the catalogue (see `emojax weights list`), or mer-unibench: the word "
+        "tables of its scores",
+    )
+    add_import_options(p)
+    p.add_argument("--mirror", action="store_true", help="use mirrors of gated repositories")
+
+
+def add_import_options(p: argparse.ArgumentParser) -> None:
+    """Adds the options that `fetch` and `weights import` have in common."""
+    p.add_argument(
+        "--file",
+        action="append",
+        default=[],
+        metavar="SOURCE=PATH",
+        help="a file or folder that is here already",
+    )
+    p.add_argument(
+        "--out", help="model folder (default: the cache, where predict --model NAME finds it)"
+    )
+    p.add_argument("--preset", help="another configuration than the model's own")
+    p.add_argument(
+        "--questions",
+        metavar="FILE",
+        help='JSON {task: [wordings]}, e.g. the original ones; "{labels}" is filled in',
+    )
+    p.add_argument(
+        "--int8", action="store_true", help="keep frozen kernels as int8 (config.model.kernels)"
+    )
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    """Fetches word tables, one source, or all sources of a model."""
+    setup()
+    from emojax.evaluate import official_files
+    from emojax.weights.catalogue import MODELS, SOURCES
+    from emojax.workflows.import_weights import fetch_source, fetch_tables
+
+    if args.name == official_files.NAME:
+        with progress_bars(console) as progress:
+            fetch_tables(progress=progress)
+        return 0
+    if args.name in SOURCES and args.name not in MODELS:
+        with progress_bars(console) as progress:
+            path = fetch_source(args.name, mirror=args.mirror, progress=progress)
+        console.print(f"fetched: {path}; give it to a model with --file", soft_wrap=True)
+        return 0
+    return import_files(args, console, download=True)
+
+
+def import_files(args: argparse.Namespace, console: Console, *, download: bool) -> int:
+    """Imports a model from the files of --file and, with `download`, from fetched ones."""
+    from emojax.weights import importer
+    from emojax.weights.catalogue import catalogue_model
+    from emojax.weights.locations import weights_folder
+    from emojax.workflows.import_weights import fetch_sources, import_model
+
+    model = catalogue_model(args.name)
+    files = _given_files(args.file, model.sources)
+    out = output_folder(args.out or str(weights_folder(args.name)))
+    settings = importer.model_settings(
+        model, preset=args.preset, int8=args.int8, questions=_questions(args.questions)
+    )
+    with progress_bars(console) as progress:
+        if download:
+            files = fetch_sources(args.name, files, mirror=args.mirror, progress=progress)
+        import_model(args.name, files, out, settings=settings, progress=progress)
+    where = out if args.out else args.name
+    command = f"emojax predict CLIP --model {where}"
+    if not model.fields:  # weights to start from cannot answer yet
+        command = (
+            "python -m emojax.train --config=configs/v2.py:stage1 "
+            f"--config.train.init_from={where} --manifest=M.csv --out=DIR"
+        )
+    console.print(f"written: {out}\ntry next: {command}", soft_wrap=True)
+    return 0
+
+
+def _given_files(entries: list[str], sources: tuple[str, ...]) -> dict[str, Path]:
+    from emojax.weights.catalogue import SOURCES
+    from emojax.weights.tensor_files import tensor_files
+
+    files: dict[str, Path] = {}
+    for entry in entries:
+        key, equals, path = entry.partition("=")
+        if not equals or key not in SOURCES:
+            raise ValueError(
+                f"--file {entry}: give SOURCE=PATH, where SOURCE is one of {', '.join(sources)}"
+            )
+        files[key] = Path(path).expanduser()
+        tensor_files(files[key])  # raises if they are not there
+    return files
+
+
+def _questions(path: str | None) -> dict[str, list[str]]:
+    questions = json.loads(Path(path).read_text()) if path else {}
+    if not isinstance(questions, dict) or not all(
+        isinstance(wordings, list) and wordings for wordings in questions.values()
+    ):
+        raise ValueError(f"{path}: expected a JSON object of lists, {{task: [wordings]}}")
+    return questions

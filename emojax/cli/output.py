@@ -1,0 +1,42 @@
+"""What several commands print: the tables of an evaluation, how to get a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+NO_MODEL = """there is no model yet. Three ways to get one:
+  emojax demo                                    trains a small one on the embedded corpus, in minutes
+  emojax train --manifest M.csv --out DIR        trains on your own clips; then give --model DIR
+  emojax fetch emotion-llama-v2                  downloads and imports released weights (19 GB; needs accelerators)"""  # noqa: E501
+
+
+def show_evaluation(
+    results: dict[str, Any], out: Path, console: Console, *, more: str = ""
+) -> None:
+    """Prints the tables of an evaluation and the names of its files.
+
+    Args:
+      results: the scores, as in evaluation.json.
+      out: the folder of the evaluation.
+      console: where to print.
+      more: names of further files.
+    """
+    from emojax.reports import evaluation_tables
+
+    evaluation_tables.show(results, console)
+    files = f"{out}/evaluation.json, evaluation.md, report.html, clips.csv{more}"
+    console.print(f"written: {files}", soft_wrap=True)
+
+
+def model_folder(name: str | None, console: Console) -> Path | None:
+    """The folder of a model by name or path, or the newest one; prints how to get one if none."""
+    from emojax.infer.predict import default_model
+    from emojax.weights.locations import find_model
+
+    folder = find_model(name) if name else default_model()
+    if folder is None:
+        console.print(NO_MODEL, soft_wrap=True)
+    return folder

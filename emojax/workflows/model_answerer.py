@@ -1,0 +1,94 @@
+"""A model that answers the clips of a suite, on one or more devices."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import traverse_util
+from jax.sharding import Mesh
+
+from data_pipeline.media.views import Views
+from data_pipeline.schema import ClipRecord
+from emojax.bundle.model_folder import Bundle, as_int8, load_bundle
+from emojax.evaluate.predictions import Prediction
+from emojax.evaluate.suite_runner import Answerer, Question, prompt_tokens
+from emojax.evaluate.suites import Member
+from emojax.infer.answer import label_probabilities, reasons
+from emojax.infer.sample import Sampler
+from emojax.model.variables import flatten, variable_shardings
+
+# Metrics of closed questions: for one label of a list.
+CLOSED_METRICS = ("hit_rate", "two_class", "single", "last_word")
+
+
+def load_on_mesh(model: Path, mesh: Mesh, *, int8: bool = False) -> Bundle:
+    """Loads a model folder with its weights on the devices of a mesh."""
+    bundle = load_bundle(model)
+    if int8:
+        bundle = as_int8(bundle)
+    if mesh.size == 1:
+        return bundle
+    shardings = variable_shardings(bundle.settings.model, mesh)
+    placed = {p: jax.device_put(x, shardings[p]) for p, x in flatten(bundle.variables).items()}
+    unflatten: Callable[..., Any] = traverse_util.unflatten_dict
+    return dataclasses.replace(bundle, variables=unflatten(placed, sep="/"))
+
+
+def long_enough(bundle: Bundle, asked: Sequence[Question], tag: str) -> Bundle:
+    """The bundle with a bucket for its longest prompt, which may exceed those of its training."""
+    longest = max(prompt_tokens(bundle, asked, tag))
+    data = bundle.settings.data
+    if longest <= max(length for length, _ in data.buckets):
+        return bundle
+    data = dataclasses.replace(data, buckets=(*data.buckets, (-(-longest // 64) * 64, 1)))
+    return dataclasses.replace(bundle, settings=dataclasses.replace(bundle.settings, data=data))
+
+
+def weights_id(bundle: Bundle) -> str:
+    """Hash of the first 64 numbers of each weight, which tells trained models apart."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(bundle.variables):
+        first = np.asarray(leaf.ravel()[:64]).astype(np.float32)
+        digest.update(f"{jax.tree_util.keystr(path)} {leaf.shape}".encode() + first.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def answerer(bundle: Bundle, member: Member, answers: str, batch: int) -> Answerer:
+    """A function that answers the clips of one set with a model.
+
+    Args:
+      bundle: the model.
+      member: the set.
+      answers: see `evaluate_suite`.
+      batch: clips at once.
+    """
+    closed = member.benchmark.metric in CLOSED_METRICS
+    # greedy, at most 200 tokens: as the released evaluation
+    sampler = Sampler(max_tokens=min(Sampler().max_tokens, bundle.settings.data.max_answer))
+
+    def answer(items: Sequence[tuple[ClipRecord, Views]], tag: str) -> list[Prediction]:
+        rows = [Prediction(clip=record.id) for record, _ in items]
+        if answers != "labels" or not closed:
+            texts = reasons(bundle, items, batch=batch, task=tag, sampler=sampler)
+            rows = [dataclasses.replace(r, response=t) for r, t in zip(rows, texts, strict=True)]
+        if answers != "text" and closed:
+            probs = label_probabilities(bundle, items, bundle.labels, batch=batch, task=tag)
+            for i, p in enumerate(probs):
+                by_label = {
+                    label: round(float(x), 6) for label, x in zip(bundle.labels, p, strict=True)
+                }
+                best = bundle.labels[int(p.argmax())]
+                rows[i] = dataclasses.replace(
+                    rows[i],
+                    probabilities=by_label,
+                    response=best if answers == "labels" else rows[i].response,
+                )
+        return rows
+
+    return answer

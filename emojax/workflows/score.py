@@ -1,0 +1,199 @@
+"""Calibrates a model folder and scores it on clips with known labels."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_pipeline.loader.batches import read_element
+from data_pipeline.loader.open_sources import DataSources, Sources, open_views, read_records
+from data_pipeline.media.speaker_norm import normalize_items
+from data_pipeline.progress import Progress, no_progress
+from data_pipeline.schema import ClipRecord
+from emojax.bundle.calibration import Calibration, fit_temperature
+from emojax.bundle.model_folder import Bundle, load_bundle
+from emojax.evaluate import results_folder
+from emojax.evaluate.model_answers import Items, evaluate
+from emojax.evaluate.statistics import calibration
+from emojax.infer.answer import label_probabilities
+from emojax.reports import evaluation_tables
+from emojax.reports.evaluation_page import page
+
+FEW_CLIPS = 20  # a temperature fitted on fewer clips is noise
+
+logger = logging.getLogger(__name__)
+
+
+def items_of(source: Sequence[Any], bundle: Bundle) -> Items:
+    """All clips of a split in memory, normalised per speaker if the model was trained so."""
+    items = (read_element(source[i], bundle.settings.views) for i in range(len(source)))
+    return normalize_items(items, bundle.average_speaker)
+
+
+def calibrate(
+    folder: Path, source: Sequence[Any], *, name: str = "", progress: Progress = no_progress
+) -> Calibration | None:
+    """Fits the temperature of a model's probabilities on clips and saves it in its folder.
+
+    Args:
+      folder: the model folder.
+      source: clips with known labels.
+      name: what the clips are, for the record.
+      progress: gets the task "calibrate".
+
+    Returns:
+      The calibration; None, with nothing saved, for fewer than FEW_CLIPS clips.
+    """
+    if len(source) < FEW_CLIPS:
+        logger.warning(
+            "note: %d clips are too few to calibrate probabilities on (at least %d)",
+            len(source),
+            FEW_CLIPS,
+        )
+        return None
+    bundle = dataclasses.replace(load_bundle(folder), calibration=None)
+    items = [(r, v) for r, v in items_of(source, bundle) if r.label in bundle.labels]
+    count = counter("calibrate", len(items), progress)
+    probs = label_probabilities(bundle, items, bundle.labels, tick=count)
+    targets = np.array([bundle.labels.index(r.label) for r, _ in items])
+    fitted = fit_temperature(probs, targets, source=name, labels=bundle.labels)
+    fitted.save(folder)
+    before, after = (calibration(p, targets)["ece"] for p in (probs, fitted.apply(probs)))
+    logger.info(
+        "probabilities calibrated on %d clips: temperature %.2f, ECE %.3f before and %.3f after",
+        fitted.n,
+        fitted.temperature,
+        before,
+        after,
+    )
+    return fitted
+
+
+def counter(task: str, total: int, progress: Progress) -> Callable[[int], None]:
+    """A callback that adds up clips and reports the sum."""
+    done = 0
+
+    def count(clips: int) -> None:
+        nonlocal done
+        done += clips
+        progress(task, done, total)
+
+    progress(task, 0, total)
+    return count
+
+
+def score_splits(
+    folder: Path,
+    sources: Sources,
+    out: Path,
+    *,
+    labels: tuple[str, ...] | None = None,
+    progress: Progress = no_progress,
+) -> dict[str, Any]:
+    """Scores a model folder on splits and writes the files of an evaluation.
+
+    Args:
+      folder: the model folder.
+      sources: {split: clips}; all of them are scored.
+      out: folder for evaluation.json, evaluation.md, report.html and pictures.
+      labels: label space in place of the model's.
+      progress: gets the task "evaluate".
+
+    Returns:
+      {split: scores}, as in evaluation.json.
+    """
+    bundle = load_bundle(folder)
+    bundle = dataclasses.replace(bundle, labels=labels or bundle.labels)
+    items = {split: items_of(sources[split], bundle) for split in sorted(sources)}
+    nameless = sum(v.has_audio and not r.speaker for part in items.values() for r, v in part)
+    if bundle.average_speaker is not None and nameless:
+        logger.warning(
+            "note: %d clips name no speaker; their audio is not normalised per speaker, "
+            "as the model expects",
+            nameless,
+        )
+    count = counter("evaluate", sum(map(len, items.values())), progress)
+    answers = evaluate(bundle, items, tick=count)
+    scored = {split: pair[0] for split, pair in answers.items()}
+    rows = {split: pair[1] for split, pair in answers.items()}
+    results = {split: one.result for split, one in scored.items()}
+    evaluation_tables.write(results, out)
+    results_folder.write_clips(out, rows, scored)
+    results_folder.write_rows(out, rows)
+    (out / "report.html").write_text(
+        page(results, scored=scored, rows=rows, title=folder.name), encoding="utf-8"
+    )
+    return results
+
+
+def score_data(
+    folder: Path,
+    records: Sequence[ClipRecord],
+    sources: DataSources,
+    out: Path,
+    *,
+    progress: Progress = no_progress,
+) -> dict[Path, dict[str, Any]]:
+    """Scores the held-out splits of built data sets that ask for one emotion per clip.
+
+    Args:
+      folder: the model folder.
+      records: the clips of all data sets.
+      sources: {data set: {split: clips}}.
+      out: folder of the results; with several data sets each has a folder in it.
+      progress: see `score_splits`.
+
+    Returns:
+      {folder of the results: {split: scores}}; each data set is scored in its own label space.
+    """
+    results = {}
+    for name, splits in sources.items():
+        first = next(r for r in records if r.dataset == name)
+        held_out = {split: source for split, source in splits.items() if split != "train"}
+        if first.task == "emotion" and first.labels and held_out:
+            place = out / name if len(sources) > 1 else out
+            results[place] = score_splits(
+                folder, held_out, place, labels=first.labels, progress=progress
+            )
+    return results
+
+
+def score_manifest(
+    model: Path,
+    manifest: str,
+    out: Path,
+    *,
+    split: str | None = None,
+    progress: Progress = no_progress,
+) -> dict[str, Any]:
+    """Scores a model folder on the clips of a manifest.
+
+    Args:
+      model: the model folder.
+      manifest: see `read_records`.
+      out: folder of the results.
+      split: score this split only.
+      progress: gets the tasks "decode clips" and "evaluate".
+
+    Returns:
+      {split: scores}.
+
+    Raises:
+      ManifestError: the manifest has faults.
+      ValueError: the manifest has no clip of this split.
+      FileNotFoundError: `model` is not a model folder.
+    """
+    bundle = load_bundle(model)
+    records = read_records(manifest, labels=bundle.labels, hold_out=0)
+    if split:
+        records = [r for r in records if r.split == split]
+        if not records:
+            raise ValueError(f"{manifest} has no row of split '{split}'")
+    settings = bundle.settings
+    sources = open_views(records, settings.views, settings.sampling, progress=progress)
+    return score_splits(model, sources, out, progress=progress)

@@ -1,0 +1,193 @@
+"""Emotion tracks of recordings: answers each recording and writes its output files."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_pipeline.annotate.unit_tracks import read_units
+from data_pipeline.media.clip import ClipError
+from data_pipeline.media.stream import recording_seconds
+from data_pipeline.media.transcript import (
+    Transcript,
+    TranscriptError,
+    find_subtitles,
+    read_transcript,
+    untimed_transcript,
+)
+from data_pipeline.progress import Progress, no_progress
+from emojax.bundle.model_folder import Bundle
+from emojax.infer.face_tracks import Faces, OpenCvFaces
+from emojax.infer.timeline import Options, Timeline, make_timeline
+from emojax.reports.recording import put, write_all
+from emojax.reports.recording_page import to_html
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TimelineRequest:
+    """What to answer about recordings, and what to write.
+
+    Attributes:
+      options: how recordings are cut, smoothed and answered.
+      labels: labels to choose from; None: the model's own.
+      subtitle: the transcript of all recordings, if not "".
+      words: a subtitle or text file of the one recording; None: the file of its name beside it;
+        "none": no transcript.
+      units: a CSV file of action units of the one recording.
+      faces: an ONNX face detector that tells people apart.
+      transcribe, transcriber: a function that transcribes segments without transcript, and its
+        name, which tells stored answers apart.
+      formats: formats of the output files.
+      embed: whether the page contains the recording, see `write_all`.
+      page: where the page of the one recording is written; None: with the other formats.
+    """
+
+    options: Options
+    labels: Sequence[str] | None = None
+    subtitle: str = ""
+    words: str | None = None
+    units: str | None = None
+    faces: str | None = None
+    transcribe: Any = None
+    transcriber: str = ""
+    formats: Sequence[str]
+    embed: str = "auto"
+    page: Path | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TimelineResult:
+    """What became of one recording.
+
+    Attributes:
+      path: the recording.
+      timeline: its emotion track; None if it could not be read.
+      files: the files written.
+      error: why it could not be read.
+    """
+
+    path: str
+    timeline: Timeline | None
+    files: tuple[Path, ...] = ()
+    error: str = ""
+
+
+def make_timelines(
+    bundle: Bundle,
+    recordings: Sequence[tuple[str, Path]],
+    request: TimelineRequest,
+    *,
+    progress: Progress = no_progress,
+) -> Iterator[TimelineResult]:
+    """Answers recordings one by one and writes their files.
+
+    Answered segments are kept in STEM.unfinished.jsonl until the files of the recording are
+    written, so that the same call continues after an interruption.
+
+    Args:
+      bundle: the model.
+      recordings: (file, path of its outputs without suffix).
+      request: what to answer and to write.
+      progress: gets one task per recording, in seconds.
+
+    Yields:
+      One result per recording, in order.
+
+    Raises:
+      ClipError, TranscriptError: a recording or transcript cannot be read, and `request.words`
+        names a transcript.
+      ValueError: the file of action units has no times.
+    """
+    units = read_units(Path(request.units)) if request.units else None
+    if units is not None and (units.times is None or np.isnan(units.times).any()):
+        raise ValueError(f"--units {request.units}: its rows have no times in seconds")
+    for path, stem in recordings:
+        task, state = Path(path).name[:40], stem.with_name(f"{stem.name}.unfinished.jsonl")
+        try:
+            timeline = make_timeline(
+                bundle,
+                path,
+                options=request.options,
+                labels=request.labels,
+                transcript=transcript_of(path, given=request.words, subtitle=request.subtitle),
+                people=Faces(OpenCvFaces(Path(request.faces))) if request.faces else None,
+                state=state,
+                tick=lambda done, total, task=task: progress(task, done, total),  # type: ignore[misc]
+                transcribe=request.transcribe,
+                transcriber=request.transcriber,
+                units=units,
+            )
+        except (ClipError, TranscriptError) as error:
+            if request.words:  # a file that the user named
+                raise
+            yield TimelineResult(path=path, timeline=None, error=str(error))
+            continue
+        files = _write(timeline, stem, request)
+        state.unlink(missing_ok=True)
+        yield TimelineResult(path=path, timeline=timeline, files=tuple(files))
+
+
+def _write(timeline: Timeline, stem: Path, request: TimelineRequest) -> list[Path]:
+    formats = [f for f in request.formats if not (request.page and f == "html")]
+    files = write_all(timeline, stem, formats=formats, embed=request.embed)
+    if request.page:
+        put(request.page, to_html(timeline, request.embed, request.page.parent))
+        files.append(request.page)
+    return files
+
+
+def transcript_of(path: str, *, given: str | None = None, subtitle: str = "") -> Transcript:
+    """The transcript of a recording.
+
+    Args:
+      path: the recording.
+      given: a subtitle or text file; None: the file of the recording's name beside it; "none": no
+        transcript.
+      subtitle: the whole text, in place of a file.
+
+    Raises:
+      ValueError: there is no file `given`.
+      TranscriptError: the file cannot be read.
+    """
+    if subtitle:
+        return untimed_transcript(subtitle, path)
+    if given == "none":
+        return Transcript()
+    if given and not Path(given).is_file():
+        raise ValueError(f"--words {given}: there is no such file")
+    file = Path(given) if given else find_subtitles(Path(path))
+    return read_transcript(file, duration=recording_seconds(path)) if file else Transcript()
+
+
+def output_stems(
+    paths: Sequence[str], *, out: str | None = None, page: str | None = None
+) -> list[Path]:
+    """Where the outputs of each recording go, without suffix; no two have the same name.
+
+    Args:
+      paths: the recordings.
+      out: the folder of the outputs; by default a folder NAME-emotions per recording.
+      page: the page of the one recording; the outputs get its name.
+    """
+    used: set[Path] = set()
+    stems = []
+    for path in paths:
+        name = Path(path).stem
+        if page:
+            stem = Path(page).with_suffix("")
+        else:
+            stem = (Path(out) if out else Path(f"{name}-emotions")) / name
+        if stem.absolute() == Path(path).absolute().with_suffix(""):
+            # `talk.srt` beside `talk.mp4` would be its transcript
+            stem = stem.with_name(f"{stem.name}.emotions")
+        number, first = 1, stem
+        while stem.absolute() in used:
+            number += 1
+            stem = first.with_name(f"{first.name}-{number}")
+        used.add(stem.absolute())
+        stems.append(stem)
+    return stems
