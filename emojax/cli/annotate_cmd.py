@@ -205,7 +205,9 @@ def _check_options(args: argparse.Namespace, endpoints: Iterable[Endpoint]) -> N
 def _what_next(result: AnnotationResult, args: argparse.Namespace) -> str:
     run = result.run
     if run.stopped:
-        more = "; give more, and run the same command again to continue" if run.budget_reached else ""
+        more = (
+            "; give more, and run the same command again to continue" if run.budget_reached else ""
+        )
         return run.stopped + more
     if run.unfinished:
         return (

@@ -238,8 +238,8 @@ def _chosen(args: argparse.Namespace, console: Console) -> list[Any]:
 
 def _read(args: argparse.Namespace, console: Console) -> tuple[list[Any], Any]:
     """The records of a folder, a manifest or a file of records, and the files found there."""
-    from data_pipeline.datasets.manifest import read_manifest
     from data_pipeline.datasets.file_index import FileIndex
+    from data_pipeline.datasets.manifest import read_manifest
     from data_pipeline.datasets.registry import read_root
     from data_pipeline.schema import read_records
 

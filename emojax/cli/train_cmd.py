@@ -38,8 +38,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
     check_tokenizer(settings.train)
     setup(training=True)
     from data_pipeline.loader.open_sources import open_views, read_records
-    from emojax.workflows.train import run_training
     from emojax.workflows.score import calibrate, score_splits
+    from emojax.workflows.train import run_training
 
     out = output_folder(args.out)
     records = read_records(args.manifest, seed=settings.seed)

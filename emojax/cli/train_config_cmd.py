@@ -30,8 +30,8 @@ from emojax.train.run_folder import run_path
 from emojax.train.start import check_tokenizer
 from emojax.train.stop import Stopped
 from emojax.weights.locations import find_model
-from emojax.workflows.train import run_training, train_on_data
 from emojax.workflows.score import calibrate, score_data, score_splits
+from emojax.workflows.train import run_training, train_on_data
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "configuration file, e.g. configs/tiny.py", lock_config=True

@@ -62,9 +62,7 @@ def _list(args: argparse.Namespace, console: Console) -> int:
             "licence": s.licence,
             "gated": s.gated,
             "from": s.repo or s.url or f"by hand: {s.by_hand}",
-            "here": any(
-                f.suffix != ".part" for f in (downloads_folder() / key).glob("*.*")
-            ),
+            "here": any(f.suffix != ".part" for f in (downloads_folder() / key).glob("*.*")),
         }
         for key, s in SOURCES.items()
     ]

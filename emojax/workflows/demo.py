@@ -22,8 +22,8 @@ from emojax.evaluate.model_answers import evaluate_embedded
 from emojax.infer.predict import DEMO_POINTER, predict
 from emojax.reports import evaluation_tables
 from emojax.types import Answer
-from emojax.workflows.train import run_training
 from emojax.workflows.score import calibrate, counter, items_of
+from emojax.workflows.train import run_training
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

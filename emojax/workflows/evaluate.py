@@ -368,7 +368,11 @@ def evaluate_server(
         logger.info(
             f"{client.requests_sent} requests{f' ({faults})' if faults else ''}, "
             f"{client.tokens_paid[0]:,} + {client.tokens_paid[1]:,} tokens"
-            + (f", cost {client.cost(client.tokens_paid):.2f}" if endpoint.price_in is not None else "")
+            + (
+                f", cost {client.cost(client.tokens_paid):.2f}"
+                if endpoint.price_in is not None
+                else ""
+            )
         )
     return _score_answers(
         suite,

@@ -35,8 +35,8 @@ from emojax.config import (
     resolve,
 )
 from emojax.evaluate.model_answers import evaluate_embedded
-from emojax.workflows.train import run_training
 from emojax.workflows.score import items_of
+from emojax.workflows.train import run_training
 
 SWEEPS = CONFIGS / "sweeps"
 ABLATIONS = ("fused", "only_video", "only_audio", "only_text")
