@@ -134,14 +134,14 @@ def describe_face(context: ClipContext) -> str:
     return f"measured at its peak: {', '.join(parts)}{also}"
 
 
-def _ask_visual(recipe: Recipe, context: ClipContext) -> Messages:  # noqa: ARG001 (an Agent.make)
+def _ask_visual(recipe: Recipe, context: ClipContext) -> Messages:  # noqa: ARG001 (Agent.make)
     text = _fill("visual", context, measured=describe_face(context), label=_label_line(context))
     assert context.frames is not None
     pictures = [image_part(f, MAX_IMAGE_SIDE, MAX_IMAGE_SIDE) for f in context.frames]
     return [{"role": "user", "content": [{"type": "text", "text": text}, *pictures]}]
 
 
-def _ask_audio(recipe: Recipe, context: ClipContext) -> Messages:  # noqa: ARG001 (an Agent.make)
+def _ask_audio(recipe: Recipe, context: ClipContext) -> Messages:  # noqa: ARG001 (Agent.make)
     words = f'The words are: "{context.words}"' if context.words else ""
     label = _label_line(context)
     text = _fill("audio", context, words=words, label=label, tones=", ".join(TONES))
@@ -204,11 +204,11 @@ def _text(fields: Mapping[str, Any], name: str) -> str:
     return plain
 
 
-def _read_description(context: ClipContext, text: str) -> AgentReply:  # noqa: ARG001 (an Agent.read)
+def _read_description(context: ClipContext, text: str) -> AgentReply:  # noqa: ARG001 (Agent.read)
     return {"description": _text(_last_json_object(text), "description")}
 
 
-def _read_tone(context: ClipContext, text: str) -> AgentReply:  # noqa: ARG001 (an Agent.read)
+def _read_tone(context: ClipContext, text: str) -> AgentReply:  # noqa: ARG001 (Agent.read)
     fields = _last_json_object(text)
     tone = str(fields.get("tone", "")).strip().lower()
     return {"description": _text(fields, "description"), "tone": tone if tone in TONES else ""}

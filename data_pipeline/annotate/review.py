@@ -6,6 +6,7 @@ answers only to this machine. Needs `pip install emojax[serve]`.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib.resources
 import json
@@ -13,7 +14,7 @@ import logging
 import os
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,73 @@ def sample_clips(annotations: Sequence[Annotation], count: int, seed: int) -> li
     return out
 
 
-def make_app(out: Path, annotator: str, count: int, seed: int) -> Any:
-    """Builds the page as an ASGI application.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Review:
+    """What one annotator sees, and where the marks go.
+
+    Attributes:
+      out: output folder of the annotation.
+      annotator: whose marks are saved.
+      shown: the sample.
+      digests: of all annotations, by clip.
+      checks: verified claims, by clip.
+    """
+
+    out: Path
+    annotator: str
+    shown: Sequence[Annotation]
+    digests: Mapping[str, str]
+    checks: Mapping[str, Sequence[Check]]
+
+    def items(self) -> dict[str, Any]:
+        """Returns the clips to mark, with the marks so far."""
+        annotators = read_marks(self.out, digests=self.digests)
+        marks = next((m for m in annotators if m.annotator == self.annotator), None)
+        return {
+            "annotator": self.annotator,
+            "aspects": list(ASPECTS),
+            "items": [
+                _item(a, self.checks.get(a.clip, ()))
+                | {
+                    "marks": marks.marks.get(a.clip) if marks else None,
+                    "again": marks.again.get(a.clip) if marks else None,
+                }
+                for a in self.shown
+            ],
+        }
+
+    def save(self, body: Mapping[str, Any]) -> str:
+        """Saves the marks of one clip.
+
+        Args:
+          body: `clip`, `marks` ({aspect: true, false or null}) and `again` (a remark or null).
+
+        Returns:
+          The clip.
+
+        Raises:
+          ValueError: the body is invalid.
+        """
+        clip, values, again = body.get("clip"), body.get("marks"), body.get("again")
+        marks = {a: values.get(a) for a in ASPECTS} if isinstance(values, dict) else {}
+        valid = marks and all(v is None or isinstance(v, bool) for v in marks.values())
+        if not valid or not isinstance(clip, str) or clip not in {a.clip for a in self.shown}:
+            raise ValueError("needs a clip of this page, and marks that are true, false or null")
+        if again is not None and (
+            not isinstance(again, str) or len(again) > MAX_REMARK or _NOT_ONE_LINE.search(again)
+        ):
+            raise ValueError(f"a remark is one line of at most {MAX_REMARK:,} characters")
+        line = {"clip": clip, "of": self.digests[clip], "marks": marks, "again": again}
+        path = self.out / MARKS / f"{self.annotator}.jsonl"
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        return clip
+
+
+def open_review(out: Path, annotator: str, count: int, seed: int) -> Review:
+    """Prepares the review of one annotator.
 
     Args:
       out: output folder of the annotation.
@@ -60,12 +126,7 @@ def make_app(out: Path, annotator: str, count: int, seed: int) -> Any:
 
     Raises:
       ValueError: the annotator's name is invalid, or there is no clip to show.
-      ImportError: FastAPI is not installed.
     """
-    from fastapi import FastAPI, HTTPException
-    from fastapi.responses import FileResponse, HTMLResponse
-    from starlette.middleware.trustedhost import TrustedHostMiddleware
-
     if not re.fullmatch(r"[\w.-]{1,40}", annotator) or annotator.startswith("."):
         raise ValueError(
             f"--annotator '{annotator}': 1 to 40 letters, digits, dots, - and _: it names a file"
@@ -74,10 +135,26 @@ def make_app(out: Path, annotator: str, count: int, seed: int) -> Any:
     shown = sample_clips(_kept(out, annotations), count, seed)
     if not shown:
         raise ValueError(f"{out}: no annotation can be shown")
-    digests = {a.clip: a.digest for a in annotations}
-    checks = check_claims(annotations)
-    path = out / MARKS / f"{annotator}.jsonl"
-    path.parent.mkdir(exist_ok=True)
+    (out / MARKS).mkdir(exist_ok=True)
+    return Review(
+        out=out,
+        annotator=annotator,
+        shown=shown,
+        digests={a.clip: a.digest for a in annotations},
+        checks=check_claims(annotations),
+    )
+
+
+def make_app(review: Review) -> Any:
+    """Builds the page as an ASGI application.
+
+    Raises:
+      ImportError: FastAPI is not installed.
+    """
+    from fastapi import FastAPI, HTTPException
+    from fastapi.responses import FileResponse, HTMLResponse
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
     app = FastAPI(title="emojax verify", docs_url=None, redoc_url=None, openapi_url=None)
     # Another site in the same browser could name this machine by a host of its own and read clips.
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
@@ -91,38 +168,21 @@ def make_app(out: Path, annotator: str, count: int, seed: int) -> Any:
 
     @app.get("/items")
     async def items() -> dict[str, Any]:
-        people = read_marks(out, digests=digests)
-        marks = next((m for m in people if m.annotator == annotator), None)
-        return {
-            "annotator": annotator,
-            "aspects": list(ASPECTS),
-            "items": [
-                _item(a, checks.get(a.clip, ()))
-                | {
-                    "marks": marks.marks.get(a.clip) if marks else None,
-                    "again": marks.again.get(a.clip) if marks else None,
-                }
-                for a in shown
-            ],
-        }
+        return review.items()
 
     @app.get("/media/{number}", response_class=FileResponse)
     async def media(number: int) -> Any:
+        shown = review.shown
         if not 0 <= number < len(shown) or not Path(shown[number].path).is_file():
-            raise HTTPException(404, "the clip is not where it was")
+            raise HTTPException(404, "the file of this clip is missing")
         return FileResponse(shown[number].path)
 
     @app.post("/marks")
     async def save(body: dict[str, Any]) -> dict[str, Any]:
         try:
-            line = _mark_line(body, {a.clip: a.digest for a in shown})
+            return {"saved": review.save(body)}
         except ValueError as error:
             raise HTTPException(422, str(error)) from error
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        return {"saved": line["clip"]}
 
     return app
 
@@ -134,24 +194,6 @@ def _kept(out: Path, annotations: Sequence[Annotation]) -> list[Annotation]:
         return list(annotations)
     ids = {r.id for r in read_records(records)}
     return [a for a in annotations if a.clip in ids]
-
-
-def _mark_line(body: dict[str, Any], digests: dict[str, str]) -> dict[str, Any]:
-    """Returns the line to save for a request.
-
-    Raises:
-      ValueError: the request is invalid.
-    """
-    clip, values, again = body.get("clip"), body.get("marks"), body.get("again")
-    marks = {a: values.get(a) for a in ASPECTS} if isinstance(values, dict) else {}
-    valid = marks and all(v is None or isinstance(v, bool) for v in marks.values())
-    if not valid or not isinstance(clip, str) or clip not in digests:
-        raise ValueError("needs a clip of this page, and marks that are true, false or null")
-    if again is not None and (
-        not isinstance(again, str) or len(again) > MAX_REMARK or _NOT_ONE_LINE.search(again)
-    ):
-        raise ValueError(f"a remark is one line of at most {MAX_REMARK:,} characters")
-    return {"clip": clip, "of": digests[clip], "marks": marks, "again": again}
 
 
 def _item(a: Annotation, checks: Sequence[Check]) -> dict[str, Any]:
@@ -189,12 +231,12 @@ def serve(out: Path, annotator: str, count: int, *, seed: int, port: int) -> int
       0.
 
     Raises:
-      ValueError: FastAPI or uvicorn is not installed, or see `make_app`.
+      ValueError: FastAPI or uvicorn is not installed, or see `open_review`.
     """
     try:
         import uvicorn
 
-        app = make_app(out, annotator, count, seed)
+        app = make_app(open_review(out, annotator, count, seed))
     except ImportError as error:
         raise ValueError(
             f"the page needs more packages: pip install 'emojax[serve]' ({error})"

@@ -152,39 +152,26 @@ def run_job(
         read, or another run uses the folder.
     """
     check_ids(records)
-    job.out.mkdir(parents=True, exist_ok=True)
-    with (
-        lock_folder(job.out / ".lock", f"{job.out}: another run is at work in this folder"),
-        job.annotator(transcribe=transcribe, transcriber=transcriber) as annotator,
-    ):
+    lock = lock_folder(job.out / ".lock", f"{job.out}: another run is at work in this folder")
+    with lock, job.annotator(transcribe=transcribe, transcriber=transcriber) as annotator:
         path = job.out / STATE
         known = read_state(path, repair=True)
         check_units(annotator, records)
         media = {r.id: _hash(r) for r in records}
         keys = {r.id: annotator.key(r, media[r.id]) for r in records}
-        done = {
-            clip: a
-            for clip, a in known.items()
-            if keys.get(clip) == a.key and not (job.ask_again and a.left_out)
-        }
+        current = {clip: a for clip, a in known.items() if keys.get(clip) == a.key}
+        done = {c: a for c, a in current.items() if not (job.ask_again and a.left_out)}
         missing = [(r, media[r.id]) for r in records if r.id not in done]
-        unfinished: dict[str, str] = {}
-        stopped, budget_reached = "", False
+        unfinished, stopped, budget_reached = dict[str, str](), "", False
         progress("annotate", len(done), len(records))
-        with path.open("a", encoding="utf-8") as file:
-            try:
-                for result in (work or _threads(annotator))(job, missing):
-                    if isinstance(result, Annotation):
-                        file.write(result.to_json() + "\n")
-                        file.flush()
-                        done[result.clip] = result
-                    else:
-                        unfinished[result[0]] = result[1]
-                    progress("annotate", len(done), len(records))
-            except BudgetReached as reached:
-                stopped, budget_reached = f"the budget is reached: {reached}", True
-            except EndpointError as error:
-                stopped = str(error)
+        try:
+            for result in (work or _threads(annotator))(job, missing):
+                _keep(result, path, done, unfinished)
+                progress("annotate", len(done), len(records))
+        except BudgetReached as reached:
+            stopped, budget_reached = f"the budget is reached: {reached}", True
+        except EndpointError as error:
+            stopped = str(error)
         for r in records:
             if r.id not in done:
                 unfinished.setdefault(r.id, stopped or "not reached")
@@ -197,10 +184,25 @@ def run_job(
             unfinished=unfinished,
             stopped=stopped,
             spending=job.ledger().spending(),
-            faults=dict(sum((c.faults for c in clients), Counter[str]())),
+            faults=dict(sum((c.faults for c in clients), Counter())),
             requests_sent=sum(c.requests_sent for c in clients),
             budget_reached=budget_reached,
         )
+
+
+def _keep(
+    result: Annotation | tuple[str, str],
+    path: Path,
+    done: dict[str, Annotation],
+    unfinished: dict[str, str],
+) -> None:
+    """Appends an annotation to the file, or notes why the clip has none."""
+    if isinstance(result, Annotation):
+        with path.open("a", encoding="utf-8") as file:
+            file.write(result.to_json() + "\n")
+        done[result.clip] = result
+    else:
+        unfinished[result[0]] = result[1]
 
 
 def _threads(annotator: Annotator) -> Work:

@@ -261,7 +261,8 @@ class ChatClient:
             "max_tokens": endpoint.max_tokens,
         }
         for retry in range(1 + self._retries):
-            wait = min(60.0, self._backoff * 2**retry) * (0.5 + random.random() / 2)  # noqa: S311 (jitter)
+            jitter = 0.5 + random.random() / 2  # noqa: S311
+            wait = min(60.0, self._backoff * 2**retry) * jitter
             if self._refused:  # by another thread's request
                 raise self._refused
             if self._transport.halted:
