@@ -1,6 +1,7 @@
-"""Language models of the real protocol that play the agents of a recipe: they hear and see by what the embedded corpus knows of a clip.
+"""Scripted chat models that play the agents of a recipe, and hand-made annotations.
 
-A picture or sound is told by its own hash, learned from the clips beforehand; the merging one writes what its prompt says.
+Images and audio are recognized by hashes that are computed from the clips of an embedded corpus
+beforehand; the reasoning agent writes what its prompt contains.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from typing import Any
 from chat_server import Chat
 
 from data_pipeline.annotate.agents import MAX_IMAGE_SIDE
+from data_pipeline.annotate.annotation import Annotation
 from data_pipeline.annotate.describe import Annotator
+from data_pipeline.annotate.peaks import LABEL_UNITS
 from data_pipeline.annotate.recipe import load_recipe
 from data_pipeline.annotate.unit_tracks import provider_named
 from data_pipeline.embedded import clues
@@ -43,33 +46,35 @@ def text_of(body: dict[str, Any]) -> str:
 
 
 def question_of(body: dict[str, Any]) -> str:
-    """What makes two requests the same one: what is asked, of whom, and the seed."""
+    """Identifies a question: messages, seed and model."""
     return hashlib.sha256(
         json.dumps([body["messages"], body["seed"], body["model"]]).encode()
     ).hexdigest()
 
 
 def plain_reply(body: dict[str, Any]) -> str:
-    """Something usable of the right form, which differs between clips."""
-    own = hashlib.sha256(json.dumps(body["messages"]).encode()).hexdigest()[:8]
+    """A usable reply that differs between clips."""
+    name = hashlib.sha256(json.dumps(body["messages"]).encode()).hexdigest()[:8]
     if agent_of(body) == "visual":
-        return json.dumps({"description": f"A person at a desk looks at somebody, number {own}."})
+        return json.dumps({"description": f"A person at a desk looks at somebody, number {name}."})
     if agent_of(body) == "audio":
         return json.dumps(
-            {"description": f"The voice is loud and fast, take {own}.", "tone": "angry"}
+            {"description": f"The voice is loud and fast, take {name}.", "tone": "angry"}
         )
     text = text_of(body)
     label = re.search(r"the person shows: (.*)\.$", text, re.M)
     offered = re.search(r'"one of (.*?)"', text).group(1).split(", ")
     chosen = label.group(1) if label else offered[0]
     reason = (
-        f"In clip {own} the person frowns and speaks loudly to somebody, so the person is {chosen}."
+        f"In clip {name} the person frowns and speaks loudly to somebody, "
+        f"so the person is {chosen}."
     )
-    return f"Here it is:\n```json\n{json.dumps({'reason': reason, 'short': f'A frown, so {chosen}.', 'label': chosen})}\n```"
+    reply = {"reason": reason, "short": f"A frown, so {chosen}.", "label": chosen}
+    return f"Here it is:\n```json\n{json.dumps(reply)}\n```"
 
 
 class Faulty:
-    """Faults by the number of a request, the same in every run; counts how often a question was answered well."""
+    """Faults by the number of the request; counts the usable replies to each question."""
 
     def __init__(self, every: int = 7, reply: Callable[[dict[str, Any]], str] = plain_reply):
         self.every, self.reply = every, reply
@@ -102,21 +107,21 @@ class Faulty:
 
     @property
     def repeated(self) -> int:
-        """Questions that had an answer already and were asked again."""
+        """Number of requests for questions that already had a reply."""
         return sum(n - 1 for n in self.good.values())
 
 
 class Scripted:
-    """Agents that know what embedded clips show. units: folder of their action units, by which the pictures are chosen."""
+    """Agents that know what embedded clips show; `units`: folder that determines the peaks."""
 
     def __init__(self, records: Sequence[ClipRecord], units: Path):
         self.known: dict[str, str] = {}
         self.records = {r.id: r for r in records}
-        looking = Annotator(
+        annotator = Annotator(
             recipe=load_recipe("mmeverse"), clients={}, provider=provider_named(str(units))
         )
         for r in records:
-            clip = looking._read(r, looking._peak(r)[1])
+            clip = annotator._read(r, annotator._peak(r)[1])
             if clip.image is not None:
                 url = image_part(clip.image, MAX_IMAGE_SIDE, MAX_IMAGE_SIDE)["image_url"]["url"]
                 self.known[hashlib.sha256(url.encode()).hexdigest()] = r.id
@@ -135,22 +140,22 @@ class Scripted:
         if who == "audio":
             record = self._clip(parts(body, "input_audio")[0]["input_audio"]["data"])
             return json.dumps({"description": record.texts["audio"], "tone": ""})
-        told = dict(re.findall(r"^(Seen|Heard|Said): (.*)$", text_of(body), re.M))
+        notes = dict(re.findall(r"^(Seen|Heard|Said): (.*)$", text_of(body), re.M))
         label = re.search(r"the person shows: (.*)\.$", text_of(body), re.M).group(1)
-        spoken = _shown_by(told["Said"])
+        spoken = _shown_by(notes["Said"])
         said = f"the person says {clues.WORD_PHRASES[spoken]}" if spoken else ""
-        found = [told[k] for k in ("Seen", "Heard") if told[k] != "(not known)"] + (
-            [said] if said else []
-        )
+        clues_found = [notes[k] for k in ("Seen", "Heard") if notes[k] != "(not known)"]
+        clues_found += [said] if said else []
         face, voice = clues.face_clues(label), clues.tone_clues(clues.EMOTION_TONES[label])
-        both = told["Seen"] == clues.visual_text(face) and told["Heard"] == clues.audio_text(voice)
+        sees_face = notes["Seen"] == clues.visual_text(face)
+        both = sees_face and notes["Heard"] == clues.audio_text(voice)
         end = "face and voice deny the words so" if both and spoken in opposite(label) else "so"
-        reason = ", ".join([*found, f"{end} it is {label}"])
+        reason = ", ".join([*clues_found, f"{end} it is {label}"])
         return json.dumps({"reason": reason, "short": reason, "label": label, "words": said})
 
 
 def _shown_by(subtitle: str) -> str:
-    """The emotion that a model that reads would see in the words of an embedded clip, "" for none."""
+    """Returns the emotion of an embedded clip's words, "" for none."""
     return next(
         (emotion for emotion, cues in clues.CUES.items() if any(c in subtitle for c in cues)), ""
     )
@@ -158,3 +163,37 @@ def _shown_by(subtitle: str) -> str:
 
 def chat(reply: Any, model: str = "agent-1") -> Chat:
     return Chat(reply, model)
+
+
+def made(clip: str, label: str = "angry", reason: str = "", **fields: Any) -> Annotation:
+    """A complete annotation; `fields` replace its own."""
+    reason = (
+        reason
+        or f"In {clip} the person frowns and says 'how dare you', so it is {label} in the end."
+    )
+    notes = {
+        "visual": {"description": f"A man leans in, {clip}."},
+        "audio": {"description": "A loud voice.", "tone": "angry"},
+        "reasoning": {"reason": reason, "short": f"A frown: {label}.", "label": label},
+    }
+    defaults = {
+        "path": f"/clips/{clip}.mp4",
+        "media": clip,
+        "label": label,
+        "label_from": "given",
+        "labels": ("angry", "happy", "neutral", "sad"),
+        "units": (4,),
+        "peak_units": (4, 25),
+        "ever": (4, 25),
+        "peak_index": 12,
+        "peak_time": 0.48,
+        "peak_by": LABEL_UNITS,
+        "units_from": "openface",
+        "words": f"how dare you, {clip}",
+        "words_from": "given",
+        "notes": notes,
+        "split": "train",
+        "authors": dict.fromkeys(notes, "agent-1"),
+        "dataset": "own",
+    }
+    return Annotation(clip=clip, key=f"key of {clip}", **{**defaults, **fields})

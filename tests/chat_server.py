@@ -1,4 +1,4 @@
-"""A chat endpoint of the real protocol on this machine, which answers as told: replies, faults, delays; it remembers all requests."""
+"""A local chat endpoint with scripted replies, faults and delays that records all requests."""
 
 from __future__ import annotations
 
@@ -13,8 +13,12 @@ from typing import Any
 
 
 class Chat:
-    """`reply(body, number)`: text of the answer to the number-th request of this content, or (status, text), or a float:
-    seconds of silence. Requests are counted by content (`asked`) and kept (`bodies`)."""
+    """The endpoint's replies and what it has received.
+
+    `reply(body, number)` returns the text for the number-th request with this content, or (status,
+    text), or a float: seconds of silence. Requests are counted by content (`asked`) and kept
+    (`bodies`).
+    """
 
     def __init__(self, reply: Callable[[dict[str, Any], int], Any], model: str = "judge-1"):
         self.reply, self.model = reply, model
@@ -30,13 +34,13 @@ class Chat:
             self.asked[key] += 1
             number = self.asked[key]
             self.bodies.append(body)
-        found = self.reply(body, number)
-        if isinstance(found, float):
-            time.sleep(found)
-            found = "late"
-        if isinstance(found, tuple):
-            return found[0], found[1].encode(), {"Retry-After": "0"} if found[0] == 429 else {}
-        told = {
+        reply = self.reply(body, number)
+        if isinstance(reply, float):
+            time.sleep(reply)
+            reply = "late"
+        if isinstance(reply, tuple):
+            return reply[0], reply[1].encode(), {"Retry-After": "0"} if reply[0] == 429 else {}
+        completion = {
             "id": "x",
             "object": "chat.completion",
             "model": self.model,
@@ -44,12 +48,12 @@ class Chat:
                 {
                     "index": 0,
                     "finish_reason": "stop",
-                    "message": {"role": "assistant", "content": found},
+                    "message": {"role": "assistant", "content": reply},
                 }
             ],
             "usage": {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110},
         }
-        return 200, json.dumps(told).encode(), {}
+        return 200, json.dumps(completion).encode(), {}
 
 
 @contextmanager
@@ -75,7 +79,7 @@ def serve(chat: Chat) -> Iterator[Chat]:
                 self.end_headers()
                 self.wfile.write(content)
             except (BrokenPipeError, ConnectionResetError):
-                pass  # who asked has given up
+                pass  # the client has given up
 
         def log_message(self, *_: Any) -> None:
             pass

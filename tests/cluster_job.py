@@ -1,4 +1,4 @@
-"""Annotates a corpus here, or on a Ray cluster of two nodes of this machine, the second of which is killed in the middle."""
+"""Annotates a corpus locally, or on a local Ray cluster of two nodes, one of which is killed."""
 
 import sys
 import threading
@@ -24,7 +24,7 @@ def main() -> None:
         units=str(corpus / "units"),
         backoff=0.05,
     )
-    work, seen = None, threading.Event()
+    work, started = None, threading.Event()
     if where == "cluster":
         import ray
         from ray.cluster_utils import Cluster
@@ -38,7 +38,7 @@ def main() -> None:
         ray.init(address=cluster.address, log_to_driver=False)
 
         def kill() -> None:
-            seen.wait(200)
+            started.wait(200)
             time.sleep(0.3)
             cluster.remove_node(second, allow_graceful=False)
             print("killed a node", flush=True)
@@ -49,11 +49,11 @@ def main() -> None:
 
     def progress(task: str, done: float, total: float | None) -> None:
         if done >= 4:
-            seen.set()
+            started.set()
 
     done = run_job(job, read_clip_list(corpus / "manifest.csv"), progress=progress, work=work)
     if where == "cluster":
-        seen.set()
+        started.set()
         killer.join()
         ray.shutdown()
         cluster.shutdown()

@@ -1,4 +1,4 @@
-"""Annotation files themselves: pickles that run nothing, JSON mended by line, Excel sheets."""
+"""Annotation files: pickles that execute nothing, JSON repaired by line, Excel sheets."""
 
 import json
 import os
@@ -28,7 +28,7 @@ class _Evil:
         return os.system, ("touch /tmp/emojax_was_here",)
 
 
-def test_pickles_run_nothing(tmp_path):
+def test_pickles_execute_nothing(tmp_path):
     np.savez(tmp_path / "a.npz", x=np.array({"a": _Evil()}, dtype=object))
     with pytest.raises(ValueError, match="it uses posix.system"):
         load_object_npz(tmp_path / "a.npz")
@@ -54,19 +54,22 @@ def test_objects_of_both_numpy_generations(tmp_path):
 # --- hand-edited JSON ---
 
 
-def test_repair_tells_lines():
+def test_repair_reports_lines():
     text = '{\n // why\n "a": "x\n   y", /* no */ "b": [1, 2,],\n}\n'
     fixed, found = repair_json(text)
     assert json.loads(fixed) == {"a": "x y", "b": [1, 2]}
     assert found == [
-        (2, "a comment"), (3, "a line break inside a text"), (4, "a comment"), (4, "a comma before ']'"),
+        (2, "a comment"),
+        (3, "a line break inside a text"),
+        (4, "a comment"),
+        (4, "a comma before ']'"),
         (5, "a comma before '}'"),
-    ]  # fmt: skip
+    ]
     plain = json.dumps({"a": "// no comment, really", "b": "\\"})
     assert repair_json(plain) == (plain, [])
 
 
-def test_lines_of_jsonl_and_names_that_stand_twice(tmp_path):
+def test_names_that_occur_twice(tmp_path):
     (tmp_path / "MERR").mkdir()
     entry = json.dumps(MERR_FINE)
     (tmp_path / "MERR" / "MERR_fine_grained.json").write_text(f'{{"s_1": {entry}, "s_1": {entry}}}')
@@ -77,17 +80,17 @@ def test_lines_of_jsonl_and_names_that_stand_twice(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [("12", "contains '12', needs a list or an object"), ("[" * 99_999, "cannot be read")],
 )
-def test_json_that_is_no_table(text, told, tmp_path):
+def test_json_that_is_not_a_table(text, message, tmp_path):
     (tmp_path / "MERR_fine_grained.json").write_text(text)
     for lenient in (False, True):
         found, _ = read(tmp_path, "merr_fine", lenient)
-        assert found.annotation_files[0].refused and told in found.annotation_files[0].fault_lines()[0]
+        assert found.annotation_files[0].refused and message in found.annotation_files[0].fault_lines()[0]
 
 
-def test_files_that_can_not_be_read_stay_refused_when_lenient(tmp_path):
+def test_unreadable_files_are_refused_even_when_lenient(tmp_path):
     (tmp_path / "MER2024_merged.csv").write_text("video_id;MER2023_mode;english\n1;train;x\n")
     found, _ = read(tmp_path, "mer2023", lenient=True)
     assert (
@@ -102,7 +105,7 @@ def test_files_that_can_not_be_read_stay_refused_when_lenient(tmp_path):
     assert "row 2, column 'name': contains a NUL character" in found.annotation_files[0].fault_lines()[0]
 
 
-def test_a_file_whose_rows_are_left_out_by_rule_is_fine(tmp_path):
+def test_rows_excluded_by_rule_are_not_faults(tmp_path):
     folder = tmp_path / "IEMOCAP" / "Session1" / "dialog" / "EmoEvaluation"
     folder.mkdir(parents=True)
     (folder / "Ses01F_impro01.txt").write_text(
@@ -114,7 +117,7 @@ def test_a_file_whose_rows_are_left_out_by_rule_is_fine(tmp_path):
     }
 
 
-def test_folders_of_caer_in_any_case_and_links_to_nothing(tmp_path):
+def test_folders_of_caer_in_any_case_and_dangling_links(tmp_path):
     for name in ("Train/Sad/3.avi", "valid/Sad/1.avi"):
         (tmp_path / "CAER" / name).parent.mkdir(parents=True)
         (tmp_path / "CAER" / name).write_bytes(b"x")
@@ -130,7 +133,7 @@ def test_folders_of_caer_in_any_case_and_links_to_nothing(tmp_path):
     ]
     (tmp_path / "CAER" / "round").symlink_to(
         tmp_path
-    )  # folders that lead in a circle are read once
+    )  # cyclic folders are read once
     assert len(read(tmp_path, "caer")[0].records) == 3
 
 
@@ -146,7 +149,7 @@ def sheet(path: Path, *rows: tuple) -> None:
 
 
 def test_the_multi_label_sheet_of_mafw(tmp_path):
-    """Classes count from 1 in the set's own order; the sheet names no split."""
+    """Classes are numbered from 1 in the set's order; the sheet names no split."""
     sheet(
         tmp_path / "MAFW" / "Labels" / "multi-set.xlsx",
         ("clip", "anger", "multi_label"),

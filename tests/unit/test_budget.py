@@ -1,4 +1,4 @@
-"""What endpoints may cost: nothing is sent that could go over the budget, in any run, by any process, killed or not."""
+"""The budget: no request is sent that might exceed it, in any run, by any process."""
 
 import json
 import subprocess
@@ -18,7 +18,7 @@ ASKED = [
 ]  # 84 bytes and 16 for the message: at most 100 tokens
 
 
-def test_reserved_at_most_and_settled_at_what_it_was(tmp_path):
+def test_reserved_at_the_maximum_and_settled_at_the_actual_cost(tmp_path):
     ledger = Ledger(tmp_path / "ledger", max_tokens=250)
     first = ledger.reserve(0.0, 100, 50)
     with pytest.raises(
@@ -34,7 +34,10 @@ def test_reserved_at_most_and_settled_at_what_it_was(tmp_path):
 
 def test_money_and_a_process_that_was_killed(tmp_path):
     path = tmp_path / "ledger"
-    code = f"import os, pathlib; from data_pipeline.llm.budget import Ledger; Ledger(pathlib.Path({str(path)!r})).reserve(0.3, 1, 1); os._exit(9)"
+    code = (
+        "import os, pathlib; from data_pipeline.llm.budget import Ledger; "
+        f"Ledger(pathlib.Path({str(path)!r})).reserve(0.3, 1, 1); os._exit(9)"
+    )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 9
     with path.open("ab") as file:
         file.write(b'{"t": "torn')
@@ -45,11 +48,15 @@ def test_money_and_a_process_that_was_killed(tmp_path):
     assert ledger.reserve(0.2, 1, 1)
 
 
-def test_processes_share_it(tmp_path):
+def test_processes_share_a_ledger(tmp_path):
     path = tmp_path / "ledger"
     code = (
-        f"from data_pipeline.llm.budget import *\nl = Ledger(Path({str(path)!r}), max_tokens=1000)\nn = 0\n"
-        "try:\n  while True: l.settle(l.reserve(0, 10, 0), 0, 10, 0); n += 1\nexcept BudgetReached: print(n)"
+        "from data_pipeline.llm.budget import *\n"
+        f"l = Ledger(Path({str(path)!r}), max_tokens=1000)\n"
+        "n = 0\n"
+        "try:\n"
+        "  while True: l.settle(l.reserve(0, 10, 0), 0, 10, 0); n += 1\n"
+        "except BudgetReached: print(n)"
     )
     runs = [
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
@@ -60,17 +67,16 @@ def test_processes_share_it(tmp_path):
 
 
 @pytest.mark.parametrize(("most", "sent"), [(459, 3), (460, 4), (1000, 13)])
-def test_requests_stop_before_the_budget_not_after(tmp_path, most, sent):
-    """A reply costs 110 tokens here, at most 100 + 30 are reserved: the fourth goes out if 330 + 130 are allowed."""
+def test_requests_stop_before_the_budget_is_exceeded(tmp_path, most, sent):
+    """A reply costs 110 tokens, 100 + 30 are reserved: a fourth request needs 330 + 130."""
     endpoint = Endpoint(url="", model="m", max_tokens=30)
     with serve(Chat(lambda body, number: "fine")) as chat:
         endpoint = Endpoint(url=chat.url, model="m", max_tokens=30, price_in=10.0, price_out=20.0)
         ledger = Ledger(tmp_path / "ledger", max_tokens=most)
         with ChatClient(endpoint, tmp_path / "replies", ledger=ledger) as client:
-            wanted = sent if most == 1000 else 99
             done = 0
             try:
-                for i in range(wanted if most < 1000 else 99):
+                for i in range(99):
                     client.ask([{"role": "user", "content": f"{i:084d}"}], str)
                     done += 1
             except BudgetReached:
@@ -81,7 +87,7 @@ def test_requests_stop_before_the_budget_not_after(tmp_path, most, sent):
         assert ledger.spending().money == pytest.approx(done * (100 * 10 + 10 * 20) / 1e6)
 
 
-def test_what_costs_nothing_and_what_may_have(tmp_path):
+def test_refused_requests_cost_nothing_and_malformed_replies_count(tmp_path):
     replies = [(429, "no"), (500, "no"), (200, "no JSON"), "fine"]
     with serve(Chat(lambda body, number: replies[number - 1])) as chat:
         ledger = Ledger(tmp_path / "ledger")
@@ -92,13 +98,13 @@ def test_what_costs_nothing_and_what_may_have(tmp_path):
             assert client.ask(ASKED, str).value == "fine"
             assert client.ask(ASKED, str).cached
         spent = ledger.spending()
-        # refused ones cost nothing; one with a reply that is none was probably paid for
+        # refused requests cost nothing; a malformed reply was probably billed
         assert (spent.requests, spent.lost, spent.tokens) == (1, 1, 110 + 130)
         lines = [json.loads(x) for x in (tmp_path / "ledger").read_text().splitlines()]
         assert sum("most" in x for x in lines) == 4
 
 
-def test_no_more_requests_at_once_than_allowed(tmp_path):
+def test_concurrency_is_limited(tmp_path):
     under_way, most, lock = 0, 0, threading.Lock()
 
     def reply(body, number):
@@ -128,10 +134,10 @@ def test_no_more_requests_at_once_than_allowed(tmp_path):
             thread.start()
         for thread in same:
             thread.join()
-    assert most == 2 and len(chat.bodies) == 9, "one question of four threads is asked once"
+    assert most == 2 and len(chat.bodies) == 9, "four threads with one question send it once"
 
 
-def test_pictures_and_sound_have_a_most(tmp_path):
+def test_images_and_audio_have_an_upper_bound(tmp_path):
     content = [
         {"type": "text", "text": "é"},
         {"type": "image_url", "image_url": {"url": "data:"}},

@@ -1,4 +1,4 @@
-"""What endpoints send that no protocol has: halves of characters, nothing, wrong counts, replies without an end."""
+"""Malformed replies: half characters, no content, wrong token counts, no end."""
 
 import contextlib
 import json
@@ -27,7 +27,7 @@ def some(text: str) -> str:
     return text
 
 
-def test_half_an_emoji_is_kept_as_one_unknown_character(tmp_path):
+def test_half_an_emoji_becomes_a_replacement_character(tmp_path):
     with (
         serve(Chat(lambda body, number: raw("a smile \ud83d"))) as chat,
         ChatClient(Endpoint(url=chat.url, model="m"), tmp_path) as client,
@@ -41,12 +41,12 @@ def test_half_an_emoji_is_kept_as_one_unknown_character(tmp_path):
         serve(Chat(lambda body, number: raw("\ud83d\ude00"))) as chat,
         ChatClient(Endpoint(url=chat.url, model="n"), tmp_path) as client,
     ):
-        assert client.ask(ASKED, some).value == "\U0001f600"  # two halves that belong together
+        assert client.ask(ASKED, some).value == "\U0001f600"  # two halves that form a pair
 
 
-@pytest.mark.parametrize(("refusal", "told"), [(None, "empty reply"), ("I can not.", "I can not.")])
-def test_a_reply_without_content_is_a_reply(tmp_path, refusal, told):
-    """It is settled at what it cost, and asked again with another seed, not for ever."""
+@pytest.mark.parametrize(("refusal", "text"), [(None, "empty reply"), ("I can not.", "I can not.")])
+def test_a_reply_without_content_is_a_reply(tmp_path, refusal, text):
+    """It is settled at its cost and requested again with another seed a limited number of times."""
     usage = {"prompt_tokens": 40, "completion_tokens": 7}
     with serve(Chat(lambda body, number: raw(None, usage, refusal=refusal))) as chat:
         ledger = Ledger(tmp_path / "ledger", max_tokens=10_000)
@@ -54,7 +54,7 @@ def test_a_reply_without_content_is_a_reply(tmp_path, refusal, told):
             Endpoint(url=chat.url, model="m"), tmp_path / "replies", rereads=1, ledger=ledger
         ) as client:
             reply = client.ask(ASKED, some)
-            assert told in (reply.fault, reply.value)
+            assert text in (reply.fault, reply.value)
             sent = len(chat.bodies)
             client.ask(ASKED, some)
             assert len(chat.bodies) == sent == (1 if refusal else 2)
@@ -64,9 +64,15 @@ def test_a_reply_without_content_is_a_reply(tmp_path, refusal, told):
 
 @pytest.mark.parametrize(
     "usage",
-    [{"prompt_tokens": -6_000_000, "completion_tokens": 1}, {"prompt_tokens": "many"}, {"prompt_tokens": True}, "none", None],
-)  # fmt: skip
-def test_counts_that_can_not_be_leave_a_request_at_its_most(tmp_path, usage):
+    [
+        {"prompt_tokens": -6_000_000, "completion_tokens": 1},
+        {"prompt_tokens": "many"},
+        {"prompt_tokens": True},
+        "none",
+        None,
+    ],
+)
+def test_impossible_counts_leave_a_request_at_its_maximum(tmp_path, usage):
     with serve(Chat(lambda body, number: raw(f"reply {number}", usage))) as chat:
         ledger = Ledger(tmp_path / "ledger", max_tokens=300)
         with ChatClient(
@@ -79,7 +85,7 @@ def test_counts_that_can_not_be_leave_a_request_at_its_most(tmp_path, usage):
     assert len(chat.bodies) == 2
 
 
-def test_an_address_that_has_moved_is_told_and_costs_nothing(tmp_path):
+def test_a_redirect_is_reported_and_costs_nothing(tmp_path):
     with serve(Chat(lambda body, number: (302, "elsewhere"))) as chat:
         ledger = Ledger(tmp_path / "ledger")
         with (
@@ -101,7 +107,7 @@ def test_an_address_that_has_moved_is_told_and_costs_nothing(tmp_path):
     ],
 )
 def test_a_reply_without_an_end(tmp_path, packed, piece, pause, fault):
-    """Every read is in time, the whole is not, or is longer than any reply, or nothing that can be unpacked."""
+    """Too slow as a whole, longer than any reply, or not decompressible."""
     listening = socket.create_server(("127.0.0.1", 0))
     over = threading.Event()
 

@@ -1,4 +1,4 @@
-"""Claims found in texts and checked: by hand, and on MERR's own reasons against reasons of other clips."""
+"""Claims found in texts and checked, by hand and on MERR's reasons."""
 
 import json
 
@@ -10,7 +10,8 @@ from data_pipeline.schema import ClipRecord
 from emojax.cli.main import main
 
 TEXT = (
-    "The woman frowns and her inner brows are raised, but she does not smile. Her voice is trembling and not loud. "
+    "The woman frowns and her inner brows are raised, but she does not smile. "
+    "Her voice is trembling and not loud. "
     'She says "leave me alone".'
 )
 
@@ -51,9 +52,19 @@ def test_claims_are_checked():
 
 def test_scores_by_hand():
     record = ClipRecord(
-        id="c", dataset="d", split="test", path="/p", label="", labels=(), subtitle="leave me alone",
-        texts={"action_units": "AU04, AU15", "peak_action_units": "AU01", "audio": "speaks with a trembling, sad voice."},
-    )  # fmt: skip
+        id="c",
+        dataset="d",
+        split="test",
+        path="/p",
+        label="",
+        labels=(),
+        subtitle="leave me alone",
+        texts={
+            "action_units": "AU04, AU15",
+            "peak_action_units": "AU01",
+            "audio": "speaks with a trembling, sad voice.",
+        },
+    )
     assert evidence_of(record) == Evidence(
         frozenset({"AU01", "AU04", "AU15"}), frozenset({"trembling", "sad"}), "leave me alone"
     )
@@ -79,7 +90,7 @@ def test_scores_by_hand():
     }
 
 
-def test_reasons_of_merr_are_told_from_those_of_other_clips(real_data):
+def test_reasons_of_merr_fit_their_clips_better_than_others(real_data):
     found, _ = read_root(real_data / "annotations" / "merr", names=["merr_fine"], lenient=True)
     records = [r for r in found[0].records if "reason" in r.texts]
     texts = [r.texts["reason"] for r in records]

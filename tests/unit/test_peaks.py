@@ -1,4 +1,4 @@
-"""Action units read from OpenFace and py-feat, and the frame at which they are highest: worked examples and the embedded truth."""
+"""Action units read from OpenFace and py-feat, and peaks: worked examples, embedded truth."""
 
 import numpy as np
 import pytest
@@ -23,9 +23,9 @@ def rows(*cells):
 
 
 def test_the_published_example(tmp_path):
-    """MERR's sample_00000047, surprise: frame 1 (0.36 + 1.02 = 1.38) wins over frame 7 (0.00 + 1.25), without any threshold.
+    """MERR's sample_00000047, surprise: frame 1 (0.36 + 1.02 = 1.38) beats frame 7 (0.00 + 1.25).
 
-    OpenFace counts frames from 1; a Peak from 0.
+    There is no threshold. OpenFace counts frames from 1, a Peak from 0.
     """
     low = [(n, 0, (n - 1) / 25, 0.98, 1, 0.1, 0.5, 0, 0, 0) for n in range(2, 7)]
     path = write(
@@ -59,7 +59,7 @@ def test_all_units_without_a_label_and_where_none_of_the_label_is_present(tmp_pa
     assert find_peak(track, "no such label", MERR).by == peaks.ALL_UNITS
 
 
-def test_a_face_at_rest_is_looked_at_in_its_middle(tmp_path):
+def test_the_peak_of_a_face_at_rest_is_the_middle_frame(tmp_path):
     cells = [(n, 0, n / 25, 1, int(n > 2), 0, 0, 0, 0, 0) for n in range(1, 8)]
     found = find_peak(read_units(write(tmp_path, rows(*cells))), "happy", MERR)
     assert (found.index, found.by, found.units, found.all_units) == (
@@ -71,7 +71,10 @@ def test_a_face_at_rest_is_looked_at_in_its_middle(tmp_path):
 
 
 def test_units_of_other_labels_do_not_count(tmp_path):
-    text = "frame,timestamp,AU04_r,AU05_r,AU04_c,AU05_c\n1,0.00,5.0,0.6,1,1\n2,0.04,0.0,2.0,0,1\n3,0.08,4.0,0.5,1,0\n"
+    text = (
+        "frame,timestamp,AU04_r,AU05_r,AU04_c,AU05_c\n"
+        "1,0.00,5.0,0.6,1,1\n2,0.04,0.0,2.0,0,1\n3,0.08,4.0,0.5,1,0\n"
+    )
     track = read_units(write(tmp_path, text))
     assert [
         find_peak(track, label, MERR).index for label in ("surprise", "sad", "angry", None)
@@ -109,7 +112,7 @@ def test_py_feat_counts_from_zero_and_has_empty_rows(tmp_path):
     assert found.units == (12,)
 
 
-def test_numbers_that_are_no_units_must_be_named(tmp_path):
+def test_consecutively_numbered_columns_must_be_named(tmp_path):
     text = (
         "frame,timestamp,"
         + ",".join(f"AU0{i}_r" for i in range(1, 9))
@@ -134,7 +137,7 @@ def test_numbers_that_are_no_units_must_be_named(tmp_path):
         ("frame,AU01_r\n,1\n", "no frame number"),
     ],
 )
-def test_files_that_can_not_be_read(tmp_path, text, fault):
+def test_unreadable_files(tmp_path, text, fault):
     with pytest.raises(UnitsError, match=fault):
         read_units(write(tmp_path, text))
 
@@ -151,7 +154,7 @@ def test_a_span_has_its_own_frames(tmp_path):
 
 
 def test_the_embedded_truth(tmp_path):
-    """The apex of the drawn expression is found within a frame, from the true units and from measured ones with noise."""
+    """The apex of the drawn expression is found within a frame, also with noisy units."""
     from data_pipeline.embedded.generate import load_corpus, make_corpus
     from data_pipeline.embedded.truth import CorpusConfig
 

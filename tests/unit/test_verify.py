@@ -1,4 +1,4 @@
-"""Agreement between annotators by published examples, and what people's marks come to."""
+"""Agreement between annotators: published examples, marks."""
 
 import json
 
@@ -29,7 +29,7 @@ def test_alpha_of_the_published_examples():
 
 
 def test_kappa_by_hand():
-    """Cohen: 7 of 10 alike, by chance 0.6 x 0.5 + 0.4 x 0.5 = 0.5."""
+    """Cohen: 7 of 10 agree, by chance 0.6 x 0.5 + 0.4 x 0.5 = 0.5."""
     first = [True] * 6 + [False] * 4
     second = [True] * 4 + [False] * 2 + [True] + [False] * 3
     assert cohen_kappa(first, second) == pytest.approx((0.7 - 0.5) / 0.5)
@@ -41,7 +41,7 @@ def marks(**said):
     return {c: dict(zip(verify.ASPECTS, row, strict=True)) for c, row in said.items()}
 
 
-def test_what_two_people_say():
+def test_agreement_of_two_annotators():
     anna = Marks(
         "anna", marks(a=[True, True, True, True, True], b=[True, False, None, False, True])
     )
@@ -64,7 +64,7 @@ def test_what_two_people_say():
     assert verify.agreement_chart(found, "mine").startswith(b"\x89PNG")
 
 
-def test_remarks_of_all_are_kept_and_marks_are_of_one_text(tmp_path):
+def test_all_remarks_are_kept_and_marks_belong_to_one_text(tmp_path):
     people = [
         Marks("anna", marks(a=[True] * 5), {"a": "no frown"}),
         Marks("ben", marks(a=[True] * 5), {"a": ""}),
@@ -78,7 +78,7 @@ def test_remarks_of_all_are_kept_and_marks_are_of_one_text(tmp_path):
     )[0].marks.keys() == {"a"}
 
 
-def test_the_last_mark_counts_and_torn_lines_do_not(tmp_path):
+def test_the_last_mark_counts_and_incomplete_lines_do_not(tmp_path):
     folder = tmp_path / verify.MARKS
     folder.mkdir()
     yes, no = (dict.fromkeys(verify.ASPECTS, v) for v in (True, False))
