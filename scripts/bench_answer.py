@@ -33,7 +33,8 @@ from emojax.config import load_config, resolve
 from emojax.infer.sample import Sampler, State, advance
 from emojax.model.build import init_variables
 from emojax.model.encoders.eva import Eva, EvaConfig
-from emojax.model.layers import EncoderConfig, LoraConfig
+from emojax.model.dense import LoraConfig
+from emojax.model.layers import EncoderConfig
 from emojax.model.lm.llama import LlamaConfig, make_cache
 from emojax.model.variables import unbox
 

@@ -23,7 +23,7 @@ from data_pipeline.schema import MODALITIES
 from emojax.bundle.model_folder import as_int8, load_bundle
 from emojax.cli.console import setup
 from emojax.evaluate.model_answers import predict_labels
-from emojax.model.layers import LoraConfig, Precision
+from emojax.model.dense import LoraConfig, Precision
 from emojax.model.lm.llama import Llama, LlamaConfig
 from emojax.model.quantize import quantize_leaves
 from emojax.model.variables import flatten, merge, unbox

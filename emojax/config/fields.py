@@ -16,7 +16,7 @@ from data_pipeline.loader.mixture import Per
 from data_pipeline.loader.prompts import Layout, Style
 from emojax.config.declaration import AtLeast, OneOf
 from emojax.model.fusion import Kind
-from emojax.model.layers import REMAT_POLICIES
+from emojax.model.remat import REMAT_POLICIES
 
 # (regular expression on the tree path, train | freeze); the first match decides, and every leaf
 # must match one of them.

@@ -6,6 +6,7 @@ from data_pipeline.media.clip import SAMPLE_RATE
 from data_pipeline.media.views import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD, ViewConfig
 from emojax.config.fields import HubertFields, ModelFields, TowerFields, WhisperFields
 from emojax.model.build import ModelConfig
+from emojax.model.dense import LoraConfig, Precision
 from emojax.model.emotion import EmotionConfig
 from emojax.model.emotion_v1 import EmotionV1Config
 from emojax.model.encoders.eva import EvaConfig
@@ -13,7 +14,7 @@ from emojax.model.encoders.hubert import HubertConfig
 from emojax.model.encoders.videomae import VideoMaeConfig
 from emojax.model.encoders.whisper import WhisperConfig
 from emojax.model.fusion import FusionConfig
-from emojax.model.layers import EncoderConfig, LoraConfig, Precision
+from emojax.model.layers import EncoderConfig
 from emojax.model.lm.llama import LlamaConfig
 
 WHISPER_STEPS = 50  # encoder outputs per second

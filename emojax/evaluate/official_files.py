@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import logging
 import os
 from pathlib import Path
 
 import numpy as np
 
 from data_pipeline.io import cache_root
-from emojax.weights.fetch import FetchError, Say, Tick, download
+from data_pipeline.progress import Progress, no_progress
+from emojax.weights.fetch import FetchError, download
+
+logger = logging.getLogger(__name__)
 
 NAME = "mer-unibench"
 COMMIT = "5f0a408b193e9b94f1cc53470de707de125fea40"
@@ -55,7 +59,7 @@ def checksum(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def fetch(say: Say, *, tick: Tick | None = None) -> Path:
+def fetch(*, progress: Progress = no_progress) -> Path:
     """Downloads what is not there yet and checks every file.
 
     The address can be changed by $EMOJAX_MER_UNIBENCH (a mirror, ending in a slash).
@@ -68,7 +72,7 @@ def fetch(say: Say, *, tick: Tick | None = None) -> Path:
         path = folder() / name
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            download(address + name, path, tick=tick)
+            download(address + name, path, task=f"fetch {NAME}", progress=progress)
         except OSError as error:
             raise FetchError(
                 f"{address}{name}: {error}; what has come stays, the same command goes on"
@@ -78,7 +82,7 @@ def fetch(say: Say, *, tick: Tick | None = None) -> Path:
             raise FetchError(
                 f"{address}{name} is not the official file (its SHA-256 is another); it was deleted"
             )
-    say(f"word tables and truths of MER-UniBench: {folder()}")
+    logger.info("word tables and truths of MER-UniBench: %s", folder())
     return folder()
 
 

@@ -11,7 +11,6 @@ import jax
 import numpy as np
 
 from data_pipeline.datasets.labels import normalise_answer
-from data_pipeline.loader import prompts
 from data_pipeline.loader.batches import Collate, Sample, eval_batches, eval_row
 from data_pipeline.loader.features import Features
 from data_pipeline.loader.tokens import Tokenizer
@@ -43,7 +42,7 @@ def _encode(
     found, kept = make_model(config).apply(
         variables, batch, method="encode", mutable=["intermediates"]
     )
-    return found._asdict() | {HEARD: kept["intermediates"]["heard"][0]}
+    return found._asdict() | {HEARD: kept["intermediates"]["encoder_states"][0]}
 
 
 @dataclasses.dataclass(frozen=True)

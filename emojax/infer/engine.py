@@ -29,7 +29,8 @@ from emojax.infer.sample import (
     soft_prompt_of,
 )
 from emojax.model.build import ModelConfig, make_model
-from emojax.model.lm.llama import Cache, make_cache, map_rows
+from emojax.model.lm.kv_cache import Cache, map_rows
+from emojax.model.lm.llama import make_cache
 from emojax.sharding import to_host
 
 Array = jax.Array

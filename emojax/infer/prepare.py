@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from flax import traverse_util
 
 from emojax.bundle.model_folder import Bundle
-from emojax.model.layers import LoraConfig, merge_lora_kernel, unstack_layers
+from emojax.model.dense import LoraConfig, merge_lora_kernel
+from emojax.model.layers import unstack_layers
 from emojax.model.lm.llama import LlamaConfig
 from emojax.sharding import platform
 
@@ -26,7 +27,7 @@ def merge_lora(leaves: dict[str, Any], config: LlamaConfig) -> dict[str, Any]:
         if out[kernel].dtype == jnp.int8:
             raise ValueError(f"{kernel} is int8: adapters are merged before kernels become int8")
         a, b = (jnp.asarray(leaves[path.removesuffix("/a") + end]) for end in ("/a", "/b"))
-        out[kernel] = merge_lora_kernel(jnp.asarray(out[kernel]), a, b, config.lora)
+        out[kernel] = merge_lora_kernel(jnp.asarray(out[kernel]), a, b, lora=config.lora)
     return out
 
 

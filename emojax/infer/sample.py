@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from emojax.model.build import ModelConfig, make_model
-from emojax.model.lm.llama import Cache, make_cache
+from emojax.model.lm.kv_cache import Cache
+from emojax.model.lm.llama import make_cache
 from emojax.types import Present, SoftPrompt
 
 Array = jax.Array
@@ -197,7 +198,7 @@ def choice_scores(
             at,
             jnp.ones(repeated.shape, bool),
             cache,
-            block_mask,
+            block_mask=block_mask,
             method="extend",
         )
         later = later.reshape(rows, group, width, -1)[:, :, :-1]

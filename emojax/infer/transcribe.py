@@ -16,7 +16,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from data_pipeline.media.transcript import Cue
-from emojax.model.lm.llama import Cache, map_rows
+from emojax.model.lm.kv_cache import Cache, map_rows
 from emojax.model.lm.whisper_decoder import Cross, DecoderConfig, WhisperDecoder, empty_cache
 from emojax.sharding import to_host
 from emojax.weights.whisper_decoder_table import load_decoder

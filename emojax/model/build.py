@@ -1,4 +1,4 @@
-"""A configuration -> its model, and random variables for it."""
+"""Makes the model of a configuration, and random variables for it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ ModelConfig = EmotionConfig | EmotionV1Config
 
 
 def make_model(config: ModelConfig) -> Any:
-    """The module that a configuration describes."""
+    """The flax module of a configuration: Emotion or EmotionV1."""
     return EmotionV1(config) if isinstance(config, EmotionV1Config) else Emotion(config)
 
 
 def for_length(config: ModelConfig, length: int) -> ModelConfig:
-    """The configuration for training rows of `length` tokens: long ones keep less for their backward pass."""
+    """The configuration for rows of `length` tokens: long rows keep less for the backward pass."""
     if length <= config.llama.long_row:
         return config
     llama = dataclasses.replace(config.llama, remat=config.llama.remat_long)
@@ -28,7 +28,7 @@ def for_length(config: ModelConfig, length: int) -> ModelConfig:
 
 
 def init_variables(config: ModelConfig, key: jax.Array) -> Any:
-    """Random variables {params, lora}, boxed with logical axes; use under jit or eval_shape."""
+    """Random variables {params, lora}, boxed with logical axes; call under jit or eval_shape."""
     shapes, length = config.view_shapes, config.soft_tokens + 2
     batch = {
         "image": jnp.zeros((1, *shapes["image"]), jnp.uint8),

@@ -1,13 +1,11 @@
-"""Emotion-LLaMAv2, the picture of the paper: streams -> soft prompt -> LLaMA2.
+"""Emotion-LLaMAv2, the figure of the paper: streams -> soft prompt -> LLaMA2.
 
-    image (448 px, EVA 39)  --> ln_vision --> 4 patches a token --> project.image --\
-    frames (16 x 224, EVA 40, norm) --> pool 2x2 ------------------> project.video --+--> 448 soft tokens
-    log-mel (30 s, Whisper) --> pool to 64 -----------------------> project.audio --/    at <VideoHere>
-    audio, class token x 64, video --> Conv-Attention ------------> project.fusion
+    image (448 px, EVA 39) --> ln_vision --> 4 patches per token --> project.image --\
+    frames (16 x 224, EVA 40, norm) --> pool 2 x 2 ---------------> project.video --+--> 448 soft
+    log-mel (30 s, Whisper) --> pool to 64 ----------------------> project.audio --/     tokens at
+    audio, class token x 64, video --> Conv-Attention -----------> project.fusion       <VideoHere>
 
-Order of the spans: fusion, image, video, audio. `missing` says what an absent stream is:
-"released" keeps its constant tokens visible (the published checkpoints expect that), "masked"
-hides them from attention. `audio_span` is "window" (released: the padded 30 s) or "real".
+Order of the spans: fusion, image, video, audio.
 """
 
 from __future__ import annotations
@@ -20,25 +18,40 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from emojax.model.dense import Dense
 from emojax.model.encoders.eva import Eva, EvaConfig, normalise_pixels, pool_video
 from emojax.model.encoders.whisper import Whisper, WhisperConfig, pool_audio
 from emojax.model.fusion import Fusion, FusionConfig
-from emojax.model.layers import Dense, EncoderConfig, LayerNorm
-from emojax.model.lm.llama import Cache, Llama, LlamaConfig
+from emojax.model.layers import EncoderConfig, LayerNorm
+from emojax.model.lm.kv_cache import Cache
+from emojax.model.lm.llama import Llama, LlamaConfig
 from emojax.types import Features, Present, SoftPrompt
 
 Array = jax.Array
-IMAGE_GROUP = 4  # consecutive patches that make one image token
+IMAGE_GROUP = 4  # consecutive patches per image token
+CACHED_PREFIX = "feature_"  # keys of cached features in a batch begin with this
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EmotionConfig:
-    """Sizes of the whole model; `stream_tokens` is S of the video, audio and fusion spans (64).
+    """Sizes of the whole model.
 
-    `word_heads`: each tower also predicts, from the mean of its features, which words its description holds (Joulin
-    et al. 2016). It gives towers that start from nothing what pretraining gives the released ones.
-    `detach_towers`: the language model's gradient ends at the features, as with the released, frozen encoders; towers
-    that train then learn from their word heads alone.
+    Attributes:
+      image: the image encoder.
+      video: the video encoder.
+      audio: the audio encoder.
+      fusion: the Conv-Attention.
+      llama: the language model.
+      num_frames: F.
+      video_pool: tokens per side of a pooled frame.
+      missing: what an absent stream becomes. "released": its constant tokens stay visible, as the
+        published checkpoints expect; "masked": they are hidden from attention.
+      audio_span: "window": the padded 30 s (released); "real": the clip's own length.
+      word_heads: whether auxiliary bag-of-words heads predict the words of the target text from
+        each encoder's mean feature (Joulin et al. 2016). For encoders trained from scratch they
+        replace what pretraining gives the released ones.
+      detach_towers: whether the language model's gradient stops at the features, as with the
+        released, frozen encoders. Trainable encoders then learn from the bag-of-words heads only.
     """
 
     image: EvaConfig
@@ -55,12 +68,12 @@ class EmotionConfig:
 
     @property
     def stream_tokens(self) -> int:
-        """S: tokens of the video span, and so of the audio and fusion spans."""
+        """S: number of tokens of the video, audio and fusion spans (64 at full size)."""
         return self.num_frames * self.video_pool**2
 
     @property
     def spans(self) -> dict[str, int]:
-        """Soft tokens by span, in their order; 64 + 256 + 64 + 64 at full size."""
+        """{span: number of soft tokens}, in order; 64 + 256 + 64 + 64 at full size."""
         spans = {
             "fusion": self.stream_tokens,
             "image": self.image.grid**2 // IMAGE_GROUP,
@@ -73,22 +86,22 @@ class EmotionConfig:
 
     @property
     def soft_tokens(self) -> int:
-        """Q."""
+        """Q, the number of soft tokens."""
         return sum(self.spans.values())
 
     @property
     def placeholders(self) -> tuple[tuple[str, int], ...]:
-        """Placeholders of the prompt and how many soft tokens stand there, in their order."""
+        """(placeholder, number of soft tokens that replace it), in the order of the prompt."""
         return (("<VideoHere>", self.soft_tokens),)
 
     @property
     def word_streams(self) -> tuple[str, ...]:
-        """Towers that may carry a word head."""
+        """Encoders that may have a bag-of-words head."""
         return ("image", "video", "audio")
 
     @property
     def tower_positions(self) -> dict[str, int]:
-        """Positions that one clip puts through each tower."""
+        """{encoder: number of positions per clip}."""
         return {
             "eva_image": self.image.tokens,
             "eva_video": self.num_frames * self.video.tokens,
@@ -98,7 +111,7 @@ class EmotionConfig:
 
     @property
     def tower_attention(self) -> dict[str, tuple[EncoderConfig, int, int]]:
-        """What attends in each tower: (encoder, positions that see each other, how many such groups a clip has)."""
+        """{encoder: (config, positions that attend to each other, such groups per clip)}."""
         return {
             "eva_image": (self.image.encoder, self.image.tokens, 1),
             "eva_video": (self.video.encoder, self.video.tokens, self.num_frames),
@@ -107,7 +120,7 @@ class EmotionConfig:
 
     @property
     def view_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of one clip's views."""
+        """{view: shape for one clip}."""
         side = self.video.image_size
         return {
             "image": (self.image.image_size, self.image.image_size, 3),
@@ -116,19 +129,17 @@ class EmotionConfig:
         }
 
 
-CACHED = "feature_"  # what the batch's keys of cached features begin with
-
-
 class Emotion(nn.Module):
-    """The model; `__call__` is the training forward, the other methods are its parts.
+    """The model; `__call__` is the forward pass of training, the other methods are its parts.
 
-    v1 (emotion_v1.py) is a subclass with other streams; nothing below them asks for a version.
+    v1 (emotion_v1.py) is a subclass with other streams; no other module depends on the version.
     """
 
     config: EmotionConfig
     feature_type: ClassVar[Any] = Features
 
     def setup(self) -> None:
+        """Makes the encoders, the fusion and the shared parts."""
         c = self.config
         self.eva_image = Eva(c.image)
         self.ln_vision = LayerNorm(1e-5)
@@ -139,7 +150,7 @@ class Emotion(nn.Module):
         self.setup_head()
 
     def setup_head(self) -> None:
-        """What both versions have: a projector for each span, LLaMA, word heads."""
+        """Makes what both versions have: a projector per span, LLaMA, bag-of-words heads."""
         c = self.config
 
         def project(name: str) -> Dense:
@@ -160,16 +171,19 @@ class Emotion(nn.Module):
             }
 
     def encode(self, batch: dict[str, Array], deterministic: bool = True) -> Features:
-        """Views in the batch -> Features.
+        """Runs the encoders.
 
-        Reads image uint8[B, H, W, 3], frames uint8[B, F, h, w, 3], sound float[B, S2, mels],
-        audio_frames int[B], and has_image, has_video, has_audio bool[B].
+        Args:
+          batch: image uint8[B, H, W, 3], frames uint8[B, F, h, w, 3], sound float[B, S2, mels],
+            audio_frames int[B], has_image bool[B]; other keys are ignored.
+          deterministic: False enables dropout.
+
+        Returns:
+          The features. Whisper's states are sown as `encoder_states` in "intermediates".
         """
         c = self.config
         image = normalise_pixels(batch["image"], c.image, c.image.encoder.precision.compute)
-        if (
-            c.missing == "released"
-        ):  # a missing image is zeros after normalisation, not a black picture
+        if c.missing == "released":  # a missing image is zeros after normalisation, not black
             image = image * batch["has_image"][:, None, None, None].astype(image.dtype)
         image_tokens = self.ln_vision(self.eva_image(image, deterministic))
         frames = normalise_pixels(batch["frames"], c.video, c.video.encoder.precision.compute)
@@ -178,89 +192,120 @@ class Emotion(nn.Module):
         tokens = einops.rearrange(tokens, "(b f) t d -> b f t d", f=count)
         video = pool_video(tokens, c.video_pool)
         valid = batch["audio_frames"] if c.audio_span == "real" else None
-        heard = self.whisper(batch["sound"], valid, deterministic)
-        self.sow(
-            "intermediates", "heard", heard
-        )  # kept only where words are to be transcribed (infer/answer.py)
-        audio = pool_audio(heard, c.stream_tokens, valid=valid)
+        states = self.whisper(batch["sound"], valid, deterministic)
+        # Kept only where a caller transcribes speech (infer/answer.py).
+        self.sow("intermediates", "encoder_states", states)
+        audio = pool_audio(states, c.stream_tokens, valid=valid)
         return Features(image_tokens, video, audio)
 
     def features(self, batch: dict[str, Array], deterministic: bool = True) -> Features:
-        """The features that the batch holds (`feature_image` and so on, from a cache), or those of its views."""
-        cached = {k.removeprefix(CACHED): v for k, v in batch.items() if k.startswith(CACHED)}
+        """The batch's cached features (`feature_image` and so on), or those of its views."""
+        cached = {
+            k.removeprefix(CACHED_PREFIX): v
+            for k, v in batch.items()
+            if k.startswith(CACHED_PREFIX)
+        }
         return self.feature_type(**cached) if cached else self.encode(batch, deterministic)
 
     def soft_prompt(
         self, features: Features, present: Present, deterministic: bool = True
     ) -> SoftPrompt:
-        """Features and bool[B] flags -> SoftPrompt tokens[B, Q, D], mask[B, Q].
+        """Projects features to the soft prompt.
 
-        An absent video or audio stream is zeros before its projector. In released mode the image
-        tokens stay as the encoder made them (of a zero picture), in masked mode they are zeros too.
+        An absent video or audio stream is zeros before its projector. With `missing` "released"
+        the image tokens stay as the encoder made them (of a zero image); with "masked" they are
+        zeros too.
+
+        Args:
+          features: as of `encode`.
+          present: which streams each sample has.
+          deterministic: False enables dropout in the fusion.
+
+        Returns:
+          Tokens float[B, Q, D] and mask bool[B, Q].
         """
         c = self.config
         masked = c.missing == "masked"
 
-        def keep(x: Array, flag: Array) -> Array:
+        def zero_absent(x: Array, flag: Array) -> Array:
             return x * flag[:, None, None].astype(x.dtype)
 
-        video, audio = keep(features.video, present.video), keep(features.audio, present.audio)
-        image = keep(features.image, present.image) if masked else features.image
+        video = zero_absent(features.video, present.video)
+        audio = zero_absent(features.audio, present.audio)
+        image = zero_absent(features.image, present.image) if masked else features.image
         patches = image[:, 1:]
         grouped = patches.reshape(image.shape[0], patches.shape[1] // IMAGE_GROUP, -1)
         streams = {"image": grouped, "video": video, "audio": audio}
         if c.fusion.kind != "none":
             cls = jnp.broadcast_to(image[:, :1], (*video.shape[:2], image.shape[2]))
             streams["fusion"] = self.fusion(audio, cls, video, deterministic)
-        return self.join(
+        return self.join_spans(
             streams, {"image": present.image, "video": present.video, "audio": present.audio}
         )
 
-    def join(self, streams: dict[str, Array], flags: dict[str, Array]) -> SoftPrompt:
-        """Projects each span and joins them; in masked mode a span is hidden where its flag bool[B] is False."""
+    def join_spans(self, streams: dict[str, Array], flags: dict[str, Array]) -> SoftPrompt:
+        """Projects each span and concatenates them.
+
+        Args:
+          streams: {span: float[B, tokens, D_span]}.
+          flags: {span: bool[B]}; with `missing` "masked" a span is hidden where its flag is False.
+
+        Returns:
+          Tokens float[B, Q, D] and mask bool[B, Q].
+        """
         c = self.config
         tokens = jnp.concatenate([self.project[name](streams[name]) for name in c.spans], axis=1)
         everything = jnp.ones((tokens.shape[0],), bool)
-        seen = flags if c.missing == "masked" else {}
+        visible = flags if c.missing == "masked" else {}
         columns = [
-            jnp.broadcast_to(seen.get(name, everything)[:, None], (tokens.shape[0], size))
+            jnp.broadcast_to(visible.get(name, everything)[:, None], (tokens.shape[0], size))
             for name, size in c.spans.items()
         ]
         return SoftPrompt(tokens, jnp.concatenate(columns, axis=1))
 
     def tower_means(self, features: Features) -> dict[str, Array]:
-        """float[B, D] by tower, what the word heads read."""
+        """{encoder: mean feature float[B, D]}, the inputs of the bag-of-words heads."""
         patches = features._replace(image=features.image[:, 1:])
         return {name: x.mean(axis=1) for name, x in patches._asdict().items()}
 
     def splice(self, batch: dict[str, Array], soft: SoftPrompt) -> tuple[Array, Array]:
-        """Puts the soft tokens into the text: (embeddings[B, T, D], valid[B, T]).
+        """Inserts the soft tokens into the text.
 
-        Reads ids int[B, T], soft_index int[B, T] (which soft token stands here, -1 for text) and
-        valid bool[B, T].
+        Args:
+          batch: ids int[B, T], soft_index int[B, T] (index of the soft token at this position, -1
+            for text) and valid bool[B, T].
+          soft: the soft prompt.
+
+        Returns:
+          (embeddings float[B, T, D], valid bool[B, T]).
         """
         index = batch["soft_index"]
         at = jnp.maximum(index, 0)
-        placed = jnp.take_along_axis(soft.tokens, at[:, :, None], axis=1)
-        x = jnp.where(index[:, :, None] >= 0, placed, self.llama.embed(batch["ids"]))
-        seen = jnp.take_along_axis(soft.mask, at, axis=1)
-        return x, batch["valid"] & jnp.where(index >= 0, seen, True)
+        soft_tokens = jnp.take_along_axis(soft.tokens, at[:, :, None], axis=1)
+        x = jnp.where(index[:, :, None] >= 0, soft_tokens, self.llama.embed(batch["ids"]))
+        visible = jnp.take_along_axis(soft.mask, at, axis=1)
+        return x, batch["valid"] & jnp.where(index >= 0, visible, True)
 
     def __call__(
         self, batch: dict[str, Array], deterministic: bool = True
     ) -> tuple[Array, dict[str, Array]]:
-        """Training forward.
+        """The forward pass of training.
+
+        Args:
+          batch: what `features` and `splice` read, has_image, has_video and has_audio bool[B],
+            positions int[B, T], answer_at int[B, A] (the positions whose logits are needed).
+          deterministic: False enables dropout.
 
         Returns:
-          float32[B, A, V] logits at the positions `answer_at` int[B, A] alone, and with `word_heads` the word logits
-          float32[B, V] of each tower, else {}.
+          Logits float32[B, A, V] at `answer_at`, and with `word_heads` the word logits
+          {encoder: float32[B, V]}, else {}.
         """
         present = Present(batch["has_image"], batch["has_video"], batch["has_audio"])
         features = self.features(batch, deterministic)
-        read = jax.lax.stop_gradient(features) if self.config.detach_towers else features
-        soft = self.soft_prompt(read, present, deterministic)
+        inputs = jax.lax.stop_gradient(features) if self.config.detach_towers else features
+        soft = self.soft_prompt(inputs, present, deterministic)
         x, valid = self.splice(batch, soft)
-        hidden, _ = self.llama(x, batch["positions"], valid, None, deterministic)
+        hidden, _ = self.llama(x, batch["positions"], valid, deterministic=deterministic)
         logits = self.llama.logits(
             jnp.take_along_axis(hidden, batch["answer_at"][:, :, None], axis=1)
         )
@@ -272,12 +317,19 @@ class Emotion(nn.Module):
     def prefill(
         self, batch: dict[str, Array], soft: SoftPrompt, cache: Cache
     ) -> tuple[Array, Cache]:
-        """Prompts into an empty cache: (float32[B, V] logits after each row's last valid token, cache).
+        """Runs prompts, padded on the right, into an empty cache.
 
-        Rows are padded on the right; the cache's rows end with their last token, so what follows overwrites the padding.
+        Args:
+          batch: what `splice` reads, and positions int[B, T].
+          soft: the soft prompt.
+          cache: an empty cache.
+
+        Returns:
+          Logits float32[B, V] after each row's last valid token, and the cache. Its rows end with
+          their last token, so the next tokens overwrite the padding.
         """
         x, valid = self.splice(batch, soft)
-        hidden, cache_out = self.llama(x, batch["positions"], valid, cache, fresh=True)
+        hidden, cache_out = self.llama(x, batch["positions"], valid, cache=cache, fresh=True)
         assert cache_out is not None
         last = jnp.max(jnp.where(batch["valid"], jnp.arange(x.shape[1]), 0), axis=1)
         final = jnp.take_along_axis(hidden, last[:, None, None], axis=1)
@@ -289,11 +341,22 @@ class Emotion(nn.Module):
         positions: Array,
         valid: Array,
         cache: Cache,
+        *,
         block_mask: Array | None = None,
     ) -> tuple[Array, Cache]:
-        """int[B, T] further tokens: (float32[B, T, V], cache); `among` as of Llama."""
-        hidden, cache_out = self.llama(
-            self.llama.embed(ids), positions, valid, cache, True, block_mask
-        )
+        """Runs further tokens.
+
+        Args:
+          ids: int[B, T].
+          positions: int[B, T].
+          valid: bool[B, T], False on padding.
+          cache: the cache of the tokens so far.
+          block_mask: bool[T, T], as of `Llama`.
+
+        Returns:
+          (logits float32[B, T, V], cache).
+        """
+        x = self.llama.embed(ids)
+        hidden, cache_out = self.llama(x, positions, valid, cache=cache, block_mask=block_mask)
         assert cache_out is not None
         return self.llama.logits(hidden), cache_out

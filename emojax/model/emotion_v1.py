@@ -1,13 +1,13 @@
-"""Emotion-LLaMA (v1): image tokens, three vectors of the clip and the class token -> soft prompt -> LLaMA2.
+"""Emotion-LLaMA (v1): image tokens, three clip vectors and a class token -> soft prompt -> LLaMA2.
 
-    image (448 px, EVA 39) --> ln_vision --> 4 patches a token --> project.image (256 tokens)
+    image (448 px, EVA 39) --> ln_vision --> 4 patches per token --> project.image (256 tokens)
     face frames (224 px, MAE ViT-L) --> mean over frames ---------> project.face
     face frames (VideoMAE ViT-L) ----> mean over tokens ----------> project.motion
     waveform (HuBERT-large) ---------> mean over time ------------> project.audio
-    class token of the image tower -------------------------------> project.cls
+    class token of the image encoder -----------------------------> project.cls
 
-The original reads the three vectors from files that other programs made; here the encoders run inside, so that a
-media file is enough. Facts: docs/architecture.md, "The two models".
+The original reads the three vectors from files made by other programs; here the encoders are part
+of the model, so a media file is enough. Facts: docs/architecture.md, "The two models".
 """
 
 from __future__ import annotations
@@ -32,8 +32,15 @@ Array = jax.Array
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EmotionV1Config:
-    """Sizes of v1. `face_pool`: the MAE's vector of a frame is its class token or the mean of its patches, after the
-    final norm. `samples`: of the sound window. The other fields are those of `EmotionConfig`.
+    """Sizes of v1; fields not listed are those of `EmotionConfig`.
+
+    Attributes:
+      face: the MAE.
+      motion: the VideoMAE.
+      audio: the HuBERT.
+      samples: samples of the audio window, 16 kHz.
+      face_pool: vector of a face frame: the MAE's class token, or the mean of its patches, after
+        the final norm.
     """
 
     image: EvaConfig
@@ -49,12 +56,12 @@ class EmotionV1Config:
 
     @property
     def num_frames(self) -> int:
-        """F: face frames of a clip."""
+        """F, the number of face frames per clip."""
         return self.motion.num_frames
 
     @property
     def spans(self) -> dict[str, int]:
-        """Soft tokens by span, in their order; 256 + 4 at full size."""
+        """{span: number of soft tokens}, in order; 256 + 4 at full size."""
         return {
             "image": self.image.grid**2 // IMAGE_GROUP,
             "face": 1,
@@ -65,22 +72,22 @@ class EmotionV1Config:
 
     @property
     def soft_tokens(self) -> int:
-        """Q."""
+        """Q, the number of soft tokens."""
         return sum(self.spans.values())
 
     @property
     def placeholders(self) -> tuple[tuple[str, int], ...]:
-        """Placeholders of the prompt and how many soft tokens stand there, in their order."""
+        """(placeholder, number of soft tokens that replace it), in the order of the prompt."""
         return (("<VideoHere>", self.spans["image"]), ("<FeatureHere>", len(self.spans) - 1))
 
     @property
     def word_streams(self) -> tuple[str, ...]:
-        """Towers that may carry a word head."""
+        """Encoders that may have a bag-of-words head."""
         return ("image", "face", "motion", "audio")
 
     @property
     def tower_positions(self) -> dict[str, int]:
-        """Positions that one clip puts through each tower."""
+        """{encoder: number of positions per clip}."""
         return {
             "eva_image": self.image.tokens,
             "mae": self.num_frames * self.face.tokens,
@@ -90,7 +97,7 @@ class EmotionV1Config:
 
     @property
     def tower_attention(self) -> dict[str, tuple[EncoderConfig, int, int]]:
-        """What attends in each tower; see EmotionConfig."""
+        """{encoder: (config, positions that attend to each other, such groups per clip)}."""
         return {
             "eva_image": (self.image.encoder, self.image.tokens, 1),
             "mae": (self.face.encoder, self.face.tokens, self.num_frames),
@@ -100,7 +107,7 @@ class EmotionV1Config:
 
     @property
     def view_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of one clip's views."""
+        """{view: shape for one clip}."""
         side = self.face.image_size
         return {
             "image": (self.image.image_size, self.image.image_size, 3),
@@ -110,13 +117,14 @@ class EmotionV1Config:
 
 
 class EmotionV1(Emotion):
-    """The v1 model; splicing, training forward and generation are those of `Emotion`."""
+    """The v1 model; splicing, the forward pass and generation are those of `Emotion`."""
 
     config: EmotionV1Config  # type: ignore[assignment]
 
     feature_type: ClassVar[Any] = FeaturesV1
 
     def setup(self) -> None:
+        """Makes the encoders and the shared parts."""
         c = self.config
         self.eva_image = Eva(c.image)
         self.ln_vision = LayerNorm(1e-5)
@@ -126,7 +134,16 @@ class EmotionV1(Emotion):
         self.setup_head()
 
     def encode(self, batch: dict[str, Array], deterministic: bool = True) -> FeaturesV1:  # type: ignore[override]
-        """Views in the batch -> FeaturesV1; reads what `Emotion.encode` reads, with sound float[B, n, 1] the waveform."""
+        """Runs the encoders.
+
+        Args:
+          batch: as of `Emotion.encode`, but sound is the waveform float[B, n, 1] and audio_frames
+            its number of valid samples.
+          deterministic: False enables dropout.
+
+        Returns:
+          The features.
+        """
         c = self.config
         image = normalise_pixels(batch["image"], c.image, c.image.encoder.precision.compute)
         if c.missing == "released":
@@ -152,21 +169,30 @@ class EmotionV1(Emotion):
         present: Present,
         deterministic: bool = True,
     ) -> SoftPrompt:
-        """FeaturesV1 and bool[B] flags -> SoftPrompt tokens[B, Q, D], mask[B, Q]; an absent vector is zeros."""
+        """Projects features to the soft prompt; an absent vector is zeros.
+
+        Args:
+          features: as of `encode`.
+          present: which streams each sample has.
+          deterministic: unused.
+
+        Returns:
+          Tokens float[B, Q, D] and mask bool[B, Q].
+        """
         del deterministic
         c = self.config
         masked = c.missing == "masked"
 
-        def keep(x: Array, flag: Array) -> Array:
+        def zero_absent(x: Array, flag: Array) -> Array:
             return x * flag.reshape(-1, *[1] * (x.ndim - 1)).astype(x.dtype)
 
-        image = keep(features.image, present.image) if masked else features.image
+        image = zero_absent(features.image, present.image) if masked else features.image
         patches = image[:, 1:]
         streams = {
             "image": patches.reshape(patches.shape[0], patches.shape[1] // IMAGE_GROUP, -1),
-            "face": keep(features.face, present.video)[:, None],
-            "motion": keep(features.motion, present.video)[:, None],
-            "audio": keep(features.audio, present.audio)[:, None],
+            "face": zero_absent(features.face, present.video)[:, None],
+            "motion": zero_absent(features.motion, present.video)[:, None],
+            "audio": zero_absent(features.audio, present.audio)[:, None],
             "cls": image[:, :1],
         }
         flags = {
@@ -176,17 +202,24 @@ class EmotionV1(Emotion):
             "audio": present.audio,
             "cls": present.image,
         }
-        return self.join(streams, flags)
+        return self.join_spans(streams, flags)
 
     def tower_means(self, features: FeaturesV1) -> dict[str, Array]:  # type: ignore[override]
-        """float[B, D] by tower, what the word heads read."""
+        """{encoder: mean feature float[B, D]}, the inputs of the bag-of-words heads."""
         return features._asdict() | {"image": features.image[:, 1:].mean(axis=1)}
 
 
 def normalise_waveform(waveform: Array, valid: Array) -> Array:
-    """float[B, n] -> zero mean and unit variance over the int[B] valid samples, zeros behind them.
+    """Normalises each waveform to zero mean and unit variance.
 
-    Source: transformers' Wav2Vec2FeatureExtractor with do_normalize, which the HuBERT checkpoint asks for.
+    Source: transformers' Wav2Vec2FeatureExtractor with do_normalize, which the checkpoint needs.
+
+    Args:
+      waveform: float[B, n].
+      valid: int[B], number of valid samples.
+
+    Returns:
+      float[B, n], zeros after the valid samples.
     """
     inside = jnp.arange(waveform.shape[1]) < valid[:, None]
     count = valid[:, None].astype(waveform.dtype)

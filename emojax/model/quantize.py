@@ -1,6 +1,7 @@
-"""Frozen kernels as int8 with one float32 scale for each output channel: half the memory of bfloat16, same code path.
+"""Frozen kernels as int8 with one float32 scale per output channel: half the memory of bfloat16.
 
-W [.., d_in, d_out] ~ q * scale, scale = max |W| over d_in / 127. Weights only: activations stay as they are.
+W [.., d_in, d_out] ~ q * scale with scale = max |W| over d_in / 127. Weights only: activations keep
+their dtype.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-# What `Dense(base=True)` holds: kernels of transformer blocks and LLaMA's output head.
+# Kernels of `Dense(quantizable=True)`: transformer blocks and LLaMA's output head.
 INT8_KERNELS = re.compile(r"params/(.+/)?(blocks/\w+|llama/head)/kernel")
 SCALE = "_scale"
 
@@ -24,12 +25,13 @@ def quantize_kernel(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def dequantize_kernel(kernel: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """The inverse, float32, to half a step."""
-    return kernel.astype(np.float32) * scale[..., None, :]
+    """The inverse of `quantize_kernel` in float32, off by at most half a step."""
+    out: np.ndarray = kernel.astype(np.float32) * scale[..., None, :]
+    return out
 
 
 def quantize_leaves(leaves: Mapping[str, Any]) -> dict[str, Any]:
-    """{path: array} of a model with float kernels -> that of the same model with `kernels` "int8"."""
+    """{path: array} of a model with float kernels -> the same model with `kernels` "int8"."""
     out = dict(leaves)
     for path in leaves:
         if INT8_KERNELS.fullmatch(path):
@@ -38,7 +40,7 @@ def quantize_leaves(leaves: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def dequantize_leaves(leaves: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse; without int8 kernels nothing changes."""
+    """The inverse of `quantize_leaves`; without int8 kernels nothing changes."""
     out = {p: x for p, x in leaves.items() if not p.endswith("/kernel" + SCALE)}
     for path in leaves:
         if path + SCALE in leaves:

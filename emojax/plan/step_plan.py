@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from emojax.config import Settings, Stage, for_devices, resolve
 from emojax.model.build import for_length, make_model
-from emojax.model.emotion import CACHED
+from emojax.model.emotion import CACHED_PREFIX
 from emojax.model.variables import abstract_variables, count_parameters, unbox
 from emojax.plan import hlo
 from emojax.sharding import (
@@ -200,7 +200,9 @@ def abstract_batch(
     model, variables = make_model(settings.model), unbox(abstract_variables(settings.model))
     features = jax.eval_shape(lambda v, b: model.apply(v, b, method="encode"), variables, plain)
     kept = settings.model.llama.precision.compute
-    return out | {CACHED + name: array(x.shape[1:], kept) for name, x in features._asdict().items()}
+    return out | {
+        CACHED_PREFIX + name: array(x.shape[1:], kept) for name, x in features._asdict().items()
+    }
 
 
 def lower_step(

@@ -13,7 +13,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from emojax.bundle.model_folder import TOKENIZER_MODEL, Bundle, load_bundle
-from emojax.model.layers import merge_lora_kernel
+from emojax.model.dense import merge_lora_kernel
 from emojax.model.lm.llama import LlamaConfig
 from emojax.model.quantize import SCALE, dequantize_leaves
 from emojax.model.variables import flatten, select_trainable
@@ -196,7 +196,7 @@ def _merged_tensors(config: LlamaConfig, leaves: Leaves) -> Iterator[tuple[str, 
             for layer, (w, a, b) in enumerate(
                 zip(value, leaves[f"{low}/a"], leaves[f"{low}/b"], strict=True)
             ):
-                merged[layer] = merge_lora_kernel(w, a, b, config.lora)
+                merged[layer] = merge_lora_kernel(w, a, b, lora=config.lora)
             value = merged
         yield from save_tensors(Table("", (rule,)), {path: value}).items()
 

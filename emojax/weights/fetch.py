@@ -1,15 +1,19 @@
-"""Files of the catalogue onto this machine: resumed, with progress, checked against a checksum.
+"""Downloads the files of a catalogue source: resumed, with progress, verified by checksum.
 
-Hugging Face repositories through huggingface_hub (which resumes and reports); a plain address by HTTP ranges. A checksum
-comes from the catalogue, from the hub, or, where neither has one, is that of the first download, kept in CHECKSUMS.
+Hugging Face repositories go through huggingface_hub. A plain URL is downloaded by our own code
+(HTTP ranges): pooch checks and caches, but does not resume an interrupted download of gigabytes.
+A checksum comes from the catalogue or the hub; where neither has one, that of the first download is
+recorded in CHECKSUMS and later downloads are compared with it.
 """
 
 from __future__ import annotations
 
 import errno
+import functools
 import hashlib
 import http.client
 import json
+import logging
 import re
 import shutil
 import time
@@ -18,73 +22,78 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
+from data_pipeline.progress import Progress, no_progress
 from emojax.weights.catalogue import Source
 
 CHECKSUMS = "checksums.json"
 CHUNK = 1 << 20
 RETRIES = 5
-Say = Callable[[str], None]
-Tick = Callable[[int, int], None]
+RESUMES = "what was downloaded stays, and the same command resumes"
+
+logger = logging.getLogger(__name__)
 
 
 class FetchError(ValueError):
-    """A file could not be had; the message says what to do."""
+    """A file cannot be downloaded; the message says what to do."""
 
 
 def fetch(
-    source: Source, folder: Path, say: Say, *, mirror: bool = False, tick: Tick | None = None
+    source: Source, folder: Path, *, mirror: bool = False, progress: Progress = no_progress
 ) -> Path:
-    """Downloads the files of a source into `folder`; what is there and whole is kept.
+    """Downloads the files of a source into a folder; complete files are kept.
 
     Args:
-      mirror: take the source's mirror repository where it has one. tick: called with (bytes, bytes in all) of plain downloads.
+      source: an entry of the catalogue.
+      folder: where the files go.
+      mirror: whether to use the source's mirror repository, where it has one.
+      progress: called with the bytes of plain downloads, task "fetch <name of the folder>".
 
     Returns:
-      The one file, or the folder of several.
+      The file, or the folder when there are several.
 
     Raises:
-      FetchError: nobody but a person can fetch it, a token or room is missing, or a file is not what it should be.
+      FetchError: the files must be fetched by hand, a token or disk space is missing, or a file
+        fails its checksum.
     """
     repo = (source.mirror if mirror else "") or source.repo
     if not repo and not source.url:
-        wanted = f" ({', '.join(source.files)})" if source.files else ""
-        raise FetchError(
-            f"{source.title}{wanted} can not be fetched by a program: {source.by_hand}"
-        )
+        names = f" ({', '.join(source.files)})" if source.files else ""
+        raise FetchError(f"{source.title}{names} cannot be fetched by a program: {source.by_hand}")
     folder.mkdir(parents=True, exist_ok=True)
-    left = (source.size or 0) - sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
-    room = shutil.disk_usage(folder).free
-    if left > room:
-        raise FetchError(
-            f"{folder} has room for {room / 1e9:.1f} GB, {left / 1e9:.1f} GB are still to come"
-        )
+    _check_space(source, folder)
     for name in source.files:
-        known = dict(source.sha256).get(name)
+        published = dict(source.sha256).get(name)
         try:
-            told = None
+            from_hub = None
             if repo:
-                told = _from_hub(repo, name, folder, source)
+                from_hub = _from_hub(repo, name, folder, source)
             else:
-                download(source.url, folder / name, tick=tick)
+                download(source.url, folder / name, task=f"fetch {folder.name}", progress=progress)
         except OSError as error:
             if error.errno == errno.ENOSPC:
-                raise FetchError(
-                    f"the disk of {folder} is full; what has come stays, the same command goes on"
-                ) from error
-            raise FetchError(
-                f"{name} of {repo or source.url}: {error}; what has come stays, the same command goes on"
-            ) from error
+                raise FetchError(f"the disk of {folder} is full; {RESUMES}") from error
+            raise FetchError(f"{name} of {repo or source.url}: {error}; {RESUMES}") from error
         check(
             folder / name,
-            known or told,
-            f"{repo}/{name}" if repo else source.url,
-            folder.parent / CHECKSUMS,
-            say,
+            published or from_hub,
+            name=f"{repo}/{name}" if repo else source.url,
+            record=folder.parent / CHECKSUMS,
         )
     return folder / source.files[0] if len(source.files) == 1 else folder
 
 
+def _check_space(source: Source, folder: Path) -> None:
+    present = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+    missing, free = (source.size or 0) - present, shutil.disk_usage(folder).free
+    if missing > free:
+        raise FetchError(
+            f"{folder} has {free / 1e9:.1f} GB of free space, "
+            f"{missing / 1e9:.1f} GB are still to be downloaded"
+        )
+
+
 def _from_hub(repo: str, name: str, folder: Path, source: Source) -> str | None:
+    """Downloads a file of the hub; returns its sha256 where the hub publishes it."""
     import huggingface_hub as hub
     from huggingface_hub import errors
 
@@ -93,48 +102,49 @@ def _from_hub(repo: str, name: str, folder: Path, source: Source) -> str | None:
         etag = hub.get_hf_file_metadata(hub.hf_hub_url(repo, name)).etag
     except errors.GatedRepoError as error:
         mirror = (
-            f", or add --mirror, which takes {source.mirror} under the same licence"
+            f", or add --mirror, which uses {source.mirror} under the same licence"
             if source.mirror
             else ""
         )
         raise FetchError(
-            f"{repo} is gated: ask for access at https://huggingface.co/{repo} with your account, then set HF_TOKEN or "
-            f"run `hf auth login`{mirror}"
+            f"{repo} is gated: ask for access at https://huggingface.co/{repo} with your account, "
+            f"then set HF_TOKEN or run `hf auth login`{mirror}"
         ) from error
     except errors.RepositoryNotFoundError as error:
         raise FetchError(
-            f"the hub knows no repository {repo}, or it is private: set HF_TOKEN ({error})"
+            f"the hub has no repository {repo}, or it is private: set HF_TOKEN ({error})"
         ) from error
     except errors.LocalEntryNotFoundError as error:
         raise OSError("there is no connection to the hub") from error
     except errors.EntryNotFoundError as error:
-        raise FetchError(
-            f"{repo} holds no file {name}: fetch it by hand and give --file"
-        ) from error
+        raise FetchError(f"{repo} has no file {name}: fetch it by hand and give --file") from error
     except errors.HfHubHTTPError as error:
         raise OSError(str(error)) from error
     return etag if etag and re.fullmatch("[0-9a-f]{64}", etag) else None
 
 
-def download(url: str, path: Path, *, tick: Tick | None = None) -> None:
-    """A plain download, resumed where an earlier one ended, tried again where the line breaks."""
+def download(
+    url: str, path: Path, *, task: str = "fetch", progress: Progress = no_progress
+) -> None:
+    """Downloads a plain URL, resuming an earlier attempt and retrying broken connections.
+
+    Args:
+      url: the address.
+      path: the file; nothing is done when it exists. The unfinished download is *.part.
+      task: name of the task for `progress`.
+      progress: called with the bytes so far.
+
+    Raises:
+      OSError: the connection broke RETRIES times, or the server refused.
+    """
     if path.exists():
         return
     part = path.with_name(path.name + ".part")
     for attempt in range(RETRIES):
         have = part.stat().st_size if part.exists() else 0
-        request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+        request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})  # noqa: S310 - the catalogue's https
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
-                if answer.status != 206:
-                    have = 0  # the server sends everything again
-                total = have + int(answer.headers.get("Content-Length") or 0)
-                with part.open("ab" if have else "wb") as file:
-                    while chunk := answer.read(CHUNK):
-                        file.write(chunk)
-                        if tick:
-                            tick(file.tell(), total)
-            if part.stat().st_size >= total:
+            if _receive(request, part, have, report=functools.partial(progress, task)):
                 part.rename(path)
                 return
         except urllib.error.HTTPError as error:
@@ -154,22 +164,48 @@ def download(url: str, path: Path, *, tick: Tick | None = None) -> None:
     raise OSError(f"the connection broke {RETRIES} times")
 
 
-def check(path: Path, known: str | None, name: str, record: Path, say: Say) -> None:
-    """Compares a file with its checksum; a file of none gets its own, recorded, and that is said.
+def _receive(
+    request: urllib.request.Request, part: Path, have: int, *, report: Callable[[int, int], None]
+) -> bool:
+    """Appends a response to the unfinished file; True when the file is complete."""
+    with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310 - as above
+        if response.status != 206:
+            have = 0  # the server sends everything again
+        total = have + int(response.headers.get("Content-Length") or 0)
+        with part.open("ab" if have else "wb") as file:
+            while chunk := response.read(CHUNK):
+                file.write(chunk)
+                report(file.tell(), total)
+    return part.stat().st_size >= total
+
+
+def check(path: Path, sha256: str | None, *, name: str, record: Path) -> None:
+    """Compares a file with its checksum; a file without one gets its own recorded, with a warning.
+
+    Args:
+      path: the file.
+      sha256: the published checksum, if any.
+      name: key of the file in `record`.
+      record: JSON file of the recorded checksums.
 
     Raises:
-      FetchError: it is another; the file is set aside as *.wrong.
+      FetchError: the checksum differs; the file is renamed to *.wrong.
     """
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+        actual = hashlib.file_digest(file, "sha256").hexdigest()
     recorded: dict[str, str] = json.loads(record.read_text()) if record.exists() else {}
-    if known is None and name not in recorded:
-        say(f"{path.name}: no checksum is published; recorded {found[:16]}..., the first one seen")
-        record.write_text(json.dumps(recorded | {name: found}, indent=1))
+    if sha256 is None and name not in recorded:
+        logger.warning(
+            "%s: no checksum is published; recorded %s... of this first download",
+            path.name,
+            actual[:16],
+        )
+        record.write_text(json.dumps(recorded | {name: actual}, indent=1))
         return
-    want = known or recorded[name]
-    if found != want:
+    expected = sha256 or recorded[name]
+    if actual != expected:
         path.replace(path.with_name(path.name + ".wrong"))
         raise FetchError(
-            f"{path.name} has the checksum {found[:16]}..., not {want[:16]}...; it was set aside: try again"
+            f"{path.name} has the checksum {actual[:16]}..., not {expected[:16]}...; "
+            "it was set aside: try again"
         )

@@ -12,7 +12,7 @@ from flax import traverse_util
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
-from emojax.model.layers import Precision
+from emojax.model.dense import Precision
 from emojax.model.lm.whisper_decoder import DecoderConfig
 
 _LAYER = {

@@ -20,8 +20,7 @@ logger = logging.getLogger(__name__)
 
 def fetch_tables(*, progress: Progress = no_progress) -> None:
     """Fetches the word tables and truths of MER-UniBench into the cache."""
-    task = f"fetch {official_files.NAME}"
-    official_files.fetch(logger.info, tick=functools.partial(progress, task))
+    official_files.fetch(progress=progress)
 
 
 def fetch_source(name: str, *, mirror: bool = False, progress: Progress = no_progress) -> Path:
@@ -38,9 +37,8 @@ def fetch_source(name: str, *, mirror: bool = False, progress: Progress = no_pro
     return fetch(
         SOURCES[name],
         downloads_folder() / name,
-        logger.info,
         mirror=mirror,
-        tick=functools.partial(progress, f"fetch {name}"),
+        progress=progress,
     )
 
 

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from emojax.model.dense import LoraConfig
 from emojax.model.encoders.whisper import Whisper, WhisperConfig
-from emojax.model.layers import EncoderConfig, LoraConfig
+from emojax.model.layers import EncoderConfig
 from emojax.model.lm.llama import Llama, LlamaConfig, make_cache
 from parity import torch_names as names
 
@@ -61,8 +62,8 @@ def llama(arrays: dict, sizes: dict, lora_sizes: dict, unroll: int = 1) -> None:
     }
     model = Llama(config)
 
-    def run(method, *args):
-        return model.apply(tree, *args, method=method)
+    def run(method, *args, **options):
+        return model.apply(tree, *args, method=method, **options)
 
     ids, further = jnp.asarray(arrays["ids"]), jnp.asarray(arrays["further"])
     x = run("embed", ids)
@@ -76,16 +77,15 @@ def llama(arrays: dict, sizes: dict, lora_sizes: dict, unroll: int = 1) -> None:
         np.testing.assert_allclose(
             logits[real], arrays[f"{side}/logits"][real], rtol=TOLERANCE, atol=TOLERANCE
         )
-        hidden, cache = run("__call__", x, positions, valid, make_cache(config, 2, 12))
+        hidden, cache = run("__call__", x, positions, valid, cache=make_cache(config, 2, 12))
         cached = np.asarray(run("logits", hidden))
         np.testing.assert_allclose(
             cached[real], arrays[f"{side}/logits"][real], rtol=TOLERANCE, atol=TOLERANCE
         )
         for t in range(further.shape[1]):
             at = valid.sum(axis=1, keepdims=True) + t
-            hidden, cache = run(
-                "__call__", run("embed", further[:, t : t + 1]), at, jnp.ones((2, 1), bool), cache
-            )
+            token = run("embed", further[:, t : t + 1])
+            hidden, cache = run("__call__", token, at, jnp.ones((2, 1), bool), cache=cache)
             got = np.asarray(run("logits", hidden))[:, 0]
             np.testing.assert_allclose(
                 got, arrays[f"{side}/step_logits"][:, t], rtol=TOLERANCE, atol=TOLERANCE

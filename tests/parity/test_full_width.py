@@ -13,9 +13,10 @@ from safetensors.numpy import save_file
 
 from emojax.config import load_config, resolve
 from emojax.model.build import make_model
+from emojax.model.dense import LoraConfig
 from emojax.model.encoders.eva import Eva, EvaConfig
 from emojax.model.encoders.whisper import Whisper, WhisperConfig
-from emojax.model.layers import EncoderConfig, LoraConfig
+from emojax.model.layers import EncoderConfig
 from emojax.model.lm.llama import Llama, LlamaConfig
 from emojax.model.variables import unbox
 from emojax.types import Features, Present

@@ -10,11 +10,12 @@ import pytest
 from flax import traverse_util
 from safetensors.numpy import load_file
 
+from emojax.model.dense import LoraConfig
 from emojax.model.encoders.eva import Eva, EvaConfig
 from emojax.model.encoders.hubert import Hubert, HubertConfig
 from emojax.model.encoders.videomae import VideoMae, VideoMaeConfig
 from emojax.model.encoders.whisper import Whisper, WhisperConfig
-from emojax.model.layers import EncoderConfig, LoraConfig
+from emojax.model.layers import EncoderConfig
 from emojax.model.lm.llama import Llama, LlamaConfig
 from emojax.model.variables import unbox
 from emojax.weights import tables

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from emojax.model.dense import Precision
 from emojax.model.encoders.eva import Eva, EvaConfig, resize_positions
 from emojax.model.fusion import Fusion, FusionConfig
-from emojax.model.layers import EncoderConfig, Precision, pool_bins
+from emojax.model.layers import EncoderConfig, pool_bins
 from parity import checks
 from parity import torch_names as names
 

@@ -1,4 +1,4 @@
-"""Forms of attention against the textbook, written out in NumPy; the TPU kernel in Pallas' interpreter."""
+"""Forms of attention against the textbook in NumPy; the TPU kernel runs in Pallas' interpreter."""
 
 import jax
 import jax.numpy as jnp
@@ -7,6 +7,7 @@ import pytest
 from jax.experimental.pallas.ops.tpu import splash_attention as lib
 
 from emojax.model import attention as ours
+from emojax.model import blocked_attention as cpu
 
 
 def textbook(q, k, v, keys, causal):
@@ -14,10 +15,10 @@ def textbook(q, k, v, keys, causal):
     for b in range(q.shape[0]):
         for n in range(q.shape[2]):
             for t in range(q.shape[1]):
-                seen = [s for s in range(k.shape[1]) if keys[b, s] and (s <= t or not causal)]
-                scores = np.array([q[b, t, n] @ k[b, s, n] for s in seen]) / np.sqrt(q.shape[-1])
+                visible = [s for s in range(k.shape[1]) if keys[b, s] and (s <= t or not causal)]
+                scores = np.array([q[b, t, n] @ k[b, s, n] for s in visible]) / np.sqrt(q.shape[-1])
                 weights = np.exp(scores - scores.max())
-                out[b, t, n] = (weights / weights.sum()) @ v[b, seen, n]
+                out[b, t, n] = (weights / weights.sum()) @ v[b, visible, n]
     return out
 
 
@@ -33,25 +34,25 @@ def inputs(batch=2, length=24, heads=2, width=8):
 
 @pytest.fixture
 def sevens(monkeypatch):
-    """Blocks of 7 queries: 24 are no whole number of them."""
-    monkeypatch.setattr(ours, "block_size", lambda queries: 7)
+    """Blocks of 7 queries: 24 is not a multiple of 7."""
+    monkeypatch.setattr(cpu, "block_size", lambda queries: 7)
 
 
 def test_parts_of_a_causal_row():
-    assert ours.parts_of(16, True) == [(0, 4), (4, 8), (8, 12), (12, 16)]
-    assert ours.parts_of(6, True) == [(0, 2), (2, 4), (4, 6)]
-    assert ours.parts_of(6, False) == [(0, 6)]
+    assert cpu.causal_parts(16, True) == [(0, 4), (4, 8), (8, 12), (12, 16)]
+    assert cpu.causal_parts(6, True) == [(0, 2), (2, 4), (4, 6)]
+    assert cpu.causal_parts(6, False) == [(0, 6)]
 
 
 @pytest.mark.parametrize("causal", [True, False])
-def test_plain_and_blocked(sevens, causal):
+def test_dense_and_blocked(sevens, causal):
     q, k, v, keys = inputs()
     want = textbook(q, k, v, keys, causal)
     np.testing.assert_allclose(
         ours.attention(q, k, v, keys=jnp.asarray(keys), causal=causal), want, rtol=2e-5, atol=1e-6
     )
     np.testing.assert_allclose(
-        ours.blocked(q, k, v, jnp.asarray(keys), causal), want, rtol=2e-5, atol=1e-6
+        cpu.blocked_attention(q, k, v, jnp.asarray(keys), causal), want, rtol=2e-5, atol=1e-6
     )
     mask = np.tril(np.ones((24, 24), bool))[None] & keys[:, None] if causal else keys[:, None]
     heads_first = [x.swapaxes(1, 2) for x in (k, v)]
@@ -61,38 +62,37 @@ def test_plain_and_blocked(sevens, causal):
     )
     np.testing.assert_allclose(cached, want, rtol=2e-5, atol=1e-6)
     if not causal:  # most of the keys from a cache
-        old, new = [x[:, :, :20] for x in heads_first], [x[:, :, 20:] for x in heads_first]
-        beside = np.broadcast_to(keys[:, None, None, 20:], (len(keys), 1, q.shape[1], 4))
+        cached_kv, new_kv = [x[:, :, :20] for x in heads_first], [x[:, :, 20:] for x in heads_first]
+        new_mask = np.broadcast_to(keys[:, None, None, 20:], (len(keys), 1, q.shape[1], 4))
         cached = ours.cached_attention(
-            q, *old, *new, cache_mask=keys[:, None, None, :20], self_mask=beside
+            q, *cached_kv, *new_kv, cache_mask=keys[:, None, None, :20], self_mask=new_mask
         )
         np.testing.assert_allclose(cached, want, rtol=2e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("causal", [True, False])
-def test_blocked_has_the_slopes_of_plain(sevens, causal):
+def test_blocked_has_the_gradients_of_dense(sevens, causal):
     q, k, v, keys = inputs()
-    mask = ours.dense_mask(jnp.asarray(keys), causal, 0, 24, 24)
-    one = jax.grad(lambda *x: (ours.plain(*x, mask) ** 2).sum(), (0, 1, 2))(q, k, v)
-    two = jax.grad(lambda *x: (ours.blocked(*x, jnp.asarray(keys), causal) ** 2).sum(), (0, 1, 2))(
-        q, k, v
-    )
+    mask = cpu.dense_mask(jnp.asarray(keys), causal, start=0, queries=24, length=24)
+    one = jax.grad(lambda *x: (ours.dense_attention(*x, mask=mask) ** 2).sum(), (0, 1, 2))(q, k, v)
+    two = jax.grad(
+        lambda *x: (cpu.blocked_attention(*x, jnp.asarray(keys), causal) ** 2).sum(), (0, 1, 2)
+    )(q, k, v)
     for a, b in zip(one, two, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("causal", [True, False])
 def test_splash_kernel_interpreted(monkeypatch, causal):
-    """Lengths and heads that are no whole lanes, hidden keys: the kernel for TPU gives the textbook's values."""
+    """With padded lanes and hidden keys the TPU kernel gives the values of the textbook."""
     make = lib.make_splash_mha
     monkeypatch.setattr(lib, "make_splash_mha", lambda *a, **kw: make(*a, **kw, interpret=True))
     q, k, v, keys = inputs(length=40)
     keys[:, 0] = True
     want = textbook(q, k, v, keys, causal)
-    found = ours.splash(jnp.asarray(q), jnp.asarray(k), jnp.asarray(v), jnp.asarray(keys), causal)
-    for b in range(
-        2
-    ):  # queries that are hidden themselves are another segment: their output is nobody's
+    found = ours.splash_attention(*(jnp.asarray(x) for x in (q, k, v, keys)), causal=causal)
+    # Hidden queries are a segment of their own: their output is not used.
+    for b in range(2):
         np.testing.assert_allclose(found[b][keys[b]], want[b][keys[b]], rtol=2e-5, atol=2e-6)
 
 

@@ -16,7 +16,7 @@ from emojax.infer.engine import Engine, Session, shared_prefix
 from emojax.infer.prepare import ready
 from emojax.infer.sample import Sampler, generate, prefill, score_choices
 from emojax.model.build import make_model
-from emojax.model.lm.llama import quantize_per_token
+from emojax.model.lm.kv_cache import quantize_per_token
 
 plain_loop = jax.jit(generate, static_argnums=(0, 3, 4))
 fill = jax.jit(prefill, static_argnums=(0, 3))

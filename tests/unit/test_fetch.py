@@ -1,4 +1,4 @@
-"""Fetching, against a local server that speaks the hub's protocol (and plain HTTP ranges) with small files."""
+"""Downloads from a local server that speaks the hub's protocol and plain HTTP ranges."""
 
 import hashlib
 import http.server
@@ -13,12 +13,12 @@ from emojax.weights import fetch as fetch_module
 from emojax.weights.catalogue import SOURCES, Source
 from emojax.weights.fetch import FetchError, fetch
 
-DATA = bytes(range(256)) * 100_000  # 26 MB: huggingface_hub keeps what it has by 10 MB
+DATA = bytes(range(256)) * 100_000  # 26 MB: huggingface_hub writes pieces of 10 MB
 SHA = hashlib.sha256(DATA).hexdigest()
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
-    """HEAD and GET of /{repo}/resolve/{revision}/{file}, with ranges; /plain/{file} is no hub."""
+    """HEAD and GET of /{repo}/resolve/{revision}/{file}, with ranges; /plain/{file} is plain HTTP."""
 
     protocol_version = "HTTP/1.1"
     state: dict = {}
@@ -98,23 +98,21 @@ def source(**fields) -> Source:
     )
 
 
-def test_hub_and_plain_downloads_are_checked_and_kept(hub, tmp_path):
+def test_hub_and_plain_downloads_are_checked_and_kept(hub, tmp_path, caplog):
     address, state = hub
-    said: list[str] = []
-    path = fetch(source(repo="some/thing"), tmp_path / "hub", said.append)
-    assert path.read_bytes() == DATA and said == []
+    path = fetch(source(repo="some/thing"), tmp_path / "hub")
+    assert path.read_bytes() == DATA and caplog.messages == []
     count = len(state["requests"])
-    fetch(source(repo="some/thing"), tmp_path / "hub", said.append)
+    fetch(source(repo="some/thing"), tmp_path / "hub")
     assert not any(method == "GET" for method, _, _ in state["requests"][count:]), (
-        "what is whole is kept"
+        "complete files are kept"
     )
-    ticks: list[tuple[int, int]] = []
+    reports: list[tuple] = []
     plain = source(url=f"{address}/plain/w.bin")
-    path = fetch(plain, tmp_path / "plain", said.append, tick=lambda *t: ticks.append(t))
-    assert path.read_bytes() == DATA and ticks[-1] == (len(DATA), len(DATA))
-    assert (
-        len(said) == 1 and "no checksum is published; recorded" in said[0] and SHA[:16] in said[0]
-    )
+    path = fetch(plain, tmp_path / "plain", progress=lambda *report: reports.append(report))
+    assert path.read_bytes() == DATA and reports[-1] == ("fetch plain", len(DATA), len(DATA))
+    (message,) = caplog.messages
+    assert "no checksum is published; recorded" in message and SHA[:16] in message
     assert json.loads((tmp_path / "checksums.json").read_text()) == {f"{address}/plain/w.bin": SHA}
 
 
@@ -123,11 +121,11 @@ def test_an_interrupted_download_goes_on(hub, tmp_path, kind):
     address, state = hub
     state["break_after"] = 15_000_000
     where = {"repo": "some/thing"} if kind == "repo" else {"url": f"{address}/plain/w.bin"}
-    path = fetch(source(**where), tmp_path / "d", lambda text: None)
+    path = fetch(source(**where), tmp_path / "d")
     assert path.read_bytes() == DATA
     ranges = [r for method, _, r in state["requests"] if method == "GET" and r]
     assert any(0 < int(r.removeprefix("bytes=").split("-")[0]) <= 15_000_000 for r in ranges), (
-        "it started anew"
+        "the download started again from zero"
     )
 
 
@@ -135,58 +133,60 @@ def test_a_wrong_checksum_is_refused_and_set_aside(hub, tmp_path):
     address, state = hub
     state["etag"] = "0" * 64
     with pytest.raises(FetchError, match=r"w\.bin has the checksum .* not 0000000000000000"):
-        fetch(source(repo="some/thing"), tmp_path / "d", lambda text: None)
+        fetch(source(repo="some/thing"), tmp_path / "d")
     assert (tmp_path / "d" / "w.bin.wrong").exists() and not (tmp_path / "d" / "w.bin").exists()
     with pytest.raises(FetchError, match="has the checksum"):
         known = (("w.bin", "1" * 64),)
-        fetch(source(url=f"{address}/plain/w.bin", sha256=known), tmp_path / "e", lambda text: None)
-    # Nothing published: the first one seen counts from then on.
+        fetch(source(url=f"{address}/plain/w.bin", sha256=known), tmp_path / "e")
+    # Nothing published: later downloads are compared with the first one.
     plain = source(url=f"{address}/plain/w.bin")
-    fetch(plain, tmp_path / "f", lambda text: None)
+    fetch(plain, tmp_path / "f")
     (tmp_path / "f" / "w.bin").unlink()
     state["data"] = DATA[:-1] + b"x"
     with pytest.raises(FetchError, match="set aside"):
-        fetch(plain, tmp_path / "f", lambda text: None)
+        fetch(plain, tmp_path / "f")
 
 
-def test_gates_absences_and_hands(hub, tmp_path, monkeypatch):
+def test_gated_absent_and_manual_files(hub, tmp_path, monkeypatch):
     gated = source(repo="meta/gated", mirror="some/thing")
     with pytest.raises(
         FetchError, match=r"meta/gated is gated: ask for access .* HF_TOKEN .* add --mirror"
     ):
-        fetch(gated, tmp_path / "a", print)
-    assert fetch(gated, tmp_path / "b", print, mirror=True).read_bytes() == DATA
+        fetch(gated, tmp_path / "a")
+    assert fetch(gated, tmp_path / "b", mirror=True).read_bytes() == DATA
     with pytest.raises(FetchError, match="no repository nobody/thing"):
-        fetch(source(repo="nobody/thing"), tmp_path / "c", print)
-    with pytest.raises(FetchError, match=r"holds no file absent\.bin"):
-        fetch(source(repo="some/thing", files=("absent.bin",)), tmp_path / "d", print)
+        fetch(source(repo="nobody/thing"), tmp_path / "c")
+    with pytest.raises(FetchError, match=r"has no file absent\.bin"):
+        fetch(source(repo="some/thing", files=("absent.bin",)), tmp_path / "d")
     with pytest.raises(
-        FetchError, match=r"Emoation_LLaMA\.pth\) can not be fetched by a program: the README"
+        FetchError, match=r"Emoation_LLaMA\.pth\) cannot be fetched by a program: the README"
     ):
-        fetch(SOURCES["emotion-llama"], tmp_path / "e", print)
-    assert fetch(source(repo="some/thing"), tmp_path / "f", print, mirror=True).exists(), (
-        "one without mirror is fetched as ever"
+        fetch(SOURCES["emotion-llama"], tmp_path / "e")
+    assert fetch(source(repo="some/thing"), tmp_path / "f", mirror=True).exists(), (
+        "a source without a mirror is fetched from its own repository"
     )
     monkeypatch.setattr(
         "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE",
         "http://127.0.0.1:9/{repo_id}/{revision}/{filename}",
     )
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(FetchError, match="there is no connection to the hub; what has come stays"):
-        fetch(source(repo="some/thing"), tmp_path / "g", print)
+    with pytest.raises(
+        FetchError, match="there is no connection to the hub; what was downloaded stays"
+    ):
+        fetch(source(repo="some/thing"), tmp_path / "g")
 
 
-def test_a_full_disk_is_told_before_and_while_it_fills(hub, tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_before_and_during_the_download(hub, tmp_path, monkeypatch):
     address, _ = hub
     usage = namedtuple("usage", "total used free")
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda path: usage(10, 10, 5_000_000))
-        with pytest.raises(FetchError, match=r"room for 0\.0 GB, 2\.0 GB are still to come"):
-            fetch(source(url=f"{address}/plain/w.bin", size=2_000_000_000), tmp_path / "a", print)
+        with pytest.raises(FetchError, match=r"0\.0 GB of free space, 2\.0 GB are still to be"):
+            fetch(source(url=f"{address}/plain/w.bin", size=2_000_000_000), tmp_path / "a")
 
     def full(*args, **options):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(fetch_module, "download", full)
-    with pytest.raises(FetchError, match="is full; what has come stays"):
-        fetch(source(url=f"{address}/plain/w.bin"), tmp_path / "b", print)
+    with pytest.raises(FetchError, match="is full; what was downloaded stays"):
+        fetch(source(url=f"{address}/plain/w.bin"), tmp_path / "b")

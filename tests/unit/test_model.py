@@ -12,11 +12,13 @@ from data_pipeline.loader.tokens import Row, collate_rows
 from emojax.config import load_config, resolve
 from emojax.infer.sample import Sampler, choose, generate, score_choices
 from emojax.model.attention import attention
+from emojax.model.dense import LoraConfig
+from emojax.model.dropout import dropout, random_words
 from emojax.model.emotion import Emotion, EmotionConfig
 from emojax.model.encoders.eva import cosine_kernel, grid_sinusoids
 from emojax.model.encoders.hubert import Hubert, HubertConfig
 from emojax.model.fusion import Fusion, FusionConfig
-from emojax.model.layers import EncoderConfig, LoraConfig, dropout, pool_bins, random_words
+from emojax.model.layers import EncoderConfig, pool_bins
 from emojax.model.variables import init_flat, merge, unbox
 from emojax.sharding import make_mesh
 

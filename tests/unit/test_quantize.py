@@ -7,7 +7,7 @@ import pytest
 
 from emojax.config import load_config, resolve
 from emojax.model import variables
-from emojax.model.layers import Dense, LoraConfig, Precision
+from emojax.model.dense import Dense, LoraConfig, Precision
 from emojax.model.quantize import (
     SCALE,
     dequantize_kernel,
@@ -37,7 +37,7 @@ def test_dense_multiplies_by_what_int8_stands_for():
     )
     q, scale = quantize_kernel(kernel)
     lora = LoraConfig(rank=2, alpha=4.0, dropout=0.0, targets=("q",))
-    dense = Dense(8, use_bias=False, precision=Precision(kernels="int8"), lora=lora, base=True)
+    dense = Dense(8, use_bias=False, precision=Precision(kernels="int8"), lora=lora, quantizable=True)
     low = {
         "a": rng.standard_normal((16, 2)).astype(np.float32),
         "b": rng.standard_normal((2, 8)).astype(np.float32),
@@ -71,7 +71,7 @@ def test_a_model_turns_int8_and_back(preset):
         assert error.max() <= (
             np.asarray(turned[path + SCALE]).max() / 2 * 1.001 if path in kept else 0
         ), path
-    with pytest.raises(ValueError, match="rests as int8 and can not learn"):
+    with pytest.raises(ValueError, match="is stored as int8 and cannot be trained"):
         variables.split_trainable(turned, settings.trainable)
     frozen = ((r".*blocks.*|.*llama.*", "freeze"), (r".*", "train"))
     learned, _ = variables.split_trainable({p: jnp.asarray(x) for p, x in turned.items()}, frozen)

@@ -1,1 +1,1 @@
-"""The encoders of picture and sound, one file each."""
+"""The encoders of images, video and audio, one file each."""

@@ -1,7 +1,8 @@
-"""EVA-ViT: pixels -> tokens. One module for the image tower (448, 39 blocks) and the temporal one (224, 40 blocks, norm).
+"""EVA-ViT: pixels -> tokens.
 
-Source: EVA-CLIP ViT-G/14 as used by BLIP-2, MiniGPT-v2 and Emotion-LLaMAv2 (eva_vit.py; timm
-eva_giant_patch14_224). The two towers differ; see emotion_llama_v2 1.2 and 1.6 in docs/architecture.md.
+One module for the image encoder (448 px, 39 blocks) and the video encoder (224 px, 40 blocks, final
+norm). Source: EVA-CLIP ViT-G/14 as used by BLIP-2, MiniGPT-v2 and Emotion-LLaMAv2 (eva_vit.py; timm
+eva_giant_patch14_224). How the two differ: emotion_llama_v2 1.2 and 1.6 in docs/architecture.md.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from emojax.model.layers import Dense, Encoder, EncoderConfig, LayerNorm
+from emojax.model.dense import Dense
+from emojax.model.layers import Encoder, EncoderConfig, LayerNorm
 from emojax.sharding import partitioned
 
 Array = jax.Array
@@ -23,11 +25,17 @@ Array = jax.Array
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaConfig:
-    """Sizes of one EVA tower.
+    """Sizes of one EVA encoder.
 
-    `final_norm` is True for the temporal tower alone. `mean` and `std` are of pixels in [0, 1].
-    `stem` is how patch kernel and positions start when training from scratch: "random", or "cosine" (see
-    `cosine_kernel`), which learns from hundreds of pictures what random starts need thousands for.
+    Attributes:
+      image_size: side of the image, pixels.
+      patch: side of a patch, pixels.
+      encoder: the transformer.
+      final_norm: True for the video encoder only.
+      mean: per channel, of pixels in [0, 1].
+      std: per channel, of pixels in [0, 1].
+      stem: initialisation of patch kernel and positions when training from scratch: "random", or
+        "cosine" (`cosine_kernel`), which needs hundreds of images instead of thousands.
     """
 
     image_size: int
@@ -40,22 +48,23 @@ class EvaConfig:
 
     @property
     def grid(self) -> int:
-        """Patches along one side."""
+        """Number of patches along one side."""
         return self.image_size // self.patch
 
     @property
     def tokens(self) -> int:
-        """1 + P."""
+        """1 + P, the class token and the patches."""
         return 1 + self.grid**2
 
 
 class Eva(nn.Module):
-    """float[B, H, W, 3] normalised pixels -> float[B, 1 + P, D], class token first, patches row-major."""
+    """float[B, H, W, 3] normalised pixels -> float[B, 1 + P, D], class token first, then rows."""
 
     config: EvaConfig
 
     @nn.compact
     def __call__(self, pixels: Array, deterministic: bool = True) -> Array:
+        """Runs the encoder; `deterministic` False enables dropout."""
         c = self.config
         width, precision = c.encoder.width, c.encoder.precision
         assert pixels.shape[1:] == (c.image_size, c.image_size, 3), (pixels.shape, c.image_size)
@@ -83,14 +92,21 @@ class Eva(nn.Module):
 
 
 def _constant(value: np.ndarray) -> Any:
-    return lambda key, shape, dtype=jnp.float32: jnp.asarray(value.reshape(shape), dtype)
+    return lambda _, shape, dtype=jnp.float32: jnp.asarray(value.reshape(shape), dtype)
 
 
 def cosine_kernel(patch: int, width: int) -> np.ndarray:
-    """float32[patch^2 * 3, width]: low 2-D cosines of brightness (3/4) and of two colour differences.
+    """A patch kernel of low 2-D cosines of brightness (3/4 of the width) and two colours.
 
-    Pictures hold most of their power in low frequencies (about 1/f^2): each cosine is scaled up by (1 + f)^2, so
-    that edges start as loud as the mean brightness of a patch.
+    The power of natural images falls as about 1/f^2: each cosine is scaled by (1 + f)^2, so edges
+    start with the same magnitude as the mean brightness of a patch.
+
+    Args:
+      patch: side of a patch, pixels.
+      width: number of output channels.
+
+    Returns:
+      float32[patch^2 * 3, width].
     """
     n = np.arange(patch)
     order = sorted(
@@ -112,7 +128,7 @@ def cosine_kernel(patch: int, width: int) -> np.ndarray:
 
 
 def grid_sinusoids(grid: int, width: int) -> np.ndarray:
-    """float32[1, 1 + grid^2, width]: sines and cosines of row and column; the class token's is zero."""
+    """float32[1, 1 + grid^2, width]: sines and cosines of row and column; class token zero."""
     frequency = 0.01 ** (np.arange(width // 4) / (width // 4))
     rows, columns = (axis.reshape(-1, 1) * frequency for axis in np.indices((grid, grid)))
     table = np.concatenate([np.sin(rows), np.cos(rows), np.sin(columns), np.cos(columns)], axis=1)
@@ -120,13 +136,13 @@ def grid_sinusoids(grid: int, width: int) -> np.ndarray:
 
 
 def normalise_pixels(pixels: Array, config: EvaConfig, dtype: str) -> Array:
-    """uint8[..., 3] -> float[..., 3], the tower's own statistics."""
+    """uint8[..., 3] -> float[..., 3], normalised by the encoder's mean and standard deviation."""
     mean, std = np.asarray(config.mean), np.asarray(config.std)
     return ((pixels.astype(jnp.float32) / 255.0 - mean) / std).astype(dtype)
 
 
 def _cubic(distance: np.ndarray) -> np.ndarray:
-    """Keys' cubic kernel with a = -0.75, which torch uses (jax.image.resize has a = -0.5)."""
+    """Keys' cubic kernel with a = -0.75 as in torch (jax.image.resize has a = -0.5)."""
     a, d = -0.75, np.abs(distance)
     near = (a + 2) * d**3 - (a + 3) * d**2 + 1
     far = a * d**3 - 5 * a * d**2 + 8 * a * d - 4 * a
@@ -134,7 +150,10 @@ def _cubic(distance: np.ndarray) -> np.ndarray:
 
 
 def resize_matrix(old: int, new: int) -> np.ndarray:
-    """float64[new, old]: torch's bicubic resize of one axis, align_corners False, no antialias."""
+    """float64[new, old]: torch's bicubic resize of one axis, align_corners False, no antialias.
+
+    Written by hand to be exact: no library resizes with torch's kernel without torch.
+    """
     source = (np.arange(new) + 0.5) * old / new - 0.5
     first = np.floor(source).astype(int) - 1
     matrix = np.zeros((new, old))
@@ -145,7 +164,14 @@ def resize_matrix(old: int, new: int) -> np.ndarray:
 
 
 def resize_positions(positions: np.ndarray, grid: int) -> np.ndarray:
-    """Positional embedding [1, 1 + old^2, D] -> [1, 1 + grid^2, D]; the class vector is copied.
+    """Resizes a positional embedding to another grid; the class vector is copied.
+
+    Args:
+      positions: [1, 1 + old^2, D].
+      grid: patches along one side of the new grid.
+
+    Returns:
+      [1, 1 + grid^2, D].
 
     Raises:
       ValueError: the old grid is not a square.
@@ -153,7 +179,7 @@ def resize_positions(positions: np.ndarray, grid: int) -> np.ndarray:
     cls, table = positions[:, :1], positions[:, 1:]
     old = round(table.shape[1] ** 0.5)
     if old * old != table.shape[1]:
-        raise ValueError(f"{table.shape[1]} positions are no square grid")
+        raise ValueError(f"{table.shape[1]} positions are not a square grid")
     if old == grid:
         return positions
     square = table.reshape(old, old, -1).astype(np.float64)
@@ -163,9 +189,16 @@ def resize_positions(positions: np.ndarray, grid: int) -> np.ndarray:
 
 
 def pool_video(tokens: Array, pool: int) -> Array:
-    """float[B, F, 1 + P, D] -> float[B, F * pool^2, D]: class token dropped, patches averaged to pool x pool.
+    """Drops the class tokens and averages the patches of each frame to pool x pool tokens.
 
-    Token order is frame, row, column. Source: temporal features of Emotion-LLaMAv2 (2 x 2 of 16 x 16).
+    Source: temporal features of Emotion-LLaMAv2 (2 x 2 of 16 x 16).
+
+    Args:
+      tokens: float[B, F, 1 + P, D].
+      pool: tokens along one side.
+
+    Returns:
+      float[B, F * pool^2, D] in the order frame, row, column.
     """
     grid = round((tokens.shape[2] - 1) ** 0.5)
     assert grid % pool == 0, (grid, pool)

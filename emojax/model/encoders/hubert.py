@@ -1,6 +1,6 @@
-"""HuBERT encoder: waveform -> audio features, 50 steps a second.
+"""HuBERT encoder: waveform -> audio features, 50 steps per second.
 
-Source: Hsu et al. 2021, as transformers' HubertModel computes it. Emotion-LLaMA v1 hears through
+Source: Hsu et al. 2021, as transformers' HubertModel computes it. Emotion-LLaMA v1 uses
 chinese-hubert-large: the mean over time of the last layer.
 """
 
@@ -13,7 +13,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from emojax.model.layers import Dense, Encoder, EncoderConfig, LayerNorm, Precision
+from emojax.model.dense import Dense, Precision
+from emojax.model.layers import Encoder, EncoderConfig, LayerNorm
 from emojax.sharding import partitioned
 
 Array = jax.Array
@@ -21,10 +22,18 @@ Array = jax.Array
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class HubertConfig:
-    """Defaults are those of the large models, except for `encoder`.
+    """Sizes; the defaults are those of the large models.
 
-    `encoder`: blocks with a bias on k; `post_norm` in the base models. `conv_norm`: LayerNorm after every convolution
-    (large), or one norm over time after the first (base: `group`, without biases).
+    Attributes:
+      encoder: the transformer, with `key_bias`; base models have `post_norm`.
+      conv_widths: channels of each convolution.
+      conv_kernels: kernel sizes.
+      conv_strides: strides.
+      conv_norm: "layer": LayerNorm after every convolution (large); "group": one norm over time
+        after the first (base).
+      conv_bias: whether convolutions have biases (large).
+      position_kernel: kernel size of the positional convolution.
+      position_groups: its groups.
     """
 
     encoder: EncoderConfig
@@ -37,11 +46,11 @@ class HubertConfig:
     position_groups: int = 16
 
     def steps(self, samples: Array | int) -> Array:
-        """Samples -> S, how many steps the convolutions leave of them (at least 1)."""
+        """Number of samples -> S, the number of steps after the convolutions, at least 1."""
         return jnp.maximum(1, self.count_steps(jnp.asarray(samples)))
 
     def count_steps(self, samples: Any) -> Any:
-        """The same without the floor of 1, for Python's integers too."""
+        """Like `steps` without the minimum of 1; takes Python integers too."""
         for kernel, stride in zip(self.conv_kernels, self.conv_strides, strict=True):
             samples = (samples - kernel) // stride + 1
         return samples
@@ -50,11 +59,11 @@ class HubertConfig:
 def _conv(
     features: int,
     kernel: int,
-    stride: int,
     *,
-    bias: bool,
     name: str,
     precision: Precision,
+    stride: int = 1,
+    bias: bool = True,
     pad: int = 0,
     groups: int = 1,
 ) -> nn.Conv:
@@ -74,11 +83,7 @@ def _conv(
 
 
 class Hubert(nn.Module):
-    """float[B, n] waveform at 16 kHz, zero mean and unit variance -> float[B, S, D] of the last layer.
-
-    `valid`: int[B] samples that are sound; what lies behind them is hidden, so that with `conv_norm` "layer" a padded
-    clip has the features of the clip alone. None takes everything as sound.
-    """
+    """Waveform -> features of the last layer."""
 
     config: HubertConfig
 
@@ -86,12 +91,23 @@ class Hubert(nn.Module):
     def __call__(
         self, waveform: Array, valid: Array | None = None, deterministic: bool = True
     ) -> Array:
+        """Runs the encoder.
+
+        Args:
+          waveform: float[B, n] at 16 kHz, zero mean and unit variance.
+          valid: int[B], number of valid samples; padding after them is hidden, so with `conv_norm`
+            "layer" a padded clip has the features of the clip alone. None: all are valid.
+          deterministic: False enables dropout.
+
+        Returns:
+          float[B, S, D].
+        """
         c, precision = self.config, self.config.encoder.precision
         x = waveform.astype(precision.compute)[:, :, None]
         layers = zip(c.conv_widths, c.conv_kernels, c.conv_strides, strict=True)
         for i, (width, kernel, stride) in enumerate(layers):
             x = _conv(
-                width, kernel, stride, bias=c.conv_bias, name=f"conv{i}", precision=precision
+                width, kernel, stride=stride, bias=c.conv_bias, name=f"conv{i}", precision=precision
             )(x)
             if c.conv_norm == "layer":
                 x = LayerNorm(1e-5, name=f"conv{i}_norm")(x)
@@ -109,19 +125,16 @@ class Hubert(nn.Module):
             inside = jnp.arange(x.shape[1]) < c.steps(valid)[:, None]
             x, keys = x * inside[:, :, None].astype(x.dtype), inside
         pad, groups = c.position_kernel // 2, c.position_groups
-        around = _conv(
+        position = _conv(
             c.encoder.width,
             c.position_kernel,
-            1,
-            bias=True,
             name="position",
             precision=precision,
             pad=pad,
             groups=groups,
         )(x)
-        x = x + nn.gelu(
-            around[:, : x.shape[1]], approximate=False
-        )  # an even kernel makes one step too many
+        # An even kernel gives one step too many.
+        x = x + nn.gelu(position[:, : x.shape[1]], approximate=False)
         norm = LayerNorm(c.encoder.eps, name="norm")
         x = norm(x) if c.encoder.post_norm else x
         x = nn.Dropout(c.encoder.dropout)(x, deterministic=deterministic)

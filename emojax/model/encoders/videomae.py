@@ -1,7 +1,7 @@
-"""VideoMAE encoder: frames -> tokens of the face in motion.
+"""VideoMAE encoder: face frames -> motion tokens.
 
-Source: Tong et al. 2022, as transformers' VideoMAEModel computes it. Emotion-LLaMA v1 sees motion through a ViT-L
-of this kind: the mean over all tokens.
+Source: Tong et al. 2022, as transformers' VideoMAEModel computes it. Emotion-LLaMA v1 uses a ViT-L:
+the mean over all tokens.
 """
 
 from __future__ import annotations
@@ -14,15 +14,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from emojax.model.layers import Dense, Encoder, EncoderConfig, LayerNorm
+from emojax.model.dense import Dense
+from emojax.model.layers import Encoder, EncoderConfig, LayerNorm
 
 Array = jax.Array
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VideoMaeConfig:
-    """A token is a tube of `tubelet` frames by `patch` x `patch` pixels. `final_norm`: absent in classifiers that
-    average first.
+    """Sizes; a token is a tube of `tubelet` frames by `patch` x `patch` pixels.
+
+    Attributes:
+      image_size: side of a frame, pixels.
+      patch: side of a patch, pixels.
+      num_frames: F.
+      encoder: the transformer.
+      tubelet: frames per token.
+      final_norm: whether there is one; classifiers that average the tokens first have none.
     """
 
     image_size: int
@@ -34,7 +42,7 @@ class VideoMaeConfig:
 
     @property
     def tokens(self) -> int:
-        """P: tokens of a clip."""
+        """P, the number of tokens per clip."""
         return (self.num_frames // self.tubelet) * (self.image_size // self.patch) ** 2
 
 
@@ -46,15 +54,16 @@ def token_sinusoids(tokens: int, width: int) -> np.ndarray:
 
 
 class VideoMae(nn.Module):
-    """float[B, F, H, W, 3] normalised frames -> float[B, P, D]; tokens in order of time, row, column."""
+    """float[B, F, H, W, 3] normalised frames -> float[B, P, D]: tokens by time, row, column."""
 
     config: VideoMaeConfig
 
     @nn.compact
     def __call__(self, frames: Array, deterministic: bool = True) -> Array:
+        """Runs the encoder; `deterministic` False enables dropout."""
         c = self.config
-        want = (c.num_frames, c.image_size, c.image_size, 3)
-        assert frames.shape[1:] == want, (frames.shape, want)
+        expected = (c.num_frames, c.image_size, c.image_size, 3)
+        assert frames.shape[1:] == expected, (frames.shape, expected)
         tubes = einops.rearrange(
             frames,
             "b (t s) (h p) (w q) c -> b (t h w) (s p q c)",
