@@ -133,7 +133,7 @@ def test_wrong_words_are_told(place):
         "told before anything is fetched"
     )
     out = emojax(place, "fetch", "emotion-llama")
-    assert out.returncode == 2 and "cannot be fetched by a program" in out.stdout
+    assert out.returncode == 2 and "cannot be downloaded by a program" in out.stdout
     assert "--file emotion-llama=PATH" in out.stdout and "--file mae-faces=PATH" in out.stdout
     out = emojax(place, "predict", "x.mp4", "--model", "nonsense")
     assert out.returncode == 2 and "emotion-llama-v2" in out.stderr

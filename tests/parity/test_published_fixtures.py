@@ -92,7 +92,7 @@ def test_positions_are_resized_as_torch_does(parity_examples):
         out[0, :, 0], case["first_channel_of_all_17_tokens"], rtol=TOLERANCE, atol=1e-6
     )
     np.testing.assert_allclose(out[0, -1], case["full_last_token"], rtol=TOLERANCE, atol=1e-6)
-    with pytest.raises(ValueError, match="no square grid"):
+    with pytest.raises(ValueError, match="not a square grid"):
         resize_positions(np.zeros((1, 8, 4)), 4)
 
 

@@ -18,7 +18,7 @@ SHA = hashlib.sha256(DATA).hexdigest()
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
-    """HEAD and GET of /{repo}/resolve/{revision}/{file}, with ranges; /plain/{file} is plain HTTP."""
+    """HEAD and GET of /{repo}/resolve/{revision}/{file} with ranges; /plain/{file} is plain HTTP."""
 
     protocol_version = "HTTP/1.1"
     state: dict = {}
@@ -159,7 +159,7 @@ def test_gated_absent_and_manual_files(hub, tmp_path, monkeypatch):
     with pytest.raises(FetchError, match=r"has no file absent\.bin"):
         fetch(source(repo="some/thing", files=("absent.bin",)), tmp_path / "d")
     with pytest.raises(
-        FetchError, match=r"Emoation_LLaMA\.pth\) cannot be fetched by a program: the README"
+        FetchError, match=r"Emoation_LLaMA\.pth\) cannot be downloaded by a program: the README"
     ):
         fetch(SOURCES["emotion-llama"], tmp_path / "e")
     assert fetch(source(repo="some/thing"), tmp_path / "f", mirror=True).exists(), (
