@@ -1,10 +1,11 @@
-"""LLaMA-2-7B LoRA r64 training step on one GPU at true shapes, beside transformers + peft + SDPA on the same card, alternating.
+"""Compares a LoRA training step of LLaMA-2-7B on one GPU with transformers + peft + SDPA.
 
-    pip install -e .[cuda] peft torch transformers      # torch with CUDA, for the peer
+    pip install -e .[cuda] peft torch transformers      # torch with CUDA, for the other side
     python bench/gpu.py [--rows 8] [--length 768] [--answers 128] [--depth 32] [--json]
 
-Random weights in bfloat16. Prints step time, tokens/s, executed FLOPs as a share of the card's own measured matmul peak (limit 0.45), the
-ratio of tokens/s to the peer's (limit 1.3) and peak memory. Each side runs in a process of its own, in turn, for neither gives its memory back.
+Rank 64, random weights in bfloat16. Prints step time, tokens/s, executed FLOPs as a share of the
+GPU's measured matmul peak (limit 0.45), the ratio of tokens/s to the other side's (limit 1.3) and
+peak memory. The sides run in turn, each in its own process, because neither frees its memory.
 """
 
 from __future__ import annotations
@@ -70,10 +71,10 @@ def ours(args: argparse.Namespace) -> dict[str, float]:
         flat = init_flat(
             settings.model, 0, mesh, paths=[p for p in shapes if not is_encoder_path(p)]
         )
-        learned, frozen = split_trainable(flat, settings.trainable)
+        trainable, frozen = split_trainable(flat, settings.trainable)
         tx = make_optimizer(settings.stages[0].optim)
-        held = [start_state(tx, learned, mesh, ema=False)]
-        del flat, learned
+        held = [start_state(tx, trainable, mesh, ema=False)]
+        del flat, trainable
         soft = settings.model.soft_tokens
         batch = {}
         for name, x in abstract_batch(
@@ -118,7 +119,7 @@ def ours(args: argparse.Namespace) -> dict[str, float]:
         def multiply() -> None:
             out[0] = product(out[0])
 
-        peak = 2 * n**3 / timed(multiply, lambda: out[0].block_until_ready())
+        peak = 2 * n**3 / timed(multiply, lambda: jax.block_until_ready(out[0]))
     stats = jax.local_devices()[0].memory_stats() or {}
     return {
         "seconds": seconds,
@@ -179,7 +180,9 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--remat", default="most")
     parser.add_argument(
-        "--peer-checkpointing", action="store_true", help="where the peer does not fit without"
+        "--peer-checkpointing",
+        action="store_true",
+        help="for sizes at which the other side does not fit without it",
     )
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--side", choices=("ours", "theirs"), help=argparse.SUPPRESS)
@@ -187,14 +190,14 @@ def main() -> None:
     if args.side:
         print(json.dumps(ours(args) if args.side == "ours" else theirs(args)))
         return
-    found: dict[str, list[dict[str, float]]] = {"ours": [], "theirs": []}
+    measured: dict[str, list[dict[str, float]]] = {"ours": [], "theirs": []}
     for _ in range(ROUNDS):
-        for side in found:
+        for side, runs in measured.items():
             words = [sys.executable, __file__, "--side", side, *sys.argv[1:]]
             done = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True)
-            found[side].append(json.loads(done.stdout.splitlines()[-1]))
+            runs.append(json.loads(done.stdout.splitlines()[-1]))
     one, other = (
-        {k: statistics.median(r[k] for r in rows) for k in rows[0]} for rows in found.values()
+        {k: statistics.median(r[k] for r in rows) for k in rows[0]} for rows in measured.values()
     )
     tokens = args.rows * args.length
     result = {

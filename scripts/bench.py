@@ -1,4 +1,7 @@
-"""Speed next to a peer, measured in the same run, alternating, medians: `make bench`. Needs the parity extra (torch)."""
+"""Compares speed with other libraries (`make bench`); needs the parity extra (torch).
+
+Both sides run in turn in one process; medians are reported.
+"""
 
 from __future__ import annotations
 
@@ -35,14 +38,14 @@ ROUNDS = 7
 
 
 def alternate(ours: Callable[[], object], peer: Callable[[], object]) -> tuple[float, float]:
-    """Median seconds of each, run in turn after one warm-up."""
+    """Median seconds of both, run in turn after one warm-up."""
     times: tuple[list[float], list[float]] = ([], [])
     ours(), peer()
     for _ in range(ROUNDS):
-        for job, kept in zip((ours, peer), times, strict=True):
+        for job, measured in zip((ours, peer), times, strict=True):
             begin = time.perf_counter()
             job()
-            kept.append(time.perf_counter() - begin)
+            measured.append(time.perf_counter() - begin)
     return statistics.median(times[0]), statistics.median(times[1])
 
 
@@ -112,7 +115,7 @@ def decode(folder: Path) -> tuple[Callable[[], object], Callable[[], object]]:
     def ours() -> object:
         return [read_clip(f, sampling=Sampling(num_frames=8)) for f in files]
 
-    def peer() -> object:  # every frame to RGB and the whole sound: the obvious PyAV loop
+    def peer() -> object:  # the plain PyAV loop: every frame to RGB, and the whole audio track
         out = []
         for f in files:
             with av.open(str(f)) as container:
@@ -136,9 +139,8 @@ def mel() -> tuple[Callable[[], object], Callable[[], object]]:
 
 
 def main() -> None:
-    print(
-        f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, {ROUNDS} alternating rounds, medians\n"
-    )
+    cores = len(os.sched_getaffinity(0))
+    print(f"{platform.machine()}, {cores} cores, {ROUNDS} alternating rounds, medians\n")
     print("| work | peer | emojax ms | peer ms | peer / emojax |\n|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         jobs = {

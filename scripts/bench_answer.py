@@ -1,8 +1,8 @@
-"""How fast answers come: cached decode and encoders beside torch, and a label-only answer with its parts.
+"""Measures the speed of answers: cached decoding and encoders against torch, and one clip's answer.
 
     python scripts/bench_answer.py [--model FOLDER] [--clip FILE]     (part of `make bench`)
 
-Alternating rounds in one run, medians; float32.
+Both sides run in turn in one process, in float32; medians are reported.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ from emojax.model.variables import unbox
 PROMPT, TOKENS = 128, 64
 SMALL = (32000, 512, 8, 8, 1376)  # vocabulary, width, layers, heads, mlp width
 DEMO = (1200, 96, 2, 4, 192)  # the demo's language model (configs/tiny.py)
-Job = tuple[Callable[[], object], Callable[[], object]]
+Job = tuple[Callable[[], float], Callable[[], float]]  # each returns the seconds it took
 
 
 def decode(rows: int, cache: str = "float", sizes: tuple[int, int, int, int, int] = SMALL) -> Job:
-    """TOKENS greedy tokens behind PROMPT, `rows` at once, against transformers' model with its cache in a loop."""
+    """Decodes TOKENS greedy tokens after PROMPT tokens, against a cached loop of transformers."""
     vocab, width, depth, heads, mlp = sizes
     small = resolve(load_config("tiny:test")).model
     llama = LlamaConfig(
@@ -59,9 +59,8 @@ def decode(rows: int, cache: str = "float", sizes: tuple[int, int, int, int, int
         unstacked_layers=True,
     )
     config = dataclasses.replace(small, llama=llama)
-    variables = unbox(
-        init_variables(config, jax.random.key(0))
-    )  # of separate layers, as `infer/ready.py` makes them
+    # Layers are not stacked, as after `infer/prepare.py`.
+    variables = unbox(init_variables(config, jax.random.key(0)))
     sampler = Sampler(max_tokens=TOKENS)
     run = jax.jit(
         lambda v, s: (
@@ -73,26 +72,31 @@ def decode(rows: int, cache: str = "float", sizes: tuple[int, int, int, int, int
     )
 
     def state() -> State:
-        held = make_cache(llama, rows, PROMPT + TOKENS)
-        held = held._replace(
-            valid=held.valid.at[:, :PROMPT].set(True), used=jnp.full((rows,), PROMPT, jnp.int32)
+        kv = make_cache(llama, rows, PROMPT + TOKENS)
+        kv = kv._replace(
+            valid=kv.valid.at[:, :PROMPT].set(True), used=jnp.full((rows,), PROMPT, jnp.int32)
         )
-        nothing = jnp.zeros((rows,), jnp.int32)
+        zeros = jnp.zeros((rows,), jnp.int32)
         ids = jnp.zeros((rows, TOKENS), jnp.int32)
         keys = jax.random.split(jax.random.key(0), rows)
         return jax.block_until_ready(
-            State(nothing + 5, nothing, jnp.zeros((rows,), bool), ids, keys, held)
+            State(zeros + 5, zeros, jnp.zeros((rows,), bool), ids, keys, kv)
         )
 
     theirs = transformers.LlamaForCausalLM(
         transformers.LlamaConfig(
-            vocab_size=vocab, hidden_size=width, num_hidden_layers=depth, num_attention_heads=heads,
-            num_key_value_heads=heads, intermediate_size=mlp, max_position_embeddings=4096,
+            vocab_size=vocab,
+            hidden_size=width,
+            num_hidden_layers=depth,
+            num_attention_heads=heads,
+            num_key_value_heads=heads,
+            intermediate_size=mlp,
+            max_position_embeddings=4096,
         )
-    ).eval()  # fmt: skip
+    ).eval()
     prompt = torch.zeros((rows, PROMPT), dtype=torch.long)
 
-    def peer() -> object:
+    def peer() -> float:
         with torch.inference_mode():
             past = transformers.DynamicCache()
             theirs(input_ids=prompt, past_key_values=past, use_cache=True, logits_to_keep=1)
@@ -103,17 +107,17 @@ def decode(rows: int, cache: str = "float", sizes: tuple[int, int, int, int, int
                 token = logits[:, -1].argmax(dim=-1, keepdim=True)
             return time.perf_counter() - begin
 
-    def ours() -> object:
-        ready = state()
+    def ours() -> float:
+        begin_state = state()
         begin = time.perf_counter()
-        jax.block_until_ready(run(variables, ready))
+        jax.block_until_ready(run(variables, begin_state))
         return time.perf_counter() - begin
 
     return ours, peer
 
 
 def eva() -> Job:
-    """A small EVA tower at 448 px: 1,025 tokens."""
+    """A small EVA encoder at 448 px: 1,025 tokens."""
     module = Eva(
         EvaConfig(
             image_size=448,
@@ -130,19 +134,24 @@ def eva() -> Job:
     variables = unbox(module.init(jax.random.key(0), picture))
     run = jax.jit(module.apply)
     config = transformers.ViTConfig(
-        hidden_size=384, num_hidden_layers=4, num_attention_heads=6, intermediate_size=1536, image_size=448,
-        patch_size=14, qkv_bias=True,
-    )  # fmt: skip
+        hidden_size=384,
+        num_hidden_layers=4,
+        num_attention_heads=6,
+        intermediate_size=1536,
+        image_size=448,
+        patch_size=14,
+        qkv_bias=True,
+    )
     theirs = transformers.ViTModel(config, add_pooling_layer=False).eval()
     tensor = torch.from_numpy(picture.transpose(0, 3, 1, 2).copy())
 
-    def peer() -> object:
+    def peer() -> float:
         begin = time.perf_counter()
         with torch.inference_mode():
             theirs(tensor)
         return time.perf_counter() - begin
 
-    def ours() -> object:
+    def ours() -> float:
         begin = time.perf_counter()
         jax.block_until_ready(run(variables, picture))
         return time.perf_counter() - begin
@@ -151,13 +160,12 @@ def eva() -> Job:
 
 
 def timed(job: Job, rounds: int) -> tuple[float, float]:
-    """Medians of what both say they took, in turn."""
+    """Median seconds that both functions return, run in turn after two warm-ups."""
     ours, peer = job
     ours(), peer(), ours(), peer()
     pairs = [(ours(), peer()) for _ in range(rounds)]
-    return statistics.median(float(a) for a, _ in pairs), statistics.median(
-        float(b) for _, b in pairs
-    )  # type: ignore[arg-type]
+    mine, other = zip(*pairs, strict=True)
+    return statistics.median(mine), statistics.median(other)
 
 
 def label_only(model: Path, clip: str, rounds: int) -> dict[str, float]:
@@ -172,9 +180,9 @@ def label_only(model: Path, clip: str, rounds: int) -> dict[str, float]:
     bundle = ready(load_bundle(model))
     parts: dict[str, list[float]] = {}
 
-    def part(name: str, what: Callable[[], Any]) -> Any:
+    def part(name: str, run: Callable[[], Any]) -> Any:
         begin = time.perf_counter()
-        out = what()
+        out = run()
         parts.setdefault(name, []).append(time.perf_counter() - begin)
         return out
 
@@ -199,12 +207,11 @@ def label_only(model: Path, clip: str, rounds: int) -> dict[str, float]:
         part("labels", lambda: label_probabilities(bundle, encoded, bundle.labels, batch=1))  # noqa: B023
         if bundle.can_reason:
             part("reason", lambda: reasons(bundle, encoded, batch=1))  # noqa: B023
-    found = {name: statistics.median(times[2:]) for name, times in parts.items()}
-    return {k: round(1e3 * v, 1) for k, v in found.items()}
+    return {k: round(1e3 * statistics.median(times[2:]), 1) for k, times in parts.items()}
 
 
 def processor() -> str:
-    """Its maker's name for it: peers' kernels are chosen by it."""
+    """The name of the processor, by which other libraries choose their kernels."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     return next(
         (x.partition(":")[2].strip() for x in lines if x.startswith("model name")),
@@ -215,12 +222,11 @@ def processor() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, help="model folder (default: the demo's)")
-    parser.add_argument("--clip", help="media file (default: one that is drawn)")
+    parser.add_argument("--clip", help="media file of which one answer is timed")
     parser.add_argument("--rounds", type=int, default=7)
     args = parser.parse_args()
-    print(
-        f"{processor()}, {len(os.sched_getaffinity(0))} cores, {args.rounds} alternating rounds, medians\n"
-    )
+    cores = len(os.sched_getaffinity(0))
+    print(f"{processor()}, {cores} cores, {args.rounds} alternating rounds, medians\n")
     print("| work | peer | emojax ms | peer ms | peer / emojax |\n|---|---|---|---|---|")
     sizes = "width {1}, {2} layers, vocabulary {0}".format(*SMALL)
     jobs = {

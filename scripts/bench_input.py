@@ -1,7 +1,9 @@
-"""Clips a second and core on their way in: from mp4 (beside OpenCV's seek per frame, as the original reads, and decord), from
-proxies, from cached features; and how many host cores feed one chip. Part of `make bench`; needs the bench extra.
+"""Measures the input pipeline in clips per second and core (part of `make bench`; bench extra).
 
-`--clips FOLDER` times real clips as well. Each job runs on one core, in turn with its peers, medians of the rounds.
+Sources are mp4 (against OpenCV with one seek per frame, as the original code reads, and decord),
+proxies, and cached features. Also prints how many host cores feed one chip, and the padding of
+batches. `--clips FOLDER` measures real clips as well. Each job runs on one core, in turn with the
+other libraries; medians are reported.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import shutil
 import statistics
 import tempfile
 import time
@@ -55,18 +58,24 @@ from emojax.train.flops import step_flops
 
 ROUNDS = 5
 VIEWS = ViewConfig()  # of v2
-# bfloat16 FLOPs a second (published peaks) and the share of them that a training step is taken to reach
-CHIPS, REACHED = {"v5e": 197e12, "v6e": 918e12}, 0.4
+# Published bfloat16 peaks in FLOP/s, and the assumed MFU of a training step.
+CHIPS, ASSUMED_MFU = {"v5e": 197e12, "v6e": 918e12}, 0.4
 
 
 def write_clips(
-    folder: Path, width: int, height: int, count: int = 6, seconds: float = 4.0, rate: int = 25
+    folder: Path,
+    width: int,
+    height: int,
+    *,
+    count: int = 6,
+    seconds: float = 4.0,
+    rate: int = 25,
 ) -> list[Path]:
-    """Moving shapes over a textured ground and a voice-like tone: h264 (x264's own key frames) and aac."""
+    """Clips of a moving ellipse on a textured background and a voice-like tone: H.264 and AAC."""
     rng = np.random.default_rng(0)
     files = []
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
-    ground = (
+    background = (
         rng.integers(0, 60, (height // 8 + 1, width // 8 + 1, 3))
         .repeat(8, 0)
         .repeat(8, 1)[:height, :width]
@@ -84,7 +93,7 @@ def write_clips(
                 )
                 face = ((x - cx) / (width * 0.15)) ** 2 + ((y - cy) / (height * 0.3)) ** 2 < 1
                 picture = np.where(
-                    face[:, :, None], 170 + 20 * np.sin(i / 3 + x / 40)[:, :, None], 60 + ground
+                    face[:, :, None], 170 + 20 * np.sin(i / 3 + x / 40)[:, :, None], 60 + background
                 )
                 frame = av.VideoFrame.from_ndarray(
                     picture.clip(0, 255).astype(np.uint8), format="rgb24"
@@ -106,14 +115,14 @@ def ours(path: Path) -> object:
 
 
 def original(path: Path) -> object:
-    """One seek for each of 16 frames and one for the image; the sound from a wav file that somebody made before."""
+    """One seek per frame (16, and the image); the audio from a wav file made before."""
     capture = cv2.VideoCapture(str(path))
     total = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     frames = []
     for i in [*uniform_indices(total, 16), total // 2]:
         capture.set(cv2.CAP_PROP_POS_FRAMES, int(i))
-        good, frame = capture.read()
-        assert good
+        ok, frame = capture.read()
+        assert ok
         frames.append(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
     capture.release()
     return frames, wavfile.read(path.with_suffix(".wav"))
@@ -127,7 +136,7 @@ def with_decord(path: Path) -> object:
 
 
 def rates(jobs: dict[str, Callable[[Path], object]], files: list[Path]) -> dict[str, float]:
-    """Clips a second of each job, in turn, medians of the rounds after one warm-up."""
+    """Clips per second of each job: medians of rounds in turn, after one warm-up."""
     times: dict[str, list[float]] = {name: [] for name in jobs}
     for number in range(ROUNDS + 1):
         for name, job in jobs.items():
@@ -136,13 +145,14 @@ def rates(jobs: dict[str, Callable[[Path], object]], files: list[Path]) -> dict[
                 job(file)
             if number:
                 times[name].append((time.perf_counter() - begin) / len(files))
-    return {name: 1 / statistics.median(own) for name, own in times.items()}
+    return {name: 1 / statistics.median(measured) for name, measured in times.items()}
 
 
 def decode_table(sets: dict[str, list[Path]]) -> dict[str, float]:
-    """Prints decode rates; returns those of the last set by job, proxies included."""
+    """Prints decode rates; returns those of mp4 and proxies of the last set."""
     print(
-        "\n| one core, 16 uniform frames, image and sound | emojax | OpenCV, seek per frame | decord | emojax / OpenCV |"
+        "\n| one core, 16 uniform frames, image and audio | emojax | OpenCV, seek per frame "
+        "| decord | emojax / OpenCV |"
     )
     print("|---|---|---|---|---|")
     for name, files in sets.items():
@@ -153,7 +163,8 @@ def decode_table(sets: dict[str, list[Path]]) -> dict[str, float]:
             )
         r = rates({"ours": ours, "original": original, "decord": with_decord}, files)
         print(
-            f"| {name}, clips/s | {r['ours']:.1f} | {r['original']:.1f} | {r['decord']:.1f} | {r['ours'] / r['original']:.2f} |",
+            f"| {name}, clips/s | {r['ours']:.1f} | {r['original']:.1f} | {r['decord']:.1f} "
+            f"| {r['ours'] / r['original']:.2f} |",
             flush=True,
         )
     config = StoreConfig(image_choice="middle", temporal="uniform")
@@ -162,7 +173,7 @@ def decode_table(sets: dict[str, list[Path]]) -> dict[str, float]:
         for f in files
     }
     packed = {f: pack_media(records[f], config)[0] for f in files}
-    r = rates(
+    return rates(
         {
             "mp4 to views": lambda f: make_views(ours(f), VIEWS),
             "proxies to views": lambda f: stored_views(
@@ -171,11 +182,13 @@ def decode_table(sets: dict[str, list[Path]]) -> dict[str, float]:
         },
         files,
     )
-    return r
 
 
 def cache_rate(folder: Path, cores: int, clips: int = 192) -> float:
-    """Clips a second of the loader alone from a warm cache of v2's feature sizes in bfloat16: read, drawn, tokenised, batched."""
+    """Clips per second of the loader alone, from a warm cache of v2's features in bfloat16.
+
+    The loader reads, draws tasks, tokenizes and batches.
+    """
     shapes = {"image": (1025, 1408), "video": (64, 1408), "audio": (64, 1280)}
     config = CacheConfig(
         encoder="bench",
@@ -234,18 +247,18 @@ def cache_rate(folder: Path, cores: int, clips: int = 192) -> float:
         threads=2 * cores,
         prefetch=16,
     )
-    found = []
+    measured = []
     for number in range(8):
         begin = time.perf_counter()
         for _ in range(clips // 8):
             assert len(next(batches).pop(NAMES)) == 8
         if number:  # the first pass warms the page cache
-            found.append(clips / (time.perf_counter() - begin))
-    return statistics.median(found)
+            measured.append(clips / (time.perf_counter() - begin))
+    return statistics.median(measured)
 
 
-class Told:
-    """A source whose clips differ in the length of their reasons alone: log-normal, about 60 words in the middle."""
+class ReasonLengths:
+    """A source whose clips differ only in the length of their reasons: about 60 words."""
 
     def __init__(self, count: int):
         rng = np.random.default_rng(0)
@@ -281,7 +294,7 @@ class Told:
 
 
 def padding_table() -> None:
-    """Prints the share of padding in batches of v2's cognition tasks, by rows that are sorted together."""
+    """Prints the share of padding in batches of v2's cognition tasks, by sorting window."""
     buckets = tuple((length, length - 480) for length in range(512, 1025, 64))
     rows = RowConfig(
         views=ViewConfig(image_size=4, frame_size=4, num_frames=1, mels=2, seconds=0.08),
@@ -293,12 +306,13 @@ def padding_table() -> None:
     tokenizer = SmallTokenizer.train(["word so it is The person in video says:"], 300)
     stage = StageTasks(style="cognition", tasks=("emotion", "think", "reason"), max_words=200)
     print(
-        "\n| steps sorted together (config.data.window), batches of 8, sizes every 64 tokens | padding |"
+        "\n| batches sorted together (config.data.window), of 8 rows, buckets every 64 tokens "
+        "| padding |"
     )
     print("|---|---|")
     for window in (1, 4, 16, 64):
         batches = train_iterator(
-            {"d": (Told(2048), 1.0)},
+            {"d": (ReasonLengths(2048), 1.0)},
             stage,
             tokenizer,
             config=rows,
@@ -308,24 +322,24 @@ def padding_table() -> None:
             prefetch=2,
             window=window,
         )
-        some = [next(batches) for _ in range(128)]
-        waste = 1 - sum(b["row_tokens"].sum() for b in some) / sum(b["ids"].size for b in some)
-        print(f"| {window} | {waste:.1%} |", flush=True)
+        drawn = [next(batches) for _ in range(128)]
+        used = sum(b["row_tokens"].sum() for b in drawn) / sum(b["ids"].size for b in drawn)
+        print(f"| {window} | {1 - used:.1%} |", flush=True)
 
 
 def chip_rates() -> dict[str, float]:
-    """Clips a second that one chip trains on from cached features: 640 positions a clip, no towers."""
+    """Clips per second that one chip trains on, from cached features of 640 positions per clip."""
     settings = resolve(load_config("v2:stage1"))
     shapes = flatten(unbox(abstract_variables(settings.model)))
-    learns = select_trainable(list(shapes), settings.trainable)
-    learned, frozen = (
-        {p: x for p, x in shapes.items() if learns[p] == wanted} for wanted in (True, False)
+    is_trainable = select_trainable(list(shapes), settings.trainable)
+    trainable, frozen = (
+        {p: x for p, x in shapes.items() if is_trainable[p] == flag} for flag in (True, False)
     )
     per_token, per_clip = step_flops(
-        settings.model, learned, {p: x for p, x in frozen.items() if not is_encoder_path(p)}
+        settings.model, trainable, {p: x for p, x in frozen.items() if not is_encoder_path(p)}
     )
     flops = per_clip + 640 * per_token
-    return {chip: REACHED * peak / flops for chip, peak in CHIPS.items()}
+    return {chip: ASSUMED_MFU * peak / flops for chip, peak in CHIPS.items()}
 
 
 CORES = sorted(os.sched_getaffinity(0))
@@ -341,8 +355,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         sets = {}
         if args.clips:
-            import shutil
-
             real = Path(folder) / "real"
             real.mkdir()
             for file in sorted(args.clips.glob("*.mp4"))[:24]:
@@ -350,33 +362,34 @@ def main() -> None:
             sets[f"{args.clips.name}, {len(list(real.glob('*.mp4')))} real clips"] = sorted(
                 real.glob("*.mp4")
             )
-        sets["made clips, 1280x720, 4 s"] = write_clips(Path(folder), 1280, 720)
-        sets["made clips, 640x360, 4 s"] = write_clips(Path(folder), 640, 360)
+        sets["synthetic clips, 1280x720, 4 s"] = write_clips(Path(folder), 1280, 720)
+        sets["synthetic clips, 640x360, 4 s"] = write_clips(Path(folder), 640, 360)
         os.sched_setaffinity(0, CORES[:1])
-        found = decode_table(sets)
+        measured = decode_table(sets)
         cache = Path(folder) / "cache"
         cache.mkdir()
-        found["cached features to batches"] = cache_rate(cache, 1)
+        measured["cached features to batches"] = cache_rate(cache, 1)
         os.sched_setaffinity(0, CORES)
         both = cache_rate(cache, min(2, len(CORES)))
     padding_table()
     chips = chip_rates()
     heads = " | ".join(f"cores for one {c} ({r:.1f} clips/s)" for c, r in chips.items())
     print(
-        f"\n| to what the model takes (v2's sizes; 640x360 clips) | clips/s on one core | {heads} |"
+        "\n| to the input of the model (v2's sizes; 640x360 clips) | clips/s on one core "
+        f"| {heads} |"
     )
     print("|---|---|" + "---|" * len(chips))
-    for name, rate in found.items():
+    for name, rate in measured.items():
         print(
             f"| {name} | {rate:.1f} | "
             + " | ".join(f"{r / rate:.2f}" for r in chips.values())
             + " |"
         )
+    cores = min(2, len(CORES))
+    print(f"\nThe loader alone from a warm cache, {cores} cores: {both:.0f} clips/s (limit 200).")
     print(
-        f"\nThe loader alone from a warm cache, {min(2, len(CORES))} cores: {both:.0f} clips/s (limit 200)."
-    )
-    print(
-        f"A chip's clips/s: published bfloat16 peak, {REACHED:.0%} of it reached, training from cached features at 640 positions."
+        f"A chip's clips/s: {ASSUMED_MFU:.0%} of its published bfloat16 peak, training from cached "
+        "features at 640 positions."
     )
 
 

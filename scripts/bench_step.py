@@ -1,7 +1,8 @@
-"""One LoRA training step on CPU beside transformers + peft in torch: same sizes, alternating, medians. Part of `make bench`.
+"""Compares a LoRA training step on CPU with transformers + peft in torch (part of `make bench`).
 
-Ours is the step that `emojax train` runs, from cached features: fusion and projectors are trained too, which the peer does not
-have. The peer computes logits at as many positions as ours, the last ones. Each has a process of its own, as its users run it.
+Both sides have the same sizes and run in turn, each in its own process; medians are reported. Ours
+is the step of `emojax train`, from cached features: it also trains fusion and projectors, which the
+other side does not have. The other side computes logits at as many positions, the last ones.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ SIZES = {
 
 
 def ours(size: tuple[int, ...]) -> Callable[[], None]:
-    """One step as a function."""
+    """A function that runs one step of emojax."""
     width, depth, heads, mlp, vocab, rank, rows, length, answers = size
     config = load_config("tiny:released")
     config.model.llama.update(
@@ -75,12 +76,12 @@ def ours(size: tuple[int, ...]) -> Callable[[], None]:
         }
         batch |= {"labels": rng.integers(3, vocab, (rows, answers)).astype(np.int32)}
         flat = init_flat(settings.model, 0, mesh)
-        learned, frozen = split_trainable(
+        trainable, frozen = split_trainable(
             {p: x for p, x in flat.items() if not is_encoder_path(p)}, settings.trainable
         )
         optim = settings.stages[0].optim
         tx = make_optimizer(optim)
-        held = [start_state(tx, learned, mesh, ema=False)]
+        held = [start_state(tx, trainable, mesh, ema=False)]
         step = make_step(settings.model, tx, 0.0)
         key = jax.random.key(0, impl="rbg")
 
@@ -93,6 +94,7 @@ def ours(size: tuple[int, ...]) -> Callable[[], None]:
 
 
 def theirs(size: tuple[int, ...]) -> Callable[[], None]:
+    """A function that runs one step of transformers + peft."""
     import peft
     import torch
     import transformers
@@ -126,7 +128,7 @@ def theirs(size: tuple[int, ...]) -> Callable[[], None]:
 
 
 def serve(make: str, size: tuple[int, ...], line: Connection) -> None:
-    """Another process: one step for each message."""
+    """Runs one step per message, in another process."""
     warnings.filterwarnings("ignore")
     if make == "ours":
         tune_malloc()
@@ -137,8 +139,8 @@ def serve(make: str, size: tuple[int, ...], line: Connection) -> None:
 
 
 @contextlib.contextmanager
-def apart(make: str, size: tuple[int, ...]) -> Iterator[Callable[[], None]]:
-    """`serve` in a process of its own, as a function."""
+def in_process(make: str, size: tuple[int, ...]) -> Iterator[Callable[[], None]]:
+    """A function that runs one step in a process of its own."""
     here, there = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(
         target=serve, args=(make, size, there), daemon=True
@@ -156,15 +158,17 @@ def apart(make: str, size: tuple[int, ...]) -> Iterator[Callable[[], None]]:
 
 def main() -> None:
     print(
-        "| LoRA step, float32 | emojax ms | torch + peft ms | emojax / peer (limit 1.05) | emojax tokens/s | peer tokens/s |"
+        "| LoRA step, float32 | emojax ms | torch + peft ms | emojax / peer (limit 1.05) "
+        "| emojax tokens/s | peer tokens/s |"
     )
     print("|---|---|---|---|---|---|")
     for name, size in SIZES.items():
-        with apart("ours", size) as step, apart("theirs", size) as other:
+        with in_process("ours", size) as step, in_process("theirs", size) as other:
             mine, peer = alternate(step, other)
         tokens = size[6] * size[7]
         print(
-            f"| {name}: width {size[0]}, {size[1]} layers, {size[6]} x {size[7]} tokens | {1e3 * mine:.0f} | {1e3 * peer:.0f} | "
+            f"| {name}: width {size[0]}, {size[1]} layers, {size[6]} x {size[7]} tokens "
+            f"| {1e3 * mine:.0f} | {1e3 * peer:.0f} | "
             f"{mine / peer:.2f} | {tokens / mine:.0f} | {tokens / peer:.0f} |"
         )
     print(f"\n{platform.machine()}, {os.cpu_count()} cores, {ROUNDS} alternating rounds, medians")

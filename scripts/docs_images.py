@@ -1,6 +1,9 @@
-"""Makes the pictures of the docs in headless Chromium: the report of a recording of drawn clips, and the page of the server.
+"""Makes the pictures of the docs in headless Chromium (`make browser` installs it).
 
-python scripts/docs_images.py MODEL     the demo's, say; writes docs/images/timeline.png, page.png and verify.png (`make browser` first)
+    python scripts/docs_images.py MODEL     (of `emojax demo`)
+
+Writes docs/images/timeline.png (the report of a recording of embedded clips), page.png (the page of
+the server) and verify.png (the page of `emojax verify`).
 """
 
 from __future__ import annotations
@@ -62,21 +65,21 @@ def main() -> None:
             writer.writerows([[r.path, r.label, r.speaker] for r in records])
         talk = folder / "drawn.mp4"
         parts = assemble(talk, folder, 0.9)
-        said = {r.path: r.subtitle for r in records}
+        subtitles = {r.path: r.subtitle for r in records}
         lines = [
-            f"{n}\n{clock(p['start'], ',')} --> {clock(p['end'], ',')}\n{said[p['file']]}\n"
+            f"{n}\n{clock(p['start'], ',')} --> {clock(p['end'], ',')}\n{subtitles[p['file']]}\n"
             for n, p in enumerate(parts, 1)
         ]
         (folder / "drawn.srt").write_text("\n".join(lines))
-        words = read_transcript(folder / "drawn.srt")
-        found = make_timeline(
+        transcript = read_transcript(folder / "drawn.srt")
+        timeline = make_timeline(
             bundle,
             str(talk),
             options=Options(explain=True, purpose="a picture for the docs"),
-            transcript=words,
+            transcript=transcript,
         )
         page_file = folder / "drawn.html"
-        page_file.write_bytes(to_html(found, "always"))
+        page_file.write_bytes(to_html(timeline, "always"))
         with chromium(900) as page:
             page.goto(page_file.as_uri())
             page.wait_for_function("document.getElementById('player').readyState >= 2")
@@ -84,14 +87,14 @@ def main() -> None:
             page.wait_for_timeout(500)
             page.evaluate("scrollTo(0, 0)")
             save(page, out)
-        first = records[4]
+        clip = records[4]
         serving = ["serve", "--model", sys.argv[1], "--folder", str(folder / "serve")]
         with running(serving, "/health") as url, chromium(1050) as page:
             page.set_default_timeout(90_000)
             page.goto(url)
-            page.locator("#clip input[type=file]").set_input_files(first.path)
+            page.locator("#clip input[type=file]").set_input_files(clip.path)
             page.locator("#clip video").first.wait_for()
-            page.locator("#words textarea").first.fill(first.subtitle)
+            page.locator("#words textarea").first.fill(clip.subtitle)
             for prompt, answers in (("emotion", 1), ("reason", 2)):
                 page.locator(f"#quick-{prompt}").click()
                 page.wait_for_function(
@@ -103,11 +106,11 @@ def main() -> None:
 
 
 def verify(corpus: Path, folder: Path, out: Path) -> None:
-    """A clip of the review page, annotated by the scripted models of the tests."""
+    """The review page with a clip that the scripted models of the tests annotated."""
     records = [r for r in load_corpus(corpus) if r.truth and all(r.truth["shown"].values())]
     scripted = Scripted(records, corpus / "units")
     write_manifest(folder / "clips.csv", records)
-    with serve(chat(lambda body, number: scripted(body))) as server:
+    with serve(chat(lambda body, _: scripted(body))) as server:
         command = [
             "annotate",
             str(folder / "clips.csv"),
@@ -141,7 +144,7 @@ def chromium(height: int) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def running(command: list[str], path: str) -> Iterator[str]:
-    """A command that serves, its address; `path` is answered as soon as it does."""
+    """Runs a serving command until `path` answers; yields its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -160,7 +163,7 @@ def running(command: list[str], path: str) -> Iterator[str]:
 
 
 def save(page: Any, out: Path) -> None:
-    """A screenshot of few colours, below LIMIT bytes."""
+    """Saves a screenshot with few colours, below LIMIT bytes."""
     with tempfile.TemporaryDirectory() as folder:
         page.screenshot(path=f"{folder}/shot.png")
         Image.open(f"{folder}/shot.png").convert("RGB").quantize(128).save(out, optimize=True)

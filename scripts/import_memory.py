@@ -1,9 +1,10 @@
-"""Peak host memory of an import, measured on files with the true layer shapes of LLaMA-2-7B.
+"""Measures the peak host memory of an import, with the layer shapes of LLaMA-2-7B.
 
     .venv/bin/python scripts/import_memory.py [--layers 8] [--int8]
 
-Writes random bfloat16 shards of a LLaMA with that many of its 32 layers (tiny files for the other sources), imports them in
-a process of its own and prints its peak against the bound: imported tree + largest tensor + 2 GB.
+Writes random bfloat16 shards of a LLaMA with that many of its 32 layers (tiny files for the other
+sources), imports them in another process, and prints its peak and the bound: imported tree +
+largest tensor + 2 GB. Exit code 1 if the peak exceeds the bound.
 """
 
 from __future__ import annotations
@@ -34,15 +35,13 @@ def config(layers: int, int8: bool):
 
 
 def write_files(layers: int, folder: Path) -> dict[str, Path]:
-    """Random files of every source; LLaMA in shards of three layers."""
+    """Writes random files of every source; LLaMA in shards of three layers."""
     import ml_dtypes
     import numpy as np
     from safetensors.numpy import save_file
     from small_files import source_files
 
-    files = source_files(
-        "emotion-llama-v2", config(layers, False), folder, lambda key: key == "llama-2-7b-chat"
-    )
+    files = source_files("emotion-llama-v2", config(layers, False), folder, skip="llama-2-7b-chat")
     rng = np.random.default_rng(0)
 
     def noise(shape: tuple[int, ...]) -> np.ndarray:
@@ -81,13 +80,13 @@ def write_files(layers: int, folder: Path) -> dict[str, Path]:
 
 
 def memory(field: str) -> int:
-    """Bytes of a line of /proc/self/status."""
+    """The bytes in a line of /proc/self/status."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
 
 
 def measure(layers: int, int8: bool, folder: Path, files: dict[str, Path], out) -> None:
-    """The import, in a process of its own; `out` takes the figures."""
+    """Runs the import and puts its figures into the queue `out`."""
     os.environ["JAX_PLATFORMS"] = "cpu"
     from emojax.weights.importer import import_model, leaf_types
 
@@ -139,9 +138,8 @@ def main() -> None:
         facts = out.get()
         process.join()
     bound = facts["tree"] + facts["largest"] + 2 * GB
-    print(
-        f"{args.layers} layers: tree {facts['tree'] / GB:.2f} GB, largest leaf {facts['largest'] / GB:.2f} GB"
-    )
+    tree, largest = facts["tree"] / GB, facts["largest"] / GB
+    print(f"{args.layers} layers: tree {tree:.2f} GB, largest leaf {largest:.2f} GB")
     print(f"peak {facts['peak'] / GB:.2f} GB, bound {bound / GB:.2f} GB, {facts['seconds']:.0f} s")
     raise SystemExit(facts["peak"] > bound)
 

@@ -1,8 +1,9 @@
-"""What int8 kernels cost: logits at LLaMA-2-7B's width with random weights, and labels of a trained model.
+"""Measures the errors of int8 kernels: in logits at LLaMA-2-7B's width, and in predicted labels.
 
     .venv/bin/python scripts/int8_cost.py [--layers 2] [--model runs/demo]
 
-Prints relative errors of int8 and of bfloat16 against float32, and the share of the embedded test clips whose label stays.
+Prints relative errors of int8 and bfloat16 against float32 (random weights), and for how many of
+the embedded test clips a trained model predicts the same label.
 """
 
 from __future__ import annotations
@@ -19,19 +20,20 @@ from rich.table import Table
 
 from data_pipeline.embedded.generate import load_corpus, make_corpus
 from data_pipeline.embedded.truth import CorpusConfig
+from data_pipeline.loader.open_sources import open_views
 from data_pipeline.schema import MODALITIES
 from emojax.bundle.model_folder import as_int8, load_bundle
-from emojax.cli.console import setup
+from emojax.cli.console import progress_bars, setup, shown_log
 from emojax.evaluate.model_answers import predict_labels
 from emojax.model.dense import LoraConfig, Precision
 from emojax.model.lm.llama import Llama, LlamaConfig
 from emojax.model.quantize import quantize_leaves
 from emojax.model.variables import flatten, merge, unbox
-from emojax.workflows import jobs
+from emojax.workflows.score import items_of
 
 
 def logit_errors(layers: int) -> dict[str, float]:
-    """{variant: RMS of the error over RMS of the float32 logits}, 64 tokens through `layers` layers of full width."""
+    """{variant: RMS error relative to the float32 logits}, for 64 tokens."""
     config = LlamaConfig(
         vocab=32000, width=4096, depth=layers, heads=32, mlp=11008, lora=LoraConfig(rank=0)
     )
@@ -52,28 +54,31 @@ def logit_errors(layers: int) -> dict[str, float]:
     out["bfloat16 weights and activations"] = logits(half, low)
     renamed = {p.replace("params/", "params/llama/", 1): x for p, x in flatten(variables).items()}
     del half
-    turned = {
+    quantized = {
         p.replace("params/llama/", "params/", 1): jnp.asarray(x)
         for p, x in quantize_leaves(renamed).items()
     }
     out["int8 kernels, float32 activations"] = logits(
-        merge(turned, {}), dataclasses.replace(config, precision=Precision(kernels="int8"))
+        merge(quantized, {}), dataclasses.replace(config, precision=Precision(kernels="int8"))
     )
     scale = np.sqrt(np.square(exact).mean())
     return {name: float(np.sqrt(np.square(x - exact).mean()) / scale) for name, x in out.items()}
 
 
 def label_agreement(folder: Path, console: Console) -> dict[str, float]:
-    """Accuracy on the embedded test split before and after, and the share of clips whose label stays."""
+    """Accuracy on the embedded test split before and after, and the share of equal labels."""
     bundle = load_bundle(folder)
     records = [r for r in load_corpus(make_corpus(config=CorpusConfig())) if r.split == "test"]
-    items = jobs.items_of(jobs.open_views(records, bundle.settings, console)["test"], bundle)
+    with shown_log(console), progress_bars(console) as progress:
+        views, sampling = bundle.settings.views, bundle.settings.sampling
+        source = open_views(records, views, sampling, progress=progress)["test"]
+    items = items_of(source, bundle)
     before, after = (predict_labels(b, items, MODALITIES, None) for b in (bundle, as_int8(bundle)))
     truth = np.array([r.label for r, _ in items])
     return {
         "accuracy, float32": float((np.array(before) == truth).mean()),
         "accuracy, int8": float((np.array(after) == truth).mean()),
-        "label stays": float((np.array(before) == np.array(after)).mean()),
+        "equal labels": float((np.array(before) == np.array(after)).mean()),
     }
 
 
@@ -84,7 +89,7 @@ def main() -> None:
     args = parser.parse_args()
     setup()
     console = Console()
-    table = Table("figure", "value", title="the cost of int8")
+    table = Table("figure", "value", title="errors of int8 kernels")
     for name, value in logit_errors(args.layers).items():
         table.add_row(f"error of logits, width 4096, {args.layers} layers: {name}", f"{value:.4f}")
     if (Path(args.model) / "model.json").exists():

@@ -1,13 +1,13 @@
-"""People never met: leave-two-actors-out on java_sed (8 actors, 6 emotions), 4 folds by 3 seeds.
+"""Evaluates on unseen people: leave-two-actors-out on java_sed (8 actors, 6 emotions).
 
     .venv/bin/python scripts/leave_two_actors_out.py ../shared/data/java_sed runs/java_sed
 
-Each run is `emojax train --manifest` on the six other actors (mp4 and further sound), scored on the mp4
-files of the two that were left out. Finished runs are kept, so a cut-off script goes on.
+4 folds, 3 seeds each. A run is `emojax train --manifest` on six actors (mp4 and audio files),
+scored on the mp4 files of the other two. Finished runs are reused, so an interrupted script continues.
 
-Two figures a run. `uar`: as `emojax train` scores it; the manifest names the speakers, so the sound of a person who was
-left out is normalised by what is common to his or her 24 clips (no label is looked at). `alone`: the same model on
-the same clips without the speaker column, each clip that of an unknown person.
+Two figures per run. `uar`: as `emojax train` scores it; the manifest names the speakers, so audio
+features are normalised over the 24 clips of a test speaker (no labels are used). `alone`: the same
+model on the same clips without the speaker column, as if each clip were of an unknown speaker.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ def write_manifest(data: Path, fold: str, path: Path, speakers: bool = True) -> 
         writer = csv.writer(file)
         writer.writerow(["path", "label", "split"] + ["speaker"] * speakers)
         for row in rows:
-            held = row["fold"] == fold
-            if held and not row["file"].endswith(".mp4"):
+            held_out = row["fold"] == fold
+            if held_out and not row["file"].endswith(".mp4"):
                 continue
             media = (data / row["file"]).absolute()
             writer.writerow(
-                [media, row["emotion"], "test" if held else "train"] + [row["actor"]] * speakers
+                [media, row["emotion"], "test" if held_out else "train"] + [row["actor"]] * speakers
             )
 
 
@@ -88,16 +88,17 @@ def main() -> None:
                 }
             )
             print(
-                f"fold {fold} seed {seed}: UAR {scores['uar']:.3f} on {scores['n']} clips, {alone:.3f} with each clip alone, "
-                f"{seconds:.0f} s",
+                f"fold {fold} seed {seed}: UAR {scores['uar']:.3f} on {scores['n']} clips, "
+                f"{alone:.3f} with each clip alone, {seconds:.0f} s",
                 flush=True,
             )
     values = [r["uar"] for r in results]
     by_seed = [statistics.fmean(r["uar"] for r in results if r["seed"] == s) for s in args.seeds]
     spread = statistics.stdev(by_seed) if len(by_seed) > 1 else 0.0
     print(
-        f"\nmean UAR {statistics.fmean(values):.3f} (chance 0.167); by seed {[round(v, 3) for v in by_seed]}, "
-        f"standard deviation over seeds {spread:.3f}; lowest run {min(values):.3f}, highest {max(values):.3f}; "
+        f"\nmean UAR {statistics.fmean(values):.3f} (chance 0.167); "
+        f"by seed {[round(v, 3) for v in by_seed]}, standard deviation over seeds {spread:.3f}; "
+        f"lowest run {min(values):.3f}, highest {max(values):.3f}; "
         f"longest run {max(r['seconds'] for r in results):.0f} s; "
         f"with each clip alone {statistics.fmean(r['alone'] for r in results):.3f}"
     )

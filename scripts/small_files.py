@@ -1,8 +1,7 @@
-"""Small files that stand for released ones, for tests and for scripts/import_memory.py: no torch."""
+"""Small random files in place of released ones, for tests and scripts/import_memory.py."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from emojax.weights.load_tensors import save_tensors
 
 
 def tokenizer(folder: Path) -> None:
-    """`tokenizer.model`: about 300 SentencePiece pieces, numbered as LLaMA's."""
+    """Writes `tokenizer.model`: about 300 SentencePiece pieces, numbered as LLaMA's."""
     (folder / "texts.txt").write_text(
         "\n".join(["the person in video says hello", "which emotion is it", "why not"])
     )
@@ -32,19 +31,27 @@ def tokenizer(folder: Path) -> None:
     )
 
 
-def source_files(
-    name: str, settings: Settings, folder: Path, skip: Callable[[str], bool] = lambda key: False
-) -> dict[str, Path]:
-    """{source: folder with weights.safetensors} of random float32 tensors for every source of a catalogue model."""
+def source_files(name: str, settings: Settings, folder: Path, *, skip: str = "") -> dict[str, Path]:
+    """Writes random float32 tensors for the sources of a model.
+
+    Args:
+      name: a model of the catalogue.
+      settings: its configuration.
+      folder: where to write.
+      skip: a source whose folder stays empty.
+
+    Returns:
+      {source: folder with weights.safetensors}.
+    """
     leaves = leaf_types(settings)
     rng = np.random.default_rng(0)
     files = {}
     for key in catalogue_model(name).sources:
         files[key] = folder / key
         files[key].mkdir(parents=True)
-        if skip(key):
+        if key == skip:
             continue
-        table = SOURCES[key].fills(settings.model)[-1][0]  # of EVA's towers the one with all blocks
+        table = SOURCES[key].fills(settings.model)[-1][0]  # of EVA, the encoder with all blocks
         values = {
             p: rng.standard_normal(leaves[p].shape, np.float32) * 0.2
             for r in table.rules

@@ -1,8 +1,9 @@
-"""How well recordings are cut: ten minutes (or sixty) put together from real clips, whose joins are known.
+"""Measures how well recordings are cut into segments, on real clips joined at known times.
 
     python scripts/timeline_check.py OUT.mp4 [--minutes 10] [--data ../shared/data/java_sed]
 
-Prints the share of joins that have a boundary within half a second, of boundaries that are joins, the speed and the peak memory.
+Prints the share of joins with a boundary within half a second, the share of boundaries that are
+joins, the speed and the peak memory.
 """
 
 from __future__ import annotations
@@ -25,7 +26,11 @@ SIZE, RATE, SOUND = (360, 270), 30, 44_100
 
 
 def assemble(out: Path, data: Path, minutes: float, seed: int = 0) -> list[dict[str, object]]:
-    """Clips of data/manifest.csv in a random order, joined into one H.264 file: [{start, end, label, actor}]."""
+    """Joins clips of data/manifest.csv in random order into one H.264 file.
+
+    Returns:
+      [{start, end, label, actor, file}], times in seconds.
+    """
     rows = list(csv.DictReader((data / "manifest.csv").open()))
     rows = [r for r in rows if r["file"].endswith(".mp4")]
     order = np.random.default_rng(seed).permutation(len(rows))
@@ -37,32 +42,31 @@ def assemble(out: Path, data: Path, minutes: float, seed: int = 0) -> list[dict[
         video.width, video.height, video.pix_fmt = *SIZE, "yuv420p"
         audio = container.add_stream("aac", rate=SOUND, layout="mono")
         frames = samples = 0
-        turn = 0
+        number = 0
         while frames / RATE < minutes * 60:
-            row = rows[order[turn % len(rows)]]
-            turn += 1
+            row = rows[order[number % len(rows)]]
+            number += 1
             begin = frames / RATE
             with av.open(str(data / row["file"])) as source:
                 for frame in source.decode(video=0):
-                    frame = frame.reformat(*SIZE, format="yuv420p")
-                    frame.pts, frame.time_base, frame.pict_type = frames, Fraction(1, RATE), 0
+                    scaled = frame.reformat(*SIZE, format="yuv420p")
+                    scaled.pts, scaled.time_base, scaled.pict_type = frames, Fraction(1, RATE), 0
                     frames += 1
-                    container.mux(video.encode(frame))
+                    container.mux(video.encode(scaled))
             resampler = av.AudioResampler(format="fltp", layout="mono", rate=SOUND)
             with av.open(str(data / row["file"])) as source:
-                heard = [
+                pieces = [
                     o.to_ndarray() for f in source.decode(audio=0) for o in resampler.resample(f)
                 ]
-            wave = np.concatenate(heard, axis=1)
-            due = (
-                round(frames / RATE * SOUND) - samples
-            )  # sound and picture of every clip stay together
+            wave = np.concatenate(pieces, axis=1)
+            # Audio and video of each clip stay synchronous.
+            due = round(frames / RATE * SOUND) - samples
             wave = np.pad(wave[:, :due], ((0, 0), (0, max(0, due - wave.shape[1]))))
-            for at in range(0, due, 4410):
+            for start in range(0, due, 4410):
                 piece = av.AudioFrame.from_ndarray(
-                    np.ascontiguousarray(wave[:, at : at + 4410]), "fltp", "mono"
+                    np.ascontiguousarray(wave[:, start : start + 4410]), "fltp", "mono"
                 )
-                piece.rate, piece.pts, piece.time_base = SOUND, samples + at, Fraction(1, SOUND)
+                piece.rate, piece.pts, piece.time_base = SOUND, samples + start, Fraction(1, SOUND)
                 container.mux(audio.encode(piece))
             samples += due
             parts.append(
@@ -79,9 +83,9 @@ def assemble(out: Path, data: Path, minutes: float, seed: int = 0) -> list[dict[
     return parts
 
 
-def matched(found: np.ndarray, true: np.ndarray, within: float = 0.5) -> float:
-    """Share of `found` with a member of `true` within so many seconds."""
-    return float((np.abs(found[:, None] - true[None]).min(axis=1) <= within).mean())
+def matched(times: np.ndarray, others: np.ndarray, *, within: float = 0.5) -> float:
+    """Share of `times` with a member of `others` within so many seconds."""
+    return float((np.abs(times[:, None] - others[None]).min(axis=1) <= within).mean())
 
 
 def main() -> None:
@@ -101,15 +105,15 @@ def main() -> None:
         ends.append(segment.end)
         kinds.append(segment.ends_at)
     seconds = time.monotonic() - begin
-    found = np.array(ends[:-1])
+    boundaries = np.array(ends[:-1])
     print(
         json.dumps(
             {
                 "minutes": round(parts[-1]["end"] / 60, 2),
                 "joins": len(joins),
                 "segments": len(ends),
-                "joins_found": round(matched(joins, found), 4),
-                "boundaries_that_are_joins": round(matched(found, joins), 4),
+                "joins_found": round(matched(joins, boundaries), 4),
+                "boundaries_that_are_joins": round(matched(boundaries, joins), 4),
                 "ends": {k: kinds.count(k) for k in sorted(set(kinds))},
                 "seconds": round(seconds, 1),
                 "times_real_time": round(parts[-1]["end"] / seconds, 1),

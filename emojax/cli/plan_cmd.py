@@ -66,12 +66,15 @@ def set_fields(config: Any, changes: list[str]) -> None:
     Raises:
       ValueError: a word has another form, a field does not exist, or a value has another type.
     """
+    from emojax.config import current_name
+
     for word in changes:
         name, equals, text = word.removeprefix("--config.").partition("=")
         if not word.startswith("--config.") or not equals:
             raise ValueError(
                 f"not understood: {word} (fields are set as --config.model.remat=full)"
             )
+        name = current_name(name)
         try:
             *owners, field = name.split(".")
             owner = config
