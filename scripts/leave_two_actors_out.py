@@ -3,7 +3,7 @@
     .venv/bin/python scripts/leave_two_actors_out.py ../shared/data/java_sed runs/java_sed
 
 4 folds, 3 seeds each. A run is `emojax train --manifest` on six actors (mp4 and audio files),
-scored on the mp4 files of the other two. Finished runs are reused, so an interrupted script continues.
+scored on the mp4 files of the other two. Finished runs are reused: an interrupted script continues.
 
 Two figures per run. `uar`: as `emojax train` scores it; the manifest names the speakers, so audio
 features are normalised over the 24 clips of a test speaker (no labels are used). `alone`: the same

@@ -1,8 +1,8 @@
 """`emojax <command>`: reads the command line and runs the module of the command.
 
-The module of command `x` is `emojax/cli/x_cmd.py` and has two functions: `add_parser(commands)`
-adds its options, `run(args, console)` returns its exit code. Only the module of the command that was
-typed is imported, and no command module imports anything slow at its top, so that help is instant.
+The module of command `x` is `emojax/cli/x_cmd.py`. Its `add_parser(commands)` adds the options and
+its `run(args, console)` returns the exit code. Only the module of the command that was typed is
+imported, and no command module imports anything slow at its top, so that help is instant.
 """
 
 from __future__ import annotations
