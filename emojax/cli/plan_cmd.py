@@ -66,15 +66,12 @@ def set_fields(config: Any, changes: list[str]) -> None:
     Raises:
       ValueError: a word has another form, a field does not exist, or a value has another type.
     """
-    from emojax.config import current_name
-
     for word in changes:
         name, equals, text = word.removeprefix("--config.").partition("=")
         if not word.startswith("--config.") or not equals:
             raise ValueError(
                 f"not understood: {word} (fields are set as --config.model.remat=full)"
             )
-        name = current_name(name)
         try:
             *owners, field = name.split(".")
             owner = config
@@ -122,12 +119,12 @@ def _plan_train(args: argparse.Namespace, console: Console) -> int:
 
     # The step is compiled for hardware that is not here.
     jax.config.update("jax_platforms", "cpu")  # type: ignore[no-untyped-call]
-    from emojax.config import for_devices, load_config, resolve
+    from emojax.config import current_arguments, for_devices, load_config, resolve
     from emojax.plan import step_plan
 
     topology = step_plan.parse_topology(args.topology)
     config = load_config(args.config)
-    set_fields(config, args.fields)
+    set_fields(config, current_arguments(args.fields))
     if args.batch is not None:
         if args.batch < 1:
             raise ValueError(f"--batch is {args.batch}; it must be at least 1")
