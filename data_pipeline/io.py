@@ -44,10 +44,25 @@ def atomic_path(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes a UTF-8 text file atomically."""
+def write_text(path: Path, text: str, *, durable: bool = False) -> None:
+    """Writes a UTF-8 text file atomically.
+
+    Args:
+      path: the file.
+      text: its contents.
+      durable: whether to wait until the contents are on disk.
+    """
+    with atomic_path(path) as part, part.open("w", encoding="utf-8") as file:
+        file.write(text)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Writes a file atomically."""
     with atomic_path(path) as part:
-        part.write_text(text, encoding="utf-8")
+        part.write_bytes(data)
 
 
 def write_json(path: Path, value: Any, *, indent: int | None = None) -> None:

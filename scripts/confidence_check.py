@@ -27,7 +27,7 @@ from data_pipeline.embedded.truth import CorpusConfig
 from data_pipeline.loader.open_sources import open_views
 from emojax.bundle.model_folder import load_bundle
 from emojax.cli.console import progress_bars, setup, shown_log
-from emojax.evaluate.statistics import calibration
+from emojax.evaluate.confidence_scores import calibration
 from emojax.infer.answer import encode, label_probabilities
 from emojax.infer.attribution import contributions
 from emojax.workflows.score import items_of

@@ -79,7 +79,7 @@ def main() -> None:
             transcript=transcript,
         )
         page_file = folder / "drawn.html"
-        page_file.write_bytes(to_html(timeline, "always"))
+        page_file.write_bytes(to_html(timeline, embed="always"))
         with chromium(900) as page:
             page.goto(page_file.as_uri())
             page.wait_for_function("document.getElementById('player').readyState >= 2")

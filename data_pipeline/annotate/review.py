@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import importlib.resources
 import json
 import logging
 import os
@@ -145,8 +144,12 @@ def open_review(out: Path, annotator: str, count: int, seed: int) -> Review:
     )
 
 
-def make_app(review: Review) -> Any:
+def make_app(review: Review, page: str) -> Any:
     """Builds the page as an ASGI application.
+
+    Args:
+      review: what is shown, and where marks go.
+      page: HTML text of the page.
 
     Raises:
       ImportError: FastAPI is not installed.
@@ -158,13 +161,11 @@ def make_app(review: Review) -> Any:
     app = FastAPI(title="emojax verify", docs_url=None, redoc_url=None, openapi_url=None)
     # Another site in the same browser could name this machine by a host of its own and read clips.
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
-    page = importlib.resources.files("data_pipeline.annotate").joinpath("review.html")
-    html = page.read_text(encoding="utf-8")
 
     # FastAPI looks up the types of routes as global names.
     @app.get("/", response_class=HTMLResponse)
     async def home() -> Any:
-        return HTMLResponse(html)
+        return HTMLResponse(page)
 
     @app.get("/items")
     async def items() -> dict[str, Any]:
@@ -217,13 +218,16 @@ def _item(a: Annotation, checks: Sequence[Check]) -> dict[str, Any]:
     }
 
 
-def serve(out: Path, annotator: str, count: int, *, seed: int, port: int) -> int:
+def serve(
+    out: Path, annotator: str, count: int, *, page: str, seed: int, port: int
+) -> int:
     """Serves the page on this machine until Ctrl-C.
 
     Args:
       out: output folder of the annotation.
       annotator: whose marks are saved.
       count: number of clips to show.
+      page: its HTML text.
       seed: of the sample.
       port: of the server.
 
@@ -236,7 +240,7 @@ def serve(out: Path, annotator: str, count: int, *, seed: int, port: int) -> int
     try:
         import uvicorn
 
-        app = make_app(open_review(out, annotator, count, seed))
+        app = make_app(open_review(out, annotator, count, seed), page)
     except ImportError as error:
         raise ValueError(
             f"the page needs more packages: pip install 'emojax[serve]' ({error})"

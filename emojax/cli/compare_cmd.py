@@ -9,6 +9,7 @@ from rich.console import Console
 
 from emojax.cli.arguments import Commands
 from emojax.cli.console import progress_bars
+from emojax.cli.output import print_parts
 
 
 def add_parser(commands: Commands) -> None:
@@ -34,8 +35,9 @@ def add_parser(commands: Commands) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """Compares the first folder with each of the others."""
+    from emojax.evaluate.comparison_stats import compare_runs
     from emojax.evaluate.emotion_wheels import find_tables
-    from emojax.reports.comparison import compare_runs, show, write
+    from emojax.reports.comparison import terminal_table, write_comparison
 
     if len(args.runs) < 2:
         raise ValueError("give at least two folders of `emojax evaluate`")
@@ -44,13 +46,13 @@ def run(args: argparse.Namespace, console: Console) -> int:
     with progress_bars(console) as progress:
         result = compare_runs(
             folders,
-            args.score,
-            args.permutations,
             tables,
-            tick=lambda done, total: progress("compare", done, total),
+            score=args.score,
+            permutations=args.permutations,
+            progress=progress,
         )
-    write(result, Path(args.out))
-    show(result, console)
+    write_comparison(result, Path(args.out))
+    print_parts(terminal_table(result), console)
     console.print(
         f"written: {args.out}/comparison.json, comparison.md, comparison.html", soft_wrap=True
     )

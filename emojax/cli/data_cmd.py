@@ -13,6 +13,7 @@ from rich.console import Console
 
 from emojax.cli.arguments import Commands, count, percent
 from emojax.cli.console import progress_bars, setup
+from emojax.cli.output import print_parts
 
 if TYPE_CHECKING:
     from data_pipeline.media.storage import StoreConfig
@@ -198,11 +199,11 @@ def _check(args: argparse.Namespace, console: Console) -> int:
             store=out / "media.jsonl",
             progress=progress,
         )
-    written = data_tables.write(report, out)
+    written = data_tables.write_report(report, out)
     if args.json:
         print(json.dumps(report, ensure_ascii=False))
     else:
-        data_tables.show(report, console, all_labels=args.all_labels)
+        print_parts(data_tables.terminal_report(report, all_labels=args.all_labels), console)
         nothing = ", ".join(s.name for s in missing_sets(report, choose_sets(set_names(args))))
         if nothing:
             console.print(

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from emojax.cli.arguments import Commands, output_folder
 from emojax.cli.console import progress_bars, setup
+from emojax.cli.output import print_parts
 
 if TYPE_CHECKING:
     from emojax.workflows.demo import DemoResult
@@ -48,7 +49,7 @@ def show(result: DemoResult, console: Console) -> None:
     """Prints the scores of the demo, the answer to one clip, and what to try next."""
     from emojax.reports import evaluation_tables
 
-    evaluation_tables.show(result.scores, console)
+    print_parts(evaluation_tables.terminal_tables(result.scores), console)
     console.print(figures(result.scores))
     record, answer = result.record, result.answer
     best = sorted(answer.probabilities.items(), key=lambda pair: -pair[1])[:3]

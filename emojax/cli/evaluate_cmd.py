@@ -15,7 +15,7 @@ from emojax.cli.output import show_evaluation
 
 if TYPE_CHECKING:
     from data_pipeline.progress import Progress
-    from emojax.evaluate.results_folder import Options
+    from emojax.evaluate.score_files import ScoringOptions
     from emojax.evaluate.suites import Suite
 
 
@@ -110,12 +110,12 @@ def _add_prediction_options(p: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, console: Console) -> int:
     """Scores what the options name."""
     from emojax.evaluate.emotion_wheels import find_tables
-    from emojax.evaluate.results_folder import Options
-    from emojax.evaluate.suites import suite_of
+    from emojax.evaluate.score_files import ScoringOptions
+    from emojax.evaluate.suites import find_suite
 
     _check_numbers(args)
-    suite = suite_of(args.suite) if args.suite else None
-    options = Options(
+    suite = find_suite(args.suite) if args.suite else None
+    options = ScoringOptions(
         tables=find_tables(Path(args.tables) if args.tables else None),
         resamples=args.resamples,
         seed=args.seed,
@@ -159,7 +159,7 @@ def _score_files(
     args: argparse.Namespace,
     suite: Suite | None,
     out: Path,
-    options: Options,
+    options: ScoringOptions,
     *,
     progress: Progress,
 ) -> dict[str, Any]:
@@ -186,7 +186,7 @@ def _score_clips(
     args: argparse.Namespace,
     suite: Suite | None,
     out: Path,
-    options: Options,
+    options: ScoringOptions,
     *,
     progress: Progress,
 ) -> dict[str, Any]:

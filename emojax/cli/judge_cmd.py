@@ -64,7 +64,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         from emojax.evaluate import llm_judge
 
         first, second = (json.loads(Path(p).read_text()) for p in args.agreement)
-        print(json.dumps(llm_judge.judges_agree(first, second), indent=1))
+        print(json.dumps(llm_judge.judge_agreement(first, second), indent=1))
         return 0
     if args.task == "clues":
         return _check_clues(args, console)
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
 def _judge(args: argparse.Namespace, console: Console) -> dict[str, Any]:
     from data_pipeline.llm.client import ChatClient
     from emojax.evaluate import llm_judge
-    from emojax.evaluate.predictions import read_predictions, read_references
+    from emojax.evaluate.prediction_files import read_predictions, read_references
 
     rows = read_predictions(Path(args.predictions))
     references = read_references(Path(args.references))
@@ -131,27 +131,27 @@ def _show(result: dict[str, Any], task: str, console: Console) -> None:
 
 
 def _show_published(result: dict[str, Any], console: Console) -> None:
-    from emojax.evaluate.paper_results import figures_for
+    from emojax.evaluate.paper_results import published_figures
 
     for where, score in PUBLISHED:
         if any(score in scores for scores in result["by_model"].values()):
-            for figure in figures_for(where, score=score):
-                source = f"{figure.source}; {', '.join(figure.differs)}"
+            for figure in published_figures(where, score=score):
+                source = f"{figure.source}; {', '.join(figure.differences)}"
                 console.print(
                     f"published: {figure.system} {figure.value} ({source})", soft_wrap=True
                 )
 
 
 def _check_clues(args: argparse.Namespace, console: Console) -> int:
-    from emojax.evaluate.clue_scores import checked_clues, read_evidence
-    from emojax.evaluate.predictions import read_predictions
+    from emojax.evaluate.clue_scores import check_clues, read_evidence
+    from emojax.evaluate.prediction_files import read_predictions
 
     check_required(args, ("predictions", "references", "out"))
     rows, records = read_predictions(Path(args.predictions)), read_evidence(Path(args.references))
     both = [(r.reason or r.response, records[r.clip]) for r in rows if r.clip in records]
     if not both:
         raise ValueError(f"{args.predictions} and {args.references} have no clip in common")
-    result = {"task": "clues", "judge": None, "n": len(both)} | checked_clues(both)
+    result = {"task": "clues", "judge": None, "n": len(both)} | check_clues(both)
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     (out / "judge_clues.json").write_text(json.dumps(result, indent=1))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.table import Table
 
 NO_MODEL = """there is no model yet. Three ways to get one:
   emojax demo                                    trains a small one on the embedded corpus, in minutes
@@ -26,9 +28,15 @@ def show_evaluation(
     """
     from emojax.reports import evaluation_tables
 
-    evaluation_tables.show(results, console)
+    print_parts(evaluation_tables.terminal_tables(results), console)
     files = f"{out}/evaluation.json, evaluation.md, report.html, clips.csv{more}"
     console.print(f"written: {files}", soft_wrap=True)
+
+
+def print_parts(parts: Iterable[Table | str], console: Console) -> None:
+    """Prints tables and lines of text; only the terminal wraps the lines."""
+    for part in parts:
+        console.print(part, soft_wrap=isinstance(part, str))
 
 
 def model_folder(name: str | None, console: Console) -> Path | None:

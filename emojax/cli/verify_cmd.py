@@ -52,8 +52,11 @@ def run(args: argparse.Namespace, console: Console) -> int:
     if args.annotator is not None:
         check_port_is_free("127.0.0.1", args.port)
         from data_pipeline.annotate.review import serve
+        from emojax.reports.html_page import review_page
 
-        return serve(out, args.annotator, args.sample, seed=args.seed, port=args.port)
+        return serve(
+            out, args.annotator, args.sample, page=review_page(), seed=args.seed, port=args.port
+        )
     known = read_state(out / STATE)
     digests = {clip: a.digest for clip, a in known.items()}
     marks = [m for m in verify.read_marks(out, digests=digests) if m.marks]

@@ -18,6 +18,17 @@ def add_parser(commands: Commands) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """Shows the run until it ends."""
-    from emojax.reports import training_page
+    from etils import epath
+    from rich.live import Live
 
-    return training_page.watch(args.run, console, once=args.once)
+    from emojax.reports.training_state import state_table, state_tables
+
+    run = epath.Path(args.run)
+    table = state_table(run)
+    if args.once:
+        console.print(table)
+        return 0
+    with Live(table, console=console, refresh_per_second=2) as live:
+        for table in state_tables(run):
+            live.update(table)
+    return 0

@@ -1,1 +1,1 @@
-"""Scores and reports."""
+"""Evaluation: parses answers, computes scores and statistics. emojax.reports renders them."""

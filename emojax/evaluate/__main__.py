@@ -1,4 +1,4 @@
-"""`python -m emojax.evaluate DIR --manifest M.csv [--split test] --out E`: the same as `emojax evaluate`."""
+"""`python -m emojax.evaluate ...` is the same as `emojax evaluate ...`."""
 
 import sys
 

@@ -1,19 +1,17 @@
-"""What modalities carry, and how true the clues are that reasons name."""
+"""Precision and recall of the clues that reasons name, and the modality ablations."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-from sklearn import metrics
 
 from data_pipeline.annotate.claims import claim_scores
 from data_pipeline.datasets.registry import read_root
 from data_pipeline.embedded.clues import find_clues
 from data_pipeline.schema import MODALITIES, ClipRecord, read_records
 
-# Modality ablations: name -> what may be used. `video` is everything that is seen.
+# Modality ablations: name -> modalities that the model may use (`video` includes the face).
 ABLATIONS: dict[str, tuple[str, ...]] = {
     "fused": MODALITIES,
     **{f"without_{m}": tuple(o for o in MODALITIES if o != m) for m in MODALITIES},
@@ -21,86 +19,96 @@ ABLATIONS: dict[str, tuple[str, ...]] = {
 }
 
 
-def uar(truth: Sequence[str], predicted: Sequence[str]) -> float:
-    """Unweighted average recall over the classes that occur in the truth."""
-    classes = sorted(set(truth))
-    return float(
-        metrics.recall_score(truth, predicted, labels=classes, average="macro", zero_division=0)
-    )
-
-
 def clue_scores(
-    named: Sequence[dict[str, Sequence[str]]], true: Sequence[dict[str, Sequence[str]]]
+    named: Sequence[Mapping[str, Sequence[str]]], true: Sequence[Mapping[str, Sequence[str]]]
 ) -> dict[str, Any]:
-    """How true the clues are that reasons name, over all clips and modalities.
+    """Precision and recall of named clues, over all clips and modalities.
 
     Args:
-      named, true: for each clip, clue phrases by modality.
+      named: for each clip, the clue phrases that its reason names, by modality.
+      true: for each clip, its true clue phrases, by modality.
 
     Returns:
-      precision, recall, and absent_named: how many clips name evidence of a modality that is not there.
+      precision, recall, named and true (numbers of phrases), and absent_named (the number of clips
+      whose reason names evidence of a modality without clues).
     """
-    hits = said = there = absent = 0
-    for names, truths in zip(named, true, strict=True):
-        lost = False
+    hits = named_total = true_total = absent = 0
+    for named_by, true_by in zip(named, true, strict=True):
+        names_absent = False
         for modality in MODALITIES:
-            a, b = set(names.get(modality, ())), set(truths.get(modality, ()))
-            hits, said, there = hits + len(a & b), said + len(a), there + len(b)
-            lost |= bool(a) and not b
-        absent += lost
+            a, b = set(named_by.get(modality, ())), set(true_by.get(modality, ()))
+            hits += len(a & b)
+            named_total += len(a)
+            true_total += len(b)
+            names_absent |= bool(a) and not b
+        absent += names_absent
     return {
-        "precision": hits / said if said else 0.0,
-        "recall": hits / there if there else 0.0,
-        "named": said,
-        "true": there,
+        "precision": hits / named_total if named_total else 0.0,
+        "recall": hits / true_total if true_total else 0.0,
+        "named": named_total,
+        "true": true_total,
         "absent_named": absent,
     }
 
 
 def read_evidence(path: Path) -> dict[str, ClipRecord]:
-    """Records to check claims against, by clip: a records.jsonl of the unified schema, or a folder that holds MERR.
+    """Reads records to check claims against.
+
+    Args:
+      path: a records.jsonl of the unified schema, or a folder with MERR.
+
+    Returns:
+      {clip: record}.
 
     Raises:
       ValueError: it is neither.
     """
     if path.suffix == ".jsonl":
         return {r.id: r for r in read_records(path)}
-    found, _ = read_root(
+    datasets, _ = read_root(
         path if path.is_dir() else path.parent, names=["merr_fine", "merr_coarse"], lenient=True
     )
-    records = {r.id: r for f in found for r in f.records if "action_units" in r.texts}
+    records = {r.id: r for d in datasets for r in d.records if "action_units" in r.texts}
     if not records:
         raise ValueError(
-            f"{path} holds no records to check claims against: give records.jsonl, or the folder of MERR"
+            f"{path} contains no records to check claims against: give records.jsonl, or the "
+            "folder of MERR"
         )
     return records
 
 
-def checked_clues(pairs: Sequence[tuple[str, ClipRecord]]) -> dict[str, Any]:
-    """Precision and recall of the claims of texts: of embedded clips by their own phrases, else see claims.py.
+def check_clues(pairs: Sequence[tuple[str, ClipRecord]]) -> dict[str, Any]:
+    """Precision and recall of the claims of texts, without a judge.
+
+    Args:
+      pairs: (text, record of its clip). If all clips are embedded ones, their own clue phrases
+        are compared; otherwise claims are checked by `data_pipeline.annotate.claims`.
 
     Returns:
-      precision, recall, claims, unknown, by_modality; `checked_by` says which.
+      precision, recall, claims, unknown and by_modality; checked_by names the method.
     """
     texts, records = [t for t, _ in pairs], [r for _, r in pairs]
     if not all(r.truth is not None and "clues" in r.truth for r in records):
         return {"checked_by": "action units, tone and words", **claim_scores(texts, records)}
-    named: list[dict[str, Sequence[str]]] = [{**find_clues(t)} for t in texts]
+    named = [find_clues(t) for t in texts]
     true = [(r.truth or {})["clues"] for r in records]
-    whole = clue_scores(named, true)
-    by = {
+    total = clue_scores(named, true)
+    by_modality = {
         m: clue_scores([{m: n.get(m, ())} for n in named], [{m: t.get(m, ())} for t in true])
         for m in MODALITIES
     }
-    shown = lambda s: {
-        "precision": s["precision"],
-        "recall": s["recall"],
-        "claims": s["named"],
-        "unknown": 0,
-    }
     return {
         "checked_by": "what the clips were drawn to show",
-        **shown(whole),
-        "absent_named": whole["absent_named"],
-        "by_modality": {m: shown(s) for m, s in by.items()},
+        **_claim_counts(total),
+        "absent_named": total["absent_named"],
+        "by_modality": {m: _claim_counts(s) for m, s in by_modality.items()},
+    }
+
+
+def _claim_counts(scores: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "precision": scores["precision"],
+        "recall": scores["recall"],
+        "claims": scores["named"],
+        "unknown": 0,
     }

@@ -1,8 +1,8 @@
-"""Emotion words -> clusters of emotion wheels: what the hit rate and the open-vocabulary score compare.
+"""Emotion wheels: maps emotion words to the clusters that hit rate and F_s compare.
 
-A word goes through three tables: spellings to names, names to words of the wheels (synonyms), words of a wheel to its
-innermost sector. The tables of MER-UniBench are read from the official files (`emojax fetch mer-unibench`); where they
-are absent, `builtin_tables` serves, and results name which it was.
+A word passes through three tables: spelling to name, name to wheel words (synonyms), wheel word to
+its innermost sector. The tables of MER-UniBench are read from the official files
+(`emojax fetch mer-unibench`). Without them, `builtin_tables` is used; results name the tables.
 
 Source: score_hit_ov.py of Emotion-LLaMAv2, after AffectGPT.
 """
@@ -25,12 +25,12 @@ BUILTIN_NAME = "emojax built-in lexicon"
 
 @dataclasses.dataclass(frozen=True)
 class WordTables:
-    """Clusters of words, by wheel.
+    """Clusters of emotion words for each wheel.
 
     Attributes:
-      name: which tables these are; it stands in every result.
-      clusters: for each wheel {word in lower case: cluster}; a word that has none is in no table.
-      known: every word that the tables have a spelling of, clustered or not.
+      name: name of the tables, which every result contains.
+      clusters: for each wheel {word in lower case: cluster}; words without a cluster are absent.
+      known: every word that the tables know a spelling of, with or without a cluster.
     """
 
     name: str
@@ -38,15 +38,15 @@ class WordTables:
     known: frozenset[str]
 
     def cluster(self, word: str, wheel: int) -> str:
-        """The cluster of a word in wheel 1, 2, ...; "" where it has none."""
+        """The cluster of a word in wheel 1, 2, ...; "" if it has none."""
         return self.clusters[wheel - 1].get(word.strip().lower(), "")
 
-    def of(self, words: Iterable[str], wheel: int) -> set[str]:
-        """Clusters of words; those without one drop out."""
+    def clusters_of(self, words: Iterable[str], wheel: int) -> set[str]:
+        """Clusters of words; words without a cluster are dropped."""
         return {c for w in words if (c := self.cluster(w, wheel))}
 
     def checksum(self, wheel: int) -> str:
-        """SHA-256 of `word<TAB>cluster` lines in the order of the words, to compare tables by."""
+        """SHA-256 of the `word<TAB>cluster` lines in word order, to compare tables."""
         lines = "\n".join(f"{word}\t{c}" for word, c in sorted(self.clusters[wheel - 1].items()))
         return hashlib.sha256(lines.encode()).hexdigest()
 
@@ -55,17 +55,17 @@ def official_tables(folder: Path) -> WordTables:
     """Reads the official files.
 
     Raises:
-      ValueError: a file is missing, or is not the one that results are comparable with.
+      ValueError: a file is missing or is not the official one.
     """
     for name in official_files.TABLES:
         path = folder / name
         if not path.is_file():
             raise ValueError(
-                f"{folder} has no {name}; `emojax fetch mer-unibench` brings the word tables"
+                f"{folder} has no {name}; `emojax fetch mer-unibench` downloads the word tables"
             )
         if official_files.checksum(path) != official_files.FILES[f"emotion_wheel/{name}"]:
             raise ValueError(
-                f"{path} is not the official file (its SHA-256 is another); fetch it again"
+                f"{path} is not the official file (its SHA-256 differs); fetch it again"
             )
     spellings = _read_spellings(folder / "format.csv")
     synonyms = _read_synonyms(folder / "synonym.xlsx")
@@ -77,25 +77,25 @@ def official_tables(folder: Path) -> WordTables:
 
 
 def find_tables(folder: Path | None = None) -> WordTables:
-    """The official tables of a folder, else those that were fetched, else our own lexicon.
+    """The official tables in a folder, else the fetched ones, else the built-in lexicon.
 
     Raises:
-      ValueError: see official_tables.
+      ValueError: see `official_tables`.
     """
-    place = folder or official_files.folder()
-    # a fetch that was stopped leaves some of the files
-    if folder is None and not all(
-        (place / "emotion_wheel" / name).is_file() for name in official_files.TABLES
-    ):
+    parent = folder or official_files.folder()
+    tables = parent / "emotion_wheel"
+    # an interrupted fetch leaves only some of the files
+    fetched = all((tables / name).is_file() for name in official_files.TABLES)
+    if folder is None and not fetched:
         return builtin_tables()
-    return official_tables(place / "emotion_wheel" if (place / "emotion_wheel").is_dir() else place)
+    return official_tables(tables if tables.is_dir() else parent)
 
 
 @functools.cache
 def builtin_tables() -> WordTables:
-    """Our own, smaller lexicon: five wheels over families of emotion words (see lexicon.py).
+    """Our own, smaller lexicon: five wheels over families of emotion words (`lexicon`).
 
-    Its scores are not those of the official tables.
+    Its scores are not comparable with those of the official tables.
     """
     spellings = {form: [family] for family, forms in FAMILIES.items() for form in (family, *forms)}
     clusters = tuple(
@@ -110,14 +110,14 @@ def _compose(
     synonyms: Mapping[str, Sequence[str]],
     wheel: Mapping[str, str],
 ) -> dict[str, str]:
-    """Of all wheel words that a spelling leads to, the alphabetically first that this wheel knows decides."""
-    found = {}
-    for word, names in spellings.items():
-        leads = sorted({w for name in names for w in synonyms.get(name, ())})
-        first = next((w for w in leads if w in wheel), None)
+    """{spelling: cluster}, by the alphabetically first wheel word that the spelling leads to."""
+    clusters = {}
+    for spelling, names in spellings.items():
+        words = sorted({w for name in names for w in synonyms.get(name, ())})
+        first = next((w for w in words if w in wheel), None)
         if first is not None:
-            found[word] = wheel[first]
-    return found
+            clusters[spelling] = wheel[first]
+    return clusters
 
 
 def _read_spellings(path: Path) -> dict[str, list[str]]:
@@ -133,28 +133,28 @@ def _read_spellings(path: Path) -> dict[str, list[str]]:
 
 def _read_synonyms(path: Path) -> dict[str, list[str]]:
     header, *rows = _sheet(path)
-    at = {name: i for i, name in enumerate(header)}
-    runs = [
-        (i, at[name.replace("word_", "synonym_")])
-        for name, i in at.items()
+    index = {name: i for i, name in enumerate(header)}
+    pairs = [
+        (i, index[name.replace("word_", "synonym_")])
+        for name, i in index.items()
         if name.startswith("word_")
     ]
     table: dict[str, list[str]] = {}
-    for word_at, synonyms_at in runs:
+    for word_column, synonyms_column in pairs:
         for row in rows:
-            word = row[word_at].strip().lower()
-            for synonym in [word, *row[synonyms_at].split(",")]:
+            word = row[word_column].strip().lower()
+            for synonym in [word, *row[synonyms_column].split(",")]:
                 if (key := synonym.strip().lower()) and word not in table.setdefault(key, []):
                     table[key].append(word)
     return table
 
 
 def _read_wheel(path: Path) -> dict[str, str]:
-    """Every word of a wheel -> its innermost sector; where a word stands twice the later row wins."""
+    """{word: innermost sector} of a wheel; of two rows with one word, the later counts."""
     above = ["", "", ""]
     table: dict[str, str] = {}
     for row in _sheet(path)[1:]:
-        # a blank cell means the word above it
+        # a blank cell repeats the word above it
         above = [cell.strip().lower() or last for cell, last in zip(row[:3], above, strict=True)]
         table |= dict.fromkeys(above, above[0])
     return table

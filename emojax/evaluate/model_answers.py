@@ -1,4 +1,4 @@
-"""Scores a model on clips with known labels; on the embedded corpus also against its truth."""
+"""Answers and scores of a model on labelled clips, and on the embedded corpus with its truth."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from data_pipeline.embedded.truth import CorpusConfig, best_possible
 from data_pipeline.media.views import Views
 from data_pipeline.schema import ClipRecord
 from emojax.bundle.model_folder import Bundle
-from emojax.evaluate.clue_scores import ABLATIONS, clue_scores, uar
+from emojax.evaluate.clue_scores import ABLATIONS, clue_scores
 from emojax.evaluate.emotion_wheels import builtin_tables
+from emojax.evaluate.metric_scorers import ScoredSet
 from emojax.evaluate.predictions import Prediction
-from emojax.evaluate.scorer import Scored, score_set
+from emojax.evaluate.scorer import score_set
+from emojax.evaluate.single_label_scores import uar
 from emojax.infer.answer import label_probabilities, reasons
 
 Items = Sequence[tuple[ClipRecord, Views]]
@@ -23,7 +25,14 @@ Items = Sequence[tuple[ClipRecord, Views]]
 def predict_labels(
     bundle: Bundle, items: Items, modalities: Sequence[str], tick: Callable[[int], None] | None
 ) -> list[str]:
-    """The most probable label of each clip."""
+    """The most probable label of each clip.
+
+    Args:
+      bundle: the model.
+      items: the clips.
+      modalities: those that the model may use.
+      tick: called with the number of clips done since the last call.
+    """
     probabilities = label_probabilities(
         bundle, items, bundle.labels, modalities=modalities, tick=tick
     )
@@ -33,11 +42,11 @@ def predict_labels(
 def label_rows(
     bundle: Bundle, items: Items, *, tick: Callable[[int], None] | None = None
 ) -> list[Prediction]:
-    """Every clip answered from the probabilities of its labels, in one forward pass."""
-    chances = label_probabilities(bundle, items, bundle.labels, tick=tick)
+    """Answers every clip with its most probable label, in one forward pass per clip."""
+    probabilities = label_probabilities(bundle, items, bundle.labels, tick=tick)
     return [
         dataclasses.replace(
-            row_of(
+            prediction_for(
                 record,
                 [m for m, has in (("video", views.has_video), ("audio", views.has_audio)) if has],
             ),
@@ -46,25 +55,28 @@ def label_rows(
                 label: round(float(x), 6) for label, x in zip(bundle.labels, p, strict=True)
             },
         )
-        for (record, views), p in zip(items, chances, strict=True)
+        for (record, views), p in zip(items, probabilities, strict=True)
     ]
 
 
-def row_of(
+def prediction_for(
     record: ClipRecord, modalities: Sequence[str], *, answer: str = "", mode: str = ""
 ) -> Prediction:
-    """What is known of a clip before it is answered.
+    """A prediction without an answer: what is known about a clip.
 
     Args:
-      modalities: that it has, words apart.  answer, mode: in place of the record's label and split.
+      record: the clip.
+      modalities: those present; a subtitle adds `text`.
+      answer: the truth, "" for the record's label.
+      mode: the part of the set, "" for the record's split.
     """
-    there = [m for m in ("video", "audio") if m in modalities]
+    present = [m for m in ("video", "audio") if m in modalities]
     return Prediction(
         clip=record.id,
         answer=answer or record.label,
         mode=mode or record.split,
         speaker=record.speaker,
-        modalities=(*there, *(["text"] if record.subtitle else [])),
+        modalities=(*present, *(["text"] if record.subtitle else [])),
         duration=round(record.end - (record.start or 0.0), 3) if record.end is not None else None,
         path=record.path,
         start=record.start,
@@ -75,12 +87,12 @@ def row_of(
 
 def evaluate(
     bundle: Bundle, splits: Mapping[str, Items], *, tick: Callable[[int], None] | None = None
-) -> dict[str, tuple[Scored, list[Prediction]]]:
-    """{split: (scores as evaluation.json holds them, answers)}; answers come from label probabilities."""
+) -> dict[str, ScoredSet]:
+    """Scores by split of answers from label probabilities."""
     out = {}
     for split, items in splits.items():
         rows = label_rows(bundle, items, tick=tick)
-        out[split] = score_set(rows, "single", builtin_tables(), asked=bundle.labels), rows
+        out[split] = score_set(rows, "single", builtin_tables(), asked=bundle.labels)
     return out
 
 
@@ -96,32 +108,40 @@ def evaluate_embedded(
     """Scores on embedded clips: test, ablations, conflict, clues and the bounds of the corpus.
 
     Args:
+      bundle: the model.
       items: clips of one split, with truth.
       config: settings of the corpus, for the best possible scores.
-      ablations: names of scores.ABLATIONS, `fused` among them.
-      with_clues: also write the reasons and check their clues.
+      ablations: names of `clue_scores.ABLATIONS`, including `fused`.
+      with_clues: whether reasons are generated and their clues checked.
+      tick: called with the number of clips done since the last call.
     """
     truth = [record.label for record, _ in items]
     rows = label_rows(bundle, items, tick=tick)
     fused = [r.response for r in rows]
-    others = [name for name in ablations if name != "fused"]
     predicted = {"fused": fused} | {
-        name: predict_labels(bundle, items, ABLATIONS[name], tick) for name in others
+        name: predict_labels(bundle, items, ABLATIONS[name], tick)
+        for name in ablations
+        if name != "fused"
     }
-    odd = [i for i, (r, _) in enumerate(items) if r.truth is not None and r.truth["conflict"]]
+    conflicting = [
+        i for i, (r, _) in enumerate(items) if r.truth is not None and r.truth["conflict"]
+    ]
     results: dict[str, Any] = {
         "test": score_set(rows, "single", builtin_tables(), asked=bundle.labels).result,
         "ablations": {name: uar(truth, labels) for name, labels in predicted.items()},
-        "conflict": uar([truth[i] for i in odd], [fused[i] for i in odd]) if odd else None,
-        "conflict_n": len(odd),
+        "conflict": (
+            uar([truth[i] for i in conflicting], [fused[i] for i in conflicting])
+            if conflicting
+            else None
+        ),
+        "conflict_n": len(conflicting),
         "best_possible": best_possible(config),
         "best_possible_by_modality": {
             name: best_possible(config, modalities=ABLATIONS[name]) for name in ablations
         },
     }
     if with_clues and bundle.can_reason:
-        written = reasons(bundle, items, tick=tick)
-        named: list[dict[str, Sequence[str]]] = [{**find_clues(text)} for text in written]
+        named = [find_clues(text) for text in reasons(bundle, items, tick=tick)]
         true = [r.truth["clues"] if r.truth is not None else {} for r, _ in items]
         results["clues"] = clue_scores(named, true)
     return results

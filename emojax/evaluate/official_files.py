@@ -1,6 +1,6 @@
-"""The official files of MER-UniBench: word tables and truths, as Emotion-LLaMAv2 gives them out.
+"""The official files of MER-UniBench, published by Emotion-LLaMAv2: word tables and truths.
 
-They are fetched, not kept here: `emojax fetch mer-unibench`.
+They are not part of this repository; `emojax fetch mer-unibench` downloads them.
 """
 
 from __future__ import annotations
@@ -26,17 +26,29 @@ _WORDS = "emotion_wheel/"
 # File below the repository's `evaluation` folder -> SHA-256.
 FILES: dict[str, str] = {
     "emotion_wheel/format.csv": "ba6de7d61db8e129d1d7ef8a2aae22a9e93a2c2e3e683e6f2735d04455f016f2",
-    "emotion_wheel/synonym.xlsx": "23f81f9ab1d2418aaf96775304fb5dc52c62bb5d5ef652a97471d045fc9d2e29",
+    "emotion_wheel/synonym.xlsx": (
+        "23f81f9ab1d2418aaf96775304fb5dc52c62bb5d5ef652a97471d045fc9d2e29"
+    ),
     "emotion_wheel/wheel1.xlsx": "e70485d354b82a7491ff24648273182a5f4f13f92c76e6b3e4f9033f5e6afcc1",
     "emotion_wheel/wheel2.xlsx": "acc001e076a8e60440361f58dd8c05ed900c4890c84bb7d8d1df93708a7d9c87",
     "emotion_wheel/wheel3.xlsx": "d62f30bf88c17c55876634cd088eacaef98278fc25457474364439872f9dbf83",
     "emotion_wheel/wheel4.xlsx": "660260561b7fe15550f3679a01e7c783608ce3403d4c28db0a88520f68d83aea",
     "emotion_wheel/wheel5.xlsx": "2dd4595b2cf8e7628ca06a416a8e38ac831614b244f23d1ae613dc34007649f1",
-    "hitrate_gt/gt_iemocap_Session5.npz": "edd8fcd7a4498708d789378d649d911899c7e29edcb80acb6dd6e0b0f3fce0c5",
-    "hitrate_gt/gt_meld_emotion_test.npz": "bac75f8c1780a26b29f59dd1fc3fb4f500d72e6b6eed50fbb86dae6568bfa317",
-    "hitrate_gt/gt_mer2023_test1.npz": "a2a2fd1f250e3628b5659d58e48d342ebf1159baf7207cc8d90c037f9eb4cba0",
-    "hitrate_gt/gt_mer2024_semi_other.npz": "072104d1968f2aa7802601f26f694e7912ea85c28ee4f821ad38c21000f48b1c",
-    "check-result-openset-chi-translate.csv": "b2f8e84229caff5ed92cdc386a4b0243bf5850564d7f354e0edcc9b622418aa0",
+    "hitrate_gt/gt_iemocap_Session5.npz": (
+        "edd8fcd7a4498708d789378d649d911899c7e29edcb80acb6dd6e0b0f3fce0c5"
+    ),
+    "hitrate_gt/gt_meld_emotion_test.npz": (
+        "bac75f8c1780a26b29f59dd1fc3fb4f500d72e6b6eed50fbb86dae6568bfa317"
+    ),
+    "hitrate_gt/gt_mer2023_test1.npz": (
+        "a2a2fd1f250e3628b5659d58e48d342ebf1159baf7207cc8d90c037f9eb4cba0"
+    ),
+    "hitrate_gt/gt_mer2024_semi_other.npz": (
+        "072104d1968f2aa7802601f26f694e7912ea85c28ee4f821ad38c21000f48b1c"
+    ),
+    "check-result-openset-chi-translate.csv": (
+        "b2f8e84229caff5ed92cdc386a4b0243bf5850564d7f354e0edcc9b622418aa0"
+    ),
 }
 TABLES = tuple(Path(name).name for name in FILES if name.startswith(_WORDS))
 TRUTHS = {
@@ -49,7 +61,7 @@ TRUTHS = {
 
 
 def folder() -> Path:
-    """Where `fetch` puts the files."""
+    """The folder that `fetch` downloads to."""
     return cache_root() / NAME
 
 
@@ -60,34 +72,45 @@ def checksum(path: Path) -> str:
 
 
 def fetch(*, progress: Progress = no_progress) -> Path:
-    """Downloads what is not there yet and checks every file.
+    """Downloads the missing files and checks every file.
 
-    The address can be changed by $EMOJAX_MER_UNIBENCH (a mirror, ending in a slash).
+    $EMOJAX_MER_UNIBENCH can name the address of a mirror, ending in a slash.
+
+    Returns:
+      The folder.
 
     Raises:
-      FetchError: a file can not be had, or is not the official one (it is then deleted).
+      FetchError: a file cannot be downloaded, or is not the official one (it is then deleted).
     """
     address = os.environ.get("EMOJAX_MER_UNIBENCH") or ADDRESS
-    for name, want in FILES.items():
+    for name, expected in FILES.items():
         path = folder() / name
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             download(address + name, path, task=f"fetch {NAME}", progress=progress)
         except OSError as error:
             raise FetchError(
-                f"{address}{name}: {error}; what has come stays, the same command goes on"
+                f"{address}{name}: {error}; the same command resumes the download"
             ) from error
-        if checksum(path) != want:
+        if checksum(path) != expected:
             path.unlink()
             raise FetchError(
-                f"{address}{name} is not the official file (its SHA-256 is another); it was deleted"
+                f"{address}{name} is not the official file (its SHA-256 differs); it was deleted"
             )
     logger.info("word tables and truths of MER-UniBench: %s", folder())
     return folder()
 
 
 def truth(name: str, *, root: Path | None = None) -> dict[str, str] | None:
-    """The official truth of a set, label or list of words by clip; None where it has none or the file is not here."""
+    """The official truth of a set.
+
+    Args:
+      name: the set.
+      root: folder of the files, None for the one that `fetch` downloads to.
+
+    Returns:
+      {clip: label or list of words}; None if the set has no official truth, or its file is absent.
+    """
     path = (root or folder()) / TRUTHS.get(name, "-")
     if name not in TRUTHS or not path.is_file():
         return None

@@ -1,8 +1,8 @@
-"""What a response says: labels of a given space found in an answer of any form, or why none was found.
+"""Parses answers: the labels of a label space that a response names, or why none was found.
 
-The strict scores read answers so: a think tag is no answer, `Sad.` is `sad`, a sentence counts by the labels that it names
-(not those that it denies), `joyful` is `happy` where that is the only label of its family. The released scores read nothing
-(released.py).
+The strict scores use this parser. Text in think tags is ignored; `Sad.` is `sad`; a sentence counts
+as the labels that it names and does not negate; `joyful` is `happy` if that is the only label of
+its family. The official scores parse almost nothing (`official_parsing`).
 """
 
 from __future__ import annotations
@@ -35,30 +35,37 @@ _CLAUSE = re.compile(
     r"[.;!?]|\bbut\b|\bhowever\b|\bwhile\b|\balthough\b|\byet\b|\bbecause\b|\bas\b|\bwith\b"
 )
 _STATED = re.compile(
-    r"(?:\b(?:final answer|answer|label|emotion|emotional state|feeling|sentiment|mood|intent|expression|conclusion)s?\b"
-    r"(?:\s+(?:of|that|which|expressed|shown|conveyed|in|here|this|the|video|clip|person|character|speaker|displayed|best|most|likely))*"
-    r"\s*(?:(?:is|are|was|would be|seems to be|appears to be|should be|can be described as)\b(?!n't)|=|:)"
-    r"|\b(?:is|are|seems|appears|looks) most likely\b|\bmost likely (?:is|to be)?\b)[\s*:]*(?:most likely\s)?"
+    r"(?:\b(?:final answer|answer|label|emotion|emotional state|feeling|sentiment|mood|intent"
+    r"|expression|conclusion)s?\b"
+    r"(?:\s+(?:of|that|which|expressed|shown|conveyed|in|here|this|the|video|clip|person|character"
+    r"|speaker|displayed|best|most|likely))*"
+    r"\s*(?:(?:is|are|was|would be|seems to be|appears to be|should be|can be described as)\b"
+    r"(?!n't)|=|:)"
+    r"|\b(?:is|are|seems|appears|looks) most likely\b|\bmost likely (?:is|to be)?\b)[\s*:]*"
+    r"(?:most likely\s)?"
 )
 _REFUSAL = re.compile(
-    r"\b(?:i(?:'m| am) (?:sorry|unable|not able|afraid)|i (?:can(?:'|no)t|could not|couldn't|won't)|as an ai|cannot (?:determine|assist|identify|provide)"
+    r"\b(?:i(?:'m| am) (?:sorry|unable|not able|afraid)|i (?:can(?:'|no)t|could not|couldn't|won't)"
+    r"|as an ai|cannot (?:determine|assist|identify|provide)"
     r"|unable to (?:determine|identify|assist|provide))\b"
 )
-# words of emotion that a sentence mostly uses otherwise: they count only where they are the whole answer
+# emotion words that sentences mostly use in another sense: they count only as a whole answer
 _EVERYDAY = frozenset(
-    "blue low cross moved touched alone kind care cold heated warm tender gentle firm bold certain interest interested content concern concerns "
-    "loss wonder respect praise comfortable attentive wondering questioning unexpected teasing afraid".split()
+    "blue low cross moved touched alone kind care cold heated warm tender gentle firm bold certain "
+    "interest interested content concern concerns loss wonder respect praise comfortable attentive "
+    "wondering questioning unexpected teasing afraid".split()
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """What was found.
+    """A parsed answer.
 
     Attributes:
-      labels: of the space, each once, in the order of the answer; () where none was found.
-      how: one of HOW. `label`: the answer is nothing but labels; `spelling`: in another spelling; `synonym`: other words of
-        the same family; `sentence`: found inside a sentence; `outside`: an emotion that is not in the space.
+      labels: labels of the label space, each once, in the order of the answer; () if none.
+      how: one of HOW. `label`: the answer consists of labels only; `spelling`: of labels in another
+        spelling; `synonym`: of other words of the same family; `sentence`: labels were found in a
+        sentence; `outside`: the answer names an emotion outside the label space.
     """
 
     labels: tuple[str, ...]
@@ -66,12 +73,12 @@ class Reading:
 
 
 def final_answer(text: str) -> str:
-    """The part of a response that is its answer: inside answer tags, outside think tags, a field of a JSON object."""
+    """The answer within a response: in answer tags, outside think tags, or in a JSON field."""
     text = unicodedata.normalize("NFKC", text)  # full-width letters are letters
     if answers := _ANSWER.findall(text):
         text = answers[-1]
     else:
-        # what thinks without an opening tag ends with a closing one
+        # a chat template may have swallowed the opening think tag
         text = _END_OF_THINKING.split(_THINK.sub(" ", text))[-1]
     text = _FENCE.sub(" ", _TAG.sub(" ", text)).strip()
     if "{" in text and (field := _FIELD.search(text)):
@@ -81,16 +88,18 @@ def final_answer(text: str) -> str:
 
 @functools.lru_cache(maxsize=512)
 def _words(labels: tuple[str, ...]) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
-    """(spelling -> label, further words -> label, words of other emotions -> family) of a label space."""
-    own = {label.lower().strip(): label for label in labels}
-    spellings = dict(own)
+    """Words of a label space.
+
+    Returns:
+      {spelling: label}, {synonym: label}, {word of another emotion: family}.
+    """
+    spellings = {label.lower().strip(): label for label in labels}
     concepts = {concept(label): label for label in labels}
     for word, meaning in CONCEPTS.items():
-        if meaning in concepts and len(word) > 3:  # `sur` and `hap` are codes of files, not words
+        if meaning in concepts and len(word) > 3:  # `sur` and `hap` are codes in file names
             spellings.setdefault(word, concepts[meaning])
-    for (
-        label
-    ) in labels:  # `doubt/confusion` answers to both words, where they are no labels themselves
+    # both words of `doubt/confusion` mean that label, unless they are labels themselves
+    for label in labels:
         for part in label.lower().split("/"):
             spellings.setdefault(part.strip(), label)
     families: dict[str, set[str]] = {}
@@ -100,68 +109,66 @@ def _words(labels: tuple[str, ...]) -> tuple[dict[str, str], dict[str, str], dic
             families.setdefault(family_of[word], set()).add(label)
     synonyms, others = {}, {}
     for form, family in family_of.items():
-        named = families.get(family, set())
+        family_labels = families.get(family, set())
         if form in spellings:
             continue
-        if len(named) == 1:
-            synonyms[form] = next(iter(named))
+        if len(family_labels) == 1:
+            synonyms[form] = next(iter(family_labels))
         else:
             others[form] = family
     return spellings, synonyms, others
 
 
 @functools.lru_cache(maxsize=512)
-def _finder(words: tuple[str, ...]) -> re.Pattern[str]:
+def _word_pattern(words: tuple[str, ...]) -> re.Pattern[str]:
     longest_first = sorted(words, key=len, reverse=True)
-    # a slash separates words, but for labels that hold one
-    return re.compile(
-        r"(?<![\w-])(?:" + "|".join(map(re.escape, longest_first)) + r")(?![\w-])"
-        if words
-        else r"(?!)"
-    )
+    # a slash separates words, except in labels that contain one
+    pattern = r"(?<![\w-])(?:" + "|".join(map(re.escape, longest_first)) + r")(?![\w-])"
+    return re.compile(pattern if words else r"(?!)")
 
 
 def read_labels(response: str, labels: Sequence[str]) -> Reading:
-    """Labels of a space that a response names; see Reading."""
+    """The labels of a label space that a response names; see `Reading`."""
     space = tuple(labels)
     spellings, synonyms, others = _words(space)
     text = final_answer(response).lower().replace("’", "'").strip()
     plain = text.strip(_EDGE)
     if not plain:
         return Reading((), "empty")
-    if found := _list_of_labels(plain, space):
-        return found
+    if reading := _read_list(plain, space):
+        return reading
     if _REFUSAL.search(text):
         return Reading((), "refusal")
-    first, *rest = text.split("\n")  # `sad`, and below it why
-    if rest and (found := _list_of_labels(first.strip(_EDGE), space)):
-        return found
-    # where it says outright what the answer is, only that part is read
+    first, *more = text.split("\n")  # a label, with the explanation on later lines
+    if more and (reading := _read_list(first.strip(_EDGE), space)):
+        return reading
+    # if the text states what the answer is, that part is parsed first
     stated = [m.end() for m in _STATED.finditer(text)]
     parts = [_CLAUSE.split(text[stated[-1] :], maxsplit=1)[0]] if stated else []
     everyday = {w: label for w, label in synonyms.items() if w not in _EVERYDAY}
     for part in (*parts, text):
         for words in (spellings, everyday):
-            if named := _named(part, words):
-                return Reading(named, "sentence")
-    return Reading((), "outside" if _named(text, others) or plain in others else "unparsable")
+            if labels_in_part := _named_labels(part, words):
+                return Reading(labels_in_part, "sentence")
+    is_outside = _named_labels(text, others) or plain in others
+    return Reading((), "outside" if is_outside else "unparsable")
 
 
-def _list_of_labels(plain: str, space: tuple[str, ...]) -> Reading | None:
-    """The reading of an answer that is nothing but labels, in any spelling; of items of which some are other words, None."""
+def _read_list(plain: str, space: tuple[str, ...]) -> Reading | None:
+    """The reading of an answer that consists of labels only; None if any item is another word."""
     spellings, synonyms, _ = _words(space)
-    own = {label.lower().strip() for label in space}
+    names = {label.lower().strip() for label in space}
     if plain in spellings:
-        return Reading((spellings[plain],), "label" if plain in own else "spelling")
+        return Reading((spellings[plain],), "label" if plain in names else "spelling")
     whole = [item for part in _ITEMS.split(plain) if (item := part.strip(_EDGE))]
-    # `angry/sad` are two, `doubt/confusion` may be one label
+    # `angry/sad` is two labels, `doubt/confusion` may be one
     items = [
         i
         for item in whole
         for i in ([item] if item in spellings else filter(None, map(str.strip, item.split("/"))))
     ]
     for words, how in (
-        ({w: spellings[w] for w in own}, "label"),
+        ({w: spellings[w] for w in names}, "label"),
         (spellings, "spelling"),
         (synonyms | spellings, "synonym"),
     ):
@@ -170,19 +177,24 @@ def _list_of_labels(plain: str, space: tuple[str, ...]) -> Reading | None:
     return None
 
 
-def _named(text: str, words: dict[str, str]) -> tuple[str, ...]:
-    """Labels whose words a text names without denying them."""
-    found: dict[str, None] = {}
-    for match in _finder(tuple(words)).finditer(text):
+def _named_labels(text: str, words: dict[str, str]) -> tuple[str, ...]:
+    """Labels whose words a text names without negating them."""
+    labels: dict[str, None] = {}
+    for match in _word_pattern(tuple(words)).finditer(text):
         if not is_negated(text[: match.start()]):
-            found[words[match.group()]] = None
-    return tuple(found)
+            labels[words[match.group()]] = None
+    return tuple(labels)
 
 
 def read_words(response: str, known: Sequence[str] | frozenset[str]) -> tuple[str, ...]:
-    """Words of an open answer: the items of a list, or of a sentence those that a table knows.
+    """The emotion words of an open answer.
 
-    A list keeps words that no table knows; a sentence can not be told from them.
+    Args:
+      response: a list of words, or sentences.
+      known: words that the tables know.
+
+    Returns:
+      All items of a list, known or not; of sentences only the known words.
     """
     text = final_answer(response).lower().replace("’", "'").strip()
     items = [
@@ -191,12 +203,9 @@ def read_words(response: str, known: Sequence[str] | frozenset[str]) -> tuple[st
     if items and all(len(i.split()) <= 2 for i in items):
         return tuple(dict.fromkeys(items))
     known = frozenset(known)
-    found: dict[str, None] = {}
+    words: dict[str, None] = {}
     for match in re.finditer(r"[a-z][a-z'-]*", text):
-        if (
-            match.group() in known
-            and match.group() not in _EVERYDAY
-            and not is_negated(text[: match.start()])
-        ):
-            found[match.group()] = None
-    return tuple(found)
+        word = match.group()
+        if word in known and word not in _EVERYDAY and not is_negated(text[: match.start()]):
+            words[word] = None
+    return tuple(words)

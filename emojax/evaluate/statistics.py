@@ -1,143 +1,176 @@
-"""How sure a score is: intervals over speakers or videos, paired tests of two runs, calibration, risk against coverage."""
+"""Uncertainty of scores: bootstrap intervals over speakers, paired tests of two runs.
+
+Ours, because whole groups are resampled as weights of sums (`sufficient_statistics`):
+`scipy.stats.bootstrap` and `permutation_test` would compute every score from its clips again. SciPy
+has no Holm correction; its exact binomial test is used for McNemar's.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import scipy.sparse
 from scipy import stats
 
-from emojax.evaluate.metrics import Scores, Tally
+from emojax.evaluate.sufficient_statistics import Scores, SufficientStatistics
 
 RESAMPLES = 2000
-_CHUNK = 1 << 24  # drawn numbers held at a time
+_CHUNK = 1 << 24  # random numbers in memory at a time
+_UNBOUNDED = ("ccc", "pearson", "mae", "difference", "mean")  # scores that may leave 0 to 1
 
 
-def _clusters(groups: Sequence[str]) -> scipy.sparse.csr_matrix:
-    """float64[m, n]: which clips are of which group; a clip of group "" is one of its own."""
+def _group_matrix(groups: Sequence[str]) -> scipy.sparse.csr_matrix:
+    """float64[m, n]: 1 where clip n is in group m; a clip with group "" is a group of its own."""
     names = [g or f"\0{i}" for i, g in enumerate(groups)]
-    _, at = np.unique(names, return_inverse=True)
+    _, index = np.unique(names, return_inverse=True)
     n = len(names)
     return scipy.sparse.csr_matrix(
-        (np.ones(n), (at, np.arange(n))), shape=(int(at.max()) + 1 if n else 0, n)
+        (np.ones(n), (index, np.arange(n))), shape=(int(index.max()) + 1 if n else 0, n)
     )
 
 
-def _resampled(sums: scipy.sparse.csr_matrix, tally: Tally, resamples: int, seed: int) -> Scores:
-    """Scores of clusters drawn with replacement: {score: float64[resamples]}."""
+def _resampled(
+    group_sums: scipy.sparse.csr_matrix,
+    statistics: SufficientStatistics,
+    resamples: int,
+    seed: int,
+) -> Scores:
     rng = np.random.default_rng(seed)
-    m = sums.shape[0]
+    m = group_sums.shape[0]
     step = max(1, _CHUNK // max(1, m))
     parts = []
     for start in range(0, resamples, step):
         b = min(step, resamples - start)
         drawn = rng.integers(m, size=(b, m)) + m * np.arange(b)[:, None]
         weights = np.bincount(drawn.ravel(), minlength=b * m).reshape(b, m)
-        parts.append(tally.finish(np.asarray((sums.T @ weights.T).T, np.float64)))
+        parts.append(statistics.formula(np.asarray((group_sums.T @ weights.T).T, np.float64)))
     return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
 
 
-def resampled(
-    tally: Tally, groups: Sequence[str], *, resamples: int = RESAMPLES, seed: int = 0
+def resampled_scores(
+    statistics: SufficientStatistics,
+    groups: Sequence[str],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> Scores:
-    """Scores of groups drawn with replacement: {score: float64[resamples]}."""
-    return _resampled(_clusters(groups) @ tally.rows, tally, resamples, seed)
+    """Scores of bootstrap resamples.
+
+    Args:
+      statistics: sufficient statistics of n clips.
+      groups: the speaker or video of each clip; "" makes the clip a group of its own.
+      resamples: number of resamples.
+      seed: of the random draws.
+
+    Returns:
+      {score: float64[resamples]} of groups drawn with replacement.
+    """
+    return _resampled(_group_matrix(groups) @ statistics.per_clip, statistics, resamples, seed)
 
 
-# scores that may leave 0 to 1
-_UNBOUNDED = ("ccc", "pearson", "mae", "difference", "mean")
+def interval_widening(groups: Sequence[str]) -> float:
+    """The factor by which resampled deviations are widened, for few groups.
 
-
-def spread_of(groups: Sequence[str]) -> float:
-    """What resamples of m groups are widened by: sqrt(m / (m - 1)) for drawing m from m, and Student's t for the normal."""
-    m = _clusters(groups).shape[0]
-    return (
-        float(np.sqrt(m / (m - 1)) * stats.t.ppf(0.975, m - 1) / stats.norm.ppf(0.975))
-        if m > 1
-        else float("nan")
-    )
+    Returns:
+      sqrt(m / (m - 1)) for drawing m groups from m, times the quantile of Student's t over that of
+      the normal distribution; NaN for fewer than two groups.
+    """
+    m = _group_matrix(groups).shape[0]
+    if m < 2:
+        return float("nan")
+    return float(np.sqrt(m / (m - 1)) * stats.t.ppf(0.975, m - 1) / stats.norm.ppf(0.975))
 
 
 def intervals(
-    tally: Tally,
+    statistics: SufficientStatistics,
     groups: Sequence[str],
     *,
     resamples: int = RESAMPLES,
     level: float = 0.95,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Bootstrap intervals of every score of a tally.
+    """Bootstrap intervals of every score.
 
-    Whole groups (speakers or videos) are drawn, because clips of one person are alike; the spread is widened by
-    `spread_of`. With fewer than two groups there is none.
+    Whole groups (speakers or videos) are resampled, because clips of one person are similar. The
+    deviations are widened by `interval_widening`.
 
     Args:
-      groups: for each clip its speaker or video; "" makes it a group of its own.
+      statistics: sufficient statistics of n clips.
+      groups: the speaker or video of each clip; "" makes the clip a group of its own.
+      resamples: number of bootstrap resamples.
+      level: confidence level.
+      seed: of the random draws.
 
     Returns:
-      {score: [low, high]}, by the percentile method; {} with fewer than two groups.
+      {score: [low, high]} by the percentile method; {} with fewer than two groups.
     """
-    inside = _clusters(groups)
-    if inside.shape[0] < 2:
+    membership = _group_matrix(groups)
+    if membership.shape[0] < 2:
         return {}
-    point, wider, found = tally.scores(), spread_of(groups), {}
-    for name, values in _resampled(inside @ tally.rows, tally, resamples, seed).items():
-        values = values[np.isfinite(values)]
-        if len(values) and np.isfinite(point[name]):
-            wide = point[name] + (values - point[name]) * wider
-            low, high = np.quantile(wide, [(1 - level) / 2, (1 + level) / 2])
+    point, widening, spans = statistics.scores(), interval_widening(groups), {}
+    draws = _resampled(membership @ statistics.per_clip, statistics, resamples, seed)
+    for name, values in draws.items():
+        finite = values[np.isfinite(values)]
+        if len(finite) and np.isfinite(point[name]):
+            widened = point[name] + (finite - point[name]) * widening
+            low, high = np.quantile(widened, [(1 - level) / 2, (1 + level) / 2])
             if name not in _UNBOUNDED:
                 low, high = max(0.0, low), min(1.0, high)
-            found[name] = [float(low), float(high)]
-    return found
+            spans[name] = [float(low), float(high)]
+    return spans
 
 
 def paired_test(
-    a: Tally,
-    b: Tally,
+    a: SufficientStatistics,
+    b: SufficientStatistics,
     groups: Sequence[str],
     *,
     score: str | None = None,
     permutations: int = 10_000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Whether two runs over the same clips differ: a paired permutation test over groups.
+    """A paired permutation test, over groups, of two runs on the same clips.
 
-    If the runs were equal, the answers of any group could be swapped between them; `p_value` is the share of random
-    swaps with a difference at least as large (two-sided, with one added above and below).
+    If the runs were equally good, the answers of any group could be swapped between them.
+
+    Args:
+      a: sufficient statistics of the first run.
+      b: sufficient statistics of the second run.
+      groups: the speaker or video of each clip; "" makes the clip a group of its own.
+      score: the score to compare; None takes the primary score of `a`.
+      permutations: number of random swaps.
+      seed: of the random draws.
 
     Returns:
-      test, score, difference (b minus a), interval (95 %, of the joint bootstrap), p_value, groups.
+      test, score, difference (b minus a), interval (95 %, joint bootstrap), p_value (two-sided
+      proportion of swaps with at least this difference, one added to both counts), groups,
+      permutations.
 
     Raises:
-      ValueError: the tallies are not of the same clips and scores.
+      ValueError: the statistics are not of the same clips and scores.
     """
-    if a.rows.shape != b.rows.shape or a.rows.shape[0] != len(groups):
-        raise ValueError(
-            f"the runs do not hold the same clips ({a.rows.shape[0]} and {b.rows.shape[0]})"
-        )
+    _check_same_clips(a, b, groups)
     score = score or a.primary
-    inside = _clusters(groups)
-    first, second = inside @ a.rows, inside @ b.rows
-    m = inside.shape[0]
+    membership = _group_matrix(groups)
+    first, second = membership @ a.per_clip, membership @ b.per_clip
+    m = membership.shape[0]
     total_a, total_b = (np.asarray(s.sum(axis=0)).ravel() for s in (first, second))
 
     def difference(sums_a: np.ndarray, sums_b: np.ndarray) -> np.ndarray:
-        return b.finish(sums_b)[score] - a.finish(sums_a)[score]
+        return b.formula(sums_b)[score] - a.formula(sums_a)[score]
 
     observed = float(difference(total_a, total_b))
-    rng = np.random.default_rng(seed)
-    change, at_least, step = second - first, 0, max(1, _CHUNK // max(1, m))
-    for start in range(0, permutations, step):
-        swapped = rng.random((min(step, permutations - start), m)) < 0.5
+    at_least, change = 0, second - first
+    for swapped in _swaps(np.random.default_rng(seed), permutations, m):
         moved = (change.T @ swapped.T).T
         with_swaps = difference(total_a + moved, total_b - moved)
         at_least += int((abs(with_swaps) >= abs(observed) - 1e-12).sum())
-    both = Tally(
+    width = a.per_clip.shape[1]
+    both = SufficientStatistics(
         scipy.sparse.hstack([first, second]).tocsr(),
-        lambda s: {"difference": difference(s[..., : a.rows.shape[1]], s[..., a.rows.shape[1] :])},
+        lambda s: {"difference": difference(s[..., :width], s[..., width:])},
         "difference",
     )
     return {
@@ -151,10 +184,27 @@ def paired_test(
     }
 
 
-def mcnemar(a_right: Sequence[bool], b_right: Sequence[bool]) -> dict[str, Any]:
-    """Exact McNemar test of two runs' right answers; clips count as independent of each other."""
-    only_a = sum(x and not y for x, y in zip(a_right, b_right, strict=True))
-    only_b = sum(y and not x for x, y in zip(a_right, b_right, strict=True))
+def _check_same_clips(
+    a: SufficientStatistics, b: SufficientStatistics, groups: Sequence[str]
+) -> None:
+    if a.per_clip.shape != b.per_clip.shape or a.per_clip.shape[0] != len(groups):
+        raise ValueError(
+            "the runs do not contain the same clips "
+            f"({a.per_clip.shape[0]} and {b.per_clip.shape[0]})"
+        )
+
+
+def _swaps(rng: np.random.Generator, permutations: int, groups: int) -> Iterator[np.ndarray]:
+    """Yields random choices of groups to swap, bool[k, groups], of `permutations` rows in all."""
+    step = max(1, _CHUNK // max(1, groups))
+    for start in range(0, permutations, step):
+        yield rng.random((min(step, permutations - start), groups)) < 0.5
+
+
+def mcnemar(a_correct: Sequence[bool], b_correct: Sequence[bool]) -> dict[str, Any]:
+    """Exact McNemar test of two runs; treats clips as independent of each other."""
+    only_a = sum(x and not y for x, y in zip(a_correct, b_correct, strict=True))
+    only_b = sum(y and not x for x, y in zip(a_correct, b_correct, strict=True))
     n = only_a + only_b
     p = float(stats.binomtest(only_a, n, 0.5).pvalue) if n else 1.0
     return {
@@ -166,7 +216,7 @@ def mcnemar(a_right: Sequence[bool], b_right: Sequence[bool]) -> dict[str, Any]:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values corrected for their number, by Holm's method."""
+    """p-values corrected for multiple tests by Holm's method."""
     order = np.argsort(p_values)
     out = [0.0] * len(p_values)
     worst = 0.0
@@ -174,63 +224,3 @@ def holm(p_values: Sequence[float]) -> list[float]:
         worst = max(worst, min(1.0, (len(p_values) - rank) * p_values[i]))
         out[i] = worst
     return out
-
-
-def calibration(
-    probabilities: np.ndarray, right_class: np.ndarray, *, bins: int = 15
-) -> dict[str, Any]:
-    """How far stated probabilities are true.
-
-    Args:
-      probabilities: float[n, C], rows add up to 1.  right_class: int[n].
-
-    Returns:
-      ece (expected calibration error, bins of equal width over the highest probability), brier (sum over classes of
-      squared errors, a mean over clips), and by bin confidence, accuracy and n.
-    """
-    best = probabilities.argmax(axis=1)
-    confidence, right = probabilities.max(axis=1), (best == right_class).astype(np.float64)
-    at = np.minimum((confidence * bins).astype(int), bins - 1)
-    n = np.bincount(at, minlength=bins)
-    safe = np.maximum(n, 1)
-    mean_confidence = np.bincount(at, confidence, bins) / safe
-    accuracy = np.bincount(at, right, bins) / safe
-    hot = np.eye(probabilities.shape[1])[right_class]
-    return {
-        "ece": float((n * abs(accuracy - mean_confidence)).sum() / max(1, n.sum())),
-        "brier": float(((probabilities - hot) ** 2).sum(axis=1).mean()),
-        "bins": [
-            {
-                "from": i / bins,
-                "to": (i + 1) / bins,
-                "n": int(n[i]),
-                "confidence": float(c),
-                "accuracy": float(a),
-            }
-            for i, (c, a) in enumerate(zip(mean_confidence, accuracy, strict=True))
-            if n[i]
-        ],
-    }
-
-
-def risk_coverage(confidence: np.ndarray, right: np.ndarray) -> dict[str, Any]:
-    """Errors among the clips that are answered when the least sure are left unanswered.
-
-    Clips of equal confidence are answered together, so their order does not matter.
-
-    Returns:
-      aurc (mean risk over all coverages), and risk at coverages of 0.5, 0.7, 0.8, 0.9, 0.95 and 1.
-    """
-    order = np.argsort(-confidence, kind="stable")
-    n, wrong = len(order), 1.0 - right[order].astype(np.float64)
-    # among equals every order is as good as another: each gets the mean of its tie
-    _, first, count = np.unique(-confidence[order], return_index=True, return_counts=True)
-    wrong = np.repeat(np.add.reduceat(wrong, first) / count, count) if n else wrong
-    risk = np.cumsum(wrong) / np.arange(1, n + 1)
-    points = (0.5, 0.7, 0.8, 0.9, 0.95, 1.0)
-    return {
-        "aurc": float(risk.mean()),
-        "curve": [
-            {"coverage": c, "risk": float(risk[max(0, int(np.ceil(c * n)) - 1)])} for c in points
-        ],
-    }

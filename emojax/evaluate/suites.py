@@ -1,7 +1,7 @@
-"""Suites: which sets a benchmark holds, how each is asked, read and scored, and what its figure is. All of it is data.
+"""Benchmark suites: the sets of each, how they are asked and scored, and the suite's one figure.
 
-The eighteen sets of MMEVerse-Bench and their rules of selection are in data_pipeline/datasets/benchmarks.py; here they are
-grouped, with the sets that other papers score.
+The eighteen sets of MMEVerse-Bench and their selection rules are in
+data_pipeline/datasets/benchmarks.py. This file groups them and adds the sets that other papers score.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import difflib
 
 from data_pipeline.datasets.benchmarks import BENCHMARKS, Benchmark
 
-# metric -> the score of the official script that stands for a set
+# metric -> the official score that represents a set
 PRIMARY = {
     "hit_rate": "hit_rate",
     "open_vocabulary": "f_s",
@@ -21,7 +21,7 @@ PRIMARY = {
     "last_word": "weighted_f1",
     "none": "",
 }
-# metric -> the score of the strict mode that stands for a set
+# metric -> the strict score that represents a set
 STRICT_PRIMARY = {
     "hit_rate": "uar",
     "open_vocabulary": "f_s",
@@ -31,7 +31,7 @@ STRICT_PRIMARY = {
     "last_word": "weighted_f1",
 }
 METRICS = tuple(m for m in PRIMARY if m != "none")
-# Folder of a set's predictions in the layout that the official script reads.
+# metric -> folder of a set's predictions in the layout that the official script reads
 FOLDERS = {
     "hit_rate": "MERUniBench-ht",
     "open_vocabulary": "MERUniBench-ht",
@@ -47,8 +47,9 @@ class Member:
 
     Attributes:
       benchmark: selection, question and metric.
-      fold: of a set with folds; None takes its first.
-      primary: (mode, score) that the suite's figure takes of it; mode is `released` or `strict`.
+      fold: the fold of a set with folds; None is its first.
+      primary: (mode, score) that enters the suite's figure; the mode is `released` or `strict`, and
+        an empty score is the metric's own.
     """
 
     benchmark: Benchmark
@@ -57,17 +58,17 @@ class Member:
 
     @property
     def name(self) -> str:
-        """As files and tables name it."""
+        """The name in files and tables."""
         return self.benchmark.name + (f"_{self.fold}" if self.fold else "")
 
     @property
     def folder(self) -> str:
-        """Where its predictions lie below a run's `predictions`."""
+        """Folder of its predictions below `predictions/`."""
         return FOLDERS.get(self.benchmark.metric, "Other")
 
     @property
-    def chosen(self) -> tuple[str, str]:
-        """(mode, score) with the metric's own score where none is named."""
+    def primary_score(self) -> tuple[str, str]:
+        """(mode, score) that enters the suite's figure."""
         mode, score = self.primary
         return mode, score or PRIMARY[self.benchmark.metric]
 
@@ -77,9 +78,11 @@ class Suite:
     """A named benchmark.
 
     Attributes:
-      title: as papers write it.  members: its sets.
-      figure: what one number stands for it, in words; the unweighted mean of the members' primary scores.
-      note: what has to be known when its figure is compared.
+      name: what `--suite` takes.
+      title: the name in papers.
+      members: its sets.
+      figure: description of the suite's figure, the unweighted mean of its sets' primary scores.
+      note: what to know before comparing the figure.
     """
 
     name: str
@@ -90,20 +93,70 @@ class Suite:
 
 
 _SIX = BENCHMARKS["mer2023"].labels
-MORE: dict[str, Benchmark] = {
+OTHER_SETS: dict[str, Benchmark] = {
     b.name: b
     for b in (
-        Benchmark(name="mer2023_semi", dataset="mer2023", task="emotion", labels=_SIX, modes=("test3",), scored_modes=("test3",), metric="last_word"),
-        Benchmark(name="mer2024_semi_waf", dataset="mer2024", task="emotion", labels=_SIX, modes=("test_semi", "other"), scored_modes=("test_semi", "other"), metric="last_word"),
-        Benchmark(name="mer2024_noise", dataset="mer2024", task="emotion", labels=_SIX, modes=("test_noise",), scored_modes=("test_noise",), metric="last_word"),
-        Benchmark(name="mer2024_ov", dataset="mer2024_ov", task="open-vocabulary", labels=BENCHMARKS["ov_merd+"].labels, modes=("test",), scored_modes=("test",),
-                  metric="open_vocabulary", tag="multi-label"),
-        Benchmark(name="iemocap_4", dataset="iemocap", task="emotion", labels=("Anger", "Happiness", "Neutral", "Sadness"), modes=("Session5",), scored_modes=("Session5",),
-                  metric="single", included_labels=("Anger", "Neutral", "Sadness", "Happiness", "Excited"), scored_as=(("Excited", "Happiness"),)),
-        Benchmark(name="emer", dataset="emer_v1", task="emotion", labels=_SIX, modes=("test",), scored_modes=("test",), metric="none", tag="reason_v2"),
+        Benchmark(
+            name="mer2023_semi",
+            dataset="mer2023",
+            task="emotion",
+            labels=_SIX,
+            modes=("test3",),
+            scored_modes=("test3",),
+            metric="last_word",
+        ),
+        Benchmark(
+            name="mer2024_semi_waf",
+            dataset="mer2024",
+            task="emotion",
+            labels=_SIX,
+            modes=("test_semi", "other"),
+            scored_modes=("test_semi", "other"),
+            metric="last_word",
+        ),
+        Benchmark(
+            name="mer2024_noise",
+            dataset="mer2024",
+            task="emotion",
+            labels=_SIX,
+            modes=("test_noise",),
+            scored_modes=("test_noise",),
+            metric="last_word",
+        ),
+        Benchmark(
+            name="mer2024_ov",
+            dataset="mer2024_ov",
+            task="open-vocabulary",
+            labels=BENCHMARKS["ov_merd+"].labels,
+            modes=("test",),
+            scored_modes=("test",),
+            metric="open_vocabulary",
+            tag="multi-label",
+        ),
+        Benchmark(
+            name="iemocap_4",
+            dataset="iemocap",
+            task="emotion",
+            labels=("Anger", "Happiness", "Neutral", "Sadness"),
+            modes=("Session5",),
+            scored_modes=("Session5",),
+            metric="single",
+            included_labels=("Anger", "Neutral", "Sadness", "Happiness", "Excited"),
+            scored_as=(("Excited", "Happiness"),),
+        ),
+        Benchmark(
+            name="emer",
+            dataset="emer_v1",
+            task="emotion",
+            labels=_SIX,
+            modes=("test",),
+            scored_modes=("test",),
+            metric="none",
+            tag="reason_v2",
+        ),
     )
-}  # fmt: skip
-SETS: dict[str, Benchmark] = BENCHMARKS | MORE
+}
+SETS: dict[str, Benchmark] = BENCHMARKS | OTHER_SETS
 
 _UNIBENCH = (
     "mer2023",
@@ -119,7 +172,7 @@ _UNIBENCH = (
 _MEAN = "mean of the sets' primary scores"
 
 
-def _of(*names: str, primary: tuple[str, str] = ("released", "")) -> tuple[Member, ...]:
+def _members(*names: str, primary: tuple[str, str] = ("released", "")) -> tuple[Member, ...]:
     return tuple(Member(SETS[name], None, primary) for name in names)
 
 
@@ -133,38 +186,44 @@ SUITES: dict[str, Suite] = {
         Suite(
             name="mmeverse-bench",
             title="MMEVerse-Bench",
-            members=_of(*BENCHMARKS),
-            figure=f"{_MEAN}: hit rate, F_s, weighted F1 (sentiment and one label), micro F1 (several labels)",
-            note="which score the paper takes of its one-label and multi-label sets is not known to us",
+            members=_members(*BENCHMARKS),
+            figure=(
+                f"{_MEAN}: hit rate, F_s, weighted F1 (sentiment and one label), micro F1 (several "
+                "labels)"
+            ),
+            note=(
+                "the paper does not say which score it uses for its single-label and multi-label "
+                "sets"
+            ),
         ),
         Suite(
             name="mer-unibench",
             title="MER-UniBench",
-            members=_of(*_UNIBENCH),
+            members=_members(*_UNIBENCH),
             figure=f"{_MEAN}: hit rate, F_s, weighted F1",
         ),
         Suite(
             name="mer2023-semi",
             title="MER2023-SEMI",
-            members=_of("mer2023_semi"),
+            members=_members("mer2023_semi"),
             figure="weighted F1, the last word of an answer",
         ),
         Suite(
             name="mer2024-semi",
             title="MER2024-SEMI",
-            members=_of("mer2024_semi_waf"),
+            members=_members("mer2024_semi_waf"),
             figure="weighted F1, the last word of an answer",
         ),
         Suite(
             name="mer2024-noise",
             title="MER2024-NOISE",
-            members=_of("mer2024_noise"),
+            members=_members("mer2024_noise"),
             figure="weighted F1, the last word of an answer",
         ),
         Suite(
             name="mer2024-ov",
             title="MER2024-OV",
-            members=_of("mer2024_ov"),
+            members=_members("mer2024_ov"),
             figure="F_s over wheels",
             note="the challenge groups words by a language model: `emojax judge --task ov`",
         ),
@@ -172,7 +231,7 @@ SUITES: dict[str, Suite] = {
             name="dfew",
             title="DFEW, fold 1",
             members=(Member(SETS["dfew"], "1", ("strict", "uar")),),
-            figure="UAR (WAR is the accuracy beside it)",
+            figure="UAR (WAR is the accuracy next to it)",
             note="most papers report the mean of five folds: suite dfew-5",
         ),
         Suite(
@@ -196,38 +255,41 @@ SUITES: dict[str, Suite] = {
         Suite(
             name="meld",
             title="MELD",
-            members=_of("meld_emotion", "meld_sentiment", primary=("strict", "weighted_f1")),
+            members=_members("meld_emotion", "meld_sentiment", primary=("strict", "weighted_f1")),
             figure="mean weighted F1 of emotion and sentiment, neutral counted",
         ),
         Suite(
             name="iemocap",
             title="IEMOCAP, four classes, Session 5",
-            members=_of("iemocap_4", primary=("strict", "uar")),
+            members=_members("iemocap_4", primary=("strict", "uar")),
             figure="UAR",
         ),
         Suite(
             name="emer",
             title="EMER",
-            members=_of("emer"),
+            members=_members("emer"),
             figure="clue and label overlap, by a judge",
-            note="predictions are written here; `emojax judge --task clue-overlap` and `--task label-overlap` score them",
+            note=(
+                "predictions are written here; `emojax judge --task clue-overlap` and "
+                "`--task label-overlap` score them"
+            ),
         ),
     )
 }
 
 
-def suite_of(name: str) -> Suite:
+def find_suite(name: str) -> Suite:
     """A suite, or one set as a suite of its own.
 
     Raises:
-      ValueError: there is none of this name.
+      ValueError: there is no suite or set of this name.
     """
     if name in SUITES:
         return SUITES[name]
     if name in SETS:
-        return Suite(name=name, title=name, members=_of(name), figure="its primary score")
+        return Suite(name=name, title=name, members=_members(name), figure="its primary score")
     close = difflib.get_close_matches(name.lower(), [*SUITES, *SETS], 1)
     hint = f"; did you mean '{close[0]}'?" if close else ""
     raise ValueError(
-        f"there is no suite '{name}'{hint}; there are {', '.join(SUITES)}, and sets: {', '.join(SETS)}"
+        f"there is no suite '{name}'{hint}; suites: {', '.join(SUITES)}; sets: {', '.join(SETS)}"
     )

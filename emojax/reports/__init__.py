@@ -1,1 +1,1 @@
-"""Everything that people look at: tables, pages, plots, subtitles."""
+"""Reports: everything that is rendered (pages, plots, terminal tables, captions, result files)."""

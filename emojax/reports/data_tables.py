@@ -1,40 +1,45 @@
-"""`emojax data check` on the terminal, as JSON, CSV and pictures."""
+"""The report of `emojax data check`: terminal tables, report.json, counts.csv and counts.png."""
 
 from __future__ import annotations
 
 import csv
 import json
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from data_pipeline.io import write_text
 from data_pipeline.schema import SPLITS
 
-_SHOWN = 8
+_SHOWN = 8  # entries of a list that are printed
+_SHOWN_LABELS = 12
 
 
-def show(report: dict[str, Any], console: Console, *, all_labels: bool = False) -> None:
-    """Prints the report: data sets, labels, faults, leaks, benchmarks."""
-    _show_sets(report, console)
-    _show_labels(report, console, all_labels)
-    _show_faults(report, console)
-    _show_leaks(report, console)
-    _show_benchmarks(report, console)
+def terminal_report(report: dict[str, Any], *, all_labels: bool = False) -> Iterator[Table | str]:
+    """Yields tables and lines of text: data sets, labels, faults, leaks, benchmarks.
+
+    Args:
+      report: of `data_pipeline.datasets.check.check_root`.
+      all_labels: whether to list all labels of all folds.
+    """
+    yield _sets_table(report)
+    yield from _set_lines(report)
+    yield from _label_lines(report, all_labels)
+    yield from _fault_lines(report)
+    yield from _leak_lines(report)
+    yield from _benchmark_parts(report)
     for line in report["unreadable"]:
-        console.print(f"can not be read: {line}", soft_wrap=True)
+        yield f"cannot be read: {line}"
     if unread := report["unread"]:
-        rest = f" and {len(unread) - _SHOWN} more" if len(unread) > _SHOWN else ""
-        console.print(
-            f"not read (of no data set that was looked for): {', '.join(unread[:_SHOWN])}{rest}",
-            soft_wrap=True,
-        )
+        more = f" and {len(unread) - _SHOWN} more" if len(unread) > _SHOWN else ""
+        yield f"not read (of no requested data set): {', '.join(unread[:_SHOWN])}{more}"
 
 
-def _show_sets(report: dict[str, Any], console: Console) -> None:
+def _sets_table(report: dict[str, Any]) -> Table:
     table = Table(
         title="data sets: clips by split (= the published number), fold by fold",
         box=box.SIMPLE,
@@ -45,137 +50,125 @@ def _show_sets(report: dict[str, Any], console: Console) -> None:
         table.add_column(column, justify="right", no_wrap=True)
     for name, entry in report["sets"].items():
         media, seconds = entry["media"], entry["seconds"]
-        right = [f"{media[k]:,}" for k in ("found", "missing", "unreadable")]
-        right.append(f"{seconds['total'] / 3600:.2f}" if seconds else "-")
+        media_cells = [f"{media[k]:,}" for k in ("found", "missing", "unreadable")]
+        media_cells.append(f"{seconds['total'] / 3600:.2f}" if seconds else "-")
         folds: dict[str, dict[str, str]] = {}
         for split in entry["splits"]:
             published = split["published"]
             mark = "=" if published == split["clips"] else ""
             folds.setdefault(split["fold"], {})[split["split"]] = f"{split['clips']:,}{mark}"
         for i, (fold, cells) in enumerate((folds or {"": {}}).items()):
-            first = i == 0
             table.add_row(
                 f"{name} {fold}" if fold else name,
                 *(cells.get(s, "") for s in SPLITS),
-                *(right if first else ()),
+                *(media_cells if i == 0 else ()),
             )
-    console.print(table)
+    return table
+
+
+def _set_lines(report: dict[str, Any]) -> Iterator[str]:
     for name, entry in report["sets"].items():
         for split in entry["splits"]:
             if split["published"] not in (None, split["clips"]):
                 fold = f" fold {split['fold']}" if split["fold"] else ""
-                text = f"{name}{fold} {split['split']}: {split['clips']:,} clips, {split['published']:,} are published"
-                console.print(text, soft_wrap=True)
+                yield (
+                    f"{name}{fold} {split['split']}: {split['clips']:,} clips, "
+                    f"{split['published']:,} are published"
+                )
         if 0 < entry["peaks"] < entry["clips"]:
-            console.print(
-                f"{name}: peak frames known of {entry['peaks']:,} of {entry['clips']:,} clips",
-                soft_wrap=True,
+            yield (
+                f"{name}: {entry['peaks']:,} of {entry['clips']:,} clips have a known peak frame"
             )
 
 
 def label_counts(entry: dict[str, Any]) -> dict[tuple[str, str], Counter[str]]:
-    """{(fold, split): label -> clips} of one set's report."""
+    """{(fold, split): number of clips by label} of one set's report."""
     out: dict[tuple[str, str], Counter[str]] = {}
     for row in entry["counts"]:
         out.setdefault((row["fold"], row["split"]), Counter())[row["label"]] += row["clips"]
     return out
 
 
-def _show_labels(report: dict[str, Any], console: Console, all_labels: bool) -> None:
+def _label_lines(report: dict[str, Any], all_labels: bool) -> Iterator[str]:
     for name, entry in report["sets"].items():
         counts = label_counts(entry)
         folds = sorted({fold for fold, _ in counts})
         for (fold, split), labels in counts.items():
             if fold != folds[0] and not all_labels:
                 continue
-            shown = labels.most_common(None if all_labels else 12)
+            shown = labels.most_common(None if all_labels else _SHOWN_LABELS)
             more = f", and {len(labels) - len(shown)} more" if len(labels) > len(shown) else ""
-            place = f"{name}{f' fold {fold}' if fold else ''} {split}"
-            console.print(
-                f"{place}: {', '.join(f'{label} {n:,}' for label, n in shown)}{more}",
-                soft_wrap=True,
-            )
+            part = f"{name}{f' fold {fold}' if fold else ''} {split}"
+            yield f"{part}: {', '.join(f'{label} {n:,}' for label, n in shown)}{more}"
 
 
-def _show_faults(report: dict[str, Any], console: Console) -> None:
+def _fault_lines(report: dict[str, Any]) -> Iterator[str]:
     for name, entry in report["sets"].items():
         for file in entry["files"]:
             if file["refused"]:
-                console.print(
-                    f"{name}: REFUSED, {file['faults']} faults (--lenient leaves faulty rows out)"
-                )
-            for line in file["fault_lines"]:
-                console.print(f"  {line}", soft_wrap=True)
+                yield f"{name}: REFUSED, {file['faults']} faults (--lenient skips faulty rows)"
+            yield from (f"  {line}" for line in file["fault_lines"])
             if file["repaired"]:
-                console.print(
-                    f"{name}: {file['repaired']} places of {file['path']} repaired", soft_wrap=True
-                )
-                for line in file["repairs"]:
-                    console.print(f"  {line}", soft_wrap=True)
+                yield f"{name}: {file['repaired']} places of {file['path']} repaired"
+                yield from (f"  {line}" for line in file["repairs"])
             for reason, n in file["left_out"].items():
-                console.print(
-                    f"{name}: {n:,} rows of {file['path']} left out: {reason}", soft_wrap=True
-                )
+                yield f"{name}: {n:,} rows of {file['path']} left out: {reason}"
         if entry["conflicts"]:
-            console.print(
-                f"{name}: {entry['conflicts']} clips are labelled differently by two files"
-            )
-            for line in entry["conflicts_such_as"]:
-                console.print(f"  {line}", soft_wrap=True)
+            yield f"{name}: {entry['conflicts']} clips have different labels in two files"
+            yield from (f"  {line}" for line in entry["conflicts_such_as"])
         for line in entry["media"]["unreadable_such_as"]:
-            console.print(f"{name}: unreadable: {line}", soft_wrap=True)
-        if entry["media"]["missing"]:
-            such = entry["media"]["missing_such_as"][0]
-            console.print(
-                f"{name}: {entry['media']['missing']:,} clips missing, such as {such}",
-                soft_wrap=True,
-            )
+            yield f"{name}: unreadable: {line}"
+        if missing := entry["media"]["missing"]:
+            example = entry["media"]["missing_such_as"][0]
+            yield f"{name}: {missing:,} clips missing, such as {example}"
 
 
-def _show_leaks(report: dict[str, Any], console: Console) -> None:
+def _leak_lines(report: dict[str, Any]) -> Iterator[str]:
     for leak in report["leaks"]:
-        names = ", ".join(leak["such_as"])
-        text = f"LEAK: {leak['count']:,} {leak['kind']}s of {leak['learned']} are in {leak['held_out']}: {names}"
-        console.print(text, soft_wrap=True)
+        yield (
+            f"LEAK: {leak['count']:,} {leak['kind']}s of {leak['learned']} are in "
+            f"{leak['held_out']}: {', '.join(leak['such_as'])}"
+        )
     twins = report["near_duplicates"]
     for twin in twins[:_SHOWN]:
         kind = "the same file" if twin["exact"] else "the same clip in another encoding"
-        console.print(
-            f"{'LEAK' if twin['leak'] else 'twice'}: {twin['a']} and {twin['b']}: {kind}",
-            soft_wrap=True,
-        )
+        yield f"{'LEAK' if twin['leak'] else 'duplicate'}: {twin['a']} and {twin['b']}: {kind}"
     if len(twins) > _SHOWN:
-        console.print(f"... {len(twins) - _SHOWN} more pairs of the same clip in report.json")
+        yield f"... {len(twins) - _SHOWN} more pairs of the same clip in report.json"
 
 
-def _show_benchmarks(report: dict[str, Any], console: Console) -> None:
+def _benchmark_parts(report: dict[str, Any]) -> Iterator[Table | str]:
     if not report["benchmarks"]:
         return
     table = Table(title="MMEVerse-Bench")
-    for column, justify in (
-        ("benchmark", "left"),
-        ("state", "left"),
-        ("scored", "right"),
-        ("missing", "right"),
-    ):
-        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    for column in ("benchmark", "state"):
+        table.add_column(column)
+    for column in ("scored", "missing"):
+        table.add_column(column, justify="right")
     for name, entry in report["benchmarks"].items():
         table.add_row(name, entry["state"], f"{entry['scored']:,}", f"{entry['clips_missing']:,}")
-    console.print(table)
-    asked = {
+    yield table
+    absent = {
         (e["dataset"], e["request"], e["terms"])
         for e in report["benchmarks"].values()
         if e["state"] != "ready"
     }
-    for name, request, terms in sorted(asked):
-        console.print(f"{name}: ask at {request}; {terms}", soft_wrap=True)
+    for name, request, terms in sorted(absent):
+        yield f"{name}: request it at {request}; {terms}"
 
 
-def write(report: dict[str, Any], out: Path) -> list[Path]:
-    """Writes report.json, counts.csv and counts.png into a folder."""
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False))
-    with (out / "counts.csv").open("w", newline="") as file:
+def write_report(report: dict[str, Any], out: Path) -> list[Path]:
+    """Writes report.json, counts.csv and counts.png.
+
+    Args:
+      report: of `data_pipeline.datasets.check.check_root`.
+      out: the folder.
+
+    Returns:
+      The files; without counts.png if no data set was read.
+    """
+    write_text(out / "report.json", json.dumps(report, indent=1, ensure_ascii=False))
+    with (out / "counts.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["set", "fold", "split", "label", "clips"])
         for name, entry in report["sets"].items():
@@ -183,44 +176,37 @@ def write(report: dict[str, Any], out: Path) -> list[Path]:
                 writer.writerow([name, row["fold"], row["split"], row["label"], row["clips"]])
     written = [out / "report.json", out / "counts.csv"]
     if report["sets"]:
-        _plot(report, out / "counts.png")
+        _plot_counts(report, out / "counts.png")
         written.append(out / "counts.png")
     return written
 
 
-def _plot(report: dict[str, Any], path: Path) -> None:
-    """One panel a set: clips by label, a colour for each split (of the first fold)."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+def _plot_counts(report: dict[str, Any], path: Path) -> None:
+    """One panel per set: clips by label, with a colour for each split (of the first fold)."""
+    from matplotlib.figure import Figure
 
     sets = list(report["sets"].items())
     columns = min(3, len(sets))
     rows = -(-len(sets) // columns)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(5 * columns, 3.2 * rows), squeeze=False, layout="constrained"
-    )
+    figure = Figure(figsize=(5 * columns, 3.2 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.ravel()[len(sets) :]:
         axis.axis("off")
     for axis, (name, entry) in zip(axes.ravel(), sets, strict=False):
         counts = label_counts(entry)
         folds = sorted({fold for fold, _ in counts})
-        chosen = {split: c for (fold, split), c in counts.items() if fold == folds[0]}
-        total: Counter[str] = sum(chosen.values(), Counter())
-        labels = [label for label, _ in total.most_common(12)]
+        first_fold = {split: c for (fold, split), c in counts.items() if fold == folds[0]}
+        total: Counter[str] = sum(first_fold.values(), Counter())
+        labels = [label for label, _ in total.most_common(_SHOWN_LABELS)]
         left = [0] * len(labels)
-        for split, c in chosen.items():
+        for split, c in first_fold.items():
             values = [c[label] for label in labels]
             axis.barh(labels, values, left=left, label=split)
             left = [a + b for a, b in zip(left, values, strict=True)]
         axis.invert_yaxis()
-        axis.set_title(
-            f"{name}{f' fold {folds[0]}' if folds and folds[0] else ''}: {entry['clips']:,} clips",
-            fontsize=9,
-        )
+        fold = f" fold {folds[0]}" if folds and folds[0] else ""
+        axis.set_title(f"{name}{fold}: {entry['clips']:,} clips", fontsize=9)
         axis.tick_params(labelsize=7)
         if labels:
             axis.legend(fontsize=7)
     figure.savefig(path, dpi=110)
-    plt.close(figure)

@@ -1,13 +1,14 @@
-"""Writes a timeline in every format beside each other: `stem.json`, `stem.csv`, ..."""
+"""Writes a timeline in several formats: `stem.json`, `stem.csv`, ..."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from data_pipeline.io import write_bytes
 from emojax.infer.timeline import Timeline
-from emojax.reports.captions import to_eaf, to_srt, to_vtt
+from emojax.reports.captions import to_srt, to_vtt
+from emojax.reports.elan import to_eaf
 from emojax.reports.recording_page import to_html
 from emojax.reports.recording_plot import to_png
 from emojax.reports.recording_tables import to_csv, to_json, to_parquet
@@ -32,30 +33,28 @@ def write_all(
     embed: str = "auto",
     media: Path | None = None,
 ) -> list[Path]:
-    """Writes `stem` with each format's suffix; a file is whole or not there.
+    """Writes `stem` with the suffix of each format, each file atomically.
 
     Args:
-      media: where the recording lies, if not at `timeline.path`, which is then a name alone.
-      embed: whether the page holds the recording itself: auto (up to page.EMBED_LIMIT), always or never.
+      timeline: the recording.
+      stem: path without suffix.
+      formats: names of FORMATS.
+      embed: whether the page contains the recording: auto (up to recording_page.EMBED_LIMIT
+        bytes), always or never.
+      media: where the recording is, if `timeline.path` is only a name.
 
     Returns:
       The files.
     """
-    stem.parent.mkdir(parents=True, exist_ok=True)
     written = []
     for name in formats:
         path = stem.with_name(f"{stem.name}.{name}")
         if name == "html":
-            data = to_html(timeline, embed, path.parent, media)
+            data = to_html(timeline, embed=embed, folder=path.parent, media=media)
+        elif name == "eaf":
+            data = to_eaf(timeline, path.parent)
         else:
-            data = to_eaf(timeline, path.parent) if name == "eaf" else FORMATS[name](timeline)
-        put(path, data)
+            data = FORMATS[name](timeline)
+        write_bytes(path, data)
         written.append(path)
     return written
-
-
-def put(path: Path, data: bytes) -> None:
-    """Writes a file whole or not at all."""
-    half = path.with_name(path.name + ".part")
-    half.write_bytes(data)
-    os.replace(half, path)

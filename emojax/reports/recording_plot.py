@@ -4,76 +4,75 @@ from __future__ import annotations
 
 import io
 
-import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
-from matplotlib.colors import to_hex
+from emojax.infer.timeline import Span, Timeline
+from emojax.reports.palette import AXIS, ZERO_LINE, label_colours
 
-from emojax.infer.timeline import Timeline
-
-
-def palette(labels: tuple[str, ...]) -> dict[str, str]:
-    """A colour for each label, the same everywhere in the outputs of a recording."""
-    colours = plt.get_cmap("tab10" if len(labels) <= 10 else "tab20")
-    return {label: to_hex(colours(i % colours.N)) for i, label in enumerate(labels)}
+_LEGEND = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0), "frameon": False}
 
 
 def to_png(timeline: Timeline) -> bytes:
-    """PNG, 1400 px wide; one group of panels for each person."""
-    persons, colour = timeline.persons, palette(timeline.labels)
-    figure, axes = plt.subplots(
-        3 * len(persons), 1, figsize=(14, 5.2 * len(persons)), height_ratios=[4, 0.6, 2] * len(persons),
-        sharex=True, squeeze=False, layout="constrained",
-    )  # fmt: skip
-    for row, person in enumerate(persons):
-        top, strip, low = (axes[3 * row + i, 0] for i in range(3))
-        spans = [s for s in timeline.of(person) if s.answer.probabilities]
-        for label in timeline.labels if spans else ():
-            top.plot(
-                *_steps([(s.start, s.end, s.smoothed.get(label, 0.0)) for s in spans]),
-                color=colour[label],
-                label=label,
-            )
-        for s in spans:
-            strip.axvspan(s.start, s.end, color=colour[s.track], linewidth=0)
-        top.set_ylim(0, 1)
-        top.set_ylabel("probability\n(smoothed)")
-        if spans:
-            top.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
-        strip.set_yticks([])
-        strip.set_ylabel("track", rotation=0, ha="right", va="center")
-        known = [s for s in spans if s.valence is not None]
-        for name, style in (("valence", "-"), ("arousal", "--")):
-            values = [(s.start, s.end, getattr(s, name)) for s in known]
-            low.plot(*_steps(values), style, color="#333", label=name, linewidth=1.2)
-        low.axhline(0, color="#bbb", linewidth=0.8)
-        low.set_ylim(-1, 1)
-        low.set_ylabel("of the labels")
-        low.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
-        top.set_title(person or timeline.people, loc="left", fontsize=10)
-        for axis in (top, strip, low):
-            axis.set_xlim(0, max(timeline.seconds, 0.1))
-            for side in ("top", "right"):
-                axis.spines[side].set_visible(False)
-    axes[-1, 0].set_xlabel("seconds")
-    out = io.BytesIO()
-    figure.savefig(
-        out,
-        format="png",
-        dpi=100,
-        metadata={
-            "Software": "emojax",
-            **({"Description": f"purpose: {timeline.purpose}"} if timeline.purpose else {}),
-        },
+    """PNG, 1400 pixels wide; three panels per person."""
+    persons = timeline.persons
+    figure = Figure(figsize=(14, 5.2 * len(persons)), layout="constrained")
+    axes = figure.subplots(
+        3 * len(persons), 1, height_ratios=[4, 0.6, 2] * len(persons), sharex=True, squeeze=False
     )
-    plt.close(figure)
+    for row, person in enumerate(persons):
+        panels = [axes[3 * row + i, 0] for i in range(3)]
+        spans = [s for s in timeline.of(person) if s.answer.probabilities]
+        _draw_probabilities(panels[0], timeline.labels, spans)
+        panels[0].set_title(person or timeline.people, loc="left", fontsize=10)
+        _draw_track(panels[1], timeline.labels, spans)
+        _draw_valence(panels[2], spans)
+        for panel in panels:
+            panel.set_xlim(0, max(timeline.seconds, 0.1))
+            for side in ("top", "right"):
+                panel.spines[side].set_visible(False)
+    axes[-1, 0].set_xlabel("seconds")
+    metadata = {"Software": "emojax"}
+    if timeline.purpose:
+        metadata["Description"] = f"purpose: {timeline.purpose}"
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=100, metadata=metadata)
     return out.getvalue()
 
 
+def _draw_probabilities(panel: Axes, labels: tuple[str, ...], spans: list[Span]) -> None:
+    colours = label_colours(labels)
+    for label in labels if spans else ():
+        x, y = _steps([(s.start, s.end, s.smoothed.get(label, 0.0)) for s in spans])
+        panel.plot(x, y, color=colours[label], label=label)
+    panel.set_ylim(0, 1)
+    panel.set_ylabel("probability\n(smoothed)")
+    if spans:
+        panel.legend(**_LEGEND)
+
+
+def _draw_track(panel: Axes, labels: tuple[str, ...], spans: list[Span]) -> None:
+    colours = label_colours(labels)
+    for s in spans:
+        panel.axvspan(s.start, s.end, color=colours[s.track], linewidth=0)
+    panel.set_yticks([])
+    panel.set_ylabel("track", rotation=0, ha="right", va="center")
+
+
+def _draw_valence(panel: Axes, spans: list[Span]) -> None:
+    known = [s for s in spans if s.valence is not None]
+    for name, style in (("valence", "-"), ("arousal", "--")):
+        x, y = _steps([(s.start, s.end, getattr(s, name)) for s in known])
+        panel.plot(x, y, style, color=AXIS, label=name, linewidth=1.2)
+    panel.axhline(0, color=ZERO_LINE, linewidth=0.8)
+    panel.set_ylim(-1, 1)
+    panel.set_ylabel("of the labels")
+    panel.legend(**_LEGEND)
+
+
 def _steps(values: list[tuple[float, float, float]]) -> tuple[list[float], list[float]]:
-    """(start, end, height) -> a line of steps, broken where time is left out."""
+    """A step line from (start, end, height), interrupted where time is left out."""
     x: list[float] = []
     y: list[float] = []
     for start, end, height in values:

@@ -1,4 +1,7 @@
-"""A timeline as JSON, as tidy rows (one a segment and person) in CSV and Parquet. docs/timeline.md describes every field."""
+"""A timeline as JSON, and as a tidy table in CSV and Parquet: one row per segment and person.
+
+docs/timeline.md describes every field.
+"""
 
 from __future__ import annotations
 
@@ -15,18 +18,18 @@ from emojax.infer.timeline import SCHEMA, Span, Timeline
 from emojax.infer.valence_arousal import SOURCE
 
 NOTICE = (
-    "Names shown expression as people would label it, with errors; not what a person feels, thinks or intends. "
-    "See docs/responsible_use.md."
+    "Labels describe the expression shown, as people would label it, with errors; not what a "
+    "person feels, thinks or intends. See docs/responsible_use.md."
 )
 
 
 def clean_path(path: str) -> str:
-    """A path as text: bytes that are none become a mark."""
+    """A path as valid UTF-8; other bytes are replaced."""
     return os.fsencode(path).decode("utf-8", "replace")
 
 
 def timeline_json(timeline: Timeline) -> dict[str, Any]:
-    """Everything, as JSON types."""
+    """The whole timeline as JSON types."""
     return {
         "schema": SCHEMA,
         "program": f"emojax {__version__}",
@@ -45,8 +48,8 @@ def timeline_json(timeline: Timeline) -> dict[str, Any]:
         "took": timeline.took,
         "changes": [
             {"person": person, **dataclasses.asdict(c)}
-            for person, found in timeline.changes.items()
-            for c in found
+            for person, changes in timeline.changes.items()
+            for c in changes
         ],
         "segments": [_segment(s) for s in timeline.spans],
     }
@@ -85,41 +88,22 @@ def _segment(span: Span) -> dict[str, Any]:
 
 
 def columns(timeline: Timeline) -> list[str]:
-    """Names of the tidy table, the same for every recording that is answered with the same labels."""
+    """Columns of the tidy table; they depend only on the labels."""
     return [
-        *(
-            "file",
-            "index",
-            "start",
-            "end",
-            "person",
-            "label",
-            "probability",
-            "track",
-            "second_label",
-            "second_probability",
-        ),
-        *("valence", "arousal", "ends_at", "speech", "modalities", "words", "speakers", "reason"),
-        *(
-            "loudness_db",
-            "pitch_hz",
-            "pitch_range_semitones",
-            "syllables_per_s",
-            "claims_supported",
-            "claims_unsupported",
-        ),
-        *(
-            "claims_not_checkable",
-            *(f"adds_{m}" for m in MODALITIES),
-            *(f"p_{name}" for name in timeline.labels),
-        ),
+        *("file", "index", "start", "end", "person", "label", "probability", "track"),
+        *("second_label", "second_probability", "valence", "arousal", "ends_at", "speech"),
+        *("modalities", "words", "speakers", "reason", "loudness_db", "pitch_hz"),
+        *("pitch_range_semitones", "syllables_per_s", "claims_supported", "claims_unsupported"),
+        "claims_not_checkable",
+        *(f"adds_{m}" for m in MODALITIES),
+        *(f"p_{name}" for name in timeline.labels),
         *(f"smoothed_{name}" for name in timeline.labels),
         *("calibrated", "error", "notes", "model", "purpose"),
     ]
 
 
 def rows(timeline: Timeline) -> list[dict[str, Any]]:
-    """The tidy table; what is not known is None."""
+    """The tidy table; unknown values are None."""
     return [_row(timeline, s) for s in timeline.spans]
 
 
@@ -178,16 +162,19 @@ def to_json(timeline: Timeline) -> bytes:
 
 
 def to_csv(timeline: Timeline) -> bytes:
-    """UTF-8 CSV; empty where nothing is known. Texts that a spreadsheet would run as a formula get an apostrophe."""
+    """UTF-8 CSV; unknown values are empty.
+
+    Texts that a spreadsheet would run as a formula get an apostrophe.
+    """
     out = io.StringIO()
     writer = csv.DictWriter(out, columns(timeline), lineterminator="\n")
     writer.writeheader()
     for row in rows(timeline):
-        writer.writerow({k: "" if v is None else _harmless(v) for k, v in row.items()})
+        writer.writerow({k: "" if v is None else _no_formula(v) for k, v in row.items()})
     return out.getvalue().encode()
 
 
-def _harmless(value: Any) -> Any:
+def _no_formula(value: Any) -> Any:
     return "'" + value if isinstance(value, str) and value[:1] in "=+-@\t\r" and value else value
 
 
@@ -197,24 +184,17 @@ def to_parquet(timeline: Timeline) -> bytes:
     from pyarrow import parquet
 
     texts = {
-        "file",
-        "person",
-        "label",
-        "track",
-        "second_label",
-        "ends_at",
-        "modalities",
-        "words",
-        "speakers",
-        "reason",
+        *("file", "person", "label", "track", "second_label", "ends_at", "modalities", "words"),
+        *("speakers", "reason", "error", "notes", "model", "purpose"),
     }
-    texts |= {"error", "notes", "model", "purpose"}
-    whole = {"index", "claims_supported", "claims_unsupported", "claims_not_checkable"}
+    integers = {"index", "claims_supported", "claims_unsupported", "claims_not_checkable"}
 
     def kind(name: str) -> Any:
         if name in texts:
             return pa.string()
-        return pa.int64() if name in whole else pa.bool_() if name == "calibrated" else pa.float64()
+        return (
+            pa.int64() if name in integers else pa.bool_() if name == "calibrated" else pa.float64()
+        )
 
     schema = pa.schema([(name, kind(name)) for name in columns(timeline)])
     sink = io.BytesIO()

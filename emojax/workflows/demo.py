@@ -77,7 +77,7 @@ def demo(
     count = counter("evaluate", len(items) * (len(ABLATIONS) + 1), progress)
     scores = evaluate_embedded(bundle, items, corpus, tick=count)
     scores["seconds"] = round(time.monotonic() - begin, 1)
-    evaluation_tables.write(scores, out)
+    evaluation_tables.write_evaluation(scores, out)
     (cache_root() / DEMO_POINTER).write_text(str(out.absolute()))
     record = next(r for r, _ in items if r.truth is not None and all(r.truth["clues"].values()))
     answer = next(predict(bundle, [record.path], subtitle=record.subtitle))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -13,14 +12,17 @@ from typing import Any
 
 import jax
 
+from data_pipeline.io import write_text
 from data_pipeline.llm.client import ChatClient
 from data_pipeline.llm.endpoint import Endpoint, prompt_hash
 from data_pipeline.progress import Progress, no_progress
-from emojax.evaluate import results_folder
+from emojax.evaluate import results_folder, score_files
 from emojax.evaluate.emotion_wheels import BUILTIN_NAME
-from emojax.evaluate.predictions import Prediction, read_predictions
-from emojax.evaluate.results_folder import Options
-from emojax.evaluate.scorer import Scored
+from emojax.evaluate.metric_scorers import ScoredSet
+from emojax.evaluate.partial_answers import is_unanswered
+from emojax.evaluate.prediction_files import read_predictions
+from emojax.evaluate.predictions import Prediction
+from emojax.evaluate.score_files import ScoringOptions
 from emojax.evaluate.server_answers import decode_for_server, prompts_id, server_answerer
 from emojax.evaluate.suite_runner import (
     REFUSED,
@@ -28,14 +30,13 @@ from emojax.evaluate.suite_runner import (
     Decode,
     Question,
     answer_set,
-    decoder,
-    only_writer,
+    clip_decoder,
+    lock_output,
     row_lengths,
-    unanswered,
 )
 from emojax.evaluate.suites import Member, Suite
 from emojax.reports import evaluation_tables
-from emojax.reports.evaluation_page import page
+from emojax.reports.evaluation_page import evaluation_page
 from emojax.sharding import make_mesh
 from emojax.workflows.model_answerer import (
     CLOSED_METRICS,
@@ -62,13 +63,13 @@ def evaluate_files(
     *,
     truth: Path | None,
     out: Path,
-    options: Options,
+    options: ScoringOptions,
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """Scores prediction files of any system.
 
     Args:
-      path: a file, or a folder of files named after sets; see `results_folder.read_files`.
+      path: a file, or a folder of files named after sets; see `score_files.read_files`.
       name: the set that the file answers, "" to take it from file names or `options`.
       suite: the suite that the sets belong to.
       truth: labels by clip, for files without labels.
@@ -82,7 +83,7 @@ def evaluate_files(
     Raises:
       PredictionError: the files cannot be used.
     """
-    by_set = results_folder.read_files(path, name=name, truth=truth)
+    by_set = score_files.read_files(path, name=name, truth=truth)
     if truth and path.is_file():
         total = len(read_predictions(path))
         if lost := total - sum(map(len, by_set.values())):
@@ -92,29 +93,24 @@ def evaluate_files(
                 total,
                 truth,
             )
-    tick = functools.partial(progress, "score")
-    results, scored, kept = results_folder.results_of(
-        suite, by_set, options, logger.info, tick=tick
-    )
-    results_folder.write_rows(out, by_set)
-    return write_results(results, scored, kept, out=out, title=path.name, options=options)
+    results, scored = score_files.score_predictions(suite, by_set, options, progress=progress)
+    results_folder.write_prediction_files(out, by_set)
+    return write_results(results, scored, out=out, title=path.name, options=options)
 
 
 def write_results(
     results: dict[str, Any],
-    scored: Mapping[str, Scored],
-    kept: Mapping[str, Sequence[Prediction]],
+    scored: Mapping[str, ScoredSet],
     *,
     out: Path,
     title: str,
-    options: Options,
+    options: ScoringOptions,
 ) -> dict[str, Any]:
     """Writes the files of an evaluation.
 
     Args:
       results: the scores, as in evaluation.json.
       scored: {set: scores with one entry per clip}.
-      kept: {set: predictions that were scored}.
       out: folder of the results.
       title: title of the page.
       options: how it was scored.
@@ -122,12 +118,9 @@ def write_results(
     Returns:
       `results`.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    evaluation_tables.write(results, out)
-    results_folder.write_clips(out, kept, scored)
-    (out / "report.html").write_text(
-        page(results, scored=scored, rows=kept, title=title), encoding="utf-8"
-    )
+    evaluation_tables.write_evaluation(results, out)
+    results_folder.write_clips_csv(out, scored)
+    write_text(out / "report.html", evaluation_page(results, scored=scored, title=title))
     by_words = any(s.result["metric"] in ("hit_rate", "open_vocabulary") for s in scored.values())
     if options.tables.name == BUILTIN_NAME and by_words:
         logger.info(
@@ -144,7 +137,7 @@ def evaluate_suite(
     root: Path,
     *,
     out: Path,
-    options: Options,
+    options: ScoringOptions,
     answers: str = "text",
     batch: int = 16,
     limit: int = 0,
@@ -196,7 +189,7 @@ def evaluate_suite(
         by_set, counts = answer_members(
             questions,
             prepare,
-            decoder(bundle.settings),
+            clip_decoder(bundle.settings),
             out=out,
             identity=identity,
             batch=batch,
@@ -256,7 +249,7 @@ def answer_members(
     by_set: dict[str, list[Prediction]] = {}
     counts: dict[str, dict[str, int]] = {}
     is_main = jax.process_index() == 0
-    with only_writer(out) if is_main else nullcontext():
+    with lock_output(out) if is_main else nullcontext():
         for member, (asked, missing) in questions.items():
             if not asked:
                 continue
@@ -270,7 +263,7 @@ def answer_members(
                 out=out,
                 identity=identity,
                 batch=batch,
-                tick=functools.partial(progress if is_main else no_progress, member.name),
+                progress=progress if is_main else no_progress,
                 write=is_main,
             )
             counts[member.name] = _count(rows, missing)
@@ -279,7 +272,7 @@ def answer_members(
 
 def _count(rows: Sequence[Prediction], missing: int) -> dict[str, int]:
     refused = sum(r.error.startswith(REFUSED) for r in rows)
-    silent = sum(unanswered(r) for r in rows)
+    silent = sum(is_unanswered(r) for r in rows)
     counts = {
         "answered": len(rows) - refused - silent,
         "refused": refused,
@@ -295,7 +288,7 @@ def _score_answers(
     *,
     out: Path,
     title: str,
-    options: Options,
+    options: ScoringOptions,
     answered_by: Mapping[str, str],
 ) -> dict[str, Any]:
     if jax.process_index():
@@ -307,10 +300,8 @@ def _score_answers(
     facts = {
         name: {"clips": count, "answered_by": answered_by[name]} for name, count in counts.items()
     }
-    results, scored, kept = results_folder.results_of(
-        suite, by_set, options, logger.info, facts=facts
-    )
-    return write_results(results, scored, kept, out=out, title=title, options=options)
+    results, scored = score_files.score_predictions(suite, by_set, options, facts=facts)
+    return write_results(results, scored, out=out, title=title, options=options)
 
 
 def evaluate_server(
@@ -320,7 +311,7 @@ def evaluate_server(
     *,
     split: str | None,
     out: Path,
-    options: Options,
+    options: ScoringOptions,
     send: str = "frames",
     concurrency: int = 4,
     limit: int = 0,

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from data_pipeline.io import write_text
 from data_pipeline.loader.batches import read_element
 from data_pipeline.loader.open_sources import DataSources, Sources, open_views, read_records
 from data_pipeline.media.speaker_norm import normalize_items
@@ -18,11 +19,11 @@ from data_pipeline.schema import ClipRecord
 from emojax.bundle.calibration import Calibration, fit_temperature
 from emojax.bundle.model_folder import Bundle, load_bundle
 from emojax.evaluate import results_folder
+from emojax.evaluate.confidence_scores import calibration
 from emojax.evaluate.model_answers import Items, evaluate
-from emojax.evaluate.statistics import calibration
 from emojax.infer.answer import label_probabilities
 from emojax.reports import evaluation_tables
-from emojax.reports.evaluation_page import page
+from emojax.reports.evaluation_page import evaluation_page
 
 FEW_CLIPS = 20  # a temperature fitted on fewer clips is noise
 
@@ -118,16 +119,12 @@ def score_splits(
             nameless,
         )
     count = counter("evaluate", sum(map(len, items.values())), progress)
-    answers = evaluate(bundle, items, tick=count)
-    scored = {split: pair[0] for split, pair in answers.items()}
-    rows = {split: pair[1] for split, pair in answers.items()}
+    scored = evaluate(bundle, items, tick=count)
     results = {split: one.result for split, one in scored.items()}
-    evaluation_tables.write(results, out)
-    results_folder.write_clips(out, rows, scored)
-    results_folder.write_rows(out, rows)
-    (out / "report.html").write_text(
-        page(results, scored=scored, rows=rows, title=folder.name), encoding="utf-8"
-    )
+    evaluation_tables.write_evaluation(results, out)
+    results_folder.write_clips_csv(out, scored)
+    results_folder.write_prediction_files(out, {split: s.rows for split, s in scored.items()})
+    write_text(out / "report.html", evaluation_page(results, scored=scored, title=folder.name))
     return results
 
 

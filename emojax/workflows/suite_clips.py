@@ -11,7 +11,7 @@ from data_pipeline.datasets.file_index import FileIndex
 from data_pipeline.datasets.registry import read_root
 from data_pipeline.loader.open_sources import read_records
 from data_pipeline.progress import Progress, no_progress
-from emojax.evaluate.suite_runner import Question, questions_of
+from emojax.evaluate.suite_runner import Question, make_questions
 from emojax.evaluate.suites import Member, Suite
 
 
@@ -87,7 +87,7 @@ def available(
       files: the files of the folder of data sets.
       limit: at most so many clips; 0: all of them.
     """
-    questions = questions_of(member, contents)
+    questions = make_questions(member, contents)
     there = [
         q for q in questions if files.has(Path(q.record.path)) or Path(q.record.path).is_file()
     ]

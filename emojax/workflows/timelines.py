@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from data_pipeline.annotate.unit_tracks import read_units
+from data_pipeline.io import write_bytes
 from data_pipeline.media.clip import ClipError
 from data_pipeline.media.stream import recording_seconds
 from data_pipeline.media.transcript import (
@@ -23,7 +24,7 @@ from data_pipeline.progress import Progress, no_progress
 from emojax.bundle.model_folder import Bundle
 from emojax.infer.face_tracks import Faces, OpenCvFaces
 from emojax.infer.timeline import Options, Timeline, make_timeline
-from emojax.reports.recording import put, write_all
+from emojax.reports.recording import write_all
 from emojax.reports.recording_page import to_html
 
 
@@ -135,7 +136,8 @@ def _write(timeline: Timeline, stem: Path, request: TimelineRequest) -> list[Pat
     formats = [f for f in request.formats if not (request.page and f == "html")]
     files = write_all(timeline, stem, formats=formats, embed=request.embed)
     if request.page:
-        put(request.page, to_html(timeline, request.embed, request.page.parent))
+        page = to_html(timeline, embed=request.embed, folder=request.page.parent)
+        write_bytes(request.page, page)
         files.append(request.page)
     return files
 

@@ -32,8 +32,8 @@ from data_pipeline.progress import Progress, no_progress
 from data_pipeline.schema import ClipRecord
 from emojax.bundle.model_folder import Bundle, row_config, save_bundle
 from emojax.config import Rules, Settings, Stage, for_devices
-from emojax.evaluate.clue_scores import uar
 from emojax.evaluate.model_answers import Items
+from emojax.evaluate.single_label_scores import uar
 from emojax.infer.answer import label_probabilities
 from emojax.model.variables import Flat, count_parameters, is_encoder_path, merge, split_trainable
 from emojax.sharding import check_batch_size, make_mesh, put_batch, replicated, to_host

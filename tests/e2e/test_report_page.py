@@ -36,12 +36,12 @@ def timeline(path, people=("",)) -> Timeline:
     for i, (best, p) in enumerate(SURE):
         for person in people:
             rest = (1 - p) / 2
-            chances = {name: p if k == best else rest for k, name in enumerate(LABELS)}
+            probs = {name: p if k == best else rest for k, name in enumerate(LABELS)}
             reason = f"The voice is loud. She says 'these are words {i}'. So it is {LABELS[best]}."
             answer = Answer(
                 path=str(path),
                 label=LABELS[best],
-                probabilities=chances,
+                probabilities=probs,
                 reason=reason,
                 modalities=("video", "audio", "text"),
                 seconds=0.1,
@@ -85,7 +85,7 @@ def timeline(path, people=("",)) -> Timeline:
 
 
 def test_play_follow_and_seek(talk, tmp_path):
-    (tmp_path / "report.html").write_bytes(to_html(timeline(talk), "always"))
+    (tmp_path / "report.html").write_bytes(to_html(timeline(talk), embed="always"))
     with chromium() as (page, faults):
         page.goto(url_of(tmp_path / "report.html"))
         page.wait_for_function("document.getElementById('player').readyState >= 2")
@@ -134,7 +134,7 @@ def test_play_follow_and_seek(talk, tmp_path):
 
 def test_each_person_has_a_lane_and_the_words_are_shown(talk, tmp_path):
     (tmp_path / "report.html").write_bytes(
-        to_html(timeline(talk, ("person 1", "person 2")), "always")
+        to_html(timeline(talk, ("person 1", "person 2")), embed="always")
     )
     with chromium() as (page, faults):
         page.goto(url_of(tmp_path / "report.html"))
@@ -150,7 +150,7 @@ def test_each_person_has_a_lane_and_the_words_are_shown(talk, tmp_path):
 
 def test_a_recording_that_is_not_beside_the_page(talk, tmp_path):
     whole = dataclasses.replace(timeline(talk), path=str(tmp_path / "gone.mp4"))
-    (tmp_path / "report.html").write_bytes(to_html(whole, "auto", tmp_path))
+    (tmp_path / "report.html").write_bytes(to_html(whole, folder=tmp_path))
     with chromium() as (page, _):
         page.goto(url_of(tmp_path / "report.html"))
         page.wait_for_selector("#lost", state="visible")
@@ -166,7 +166,7 @@ def test_a_recording_that_is_not_beside_the_page(talk, tmp_path):
 def test_a_large_recording_is_looked_for_beside_the_page(talk, tmp_path):
     page_file = tmp_path / "deep" / "report.html"
     page_file.parent.mkdir()
-    page_file.write_bytes(to_html(timeline(talk), "never", page_file.parent))
+    page_file.write_bytes(to_html(timeline(talk), embed="never", folder=page_file.parent))
     assert b"base64" not in page_file.read_bytes()
     with chromium() as (page, faults):
         page.goto(url_of(page_file))

@@ -108,10 +108,10 @@ def test_a_whole_check_by_keyboard(annotated):
         )
         press("1")  # agrees
         press("2"), press("2")  # does not
-        press("3"), press("3"), press("3")  # can not tell
+        press("3"), press("3"), press("3")  # cannot tell
         press("4"), press("5")
         assert [page.locator(".aspect .mark").nth(i).inner_text() for i in range(5)] == [
-            "agrees", "does not", "can not tell", "agrees", "agrees",
+            "agrees", "does not", "cannot tell", "agrees", "agrees",
         ]  # fmt: skip
         press("Enter")
         page.wait_for_function(

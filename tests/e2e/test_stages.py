@@ -75,7 +75,7 @@ def test_watch_and_report(run, capsys, tmp_path):
     text = Path(page).read_text()
     assert (
         text.count("data:image/png;base64,") >= 6
-        and "Answers through time" in text
+        and "Answers over time" in text
         and "http" not in text
     )
     assert main(["report", str(tmp_path)]) == 2 and "no config.json" in capsys.readouterr().out

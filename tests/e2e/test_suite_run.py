@@ -21,11 +21,11 @@ from suite_fixture import write_suite
 from data_pipeline.llm import client
 from data_pipeline.llm.endpoint import Endpoint
 from emojax.bundle.calibration import Calibration
-from emojax.evaluate import predictions, suite_runner
+from emojax.evaluate import partial_answers, predictions, suite_runner
 from emojax.evaluate.emotion_wheels import builtin_tables
-from emojax.evaluate.predictions import read_predictions
-from emojax.evaluate.results_folder import Options
-from emojax.evaluate.suites import SUITES, suite_of
+from emojax.evaluate.prediction_files import read_predictions
+from emojax.evaluate.score_files import ScoringOptions
+from emojax.evaluate.suites import SUITES, find_suite
 from emojax.workflows import evaluate
 
 SUITE = SUITES["mmeverse-bench"]
@@ -43,7 +43,7 @@ def model(tmp_path_factory) -> Path:
 
 
 def run_suite(model: Path, suite: Path, out: Path, **more) -> dict:
-    options = Options(tables=builtin_tables(), resamples=50)
+    options = ScoringOptions(tables=builtin_tables(), resamples=50)
     more = {"devices": jax.devices()[:1], **more}
     return evaluate.evaluate_suite(
         model, SUITE, suite, out=out, options=options, console=QUIET, batch=2, **more
@@ -84,7 +84,7 @@ def test_every_report_is_there(whole):
     ]  # neutral is not asked for
     page = (whole / "report.html").read_text()
     assert page.count("<h2>") == 1 + 18 and "data:image/jpeg" in page and "http" not in page
-    assert "beside published figures" in (whole / "evaluation.md").read_text()
+    assert "published figures" in (whole / "evaluation.md").read_text()
     assert (whole / "predictions" / "MERUniBench-ht" / "mer2023.jsonl").exists()
     rows = read_predictions(whole / "predictions" / "Multi" / "bold.jsonl")
     assert [r.answer for r in rows] == ["Happiness;Pleasure", "Anger;Annoyance", "Doubt/Confusion"]
@@ -97,7 +97,7 @@ def test_stops_at_ten_random_points(whole, model, suite, tmp_path, monkeypatch):
     """Stopped while answering and while writing, each time somewhere else; no clip is answered twice, all is the same."""
     rng = np.random.default_rng(0)
     answered: list[str] = []
-    append = suite_runner._append
+    append = suite_runner.append_batch
     left = [0]
 
     def stopping(path, number, rows):
@@ -105,16 +105,13 @@ def test_stops_at_ten_random_points(whole, model, suite, tmp_path, monkeypatch):
         if left[0] < 0:
             if rng.random() < 0.7:  # killed in the middle of writing a line, maybe of a character
                 with path.open("ab") as file:
-                    file.write(
-                        (
-                            suite_runner._line(number, rows)[: int(rng.integers(1, 60))] + "高"
-                        ).encode()[:-1]
-                    )
+                    line = partial_answers.batch_line(number, rows)
+                    file.write((line[: int(rng.integers(1, 60))] + "高").encode()[:-1])
             raise KeyboardInterrupt
         append(path, number, rows)
         answered.extend(f"{path.name}/{r.clip}" for r in rows)
 
-    monkeypatch.setattr(suite_runner, "_append", stopping)
+    monkeypatch.setattr(suite_runner, "append_batch", stopping)
     total = sum(1 for _ in (whole / "predictions").rglob("*.jsonl"))
     assert total == 18
     stops = 0
@@ -125,25 +122,26 @@ def test_stops_at_ten_random_points(whole, model, suite, tmp_path, monkeypatch):
         stops += 1
     # and between the files that end a set: while its rows are written, before and after its facts
     left[0] = 10_000
-    whole_file = suite_runner.write_whole
+    write_text = suite_runner.write_text
+    modules = (suite_runner, partial_answers, predictions)
     for point in (0, 1):
         places = [point]
 
-        def ending(path, text, places=places):
+        def ending(path, text, *, durable=False, places=places):
             if ".partial" not in path.name and not path.exists():
                 places[0] -= 1
                 if places[0] < 0:
-                    path.with_name(path.name + ".new").write_text(text[: len(text) // 2])
+                    path.with_name(path.name + ".part").write_text(text[: len(text) // 2])
                     raise KeyboardInterrupt
-            whole_file(path, text)
+            write_text(path, text, durable=durable)
 
-        monkeypatch.setattr(suite_runner, "write_whole", ending)
-        monkeypatch.setattr(predictions, "write_whole", ending)
+        for module in modules:
+            monkeypatch.setattr(module, "write_text", ending)
         with pytest.raises(KeyboardInterrupt):
             run_suite(model, suite, tmp_path, answers="both")
-    monkeypatch.setattr(suite_runner, "write_whole", whole_file)
-    monkeypatch.setattr(predictions, "write_whole", whole_file)
-    for leftover in (tmp_path / "predictions").rglob("*.new"):
+    for module in modules:
+        monkeypatch.setattr(module, "write_text", write_text)
+    for leftover in (tmp_path / "predictions").rglob("*.part"):
         leftover.unlink()
     run_suite(model, suite, tmp_path, answers="both")
     assert stops == 10 and len(answered) == len(set(answered)) == sum(
@@ -205,8 +203,8 @@ def _lines(out: Path) -> int:
 
 def test_a_calibration_is_of_its_own_labels_alone(whole, model, suite, tmp_path):
     shutil.copytree(model, tmp_path / "m")
-    asked = suite_of("caer").members[0].benchmark.labels
-    options, one = Options(tables=builtin_tables(), resamples=0), jax.devices()[:1]
+    asked = find_suite("caer").members[0].benchmark.labels
+    options, one = ScoringOptions(tables=builtin_tables(), resamples=0), jax.devices()[:1]
     plain = read_predictions(whole / "predictions/Single/caer.jsonl")
     for labels, same in ((("angry", "happy", "sad"), True), (asked, False)):
         Calibration(
@@ -215,7 +213,7 @@ def test_a_calibration_is_of_its_own_labels_alone(whole, model, suite, tmp_path)
         out = tmp_path / str(same)
         evaluate.evaluate_suite(
             tmp_path / "m",
-            suite_of("caer"),
+            find_suite("caer"),
             suite,
             out=out,
             options=options,
@@ -232,10 +230,10 @@ def test_a_calibration_is_of_its_own_labels_alone(whole, model, suite, tmp_path)
 
 
 def test_rows_are_spread_over_devices(whole, model, suite, tmp_path):
-    options = Options(tables=builtin_tables(), resamples=0)
+    options = ScoringOptions(tables=builtin_tables(), resamples=0)
     evaluate.evaluate_suite(
         model,
-        suite_of("caer"),
+        find_suite("caer"),
         suite,
         out=tmp_path,
         options=options,
@@ -252,11 +250,11 @@ def test_rows_are_spread_over_devices(whole, model, suite, tmp_path):
 def test_a_server_that_was_away_is_asked_again(suite, tmp_path):
     away = [True]
     chat = Chat(lambda body, n: (503, "busy") if away[0] else "neutral")
-    options = Options(tables=builtin_tables(), resamples=0)
+    options = ScoringOptions(tables=builtin_tables(), resamples=0)
     with serve(chat):
         run = lambda: evaluate.evaluate_server(
             Endpoint(url=chat.url, model="omni"),
-            suite_of("caer"),
+            find_suite("caer"),
             suite,
             split=None,
             out=tmp_path,
@@ -298,8 +296,8 @@ def test_damaged_and_missing_clips_are_counted(model, tmp_path):
     videos = sorted((suite / "CAER" / "video").iterdir())
     videos[0].write_bytes(b"no film")
     videos[1].unlink()
-    options = Options(tables=builtin_tables(), resamples=0)
-    one = suite_of("caer")
+    options = ScoringOptions(tables=builtin_tables(), resamples=0)
+    one = find_suite("caer")
     results = evaluate.evaluate_suite(
         model,
         one,

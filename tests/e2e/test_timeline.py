@@ -333,7 +333,8 @@ def test_what_is_said_can_not_break_out_of_any_format():
     from xml.etree import ElementTree
 
     from emojax.infer.timeline import Span, Timeline
-    from emojax.reports.captions import to_eaf, to_srt, to_vtt
+    from emojax.reports.captions import to_srt, to_vtt
+    from emojax.reports.elan import to_eaf
     from emojax.reports.recording_page import to_html
     from emojax.reports.recording_tables import to_csv
     from emojax.types import Answer
@@ -374,7 +375,7 @@ def test_what_is_said_can_not_break_out_of_any_format():
         settings={},
         notes=(bad,),
     )
-    page = to_html(whole, "never").decode()
+    page = to_html(whole, embed="never").decode()
     assert page.count("</script>") == 2 and "<img" not in page and "<b>.mp4" not in page
     for text in (to_srt(whole).decode(), to_vtt(whole).decode()):
         assert text.count("-->") == 1 and "\n99\n" not in text

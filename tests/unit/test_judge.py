@@ -8,7 +8,7 @@ from chat_server import Chat, serve
 from data_pipeline.llm.client import ChatClient, UnusableReply
 from data_pipeline.llm.endpoint import Endpoint, EndpointError
 from emojax.cli.main import main
-from emojax.evaluate.llm_judge import judge, judges_agree, mean_with_interval
+from emojax.evaluate.llm_judge import judge, judge_agreement, mean_with_interval
 from emojax.evaluate.predictions import Prediction
 
 ROWS = [Prediction(clip=f"c{i}", response=f"text {i}", speaker=f"s{i % 4}") for i in range(8)]
@@ -278,7 +278,7 @@ def test_two_judges_agreement_by_hand():
         "judge": {"answered": [model]},
         "clips": [{"video_id": f"c{i}", "clue_overlap": v} for i, v in enumerate(values)],
     }
-    found = judges_agree(judged([1, 2, 3, 4], "a"), judged([2, 2, 4, 4], "b"))["scores"][
+    found = judge_agreement(judged([1, 2, 3, 4], "a"), judged([2, 2, 4, 4], "b"))["scores"][
         "clue_overlap"
     ]
     assert found["mean_difference"] == 0.5 and found["mean_absolute_difference"] == 0.5
@@ -288,11 +288,13 @@ def test_two_judges_agreement_by_hand():
     assert found["quadratic_kappa"] == pytest.approx(1 - 2 / chance)
     # scores that nobody gave are part of the scale: quadratic weights of 1..10, by the table of products of margins
     x, y = [1, 10, 10, 2, 2, 1], [2, 10, 10, 1, 10, 1]
-    gap = judges_agree(judged(x, "a"), judged(y, "b"))["scores"]["clue_overlap"]["quadratic_kappa"]
+    gap = judge_agreement(judged(x, "a"), judged(y, "b"))["scores"]["clue_overlap"][
+        "quadratic_kappa"
+    ]
     seen = sum((p - q) ** 2 for p, q in zip(x, y, strict=True)) / 6
     assert gap == pytest.approx(1 - seen / (sum((p - q) ** 2 for p in x for q in y) / 36))
     with pytest.raises(ValueError, match="no clip was scored by both"):
-        judges_agree(judged([1], "a"), {**judged([], "b")})
+        judge_agreement(judged([1], "a"), {**judged([], "b")})
 
 
 def test_a_clip_without_a_reference_is_named(tmp_path):

@@ -1,4 +1,4 @@
-"""The published scorer cases, from a predictions file to evaluation.json: the way that users go."""
+"""The published scorer cases, from a predictions file to evaluation.json: as users do."""
 
 import json
 
@@ -7,7 +7,7 @@ import pytest
 from conftest import DATA
 
 from emojax.evaluate.emotion_wheels import builtin_tables, official_tables
-from emojax.evaluate.results_folder import Options, read_files, results_of
+from emojax.evaluate.score_files import ScoringOptions, read_files, score_predictions
 
 CASES = json.loads((DATA / "v2_metric_examples.json").read_text())
 
@@ -15,10 +15,10 @@ CASES = json.loads((DATA / "v2_metric_examples.json").read_text())
 def released(tmp_path, rows, metric, mode="", tables=None):
     path = tmp_path / "preds.jsonl"
     path.write_text("".join(json.dumps(r) + "\n" for r in rows))
-    options = Options(
+    options = ScoringOptions(
         tables=tables or builtin_tables(), resamples=0, metric=metric, mode=mode or ""
     )
-    return results_of(None, read_files(path), options, lambda text: None)[0]["released"]
+    return score_predictions(None, read_files(path), options)[0]["released"]
 
 
 @pytest.mark.parametrize("case", CASES["hit_rate"], ids=[c["name"] for c in CASES["hit_rate"]])

@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 from conftest import DATA
 
-from emojax.evaluate import official_scripts
 from emojax.evaluate.emotion_wheels import builtin_tables, official_tables
+from emojax.evaluate.hit_rate import official_hit_rate
+from emojax.evaluate.multi_label_scores import official_multi_label
+from emojax.evaluate.official_parsing import item_list, label_set, last_word, response_items
+from emojax.evaluate.open_vocabulary_score import official_open_vocabulary
+from emojax.evaluate.single_label_scores import official_single_label, official_two_class
 
 CASES = json.loads((DATA / "v2_metric_examples.json").read_text())
 TABLES = "annotations/emotion_llama_v2_evaluation"
@@ -31,7 +35,7 @@ def tables(real_data):
 
 @pytest.mark.parametrize("case", CASES["string_to_list"], ids=ids(CASES["string_to_list"]))
 def test_items_of_a_response(case):
-    assert official_scripts.item_list(case["input"]) == case["output"]
+    assert item_list(case["input"]) == case["output"]
 
 
 def test_official_tables_are_the_published_ones(tables):
@@ -53,7 +57,7 @@ def test_cluster_of_a_word(tables, case):
 @pytest.mark.parametrize("case", CASES["hit_rate"], ids=ids(CASES["hit_rate"]))
 def test_hit_rate(tables, case):
     rows = [r for r in case["input"]["jsonl"] if r["mode"] == case["input"]["mode"]]
-    got = official_scripts.hit_rate(
+    got = official_hit_rate(
         case["input"]["gt"], {r["video_id"]: r["response"] for r in rows}, tables
     )
     want = case["output"]
@@ -70,7 +74,7 @@ def test_open_vocabulary(tables, case):
     from data_pipeline.datasets.open_vocabulary import word_list
 
     truth = {clip: word_list(text) for clip, text in case["input"]["gt"].items()}
-    got = official_scripts.open_vocabulary(truth, case["input"]["pred_response"], tables)
+    got = official_open_vocabulary(truth, case["input"]["pred_response"], tables)
     for found, expected in zip(got["by_wheel"], case["output"]["per_wheel"].values(), strict=True):
         for name, value in expected.items():
             assert found[name] == pytest.approx(
@@ -83,8 +87,8 @@ def test_open_vocabulary(tables, case):
 @pytest.mark.parametrize("name", ["single_label", "sentiment_no_neutral"])
 def test_equal_strings(name):
     score = {
-        "single_label": official_scripts.single_label,
-        "sentiment_no_neutral": official_scripts.two_class,
+        "single_label": official_single_label,
+        "sentiment_no_neutral": official_two_class,
     }[name]
     for case in CASES[name]:
         split = case["input"]["split"]
@@ -105,8 +109,8 @@ def test_equal_strings(name):
 @pytest.mark.parametrize("case", CASES["multi_label"], ids=ids(CASES["multi_label"]))
 def test_multi_label(case):
     rows, want = case["input"]["jsonl"], case["output"]
-    assert [official_scripts.label_set(r["response"]) for r in rows] == want["pred_sets"]
-    got = official_scripts.multi_label([r["answer"] for r in rows], [r["response"] for r in rows])
+    assert [label_set(r["response"]) for r in rows] == want["pred_sets"]
+    got = official_multi_label([r["answer"] for r in rows], [r["response"] for r in rows])
     for ours, theirs in {"f1_micro": "f1_micro", "f1_samples": "f1_samples", "map": "map_macro",
                          "example_accuracy": "jaccard_example_accuracy"}.items():  # fmt: skip
         assert got[ours] == pytest.approx(want[theirs], abs=1e-9), ours
@@ -121,7 +125,7 @@ SCORED = {"mer2023_test1": (323, 323, 323, 323, 305), "mer2024_semi_other": (968
 def test_clips_scored_per_wheel(tables, real_data, name):
     with np.load(real_data / TABLES / "hitrate_gt" / f"gt_{name}.npz") as file:
         truth = {clip: str(file[clip]) for clip in file.files}
-    got = official_scripts.hit_rate(truth, truth, tables)
+    got = official_hit_rate(truth, truth, tables)
     assert tuple(w["n"] for w in got["by_wheel"]) == SCORED[name]
     assert got["hit_rate"] == 1.0
 
@@ -135,7 +139,7 @@ def test_clips_scored_of_ov_merd_plus(tables, real_data):
         encoding="utf-8"
     ) as file:
         truth = {row["name"]: word_list(row["openset"]) for row in csv.DictReader(file)}
-    got = official_scripts.open_vocabulary(truth, dict.fromkeys(truth, "happy"), tables)
+    got = official_open_vocabulary(truth, dict.fromkeys(truth, "happy"), tables)
     assert [w["n"] for w in got["by_wheel"]] == [518, 519, 511, 525, 501]
 
 
@@ -154,7 +158,7 @@ def test_a_changed_table_is_refused(real_data, tmp_path):
 
 def test_builtin_words_stand_in_and_are_named():
     tables = builtin_tables()
-    got = official_scripts.hit_rate(
+    got = official_hit_rate(
         {"a": "happy", "b": "worried", "c": "neutral"},
         {"a": "joyful, sad", "b": "sad", "c": ""},
         tables,
@@ -170,25 +174,19 @@ def test_builtin_words_stand_in_and_are_named():
 
 def test_a_clip_without_a_prediction_is_an_error():
     with pytest.raises(ValueError, match="clip 'b' has no prediction"):
-        official_scripts.hit_rate({"a": "sad", "b": "happy"}, {"a": "sad"}, builtin_tables())
+        official_hit_rate({"a": "sad", "b": "happy"}, {"a": "sad"}, builtin_tables())
 
 
 def test_brackets_of_an_answer_stay():
     """The official scorer puts its own pair around the response and takes that off again."""
-    assert official_scripts.response_items("[happy]") == ["[happy]"] and official_scripts.response_items("['happy', 'sad']") == [
+    assert response_items("[happy]") == ["[happy]"] and response_items("['happy', 'sad']") == [
         "[", "happy", "sad", "]",
     ]  # fmt: skip
-    assert official_scripts.response_items("happy, sad") == ["happy", "sad"]
-    assert (
-        official_scripts.hit_rate({"a": "happy"}, {"a": "[happy]"}, builtin_tables())["hit_rate"]
-        == 0.0
-    )
+    assert response_items("happy, sad") == ["happy", "sad"]
+    assert official_hit_rate({"a": "happy"}, {"a": "[happy]"}, builtin_tables())["hit_rate"] == 0.0
 
 
 def test_v1_reads_the_last_word():
     labels = ("angry", "happy", "neutral", "sad", "surprise", "worried")
-    read = [
-        official_scripts.last_word(t, labels)
-        for t in ("the emotion is sad", "sad", "sad.", "fear", "", "Sad")
-    ]
+    read = [last_word(t, labels) for t in ("the emotion is sad", "sad", "sad.", "fear", "", "Sad")]
     assert read == ["sad", "sad", "neutral", "neutral", "neutral", "neutral"]

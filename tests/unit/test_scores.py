@@ -1,9 +1,9 @@
-"""Scores by arithmetic done by hand."""
+"""Clue scores computed by hand; the confusion picture."""
 
 import pytest
 
 from emojax.evaluate.clue_scores import ABLATIONS, clue_scores
-from emojax.reports.evaluation_tables import confusion_png, tick_names
+from emojax.reports.confusion_plot import confusion_png, tick_names
 
 
 def test_clue_scores_by_hand():
@@ -14,7 +14,7 @@ def test_clue_scores_by_hand():
     ]
     s = clue_scores(named, true)
     assert s["precision"] == pytest.approx(2 / 4) and s["recall"] == pytest.approx(2 / 4)
-    assert s["absent_named"] == 1  # clip 0 names a voice that is not there
+    assert s["absent_named"] == 1  # clip 0 names evidence of a voice without clues
 
 
 def test_confusion_picture_of_labels_of_any_script_and_length(tmp_path):

@@ -4,17 +4,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from emojax.evaluate.confidence_scores import calibration, risk_coverage
 from emojax.evaluate.emotion_wheels import builtin_tables
-from emojax.evaluate.metrics import hit_rate, one_label, set_overlap
-from emojax.evaluate.statistics import (
-    calibration,
-    holm,
-    intervals,
-    mcnemar,
-    paired_test,
-    risk_coverage,
-    spread_of,
-)
+from emojax.evaluate.hit_rate import hit_rate_statistics
+from emojax.evaluate.open_vocabulary_score import set_overlap_statistics
+from emojax.evaluate.single_label_scores import single_label_statistics
+from emojax.evaluate.statistics import holm, interval_widening, intervals, mcnemar, paired_test
 
 LABELS = ("a", "b", "c", "d")
 PRIOR = (0.4, 0.3, 0.2, 0.1)
@@ -33,12 +28,14 @@ def draw(rng, speakers, clips, skill=(4, 2)):
 def test_intervals_cover_a_known_truth(speakers, clips):
     rng = np.random.default_rng(1)
     truth, said, _ = draw(rng, 200_000, 2)
-    known = one_label(truth, said, LABELS).scores()
+    known = single_label_statistics(truth, said, LABELS).scores()
     hits = dict.fromkeys(("accuracy", "uar", "weighted_f1", "macro_f1"), 0)
     runs = 1000
     for seed in range(runs):
         truth, said, names = draw(rng, speakers, clips)
-        found = intervals(one_label(truth, said, LABELS), names, resamples=400, seed=seed)
+        found = intervals(
+            single_label_statistics(truth, said, LABELS), names, resamples=400, seed=seed
+        )
         for name in hits:
             hits[name] += found[name][0] <= known[name] <= found[name][1]
     for name, count in hits.items():
@@ -48,27 +45,27 @@ def test_intervals_cover_a_known_truth(speakers, clips):
 def test_intervals_over_clips_of_one_speaker_are_too_narrow():
     rng = np.random.default_rng(2)
     truth, said, names = draw(rng, 30, 40, skill=(1, 1))
-    tally = one_label(truth, said, LABELS)
+    sums = single_label_statistics(truth, said, LABELS)
     clustered, alone = (
-        intervals(tally, g, resamples=1000)["accuracy"] for g in (names, [""] * len(names))
+        intervals(sums, g, resamples=1000)["accuracy"] for g in (names, [""] * len(names))
     )
     assert clustered[1] - clustered[0] > 2.5 * (alone[1] - alone[0])
 
 
 def test_accuracy_interval_is_that_of_a_share():
     truth, said = ["a"] * 400, [("a",)] * 300 + [("b",)] * 100
-    low, high = intervals(one_label(truth, said, ("a", "b")), [""] * 400, resamples=4000)[
-        "accuracy"
-    ]
+    low, high = intervals(
+        single_label_statistics(truth, said, ("a", "b")), [""] * 400, resamples=4000
+    )["accuracy"]
     half = 1.96 * np.sqrt(0.75 * 0.25 / 400)
     assert (low, high) == pytest.approx((0.75 - half, 0.75 + half), abs=0.006)
 
 
 def test_intervals_need_two_groups_and_stay_inside_the_scale():
-    tally = one_label(["a", "b"], [("a",), ("b",)], ("a", "b"))
-    assert intervals(tally, ["s", "s"]) == {}
-    assert intervals(tally, ["s", "t"])["accuracy"] == [1.0, 1.0]
-    assert spread_of(["s", "t"]) == pytest.approx(
+    sums = single_label_statistics(["a", "b"], [("a",), ("b",)], ("a", "b"))
+    assert intervals(sums, ["s", "s"]) == {}
+    assert intervals(sums, ["s", "t"])["accuracy"] == [1.0, 1.0]
+    assert interval_widening(["s", "t"]) == pytest.approx(
         np.sqrt(2) * 12.706 / 1.95996, rel=1e-3
     )  # Student's t of one degree
 
@@ -77,10 +74,12 @@ def test_intervals_of_wheels():
     tables = builtin_tables()
     truth = ["happy", "sad"] * 40
     said = [["happy"]] * 80
-    found = intervals(hit_rate(truth, said, tables, truth), [""] * 80, resamples=500)
+    found = intervals(hit_rate_statistics(truth, said, tables, truth), [""] * 80, resamples=500)
     assert found["hit_rate"][0] < 0.5 < found["hit_rate"][1]
     both = intervals(
-        set_overlap([[{"x"}]] * 20, [[{"x"}]] * 10 + [[{"y"}]] * 10), [""] * 20, resamples=500
+        set_overlap_statistics([[{"x"}]] * 20, [[{"x"}]] * 10 + [[{"y"}]] * 10),
+        [""] * 20,
+        resamples=500,
     )
     assert both["f_s"][0] < 0.5 < both["f_s"][1]
 
@@ -89,7 +88,10 @@ def test_paired_test_of_equal_runs_and_of_different_ones():
     rng = np.random.default_rng(4)
     truth, said, names = draw(rng, 50, 6)
     worse = [s if rng.random() < 0.7 else ("a",) for s in said]
-    a, b = one_label(truth, said, LABELS), one_label(truth, worse, LABELS)
+    a, b = (
+        single_label_statistics(truth, said, LABELS),
+        single_label_statistics(truth, worse, LABELS),
+    )
     same = paired_test(a, a, names, permutations=500)
     assert same["difference"] == 0 and same["p_value"] == 1.0
     found = paired_test(a, b, names, score="accuracy", permutations=2000)
@@ -100,14 +102,14 @@ def test_paired_test_of_equal_runs_and_of_different_ones():
         found["p_value"], abs=0.005
     )
     with pytest.raises(ValueError, match="same clips"):
-        paired_test(a, one_label(truth[:-1], said[:-1], LABELS), names)
+        paired_test(a, single_label_statistics(truth[:-1], said[:-1], LABELS), names)
 
 
 def test_paired_test_is_exact_where_swaps_can_be_counted():
     # 6 clips, all right in one run and wrong in the other: only two of 64 swaps are as extreme
     a, b = (
-        one_label(["a"] * 6, [("a",)] * 6, ("a", "b")),
-        one_label(["a"] * 6, [("b",)] * 6, ("a", "b")),
+        single_label_statistics(["a"] * 6, [("a",)] * 6, ("a", "b")),
+        single_label_statistics(["a"] * 6, [("b",)] * 6, ("a", "b")),
     )
     p = paired_test(a, b, [""] * 6, score="accuracy", permutations=20_000)["p_value"]
     assert p == pytest.approx(2 / 64, abs=0.005)
@@ -120,7 +122,10 @@ def test_paired_test_keeps_its_level():
         truth, said, names = draw(rng, 25, 4)
         other = [(LABELS[rng.integers(4)],) if rng.random() < 0.3 else s for s in said]
         mirror = [(LABELS[rng.integers(4)],) if rng.random() < 0.3 else s for s in said]
-        a, b = one_label(truth, other, LABELS), one_label(truth, mirror, LABELS)
+        a, b = (
+            single_label_statistics(truth, other, LABELS),
+            single_label_statistics(truth, mirror, LABELS),
+        )
         small += (
             paired_test(a, b, names, score="accuracy", permutations=200, seed=seed)["p_value"]
             <= 0.05
@@ -142,8 +147,8 @@ def test_holm_by_hand():
 
 
 def test_calibration_by_hand():
-    chances = np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.4, 0.6]])
-    found = calibration(chances, np.array([0, 1, 0, 1]), bins=10)
+    probs = np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.4, 0.6]])
+    found = calibration(probs, np.array([0, 1, 0, 1]), bins=10)
     # two clips at 0.9, half right; two at 0.6, both right
     assert found["ece"] == pytest.approx(0.5 * 0.4 + 0.5 * 0.4)
     assert found["brier"] == pytest.approx((0.02 + 1.62 + 0.32 + 0.32) / 4)

@@ -9,9 +9,13 @@ from sklearn import metrics
 
 from data_pipeline.datasets.benchmarks import BENCHMARKS
 from emojax.evaluate.emotion_wheels import builtin_tables
-from emojax.evaluate.metrics import agreement, from_confusion, many_labels, one_label, set_overlap
+from emojax.evaluate.label_space import guess_metric, to_label_space
+from emojax.evaluate.multi_label_scores import multi_label_statistics
+from emojax.evaluate.open_vocabulary_score import set_overlap_statistics
 from emojax.evaluate.predictions import Prediction
-from emojax.evaluate.scorer import guess_metric, label_space, score_set
+from emojax.evaluate.scorer import score_set
+from emojax.evaluate.single_label_scores import scores_from_confusion, single_label_statistics
+from emojax.evaluate.valence_scores import valence_statistics
 
 SIX = ("angry", "happy", "neutral", "sad", "surprise", "worried")
 MER2023_SEMI = [[179, 1, 2, 1, 0, 0], [2, 152, 7, 4, 3, 1], [10, 10, 134, 6, 2, 4], [2, 2, 1, 250, 0, 2],
@@ -69,7 +73,7 @@ def test_dfew_rows_give_their_uar(system):
     confusion = np.zeros((7, 8))
     for i, cell in enumerate(cells):
         confusion[i, i], confusion[i, 7] = cell, 100 - cell
-    assert 100 * from_confusion(confusion)["uar"] == pytest.approx(printed, abs=0.01)
+    assert 100 * scores_from_confusion(confusion)["uar"] == pytest.approx(printed, abs=0.01)
 
 
 def test_scores_agree_with_scikit_learn():
@@ -77,7 +81,7 @@ def test_scores_agree_with_scikit_learn():
     labels = ["a", "b", "c", "d"]
     truth = [str(x) for x in rng.choice(labels[:3], 200)]
     said = [str(x) for x in rng.choice([*labels, "else"], 200)]
-    got = one_label(truth, [(s,) for s in said], labels).scores()
+    got = single_label_statistics(truth, [(s,) for s in said], labels).scores()
     present = labels[:3]
     assert got["accuracy"] == pytest.approx(metrics.accuracy_score(truth, said))
     assert got["uar"] == pytest.approx(
@@ -121,16 +125,16 @@ def test_a_list_of_labels_counts_in_parts_and_what_can_not_be_read_is_wrong():
 
 
 def test_labels_of_truth_and_question_are_brought_together():
-    space, truth = label_space(["Excited", "anger", "HAPPY", "Neutral"], ("Anger", "Happiness"))
+    space, truth = to_label_space(["Excited", "anger", "HAPPY", "Neutral"], ("Anger", "Happiness"))
     assert space == ("Anger", "Happiness", "Excited", "Neutral")
     assert truth == ["Excited", "Anger", "Happiness", "Neutral"]
-    space, truth = label_space(["happy", "Happy", "sad"], ())
+    space, truth = to_label_space(["happy", "Happy", "sad"], ())
     assert len(space) == 2 and truth[0] == truth[1]
 
 
 def test_multi_label_by_hand():
     truth, said = [("a", "b"), ("c",)], [("a",), ("c", "x")]
-    got = many_labels(truth, said, ("a", "b", "c")).scores()
+    got = multi_label_statistics(truth, said, ("a", "b", "c")).scores()
     assert got["f1_micro"] == pytest.approx(
         2 * 2 / (2 * 2 + 1 + 1)
     )  # x is a false one though no class
@@ -147,7 +151,7 @@ def test_average_precision_agrees_with_scikit_learn():
     true, said = rng.random((50, 3)) < 0.4, rng.random((50, 3)) < 0.5
     names = ("a", "b", "c")
     as_sets = lambda m: [tuple(n for n, x in zip(names, row, strict=True) if x) for row in m]
-    got = many_labels(as_sets(true), as_sets(said), names).scores()
+    got = multi_label_statistics(as_sets(true), as_sets(said), names).scores()
     want = np.mean([metrics.average_precision_score(true[:, i], said[:, i]) for i in range(3)])
     assert got["map"] == pytest.approx(want)
     assert got["f1_micro"] == pytest.approx(metrics.f1_score(true, said, average="micro"))
@@ -186,7 +190,7 @@ def test_open_vocabulary_counts_neutral_and_unknown_words():
 
 
 def test_set_overlap_of_nothing_in_common_is_zero():
-    assert set_overlap([[{"a"}]], [[{"b"}]]).scores()["f_s"] == 0.0
+    assert set_overlap_statistics([[{"a"}]], [[{"b"}]]).scores()["f_s"] == 0.0
 
 
 def test_sentiment_counts_neutral():
@@ -204,12 +208,12 @@ def test_sentiment_counts_neutral():
 
 def test_agreement_by_hand():
     x, y = [1.0, 2.0, 3.0, 4.0], [2.0, 2.0, 4.0, 4.0]
-    got = agreement(x, y).scores()
+    got = valence_statistics(x, y).scores()
     assert got["mae"] == 0.5
     cov, vx, vy, gap = 1.0, 1.25, 1.0, 0.5
     assert got["ccc"] == pytest.approx(2 * cov / (vx + vy + gap**2))
     assert got["pearson"] == pytest.approx(np.corrcoef(x, y)[0, 1])
-    shifted = agreement([v + 1e6 for v in x], [v + 1e6 for v in y]).scores()
+    shifted = valence_statistics([v + 1e6 for v in x], [v + 1e6 for v in y]).scores()
     assert shifted["ccc"] == pytest.approx(got["ccc"], rel=1e-9)
 
 

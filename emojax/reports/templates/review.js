@@ -1,56 +1,15 @@
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>emojax verify</title>
-<link rel="icon" href="data:,">
-<style>
-body { font: 16px/1.5 system-ui, sans-serif; margin: 1rem auto; max-width: 1180px; padding: 0 1rem; color: #1d2433; }
-header { display: flex; gap: 1rem; align-items: baseline; flex-wrap: wrap; }
-h1 { font-size: 1.2rem; margin: 0; }
-#bar { flex: 1; height: 6px; background: #e4e7ee; border-radius: 3px; min-width: 120px; }
-#bar div { height: 6px; background: #1f77b4; border-radius: 3px; width: 0; }
-main { display: grid; grid-template-columns: minmax(280px, 420px) 1fr; gap: 1.2rem; margin-top: .8rem; }
-video { width: 100%; background: #000; border-radius: 6px; }
-.small { color: #5b6475; font-size: .88rem; }
-.aspect { border: 1px solid #d7dbe4; border-left: 6px solid #d7dbe4; border-radius: 6px; padding: .4rem .7rem; margin-bottom: .5rem; }
-.aspect b { text-transform: capitalize; }
-.aspect .mark { float: right; font-weight: 600; }
-.aspect.yes { border-left-color: #2a8a3e; } .aspect.no { border-left-color: #c0392b; } .aspect.unsure { border-left-color: #d39e00; }
-.contradicted { color: #c0392b; } .supported { color: #2a8a3e; }
-kbd { border: 1px solid #b9c0cd; border-radius: 4px; padding: 0 .35em; font: inherit; font-size: .85em; background: #f6f7fa; }
-#hint { min-height: 1.5em; color: #c0392b; }
-#again { display: none; width: 100%; font: inherit; padding: .3rem; box-sizing: border-box; }
-@media (max-width: 760px) { main { grid-template-columns: 1fr; } }
-</style>
-</head>
-<body>
-<header><h1>emojax verify</h1><span id="who" class="small"></span><span id="where"></span><div id="bar"><div></div></div></header>
-<main>
-  <section>
-    <video id="clip" controls></video>
-    <p><b>Label:</b> <span id="label"></span> <span id="name" class="small"></span></p>
-    <p class="small" id="face"></p>
-    <p id="hint" role="status"></p>
-    <input id="again" maxlength="1000" placeholder="What is wrong? Enter sends it back, Esc leaves it" aria-label="what is wrong">
-    <p class="small"><kbd>1</kbd> to <kbd>5</kbd> mark an aspect: agrees, does not, can not tell; <kbd>a</kbd> all agree; <kbd>Enter</kbd> save and on;
-      <kbd>b</kbd> send back with a remark; <kbd>&larr;</kbd> <kbd>&rarr;</kbd> other clips; <kbd>Space</kbd> play; <kbd>p</kbd> to the peak.</p>
-  </section>
-  <section id="aspects"></section>
-</main>
-<script>
+// The page of `emojax verify`: marks aspects of annotations by keyboard.
 "use strict";
-const ORDER = [null, true, false, undefined], WORD = new Map([[true, "agrees"], [false, "does not"], [undefined, "can not tell"], [null, ""]]);
+const ORDER = [null, true, false, undefined], WORD = new Map([[true, "agrees"], [false, "does not"], [undefined, "cannot tell"], [null, ""]]);
 const STYLE = new Map([[true, "yes"], [false, "no"], [undefined, "unsure"], [null, ""]]);
 const $ = (id) => document.getElementById(id);
 let data, at = 0, marks = {};
-function told(item) { return item.marks !== null; }
+function isMarked(item) { return item.marks !== null; }
 function show() {
   const item = data.items[at];
   marks = {};
-  for (const a of data.aspects) marks[a] = told(item) ? (item.marks[a] === null ? undefined : item.marks[a]) : null;
-  // A span of a recording plays alone: a media fragment says where it begins, and the player is held at its end.
+  for (const a of data.aspects) marks[a] = isMarked(item) ? (item.marks[a] === null ? undefined : item.marks[a]) : null;
+  // A span of a recording: a media fragment sets its start, and the player is stopped at its end.
   const span = item.start !== null || item.end !== null;
   $("clip").src = `/media/${at}` + (span ? `#t=${item.start || 0}${item.end === null ? "" : `,${item.end}`}` : "");
   $("label").textContent = item.label;
@@ -80,7 +39,7 @@ function draw() {
     card.onclick = () => cycle(aspect);
     box.append(card);
   });
-  const done = data.items.filter(told).length;
+  const done = data.items.filter(isMarked).length;
   $("who").textContent = data.annotator;
   $("where").textContent = `clip ${at + 1} of ${data.items.length}, ${done} marked`;
   $("bar").firstElementChild.style.width = `${100 * done / data.items.length}%`;
@@ -108,10 +67,10 @@ async function save(again) {
   } catch (error) { reply = null; }
   if (!reply || !reply.ok) { $("hint").textContent = "not saved: is `emojax verify` still running?"; return; }
   item.marks = out; item.again = again;
-  const next = data.items.findIndex((x, i) => i > at && !told(x));
+  const next = data.items.findIndex((x, i) => i > at && !isMarked(x));
   if (next >= 0) { at = next; show(); }
-  else if (data.items.every(told)) { show(); $("hint").textContent = "All clips are marked. Thank you."; }
-  else { at = data.items.findIndex((x) => !told(x)); show(); }
+  else if (data.items.every(isMarked)) { show(); $("hint").textContent = "All clips are marked. Thank you."; }
+  else { at = data.items.findIndex((x) => !isMarked(x)); show(); }
 }
 document.addEventListener("keydown", (event) => {
   if (!data || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -133,11 +92,8 @@ document.addEventListener("keydown", (event) => {
   else return;
   event.preventDefault();
 });
-fetch("/items").then((r) => r.json()).then((found) => {
-  data = found;
-  at = Math.max(0, data.items.findIndex((x) => !told(x)));
+fetch("/items").then((r) => r.json()).then((reply) => {
+  data = reply;
+  at = Math.max(0, data.items.findIndex((x) => !isMarked(x)));
   show();
 });
-</script>
-</body>
-</html>

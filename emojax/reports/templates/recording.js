@@ -1,48 +1,7 @@
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>$title</title>
-<style>
-:root{--ink:#1d2430;--soft:#5c6675;--line:#d9dee6;--back:#fff;--panel:#f6f8fa;--mark:#27476e}
-@media (prefers-color-scheme:dark){:root{--ink:#e6e9ee;--soft:#9aa4b2;--line:#343c48;--back:#14181e;--panel:#1c222b;--mark:#8db4e8}}
-*{box-sizing:border-box}body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--back);margin:0 auto;max-width:1200px;padding:1em}
-h1{font-size:1.35em;margin:.2em 0}small,.soft{color:var(--soft)}.notice{border-left:3px solid var(--mark);padding:.1em .8em;margin:.6em 0}
-.top{display:grid;grid-template-columns:minmax(280px,1fr) minmax(280px,1fr);gap:1em}@media (max-width:760px){.top{grid-template-columns:1fr}}
-video,audio{width:100%;max-height:360px;background:#000;border-radius:6px}audio{background:none}
-.now{background:var(--panel);border-radius:6px;padding:.8em 1em;min-height:12em}.now b{font-size:1.25em}
-.bar{display:grid;grid-template-columns:8em 1fr 3.4em;gap:.5em;align-items:center;font-size:.9em}.bar i{display:block;height:.7em;border-radius:2px}
-.scroll{overflow-x:auto;border:1px solid var(--line);border-radius:6px;margin:1em 0;position:relative}svg{display:block}svg text{fill:var(--soft);font-size:11px}
-.seg{cursor:pointer}.seg:hover{opacity:.8}.tools button{font:inherit;border:1px solid var(--line);background:var(--panel);color:inherit;border-radius:4px;padding:.1em .7em;cursor:pointer}
-.key span{display:inline-block;margin-right:1em;white-space:nowrap}.key i{display:inline-block;width:.8em;height:.8em;border-radius:2px;margin-right:.35em;vertical-align:-1px}
-table{border-collapse:collapse;width:100%;font-size:.92em}td,th{text-align:left;vertical-align:top;border-bottom:1px solid var(--line);padding:.3em .5em}
-tr.row{cursor:pointer}tr.row:hover,tr.on{background:var(--panel)}.num{font-variant-numeric:tabular-nums;white-space:nowrap}
-.ok{color:#2b8a3e}.no{color:#c0392b}.maybe{color:var(--soft)}.claim{display:inline-block;margin-right:.8em}
-#lost{display:none;padding:1em;background:var(--panel);border-radius:6px}
-</style>
-</head>
-<body>
-<h1>$title</h1>
-<div class="soft">$facts</div>
-<p class="notice">$notice</p>
-<div class="top">
- <div><$tag id="player" controls preload="metadata" src="$media"></$tag>
-  <div id="lost">The recording is not beside this page. <label>Open it: <input type="file" id="pick" accept="video/*,audio/*"></label></div></div>
- <div class="now" id="now" aria-live="polite"></div>
-</div>
-<div class="tools"><button id="out" title="zoom out">&minus;</button> <button id="in" title="zoom in">+</button>
- <button id="back" title="segment before (left arrow)">&#9664;</button> <button id="forth" title="next segment (right arrow)">&#9654;</button>
- <span class="key" id="key"></span></div>
-<div class="scroll" id="scroll"></div>
-<div id="changes"></div>
-<table id="table"><thead><tr><th>time</th><th>who</th><th>shown</th><th>words</th><th>reason and evidence</th></tr></thead><tbody></tbody></table>
-<p><small>$foot</small></p>
-<script type="application/json" id="data">$data</script>
-<script>
+// The page of a recording: player, emotion track, transcript; click to seek.
 "use strict";
 const D = JSON.parse(document.getElementById("data").textContent), P = document.getElementById("player");
-const $$ = id => document.getElementById(id), NS = "http://www.w3.org/2000/svg";
+const $ = id => document.getElementById(id), NS = "http://www.w3.org/2000/svg";
 const persons = [...new Set(D.segments.map(s => s.person))];
 const time = t => { t = Math.round(t * 10) / 10; const m = Math.floor(t / 60), s = (t % 60).toFixed(1).padStart(4, "0"); return m + ":" + s; };
 function el(name, parent, attributes, text) {
@@ -59,12 +18,12 @@ function draw(name, parent, attributes, text) {
   parent.append(e);
   return e;
 }
-const say = s => s.error ? "not answered" : s.leading.length ? s.label + ": " + s.leading.join(" or ") : s.label;
+const labelText = s => s.error ? "not answered" : s.leading.length ? s.label + ": " + s.leading.join(" or ") : s.label;
 let zoom = 1, head = null, current = -1;
-function width() { return Math.max(300, ($$("scroll").clientWidth || 1100) - 2) * zoom; }
+function width() { return Math.max(300, ($("scroll").clientWidth || 1100) - 2) * zoom; }
 const LEFT = 70;
 function chart() {
-  const box = $$("scroll"), w = width(), scale = (w - LEFT - 10) / Math.max(D.seconds, 0.1), lane = 210;
+  const box = $("scroll"), w = width(), scale = (w - LEFT - 10) / Math.max(D.seconds, 0.1), lane = 210;
   box.textContent = "";
   const svg = draw("svg", box, {width: w, height: persons.length * lane + 24, role: "img", "aria-label": "emotion track"});
   const x = t => LEFT + t * scale;
@@ -90,14 +49,14 @@ function chart() {
     ["picture", "sound", "words"].forEach((m, k) => draw("text", svg, {x: 4, y: strip + 34 + 18 * k}, m));
     for (const [s, i] of segs) {
       const a = x(s.start), b = Math.max(1, x(s.end) - x(s.start) - 0.5);
-      const one = draw("rect", svg, {x: a, y: strip, width: b, height: 18, fill: D.colours[s.leading.length ? "" : s.label] || "#999", class: "seg", "data-i": i});
-      draw("title", one, {}, time(s.start) + " " + say(s) + (s.words ? " - " + s.words : ""));
+      const one = draw("rect", svg, {x: a, y: strip, width: b, height: 18, fill: D.colours[s.leading.length ? "" : s.label] || "var(--other)", class: "seg", "data-i": i});
+      draw("title", one, {}, time(s.start) + " " + labelText(s) + (s.words ? " - " + s.words : ""));
       ["video", "audio", "text"].forEach((m, k) => {
         if (!s.modalities.includes(m)) return;
         const adds = s.contributions ? s.contributions[m] || 0 : null;
         const strong = adds === null ? 0.35 : Math.min(1, 0.12 + Math.abs(adds) / 2);
         const r = draw("rect", svg, {x: a, y: strip + 24 + 18 * k, width: b, height: 12, class: "seg", "data-i": i, opacity: strong,
-          fill: adds === null ? "var(--soft)" : adds >= 0 ? "#2b8a3e" : "#c0392b"});
+          fill: adds === null ? "var(--soft)" : adds >= 0 ? "var(--good)" : "var(--bad)"});
         if (adds !== null) draw("title", r, {}, m + " adds " + adds.toFixed(2) + " nats");
       });
     }
@@ -106,8 +65,8 @@ function chart() {
     }
   });
   const bottom = persons.length * lane, step = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600].find(s => s * scale > 60) || 7200;
-  for (let t = 0; t <= D.seconds; t += step) draw("text", svg, {x: x(t), y: bottom + 12, class: "tick"}, time(t).replace(/\.0$$/, ""));
-  head = draw("line", svg, {x1: LEFT, x2: LEFT, y1: 0, y2: bottom, stroke: "#e8590c", "stroke-width": 2, id: "head"});
+  for (let t = 0; t <= D.seconds; t += step) draw("text", svg, {x: x(t), y: bottom + 12, class: "tick"}, time(t).replace(/\.0$/, ""));
+  head = draw("line", svg, {x1: LEFT, x2: LEFT, y1: 0, y2: bottom, stroke: "var(--playhead)", "stroke-width": 2, id: "head"});
   svg.addEventListener("click", e => {
     const i = e.target.dataset && e.target.dataset.i;
     const at = (e.clientX - svg.getBoundingClientRect().left - LEFT) / scale;
@@ -121,18 +80,18 @@ function follow() { shown(P.currentTime || 0); }
 function shown(t) {
   const scale = (width() - LEFT - 10) / Math.max(D.seconds, 0.1), px = LEFT + t * scale;
   if (head) { head.setAttribute("x1", px); head.setAttribute("x2", px); }
-  const box = $$("scroll");
+  const box = $("scroll");
   if (zoom > 1 && (px < box.scrollLeft + 80 || px > box.scrollLeft + box.clientWidth - 40)) box.scrollLeft = px - 120;
   const i = at(t);
   if (i === current) return;
   current = i;
   document.querySelectorAll("tr.on").forEach(r => r.classList.remove("on"));
-  const now = $$("now");
+  const now = $("now");
   now.textContent = "";
   if (i < 0) { el("span", now, {class: "soft"}, "no segment here"); return; }
   for (const s of D.segments.filter(s => s.start === D.segments[i].start)) {
     el("div", now, {class: "soft num"}, (s.person ? s.person + ", " : "") + time(s.start) + " to " + time(s.end) + (s.speakers.length ? ", " + s.speakers.join(", ") + " speaking" : ""));
-    el("b", now, {class: "label"}, say(s));
+    el("b", now, {class: "label"}, labelText(s));
     for (const [label, p] of Object.entries(s.probabilities).sort((a, b) => b[1] - a[1]).slice(0, 5)) {
       const bar = el("div", now, {class: "bar"});
       el("span", bar, {}, label);
@@ -152,8 +111,8 @@ function table() {
     el("td", row, {class: "num"}, time(s.start));
     el("td", row, {}, s.person || s.speakers.join(", "));
     const label = el("td", row, {}, "");
-    el("i", label, {style: "display:inline-block;width:.7em;height:.7em;border-radius:2px;margin-right:.4em;background:" + (D.colours[s.label] || "#999")});
-    label.append(say(s) + (s.error || s.leading.length ? "" : " " + Math.round(100 * s.probabilities[s.label]) + " %"));
+    el("i", label, {style: "display:inline-block;width:.7em;height:.7em;border-radius:2px;margin-right:.4em;background:" + (D.colours[s.label] || "var(--other)")});
+    label.append(labelText(s) + (s.error || s.leading.length ? "" : " " + Math.round(100 * s.probabilities[s.label]) + " %"));
     el("td", row, {}, s.words);
     const why = el("td", row, {}, s.error || s.reason);
     for (const n of s.notes) el("small", el("div", why), {class: "soft"}, n);
@@ -170,27 +129,27 @@ function table() {
     row.addEventListener("keydown", e => { if (e.key === "Enter") go(); });
   });
 }
-for (const label of D.labels) { const k = el("span", $$("key")); el("i", k, {style: "background:" + D.colours[label]}); k.append(label); }
-const list = $$("changes");
+for (const label of D.labels) { const k = el("span", $("key")); el("i", k, {style: "background:" + D.colours[label]}); k.append(label); }
+const list = $("changes");
 if (D.changes.length) {
   el("b", list, {}, D.changes.length + (D.changes.length === 1 ? " change: " : " changes: "));
   D.changes.slice(0, 40).forEach(c => { const a = el("button", list, {class: "soft num", style: "border:0;background:none;cursor:pointer;font:inherit"}, time(c.time) + " " + c.before + " \u2192 " + c.after); a.onclick = () => seek(c.time); });
 }
 P.addEventListener("timeupdate", follow);
 P.addEventListener("seeking", follow);
-const lost = () => { $$("lost").style.display = "block"; };
+const lost = () => { $("lost").style.display = "block"; };
 P.addEventListener("error", lost);
 if (!P.getAttribute("src")) lost();
-$$("pick").addEventListener("change", e => { if (e.target.files.length) { P.src = URL.createObjectURL(e.target.files[0]); $$("lost").style.display = "none"; } });
-$$("in").onclick = () => { zoom = Math.min(64, zoom * 2); chart(); };
-$$("out").onclick = () => { zoom = Math.max(1, zoom / 2); chart(); };
+$("pick").addEventListener("change", e => { if (e.target.files.length) { P.src = URL.createObjectURL(e.target.files[0]); $("lost").style.display = "none"; } });
+$("in").onclick = () => { zoom = Math.min(64, zoom * 2); chart(); };
+$("out").onclick = () => { zoom = Math.max(1, zoom / 2); chart(); };
 function step(by) {
   const starts = [...new Set(D.segments.map(s => s.start))], t = P.currentTime || 0;
   const next = by > 0 ? starts.find(s => s > t + 0.05) : starts.filter(s => s < t - 0.05).pop();
   if (next !== undefined) seek(next);
 }
-$$("forth").onclick = () => step(1);
-$$("back").onclick = () => step(-1);
+$("forth").onclick = () => step(1);
+$("back").onclick = () => step(-1);
 document.addEventListener("keydown", e => {
   if (["INPUT", "VIDEO", "AUDIO", "BUTTON"].includes(e.target.tagName)) return;
   if (e.key === "ArrowRight") step(1); else if (e.key === "ArrowLeft") step(-1);
@@ -199,6 +158,3 @@ document.addEventListener("keydown", e => {
 window.addEventListener("resize", chart);
 table();
 chart();
-</script>
-</body>
-</html>

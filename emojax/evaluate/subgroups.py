@@ -1,0 +1,96 @@
+"""Groups of clips: speakers or videos that intervals resample, and subgroups that are scored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from emojax.evaluate import statistics
+from emojax.evaluate.predictions import Prediction
+from emojax.evaluate.sufficient_statistics import SufficientStatistics
+
+MIN_GROUPS = 10  # with fewer speakers, intervals over them say nothing
+_DURATIONS = ((0, 2), (2, 5), (5, 10), (10, 30), (30, float("inf")))  # seconds
+
+
+def resampling_groups(rows: Sequence[Prediction]) -> tuple[list[str], str]:
+    """The groups that intervals resample.
+
+    Intervals over a handful of speakers say nothing. Intervals over clips are too narrow, but they
+    describe these clips.
+
+    Returns:
+      The group of each clip, and what the groups are: speakers, or videos, if there are at least
+      MIN_GROUPS of them; otherwise "clip", with "" for each clip.
+    """
+    for name, keys in (
+        ("speaker", [r.speaker or r.video for r in rows]),
+        ("video", [r.video for r in rows]),
+    ):
+        if any(keys) and len(set(keys) - {""}) + keys.count("") >= MIN_GROUPS:
+            return keys, name if any(getattr(r, name) for r in rows) else "video"
+    return [""] * len(rows), "clip"
+
+
+def interval_method(rows: Sequence[Prediction], resamples: int) -> str:
+    """How the intervals of these rows are made, in words."""
+    groups, kind = resampling_groups(rows)
+    alone = groups.count("")
+    number = len(set(groups) - {""}) + alone
+    text = f"bootstrap over {number} {kind}s"
+    if kind != "clip" and alone:
+        text += f" (of which {alone} are clips whose {kind} is not known)"
+    text += f", 95 %, {resamples} resamples, percentiles widened for few groups"
+    people = {r.group for r in rows} - {""}
+    if people and kind == "clip":
+        text += f"; of {len(people)} people alone: it says nothing of others"
+    return text
+
+
+def subgroup_scores(
+    strict: SufficientStatistics, rows: Sequence[Prediction], *, resamples: int, seed: int
+) -> dict[str, Any]:
+    """Scores by modalities present, duration and language, as far as the rows know them.
+
+    Args:
+      strict: sufficient statistics of the rows.
+      rows: the predictions.
+      resamples: of the bootstrap; 0 leaves the intervals out.
+      seed: of the bootstrap.
+
+    Returns:
+      {property: {value: {n, scores, intervals}}}.
+    """
+    keys: Mapping[str, Callable[[Prediction], str | None]] = {
+        "modalities": lambda r: (
+            None if r.modalities is None else "+".join(sorted(r.modalities)) or "none"
+        ),
+        "duration": lambda r: None if r.duration is None else _duration(r.duration),
+        "language": lambda r: r.language or None,
+    }
+    out: dict[str, Any] = {}
+    groups, _ = resampling_groups(rows)
+    for name, key in keys.items():
+        values = [key(r) for r in rows]
+        scores: dict[str, Any] = {}
+        for value in sorted({v for v in values if v is not None}):
+            mask = np.array([v == value for v in values])
+            part = strict.subset(mask)
+            scores[value] = {"n": int(mask.sum()), **part.json_scores()}
+            if resamples:
+                scores[value]["intervals"] = statistics.intervals(
+                    part,
+                    [g for g, inside in zip(groups, mask, strict=True) if inside],
+                    resamples=resamples,
+                    seed=seed,
+                )
+        if scores:
+            out[name] = scores
+    return out
+
+
+def _duration(seconds: float) -> str:
+    low, high = next((low, high) for low, high in _DURATIONS if seconds < high)
+    return f"{low} to {high} s" if high < float("inf") else f"over {low} s"

@@ -1,0 +1,247 @@
+"""`emojax evaluate`, `compare` and `suites` on predictions files, and `evaluate` with a server."""
+
+import json
+
+import numpy as np
+import pytest
+from chat_server import Chat, serve
+from prediction_rows import jsonl, row
+from suite_fixture import drawn_clips
+
+from emojax.cli.main import main
+
+
+def test_the_command_writes_every_file_and_twice_the_same(tmp_path, capsys):
+    clip = drawn_clips()[0]
+    rows = [
+        row(f"c{i}", ("happy", "sad", "neutral")[i % 3], ("happy", "Sad.", "sad")[i % 3], speaker=f"s{i % 15}", path=str(clip),
+            probabilities={"happy": 0.5, "sad": 0.3, "neutral": 0.2}, duration=1.5, modalities=["video"])
+        for i in range(30)
+    ]  # fmt: skip
+    path = jsonl(tmp_path / "preds.jsonl", *rows)
+    outs = [tmp_path / "a", tmp_path / "b"]
+    for out in outs:
+        assert main(["evaluate", "--predictions", str(path), "--out", str(out)]) == 0
+    names = sorted(p.relative_to(outs[0]) for p in outs[0].rglob("*") if p.is_file())
+    assert [str(n) for n in names] == [
+        "clips.csv", "confusion_predictions.png", "evaluation.json", "evaluation.md", "predictions/predictions.jsonl", "report.html",
+    ]  # fmt: skip
+    for name in names:
+        assert (outs[0] / name).read_bytes() == (outs[1] / name).read_bytes(), name
+    found = json.loads((outs[0] / "evaluation.json").read_text())
+    assert found["confusion"] == [[10, 0, 0], [0, 0, 10], [0, 0, 10]] and found["labels"] == [
+        "happy",
+        "neutral",
+        "sad",
+    ]
+    assert found["accuracy"] == pytest.approx(2 / 3) == found["uar"]
+    assert found["released"]["accuracy"] == pytest.approx(
+        1 / 3
+    )  # `sad.` is another string than `sad`
+    assert found["calibration"]["ece"] == pytest.approx(abs(0.5 - 1 / 3))
+    assert found["interval_method"].startswith("bootstrap over 15 speakers")
+    assert found["groups"] == {"drawn_over": "speaker", "n": 15, "clips_alone": 0}
+    page = (outs[0] / "report.html").read_text()
+    assert "worst clips" in page and "data:image/jpeg;base64," in page and "<script" not in page
+    assert "0.667" in capsys.readouterr().out
+
+
+def test_wrong_usage_is_reported(tmp_path, capsys):
+    path = jsonl(tmp_path / "p.jsonl", row("a", ""))
+    numbers = jsonl(tmp_path / "n.jsonl", row("a", "1.5", "2"), row("b", "-0.5", "1"))
+    two = jsonl(tmp_path / "t.jsonl", row("a", "happy"), row("b", "sad"))
+    other = jsonl(tmp_path / "u.jsonl", row("a", "happy"), row("b", "happy"))
+    out = ["--out", str(tmp_path / "o")]
+    for arguments, told in (
+        (["--predictions", str(path)], "no row has an 'answer' to compare with; give --truth"),
+        ([], "give a model (a folder or a name), --endpoint URL, or --predictions FILE"),
+        (["model"], "give the clips: --manifest FILE, or --suite NAME with --data FOLDER"),
+        (["model", "--suite", "caer"], "--suite needs --data FOLDER"),
+        (["model", "--suite", "cear", "--data", "x"], "did you mean 'caer'"),
+        (
+            ["--endpoint", "localhost", "--served", "m", "--suite", "caer", "--data", "x"],
+            "give an address",
+        ),
+        (
+            ["--endpoint", "http://x", "--suite", "caer", "--data", "x"],
+            "--endpoint needs --served NAME",
+        ),
+        (["--predictions", str(path), "--metric", "best"], "--metric best: it must be one of hit_rate"),
+        (["--predictions", str(path), "--limit", "5"], "--limit has no use with --predictions"),
+        (
+            ["--predictions", str(path), "--suite", "meld"],
+            "there are no predictions of MELD: name files, or the `set` of each row,",
+        ),
+        (["--predictions", str(numbers)], "every 'answer' is a number"),
+        (
+            ["--predictions", str(two), "--labels", "happy"],
+            "the truth 'sad' is not among --labels happy",
+        ),
+        (
+            ["--predictions", str(two), "--truth", str(other)],
+            "has the answer 'sad', the truth says 'happy'",
+        ),
+        (["--predictions", str(path), "--resamples", "-1"], "--resamples must be a number of 0 or more"),
+        (["--predictions", str(path), "--tables", str(tmp_path)], "has no format.csv"),
+        (["m", "--predictions", str(path)], "leave out the model"),
+    ):
+        assert main(["evaluate", *arguments, *out]) == 2
+        assert told in " ".join(capsys.readouterr().out.split()), arguments
+
+
+def test_labels_and_metric_can_be_given(tmp_path):
+    path = jsonl(tmp_path / "p.jsonl", row("a", "x", "y"), row("b", "y", "y"))
+    assert (
+        main(
+            [
+                "evaluate",
+                "--predictions",
+                str(path),
+                "--out",
+                str(tmp_path / "o"),
+                "--labels",
+                "x,y,z",
+                "--resamples",
+                "0",
+            ]
+        )
+        == 0
+    )
+    found = json.loads((tmp_path / "o" / "evaluation.json").read_text())
+    assert found["labels"] == ["x", "y", "z"] and "intervals" not in found
+
+
+def test_suites_are_listed(capsys):
+    assert main(["suites", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["sets"]["bold"]["metric"] == "multi_label" and "dfew-5" in found["suites"]
+
+
+# --- comparisons ---
+
+
+def test_runs_are_compared_by_name_of_test(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    truth = [str(x) for x in rng.choice(["happy", "sad", "angry"], 90)]
+    worse = [t if rng.random() < 0.6 else "happy" for t in truth]
+    for name, said in (("one", truth), ("two", worse)):
+        path = jsonl(
+            tmp_path / f"{name}.jsonl",
+            *(
+                row(f"c{i}", t, s, speaker=f"s{i % 9}")
+                for i, (t, s) in enumerate(zip(truth, said, strict=True))
+            ),
+        )
+        assert (
+            main(
+                [
+                    "evaluate",
+                    "--predictions",
+                    str(path),
+                    "--out",
+                    str(tmp_path / name),
+                    "--resamples",
+                    "20",
+                ]
+            )
+            == 0
+        )
+    out = tmp_path / "c"
+    assert (
+        main(
+            [
+                "compare",
+                str(tmp_path / "one"),
+                str(tmp_path / "two"),
+                "--score",
+                "accuracy",
+                "--permutations",
+                "500",
+                "--out",
+                str(out),
+            ]
+        )
+        == 0
+    )
+    (found,) = json.loads((out / "comparison.json").read_text())["comparisons"]
+    share = np.mean([t == w for t, w in zip(truth, worse, strict=True)])
+    assert found["values"] == pytest.approx([1.0, share]) and found["test"][
+        "difference"
+    ] == pytest.approx(share - 1)
+    assert (
+        found["mcnemar"]["only_first"] == round(90 * (1 - share))
+        and found["test"]["p_holm"] == found["test"]["p_value"]
+    )
+    text = (out / "comparison.md").read_text()
+    assert (
+        "*" in text.splitlines()[4] and "paired permutation test over groups, two-sided" in text
+    )  # stars, and of what
+    assert main(["compare", str(tmp_path / "one"), str(tmp_path), "--out", str(out)]) == 2
+    assert "contains no evaluation" in capsys.readouterr().out
+    jsonl(tmp_path / "three.jsonl", *(row(f"c{i}", "sad", "sad") for i in range(90)))
+    assert (
+        main(
+            [
+                "evaluate",
+                "--predictions",
+                str(tmp_path / "three.jsonl"),
+                "--out",
+                str(tmp_path / "three"),
+            ]
+        )
+        == 0
+    )
+    assert main(["compare", str(tmp_path / "one"), str(tmp_path / "three"), "--out", str(out)]) == 2
+    assert "in one run and 'sad' in the other" in " ".join(capsys.readouterr().out.split())
+
+
+# --- servers ---
+
+
+def test_a_multimodal_server_answers_a_manifest(tmp_path, capsys):
+    clips = drawn_clips()[:4]
+    manifest = tmp_path / "m.csv"
+    lines = [
+        f"{c},{label},well then"
+        for c, label in zip(clips, ("happy", "sad", "happy", "sad"), strict=True)
+    ]
+    (tmp_path / "broken.mp4").write_bytes(b"no film")
+    manifest.write_text(
+        "path,label,subtitle\n" + "\n".join([*lines, f"{tmp_path}/broken.mp4,sad,"]) + "\n"
+    )
+    seen = []
+
+    def reply(body, number):
+        parts = body["messages"][0]["content"]
+        seen.append([p["type"] for p in parts])
+        text = parts[-1]["text"]
+        assert "happy, sad" in text and 'says: "well then"' in text
+        return "The person looks happy." if len(seen) != 2 else ""
+
+    out = tmp_path / "o"
+    command = [
+        "evaluate",
+        "--served",
+        "omni",
+        "--manifest",
+        str(manifest),
+        "--out",
+        str(out),
+        "--concurrency",
+        "1",
+    ]
+    with serve(Chat(reply)) as chat:
+        assert main([*command, "--endpoint", chat.url, "--price", "1", "2"]) == 0
+        asked = sum(chat.asked.values())
+        assert main([*command, "--endpoint", chat.url]) == 0
+        assert sum(chat.asked.values()) == asked  # everything is stored
+    kinds = {k for s in seen for k in s}
+    assert kinds <= {"image_url", "input_audio", "text"} and {"image_url", "text"} <= kinds
+    found = json.loads((out / "evaluation.json").read_text())
+    assert found["n"] == 5 and found["clips"] == {"answered": 4, "refused": 1, "missing_media": 0}
+    assert found["answers"]["read_as"]["sentence"] == 4 and found["unparsable_by_class"] == [0, 1]
+    assert found["accuracy"] == pytest.approx(2 / 5)
+    told = " ".join(capsys.readouterr().out.split())
+    assert (
+        "1 empty reply" in told and "cost 0.00" in told and "1 clips could not be decoded" in told
+    )

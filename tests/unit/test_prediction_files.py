@@ -1,0 +1,138 @@
+"""Predictions of other systems: every format; faults name file, row and field."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from prediction_rows import jsonl, row
+
+from emojax.evaluate.prediction_files import read_predictions, read_truth
+from emojax.evaluate.predictions import Prediction, PredictionError, parse_prediction
+
+
+def test_rows_of_emotion_llama_v2(tmp_path):
+    path = jsonl(
+        tmp_path / "p.jsonl",
+        row("a", new_response="sad", extra=1),
+        {"name": "b", "response": ["x", "y"]},
+    )
+    a, b = read_predictions(path)
+    assert (a.clip, a.answer, a.response, a.final_response, a.mode) == (
+        "a",
+        "happy",
+        "happy",
+        "sad",
+        "test",
+    )
+    assert (b.clip, b.response, b.final_response) == ("b", "x, y", "x, y")
+    assert parse_prediction(json.loads(a.to_json())) == a
+    (tmp_path / "list.json").write_text(json.dumps([row("a"), row("b")]))
+    assert len(read_predictions(tmp_path / "list.json")) == 2
+
+
+def test_every_field_survives_a_file():
+    full = Prediction(
+        clip="c", answer="happy", response="sad", mode="test", set="caer", new_response="sad.", probabilities={"happy": 0.25, "sad": 0.75}, speaker="s", video="v", modalities=("video",), duration=1.5, language="en", path="/p.mp4",
+        start=1.0, end=2.5, subtitle="words", reason="because", valence=0.1, valence_answer=0.2, error="refused: x",
+    )  # fmt: skip
+    assert all(getattr(full, f.name) not in (f.default, None, "") for f in dataclasses.fields(full))
+    assert parse_prediction(json.loads(full.to_json())) == full
+
+
+def test_npz_of_affectgpt(tmp_path):
+    np.savez(
+        tmp_path / "a.npz",
+        name2reason=np.array({"c1": "she smiles", "c2": "he frowns"}, dtype=object),
+    )
+    assert [(r.clip, r.response) for r in read_predictions(tmp_path / "a.npz")] == [
+        ("c1", "she smiles"),
+        ("c2", "he frowns"),
+    ]
+    np.savez(
+        tmp_path / "b.npz",
+        filenames=np.array(["c1", "c2"]),
+        fileitems=np.array(["[happy, sad]", "[]"]),
+    )
+    assert [r.response for r in read_predictions(tmp_path / "b.npz")] == ["[happy, sad]", "[]"]
+    lists = np.empty(2, dtype=object)
+    lists[:] = [["happy", "sad"], ["calm"]]
+    np.savez(tmp_path / "c.npz", filenames=np.array(["c1", "c2"]), fileitems=lists)
+    assert [r.response for r in read_predictions(tmp_path / "c.npz")] == ["happy, sad", "calm"]
+    np.savez(tmp_path / "d.npz", other=np.array([1]))
+    with pytest.raises(PredictionError, match="contains other; expected 'name2reason'"):
+        read_predictions(tmp_path / "d.npz")
+
+
+def test_csv_of_emer(tmp_path):
+    (tmp_path / "e.csv").write_text("names,chi_reasons\nsample_1,she smiles\n")
+    assert read_predictions(tmp_path / "e.csv") == [
+        Prediction(clip="sample_1", response="she smiles")
+    ]
+    (tmp_path / "f.csv").write_text("who,what\na,b\n")
+    with pytest.raises(PredictionError, match=r"has the columns \['who', 'what'\]"):
+        read_predictions(tmp_path / "f.csv")
+
+
+def test_truth_from_elsewhere(tmp_path):
+    np.savez(tmp_path / "gt.npz", a=np.array("happy"), b=np.array("sad"))
+    (tmp_path / "gt.csv").write_text("name,openset\na,\"['happy']\"\n")
+    jsonl(tmp_path / "gt.jsonl", row("a"))
+    assert read_truth(tmp_path / "gt.npz") == {"a": "happy", "b": "sad"}
+    assert read_truth(tmp_path / "gt.csv") == {"a": "['happy']"}
+    assert read_truth(tmp_path / "gt.jsonl") == {"a": "happy"}
+    path = jsonl(
+        tmp_path / "p.jsonl", {"video_id": "a", "response": "x"}, {"video_id": "z", "response": "y"}
+    )
+    assert [r.answer for r in read_predictions(path, truth={"a": "happy"})] == ["happy"]
+    with pytest.raises(
+        PredictionError, match="no prediction for 1 clips of the truth, such as 'b'"
+    ):
+        read_predictions(path, truth={"a": "happy", "b": "sad"})
+    with pytest.raises(PredictionError, match="no clip in common"):
+        read_predictions(path, truth={"q": "happy"})
+
+
+@pytest.mark.parametrize(
+    "text, fault",
+    [
+        ('{"video_id": "a"}', "row 1: has no 'response'"),
+        ('{"video_id": "a", "response": "x"}\n{broken', "line 2: not valid JSON"),
+        (
+            '{"video_id": "a", "response": "x"}\n{"video_id": "a", "response": "y"}',
+            "clip 'a' occurs twice .rows 1 and 2",
+        ),
+        (
+            '{"video_id": "a", "response": "x", "duration": "long"}',
+            "row 1: duration is 'long', needs a number",
+        ),
+        (
+            '{"video_id": "a", "response": "x", "probabilities": {"a": -1}}',
+            "row 1: 'probabilities' add up to -1",
+        ),
+        (
+            '{"video_id": "a", "response": "x", "probabilities": [1]}',
+            "needs an object of label: number",
+        ),
+        ('{"video_id": "a", "response": {"x": 1}}', "row 1: 'response' is .*needs text"),
+        ("[1]", "row 1: needs a JSON object"),
+        ("", "contains no prediction"),
+    ],
+)
+def test_faults_of_rows(tmp_path, text, fault):
+    (tmp_path / "p.jsonl").write_text(text)
+    with pytest.raises(PredictionError, match=fault):
+        read_predictions(tmp_path / "p.jsonl")
+
+
+def test_faults_of_files(tmp_path):
+    for name, fault in (
+        ("none.jsonl", "there is no predictions file"),
+        ("p.xlsx", "are read from .jsonl"),
+    ):
+        (tmp_path / "p.xlsx").write_bytes(b"x")
+        with pytest.raises(PredictionError, match=fault):
+            read_predictions(tmp_path / name)
+    (tmp_path / "l.jsonl").write_bytes(b"\xff\xfe")
+    with pytest.raises(PredictionError, match="is not UTF-8"):
+        read_predictions(tmp_path / "l.jsonl")
