@@ -1,7 +1,8 @@
 """Benchmark suites: the sets of each, how they are asked and scored, and the suite's one figure.
 
 The eighteen sets of MMEVerse-Bench and their selection rules are in
-data_pipeline/datasets/benchmarks.py. This file groups them and adds the sets that other papers score.
+data_pipeline/datasets/benchmarks.py. This file groups them and adds the sets that other papers
+score.
 """
 
 from __future__ import annotations
