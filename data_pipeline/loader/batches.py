@@ -16,7 +16,7 @@ from data_pipeline.builders.shards import BuiltSet, open_built
 from data_pipeline.datasets.labels import normalise_answer
 from data_pipeline.loader import prompts, released_stages
 from data_pipeline.loader.features import Features
-from data_pipeline.loader.length_bucketing import GroupedRows
+from data_pipeline.loader.length_bucketing import BucketedRows
 from data_pipeline.loader.mixture import MixedSource, Per
 from data_pipeline.loader.tasks import STREAMS, StageTasks, draw_example, with_strange_words
 from data_pipeline.loader.tokens import Row, Tokenizer, collate_rows, make_row
@@ -144,7 +144,7 @@ class AskClip:
 
 
 class FillSample(grain.transforms.RandomMap):
-    """A row of GroupedRows -> Sample: its views, normalised and augmented; random by position alone."""
+    """A row of BucketedRows -> Sample: its views, normalised and augmented; random by position alone."""
 
     def __init__(self, config: RowConfig):
         self.config = config
@@ -324,7 +324,7 @@ def train_iterator(
     process, count = shard
     mixed = MixedSource(sources, seed, per, batch * count)
     # Rows of a step are drawn by every process alike, so that all agree on its compiled size.
-    rows = GroupedRows(
+    rows = BucketedRows(
         mixed,
         AskClip(stage, tokenizer, config),
         batch * count,

@@ -1,8 +1,9 @@
-"""Cached outputs of frozen encoders, read back: one array_record item a clip, checked against what a model needs.
+"""Reads cached outputs of frozen encoders: one array_record item per clip.
 
-`encode.py` writes them. A cache belongs to one encoder (its weights and sizes), one way of looking at clips and one number
-format; a cache of another is refused, never read. A modality that a clip does not have is not stored: it is an explicit
-flag, and its place in a batch is what the encoder makes of nothing (`blank`), or zeros where the model masks it.
+emojax/workflows/encode_features.py writes them. A cache is specific to the encoders (weights and
+sizes), the views and the number format; a cache that does not match the model is rejected. Absent
+modalities are not stored: a flag marks them, and a batch contains the encoder's output for zeros
+(`blank`) in their place, or zeros where the model masks them.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ _DTYPES: dict[str, Any] = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CacheConfig:
-    """What a cache was made by; two caches are the same when these are.
+    """What a cache was made with; caches with equal settings are interchangeable.
 
     Attributes:
-      encoder: hash of the frozen encoders' weights and sizes.
-      views: hash of view sizes and frame choice.
+      encoder: hash of the weights and sizes of the frozen encoders.
+      views: hash of the view sizes and the frame sampling.
       dtype: `bfloat16` or `float32`.
-      shapes: of one clip's features by field, without the batch axis.
-      streams: field -> the stream it is made of (`image`, `video`, `audio`).
+      shapes: shape of a clip's features by field, without batch axis.
+      streams: field -> the stream it is computed from (`image`, `video`, `audio`).
     """
 
     encoder: str
@@ -48,7 +49,7 @@ class CacheConfig:
     streams: dict[str, str]
 
     def to_json(self) -> str:
-        """The header file's text."""
+        """The text of the header file."""
         return json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=1)
 
     @classmethod
@@ -56,21 +57,23 @@ class CacheConfig:
         """The inverse of `to_json`.
 
         Raises:
-          ValueError: of another format.
+          ValueError: the header has another format.
         """
         fields = json.loads(text)
         if fields.pop("format", None) != FORMAT:
-            raise ValueError("the feature cache is of another version of emojax: encode again")
+            raise ValueError(
+                "the feature cache was made by another version of emojax: encode again"
+            )
         return cls(**{**fields, "shapes": {k: tuple(v) for k, v in fields["shapes"].items()}})
 
     def key(self, clip: str) -> str:
-        """16 hex digits of clip hash, encoder and views: what every record carries."""
+        """The key stored with each clip: 16 hex digits of clip hash, encoder and views."""
         return hashlib.sha256(
             json.dumps([FORMAT, clip, self.encoder, self.views, self.dtype]).encode()
         ).hexdigest()[:16]
 
     def differences(self, other: CacheConfig) -> list[str]:
-        """Names of the fields in which two differ."""
+        """Names of the fields that differ."""
         return [
             f.name
             for f in dataclasses.fields(self)
@@ -79,13 +82,19 @@ class CacheConfig:
 
 
 def fingerprint_of(*parts: Any) -> str:
-    """16 hex digits of plain values."""
+    """Hash of plain values, 16 hex digits."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 @dataclasses.dataclass(frozen=True)
 class Features:
-    """One clip's encoder outputs by field, in the cache's number format; flags say which streams the clip has."""
+    """The encoder outputs of one clip.
+
+    Attributes:
+      arrays: features by field, in the number format of the cache.
+      has_video: whether the clip has a picture.
+      has_audio: whether the clip has sound.
+    """
 
     arrays: dict[str, np.ndarray]
     has_video: bool
@@ -95,8 +104,22 @@ class Features:
 def pack_features(
     record: ClipRecord, clip: str, config: CacheConfig, features: Features
 ) -> dict[str, bytes]:
-    """One clip as fields of its item; what it does not have is not written."""
-    there = {"image": features.has_video, "video": features.has_video, "audio": features.has_audio}
+    """Packs one clip into the fields of its item; absent modalities are not stored.
+
+    Args:
+      record: the clip.
+      clip: hash of the clip's media.
+      config: settings of the cache.
+      features: the encoder outputs.
+
+    Raises:
+      ValueError: a feature does not have the shape in `config`.
+    """
+    present = {
+        "image": features.has_video,
+        "video": features.has_video,
+        "audio": features.has_audio,
+    }
     facts = {
         "key": config.key(clip),
         "clip": clip,
@@ -105,43 +128,48 @@ def pack_features(
     }
     fields = {"record": record.to_json().encode(), "facts": json.dumps(facts).encode()}
     for name, array in features.arrays.items():
-        if there[config.streams[name]]:
+        if present[config.streams[name]]:
             if array.shape != config.shapes[name]:
                 raise ValueError(
-                    f"{name} of {record.id} is of shape {array.shape}, not {config.shapes[name]}"
+                    f"{name} of {record.id} has shape {array.shape}, not {config.shapes[name]}"
                 )
             fields[name] = np.ascontiguousarray(array, _DTYPES[config.dtype]).tobytes()
     return fields
 
 
 class FeatureSource:
-    """Random access to the clips of one data set and split: number -> (ClipRecord, Features).
+    """Random access to the clips of one data set and split: index -> (ClipRecord, Features).
+
+    Args:
+      folder: holds the array_record files of the split.
+      config: settings of the cache.
 
     Raises:
-      ValueError: an item that was made with other settings, or that lacks a stream its flags promise.
+      ValueError: the folder has no readable features. Access raises it for an item that was made
+        with other settings or lacks a stream that its flags promise.
     """
 
     def __init__(self, folder: Path, config: CacheConfig):
         self.folder, self.config = folder, config
         self._files = [str(p) for p in sorted(folder.glob("*.array_record"))]
         if not self._files:
-            raise ValueError(f"{folder} holds no features")
+            raise ValueError(f"{folder} contains no features")
         try:
             self._source = array_record_data_source.ArrayRecordDataSource(self._files)
             len(self._source)
-        except Exception as error:  # whatever array_record raises on a file that is cut
+        except Exception as error:  # array_record raises various errors on truncated files
             raise ValueError(
                 f"the features in {folder} are damaged: run the encoding again"
             ) from error
         self._records: list[ClipRecord] | None = None
-        self.build = ""  # key of the built data that were encoded
+        self.build = ""  # key of the built data set that was encoded
 
     def __len__(self) -> int:
         return len(self._source)
 
     @property
     def records(self) -> list[ClipRecord]:
-        """What is annotated of every clip, without its features."""
+        """The records of all clips, without reading their features."""
         if self._records is None:
             self._records = read_records(self.folder / RECORDS)
         return self._records
@@ -158,26 +186,33 @@ class FeatureSource:
         record = ClipRecord.from_json(fields["record"])
         if facts["key"] != self.config.key(facts["clip"]):
             raise ValueError(
-                f"{self.folder}: the features of {record.id} were made with other settings: encode again"
+                f"{self.folder}: the features of {record.id} were made with other settings: "
+                "encode again"
             )
         arrays = {}
         for name, shape in self.config.shapes.items():
             stream = self.config.streams[name]
-            there = facts["has_audio"] if stream == "audio" else facts["has_video"]
-            if there != (name in fields):
+            present = facts["has_audio"] if stream == "audio" else facts["has_video"]
+            if present != (name in fields):
                 raise ValueError(
-                    f"{self.folder}: {record.id} should {'' if there else 'not '}have {name}: encode again"
+                    f"{self.folder}: {record.id} should {'' if present else 'not '}have {name}: "
+                    "encode again"
                 )
-            if there:
-                arrays[name] = np.frombuffer(fields[name], _DTYPES[self.config.dtype]).reshape(
-                    shape
-                )
+            if present:
+                array = np.frombuffer(fields[name], _DTYPES[self.config.dtype])
+                arrays[name] = array.reshape(shape)
         return record, Features(arrays, facts["has_video"], facts["has_audio"])
 
 
 @dataclasses.dataclass(frozen=True)
 class FeatureCache:
-    """An opened cache: its settings, the encoder's outputs for an absent modality, sources by data set and split."""
+    """An opened cache.
+
+    Attributes:
+      config: its settings.
+      blank: the encoder outputs for an absent modality, by field.
+      sources: the features by data set and split.
+    """
 
     config: CacheConfig
     blank: dict[str, np.ndarray]
@@ -185,27 +220,28 @@ class FeatureCache:
 
 
 def open_cache(
-    folder: Path, wanted: CacheConfig, *, names: Sequence[str] | None = None
+    folder: Path, required: CacheConfig, *, names: Sequence[str] | None = None
 ) -> FeatureCache:
     """Opens a cache for a model.
 
     Args:
-      folder: of `emojax data encode`.
-      wanted: what the model needs.
-      names: data sets; None: all of them.
+      folder: output folder of `emojax data encode`.
+      required: settings that the model requires.
+      names: the data sets to open, None for all.
 
     Raises:
-      ValueError: no cache, one of other settings, or one that is not complete.
+      ValueError: there is no cache, it has other settings, or it is incomplete.
     """
     if not (folder / HEADER).exists():
         raise ValueError(
-            f"{folder} holds no feature cache: run `emojax data encode BUILT {folder} --model NAME`"
+            f"{folder} contains no feature cache: "
+            f"run `emojax data encode BUILT {folder} --model NAME`"
         )
     config = CacheConfig.from_json((folder / HEADER).read_text())
-    if differing := config.differences(wanted):
+    if differing := config.differences(required):
         raise ValueError(
-            f"the feature cache in {folder} was made with another {', '.join(differing)} than this model's: encode again "
-            "into another folder"
+            f"the feature cache in {folder} was made with another {', '.join(differing)} than this "
+            "model's: encode again into another folder"
         )
     sources: dict[str, dict[str, FeatureSource]] = {}
     for done in sorted(folder.glob("*/*/done.json")):
@@ -217,27 +253,30 @@ def open_cache(
         source.build = facts["build"]
         if len(source) != facts["clips"]:
             raise ValueError(
-                f"{done.parent} holds {len(source)} clips, {facts['clips']} were encoded: encode again"
+                f"{done.parent} contains {len(source)} clips, {facts['clips']} were encoded: "
+                "encode again"
             )
         sources.setdefault(name, {})[split] = source
     unfinished = [
         p for p in sorted(folder.glob("*/*")) if p.is_dir() and not (p / "done.json").exists()
     ]
     if unfinished:
-        raise ValueError(f"the encoding of {unfinished[0]} has not ended: run it again")
+        raise ValueError(f"the encoding of {unfinished[0]} is not complete: run it again")
     if not sources or (names and set(names) - set(sources)):
         raise ValueError(
-            f"{folder} holds {', '.join(sources) or 'no data set'}; asked for {', '.join(names or ())}"
+            f"{folder} contains {', '.join(sources) or 'no data set'}; "
+            f"requested: {', '.join(names or ())}"
         )
     return FeatureCache(config, read_blank(folder, config), sources)
 
 
 def write_blank(folder: Path, blank: dict[str, np.ndarray]) -> None:
-    """Keeps the encoder's outputs for an absent modality."""
-    np.savez(folder / BLANK, **{k: v.astype(np.float32) for k, v in blank.items()})  # type: ignore[arg-type]
+    """Stores the encoder outputs for an absent modality."""
+    arrays: dict[str, Any] = {k: v.astype(np.float32) for k, v in blank.items()}
+    np.savez(folder / BLANK, **arrays)
 
 
 def read_blank(folder: Path, config: CacheConfig) -> dict[str, np.ndarray]:
-    """The inverse of `write_blank`, in the cache's number format."""
+    """The inverse of `write_blank`, in the number format of the cache."""
     with np.load(folder / BLANK, allow_pickle=False) as data:
         return {k: data[k].astype(_DTYPES[config.dtype]) for k in config.shapes}

@@ -1,7 +1,8 @@
-"""Rows of like length in one batch: what is asked is drawn before any picture is read, and sorted by length.
+"""Groups rows of similar length into batches, before any media are read.
 
-A window of some steps is drawn at once (task, question, tokens; no media); if it is longer than one, its rows are sorted
-into batches and the batches come in a drawn order. Every process draws the whole window, so all agree which rows, and which compiled size, a step has.
+The rows of a window of several steps are drawn at once (task, question and tokens, no media), sorted
+by length and divided into batches, which come in random order. Every process draws the whole window,
+so all of them agree on the rows and the compiled size of each step.
 """
 
 from __future__ import annotations
@@ -18,38 +19,43 @@ from data_pipeline.loader.tokens import Row, pick_bucket
 from data_pipeline.schema import ClipRecord, Example
 
 
-class ReadRecords:
-    """The records of a source that has no list of them, read once each from its elements."""
+class LazyRecords:
+    """The records of a source without a list of them; each is read from its element once."""
 
     def __init__(self, source: Any):
-        self._source, self._known = source, dict[int, ClipRecord]()
+        self._source, self._records = source, dict[int, ClipRecord]()
 
     def __getitem__(self, index: int) -> ClipRecord:
-        if index not in self._known:
+        if index not in self._records:
             element = self._source[index]
-            found = (
+            self._records[index] = (
                 element[0]
                 if isinstance(element, tuple)
                 else ClipRecord.from_json(bytes(element["record"]))
             )
-            self._known[index] = found
-        return self._known[index]
+        return self._records[index]
 
 
-class GroupedRows:
-    """Position -> (example, row, bucket of its batch, element of its source); a random-access source without end.
+class BucketedRows:
+    """An infinite source: position -> (example, row, bucket of its batch, stored element).
 
     Args:
-      mixed: which clip comes next; of its sets, `records` is what is annotated of each clip, in their own order.
-      ask: (record, generator) -> (example, row): draws a task and makes its tokens.
-      batch: rows of a step on all processes.  steps: of a window.
-      buckets: (row length, answer length) that are compiled.  seed: of the draws.
+      mixed: chooses the clips; the `records` of each of its data sets are the records of its
+        elements, in the same order.
+      draw_row: (record, generator) -> (example, row); draws a task and tokenizes it.
+      batch: number of rows of a step on all processes.
+      steps: number of steps in a window.
+      buckets: compiled sizes (row length, answer length).
+      seed: of the draws.
+
+    Raises:
+      ValueError: the mixture draws one data set per step, but a window mixes steps.
     """
 
     def __init__(
         self,
         mixed: MixedSource,
-        ask: Any,
+        draw_row: Any,
         batch: int,
         *,
         steps: int,
@@ -60,13 +66,13 @@ class GroupedRows:
             raise ValueError(
                 "config.data.window mixes the rows of several steps: set config.data.draw to sample"
             )
-        self.mixed, self.ask, self.batch, self.steps = mixed, ask, batch, steps
+        self.mixed, self.draw_row, self.batch, self.steps = mixed, draw_row, batch, steps
         self.buckets, self.seed = tuple(buckets), seed
-        self.records = [getattr(s, "records", None) or ReadRecords(s) for s in mixed.sets]
+        self.records = [getattr(s, "records", None) or LazyRecords(s) for s in mixed.sets]
         self._prepare()
 
     def _prepare(self) -> None:
-        self._lock = threading.Lock()  # reading threads ask for the same window at once
+        self._lock = threading.Lock()  # several reading threads may need the same window
         self._plan = functools.lru_cache(maxsize=32)(self._make_plan)
 
     def __len__(self) -> int:
@@ -79,20 +85,23 @@ class GroupedRows:
         self.__dict__.update(state)
         self._prepare()
 
-    def _draw(self, position: int) -> tuple[ClipRecord, Example, Row]:
-        chosen, index = self.mixed.place(position)
-        record = self.records[chosen][index]
-        example, row = self.ask(
-            record, np.random.Generator(np.random.Philox(key=[self.seed, position]))
-        )
-        return record, example, row
+    def _draw(self, position: int) -> tuple[Example, Row]:
+        chosen, index = self.mixed.locate(position)
+        rng = np.random.Generator(np.random.Philox(key=[self.seed, position]))
+        example, row = self.draw_row(self.records[chosen][index], rng)
+        return example, row
 
     def _make_plan(
         self, window: int
     ) -> tuple[np.ndarray, list[tuple[int, int]], list[tuple[Example, Row]]]:
-        """(position in the window of each row to come, bucket of each of its batches, what was drawn by position)."""
+        """Plans the batches of a window.
+
+        Returns:
+          (int[n] drawn position in the window of each row in order, bucket of each batch, what was
+          drawn at each position in the window).
+        """
         size = self.batch * self.steps
-        drawn = [self._draw(window * size + i)[1:] for i in range(size)]
+        drawn = [self._draw(window * size + i) for i in range(size)]
         lengths = [(len(row.ids), len(row.ids) - row.prompt) for _, row in drawn]
 
         def bucket(i: int) -> tuple[int, int]:
@@ -104,17 +113,17 @@ class GroupedRows:
         batches = order.reshape(self.steps, self.batch)
         rng = np.random.Generator(np.random.Philox(key=[self.seed ^ 0x5EED, window]))
         batches = batches[rng.permutation(self.steps)]
-        own = [
+        buckets = [
             pick_bucket(max(lengths[i][0] for i in b), max(lengths[i][1] for i in b), self.buckets)
             for b in batches
         ]
-        return batches.ravel(), own, drawn
+        return batches.ravel(), buckets, drawn
 
     def __getitem__(self, position: Any) -> tuple[Example, Row, tuple[int, int], Any]:
         size = self.batch * self.steps
-        window, place = divmod(int(position), size)
+        window, offset = divmod(int(position), size)
         with self._lock:
             order, buckets, drawn = self._plan(window)
-        row = int(order[place])
-        chosen, index = self.mixed.place(window * size + row)
-        return (*drawn[row], buckets[place // self.batch], self.mixed.sets[chosen][index])
+        row = int(order[offset])
+        chosen, index = self.mixed.locate(window * size + row)
+        return (*drawn[row], buckets[offset // self.batch], self.mixed.sets[chosen][index])

@@ -119,7 +119,7 @@ def test_another_encoder_view_or_format_is_refused(made, tmp_path):
         open_cache(cache, dataclasses.replace(config, dtype="bfloat16"))
     with pytest.raises(ValueError, match="made with another encoder: choose another folder"):
         encode_built(s, other, built, out=cache, mesh=make_mesh(shape=(-1, 1, 1)), batch=8)
-    with pytest.raises(ValueError, match="holds no feature cache"):
+    with pytest.raises(ValueError, match="contains no feature cache"):
         open_cache(tmp_path, config)
     with pytest.raises(ValueError, match="asked for embedded, more"):
         open_cache(cache, config, names=["embedded", "more"])
@@ -146,7 +146,7 @@ def test_an_encoding_goes_on_and_sees_changed_clips(made, tmp_path, monkeypatch)
     shutil.copytree(cache, copy)
     (copy / "embedded" / "train" / "000001.array_record").unlink()
     (copy / "embedded" / "train" / "done.json").unlink()
-    with pytest.raises(ValueError, match="has not ended"):
+    with pytest.raises(ValueError, match="is not complete"):
         open_cache(copy, cache_config(s, variables))
     mesh, counted = make_mesh(shape=(-1, 1, 1)), []
     import emojax.workflows.encode_features as encode
@@ -181,7 +181,7 @@ def test_shapes_are_checked_when_written(made):
     config = cache_config(s, variables)
     record = built["embedded"].records()[0]
     wrong = Features({"image": np.zeros((1, 2))}, True, False)
-    with pytest.raises(ValueError, match="is of shape"):
+    with pytest.raises(ValueError, match="has shape"):
         pack_features(record, "hash", config, wrong)
     assert json.loads(config.to_json())["format"] == 1 and FileIndex(built["embedded"].folder).has(
         built["embedded"].folder / "built.json"

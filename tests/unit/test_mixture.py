@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from data_pipeline.loader.batches import NAMES, BatchIterator, RowConfig, train_iterator
-from data_pipeline.loader.length_bucketing import ReadRecords
+from data_pipeline.loader.length_bucketing import LazyRecords
 from data_pipeline.loader.mixture import MixedSource, Mixture
 from data_pipeline.loader.tasks import StageTasks
 from data_pipeline.loader.tokens import SmallTokenizer
@@ -37,7 +37,7 @@ def test_every_clip_once_a_pass():
         mine = [x for x in drawn if x in own]
         passes = [mine[i : i + len(own)] for i in range(0, len(mine) - len(own), len(own))]
         assert all(sorted(p) == list(own) for p in passes) and len({tuple(p) for p in passes}) > 1
-    with pytest.raises(ValueError, match="'b' of the mixture holds no clip"):
+    with pytest.raises(ValueError, match="'b' of the mixture contains no clip"):
         MixedSource({"a": ([1], 1.0), "b": ([], 1.0)}, 3, "sample", 4)
     with pytest.raises(ValueError, match="above 0"):
         Mixture(weights=(1.0, 0.0), seed=1)
@@ -64,7 +64,7 @@ def test_processes_take_their_own_rows_of_each_step(per):
     parts = [batches(per, p, 3) for p in range(3)]
     for step in range(6):
         rows = [[e for e, _ in next(part)] for part in parts]
-        assert sum(rows, []) == [whole[step * 12 + i] for i in range(12)]
+        assert [e for row in rows for e in row] == [whole[step * 12 + i] for i in range(12)]
         if per == "batch":
             assert len({e >= 1000 for row in rows for e in row}) == 1
     seen = [
@@ -191,7 +191,7 @@ def test_records_of_a_source_without_a_list_are_read_from_its_elements():
     record = ClipRecord(
         id="c1", dataset="d", split="train", path="/c1.mp4", label="a", labels=("a", "b")
     )
-    read = ReadRecords(
+    read = LazyRecords(
         [(record, None), {"record": np.frombuffer(record.to_json().encode(), np.uint8)}]
     )
     assert read[0] is record and read[1] == record and read[1] is read[1]
