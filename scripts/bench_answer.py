@@ -175,9 +175,9 @@ def label_only(model: Path, clip: str, rounds: int) -> dict[str, float]:
     from data_pipeline.schema import ClipRecord
     from emojax.bundle.model_folder import load_bundle
     from emojax.infer.answer import encode, label_probabilities, reasons
-    from emojax.infer.prepare import ready
+    from emojax.infer.prepare import prepare_for_inference
 
-    bundle = ready(load_bundle(model))
+    bundle = prepare_for_inference(load_bundle(model))
     parts: dict[str, list[float]] = {}
 
     def part(name: str, run: Callable[[], Any]) -> Any:
@@ -203,10 +203,10 @@ def label_only(model: Path, clip: str, rounds: int) -> dict[str, float]:
             labels=bundle.labels,
             subtitle="i am so glad",
         )
-        encoded = part("encoders", lambda: encode(bundle, [(record, views)], batch=1))  # noqa: B023
-        part("labels", lambda: label_probabilities(bundle, encoded, bundle.labels, batch=1))  # noqa: B023
+        encoded = part("encoders", lambda: encode(bundle, [(record, views)], batch_size=1))  # noqa: B023
+        part("labels", lambda: label_probabilities(bundle, encoded, bundle.labels, batch_size=1))  # noqa: B023
         if bundle.can_reason:
-            part("reason", lambda: reasons(bundle, encoded, batch=1))  # noqa: B023
+            part("reason", lambda: reasons(bundle, encoded, batch_size=1))  # noqa: B023
     return {k: round(1e3 * statistics.median(times[2:]), 1) for k, times in parts.items()}
 
 

@@ -36,8 +36,9 @@ from data_pipeline.media.transcript import read_transcript
 from emojax.bundle.model_folder import load_bundle
 from emojax.cli.console import setup
 from emojax.cli.main import main as emojax
-from emojax.infer.prepare import ready
-from emojax.infer.timeline import Options, make_timeline
+from emojax.infer.prepare import prepare_for_inference
+from emojax.infer.timeline import make_timeline
+from emojax.infer.timeline_records import TimelineOptions
 from emojax.reports.captions import clock
 from emojax.reports.recording_page import to_html
 
@@ -46,7 +47,7 @@ LIMIT = 200_000  # bytes
 
 def main() -> None:
     setup()
-    bundle = dataclasses.replace(ready(load_bundle(Path(sys.argv[1]))), name="tiny@runs/demo")
+    bundle = dataclasses.replace(prepare_for_inference(load_bundle(Path(sys.argv[1]))), name="tiny@runs/demo")
     out = Path("docs/images/timeline.png")
     out.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
@@ -75,7 +76,7 @@ def main() -> None:
         timeline = make_timeline(
             bundle,
             str(talk),
-            options=Options(explain=True, purpose="a picture for the docs"),
+            options=TimelineOptions(explain=True, purpose="a picture for the docs"),
             transcript=transcript,
         )
         page_file = folder / "drawn.html"

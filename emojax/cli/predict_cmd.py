@@ -204,9 +204,10 @@ def run(args: argparse.Namespace, console: Console) -> int:
     if is_recording:
         _check_recordings(args, paths)
     from emojax.bundle.model_folder import as_int8, load_bundle
-    from emojax.infer.prepare import ready
+    from emojax.infer.prepare import prepare_for_inference
 
-    bundle = ready(as_int8(load_bundle(folder)) if args.int8 else load_bundle(folder))
+    bundle = load_bundle(folder)
+    bundle = prepare_for_inference(as_int8(bundle) if args.int8 else bundle)
     # bytes of the command line that are not UTF-8 are replaced
     subtitle = args.subtitle.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     if is_recording:
@@ -282,28 +283,25 @@ def _predict_clips(
     labels: Sequence[str] | None,
     subtitle: str,
 ) -> int:
-    from emojax.infer.predict import Ask, listen, predict
+    from emojax.infer.predict import PredictOptions, measure_speaker, predict
 
     transcribe = _transcriber(args)
     refused, speakers, timeout = 0, None, args.decode_timeout
     with progress_bars(console) as progress:
         if args.one_speaker:
-            speakers = listen(
-                bundle,
-                paths,
-                timeout=timeout,
-                tick=lambda number: progress("listen", number, len(paths)),
-            )
-        ask = Ask(
+            speakers = measure_speaker(bundle, paths, timeout=timeout, progress=progress)
+        options = PredictOptions(
             reason=not args.label_only,
             speakers=speakers,
             abstain=args.abstain,
             explain=args.contributions,
-            weights=args.fusion_weights,
+            fusion_weights=args.fusion_weights,
             transcribe=transcribe,
         )
         progress("predict", 0, len(paths))
-        answers = predict(bundle, paths, labels=labels, subtitle=subtitle, timeout=timeout, ask=ask)
+        answers = predict(
+            bundle, paths, labels=labels, subtitle=subtitle, timeout=timeout, options=options
+        )
         for number, answer in enumerate(answers, 1):
             refused += answer.error is not None
             fields = answer.to_json() | ({"purpose": args.purpose} if args.purpose else {})
@@ -350,7 +348,7 @@ def _predict_recordings(
 ) -> int:
     from data_pipeline.media.segments import SegmentConfig
     from emojax.cli.timeline_table import show_timeline
-    from emojax.infer.timeline import Options
+    from emojax.infer.timeline_records import TimelineOptions
     from emojax.reports.recording_tables import timeline_json
     from emojax.workflows.timelines import TimelineRequest, make_timelines, output_stems
 
@@ -359,7 +357,7 @@ def _predict_recordings(
         cut = SegmentConfig(mode="window", window=args.window)
     transcribe = _transcriber(args)
     request = TimelineRequest(
-        options=Options(
+        options=TimelineOptions(
             cut=cut,
             smoothing=args.smoothing,
             reasons=not args.label_only,

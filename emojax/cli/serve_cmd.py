@@ -71,7 +71,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
             f"the server needs more packages: pip install 'emojax[serve]' ({error})"
         ) from error
     from emojax.bundle.model_folder import as_int8, load_bundle
-    from emojax.infer.prepare import ready
+    from emojax.infer.prepare import prepare_for_inference
 
     model = model_folder(args.model, console)
     if model is None:
@@ -79,7 +79,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
     token = os.environ.get("EMOJAX_TOKEN", "")
     _check(args, token)
     setup()
-    bundle = ready(as_int8(load_bundle(model)) if args.int8 else load_bundle(model))
+    bundle = load_bundle(model)
+    bundle = prepare_for_inference(as_int8(bundle) if args.int8 else bundle)
     limits = Limits(
         body=int(args.max_mb * 1e6),
         seconds=args.max_seconds,

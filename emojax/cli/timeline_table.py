@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from emojax.infer.timeline import Timeline
+    from emojax.infer.timeline_records import Timeline
 
 SHOWN = 6  # changes that are printed
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from data_pipeline.embedded.clues import find_clues
 from data_pipeline.embedded.truth import CorpusConfig, best_possible
 from data_pipeline.media.views import Views
+from data_pipeline.progress import Progress, no_progress
 from data_pipeline.schema import ClipRecord
 from emojax.bundle.model_folder import Bundle
 from emojax.evaluate.clue_scores import ABLATIONS, clue_scores
@@ -20,10 +21,15 @@ from emojax.evaluate.single_label_scores import uar
 from emojax.infer.answer import label_probabilities, reasons
 
 Items = Sequence[tuple[ClipRecord, Views]]
+_TASK = "evaluate"
 
 
 def predict_labels(
-    bundle: Bundle, items: Items, modalities: Sequence[str], tick: Callable[[int], None] | None
+    bundle: Bundle,
+    items: Items,
+    modalities: Sequence[str],
+    *,
+    progress: Progress = no_progress,
 ) -> list[str]:
     """The most probable label of each clip.
 
@@ -31,19 +37,19 @@ def predict_labels(
       bundle: the model.
       items: the clips.
       modalities: those that the model may use.
-      tick: called with the number of clips done since the last call.
+      progress: reports finished clips.
     """
     probabilities = label_probabilities(
-        bundle, items, bundle.labels, modalities=modalities, tick=tick
+        bundle, items, bundle.labels, modalities=modalities, progress=progress
     )
     return [bundle.labels[i] for i in probabilities.argmax(axis=1)]
 
 
 def label_rows(
-    bundle: Bundle, items: Items, *, tick: Callable[[int], None] | None = None
+    bundle: Bundle, items: Items, *, progress: Progress = no_progress
 ) -> list[Prediction]:
     """Answers every clip with its most probable label, in one forward pass per clip."""
-    probabilities = label_probabilities(bundle, items, bundle.labels, tick=tick)
+    probabilities = label_probabilities(bundle, items, bundle.labels, progress=progress)
     return [
         dataclasses.replace(
             prediction_for(
@@ -86,12 +92,15 @@ def prediction_for(
 
 
 def evaluate(
-    bundle: Bundle, splits: Mapping[str, Items], *, tick: Callable[[int], None] | None = None
+    bundle: Bundle, splits: Mapping[str, Items], *, progress: Progress = no_progress
 ) -> dict[str, ScoredSet]:
     """Scores by split of answers from label probabilities."""
     out = {}
+    done, total = 0, sum(map(len, splits.values()))
+    progress(_TASK, 0, total)
     for split, items in splits.items():
-        rows = label_rows(bundle, items, tick=tick)
+        rows = label_rows(bundle, items, progress=_part(progress, done, total))
+        done += len(items)
         out[split] = score_set(rows, "single", builtin_tables(), asked=bundle.labels)
     return out
 
@@ -103,7 +112,7 @@ def evaluate_embedded(
     *,
     ablations: Sequence[str] = tuple(ABLATIONS),
     with_clues: bool = True,
-    tick: Callable[[int], None] | None = None,
+    progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """Scores on embedded clips: test, ablations, conflict, clues and the bounds of the corpus.
 
@@ -113,15 +122,20 @@ def evaluate_embedded(
       config: settings of the corpus, for the best possible scores.
       ablations: names of `clue_scores.ABLATIONS`, including `fused`.
       with_clues: whether reasons are generated and their clues checked.
-      tick: called with the number of clips done since the last call.
+      progress: reports the task "evaluate" in clips, over all forward passes.
     """
     truth = [record.label for record, _ in items]
-    rows = label_rows(bundle, items, tick=tick)
+    with_clues = with_clues and bundle.can_reason
+    hidden = [name for name in ablations if name != "fused"]
+    n, total = len(items), len(items) * (1 + len(hidden) + with_clues)
+    progress(_TASK, 0, total)
+    rows = label_rows(bundle, items, progress=_part(progress, 0, total))
     fused = [r.response for r in rows]
     predicted = {"fused": fused} | {
-        name: predict_labels(bundle, items, ABLATIONS[name], tick)
-        for name in ablations
-        if name != "fused"
+        name: predict_labels(
+            bundle, items, ABLATIONS[name], progress=_part(progress, number * n, total)
+        )
+        for number, name in enumerate(hidden, 1)
     }
     conflicting = [
         i for i, (r, _) in enumerate(items) if r.truth is not None and r.truth["conflict"]
@@ -140,8 +154,14 @@ def evaluate_embedded(
             name: best_possible(config, modalities=ABLATIONS[name]) for name in ablations
         },
     }
-    if with_clues and bundle.can_reason:
-        named = [find_clues(text) for text in reasons(bundle, items, tick=tick)]
+    if with_clues:
+        texts = reasons(bundle, items, progress=_part(progress, total - n, total))
+        named = [find_clues(text) for text in texts]
         true = [r.truth["clues"] if r.truth is not None else {} for r, _ in items]
         results["clues"] = clue_scores(named, true)
     return results
+
+
+def _part(progress: Progress, before: int, total: int) -> Progress:
+    """Reports one pass over clips as a part of the whole task; `before` clips are done already."""
+    return lambda task, done, _: progress(_TASK, before + done, total)

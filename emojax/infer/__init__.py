@@ -1,1 +1,1 @@
-"""Answering: generation, label probabilities, prediction of files."""
+"""Inference: generation, label probabilities, and predictions for files and recordings."""

@@ -1,4 +1,4 @@
-"""Clips -> what a model says of them: label probabilities from its own logits, and the reason it writes."""
+"""Label probabilities, reasons and answers to questions for clips that are decoded already."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import jax
 import numpy as np
 
 from data_pipeline.datasets.labels import normalise_answer
-from data_pipeline.loader.batches import Collate, Sample, eval_batches, eval_row
+from data_pipeline.loader.batches import Collate, RowConfig, Sample, eval_batches, eval_row
 from data_pipeline.loader.features import Features
 from data_pipeline.loader.tokens import Tokenizer
 from data_pipeline.media.augment import augment_views
 from data_pipeline.media.views import Views
+from data_pipeline.progress import Progress, no_progress
 from data_pipeline.schema import MODALITIES, ClipRecord, Example
 from emojax.bundle.model_folder import Bundle
 from emojax.infer.device_transfer import to_device
@@ -26,81 +27,84 @@ from emojax.model.emotion_v1 import EmotionV1Config
 from emojax.sharding import to_host
 
 Items = Sequence[tuple[ClipRecord, Views]]
-Tick = Callable[[int], None]
 STREAMS = ("image", "video", "audio")
-HEARD = "heard"
+_STATES = "encoder_states"
 
-_score = jax.jit(score_choices, static_argnums=0)
+_score = jax.jit(score_choices, static_argnames="config")
 
 
-@jax.jit(static_argnums=(0, 3))
+@jax.jit(static_argnames=("config", "keep_states"))
 def _encode(
-    config: ModelConfig, variables: Variables, batch: dict[str, Any], heard: bool = False
+    config: ModelConfig, variables: Variables, batch: dict[str, Any], *, keep_states: bool = False
 ) -> dict[str, Any]:
-    if not heard:
-        return make_model(config).apply(variables, batch, method="encode")._asdict()
-    found, kept = make_model(config).apply(
-        variables, batch, method="encode", mutable=["intermediates"]
-    )
-    return found._asdict() | {HEARD: kept["intermediates"]["encoder_states"][0]}
+    model = make_model(config)
+    fields: dict[str, Any]
+    if not keep_states:
+        fields = model.apply(variables, batch, method="encode")._asdict()
+        return fields
+    encoded, kept = model.apply(variables, batch, method="encode", mutable=["intermediates"])
+    fields = encoded._asdict() | {_STATES: kept["intermediates"]["encoder_states"][0]}
+    return fields
 
 
 @dataclasses.dataclass(frozen=True)
 class Encoded:
-    """Clips whose encoders have run: everything that is asked of them reads this.
+    """Clips whose encoders have run, so that each further question is cheap.
 
     Attributes:
-      copies: the clips as (record, Features), once as they are and once for each changed copy (`config.data.eval_views`).
-      blank: features of nothing, by field.
-      heard: states of Whisper's encoder for each clip, float[S, D], where they were asked for, else ().
+      copies: the clips as (record, Features): the originals, then one tuple per augmented copy
+        (`config.data.eval_views`).
+      blank: features of a clip without content, by field.
+      encoder_states: states of Whisper's encoder per clip, float[S, D]; empty if not kept.
     """
 
     copies: tuple[tuple[tuple[ClipRecord, Features], ...], ...]
     blank: Mapping[str, np.ndarray]
-    heard: tuple[np.ndarray, ...] = ()
+    encoder_states: tuple[np.ndarray, ...] = ()
 
     def __len__(self) -> int:
         return len(self.copies[0])
 
     @property
     def records(self) -> list[ClipRecord]:
-        """Of the clips, in order."""
+        """Records of the clips, in order."""
         return [r for r, _ in self.copies[0]]
 
 
-def encode(bundle: Bundle, items: Items, *, batch: int = 50, heard: bool = False) -> Encoded:
-    """Runs the encoders over clips, once for each copy that a label's probability is the mean of.
+def encode(
+    bundle: Bundle, items: Items, *, batch_size: int = 50, keep_encoder_states: bool = False
+) -> Encoded:
+    """Runs the encoders over clips and over their augmented copies.
 
     Args:
-      heard: also keep the states of Whisper's encoder, for its decoder (transcribe.py).
+      bundle: the model.
+      items: clips with their views.
+      batch_size: clips per forward pass.
+      keep_encoder_states: also keep the states of Whisper's encoder, for `Transcriber`.
 
     Raises:
-      ValueError: `heard` of a model whose sound is not heard by Whisper.
+      ValueError: states to keep, but the model's audio encoder is not Whisper.
     """
     data = bundle.settings.data
-    if heard and isinstance(bundle.settings.model, EmotionV1Config):
+    if keep_encoder_states and isinstance(bundle.settings.model, EmotionV1Config):
         raise ValueError(
-            f"{bundle.name} hears by HuBERT: words are transcribed from Whisper's states alone"
+            f"{bundle.name} encodes audio with HuBERT:"
+            " words can only be transcribed from the states of Whisper's encoder"
         )
-    states: list[np.ndarray] = []
-    copies = [tuple(_features(bundle, items, batch, heard=states if heard else None))]
+    states: list[np.ndarray] | None = [] if keep_encoder_states else None
+    copies = [tuple(_features(bundle, items, batch_size, states=states))]
     for copy in range(1, data.eval_views):
-        copies.append(
-            tuple(
-                _features(bundle, [(r, _changed(v, copy, data.augment)) for r, v in items], batch)
-            )
-        )
-    nothing = _nothing(bundle)
-    return Encoded(
-        tuple(copies), next(iter(_features(bundle, [nothing], 1)))[1].arrays, tuple(states)
-    )
+        changed = [(r, _augmented(v, copy, data.augment)) for r, v in items]
+        copies.append(tuple(_features(bundle, changed, batch_size)))
+    ((_, blank),) = _features(bundle, [_blank_clip(bundle)], 1)
+    return Encoded(tuple(copies), blank.arrays, tuple(states or ()))
 
 
-def with_words(encoded: Encoded, words: Mapping[int, str]) -> Encoded:
-    """The same clips with other words: {number of the clip: what is said}."""
+def with_subtitles(encoded: Encoded, subtitles: Mapping[int, str]) -> Encoded:
+    """The same clips with other subtitles: {number of the clip: subtitle}."""
     copies = tuple(
         tuple(
-            (dataclasses.replace(r, subtitle=words.get(i, r.subtitle)), f)
+            (dataclasses.replace(r, subtitle=subtitles.get(i, r.subtitle)), f)
             for i, (r, f) in enumerate(copy)
         )
         for copy in encoded.copies
@@ -108,7 +112,7 @@ def with_words(encoded: Encoded, words: Mapping[int, str]) -> Encoded:
     return dataclasses.replace(encoded, copies=copies)
 
 
-def _nothing(bundle: Bundle) -> tuple[ClipRecord, Views]:
+def _blank_clip(bundle: Bundle) -> tuple[ClipRecord, Views]:
     views = bundle.settings.views
     side, small = views.image_size, views.frame_size
     frames = np.zeros((views.num_frames, small, small, 3), np.uint8)
@@ -120,59 +124,89 @@ def _nothing(bundle: Bundle) -> tuple[ClipRecord, Views]:
         has_video=False,
         has_audio=False,
     )
+    return unlabelled_record(bundle, "nothing"), empty
+
+
+def unlabelled_record(
+    bundle: Bundle,
+    clip_id: str,
+    *,
+    labels: Sequence[str] | None = None,
+    path: str = "",
+    subtitle: str = "",
+    speaker: str = "",
+    dataset: str = "predict",
+) -> ClipRecord:
+    """The record of a clip that is to be predicted; its label is a placeholder.
+
+    Args:
+      bundle: the model.
+      clip_id: id of the record.
+      labels: label list, the model's own by default.
+      path: media file, "" if there is none.
+      subtitle: spoken words.
+      speaker: identity, "" if not known.
+      dataset: name of the record's data set.
+    """
+    labels = tuple(labels or bundle.labels)
     return ClipRecord(
-        id="nothing",
-        dataset="predict",
+        id=clip_id,
+        dataset=dataset,
         split="test",
-        path="",
-        label=bundle.labels[0],
-        labels=bundle.labels,
-    ), empty
+        path=path,
+        label=labels[0],
+        labels=labels,
+        subtitle=subtitle,
+        speaker=speaker,
+    )
 
 
 def _features(
-    bundle: Bundle, items: Items, batch: int, *, heard: list[np.ndarray] | None = None
+    bundle: Bundle, items: Items, batch_size: int, *, states: list[np.ndarray] | None = None
 ) -> list[tuple[ClipRecord, Features]]:
+    """Features of clips; `states`, if given, receives the states of Whisper's encoder."""
     out: list[tuple[ClipRecord, Features]] = []
-    rows, size = bundle.rows(), min(batch, len(items))
     for data, real in eval_batches(
         items,
         "emotion",
         bundle.tokenizer,
-        config=rows,
-        batch=size,
+        config=bundle.rows(),
+        batch=min(batch_size, len(items)),
         style=bundle.style,  # type: ignore[arg-type]
         modalities=("video", "audio"),
     ):
-        made = _encode(bundle.settings.model, bundle.variables, to_device(data), heard is not None)
-        found = {k: to_host(x) for k, x in made.items()}
-        states = found.pop(HEARD, None)
-        if heard is not None and states is not None:
-            heard += list(states[:real])
+        keep_states = states is not None
+        encoded = _encode(
+            bundle.settings.model, bundle.variables, to_device(data), keep_states=keep_states
+        )
+        arrays = {k: to_host(x) for k, x in encoded.items()}
+        if states is not None:
+            states += list(arrays.pop(_STATES)[:real])
         for i in range(real):
             record, views = items[len(out)]
-            out.append(
-                (
-                    record,
-                    Features({k: x[i] for k, x in found.items()}, views.has_video, views.has_audio),
-                )
-            )
+            row = {k: x[i] for k, x in arrays.items()}
+            out.append((record, Features(row, views.has_video, views.has_audio)))
     return out
 
 
 def choice_ids(tokenizer: Tokenizer, labels: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Label strings -> (int32[C', A] answer ids with their end token, zeros behind, int32[C'] lengths).
+    """Token ids of label strings, padded so that label lists share compiled programs.
 
-    A is a multiple of 4 and C' of 8, filled up with the first label again, so that label lists share compiled programs.
+    Args:
+      tokenizer: the model's.
+      labels: C label strings.
+
+    Returns:
+      int32[C', A] ids with their end token, padded with zeros, and int32[C'] lengths. A is a
+      multiple of 4 and C' of 8, filled up with the first label.
     """
     ids = [
         [*tokenizer.encode(normalise_answer(label)), tokenizer.eos_id] for label in labels
     ]
     width = -(-max(map(len, ids)) // 4) * 4
     ids += [ids[0]] * (-len(ids) % 8)
-    return np.array([i + [0] * (width - len(i)) for i in ids], np.int32), np.array(
-        [len(i) for i in ids], np.int32
-    )
+    padded = np.array([i + [0] * (width - len(i)) for i in ids], np.int32)
+    return padded, np.array([len(i) for i in ids], np.int32)
 
 
 def label_probabilities(
@@ -181,69 +215,81 @@ def label_probabilities(
     labels: Sequence[str],
     *,
     modalities: Sequence[str] = MODALITIES,
-    batch: int = 50,
+    batch_size: int = 50,
     task: str = "emotion",
-    tick: Tick | None = None,
+    progress: Progress = no_progress,
 ) -> np.ndarray:
-    """float64[n, C]: softmax over the labels of their length-normalised log-probabilities.
+    """Softmax over the labels of their length-normalised log-probabilities.
 
-    Those of the label list that the model was calibrated for are calibrated (calibration.py).
-    With `config.data.eval_views` above 1 it is the mean over the clip and changed copies of it (test-time
-    augmentation, of the strength that training had; the same changes for every clip, so answers do not depend on
-    neighbours).
+    If `labels` is the list that the model was calibrated for, the probabilities are calibrated. If
+    `config.data.eval_views` is above 1, they are the mean over the clip and augmented copies of it
+    (test-time augmentation with the strength of training). The copies are changed alike for every
+    clip, so that an answer does not depend on the other clips.
 
     Args:
-      items: clips with their views, or encoded. labels: any label strings. modalities: what may be used.
-      tick: called with the number of clips done since the last call.
+      bundle: the model.
+      items: clips with their views, or encoded.
+      labels: C label strings, any.
+      modalities: what the model may use, of `MODALITIES`.
+      batch_size: clips per forward pass.
+      task: tag of the question.
+      progress: reports finished clips.
+
+    Returns:
+      float64[n, C].
     """
     if not len(items):
         return np.zeros((0, len(labels)))
-    tokenizer, settings = bundle.tokenizer, bundle.settings.data
-    choices, lengths = choice_ids(tokenizer, labels)
-    rows = bundle.rows()
-    if isinstance(items, Encoded):
-        rows = dataclasses.replace(rows, blank=items.blank)
+    settings = bundle.settings.data
+    choices, lengths = choice_ids(bundle.tokenizer, labels)
+    rows = _row_config(bundle, items)
     parts = []
-    for start in range(0, len(items), batch):
-        size = min(batch, len(items) - start)
-        total = np.zeros((size, len(labels)))
+    for start in range(0, len(items), batch_size):
+        part = slice(start, min(start + batch_size, len(items)))
+        total = np.zeros((part.stop - start, len(labels)))
         for copy in range(settings.eval_views):
-            shown: Any
-            if isinstance(items, Encoded):
-                shown = items.copies[copy][start : start + batch]
-            else:
-                shown = [
-                    (r, _changed(v, copy, settings.augment))
-                    for r, v in items[start : start + batch]
-                ]
             for data, real in eval_batches(
-                shown,
+                _copy_of(items, part, copy, settings.augment),
                 task,
-                tokenizer,
+                bundle.tokenizer,
                 config=rows,
-                batch=batch,
+                batch=batch_size,
                 style=bundle.style,  # type: ignore[arg-type]
                 modalities=modalities,
             ):
                 scores = _score(
                     bundle.settings.model, bundle.variables, to_device(data), choices, lengths
                 )
-                total += to_host(jax.nn.softmax(scores[:, : len(labels)], axis=-1)).astype(
-                    np.float64
-                )[:real]
+                probs = to_host(jax.nn.softmax(scores[:, : len(labels)], axis=-1))
+                total += probs.astype(np.float64)[:real]
         parts.append(total / settings.eval_views)
-        if tick:
-            tick(size)
-    chances = np.concatenate(parts)
-    own = bundle.calibration
-    return own.apply(chances) if own and own.labels == tuple(labels) else chances
+        progress("label probabilities", part.stop, len(items))
+    probs = np.concatenate(parts)
+    calibration = bundle.calibration
+    if calibration and calibration.labels == tuple(labels):
+        return calibration.apply(probs)
+    return probs
 
 
-def _changed(views: Views, copy: int, strength: float) -> Views:
+def _row_config(bundle: Bundle, items: Items | Encoded) -> RowConfig:
+    rows = bundle.rows()
+    if isinstance(items, Encoded):
+        rows = dataclasses.replace(rows, blank=items.blank)
+    return rows
+
+
+def _copy_of(items: Items | Encoded, part: slice, copy: int, strength: float) -> Any:
+    """Some clips as they are (copy 0) or augmented."""
+    if isinstance(items, Encoded):
+        return items.copies[copy][part]
+    return [(r, _augmented(v, copy, strength)) for r, v in items[part]]
+
+
+def _augmented(views: Views, copy: int, strength: float) -> Views:
     return augment_views(views, np.random.default_rng(copy), strength=strength) if copy else views
 
 
-def samples(
+def make_samples(
     bundle: Bundle,
     items: Items | Encoded,
     task: str,
@@ -251,23 +297,24 @@ def samples(
     modalities: Sequence[str] = MODALITIES,
     question: str | None = None,
 ) -> tuple[list[Sample], Collate]:
-    """Prompts of one task for clips, and how they become batches.
+    """Prompts of one task for clips, and the function that makes batches of them.
 
     Args:
+      bundle: the model.
+      items: clips with their views, or encoded.
+      task: tag of the question.
+      modalities: what the model may use, of `MODALITIES`.
       question: the user's own wording in place of the model's.
     """
-    rows = bundle.rows()
+    rows = _row_config(bundle, items)
     if question is not None:
-        # As the pool's only wording it goes through the same code; braces of the user's text stay as they are.
-        own = {**(rows.questions or {}), task: (question,)}
-        rows = dataclasses.replace(rows, questions=own)
+        # As the only wording of its pool it takes the same path as the model's own; braces in the
+        # user's text stay as they are.
+        rows = dataclasses.replace(rows, questions={**(rows.questions or {}), task: (question,)})
     streams = tuple(s for s in STREAMS if ("audio" if s == "audio" else "video") in modalities)
-    found: Any = items
-    if isinstance(items, Encoded):
-        rows = dataclasses.replace(rows, blank=items.blank)
-        found = items.copies[0]
+    pairs: Any = items.copies[0] if isinstance(items, Encoded) else items
     out = []
-    for record, seen in found:
+    for record, views in pairs:
         text, row = eval_row(
             record,
             task,
@@ -277,18 +324,13 @@ def samples(
             style=bundle.style,  # type: ignore[arg-type]
             modalities=modalities,
         )
-        out.append(
-            Sample(
-                example=Example(clip=record, task=task, prompt=text, answer="", streams=streams),
-                row=row,
-                views=seen,
-            )
-        )
+        example = Example(clip=record, task=task, prompt=text, answer="", streams=streams)
+        out.append(Sample(example=example, row=row, views=views))
     return out, Collate(bundle.tokenizer, rows)
 
 
-def clip_number(record: ClipRecord) -> int:
-    """What the random draws of a clip's answers depend on, beside the seed: its id."""
+def clip_seed(record: ClipRecord) -> int:
+    """The number that, with the seed, the random draws of a clip's answers depend on."""
     return zlib.crc32(record.id.encode())
 
 
@@ -297,31 +339,43 @@ def reasons(
     items: Items | Encoded,
     *,
     modalities: Sequence[str] = MODALITIES,
-    batch: int = 50,
+    batch_size: int = 50,
     task: str | None = None,
     sampler: Sampler | None = None,
     seed: int = 0,
-    tick: Tick | None = None,
+    progress: Progress = no_progress,
 ) -> list[str]:
-    """The text that the model writes for each clip, asked for its reason; greedy unless the sampler says otherwise."""
+    """The reason that the model writes for each clip.
+
+    Args:
+      bundle: the model.
+      items: clips with their views, or encoded.
+      modalities: what the model may use, of `MODALITIES`.
+      batch_size: clips that are answered at the same time.
+      task: tag of the question, the model's reason task by default.
+      sampler: how tokens are chosen; greedy by default.
+      seed: of the random draws.
+      progress: reports finished clips.
+    """
     if not len(items):
         return []
     sampler = sampler or Sampler(max_tokens=bundle.settings.data.max_answer)
-    asked, collate = samples(bundle, items, task or bundle.reason_task, modalities=modalities)
-    engine = Engine(
-        config=bundle.settings.model,
-        variables=bundle.variables,
-        collate=collate,
-        eos=bundle.tokenizer.eos_id,
-        rows=batch,
+    samples, collate = make_samples(
+        bundle, items, task or bundle.reason_task, modalities=modalities
     )
-    seeds = [clip_number(s.example.clip) for s in asked]
-    return [
-        bundle.tokenizer.decode(ids) for ids in engine.write(asked, sampler, seeds, seed, tick=tick)
-    ]
+    engine = _engine(bundle, collate, batch_size)
+    seeds = [clip_seed(s.example.clip) for s in samples]
+    answers = engine.generate(
+        samples,
+        sampler,
+        seeds=seeds,
+        seed=seed,
+        progress=lambda _, done, total: progress("write reasons", done, total),
+    )
+    return [bundle.tokenizer.decode(ids) for ids in answers]
 
 
-def converse(
+def answer_questions(
     bundle: Bundle,
     clip: Encoded,
     questions: Sequence[tuple[str, str | None]],
@@ -330,31 +384,47 @@ def converse(
     seed: int = 0,
     on_text: Callable[[int, str], None] | None = None,
 ) -> list[str]:
-    """Answers to several questions about one clip, which is computed once for all of them.
+    """Answers several questions about one clip; what their prompts share is computed once.
 
     Args:
-      clip: one clip.  questions: (task, wording or None for the model's own).
-      on_text: called with (number of the question, its answer so far) while it is written.
+      bundle: the model.
+      clip: one clip.
+      questions: (tag of the task, wording or None for the model's own).
+      sampler: how tokens are chosen; greedy by default.
+      seed: of the random draws.
+      on_text: called with (number of the question, its answer so far) during generation.
+
+    Raises:
+      ValueError: `clip` is not exactly one clip.
     """
     if len(clip) != 1:
-        raise ValueError(f"questions are about one clip, not {len(clip)}")
+        raise ValueError(f"questions are about one clip, got {len(clip)}")
     sampler = sampler or Sampler(max_tokens=bundle.settings.data.max_answer)
-    pairs = [samples(bundle, clip, task, question=wording) for task, wording in questions]
-    asked, collate = [p[0][0] for p in pairs], pairs[0][1]
-    engine = Engine(
+    pairs = [make_samples(bundle, clip, task, question=wording) for task, wording in questions]
+    samples = [own[0] for own, _ in pairs]
+    engine = _engine(bundle, pairs[0][1], len(samples))
+    decode = bundle.tokenizer.decode
+    on_tokens = (lambda i, ids: on_text(i, decode(ids))) if on_text else None
+    rows = [s.row for s in samples]
+    prefix_length = shared_prefix(rows)
+    clip_end = max(start + size for start, size in rows[0].soft)
+    if len(rows) == 1 or prefix_length < clip_end:  # v1 may put the question before the clip
+        answers = engine.generate(samples, sampler, seed=seed, on_tokens=on_tokens)
+    else:
+        longest = max(len(r.ids) for r in rows) - prefix_length
+        free_slots = 2 * longest + 16 + sampler.max_tokens
+        session = Session(
+            engine, samples[0], prefix_length=prefix_length, free_slots=free_slots
+        )
+        answers = session.generate(rows, sampler, seed=seed, on_tokens=on_tokens)
+    return [decode(ids) for ids in answers]
+
+
+def _engine(bundle: Bundle, collate: Collate, batch_size: int) -> Engine:
+    return Engine(
         config=bundle.settings.model,
         variables=bundle.variables,
         collate=collate,
         eos=bundle.tokenizer.eos_id,
-        rows=len(asked),
+        batch_size=batch_size,
     )
-    decode = bundle.tokenizer.decode
-    tokens = (lambda i, ids: on_text(i, decode(ids))) if on_text else None
-    rows = [s.row for s in asked]
-    shared = shared_prefix(rows)
-    behind = max(start + size for start, size in rows[0].soft)
-    if len(rows) == 1 or shared < behind:  # v1's layouts may put the question before the clip
-        return [decode(ids) for ids in engine.write(asked, sampler, seed=seed, on_tokens=tokens)]
-    longest = max(len(r.ids) for r in rows) - shared
-    session = Session(engine, asked[0], shared, 2 * longest + 16 + sampler.max_tokens)
-    return [decode(ids) for ids in session.write(rows, sampler, seed, tokens)]

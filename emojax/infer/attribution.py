@@ -1,7 +1,8 @@
-"""Which modality an answer rests on, and when it is better to give none; the weights of the Conv-Attention.
+"""What each modality contributes to an answer, and the weights of the Conv-Attention.
 
-What each modality adds is measured by asking again with modalities hidden, in every combination: Shapley's shares, which sum
-to the change in the label's log-probability from a prompt that shows nothing to one that shows all there is.
+Contributions are measured by predicting again with modalities hidden, in every combination. They
+are Shapley values: their sum is the difference of the label's log-probability between a prompt that
+shows all modalities and one that shows none.
 """
 
 from __future__ import annotations
@@ -22,28 +23,34 @@ from emojax.model.build import ModelConfig, make_model
 from emojax.sharding import to_host
 from emojax.types import Present
 
-FUSED = ("audio", "image", "video")  # streams in the order of the Conv-Attention's weights
+FUSION_STREAMS = ("audio", "image", "video")  # in the order of the Conv-Attention's weights
 CANNOT_TELL = "cannot tell"
 _FLOOR = 1e-12
 
 
-def shares(value: Mapping[frozenset[str], float], modalities: Sequence[str]) -> dict[str, float]:
-    """Shapley's shares of modalities; their sum is value(all) - value(none).
+def shapley_values(
+    value: Mapping[frozenset[str], float], modalities: Sequence[str]
+) -> dict[str, float]:
+    """Shapley value of each modality.
 
     Args:
-      value: of every subset of `modalities`.
+      value: value of every subset of `modalities`.
+      modalities: the players.
+
+    Returns:
+      One number per modality; their sum is value(all) - value(none).
     """
     n = len(modalities)
     out = {}
-    for m in modalities:
-        rest = [o for o in modalities if o != m]
+    for modality in modalities:
+        others = [o for o in modalities if o != modality]
         total = 0.0
         for size in range(n):
             weight = math.factorial(size) * math.factorial(n - size - 1) / math.factorial(n)
-            for chosen in itertools.combinations(rest, size):
-                without = frozenset(chosen)
-                total += weight * (value[without | {m}] - value[without])
-        out[m] = total
+            for subset in itertools.combinations(others, size):
+                without = frozenset(subset)
+                total += weight * (value[without | {modality}] - value[without])
+        out[modality] = total
     return out
 
 
@@ -55,9 +62,9 @@ def contributions(
     """What each modality adds to the log-probability of each clip's label, in nats.
 
     Args:
-      score: modalities that may be used -> float[n, C] probabilities of all clips.
+      score: takes the modalities that may be used and returns float[n, C] probabilities.
       chosen: int[n], number of the label that is explained.
-      present: for each clip the modalities that it has; others get no share.
+      present: the modalities that each clip has; only these get a value.
     """
     every = sorted({m for p in present for m in p})
     rows = np.arange(len(chosen))
@@ -67,12 +74,12 @@ def contributions(
         for subset in itertools.combinations(every, size)
     }
     return [
-        shares({s: float(values[i]) for s, values in logs.items()}, list(own))
+        shapley_values({s: float(values[i]) for s, values in logs.items()}, list(own))
         for i, own in enumerate(present)
     ]
 
 
-@jax.jit(static_argnums=0)
+@jax.jit(static_argnames="config")
 def _weights(
     config: ModelConfig, variables: Variables, features: dict[str, Any], present: Present
 ) -> Any:
@@ -85,23 +92,25 @@ def _weights(
 
 
 def fusion_weights(bundle: Bundle, encoded: Encoded) -> list[dict[str, list[float]]]:
-    """Weights of the Conv-Attention for each clip: {stream: [S]}, one a position of the video and audio tokens.
+    """Weights of the Conv-Attention for each clip: {stream: [S]}, one per token position.
 
-    Position s of the video is part s % pool^2 of frame s // pool^2; of the audio it is part s of S of the sound. The image is one vector, so its
-    weight says how much it counts at that position. As released there is no softmax: weights may be negative and need not add up to 1.
+    Position s of the video is part s % pool^2 of frame s // pool^2; of the audio it is part s of S
+    of the sound. The image is one vector, so its weight is how much it counts at that position. As
+    in the release there is no softmax: weights may be negative and need not sum to 1.
 
     Raises:
-      ValueError: a model without Conv-Attention.
+      ValueError: the model has no Conv-Attention.
     """
-    kind = getattr(bundle.settings.model, "fusion", None)
-    if kind is None or kind.kind not in ("attention", "conv_attention"):
-        raise ValueError(f"{bundle.name} has no Conv-Attention whose weights could be told")
+    fusion = getattr(bundle.settings.model, "fusion", None)
+    if fusion is None or fusion.kind not in ("attention", "conv_attention"):
+        raise ValueError(f"{bundle.name} has no Conv-Attention, so it has no fusion weights")
     out = []
     for _, one in encoded.copies[0]:
         features = {k: jnp.asarray(x)[None] for k, x in one.arrays.items()}
-        seen, heard = (jnp.array([flag]) for flag in (one.has_video, one.has_audio))
-        found = to_host(
-            _weights(bundle.settings.model, bundle.variables, features, Present(seen, seen, heard))
-        )[0]
-        out.append({s: [round(float(x), 5) for x in found[:, i]] for i, s in enumerate(FUSED)})
+        has_video, has_audio = (jnp.array([flag]) for flag in (one.has_video, one.has_audio))
+        present = Present(has_video, has_video, has_audio)
+        weights = to_host(_weights(bundle.settings.model, bundle.variables, features, present))[0]
+        out.append(
+            {s: [round(float(x), 5) for x in weights[:, i]] for i, s in enumerate(FUSION_STREAMS)}
+        )
     return out

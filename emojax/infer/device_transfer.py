@@ -1,4 +1,4 @@
-"""Batches of rows to the devices."""
+"""Moves batches to the devices."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ from emojax.sharding import put_batch
 
 
 def to_device(batch: dict[str, Any]) -> dict[str, Any]:
-    """The array fields that the model reads; under a mesh (`jax.set_mesh`) that divides them, their rows are spread."""
+    """The array fields that the model reads.
+
+    Under a mesh (`jax.set_mesh`) whose data axes divide the batch size, the rows are spread over
+    the devices.
+    """
     skip = (NAMES, "labels", "answer_at", "row_tokens")
     arrays = {k: np.asarray(v) for k, v in batch.items() if k not in skip}
     mesh = jax.sharding.get_mesh()
-    # With several processes each gives the same rows as NumPy, and jit spreads them.
+    # With several processes each one passes the same rows as NumPy arrays, and jit spreads them.
     if mesh.empty or mesh.size == 1 or jax.process_count() > 1:
         return arrays
-    parts = mesh.shape["data"] * mesh.shape["fsdp"]
-    return arrays if len(arrays["ids"]) % parts else put_batch(arrays, mesh)
+    shards = mesh.shape["data"] * mesh.shape["fsdp"]
+    return arrays if len(arrays["ids"]) % shards else put_batch(arrays, mesh)

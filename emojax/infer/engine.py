@@ -1,7 +1,8 @@
-"""Many prompts answered with one model: like lengths are prefilled together, and a row that has ended gives its place to the next.
+"""Generation for many prompts with continuous batching, and for several questions about one clip.
 
-A row's answer depends on its own prompt, seed and nothing else, whatever it shares a batch with. Programs are compiled for few
-sizes: the buckets of the rows, batches of powers of two.
+Prompts of similar length are prefilled together; when a row's answer ends, the next prompt takes
+its place in the batch. An answer depends on its own prompt and seed only, not on the rest of the
+batch. Programs are compiled for few sizes: the length buckets, and batches of powers of two.
 """
 
 from __future__ import annotations
@@ -17,15 +18,16 @@ import numpy as np
 
 from data_pipeline.loader.batches import Collate, Sample
 from data_pipeline.loader.tokens import Row, pick_bucket
+from data_pipeline.progress import Progress, no_progress
 from emojax.infer.device_transfer import to_device
 from emojax.infer.sample import (
     Sampler,
     State,
     Variables,
     advance,
-    begin,
-    choice_scores,
+    initial_state,
     prefill,
+    score_cached_choices,
     soft_prompt_of,
 )
 from emojax.model.build import ModelConfig, make_model
@@ -34,259 +36,308 @@ from emojax.model.lm.llama import make_cache
 from emojax.sharding import to_host
 
 Array = jax.Array
-OnTokens = Callable[[int, list[int]], None]  # (number of the prompt, its ids so far)
-STREAMED = 4  # tokens between two calls of OnTokens
-TAILS = (
-    16,
-    32,
-    64,
-    128,
-    256,
-    512,
-    1024,
-    2048,
-)  # sizes that the questions behind a shared prefix are padded to
+OnTokens = Callable[[int, list[int]], None]  # (number of the prompt, its token ids so far)
+STREAM_INTERVAL = 4  # tokens between two calls of OnTokens
+QUESTION_BUCKETS = (16, 32, 64, 128, 256, 512, 1024, 2048)  # padded lengths after a shared prefix
 
 
-@functools.partial(jax.jit, static_argnums=(0, 3, 4, 6))
+@functools.partial(jax.jit, static_argnames=("config", "sampler", "eos", "slots"))
 def _start(
     config: ModelConfig,
     variables: Variables,
     batch: Any,
+    keys: Array,
+    *,
     sampler: Sampler,
     eos: int,
-    keys: Array,
     slots: int,
 ) -> State:
     logits, cache = prefill(config, variables, batch, slots)
-    return begin(logits, cache, sampler, eos, keys)
+    return initial_state(logits, cache, keys, sampler=sampler, eos=eos)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 3, 4, 5), donate_argnums=2)
-def _advance(
-    config: ModelConfig,
-    variables: Variables,
-    state: State,
-    sampler: Sampler,
-    eos: int,
-    steps: int,
-    refill: Array,
-) -> State:
-    return advance(config, variables, state, sampler=sampler, eos=eos, steps=steps, refill=refill)
+_initial_state = jax.jit(initial_state, static_argnames=("sampler", "eos"))
+_advance = jax.jit(
+    advance, static_argnames=("config", "sampler", "eos", "steps"), donate_argnames="state"
+)
+_score = jax.jit(score_cached_choices, static_argnames="config")
 
 
-@functools.partial(jax.jit, donate_argnums=0)
-def _place(state: State, part: State, places: Array) -> State:
-    """Rows of `part` at `places` of `state`; a place beyond its rows is left out."""
+@functools.partial(jax.jit, donate_argnames="state")
+def _insert(state: State, new: State, rows: Array) -> State:
+    """Writes the rows of `new` to `rows` of `state`; row numbers past its end are dropped."""
 
-    def put(axis: int, old: Array, new: Array) -> Array:
-        return old.at[(slice(None),) * axis + (places,)].set(new, mode="drop")
+    def put(axis: int, old: Array, part: Array) -> Array:
+        return old.at[(slice(None),) * axis + (rows,)].set(part, mode="drop")
 
-    rows = {n: put(0, getattr(state, n), getattr(part, n)) for n in State._fields if n != "cache"}
-    return State(**rows, cache=map_rows(put, state.cache, part.cache))
+    fields = {n: put(0, getattr(state, n), getattr(new, n)) for n in State._fields if n != "cache"}
+    return State(**fields, cache=map_rows(put, state.cache, new.cache))
 
 
-def power_of_two(number: int) -> int:
-    """The smallest one that is not smaller."""
+def next_power_of_two(number: int) -> int:
+    """The smallest power of two that is not below `number`."""
     return 1 << max(0, number - 1).bit_length()
 
 
-def row_keys(seed: int, names: Sequence[int]) -> Array:
-    """A random key for each row, from the seed and the row's own number (of its clip, say)."""
+def row_keys(seed: int, row_seeds: Sequence[int]) -> Array:
+    """One random key per row, from a common seed and the row's own (from its clip, for example)."""
     key = jax.random.key(seed)
-    return jax.vmap(lambda n: jax.random.fold_in(key, n))(jnp.asarray(np.array(names, np.uint32)))
+    numbers = jnp.asarray(np.array(row_seeds, np.uint32))
+    return jax.vmap(lambda n: jax.random.fold_in(key, n))(numbers)
 
 
 @dataclasses.dataclass(kw_only=True)
 class Engine:
-    """A model that writes. rows: prompts that are answered at once. collate: samples -> batch of its static sizes."""
+    """A model that answers prompts.
+
+    Attributes:
+      config: the model's.
+      variables: the model's.
+      collate: makes batches of static sizes from samples.
+      eos: id of the end token.
+      batch_size: prompts that are answered at the same time.
+    """
 
     config: ModelConfig
     variables: Variables
     collate: Collate
     eos: int
-    rows: int = 8
+    batch_size: int = 8
 
-    def write(
+    def generate(
         self,
         samples: Sequence[Sample],
         sampler: Sampler,
+        *,
         seeds: Sequence[int] | None = None,
         seed: int = 0,
         on_tokens: OnTokens | None = None,
-        tick: Callable[[int], None] | None = None,
+        progress: Progress = no_progress,
     ) -> list[list[int]]:
-        """The ids written for each prompt, without the end token, in the order given.
+        """Answers prompts.
 
         Args:
-          samples: prompts.  seeds: a number a prompt that its draws depend on (its place here by default), with `seed`.
-          on_tokens: called while a prompt is being answered.  tick: called with the number of prompts that have ended.
+          samples: the prompts.
+          sampler: how tokens are chosen.
+          seeds: one number per prompt that, with `seed`, its random draws depend on. Default: its
+            position in `samples`.
+          seed: common seed of all draws.
+          on_tokens: called while a prompt is being answered.
+          progress: reports the prompts whose answer has ended.
+
+        Returns:
+          The token ids of each answer without the end token, in the order of `samples`.
         """
-        names = list(range(len(samples)) if seeds is None else seeds)
-        room = self.slots(samples, sampler)
-        out: list[list[int]] = [[] for _ in samples]
-        holds: list[int | None] = []  # which prompt each row answers
+        row_seeds = list(range(len(samples)) if seeds is None else seeds)
+        slots = self.slots(samples, sampler)
+        answers: list[list[int]] = [[] for _ in samples]
+        prompt_of: list[int | None] = [None] * self.batch_size  # which prompt each row answers
         state: State | None = None
-        following = 0
+        started = ended = 0
         while True:
-            free = (
-                [r for r, h in enumerate(holds) if h is None]
-                if state is not None
-                else list(range(self.rows))
-            )
-            if following < len(samples) and free:
-                chunk = list(range(following, min(len(samples), following + len(free))))
-                part = self._prefilled(
-                    [samples[i] for i in chunk], sampler, [names[i] for i in chunk], seed, room
+            free = [row for row, prompt in enumerate(prompt_of) if prompt is None]
+            if started < len(samples) and free:
+                chunk = range(started, min(len(samples), started + len(free)))
+                new = self._prefill(
+                    [samples[i] for i in chunk],
+                    row_keys(seed, self._padded([row_seeds[i] for i in chunk])),
+                    sampler=sampler,
+                    slots=slots,
                 )
-                following += len(chunk)
+                started += len(chunk)
+                rows = free[: len(chunk)]
+                size = new.token.shape[0]
                 if state is None:
-                    state = part
-                    holds = [*chunk, *[None] * (part.token.shape[0] - len(chunk))]
+                    state, prompt_of = new, [None] * size
                 else:
-                    places = free[: len(chunk)]
-                    for r, i in zip(places, chunk, strict=True):
-                        holds[r] = i
-                    spare = part.token.shape[0] - len(chunk)
-                    state = _place(state, part, jnp.asarray([*places, *[len(holds)] * spare]))
+                    dropped = [len(prompt_of)] * (size - len(chunk))
+                    state = _insert(state, new, jnp.asarray([*rows, *dropped]))
+                for row, prompt in zip(rows, chunk, strict=True):
+                    prompt_of[row] = prompt
             assert state is not None
-            steps = STREAMED if on_tokens else sampler.max_tokens
             state = _advance(
                 self.config,
                 self.variables,
                 state,
-                sampler,
-                self.eos,
-                steps,
-                jnp.asarray(following < len(samples)),
+                jnp.asarray(started < len(samples)),
+                sampler=sampler,
+                eos=self.eos,
+                steps=STREAM_INTERVAL if on_tokens else sampler.max_tokens,
             )
-            done, made, ids = (to_host(x) for x in (state.done, state.made, state.ids))
-            ended = 0
-            for r, held in enumerate(holds):
-                if held is None:
-                    continue
-                i = held
-                written = ids[r, : made[r]].tolist()
-                if on_tokens and len(written) > len(out[i]):
-                    on_tokens(i, written)
-                out[i] = written
-                if done[r]:
-                    holds[r] = None
-                    ended += 1
-            if tick and ended:
-                tick(ended)
-            if following >= len(samples) and all(h is None for h in holds):
-                return out
+            newly_ended = _collect(state, prompt_of, answers, on_tokens)
+            ended += newly_ended
+            if newly_ended:
+                progress("answer", ended, len(samples))
+            if ended == len(samples):
+                return answers
 
     def slots(self, samples: Sequence[Sample], sampler: Sampler) -> int:
-        """Tokens that a row of the cache holds: the longest prompt's bucket and its answer."""
+        """Tokens that a row of the cache holds: the longest prompt's bucket plus the answer."""
         longest = max(len(s.row.ids) for s in samples)
         return pick_bucket(longest, 0, self.collate.config.buckets)[0] + sampler.max_tokens
 
-    def _prefilled(
-        self,
-        samples: Sequence[Sample],
-        sampler: Sampler,
-        names: Sequence[int],
-        seed: int,
-        slots: int,
+    def _padded(self, items: Sequence[Any]) -> list[Any]:
+        """Repeats the last item up to the batch size that `items` are prefilled with."""
+        size = min(next_power_of_two(len(items)), max(self.batch_size, len(items)))
+        return [*items, *[items[-1]] * (size - len(items))]
+
+    def _prefill(
+        self, samples: Sequence[Sample], keys: Array, *, sampler: Sampler, slots: int
     ) -> State:
-        size = min(power_of_two(len(samples)), max(self.rows, len(samples)))
-        spare = size - len(samples)
-        batch = to_device(self.collate([*samples, *[samples[-1]] * spare]))
-        keys = row_keys(seed, [*names, *[names[-1]] * spare])
-        state = _start(self.config, self.variables, batch, sampler, self.eos, keys, slots)
-        if spare:
+        batch = to_device(self.collate(self._padded(samples)))
+        state: State = _start(
+            self.config, self.variables, batch, keys, sampler=sampler, eos=self.eos, slots=slots
+        )
+        if state.token.shape[0] > len(samples):  # rows that only fill the batch up
             state = state._replace(done=state.done.at[len(samples) :].set(True))
         return state
 
 
-class Session:
-    """One clip that is asked several questions: what all prompts begin with, clip included, is computed once.
+def _collect(
+    state: State,
+    prompt_of: list[int | None],
+    answers: list[list[int]],
+    on_tokens: OnTokens | None,
+) -> int:
+    """Copies the tokens so far into `answers` and frees the rows of `prompt_of` that have ended.
 
-    Args of `open`: samples, prompts of the same clip.
+    Returns:
+      The number of answers that have ended.
     """
+    done, length, ids = (to_host(x) for x in (state.done, state.length, state.ids))
+    ended = 0
+    for row, prompt in enumerate(prompt_of):
+        if prompt is None:
+            continue
+        tokens = ids[row, : length[row]].tolist()
+        if on_tokens and len(tokens) > len(answers[prompt]):
+            on_tokens(prompt, tokens)
+        answers[prompt] = tokens
+        if done[row]:
+            prompt_of[row] = None
+            ended += 1
+    return ended
 
-    def __init__(self, engine: Engine, first: Sample, shared: int, room: int):
-        """shared: tokens of the prefix; it must reach behind the soft prompt. room: tokens for the rest and the answer."""
+
+class Session:
+    """One clip that is asked several questions; the common prefix, clip included, runs once."""
+
+    def __init__(self, engine: Engine, first: Sample, *, prefix_length: int, free_slots: int):
+        """Runs the prefix.
+
+        Args:
+          engine: the model.
+          first: one of the prompts.
+          prefix_length: tokens that all prompts share; all soft tokens must be among them.
+          free_slots: tokens per row that questions and answers may have.
+
+        Raises:
+          ValueError: the soft tokens are not within the prefix.
+        """
         row = first.row
-        if any(start + size > shared for start, size in row.soft):
-            raise ValueError("the clip does not stand in what the prompts share")
-        self.engine, self.prefix = engine, row.ids[:shared]
-        cut = Row(list(self.prefix), row.soft, shared)
+        if any(start + size > prefix_length for start, size in row.soft):
+            raise ValueError("the clip is not within the prefix that the prompts share")
+        self.engine, self.prefix = engine, row.ids[:prefix_length]
+        cut = Row(list(self.prefix), row.soft, prefix_length)
         batch = to_device(engine.collate([dataclasses.replace(first, row=cut)]))
-        self.slots = batch["ids"].shape[1] + room
-        self.cache = _prefix(engine.config, engine.variables, batch, self.slots)
+        self.slots = batch["ids"].shape[1] + free_slots
+        self.cache = _prefill_prefix(engine.config, engine.variables, batch, self.slots)
 
-    def write(
+    def generate(
         self,
         rows: Sequence[Row],
         sampler: Sampler,
+        *,
         seed: int = 0,
         on_tokens: OnTokens | None = None,
     ) -> list[list[int]]:
-        """The ids written behind each prompt, all of them at once."""
+        """Answers prompts of the clip, all at the same time.
+
+        Args:
+          rows: whole prompts, which begin with the prefix.
+          sampler: how tokens are chosen.
+          seed: of the random draws, with the prompt's position in `rows`.
+          on_tokens: called while a prompt is being answered.
+
+        Returns:
+          The token ids of each answer without the end token.
+
+        Raises:
+          ValueError: a prompt does not begin with the prefix, or is too long.
+        """
         e = self.engine
-        logits, cache = self._asked(rows, sampler.max_tokens)
+        logits, cache = self._extend(rows, sampler.max_tokens)
         keys = row_keys(seed, range(len(rows)))
-        state = _begin(logits, cache, sampler, e.eos, keys)
-        out: list[list[int]] = [[] for _ in rows]
-        while True:
-            steps = STREAMED if on_tokens else sampler.max_tokens
+        state = _initial_state(logits, cache, keys, sampler=sampler, eos=e.eos)
+        answers: list[list[int]] = [[] for _ in rows]
+        prompt_of: list[int | None] = list(range(len(rows)))
+        ended = 0
+        while ended < len(rows):
             state = _advance(
-                e.config, e.variables, state, sampler, e.eos, steps, jnp.zeros((), bool)
+                e.config,
+                e.variables,
+                state,
+                jnp.zeros((), bool),
+                sampler=sampler,
+                eos=e.eos,
+                steps=STREAM_INTERVAL if on_tokens else sampler.max_tokens,
             )
-            done, made, ids = (to_host(x) for x in (state.done, state.made, state.ids))
-            for i in range(len(rows)):
-                written = ids[i, : made[i]].tolist()
-                if on_tokens and len(written) > len(out[i]):
-                    on_tokens(i, written)
-                out[i] = written
-            if done.all():
-                return out
+            ended += _collect(state, prompt_of, answers, on_tokens)
+        return answers
 
     def score(self, row: Row, choices: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """float32[C]: log-probability of each answer behind one prompt, as `score_choices`."""
-        logits, cache = self._asked([row], choices.size)
-        found = _scores(self.engine.config, self.engine.variables, logits, cache, choices, lengths)
-        return to_host(found)[0]
+        """Log-probability of each answer after one prompt: float32[C]; see `score_choices`."""
+        logits, cache = self._extend([row], choices.size)
+        e = self.engine
+        scores = _score(e.config, e.variables, logits, cache, choices=choices, lengths=lengths)
+        host: np.ndarray = to_host(scores)[0]
+        return host
 
-    def _asked(self, rows: Sequence[Row], room: int) -> tuple[Array, Cache]:
-        tails = [r.ids[len(self.prefix) :] for r in rows]
-        if any(r.ids[: len(self.prefix)] != self.prefix for r in rows) or not all(tails):
-            raise ValueError("a prompt of another clip, or one that ends with what all share")
-        width = next(t for t in TAILS if t >= max(map(len, tails)))
-        if len(self.prefix) + width + room > self.slots:
+    def _extend(self, rows: Sequence[Row], answer_slots: int) -> tuple[Array, Cache]:
+        questions = [r.ids[len(self.prefix) :] for r in rows]
+        if any(r.ids[: len(self.prefix)] != self.prefix for r in rows) or not all(questions):
+            raise ValueError("a prompt does not begin with the shared prefix, or ends with it")
+        width = next(size for size in QUESTION_BUCKETS if size >= max(map(len, questions)))
+        if len(self.prefix) + width + answer_slots > self.slots:
             raise ValueError(
-                f"{width + room} tokens of question and answer: the session has room for fewer"
+                f"question and answer need {width + answer_slots} tokens,"
+                f" the session has {self.slots - len(self.prefix)} left"
             )
         ids = np.zeros((len(rows), width), np.int32)
-        for i, tail in enumerate(tails):
-            ids[i, : len(tail)] = tail
-        sizes = np.array([len(t) for t in tails], np.int32)
-        return _tails(self.engine.config, self.engine.variables, self.cache, ids, sizes)
+        for i, question in enumerate(questions):
+            ids[i, : len(question)] = question
+        sizes = np.array([len(q) for q in questions], np.int32)
+        extended: tuple[Array, Cache] = _extend_prefix(
+            self.engine.config, self.engine.variables, self.cache, ids, sizes
+        )
+        return extended
 
 
 def shared_prefix(rows: Sequence[Row]) -> int:
-    """Tokens that all rows begin with; at least one is left of each."""
+    """Number of tokens that all rows begin with, at least one less than the shortest row has."""
     shortest = min(len(r.ids) for r in rows) - 1
     first = rows[0].ids
     return next((i for i in range(shortest) if any(r.ids[i] != first[i] for r in rows)), shortest)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 3))
-def _prefix(config: ModelConfig, variables: Variables, batch: Any, slots: int) -> Cache:
+@functools.partial(jax.jit, static_argnames=("config", "slots"))
+def _prefill_prefix(config: ModelConfig, variables: Variables, batch: Any, slots: int) -> Cache:
     model = make_model(config)
     cache = make_cache(config.llama, 1, slots)
     soft = soft_prompt_of(model, variables, batch)
-    return model.apply(variables, batch, soft, cache, method="prefill")[1]
+    filled: Cache = model.apply(variables, batch, soft, cache, method="prefill")[1]
+    return filled
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _tails(
+@functools.partial(jax.jit, static_argnames="config")
+def _extend_prefix(
     config: ModelConfig, variables: Variables, cache: Cache, ids: Array, sizes: Array
 ) -> tuple[Array, Cache]:
-    """One row of cache for all, questions int[n, W] of `sizes` behind it: (float32[n, V] next-token logits, cache)."""
+    """Runs questions int[n, W] of int[n] `sizes` after a prefix whose cache has one row.
+
+    Returns:
+      float32[n, V] logits of the next token, and the cache of n rows.
+    """
     n, width = ids.shape
     cache = map_rows(lambda axis, x: jnp.repeat(x, n, axis=axis), cache)
     at = cache.used[:, None] + jnp.arange(width)
@@ -294,7 +345,3 @@ def _tails(
     logits, after = make_model(config).apply(variables, ids, at, valid, cache, method="extend")
     last = jnp.take_along_axis(logits, (sizes - 1)[:, None, None], axis=1)[:, 0]
     return last, after._replace(used=cache.used + sizes)
-
-
-_begin = jax.jit(begin, static_argnums=(2, 3))
-_scores = jax.jit(choice_scores, static_argnums=0)

@@ -1,7 +1,8 @@
-"""Who is seen: a small interface, and what it is without a detector: one track of the whole picture, as the models were made.
+"""Who is shown in a recording: the whole picture, or one track per face.
 
-`Faces` follows faces with OpenCV (`pip install emojax[people]`): each person that stays in a segment is answered on a crop around the
-face, with the sound and words of all.
+Without a detector there is one track of the whole picture, which is what the models were trained
+on. `FaceTracker` follows faces with OpenCV (`pip install emojax[people]`): each person who stays in
+a segment is predicted from a crop around the face, with the sound and words of the whole segment.
 """
 
 from __future__ import annotations
@@ -17,27 +18,31 @@ from data_pipeline.media.segments import Segment
 from data_pipeline.schema import Clip
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
+MIN_IOU = 0.2  # boxes with a smaller overlap are not of one person
+MAX_GAP = 3  # frames that a track may be without a face
 
 
-class People(Protocol):
-    """Tells persons of a segment apart. `name` says how, and stands in every output."""
+class PersonSplitter(Protocol):
+    """Separates the people in a segment."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """How people are separated; part of every output."""
+        ...
 
     def split(self, segment: Segment) -> Iterator[tuple[str, Clip]]:
-        """(name of the person's track, what is seen of this person with the segment's sound); at least one."""
+        """Yields at least one (name of the person's track, clip of this person)."""
         ...
 
 
 @dataclasses.dataclass(frozen=True)
 class WholePicture:
-    """Everybody together."""
+    """One track of the whole picture with everybody in it."""
 
     name: str = "whole picture"
 
     def split(self, segment: Segment) -> Iterator[tuple[str, Clip]]:
-        """The segment's clip, under the name ""."""
+        """Yields the segment's clip under the name ""."""
         yield "", segment.clip
 
 
@@ -45,43 +50,58 @@ class Detector(Protocol):
     """Finds faces in one picture."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Name of the detector; part of every output."""
+        ...
 
     def __call__(self, picture: np.ndarray) -> list[Box]:
         """uint8[h, w, 3] RGB -> boxes."""
         ...
 
 
-class OpenCvFaces:
-    """YuNet, a small face detector that OpenCV runs; its file is the user's (face_detection_yunet_*.onnx of OpenCV Zoo, MIT)."""
+class YuNetDetector:
+    """YuNet, a small face detector that OpenCV runs.
 
-    def __init__(self, model: Path, *, least: float = 0.7):
+    The user provides its file, face_detection_yunet_*.onnx of OpenCV Zoo (MIT).
+    """
+
+    def __init__(self, model: Path, *, min_score: float = 0.7):
+        """Loads the detector.
+
+        Args:
+          model: the .onnx file.
+          min_score: lowest score of a face.
+
+        Raises:
+          ValueError: the file does not exist, OpenCV cannot run it, or OpenCV is not installed.
+        """
         if not model.is_file():
             raise ValueError(
-                f"{model}: there is no such file; it is face_detection_yunet_2023mar.onnx of OpenCV Zoo"
+                f"{model}: no such file; expected face_detection_yunet_2023mar.onnx of OpenCV Zoo"
             )
         try:
             import cv2
         except ImportError as error:
             raise ValueError(
-                "faces are told apart by OpenCV: pip install 'emojax[people]'"
+                "faces are detected with OpenCV: pip install 'emojax[people]'"
             ) from error
         try:
-            self._detector = cv2.FaceDetectorYN.create(str(model), "", (320, 320), least)
+            self._detector = cv2.FaceDetectorYN.create(str(model), "", (320, 320), min_score)
         except cv2.error as error:
             raise ValueError(f"{model} is not a face detector that OpenCV can run") from error
         self.name = f"faces ({model.stem})"
 
     def __call__(self, picture: np.ndarray) -> list[Box]:
+        """uint8[h, w, 3] RGB -> boxes."""
         height, width = picture.shape[:2]
         self._detector.setInputSize((width, height))
-        _, found = self._detector.detect(np.ascontiguousarray(picture[:, :, ::-1]))
-        return (
-            [] if found is None else [(x, y, x + w, y + h) for x, y, w, h in found[:, :4].tolist()]
-        )
+        _, faces = self._detector.detect(np.ascontiguousarray(picture[:, :, ::-1]))
+        if faces is None:
+            return []
+        return [(x, y, x + w, y + h) for x, y, w, h in faces[:, :4].tolist()]
 
 
-def overlap(a: Box, b: Box) -> float:
+def iou(a: Box, b: Box) -> float:
     """Intersection over union of two boxes."""
     width = min(a[2], b[2]) - max(a[0], b[0])
     height = min(a[3], b[3]) - max(a[1], b[1])
@@ -91,80 +111,106 @@ def overlap(a: Box, b: Box) -> float:
     return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
 
 
-def join(found: Sequence[list[Box]], *, least: float = 0.2) -> list[dict[int, Box]]:
-    """Boxes of consecutive frames -> tracks {frame: box}: each box goes to the track whose last one it overlaps most."""
+def link_by_iou(
+    boxes_by_frame: Sequence[list[Box]], *, min_iou: float = MIN_IOU
+) -> list[dict[int, Box]]:
+    """Links the boxes of consecutive frames to tracks.
+
+    Each box continues the track whose last box it overlaps most, or starts a new one. Pairs with
+    the highest overlap are linked first.
+
+    Args:
+      boxes_by_frame: the boxes of each frame.
+      min_iou: lowest overlap of a box with the last one of its track.
+
+    Returns:
+      Tracks as {frame number: box}.
+    """
     tracks: list[dict[int, Box]] = []
-    for frame, boxes in enumerate(found):
+    for frame, boxes in enumerate(boxes_by_frame):
         pairs = [
-            (overlap(track[max(track)], box), t, b)
+            (iou(track[max(track)], box), t, b)
             for t, track in enumerate(tracks)
-            if frame - max(track) <= 3
+            if frame - max(track) <= MAX_GAP
             for b, box in enumerate(boxes)
         ]
-        used_t: set[int] = set()
-        used_b: set[int] = set()
+        linked_tracks: set[int] = set()
+        linked_boxes: set[int] = set()
         for score, t, b in sorted(pairs, reverse=True):
-            if score >= least and t not in used_t and b not in used_b:
+            if score >= min_iou and t not in linked_tracks and b not in linked_boxes:
                 tracks[t][frame] = boxes[b]
-                used_t.add(t)
-                used_b.add(b)
-        tracks += [{frame: box} for b, box in enumerate(boxes) if b not in used_b]
+                linked_tracks.add(t)
+                linked_boxes.add(b)
+        tracks += [{frame: box} for b, box in enumerate(boxes) if b not in linked_boxes]
     return tracks
 
 
-class Faces:
-    """Tracks of faces inside a segment; names go on from one segment to the next where the boxes still overlap.
+class FaceTracker:
+    """One track per face; names are kept from one segment to the next while the boxes overlap.
 
-    A segment with fewer than two people is answered as a whole, as the models were made.
+    A segment with fewer than two people is one track of the whole picture, which is what the models
+    were trained on.
     """
 
     def __init__(
-        self, detector: Detector, *, most: int = 4, margin: float = 1.0, least: float = 0.5
+        self,
+        detector: Detector,
+        *,
+        max_people: int = 4,
+        margin: float = 1.0,
+        min_share: float = 0.5,
     ):
-        """margin: of the crop, in heights of the face on each side. least: share of a segment's frames that a person is in."""
-        self.detector, self.most, self.margin, self.least = detector, most, margin, least
+        """Starts without known people.
+
+        Args:
+          detector: finds the faces.
+          max_people: most people per segment, those with the largest faces.
+          margin: of the crop on each side, in heights of the face.
+          min_share: share of a segment's frames that a person must be in.
+        """
+        self.detector, self.max_people = detector, max_people
+        self.margin, self.min_share = margin, min_share
         self.name = detector.name
-        self._last: dict[str, Box] = {}
+        self._last: dict[str, Box] = {}  # last box of each person of the previous segment
         self._count = 0
 
     def split(self, segment: Segment) -> Iterator[tuple[str, Clip]]:
-        """One clip for each person who stays, largest face first, or the whole picture."""
+        """Yields one clip per person, largest face first, or the whole picture under ""."""
         clip = segment.clip
-        tracks = [] if clip.frames is None else join([self.detector(f) for f in clip.frames])
-        stays = (
-            []
-            if clip.frames is None
-            else [t for t in tracks if len(t) >= self.least * len(clip.frames)]
-        )
-        if len(stays) < 2:
+        tracks: list[dict[int, Box]] = []
+        if clip.frames is not None:
+            linked = link_by_iou([self.detector(f) for f in clip.frames])
+            tracks = [t for t in linked if len(t) >= self.min_share * len(clip.frames)]
+        if len(tracks) < 2:
             yield "", clip
             return
-        stays.sort(key=lambda t: -max(_area(b) for b in t.values()))
+        tracks.sort(key=lambda t: -max(_area(b) for b in t.values()))
         names: dict[str, Box] = {}
-        for track in stays[: self.most]:
+        for track in tracks[: self.max_people]:
             name = self._name(track[min(track)], names)
             names[name] = track[max(track)]
             yield name, self._crop(clip, track)
         self._last = names
 
-    def _name(self, box: Box, taken: dict[str, Box]) -> str:
-        near = {n: overlap(b, box) for n, b in self._last.items() if n not in taken}
-        best = max(near, key=lambda n: near[n], default=None)
-        if best is not None and near[best] >= 0.2:
+    def _name(self, box: Box, used: dict[str, Box]) -> str:
+        overlaps = {n: iou(b, box) for n, b in self._last.items() if n not in used}
+        best = max(overlaps, key=lambda n: overlaps[n], default=None)
+        if best is not None and overlaps[best] >= MIN_IOU:
             return best
         self._count += 1
         return f"person {self._count}"
 
     def _crop(self, clip: Clip, track: dict[int, Box]) -> Clip:
-        assert clip.frames is not None and clip.image is not None
+        assert clip.frames is not None
+        assert clip.image is not None
         boxes = np.array(list(track.values()))
         left, top = boxes[:, :2].min(axis=0)
         right, bottom = boxes[:, 2:].max(axis=0)
-        # One crop for the whole segment: a crop that moves with the face would hide how the head moves.
-        room = self.margin * float(np.median(boxes[:, 3] - boxes[:, 1]))
+        # One crop for the whole segment: a crop that follows the face would hide its movement.
+        pad = self.margin * float(np.median(boxes[:, 3] - boxes[:, 1]))
         height, width = clip.image.shape[:2]
-        x0, y0 = max(0, int(left - room)), max(0, int(top - room))
-        x1, y1 = min(width, int(right + room)), min(height, int(bottom + room))
+        x0, y0 = max(0, int(left - pad)), max(0, int(top - pad))
+        x1, y1 = min(width, int(right + pad)), min(height, int(bottom + pad))
         cut = (slice(y0, max(y0 + 8, y1)), slice(x0, max(x0 + 8, x1)))
         return dataclasses.replace(
             clip, frames=clip.frames[:, cut[0], cut[1]], image=clip.image[cut[0], cut[1]]

@@ -1,4 +1,4 @@
-"""Media files -> Answers, file by file: decode, refuse with a reason, or answer in small batches."""
+"""Media files -> Answers: each file is decoded, then refused with a reason or answered."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,59 +18,70 @@ from data_pipeline.loader.batches import fit_subtitle
 from data_pipeline.media.clip import MEDIA_SUFFIXES, ClipError, read_clip
 from data_pipeline.media.speaker_norm import Speakers, measure_speakers
 from data_pipeline.media.views import Views, make_views, window_notes
+from data_pipeline.progress import Progress, no_progress
 from data_pipeline.schema import Clip, ClipRecord
 from emojax.bundle.model_folder import Bundle
-from emojax.infer.answer import encode, label_probabilities, reasons, with_words
+from emojax.infer.answer import (
+    Encoded,
+    encode,
+    label_probabilities,
+    reasons,
+    unlabelled_record,
+    with_subtitles,
+)
 from emojax.infer.attribution import CANNOT_TELL, contributions, fusion_weights
-from emojax.infer.transcribe import Heard
+from emojax.infer.transcribe import Transcription
 from emojax.types import Answer
 
-Transcribe = Callable[
-    [np.ndarray], list[Heard]
-]  # states of Whisper's encoder float[B, S, D] -> words
-BATCH = 4  # files answered together; small, so that answers appear as they come
-ONE_SPEAKER = "one"  # name of whoever is seen, where all files are of one person
-DEMO_POINTER = "demo_model.txt"  # in the cache: where `emojax demo` left its newest model
+# float[B, S, D], states of Whisper's encoder -> one transcription per clip
+TranscribeFn = Callable[[np.ndarray], list[Transcription]]
+BATCH_SIZE = 4  # files that are answered together; small, so that answers appear soon
+ONE_SPEAKER = "one"  # the speaker's name if all files are of one person
+DEMO_POINTER = "demo_model.txt"  # file in the cache: the folder of the newest `emojax demo` model
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Ask:
-    """What is wanted of each clip, beside its label.
+class PredictOptions:
+    """What is predicted for each clip besides its label.
 
     Attributes:
-      reason: also write the reason, where the model has learned to.
-      speakers: sound of the one person of all files, see `listen`; None where people are not known.
-      abstain: below this probability the answer is "cannot tell", with the two leading labels.
-      explain: also measure what each modality adds (2 to the power of the modalities as many passes).
-      weights: also tell the weights of the Conv-Attention.
-      transcribe: hears the words of clips that come without.
+      reason: also write the reason, if the model was trained to.
+      speakers: audio statistics of the person that all files are of, see `measure_speaker`; None if
+        speakers are not known.
+      abstain: below this probability the answer is "cannot tell" with the two most probable labels.
+      explain: also measure what each modality contributes (2^modalities forward passes).
+      fusion_weights: also return the weights of the Conv-Attention.
+      transcribe: transcribes clips that come without words.
     """
 
     reason: bool = True
     speakers: Speakers | None = None
     abstain: float = 0.0
     explain: bool = False
-    weights: bool = False
-    transcribe: Transcribe | None = None
+    fusion_weights: bool = False
+    transcribe: TranscribeFn | None = None
 
 
 def find_media(paths: Sequence[str]) -> list[str]:
-    """Files as given, and those of folders (searched recursively for media suffixes), in a stable order."""
-    found: list[str] = []
+    """Media files in a stable order: files as given; folders are searched recursively."""
+    files: list[str] = []
     for path in paths:
         if os.path.isdir(path):  # unlike Path.is_dir, False for names that no file can have
-            found += sorted(
+            files += sorted(
                 str(p)
                 for p in Path(path).rglob("*")
                 if p.is_file() and p.suffix.lower() in MEDIA_SUFFIXES
             )
         else:
-            found.append(path)
-    return found
+            files.append(path)
+    return files
 
 
 def default_model() -> Path | None:
-    """The newest of imported weights (those that only a training starts from aside), this folder's `runs/demo` and the last `emojax demo` anywhere."""
+    """The newest model folder among imported weights, `runs/demo` here and the last `emojax demo`.
+
+    Imported weights that are only a start for training are left out.
+    """
     root = cache_root()
     folders = [
         Path("runs/demo"),
@@ -89,107 +100,112 @@ def predict(
     labels: Sequence[str] | None = None,
     subtitle: str = "",
     timeout: float = 8.0,
-    ask: Ask | None = None,
+    options: PredictOptions | None = None,
 ) -> Iterator[Answer]:
     """Answers files in the order given.
 
     Args:
-      bundle: the model. paths: media files.
+      bundle: the model.
+      paths: media files.
       labels: label strings to choose from, the model's own by default.
-      subtitle: words spoken, for all files alike.
+      subtitle: spoken words, the same for all files.
       timeout: seconds of decoding after which a file is refused.
-      ask: what is wanted beside the label.
+      options: what is predicted besides the label.
 
     Yields:
-      One Answer a file; a refused one carries `error` and nothing else.
+      One Answer per file. For a refused file, `error` says why and the answer is empty.
     """
     labels = tuple(labels or bundle.labels)
-    for start in range(0, len(paths), BATCH):
-        chunk: list[tuple[str, Clip | str, float]] = []
-        for path in paths[start : start + BATCH]:
+    for start in range(0, len(paths), BATCH_SIZE):
+        chunk: list[tuple[str, Clip | str, float]] = []  # path, clip or error, seconds
+        for path in paths[start : start + BATCH_SIZE]:
             begin = time.monotonic()
-            found: Clip | str
-            try:
-                found = read_clip(
-                    path,
-                    sampling=bundle.settings.sampling(None),
-                    subtitle=subtitle,
-                    timeout=timeout,
-                )
-                if not found.modalities:
-                    found = "; ".join(found.notes) or "there is nothing to see, hear or read in it"
-            except ClipError as error:
-                found = str(error)
-            chunk.append((path, found, time.monotonic() - begin))
+            decoded = _decode(bundle, path, subtitle, timeout)
+            chunk.append((path, decoded, time.monotonic() - begin))
         clips = [(path, clip) for path, clip, _ in chunk if isinstance(clip, Clip)]
         begin = time.monotonic()
-        answered = iter(answer_clips(bundle, clips, labels, ask=ask))
-        share = (time.monotonic() - begin) / max(1, len(clips))
-        for path, found, seconds in chunk:
-            if isinstance(found, str):
-                yield Answer(
-                    path=path,
-                    label=None,
-                    probabilities={},
-                    reason="",
-                    modalities=(),
-                    seconds=round(seconds, 3),
-                    error=" ".join(found.split()),
-                    model=bundle.name,
-                )
+        answers = iter(answer_clips(bundle, clips, labels, options=options))
+        per_clip = (time.monotonic() - begin) / max(1, len(clips))
+        for path, decoded, seconds in chunk:
+            if isinstance(decoded, str):
+                error = " ".join(decoded.split())
+                yield refusal(bundle, path, error, seconds=round(seconds, 3))
             else:
-                yield dataclasses.replace(next(answered), seconds=round(seconds + share, 3))
+                yield dataclasses.replace(next(answers), seconds=round(seconds + per_clip, 3))
 
 
-def _words(heard: Heard, duration: float) -> dict[str, Any]:
-    cues = [
-        {"start": c.start, "end": round(min(c.end, duration), 2), "text": c.text}
-        for c in heard.cues
-        if c.start < duration
-    ]
-    return {
-        "language": heard.language,
-        "text": heard.text,
-        "cues": cues,
-        "certainty": heard.certainty,
-    }
+def refusal(
+    bundle: Bundle, path: str, error: str, *, seconds: float = 0.0, duration: float = 0.0
+) -> Answer:
+    """The Answer for a clip that cannot be answered.
+
+    Args:
+      bundle: the model.
+      path: media file.
+      error: one sentence that says why.
+      seconds: time spent on the file.
+      duration: s, length of the clip.
+    """
+    return Answer(
+        path=path,
+        label=None,
+        probabilities={},
+        reason="",
+        modalities=(),
+        seconds=seconds,
+        error=error,
+        model=bundle.name,
+        duration=duration,
+    )
 
 
-def listen(
+def _decode(bundle: Bundle, path: str, subtitle: str, timeout: float) -> Clip | str:
+    """The clip, or why there is none."""
+    sampling = bundle.settings.sampling(None)
+    try:
+        clip = read_clip(path, sampling=sampling, subtitle=subtitle, timeout=timeout)
+    except ClipError as error:
+        return str(error)
+    if not clip.modalities:
+        return "; ".join(clip.notes) or "there is nothing to see, hear or read in it"
+    return clip
+
+
+def measure_speaker(
     bundle: Bundle,
     paths: Sequence[str],
     *,
     timeout: float = 8.0,
-    tick: Callable[[int], None] | None = None,
+    progress: Progress = no_progress,
 ) -> Speakers:
-    """Statistics of the sound of files that are all of one person.
+    """Audio statistics of files that are all of one person.
+
+    Args:
+      bundle: the model.
+      paths: media files; those that cannot be decoded are skipped.
+      timeout: seconds of decoding after which a file is skipped.
+      progress: reports finished files.
 
     Raises:
-      ValueError: the model was not trained with speaker normalisation, so it has no use for them.
+      ValueError: the model was not trained with speaker normalisation.
     """
     if bundle.average_speaker is None:
         raise ValueError(
-            f"{bundle.name} was not trained with config.data.speaker_norm on clips that name speakers"
+            f"{bundle.name} was not trained with config.data.speaker_norm"
+            " on clips that name speakers"
         )
 
-    def heard() -> Iterator[tuple[ClipRecord, Views]]:
+    def clips() -> Iterator[tuple[ClipRecord, Views]]:
         for number, path in enumerate(paths, 1):
-            with contextlib.suppress(ClipError):  # `predict` says why
+            with contextlib.suppress(ClipError):  # `predict` reports it
                 clip = read_clip(path, sampling=bundle.settings.sampling(None), timeout=timeout)
-                record = ClipRecord(
-                    id=path,
-                    dataset="predict",
-                    split="test",
-                    path=path,
-                    label="-",
-                    labels=("-",),
-                    speaker=ONE_SPEAKER,
+                record = unlabelled_record(
+                    bundle, path, labels=("-",), path=path, speaker=ONE_SPEAKER
                 )
                 yield record, make_views(clip, bundle.settings.views)
-            if tick:
-                tick(number)
+            progress("listen", number, len(paths))
 
-    return Speakers(measure_speakers(heard()), bundle.average_speaker)
+    return Speakers(measure_speakers(clips()), bundle.average_speaker)
 
 
 def answer_clips(
@@ -197,92 +213,55 @@ def answer_clips(
     clips: Sequence[tuple[str, Clip]],
     labels: tuple[str, ...],
     *,
-    ask: Ask | None = None,
+    options: PredictOptions | None = None,
 ) -> list[Answer]:
-    """Answers of decoded clips, in their order, without `seconds`; arguments as of `predict`, `clips` are (path, Clip)."""
-    ask = ask or Ask()
-    speakers, transcribe = ask.speakers, ask.transcribe
+    """Answers decoded clips in their order; `seconds` of the answers is not set.
+
+    Args:
+      bundle: the model.
+      clips: (path, clip).
+      labels: label strings to choose from.
+      options: what is predicted besides the label.
+    """
+    options = options or PredictOptions()
     if not clips:
         return []
-    items = []
-    for path, clip in clips:
-        record = ClipRecord(
-            id=clip.id,
-            dataset="predict",
-            split="test",
-            path=path,
-            label=labels[0],
-            labels=labels,
-            subtitle=clip.subtitle,
-            speaker=ONE_SPEAKER,
-        )
-        views = make_views(clip, bundle.settings.views)
-        items.append((record, speakers.normalize(record, views) if speakers else views))
-    encoded = encode(bundle, items, batch=BATCH, heard=transcribe is not None)
-    heard: dict[int, Heard] = {}
-    if transcribe is not None:
-        silent = [
-            i
-            for i, (_, c) in enumerate(clips)
-            if "audio" in c.modalities and not c.subtitle.strip()
-        ]
-        if silent:
-            found = transcribe(np.stack([encoded.heard[i] for i in silent]))
-            heard = {i: h for i, h in zip(silent, found, strict=True) if h.text}
-        said = {i: h.text for i, h in heard.items()}
-        encoded = with_words(encoded, said)
-        items = [
-            (dataclasses.replace(r, subtitle=said.get(i, r.subtitle)), v)
-            for i, (r, v) in enumerate(items)
-        ]
-        clips = [
-            (p, dataclasses.replace(c, subtitle=said.get(i, c.subtitle)))
-            for i, (p, c) in enumerate(clips)
-        ]
-    limit = bundle.settings.data.max_subtitle
-    cut = {r.id for r, _ in items if fit_subtitle(r, bundle.tokenizer, limit) is not r}
-    chances = label_probabilities(bundle, encoded, labels, batch=BATCH)
-    texts = (
-        reasons(bundle, encoded, batch=BATCH)
-        if ask.reason and bundle.can_reason
-        else [""] * len(items)
-    )
-    added: list[dict[str, float] | None] = [None] * len(items)
-    if ask.explain:
-        score = lambda shown: label_probabilities(
-            bundle, encoded, labels, modalities=shown, batch=BATCH
-        )
-        added = [
-            *contributions(score, chances.argmax(axis=1), [clip.modalities for _, clip in clips])
-        ]
-    told: list[dict[str, list[float]] | None] = [None] * len(items)
-    if ask.weights:
-        told = [*fusion_weights(bundle, encoded)]
-    answers = []
-    for i, ((path, clip), row, text, own, fused) in enumerate(
-        zip(clips, chances, texts, added, told, strict=True)
-    ):
-        notes = list(clip.notes)
-        if clip.id in cut:
-            notes.append(f"the subtitle was cut to {limit} tokens")
-        notes += window_notes(clip, bundle.settings.views)
-        if bundle.average_speaker is not None and speakers is None and "audio" in clip.modalities:
-            notes.append(
-                "the model learned with speakers known, and this one is not: see --one-speaker"
+    encoded, transcriptions = _encode(bundle, clips, labels, options)
+    clips = [
+        (path, dataclasses.replace(clip, subtitle=record.subtitle))
+        for (path, clip), record in zip(clips, encoded.records, strict=True)
+    ]
+    probs = label_probabilities(bundle, encoded, labels, batch_size=BATCH_SIZE)
+    texts = [""] * len(clips)
+    if options.reason and bundle.can_reason:
+        texts = reasons(bundle, encoded, batch_size=BATCH_SIZE)
+    added: list[dict[str, float] | None] = [None] * len(clips)
+    if options.explain:
+
+        def score(modalities: Sequence[str]) -> np.ndarray:
+            return label_probabilities(
+                bundle, encoded, labels, modalities=modalities, batch_size=BATCH_SIZE
             )
-        probabilities = {label: float(p) for label, p in zip(labels, row, strict=True)}
+
+        present = [clip.modalities for _, clip in clips]
+        added = [*contributions(score, probs.argmax(axis=1), present)]
+    weights: list[dict[str, list[float]] | None] = [None] * len(clips)
+    if options.fusion_weights:
+        weights = [*fusion_weights(bundle, encoded)]
+    answers = []
+    for i, ((path, clip), text) in enumerate(zip(clips, texts, strict=True)):
+        probabilities = {label: float(p) for label, p in zip(labels, probs[i], strict=True)}
         label = max(probabilities, key=lambda name: probabilities[name])
+        notes = _notes(bundle, clip, encoded.records[i], known_speaker=options.speakers is not None)
         leading: tuple[str, ...] = ()
-        if probabilities[label] < ask.abstain:
+        if probabilities[label] < options.abstain:
             leading = tuple(sorted(probabilities, key=lambda name: -probabilities[name])[:2])
-        # The reason is written freely: where it ends on another label than the probabilities do, that is told.
-        ends = [
-            name
-            for name in dict.fromkeys((*labels, *bundle.labels))
-            if text.endswith(f" {normalise_answer(name)}")
-        ]
-        if ends and label not in ends:
-            notes.append(f"the written reason concludes '{ends[0]}', the probabilities '{label}'")
+        # The reason is generated freely and may conclude another label than the probabilities.
+        concluded = _concluded(text, (*labels, *bundle.labels))
+        if concluded and label not in concluded:
+            notes.append(
+                f"the written reason concludes '{concluded[0]}', the probabilities '{label}'"
+            )
         answers.append(
             Answer(
                 path=path,
@@ -296,10 +275,91 @@ def answer_clips(
                 notes=tuple(notes),
                 duration=clip.duration,
                 leading=leading,
-                contributions=own,
+                contributions=added[i],
                 calibrated=bundle.calibration is not None and labels == bundle.calibration.labels,
-                fusion_weights=fused,
-                transcript=_words(heard[i], clip.duration) if i in heard else None,
+                fusion_weights=weights[i],
+                transcript=_transcript(transcriptions[i], clip.duration)
+                if i in transcriptions
+                else None,
             )
         )
     return answers
+
+
+def _encode(
+    bundle: Bundle,
+    clips: Sequence[tuple[str, Clip]],
+    labels: tuple[str, ...],
+    options: PredictOptions,
+) -> tuple[Encoded, Mapping[int, Transcription]]:
+    """Runs the encoders; clips without words are transcribed if the options say so.
+
+    Returns:
+      The clips with their subtitles, given or transcribed, and {number of the clip: transcription}.
+    """
+    items = []
+    for path, clip in clips:
+        record = unlabelled_record(
+            bundle,
+            clip.id,
+            labels=labels,
+            path=path,
+            subtitle=clip.subtitle,
+            speaker=ONE_SPEAKER,
+        )
+        views = make_views(clip, bundle.settings.views)
+        if options.speakers:
+            views = options.speakers.normalize(record, views)
+        items.append((record, views))
+    transcribe = options.transcribe
+    encoded = encode(
+        bundle, items, batch_size=BATCH_SIZE, keep_encoder_states=transcribe is not None
+    )
+    wordless = [
+        i
+        for i, (_, clip) in enumerate(clips)
+        if "audio" in clip.modalities and not clip.subtitle.strip()
+    ]
+    if transcribe is None or not wordless:
+        return encoded, {}
+    results = transcribe(np.stack([encoded.encoder_states[i] for i in wordless]))
+    transcriptions = {i: t for i, t in zip(wordless, results, strict=True) if t.text}
+    subtitles = {i: t.text for i, t in transcriptions.items()}
+    return with_subtitles(encoded, subtitles), transcriptions
+
+
+def _notes(bundle: Bundle, clip: Clip, record: ClipRecord, *, known_speaker: bool) -> list[str]:
+    """What is irregular about a clip, one sentence each."""
+    notes = list(clip.notes)
+    limit = bundle.settings.data.max_subtitle
+    if fit_subtitle(record, bundle.tokenizer, limit) is not record:
+        notes.append(f"the subtitle was cut to {limit} tokens")
+    notes += window_notes(clip, bundle.settings.views)
+    if bundle.average_speaker is not None and not known_speaker and "audio" in clip.modalities:
+        notes.append(
+            "the model was trained with known speakers, and this speaker is not known:"
+            " see --one-speaker"
+        )
+    return notes
+
+
+def _concluded(reason: str, labels: Sequence[str]) -> list[str]:
+    """The labels that a reason ends on."""
+    return [
+        name for name in dict.fromkeys(labels) if reason.endswith(f" {normalise_answer(name)}")
+    ]
+
+
+def _transcript(transcription: Transcription, duration: float) -> dict[str, Any]:
+    """The field `transcript` of an Answer; cues end with the clip."""
+    cues = [
+        {"start": c.start, "end": round(min(c.end, duration), 2), "text": c.text}
+        for c in transcription.cues
+        if c.start < duration
+    ]
+    return {
+        "language": transcription.language,
+        "text": transcription.text,
+        "cues": cues,
+        "certainty": transcription.certainty,
+    }

@@ -1,4 +1,4 @@
-"""A model made ready to answer: adapters merged into their kernels, and on CPU every layer with arrays of its own."""
+"""Prepares a model for inference: LoRA merged into the kernels, and on CPU unstacked layers."""
 
 from __future__ import annotations
 
@@ -6,64 +6,69 @@ import dataclasses
 from typing import Any
 
 import jax.numpy as jnp
-from flax import traverse_util
 
 from emojax.bundle.model_folder import Bundle
 from emojax.model.dense import LoraConfig, merge_lora_kernel
 from emojax.model.layers import unstack_layers
 from emojax.model.lm.llama import LlamaConfig
+from emojax.model.variables import flatten, merge
 from emojax.sharding import platform
 
 
 def merge_lora(leaves: dict[str, Any], config: LlamaConfig) -> dict[str, Any]:
-    """{path: array} with adapters merged into their kernels (layers.merged_kernel); without adapters nothing changes.
+    """Merges LoRA adapters into their kernels; without adapters nothing changes.
+
+    Args:
+      leaves: {path: array} of the whole model.
+      config: its language model's.
+
+    Returns:
+      {path: array} without adapters.
 
     Raises:
-      ValueError: int8 kernels, which adapters can not be merged into.
+      ValueError: the kernels are int8, so adapters cannot be merged into them.
     """
     out = {p: x for p, x in leaves.items() if not p.startswith("lora/")}
     for path in [p for p in leaves if p.startswith("lora/") and p.endswith("/a")]:
         kernel = path.replace("lora/", "params/", 1).removesuffix("/a") + "/kernel"
         if out[kernel].dtype == jnp.int8:
-            raise ValueError(f"{kernel} is int8: adapters are merged before kernels become int8")
+            raise ValueError(f"{kernel} is int8: merge adapters before kernels become int8")
         a, b = (jnp.asarray(leaves[path.removesuffix("/a") + end]) for end in ("/a", "/b"))
         out[kernel] = merge_lora_kernel(jnp.asarray(out[kernel]), a, b, lora=config.lora)
     return out
 
 
-def ready(bundle: Bundle) -> Bundle:
-    """The same model, faster to ask; its folder and labels stay. One that is ready is returned as it is.
+def prepare_for_inference(bundle: Bundle) -> Bundle:
+    """The same model in a form that answers faster; a prepared model is returned as it is.
 
-    Answers differ by rounding alone. Int8 kernels keep their adapters apart.
+    Answers differ by rounding only; folder and labels are kept. Int8 kernels keep their adapters
+    separate.
     """
     model = bundle.settings.model
     llama = model.llama
-    leaves = traverse_util.flatten_dict(bundle.variables, sep="/")
+    leaves = flatten(bundle.variables)
     if llama.precision.kernels != "int8" and llama.lora.rank:
         leaves = merge_lora(leaves, llama)
         llama = dataclasses.replace(llama, lora=LoraConfig(rank=0))
     changed: Any = dataclasses.replace(model, llama=llama)
+    # On CPU, XLA would copy each layer's part of stacked arrays for every token.
     if platform() == "cpu" and not llama.unstacked_layers:
         leaves = unstack_layers(leaves)
-        changed = _separate(changed)
+        changed = _unstacked(changed)
     if changed == model:
         return bundle
     settings = dataclasses.replace(bundle.settings, model=changed)
-    return dataclasses.replace(
-        bundle, settings=settings, variables=traverse_util.unflatten_dict(leaves, sep="/")
-    )
+    return dataclasses.replace(bundle, settings=settings, variables=merge(leaves, {}))
 
 
-def _separate(config: Any) -> Any:
-    """A configuration whose every encoder and language model has `separate` layers."""
-    inner = {
-        f.name: _separate(value)
-        for f in dataclasses.fields(config)
-        if dataclasses.is_dataclass(value := getattr(config, f.name))
+def _unstacked(config: Any) -> Any:
+    """A configuration in which every encoder and language model has unstacked layers."""
+    names = [f.name for f in dataclasses.fields(config)]
+    changed: dict[str, Any] = {
+        name: _unstacked(value)
+        for name in names
+        if dataclasses.is_dataclass(value := getattr(config, name))
     }
-    own = (
-        {"unstacked_layers": True}
-        if any(f.name == "unstacked_layers" for f in dataclasses.fields(config))
-        else {}
-    )
-    return dataclasses.replace(config, **inner, **own)
+    if "unstacked_layers" in names:
+        changed["unstacked_layers"] = True
+    return dataclasses.replace(config, **changed)

@@ -14,13 +14,20 @@ from emojax.model.lm.llama import make_cache
 from emojax.types import Present, SoftPrompt
 
 Array = jax.Array
-TOGETHER = 16  # answers whose probabilities are taken in one pass
+CHOICES_PER_PASS = 16  # answers that are scored side by side in one forward pass
 Variables = dict[str, Any]  # nested {params, lora}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sampler:
-    """Greedy when temperature is 0, else top-p sampling. Defaults: the released evaluation (greedy, 200 tokens)."""
+    """How the next token is chosen. The defaults are those of the released evaluation.
+
+    Attributes:
+      max_tokens: most tokens of an answer.
+      temperature: 0 decodes greedily; above 0, tokens are drawn by top-p (nucleus) sampling.
+      top_p: the draw is among the smallest set of tokens whose probability reaches it.
+      min_tokens: the end token is blocked before this many tokens.
+    """
 
     max_tokens: int = 200
     temperature: float = 0.0
@@ -29,22 +36,36 @@ class Sampler:
 
 
 class State(NamedTuple):
-    """A batch that is being answered; rows are independent of each other.
+    """Decoding state of a batch. Rows are independent of each other.
 
-    token: int[B], chosen but not yet written. made: int[B], tokens in `ids`. done: bool[B]. ids: int[B, max_tokens], end tokens
-    where nothing is written yet. keys: one random key a row.
+    Attributes:
+      token: int[B], the chosen token, not yet in `ids` and `cache`.
+      length: int[B], number of tokens in `ids`.
+      done: bool[B], rows whose answer has ended.
+      ids: int[B, max_tokens], filled up with end tokens.
+      keys: one random key per row.
+      cache: keys and values of the prompt and the answer so far.
     """
 
     token: Array
-    made: Array
+    length: Array
     done: Array
     ids: Array
     keys: Array
     cache: Cache
 
 
-def choose(logits: Array, sampler: Sampler, keys: Array) -> Array:
-    """float32[B, V], a key a row -> int[B]. Top-p keeps the smallest set of tokens whose probability reaches top_p."""
+def sample_tokens(logits: Array, sampler: Sampler, keys: Array) -> Array:
+    """Chooses one token per row, greedily or by top-p sampling.
+
+    Args:
+      logits: float32[B, V].
+      sampler: temperature and top_p.
+      keys: one random key per row; unused at temperature 0.
+
+    Returns:
+      int[B].
+    """
     if sampler.temperature == 0:
         return jnp.argmax(logits, axis=-1)
     scaled = logits / sampler.temperature
@@ -54,75 +75,119 @@ def choose(logits: Array, sampler: Sampler, keys: Array) -> Array:
     return jax.vmap(jax.random.categorical)(keys, jnp.where(scaled >= least, scaled, -jnp.inf))
 
 
-def pick(logits: Array, made: Array, keys: Array, sampler: Sampler, eos: int) -> Array:
-    """int[B]: token number `made` of each row; what a row gets depends on its own key and logits alone."""
-    blocked = (jnp.arange(logits.shape[-1]) == eos) & (made < sampler.min_tokens)[:, None]
-    keys = jax.vmap(jax.random.fold_in)(keys, made)
-    return choose(jnp.where(blocked, -jnp.inf, logits), sampler, keys).astype(jnp.int32)
+def next_tokens(logits: Array, length: Array, keys: Array, *, sampler: Sampler, eos: int) -> Array:
+    """Chooses token number `length` of each row from the row's own logits and key only.
+
+    Args:
+      logits: float32[B, V].
+      length: int[B], tokens that each row has so far.
+      keys: one random key per row.
+      sampler: see Sampler.
+      eos: id of the end token.
+
+    Returns:
+      int32[B].
+    """
+    blocked = (jnp.arange(logits.shape[-1]) == eos) & (length < sampler.min_tokens)[:, None]
+    keys = jax.vmap(jax.random.fold_in)(keys, length)
+    return sample_tokens(jnp.where(blocked, -jnp.inf, logits), sampler, keys).astype(jnp.int32)
 
 
 def soft_prompt_of(model: Any, variables: Variables, batch: dict[str, Array]) -> SoftPrompt:
     """Views or cached features in a batch -> SoftPrompt."""
     features = model.apply(variables, batch, method="features")
     present = Present(batch["has_image"], batch["has_video"], batch["has_audio"])
-    return model.apply(variables, features, present, method="soft_prompt")
+    prompt: SoftPrompt = model.apply(variables, features, present, method="soft_prompt")
+    return prompt
 
 
 def prefill(
     config: ModelConfig, variables: Variables, batch: dict[str, Array], slots: int
 ) -> tuple[Array, Cache]:
-    """Prompts into a fresh cache of `slots` tokens a row: (float32[B, V] next-token logits, cache)."""
+    """Runs the prompts and fills a new cache.
+
+    Args:
+      config: the model's.
+      variables: the model's.
+      batch: prompts with their views or features, as `Collate` makes them.
+      slots: tokens per row that the cache has space for.
+
+    Returns:
+      float32[B, V] logits of the next token, and the cache.
+    """
     model = make_model(config)
     cache = make_cache(config.llama, batch["ids"].shape[0], slots)
     soft = soft_prompt_of(model, variables, batch)
-    return model.apply(variables, batch, soft, cache, method="prefill")
+    filled: tuple[Array, Cache] = model.apply(variables, batch, soft, cache, method="prefill")
+    return filled
 
 
-def begin(logits: Array, cache: Cache, sampler: Sampler, eos: int, keys: Array) -> State:
-    """Logits behind each prompt -> a state with its first token chosen."""
-    rows = logits.shape[0]
-    nothing = jnp.zeros((rows,), jnp.int32)
-    token = pick(logits, nothing, keys, sampler, eos)
-    ids = jnp.full((rows, sampler.max_tokens), eos, jnp.int32)
-    return State(token, nothing, token == eos, ids, keys, cache)
+def initial_state(
+    logits: Array, cache: Cache, keys: Array, *, sampler: Sampler, eos: int
+) -> State:
+    """The state after the prompts, with each row's first token chosen.
+
+    Args:
+      logits: float32[B, V], of the first token.
+      cache: filled with the prompts.
+      keys: one random key per row.
+      sampler: see Sampler.
+      eos: id of the end token.
+    """
+    none = jnp.zeros(logits.shape[:1], jnp.int32)
+    token = next_tokens(logits, none, keys, sampler=sampler, eos=eos)
+    ids = jnp.full((logits.shape[0], sampler.max_tokens), eos, jnp.int32)
+    return State(token=token, length=none, done=token == eos, ids=ids, keys=keys, cache=cache)
 
 
 def advance(
     config: ModelConfig,
     variables: Variables,
     state: State,
+    refill: Array,
     *,
     sampler: Sampler,
     eos: int,
     steps: int,
-    refill: Array,
 ) -> State:
-    """Up to `steps` tokens for every row, until all rows are done, or with `refill` (bool[]) until one more is.
+    """Decodes until all rows have ended, for at most `steps` tokens.
 
-    Jit with config, sampler, eos, steps static.
+    Jit with config, sampler, eos and steps static.
+
+    Args:
+      config: the model's.
+      variables: the model's.
+      state: where decoding continues.
+      refill: bool[]; if true, decoding stops as soon as one more row has ended.
+      sampler: see Sampler.
+      eos: id of the end token.
+      steps: most tokens per row in this call.
     """
     model = make_model(config)
     rows = state.token.shape[0]
-    waiting = jnp.sum(state.done)
+    ended_before = jnp.sum(state.done)
 
     def going(carry: tuple[Array, State]) -> Array:
         step, s = carry
-        return (step < steps) & ~jnp.all(s.done) & ~(refill & (jnp.sum(s.done) > waiting))
+        return (step < steps) & ~jnp.all(s.done) & ~(refill & (jnp.sum(s.done) > ended_before))
 
     def one(carry: tuple[Array, State]) -> tuple[Array, State]:
         step, s = carry
-        column = jnp.arange(sampler.max_tokens) == s.made[:, None]
+        column = jnp.arange(sampler.max_tokens) == s.length[:, None]
         ids = jnp.where(column & ~s.done[:, None], s.token[:, None], s.ids)
-        made = s.made + ~s.done
+        length = s.length + ~s.done
         at = s.cache.used[:, None]
         logits, cache = model.apply(
             variables, s.token[:, None], at, jnp.ones((rows, 1), bool), s.cache, method="extend"
         )
-        # A row that is done waits where it is: nothing may run over the end of its cache.
+        # A row that has ended keeps its position, so that it cannot run past the end of its cache.
         cache = cache._replace(used=jnp.where(s.done, s.cache.used, cache.used))
-        token = jnp.where(s.done, eos, pick(logits[:, 0], made, s.keys, sampler, eos))
-        done = s.done | (token == eos) | (made >= sampler.max_tokens)
-        return step + 1, State(token, made, done, ids, s.keys, cache)
+        chosen = next_tokens(logits[:, 0], length, s.keys, sampler=sampler, eos=eos)
+        token = jnp.where(s.done, eos, chosen)
+        done = s.done | (token == eos) | (length >= sampler.max_tokens)
+        return step + 1, State(
+            token=token, length=length, done=done, ids=ids, keys=s.keys, cache=cache
+        )
 
     return jax.lax.while_loop(going, one, (jnp.int32(0), state))[1]
 
@@ -131,23 +196,38 @@ def generate(
     config: ModelConfig,
     variables: Variables,
     batch: dict[str, Array],
+    key: Array,
+    *,
     sampler: Sampler,
     eos: int,
-    key: Array,
 ) -> Array:
-    """int[B, max_tokens] new tokens; after the end token a row holds end tokens only. Jit with config, sampler, eos static."""
+    """Answers one batch of prompts from start to end.
+
+    Jit with config, sampler and eos static.
+
+    Args:
+      config: the model's.
+      variables: the model's.
+      batch: prompts with their views or features.
+      key: random key; each row gets its own from it.
+      sampler: see Sampler.
+      eos: id of the end token.
+
+    Returns:
+      int[B, max_tokens] new tokens; after its end a row holds end tokens only.
+    """
     rows, length = batch["ids"].shape
     logits, cache = prefill(config, variables, batch, length + sampler.max_tokens)
     keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(rows))
-    state = begin(logits, cache, sampler, eos, keys)
+    state = initial_state(logits, cache, keys, sampler=sampler, eos=eos)
     return advance(
         config,
         variables,
         state,
+        jnp.zeros((), bool),
         sampler=sampler,
         eos=eos,
         steps=sampler.max_tokens,
-        refill=jnp.zeros((), bool),
     ).ids
 
 
@@ -158,48 +238,64 @@ def score_choices(
     choices: Array,
     lengths: Array,
 ) -> Array:
-    """Length-normalised log-probability of each answer: float32[B, C].
+    """Length-normalised log-probability of each given answer after each prompt.
 
     Args:
-      batch: prompts. choices: int[C, A] answers with their end token, padded. lengths: int[C].
+      config: the model's.
+      variables: the model's.
+      batch: prompts with their views or features.
+      choices: int[C, A], answers with their end token, padded.
+      lengths: int[C], tokens of each answer.
+
+    Returns:
+      float32[B, C].
     """
-    room = min(len(choices), TOGETHER) * choices.shape[1]
-    logits, cache = prefill(config, variables, batch, batch["ids"].shape[1] + room)
-    return choice_scores(config, variables, logits, cache, choices, lengths)
+    extra = min(len(choices), CHOICES_PER_PASS) * choices.shape[1]
+    logits, cache = prefill(config, variables, batch, batch["ids"].shape[1] + extra)
+    return score_cached_choices(
+        config, variables, logits, cache, choices=choices, lengths=lengths
+    )
 
 
-def choice_scores(
+def score_cached_choices(
     config: ModelConfig,
     variables: Variables,
     logits: Array,
     cache: Cache,
+    *,
     choices: Array,
     lengths: Array,
 ) -> Array:
-    """`score_choices` of prompts that are in the cache already: `logits` follow each row's last token.
+    """`score_choices` for prompts that are already in the cache.
 
-    Up to TOGETHER answers go through the model side by side, each of which sees the prompt and itself: one pass, as the
-    weights are what takes the time. More come in groups, so memory does not grow with C.
+    Up to CHOICES_PER_PASS answers go through the model side by side; each attends to the prompt and
+    to itself only. One pass is fast because reading the weights takes most of the time. More
+    answers are scored in groups, so memory does not grow with C.
+
+    Args:
+      config: the model's.
+      variables: the model's.
+      logits: float32[B, V], after the last token of each prompt.
+      cache: of the prompts; it needs CHOICES_PER_PASS times A free slots per row (or C times A).
+      choices: int[C, A], answers with their end token, padded.
+      lengths: int[C], tokens of each answer.
+
+    Returns:
+      float32[B, C].
     """
     model = make_model(config)
     rows, width = logits.shape[0], choices.shape[1]
-    group = min(len(choices), TOGETHER)
-    extra = -len(choices) % group
-    choices = jnp.pad(choices, ((0, extra), (0, 0)))
+    group = min(len(choices), CHOICES_PER_PASS)
+    choices = jnp.pad(choices, ((0, -len(choices) % group), (0, 0)))
     number, place = jnp.arange(group * width) // width, jnp.arange(group * width) % width
     block_mask = (number[:, None] == number[None]) & (place[None] <= place[:, None])
     at = cache.used[:, None] + place
 
     def one(ids: Array) -> Array:
         repeated = jnp.broadcast_to(ids.reshape(-1), (rows, group * width))
+        valid = jnp.ones(repeated.shape, bool)
         later, _ = model.apply(
-            variables,
-            repeated,
-            at,
-            jnp.ones(repeated.shape, bool),
-            cache,
-            block_mask=block_mask,
-            method="extend",
+            variables, repeated, at, valid, cache, block_mask=block_mask, method="extend"
         )
         later = later.reshape(rows, group, width, -1)[:, :, :-1]
         first = jnp.broadcast_to(logits[:, None, None], (rows, group, 1, logits.shape[-1]))

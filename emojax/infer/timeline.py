@@ -1,476 +1,303 @@
-"""A recording of any length -> an emotion track: segments with start and end, each answered, and what the whole of them shows.
+"""A recording of any length -> its timeline: segments with start and end, each one answered.
 
-What is answered is kept, segment by segment, in a file beside the outputs: a run that was stopped asks nothing twice.
+Answers are kept segment by segment in a file, so that a run that was stopped does not answer a
+segment twice. What needs the whole recording (smoothing, label path, evidence) is computed at the
+end.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
-import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from data_pipeline.annotate.evidence import CheckedClaim, baseline, check_reason
+from data_pipeline.annotate.evidence import baseline, check_reason
 from data_pipeline.annotate.peaks import find_peak
 from data_pipeline.annotate.unit_tracks import UnitTrack
 from data_pipeline.annotate.units import TABLES, unit_code
-from data_pipeline.media.prosody import Voice, measure_voice
-from data_pipeline.media.segments import Segment, SegmentConfig, read_segments
+from data_pipeline.media.prosody import measure_voice
+from data_pipeline.media.segments import Segment, read_segments
 from data_pipeline.media.stream import open_recording
-from data_pipeline.media.transcript import NONE, TRANSCRIBED, Cue, Transcript
-from emojax import __version__
+from data_pipeline.media.transcript import TRANSCRIBED, Cue, Transcript
+from data_pipeline.progress import Progress, no_progress
+from data_pipeline.schema import Clip
 from emojax.bundle.model_folder import Bundle
-from emojax.infer.face_tracks import People, WholePicture
-from emojax.infer.predict import BATCH, Ask, Transcribe, answer_clips
-from emojax.infer.smoothing import Change, changes, likeliest_track, smooth
+from emojax.infer.answer_cache import AnswerCache, Place, answer_key
+from emojax.infer.face_tracks import PersonSplitter, WholePicture
+from emojax.infer.predict import (
+    BATCH_SIZE,
+    PredictOptions,
+    TranscribeFn,
+    answer_clips,
+    refusal,
+)
+from emojax.infer.smoothing import Change, label_changes, smooth, viterbi_path
+from emojax.infer.timeline_records import Span, Timeline, TimelineOptions
 from emojax.infer.valence_arousal import valence_arousal
 from emojax.types import Answer
 
-SPOKEN = 0.3  # share of speech from which a segment's sound counts as a voice
-SCHEMA = 1  # of the JSON output, docs/timeline.md
+MIN_SPEECH = 0.3  # share of speech from which a segment's sound counts as a voice
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options:
-    """How a recording is answered.
+class _Question:
+    """What each segment of a recording is asked."""
 
-    Attributes:
-      cut: how it is cut into segments.
-      smoothing: s, standard deviation of the average over neighbours.
-      change_price: nats that a change of label must explain.
-      reasons: also write the reason of each segment.
-      abstain, explain: as in `predict`.
-      purpose: what the user says it is for; kept in every output.
-    """
-
-    cut: SegmentConfig = SegmentConfig()
-    smoothing: float = 2.0
-    change_price: float = 2.0
-    reasons: bool = True
-    abstain: float = 0.0
-    explain: bool = False
-    purpose: str = ""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Span:
-    """One answered segment, of one person.
-
-    Attributes:
-      index, start, end, ends_at, speech: see Segment.  person: name of the track, "" for the whole picture.
-      words, speakers: said in it, and who is named as saying it.
-      answer: what the model says.  smoothed: its probabilities averaged over neighbours.  track: label of the likeliest track.
-      valence, arousal: of the probabilities, None where the labels have no coordinates.
-      voice: measured of its sound, None without sound.  motion: s, greatest change of the picture.
-      evidence: the reason's claims, checked.
-    """
-
-    index: int
-    start: float
-    end: float
-    ends_at: str
-    speech: float | None
-    person: str
-    words: str
-    speakers: tuple[str, ...]
-    answer: Answer
-    voice: Voice | None = None
-    motion: float | None = None
-    smoothed: dict[str, float] = dataclasses.field(default_factory=dict)
-    track: str = ""
-    valence: float | None = None
-    arousal: float | None = None
-    evidence: tuple[CheckedClaim, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Timeline:
-    """A recording's answers. words: where they are from (see Transcript.source). people: how persons were told apart."""
-
+    bundle: Bundle
     path: str
-    seconds: float
-    model: str
+    options: TimelineOptions
     labels: tuple[str, ...]
-    spans: tuple[Span, ...]
-    changes: dict[str, tuple[Change, ...]]  # by person
-    words: str
-    language: str
-    people: str
-    purpose: str
-    settings: dict[str, Any]
-    notes: tuple[str, ...] = ()
-    took: float = 0.0
-
-    @property
-    def persons(self) -> tuple[str, ...]:
-        """Names of the tracks in order of appearance; ("",) for the whole picture."""
-        return tuple(dict.fromkeys(s.person for s in self.spans)) or ("",)
-
-    def of(self, person: str) -> list[Span]:
-        """One person's spans."""
-        return [s for s in self.spans if s.person == person]
+    transcript: Transcript
+    people: PersonSplitter
+    transcribe: TranscribeFn | None
 
 
 def make_timeline(
     bundle: Bundle,
     path: str,
     *,
-    options: Options | None = None,
+    options: TimelineOptions | None = None,
     labels: Sequence[str] | None = None,
     transcript: Transcript | None = None,
-    people: People | None = None,
-    state: Path | None = None,
-    tick: Callable[[float, float], None] | None = None,
-    transcribe: Transcribe | None = None,
-    transcriber: str = "",
+    people: PersonSplitter | None = None,
+    resume_file: Path | None = None,
+    transcribe: TranscribeFn | None = None,
+    transcriber_name: str = "",
     units: UnitTrack | None = None,
+    progress: Progress = no_progress,
 ) -> Timeline:
     """Answers a recording.
 
     Args:
-      labels: to choose from, the model's own by default.  transcript: words with times.
-      people: how persons are told apart; None: the whole picture is one.
-      state: file in which answered segments are kept; a run of the same question goes on from it. Whoever has written the outputs
-        removes it.
-      transcribe, transcriber: hears the words of segments where the transcript has none, and its name.
-      units: action units measured over the recording; claims about the face are held against them.
-      tick: called with (seconds done, seconds of the recording).
+      bundle: the model.
+      path: media file.
+      options: how it is answered.
+      labels: label strings to choose from, the model's own by default.
+      transcript: words with times.
+      people: how people are separated; None: one track of the whole picture.
+      resume_file: file that keeps answered segments; a run of the same question continues from it.
+        Whoever has written the outputs deletes it.
+      transcribe: transcribes segments for which the transcript has no words.
+      transcriber_name: its name; kept answers are used only if it is the same.
+      units: action units measured over the recording, to check claims about the face.
+      progress: reports seconds of the recording.
 
     Raises:
-      ClipError: the file can not be read.
+      ClipError: the file cannot be read.
     """
     begin = time.monotonic()
-    options = options or Options()
-    who: People = people or WholePicture()
-    labels = tuple(labels or bundle.labels)
-    transcript = transcript or Transcript()
+    question = _Question(
+        bundle=bundle,
+        path=path,
+        options=options or TimelineOptions(),
+        labels=tuple(labels or bundle.labels),
+        transcript=transcript or Transcript(),
+        people=people or WholePicture(),
+        transcribe=transcribe,
+    )
     recording = open_recording(path)
     notes: list[str] = []
     spans: list[Span] = []
-    for span, until in _answered(
-        bundle,
-        path,
-        options,
-        labels=labels,
-        transcript=transcript,
-        people=who,
-        state=state,
-        notes=notes,
-        transcribe=transcribe,
-        transcriber=transcriber,
-    ):
-        if span is not None:
-            spans.append(span)
-        if tick:
-            tick(
-                round(min(until, recording.seconds or until), 1),
-                round(recording.seconds or until, 1),
-            )
+    for span in _answer_segments(question, resume_file, transcriber_name, notes):
+        spans.append(span)
+        done, total = min(span.end, recording.seconds or span.end), recording.seconds or span.end
+        progress(Path(path).name[:40], round(done, 1), round(total, 1))
     seconds = spans[-1].end if spans else recording.seconds
     if recording.seconds - seconds > max(0.5, 0.02 * recording.seconds):
         notes.append(
-            f"the file ends at {seconds:.1f} s, its header says {recording.seconds:.1f} s: the rest is missing or damaged"
+            f"the file ends at {seconds:.1f} s, its header says {recording.seconds:.1f} s:"
+            " the rest is missing or damaged"
         )
-    if transcribe is not None and not transcript.cues:
-        transcript = _transcribed(spans)
-    found = finish(spans, labels, options, transcript, units=units)
-    settings = {k: v for k, v in dataclasses.asdict(options).items() if k != "purpose"}
+    words = question.transcript
+    if transcribe is not None and not words.cues:
+        words = _transcribed(spans)
+    complete, changes = complete_spans(
+        spans, question.labels, options=question.options, transcript=words, units=units
+    )
     return Timeline(
         path=path,
         seconds=round(seconds, 3),
         model=bundle.name,
-        labels=labels,
-        spans=found[0],
-        changes=found[1],
-        words=transcript.source,
-        language=transcript.language,
-        people=who.name,
-        purpose=options.purpose,
-        settings=settings,
+        labels=question.labels,
+        spans=complete,
+        changes=changes,
+        words=words.source,
+        language=words.language,
+        people=question.people.name,
+        purpose=question.options.purpose,
+        settings={k: v for k, v in question.options.to_json().items() if k != "purpose"},
         notes=tuple(dict.fromkeys(notes)),
         took=round(time.monotonic() - begin, 1),
     )
 
 
-def finish(
+def complete_spans(
     spans: Sequence[Span],
     labels: tuple[str, ...],
-    options: Options,
-    transcript: Transcript,
     *,
+    options: TimelineOptions,
+    transcript: Transcript,
     units: UnitTrack | None = None,
 ) -> tuple[tuple[Span, ...], dict[str, tuple[Change, ...]]]:
-    """What only the whole recording tells: smoothed track, changes, evidence. Returns (spans, changes by person)."""
-    norm = baseline(
-        [v for v in {s.index: s.voice for s in spans if (s.speech or 0) >= SPOKEN}.values()]
-    )
-    out: dict[int, Span] = {}
-    moved: dict[str, tuple[Change, ...]] = {}
+    """Adds what needs the whole recording: smoothed probabilities, label path and evidence.
+
+    Args:
+      spans: the answered segments.
+      labels: label strings to choose from.
+      options: how the recording is answered.
+      transcript: words with times.
+      units: action units measured over the recording.
+
+    Returns:
+      The complete spans, and the changes of label by person.
+    """
+    voices = {s.index: s.voice for s in spans if (s.speech or 0) >= MIN_SPEECH}
+    norm = baseline(list(voices.values()))
+    complete: dict[int, Span] = {}
+    changes: dict[str, tuple[Change, ...]] = {}
     for person in dict.fromkeys(s.person for s in spans):
         at = [i for i, s in enumerate(spans) if s.person == person and s.answer.error is None]
         if not at:
             continue
-        chances = np.array([[spans[i].answer.probabilities[name] for name in labels] for i in at])
+        probs = np.array([[spans[i].answer.probabilities[name] for name in labels] for i in at])
         starts, ends = (np.array([getattr(spans[i], n) for i in at]) for n in ("start", "end"))
-        even = smooth(chances, starts, ends, options.smoothing)
-        track = likeliest_track(chances, starts, ends, options.change_price)
-        moved[person] = tuple(changes(track, chances, starts, ends, labels))
+        smoothed = smooth(probs, starts, ends, options.smoothing)
+        path = viterbi_path(probs, starts, ends, options.switch_penalty)
+        changes[person] = tuple(label_changes(path, probs, starts, ends, labels))
         for row, i in enumerate(at):
             span = spans[i]
             valence, arousal, _ = valence_arousal(span.answer.probabilities)
-            seen, shown = _face(units, span)
-            out[i] = dataclasses.replace(
+            active, motion = _face(units, span)
+            complete[i] = dataclasses.replace(
                 span,
                 smoothed={
-                    name: round(float(p), 4) for name, p in zip(labels, even[row], strict=True)
+                    name: round(float(p), 4) for name, p in zip(labels, smoothed[row], strict=True)
                 },
-                track=labels[track[row]],
+                track=labels[path[row]],
                 valence=valence,
                 arousal=arousal,
                 evidence=check_reason(
                     span.answer.reason,
                     span.start,
                     span.end,
-                    motion=shown,
+                    motion=motion,
                     voice=span.voice,
                     norm=norm,
                     transcript=transcript,
-                    units=seen,
+                    units=active,
                 ),
             )
-    return tuple(out.get(i, s) for i, s in enumerate(spans)), moved
+    return tuple(complete.get(i, s) for i, s in enumerate(spans)), changes
 
 
 def _face(units: UnitTrack | None, span: Span) -> tuple[frozenset[str] | None, float | None]:
-    """(codes of the action units of a segment, where to look): their peak, or the greatest movement where none were measured."""
+    """Codes of the action units in a segment, and the time of their peak.
+
+    Without measured units: None, and the time of the largest movement.
+    """
     part = units.within(span.start, span.end) if units else None
     if part is None or not part.has_face:
         return None, span.motion
     peak = find_peak(part, span.answer.label, TABLES["mmeverse"])
-    return frozenset(
-        map(unit_code, part.present_anywhere())
-    ), span.motion if peak is None or peak.time is None else peak.time
+    motion = span.motion if peak is None or peak.time is None else peak.time
+    return frozenset(map(unit_code, part.present_anywhere())), motion
 
 
-def _answered(
-    bundle: Bundle,
-    path: str,
-    options: Options,
-    *,
-    labels: tuple[str, ...],
-    transcript: Transcript,
-    people: People,
-    state: Path | None,
-    notes: list[str],
-    transcribe: Transcribe | None,
-    transcriber: str,
-) -> Iterator[tuple[Span | None, float]]:
-    """(span or None, seconds of the recording that are done)."""
-    key = (
-        _key(bundle, path, options, labels=labels, transcript=transcript, people=people)
-        + transcriber
+def _answer_segments(
+    question: _Question, resume_file: Path | None, transcriber_name: str, notes: list[str]
+) -> Iterator[Span]:
+    """Yields answered spans in order of time; `notes` receives what is irregular about the file."""
+    q = question
+    key = answer_key(
+        q.bundle, q.path, q.options, labels=q.labels, transcript=q.transcript, people=q.people
     )
-    kept = _read_state(state, key) if state else {}
-    file = None
-    if state is not None:
-        state.parent.mkdir(parents=True, exist_ok=True)
-        if not kept:
-            _write_first(state, key)
-        file = state.open("a", encoding="utf-8")
-    try:
-        waiting: list[tuple[Segment, str, Any]] = []
-        for segment in read_segments(
-            path, options.cut, bundle.settings.sampling(None), notes=notes
-        ):
-            for person, clip in people.split(segment):
-                waiting.append((segment, person, clip))
-            while len(waiting) >= BATCH:
-                chunk, waiting = waiting[:BATCH], waiting[BATCH:]
-                yield from _answer(
-                    bundle,
-                    path,
-                    chunk,
-                    options=options,
-                    labels=labels,
-                    transcript=transcript,
-                    kept=kept,
-                    file=file,
-                    transcribe=transcribe,
-                )
+    sampling = q.bundle.settings.sampling(None)
+    with AnswerCache(resume_file, key + transcriber_name) as cache:
+        waiting: list[tuple[Segment, str, Clip]] = []
+        for segment in read_segments(q.path, q.options.cut, sampling, notes=notes):
+            waiting += [(segment, person, clip) for person, clip in q.people.split(segment)]
+            while len(waiting) >= BATCH_SIZE:
+                chunk, waiting = waiting[:BATCH_SIZE], waiting[BATCH_SIZE:]
+                yield from _answer_chunk(q, chunk, cache)
         if waiting:
-            yield from _answer(
-                bundle,
-                path,
-                waiting,
-                options=options,
-                labels=labels,
-                transcript=transcript,
-                kept=kept,
-                file=file,
-                transcribe=transcribe,
-            )
-    finally:
-        if file is not None:
-            file.close()
+            yield from _answer_chunk(q, waiting, cache)
 
 
-def _answer(
-    bundle: Bundle,
-    path: str,
-    chunk: Sequence[tuple[Segment, str, Any]],
-    *,
-    options: Options,
-    labels: tuple[str, ...],
-    transcript: Transcript,
-    kept: dict[tuple[int, str], dict[str, Any]],
-    file: Any,
-    transcribe: Transcribe | None,
-) -> Iterator[tuple[Span | None, float]]:
+def _answer_chunk(
+    question: _Question, chunk: Sequence[tuple[Segment, str, Clip]], cache: AnswerCache
+) -> Iterator[Span]:
     begin = time.monotonic()
-    ask = []
+    options, transcript = question.options, question.transcript
+    new: dict[Place, Clip] = {}
     for segment, person, clip in chunk:
+        place = (segment.index, person)
         words = transcript.words(segment.start, segment.end)
-        clip = dataclasses.replace(clip, subtitle=words)
-        if (segment.index, person) not in kept and clip.modalities:
-            ask.append(((segment.index, person), clip))
-    found: dict[tuple[int, str], Answer] = {}
-    if ask:
-        answers = answer_clips(
-            bundle,
-            [(path, c) for _, c in ask],
-            labels,
-            ask=Ask(
+        with_words = dataclasses.replace(clip, subtitle=words)
+        if cache.get(place) is None and with_words.modalities:
+            new[place] = with_words
+    answers: dict[Place, Answer] = {}
+    if new:
+        results = answer_clips(
+            question.bundle,
+            [(question.path, clip) for clip in new.values()],
+            question.labels,
+            options=PredictOptions(
                 reason=options.reasons,
                 abstain=options.abstain,
                 explain=options.explain,
-                transcribe=transcribe,
+                transcribe=question.transcribe,
             ),
         )
-        share = (time.monotonic() - begin) / len(ask)
-        for (where, _), answer in zip(ask, answers, strict=True):
-            found[where] = dataclasses.replace(answer, seconds=round(share, 3))
-            if file is not None:
-                file.write(json.dumps({"at": list(where), "answer": found[where].to_json()}) + "\n")
-        if file is not None:
-            file.flush()
-            os.fsync(file.fileno())
+        seconds = round((time.monotonic() - begin) / len(new), 3)
+        answers = {
+            place: dataclasses.replace(answer, seconds=seconds)
+            for place, answer in zip(new, results, strict=True)
+        }
+        cache.add(answers)
     for segment, person, clip in chunk:
-        where = (segment.index, person)
-        answer = found.get(where) or _from_json(kept.get(where)) or _nothing(path, bundle, segment)
-        words = transcript.words(segment.start, segment.end)
-        span = Span(
-            index=segment.index,
-            start=segment.start,
-            end=segment.end,
-            ends_at=segment.ends_at,
-            speech=None if segment.speech is None else round(segment.speech, 3),
-            person=person,
-            words=words or (answer.transcript["text"] if answer.transcript else ""),
-            speakers=transcript.speakers(segment.start, segment.end),
-            answer=answer,
-            voice=measure_voice(clip.waveform) if clip.waveform is not None else None,
-            motion=None if segment.motion is None else round(segment.motion, 3),
+        place = (segment.index, person)
+        answer = answers.get(place) or cache.get(place)
+        yield _span(question, segment, person, clip=clip, answer=answer)
+
+
+def _span(
+    question: _Question, segment: Segment, person: str, *, clip: Clip, answer: Answer | None
+) -> Span:
+    if answer is None:
+        answer = refusal(
+            question.bundle,
+            question.path,
+            "there is nothing to see, hear or read in it",
+            duration=segment.end - segment.start,
         )
-        yield span, segment.end
-
-
-def _transcribed(spans: Sequence[Span]) -> Transcript:
-    """What was heard in the segments, as a transcript with times of the recording."""
-    heard = {s.index: (s.start, s.answer.transcript) for s in spans if s.answer.transcript}
-    cues = [
-        Cue(start=round(start + c["start"], 2), end=round(start + c["end"], 2), text=c["text"])
-        for start, found in heard.values()
-        for c in found["cues"]
-    ]
-    spoken = Counter(found["language"] for _, found in heard.values())
-    return Transcript(tuple(cues), TRANSCRIBED, spoken.most_common(1)[0][0] if spoken else "")
-
-
-def _nothing(path: str, bundle: Bundle, segment: Segment) -> Answer:
-    return Answer(
-        path=path,
-        label=None,
-        probabilities={},
-        reason="",
-        modalities=(),
-        seconds=0.0,
-        error="there is nothing to see, hear or read in it",
-        model=bundle.name,
-        notes=(),
-        duration=segment.end - segment.start,
+    words = question.transcript.words(segment.start, segment.end)
+    return Span(
+        index=segment.index,
+        start=segment.start,
+        end=segment.end,
+        ends_at=segment.ends_at,
+        speech=None if segment.speech is None else round(segment.speech, 3),
+        person=person,
+        words=words or (answer.transcript["text"] if answer.transcript else ""),
+        speakers=question.transcript.speakers(segment.start, segment.end),
+        answer=answer,
+        voice=measure_voice(clip.waveform) if clip.waveform is not None else None,
+        motion=None if segment.motion is None else round(segment.motion, 3),
     )
 
 
-def _from_json(fields: dict[str, Any] | None) -> Answer | None:
-    return None if fields is None else Answer.from_json(fields)
-
-
-def _key(
-    bundle: Bundle,
-    path: str,
-    options: Options,
-    *,
-    labels: tuple[str, ...],
-    transcript: Transcript,
-    people: People,
-) -> str:
-    """What a kept answer depends on: file, model, question."""
-    with open(path, "rb") as file:
-        head = hashlib.sha256(file.read(1 << 20)).hexdigest()
-        size = [file.seek(0, os.SEEK_END), os.stat(path).st_mtime_ns]
-    # A model that was trained again has its old name and folder.
-    facts_file = Path(bundle.name.partition("@")[2]) / "model.json"
-    trained = facts_file.stat().st_mtime_ns if facts_file.is_file() else 0
-    asked = {
-        k: v
-        for k, v in dataclasses.asdict(options).items()
-        if k not in ("purpose", "smoothing", "change_price")
-    }
-    facts: list[Any] = [
-        head,
-        size,
-        bundle.name,
-        bundle.settings.raw,
-        dataclasses.asdict(bundle.calibration) if bundle.calibration else None,
+def _transcribed(spans: Sequence[Span]) -> Transcript:
+    """The transcriptions of the segments as one transcript with times of the recording."""
+    heard = {s.index: (s.start, s.answer.transcript) for s in spans if s.answer.transcript}
+    cues = [
+        Cue(start=round(start + c["start"], 2), end=round(start + c["end"], 2), text=c["text"])
+        for start, transcription in heard.values()
+        for c in transcription["cues"]
     ]
-    facts += [trained, __version__, asked, labels, dataclasses.asdict(transcript), people.name]
-    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _write_first(state: Path, key: str) -> None:
-    state.write_text(json.dumps({"schema": SCHEMA, "key": key}) + "\n", encoding="utf-8")
-
-
-def _read_state(state: Path, key: str) -> dict[tuple[int, str], dict[str, Any]]:
-    """Answers of an earlier run of the same question; a torn last line is cut off."""
-    if not state.exists():
-        return {}
-    lines = state.read_bytes().split(b"\n")
-    kept: dict[tuple[int, str], dict[str, Any]] = {}
-    try:
-        if json.loads(lines[0]).get("key") != key:
-            return {}
-    except (ValueError, AttributeError):
-        return {}
-    good = len(lines[0]) + 1
-    for line in lines[1:-1]:
-        try:
-            found = json.loads(line)
-            kept[(int(found["at"][0]), str(found["at"][1]))] = found["answer"]
-            good += len(line) + 1
-        except (ValueError, KeyError, TypeError, IndexError):
-            break
-    os.truncate(state, good)
-    return kept
-
-
-def source_of_words(timeline: Timeline) -> str:
-    """One phrase for people."""
-    return "no words were known" if timeline.words == NONE else f"words: {timeline.words}"
+    languages = Counter(transcription["language"] for _, transcription in heard.values())
+    language = languages.most_common(1)[0][0] if languages else ""
+    return Transcript(tuple(cues), TRANSCRIBED, language)

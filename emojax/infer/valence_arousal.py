@@ -1,7 +1,8 @@
-"""Valence and arousal of label probabilities: the mean of published coordinates of the labels, weighted by probability.
+"""Valence and arousal of label probabilities: the weighted mean of the labels' coordinates.
 
-It says where the *named labels* lie, it is not measured from the clip. Coordinates: Russell & Mehrabian, Evidence for a three-factor
-theory of emotions, J. Res. Personality 11 (1977), pleasure and arousal of the words given in brackets, from -1 to 1.
+They describe the predicted labels; they are not measured from the clip. The coordinates, from -1 to
+1, are pleasure and arousal of the words given as comments, from Russell & Mehrabian, Evidence for a
+three-factor theory of emotions, J. Res. Personality 11 (1977).
 """
 
 from __future__ import annotations
@@ -28,17 +29,19 @@ COORDINATES: dict[str, tuple[float, float]] = {
 
 
 def valence_arousal(probabilities: Mapping[str, float]) -> tuple[float | None, float | None, float]:
-    """(valence, arousal, share): the weighted mean over labels with coordinates, and how much probability these hold.
+    """Mean coordinates of the labels, weighted by their probabilities.
 
-    Below half of the probability both are None: the rest would speak for what is not known.
+    Returns:
+      Valence, arousal, and the total probability of the labels that have coordinates. If it is
+      below 0.5, valence and arousal are None: too much of the answer has no coordinates.
     """
     known = [
         (p, COORDINATES[c])
         for label, p in probabilities.items()
         if (c := concept(label)) in COORDINATES
     ]
-    share = sum(p for p, _ in known)
-    if share < 0.5:
-        return None, None, round(share, 4)
-    valence, arousal = (sum(p * c[i] for p, c in known) / share for i in range(2))
-    return round(valence, 4), round(arousal, 4), round(share, 4)
+    covered = sum(p for p, _ in known)
+    if covered < 0.5:
+        return None, None, round(covered, 4)
+    valence, arousal = (sum(p * c[i] for p, c in known) / covered for i in range(2))
+    return round(valence, 4), round(arousal, 4), round(covered, 4)

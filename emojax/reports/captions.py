@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import html
 
-from emojax.infer.timeline import Span, Timeline
+from emojax.infer.timeline_records import Span, Timeline
 
 
 def caption(span: Span) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 from xml.etree import ElementTree as ET
 
-from emojax.infer.timeline import Span, Timeline
+from emojax.infer.timeline_records import Span, Timeline
 
 _XSI = "http://www.w3.org/2001/XMLSchema-instance"
 _SCHEMA = "http://www.mpi.nl/tools/elan/EAFv3.0.xsd"
@@ -76,7 +76,7 @@ def _add_time_slots(root: ET.Element, timeline: Timeline) -> dict[int, str]:
 def _tiers(timeline: Timeline) -> Iterator[tuple[str, list[tuple[Span, str]]]]:
     """Yields (tier, [(span, text)])."""
     for person in timeline.persons:
-        spans, prefix = timeline.of(person), f"{person} " if person else ""
+        spans, prefix = timeline.spans_of(person), f"{person} " if person else ""
         yield f"{prefix}emotion", [(s, s.answer.label or "") for s in spans]
         probs = [max(s.answer.probabilities.values(), default=None) for s in spans]
         yield (

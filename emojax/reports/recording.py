@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from data_pipeline.io import write_bytes
-from emojax.infer.timeline import Timeline
+from emojax.infer.timeline_records import Timeline
 from emojax.reports.captions import to_srt, to_vtt
 from emojax.reports.elan import to_eaf
 from emojax.reports.recording_page import to_html

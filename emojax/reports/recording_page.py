@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from urllib.parse import quote
 
-from emojax.infer.timeline import Timeline, source_of_words
+from emojax.infer.timeline_records import Timeline, describe_words
 from emojax.reports.html_page import render_page
 from emojax.reports.palette import label_colours
 from emojax.reports.recording_tables import NOTICE, timeline_json
@@ -62,7 +62,7 @@ def _facts(timeline: Timeline) -> list[str]:
     facts = [
         f"{minutes} min {seconds} s",
         f"{answered} of {len(timeline.spans)} segments answered",
-        source_of_words(timeline),
+        describe_words(timeline),
         f"people: {timeline.people}",
         f"model: {timeline.model}",
     ]

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from emojax.infer.timeline import Span, Timeline
+from emojax.infer.timeline_records import Span, Timeline
 from emojax.reports.palette import AXIS, ZERO_LINE, label_colours
 
 _LEGEND = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0), "frameon": False}
@@ -23,7 +23,7 @@ def to_png(timeline: Timeline) -> bytes:
     )
     for row, person in enumerate(persons):
         panels = [axes[3 * row + i, 0] for i in range(3)]
-        spans = [s for s in timeline.of(person) if s.answer.probabilities]
+        spans = [s for s in timeline.spans_of(person) if s.answer.probabilities]
         _draw_probabilities(panels[0], timeline.labels, spans)
         panels[0].set_title(person or timeline.people, loc="left", fontsize=10)
         _draw_track(panels[1], timeline.labels, spans)

@@ -14,7 +14,7 @@ from typing import Any
 
 from data_pipeline.schema import MODALITIES
 from emojax import __version__
-from emojax.infer.timeline import SCHEMA, Span, Timeline
+from emojax.infer.timeline_records import SCHEMA, Span, Timeline
 from emojax.infer.valence_arousal import SOURCE
 
 NOTICE = (

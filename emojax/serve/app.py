@@ -22,8 +22,9 @@ from data_pipeline.media.clip import MEDIA_SUFFIXES, ClipError
 from data_pipeline.media.stream import recording_seconds
 from data_pipeline.media.transcript import untimed_transcript
 from emojax.bundle.model_folder import Bundle
-from emojax.infer.predict import Ask, predict
-from emojax.infer.timeline import Options, make_timeline
+from emojax.infer.predict import PredictOptions, predict
+from emojax.infer.timeline import make_timeline
+from emojax.infer.timeline_records import TimelineOptions
 from emojax.reports.recording import FORMATS, write_all
 from emojax.serve.chat import add_chat
 from emojax.serve.job_store import Job, Jobs
@@ -107,7 +108,7 @@ class Service:
             found = make_timeline(
                 self.bundle,
                 str(media),
-                options=Options(
+                options=TimelineOptions(
                     reasons=asked["reasons"],
                     abstain=asked["abstain"],
                     explain=asked["contributions"],
@@ -115,7 +116,7 @@ class Service:
                 ),
                 labels=asked["labels"],
                 transcript=untimed_transcript(asked["words"], str(media)),
-                state=state,
+                resume_file=state,
             )
             shown = dataclasses.replace(found, model=self.name, path=asked["name"])
             write_all(
@@ -152,7 +153,7 @@ class Service:
                 [str(path)],
                 labels=ask["labels"],
                 subtitle=ask["words"],
-                ask=Ask(
+                options=PredictOptions(
                     reason=ask["reasons"], abstain=ask["abstain"], explain=ask["contributions"]
                 ),
             )

@@ -24,7 +24,7 @@ from data_pipeline.media.clip import ClipError, read_clip
 from data_pipeline.media.views import make_views
 from data_pipeline.schema import Clip, ClipRecord
 from emojax.bundle.model_folder import REASON_TASKS, Bundle
-from emojax.infer.answer import Encoded, converse, encode, label_probabilities
+from emojax.infer.answer import Encoded, answer_questions, encode, label_probabilities
 from emojax.infer.sample import Sampler
 from emojax.serve.limits import Refuse, check_text, text_of
 
@@ -213,7 +213,7 @@ def answer_chat(
         labels=bundle.labels,
         subtitle=clip.subtitle,
     )
-    encoded = encode(bundle, [(record, make_views(clip, bundle.settings.views))], batch=1)
+    encoded = encode(bundle, [(record, make_views(clip, bundle.settings.views))], batch_size=1)
     return answer_text(bundle, encoded, text, sampler, seed=seed, on_text=on_text)
 
 
@@ -236,13 +236,13 @@ def answer_text(
     task = tag.group(1) if tag and tag.group(1) in QUESTIONS else bundle.reason_task
     if not bundle.can_reason:
         labels = encoded.records[0].labels
-        return labels[int(label_probabilities(bundle, encoded, labels, batch=1)[0].argmax())]
+        return labels[int(label_probabilities(bundle, encoded, labels, batch_size=1)[0].argmax())]
     if task in REASON_TASKS:
         task = bundle.reason_task  # the one that this model has learned
     wording = _TAG.sub("", text).strip() or None
     tell = (lambda _, so_far: on_text(so_far)) if on_text else None
     try:
-        return converse(
+        return answer_questions(
             bundle, encoded, [(task, wording)], sampler=sampler, seed=seed, on_text=tell
         )[0]
     except RowTooLong as error:

@@ -28,7 +28,8 @@ from data_pipeline.media.views import make_views
 from data_pipeline.schema import ClipRecord
 from emojax.infer.answer import Encoded, encode, label_probabilities
 from emojax.infer.sample import Sampler
-from emojax.infer.timeline import Options, make_timeline
+from emojax.infer.timeline import make_timeline
+from emojax.infer.timeline_records import TimelineOptions
 from emojax.reports.recording import write_all
 from emojax.reports.recording_tables import NOTICE
 from emojax.serve.chat import answer_text
@@ -236,7 +237,7 @@ class Page:
 
         def work() -> str:
             bundle, encoded = self.service.bundle, self._features(path, words, labels)
-            chances = label_probabilities(bundle, encoded, labels, batch=1)[0]
+            chances = label_probabilities(bundle, encoded, labels, batch_size=1)[0]
             tell("bars", {name: float(p) for name, p in zip(labels, chances, strict=True)})
             return answer_text(
                 bundle, encoded, question.strip(), sampler, on_text=lambda text: tell("text", text)
@@ -290,18 +291,19 @@ class Page:
         with tempfile.TemporaryDirectory(dir=service.temporary.absolute()) as own:
 
             def work() -> Any:
-                def tick(done: float, total: float) -> None:
-                    loop.call_soon_threadsafe(ticks.put_nowait, (done, total))
+                tick: Any = lambda _, done, total: loop.call_soon_threadsafe(  # noqa: E731
+                    ticks.put_nowait, (done, total)
+                )
 
                 spoken = untimed_transcript(words, str(path))
-                options = Options(purpose=purpose or "")
+                options = TimelineOptions(purpose=purpose or "")
                 found = make_timeline(
                     service.bundle,
                     str(path),
                     options=options,
                     labels=labels,
                     transcript=spoken,
-                    tick=tick,
+                    progress=tick,
                 )
                 found = dataclasses.replace(found, model=service.name, path=path.name)
                 return found, write_all(
@@ -374,7 +376,7 @@ class Page:
                 subtitle=words,
             )
             self._encoded[key] = encode(
-                bundle, [(record, make_views(clip, bundle.settings.views))], batch=1
+                bundle, [(record, make_views(clip, bundle.settings.views))], batch_size=1
             )
             while len(self._encoded) > KEPT:
                 self._encoded.popitem(last=False)

@@ -113,8 +113,8 @@ def whisper_transcriber(whisper: Path, model: str) -> Callable[[Any], tuple[str,
         )
         with lock:
             views = make_views(clip, bundle.settings.views)
-            encoded = encode(bundle, [(record, views)], batch=1, heard=True)
-            transcript = decode(encoded.heard[0][None])[0]
+            encoded = encode(bundle, [(record, views)], batch_size=1, keep_encoder_states=True)
+            transcript = decode(encoded.encoder_states[0][None])[0]
         return transcript.text, transcript.language
 
     return transcribe

@@ -17,12 +17,11 @@ from data_pipeline.progress import Progress, no_progress
 from data_pipeline.schema import ClipRecord
 from emojax.bundle.model_folder import load_bundle
 from emojax.config import load_config, resolve
-from emojax.evaluate.clue_scores import ABLATIONS
 from emojax.evaluate.model_answers import evaluate_embedded
 from emojax.infer.predict import DEMO_POINTER, predict
 from emojax.reports import evaluation_tables
 from emojax.types import Answer
-from emojax.workflows.score import calibrate, counter, items_of
+from emojax.workflows.score import calibrate, items_of
 from emojax.workflows.train import run_training
 
 
@@ -74,8 +73,7 @@ def demo(
     calibrate(out, sources["val"], name="embedded corpus, val", progress=progress)
     bundle = load_bundle(out)
     items = items_of(sources["test"], bundle)
-    count = counter("evaluate", len(items) * (len(ABLATIONS) + 1), progress)
-    scores = evaluate_embedded(bundle, items, corpus, tick=count)
+    scores = evaluate_embedded(bundle, items, corpus, progress=progress)
     scores["seconds"] = round(time.monotonic() - begin, 1)
     evaluation_tables.write_evaluation(scores, out)
     (cache_root() / DEMO_POINTER).write_text(str(out.absolute()))

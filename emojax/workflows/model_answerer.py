@@ -75,10 +75,10 @@ def answerer(bundle: Bundle, member: Member, answers: str, batch: int) -> Answer
     def answer(items: Sequence[tuple[ClipRecord, Views]], tag: str) -> list[Prediction]:
         rows = [Prediction(clip=record.id) for record, _ in items]
         if answers != "labels" or not closed:
-            texts = reasons(bundle, items, batch=batch, task=tag, sampler=sampler)
+            texts = reasons(bundle, items, batch_size=batch, task=tag, sampler=sampler)
             rows = [dataclasses.replace(r, response=t) for r, t in zip(rows, texts, strict=True)]
         if answers != "text" and closed:
-            probs = label_probabilities(bundle, items, bundle.labels, batch=batch, task=tag)
+            probs = label_probabilities(bundle, items, bundle.labels, batch_size=batch, task=tag)
             for i, p in enumerate(probs):
                 by_label = {
                     label: round(float(x), 6) for label, x in zip(bundle.labels, p, strict=True)

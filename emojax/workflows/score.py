@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +59,13 @@ def calibrate(
         return None
     bundle = dataclasses.replace(load_bundle(folder), calibration=None)
     items = [(r, v) for r, v in items_of(source, bundle) if r.label in bundle.labels]
-    count = counter("calibrate", len(items), progress)
-    probs = label_probabilities(bundle, items, bundle.labels, tick=count)
+    progress("calibrate", 0, len(items))
+    probs = label_probabilities(
+        bundle,
+        items,
+        bundle.labels,
+        progress=lambda _, done, total: progress("calibrate", done, total),
+    )
     targets = np.array([bundle.labels.index(r.label) for r, _ in items])
     fitted = fit_temperature(probs, targets, source=name, labels=bundle.labels)
     fitted.save(folder)
@@ -73,19 +78,6 @@ def calibrate(
         after,
     )
     return fitted
-
-
-def counter(task: str, total: int, progress: Progress) -> Callable[[int], None]:
-    """A callback that adds up clips and reports the sum."""
-    done = 0
-
-    def count(clips: int) -> None:
-        nonlocal done
-        done += clips
-        progress(task, done, total)
-
-    progress(task, 0, total)
-    return count
 
 
 def score_splits(
@@ -118,8 +110,7 @@ def score_splits(
             "as the model expects",
             nameless,
         )
-    count = counter("evaluate", sum(map(len, items.values())), progress)
-    scored = evaluate(bundle, items, tick=count)
+    scored = evaluate(bundle, items, progress=progress)
     results = {split: one.result for split, one in scored.items()}
     evaluation_tables.write_evaluation(results, out)
     results_folder.write_clips_csv(out, scored)

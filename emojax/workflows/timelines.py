@@ -22,8 +22,9 @@ from data_pipeline.media.transcript import (
 )
 from data_pipeline.progress import Progress, no_progress
 from emojax.bundle.model_folder import Bundle
-from emojax.infer.face_tracks import Faces, OpenCvFaces
-from emojax.infer.timeline import Options, Timeline, make_timeline
+from emojax.infer.face_tracks import FaceTracker, YuNetDetector
+from emojax.infer.timeline import make_timeline
+from emojax.infer.timeline_records import Timeline, TimelineOptions
 from emojax.reports.recording import write_all
 from emojax.reports.recording_page import to_html
 
@@ -47,7 +48,7 @@ class TimelineRequest:
       page: where the page of the one recording is written; None: with the other formats.
     """
 
-    options: Options
+    options: TimelineOptions
     labels: Sequence[str] | None = None
     subtitle: str = ""
     words: str | None = None
@@ -107,7 +108,7 @@ def make_timelines(
     if units is not None and (units.times is None or np.isnan(units.times).any()):
         raise ValueError(f"--units {request.units}: its rows have no times in seconds")
     for path, stem in recordings:
-        task, state = Path(path).name[:40], stem.with_name(f"{stem.name}.unfinished.jsonl")
+        state = stem.with_name(f"{stem.name}.unfinished.jsonl")
         try:
             timeline = make_timeline(
                 bundle,
@@ -115,11 +116,11 @@ def make_timelines(
                 options=request.options,
                 labels=request.labels,
                 transcript=transcript_of(path, given=request.words, subtitle=request.subtitle),
-                people=Faces(OpenCvFaces(Path(request.faces))) if request.faces else None,
-                state=state,
-                tick=lambda done, total, task=task: progress(task, done, total),  # type: ignore[misc]
+                people=FaceTracker(YuNetDetector(Path(request.faces))) if request.faces else None,
+                resume_file=state,
+                progress=progress,
                 transcribe=request.transcribe,
-                transcriber=request.transcriber,
+                transcriber_name=request.transcriber,
                 units=units,
             )
         except (ClipError, TranscriptError) as error:

@@ -9,7 +9,8 @@ from recording import record
 
 from data_pipeline.media.prosody import Voice
 from data_pipeline.media.transcript import Cue, Transcript
-from emojax.infer.timeline import Options, Span, Timeline, finish
+from emojax.infer.timeline import complete_spans
+from emojax.infer.timeline_records import Span, Timeline, TimelineOptions
 from emojax.reports.recording_page import to_html
 from emojax.types import Answer
 
@@ -67,7 +68,9 @@ def timeline(path, people=("",)) -> Timeline:
                     voice=voice,
                 )
             )
-    done, changes = finish(spans, LABELS, Options(), words)
+    done, changes = complete_spans(
+        spans, LABELS, options=TimelineOptions(), transcript=words
+    )
     return Timeline(
         path=str(path),
         seconds=12.0,

@@ -201,7 +201,8 @@ def test_another_question_does_not_take_kept_answers(model, talk, tmp_path):
     from data_pipeline.media.transcript import Transcript
     from emojax.bundle.model_folder import load_bundle
     from emojax.infer.face_tracks import WholePicture
-    from emojax.infer.timeline import Options, _key
+    from emojax.infer.answer_cache import answer_key
+    from emojax.infer.timeline_records import TimelineOptions
 
     bundle = load_bundle(model)
     key = lambda **other: _key(

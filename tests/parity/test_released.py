@@ -65,9 +65,16 @@ def ours(bundle, record, views):
     )
     batch = to_device(data)
     soft = np.asarray(soft_prompt_of(make_model(config), bundle.variables, batch).tokens)
-    run = jax.jit(generate, static_argnums=(0, 3, 4))
+    run = jax.jit(generate, static_argnames=("config", "sampler", "eos"))
     ids = np.asarray(
-        run(config, bundle.variables, batch, Sampler(max_tokens=STEPS), 2, jax.random.key(0))
+        run(
+            config,
+            bundle.variables,
+            batch,
+            jax.random.key(0),
+            sampler=Sampler(max_tokens=STEPS),
+            eos=2,
+        )
     )[0].tolist()
     index = data["soft_index"][0]
     first, last = np.flatnonzero(index >= 0)[[0, -1]]

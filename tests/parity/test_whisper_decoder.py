@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import whisper_release as release
 
-from emojax.infer.transcribe import allowed, open_transcriber
+from emojax.infer.transcribe import mask_logits, open_transcriber
 from emojax.model.lm.whisper_decoder import WhisperDecoder, empty_cache
 
 pytestmark = pytest.mark.parity
@@ -109,7 +109,13 @@ def test_rules_of_times_at_random_texts(pair):
             logits[0, : release.FIRST_TIME] += rng.choice([0.0, 14.0])
             padded = np.array([ids + [release.END] * (10 - len(ids))])
             got = np.asarray(
-                allowed(jnp.asarray(logits), jnp.asarray(padded), jnp.int32(step), ours.rules, True)
+                mask_logits(
+                    jnp.asarray(logits),
+                    jnp.asarray(padded),
+                    jnp.int32(step),
+                    ours.rules,
+                    timestamps=True,
+                )
             )[0]
             want = their_rules([ids], logits)[0]
             free = np.isfinite(want)
@@ -126,7 +132,7 @@ def test_rules_of_times_at_random_texts(pair):
 def test_greedy_text_is_that_of_a_plain_loop_in_torch(pair):
     ours, theirs = pair
     sound = encoder_states(3)
-    found = ours(sound, language="en", tokens=24)
+    found = ours(sound, language="en", max_tokens=24)
     for row in range(3):
         ids: list[int] = []
         for _ in range(24):

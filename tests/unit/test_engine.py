@@ -1,4 +1,4 @@
-"""The engine against plain generation: mixed lengths, rows that come and go, shared prefixes, int8, merged adapters."""
+"""The engine against plain generation: continuous batching, shared prefixes, int8, merged LoRA."""
 
 import dataclasses
 
@@ -10,15 +10,21 @@ from random_model import LABELS, random_bundle, with_llama
 
 from data_pipeline.media.views import Views
 from data_pipeline.schema import ClipRecord
-from emojax.infer.answer import converse, encode, label_probabilities, reasons, samples
+from emojax.infer.answer import (
+    answer_questions,
+    encode,
+    label_probabilities,
+    make_samples,
+    reasons,
+)
 from emojax.infer.device_transfer import to_device
 from emojax.infer.engine import Engine, Session, shared_prefix
-from emojax.infer.prepare import ready
+from emojax.infer.prepare import prepare_for_inference
 from emojax.infer.sample import Sampler, generate, prefill, score_choices
 from emojax.model.build import make_model
 from emojax.model.lm.kv_cache import quantize_per_token
 
-plain_loop = jax.jit(generate, static_argnums=(0, 3, 4))
+plain_loop = jax.jit(generate, static_argnames=("config", "sampler", "eos"))
 fill = jax.jit(prefill, static_argnums=(0, 3))
 
 
@@ -78,29 +84,29 @@ def clips():
 @pytest.fixture(scope="module")
 def engine_and_samples(clips):
     bundle = random_bundle()
-    asked, collate = samples(bundle, clips, "reason")
+    asked, collate = make_samples(bundle, clips, "reason")
     assert len({len(s.row.ids) for s in asked}) > 2, "prompts of several lengths"
     return Engine(
         config=bundle.settings.model,
         variables=bundle.variables,
         collate=collate,
         eos=bundle.tokenizer.eos_id,
-        rows=2,
+        batch_size=2,
     ), asked
 
 
 def alone(engine, sample, sampler) -> list[int]:
-    """A prompt by itself, by the plain loop (tests/unit/test_model.py holds that against recomputation from nothing)."""
+    """Answers one prompt with the plain loop, which tests/unit/test_model.py checks."""
     batch = to_device(engine.collate([sample]))
     key = jax.random.key(0)
-    ids = np.asarray(plain_loop(engine.config, engine.variables, batch, sampler, engine.eos, key))[
-        0
-    ].tolist()
+    ids = plain_loop(
+        engine.config, engine.variables, batch, key, sampler=sampler, eos=engine.eos
+    )[0].tolist()
     return ids[: ids.index(engine.eos)] if engine.eos in ids else ids
 
 
-def test_rows_that_come_and_go_write_what_each_writes_alone(engine_and_samples):
-    """Six prompts of four lengths in two rows; another end token, so that some end early and give their place away."""
+def test_continuous_batching_gives_the_answers_of_each_prompt_alone(engine_and_samples):
+    """Six prompts of four lengths in a batch of two; with another end token some end early."""
     engine, asked = engine_and_samples
     sampler = Sampler(max_tokens=12)
     first = [alone(engine, s, sampler) for s in asked]
@@ -111,14 +117,16 @@ def test_rows_that_come_and_go_write_what_each_writes_alone(engine_and_samples):
     want = [alone(ends, s, sampler) for s in asked]
     assert len({len(w) for w in want}) > 1
     ended = []
-    assert ends.write(asked, sampler, tick=ended.append) == want and sum(ended) == len(asked)
-    assert dataclasses.replace(ends, rows=5).write(asked, sampler) == want
+    progress = lambda task, done, total: ended.append((done, total))
+    assert ends.generate(asked, sampler, progress=progress) == want
+    assert ended[-1] == (len(asked), len(asked)) and ended == sorted(ended)
+    assert dataclasses.replace(ends, batch_size=5).generate(asked, sampler) == want
 
 
 def test_streamed_tokens_grow_to_the_answer(engine_and_samples):
     engine, asked = engine_and_samples
     seen: dict[int, list[list[int]]] = {}
-    out = engine.write(
+    out = engine.generate(
         asked, Sampler(max_tokens=10), on_tokens=lambda i, ids: seen.setdefault(i, []).append(ids)
     )
     for i, ids in enumerate(out):
@@ -129,18 +137,18 @@ def test_streamed_tokens_grow_to_the_answer(engine_and_samples):
         )
 
 
-def test_draws_depend_on_clip_and_seed_alone(engine_and_samples):
+def test_draws_depend_only_on_clip_and_seed(engine_and_samples):
     engine, asked = engine_and_samples
     sampler = Sampler(max_tokens=8, temperature=1.5, top_p=1.0)
     names = list(range(100, 100 + len(asked)))
-    out = engine.write(asked, sampler, names, seed=3)
-    back = engine.write(asked[::-1], sampler, names[::-1], seed=3)[::-1]
+    out = engine.generate(asked, sampler, seeds=names, seed=3)
+    back = engine.generate(asked[::-1], sampler, seeds=names[::-1], seed=3)[::-1]
     assert out == back
-    assert engine.write(asked, sampler, names, seed=4) != out
+    assert engine.generate(asked, sampler, seeds=names, seed=4) != out
 
 
 def test_prefill_and_decode_equal_the_uncached_forward(engine_and_samples):
-    """Logits of mixed lengths in one batch, token by token, against the training forward of each row alone."""
+    """Cached logits of mixed lengths in one batch equal the training forward of each row alone."""
     engine, asked = engine_and_samples
     config, variables = engine.config, engine.variables
     rows = [asked[0], asked[3], asked[1]]
@@ -157,29 +165,31 @@ def test_prefill_and_decode_equal_the_uncached_forward(engine_and_samples):
         one = engine.collate([dataclasses.replace(sample, row=whole)])
         arrays = to_device(one) | {"answer_at": one["answer_at"]}
         want = np.asarray(forward(config, variables, arrays))[0]
-        for t in range(5):  # answer_at begins with the place before the first token of the answer
+        for t in range(5):  # answer_at starts before the first token of the answer
             np.testing.assert_allclose(got[t][i], want[t], rtol=1e-4, atol=1e-4)
 
 
-def test_questions_about_one_clip_share_what_they_begin_with(clips):
+def test_questions_about_one_clip_share_a_prefix(clips):
     bundle = random_bundle()
     one = encode(bundle, clips[2:3])
     questions = [("reason", None), ("emotion", None), ("reason", "What does the voice tell?")]
     sampler = Sampler(max_tokens=9)
     streamed: dict[int, str] = {}
-    together = converse(bundle, one, questions, sampler=sampler, on_text=streamed.__setitem__)
-    alone_ = [converse(bundle, one, [q], sampler=sampler)[0] for q in questions]
+    keep = streamed.__setitem__
+    together = answer_questions(bundle, one, questions, sampler=sampler, on_text=keep)
+    alone_ = [answer_questions(bundle, one, [q], sampler=sampler)[0] for q in questions]
     assert together == alone_ and [streamed[i] for i in range(3)] == together
-    rows = [samples(bundle, one, task, question=q)[0][0].row for task, q in questions]
+    rows = [make_samples(bundle, one, task, question=q)[0][0].row for task, q in questions]
     assert shared_prefix(rows) > max(start + size for start, size in rows[0].soft)
 
 
-def test_a_session_scores_answers_as_whole_prompts_do(engine_and_samples, clips):
+def test_session_scores_equal_scores_of_whole_prompts(engine_and_samples, clips):
     engine, asked = engine_and_samples
     bundle = random_bundle()
     first = asked[2]
-    other = samples(bundle, clips[2:3], "emotion")[0][0]
-    session = Session(engine, first, shared_prefix([first.row, other.row]), 400)
+    other = make_samples(bundle, clips[2:3], "emotion")[0][0]
+    prefix_length = shared_prefix([first.row, other.row])
+    session = Session(engine, first, prefix_length=prefix_length, free_slots=400)
     choices = np.array([[5, 6, 2, 0], [9, 2, 0, 0], [11, 12, 13, 2]], np.int32)
     lengths = np.array([3, 2, 4], np.int32)
     want = score_choices(
@@ -188,7 +198,7 @@ def test_a_session_scores_answers_as_whole_prompts_do(engine_and_samples, clips)
     np.testing.assert_allclose(
         session.score(other.row, choices, lengths), np.asarray(want)[0], rtol=1e-4, atol=1e-5
     )
-    with pytest.raises(ValueError, match="another clip"):
+    with pytest.raises(ValueError, match="does not begin with the shared prefix"):
         session.score(asked[0].row, choices, lengths)
 
 
@@ -202,48 +212,48 @@ def test_int8_cache(engine_and_samples):
     batch = to_device(engine.collate(asked[:3]))
     slots = batch["ids"].shape[1] + 4
     tokens = np.full((3, 1), 9, np.int32)
-    found = {}
+    logits = {}
     for name, config in (("float", engine.config), ("int8", bundle.settings.model)):
-        logits, cache = fill(config, engine.variables, batch, slots)
+        _, cache = fill(config, engine.variables, batch, slots)
         assert cache.k.dtype == (jnp.int8 if name == "int8" else jnp.float32)
-        found[name] = extend(config, engine.variables, tokens, cache)
-    exact, near = (np.asarray(found[n][0]) for n in ("float", "int8"))
+        logits[name] = extend(config, engine.variables, tokens, cache)
+    exact, near = (np.asarray(logits[n][0]) for n in ("float", "int8"))
     gap = np.abs(exact - near).max()
     assert 1e-5 < gap < 0.03 * np.abs(exact).max(), gap
 
 
-def test_ready_models_answer_alike(clips):
-    """Merged adapters and separate layers change nothing but rounding; the adapters matter."""
+def test_prepared_models_answer_alike(clips):
+    """Merged adapters and unstacked layers change answers by rounding only; the adapters matter."""
     bundle = random_bundle()
-    fast = ready(bundle)
+    fast = prepare_for_inference(bundle)
     assert fast.settings.model.llama.lora.rank == 0 and fast.settings.model.llama.unstacked_layers
-    assert "lora" not in fast.variables and ready(fast) is fast
-    a, b = (label_probabilities(m, clips, LABELS, batch=4) for m in (bundle, fast))
+    assert "lora" not in fast.variables and prepare_for_inference(fast) is fast
+    a, b = (label_probabilities(m, clips, LABELS, batch_size=4) for m in (bundle, fast))
     np.testing.assert_allclose(a, b, atol=1e-5)
     np.testing.assert_allclose(
-        label_probabilities(fast, encode(fast, clips), LABELS, batch=4), b, atol=1e-5
+        label_probabilities(fast, encode(fast, clips), LABELS, batch_size=4), b, atol=1e-5
     )
     bare = with_llama(bundle, lora=dataclasses.replace(bundle.settings.model.llama.lora, rank=0))
     without = dataclasses.replace(bare, variables={"params": bundle.variables["params"]})
-    assert np.abs(label_probabilities(without, clips, LABELS, batch=4) - a).max() > 1e-3
+    assert np.abs(label_probabilities(without, clips, LABELS, batch_size=4) - a).max() > 1e-3
     sampler = Sampler(max_tokens=8)
-    assert reasons(bundle, clips, sampler=sampler, batch=3) == reasons(
-        fast, clips, sampler=sampler, batch=3
+    assert reasons(bundle, clips, sampler=sampler, batch_size=3) == reasons(
+        fast, clips, sampler=sampler, batch_size=3
     )
 
 
-def test_what_a_label_scores_does_not_depend_on_the_other_labels(clips):
-    """Labels go through the model side by side and must not see each other, nor change in groups of more than one pass."""
+def test_a_label_score_does_not_depend_on_the_other_labels(clips):
+    """Labels in one forward pass do not attend to each other; further passes change nothing."""
     bundle = random_bundle()
     many = [*LABELS, *(f"{w} {n}" for n in "abcdefghij" for w in ("happy", "shown"))]
-    few = label_probabilities(bundle, clips[:2], LABELS, batch=2)
-    all_ = label_probabilities(bundle, clips[:2], many, batch=2)[:, : len(LABELS)]
+    few = label_probabilities(bundle, clips[:2], LABELS, batch_size=2)
+    all_ = label_probabilities(bundle, clips[:2], many, batch_size=2)[:, : len(LABELS)]
     np.testing.assert_allclose(all_ / all_.sum(axis=1, keepdims=True), few, rtol=1e-4)
 
 
-def test_fusion_weights_are_those_of_the_fused_vector(clips):
-    """With the weights told, the Conv-Attention's own sum is rebuilt from the prepared streams and their weights."""
-    from emojax.infer.attribution import FUSED, fusion_weights
+def test_fusion_weights_reproduce_the_fused_vector(clips):
+    """The reported weights and the prepared streams give the output of the Conv-Attention."""
+    from emojax.infer.attribution import FUSION_STREAMS, fusion_weights
     from emojax.model.fusion import Fusion, Mlp
 
     bundle = random_bundle()
@@ -251,7 +261,7 @@ def test_fusion_weights_are_those_of_the_fused_vector(clips):
     config = bundle.settings.model
     assert [len(v) for v in found[0].values()] == [config.stream_tokens] * 3 and tuple(
         found[0]
-    ) == FUSED
+    ) == FUSION_STREAMS
     assert found[0] != found[1]
     params = bundle.variables["params"]["fusion"]
     own = dataclasses.replace(config.fusion, kind="attention")

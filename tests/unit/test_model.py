@@ -10,7 +10,7 @@ import pytest
 
 from data_pipeline.loader.tokens import Row, collate_rows
 from emojax.config import load_config, resolve
-from emojax.infer.sample import Sampler, choose, generate, score_choices
+from emojax.infer.sample import Sampler, generate, sample_tokens, score_choices
 from emojax.model.attention import attention
 from emojax.model.dense import LoraConfig
 from emojax.model.dropout import dropout, random_words
@@ -82,7 +82,7 @@ def test_greedy_generation_is_plain_recomputation(config, variables):
     """Cached decode of a padded batch gives the tokens that recomputing each row from nothing gives."""
     batch = batch_of(config, PROMPTS, [[], []], 48)
     sampler = Sampler(max_tokens=5)
-    ids = np.asarray(generate(config, variables, batch, sampler, eos=2, key=jax.random.key(0)))
+    ids = np.asarray(generate(config, variables, batch, jax.random.key(0), sampler=sampler, eos=2))
     for row, prompt in enumerate(PROMPTS):
         answer: list[int] = []
         for _ in range(5):
@@ -149,11 +149,12 @@ def test_fusion_none_leaves_its_span_out(config):
 
 def test_top_p_keeps_the_smallest_sufficient_set():
     logits = jnp.log(jnp.array([[0.5, 0.3, 0.15, 0.05]]))
-    draw = jax.vmap(lambda k: choose(logits, Sampler(temperature=1.0, top_p=0.7), k[None])[0])
+    sampler = Sampler(temperature=1.0, top_p=0.7)
+    draw = jax.vmap(lambda k: sample_tokens(logits, sampler, k[None])[0])
     drawn = np.asarray(draw(jax.random.split(jax.random.key(0), 500)))
     assert set(drawn.tolist()) == {0, 1}
     assert np.mean(drawn == 0) == pytest.approx(0.5 / 0.8, abs=0.07)
-    assert int(choose(logits, Sampler(), jax.random.split(jax.random.key(0), 1))[0]) == 0
+    assert int(sample_tokens(logits, Sampler(), jax.random.split(jax.random.key(0), 1))[0]) == 0
 
 
 def test_attention_by_hand():

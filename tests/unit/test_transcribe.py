@@ -1,4 +1,7 @@
-"""Whisper's decoder: loading, rules by hand, beams against trying every text, times of cues. (tests/parity has torch's numbers.)"""
+"""Whisper's decoder: loading, rules by hand, beams against all texts, times of cues.
+
+tests/parity compares it with transformers.
+"""
 
 import itertools
 import json
@@ -10,7 +13,13 @@ import pytest
 import whisper_release as release
 from safetensors.numpy import save_file
 
-from emojax.infer.transcribe import Rules, Transcriber, _search, allowed, open_transcriber
+from emojax.infer.transcribe import (
+    DecodingRules,
+    Transcriber,
+    _beam_search,
+    mask_logits,
+    open_transcriber,
+)
 from emojax.model.lm.whisper_decoder import WhisperDecoder, empty_cache
 
 
@@ -23,24 +32,24 @@ def states(rows: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((rows, 20, release.WIDTH)).astype(np.float32)
 
 
-def test_times_keep_their_order_and_words_are_what_may_be_written(transcriber):
-    found = transcriber(states(3), tokens=30)
-    assert len({h.text for h in found}) > 1, "clips must be heard differently"
-    for heard in found:
-        assert heard.language in ("en", "de")
-        assert set(heard.text.split()) <= set(release.WORDS) - {"no"}, (
+def test_times_are_in_order_and_suppressed_words_are_not_written(transcriber):
+    found = transcriber(states(3), max_tokens=30)
+    assert len({h.text for h in found}) > 1, "clips must have different transcriptions"
+    for result in found:
+        assert result.language in ("en", "de")
+        assert set(result.text.split()) <= set(release.WORDS) - {"no"}, (
             "a suppressed word is never written"
         )
-        times = [t for cue in heard.cues for t in (cue.start, cue.end)]
+        times = [t for cue in result.cues for t in (cue.start, cue.end)]
         assert times == sorted(times)
-        assert all(t < 30.01 for t in times) and heard.certainty < 0
-        assert not heard.text.startswith("glad"), "nor may this one be first"
-    alone = [transcriber(states(3)[i : i + 1], tokens=30)[0] for i in range(3)]
+        assert all(t < 30.01 for t in times) and result.certainty < 0
+        assert not result.text.startswith("glad"), "nor may this one be first"
+    alone = [transcriber(states(3)[i : i + 1], max_tokens=30)[0] for i in range(3)]
     assert [h.text for h in alone] == [h.text for h in found]
 
 
-def test_the_language_that_is_given_is_used(transcriber):
-    german, english = (transcriber(states(2), language=code, tokens=12) for code in ("de", "en"))
+def test_the_given_language_is_used(transcriber):
+    german, english = (transcriber(states(2), language=code, max_tokens=12) for code in ("de", "en"))
     assert [h.language for h in german] == ["de", "de"] and [h.text for h in german] != [
         h.text for h in english
     ]
@@ -51,32 +60,32 @@ def test_the_language_that_is_given_is_used(transcriber):
 
 
 def test_without_times(transcriber):
-    (heard,) = transcriber(states(1), times=False, tokens=10)
-    assert len(heard.cues) <= 1 and heard.text
+    (result,) = transcriber(states(1), timestamps=False, max_tokens=10)
+    assert len(result.cues) <= 1 and result.text
 
 
 def test_enough_beams_find_the_best_of_all_texts(transcriber):
-    """Three tokens of a vocabulary of ten words and the end: every text is scored by itself, the best mean must be found."""
+    """Every text of up to three tokens is scored by itself; the best mean must be found."""
     config, variables = transcriber.config, transcriber.variables
-    rules = Rules(
-        release.START,
-        release.END,
-        release.TRANSCRIBE,
-        release.NO_TIMES,
-        release.FIRST_TIME,
-        (("en", release.EN),),
+    allowed = (0, 1, 2, 4, release.END)
+    rules = DecodingRules(
+        start=release.START,
+        end=release.END,
+        transcribe=release.TRANSCRIBE,
+        no_timestamps=release.NO_TIMES,
+        first_time=release.FIRST_TIME,
+        languages=(("en", release.EN),),
+        never=tuple(i for i in range(release.VOCAB) if i not in allowed),
     )
-    rules = Rules(*[getattr(rules, f) for f in ("start", "end", "transcribe", "no_timestamps", "first_time", "languages")],
-                  never=tuple(i for i in range(release.VOCAB) if i not in (0, 1, 2, 4, release.END)))  # fmt: skip
-    heard = states(1, seed=3)
+    sound = states(1, seed=3)
     model = WhisperDecoder(config)
-    cross = model.apply(variables, heard, method="encode_cross")
+    cross = model.apply(variables, sound, method="encode_cross")
     prompt = np.array([[release.START, release.EN, release.TRANSCRIBE, release.NO_TIMES]], np.int32)
     forward = jax.jit(lambda ids: model.apply(variables, ids, cross, empty_cache(config, 1, 7))[0])
     step = lambda ids: np.asarray(
         forward(jnp.asarray([[*prompt[0], *ids, *[0] * (3 - len(ids))]]))
     )[0, 3 + len(ids)]
-    keep = np.array([0, 1, 2, 4, release.END])
+    keep = np.array(allowed)
 
     def mean(text):
         total, count = 0.0, 0
@@ -95,37 +104,49 @@ def test_enough_beams_find_the_best_of_all_texts(transcriber):
         for words in itertools.product((0, 1, 2, 4), repeat=size):
             texts.append(words if size == 3 else (*words, release.END))
     best = max(texts, key=mean)
-    ids, found = _search(config, variables, cross, prompt, rules, 3, 100, False)
+    search = lambda beams: _beam_search(
+        config, variables, cross, prompt, rules, max_tokens=3, beams=beams, timestamps=False
+    )
+    ids, found = search(100)
     text = [i for i in np.asarray(ids)[0].tolist() if i != release.END]
     assert text == [i for i in best if i != release.END]
     assert float(found[0]) == pytest.approx(mean(best), abs=1e-4)
-    greedy, own = _search(config, variables, cross, prompt, rules, 3, 1, False)
+    greedy, own = search(1)
     assert float(own[0]) <= float(found[0]) + 1e-6
     first = step([])
     assert np.asarray(greedy)[0, 0] == keep[first[keep].argmax()]
 
 
 def test_rules_of_times_by_hand():
-    rules = Rules(100, 4, 101, 5, 6, (("en", 102),), never=(3,), never_first=(0,), latest_start=2)
-    logits = (
-        jnp.zeros((1, 12)).at[0, jnp.array([1, 4])].set(8.0)
-    )  # a word, and the end, are likelier than all times together
-    free = lambda ids, step: np.flatnonzero(
-        np.asarray(
-            allowed(logits, jnp.asarray([ids + [4] * (6 - len(ids))]), jnp.int32(step), rules, True)
-        )[0]
-        > -1e20
-    ).tolist()
-    assert free([], 0) == [6, 7, 8], "a text begins with an early time"
-    assert free([7], 1) == [0, 1, 2, 4], "behind the opening time comes a word or the end"
-    assert free([7, 1], 2) == [0, 1, 2, 4, 8, 9, 10, 11], "a closing time is behind the opening one"
+    rules = DecodingRules(
+        start=100,
+        end=4,
+        transcribe=101,
+        no_timestamps=5,
+        first_time=6,
+        languages=(("en", 102),),
+        never=(3,),
+        never_first=(0,),
+        latest_start=2,
+    )
+    # A word and the end are more probable than all times together.
+    logits = jnp.zeros((1, 12)).at[0, jnp.array([1, 4])].set(8.0)
+
+    def masked(logits, ids, step):
+        padded = jnp.asarray([ids + [4] * (6 - len(ids))])
+        return np.asarray(mask_logits(logits, padded, jnp.int32(step), rules, timestamps=True))[0]
+
+    free = lambda ids, step: np.flatnonzero(masked(logits, ids, step) > -1e20).tolist()
+    assert free([], 0) == [6, 7, 8], "a text starts with an early time"
+    assert free([7], 1) == [0, 1, 2, 4], "a word or the end follows the opening time"
+    assert free([7, 1], 2) == [0, 1, 2, 4, 8, 9, 10, 11], "a closing time is after the opening one"
     assert free([7, 1, 9], 3) == [4, 9, 10, 11], (
-        "behind a closing time an opening one that is no earlier, or the end"
+        "after a closing time: an opening one that is not earlier, or the end"
     )
     assert free([7, 1, 9, 9], 4) == [0, 1, 2, 4]
     even = jnp.zeros((1, 12))
-    got = np.asarray(allowed(even, jnp.asarray([[7, 1, 4, 4, 4, 4]]), jnp.int32(2), rules, True))[0]
-    assert (got[:6] < -1e20).all(), "times together are likelier than the best word: a time comes"
+    got = masked(even, [7, 1], 2)
+    assert (got[:6] < -1e20).all(), "times together are more probable than the best word: a time follows"
 
 
 def test_damaged_releases(tmp_path):

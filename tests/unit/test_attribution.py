@@ -1,4 +1,4 @@
-"""Temperature, abstention's sharing of labels, shares of modalities: arithmetic by hand and known truths."""
+"""Temperature and Shapley values: by hand and on known truths; labels that reasons conclude."""
 
 import json
 
@@ -9,7 +9,7 @@ from recording import record
 
 from emojax.bundle.calibration import Calibration, fit_temperature, load_calibration, scaled
 from emojax.infer import predict
-from emojax.infer.attribution import contributions, shares
+from emojax.infer.attribution import contributions, shapley_values
 
 
 def softmax(x):
@@ -28,7 +28,7 @@ def test_a_known_temperature_is_found():
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(20_000, 5)) * 2
     truth = np.array([rng.choice(5, p=p) for p in softmax(logits)])
-    for sharpness in (3.0, 0.4):  # probabilities that say too much, and too little
+    for sharpness in (3.0, 0.4):  # overconfident and underconfident probabilities
         found = fit_temperature(softmax(sharpness * logits), truth, source="made")
         assert found.temperature == pytest.approx(sharpness, rel=0.05)
         assert found.nll_after < found.nll_before and (found.n, found.source) == (20_000, "made")
@@ -38,12 +38,12 @@ def test_a_known_temperature_is_found():
 
 
 def test_the_order_of_labels_stays():
-    chances = softmax(np.random.default_rng(1).normal(size=(50, 6)))
+    probs = softmax(np.random.default_rng(1).normal(size=(50, 6)))
     for temperature in (0.2, 5.0):
         new = Calibration(temperature=temperature, n=1, nll_before=0.0, nll_after=0.0).apply(
-            chances
+            probs
         )
-        assert (new.argsort(axis=1) == chances.argsort(axis=1)).all()
+        assert (new.argsort(axis=1) == probs.argsort(axis=1)).all()
         assert new.sum(axis=1) == pytest.approx(np.ones(50))
 
 
@@ -69,15 +69,15 @@ def test_it_is_kept_with_the_model(tmp_path):
             load_calibration(tmp_path)
 
 
-def test_shares_by_hand():
+def test_shapley_values_by_hand():
     value = {frozenset(): -2.0, frozenset("a"): -1.0, frozenset("b"): -1.5, frozenset("ab"): -0.2}
-    got = shares(value, ["a", "b"])
+    got = shapley_values(value, ["a", "b"])
     # a adds 1 alone and 1.3 to b; b adds 0.5 alone and 0.8 to a
     assert got == pytest.approx({"a": 1.15, "b": 0.65})
     assert sum(got.values()) == pytest.approx(-0.2 + 2.0)
 
 
-def test_contributions_are_of_what_is_there():
+def test_only_modalities_of_a_clip_contribute():
     weights = {"video": 0.5, "audio": 0.3, "text": 0.1}
 
     def score(shown):
@@ -91,30 +91,25 @@ def test_contributions_are_of_what_is_there():
 
 
 @pytest.mark.parametrize(
-    ("offered", "written", "told"),
+    ("offered", "written", "concluded"),
     [
         (LABELS, "a smile, so it is happy", "happy"),
-        (
-            ("sad", "ennui"),
-            "a smile, so it is happy",
-            "happy",
-        ),  # concluded, and not offered: no answer of these is meant
+        (("sad", "ennui"), "a smile, so it is happy", "happy"),  # a label that was not offered
         (("sad", "ennui"), "a tear, so it is sad", None),
         (LABELS, "a smile", None),
     ],
 )
-def test_a_reason_that_concludes_something_else_is_told(
-    tmp_path, monkeypatch, offered, written, told
+def test_a_reason_that_concludes_another_label_is_noted(
+    tmp_path, monkeypatch, offered, written, concluded
 ):
     path = record(tmp_path / "clip.mp4", [(1.0, 1)], [(0.1, 0.9)])
     at = offered.index("sad")
-    chances = np.full((1, len(offered)), 0.1)
-    chances[0, at] = 0.9
-    monkeypatch.setattr(predict, "label_probabilities", lambda *_, **__: chances)
+    probs = np.full((1, len(offered)), 0.1)
+    probs[0, at] = 0.9
+    monkeypatch.setattr(predict, "label_probabilities", lambda *_, **__: probs)
     monkeypatch.setattr(predict, "reasons", lambda *_, **__: [written])
-    (found,) = predict.predict(random_bundle(), [str(path)], labels=offered)
-    notes = [n for n in found.notes if "concludes" in n]
-    assert found.label == "sad"
-    assert notes == (
-        [f"the written reason concludes '{told}', the probabilities 'sad'"] if told else []
-    )
+    (answer,) = predict.predict(random_bundle(), [str(path)], labels=offered)
+    notes = [n for n in answer.notes if "concludes" in n]
+    assert answer.label == "sad"
+    note = f"the written reason concludes '{concluded}', the probabilities 'sad'"
+    assert notes == ([note] if concluded else [])
