@@ -22,11 +22,14 @@ from data_pipeline.annotate.annotation import Annotation
 from data_pipeline.annotate.describe import Annotator
 from data_pipeline.annotate.peaks import LABEL_UNITS
 from data_pipeline.annotate.recipe import load_recipe
+from data_pipeline.annotate.runner import STATE
 from data_pipeline.annotate.unit_tracks import provider_named
 from data_pipeline.embedded import clues
 from data_pipeline.embedded.truth import opposite
 from data_pipeline.llm.messages import audio_part, image_part
 from data_pipeline.schema import ClipRecord
+
+FLIGHT = 4  # requests in flight
 
 
 def parts(body: dict[str, Any], kind: str) -> list[dict[str, Any]]:
@@ -163,6 +166,20 @@ def _shown_by(subtitle: str) -> str:
 
 def chat(reply: Any, model: str = "agent-1") -> Chat:
     return Chat(reply, model)
+
+
+def annotate_command(corpus: Path, out: Path, url: str, *more: str) -> list[str]:
+    """Arguments of `emojax annotate` for an embedded corpus."""
+    return [
+        *("annotate", str(corpus / "manifest.csv"), "--out", str(out)),
+        *("--units", str(corpus / "units"), "--endpoint", url, "--model", "agent"),
+        *("--timeout", "2", "--backoff", "0.01", "--concurrency", str(FLIGHT), *more),
+    ]
+
+
+def annotation_lines(out: Path) -> list[dict[str, Any]]:
+    """The lines of annotations.jsonl."""
+    return [json.loads(line) for line in (out / STATE).read_text().splitlines()]
 
 
 def made(clip: str, label: str = "angry", reason: str = "", **fields: Any) -> Annotation:

@@ -1,4 +1,4 @@
-"""The same records on a real Ray cluster of two nodes, one of which is killed while it works."""
+"""A Ray cluster of two nodes, one of which is killed, makes the same records as threads."""
 
 import json
 import os
@@ -18,7 +18,7 @@ CLIPS = 40
 
 
 def records(out):
-    """Without what differs between runs of any kind: who answered first decides no text."""
+    """The annotations, which do not depend on the order of replies."""
     return [json.loads(x) for x in (out / "annotations.jsonl").read_text().splitlines()]
 
 
@@ -31,7 +31,7 @@ def test_two_nodes_one_killed(tmp_path):
     for name in ("local", "cluster"):
         faulty = Faulty(every=10**9)
         with serve(chat(faulty)) as server:
-            # one address for both: an annotation depends on who is asked
+            # the same models: an annotation depends on who is asked
             command = [
                 sys.executable,
                 str(JOB),

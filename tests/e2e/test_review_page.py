@@ -1,4 +1,4 @@
-"""`emojax verify`'s page in a real browser, by keyboard alone; the server and what it refuses."""
+"""The page of `emojax verify` in a real browser, by keyboard alone, and invalid requests."""
 
 import contextlib
 import json
@@ -126,7 +126,7 @@ def test_a_whole_check_by_keyboard(annotated):
         press("a")
         press("5")
         press("b")
-        page.keyboard.type("1 The brows are raised, not lowered")  # keys in the field are no marks
+        page.keyboard.type("1 The brows are raised, not lowered")  # keys in the text field are not marks
         press("Enter")
         page.wait_for_function(
             "document.getElementById('where').innerText === 'clip 3 of 4, 2 marked'"
@@ -151,7 +151,7 @@ def test_a_whole_check_by_keyboard(annotated):
     )
 
 
-def test_a_second_annotator_sees_the_same_clips_and_goes_on_later(annotated, tmp_path, capsys):
+def test_a_second_annotator_sees_the_same_clips_and_continues_later(annotated, tmp_path, capsys):
     out = tmp_path / "out"
     shutil.copytree(annotated, out, ignore=shutil.ignore_patterns("marks"))
     with page_of(out, "anna") as url:
@@ -163,7 +163,7 @@ def test_a_second_annotator_sees_the_same_clips_and_goes_on_later(annotated, tmp
             ).status_code
             == 200
         )
-    with page_of(out, "ben") as url, chromium() as (page, faults):
+    with page_of(out, "ben") as url, chromium() as (page, _):
         own = httpx2.get(f"{url}/items").json()
         assert [i["clip"] for i in own["items"]] == [i["clip"] for i in first] and len(first) == 4
         assert all(i["marks"] is None for i in own["items"])
@@ -184,7 +184,7 @@ def test_a_second_annotator_sees_the_same_clips_and_goes_on_later(annotated, tmp
     assert list(found["differ"].values()) == [["visual"]]
 
 
-def test_of_a_span_its_own_part_is_played(annotated, tmp_path):
+def test_only_the_span_of_a_clip_is_played(annotated, tmp_path):
     clip = next(Path(annotated).parent.glob("corpus/clips/*.mp4"))
     manifest = tmp_path / "spans.csv"
     manifest.write_text(f"path,label,start,end\n{clip},happy,0,0.6\n{clip},sad,0.6,1.2\n")
@@ -212,7 +212,7 @@ def test_of_a_span_its_own_part_is_played(annotated, tmp_path):
         now = "document.getElementById('clip').currentTime"
         page.wait_for_function(f"Math.abs({now} - 0.6) < 0.05")
         assert "0.6 s to 1.2 s" in page.locator("#name").inner_text()
-        for _ in range(2):  # Space begins anew at the end of the span
+        for _ in range(2):  # Space restarts at the end of the span
             page.keyboard.press(" ")
             page.wait_for_function(f"{now} > 0.7")
             page.wait_for_function("document.getElementById('clip').paused")
@@ -220,7 +220,7 @@ def test_of_a_span_its_own_part_is_played(annotated, tmp_path):
         assert faults == []
 
 
-def test_what_the_server_refuses(annotated):
+def test_invalid_requests_are_refused(annotated):
     with page_of(annotated, "cleo") as url:
         clip = httpx2.get(f"{url}/items").json()["items"][0]["clip"]
         for body in (

@@ -87,7 +87,8 @@ def test_json_that_is_not_a_table(text, message, tmp_path):
     (tmp_path / "MERR_fine_grained.json").write_text(text)
     for lenient in (False, True):
         found, _ = read(tmp_path, "merr_fine", lenient)
-        assert found.annotation_files[0].refused and message in found.annotation_files[0].fault_lines()[0]
+        file = found.annotation_files[0]
+        assert file.refused and message in file.fault_lines()[0]
 
 
 def test_unreadable_files_are_refused_even_when_lenient(tmp_path):
@@ -102,7 +103,8 @@ def test_unreadable_files_are_refused_even_when_lenient(tmp_path):
     assert "column 'discrete' occurs twice" in found.annotation_files[0].fault_lines()[0]
     (tmp_path / "label-disdim.csv").write_text("name,discrete\na\0b,happy\n")
     found, _ = read(tmp_path, "mer2024")
-    assert "row 2, column 'name': contains a NUL character" in found.annotation_files[0].fault_lines()[0]
+    line = found.annotation_files[0].fault_lines()[0]
+    assert "row 2, column 'name': contains a NUL character" in line
 
 
 def test_rows_excluded_by_rule_are_not_faults(tmp_path):
