@@ -103,7 +103,7 @@ def test_unusable_replies_are_asked_for_again_on_request(corpus, tmp_path, capsy
     ) as server:
         command = annotate_command(corpus, tmp_path, server.url, "--limit", "4")
         assert main(command) == 0
-        assert "nothing was kept: left_out.csv says why" in " ".join(
+        assert "nothing was kept: left_out.csv gives the reason" in " ".join(
             capsys.readouterr().err.split()
         )
         sent, good[0] = len(server.bodies), True

@@ -200,7 +200,7 @@ def test_wrong_usage_is_reported(corpus, tmp_path, capsys):
     for arguments, fault in [
         (["annotate"], "give clips"),
         (start, "asks visual, audio, reasoning"),
-        ([*start, "--endpoint", "localhost", "--model", "m"], "is no address"),
+        ([*start, "--endpoint", "localhost", "--model", "m"], "is not a valid address"),
         ([*start, "--endpoint", url], "needs --model"),
         ([*start, *server, "--most-money", "3"], "prices"),
         ([*start, *server, "--units", "/no"], "neither a folder"),

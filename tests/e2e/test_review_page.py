@@ -126,7 +126,8 @@ def test_a_whole_check_by_keyboard(annotated):
         press("a")
         press("5")
         press("b")
-        page.keyboard.type("1 The brows are raised, not lowered")  # keys in the text field are not marks
+        # keys in the text field are not marks
+        page.keyboard.type("1 The brows are raised, not lowered")
         press("Enter")
         page.wait_for_function(
             "document.getElementById('where').innerText === 'clip 3 of 4, 2 marked'"
