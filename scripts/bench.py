@@ -28,8 +28,8 @@ from data_pipeline.embedded.generate import make_corpus
 from data_pipeline.embedded.truth import CorpusConfig
 from data_pipeline.media.clip import Sampling, read_clip
 from data_pipeline.media.views import log_mel
-from emojax.model.encoders.whisper import Whisper, WhisperConfig
 from emojax.model.dense import LoraConfig
+from emojax.model.encoders.whisper import Whisper, WhisperConfig
 from emojax.model.layers import EncoderConfig
 from emojax.model.lm.llama import Llama, LlamaConfig
 from emojax.model.variables import unbox

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import os
 import platform
@@ -32,8 +33,8 @@ from data_pipeline.media.views import CLIP_MEAN, CLIP_STD
 from emojax.config import load_config, resolve
 from emojax.infer.sample import Sampler, State, advance
 from emojax.model.build import init_variables
-from emojax.model.encoders.eva import Eva, EvaConfig
 from emojax.model.dense import LoraConfig
+from emojax.model.encoders.eva import Eva, EvaConfig
 from emojax.model.layers import EncoderConfig
 from emojax.model.lm.llama import LlamaConfig, make_cache
 from emojax.model.variables import unbox
@@ -204,9 +205,10 @@ def label_only(model: Path, clip: str, rounds: int) -> dict[str, float]:
             subtitle="i am so glad",
         )
         encoded = part("encoders", lambda: encode(bundle, [(record, views)], batch_size=1))  # noqa: B023
-        part("labels", lambda: label_probabilities(bundle, encoded, bundle.labels, batch_size=1))  # noqa: B023
+        answer = functools.partial(label_probabilities, bundle, encoded, bundle.labels, batch_size=1)
+        part("labels", answer)
         if bundle.can_reason:
-            part("reason", lambda: reasons(bundle, encoded, batch_size=1))  # noqa: B023
+            part("reason", functools.partial(reasons, bundle, encoded, batch_size=1))
     return {k: round(1e3 * statistics.median(times[2:]), 1) for k, times in parts.items()}
 
 

@@ -9,10 +9,17 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-NO_MODEL = """there is no model yet. Three ways to get one:
-  emojax demo                                    trains a small one on the embedded corpus, in minutes
-  emojax train --manifest M.csv --out DIR        trains on your own clips; then give --model DIR
-  emojax fetch emotion-llama-v2                  downloads and imports released weights (19 GB; needs accelerators)"""  # noqa: E501
+NO_MODEL = "\n".join(
+    (
+        "there is no model yet. Three ways to get one:",
+        "  emojax demo                              "
+        "trains a small one on the embedded corpus, in minutes",
+        "  emojax train --manifest M.csv --out DIR  "
+        "trains on your own clips; then give --model DIR",
+        "  emojax fetch emotion-llama-v2            "
+        "downloads and imports released weights (19 GB; needs accelerators)",
+    )
+)
 
 
 def show_evaluation(

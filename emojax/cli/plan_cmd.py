@@ -226,18 +226,10 @@ def show(p: dict[str, Any], console: Console) -> None:
 
 def proposal_table(proposals: list[dict[str, Any]]) -> Table:
     """Plans that fit, fastest first."""
-    table = Table(
-        "mesh",
-        "rows",
-        "remat",
-        "peak GiB",
-        "step s",
-        "clips/s",
-        "MFU",
-        title="what fits, fastest first",
-    )
+    columns = ("mesh", "rows", "remat", "peak GiB", "step s", "clips/s", "MFU")
+    table = Table(*columns, title="what fits, fastest first")
     for p in proposals:
-        table.add_row(
+        cells = (
             ",".join(map(str, p["mesh"])),
             str(p["batch"]),
             p["remat"],
@@ -246,4 +238,5 @@ def proposal_table(proposals: list[dict[str, Any]]) -> Table:
             f"{p['clips_per_second']:.0f}",
             f"{p['useful_mfu']:.0%}",
         )
+        table.add_row(*cells)
     return table

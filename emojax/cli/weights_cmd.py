@@ -82,7 +82,7 @@ def _source_table(sources: list[dict[str, Any]]) -> Table:
     table = Table(*columns, title="sources (addresses: --json)")
     table.columns[0].no_wrap = True
     for s in sources:
-        table.add_row(
+        cells = (
             s["name"],
             "?" if s["bytes"] is None else f"{s['bytes'] / 1e9:.1f}",
             {"by hand": "hand", "https": "web"}.get(s["from"].split(":")[0], "hub"),
@@ -90,6 +90,7 @@ def _source_table(sources: list[dict[str, Any]]) -> Table:
             s["licence"].split(";")[0],
             "yes" if s["here"] else "-",
         )
+        table.add_row(*cells)
     return table
 
 

@@ -208,10 +208,34 @@ def encode_built(
     )
     if jax.process_index() == 0:
         write_blank(out, _encode_blank(encoders))
-    parts = [
-        (n, s, source) for n, one in built.items() for s, source in sorted(one.sources.items())
+    _encode_chunks(built, out, config, encoders, progress=progress)
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices("encoded")
+    if jax.process_index() == 0:
+        for name, one in built.items():
+            for split, source in sorted(one.sources.items()):
+                records = [r for r in one.records() if r.split == split]
+                _finish(out / name / split, records, len(source), one.key)
+    return config
+
+
+def _encode_chunks(
+    built: dict[str, BuiltSet],
+    out: Path,
+    config: CacheConfig,
+    encoders: _Encoders,
+    *,
+    progress: Progress,
+) -> None:
+    """Encodes the chunks of this process that are missing or out of date."""
+    chunks = [
+        (name, split, source, chunk)
+        for name, one in built.items()
+        for split, source in sorted(one.sources.items())
+        for chunk in _own_chunks(len(source))
     ]
-    chunks = [(n, s, source, c) for n, s, source in parts for c in _own_chunks(len(source))]
     total, done = sum(min(CHUNK, len(source) - c * CHUNK) for _, _, source, c in chunks), 0
     progress("encode clips", done, total)
     for name, split, source, chunk in chunks:
@@ -223,15 +247,6 @@ def encode_built(
             _encode_chunk(path, elements, built[name], config=config, encoders=encoders)
         done += len(numbers)
         progress("encode clips", done, total)
-    if jax.process_count() > 1:
-        from jax.experimental import multihost_utils
-
-        multihost_utils.sync_global_devices("encoded")
-    if jax.process_index() == 0:
-        for name, split, source in parts:
-            records = [r for r in built[name].records() if r.split == split]
-            _finish(out / name / split, records, len(source), built[name].key)
-    return config
 
 
 def _own_chunks(size: int) -> Iterator[int]:

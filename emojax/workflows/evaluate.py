@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from data_pipeline.io import write_text
 from data_pipeline.llm.client import ChatClient
 from data_pipeline.llm.endpoint import Endpoint, prompt_hash
 from data_pipeline.progress import Progress, no_progress
+from emojax.bundle.model_folder import Bundle
 from emojax.evaluate import results_folder, score_files
 from emojax.evaluate.emotion_wheels import BUILTIN_NAME
 from emojax.evaluate.metric_scorers import ScoredSet
@@ -171,27 +173,13 @@ def evaluate_suite(
     batch += -batch % mesh.size
     bundle = load_on_mesh(model, mesh, int8=int8)
     questions = suite_clips(suite, root, limit=limit, progress=progress)
-    identity = {
-        "model": bundle.name,
-        "weights": weights_id(bundle),
-        "settings": prompt_hash(json.dumps(bundle.settings.raw, sort_keys=True, default=str)),
-        "answers": answers,
-    }
-
-    def prepare(member: Member, asked: Sequence[Question]) -> tuple[Answerer, list[int]]:
-        tag = member.benchmark.tag or member.benchmark.task
-        fitting = long_enough(
-            dataclasses.replace(bundle, labels=member.benchmark.labels), asked, tag
-        )
-        return answerer(fitting, member, answers, batch), row_lengths(fitting, asked, tag)
-
     with jax.set_mesh(mesh):
         by_set, counts = answer_members(
             questions,
-            prepare,
+            functools.partial(_prepare, bundle, answers, batch),
             clip_decoder(bundle.settings),
             out=out,
-            identity=identity,
+            identity=_identity(bundle, answers),
             batch=batch,
             progress=progress,
         )
@@ -199,15 +187,6 @@ def evaluate_suite(
         raise ValueError(
             f"{root} holds no clip of {suite.title}; check it with `emojax data check {root}`"
         )
-    by_label = {
-        m.name
-        for m in suite.members
-        if answers == "labels" and m.benchmark.metric in CLOSED_METRICS
-    }
-    answered_by = {
-        name: "probabilities of the labels, one forward pass" if name in by_label else "greedy text"
-        for name in by_set
-    }
     return _score_answers(
         suite,
         by_set,
@@ -215,8 +194,36 @@ def evaluate_suite(
         out=out,
         title=f"{suite.title}: {bundle.name}",
         options=options,
-        answered_by=answered_by,
+        answered_by=_answered_by(suite, by_set, answers),
     )
+
+
+def _prepare(
+    bundle: Bundle, answers: str, batch: int, member: Member, asked: Sequence[Question]
+) -> tuple[Answerer, list[int]]:
+    """The answerer of a set, and the length of each of its rows in tokens."""
+    tag = member.benchmark.tag or member.benchmark.task
+    fitting = long_enough(dataclasses.replace(bundle, labels=member.benchmark.labels), asked, tag)
+    return answerer(fitting, member, answers, batch), row_lengths(fitting, asked, tag)
+
+
+def _identity(bundle: Bundle, answers: str) -> dict[str, str]:
+    """What the answers of a model depend on."""
+    return {
+        "model": bundle.name,
+        "weights": weights_id(bundle),
+        "settings": prompt_hash(json.dumps(bundle.settings.raw, sort_keys=True, default=str)),
+        "answers": answers,
+    }
+
+
+def _answered_by(suite: Suite, names: Iterable[str], answers: str) -> dict[str, str]:
+    closed = {m.name for m in suite.members if m.benchmark.metric in CLOSED_METRICS}
+    by_probabilities = "probabilities of the labels, one forward pass"
+    return {
+        name: by_probabilities if answers == "labels" and name in closed else "greedy text"
+        for name in names
+    }
 
 
 Prepare = Callable[[Member, Sequence[Question]], tuple[Answerer, list[int]]]
@@ -355,16 +362,7 @@ def evaluate_server(
         )
         if not by_set:
             raise ValueError(f"{place} holds no clip of {suite.title if suite else 'the manifest'}")
-        faults = ", ".join(f"{n} {kind}" for kind, n in sorted(client.faults.items()))
-        logger.info(
-            f"{client.requests_sent} requests{f' ({faults})' if faults else ''}, "
-            f"{client.tokens_paid[0]:,} + {client.tokens_paid[1]:,} tokens"
-            + (
-                f", cost {client.cost(client.tokens_paid):.2f}"
-                if endpoint.price_in is not None
-                else ""
-            )
-        )
+        _log_costs(client, endpoint)
     return _score_answers(
         suite,
         by_set,
@@ -373,4 +371,16 @@ def evaluate_server(
         title=f"{place.name}: {endpoint.model}",
         options=options,
         answered_by=dict.fromkeys(by_set, endpoint.model),
+    )
+
+
+def _log_costs(client: ChatClient, endpoint: Endpoint) -> None:
+    faults = ", ".join(f"{n} {kind}" for kind, n in sorted(client.faults.items()))
+    prompts, replies = client.tokens_paid
+    cost = ""
+    if endpoint.price_in is not None:
+        cost = f", cost {client.cost(client.tokens_paid):.2f}"
+    logger.info(
+        f"{client.requests_sent} requests{f' ({faults})' if faults else ''}, "
+        f"{prompts:,} + {replies:,} tokens{cost}"
     )

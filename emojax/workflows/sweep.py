@@ -233,7 +233,7 @@ def run(
     results: dict[str, list[dict[str, Any]]] = {}
     for number, (label, seed, settings) in enumerate(runs, 1):
         key = key_of(settings, corpus)
-        logger.info("%s %d/%d: %s, seed %s (%s)", path.stem, number, len(runs), label, seed, key)
+        logger.info(f"{path.stem} {number}/{len(runs)}: {label}, seed {seed} ({key})")
         result = run_one(settings, out / key, corpus, progress=progress)
         results.setdefault(label, []).append(result)
         (out / f"{path.stem}.md").write_text(table(results) + "\n")

@@ -1,4 +1,4 @@
-"""The commands as a newcomer types them: train, evaluate, predict, their files, exit codes and messages."""
+"""The commands as a new user types them: their files, exit codes and messages."""
 
 import json
 import os
@@ -63,7 +63,7 @@ def model(place) -> Path:
     return place / "m"
 
 
-def test_train_leaves_a_model_and_scores(model):
+def test_train_writes_a_model_and_scores(model):
     scores = json.loads((model / "evaluation.json").read_text())
     assert set(scores) == {"train", "val", "test"}
     for split, n in (("train", 21), ("val", 9), ("test", 9)):
@@ -136,7 +136,7 @@ def test_predict_contract(place, model):
 
 
 def test_confidence_contract(place, model):
-    """Calibration is kept with a model and used; doubtful answers are none; each modality's share is told."""
+    """Calibration is saved with a model and used; unsure answers abstain; contributions are given."""
     own = place / "calibrated"
     shutil.copytree(model, own)
     manifest = str(place / "corpus" / "manifest.csv")
@@ -173,17 +173,17 @@ def test_confidence_contract(place, model):
     assert emojax(place, "predict", clip, "--model", str(own), "--abstain", "2").returncode == 2
 
 
-def test_one_speaker_takes_the_common_voice_out(place, model):
+def test_one_speaker_normalizes_audio_over_the_files(place, model):
     clips = [str(p) for p in sorted((place / "corpus" / "clips").glob("test_*.mp4"))[:3]]
 
-    def chances(*words):
+    def probs(*words):
         out = emojax(place, "predict", *clips, "--model", str(model), "--json", *words)
         assert out.returncode == 0, out.stderr
         return [
             list(json.loads(line)["probabilities"].values()) for line in out.stdout.splitlines()
         ]
 
-    apart, together = chances(), chances("--one-speaker")
+    apart, together = probs(), probs("--one-speaker")
     assert np.abs(np.subtract(apart, together)).max() > 1e-6
     facts = json.loads((model / "speaker.json").read_text())
     assert len(facts["mean"]) == len(facts["std"]) == 80 and facts["clips"] > 0
@@ -221,8 +221,8 @@ def test_wrong_usage(place):
     assert emojax(place, "nonsense").returncode == 2
     out = emojax(place, "predict", "x.mp4", cwd=place)
     assert out.returncode == 2 and out.stderr.count("\n") >= 4
-    for way in ("emojax demo", "emojax train --manifest", "--model DIR"):
-        assert way in out.stderr
+    for command in ("emojax demo", "emojax train --manifest", "--model DIR"):
+        assert command in out.stderr
     out = emojax(place, "train", "--manifest", "none.csv", "--out", str(place / "x"))
     assert out.returncode == 2 and "there is no manifest 'none.csv'" in out.stdout
     manifest = str(place / "corpus" / "manifest.csv")
@@ -234,13 +234,13 @@ def test_wrong_usage(place):
         place, "train", "--manifest", manifest, "--out", str(place / "[x]"), "--preset", "tiny:test"
     )
     assert out.returncode == 2 and "may not hold any of [ ] * ?" in out.stdout
-    for word, says in (
+    for word, message in (
         ("--config.stage.perception.stepz=5", "stepz"),
         ("--bogus=1", "bogus"),
         ("--out=", "has no name"),
     ):
         out = emojax(place, "train", f"--config={ROOT}/configs/tiny.py:test", word)
-        assert out.returncode == 2 and says in out.stderr and "Traceback" not in out.stderr, (
+        assert out.returncode == 2 and message in out.stderr and "Traceback" not in out.stderr, (
             out.stderr
         )
     (place / "file").write_text("")
@@ -255,7 +255,7 @@ def test_wrong_usage(place):
         "tiny:test",
     )
     assert out.returncode == 2 and "File exists" in out.stdout and "Traceback" not in out.stderr
-    # A run that could not start leaves its folder free for the corrected command.
+    # A run that could not start does not create its folder.
     out = emojax(
         place, "train", "--manifest", manifest, "--out", str(place / "v2"), "--preset", "v2"
     )

@@ -1,4 +1,4 @@
-"""A sweep over LoRA rank and learning rate: nine points, killed on the way, started again, one table."""
+"""A sweep of nine points over LoRA rank and learning rate continues after it was killed."""
 
 import json
 import os
@@ -54,7 +54,7 @@ def test_nine_points_survive_a_kill(tmp_path):
     made = {p: p.stat().st_mtime_ns for p in out.glob("*/result.json")}
     assert 2 <= len(made) < 9
     done = subprocess.run(command, cwd=ROOT, env=env, check=True, capture_output=True, text=True)
-    assert {p: p.stat().st_mtime_ns for p in made} == made, "what is there is not made again"
+    assert {p: p.stat().st_mtime_ns for p in made} == made, "stored results are not computed again"
     table = (out / "nine.md").read_text()
     assert table.strip() in done.stdout and len(table.splitlines()) == 2 + 9
     assert (

@@ -1,4 +1,4 @@
-"""Released weights as commands: what is said without them, import, verify, predict by name, export. No torch."""
+"""The commands for released weights: messages without them, import, verify, predict, export."""
 
 import json
 import re
@@ -27,7 +27,7 @@ def place(tmp_path_factory):
 
 
 def released_files(name: str, folder) -> list[str]:
-    """Random files of every source of a model, at tiny size, as the words that give them to a command."""
+    """Tiny random files of all sources of a model, as options of a command."""
     files = small_files.source_files(
         name, model_settings(catalogue_model(name), preset=PRESETS[name]), folder
     )
@@ -58,10 +58,10 @@ def test_a_released_model_by_its_name(place, tmp_path, name):
         str(questions),
         *words,
     )
-    asked = json.loads((place / "cache" / "weights" / name / "model.json").read_text())["config"][
+    saved = json.loads((place / "cache" / "weights" / name / "model.json").read_text())["config"][
         "data"
     ]["questions"]
-    assert asked == {"emotion": ["one of {labels}, in {one} word?"]}
+    assert saved == {"emotion": ["one of {labels}, in {one} word?"]}
     assert out.returncode == 0 and f"predict CLIP --model {name}" in out.stdout, (
         out.stdout + out.stderr
     )
@@ -112,16 +112,16 @@ def test_an_import_over_another_model_leaves_nothing_of_it(place, tmp_path):
     assert out.returncode == 2 and "Traceback" not in out.stderr
 
 
-def test_the_demo_keeps_what_is_not_its_own(place, tmp_path):
+def test_the_demo_does_not_touch_other_files(place, tmp_path):
     (tmp_path / "precious.txt").write_text("precious")
     out = emojax(place, "demo", "--out", str(tmp_path))
-    assert out.returncode == 2 and "holds other things than a run" in out.stdout
+    assert out.returncode == 2 and "is not a run folder and is not empty" in out.stdout
     out = emojax(place, "demo", "--out", str(tmp_path), "--preset", "nonsense")
     assert out.returncode == 2 and "there is no preset" in out.stdout
     assert (tmp_path / "precious.txt").read_text() == "precious"
 
 
-def test_wrong_words_are_told(place):
+def test_wrong_usage_is_explained(place):
     out = emojax(place, "weights", "import", "emotion-llama-v2", "--file", "llama=/x")
     assert out.returncode == 2 and "llama-2-7b-chat" in out.stdout
     out = emojax(place, "weights", "import", "emotion-llama-v3")
@@ -130,7 +130,7 @@ def test_wrong_words_are_told(place):
     assert out.returncode == 2 and "needs files of llama-2-7b-chat, eva-vit-g" in out.stdout
     out = emojax(place, "fetch", "emotion-llama", "--file", "llama-2-7b-chat=/nothing")
     assert out.returncode == 2 and "/nothing does not exist" in out.stdout, (
-        "told before anything is fetched"
+        "checked before anything is fetched"
     )
     out = emojax(place, "fetch", "emotion-llama")
     assert out.returncode == 2 and "cannot be downloaded by a program" in out.stdout
@@ -159,7 +159,7 @@ def test_the_plan_adds_up_to_the_published_counts(place):
     assert "9,445,045,763" in table and "71,536,387" in table
 
 
-def test_what_is_trained_from_imported_weights_goes_out_again(place, tmp_path):
+def test_a_model_trained_from_imported_weights_is_exported(place, tmp_path):
     name = "emotion-llama-v2"
     words = released_files(name, tmp_path)
     model = tmp_path / "imported"
@@ -185,9 +185,9 @@ def test_what_is_trained_from_imported_weights_goes_out_again(place, tmp_path):
     )
     before, after = (flatten(load_bundle(f).variables) for f in (model, tmp_path / "run"))
     settings = load_bundle(model).settings
-    learns = select_trainable(list(before), settings.trainable)
+    trainable = select_trainable(list(before), settings.trainable)
     changed = {p for p in before if not np.array_equal(before[p], after[p])}
-    assert changed <= {p for p in before if learns[p]} and any(
+    assert changed <= {p for p in before if trainable[p]} and any(
         p.startswith("lora/") for p in changed
     )
     out = emojax(
