@@ -205,8 +205,8 @@ def label_only(model: Path, clip: str, rounds: int) -> dict[str, float]:
             subtitle="i am so glad",
         )
         encoded = part("encoders", lambda: encode(bundle, [(record, views)], batch_size=1))  # noqa: B023
-        answer = functools.partial(label_probabilities, bundle, encoded, bundle.labels, batch_size=1)
-        part("labels", answer)
+        choose = functools.partial(label_probabilities, bundle, encoded, bundle.labels)
+        part("labels", functools.partial(choose, batch_size=1))
         if bundle.can_reason:
             part("reason", functools.partial(reasons, bundle, encoded, batch_size=1))
     return {k: round(1e3 * statistics.median(times[2:]), 1) for k, times in parts.items()}

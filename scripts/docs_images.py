@@ -47,7 +47,8 @@ LIMIT = 200_000  # bytes
 
 def main() -> None:
     setup()
-    bundle = dataclasses.replace(prepare_for_inference(load_bundle(Path(sys.argv[1]))), name="tiny@runs/demo")
+    bundle = prepare_for_inference(load_bundle(Path(sys.argv[1])))
+    bundle = dataclasses.replace(bundle, name="tiny@runs/demo")
     out = Path("docs/images/timeline.png")
     out.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
