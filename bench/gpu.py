@@ -53,7 +53,7 @@ def ours(args: argparse.Namespace) -> dict[str, float]:
         split_trainable,
         unbox,
     )
-    from emojax.plan.step_plan import abstract_batch
+    from emojax.plan.abstract_step import abstract_batch
     from emojax.sharding import make_mesh
     from emojax.train.flops import executed_flops, useful_flops
     from emojax.train.state import start_state
@@ -78,7 +78,11 @@ def ours(args: argparse.Namespace) -> dict[str, float]:
         soft = settings.model.soft_tokens
         batch = {}
         for name, x in abstract_batch(
-            settings, mesh, args.rows, (args.length, args.answers), True
+            settings,
+            mesh,
+            batch_size=args.rows,
+            bucket=(args.length, args.answers),
+            cached=True,
         ).items():
             wide = x.dtype == jnp.bfloat16
             batch[name] = (

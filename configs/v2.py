@@ -2,9 +2,9 @@
 
 `v2.py:stage1`, `v2.py:stage2`, `v2.py:joint`, or both stages (`v2.py`).
 
-With the suffix `_pod` (`v2.py:stage1_pod`; `v2.py:pod` for both stages) the same recipe runs on many
-devices: weights are split over them, the batch size is 4 per device, and fewer steps see as many
-samples.
+With the suffix `_pod` (`v2.py:stage1_pod`; `v2.py:pod` for both stages) the same recipe runs on
+many devices: weights are split over them, the batch size is 4 per device, and fewer steps see as
+many samples.
 """
 
 from ml_collections import ConfigDict

@@ -25,7 +25,7 @@ import numpy as np
 from bench import ROUNDS, alternate
 from emojax.config import load_config, resolve
 from emojax.model.variables import init_flat, is_encoder_path, split_trainable
-from emojax.plan.step_plan import abstract_batch
+from emojax.plan.abstract_step import abstract_batch
 from emojax.sharding import make_mesh
 from emojax.train.malloc import tune_malloc
 from emojax.train.state import start_state
@@ -61,7 +61,9 @@ def ours(size: tuple[int, ...]) -> Callable[[], None]:
     with jax.set_mesh(mesh):
         batch = {
             k: fill(v)
-            for k, v in abstract_batch(settings, mesh, rows, (length, answers), True).items()
+            for k, v in abstract_batch(
+                settings, mesh, batch_size=rows, bucket=(length, answers), cached=True
+            ).items()
         }
         soft = settings.model.soft_tokens
         index = np.full((rows, length), -1, np.int32)

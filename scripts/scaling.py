@@ -16,8 +16,9 @@ import time
 from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-from emojax.config import for_devices, load_config, resolve
-from emojax.plan import step_plan
+from emojax.config import change_fields, for_devices, load_config, resolve
+from emojax.plan.step_plan import plan_run
+from emojax.plan.topology import parse_topology
 
 ROOT = Path(__file__).parents[1]
 STORED = ROOT / "runs" / "scaling"
@@ -62,10 +63,10 @@ def plan(
     print(f"{name} ...", file=sys.stderr, flush=True)
     begin = time.monotonic()
     config = load_config(config_name)
-    config.update_from_flattened_dict(changes or {})
-    target = step_plan.parse_topology(topology)
+    change_fields(config, changes or {})
+    target = parse_topology(topology)
     settings = for_devices(resolve(config), target.chips)
-    result = step_plan.plan_run(settings, settings.stages[0], target, bucket, cached)
+    result = plan_run(settings, settings.stages[0], target, bucket=bucket, cached=cached)
     result["wall_seconds"] = time.monotonic() - begin
     STORED.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result))

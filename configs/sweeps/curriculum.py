@@ -1,4 +1,4 @@
-"""What the curriculum carries on the embedded corpus; every variant takes the same number of steps, half the demo's."""
+"""Effect of the curriculum on the embedded corpus; all variants have half the steps of the demo."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,7 @@
-"""What the fusion carries on the embedded corpus: none, Q-Former, convolution, attention, both. Half the demo's steps."""
+"""Effect of the fusion on the embedded corpus: none, Q-Former, convolution, attention, both.
+
+All variants have half the steps of the demo.
+"""
 
 from collections.abc import Iterator
 from typing import Any

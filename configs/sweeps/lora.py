@@ -1,4 +1,7 @@
-"""LoRA rank by learning rate on the embedded corpus, nine points of short runs (towers and fusion learn too, as in `tiny`)."""
+"""LoRA rank and learning rate on the embedded corpus, nine short runs.
+
+Towers and fusion are trained too, as in `tiny`.
+"""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""Table 10 of Emotion-LLaMAv2: one joint stage, perception alone, perception then cognition, at full size."""
+"""Table 10 of Emotion-LLaMAv2: joint, perception alone, perception then cognition; full size."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,7 +8,7 @@ SEEDS = (42,)
 
 
 def sweep() -> Iterator[tuple[str, dict[str, Any]]]:
-    """The three arms, each with as many samples as the released recipe gives its stages."""
+    """The three variants, each with as many samples as the released recipe gives its stages."""
     yield "joint", {"stages": ("joint",), "stage.joint.steps": 100_000}
     yield "perception", {"stages": ("perception",)}
     yield "perception then cognition", {"stages": ("perception", "cognition")}

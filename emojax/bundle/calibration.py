@@ -1,4 +1,4 @@
-"""One temperature for a model's label probabilities, fitted on validation clips and kept in the model folder.
+"""The temperature of a model's label probabilities, fitted on validation clips.
 
 Source: temperature scaling (Guo et al., On Calibration of Modern Neural Networks, 2017).
 """
@@ -9,9 +9,12 @@ import dataclasses
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import optimize
+
+from data_pipeline.io import write_text
 
 FILE = "calibration.json"  # in the model folder
 _FLOOR = 1e-12
@@ -22,10 +25,12 @@ class Calibration:
     """The temperature of a model's label probabilities.
 
     Attributes:
-      temperature: above 1 flattens.  n: clips it was fitted on.
-      nll_before, nll_after: mean negative log-likelihood of the true label on them.
-      source: which clips these were.
-      labels: the label list it was fitted for; probabilities of another list are left as they are.
+      temperature: above 1 it flattens the probabilities.
+      n: number of clips it was fitted on.
+      nll_before: mean negative log-likelihood of the true labels of these clips without it.
+      nll_after: the same with it.
+      source: name of these clips.
+      labels: the labels it was fitted for; probabilities of other labels are not changed.
     """
 
     temperature: float
@@ -35,17 +40,17 @@ class Calibration:
     source: str = ""
     labels: tuple[str, ...] = ()
 
-    def apply(self, probabilities: np.ndarray) -> np.ndarray:
-        """float[..., C] -> the same at this temperature; the order of labels stays."""
-        return scaled(probabilities, self.temperature)
+    def apply(self, probs: np.ndarray) -> np.ndarray:
+        """float[..., C] -> the probabilities at this temperature; the order of labels is kept."""
+        return scale_probs(probs, self.temperature)
 
     def save(self, folder: Path) -> None:
-        """Writes it into a model folder."""
-        (folder / FILE).write_text(json.dumps(dataclasses.asdict(self), indent=1))
+        """Writes `calibration.json` into a model folder."""
+        write_text(folder / FILE, json.dumps(dataclasses.asdict(self), indent=1))
 
 
 def load_calibration(folder: Path) -> Calibration | None:
-    """That of a model folder, None where it has none.
+    """The calibration of a model folder, or None if it has none.
 
     Raises:
       ValueError: the file is damaged.
@@ -55,47 +60,52 @@ def load_calibration(folder: Path) -> Calibration | None:
         return None
     try:
         fields = json.loads(path.read_text())
-        found = Calibration(**{**fields, "labels": tuple(fields["labels"])})
-        if not 0 < found.temperature < math.inf:
-            raise ValueError(f"temperature is {found.temperature}")
-        return found
+        calibration = Calibration(**{**fields, "labels": tuple(fields["labels"])})
+        if not 0 < calibration.temperature < math.inf:
+            raise ValueError(f"temperature is {calibration.temperature}")
+        return calibration
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged ({error}): run `emojax calibrate` again") from error
 
 
-def scaled(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """float[..., C] rows that add up to 1 -> their powers 1 / temperature, made to add up to 1 again."""
-    logs = np.log(np.maximum(probabilities, _FLOOR)) / temperature
+def scale_probs(probs: np.ndarray, temperature: float) -> np.ndarray:
+    """float[..., C], rows that sum to 1 -> their powers 1 / temperature, normalised to sum 1."""
+    logs = np.log(np.maximum(probs, _FLOOR)) / temperature
     powers = np.exp(logs - logs.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
+    scaled: np.ndarray = powers / powers.sum(axis=-1, keepdims=True)
+    return scaled
 
 
 def fit_temperature(
-    probabilities: np.ndarray, right: np.ndarray, *, source: str = "", labels: tuple[str, ...] = ()
+    probs: np.ndarray, truth: np.ndarray, *, source: str = "", labels: tuple[str, ...] = ()
 ) -> Calibration:
-    """The temperature that makes the true labels likeliest.
+    """The temperature with the highest likelihood of the true labels.
 
     Args:
-      probabilities: float[n, C].  right: int[n], the true label's number.
+      probs: float[n, C].
+      truth: int[n], index of the true label.
+      source: name of the clips.
+      labels: the C labels.
 
     Raises:
-      ValueError: no clip.
+      ValueError: there is no clip.
     """
-    if not len(right):
+    if not len(truth):
         raise ValueError("there is no clip to fit the temperature on")
 
     def loss(log_temperature: float) -> float:
-        own = scaled(probabilities, math.exp(log_temperature))[np.arange(len(right)), right]
-        return float(-np.log(np.maximum(own, _FLOOR)).mean())
+        scaled = scale_probs(probs, math.exp(log_temperature))
+        likelihood = scaled[np.arange(len(truth)), truth]
+        return float(-np.log(np.maximum(likelihood, _FLOOR)).mean())
 
-    found = optimize.minimize_scalar(
+    fit: Any = optimize.minimize_scalar(
         loss, bounds=(math.log(0.05), math.log(20.0)), method="bounded"
     )
     return Calibration(
-        temperature=float(math.exp(found.x)),
-        n=len(right),
+        temperature=float(math.exp(fit.x)),
+        n=len(truth),
         nll_before=loss(0.0),
-        nll_after=float(found.fun),
+        nll_after=float(fit.fun),
         source=source,
         labels=labels,
     )

@@ -1,8 +1,8 @@
-"""A model folder: everything that answering needs, and nothing else.
+"""A model folder: everything that inference needs.
 
-DIR/model.json       resolved config, label space, prompt style, what it was trained on
-DIR/speaker.json     sound of the average training speaker (only with config.data.speaker_norm)
-DIR/tokenizer.json   the run's own tokenizer, or tokenizer.model, that of LLaMA-2
+DIR/model.json       resolved configuration, labels, prompt style, training tasks
+DIR/speaker.json     audio statistics of the average training speaker (with data.speaker_norm)
+DIR/tokenizer.json   tokenizer that was trained with the model; or tokenizer.model, that of LLaMA-2
 DIR/weights/         Orbax tree of all variables
 """
 
@@ -18,7 +18,6 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from etils import epath
-from flax import traverse_util
 
 from data_pipeline.loader.batches import RowConfig
 from data_pipeline.loader.tokens import LlamaTokenizer, SmallTokenizer, Tokenizer
@@ -27,6 +26,7 @@ from emojax.bundle.calibration import FILE as CALIBRATION
 from emojax.bundle.calibration import Calibration, load_calibration
 from emojax.config import Settings, resolve_saved
 from emojax.model.quantize import quantize_leaves
+from emojax.model.variables import flatten, merge
 from emojax.sharding import broadcast_text
 
 TOKENIZER_MODEL, MANIFEST = "tokenizer.model", "manifest.json"
@@ -35,9 +35,18 @@ REASON_TASKS = ("reason", "reason_v2")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Bundle:
-    """A loaded model folder. `variables`: nested {params, lora}. `style`: prompt style of its last stage.
-    `reason_task`: the task that asks for a reason, "" where none was learned. `calibration`: of label
-    probabilities, None where it was not fitted.
+    """A loaded model folder.
+
+    Attributes:
+      name: NAME@FOLDER.
+      settings: the run that trained it.
+      tokenizer: its tokenizer.
+      variables: nested {params, lora}.
+      labels: default labels.
+      style: prompt style of its last stage.
+      reason_task: the task that asks for an explanation; "" if none was trained.
+      average_speaker: audio statistics; None if the model does not normalise by speaker.
+      calibration: of label probabilities; None if they are not calibrated.
     """
 
     name: str
@@ -52,16 +61,16 @@ class Bundle:
 
     @property
     def can_reason(self) -> bool:
-        """Whether the model has learned to write reasons."""
+        """Whether the model was trained to write explanations."""
         return bool(self.reason_task)
 
     def rows(self) -> RowConfig:
-        """How this model's samples become arrays; never augmented."""
+        """How samples of this model become arrays, without augmentation."""
         return row_config(self.settings, augment=False)
 
 
 def row_config(settings: Settings, augment: bool, *, speakers: Speakers | None = None) -> RowConfig:
-    """Settings -> RowConfig; `augment` is True for training rows alone."""
+    """Settings -> RowConfig; `augment` is True only for training rows."""
     d = settings.data
     return RowConfig(
         views=settings.views,
@@ -91,28 +100,27 @@ def save_bundle(
     name: str = "",
     imported: bool = False,
 ) -> None:
-    """Writes the folder; `reasons`: the training clips had reasons to learn from; `imported`: its manifest stands there.
+    """Writes a model folder; `model.json` comes last, so a folder that has it is complete.
 
-    `model.json` comes last, so a folder that has it is complete.
+    Args:
+      folder: local or remote; all processes call.
+      settings: the run.
+      tokenizer: its tokenizer.
+      variables: nested {params, lora}, of which each process may hold some shards.
+      labels: default labels.
+      reasons: whether the training data contained explanations.
+      average_speaker: audio statistics, if the model normalises by speaker.
+      name: name of the model; "": that of the settings.
+      imported: whether the weights were imported, so that the manifest in the folder is kept.
     """
     folder = epath.Path(folder)
     main = jax.process_index() == 0
     weights = (folder if "://" in str(folder) else folder.resolve()) / "weights"
     if main:
-        folder.mkdir(parents=True, exist_ok=True)
-        # While its weights are replaced a folder is no model; nothing of the one before may stay.
-        for old in (
-            "model.json",
-            "tokenizer.json",
-            "speaker.json",
-            CALIBRATION,
-            *(() if imported else (MANIFEST,)),
-        ):
-            (folder / old).unlink(missing_ok=True)
-        if weights.exists():
-            weights.rmtree()
+        _clear(folder, weights, keep_manifest=imported)
     broadcast_text("cleared")
-    # Without compression: with it Orbax holds a second copy of large trees while it writes, and takes longer.
+    # Uncompressed: to compress, Orbax holds a second copy of large trees while it writes, and is
+    # slower.
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_compression=False)) as checkpointer:
         checkpointer.save(weights, args=ocp.args.PyTreeSave(variables))
     if not main:
@@ -137,17 +145,32 @@ def save_bundle(
     (folder / "model.json").write_text(json.dumps(facts, indent=1))
 
 
+def _clear(folder: epath.Path, weights: epath.Path, *, keep_manifest: bool) -> None:
+    """Removes an earlier model: while its weights are replaced, the folder holds no model."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = ["model.json", "tokenizer.json", "speaker.json", CALIBRATION]
+    for name in names if keep_manifest else [*names, MANIFEST]:
+        (folder / name).unlink(missing_ok=True)
+    if weights.exists():
+        weights.rmtree()
+
+
 def load_bundle(folder: Path, *, shardings: Mapping[str, Any] | None = None) -> Bundle:
-    """Reads a model folder; `shardings` ({path: sharding}) say where its weights go, else to the first device.
+    """Reads a model folder.
+
+    Args:
+      folder: local folder.
+      shardings: {path: sharding} of its weights; by default they go to the first device.
 
     Raises:
-      FileNotFoundError: the folder holds no finished model; says what to do.
+      FileNotFoundError: the folder holds no complete model.
+      ValueError: a file is damaged or belongs to another model.
     """
     facts_path = folder / "model.json"
     if not facts_path.exists():
         raise FileNotFoundError(
-            f"{folder} holds no model (no model.json): give a folder that `emojax train` or `emojax demo` made, "
-            "or wait until its training has ended"
+            f"{folder} holds no model (no model.json): give a folder that `emojax train` or "
+            "`emojax demo` made, or wait until its training has ended"
         )
     try:
         facts = json.loads(facts_path.read_text())
@@ -161,18 +184,18 @@ def load_bundle(folder: Path, *, shardings: Mapping[str, Any] | None = None) -> 
     tokenizer = load_tokenizer(folder)
     if tokenizer.vocab_size > settings.model.llama.vocab:
         raise ValueError(
-            f"the tokenizer of {folder} is of another model: it has {tokenizer.vocab_size} pieces"
+            f"the tokenizer of {folder} belongs to another model: it has {tokenizer.vocab_size} "
+            "tokens"
         )
     average = folder / "speaker.json"
-    variables = _restore(folder, shardings or {})
     return Bundle(
         name=f"{facts['name']}@{folder}",
         settings=settings,
         tokenizer=tokenizer,
-        variables=variables,
+        variables=_restore(folder, shardings or {}),
         labels=tuple(facts["labels"]),
         style=facts["style"],
-        # Folders of the first version say only whether there is one.
+        # Folders of the first version only say whether there is one.
         reason_task=facts.get("reason_task", "reason" if facts.get("can_reason") else ""),
         average_speaker=VoiceStats.from_json(average.read_text()) if average.exists() else None,
         calibration=load_calibration(folder),
@@ -183,7 +206,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     """The tokenizer of a model folder.
 
     Raises:
-      FileNotFoundError: it holds none.
+      FileNotFoundError: the folder has none.
     """
     if (folder / "tokenizer.json").exists():
         return SmallTokenizer((folder / "tokenizer.json").read_text())
@@ -193,15 +216,13 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 
 
 def as_int8(bundle: Bundle) -> Bundle:
-    """The same model with its frozen kernels as int8 (weights only); one that has them is returned as it is."""
+    """The same model with its frozen kernels as int8 (weights only), if they are not yet."""
     raw = bundle.settings.raw
     if raw["model"]["kernels"] == "int8":
         return bundle
     settings = resolve_saved({**raw, "model": {**raw["model"], "kernels": "int8"}})
-    leaves = quantize_leaves(traverse_util.flatten_dict(bundle.variables, sep="/"))
-    variables = traverse_util.unflatten_dict(
-        {p: jnp.asarray(x) for p, x in leaves.items()}, sep="/"
-    )
+    leaves = quantize_leaves(flatten(bundle.variables))
+    variables = merge({p: jnp.asarray(x) for p, x in leaves.items()}, {})
     return dataclasses.replace(bundle, settings=settings, variables=variables)
 
 
@@ -211,16 +232,14 @@ def _restore(folder: Path, shardings: Mapping[str, Any]) -> Any:
         with ocp.StandardCheckpointer() as checkpointer:
             metadata = checkpointer.metadata(weights).item_metadata
             device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-            flat = traverse_util.flatten_dict(metadata.tree, sep="/")
-            abstract = {
+            abstract: dict[str, Any] = {
                 p: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=shardings.get(p, device))
-                for p, m in flat.items()
+                for p, m in flatten(metadata.tree).items()
             }
-            return checkpointer.restore(weights, traverse_util.unflatten_dict(abstract, sep="/"))
-    except Exception as error:  # whatever the library raises on files that are cut, changed or gone
-        first = (
-            str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        )
+            return checkpointer.restore(weights, merge(abstract, {}))
+    except Exception as error:  # Orbax raises many types for truncated, changed or missing files
+        lines = str(error).strip().splitlines()
+        reason = lines[0][:200] if lines else type(error).__name__
         raise ValueError(
-            f"{weights} is damaged: import or train the model again ({first})"
+            f"{weights} is damaged: import or train the model again ({reason})"
         ) from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import ast
 import json
-import logging
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -66,20 +65,19 @@ def set_fields(config: Any, changes: list[str]) -> None:
     Raises:
       ValueError: a word has another form, a field does not exist, or a value has another type.
     """
+    from emojax.config import known_name
+
     for word in changes:
         name, equals, text = word.removeprefix("--config.").partition("=")
         if not word.startswith("--config.") or not equals:
             raise ValueError(
                 f"not understood: {word} (fields are set as --config.model.remat=full)"
             )
-        try:
-            *owners, field = name.split(".")
-            owner = config
-            for part in owners:
-                owner = owner[part]
-            before = owner[field]
-        except (KeyError, AttributeError, TypeError) as error:
-            raise ValueError(f"the configuration has no field {name}") from error
+        *owners, field = known_name(config, name).split(".")
+        owner = config
+        for part in owners:
+            owner = owner[part]
+        before = owner[field]
         try:
             value = text if isinstance(before, str) else ast.literal_eval(text)
             owner[field] = tuple(value) if isinstance(before, tuple) else value
@@ -119,12 +117,13 @@ def _plan_train(args: argparse.Namespace, console: Console) -> int:
 
     # The step is compiled for hardware that is not here.
     jax.config.update("jax_platforms", "cpu")  # type: ignore[no-untyped-call]
-    from emojax.config import current_arguments, for_devices, load_config, resolve
-    from emojax.plan import step_plan
+    from emojax.config import for_devices, load_config, resolve
+    from emojax.plan.step_plan import plan_run, propose
+    from emojax.plan.topology import parse_topology
 
-    topology = step_plan.parse_topology(args.topology)
+    topology = parse_topology(args.topology)
     config = load_config(args.config)
-    set_fields(config, current_arguments(args.fields))
+    set_fields(config, args.fields)
     if args.batch is not None:
         if args.batch < 1:
             raise ValueError(f"--batch is {args.batch}; it must be at least 1")
@@ -139,17 +138,10 @@ def _plan_train(args: argparse.Namespace, console: Console) -> int:
     stage = stages[args.stage] if args.stage else settings.stages[0]
     bucket = _bucket(args.bucket, settings)
     with console.status(f"compiling {settings.name}:{stage.name} for {topology}"):
-        plan = step_plan.plan_run(settings, stage, topology, bucket, args.cached)
+        plan = plan_run(settings, stage, topology, bucket=bucket, cached=args.cached)
         proposals = []
         if args.propose or not plan["fits"]:
-            proposals = step_plan.propose(
-                config,
-                stage.name,
-                topology,
-                bucket=bucket,
-                cached=args.cached,
-                say=logging.getLogger("emojax").info,
-            )
+            proposals = propose(config, stage.name, topology, bucket=bucket, cached=args.cached)
     if args.json:
         print(json.dumps(plan | {"proposals": proposals}))
     else:

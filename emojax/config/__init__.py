@@ -6,6 +6,7 @@ from emojax.config.presets import (
     CONFIGS,
     change_fields,
     check_arguments,
+    known_name,
     load_config,
     preset_module,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "check_arguments",
     "current_arguments",
     "for_devices",
+    "known_name",
     "load_config",
     "original_names",
     "preset_module",

@@ -123,7 +123,9 @@ def _read(hint: Any, value: Any, at: str) -> Any:
     if get_origin(hint) is dict:
         below = get_args(hint)[1]
         return {name: _read(below, x, f"{at}.{name}") for name, x in value.items()}
-    return build(hint, value, at=at) if isinstance(hint, type) and dataclasses.is_dataclass(hint) else _tuples(value)
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return build(hint, value, at=at)
+    return _tuples(value)
 
 
 def _check_word(value: Any, words: tuple[str, ...], at: str) -> None:

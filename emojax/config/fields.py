@@ -1,4 +1,4 @@
-"""Every field of a run: name, type, default, allowed values. The only place where they are declared.
+"""Every field of a run: name, type, default, allowed values. Each is declared only here.
 
 The defaults are the full-size Emotion-LLaMAv2 with the released training recipe (paper, sections
 1.2 to 1.7). `configs/base.py` turns them into a ConfigDict, which presets, sweeps and the command
@@ -131,8 +131,8 @@ class ModelFields:
     # Sound that is encoded. window: the padded window (released); real: its own length.
     audio_span: Literal["window", "real"] = "window"
     stem: Literal["random", "cosine"] = "random"  # initial patch kernels when trained from scratch
-    # Auxiliary bag-of-words heads: towers also predict the words of their descriptions. For training
-    # from scratch.
+    # Auxiliary bag-of-words heads: towers also predict the words of their descriptions. For
+    # training from scratch.
     word_heads: bool = False
     # With `word_heads`: the gradient of the language model ends at the features.
     detach_towers: bool = False
@@ -182,8 +182,8 @@ class Data:
         1  # steps whose rows are sorted by length (built data only); 1: unsorted (released)
     )
     draw: Per = "batch"  # batch: one data set per step on all processes (released); sample: per row
-    # Mixture weights of data sets, "name=weight,...". The default of a data set is its weight in the
-    # released stage, or else its number of clips.
+    # Mixture weights of data sets, "name=weight,...". The default of a data set is its weight in
+    # the released stage, or else its number of clips.
     weights: str = ""
 
 
@@ -249,8 +249,8 @@ class Train:
     """config.train: the run."""
 
     batch: Annotated[int, AtLeast(1)] = 4  # batch size over all devices
-    # Above 0: batch size per device, used instead of `batch`. Steps and warm-up are scaled so that a
-    # stage sees batch x steps samples; the learning rate is not changed.
+    # Above 0: batch size per device, used instead of `batch`. Steps and warm-up are scaled so that
+    # a stage sees batch x steps samples; the learning rate is not changed.
     rows_per_device: int = 0
     # Equal parts into which a step divides its batch: less memory, same gradient.
     accumulate: Annotated[int, AtLeast(1)] = 1

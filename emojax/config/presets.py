@@ -89,17 +89,26 @@ def _option(argv: Sequence[str], name: str) -> str:
     return ""
 
 
+def known_name(config: ConfigDict, name: str) -> str:
+    """The current name of a field such as `optim.lr`.
+
+    Raises:
+      ValueError: there is no such field.
+    """
+    known, current = list(config_names(config)), current_name(name)
+    if current not in known:
+        raise unknown_field(f"config.{current}", [f"config.{n}" for n in known])
+    return current
+
+
 def change_fields(config: ConfigDict, changes: Mapping[str, Any]) -> None:
     """Sets fields of a configuration by dotted names, such as `optim.lr`.
 
     Raises:
       ValueError: there is no such field, or it has another type.
     """
-    known = list(config_names(config))
     for name, value in changes.items():
-        current = current_name(name)
-        if current not in known:
-            raise unknown_field(f"config.{current}", [f"config.{n}" for n in known])
+        current = known_name(config, name)
         try:
             config.update_from_flattened_dict({current: value})
         except (KeyError, AttributeError, TypeError) as error:

@@ -137,8 +137,8 @@ def _tasks(fields: StageFields) -> StageTasks:
 def for_devices(settings: Settings, devices: int) -> Settings:
     """The run on this many devices.
 
-    With `train.rows_per_device` the batch size follows from the number of devices. Steps and warm-up
-    are scaled so that every stage sees as many samples as before.
+    With `train.rows_per_device` the batch size follows from the number of devices. Steps and
+    warm-up are scaled so that every stage sees as many samples as before.
     """
     t = settings.train
     if not t.rows_per_device:

@@ -1,1 +1,1 @@
-"""The training step, compiled for hardware that is not here: memory, time, collectives."""
+"""Plans of training runs for hardware that is not present."""

@@ -1,16 +1,15 @@
-"""What a compiled TPU program says of itself: cycles, collectives and their bytes, read from its optimised HLO text.
+"""Reads cycles, collectives and their bytes from the optimised HLO text of a compiled TPU program.
 
-XLA for TPU writes `estimated_cycles` beside every operation. Summed over loops with their trip counts they estimate a step;
-Pallas kernels carry none and are counted by their matmuls. The text names no such figure on other platforms.
+XLA for TPU writes `estimated_cycles` into every operation. Their sum, over loops with their trip
+counts, estimates the time of a step. Pallas kernels have no cycles and are counted by their
+matmuls. On other platforms the text has no such figures.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 import re
-from typing import Any
 
 BYTES = {
     "pred": 1,
@@ -31,7 +30,8 @@ _HEAD = re.compile(r"^(ENTRY )?%([\w.\-]+) \(.*\{$")
 _OP = re.compile(r"^\s+(?:ROOT )?%[\w.\-]+ = (?P<type>\([^)]*\)|\S+) (?P<op>[\w\-]+)\(")
 _ARRAY = re.compile(r"(\w+)\[([\d,]*)\]")
 _CALLED = re.compile(
-    r"(?:calls|to_apply|body|condition|branch_computations|async_execution_thread)=\{?%([\w.\-]+(?:, %[\w.\-]+)*)"
+    r"(?:calls|to_apply|body|condition|branch_computations|async_execution_thread)"
+    r"=\{?%([\w.\-]+(?:, %[\w.\-]+)*)"
 )
 _LAYOUT = re.compile(r"\]\{[^}]*\}")
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
@@ -42,7 +42,14 @@ _CONSTANT = re.compile(r"^\s+%([\w.\-]+) = [su]32\[\]\S* constant\((\d+)\)")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Collective:
-    """One collective of the program: what it moves at once, how often a step does it, and where it came from."""
+    """One collective operation of a program.
+
+    Attributes:
+      kind: one of COLLECTIVES.
+      bytes: size of its result on one chip.
+      times: how often a step runs it.
+      source: operation of the model that it belongs to.
+    """
 
     kind: str
     bytes: int
@@ -52,14 +59,20 @@ class Collective:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """cycles: of everything but Pallas kernels, on one chip. kernel_flops: of those. collectives: each once."""
+    """Figures of a program.
+
+    Attributes:
+      cycles: of one chip, without Pallas kernels.
+      kernel_flops: matmul FLOPs of Pallas kernels.
+      collectives: every collective once.
+    """
 
     cycles: int
     kernel_flops: int
     collectives: tuple[Collective, ...]
 
     def totals(self) -> dict[str, dict[str, int]]:
-        """{kind: {count, bytes}} of a step, bytes of the results on one chip."""
+        """{kind: {count, bytes}} per step; bytes of the results on one chip."""
         out: dict[str, dict[str, int]] = {}
         for c in self.collectives:
             row = out.setdefault(c.kind, {"count": 0, "bytes": 0})
@@ -69,7 +82,7 @@ class Report:
 
 
 def array_bytes(text: str) -> int:
-    """Bytes of an HLO type such as bf16[4,768]{1,0} or a tuple of them."""
+    """Bytes of an HLO type such as bf16[4,768]{1,0}, or of a tuple of types."""
     return sum(
         BYTES.get(t, 4) * math.prod(int(n) for n in dims.split(",") if n)
         for t, dims in _ARRAY.findall(text)
@@ -77,7 +90,10 @@ def array_bytes(text: str) -> int:
 
 
 def kernel_flops(line: str) -> int:
-    """Matmul FLOPs of a splash kernel from its operand q [B, N, T, H]: the tiles it visits, 2, 3 or 4 matmuls a tile."""
+    """Matmul FLOPs of a splash kernel, from its operand q [B, N, T, H].
+
+    It runs 2 (forward), 3 (dq) or 4 (dkv) matmuls on each tile that it visits.
+    """
     name = line.split(" = ", 1)[0]
     matmuls = 4 if "_dkv_" in name else 3 if "_dq_" in name else 2
     heads = re.search(r"bf16\[(\d+),(\d+),(\d+),(\d+)\]", line)
@@ -86,94 +102,116 @@ def kernel_flops(line: str) -> int:
         return 0
     batch, count, length, width = map(int, heads.groups())
     tile = int(tables.group(1)) if tables else 128
-    seen = length * (length + tile) // 2 if "splash_causal" in line else length**2
-    return matmuls * 2 * batch * count * seen * width
+    visited = length * (length + tile) // 2 if "splash_causal" in line else length**2
+    return matmuls * 2 * batch * count * visited * width
 
 
 def read(text: str) -> Report:
     """Reads `compiled.as_text()`."""
-    bodies: dict[str, list[str]] = {}
-    entry, current = "", ""
-    for line in text.splitlines():
-        if head := _HEAD.match(line):
-            current = head.group(2)
-            bodies[current] = []
-            entry = current if head.group(1) else entry
-        elif line == "}":  # lines of a kernel's own notes may begin with braces
-            current = ""
-        elif current and line.startswith("  "):
-            bodies[current].append(_LAYOUT.sub("]", line))
-        elif current and bodies[current]:
-            bodies[current][-1] += line
+    program = _Program(text)
+    cycles, flops = program.cost(program.entry)
+    return Report(cycles, flops, program.collectives())
 
-    def trips(condition: str, body: str) -> int:
-        # Loops of scans and of windowed matmuls count up from 0 to a constant; the latter are unrolled, in steps of 2.
-        limits = [int(m.group(2)) for line in bodies[condition] if (m := _CONSTANT.match(line))]
-        counter = next(
-            (m.group(1) for line in bodies[condition] if (m := _INDEX.search(line))), None
-        )
-        return -(-max(limits, default=1) // _step(bodies[body], counter))
 
-    @functools.cache
-    def cost(name: str) -> tuple[int, int]:
+class _Program:
+    """The computations of a program: lines by name, and the name of the entry."""
+
+    def __init__(self, text: str) -> None:
+        self.bodies: dict[str, list[str]] = {}
+        self.entry = current = ""
+        for line in text.splitlines():
+            if head := _HEAD.match(line):
+                current = head.group(2)
+                self.bodies[current] = []
+                self.entry = current if head.group(1) else self.entry
+            elif line == "}":  # a line of a kernel's own notes may start with a brace
+                current = ""
+            elif current and line.startswith("  "):
+                self.bodies[current].append(_LAYOUT.sub("]", line))
+            elif current and self.bodies[current]:
+                self.bodies[current][-1] += line
+        self._costs: dict[str, tuple[int, int]] = {}
+
+    def cost(self, name: str) -> tuple[int, int]:
+        """(cycles, kernel FLOPs) of a computation and of all that it calls."""
+        if name not in self._costs:
+            self._costs[name] = self._cost(name)
+        return self._costs[name]
+
+    def collectives(self) -> tuple[Collective, ...]:
+        """Every collective that the entry runs, directly or in a computation that it calls."""
+        out: dict[object, Collective] = {}
+        self._collect(self.entry, 1, out)
+        return tuple(out.values())
+
+    def _cost(self, name: str) -> tuple[int, int]:
         cycles = flops = 0
-        for line in bodies[name]:
+        for line in self.bodies[name]:
             op = _OP.match(line)
             if not op:
                 continue
             if op["op"] == "while":
-                called = dict(re.findall(r"(body|condition)=%([\w.\-]+)", line))
-                inner = cost(called["body"])
-                times = trips(called["condition"], called["body"])
+                body, times = self._loop(line)
+                inner = self.cost(body)
                 cycles, flops = cycles + times * inner[0], flops + times * inner[1]
             elif op["op"] in ("call", "conditional"):
                 for target in _targets(line):
-                    inner = cost(target)
+                    inner = self.cost(target)
                     cycles, flops = cycles + inner[0], flops + inner[1]
             elif "tpu_custom_call" in line:
                 flops += kernel_flops(line)
-            elif own := _CYCLES.search(line):
-                cycles += int(own.group(1))
+            elif match := _CYCLES.search(line):
+                cycles += int(match.group(1))
         return cycles, flops
 
-    found: dict[Any, Collective] = {}
-
-    def collect(name: str, times: int) -> None:
-        for line in bodies.get(name, ()):
+    def _collect(self, name: str, times: int, out: dict[object, Collective]) -> None:
+        for line in self.bodies.get(name, ()):
             op = _OP.match(line)
             if not op:
                 continue
             kind = op["op"].removesuffix("-start")
             if kind in COLLECTIVES:
                 channel = _CHANNEL.search(line)
-                source = re.search(r'op_name="([^"]*)"', line)
                 key = channel.group(1) if channel else (name, line)
-                arrays = op["type"]
-                if op["op"].endswith("-start"):  # (operand, result, ...)
-                    arrays = ",".join(f"{t}[{d}]" for t, d in _ARRAY.findall(arrays)[1:2])
-                one = Collective(
-                    kind=kind,
-                    bytes=array_bytes(arrays),
-                    times=times,
-                    source=source.group(1) if source else "",
-                )
-                # The start, the middle and the end of an asynchronous one share a channel.
-                if key not in found or found[key].times < times:
-                    found[key] = one
+                # The start, middle and end of an asynchronous collective share a channel.
+                if key not in out or out[key].times < times:
+                    out[key] = _collective(line, op, kind, times)
             if op["op"] == "while":
-                called = dict(re.findall(r"(body|condition)=%([\w.\-]+)", line))
-                collect(called["body"], times * trips(called["condition"], called["body"]))
+                body, inner = self._loop(line)
+                self._collect(body, times * inner, out)
             else:
                 for target in _targets(line):
-                    collect(target, times)
+                    self._collect(target, times, out)
 
-    collect(entry, 1)
-    cycles, flops = cost(entry)
-    return Report(cycles, flops, tuple(found.values()))
+    def _loop(self, line: str) -> tuple[str, int]:
+        """(name of the body, number of iterations) of a while loop.
+
+        Loops of scans and of windowed matmuls count up from 0 to a constant; the latter are
+        unrolled and count in steps of 2.
+        """
+        called = dict(re.findall(r"(body|condition)=%([\w.\-]+)", line))
+        condition = self.bodies[called["condition"]]
+        limits = [int(m.group(2)) for text in condition if (m := _CONSTANT.match(text))]
+        counter = next((m.group(1) for text in condition if (m := _INDEX.search(text))), None)
+        step = _step(self.bodies[called["body"]], counter)
+        return called["body"], -(-max(limits, default=1) // step)
+
+
+def _collective(line: str, op: re.Match[str], kind: str, times: int) -> Collective:
+    source = re.search(r'op_name="([^"]*)"', line)
+    arrays = op["type"]
+    if op["op"].endswith("-start"):  # (operand, result, ...)
+        arrays = ",".join(f"{t}[{d}]" for t, d in _ARRAY.findall(arrays)[1:2])
+    return Collective(
+        kind=kind,
+        bytes=array_bytes(arrays),
+        times=times,
+        source=source.group(1) if source else "",
+    )
 
 
 def _step(body: list[str], counter: str | None) -> int:
-    """What a loop's body adds to element `counter` of its state."""
+    """What the body of a loop adds to element `counter` of its state."""
     constants = {m.group(1): int(m.group(2)) for line in body if (m := _CONSTANT.match(line))}
     root = next((line for line in body if line.lstrip().startswith("ROOT")), "")
     names = re.findall(r"%([\w.\-]+)", root.split("tuple(", 1)[-1].split(")", 1)[0])
@@ -190,4 +228,5 @@ def _step(body: list[str], counter: str | None) -> int:
 
 
 def _targets(line: str) -> list[str]:
+    """Names of the computations that an operation calls."""
     return [name.strip(" %") for group in _CALLED.findall(line) for name in group.split(",")]

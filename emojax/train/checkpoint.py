@@ -82,8 +82,8 @@ class Checkpoints:
     ) -> tuple[TrainState, Any] | None:
         """Restores the newest intact checkpoint; mesh and number of processes may have changed.
 
-        Damaged checkpoints are reported. They are deleted once an earlier one has been read, so that
-        a later step can be saved in their place.
+        Damaged checkpoints are reported. They are deleted once an earlier one has been read, so
+        that a later step can be saved in their place.
 
         Args:
           abstract: shapes and shardings of the state.
@@ -94,8 +94,8 @@ class Checkpoints:
 
         Raises:
           ValueError: there are checkpoints, but none is intact; none is deleted.
-          Exception: a checkpoint with intact files cannot be read; the cause is this machine (memory,
-            network) or another model.
+          Exception: a checkpoint with intact files cannot be read; the cause is this machine
+            (memory, network) or another model.
         """
         damaged: list[int] = []
         for number in self.steps() if step is None else [step]:
@@ -193,7 +193,7 @@ class Checkpoints:
             return {}
 
     def _fault(self, step: int, recorded: dict[str, str]) -> str | None:
-        """What is wrong with a checkpoint's files; process 0 checks, all processes get its answer."""
+        """What is wrong with a checkpoint's files; process 0 checks, all get its answer."""
         fault = ""
         if recorded:
             current = digests(self._folder / self._stage / str(step))

@@ -1,8 +1,9 @@
 """FLOPs of a training step: useful ones by formula, executed ones counted in the program.
 
-Useful: a kernel of N entries costs 2 N a position in the forward pass, 2 N for the gradient of its input and 2 N for its own
-gradient. A frozen kernel lacks the last, a wholly frozen tower has no backward pass; so LoRA training of a language model
-is 4 N a token. Attention counts what a causal query may see, the output head the answer positions alone. Recomputation and
+Useful: a kernel of N entries costs 2 N per position in the forward pass, 2 N for the gradient of
+its input, and 2 N for its own gradient. A frozen kernel has no gradient of its own, and a frozen
+tower no backward pass; so LoRA training of a language model costs 4 N per token. Attention counts
+the positions that a causal query sees, the output head only the answer positions. Recomputation and
 padding inside kernels are not useful.
 """
 
@@ -18,53 +19,68 @@ from emojax.model.build import ModelConfig
 from emojax.model.layers import EncoderConfig
 from emojax.model.variables import Flat
 
-LANES = 128  # tiles of a causal kernel on the diagonal count whole; none is narrower
+LANES = 128  # smallest tile of a causal kernel; tiles on the diagonal are computed completely
 
 
 def clip_positions(config: ModelConfig) -> dict[str, int]:
-    """Positions that one clip puts through each part of the model, by the part's name in the tree."""
+    """Positions of one clip in each part of the model, by the name of the part in the tree."""
     return config.tower_positions | {
         f"project_{name}": tokens for name, tokens in config.spans.items()
     }
 
 
-def step_flops(config: ModelConfig, learned: Flat, frozen: Flat) -> tuple[float, float]:
-    """(FLOPs a text row's token, FLOPs a clip) of kernels, forward and backward, without head and attention.
+def step_flops(config: ModelConfig, trainable: Flat, frozen: Flat) -> tuple[float, float]:
+    """FLOPs of kernels, forward and backward, without output head and attention.
 
-    learned, frozen: {path: array or shape} as `state.split` gives them; a part without fixed positions counts as one.
+    Args:
+      config: the network.
+      trainable: {path: array or shape} of trainable variables.
+      frozen: the same of frozen ones.
+
+    Returns:
+      (FLOPs per token of a row, FLOPs per clip). A part without fixed positions counts as one.
     """
     positions = clip_positions(config)
-    parts_that_learn = {path.split("/")[1] for path in learned}
+    trainable_parts = {path.split("/")[1] for path in trainable}
     per_token = per_clip = 0.0
-    for tree, own in ((learned, 2), (frozen, 0)):
+    for tree, gradient in ((trainable, 2), (frozen, 0)):
         for path, leaf in tree.items():
             part, name = path.split("/")[1], path.split("/")[-1]
             if name not in ("kernel", "a", "b") or path == "params/llama/head/kernel":
                 continue
             size = math.prod(leaf.shape)
-            if part == "llama":  # the soft prompt is upstream: gradients always pass through
-                per_token += (4 + own) * size
+            if part == "llama":  # its input, the soft prompt, always needs a gradient
+                per_token += (4 + gradient) * size
             else:
-                per_clip += (
-                    (2 + 2 * (part in parts_that_learn) + own) * size * positions.get(part, 1)
-                )
+                each = 2 + 2 * (part in trainable_parts) + gradient
+                per_clip += each * size * positions.get(part, 1)
     return per_token, per_clip
 
 
 def useful_flops(
-    config: ModelConfig, learned: Flat, frozen: Flat, *, rows: int, length: int, answers: int
+    config: ModelConfig, trainable: Flat, frozen: Flat, *, rows: int, length: int, answers: int
 ) -> dict[str, float]:
-    """{what: FLOPs} of one step of `rows` rows of `length` tokens, `answers` of them answer positions; cached towers are
-    not among `frozen`.
+    """Useful FLOPs of one step.
+
+    Args:
+      config: the network.
+      trainable: {path: array or shape} of trainable variables.
+      frozen: the same of frozen ones, without towers whose features are cached.
+      rows: batch size.
+      length: tokens per row.
+      answers: answer positions per row.
+
+    Returns:
+      FLOPs of the parts llama, attention, head and clip.
     """
-    per_token, per_clip = step_flops(config, learned, frozen)
+    per_token, per_clip = step_flops(config, trainable, frozen)
     llama = config.llama
-    head = 6 if "params/llama/head/kernel" in learned else 4
-    parts = {p.split("/")[1] for p in frozen} | {p.split("/")[1] for p in learned}
-    parts_that_learn = {path.split("/")[1] for path in learned}
+    head = 6 if "params/llama/head/kernel" in trainable else 4
+    parts = {path.split("/")[1] for path in (*frozen, *trainable)}
+    trainable_parts = {path.split("/")[1] for path in trainable}
     towers = sum(
-        attention_flops(encoder, length) * (3 if part in parts_that_learn else 1) * count
-        for part, (encoder, length, count) in config.tower_attention.items()
+        attention_flops(encoder, positions) * (3 if part in trainable_parts else 1) * count
+        for part, (encoder, positions, count) in config.tower_attention.items()
         if part in parts
     )
     return {
@@ -76,15 +92,16 @@ def useful_flops(
 
 
 def attention_flops(encoder: EncoderConfig, length: int) -> float:
-    """Forward FLOPs of scores and weighted sums of one tower over `length` positions that all see each other."""
+    """Forward FLOPs of a tower's attention over `length` positions that all see each other."""
     return 4 * length**2 * encoder.width * encoder.depth
 
 
 def executed_flops(closed: Any) -> float:
-    """Matmul and convolution FLOPs of a traced program on all devices, loops counted by their length.
+    """Matmul and convolution FLOPs of a traced program on all devices.
 
     Args:
-      closed: `jitted.trace(...).jaxpr`. A Pallas kernel counts its own matmuls over its grid.
+      closed: `jitted.trace(...).jaxpr`. Loops count with their length, Pallas kernels with their
+        matmuls over the grid.
     """
     return _count(closed.jaxpr, 1.0)
 
@@ -129,4 +146,4 @@ def _kernel(eqn: Any) -> float:
     matmuls = 4 if "dkv" in name else 3 if "dq" in name else 2
     shape = max((v.aval.shape for v in eqn.invars if len(v.aval.shape) >= 3), key=math.prod)
     length, width = shape[-2:]
-    return matmuls * 2 * math.prod(shape[:-2]) * length * (length + LANES) / 2 * width
+    return float(matmuls * 2 * math.prod(shape[:-2]) * length * (length + LANES) / 2 * width)

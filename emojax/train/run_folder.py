@@ -126,7 +126,11 @@ def start_facts() -> dict[str, Any]:
             git, capture_output=True, text=True, check=True, timeout=10
         ).stdout.strip()
         changed = subprocess.run(
-            [*git[:3], "status", "--porcelain"], capture_output=True, text=True, timeout=10
+            [*git[:3], "status", "--porcelain"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=10,
         ).stdout
         commit += " with changes" if changed.strip() else ""
     except (OSError, subprocess.SubprocessError):
@@ -148,7 +152,7 @@ def start_facts() -> dict[str, Any]:
 
 
 def append(path: epath.Path, text: str) -> None:
-    """Appends text to a file; in object stores, which cannot append, the whole file is rewritten."""
+    """Appends text to a file; object stores cannot append, there the whole file is rewritten."""
     if "://" in str(path):
         path.write_text((path.read_text() if path.exists() else "") + text)
     else:

@@ -1,4 +1,4 @@
-"""What a run starts from: tokenizer, initial weights, speaker statistics, data sets of each stage."""
+"""What a run starts from: tokenizer, initial weights, speaker statistics, mixture of data sets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The training state: trainable variables, optimizer state and averaged weights, in their shards."""
+"""The training state: trainable variables, optimizer state and averaged weights, sharded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loss, learning rate, optimizer and the jitted update, with gradients of the trainable tree only."""
+"""Loss, learning rate, optimizer and the jitted update; only trainable variables have gradients."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def learning_rate(optim: Optim, total: int) -> Callable[[Array | int], Array]:
 
 
 def decays(path: str, ndim: int) -> bool:
-    """Whether weight decay applies: to matrices, not counting the leading axis of stacked layers."""
+    """Whether weight decay applies: to matrices, the leading axis of stacked layers not counted."""
     axes = ndim - ("/blocks/" in path)
     return axes >= 2 and not re.search(r"/(bias|scale|cls|positions)$", path)
 
@@ -159,7 +159,6 @@ def make_step(
       (state, frozen, batch, lr, key) -> (state, metrics). `state` is donated; `lr` is float32[];
       `key` is the key of the stage.
     """
-
     gradient = _accumulated(_gradient(config), accumulate)
 
     def update(

@@ -187,7 +187,7 @@ class TrainLog:
         return None
 
     def _drop_after(self, path: epath.Path, step: int) -> None:
-        # A killed run may have logged steps after its last checkpoint: they are run and logged again.
+        # A killed run may have logged steps after its last checkpoint: they are run again.
         if not path.exists():
             return
         rows = [line for line in path.read_text().splitlines() if line.endswith("}")]

@@ -7,7 +7,7 @@ import pytest
 from random_model import LABELS, random_bundle
 from recording import record
 
-from emojax.bundle.calibration import Calibration, fit_temperature, load_calibration, scaled
+from emojax.bundle.calibration import Calibration, fit_temperature, load_calibration, scale_probs
 from emojax.infer import predict
 from emojax.infer.attribution import contributions, shapley_values
 
@@ -18,10 +18,10 @@ def softmax(x):
 
 
 def test_scaling_by_hand():
-    got = scaled(np.array([[0.8, 0.2]]), 2.0)
+    got = scale_probs(np.array([[0.8, 0.2]]), 2.0)
     assert got == pytest.approx(np.array([[2 / 3, 1 / 3]]))  # roots: 2 to 1
-    assert scaled(np.array([[0.8, 0.2]]), 1.0) == pytest.approx(np.array([[0.8, 0.2]]))
-    assert scaled(np.array([1.0, 0.0]), 0.5).sum() == 1.0
+    assert scale_probs(np.array([[0.8, 0.2]]), 1.0) == pytest.approx(np.array([[0.8, 0.2]]))
+    assert scale_probs(np.array([1.0, 0.0]), 0.5).sum() == 1.0
 
 
 def test_a_known_temperature_is_found():

@@ -1,4 +1,4 @@
-"""Planning: topologies, FLOPs by hand, HLO text, what a plan says; real TPU compiles are in tests/shard/test_tpu.py."""
+"""Plans: topologies, FLOPs by hand, HLO text, figures. tests/shard/test_tpu.py compiles them."""
 
 import json
 
@@ -9,30 +9,25 @@ import pytest
 from emojax.cli.main import main
 from emojax.cli.plan_cmd import set_fields
 from emojax.config import for_devices, load_config, resolve
-from emojax.plan import hlo, step_plan
+from emojax.plan import hlo
+from emojax.plan.topology import Topology, parse_topology
 from emojax.train.flops import executed_flops
 
 
 def test_topologies():
-    assert step_plan.parse_topology("v5litepod-16") == step_plan.Topology("v5e", (4, 4))
+    assert parse_topology("v5litepod-16") == Topology("v5e", (4, 4))
+    assert parse_topology("v4-16").chips == 8 and str(parse_topology("v5p-8")) == "v5p:2x2x1"
+    two = parse_topology("v5e:4x4*2")
     assert (
-        step_plan.parse_topology("v4-16").chips == 8
-        and str(step_plan.parse_topology("v5p-8")) == "v5p:2x2x1"
-    )
-    two = step_plan.parse_topology("v5e:4x4*2")
-    assert (
-        two.chips == 32
-        and two.slices == 2
-        and two.is_tpu
-        and not step_plan.parse_topology("h100:8").is_tpu
+        two.chips == 32 and two.slices == 2 and two.is_tpu and not parse_topology("h100:8").is_tpu
     )
     for wrong in ("v9:4x4", "v5e:4xx", "v5e", "h100"):
-        with pytest.raises(ValueError, match="is no topology"):
-            step_plan.parse_topology(wrong)
+        with pytest.raises(ValueError, match="is not a valid topology"):
+            parse_topology(wrong)
 
 
 def test_executed_flops_by_hand():
-    """Forward 2 B D D a layer; backward twice that; a checkpointed layer's forward once more."""
+    """Forward 2 B D D per layer, backward twice that; a checkpointed layer repeats forward."""
     w = jax.ShapeDtypeStruct((3, 8, 8), jnp.float32)
     x = jax.ShapeDtypeStruct((5, 8), jnp.float32)
 
@@ -64,13 +59,14 @@ HLO = """
   %x = f32[8,8]{1,0} get-tuple-element(%p), index=1
   %next = u32[] add(%i, %two)
   %ag = f32[16,8]{1,0:T(8,128)} all-gather(%x), channel_id=7, metadata={op_name="gate/dot_general"}
-  %f = f32[8,8]{1,0} fusion(%ag), kind=kOutput, calls=%inner, backend_config={"estimated_cycles":"100"}
+  %f = f32[8,8]{1,0} fusion(%ag), calls=%inner, backend_config={"estimated_cycles":"100"}
   ROOT %t = (u32[], f32[8,8]{1,0}) tuple(%next, %f)
 }
 ENTRY %main (a: f32[8,8]) -> f32[8,8] {
   %a = f32[8,8]{1,0} parameter(0)
   %w = (u32[], f32[8,8]{1,0}) while(%a), condition=%cond, body=%body
-  %splash_mha_dq_segmented = bf16[2,4,256,128]{3,2,1,0} custom-call(%a), custom_call_target="tpu_custom_call", backend_config={"x":"
+  %splash_mha_dq_segmented = bf16[2,4,256,128]{3,2,1,0} custom-call(%a), custom_call_target=\
+"tpu_custom_call", backend_config={"x":"
 "block_q_dkv": 128}
 }}, metadata={op_name="splash_causal"}
   ROOT %r = f32[8,8]{1,0} add(%a, %a), backend_config={"estimated_cycles":"11"}
@@ -79,7 +75,7 @@ ENTRY %main (a: f32[8,8]) -> f32[8,8] {
 
 
 def test_hlo_text_by_hand():
-    """A loop to 8 in steps of 2 runs 4 times; the kernel has 3 matmuls over half the square and its diagonal."""
+    """A loop to 8 in steps of 2 runs 4 times; a kernel has 3 matmuls over half the square."""
     report = hlo.read(HLO)
     assert report.cycles == 4 * 100 + 11
     assert report.kernel_flops == 3 * 2 * 2 * 4 * (256 * (256 + 128) // 2) * 128
@@ -88,7 +84,7 @@ def test_hlo_text_by_hand():
 
 
 def test_settings_for_many_devices():
-    """Four rows on each of 16 devices: as many samples as 4 x 50,000, in 3,125 steps."""
+    """Batch size 4 on each of 16 devices: as many samples as 4 x 50,000, in 3,125 steps."""
     s = for_devices(resolve(load_config("v2:stage1_pod")), 16)
     assert s.train.batch == 64 and s.stages[0].steps == 3125 and s.stages[0].optim.warmup == 62
     assert s.raw["train"]["batch"] == 64
@@ -116,7 +112,7 @@ def test_fields_on_the_command_line():
             set_fields(config, [wrong])
 
 
-def test_gpu_plan_is_worked_out_and_says_so(capsys):
+def test_gpu_plan_is_calculated_and_says_so(capsys):
     assert (
         main(
             [
@@ -134,14 +130,14 @@ def test_gpu_plan_is_worked_out_and_says_so(capsys):
         )
         == 0
     )
-    found = json.loads(capsys.readouterr().out)
-    assert found["assumptions"][0] == "worked out by formula, not compiled"
-    # 4 N a token of the blocks (6.476e9), 6 of LoRA (33.5e6): within 1 % of the whole
-    assert found["useful_flops_by_part"]["llama"] == pytest.approx(
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["assumptions"][0] == "calculated by formula, not compiled"
+    # 4 N per token for the blocks (6.476e9), 6 N for LoRA (33.5e6): within 1 % of the total
+    assert plan["useful_flops_by_part"]["llama"] == pytest.approx(
         32 * 768 * (4 * 6.476e9 + 6 * 33.55e6), rel=1e-3
     )
-    assert found["useful_flops"] < found["executed_flops"] and found["fits"]
-    assert found["learned_parameters"] == 71_536_387
+    assert plan["useful_flops"] < plan["executed_flops"] and plan["fits"]
+    assert plan["learned_parameters"] == 71_536_387
     for key in (
         "peak_bytes_per_chip",
         "executed_flops",
@@ -149,10 +145,10 @@ def test_gpu_plan_is_worked_out_and_says_so(capsys):
         "step_seconds_estimate",
         "chip_hours",
     ):
-        assert found[key] > 0, key
+        assert plan[key] > 0, key
 
 
-def test_what_can_not_be_planned(capsys):
+def test_what_cannot_be_planned(capsys):
     assert main(["plan", "train", "--config", "v2:stage1", "--topology", "nothing"]) == 2
     assert (
         main(
@@ -172,20 +168,20 @@ def test_what_can_not_be_planned(capsys):
     )
     assert (
         main(["plan", "train", "--config", "v2:stage1", "--topology", "h100:8"]) == 2
-    )  # 4 rows on 8 devices
+    )  # batch size 4 on 8 devices
     common = ["plan", "train", "--config", "tiny:test", "--topology"]
     for words in (["h100:0"], ["v5e:4x4*0"], ["h100:8", "--batch", "0"], ["h100:8", "--batch=-8"]):
         assert main([*common, *words]) == 2
     for bucket in ("10", "a,b", "10,200"):
         assert main([*common, "h100:8", "--bucket", bucket]) == 2
-    told = " ".join(capsys.readouterr().out.split())
+    printed = " ".join(capsys.readouterr().out.split())
     assert (
-        told.count("has no chips") == 2
-        and told.count("at least 1") == 2
-        and told.count("--bucket is") == 3
+        printed.count("has no chips") == 2
+        and printed.count("at least 1") == 2
+        and printed.count("--bucket is") == 3
     )
     assert (
-        "is no topology" in told
-        and "has no stage 'x'" in told
-        and "cannot be divided over 8 parts" in told
+        "is not a valid topology" in printed
+        and "has no stage 'x'" in printed
+        and "cannot be divided over 8 parts" in printed
     )

@@ -1,0 +1,118 @@
+"""A plan by formula alone: for GPUs, whose programs cannot be compiled on another machine."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from emojax.config import Settings, Stage
+from emojax.model.build import for_length
+from emojax.model.lm.llama import LlamaConfig
+from emojax.model.variables import count_parameters
+from emojax.plan.topology import Chip
+from emojax.sharding import make_mesh
+from emojax.train.flops import useful_flops
+from emojax.train.state import abstract_state
+from emojax.train.step import make_optimizer
+
+ASSUMED_MFU = 0.55  # fraction of the peak that a program reaches if its cycles are not known
+
+
+def estimate_gpu(
+    settings: Settings,
+    stage: Stage,
+    chip: Chip,
+    *,
+    mesh_shape: tuple[int, ...],
+    bucket: tuple[int, int],
+    cached: bool,
+) -> dict[str, Any]:
+    """Memory, FLOPs and time of a training step.
+
+    Args:
+      settings: the run.
+      stage: the stage that is planned.
+      chip: the GPU.
+      mesh_shape: devices along data, fsdp and tensor.
+      bucket: (row length, answer length) in tokens.
+      cached: whether features are cached.
+
+    Returns:
+      Sizes come from shapes, activations from what the remat policy keeps, time from `ASSUMED_MFU`.
+    """
+    mesh = make_mesh(shape=(1, 1, 1), devices=jax.local_devices()[:1])
+    with jax.set_mesh(mesh):
+        state, frozen = abstract_state(
+            settings.model,
+            mesh,
+            stage.trainable,
+            tx=make_optimizer(stage.optim),
+            ema=bool(stage.optim.ema),
+            cached=cached,
+        )
+    rows, chips = settings.train.batch, math.prod(mesh_shape)
+    useful = useful_flops(
+        settings.model, state.train, frozen, rows=rows, length=bucket[0], answers=bucket[1]
+    )
+    llama = for_length(settings.model, bucket[0]).llama
+    again = {"full": 1.5, "qkv": 1.4, "qkv_gate": 1.2}.get(llama.remat, 1.05)
+    executed = (
+        useful["llama"] * again + useful["attention"] * again + useful["head"] + useful["clip"]
+    )
+    shards = mesh_shape[1] * mesh_shape[2]  # weights are split over fsdp and tensor
+    at_rest = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves((state, frozen))) / shards
+    layer = max(
+        x.size // x.shape[0] for p, x in {**frozen, **state.train}.items() if "llama/blocks" in p
+    )
+    activations = _activations(llama, rows * bucket[0] / chips, layer)
+    logits = 3 * 4 * rows / chips * bucket[1] * llama.vocab
+    peak = at_rest + activations + logits
+    out = {
+        "executed_flops": executed,
+        "useful_flops": sum(useful.values()),
+        "useful_flops_by_part": useful,
+        "learned_parameters": count_parameters(state.train),
+        "frozen_parameters": count_parameters(frozen),
+        "argument_bytes_per_chip": at_rest,
+        "temporary_bytes_per_chip": activations + logits,
+        "peak_bytes_per_chip": peak,
+        "fits": peak <= chip.hbm,
+        "step_seconds_estimate": executed / chips / (ASSUMED_MFU * chip.peak),
+        "batch": rows,
+        "length": bucket[0],
+        "chips": chips,
+        "assumptions": [
+            "calculated by formula, not compiled",
+            f"executed FLOPs at {ASSUMED_MFU:.0%} of the peak",
+            "weights and optimizer state are split over fsdp and tensor; each layer keeps its "
+            "input and what the remat policy names",
+        ],
+    }
+    return out | rates(out, chip)
+
+
+def rates(plan: dict[str, Any], chip: Chip) -> dict[str, Any]:
+    """MFU, tokens and clips per second of a plan that has a step time."""
+    seconds = plan["step_seconds_estimate"]
+    return {
+        "useful_mfu": plan["useful_flops"] / plan["chips"] / seconds / chip.peak,
+        "executed_share_of_peak": plan["executed_flops"] / plan["chips"] / seconds / chip.peak,
+        "tokens_per_second": plan["batch"] * plan["length"] / seconds,
+        "clips_per_second": plan["batch"] / seconds,
+    }
+
+
+def _activations(llama: LlamaConfig, tokens: float, layer: int) -> float:
+    """Bytes of activations on a chip: `tokens` tokens on it, `layer` parameters per layer."""
+    kept = {
+        "full": 0,
+        "qkv": 3,
+        "qkv_gate": 3 + llama.mlp / llama.width,
+        "most": 4 + 2 * llama.mlp / llama.width,
+    }
+    widths = 1 + kept.get(llama.remat, 8 + 3 * llama.mlp / llama.width)
+    size = jnp.dtype(llama.precision.compute).itemsize
+    return tokens * llama.width * size * (widths * llama.depth + 12) + 4 * layer * size
