@@ -222,6 +222,12 @@ def check_batch_size(mesh: Mesh, batch: int, accumulate: int) -> None:
         )
 
 
+def shape_struct(shape: tuple[int, ...], dtype: Any, sharding: Any = None) -> Any:
+    """An array as shape, dtype and sharding. `jax.ShapeDtypeStruct` itself has no types."""
+    struct: Any = jax.ShapeDtypeStruct
+    return struct(shape, dtype, sharding=sharding)
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     """The sharding with a whole copy on every device."""
     return NamedSharding(mesh, _spec())

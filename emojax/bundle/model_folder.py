@@ -27,7 +27,7 @@ from emojax.bundle.calibration import Calibration, load_calibration
 from emojax.config import Settings, resolve_saved
 from emojax.model.quantize import quantize_leaves
 from emojax.model.variables import flatten, merge
-from emojax.sharding import broadcast_text
+from emojax.sharding import broadcast_text, shape_struct
 
 TOKENIZER_MODEL, MANIFEST = "tokenizer.model", "manifest.json"
 REASON_TASKS = ("reason", "reason_v2")
@@ -233,7 +233,7 @@ def _restore(folder: Path, shardings: Mapping[str, Any]) -> Any:
             metadata = checkpointer.metadata(weights).item_metadata
             device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
             abstract: dict[str, Any] = {
-                p: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=shardings.get(p, device))
+                p: shape_struct(m.shape, m.dtype, shardings.get(p, device))
                 for p, m in flatten(metadata.tree).items()
             }
             return checkpointer.restore(weights, merge(abstract, {}))

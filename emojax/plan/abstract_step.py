@@ -11,7 +11,7 @@ from emojax.config import Settings, Stage
 from emojax.model.build import make_model
 from emojax.model.emotion import CACHED_PREFIX
 from emojax.model.variables import abstract_variables, unbox
-from emojax.sharding import batch_sharding, replicated
+from emojax.sharding import batch_sharding, replicated, shape_struct
 from emojax.train.state import abstract_state
 from emojax.train.step import make_optimizer, make_step
 
@@ -36,7 +36,7 @@ def abstract_batch(
     sharding = batch_sharding(mesh)
 
     def array(shape: tuple[int, ...], dtype: Any) -> Any:
-        return jax.ShapeDtypeStruct((batch_size, *shape), dtype, sharding=sharding)
+        return shape_struct((batch_size, *shape), dtype, sharding)
 
     row, answer = bucket
     lengths = {
@@ -60,7 +60,7 @@ def abstract_batch(
         out |= {f"words_{s}": array((settings.data.words,), jnp.int32) for s in ("image", "audio")}
     if not cached:
         return out | views
-    unsharded = {k: jax.ShapeDtypeStruct(x.shape, x.dtype) for k, x in (out | views).items()}
+    unsharded = {k: shape_struct(x.shape, x.dtype) for k, x in (out | views).items()}
     model, variables = make_model(settings.model), unbox(abstract_variables(settings.model))
     features = jax.eval_shape(lambda v, b: model.apply(v, b, method="encode"), variables, unsharded)
     dtype = settings.model.llama.precision.compute
@@ -110,6 +110,6 @@ def trace_step(
             accumulate=settings.train.accumulate,
             shardings=jax.tree.map(lambda x: x.sharding, state),
         )
-        rate = jax.ShapeDtypeStruct((), jnp.float32, sharding=replicated(mesh))
-        key = jax.ShapeDtypeStruct(key.shape, key.dtype, sharding=replicated(mesh))
+        rate = shape_struct((), jnp.float32, replicated(mesh))
+        key = shape_struct(key.shape, key.dtype, replicated(mesh))
         return step.trace(state, frozen, batch, rate, key), state, frozen

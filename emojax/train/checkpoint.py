@@ -17,7 +17,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
-from emojax.sharding import any_process, broadcast_text
+from emojax.sharding import any_process, broadcast_text, shape_struct
 from emojax.train.state import TrainState
 
 DIGESTS = "digests"  # folder next to those of the stages: {stage}-{step}.json
@@ -217,9 +217,8 @@ def digests(folder: epath.Path) -> dict[str, str]:
 
 def abstract_of(state: TrainState) -> TrainState:
     """Shapes, dtypes and shardings of a state."""
-    return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state
-    )
+    shapes: TrainState = jax.tree.map(lambda x: shape_struct(x.shape, x.dtype, x.sharding), state)
+    return shapes
 
 
 def _absolute(folder: epath.Path) -> epath.Path:

@@ -21,7 +21,7 @@ from emojax.model.variables import (
     unbox,
     variable_shardings,
 )
-from emojax.sharding import replicated
+from emojax.sharding import replicated, shape_struct
 
 
 class TrainState(NamedTuple):
@@ -61,7 +61,7 @@ def abstract_state(
     trainable = select_trainable(list(shapes), rules)
 
     def shape(path: str, dtype: Any) -> Any:
-        return jax.ShapeDtypeStruct(shapes[path].shape, dtype, sharding=shardings[path])
+        return shape_struct(shapes[path].shape, dtype, shardings[path])
 
     train = {p: shape(p, jnp.float32) for p in shapes if trainable[p]}
     frozen = {
@@ -69,7 +69,7 @@ def abstract_state(
         for p, x in shapes.items()
         if not trainable[p] and not (cached and is_encoder_path(p))
     }
-    step: Any = jax.ShapeDtypeStruct((), jnp.int32, sharding=replicated(mesh))
+    step: Any = shape_struct((), jnp.int32, replicated(mesh))
     moments = abstract_moments(tx, train, mesh)
     state = TrainState(step, train, moments, dict(train) if ema else {})
     return state, frozen
@@ -78,14 +78,14 @@ def abstract_state(
 def abstract_moments(tx: Any, train: Any, mesh: Mesh) -> Any:
     """The optimizer state as shapes; each moment has the sharding of its parameter."""
 
-    def shape(path: Any, x: Any) -> jax.ShapeDtypeStruct:
+    def shape(path: Any, x: Any) -> Any:
         shardings = [
             train[k.key].sharding
             for k in path
             if isinstance(k, jax.tree_util.DictKey) and k.key in train
         ]
         sharding = shardings[0] if shardings else replicated(mesh)
-        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+        return shape_struct(x.shape, x.dtype, sharding)
 
     return jax.tree_util.tree_map_with_path(shape, jax.eval_shape(tx.init, train))
 
