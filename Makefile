@@ -1,4 +1,4 @@
-# The commands that always work, from a fresh clone: install demo test test-parity test-full test-mutants lint bench browser.
+# Targets for a fresh clone: install demo test test-parity test-full test-mutants lint bench browser.
 PYTHON ?= python3.11
 BIN := .venv/bin
 
@@ -23,9 +23,9 @@ bench: .venv/.bench
 	$(BIN)/python scripts/bench_answer.py
 	$(BIN)/python scripts/bench_input.py
 	$(BIN)/python scripts/bench_step.py
-golden: .venv/.parity  # stored arrays of the parity tests, made with torch
+golden: .venv/.parity  # writes the stored arrays of the parity tests, with torch
 	$(BIN)/python tests/parity/make_golden.py
-browser:  # Debian's Chromium, for the tests of pages; they are skipped without it
+browser:  # Debian's Chromium; tests of pages are skipped without it
 	command -v chromium > /dev/null || { $$(test "$$(id -u)" = 0 || echo sudo) apt-get update -q && $$(test "$$(id -u)" = 0 || echo sudo) apt-get install -y -q chromium; }
 clean:
 	rm -rf .venv .tpu
@@ -33,12 +33,12 @@ clean:
 .venv/.base: requirements.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e .
-	$(BIN)/python -W ignore scripts/import_all.py  # requirements.txt alone carries both packages
+	$(BIN)/python -W ignore scripts/import_all.py  # both packages need requirements.txt only
 	touch $@
 .venv/.dev: .venv/.base
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e ".[dev]"
 	touch $@
-# The TPU compiler, for tests that compile for TPUs that are not here; apart from .venv, where jax would look for a TPU at each start.
+# The TPU compiler, for tests that compile for absent TPUs. In .venv, jax would look for a TPU at each start.
 .tpu/.done: .venv/.base
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --target .tpu libtpu==0.0.42.1
 	touch $@

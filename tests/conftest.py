@@ -28,7 +28,7 @@ DATA = Path(__file__).parent / "data"
 
 
 def shared_data() -> Path | None:
-    """The folder of real clips, where it is there: $EMOJAX_SHARED_DATA or ../shared/data."""
+    """The folder of real clips, $EMOJAX_SHARED_DATA or ../shared/data; None if it does not exist."""
     path = Path(
         os.environ.get("EMOJAX_SHARED_DATA") or Path(__file__).parents[2] / "shared" / "data"
     )
@@ -39,7 +39,7 @@ def shared_data() -> Path | None:
 def real_data() -> Path:
     path = shared_data()
     if path is None:
-        pytest.skip("no shared data here")
+        pytest.skip("there is no folder of shared data")
     return path
 
 

@@ -136,7 +136,7 @@ def test_predict_contract(place, model):
 
 
 def test_confidence_contract(place, model):
-    """Calibration is saved with a model and used; unsure answers abstain; contributions are there."""
+    """Calibration is saved with a model and used; unsure answers abstain; contributions exist."""
     own = place / "calibrated"
     shutil.copytree(model, own)
     manifest = str(place / "corpus" / "manifest.csv")
