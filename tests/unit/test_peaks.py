@@ -104,7 +104,10 @@ def test_frames_without_a_face_and_several_faces(tmp_path):
 def test_py_feat_counts_from_zero_and_has_empty_rows(tmp_path):
     path = write(
         tmp_path,
-        "FaceRectX,FaceScore,AU04,AU12,AU43,anger,frame,approx_time\n1,0.99,0.2,0.7,0.9,0,0,00:00\n,,,,,,1,00:00\n1,0.99,0.1,0.9,0.1,0,2,00:00\n",
+        "FaceRectX,FaceScore,AU04,AU12,AU43,anger,frame,approx_time\n"
+        "1,0.99,0.2,0.7,0.9,0,0,00:00\n"
+        ",,,,,,1,00:00\n"
+        "1,0.99,0.1,0.9,0.1,0,2,00:00\n",
     )
     track = read_units(path)
     found = find_peak(track, "happiness", MERR)
