@@ -204,7 +204,8 @@ def label_only(model: Path, clip: str, rounds: int) -> dict[str, float]:
             labels=bundle.labels,
             subtitle="i am so glad",
         )
-        encoded = part("encoders", lambda: encode(bundle, [(record, views)], batch_size=1))  # noqa: B023
+        items = [(record, views)]
+        encoded = part("encoders", functools.partial(encode, bundle, items, batch_size=1))
         choose = functools.partial(label_probabilities, bundle, encoded, bundle.labels)
         part("labels", functools.partial(choose, batch_size=1))
         if bundle.can_reason:

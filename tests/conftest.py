@@ -28,7 +28,7 @@ DATA = Path(__file__).parent / "data"
 
 
 def shared_data() -> Path | None:
-    """The folder of real clips, $EMOJAX_SHARED_DATA or ../shared/data; None if it does not exist."""
+    """The folder of real clips: $EMOJAX_SHARED_DATA or ../shared/data; None if there is none."""
     path = Path(
         os.environ.get("EMOJAX_SHARED_DATA") or Path(__file__).parents[2] / "shared" / "data"
     )

@@ -151,16 +151,16 @@ def evaluate_suite(
 
     Args:
       model: the model folder.
-      suite: the suite.
+      suite: what to answer.
       root: folder of data sets, as for `emojax data check`.
       out: folder of the results.
       options: how to score.
-      answers: "text": generated text, as in the papers; "labels": closed questions are answered
-        from the probabilities of their labels, in one forward pass; or "both".
+      answers: "text": generated, as in the papers; "labels": closed questions are answered from
+        label probabilities; or "both".
       batch: clips at once, rounded up to a multiple of the devices.
       limit: at most so many clips per set; 0: all of them.
       int8: whether frozen kernels are int8.
-      devices: devices to use; by default all.
+      devices: by default all.
       progress: gets one task per set.
 
     Returns:
@@ -172,10 +172,9 @@ def evaluate_suite(
     mesh = make_mesh(shape=(-1, 1, 1), devices=list(devices or jax.devices()))
     batch += -batch % mesh.size
     bundle = load_on_mesh(model, mesh, int8=int8)
-    questions = suite_clips(suite, root, limit=limit, progress=progress)
     with jax.set_mesh(mesh):
         by_set, counts = answer_members(
-            questions,
+            suite_clips(suite, root, limit=limit, progress=progress),
             functools.partial(_prepare, bundle, answers, batch),
             clip_decoder(bundle.settings),
             out=out,
@@ -184,9 +183,7 @@ def evaluate_suite(
             progress=progress,
         )
     if not by_set:
-        raise ValueError(
-            f"{root} holds no clip of {suite.title}; check it with `emojax data check {root}`"
-        )
+        raise ValueError(f"{root} holds no clip of {suite.title}; see `emojax data check {root}`")
     return _score_answers(
         suite,
         by_set,
@@ -330,7 +327,7 @@ def evaluate_server(
       endpoint: the server.
       suite: the suite; None for a manifest.
       place: the folder of data sets, or the manifest.
-      split: split of the manifest; None: all.
+      split: of the manifest; None: all.
       out: folder of the results.
       options: how to score.
       send: "frames" or "video".
@@ -342,14 +339,13 @@ def evaluate_server(
       The scores, as in evaluation.json.
 
     Raises:
-      ValueError: there is no clip to ask about.
-      EndpointError: the server cannot be used.
+      ValueError: there is no clip (EndpointError: the server cannot be used).
     """
-    if suite is not None:
-        questions = suite_clips(suite, place, limit=limit, progress=progress)
-    else:
+    if suite is None:
         questions, labels = manifest_clips(place, split=split, limit=limit)
         options = dataclasses.replace(options, metric="single", labels=labels)
+    else:
+        questions = suite_clips(suite, place, limit=limit, progress=progress)
     with ChatClient(endpoint, out / "replies", concurrency=concurrency) as client:
         by_set, counts = answer_members(
             questions,

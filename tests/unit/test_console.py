@@ -1,0 +1,47 @@
+"""Log records and progress on the console of a command, where the output is not a terminal."""
+
+import io
+import logging
+
+from rich.console import Console
+
+from emojax.cli.console import progress_bars, shown_log
+
+
+def console() -> Console:
+    return Console(file=io.StringIO(), width=80, markup=False, highlight=False)
+
+
+def test_records_are_printed_as_they_are():
+    out, logger = console(), logging.getLogger("emojax.somewhere")
+    before = logging.getLogger("emojax").handlers[:]
+    with shown_log(out):
+        logger.info("%d clips [red] :smile: %s", 3, "x" * 100)
+        logger.warning("note: %s", "a warning")
+        logger.debug("not shown")
+    logger.warning("after the command")
+    assert out.file.getvalue() == f"3 clips [red] :smile: {'x' * 100}\nnote: a warning\n"
+    assert logging.getLogger("emojax").handlers == before
+
+
+def test_each_bar_is_printed_once_in_the_order_of_the_tasks():
+    out = console()
+    with shown_log(out), progress_bars(out) as progress:
+        for done in range(5):
+            progress("decode clips", done, 4)
+        progress("decode clips", 4, 4)
+        logging.getLogger("emojax").info("1 of 4 clips skipped")
+        progress("train", 0, None)
+        progress("train", 3, 10)
+    lines = [" ".join(line.replace("━", "").split()) for line in out.file.getvalue().splitlines()]
+    assert lines[0].startswith("decode clips 4/4") and lines[1] == "1 of 4 clips skipped"
+    assert lines[2].startswith("train 3/10") and len(lines) == 3
+
+
+def test_a_task_that_starts_again_has_a_new_bar():
+    out = console()
+    with progress_bars(out) as progress:
+        for _ in range(2):
+            progress("fetch", 0.0, 2.0)
+            progress("fetch", 2.0, 2.0)
+    assert out.file.getvalue().count("2/2") == 2
