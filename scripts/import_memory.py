@@ -104,7 +104,7 @@ def measure(layers: int, int8: bool, folder: Path, files: dict[str, Path], out) 
     thread = threading.Thread(target=watch)
     thread.start()
     begin = time.monotonic()
-    import_model("emotion-llama-v2", files, folder / "model", settings=settings, say=lambda _: None)
+    import_model("emotion-llama-v2", files, folder / "model", settings=settings)
     seconds = time.monotonic() - begin
     done = True
     thread.join()

@@ -1,4 +1,4 @@
-"""A model folder's contents without training: the smallest preset, random weights that answer differently for every clip."""
+"""An untrained model of the smallest preset whose random weights answer differently per clip."""
 
 import dataclasses
 import functools

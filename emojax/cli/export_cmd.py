@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from pathlib import Path
 
 from rich.console import Console
@@ -33,8 +32,6 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from emojax.weights.exporter import export_model
     from emojax.weights.locations import find_model
 
-    files = export_model(
-        find_model(args.model), args.format, Path(args.out), say=logging.getLogger("emojax").info
-    )
+    files = export_model(find_model(args.model), args.format, Path(args.out))
     console.print(f"written: {', '.join(map(str, files))}", soft_wrap=True)
     return 0

@@ -74,7 +74,7 @@ def import_files(args: argparse.Namespace, console: Console, *, download: bool) 
     from emojax.weights import importer
     from emojax.weights.catalogue import catalogue_model
     from emojax.weights.locations import weights_folder
-    from emojax.workflows.import_weights import fetch_sources, import_model
+    from emojax.workflows.import_weights import fetch_sources
 
     model = catalogue_model(args.name)
     files = _given_files(args.file, model.sources)
@@ -85,7 +85,7 @@ def import_files(args: argparse.Namespace, console: Console, *, download: bool) 
     with progress_bars(console) as progress:
         if download:
             files = fetch_sources(args.name, files, mirror=args.mirror, progress=progress)
-        import_model(args.name, files, out, settings=settings, progress=progress)
+        importer.import_model(args.name, files, out, settings=settings, progress=progress)
     where = out if args.out else args.name
     command = f"emojax predict CLIP --model {where}"
     if not model.fields:  # weights to start from cannot answer yet

@@ -1,1 +1,1 @@
-"""Weights of other projects in, ours out."""
+"""Imports weights of other projects and exports ours."""

@@ -1,6 +1,7 @@
-"""What can be fetched and imported: the files of each source, and which sources make which model.
+"""The catalogue: which files each source publishes, and which sources make which model.
 
-Sizes are of the files as published; None where they are not known. A checksum that is not known is the first one seen (`emojax.weights.fetch`).
+Sizes are those of the published files. A file without a published checksum is compared with its
+first download (fetch.py).
 """
 
 from __future__ import annotations
@@ -22,12 +23,18 @@ class Source:
     """Files of one project that fill parts of our models.
 
     Attributes:
-      title: what it is.
-      repo: Hugging Face repository, "" where there is none. files: their names there. url: where else they are.
-      mirror: another repository with the same files. by_hand: who gives them out, where no program can fetch them.
-      size: bytes of all files. licence: its name. gated: must be asked for with an account.
-      fills: configuration -> tables on our whole tree, each in all its spellings.
-      sha256: {file: checksum} where published. instead_of: the source in whose place it may be given.
+      title: for people.
+      licence: its name.
+      fills: configuration -> weight tables on our whole tree, each in all its spellings.
+      repo: Hugging Face repository; "" when there is none.
+      files: their names in the repository.
+      url: address when they are not in a repository.
+      mirror: another repository with the same files.
+      by_hand: where a person gets them, when no program can download them.
+      size: bytes of all files; None when unknown.
+      gated: whether access must be requested with an account.
+      instead_of: key of the source that this one may replace.
+      sha256: (file, checksum) where published.
     """
 
     title: str
@@ -49,10 +56,13 @@ class Model:
     """A model made of sources.
 
     Attributes:
-      title: what it is. preset: its configuration. sources: keys of SOURCES, later ones over earlier ones.
-      fields: fields of the configuration that differ when released weights answer.
-      starts: (regular expression on the tree path, why): leaves that no source fills and that keep their start.
-      labels: what it chooses from by default.
+      title: for people.
+      preset: its configuration.
+      sources: keys of SOURCES; later ones replace tensors of earlier ones.
+      fields: (field, value) of the configuration that differ for inference with released weights.
+      starts: (regular expression on the path, reason): leaves that no source fills and that keep
+        their initialisation.
+      labels: the labels it chooses from by default.
     """
 
     title: str
@@ -108,19 +118,19 @@ def _whisper(config: ModelConfig) -> list[Spellings]:
 
 def _hubert(config: ModelConfig) -> list[Spellings]:
     if not isinstance(config, EmotionV1Config):
-        return []  # v2 hears through Whisper
+        return []  # v2 uses Whisper
     c = config.audio
     size = (len(c.conv_widths), c.conv_norm, c.conv_bias)
     return [_under((tables.hubert(*size), tables.hubert_fairseq(*size)), "params/hubert/")]
 
 
 def projections(config: ModelConfig) -> tuple[str, ...]:
-    """Projections of LLaMA that carry LoRA."""
+    """Projections of LLaMA that have adapters."""
     return tuple(p for p in (*"qkvo", *tables.MLP) if config.llama.lora.covers(p))
 
 
 def stage_table(config: ModelConfig) -> Table:
-    """What a model's own project writes to its checkpoints: what learns."""
+    """The table of a stage checkpoint of the model's own project: the trainable parameters."""
     if isinstance(config, EmotionConfig):
         return tables.emotion_llama_v2(projections=projections(config), blocks=config.fusion.blocks)
     return tables.emotion_llama_v1(projections(config))
@@ -130,7 +140,10 @@ def _stage(config: ModelConfig) -> list[Spellings]:
     return [(stage_table(config),)]
 
 
-_FACES = "the authors trained it on faces of MER2023; they give it out with the feature extraction code of Emotion-LLaMA"
+_FACES = (
+    "trained by the authors on faces of MER2023, distributed with the feature extraction code of "
+    "Emotion-LLaMA"
+)
 SOURCES: dict[str, Source] = {
     "llama-2-7b-chat": Source(
         title="LLaMA-2-7B chat (Meta), with its tokenizer",
@@ -156,7 +169,7 @@ SOURCES: dict[str, Source] = {
         size=2_025_200_000,
     ),
     "whisper-large-v3": Source(
-        title="Whisper large v3 (OpenAI); the encoder is used",
+        title="Whisper large v3 (OpenAI); only the encoder is used",
         licence="Apache-2.0",
         fills=_whisper,
         repo="openai/whisper-large-v3",
@@ -174,19 +187,19 @@ SOURCES: dict[str, Source] = {
     "mae-faces": Source(
         title="MAE ViT-L on faces (Emotion-LLaMA)",
         licence="research only, with MER2023",
-        fills=lambda config: [_under(tables.MAE_TABLES, "params/mae/")],
+        fills=lambda _: [_under(tables.MAE_TABLES, "params/mae/")],
         by_hand=_FACES,
     ),
     "videomae-faces": Source(
         title="VideoMAE ViT-L on faces (Emotion-LLaMA)",
         licence="research only, with MER2023",
-        fills=lambda config: [_under(tables.VIDEOMAE_TABLES, "params/videomae/")],
+        fills=lambda _: [_under(tables.VIDEOMAE_TABLES, "params/videomae/")],
         by_hand=_FACES,
     ),
     "mae-large": Source(
         title="MAE ViT-L (Meta), in place of the one on faces; scores differ",
         licence="Apache-2.0",
-        fills=lambda config: [_under(tables.MAE_TABLES, "params/mae/")],
+        fills=lambda _: [_under(tables.MAE_TABLES, "params/mae/")],
         repo="facebook/vit-mae-large",
         instead_of="mae-faces",
         files=("pytorch_model.bin",),
@@ -195,7 +208,7 @@ SOURCES: dict[str, Source] = {
     "videomae-large": Source(
         title="VideoMAE ViT-L (MCG-NJU), in place of the one on faces; scores differ",
         licence="CC-BY-NC-4.0",
-        fills=lambda config: [_under(tables.VIDEOMAE_TABLES, "params/videomae/")],
+        fills=lambda _: [_under(tables.VIDEOMAE_TABLES, "params/videomae/")],
         repo="MCG-NJU/videomae-large",
         instead_of="videomae-faces",
         files=("pytorch_model.bin",),
@@ -213,17 +226,19 @@ SOURCES: dict[str, Source] = {
         licence="BSD-3-Clause, Llama 2 Community License; data research only",
         fills=_stage,
         files=("Emoation_LLaMA.pth",),
-        by_hand="the README of ZebangCheng/Emotion-LLaMA links it (Drive 1pNngqXdc3cKr9uLNW-Hu3SKvOpjzfzGY)",
+        by_hand="the README of ZebangCheng/Emotion-LLaMA links it "
+        "(Drive 1pNngqXdc3cKr9uLNW-Hu3SKvOpjzfzGY)",
     ),
     "emotion-llama-mer2023": Source(
-        title="Emotion-LLaMA, the checkpoint of MER2023 (labels alone; F1 0.9036)",
+        title="Emotion-LLaMA, the checkpoint of MER2023 (labels only; F1 0.9036)",
         licence="BSD-3-Clause, Llama 2 Community License; data research only",
         fills=_stage,
         files=("checkpoint_best.pth",),
-        by_hand="the README of ZebangCheng/Emotion-LLaMA links it (Drive 1NoPZDj5_392zBtVK1IHO8bepA4910iI_)",
+        by_hand="the README of ZebangCheng/Emotion-LLaMA links it "
+        "(Drive 1NoPZDj5_392zBtVK1IHO8bepA4910iI_)",
     ),
     "peft-adapter": Source(
-        title="a LoRA adapter folder of PEFT, over what the model's own sources hold",
+        title="a LoRA adapter folder of PEFT, applied over the model's own sources",
         licence="that of the adapter",
         fills=lambda config: [(tables.peft_adapter(projections(config)),)],
         by_hand="give it with --file",
@@ -246,7 +261,7 @@ SOURCES: dict[str, Source] = {
 
 _LN_VISION = (
     r"params/ln_vision/.*",
-    "frozen at ones and zeros in the originals, which save it nowhere",
+    "frozen at ones and zeros in the originals, which do not save it",
 )
 _NEW = r"params/(fusion|project_(video|audio|fusion))/.*"
 _V2 = ("llama-2-7b-chat", "eva-vit-g", "whisper-large-v3")
@@ -266,11 +281,11 @@ MODELS: dict[str, Model] = {
         starts=(_LN_VISION,),
     ),
     "emotion-llama-v2-start": Model(
-        title="where stage 1 of Emotion-LLaMAv2 starts",
+        title="the starting point of stage 1 of Emotion-LLaMAv2",
         preset="v2:stage1",
         sources=(*_V2, "minigpt-v2"),
         fields=(),
-        starts=(_LN_VISION, (_NEW, "new in Emotion-LLaMAv2, trained from its random start")),
+        starts=(_LN_VISION, (_NEW, "new in Emotion-LLaMAv2, trained from random initialisation")),
     ),
     "emotion-llama": Model(
         title="Emotion-LLaMA", preset="v1", sources=(*_V1, "emotion-llama"), starts=(_LN_VISION,)
@@ -288,7 +303,7 @@ def catalogue_model(name: str) -> Model:
     """A model of the catalogue.
 
     Raises:
-      ValueError: there is none of this name.
+      ValueError: there is no model of this name.
     """
     if name not in MODELS:
         raise ValueError(f"there is no model '{name}'; there are {', '.join(MODELS)}")
@@ -296,7 +311,8 @@ def catalogue_model(name: str) -> Model:
 
 
 def describe_source(source: Source) -> str:
-    """One line: address, size, gate, licence."""
+    """One line: address, size, access, licence."""
     size = f", {source.size / 1e9:.1f} GB" if source.size else ""
     gated = ", gated: ask for access first" if source.gated else ""
-    return f"{source.repo or source.url or f'by hand: {source.by_hand}'}{size}{gated} ({source.licence})"
+    address = source.repo or source.url or f"by hand: {source.by_hand}"
+    return f"{address}{size}{gated} ({source.licence})"

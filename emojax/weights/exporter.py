@@ -1,10 +1,11 @@
-"""What a model has learned -> files that other projects read."""
+"""Exports a trained model to files that other projects read; importer.py is the way in."""
 
 from __future__ import annotations
 
 import json
+import logging
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors.numpy import save_file
 
+from data_pipeline.io import write_text
 from emojax.bundle.model_folder import TOKENIZER_MODEL, Bundle, load_bundle
 from emojax.model.dense import merge_lora_kernel
 from emojax.model.lm.llama import LlamaConfig
@@ -27,107 +29,122 @@ BASE = "meta-llama/Llama-2-7b-chat-hf"
 SHARD = 5_000_000_000  # bytes
 Leaves = Mapping[str, np.ndarray]
 
+logger = logging.getLogger(__name__)
 
-def export_model(
-    folder: Path, form: str, out: Path, *, say: Callable[[str], None] = print
-) -> list[Path]:
-    """Writes a model folder in another layout.
+
+def export_model(folder: Path, layout: str, out: Path) -> list[Path]:
+    """Writes a model folder in the layout of another project.
+
+    Trained parameters that the layout cannot hold are listed in a warning.
 
     Args:
-      folder: the model. out: a folder for `peft` and `hf-merged`, a file for the others. form: one of FORMATS:
-        peft: the LoRA adapter, for `peft.PeftModel`. emotion-llama: a .pth for the original loaders, what learns in
-        its names (needs torch). safetensors: the same without torch. hf-merged: LLaMA with LoRA merged, for
+      folder: the model.
+      layout: one of FORMATS. "peft": the LoRA adapter, for `peft.PeftModel`. "emotion-llama": the
+        trainable parameters under the original names, a .pth for the original loaders (needs
+        torch). "safetensors": the same without torch. "hf-merged": LLaMA with LoRA merged, for
         transformers.
+      out: a folder for "peft" and "hf-merged", a file for the others.
 
     Returns:
       The files written.
 
     Raises:
-      ValueError: no such format, or the model holds nothing of the kind.
+      ValueError: the layout or `out` is not valid, or the model lacks what the layout needs.
     """
-    if form not in FORMATS:
-        raise ValueError(f"there is no format '{form}'; there are {', '.join(FORMATS)}")
-    if form in ("peft", "hf-merged") and (out.is_file() or (out / "model.json").exists()):
-        raise ValueError(
-            f"{out} is a model folder or a file: --format {form} writes a folder of its own"
-        )
-    if form in ("emotion-llama", "safetensors") and out.is_dir():
-        raise ValueError(f"{out} is a folder: --format {form} writes one file")
-    if form == "safetensors" and out.suffix != ".safetensors":
-        raise ValueError(f"{out} should end on .safetensors, or nothing will read it")
+    _check_output(layout, out)
     bundle = load_bundle(folder)
-    if bundle.settings.raw["model"]["kernels"] == "int8" and form == "hf-merged":
-        say("note: the kernels of this model were int8; what is written is what they stand for")
-    stored = {path: np.asarray(x) for path, x in flatten(bundle.variables).items()}
-    rest = np.dtype(jnp.dtype(bundle.settings.raw["model"]["param_dtype"]))
-    leaves = {
-        p: x.astype(rest) if p + SCALE in stored else x
-        for p, x in dequantize_leaves(stored).items()
-    }
-    if form == "hf-merged":
+    leaves = _float_leaves(bundle)
+    llama_projections = projections(bundle.settings.model)
+    if layout == "hf-merged":
+        if bundle.settings.raw["model"]["kernels"] == "int8":
+            logger.warning(
+                "the kernels of this model are int8; their dequantized values are written"
+            )
         llama = tables.LLAMA.under("", "params/llama/").rules
-        _tell_rest(
-            bundle,
-            Table("", (*llama, *tables.lora(projections=projections(bundle.settings.model)))),
-            leaves,
-            say,
-        )
-        return _merged(bundle, leaves, folder, out)
+        table = Table("", (*llama, *tables.lora(projections=llama_projections)))
+        _warn_omitted(bundle, table, leaves)
+        return _write_merged(bundle, leaves, folder, out)
     table = (
-        tables.peft_adapter(projections(bundle.settings.model))
-        if form == "peft"
-        else _learned(bundle, leaves)
+        tables.peft_adapter(llama_projections)
+        if layout == "peft"
+        else _trainable_table(bundle, leaves)
     )
-    _tell_rest(bundle, table, leaves, say)
+    _warn_omitted(bundle, table, leaves)
     tensors = save_tensors(table, leaves)
-    if form == "peft":
-        return _peft(bundle, tensors, out)
+    if layout == "peft":
+        return _write_peft(bundle, tensors, out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    if form == "safetensors":
+    if layout == "safetensors":
         save_file(tensors, out, metadata={"format": "pt"})
     else:
-        _torch_file(bundle, tensors, out)
+        _write_torch(bundle, tensors, out)
     return [out]
 
 
-def _learned(bundle: Bundle, leaves: Leaves) -> Table:
-    """The stage checkpoint's table; a frozen norm that is ones and zeros is left out, as the originals do."""
+def _check_output(layout: str, out: Path) -> None:
+    if layout not in FORMATS:
+        raise ValueError(f"there is no format '{layout}'; there are {', '.join(FORMATS)}")
+    if layout in ("peft", "hf-merged") and (out.is_file() or (out / "model.json").exists()):
+        raise ValueError(
+            f"{out} is a model folder or a file: --format {layout} writes a folder of its own"
+        )
+    if layout in ("emotion-llama", "safetensors") and out.is_dir():
+        raise ValueError(f"{out} is a folder: --format {layout} writes one file")
+    if layout == "safetensors" and out.suffix != ".safetensors":
+        raise ValueError(f"{out} should end on .safetensors, or other programs will not read it")
+
+
+def _float_leaves(bundle: Bundle) -> dict[str, np.ndarray]:
+    """{path: array} with int8 kernels as floats of the model's dtype."""
+    stored = {path: np.asarray(x) for path, x in flatten(bundle.variables).items()}
+    dtype = np.dtype(jnp.dtype(bundle.settings.raw["model"]["param_dtype"]))
+    return {
+        p: x.astype(dtype) if p + SCALE in stored else x
+        for p, x in dequantize_leaves(stored).items()
+    }
+
+
+def _trainable_table(bundle: Bundle, leaves: Leaves) -> Table:
+    """The stage checkpoint's table; like the originals without a frozen norm of ones and zeros."""
     table = stage_table(bundle.settings.model)
-    plain = all(
+    unchanged = all(
         np.all(leaves[p] == p.endswith("scale")) for r in table.rules if r.optional for p in r.paths
     )
-    rules = tuple(r for r in table.rules if not (r.optional and plain))
+    rules = tuple(r for r in table.rules if not (r.optional and unchanged))
     if absent := [p for r in rules for p in r.paths if p not in leaves]:
-        raise ValueError(f"{bundle.name} has no {absent[0]}: this layout can not hold it")
+        raise ValueError(f"{bundle.name} has no {absent[0]}: this layout cannot hold it")
     return Table(table.name, rules)
 
 
-def _tell_rest(bundle: Bundle, table: Table, leaves: Leaves, say: Callable[[str], None]) -> None:
-    learns = select_trainable(list(leaves), bundle.settings.trainable)
+def _warn_omitted(bundle: Bundle, table: Table, leaves: Leaves) -> None:
+    trainable = select_trainable(list(leaves), bundle.settings.trainable)
     held = {p for r in table.rules for p in r.paths}
-    if rest := sorted(p for p, learned in learns.items() if learned and p not in held):
-        modules = sorted({p.split("/")[1] for p in rest})
-        say(f"note: this layout does not hold {', '.join(modules)}, which learned too")
+    if omitted := sorted(p for p, trained in trainable.items() if trained and p not in held):
+        modules = sorted({p.split("/")[1] for p in omitted})
+        logger.warning(
+            "this layout cannot hold %s: these trained parameters are not exported",
+            ", ".join(modules),
+        )
 
 
-def _torch_file(bundle: Bundle, tensors: dict[str, np.ndarray], out: Path) -> None:
+def _write_torch(bundle: Bundle, tensors: dict[str, np.ndarray], out: Path) -> None:
     try:
         import torch
     except ImportError as error:
         raise ValueError(
-            "a .pth is written by torch: pip install 'emojax[parity]', or --format safetensors"
+            "a .pth is written by torch: pip install 'emojax[parity]', or use --format safetensors"
         ) from error
     state = {name: torch.from_numpy(np.array(value, np.float32)) for name, value in tensors.items()}
     torch.save({"model": state, "config": bundle.settings.raw, "epoch": 0}, out)
 
 
-def _peft(bundle: Bundle, tensors: dict[str, np.ndarray], out: Path) -> list[Path]:
+def _write_peft(bundle: Bundle, tensors: dict[str, np.ndarray], out: Path) -> list[Path]:
     lora = bundle.settings.model.llama.lora
     out.mkdir(parents=True, exist_ok=True)
-    facts = {
+    config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        # An adapter of a model of another size fits its own LLaMA alone, which has no name.
+        # An adapter of a model of another size fits only its own LLaMA, which has no name.
         "base_model_name_or_path": BASE if bundle.settings.model.llama.width == 4096 else "",
         "r": lora.rank,
         "lora_alpha": lora.alpha,
@@ -137,65 +154,70 @@ def _peft(bundle: Bundle, tensors: dict[str, np.ndarray], out: Path) -> list[Pat
         "fan_in_fan_out": False,
         "inference_mode": True,
     }
-    (out / "adapter_config.json").write_text(json.dumps(facts, indent=1))
+    write_text(out / "adapter_config.json", json.dumps(config, indent=1))
     save_file(tensors, out / "adapter_model.safetensors", metadata={"format": "pt"})
     return [out / "adapter_config.json", out / "adapter_model.safetensors"]
 
 
-def _merged(bundle: Bundle, leaves: Leaves, folder: Path, out: Path) -> list[Path]:
+def _write_merged(bundle: Bundle, leaves: Leaves, folder: Path, out: Path) -> list[Path]:
     out.mkdir(parents=True, exist_ok=True)
     config = bundle.settings.model.llama
-    shard: dict[str, np.ndarray] = {}
-    written: list[tuple[Path, list[str]]] = []
+    files = _write_shards(config, leaves, out)
+    write_text(out / "config.json", json.dumps(_llama_config(config, leaves), indent=1))
+    files.append(out / "config.json")
+    tokenizer = folder / TOKENIZER_MODEL
+    if tokenizer.exists():
+        files.append(Path(shutil.copyfile(tokenizer, out / TOKENIZER_MODEL)))
+    return files
+
+
+def _write_shards(config: LlamaConfig, leaves: Leaves, out: Path) -> list[Path]:
+    """Writes LLaMA's tensors in files of at most SHARD bytes, with an index for several."""
+    tensors: dict[str, np.ndarray] = {}
+    parts: list[tuple[Path, list[str]]] = []
     sizes = [0]
     for name, tensor in _merged_tensors(config, leaves):
         if sizes[-1] and sizes[-1] + tensor.nbytes > SHARD:
-            written.append(_shard(shard, out, len(written)))
-            shard = {}
+            parts.append(_write_part(tensors, out, len(parts)))
+            tensors = {}
             sizes.append(0)
-        shard[name] = tensor
+        tensors[name] = tensor
         sizes[-1] += tensor.nbytes
-    written.append(_shard(shard, out, len(written)))
+    parts.append(_write_part(tensors, out, len(parts)))
     index: dict[str, str] = {}
-    final = []
-    for number, (path, names) in enumerate(written, 1):
+    files = []
+    for number, (path, names) in enumerate(parts, 1):
         to = out / (
-            f"model-{number:05d}-of-{len(written):05d}.safetensors"
-            if len(written) > 1
+            f"model-{number:05d}-of-{len(parts):05d}.safetensors"
+            if len(parts) > 1
             else "model.safetensors"
         )
         path.replace(to)
-        final.append(to)
+        files.append(to)
         index |= dict.fromkeys(names, to.name)
-    if len(final) > 1:
+    if len(files) > 1:
         facts = {"metadata": {"total_size": sum(sizes)}, "weight_map": index}
-        final.append(out / "model.safetensors.index.json")
-        final[-1].write_text(json.dumps(facts, indent=1))
-    (out / "config.json").write_text(json.dumps(_llama_config(config, leaves), indent=1))
-    final.append(out / "config.json")
-    source = folder / TOKENIZER_MODEL
-    if source.exists():
-        final.append(Path(shutil.copyfile(source, out / TOKENIZER_MODEL)))
-    return final
+        files.append(out / "model.safetensors.index.json")
+        write_text(files[-1], json.dumps(facts, indent=1))
+    return files
 
 
-def _shard(tensors: dict[str, np.ndarray], out: Path, number: int) -> tuple[Path, list[str]]:
+def _write_part(tensors: dict[str, np.ndarray], out: Path, number: int) -> tuple[Path, list[str]]:
     path = out / f"part-{number}.safetensors"
     save_file(tensors, path, metadata={"format": "pt"})
     return path, list(tensors)
 
 
 def _merged_tensors(config: LlamaConfig, leaves: Leaves) -> Iterator[tuple[str, np.ndarray]]:
-    """LLaMA's tensors, W + (alpha / rank) B A merged in float32, one leaf at a time."""
+    """LLaMA's tensors with merged adapters, one leaf at a time."""
     for rule in tables.LLAMA.under("", "params/llama/").rules:
         path = rule.paths[0]
         value = leaves[path]
-        low = path.replace("params/", "lora/", 1).removesuffix("/kernel")
-        if f"{low}/a" in leaves:
+        adapter = path.replace("params/", "lora/", 1).removesuffix("/kernel")
+        if f"{adapter}/a" in leaves:
             merged = np.empty_like(value)
-            for layer, (w, a, b) in enumerate(
-                zip(value, leaves[f"{low}/a"], leaves[f"{low}/b"], strict=True)
-            ):
+            layers = zip(value, leaves[f"{adapter}/a"], leaves[f"{adapter}/b"], strict=True)
+            for layer, (w, a, b) in enumerate(layers):
                 merged[layer] = merge_lora_kernel(w, a, b, lora=config.lora)
             value = merged
         yield from save_tensors(Table("", (rule,)), {path: value}).items()

@@ -58,7 +58,9 @@ def fetch(
     repo = (source.mirror if mirror else "") or source.repo
     if not repo and not source.url:
         names = f" ({', '.join(source.files)})" if source.files else ""
-        raise FetchError(f"{source.title}{names} cannot be downloaded by a program: {source.by_hand}")
+        raise FetchError(
+            f"{source.title}{names} cannot be downloaded by a program: {source.by_hand}"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     _check_space(source, folder)
     for name in source.files:

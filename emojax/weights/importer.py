@@ -1,11 +1,13 @@
-"""Weights of other projects -> a model folder: the job behind `emojax fetch`, `weights` and `plan`; export.py is the way back.
+"""Imports weights of other projects into a model folder; exporter.py is the way back.
 
-A model folder made here is like a trained one (see bundle.py), with MANIFEST beside it: where every leaf came from.
+An imported model folder is like a trained one (bundle/model_folder.py), plus a manifest with the
+origin of every leaf (provenance.py). A leaf is one array of our parameter tree.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +17,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from data_pipeline.io import write_text
 from data_pipeline.loader.tokens import LlamaTokenizer
+from data_pipeline.progress import Progress, no_progress
 from emojax.bundle.model_folder import MANIFEST, TOKENIZER_MODEL, save_bundle
 from emojax.config import Settings, load_config, resolve
 from emojax.model.quantize import SCALE
@@ -35,8 +39,9 @@ from emojax.weights.provenance import file_sha256, make_manifest
 from emojax.weights.rules import Table
 from emojax.weights.tensor_files import open_tensors, tensor_files
 
-Say = Callable[[str], None]
-Tick = Callable[[int, int], None]
+logger = logging.getLogger(__name__)
+
+_shape: Callable[..., jax.ShapeDtypeStruct] = jax.ShapeDtypeStruct
 
 
 def model_settings(
@@ -46,9 +51,17 @@ def model_settings(
     int8: bool = False,
     questions: Mapping[str, Sequence[str]] | None = None,
 ) -> Settings:
-    """The configuration of a catalogue model, or another preset's with the same changes for released weights.
+    """The configuration of a catalogue model.
 
-    `questions`: wordings by task, such as the originals', which are not part of this project.
+    Args:
+      model: an entry of MODELS.
+      preset: another preset, with the same changes for released weights.
+      int8: whether frozen kernels are stored as int8.
+      questions: {task: wordings}, such as those of the originals, which this project does not
+        contain.
+
+    Returns:
+      The settings.
     """
     config = load_config(preset or model.preset)
     if int8:
@@ -60,13 +73,10 @@ def model_settings(
 
 
 def leaf_types(settings: Settings) -> dict[str, jax.ShapeDtypeStruct]:
-    """{path: shape and dtype at rest}: what learns is float32, the rest as the configuration says."""
+    """{path: shape and stored dtype}: trainable leaves are float32, others as configured."""
     leaves = flatten(unbox(abstract_variables(settings.model)))
-    learns = select_trainable(list(leaves), settings.trainable)
-    return {
-        p: jax.ShapeDtypeStruct(x.shape, jnp.float32 if learns[p] else x.dtype)
-        for p, x in leaves.items()
-    }
+    trainable = select_trainable(list(leaves), settings.trainable)
+    return {p: _shape(x.shape, jnp.float32 if trainable[p] else x.dtype) for p, x in leaves.items()}
 
 
 def import_model(
@@ -75,66 +85,53 @@ def import_model(
     out: Path,
     *,
     settings: Settings | None = None,
-    say: Say = print,
-    tick: Tick | None = None,
+    progress: Progress = no_progress,
 ) -> Path:
     """Imports a model of the catalogue into a model folder.
 
-    Args:
-      name: key of MODELS. files: {key of SOURCES: file, index or folder}, all sources of the model and any others to
-        lay over them. out: the model folder.
-      settings: of the run; the catalogue's by default.
+    Tensors are read one by one, laid out and put on the devices leaf by leaf, in their shards.
 
-    Tensors are read one by one, laid out, and put on the devices leaf by leaf, in their shards.
+    Args:
+      name: key of MODELS.
+      files: {key of SOURCES: file, index or folder}: all sources of the model, and others whose
+        tensors replace theirs.
+      out: the model folder.
+      settings: of the run; the catalogue's by default.
+      progress: called with imported and all leaves, task "import <name>".
+
+    Returns:
+      The model folder.
 
     Raises:
-      ValueError: a source is missing, or a leaf is filled by none. WeightsError: a file does not fit the model.
+      ValueError: a source is missing, the tokenizer does not fit, or a leaf is in no source.
+      FileNotFoundError: a file is missing.
+      WeightsError: a file does not fit the model.
     """
     model = catalogue_model(name)
     settings = settings or model_settings(model)
     files = {source: path.expanduser() for source, path in files.items()}
-    needed = [next((f for f in files if SOURCES[f].instead_of == s), s) for s in model.sources]
-    if absent := [s for s in needed if s not in files]:
-        raise ValueError(
-            f"{name} needs files of {', '.join(absent)}; see `emojax weights show {name}`"
-        )
+    needed = _needed_sources(name, model, files)
     for file in files.values():
         tensor_files(file)
     if out.is_file():
-        raise ValueError(f"{out} is a file: --out names a folder")
+        raise ValueError(f"{out} is a file, --out needs a folder")
     tokenizer = LlamaTokenizer(find_tokenizer(settings, list(files.values())))
     if tokenizer.vocab_size > settings.model.llama.vocab:
         raise ValueError(
-            f"{tokenizer.path} has {tokenizer.vocab_size} pieces, the model {settings.model.llama.vocab}"
+            f"{tokenizer.path} has {tokenizer.vocab_size} pieces, "
+            f"the model {settings.model.llama.vocab}"
         )
-    leaves = leaf_types(settings)
-    shardings = variable_shardings(settings.model, make_mesh(shape=settings.train.mesh))
-    # Sources beyond the model's own come last: what they hold replaces what was there.
+    # Sources beyond the model's own come last: their tensors replace the others.
     order = (*needed, *(s for s in files if s not in needed))
-    tables = {s: source_tables(s, settings, files[s]) for s in order}
-    total = sum(not any(re.fullmatch(pattern, p) for pattern, _ in model.starts) for p in leaves)
-    variables: dict[str, jax.Array] = {}
-    origin: dict[str, str] = {}
-    for source, filled in tables.items():
-        tensors = open_tensors(files[source])
-        for spellings in filled:
-            table = choose_table(spellings, tensors)
-            try:
-                for path, array in stream_tensors(table, tensors, leaves):
-                    variables[path] = jax.device_put(array, shardings[path])
-                    origin[path] = source
-                    if tick:
-                        tick(min(len(origin), total), total)
-            except WeightsError as error:
-                raise WeightsError(f"{files[source]}: {error}") from error
-        say(f"{source}: {sum(s == source for s in origin.values())} leaves")
-    start_leaves(model, settings, variables, origin)
-    facts = make_manifest(name, files, variables, origin) | {
-        "tokenizer_sha256": file_sha256(tokenizer.path)
-    }
+    variables, origin = _read_sources(
+        model, settings, {s: files[s] for s in order}, task=f"import {name}", progress=progress
+    )
+    start_leaves(model, settings, variables, origin=origin)
+    manifest = make_manifest(name, files, variables, origin=origin)
+    manifest["tokenizer_sha256"] = file_sha256(tokenizer.path)
     out.mkdir(parents=True, exist_ok=True)
     (out / "model.json").unlink(missing_ok=True)
-    (out / MANIFEST).write_text(json.dumps(facts, indent=1))
+    write_text(out / MANIFEST, json.dumps(manifest, indent=1))
     save_bundle(
         out,
         settings,
@@ -148,65 +145,131 @@ def import_model(
     return out
 
 
+def _needed_sources(name: str, model: Model, files: Mapping[str, Path]) -> list[str]:
+    """The model's sources, or what `files` has in their place."""
+    needed = [next((f for f in files if SOURCES[f].instead_of == s), s) for s in model.sources]
+    if absent := [s for s in needed if s not in files]:
+        raise ValueError(
+            f"{name} needs files of {', '.join(absent)}; see `emojax weights show {name}`"
+        )
+    return needed
+
+
+def _read_sources(
+    model: Model, settings: Settings, files: Mapping[str, Path], *, task: str, progress: Progress
+) -> tuple[dict[str, jax.Array], dict[str, str]]:
+    """({path: array}, {path: key of SOURCES}) of the leaves in the files, later over earlier."""
+    leaves = leaf_types(settings)
+    shardings = variable_shardings(settings.model, make_mesh(shape=settings.train.mesh))
+    tables = {source: source_tables(source, settings, path) for source, path in files.items()}
+    total = sum(not any(re.fullmatch(pattern, p) for pattern, _ in model.starts) for p in leaves)
+    variables: dict[str, jax.Array] = {}
+    origin: dict[str, str] = {}
+    for source, parts in tables.items():
+        tensors = open_tensors(files[source])
+        for spellings in parts:
+            table = choose_table(spellings, tensors)
+            try:
+                for path, array in stream_tensors(table, tensors, leaves):
+                    variables[path] = jax.device_put(array, shardings[path])
+                    origin[path] = source
+                    progress(task, min(len(origin), total), total)
+            except WeightsError as error:
+                raise WeightsError(f"{files[source]}: {error}") from error
+        logger.info("%s: %d leaves", source, sum(s == source for s in origin.values()))
+    return variables, origin
+
+
 def source_tables(key: str, settings: Settings, path: Path) -> list[tuple[Table, ...]]:
-    """The tables of a source for a model.
+    """The weight tables of a source for a model.
+
+    Args:
+      key: key of SOURCES.
+      settings: of the model.
+      path: file or folder of the source.
+
+    Returns:
+      For each part of the model that the source fills, the table in all its spellings.
 
     Raises:
-      ValueError: the model has no place for it, or an adapter is scaled otherwise than the model's.
+      ValueError: the model has no part that the source fills, or an adapter's rank, alpha or
+        options differ from the model's.
     """
-    filled = SOURCES[key].fills(settings.model)
+    parts = SOURCES[key].fills(settings.model)
     leaves = leaf_types(settings)
-    if not any(p in leaves for table, *_ in filled for r in table.rules for p in r.paths):
-        raise ValueError(f"this model has no place for {key}")
-    facts_path = path / "adapter_config.json"
-    if key == "peft-adapter" and facts_path.exists():
-        lora, facts = settings.model.llama.lora, json.loads(facts_path.read_text())
-        if (facts["r"], facts["lora_alpha"]) != (lora.rank, lora.alpha):
+    if not any(p in leaves for table, *_ in parts for r in table.rules for p in r.paths):
+        raise ValueError(f"this model has no part that {key} fills")
+    config_path = path / "adapter_config.json"
+    if key == "peft-adapter" and config_path.exists():
+        lora, adapter = settings.model.llama.lora, json.loads(config_path.read_text())
+        if (adapter["r"], adapter["lora_alpha"]) != (lora.rank, lora.alpha):
             raise ValueError(
-                f"{facts_path} has r {facts['r']} and lora_alpha {facts['lora_alpha']}, the model {lora.rank} and {lora.alpha:g}"
+                f"{config_path} has r {adapter['r']} and lora_alpha {adapter['lora_alpha']}, "
+                f"the model {lora.rank} and {lora.alpha:g}"
             )
-        if odd := [
-            k for k in ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern") if facts.get(k)
-        ]:
+        options = ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern")
+        if unsupported := [k for k in options if adapter.get(k)]:
             raise ValueError(
-                f"{facts_path} sets {', '.join(odd)}, which this project does not compute"
+                f"{config_path} sets {', '.join(unsupported)}, which this project does not support"
             )
-    return filled
+    return parts
 
 
 def start_leaves(
-    model: Model, settings: Settings, variables: dict[str, jax.Array], origin: dict[str, str]
+    model: Model,
+    settings: Settings,
+    variables: dict[str, jax.Array],
+    *,
+    origin: dict[str, str],
 ) -> None:
-    """Gives the leaves that no source fills their start, where the model's `starts` allow it.
+    """Initialises the leaves that no source fills, where the model's `starts` allow it.
+
+    Args:
+      model: an entry of MODELS.
+      settings: of the model.
+      variables: {path: array} of the leaves so far; the others are added.
+      origin: {path: key of SOURCES}; the others are added as "start".
 
     Raises:
-      ValueError: a leaf that neither a source nor a rule of `starts` covers.
+      ValueError: a leaf is neither in a source nor allowed by `starts`.
     """
-    left = [p for p in leaf_types(settings) if p not in variables]
-    bare = [p for p in left if not any(re.fullmatch(pattern, p) for pattern, _ in model.starts)]
-    if bare:
-        raise ValueError(f"{len(bare)} leaves are in no source, such as {', '.join(bare[:5])}")
-    fixed = {p for p in left if p.startswith("params/ln_vision/")}
-    for path in fixed:
-        shape = leaf_types(settings)[path].shape
-        variables[path] = jnp.ones(shape) if path.endswith("scale") else jnp.zeros(shape)
-    if rest := [p for p in left if p not in fixed]:
-        started = init_flat(
-            settings.model, settings.seed, make_mesh(shape=settings.train.mesh), paths=rest
+    types = leaf_types(settings)
+    missing = [p for p in types if p not in variables]
+    unexplained = [
+        p for p in missing if not any(re.fullmatch(pattern, p) for pattern, _ in model.starts)
+    ]
+    if unexplained:
+        raise ValueError(
+            f"{len(unexplained)} leaves are in no source, such as {', '.join(unexplained[:5])}"
         )
-        variables.update({p: started[p].astype(jnp.float32) for p in rest})
-    origin.update(dict.fromkeys(left, "start"))
+    constant = {p for p in missing if p.startswith("params/ln_vision/")}
+    for path in constant:
+        shape = types[path].shape
+        variables[path] = jnp.ones(shape) if path.endswith("scale") else jnp.zeros(shape)
+    if random := [p for p in missing if p not in constant]:
+        started = init_flat(
+            settings.model, settings.seed, make_mesh(shape=settings.train.mesh), paths=random
+        )
+        variables.update({p: started[p].astype(jnp.float32) for p in random})
+    origin.update(dict.fromkeys(missing, "start"))
 
 
-def find_tokenizer(settings: Settings, places: Sequence[Path]) -> Path:
-    """The LLaMA-2 tokenizer file: of the configuration, or beside the files that are imported.
+def find_tokenizer(settings: Settings, files: Sequence[Path]) -> Path:
+    """The LLaMA-2 tokenizer file.
+
+    Args:
+      settings: of the model; `train.tokenizer_path` comes first.
+      files: files and folders that are imported; the tokenizer may be next to one of them.
+
+    Returns:
+      The path.
 
     Raises:
-      FileNotFoundError: it is at none of them.
+      FileNotFoundError: there is none.
     """
-    own = [Path(settings.train.tokenizer_path)] if settings.train.tokenizer_path else []
-    folders = [p if p.is_dir() else p.parent for p in places]
-    for path in (*own, *(f / TOKENIZER_MODEL for f in folders)):
+    configured = [Path(settings.train.tokenizer_path)] if settings.train.tokenizer_path else []
+    folders = [p if p.is_dir() else p.parent for p in files]
+    for path in (*configured, *(f / TOKENIZER_MODEL for f in folders)):
         if path.exists():
             return path
     raise FileNotFoundError(
@@ -215,15 +278,22 @@ def find_tokenizer(settings: Settings, places: Sequence[Path]) -> Path:
 
 
 def plan_weights(preset: str, *, int8: bool = False) -> dict[str, Any]:
-    """Parameters by module of a configuration, all and trainable, and bytes at rest, from shapes alone.
+    """Counts parameters and stored bytes by module, from shapes only.
 
-    `tensors` counts what learns as the original projects' files do: one for each layer.
+    Args:
+      preset: name of a configuration.
+      int8: whether frozen kernels are stored as int8.
+
+    Returns:
+      preset, modules (one record each, largest first) and total. The fields of a record are module,
+      parameters, trainable, bytes, and tensors: trainable tensors as the original projects' files
+      count them, one per layer.
     """
     config = load_config(preset)
     config.model.kernels = "int8" if int8 else config.model.kernels
     settings = resolve(config)
     leaves = leaf_types(settings)
-    learns = select_trainable(list(leaves), settings.trainable)
+    trainable = select_trainable(list(leaves), settings.trainable)
     rows: dict[str, dict[str, Any]] = {}
     for path, leaf in leaves.items():
         collection, module = path.split("/")[:2]
@@ -231,11 +301,10 @@ def plan_weights(preset: str, *, int8: bool = False) -> dict[str, Any]:
         row = rows.setdefault(
             name, {"module": name, "parameters": 0, "trainable": 0, "tensors": 0, "bytes": 0}
         )
-        row["parameters"] += (
-            0 if path.endswith(SCALE) else math.prod(leaf.shape)
-        )  # scales belong to their kernels
+        # scales belong to their kernels
+        row["parameters"] += 0 if path.endswith(SCALE) else math.prod(leaf.shape)
         row["bytes"] += math.prod(leaf.shape) * leaf.dtype.itemsize
-        if learns[path]:
+        if trainable[path]:
             row["trainable"] += math.prod(leaf.shape)
             row["tensors"] += leaf.shape[0] if "/blocks/" in path else 1
     total = {

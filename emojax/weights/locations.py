@@ -9,20 +9,27 @@ from emojax.weights.catalogue import MODELS, SOURCES, describe_source
 
 
 def weights_folder(name: str) -> Path:
-    """Where an imported model lies."""
+    """The folder of an imported model."""
     return cache_root() / "weights" / name
 
 
 def downloads_folder() -> Path:
-    """Where fetched files lie, a folder for each source."""
+    """The folder of fetched files, with one folder per source."""
     return cache_root() / "downloads"
 
 
 def find_model(name: str) -> Path:
-    """A model folder as given, or that of an imported model of this name.
+    """Finds a model folder.
+
+    Args:
+      name: path of a model folder, or name of an imported model.
+
+    Returns:
+      The folder.
 
     Raises:
-      FileNotFoundError: the name is of a model that is not imported; says what to run.
+      FileNotFoundError: there is no such folder or model, or the model is not imported; the message
+        says what to run.
     """
     path = Path(name).expanduser()
     if (path / "model.json").exists():
@@ -30,7 +37,8 @@ def find_model(name: str) -> Path:
     if name not in MODELS:
         if not path.exists():
             raise FileNotFoundError(
-                f"there is no folder '{name}', and no model of this name; models: {', '.join(MODELS)}"
+                f"there is no folder '{name}', and no model of this name; "
+                f"models: {', '.join(MODELS)}"
             )
         return path
     folder = weights_folder(name)
@@ -41,5 +49,5 @@ def find_model(name: str) -> Path:
     raise FileNotFoundError(
         f"{name} ({model.title}) is not imported yet. Run `emojax fetch {name}`; it needs\n"
         + "\n".join(needs)
-        + f"\nfiles that are here already: --file {model.sources[-1]}=PATH"
+        + f"\nfor files that are already on this machine: --file {model.sources[-1]}=PATH"
     )

@@ -1,4 +1,4 @@
-"""The manifest of an imported model: where every leaf came from, and whether the folder still holds it."""
+"""The manifest of an imported model: the origin of every leaf, and whether it is unchanged."""
 
 from __future__ import annotations
 
@@ -22,21 +22,32 @@ def make_manifest(
     name: str,
     files: Mapping[str, Path],
     variables: Mapping[str, jax.Array],
+    *,
     origin: Mapping[str, str],
 ) -> dict[str, Any]:
-    """What `manifest.json` says: sources with checksums and licences, and every leaf with its origin and checksum."""
+    """The content of `manifest.json`.
+
+    Args:
+      name: name of the model.
+      files: {key of SOURCES: file or folder}.
+      variables: {path: array}.
+      origin: {path: key of SOURCES or "start"}.
+
+    Returns:
+      name, parameters, sources (with files, checksums and licences) and leaves (with source, shape,
+      dtype and checksum).
+    """
     sources = {}
-    for key in files:
+    for key, path in files.items():
         source = SOURCES[key]
-        found = [
-            {"file": f.name, "bytes": f.stat().st_size, "sha256": file_sha256(f)}
-            for f in tensor_files(files[key])
-        ]
         sources[key] = {
             "title": source.title,
             "licence": source.licence,
             "repo": source.repo,
-            "files": found,
+            "files": [
+                {"file": f.name, "bytes": f.stat().st_size, "sha256": file_sha256(f)}
+                for f in tensor_files(path)
+            ],
         }
     leaves = {
         p: {
@@ -52,33 +63,40 @@ def make_manifest(
 
 
 def file_sha256(path: Path) -> str:
-    """Checksum of a file."""
+    """SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def array_checksum(x: jax.Array) -> str:
-    """16 hex digits of an array's bytes."""
+    """The first 16 hex digits of the SHA-256 of an array's bytes."""
     return hashlib.sha256(np.ascontiguousarray(x).view(np.uint8).data).hexdigest()[:16]
 
 
 def verify_model(folder: Path) -> list[str]:
-    """Reads an imported model folder again and compares it with its manifest; returns what differs.
+    """Compares an imported model folder with its manifest.
+
+    Args:
+      folder: the model folder.
+
+    Returns:
+      One sentence per difference.
 
     Raises:
-      FileNotFoundError: it has no manifest.
+      FileNotFoundError: the folder has no manifest.
     """
     if not (folder / MANIFEST).exists():
         raise FileNotFoundError(f"{folder} has no {MANIFEST}: it was not imported")
-    facts = json.loads((folder / MANIFEST).read_text())
-    found = flatten(load_bundle(folder).variables)
-    wrong = [f"{p} is missing" for p in facts["leaves"] if p not in found]
-    wrong += [f"{p} is not in the manifest" for p in found if p not in facts["leaves"]]
-    for path, x in found.items():
-        want = facts["leaves"].get(path)
-        if want and (array_checksum(x), list(x.shape)) != (want["sha256"], want["shape"]):
-            wrong.append(f"{path} differs from what was imported")
-    tokenizer = facts.get("tokenizer_sha256")
+    manifest = json.loads((folder / MANIFEST).read_text())
+    expected = manifest["leaves"]
+    leaves = flatten(load_bundle(folder).variables)
+    differences = [f"{p} is missing" for p in expected if p not in leaves]
+    differences += [f"{p} is not in the manifest" for p in leaves if p not in expected]
+    for path, x in leaves.items():
+        entry = expected.get(path)
+        if entry and (array_checksum(x), list(x.shape)) != (entry["sha256"], entry["shape"]):
+            differences.append(f"{path} differs from what was imported")
+    tokenizer = manifest.get("tokenizer_sha256")
     if tokenizer and file_sha256(folder / TOKENIZER_MODEL) != tokenizer:
-        wrong.append(f"{TOKENIZER_MODEL} differs from what was imported")
-    return wrong
+        differences.append(f"{TOKENIZER_MODEL} differs from what was imported")
+    return differences

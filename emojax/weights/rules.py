@@ -1,7 +1,7 @@
-"""The language of the tables: which torch tensors make which leaves of our trees, and how to turn them back.
+"""Rules that map torch tensors to leaves of our parameter trees, in both directions.
 
-A table is a list of rules and a list of names that may be ignored, each with its reason. `{i}` in a name is the number of a
-layer; our trees hold all layers of a stack in one array with a leading axis.
+A table is a list of rules and a list of tensor names to ignore, each with its reason. `{i}` in a
+name is the index of a layer; our trees hold all layers of a stack in one array with a leading axis.
 """
 
 from __future__ import annotations
@@ -21,7 +21,12 @@ Arrays = list[np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """How tensors change place: `load(tensors, shapes of the leaves) -> leaves`, `save(leaves) -> tensors`."""
+    """How tensors become leaves and back.
+
+    Attributes:
+      load: (tensors, shapes of the leaves) -> leaves.
+      save: leaves -> tensors.
+    """
 
     load: Callable[[Arrays, list[tuple[int, ...]]], Arrays]
     save: Callable[[Arrays], Arrays]
@@ -45,7 +50,7 @@ def _patch(*frames: int) -> Layout:
 
 
 def _split(layout: Layout, parts: int) -> Layout:
-    """One tensor that holds `parts` leaves one behind the other on its first axis (q, k, v)."""
+    """One tensor with `parts` leaves concatenated on its first axis (q, k, v)."""
 
     def load(t: Arrays, shapes: list[tuple[int, ...]]) -> Arrays:
         return [
@@ -80,18 +85,22 @@ PATCH = _patch()
 TUBE = _patch(VideoMaeConfig.tubelet)
 QKV = _split(LINEAR, 3)
 QKV_BIAS = _split(SAME, 3)
-POSITIONS = Layout(
-    _positions_load, lambda x: [x[0]]
-)  # resized to the grid of the tower, torch's bicubic
-WEIGHT_NORM = Layout(
-    _weight_norm_load, _weight_norm_save
-)  # (g, v) of torch's weight norm over the kernel's last axis
+# Resized to the grid of the encoder by torch's bicubic interpolation.
+POSITIONS = Layout(_positions_load, lambda x: [x[0]])
+# (g, v) of torch's weight norm over the kernel's last axis.
+WEIGHT_NORM = Layout(_weight_norm_load, _weight_norm_save)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rule:
-    """Tensors `names` make the leaves `paths`; `others` are further spellings of the same names. Where an `optional`
-    rule's tensors are absent its leaves keep their start.
+    """Tensors that make leaves.
+
+    Attributes:
+      names: torch names.
+      paths: paths of the leaves.
+      layout: how the tensors become the leaves.
+      others: other spellings of `names`.
+      optional: whether the tensors may be absent; the leaves then keep their initialisation.
     """
 
     names: tuple[str, ...]
@@ -101,7 +110,7 @@ class Rule:
     optional: bool = False
 
     def under(self, prefix: str, tree: str) -> Rule:
-        """The same rule for a model that is part of a larger one."""
+        """The rule for a part of a larger model: prefixes the names and, with `tree`, the paths."""
         return dataclasses.replace(
             self,
             names=tuple(prefix + n for n in self.names),
@@ -112,39 +121,55 @@ class Rule:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """What a source holds. `ignored`: (regular expression on the whole name, why it is not needed)."""
+    """The tensors of a source.
+
+    Attributes:
+      name: for messages.
+      rules: the rules.
+      ignored: (regular expression on the whole name, why the tensor is not needed).
+    """
 
     name: str
     rules: tuple[Rule, ...]
     ignored: tuple[tuple[str, str], ...] = ()
 
     def under(self, prefix: str, tree: str) -> Table:
-        """The same source as part of a larger one."""
+        """The table for a part of a larger model; see `Rule.under`."""
         ignored = tuple((re.escape(prefix) + pattern, why) for pattern, why in self.ignored)
         return Table(self.name, tuple(r.under(prefix, tree) for r in self.rules), ignored)
 
 
 def rule(name: str, path: str, layout: Layout = SAME, *others: str) -> Rule:
-    """One tensor, one leaf."""
+    """A rule of one tensor and one leaf.
+
+    Args:
+      name: torch name.
+      path: path of the leaf.
+      layout: how the tensor becomes the leaf.
+      *others: other spellings of `name`.
+
+    Returns:
+      The rule.
+    """
     return Rule(names=(name,), paths=(path,), layout=layout, others=tuple((o,) for o in others))
 
 
 def linear(name: str, path: str, *, bias: bool = True) -> list[Rule]:
-    """torch.nn.Linear."""
+    """Rules of a torch.nn.Linear."""
     return [rule(f"{name}.weight", f"{path}/kernel", LINEAR)] + [
         rule(f"{name}.bias", f"{path}/bias")
     ] * bias
 
 
 def conv1d(name: str, path: str, *, bias: bool = True) -> list[Rule]:
-    """torch.nn.Conv1d."""
+    """Rules of a torch.nn.Conv1d."""
     return [rule(f"{name}.weight", f"{path}/kernel", CONV1D)] + [
         rule(f"{name}.bias", f"{path}/bias")
     ] * bias
 
 
 def norm(name: str, path: str, *, bias: bool = True) -> list[Rule]:
-    """torch.nn.LayerNorm, or RMSNorm without bias."""
+    """Rules of a torch.nn.LayerNorm, or of an RMSNorm, which has no bias."""
     return [rule(f"{name}.weight", f"{path}/scale")] + [rule(f"{name}.bias", f"{path}/bias")] * bias
 
 

@@ -1,7 +1,7 @@
-"""One table a source: torch names on the left, paths of our trees on the right.
+"""One table per source: torch names on the left, paths of our trees on the right.
 
-Facts: the state dicts of transformers, timm and of the two projects' releases. Whatever else a file holds is either ignored
-by name here, with the reason, or an error.
+Source: the state dicts of transformers, timm and of the two projects' releases. Any other tensor in
+a file is either ignored by name here, with the reason, or an error.
 """
 
 from __future__ import annotations
@@ -126,11 +126,19 @@ def _vit(key_bias: bool, final_norm: bool) -> tuple[Rule, ...]:
 
 
 def eva(depth: int, final_norm: bool) -> Table:
-    """`eva_vit_g.pth` holds 40 blocks, norm and head: the temporal tower takes all but the head, the image tower 39 blocks."""
+    """EVA-ViT-G; `eva_vit_g.pth` has 40 blocks, a norm and a head.
+
+    Args:
+      depth: number of blocks used: 40 by the video encoder, 39 by the image encoder.
+      final_norm: whether the norm is used (video encoder).
+
+    Returns:
+      The table.
+    """
     ignored = [(r"head\..*", "the classifier is not used")]
     if not final_norm:
-        ignored.append((rf"blocks\.{depth}\..*", "the image tower ends one block earlier"))
-        ignored.append((r"norm\..*", "the image tower has no norm of its own"))
+        ignored.append((rf"blocks\.{depth}\..*", "the image encoder ends one block earlier"))
+        ignored.append((r"norm\..*", "the image encoder has no final norm"))
     return Table(
         "EVA-CLIP ViT-G (eva_vit_g.pth)",
         _vit(key_bias=False, final_norm=final_norm),
@@ -146,7 +154,7 @@ MAE = Table(
 
 
 def _vit_hf(name: str, patch: Layout, cls: bool, fused_bias: bool) -> Table:
-    """Vision transformers in the names that transformers writes to files (those of its modules are others)."""
+    """Vision transformers under the names that transformers writes to files, not of modules."""
     b = "encoder.layer.{i}"
     heads = (("query", "q"), ("key", "k"), ("value", "v"))
     biases = [rule(f"{b}.attention.attention.{p}_bias", f"{BLOCKS}/{p}/bias") for p in "qv"]
@@ -174,7 +182,7 @@ def _vit_hf(name: str, patch: Layout, cls: bool, fused_bias: bool) -> Table:
 
 
 def _with_head(table: Table, prefix: str) -> Table:
-    """The encoder within the model that was pretrained or classified with it."""
+    """The encoder as part of the model that was pretrained or that classifies with it."""
     return dataclasses.replace(table.under(prefix, ""), ignored=(NOT_ENCODER, NOT_FEATURES))
 
 
@@ -183,7 +191,7 @@ VIDEOMAE_HF = _vit_hf("VideoMAE (transformers)", TUBE, cls=False, fused_bias=Tru
 
 
 def videomae(final_norm: bool = True) -> Table:
-    """VideoMAE in its original (and timm's) names."""
+    """VideoMAE under its original names, which are also timm's."""
     return Table(
         "VideoMAE (original names)",
         flatten(
@@ -197,7 +205,7 @@ def videomae(final_norm: bool = True) -> Table:
     )
 
 
-# Each source in all its spellings; `load.choose_table` takes the one that a file uses.
+# Each source in all its spellings; `load_tensors.choose_table` picks the one that a file uses.
 MAE_TABLES = (MAE, MAE_HF, _with_head(MAE_HF, "vit."))
 VIDEOMAE_TABLES = (
     videomae(),
@@ -208,7 +216,7 @@ VIDEOMAE_TABLES = (
 
 
 def hubert(conv_layers: int = 7, conv_norm: str = "layer", conv_bias: bool = True) -> Table:
-    """HuBERT of transformers, in both spellings of its weight norm."""
+    """HuBERT of transformers, with both spellings of its weight norm."""
     convs: list[list[Rule]] = []
     for n in range(conv_layers):
         convs.append(conv1d(f"feature_extractor.conv_layers.{n}.conv", f"conv{n}", bias=conv_bias))
@@ -247,7 +255,7 @@ def hubert(conv_layers: int = 7, conv_norm: str = "layer", conv_bias: bool = Tru
                 norm(f"{layer}.final_layer_norm", f"{BLOCKS}/norm2"),
             ]
         ),
-        ((r"masked_spec_embed", "stands for masked sound while HuBERT is pretrained"),),
+        ((r"masked_spec_embed", "replaces masked audio in the pretraining of HuBERT"),),
     )
 
 
@@ -283,7 +291,7 @@ def hubert_fairseq(conv_layers: int = 7, conv_norm: str = "layer", conv_bias: bo
                 norm(f"{layer}.final_layer_norm", f"{BLOCKS}/norm2"),
             ]
         ),
-        ((r"mask_emb|label_embs_concat|final_proj\..*", "used while HuBERT is pretrained alone"),),
+        ((r"mask_emb|label_embs_concat|final_proj\..*", "used only in the pretraining of HuBERT"),),
     )
 
 
@@ -314,7 +322,7 @@ MLP = ("gate", "up", "down")
 def lora(
     *, projections: Sequence[str] = ("q", "v"), prefix: str = "llama_model.base_model.model."
 ) -> tuple[Rule, ...]:
-    """Adapters of peft, in its older (`lora_A.weight`) and newer (`lora_A.default.weight`) spelling."""
+    """Adapters of peft, older (`lora_A.weight`) and newer (`lora_A.default.weight`) spelling."""
     rules = []
     for p in projections:
         part = "mlp" if p in MLP else "self_attn"
@@ -332,7 +340,7 @@ def lora(
 
 
 def peft_adapter(projections: Sequence[str]) -> Table:
-    """`adapter_model.safetensors` of an adapter folder."""
+    """`adapter_model.safetensors` of an adapter folder of peft."""
     return Table("LoRA adapter of PEFT", lora(projections=projections, prefix="base_model.model."))
 
 
@@ -342,14 +350,14 @@ def _projectors(**names: str) -> tuple[Rule, ...]:
     )
 
 
-# A frozen norm that the originals never load; a checkpoint that holds it after all is obeyed.
+# A frozen norm that the originals never load; if a checkpoint contains it, it is imported.
 _LN_VISION = tuple(
     dataclasses.replace(r, optional=True) for r in flatten([norm("ln_vision", "params/ln_vision")])
 )
 
 
 def emotion_llama_v2(*, projections: Sequence[str] = ("q", "v"), blocks: int = 4) -> Table:
-    """Stage checkpoints; `projections` with LoRA and `blocks` of the fusion differ in models of our own."""
+    """Stage checkpoints of v2; our own models may differ in LoRA projections and fusion blocks."""
     return Table(
         "Emotion-LLaMAv2 stage checkpoint",
         (
@@ -367,7 +375,7 @@ def emotion_llama_v2(*, projections: Sequence[str] = ("q", "v"), blocks: int = 4
 
 
 def emotion_llama_v1(projections: Sequence[str] = ("q", "v")) -> Table:
-    """Checkpoints of both stages."""
+    """Checkpoints of both stages of v1."""
     return Table(
         "Emotion-LLaMA (v1) checkpoint",
         (
@@ -381,12 +389,17 @@ def emotion_llama_v1(projections: Sequence[str] = ("q", "v")) -> Table:
             ),
             *_LN_VISION,
         ),
-        ((r"attention\..*", "left from a classifier that was given up; in no forward pass"),),
+        (
+            (
+                r"attention\..*",
+                "left over from an abandoned classifier; not used in any forward pass",
+            ),
+        ),
     )
 
 
 def minigpt_v2(projections: Sequence[str] = ("q", "v")) -> Table:
-    """Where stage 1 of both models starts."""
+    """The checkpoint that stage 1 of both models starts from."""
     return Table(
         "MiniGPT-v2 checkpoint",
         (*lora(projections=projections), *_projectors(image="llama_proj"), *_LN_VISION),

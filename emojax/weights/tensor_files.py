@@ -1,4 +1,4 @@
-"""Tensor files, read one tensor at a time: safetensors (one file or a sharded index), torch's .bin and .pth."""
+"""Reads tensor files one tensor at a time: safetensors, sharded or not, torch's .bin and .pth."""
 
 from __future__ import annotations
 
@@ -18,28 +18,32 @@ from safetensors import SafetensorError, safe_open
 
 Reader = Callable[[], np.ndarray]
 
-# Where training scripts put the weights of a checkpoint that holds more.
+# Keys under which training scripts put the weights of a checkpoint.
 _NESTED = ("model", "module", "state_dict", "model_state_dict")
 
 
 def open_tensors(path: Path) -> Mapping[str, Reader]:
-    """{name: function that reads this tensor}; nothing is read before it is asked for.
+    """Opens tensor files; a tensor is read when its reader is called.
 
     Args:
-      path: a .safetensors, .bin, .pth or .pt file, an index `*.index.json`, or a folder that holds one of them.
+      path: a .safetensors, .bin, .pth or .pt file, an index `*.index.json`, or a folder with one of
+        them.
+
+    Returns:
+      {name: function that reads the tensor}.
 
     Raises:
-      FileNotFoundError: nothing of the kind is there, or the index names a file that is not.
-      ValueError: the file is damaged or holds no tensors.
+      FileNotFoundError: there is no such file, or the index names a missing file.
+      ValueError: the file is damaged or has no tensors.
     """
-    found: dict[str, Reader] = {}
+    readers: dict[str, Reader] = {}
     for file in tensor_files(path):
-        found.update(_safetensors(file) if file.suffix == ".safetensors" else _torch(file))
-    return found
+        readers.update(_safetensors(file) if file.suffix == ".safetensors" else _torch(file))
+    return readers
 
 
 def tensor_files(path: Path) -> list[Path]:
-    """The files that hold the tensors of a file, index or folder; raises as `open_tensors` does."""
+    """The tensor files of a file, index or folder; raises as `open_tensors` does."""
     if path.is_dir():
         path = _in_folder(path)
     if not path.exists():
@@ -50,10 +54,10 @@ def tensor_files(path: Path) -> list[Path]:
         shards = sorted(set(json.loads(path.read_text())["weight_map"].values()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"{path} is no index of shards ({type(error).__name__}: {error})"
+            f"{path} is not an index of shards ({type(error).__name__}: {error})"
         ) from error
     if absent := [s for s in shards if not (path.parent / s).exists()]:
-        raise FileNotFoundError(f"{path} names {', '.join(absent)}, which is not beside it")
+        raise FileNotFoundError(f"{path} names {', '.join(absent)}, which is not next to it")
     return [path.parent / s for s in shards]
 
 
@@ -66,21 +70,21 @@ def _in_folder(folder: Path) -> Path:
         "*.pth",
         "*.pt",
     ):
-        found = sorted(folder.glob(pattern))
-        if len(found) == 1:
-            return found[0]
-        if found:
+        files = sorted(folder.glob(pattern))
+        if len(files) == 1:
+            return files[0]
+        if files:
             raise ValueError(
-                f"{folder} holds {len(found)} files {pattern} and no index: name one of them"
+                f"{folder} has {len(files)} files {pattern} and no index: name one of them"
             )
-    raise FileNotFoundError(f"{folder} holds no .safetensors, .bin, .pth or .pt file")
+    raise FileNotFoundError(f"{folder} has no .safetensors, .bin, .pth or .pt file")
 
 
 def _safetensors(path: Path) -> dict[str, Reader]:
     try:
-        file = safe_open(path, "np")
+        file: Any = safe_open(path, "np")
     except SafetensorError as error:
-        raise ValueError(f"{path} is no safetensors file, or cut off ({error})") from error
+        raise ValueError(f"{path} is not a safetensors file, or is truncated ({error})") from error
     return {name: functools.partial(file.get_tensor, name) for name in file.keys()}
 
 
@@ -89,20 +93,21 @@ def _torch(path: Path) -> dict[str, Reader]:
         import torch
     except ImportError as error:
         raise ValueError(
-            f"{path} is a file of torch: pip install 'emojax[parity]' to read it"
+            f"{path} is a torch file: pip install 'emojax[parity]' to read it"
         ) from error
     try:
-        # Files of torch before 1.6 are no zip and can not be mapped.
-        # Training scripts keep their options beside the tensors: a Namespace holds values and runs nothing.
+        # Files of torch before 1.6 are not zip files and cannot be memory-mapped. Training scripts
+        # store their options next to the tensors: a Namespace holds values and runs no code.
         with torch.serialization.safe_globals([argparse.Namespace]):
             state = torch.load(
                 path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
             )
     except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
         unknown = re.search(r"GLOBAL (\S+)", str(error))
-        why = f"it holds code ({unknown[1]})" if unknown else "it is damaged"
+        why = f"it contains code ({unknown[1]})" if unknown else "it is damaged"
         raise ValueError(
-            f"{path} can not be read as tensors alone: {why}. Where you trust it, save its tensors alone again"
+            f"{path} cannot be read as tensors only: {why}. "
+            "If you trust it, save only its tensors again"
         ) from error
     while not isinstance(state, dict) or not any(
         isinstance(v, torch.Tensor) for v in state.values()
@@ -112,9 +117,9 @@ def _torch(path: Path) -> dict[str, Reader]:
             keys = (
                 f"its keys are {sorted(map(str, state))[:8]}"
                 if isinstance(state, dict)
-                else "it is no dictionary"
+                else "it is not a dictionary"
             )
-            raise ValueError(f"{path} holds no tensors by name; {keys}")
+            raise ValueError(f"{path} has no named tensors; {keys}")
         state = inner[0]
 
     def reader(tensor: Any) -> Reader:

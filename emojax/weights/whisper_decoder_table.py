@@ -1,9 +1,12 @@
-"""Whisper's decoder from the files of its release (config.json, generation_config.json, tokenizer.json, *.safetensors)."""
+"""Loads Whisper's decoder from the files of its release.
+
+The folder has config.json, generation_config.json, tokenizer.json and *.safetensors.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,17 +38,24 @@ _LAYER = {
 def decoder_leaves(
     tensors: Mapping[str, np.ndarray], config: DecoderConfig
 ) -> dict[str, np.ndarray]:
-    """Tensors by transformers' names -> {path: array}.
+    """Maps tensors under transformers' names to the decoder's leaves.
+
+    Args:
+      tensors: {name: array}; tensors outside the decoder are ignored.
+      config: sizes of the decoder.
+
+    Returns:
+      {path: array}.
 
     Raises:
-      ValueError: names the tensors that are missing, left over or of another shape.
+      ValueError: tensors are missing, unexpected or of another shape; the message names them.
     """
-    own = {
+    found = {
         k.removeprefix("model.").removeprefix("decoder."): v
         for k, v in tensors.items()
         if "decoder." in k
     }
-    want: dict[str, tuple[str, bool]] = {
+    expected: dict[str, tuple[str, bool]] = {
         "embed_tokens.weight": ("embed", False),
         "embed_positions.weight": ("positions", False),
         "layer_norm.weight": ("norm/scale", False),
@@ -54,22 +64,23 @@ def decoder_leaves(
     for i in range(config.depth):
         for theirs, ours in _LAYER.items():
             norm = ours.endswith("norm")
-            want[f"layers.{i}.{theirs}.weight"] = (
+            expected[f"layers.{i}.{theirs}.weight"] = (
                 f"layers_{i}/{ours}/{'scale' if norm else 'kernel'}",
                 not norm,
             )
             if not theirs.endswith("k_proj"):
-                want[f"layers.{i}.{theirs}.bias"] = (f"layers_{i}/{ours}/bias", False)
-    if missing := sorted(set(want) - set(own)):
+                expected[f"layers.{i}.{theirs}.bias"] = (f"layers_{i}/{ours}/bias", False)
+    if missing := sorted(set(expected) - set(found)):
         raise ValueError(
-            f"these tensors of Whisper's decoder are missing: {', '.join(missing[:5])} ({len(missing)})"
+            f"{len(missing)} tensors of Whisper's decoder are missing: {', '.join(missing[:5])}"
         )
-    if extra := sorted(set(own) - set(want)):
+    if extra := sorted(set(found) - set(expected)):
         raise ValueError(
-            f"these tensors are none of Whisper's decoder: {', '.join(extra[:5])} ({len(extra)})"
+            f"{len(extra)} tensors are not part of Whisper's decoder: {', '.join(extra[:5])}"
         )
     out = {
-        f"params/{path}": own[name].T if turn else own[name] for name, (path, turn) in want.items()
+        f"params/{path}": found[name].T if transposed else found[name]
+        for name, (path, transposed) in expected.items()
     }
     shapes = {
         "params/embed": (config.vocab, config.width),
@@ -77,15 +88,22 @@ def decoder_leaves(
     }
     for path, shape in shapes.items():
         if out[path].shape != shape:
-            raise ValueError(f"{path} is of shape {out[path].shape}, config.json says {shape}")
+            raise ValueError(f"{path} has the shape {out[path].shape}, config.json says {shape}")
     return out
 
 
 def load_decoder(folder: Path) -> tuple[DecoderConfig, Any, dict[str, Any], Tokenizer]:
-    """(config, variables, generation_config.json, tokenizer) from a folder of released files.
+    """Loads the decoder from a folder of released files.
+
+    Args:
+      folder: the folder.
+
+    Returns:
+      (config, variables, content of generation_config.json, tokenizer).
 
     Raises:
-      ValueError, FileNotFoundError: what is missing or does not fit.
+      FileNotFoundError: a file is missing.
+      ValueError: the tensors do not fit the config.
     """
     facts = _json(folder / "config.json")
     config = DecoderConfig(
@@ -99,13 +117,14 @@ def load_decoder(folder: Path) -> tuple[DecoderConfig, Any, dict[str, Any], Toke
     )
     files = sorted(folder.glob("*.safetensors"))
     if not files:
-        raise FileNotFoundError(f"{folder} holds no .safetensors file of Whisper")
+        raise FileNotFoundError(f"{folder} has no .safetensors file of Whisper")
     tensors: dict[str, np.ndarray] = {}
     for file in files:
         tensors |= {
             k: np.asarray(v, np.float32) for k, v in load_file(file).items() if "decoder." in k
         }
-    variables = traverse_util.unflatten_dict(decoder_leaves(tensors, config), sep="/")
+    unflatten: Callable[..., Any] = traverse_util.unflatten_dict
+    variables = unflatten(decoder_leaves(tensors, config), sep="/")
     if not (folder / "tokenizer.json").exists():
         raise FileNotFoundError(f"{folder}/tokenizer.json is missing: copy it from the release")
     return (
@@ -119,4 +138,5 @@ def load_decoder(folder: Path) -> tuple[DecoderConfig, Any, dict[str, Any], Toke
 def _json(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing: copy it from the release of Whisper")
-    return json.loads(path.read_text())
+    facts: dict[str, Any] = json.loads(path.read_text())
+    return facts

@@ -1,16 +1,13 @@
-"""Fetches the released files of a model and imports them into a model folder."""
+"""Fetches the released files of a model."""
 
 from __future__ import annotations
 
-import functools
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from data_pipeline.progress import Progress, no_progress
 from emojax.evaluate import official_files
-from emojax.weights import importer
 from emojax.weights.catalogue import MODELS, SOURCES
 from emojax.weights.fetch import fetch
 from emojax.weights.locations import downloads_folder
@@ -72,30 +69,3 @@ def fetch_sources(
         )
     fetched = {key: fetch_source(key, mirror=mirror, progress=progress) for key in needed}
     return {**files, **fetched}
-
-
-def import_model(
-    name: str,
-    files: Mapping[str, Path],
-    out: Path,
-    *,
-    settings: Any,
-    progress: Progress = no_progress,
-) -> Path:
-    """Imports a model of the catalogue into a model folder; see `importer.import_model`.
-
-    Args:
-      name: key of MODELS.
-      files: {key of SOURCES: file or folder}.
-      out: the model folder.
-      settings: the configuration of the model.
-      progress: gets the task "import NAME".
-    """
-    return importer.import_model(
-        name,
-        files,
-        out,
-        settings=settings,
-        say=logger.info,
-        tick=functools.partial(progress, f"import {name}"),
-    )

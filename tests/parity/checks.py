@@ -1,4 +1,4 @@
-"""Our modules against arrays that torch made: used by the stored (golden) and the live tests alike."""
+"""Compares our modules with arrays made by torch; shared by the golden and the live tests."""
 
 import dataclasses
 
@@ -28,7 +28,7 @@ def whisper(arrays: dict, sizes: dict) -> None:
     tree = {"params": names.whisper_tree(part(arrays, "state/"), c["depth"])}
     out = module.apply(tree, jnp.asarray(arrays["logmel"]))
     np.testing.assert_allclose(out, arrays["out"], rtol=TOLERANCE, atol=TOLERANCE)
-    # The positions that our module makes for itself are the ones that torch computed.
+    # The positions that our module makes are the ones that torch computed.
     made = module.init(jax.random.key(0), jnp.asarray(arrays["logmel"]))["params"][
         "positions"
     ].value
@@ -90,7 +90,7 @@ def llama(arrays: dict, sizes: dict, lora_sizes: dict, unroll: int = 1) -> None:
             np.testing.assert_allclose(
                 got, arrays[f"{side}/step_logits"][:, t], rtol=TOLERANCE, atol=TOLERANCE
             )
-    # The comparison is worth something only if the adapters matter.
+    # The comparison means something only if the adapters matter.
     bare = Llama(dataclasses.replace(config, lora=LoraConfig(rank=0)))
     hidden, _ = bare.apply({"params": tree["params"]}, x, positions, valid)
     without = np.asarray(bare.apply({"params": tree["params"]}, hidden, method="logits"))

@@ -44,7 +44,7 @@ def llama(folder, seed: int = 1):
 
 
 def eva_file(path, depth: int, seed: int = 2) -> dict:
-    """`eva_vit_g.pth`: a plain dict in float16 with all blocks, norm and head, positions of the small grid."""
+    """`eva_vit_g.pth`: a float16 dict with all blocks, norm, head, positions of the small grid."""
     shapes = torch_names.eva_shapes(16, 8, WIDTH, depth, MLP)
     shapes |= {
         "norm.weight": (WIDTH,),
@@ -145,7 +145,7 @@ def linear_state(rng: np.random.Generator, name: str, d_in: int, d_out: int) -> 
 
 
 def stage_checkpoint(path, seed: int = 7, newer_peft: bool = False) -> dict:
-    """Emotion-LLaMAv2: what required gradients, with optimizer and config beside it."""
+    """Emotion-LLaMAv2: the trainable parameters, with optimizer and config."""
     rng = np.random.default_rng(seed)
     state = lora_state(rng, newer_peft)
     for name, width in (("", 4 * WIDTH), ("_video", WIDTH), ("_audio", WIDTH), ("_fusion", 16)):
@@ -156,7 +156,7 @@ def stage_checkpoint(path, seed: int = 7, newer_peft: bool = False) -> dict:
 
 
 def v1_checkpoint(path, seed: int = 8, newer_peft: bool = False) -> dict:
-    """Emotion-LLaMA: five projections, LoRA and the module that nothing uses."""
+    """Emotion-LLaMA: five projections, LoRA and an unused module."""
     rng = np.random.default_rng(seed)
     state = lora_state(rng, newer_peft) | linear_state(rng, "llama_proj", 4 * WIDTH, LLAMA_WIDTH)
     for number in (1, 2, 3):
@@ -202,7 +202,7 @@ def normalised(pixels: np.ndarray, mean, std) -> np.ndarray:
 
 
 def image_tokens(eva: dict, pixels: np.ndarray, depth: int) -> torch.Tensor:
-    """Image tower (positions resized, one block left out, no norm), then the plain norm."""
+    """Image encoder (positions resized, last block omitted, no norm), then ln_vision."""
     grid = pixels.shape[-1] // 8
     state = {**eva, "pos_embed": torch_reference.resize(eva["pos_embed"], grid)}
     out = torch.from_numpy(torch_reference.eva(state, pixels, depth, HEADS, 1e-6, False))
@@ -210,7 +210,7 @@ def image_tokens(eva: dict, pixels: np.ndarray, depth: int) -> torch.Tensor:
 
 
 def v2_soft_prompt(state, eva, whisper_encoder, image, frames, logmel, tokens: int) -> torch.Tensor:
-    """[1, Q, D] of one clip, as the released code makes it."""
+    """[1, Q, D] of one clip, as the released code computes it."""
     raw = image_tokens(eva, image[None], 2)
     video = torch.from_numpy(torch_reference.eva(eva, frames, 3, HEADS, 1e-6, True))[:, 1:]
     video = video.reshape(len(frames), 2, 2, WIDTH).mean(dim=(1, 2))[None]

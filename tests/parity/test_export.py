@@ -1,4 +1,4 @@
-"""Weights out: the files that other projects load, bit for bit or to the logit, and what a wrong file is told."""
+"""Exported files load in other projects, bit for bit or to the logit; wrong files are explained."""
 
 import numpy as np
 import pytest
@@ -75,7 +75,7 @@ def test_peft_loads_the_adapter_and_gives_it_back(v2, tmp_path):
             assert torch.equal(parameter, state["llama_model." + name.replace(".default", "")]), (
                 name
             )
-    # Another adapter, saved by peft itself, over the imported model.
+    # Another adapter, saved by peft itself, on top of the imported model.
     with torch.no_grad():
         for name, parameter in adapted.named_parameters():
             if "lora_" in name:
@@ -201,7 +201,7 @@ def test_an_adapter_of_another_scale_is_refused(v2, tmp_path):
         with pytest.raises(ValueError, match=message):
             both = {**files, "peft-adapter": tmp_path / "adapter"}
             import_model("emotion-llama-v2", both, tmp_path / "m", settings=settings)
-    with pytest.raises(ValueError, match="no place for chinese-hubert-large"):
+    with pytest.raises(ValueError, match="no part that chinese-hubert-large fills"):
         more = {**files, "chinese-hubert-large": files["whisper-large-v3"]}
         import_model("emotion-llama-v2", more, tmp_path / "m", settings=settings)
 
@@ -243,7 +243,7 @@ def test_exports_overwrite_no_model(v2, tmp_path):
 
 
 def test_the_166_tensors_at_true_size_are_bit_equal(tmp_path):
-    """A stage checkpoint as torch writes it, 71,536,387 parameters: in, out, read by torch again."""
+    """A stage checkpoint of torch, 71,536,387 parameters: imported, exported, read by torch."""
     from emojax.config import load_config, resolve
     from emojax.weights.catalogue import stage_table
     from emojax.weights.importer import leaf_types

@@ -1,4 +1,4 @@
-"""True widths against torch, through the importers: one block of each tower, fusion and projectors, and the whole image tower."""
+"""Full widths against torch through the importers: a block of each encoder, the image encoder."""
 
 import subprocess
 import sys
@@ -39,7 +39,7 @@ def torch_side():
 
 
 def noise(shapes: dict, seed: int) -> dict:
-    """Weights of the size that trained ones have: 1 / sqrt(fan in), norms near 1."""
+    """Weights with the magnitude of trained ones: 1 / sqrt(fan in), norms near 1."""
     rng = np.random.default_rng(seed)
     out = {}
     for name, shape in shapes.items():
@@ -74,7 +74,7 @@ def relative(ours, theirs) -> float:
 
 @pytest.mark.parametrize("depth", [1, 39])
 def test_eva_g(torch_side, tmp_path, depth):
-    """448 px, width 1408: one block, and the whole image tower (986,975,872 parameters)."""
+    """448 px, width 1408: one block, and the whole image encoder (986,975,872 parameters)."""
     shapes = names.eva_shapes(224, 14, 1408, depth, 6144)
     state = noise(shapes, 1)
     module = Eva(
@@ -155,7 +155,7 @@ def test_llama_7b_block(torch_side, tmp_path):
 
 
 def test_fusion_and_projectors(torch_side, tmp_path):
-    """Features of full width -> 448 soft tokens of width 4096, from a checkpoint with the 166 tensors."""
+    """Full-width features -> 448 soft tokens of width 4096, from a checkpoint of 166 tensors."""
     import torch
     from torch.nn import functional
 

@@ -1,4 +1,4 @@
-"""Whisper encoder and LLaMA against stored answers of transformers' torch modules (made by make_golden.py)."""
+"""Whisper encoder and LLaMA against stored outputs of transformers (made by make_golden.py)."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 
 from parity import checks
 
-# As in torch_reference.py, which can not be imported without torch.
+# As in torch_reference.py, which cannot be imported without torch.
 WHISPER = {"width": 16, "depth": 2, "heads": 2, "mlp": 24, "mels": 8, "steps": 20}
 LLAMA = {"vocab": 48, "width": 32, "depth": 2, "heads": 4, "mlp": 40}
 LORA = {"rank": 4, "alpha": 6.0}

@@ -1,4 +1,4 @@
-"""Whole towers through the importers: torch writes a file in the source's layout, we read it, outputs agree (1e-4)."""
+"""Whole encoders through the importers: torch writes a file, we read it, outputs agree (1e-4)."""
 
 import argparse
 import re
@@ -47,7 +47,7 @@ def random_weights(module, seed):
 
 
 def through_file(folder, state, module, table, *inputs):
-    """Writes `state`, imports it into `module`, applies it; the way back must give the same tensors."""
+    """Writes `state`, imports it into `module`, applies it; exporting gives the same tensors."""
     path = folder / "weights.pth"
     torch.save({"model": state}, path)
     shapes = jax.eval_shape(lambda: unbox(module.init(jax.random.key(0), *inputs)))["params"]
@@ -130,7 +130,7 @@ def test_llama(tmp_path):
 
 @pytest.mark.parametrize("stable", [True, False])
 def test_hubert(tmp_path, stable):
-    """Large: LayerNorm after every convolution, norms first. Base: one group norm, norms last."""
+    """Large: LayerNorm after every convolution, pre-norm. Base: one group norm, post-norm."""
     norm = "layer" if stable else "group"
     config = transformers.HubertConfig(
         conv_dim=(8, 8, 8),
@@ -169,7 +169,7 @@ def test_hubert(tmp_path, stable):
 
 
 def fairseq_hubert(state, stable):
-    """transformers' names -> fairseq's, and what its pretraining left in the file."""
+    """transformers' names -> fairseq's, plus the tensors of its pretraining."""
     place = "2.1" if stable else "2"
     changes = (
         (r"feature_extractor\.conv_layers\.(\d)\.conv\.", r"feature_extractor.conv_layers.\1.0."),
@@ -220,18 +220,18 @@ def test_mae(tmp_path):
 
 
 def written(model, folder):
-    """What transformers writes to a file: its modules have other names."""
+    """The names that transformers writes to files; its modules have other names."""
     model.save_pretrained(folder)
     return {n: torch.from_numpy(a) for n, a in load_file(folder / "model.safetensors").items()}
 
 
 def with_prefix(state, prefix="vit."):
-    """The encoder within the model that was pretrained."""
+    """The encoder as part of the pretrained model."""
     return {f"{prefix}{k}": v for k, v in state.items()} | {"decoder.mask_token": torch.zeros(2)}
 
 
 def original_mae(state):
-    """transformers' names -> those of the original repository (and timm), q, k and v in one matrix."""
+    """transformers' names -> those of the original repository and timm, with one qkv matrix."""
     out = {
         "cls_token": state["embeddings.cls_token"],
         "pos_embed": state["embeddings.position_embeddings"],
@@ -274,7 +274,7 @@ def test_videomae(tmp_path):
 
 
 def original_videomae(state):
-    """transformers' module names -> those of the original repository's pretraining, encoder and decoder."""
+    """transformers' module names -> the original repository's pretraining names."""
     out = {"decoder.blocks.0.attn.qkv.weight": torch.zeros(2), "mask_token": torch.zeros(2)}
     for end in ("weight", "bias"):
         out[f"encoder.patch_embed.proj.{end}"] = state[
@@ -299,7 +299,7 @@ def original_videomae(state):
 
 @pytest.mark.parametrize("final_norm", [False, True])
 def test_eva_is_the_vision_tower_of_blip2(tmp_path, final_norm):
-    """A file of three blocks: the temporal tower takes all and the norm, the image tower leaves the last block out."""
+    """A file of three blocks: the video encoder uses all and the norm, the image encoder two."""
     config = transformers.Blip2VisionConfig(
         image_size=28, patch_size=7, layer_norm_eps=1e-6, **{**SMALL, "num_hidden_layers": 3}
     )
@@ -353,19 +353,19 @@ def test_torch_files_that_are_damaged_or_hold_code_are_refused(tmp_path):
     path = tmp_path / "weights.pth"
     torch.save({"w": torch.ones(3)}, path)
     path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(ValueError, match=r"weights\.pth can not be read"):
+    with pytest.raises(ValueError, match=r"weights\.pth cannot be read"):
         open_tensors(path)
     torch.save({"w": torch.ones(3), "code": np.random.default_rng}, path)
-    with pytest.raises(ValueError, match="it holds code"):
+    with pytest.raises(ValueError, match="it contains code"):
         open_tensors(path)
     torch.save({"model": {"w": torch.ones(3)}, "args": argparse.Namespace(lr=1)}, path)
     assert set(open_tensors(path)) == {"w"}, "options of a training script are harmless"
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(ValueError, match=r"weights\.pth can not be read .* damaged"):
+    with pytest.raises(ValueError, match=r"weights\.pth cannot be read .* damaged"):
         open_tensors(path)
     torch.save([torch.ones(3)], path)
-    with pytest.raises(ValueError, match="it is no dictionary"):
+    with pytest.raises(ValueError, match="it is not a dictionary"):
         open_tensors(path)
     torch.save({"step": 3}, path)
-    with pytest.raises(ValueError, match="holds no tensors by name"):
+    with pytest.raises(ValueError, match="has no named tensors"):
         open_tensors(path)

@@ -1,4 +1,4 @@
-"""The same comparisons and more against live torch, with other random weights: `make test-parity`."""
+"""The comparisons of test_golden.py and more against live torch: `make test-parity`."""
 
 import jax
 import jax.numpy as jnp

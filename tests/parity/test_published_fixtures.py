@@ -1,4 +1,4 @@
-"""Our modules against v2_parity_examples.json: numbers that the official modules gave, weights by formula, float64."""
+"""Our modules against v2_parity_examples.json: outputs of the official modules in float64."""
 
 import dataclasses
 
@@ -154,14 +154,14 @@ def test_encode_img(parity_examples, tmp_path):
         np.testing.assert_allclose(
             soft.tokens[0, int(index)], value, rtol=TOLERANCE, atol=1e-6, err_msg=index
         )
-    # Image and video zero: the released model keeps every token visible; the image stand-in stays as it is.
+    # Image and video zero: the released model keeps all tokens visible, the image tokens too.
     absent = run(config, Present(no, no, yes))
     assert bool(absent.mask.all())
     for index, value in case["zero_case_token_index_to_embedding"].items():
         np.testing.assert_allclose(
             absent.tokens[0, int(index)], value, rtol=TOLERANCE, atol=1e-6, err_msg=index
         )
-    # Our own setting hides what the released code computes a mask for and then forgets.
+    # Our own setting uses the mask that the released code computes and then ignores.
     masked = run(dataclasses.replace(config, missing="masked"), Present(no, no, yes)).mask[0]
     seen = {"fusion 0:64": 0, "image 64:320": 64, "video 320:384": 320, "audio 384:448": 384}
     ends = {"fusion 0:64": 64, "image 64:320": 320, "video 320:384": 384, "audio 384:448": 448}

@@ -1,4 +1,4 @@
-"""Released files in, the same numbers out: both models through their importers against torch, to the token."""
+"""Both models from files in the released layouts, compared with torch to the token."""
 
 import dataclasses
 
@@ -163,7 +163,7 @@ def test_v1(tmp_path, clip_record):
 
 
 def test_a_start_from_minigpt_v2_and_bin_shards(tmp_path):
-    """LLaMA as pytorch_model-*.bin with an index; LoRA and one projector from MiniGPT-v2, the rest at its random start."""
+    """LLaMA as indexed .bin files; LoRA and a projector from MiniGPT-v2, the others random."""
     import json
 
     import torch

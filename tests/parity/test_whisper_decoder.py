@@ -1,4 +1,4 @@
-"""Whisper's decoder against transformers': logits, rules of timestamps, greedy text, at tiny random size."""
+"""Whisper's decoder against transformers': logits, timestamp rules, greedy text; tiny and random."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -98,7 +98,7 @@ def their_rules(ids, logits):
 
 
 def test_rules_of_times_at_random_texts(pair):
-    """Texts that the rules themselves allow, drawn token by token; at each, the same tokens are allowed."""
+    """Random texts that the rules allow: at each token both allow the same next tokens."""
     ours, _ = pair
     rng = np.random.default_rng(5)
     seen_times = 0

@@ -1,4 +1,4 @@
-"""State dicts in torch's names and layouts -> the trees of emojax.model, for tests alone."""
+"""State dicts with torch's names and layouts -> trees of emojax.model, for tests only."""
 
 import re
 

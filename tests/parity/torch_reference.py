@@ -60,7 +60,7 @@ LORA = {"rank": 4, "alpha": 6.0}
 
 
 def llama(seed: int) -> dict:
-    """Two rows of 7 and 4 tokens, padded left and right; then 3 further tokens one by one from the cache."""
+    """Rows of 7 and 4 tokens, padded left and right, then 3 tokens one by one from the cache."""
     c = LLAMA
     config = transformers.LlamaConfig(
         vocab_size=c["vocab"],

@@ -1,4 +1,4 @@
-"""The same training step on one device and on three meshes of 8: same loss, constraints in the program."""
+"""A training step on one device and on three meshes of 8: same loss, sharding constraints."""
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ def settings():
     config = load_config("tiny:test")
     config.optim.ema = 0.0
     for tower in (config.model.image, config.model.video, config.model.audio, config.model.llama):
-        tower.dropout = 0.0  # dropout bits depend on how they are laid out over devices
+        tower.dropout = 0.0  # dropout bits depend on their layout over devices
     config.model.fusion.dropout = 0.0
     return resolve(config)
 
@@ -96,7 +96,7 @@ def test_same_loss_on_every_mesh(one_device, shape):
     losses, text = two_losses(settings(), shape, jax.devices())
     np.testing.assert_allclose(losses, one_device, rtol=1e-5)
     assert losses[1] < losses[0]
-    # Two towers, the audio encoder and the decoder constrain their block inputs.
+    # Two EVA encoders, Whisper and LLaMA constrain the inputs of their blocks.
     assert text.count("sdy.sharding_constraint") + text.count("@Sharding") >= 4
 
 
@@ -110,7 +110,7 @@ def test_large_kernels_are_split():
             assert not x.sharding.is_fully_replicated, path
 
 
-def test_meshes_that_can_not_be():
+def test_impossible_meshes():
     with pytest.raises(ValueError, match="needs 6 devices, there are 8"):
         make_mesh(shape=(6, 1, 1))
     with pytest.raises(ValueError, match="only one entry"):
@@ -123,7 +123,7 @@ def test_meshes_that_can_not_be():
 
 @pytest.mark.parametrize("shape", [pytest.param((1, 1, 1), marks=pytest.mark.full), (2, 2, 2)])
 def test_parts_of_a_batch_give_its_gradient(shape):
-    """Two micro-batches, one after the other: the losses of the whole batch, and the rows in its order."""
+    """Two micro-batches in turn give the losses of the whole batch, with the rows in its order."""
     config = load_config("tiny:test")
     config.optim.ema, config.model.word_heads, config.model.fusion.dropout = 0.0, False, 0.0
     for tower in (config.model.image, config.model.video, config.model.audio, config.model.llama):
@@ -142,7 +142,7 @@ def test_parts_of_a_batch_give_its_gradient(shape):
             step = make_step(s.model, tx, 0.0, accumulate=parts, shardings=before)
             state, metrics = step(state, frozen, batch, RATE, jax.random.key(KEY))
             assert jax.tree.map(lambda x: x.sharding, state) == before, (
-                "a step keeps its state where it lies"
+                "a step does not move its state"
             )
             found.append((np.asarray(metrics["rows"]), float(metrics["grad_norm"]), state.train))
     np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-5)

@@ -1,4 +1,4 @@
-"""Two real JAX processes of 4 devices each, started by launch_tpu.sh: training, loss of one by SIGKILL, SIGTERM, another topology."""
+"""Two JAX processes of 4 devices each, started by launch_tpu.sh: SIGKILL, SIGTERM, topology."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def start(place: Path, out: Path, processes: int, devices: int) -> subprocess.Po
         f"--config.train.mesh=(2,{processes * devices // 2},1)",
         "--config.train.save_every=2",
         "--config.train.log_clips=True",
-        # Bits of dropout are the same whatever the mesh; sums over devices are not, to the last digit.
+        # Dropout bits do not depend on the mesh; sums over devices do, in the last digit.
         "--config.optim.ema=0.0",
     ]
     env = {**os.environ, "EMOJAX_CACHE": str(place / "cache"), "PYTHON": sys.executable}

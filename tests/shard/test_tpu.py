@@ -1,6 +1,6 @@
-"""The training step compiled for TPUs that are not here: miniature in every run, full size in `make test-full`.
+"""The training step compiled for absent TPUs: tiny in every run, full size in `make test-full`.
 
-Needs libtpu (the `tpu` extra); each compile runs in a process of its own, for libtpu writes to the console.
+Needs libtpu (the `tpu` extra). Each compile has its own process: libtpu writes to the console.
 """
 
 import importlib.util
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-COMPILER = ROOT / ".tpu"  # where `make test` puts it
+COMPILER = ROOT / ".tpu"  # where `make test` installs it
 ENV = {**os.environ, "PYTHONPATH": str(COMPILER)}
 pytestmark = pytest.mark.skipif(
     not importlib.util.find_spec("libtpu") and not (COMPILER / "libtpu").exists(),
@@ -45,13 +45,13 @@ TINY = (
 def test_the_miniature_compiles(topology, mesh):
     p = planned(*TINY, "--topology", topology, f"--config.train.mesh={mesh}")
     assert p["fits"] and 0 < p["peak_bytes_per_chip"] < 2**30 and p["chips"] == 8
-    # By hand: 2 layers of 4 D D + 3 D M, D 32, M 64, frozen; LoRA of rank 4 on q and v, 6 a token.
+    # By hand: 2 layers of 4 D D + 3 D M, D 32, M 64, frozen; LoRA of rank 4 on q and v, 6 per token.
     per_token = 4 * 2 * (4 * 32**2 + 3 * 32 * 64) + 6 * 2 * 4 * 32 * 4
     assert p["useful_flops_by_part"]["llama"] == 8 * 256 * per_token
     assert p["hours"] > 0 and p["tokens_per_second"] > 0
     if topology == "v5e:2x4":
         gathers = p["collectives"]["all-gather"]
-        # Seven kernels a layer, gathered once forward and once backward (the o kernel serves its recomputation too).
+        # Seven kernels per layer, gathered once forward and once backward (o: recomputation too).
         assert gathers["count"] >= 2 * 2 * 7 and gathers["bytes"] > 0
 
 
@@ -89,7 +89,7 @@ def test_full_size_fits(config, topology):
 
 @pytest.mark.full
 def test_full_size_v5e():
-    """FLOPs, collectives a layer and MFU of v2 on v5e:4x4 at 64 rows of 768."""
+    """FLOPs, collectives per layer and MFU of v2 on v5e:4x4 at 64 rows of 768."""
     common = ("--config", "v2:stage1_pod", "--topology", "v5e:4x4")
     cached = planned(*common, "--cached")
     assert (cached["batch"], cached["length"]) == (64, 768)
@@ -99,7 +99,7 @@ def test_full_size_v5e():
     assert full["executed_flops"] <= 1.10 * (
         1.5 * (parts["llama"] + parts["attention"]) + parts["head"] + parts["clip"]
     )
-    # FSDP gathers every kernel of a layer whole, forward and backward: 202.4e6 entries of 2 bytes, 32 layers, twice.
+    # FSDP gathers all kernels forward and backward: 202.4e6 entries of 2 bytes, 32 layers.
     kernels = 2 * 32 * (4 * 4096**2 + 3 * 4096 * 11008) * 2
     gather_embed = cached["collectives"]["all-gather"]["bytes"]
     assert 0.95 * kernels < gather_embed < 1.25 * kernels, gather_embed / kernels
@@ -109,7 +109,7 @@ def test_full_size_v5e():
 
 @pytest.mark.full
 def test_full_size_long_rows():
-    """2048 tokens: no table of scores of all heads (4 x 32 x 2048 x 2048 float32 would be 2 GiB a chip) is held."""
+    """2048 tokens: no score table of all heads (4 x 32 x 2048^2 float32, 2 GiB per chip)."""
     p = planned(
         "--config", "v2:stage1_pod", "--topology", "v5e:4x4", "--cached", "--bucket", "2048,1024"
     )

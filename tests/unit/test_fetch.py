@@ -18,7 +18,7 @@ SHA = hashlib.sha256(DATA).hexdigest()
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
-    """HEAD and GET of /{repo}/resolve/{revision}/{file} with ranges; /plain/{file} is plain HTTP."""
+    """HEAD and GET of /{repo}/resolve/{revision}/{file} with ranges; /plain/{file}: plain HTTP."""
 
     protocol_version = "HTTP/1.1"
     state: dict = {}

@@ -1,4 +1,4 @@
-"""The composition: soft prompt placing, masks, generation against plain recomputation, choice scores by hand."""
+"""The whole model: soft prompts, masks, cached generation, scores of choices, layers."""
 
 import dataclasses
 import functools
@@ -36,7 +36,7 @@ def variables(config) -> dict:
     mesh = make_mesh(shape=(1, 1, 1), devices=jax.devices()[:1])
     with jax.set_mesh(mesh):
         flat = init_flat(config, 1, mesh)
-    # Larger weights: random logits that differ clearly, adapters that are not zero.
+    # Larger weights: logits that differ clearly, adapters that are not zero.
     return merge(
         {k: v * 4 if k.startswith("params/llama/head") else v for k, v in flat.items()}, {}
     )
@@ -71,7 +71,7 @@ def forward(config, variables, batch):
 
 
 def next_logits(config, variables, prompt, answer, row: int) -> np.ndarray:
-    """Logits after prompt + answer of one row alone, by the training forward: no cache."""
+    """Logits after prompt + answer of a single row by the forward pass of training, no cache."""
     batch = batch_of(config, [prompt], [[*answer, 9]], 48)
     everything = views(config, 2)
     batch |= {k: v[row : row + 1] for k, v in everything.items()}
@@ -79,7 +79,7 @@ def next_logits(config, variables, prompt, answer, row: int) -> np.ndarray:
 
 
 def test_greedy_generation_is_plain_recomputation(config, variables):
-    """Cached decode of a padded batch gives the tokens that recomputing each row from nothing gives."""
+    """Cached decoding of a padded batch gives the tokens of recomputing each row."""
     batch = batch_of(config, PROMPTS, [[], []], 48)
     sampler = Sampler(max_tokens=5)
     ids = np.asarray(generate(config, variables, batch, jax.random.key(0), sampler=sampler, eos=2))
@@ -88,7 +88,7 @@ def test_greedy_generation_is_plain_recomputation(config, variables):
         for _ in range(5):
             logits = next_logits(config, variables, prompt, answer, row).copy()
             if not answer:
-                logits[2] = -np.inf  # the end token can not come first
+                logits[2] = -np.inf  # the end token cannot come first
             answer.append(int(logits.argmax()))
             if answer[-1] == 2:
                 break
@@ -111,7 +111,7 @@ def test_choice_scores_by_recomputation(config, variables):
 
 
 def test_masked_streams_change_nothing_and_released_ones_do(config, variables):
-    """Masked: what an absent stream holds can not matter. Released: its tokens stay visible."""
+    """Masked: the content of an absent stream has no effect. Released: its tokens are visible."""
     batch = batch_of(config, PROMPTS, [[9], [9]], 48)
     batch["has_audio"] = np.zeros(2, bool)
     other = batch | {"sound": batch["sound"] * 0 + 5.0}
@@ -187,7 +187,7 @@ def test_pool_bins_over_a_part():
 
 
 def test_cosine_stem():
-    """Columns of brightness are orthogonal waves; the first is flat; positions tell every patch apart."""
+    """Brightness columns are orthogonal waves, the first is flat; all positions differ."""
     kernel = cosine_kernel(8, 32).reshape(8, 8, 3, 32)
     assert np.ptp(kernel[..., 0]) < 1e-6
     gram = kernel[..., :24].reshape(-1, 24).T @ kernel[..., :24].reshape(-1, 24)
@@ -219,7 +219,7 @@ def test_hubert_of_a_padded_clip_is_that_of_the_clip_alone():
 
 
 def test_detached_towers_learn_from_their_word_heads_alone(config, variables):
-    """The language model's loss reaches projectors, but no tower."""
+    """The language model's loss has gradients in projectors, but in no encoder."""
     detached = dataclasses.replace(config, detach_towers=True)
     batch = batch_of(detached, PROMPTS, [[9], [8, 9]], 48)
 
@@ -239,7 +239,7 @@ def test_detached_towers_learn_from_their_word_heads_alone(config, variables):
 
 
 def test_qformer_reads_every_stream():
-    """One vector a position; each stream matters, the image by one copy of its repeated vector; queries learn."""
+    """One vector per position; each stream matters, the image once; queries are trainable."""
     config = FusionConfig(kind="qformer", hidden=16, width=8, out=6, blocks=2, dropout=0.0)
     rng = np.random.default_rng(0)
     streams = [jnp.asarray(rng.standard_normal((2, 5, d)), jnp.float32) for d in (7, 9, 11)]
@@ -251,7 +251,7 @@ def test_qformer_reads_every_stream():
     for i in range(3):
         changed = [x + 1.0 if i == j else x for j, x in enumerate(streams)]
         assert float(jnp.abs(module.apply(variables, *changed) - out).max()) > 1e-4, i
-    # Tokens are a set to the queries: their order within a stream changes nothing.
+    # The queries attend to a set of tokens: their order within a stream has no effect.
     turned = module.apply(variables, streams[0][:, ::-1], streams[1], streams[2])
     np.testing.assert_allclose(turned, out, rtol=1e-4, atol=1e-5)
     slope = jax.grad(lambda v: (module.apply(v, *streams) ** 2).sum())(variables)
@@ -259,7 +259,7 @@ def test_qformer_reads_every_stream():
 
 
 def test_dropout_of_adapters():
-    """Rate 0.05 of 2e5 entries within 4 standard errors; what stays is scaled to keep the mean."""
+    """Rate 0.05 of 2e5 entries within 4 standard errors; kept entries are scaled to preserve the mean."""
     out = np.asarray(dropout(jnp.ones((500, 400)), 0.05, jax.random.key(3, impl="rbg")))
     share = (out == 0).mean()
     assert abs(share - 0.05) < 4 * np.sqrt(0.05 * 0.95 / out.size)
@@ -267,7 +267,7 @@ def test_dropout_of_adapters():
 
 
 def test_masks_of_dropout_on_cpu_are_independent():
-    """Masks of half the entries: neighbours, rows, layers' and steps' keys agree in half of 2e5 places, within 4 standard errors."""
+    """Half masks of neighbours, rows, layers and steps agree in half of 2e5 entries (4 SE)."""
     base = jax.random.key(0, impl="rbg")
     masks = [
         np.asarray(random_words(k, (500, 400)) >> 31)

@@ -1,4 +1,4 @@
-"""int8 kernels: half a step of error, the same code path, nothing that learns."""
+"""int8 kernels: errors of at most half a step, the same code path, not trainable."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Emotion-LLaMA (v1): prompts, the two places of its soft tokens, its three vectors."""
+"""Emotion-LLaMA (v1): prompts, its two placeholders of soft tokens, its three vectors."""
 
 import dataclasses
 import functools
@@ -25,7 +25,7 @@ LEAD = "<video><VideoHere></video> <feature><FeatureHere></feature>"
 
 
 def test_prompt_strings():
-    """Written out from the published layouts."""
+    """Written out by hand from the published layouts."""
     said = "The person in video says: hello there."
     train = f"[INST] {LEAD} {said}  [emotion] Which?  [/INST]"
     assert prompts.train_prompt(SUBTITLE, "emotion", QUESTION, "v1") == train
