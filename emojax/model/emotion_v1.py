@@ -133,7 +133,9 @@ class EmotionV1(Emotion):
         self.hubert = Hubert(c.audio)
         self.setup_head()
 
-    def encode(self, batch: dict[str, Array], deterministic: bool = True) -> FeaturesV1:  # type: ignore[override]
+    def encode(  # type: ignore[override]
+        self, batch: dict[str, Array], deterministic: bool = True
+    ) -> FeaturesV1:
         """Runs the encoders.
 
         Args:

@@ -165,7 +165,8 @@ SOURCES: dict[str, Source] = {
         licence="MIT (EVA), BSD-3-Clause (LAVIS)",
         fills=_eva,
         files=("eva_vit_g.pth",),
-        url="https://storage.googleapis.com/sfr-vision-language-research/LAVIS/models/BLIP2/eva_vit_g.pth",
+        url="https://storage.googleapis.com/sfr-vision-language-research/LAVIS/models/BLIP2/"
+        "eva_vit_g.pth",
         size=2_025_200_000,
     ),
     "whisper-large-v3": Source(

@@ -115,12 +115,7 @@ def import_model(
         tensor_files(file)
     if out.is_file():
         raise ValueError(f"{out} is a file, --out needs a folder")
-    tokenizer = LlamaTokenizer(find_tokenizer(settings, list(files.values())))
-    if tokenizer.vocab_size > settings.model.llama.vocab:
-        raise ValueError(
-            f"{tokenizer.path} has {tokenizer.vocab_size} pieces, "
-            f"the model {settings.model.llama.vocab}"
-        )
+    tokenizer = _load_tokenizer(settings, list(files.values()))
     # Sources beyond the model's own come last: their tensors replace the others.
     order = (*needed, *(s for s in files if s not in needed))
     variables, origin = _read_sources(
@@ -153,6 +148,16 @@ def _needed_sources(name: str, model: Model, files: Mapping[str, Path]) -> list[
             f"{name} needs files of {', '.join(absent)}; see `emojax weights show {name}`"
         )
     return needed
+
+
+def _load_tokenizer(settings: Settings, files: Sequence[Path]) -> LlamaTokenizer:
+    tokenizer = LlamaTokenizer(find_tokenizer(settings, files))
+    if tokenizer.vocab_size > settings.model.llama.vocab:
+        raise ValueError(
+            f"{tokenizer.path} has {tokenizer.vocab_size} pieces, "
+            f"the model {settings.model.llama.vocab}"
+        )
+    return tokenizer
 
 
 def _read_sources(

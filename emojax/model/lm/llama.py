@@ -156,13 +156,18 @@ class Block(nn.Module):
         h = self._dense("o", c.width, ("heads", "embed"))(h.reshape(x.shape), deterministic)
         x = x + nn.Dropout(c.dropout)(h, deterministic)
         h = RMSNorm(c.eps, name="norm2")(x)
-        gate = self._dense("gate", c.mlp, ("embed", "mlp"))(h, deterministic)
-        gate = nn.silu(checkpoint_name(gate, "gate"))
-        up = self._dense("up", c.mlp, ("embed", "mlp"))(h, deterministic)
-        h = gate * checkpoint_name(up, "up")
-        h = self._dense("down", c.width, ("mlp", "embed"))(h, deterministic)
-        x = x + nn.Dropout(c.dropout)(h, deterministic)
+        x = x + nn.Dropout(c.dropout)(self._mlp(h, deterministic), deterministic)
         return (x, layer + 1), new_kv
+
+    @nn.nowrap
+    def _mlp(self, x: Array, deterministic: bool) -> Array:
+        c = self.config
+        gate = self._dense("gate", c.mlp, ("embed", "mlp"))(x, deterministic)
+        gate = nn.silu(checkpoint_name(gate, "gate"))
+        up = self._dense("up", c.mlp, ("embed", "mlp"))(x, deterministic)
+        h = gate * checkpoint_name(up, "up")
+        out: Array = self._dense("down", c.width, ("mlp", "embed"))(h, deterministic)
+        return out
 
     @nn.nowrap
     def _dense(self, name: str, features: int, axes: tuple[str, str]) -> Dense:
