@@ -32,7 +32,7 @@ from absl import flags
 from scipy.io import wavfile
 
 from data_pipeline.builders.shards import pack_fields, write_chunk
-from data_pipeline.loader.batches import NAMES, RowConfig, train_iterator
+from data_pipeline.loader.batches import train_iterator
 from data_pipeline.loader.features import (
     RECORDS,
     CacheConfig,
@@ -40,6 +40,7 @@ from data_pipeline.loader.features import (
     FeatureSource,
     pack_features,
 )
+from data_pipeline.loader.samples import NAMES, RowConfig
 from data_pipeline.loader.tasks import StageTasks
 from data_pipeline.loader.tokens import SmallTokenizer
 from data_pipeline.media.clip import SAMPLE_RATE, Sampling, read_clip, uniform_indices
@@ -228,7 +229,7 @@ def cache_rate(folder: Path, cores: int, clips: int = 192) -> float:
     )
     rows = RowConfig(
         views=VIEWS,
-        places=(("<VideoHere>", 448),),
+        placeholders=(("<VideoHere>", 448),),
         buckets=((640, 32), (768, 128), (1024, 384)),
         max_answer=384,
         max_subtitle=200,
@@ -298,7 +299,7 @@ def padding_table() -> None:
     buckets = tuple((length, length - 480) for length in range(512, 1025, 64))
     rows = RowConfig(
         views=ViewConfig(image_size=4, frame_size=4, num_frames=1, mels=2, seconds=0.08),
-        places=(("<VideoHere>", 448),),
+        placeholders=(("<VideoHere>", 448),),
         buckets=buckets,
         max_answer=512,
         max_subtitle=200,

@@ -12,7 +12,8 @@ from pathlib import Path
 from absl import flags
 
 from data_pipeline.builders.shards import open_built
-from data_pipeline.loader.batches import NAMES, BuiltSource, RowConfig, train_iterator
+from data_pipeline.loader.batches import BuiltSource, train_iterator
+from data_pipeline.loader.samples import NAMES, RowConfig
 from data_pipeline.loader.tasks import StageTasks
 from data_pipeline.loader.tokens import SmallTokenizer
 from data_pipeline.media.clip import Sampling
@@ -27,7 +28,7 @@ def main(built: str, log: str, state: str, steps: str, workers: str) -> None:
     tokenizer = SmallTokenizer.train(["a b c"], 300)
     rows = RowConfig(
         views=VIEWS,
-        places=(("<VideoHere>", 4),),
+        placeholders=(("<VideoHere>", 4),),
         buckets=((600, 300),),
         max_answer=300,
         max_subtitle=200,

@@ -23,11 +23,33 @@ from data_pipeline.builders.shards import unpack_fields
 from data_pipeline.schema import ClipRecord, read_records
 
 FORMAT = 1
+# The stream that each field of the encoders' outputs is computed from.
+_STREAMS = {
+    "image": "image",
+    "video": "video",
+    "face": "video",
+    "motion": "video",
+    "audio": "audio",
+}
 HEADER, BLANK, RECORDS = "cache.json", "blank.npz", "records.jsonl"
 _DTYPES: dict[str, Any] = {
     "float32": np.dtype(np.float32),
     "bfloat16": np.dtype(ml_dtypes.bfloat16),
 }
+
+
+def stream_of(field: str) -> str:
+    """The stream (`image`, `video` or `audio`) that a field of the encoders' outputs comes from.
+
+    Raises:
+      ValueError: the field is not known.
+    """
+    if field not in _STREAMS:
+        raise ValueError(
+            f"the feature '{field}' has no stream: add it to data_pipeline/loader/features.py, "
+            f"which knows {', '.join(_STREAMS)}"
+        )
+    return _STREAMS[field]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

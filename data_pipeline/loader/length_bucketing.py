@@ -1,8 +1,8 @@
 """Groups rows of similar length into batches, before any media are read.
 
-The rows of a window of several steps are drawn at once (task, question and tokens, no media), sorted
-by length and divided into batches, which come in random order. Every process draws the whole window,
-so all of them agree on the rows and the compiled size of each step.
+The rows of a window of several steps are drawn at once (task, question and tokens, no media),
+sorted by length and divided into batches, which come in random order. Every process draws the whole
+window, so all of them agree on the rows and the compiled size of each step.
 """
 
 from __future__ import annotations

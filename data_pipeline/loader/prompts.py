@@ -1,7 +1,7 @@
-"""Instructions and answers: tags, templates, normaliser; the questions are our own wording.
+"""Prompts and answers: tags, templates and question pools.
 
-Structure, tags and normaliser follow Emotion-LLaMA and Emotion-LLaMAv2 to the character (their released weights
-expect them); the texts of the question pools are not taken from them.
+Structure and tags follow Emotion-LLaMA and Emotion-LLaMAv2 exactly, since their released weights
+depend on them. The wording of the questions is our own.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Literal
 from data_pipeline.loader.tokens import FEATURE_HERE
 from data_pipeline.schema import VIDEO_HERE
 
-Style = Literal[
-    "perception", "cognition", "v1"
-]  # the two stages of Emotion-LLaMAv2, and Emotion-LLaMA
-# How a question is put at evaluation: as in training, or as the released programs do (two BOS, other blanks).
+# The two stages of Emotion-LLaMAv2, and Emotion-LLaMA.
+Style = Literal["perception", "cognition", "v1"]
+# Layout of a prompt at evaluation: as in training, or as in the released programs (two BOS, other
+# spaces).
 Layout = Literal["train", "released_eval", "released_demo"]
 TASKS = (
     "emotion",
@@ -29,13 +29,9 @@ TASKS = (
     "think",
     "reason_v2",
 )
-# Kinds of questions that are no tags of their own: of pictures alone, and of everything at once.
-LABELLED = (
-    "emotion",
-    "sentiment",
-    "intent",
-    "multi-label",
-)  # label tasks that reasons and thoughts are about
+# Label tasks that explanations and reasoning are about.
+LABELLED = ("emotion", "sentiment", "intent", "multi-label")
+# Keys of question pools that are not tags: general image tasks, and questions by label task.
 OTHER_QUESTIONS = (
     "caption",
     "vqa",
@@ -47,44 +43,62 @@ V1_LEAD = f"<video>{VIDEO_HERE}</video> <feature>{FEATURE_HERE}</feature>"
 
 
 def think_answer(reasoning: str, label: str) -> str:
-    """The think format, before normalisation."""
+    """An answer in the think format, before normalization."""
     return f"<think>{reasoning}</think><answer>{label}</answer>"
 
 
 def character_line(subtitle: str, style: Style, *, person: str | None = None) -> str:
-    """Who says what; cognition adds no dot, the others do, and a named person (E3) always has one."""
+    """The sentence with the transcript.
+
+    It ends with a period, except in style `cognition` without a named person (E3).
+    """
     if person is not None:
         return f"{person} in video says: {subtitle}. "
-    return (
-        f"The person in video says: {subtitle} "
-        if style == "cognition"
-        else f"The person in video says: {subtitle}. "
-    )
+    period = "" if style == "cognition" else "."
+    return f"The person in video says: {subtitle}{period} "
 
 
 def train_prompt(
     subtitle: str, task: str, question: str, style: Style, *, person: str | None = None
 ) -> str:
-    """The training instruction in its chat template, without BOS."""
-    line = character_line(_harmless(subtitle), style, person=person)
+    """The training instruction in its chat template, without BOS.
+
+    Args:
+      subtitle: the transcript.
+      task: the tag, without brackets.
+      question: the question, see `question`.
+      style: style of the prompt.
+      person: name of the speaker, for data sets that give one (E3).
+    """
+    line = character_line(_without_tokens(subtitle), style, person=person)
     if style == "v1":
         return f"[INST] {V1_LEAD} {line} [{task}] {question}  [/INST]"
     return f"[INST] <Vid>{VIDEO_HERE}</Vid> {line} [{task}] {question}  [/INST]"
 
 
 def picture_prompt(task: str, question: str) -> str:
-    """The training instruction of a general image set: nobody says anything."""
-    return f"[INST] <Vid>{VIDEO_HERE}</Vid> [{task}] {_harmless(question)}  [/INST]"
+    """The training instruction of a general image set, which has no transcript."""
+    return f"[INST] <Vid>{VIDEO_HERE}</Vid> [{task}] {_without_tokens(question)}  [/INST]"
 
 
 def released_eval_prompt(
     subtitle: str, task: str, question: str, *, dataset: str = "", person: str | None = None
 ) -> str:
-    """The released evaluation instruction: two blanks after </Vid> but for MER2023 and MER2024; no dot in OV-MERD+."""
+    """The instruction of the released evaluation of Emotion-LLaMAv2.
+
+    There are two spaces after </Vid>, except for MER2023 and MER2024, and no period after the
+    transcript of OV-MERD+.
+
+    Args:
+      subtitle: the transcript.
+      task: the tag, without brackets.
+      question: the question, see `question`.
+      dataset: name of the data set.
+      person: name of the speaker, for data sets that give one (E3).
+    """
     gap = " " if dataset in ("mer2023", "mer2024", "mer2024_semi") else "  "
-    line = character_line(
-        _harmless(subtitle), "cognition" if dataset == "ov_merd+" else "perception", person=person
-    )
+    style: Style = "cognition" if dataset == "ov_merd+" else "perception"
+    line = character_line(_without_tokens(subtitle), style, person=person)
     return f"<s>[INST] <Vid>{VIDEO_HERE}</Vid>{gap}{line} [{task}] {question}  [/INST]"
 
 
@@ -98,33 +112,46 @@ def eval_prompt(
     dataset: str = "",
     person: str | None = None,
 ) -> str:
-    """The instruction that is answered; in a released layout `<s>` and `</s>` in it are tokens. `dataset`: some have a
-    layout of their own. `person`: who speaks, where the set names somebody (E3).
+    """The instruction at evaluation.
 
-    Source: eval_emotion.py and conversation.py of v1 (whose demo makes two user turns of upload and question, the
-    first without a closing tag), the evaluation data sets and conversation.py of v2.
+    Source: eval_emotion.py and conversation.py of v1 (its demo makes two user turns of upload and
+    question, the first without a closing tag), the evaluation data sets and conversation.py of v2.
+
+    Args:
+      subtitle: the transcript.
+      task: the tag, without brackets.
+      question: the question, see `question`.
+      style: style of the prompt.
+      layout: in the released layouts, `<s>` and `</s>` in the prompt are tokens.
+      dataset: name of the data set; some have their own layout.
+      person: name of the speaker, for data sets that give one (E3).
     """
     if layout == "train":
         return train_prompt(subtitle, task, question, style, person=person)
-    said = f"{character_line(_harmless(subtitle), 'perception', person=person).strip()} [{task}] {question}"
+    line = character_line(_without_tokens(subtitle), "perception", person=person)
+    message = f"{line.strip()} [{task}] {question}"
     if style == "v1":
         if layout == "released_demo":
-            return f"<s>[INST] {V1_LEAD}<s>[INST] {said} [/INST]"
+            return f"<s>[INST] {V1_LEAD}<s>[INST] {message} [/INST]"
         return "<s>" + train_prompt(subtitle, task, question, style, person=person)
     if layout == "released_demo":
-        return conversation_prompt([(said, None)])
+        return conversation_prompt([(message, None)])
     return released_eval_prompt(subtitle, task, question, dataset=dataset, person=person)
 
 
-def _harmless(subtitle: str) -> str:
-    # The places of the soft prompt stand once in a prompt, whatever was said, and nobody says a special token.
-    while (cut := re.sub(f"{VIDEO_HERE}|{FEATURE_HERE}|</?s>", "", subtitle)) != subtitle:
-        subtitle = cut  # what is left may have come together to another
-    return subtitle
+def _without_tokens(text: str) -> str:
+    """Removes placeholders and special tokens: a prompt must contain only those of its template."""
+    while (cut := re.sub(f"{VIDEO_HERE}|{FEATURE_HERE}|</?s>", "", text)) != text:
+        text = cut  # a removal may have joined the parts of another token
+    return text
 
 
 def conversation_prompt(turns: list[tuple[str, str | None]]) -> str:
-    """The demo's chat: (question, answer or None) turns; the first holds the clip."""
+    """The chat prompt of the released demo.
+
+    Args:
+      turns: (question, answer or None); the first turn includes the clip.
+    """
     out = ""
     for i, (question, answer) in enumerate(turns):
         lead = f"<Vid>{VIDEO_HERE}</Vid> " if i == 0 else ""
@@ -134,7 +161,7 @@ def conversation_prompt(turns: list[tuple[str, str | None]]) -> str:
     return out
 
 
-# {labels} is filled with the label list of the data set.
+# `{labels}` is replaced by the label list of the data set.
 QUESTIONS: dict[str, tuple[str, ...]] = {
     "emotion": (
         "Which one of {labels} is shown?",
@@ -157,7 +184,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
         "Give the reason.",
     ),
     "think": ("Think, then name the emotion.", "Reason about the clues, then answer."),
-    # as MMEVerse asks, by label task
+    # the questions of MMEVerse, by label task
     "reason-emotion": ("Which clues show the emotion?", "Explain how the emotion is shown."),
     "reason-sentiment": ("Which clues show the sentiment?", "Explain how the sentiment is shown."),
     "reason-intent": ("Which clues show the intent?", "Explain what the person intends."),
@@ -182,7 +209,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
         "Reason about the clues, then list the labels of {labels} that are shown.",
     ),
     "general": ("What does the clip tell?", "Put together what is seen, heard and said."),
-    # {text} is filled with the question or the phrase of the set.
+    # `{text}` is replaced by the question or phrase of the data set.
     "caption": (
         "Describe the picture in a sentence.",
         "What does the picture show?",
@@ -196,14 +223,21 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
 Questions = Mapping[str, Sequence[str]]
 
 
-def question_pool(task: str, *, own: Questions | None = None) -> Sequence[str]:
-    """The wordings of a task: those of `own` where it has the task."""
-    return (own or {}).get(task) or QUESTIONS[task]
+def question_pool(task: str, *, custom: Questions | None = None) -> Sequence[str]:
+    """The wordings of the question of a task, from `custom` if it has the task."""
+    return (custom or {}).get(task) or QUESTIONS[task]
 
 
 def question(
-    task: str, labels: tuple[str, ...], pick: int = 0, own: Questions | None = None
+    task: str, labels: tuple[str, ...], *, index: int = 0, custom: Questions | None = None
 ) -> str:
-    """Question number `pick` (modulo the pool) of a task, `{labels}` filled in."""
-    pool = question_pool(task, own=own)
-    return pool[pick % len(pool)].replace("{labels}", ", ".join(labels))
+    """The question of a task.
+
+    Args:
+      task: key of the question pool.
+      labels: label space, replaces `{labels}`.
+      index: number of the wording, modulo the size of the pool.
+      custom: wordings by task that replace the built-in ones.
+    """
+    pool = question_pool(task, custom=custom)
+    return pool[index % len(pool)].replace("{labels}", ", ".join(labels))

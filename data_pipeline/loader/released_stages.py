@@ -1,8 +1,9 @@
-"""The two stages of MMEVerse as they were released: weights of the data sets, tasks of each, and what each task asks,
-answers and hides. Source: reference of the data set classes of Emotion-LLaMAv2, `mer_datasets.py` and its `_ft` twin.
+"""The two released stages of MMEVerse: weights, tasks, questions, answers, hidden streams.
 
-Its oddities are kept: a failed `audio` task trains on a zero image, IEMOCAP's small prompts need capitalised labels,
-BoLD's think answers lose their separators, DFEW's answers are not checked. Own data sets are asked by `tasks.py`.
+Source: the data set classes of Emotion-LLaMAv2, `mer_datasets.py` and its `_ft` twin. Their quirks
+are kept: a failed `audio` task trains with a zero image, IEMOCAP's small label pools require
+capitalized labels, BoLD's think answers lose their separators, DFEW's answers are not checked. The
+tasks of other data sets are drawn in `tasks.py`.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ class SetPlan:
     """One data set in the released stages.
 
     Attributes:
-      weights: of the draw, in perception and in cognition.
-      perception, cognition: tasks, drawn uniformly; one may stand twice.
-      main: the label task that a failed one falls back to.
+      weights: mixture weights in perception and cognition.
+      perception: tasks of the perception stage, drawn uniformly.
+      cognition: tasks of the cognition stage, drawn uniformly; a repeated one is drawn more often.
+      main: the label task that replaces a failed task.
       general: cognition tasks whose question comes from the general pool.
     """
 
@@ -79,7 +81,7 @@ SETS: dict[str, SetPlan] = {
     "cmu_mosi": _plan(45, "sentiment", "sentiment reason think"),
     "meld": _plan(150, "emotion", "emotion reason think sentiment", more="sentiment"),
 }
-# general image sets: weights of both stages, tag
+# General image sets: mixture weights of both stages, tag.
 IMAGE_SETS: dict[str, tuple[tuple[float, float], str]] = {
     "coco_caption": ((30, 60), "caption"),
     "refcoco": ((100, 100), "refer"),
@@ -92,13 +94,18 @@ IMAGE_SETS: dict[str, tuple[tuple[float, float], str]] = {
 }
 
 
+def is_released(dataset: str) -> bool:
+    """Whether a data set is part of the released stages."""
+    return dataset in SETS or dataset in IMAGE_SETS
+
+
 def speaking_person(record: ClipRecord) -> str | None:
-    """Who speaks in the prompts of E3, which names somebody; None in all others."""
+    """The speaker named in the prompts of E3; None for other data sets."""
     return (record.speaker or "The person") if record.dataset == "e3" else None
 
 
 def released_weights(style: str) -> dict[str, float]:
-    """Data set -> weight of its draw in `perception` or `cognition`."""
+    """Mixture weights by data set, in `perception` or `cognition`."""
     stage = STAGES.index(style)
     return {name: plan.weights[stage] for name, plan in SETS.items()} | {
         name: weights[stage] for name, (weights, _) in IMAGE_SETS.items()
@@ -106,14 +113,18 @@ def released_weights(style: str) -> dict[str, float]:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Asked:
+class TaskDraw:
     """One drawn task.
 
     Attributes:
-      tag: in the prompt.  question: key of the question pool.  labels: what the question offers.
-      answer: before normalisation; exact: it is not normalised (boxes).
-      streams: what may be looked at.  text: fills `{text}` of the question.
-      key: of the answer's provenance.
+      tag: the tag in the prompt.
+      question: key of the question pool.
+      labels: labels offered in the question.
+      answer: the answer, before normalization.
+      streams: the inputs that may be used.
+      text: replaces `{text}` in the question.
+      exact: the answer must not be normalized (boxes).
+      key: key of the answer's author in `ClipRecord.provenance`.
     """
 
     tag: str
@@ -126,38 +137,39 @@ class Asked:
     key: str = ""
 
 
-def draw_released(record: ClipRecord, style: prompts.Style, rng: np.random.Generator) -> Asked:
-    """What one clip of MMEVerse or the image sets is asked in a released stage.
+def draw_released(record: ClipRecord, style: prompts.Style, rng: np.random.Generator) -> TaskDraw:
+    """Draws the task of one clip of MMEVerse or the image sets in a released stage.
 
     Raises:
-      ValueError: a data set that takes no part, or a style without released stages.
+      ValueError: the data set is not part of the released stages, or the style has none.
     """
     if record.dataset in IMAGE_SETS:
         return _draw_picture(record, rng)
     if record.dataset not in SETS or style not in _MAX_WORDS:
-        raise ValueError(f"'{record.dataset}' has no part in the released {style} stage")
+        raise ValueError(f"'{record.dataset}' is not part of the released {style} stage")
     plan = SETS[record.dataset]
     tasks = plan.perception if style == "perception" else plan.cognition
     task = tasks[int(rng.integers(len(tasks)))]
-    asked = (
+    drawn = (
         _perception(record, task, rng)
         if style == "perception"
         else _cognition(record, plan, task, rng)
     )
     unchecked = style == "cognition" and record.dataset == "dfew"
-    if unchecked or (asked.answer.strip() and len(asked.answer.split()) <= _MAX_WORDS[style]):
-        return asked
-    back = _label(record, plan.main, plan.main, labels=_fall_back_labels(record, plan, style))
-    # After a failed audio task sound and frames are loaded again, the image is not.
-    return dataclasses.replace(back, streams=("video", "audio") if asked.tag == "audio" else ALL)
+    if unchecked or (drawn.answer.strip() and len(drawn.answer.split()) <= _MAX_WORDS[style]):
+        return drawn
+    fallback = _label(record, plan.main, plan.main, labels=_fallback_labels(record, style))
+    # After a failed audio task, the released code reloads sound and frames but not the image.
+    streams = ("video", "audio") if drawn.tag == "audio" else ALL
+    return dataclasses.replace(fallback, streams=streams)
 
 
-def _draw_picture(record: ClipRecord, rng: np.random.Generator) -> Asked:
+def _draw_picture(record: ClipRecord, rng: np.random.Generator) -> TaskDraw:
     tag = IMAGE_SETS[record.dataset][1]
     answer = record.answers[int(rng.integers(len(record.answers)))]
     phrases = record.question.split("\n")
     text = phrases[int(rng.integers(len(phrases)))]
-    return Asked(
+    return TaskDraw(
         tag=tag,
         question=tag,
         labels=(),
@@ -171,24 +183,24 @@ def _draw_picture(record: ClipRecord, rng: np.random.Generator) -> Asked:
 
 def _label(
     record: ClipRecord, task: str, tag: str, *, labels: Sequence[str] | None = None
-) -> Asked:
+) -> TaskDraw:
     target = record.target(task)
     space = tuple(labels) if labels is not None else target.labels if target else ()
-    return Asked(
+    return TaskDraw(
         tag=tag, question=task, labels=space, answer=target.label if target else "", key=task
     )
 
 
-def _single_or_several(record: ClipRecord, tag: str, *, task: str = "multi-label") -> Asked:
-    """MAFW: several labels, or the single one (under the same tag) where there are none."""
+def _single_or_several(record: ClipRecord, tag: str, *, task: str = "multi-label") -> TaskDraw:
+    """MAFW: the multi-label target, or else the single label under the same tag."""
     target = record.target(task)
     return _label(record, task if target and target.label else "emotion", tag)
 
 
-def _perception(record: ClipRecord, task: str, rng: np.random.Generator) -> Asked:
+def _perception(record: ClipRecord, task: str, rng: np.random.Generator) -> TaskDraw:
     if task == "audio":
         key = "audio_2" if rng.random() < 0.5 else "audio"
-        return Asked(
+        return TaskDraw(
             tag="audio",
             question="audio",
             labels=record.labels,
@@ -197,7 +209,7 @@ def _perception(record: ClipRecord, task: str, rng: np.random.Generator) -> Aske
             key=key,
         )
     if task == "image":
-        return Asked(
+        return TaskDraw(
             tag="image",
             question="image",
             labels=record.labels,
@@ -212,7 +224,7 @@ def _perception(record: ClipRecord, task: str, rng: np.random.Generator) -> Aske
     return _label(record, task, task)
 
 
-def _fall_back_labels(record: ClipRecord, plan: SetPlan, style: str) -> tuple[str, ...] | None:
+def _fallback_labels(record: ClipRecord, style: str) -> tuple[str, ...] | None:
     if record.dataset != "iemocap":
         return None
     if style == "perception":
@@ -221,16 +233,16 @@ def _fall_back_labels(record: ClipRecord, plan: SetPlan, style: str) -> tuple[st
 
 
 def _without_neutral(
-    record: ClipRecord, task: str, share: float, rng: np.random.Generator
+    record: ClipRecord, task: str, probability: float, rng: np.random.Generator
 ) -> tuple[str, ...] | None:
-    """The label space without neutral, with a chance, where the label is another."""
+    """The label space without neutral, with a probability, if the label is not neutral."""
     target = record.target(task)
-    if target is None or target.label.lower() == "neutral" or rng.random() >= share:
+    if target is None or target.label.lower() == "neutral" or rng.random() >= probability:
         return None
     return tuple(label for label in target.labels if label.lower() != "neutral")
 
 
-def _cognition(record: ClipRecord, plan: SetPlan, task: str, rng: np.random.Generator) -> Asked:
+def _cognition(record: ClipRecord, plan: SetPlan, task: str, rng: np.random.Generator) -> TaskDraw:
     name = record.dataset
     if task in ("reason", "think", "think-multi"):
         return _reasoned(record, plan, task, rng)
@@ -254,13 +266,15 @@ def _iemocap_labels(record: ClipRecord, rng: np.random.Generator) -> tuple[str, 
 
 
 def _iemocap_label(record: ClipRecord) -> str:
-    """The spelling that the small pools ask for: that of MMEVerse's file (lower case never finds them), or the label where
-    the set's own codes were read.
+    """The spelling that selects the small label pools.
+
+    It is that of MMEVerse's file (lower-case labels never select them), or the label if the data
+    set's own codes were read.
     """
     return record.label if record.native in ("ang", "hap", "sad", "neu") else record.native
 
 
-def _reasoned(record: ClipRecord, plan: SetPlan, task: str, rng: np.random.Generator) -> Asked:
+def _reasoned(record: ClipRecord, plan: SetPlan, task: str, rng: np.random.Generator) -> TaskDraw:
     name = record.dataset
     label_task, key, tag = plan.main, "reason", task
     if name == "meld" and rng.random() < 0.5:
@@ -268,9 +282,8 @@ def _reasoned(record: ClipRecord, plan: SetPlan, task: str, rng: np.random.Gener
     if task == "think-multi":
         several = record.target("multi-label")
         if several is None or not several.label:
-            return _label(
-                record, "emotion", "think-multi"
-            )  # the single label alone, under the tag of several
+            # The single label without reasoning, under the tag of several.
+            return _label(record, "emotion", "think-multi")
         label_task, key, tag = "multi-label", "reason_multi", "think"
     question = "general" if task in plan.general else f"{tag}-{label_task}"
     target = record.target(label_task)
@@ -282,7 +295,7 @@ def _reasoned(record: ClipRecord, plan: SetPlan, task: str, rng: np.random.Gener
             question = "general"
     answer = record.texts.get(key, "")
     if task != "reason":
-        # BoLD's labels keep their semicolons here, which the normaliser turns into blanks.
+        # BoLD's labels keep their semicolons here, which normalization replaces by spaces.
         label = "" if target is None else target.native if name == "bold" else target.label
         answer = prompts.think_answer(answer, label)
-    return Asked(tag=tag, question=question, labels=labels, answer=answer, key=key)
+    return TaskDraw(tag=tag, question=question, labels=labels, answer=answer, key=key)

@@ -1,8 +1,8 @@
-"""Which task a clip is asked, and what is learned from it.
+"""Draws the task of a clip and builds its prompt and answer.
 
-Rules of Emotion-LLaMAv2: one task uniformly per sample; perception's `audio` and `image` tasks see
-one stream alone; an empty or over-long answer falls back to the label task. What the released stages ask each set of
-MMEVerse is in curriculum.py.
+Rules of Emotion-LLaMAv2: one task per sample, drawn uniformly; the `audio` and `image` tasks of
+perception use only that stream; an empty or too long answer falls back to the label task. The tasks
+of MMEVerse in the released stages are in released_stages.py.
 """
 
 from __future__ import annotations
@@ -21,20 +21,21 @@ _TASK_STREAMS: dict[str, tuple[str, ...]] = {"audio": ("audio",), "image": ("ima
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StageTasks:
-    """What one curriculum stage asks.
+    """The tasks of one curriculum stage.
 
     Attributes:
       style: prompt style, `perception` or `cognition`.
-      tasks: drawn uniformly; a task may stand in it twice.
+      tasks: drawn uniformly; repeated ones are drawn more often.
       max_words: longer answers fall back to the label task (120 and 200 in the released stages).
-      label_task: the fall-back.
-      restore_image: give the fall-back of a failed `audio` task its image back (the released code does not).
-      drop_modality: chance to hide one modality (0 in the released code); from a question that is answered with
-        a reason only where the hidden modality's clue can be cut from the reason.
-      strange_words: chance of a made-up word before each word that is said, and behind the last (0 in the released code);
-        what draws rows puts them in (pipeline.AskClip).
-      released: sets of MMEVerse are asked what the released stage of this style asks them (curriculum.py); the other
-        fields hold for all others.
+      label_task: the task of the fallback.
+      restore_image: whether the fallback of a failed `audio` task has its image (not in the
+        released code).
+      drop_modality: probability of hiding one modality (0 in the released code). If the answer is
+        an explanation, only a modality whose clue can be cut from it is hidden.
+      random_word_insertion: probability of a made-up word at each position between words of the
+        transcript (0 in the released code); inserted by samples.DrawRow.
+      released: data sets of MMEVerse use the tasks of the released stage of this style
+        (released_stages.py); the other fields apply to all other data sets.
     """
 
     style: prompts.Style
@@ -43,12 +44,12 @@ class StageTasks:
     label_task: str = "emotion"
     restore_image: bool = True
     drop_modality: float = 0.0
-    strange_words: float = 0.0
+    random_word_insertion: float = 0.0
     released: bool = False
 
 
 def answer_text(record: ClipRecord, task: str) -> str:
-    """The untreated target of a task; "" where the record has none."""
+    """The answer of a task before normalization; "" if the record has none."""
     if task in ("audio", "image"):
         return record.texts.get(task, "")
     if task in ("reason", "reason_v2"):
@@ -61,10 +62,19 @@ def answer_text(record: ClipRecord, task: str) -> str:
 
 
 def without_clue(record: ClipRecord, answer: str, hidden: str) -> str | None:
-    """A reason without the clause of one modality, None where it can not be cut out.
+    """Removes the clause of one modality from an explanation.
 
-    It can where the record holds the modality's clue as a text of its own and the reason has it word for word, as
-    merged reasons do. A conflict's conclusion speaks of every modality: it stays whole.
+    This is possible if the record contains the clue of the modality as a separate text and the
+    explanation quotes it word for word, as merged explanations do. The conclusion of a conflict
+    refers to every modality and is left whole.
+
+    Args:
+      record: the clip.
+      answer: the explanation.
+      hidden: the modality, `video`, `audio` or `text`.
+
+    Returns:
+      The rest of the explanation, None if the clause cannot be removed.
     """
     clue = record.texts.get({"video": "image"}.get(hidden, hidden), "")
     if not clue or f"{clue}, " not in answer or (record.truth or {}).get("conflict"):
@@ -72,19 +82,25 @@ def without_clue(record: ClipRecord, answer: str, hidden: str) -> str | None:
     return answer.replace(f"{clue}, ", "", 1)
 
 
-def with_strange_words(said: str, chance: float, rng: np.random.Generator) -> str:
-    """The words with made-up ones of their own letters between them: nothing that was said is lost.
+def insert_random_words(text: str, probability: float, rng: np.random.Generator) -> str:
+    """Inserts made-up words of the text's own letters between its words.
 
-    A model that learns from few clips meets words at test that its training never had, in pieces whose embeddings
-    never learned. It has to know beforehand that such words change nothing: neither label nor task. Random insertion of Wei and
-    Zou 2019 (EDA), with words that nobody knows in place of synonyms.
+    A model trained on few clips meets words at test time that training never contained, as pieces
+    whose embeddings were never trained. Made-up words teach it that such words change neither label
+    nor task. This is the random insertion of Wei and Zou 2019 (EDA) with made-up words in place of
+    synonyms.
+
+    Args:
+      text: the transcript.
+      probability: of an insertion before each word and after the last one.
+      rng: source of the random choices.
     """
-    letters = [c for c in said if c.isalnum()]
+    letters = [c for c in text if c.isalnum()]
     if not letters:
-        return said
+        return text
     out: list[str] = []
-    for word in (*said.split(" "), None):
-        if rng.random() < chance:
+    for word in (*text.split(" "), None):
+        if rng.random() < probability:
             out.append("".join(rng.choice(letters, int(rng.integers(2, 9)))))
         if word is not None:
             out.append(word)
@@ -99,13 +115,16 @@ def draw_example(
     no_subtitle: str = "",
     questions: prompts.Questions | None = None,
 ) -> Example:
-    """One instruction sample of a clip, with the stage's task draw, fall-backs and hidden modalities.
+    """Draws one instruction sample of a clip: task, fallback, hidden modality, question.
 
-    `no_subtitle` stands in the prompt where no words are known or they are hidden. `questions`: own wordings by task.
+    Args:
+      record: the clip.
+      stage: the tasks of the stage.
+      rng: source of the random choices.
+      no_subtitle: replaces an unknown or hidden transcript in the prompt.
+      questions: wordings by task that replace the built-in ones.
     """
-    if stage.released and (
-        record.dataset in released_stages.SETS or record.dataset in released_stages.IMAGE_SETS
-    ):
+    if stage.released and released_stages.is_released(record.dataset):
         return released_example(
             record, stage.style, rng, no_subtitle=no_subtitle, questions=questions
         )
@@ -119,20 +138,20 @@ def draw_example(
     subtitle = record.subtitle
     if rng.random() < stage.drop_modality:
         hidden = str(rng.choice(["video", "audio", "text"]))
-        left = answer if task == stage.label_task else without_clue(record, answer, hidden)
-        if left is None:  # the answer would name what is hidden
+        shorter = answer if task == stage.label_task else without_clue(record, answer, hidden)
+        if shorter is None:  # the answer would mention the hidden modality
             hidden = ""
         else:
-            answer = left
+            answer = shorter
         if hidden == "text":
             subtitle = ""
         elif hidden:
             streams = tuple(s for s in streams if (s == "audio") == (hidden == "video"))
-    pick = int(rng.integers(1 << 16))
+    index = int(rng.integers(1 << 16))
     prompt = prompts.train_prompt(
         subtitle or no_subtitle,
         task,
-        prompts.question(task, record.labels, pick, questions),
+        prompts.question(task, record.labels, index=index, custom=questions),
         stage.style,
     )
     author = record.provenance.get("reason" if task in ("think", "reason_v2") else task, "")
@@ -154,25 +173,33 @@ def released_example(
     no_subtitle: str = "",
     questions: prompts.Questions | None = None,
 ) -> Example:
-    """One instruction sample of a set of MMEVerse, as its released stage draws it."""
-    asked = released_stages.draw_released(record, style, rng)
-    pick = int(rng.integers(1 << 16))
-    question = prompts.question(asked.question, asked.labels, pick, questions).replace(
-        "{text}", normalise_answer(asked.text) if asked.tag == "vqa" else asked.text
-    )
+    """Draws one instruction sample of MMEVerse or an image set, as in the released stages.
+
+    Args:
+      record: the clip.
+      style: the stage, `perception` or `cognition`.
+      rng: source of the random choices.
+      no_subtitle: replaces an unknown transcript in the prompt.
+      questions: wordings by task that replace the built-in ones.
+    """
+    drawn = released_stages.draw_released(record, style, rng)
+    index = int(rng.integers(1 << 16))
+    text = normalise_answer(drawn.text) if drawn.tag == "vqa" else drawn.text
+    question = prompts.question(drawn.question, drawn.labels, index=index, custom=questions)
+    question = question.replace("{text}", text)
     if record.dataset in released_stages.IMAGE_SETS:
-        prompt = prompts.picture_prompt(asked.tag, question)
+        prompt = prompts.picture_prompt(drawn.tag, question)
     else:
         person = released_stages.speaking_person(record)
         prompt = prompts.train_prompt(
-            record.subtitle or no_subtitle, asked.tag, question, style, person=person
+            record.subtitle or no_subtitle, drawn.tag, question, style, person=person
         )
-    answer = asked.answer if asked.exact else normalise_answer(asked.answer)
+    answer = drawn.answer if drawn.exact else normalise_answer(drawn.answer)
     return Example(
         clip=record,
-        task=asked.tag,
+        task=drawn.tag,
         prompt=prompt,
         answer=answer,
-        streams=asked.streams,
-        provenance=record.provenance.get(asked.key, ""),
+        streams=drawn.streams,
+        provenance=record.provenance.get(drawn.key, ""),
     )

@@ -1,8 +1,8 @@
-"""Text -> token ids -> rows: chat pieces, the place of the soft prompt, answer positions, padding.
+"""Text -> token ids -> rows: prompt pieces, positions of soft tokens and answer, padding.
 
-Row layout of training (Emotion-LLaMAv2): BOS, text before <VideoHere>, Q soft tokens, text after it,
-answer, end token, padding. v1 has a second place, <FeatureHere>. Each text piece is tokenised on its own, so each
-gets its leading blank.
+Row layout of training (Emotion-LLaMAv2): BOS, text before <VideoHere>, Q soft tokens, text after
+it, answer, end token, padding. v1 has a second placeholder, <FeatureHere>. Each piece of text is
+tokenized separately and so has its own leading space.
 """
 
 from __future__ import annotations
@@ -18,13 +18,19 @@ import numpy as np
 
 FEATURE_HERE = "<FeatureHere>"
 IGNORE = -100
-Places = Sequence[
-    tuple[str, int]
-]  # placeholder and how many soft tokens stand there, in the prompt's order
+# Placeholders in the order of the prompt, each with the number of soft tokens that replace it.
+Placeholders = Sequence[tuple[str, int]]
 
 
 class Tokenizer(Protocol):
-    """Text to ids and back, without special tokens unless asked."""
+    """Converts text to token ids and back, without special tokens.
+
+    Attributes:
+      bos_id: id of the BOS token.
+      eos_id: id of the end token.
+      pad_id: id of the padding token.
+      vocab_size: number of ids.
+    """
 
     bos_id: int
     eos_id: int
@@ -35,17 +41,24 @@ class Tokenizer(Protocol):
         """Ids of one text piece."""
 
     def encode_after_special(self, text: str, legacy: bool) -> list[int]:
-        """Ids of text that follows a special token: without the leading blank unless `legacy`."""
+        """Ids of text after a special token, without the leading space unless `legacy`."""
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of ids, special tokens left out."""
+        """Text of ids; special tokens are skipped."""
 
 
 class LlamaTokenizer:
     """LLaMA-2's SentencePiece model; padding is the existing piece `$$` (3997) as in the originals.
 
-    By the sentencepiece library: the tokenizer that transformers 5 makes of the same file takes two blanks for one piece
-    (259) where the originals have 29871 and the next word's own blank, so released prompts would get other ids.
+    It uses the sentencepiece library because the tokenizer that transformers 5 builds from the same
+    file encodes two spaces as one piece (259), where the originals have 29871 and the space of the
+    next word: released prompts would get different ids.
+
+    Args:
+      path: the `tokenizer.model` file.
+
+    Raises:
+      ValueError: the file is not a valid SentencePiece model.
     """
 
     bos_id, eos_id, pad_id = 1, 2, 3997
@@ -57,7 +70,7 @@ class LlamaTokenizer:
         try:
             self._model = sentencepiece.SentencePieceProcessor(model_file=str(path))
         except (RuntimeError, OSError) as error:
-            raise ValueError(f"{path} is no SentencePiece model, or damaged") from error
+            raise ValueError(f"{path} is not a valid SentencePiece model") from error
         self.vocab_size = self._model.vocab_size()
 
     def encode(self, text: str) -> list[int]:
@@ -65,24 +78,27 @@ class LlamaTokenizer:
         return list(self._model.encode(text))
 
     def encode_after_special(self, text: str, legacy: bool) -> list[int]:
-        """Ids of text that follows a special token: without the leading blank unless `legacy`."""
+        """Ids of text after a special token, without the leading space unless `legacy`."""
         if legacy:
             return self.encode(text)
-        # A line feed is a byte piece, which no merge crosses: what follows it has no blank in front.
+        # A line feed is a byte piece, which no merge crosses: text after it gets no leading space.
         lead = self._model.encode("\n")
         return list(self._model.encode("\n" + text))[len(lead) :]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of ids, special tokens left out."""
+        """Text of ids; special tokens are skipped."""
         # A model's embedding may have more rows than the tokenizer has pieces.
-        kept = [int(i) for i in ids if 2 < i < self.vocab_size and i != self.pad_id]
-        return str(self._model.decode(kept))
+        pieces = [int(i) for i in ids if 2 < i < self.vocab_size and i != self.pad_id]
+        return str(self._model.decode(pieces))
 
 
 class SmallTokenizer:
-    """A byte-fallback BPE that a from-scratch run trains on its own texts; kept as one JSON file.
+    """A byte-fallback BPE tokenizer that a from-scratch run trains on its own texts.
 
-    Numbering as in LLaMA: 0 unknown, 1 BOS, 2 EOS, then padding, bytes and pieces.
+    Ids as in LLaMA: 0 unknown, 1 BOS, 2 EOS, then padding, bytes and pieces.
+
+    Args:
+      text: the JSON from `to_text`.
     """
 
     bos_id, eos_id, pad_id = 1, 2, 3
@@ -96,18 +112,17 @@ class SmallTokenizer:
 
     @classmethod
     def train(cls, texts: Iterable[str], size: int) -> SmallTokenizer:
-        """Learns at most `size` pieces from texts; deterministic."""
+        """Trains a tokenizer with at most `size` ids on texts; deterministic."""
         import tokenizers
         from tokenizers import decoders, models, pre_tokenizers, trainers
 
         specials = ["<unk>", "<s>", "</s>", "<pad>"]
         byte_pieces = [f"<0x{i:02X}>" for i in range(256)]
         model = tokenizers.Tokenizer(
-            models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True)
+            models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True)  # noqa: S106
         )
-        split = pre_tokenizers.Split(
-            tokenizers.Regex(r"</?\w+>|[.,:;?!]"), "isolated"
-        )  # tags stay whole
+        # Tags are kept whole.
+        split = pre_tokenizers.Split(tokenizers.Regex(r"</?\w+>|[.,:;?!]"), "isolated")
         model.pre_tokenizer = pre_tokenizers.Sequence(
             [pre_tokenizers.Metaspace(prepend_scheme="always"), split]
         )
@@ -124,7 +139,7 @@ class SmallTokenizer:
         )
         model.train_from_iterator(sorted(set(texts)), trainer)
         data = json.loads(model.to_str())
-        # Bytes must be ordinary pieces (only specials 0-3 are special), or decoding would drop them.
+        # Bytes must be ordinary pieces (only ids 0 to 3 are special), or decoding would drop them.
         data["added_tokens"] = [t for t in data["added_tokens"] if t["id"] < len(specials)]
         return cls(json.dumps(data, sort_keys=True))
 
@@ -133,23 +148,27 @@ class SmallTokenizer:
         return list(self._model.encode(text, add_special_tokens=False).ids)
 
     def encode_after_special(self, text: str, legacy: bool) -> list[int]:
-        """The ids of `encode`: this tokenizer knows no other behaviour."""
+        """The ids of `encode`; this tokenizer has no other behavior."""
         del legacy
         return self.encode(text)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of ids, special tokens left out."""
+        """Text of ids; special tokens are skipped."""
         return str(self._model.decode([int(i) for i in ids if int(i) > 3])).strip()
 
     def to_text(self) -> str:
-        """The JSON that makes the same tokenizer again."""
+        """The tokenizer as JSON."""
         return self._text
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One sample: ids with zeros at the soft tokens; `soft`: (start, count) of each of their places; `prompt`: tokens
-    before the answer.
+    """The tokens of one sample.
+
+    Attributes:
+      ids: token ids, 0 at soft tokens.
+      soft: (start, count) of each run of soft tokens.
+      prompt: number of tokens before the answer.
     """
 
     ids: list[int]
@@ -161,40 +180,51 @@ def make_row(
     tokenizer: Tokenizer,
     prompt: str,
     answer: str | None,
-    places: Places,
+    placeholders: Placeholders,
     *,
     max_answer: int = 1024,
     special: bool = False,
     legacy: bool = True,
 ) -> Row:
-    """A prompt and an answer to learn (None to generate one) as a Row.
+    """Tokenizes a prompt and an answer.
 
     Args:
-      places: placeholders that soft tokens replace; others stay as text.
-      special: `<s>` and `</s>` in the prompt are tokens, as the released evaluations have it; with the BOS of every
-        row there are then two.
-      legacy: whether text behind a special token has its leading blank; see the tokenizers.
+      tokenizer: the tokenizer.
+      prompt: the instruction, without BOS.
+      answer: the target text, None to generate one.
+      placeholders: placeholders that soft tokens replace; others remain text.
+      max_answer: the answer is cut to this many tokens.
+      special: `<s>` and `</s>` in the prompt are tokens, as in the released evaluations; together
+        with the BOS of every row there are then two.
+      legacy: whether text after a special token has a leading space; see the tokenizers.
 
     Raises:
-      ValueError: the prompt does not hold each place exactly once, in order.
+      ValueError: the prompt does not contain each placeholder exactly once, in order.
     """
-    ids, soft, rest = [tokenizer.bos_id], [], prompt
-    for name, count in places:
-        if prompt.count(name) != 1 or name not in rest:
-            raise ValueError(f"the prompt needs {name} once and in its order: {prompt!r}")
-        before, rest = rest.split(name)
-        ids += encode_piece(tokenizer, before, special, legacy=legacy)
+    ids, soft, text = [tokenizer.bos_id], [], prompt
+    for name, count in placeholders:
+        if prompt.count(name) != 1 or name not in text:
+            raise ValueError(f"the prompt must contain {name} once and in order: {prompt!r}")
+        before, text = text.split(name)
+        ids += encode_piece(tokenizer, before, special=special, legacy=legacy)
         soft.append((len(ids), count))
         ids += [0] * count
-    ids += encode_piece(tokenizer, rest, special, legacy=legacy)
+    ids += encode_piece(tokenizer, text, special=special, legacy=legacy)
     target = [] if answer is None else [*tokenizer.encode(answer), tokenizer.eos_id][:max_answer]
     return Row([*ids, *target], tuple(soft), len(ids))
 
 
 def encode_piece(
-    tokenizer: Tokenizer, text: str, special: bool, *, legacy: bool = True
+    tokenizer: Tokenizer, text: str, *, special: bool = False, legacy: bool = True
 ) -> list[int]:
-    """Ids of one text piece, with `<s>` and `</s>` as tokens where `special`."""
+    """Ids of one piece of text.
+
+    Args:
+      tokenizer: the tokenizer.
+      text: the piece.
+      special: whether `<s>` and `</s>` in the text are tokens.
+      legacy: whether text after a special token has a leading space.
+    """
     if not special:
         return tokenizer.encode(text)
     tokens = {"<s>": tokenizer.bos_id, "</s>": tokenizer.eos_id}
@@ -208,24 +238,30 @@ def encode_piece(
 
 
 class RowTooLong(ValueError):
-    """A prompt that no compiled size holds. length: its tokens.  most: of the longest size."""
+    """A row does not fit any compiled size.
 
-    def __init__(self, text: str, length: int, most: int):
+    Attributes:
+      length: number of tokens of the row.
+      limit: number of tokens of the longest compiled size.
+    """
+
+    def __init__(self, text: str, length: int, limit: int):
         super().__init__(text)
-        self.length, self.most = length, most
+        self.length, self.limit = length, limit
 
 
 def pick_bucket(length: int, answer: int, buckets: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """The smallest (row length, answer length) that holds both.
+    """The smallest bucket (row length, answer length) that fits both lengths.
 
     Raises:
-      RowTooLong: none does; says which setting to raise.
+      RowTooLong: no bucket fits; the message names the setting to raise.
     """
     for bucket in sorted(buckets):
         if length <= bucket[0] and answer <= bucket[1]:
             return bucket
     raise RowTooLong(
-        f"a row of {length} tokens with an answer of {answer} fits none of {list(buckets)}; raise config.data.buckets",
+        f"a row of {length} tokens with an answer of {answer} does not fit any of {list(buckets)}; "
+        "raise config.data.buckets",
         length,
         max(b[0] for b in buckets),
     )
@@ -238,16 +274,23 @@ def collate_rows(
     *,
     bucket: tuple[int, int] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Rows -> static arrays, padded on the right to the smallest fitting bucket, or to `bucket`.
+    """Rows -> arrays of a static size, padded on the right.
+
+    Args:
+      rows: B rows.
+      pad_id: id of the padding token.
+      buckets: compiled sizes (T, A) of rows and answers; the smallest that fits is used.
+      bucket: the size to use instead.
 
     Returns:
-      ids, soft_index, positions int32[B, T]; valid bool[B, T]; answer_at, labels int32[B, A] (labels
-      -100 beyond the answer and on padding ids); row_tokens int32[B].
+      ids, soft_index and positions int32[B, T]; valid bool[B, T]; answer_at and labels int32[B, A]
+      (labels are -100 after the answer and on padding ids); row_tokens int32[B].
+
+    Raises:
+      RowTooLong: a row does not fit any bucket.
     """
-    longest, longest_answer = (
-        max(len(r.ids) for r in rows),
-        max(len(r.ids) - r.prompt for r in rows),
-    )
+    longest = max(len(r.ids) for r in rows)
+    longest_answer = max(len(r.ids) - r.prompt for r in rows)
     length, answer = bucket or pick_bucket(longest, longest_answer, buckets)
     size = len(rows)
     ids = np.full((size, length), pad_id, np.int32)

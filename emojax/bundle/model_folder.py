@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from etils import epath
 
-from data_pipeline.loader.batches import RowConfig
+from data_pipeline.loader.samples import RowConfig
 from data_pipeline.loader.tokens import LlamaTokenizer, SmallTokenizer, Tokenizer
 from data_pipeline.media.speaker_norm import Speakers, VoiceStats
 from emojax.bundle.calibration import FILE as CALIBRATION
@@ -74,7 +74,7 @@ def row_config(settings: Settings, augment: bool, *, speakers: Speakers | None =
     d = settings.data
     return RowConfig(
         views=settings.views,
-        places=settings.model.placeholders,
+        placeholders=settings.model.placeholders,
         buckets=d.buckets,
         max_answer=d.max_answer,
         max_subtitle=d.max_subtitle,

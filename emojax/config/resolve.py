@@ -129,7 +129,7 @@ def _tasks(fields: StageFields) -> StageTasks:
         max_words=fields.max_words,
         restore_image=fields.restore_image,
         drop_modality=fields.drop_modality,
-        strange_words=fields.random_word_insertion,
+        random_word_insertion=fields.random_word_insertion,
         released=fields.released,
     )
 

@@ -11,8 +11,9 @@ import jax
 import numpy as np
 
 from data_pipeline.datasets.labels import normalise_answer
-from data_pipeline.loader.batches import Collate, RowConfig, Sample, eval_batches, eval_row
+from data_pipeline.loader.batches import eval_batches, eval_row
 from data_pipeline.loader.features import Features
+from data_pipeline.loader.samples import Collate, RowConfig, Sample
 from data_pipeline.loader.tokens import Tokenizer
 from data_pipeline.media.augment import augment_views
 from data_pipeline.media.views import Views
@@ -200,9 +201,7 @@ def choice_ids(tokenizer: Tokenizer, labels: Sequence[str]) -> tuple[np.ndarray,
       int32[C', A] ids with their end token, padded with zeros, and int32[C'] lengths. A is a
       multiple of 4 and C' of 8, filled up with the first label.
     """
-    ids = [
-        [*tokenizer.encode(normalise_answer(label)), tokenizer.eos_id] for label in labels
-    ]
+    ids = [[*tokenizer.encode(normalise_answer(label)), tokenizer.eos_id] for label in labels]
     width = -(-max(map(len, ids)) // 4) * 4
     ids += [ids[0]] * (-len(ids) % 8)
     padded = np.array([i + [0] * (width - len(i)) for i in ids], np.int32)
@@ -413,9 +412,7 @@ def answer_questions(
     else:
         longest = max(len(r.ids) for r in rows) - prefix_length
         free_slots = 2 * longest + 16 + sampler.max_tokens
-        session = Session(
-            engine, samples[0], prefix_length=prefix_length, free_slots=free_slots
-        )
+        session = Session(engine, samples[0], prefix_length=prefix_length, free_slots=free_slots)
         answers = session.generate(rows, sampler, seed=seed, on_tokens=on_tokens)
     return [decode(ids) for ids in answers]
 

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from data_pipeline.loader.batches import NAMES
+from data_pipeline.loader.samples import NAMES
 from emojax.sharding import put_batch
 
 

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from data_pipeline.loader.batches import Collate, Sample
+from data_pipeline.loader.samples import Collate, Sample
 from data_pipeline.loader.tokens import Row, pick_bucket
 from data_pipeline.progress import Progress, no_progress
 from emojax.infer.device_transfer import to_device

@@ -14,7 +14,7 @@ import numpy as np
 
 from data_pipeline.datasets.labels import normalise_answer
 from data_pipeline.io import cache_root
-from data_pipeline.loader.batches import fit_subtitle
+from data_pipeline.loader.samples import truncate_subtitle
 from data_pipeline.media.clip import MEDIA_SUFFIXES, ClipError, read_clip
 from data_pipeline.media.speaker_norm import Speakers, measure_speakers
 from data_pipeline.media.views import Views, make_views, window_notes
@@ -332,7 +332,7 @@ def _notes(bundle: Bundle, clip: Clip, record: ClipRecord, *, known_speaker: boo
     """What is irregular about a clip, one sentence each."""
     notes = list(clip.notes)
     limit = bundle.settings.data.max_subtitle
-    if fit_subtitle(record, bundle.tokenizer, limit) is not record:
+    if truncate_subtitle(record, bundle.tokenizer, limit) is not record:
         notes.append(f"the subtitle was cut to {limit} tokens")
     notes += window_notes(clip, bundle.settings.views)
     if bundle.average_speaker is not None and not known_speaker and "audio" in clip.modalities:
@@ -345,9 +345,7 @@ def _notes(bundle: Bundle, clip: Clip, record: ClipRecord, *, known_speaker: boo
 
 def _concluded(reason: str, labels: Sequence[str]) -> list[str]:
     """The labels that a reason ends on."""
-    return [
-        name for name in dict.fromkeys(labels) if reason.endswith(f" {normalise_answer(name)}")
-    ]
+    return [name for name in dict.fromkeys(labels) if reason.endswith(f" {normalise_answer(name)}")]
 
 
 def _transcript(transcription: Transcription, duration: float) -> dict[str, Any]:

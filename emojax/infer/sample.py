@@ -122,9 +122,7 @@ def prefill(
     return filled
 
 
-def initial_state(
-    logits: Array, cache: Cache, keys: Array, *, sampler: Sampler, eos: int
-) -> State:
+def initial_state(logits: Array, cache: Cache, keys: Array, *, sampler: Sampler, eos: int) -> State:
     """The state after the prompts, with each row's first token chosen.
 
     Args:
@@ -252,9 +250,7 @@ def score_choices(
     """
     extra = min(len(choices), CHOICES_PER_PASS) * choices.shape[1]
     logits, cache = prefill(config, variables, batch, batch["ids"].shape[1] + extra)
-    return score_cached_choices(
-        config, variables, logits, cache, choices=choices, lengths=lengths
-    )
+    return score_cached_choices(config, variables, logits, cache, choices=choices, lengths=lengths)
 
 
 def score_cached_choices(

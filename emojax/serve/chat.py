@@ -248,7 +248,7 @@ def answer_text(
     except RowTooLong as error:
         raise Refuse(
             422,
-            f"clip, words and question make {error.length} tokens, this model reads {error.most}: shorten the question",
+            f"clip, words and question make {error.length} tokens, this model reads {error.limit}: shorten the question",
         ) from None
 
 

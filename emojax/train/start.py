@@ -11,7 +11,7 @@ import jax
 
 from data_pipeline.datasets.labels import normalise_answer
 from data_pipeline.loader import prompts, released_stages
-from data_pipeline.loader.batches import read_element
+from data_pipeline.loader.samples import read_element
 from data_pipeline.loader.tasks import answer_text
 from data_pipeline.loader.tokens import LlamaTokenizer, SmallTokenizer, Tokenizer
 from data_pipeline.media.speaker_norm import Speakers, average_speaker, measure_speakers
@@ -76,8 +76,10 @@ def training_texts(
     for record in records:
         for stage in stages:
             for task in stage.tasks.tasks:
-                for pick in range(len(prompts.question_pool(task, own=data.questions))):
-                    question = prompts.question(task, record.labels, pick, data.questions)
+                for pick in range(len(prompts.question_pool(task, custom=data.questions))):
+                    question = prompts.question(
+                        task, record.labels, index=pick, custom=data.questions
+                    )
                     words = record.subtitle or data.no_subtitle
                     yield prompts.train_prompt(words, task, question, stage.tasks.style)
                 yield normalise_answer(answer_text(record, task))

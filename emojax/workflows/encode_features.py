@@ -27,7 +27,6 @@ from data_pipeline.builders.shards import (
     write_chunk,
 )
 from data_pipeline.io import atomic_path
-from data_pipeline.loader.batches import view_arrays
 from data_pipeline.loader.features import (
     HEADER,
     RECORDS,
@@ -35,8 +34,10 @@ from data_pipeline.loader.features import (
     Features,
     fingerprint_of,
     pack_features,
+    stream_of,
     write_blank,
 )
+from data_pipeline.loader.samples import view_arrays
 from data_pipeline.media.storage import stored_views
 from data_pipeline.media.views import Views
 from data_pipeline.progress import Progress, no_progress
@@ -70,7 +71,7 @@ def cache_config(settings: Settings, variables: Flat) -> CacheConfig:
         dataclasses.asdict(settings.views), dataclasses.asdict(settings.sampling(None))
     )
     dtype = "float32" if settings.raw["model"]["compute_dtype"] == "float32" else "bfloat16"
-    streams = {n: "audio" if n == "audio" else "image" if n == "image" else "video" for n in shapes}
+    streams = {name: stream_of(name) for name in shapes}
     return CacheConfig(
         encoder=encoder_id(settings, variables),
         views=views,

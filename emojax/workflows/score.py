@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from data_pipeline.io import write_text
-from data_pipeline.loader.batches import read_element
 from data_pipeline.loader.open_sources import DataSources, Sources, open_views, read_records
+from data_pipeline.loader.samples import read_element
 from data_pipeline.media.speaker_norm import normalize_items
 from data_pipeline.progress import Progress, no_progress
 from data_pipeline.schema import ClipRecord

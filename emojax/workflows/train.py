@@ -18,14 +18,9 @@ import numpy as np
 from etils import epath
 
 from data_pipeline.datasets.manifest import speakers_in_common
-from data_pipeline.loader.batches import (
-    NAMES,
-    BatchIterator,
-    RowConfig,
-    read_element,
-    train_iterator,
-)
+from data_pipeline.loader.batches import BatchIterator, train_iterator
 from data_pipeline.loader.features import open_cache
+from data_pipeline.loader.samples import NAMES, RowConfig, read_element
 from data_pipeline.loader.tokens import Tokenizer
 from data_pipeline.media.speaker_norm import Speakers, VoiceStats, normalize_items
 from data_pipeline.progress import Progress, no_progress

@@ -14,8 +14,9 @@ import pytest
 from data_jobs import OPTIONS, ROOT
 
 from data_pipeline.builders.shards import open_built
-from data_pipeline.loader.batches import BuiltSource, read_element
+from data_pipeline.loader.batches import BuiltSource
 from data_pipeline.loader.features import open_cache
+from data_pipeline.loader.samples import read_element
 from emojax.bundle.model_folder import load_bundle
 from emojax.infer.answer import label_probabilities
 from emojax.model.variables import flatten

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from data_pipeline.loader.batches import Collate, Sample
+from data_pipeline.loader.samples import Collate, Sample
 from data_pipeline.loader.tokens import Row
 from data_pipeline.media.views import Views
 from data_pipeline.schema import ClipRecord, Example

@@ -9,7 +9,7 @@ import pytest
 from data_pipeline.builders.decoded_clips import NOTES, build_views
 from data_pipeline.embedded.generate import load_corpus, make_corpus
 from data_pipeline.embedded.truth import CorpusConfig
-from data_pipeline.loader.batches import read_element
+from data_pipeline.loader.samples import read_element
 from data_pipeline.media.clip import Sampling, read_clip
 from data_pipeline.media.views import ViewConfig, make_views
 

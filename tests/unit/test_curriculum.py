@@ -355,7 +355,7 @@ def test_prompts_of_people_and_pictures():
         draw_example(record("ok_vqa"), stage, np.random.default_rng(i)).answer for i in range(3000)
     )
     within(answers["yes"], 3000, 2 / 3, "an answer given twice")
-    with pytest.raises(ValueError, match="has no part in the released"):
+    with pytest.raises(ValueError, match="is not part of the released"):
         draw_released(
             ClipRecord(
                 id="c", dataset="crema_d", split="train", path="/c", label="a", labels=("a",)

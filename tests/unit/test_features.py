@@ -13,8 +13,9 @@ from data_pipeline.builders.shards import build_set, open_built
 from data_pipeline.datasets.file_index import FileIndex
 from data_pipeline.embedded.generate import load_corpus, make_corpus
 from data_pipeline.embedded.truth import CorpusConfig
-from data_pipeline.loader.batches import BuiltSource, feature_arrays, view_arrays
+from data_pipeline.loader.batches import BuiltSource
 from data_pipeline.loader.features import Features, open_cache, pack_features
+from data_pipeline.loader.samples import feature_arrays, view_arrays
 from data_pipeline.media.storage import StoreConfig
 from emojax.model.build import make_model
 from emojax.model.variables import init_flat, is_encoder_path, merge
@@ -121,7 +122,7 @@ def test_another_encoder_view_or_format_is_refused(made, tmp_path):
         encode_built(s, other, built, out=cache, mesh=make_mesh(shape=(-1, 1, 1)), batch=8)
     with pytest.raises(ValueError, match="contains no feature cache"):
         open_cache(tmp_path, config)
-    with pytest.raises(ValueError, match="asked for embedded, more"):
+    with pytest.raises(ValueError, match="requested: embedded, more"):
         open_cache(cache, config, names=["embedded", "more"])
     # What learns is no part of an encoder: it may change.
     learned = {p: x if is_encoder_path(p) else x + 1 for p, x in variables.items()}

@@ -6,9 +6,10 @@ import grain
 import numpy as np
 import pytest
 
-from data_pipeline.loader.batches import NAMES, BatchIterator, RowConfig, train_iterator
+from data_pipeline.loader.batches import BatchIterator, train_iterator
 from data_pipeline.loader.length_bucketing import LazyRecords
 from data_pipeline.loader.mixture import MixedSource, Mixture
+from data_pipeline.loader.samples import NAMES, RowConfig
 from data_pipeline.loader.tasks import StageTasks
 from data_pipeline.loader.tokens import SmallTokenizer
 from data_pipeline.media.views import ViewConfig, Views
@@ -39,7 +40,7 @@ def test_every_clip_once_a_pass():
         assert all(sorted(p) == list(own) for p in passes) and len({tuple(p) for p in passes}) > 1
     with pytest.raises(ValueError, match="'b' of the mixture contains no clip"):
         MixedSource({"a": ([1], 1.0), "b": ([], 1.0)}, 3, "sample", 4)
-    with pytest.raises(ValueError, match="above 0"):
+    with pytest.raises(ValueError, match="must be positive"):
         Mixture(weights=(1.0, 0.0), seed=1)
 
 
@@ -125,7 +126,7 @@ class Told:
 def told(window: int, process: int = 0, count: int = 1, batch: int = 8) -> BatchIterator:
     rows = RowConfig(
         views=ViewConfig(image_size=4, frame_size=4, num_frames=1, mels=2, seconds=0.08),
-        places=(("<VideoHere>", 4),),
+        placeholders=(("<VideoHere>", 4),),
         buckets=((64, 8), (128, 8), (256, 8), (400, 8)),
         max_answer=8,
         max_subtitle=300,

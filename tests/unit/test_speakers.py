@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data_pipeline.builders.decoded_clips import pack_views
-from data_pipeline.loader.batches import AskClip, FillSample, RowConfig
+from data_pipeline.loader.samples import DrawRow, LoadSample, RowConfig
 from data_pipeline.loader.tasks import StageTasks
 from data_pipeline.loader.tokens import SmallTokenizer
 from data_pipeline.media.speaker_norm import (
@@ -94,17 +94,17 @@ def test_four_of_five_training_rows_are_normalised():
     ann, average = (VoiceStats(np.array(m), np.ones(2), 10**9) for m in ([2.0, 2.0], [0.0, 5.0]))
     rows = RowConfig(
         views=config,
-        places=(("<VideoHere>", 1),),
+        placeholders=(("<VideoHere>", 1),),
         buckets=((64, 8),),
         max_answer=8,
         max_subtitle=8,
         speakers=Speakers({"ann|.mp4": ann}, average, share=0.8),
     )
-    ask = AskClip(
+    ask = DrawRow(
         StageTasks(style="perception", tasks=("emotion",)), SmallTokenizer.train(["a b"], 300), rows
     )
     asked = (*ask(record, np.random.default_rng(0)), (64, 8), element)
-    fill = FillSample(rows)
+    fill = LoadSample(rows)
     found = [
         fill.random_map(asked, np.random.default_rng(i)).views.sound.tolist() for i in range(400)
     ]

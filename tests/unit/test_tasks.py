@@ -6,8 +6,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from data_pipeline.loader.batches import AskClip, RowConfig, fit_subtitle
-from data_pipeline.loader.tasks import StageTasks, draw_example, with_strange_words
+from data_pipeline.loader.samples import DrawRow, RowConfig, truncate_subtitle
+from data_pipeline.loader.tasks import StageTasks, draw_example, insert_random_words
 from data_pipeline.loader.tokens import SmallTokenizer
 from data_pipeline.media.views import ViewConfig
 from data_pipeline.schema import ClipRecord, read_records, write_records
@@ -120,15 +120,15 @@ def test_a_hidden_modality_leaves_the_reason():
 def test_strange_words_lose_nothing_that_was_said():
     said = "only fools care for the river"
     rng = np.random.default_rng(0)
-    made = [with_strange_words(said, 0.2, rng).split(" ") for _ in range(500)]
+    made = [insert_random_words(said, 0.2, rng).split(" ") for _ in range(500)]
     for words in made:
         left = iter(words)
         assert all(word in left for word in said.split(" "))  # in their order
     added = [w for words in made for w in words if w not in said.split(" ")]
     assert 0.17 * 500 * 7 < len(added) < 0.23 * 500 * 7  # six words have seven places
     assert set("".join(added)) <= set(said) - {" "} and {len(w) for w in added} == set(range(2, 9))
-    assert with_strange_words(said, 0.0, rng) == said
-    assert [with_strange_words(x, 1.0, rng) for x in ("", "...")] == [
+    assert insert_random_words(said, 0.0, rng) == said
+    assert [insert_random_words(x, 1.0, rng) for x in ("", "...")] == [
         "",
         "...",
     ]  # there are no letters to make words of
@@ -140,14 +140,18 @@ def test_rows_with_strange_words_keep_to_the_limit():
     limit = len(tokenizer.encode(record.subtitle)) + 5
     rows = RowConfig(
         views=ViewConfig(),
-        places=(("<VideoHere>", 2),),
+        placeholders=(("<VideoHere>", 2),),
         buckets=((900, 90),),
         max_answer=30,
         max_subtitle=limit,
         questions={"emotion": ("?",)},
     )
     plain, strange = (
-        AskClip(StageTasks(style="cognition", tasks=("emotion",), strange_words=x), tokenizer, rows)
+        DrawRow(
+            StageTasks(style="cognition", tasks=("emotion",), random_word_insertion=x),
+            tokenizer,
+            rows,
+        )
         for x in (0, 0.5)
     )
     usual = plain(record, np.random.default_rng(0))[1]
@@ -173,8 +177,8 @@ def test_records_travel_as_json(tmp_path):
 
 def test_long_subtitles_are_cut_to_a_whole_prompt():
     tokenizer = SmallTokenizer.train(["word " * 3], 300)
-    assert fit_subtitle(RECORD, tokenizer, 40) is RECORD
+    assert truncate_subtitle(RECORD, tokenizer, 40) is RECORD
 
     for text in ("word " * 300, "日本語" * 50):
-        cut = fit_subtitle(dataclasses.replace(RECORD, subtitle=text), tokenizer, 40).subtitle
+        cut = truncate_subtitle(dataclasses.replace(RECORD, subtitle=text), tokenizer, 40).subtitle
         assert 0 < len(tokenizer.encode(cut)) <= 42 and text.startswith(cut.rstrip("\ufffd"))
