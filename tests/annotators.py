@@ -146,15 +146,15 @@ class Scripted:
         notes = dict(re.findall(r"^(Seen|Heard|Said): (.*)$", text_of(body), re.M))
         label = re.search(r"the person shows: (.*)\.$", text_of(body), re.M).group(1)
         spoken = _shown_by(notes["Said"])
-        said = f"the person says {clues.WORD_PHRASES[spoken]}" if spoken else ""
+        phrase = f"the person says {clues.WORD_PHRASES[spoken]}" if spoken else ""
         clues_found = [notes[k] for k in ("Seen", "Heard") if notes[k] != "(not known)"]
-        clues_found += [said] if said else []
+        clues_found += [phrase] if phrase else []
         face, voice = clues.face_clues(label), clues.tone_clues(clues.EMOTION_TONES[label])
         sees_face = notes["Seen"] == clues.visual_text(face)
         both = sees_face and notes["Heard"] == clues.audio_text(voice)
         end = "face and voice deny the words so" if both and spoken in opposite(label) else "so"
         reason = ", ".join([*clues_found, f"{end} it is {label}"])
-        return json.dumps({"reason": reason, "short": reason, "label": label, "words": said})
+        return json.dumps({"reason": reason, "short": reason, "label": label, "words": phrase})
 
 
 def _shown_by(subtitle: str) -> str:

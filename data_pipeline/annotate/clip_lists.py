@@ -90,9 +90,7 @@ def _manifest(path: Path, labels: tuple[str, ...]) -> list[ClipRecord]:
     return out
 
 
-def _clip(
-    cells: dict[str, str], number: int, manifest: Path, space: tuple[str, ...]
-) -> ClipRecord:
+def _clip(cells: dict[str, str], number: int, manifest: Path, space: tuple[str, ...]) -> ClipRecord:
     """Reads one row.
 
     Raises:

@@ -207,9 +207,7 @@ class Annotator:
         offered = (x for x in record.labels if x.lower() in spellings)
         return next(offered, best if not record.labels else ""), "votes"
 
-    def _context(
-        self, out: Annotation, clip: Clip, peak: Peak | None, scale: float
-    ) -> ClipContext:
+    def _context(self, out: Annotation, clip: Clip, peak: Peak | None, scale: float) -> ClipContext:
         frames = None
         if clip.image is not None:
             others = clip.frames if clip.frames is not None and self.recipe.frames else ()
@@ -275,9 +273,7 @@ class Annotator:
             raise Unfinished(f"{name}: {reply.fault}{detail}")
         return None, reply.fault
 
-    def _select_notes(
-        self, notes: Mapping[str, AgentReply], clip: str
-    ) -> Mapping[str, AgentReply]:
+    def _select_notes(self, notes: Mapping[str, AgentReply], clip: str) -> Mapping[str, AgentReply]:
         """Of two audio notes keeps those that the reasoning agent of this recipe reads."""
         both = [a for a in ("audio", "audio_2") if a in notes]
         if len(both) < 2 or self.recipe.audio_for_reason == "both":

@@ -147,9 +147,7 @@ def _check_tone(
     return result(SUPPORTED if sign * gap >= min_gap else UNSUPPORTED, by)
 
 
-def _check_words(
-    claim: Claim, start: float, end: float, transcript: Transcript
-) -> CheckedClaim:
+def _check_words(claim: Claim, start: float, end: float, transcript: Transcript) -> CheckedClaim:
     def result(verdict: str, by: str, first: float = start, last: float = end) -> CheckedClaim:
         return CheckedClaim(
             phrase=claim.phrase, modality="text", verdict=verdict, start=first, end=last, by=by

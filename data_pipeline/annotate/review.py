@@ -36,9 +36,12 @@ def sample_clips(annotations: Sequence[Annotation], count: int, seed: int) -> li
       count: maximum number of clips.
       seed: of the draw.
     """
+
+    def order(a: Annotation) -> bytes:
+        return hashlib.sha256(f"{seed} {a.clip}".encode()).digest()
+
     by_label: dict[str, list[Annotation]] = defaultdict(list)
-    draw = lambda a: hashlib.sha256(f"{seed} {a.clip}".encode()).digest()  # noqa: E731
-    for a in sorted(annotations, key=draw):
+    for a in sorted(annotations, key=order):
         if not a.left_out:
             by_label[a.label].append(a)
     out: list[Annotation] = []
@@ -218,9 +221,7 @@ def _item(a: Annotation, checks: Sequence[Check]) -> dict[str, Any]:
     }
 
 
-def serve(
-    out: Path, annotator: str, count: int, *, page: str, seed: int, port: int
-) -> int:
+def serve(out: Path, annotator: str, count: int, *, page: str, seed: int, port: int) -> int:
     """Serves the page on this machine until Ctrl-C.
 
     Args:

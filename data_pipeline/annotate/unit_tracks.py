@@ -231,9 +231,7 @@ def _one_face(table: pa.Table, path: Path) -> tuple[np.ndarray, list[str]]:
     faces = np.array(["" if x is None else str(x) for x in table[name].to_pylist()])
     names, count = np.unique(faces, return_counts=True)
     confidence = _confidence(table, path)
-    mean = [
-        0.0 if confidence is None else float(np.nanmean(confidence[faces == n])) for n in names
-    ]
+    mean = [0.0 if confidence is None else float(np.nanmean(confidence[faces == n])) for n in names]
     best = max(range(len(names)), key=lambda i: (count[i], mean[i]))
     notes = (
         [f"{len(names)} faces: the one that is visible longest is used"] if len(names) > 1 else []

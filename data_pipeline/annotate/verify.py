@@ -183,9 +183,7 @@ def krippendorff_alpha(ratings: Sequence[Sequence[Hashable | None]]) -> float | 
     return 1 - sum(n for (a, b), n in pairs.items() if a != b) / expected
 
 
-def cohen_kappa(
-    first: Sequence[bool | None], second: Sequence[bool | None]
-) -> float | None:
+def cohen_kappa(first: Sequence[bool | None], second: Sequence[bool | None]) -> float | None:
     """Computes Cohen's kappa of two annotators over the items that both marked.
 
     Returns:

@@ -47,10 +47,10 @@ def test_clips_of_folders_and_lists(tmp_path):
     ]
     (tmp_path / "twice.csv").write_text("path,start,end\na.mp4,,\na.mp4,,\na.mp4,2,3\n")
     assert [r.id for r in read_clip_list(tmp_path / "twice.csv")] == ["a#2", "a#3", "a_2-3"]
-    (tmp_path / "said.csv").write_text(
+    (tmp_path / "words.csv").write_text(
         "path,subtitle\na.mp4,one\u2028line\x85only\nsub/b.webm,x\n", encoding="utf-8"
     )
-    assert [r.subtitle for r in read_clip_list(tmp_path / "said.csv")] == [
+    assert [r.subtitle for r in read_clip_list(tmp_path / "words.csv")] == [
         "one\u2028line\x85only",
         "x",
     ]

@@ -37,8 +37,8 @@ def test_kappa_by_hand():
     assert cohen_kappa([True], [True]) is None
 
 
-def marks(**said):
-    return {c: dict(zip(verify.ASPECTS, row, strict=True)) for c, row in said.items()}
+def marks(**rows):
+    return {c: dict(zip(verify.ASPECTS, row, strict=True)) for c, row in rows.items()}
 
 
 def test_agreement_of_two_annotators():
