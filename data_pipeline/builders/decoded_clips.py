@@ -1,8 +1,9 @@
-"""TFDS builder: ClipRecords -> decoded Views in array_record shards, once, so that an epoch never opens an mp4.
+"""TFDS builder of decoded clips: ClipRecords become Views in array_record shards.
 
-Decoding runs on all cores. A clip that can not be decoded is skipped, counted and listed with its reason in
-`skipped.json`; training on zeros in its place, as the originals do, never happens. What is irregular about a clip that
-does decode (no sound, damaged from some second on, longer than the window) is listed in `notes.json`.
+Clips are decoded once, on all cores, so that an epoch never opens a media file. Clips that cannot
+be decoded are skipped and listed with the reason in `skipped.json`; unlike in the original code,
+they are never replaced by zeros. Irregularities of the other clips (no sound, damaged from some
+second on, longer than the window) are listed in `notes.json`.
 """
 
 from __future__ import annotations
@@ -14,36 +15,27 @@ import itertools
 import json
 import multiprocessing
 import os
-import types
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from tensorflow_datasets.core import shuffle
 
+from data_pipeline.builders.array_record_builder import ArrayRecordBuilder
+from data_pipeline.io import write_text
 from data_pipeline.media.clip import ClipError, Sampling, read_clip
 from data_pipeline.media.views import ViewConfig, Views, make_views, window_notes
+from data_pipeline.progress import Progress, no_progress
 from data_pipeline.schema import ClipRecord
 
 VERSION = "1.0.3"
 SKIPPED, NOTES = "skipped.json", "notes.json"
-tfds.disable_progress_bar()  # the caller shows one for the whole job
-# A split of more than a gigabyte is sorted through files, which TFDS opens by TensorFlow: plain files do as well. As few
-# of them as stay below the usual limit of open files.
-shuffle.tf = types.SimpleNamespace(
-    io=types.SimpleNamespace(
-        gfile=types.SimpleNamespace(GFile=open, exists=os.path.exists, remove=os.remove)
-    ),
-    errors=types.SimpleNamespace(ResourceExhaustedError=()),
-)
-shuffle.BUCKETS_NUMBER = 128
-Progress = Callable[[int, int], None]
+_TASK = "decode clips"
 
 
 def pack_views(views: Views) -> dict[str, bytes]:
-    """Views -> bytes fields; log-mel as float16 (its values lie in [-1, 2]), a waveform as float32."""
+    """Serialises Views; a log-mel (within [-1, 2]) becomes float16, a waveform stays float32."""
     return {
         "image": views.image.tobytes(),
         "frames": views.frames.tobytes(),
@@ -54,18 +46,14 @@ def pack_views(views: Views) -> dict[str, bytes]:
 
 def unpack_views(fields: dict[str, bytes], config: ViewConfig) -> Views:
     """The inverse of `pack_views`."""
-    c = config
-    image = np.frombuffer(fields["image"], np.uint8).reshape(c.image_size, c.image_size, 3)
-    frames = np.frombuffer(fields["frames"], np.uint8).reshape(
-        c.num_frames, c.frame_size, c.frame_size, 3
-    )
-    dtype = _sound_dtype(c.sound_shape)
-    sound = np.frombuffer(fields["sound"], dtype).reshape(c.sound_shape).astype(np.float32)
+    image = np.frombuffer(fields["image"], np.uint8)
+    frames = np.frombuffer(fields["frames"], np.uint8)
+    sound = np.frombuffer(fields["sound"], _sound_dtype(config.sound_shape))
     audio_frames, has_video, has_audio = json.loads(fields["flags"])
     return Views(
-        image=image,
-        frames=frames,
-        sound=sound,
+        image=image.reshape(config.image_size, config.image_size, 3),
+        frames=frames.reshape(config.num_frames, config.frame_size, config.frame_size, 3),
+        sound=sound.reshape(config.sound_shape).astype(np.float32),
         audio_frames=audio_frames,
         has_video=has_video,
         has_audio=has_audio,
@@ -78,29 +66,37 @@ def _sound_dtype(shape: tuple[int, ...]) -> type[np.floating]:
 
 @dataclasses.dataclass(frozen=True)
 class _Job:
+    """One clip to decode."""
+
     record: ClipRecord
     sampling: Sampling
     views: ViewConfig
 
 
 def _decode(job: _Job) -> tuple[dict[str, bytes], tuple[str, ...]] | str:
-    r = job.record
+    """(fields, notes), or the reason why the clip cannot be decoded."""
+    record = job.record
     try:
         clip = read_clip(
-            r.path,
+            record.path,
             sampling=job.sampling,
-            clip_id=r.id,
-            subtitle=r.subtitle,
-            start=r.start,
-            end=r.end,
+            clip_id=record.id,
+            subtitle=record.subtitle,
+            start=record.start,
+            end=record.end,
         )
     except ClipError as error:
         return str(error)
     return pack_views(make_views(clip, job.views)), (*clip.notes, *window_notes(clip, job.views))
 
 
-class Clips(tfds.core.GeneratorBasedBuilder):
-    """Splits are those of the records; a field `record` holds each one's JSON."""
+class Clips(ArrayRecordBuilder):
+    """The TFDS builder `clips`: the splits of the records, each element with its record as JSON.
+
+    Attributes:
+      skipped: {id, path, reason} of clips that cannot be decoded.
+      notes: {id, path, reason} of clips with irregularities.
+    """
 
     VERSION = tfds.core.Version(VERSION)
     name = "clips"
@@ -112,7 +108,7 @@ class Clips(tfds.core.GeneratorBasedBuilder):
         records: Sequence[ClipRecord] = (),
         views: ViewConfig | None = None,
         sampling: Callable[[int | None], Sampling] = lambda peak: Sampling(index=peak),
-        progress: Progress | None = None,
+        progress: Progress = no_progress,
     ):
         self._records, self._view_config, self._sampling = records, views or ViewConfig(), sampling
         self._progress = progress
@@ -120,7 +116,7 @@ class Clips(tfds.core.GeneratorBasedBuilder):
         self.skipped: list[dict[str, str]] = []
         self.notes: list[dict[str, str]] = []
         self._folder = data_dir
-        super().__init__(data_dir=str(data_dir), file_format="array_record")
+        super().__init__(data_dir)
 
     def _info(self) -> tfds.core.DatasetInfo:
         blob = tfds.features.Scalar(np.object_)
@@ -136,24 +132,20 @@ class Clips(tfds.core.GeneratorBasedBuilder):
                 for r in self._records
                 if r.split == split
             ]
-            # TFDS refuses a split without examples: one where nothing decodes is only listed.
-            refusals = list(itertools.takewhile(lambda r: isinstance(r, str), map(_decode, jobs)))
-            if len(refusals) == len(jobs):
-                for job, reason in zip(jobs, refusals, strict=True):
+            # TFDS refuses a split without examples: if nothing decodes, the clips are only listed.
+            errors = list(itertools.takewhile(lambda r: isinstance(r, str), map(_decode, jobs)))
+            if len(errors) == len(jobs):
+                for job, reason in zip(jobs, errors, strict=True):
                     self._skip(job, str(reason))
                 continue
             out[split] = self._generate_examples(jobs)
         if not out:
             first = self.skipped[0]
             raise ValueError(
-                f"none of {len(self.skipped)} clips can be decoded; {first['path']}: {first['reason']}"
+                f"none of {len(self.skipped)} clips can be decoded; "
+                f"{first['path']}: {first['reason']}"
             )
         return out
-
-    def _log_download_bytes(self) -> None:
-        """Silent: TFDS would announce a download, and nothing is downloaded."""
-
-    _log_download_done = _log_download_bytes
 
     def _skip(self, job: _Job, reason: str) -> None:
         self.skipped.append({"id": job.record.id, "path": job.record.path, "reason": reason})
@@ -161,29 +153,28 @@ class Clips(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self, jobs: Sequence[_Job]) -> Iterator[tuple[str, dict[str, Any]]]:
         workers = min(len(os.sched_getaffinity(0)), max(1, len(jobs) // 16))
         # spawn: the caller may have started jax threads, which do not survive a fork
-        with concurrent.futures.ProcessPoolExecutor(
-            workers, multiprocessing.get_context("spawn")
-        ) as pool:
+        context = multiprocessing.get_context("spawn")
+        with concurrent.futures.ProcessPoolExecutor(workers, context) as pool:
             for job, out in zip(jobs, pool.map(_decode, jobs, chunksize=8), strict=True):
                 self._done += 1
-                if self._progress:
-                    self._progress(self._done, len(self._records))
+                self._progress(_TASK, self._done, len(self._records))
                 if isinstance(out, str):
                     self._skip(job, out)
                     continue
                 fields, notes = out
+                record = job.record
                 if notes:
                     self.notes.append(
-                        {"id": job.record.id, "path": job.record.path, "reason": "; ".join(notes)}
+                        {"id": record.id, "path": record.path, "reason": "; ".join(notes)}
                     )
-                yield job.record.id, {"record": job.record.to_json().encode(), **fields}
-        # Before TFDS declares the shards complete: a run killed later must not forget what was left out.
-        for name, entries in ((SKIPPED, self.skipped), (NOTES, self.notes)):
-            (self._folder / name).write_text(json.dumps(entries, indent=1))
+                yield record.id, {"record": record.to_json().encode(), **fields}
+        # Before TFDS declares the shards complete, so that a build killed later keeps the lists.
+        write_text(self._folder / SKIPPED, json.dumps(self.skipped, indent=1))
+        write_text(self._folder / NOTES, json.dumps(self.notes, indent=1))
 
 
 def views_key(records: Sequence[ClipRecord], views: ViewConfig, sampling: Sampling) -> str:
-    """12 hex digits that change with any record, media file (size and time), view size or sampling."""
+    """12 hex digits that depend on every record, media file (size and time), view and sampling."""
     parts: list[Any] = [VERSION, dataclasses.asdict(views), dataclasses.asdict(sampling)]
     for record in records:
         stat = os.stat(record.path)
@@ -197,17 +188,28 @@ def build_views(
     views: ViewConfig,
     sampling: Callable[[int | None], Sampling],
     *,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> tuple[dict[str, Sequence[Any]], list[dict[str, str]], Path]:
-    """Decodes the records into `root/<key>`, or finds them there.
+    """Decodes the records into `root/<key>`, unless that folder is complete.
+
+    Args:
+      root: the cache folder.
+      records: the clips.
+      views: sizes of the views.
+      sampling: frame number of the peak, or None -> how the clip is sampled.
+      progress: called for "decode clips".
 
     Returns:
-      (random-access source by split, clips that were skipped with their reasons, the folder, which holds NOTES).
+      (random-access source per split, skipped clips with the reason, folder, which has NOTES).
+
+    Raises:
+      ValueError: no clip can be decoded.
     """
     folder = root / views_key(records, views, sampling(None))
     builder = Clips(folder, records=records, views=views, sampling=sampling, progress=progress)
-    builder.download_and_prepare()
+    builder.prepare()
+    progress(_TASK, len(records), len(records))
     skipped = json.loads((folder / SKIPPED).read_text())
-    lost = {s["id"] for s in skipped}
-    splits = sorted({r.split for r in records if r.id not in lost})
+    skipped_ids = {entry["id"] for entry in skipped}
+    splits = sorted({r.split for r in records if r.id not in skipped_ids})
     return {s: builder.as_data_source(s) for s in splits}, skipped, folder

@@ -1,7 +1,8 @@
-"""TFDS builder: annotated clips -> array_record shards that hold their media, so that an epoch never seeks in an mp4.
+"""TFDS builder of data sets: annotated clips become array_record shards that contain their media.
 
-Decoding runs on all cores, in chunks that are kept as they are done: a build that was cut off goes on behind its last
-whole chunk. At the end TFDS writes the chunks as shards, and a set counts as built when that has ended.
+An epoch then never seeks in a media file. Clips are decoded on all cores, in chunks: an
+interrupted build continues after its last complete chunk. At the end TFDS writes the chunks as
+shards; only then does the data set count as built.
 """
 
 from __future__ import annotations
@@ -22,54 +23,53 @@ import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 
-from data_pipeline.builders import decoded_clips as _clips  # noqa: F401  (TFDS without TensorFlow)
-from data_pipeline.io import lock_folder
+from data_pipeline.builders.array_record_builder import ArrayRecordBuilder
+from data_pipeline.io import atomic_path, lock_folder, write_text
 from data_pipeline.media.clip import ClipError
 from data_pipeline.media.fingerprint import ignore_interrupts
 from data_pipeline.media.storage import StoreConfig, pack_media
+from data_pipeline.progress import Progress, no_progress
 from data_pipeline.schema import ClipRecord, read_records, write_records
 
 VERSION = "1.0.0"
 BUILT, SKIPPED, NOTES, RECORDS = "built.json", "skipped.json", "notes.json", "records.jsonl"
-LOCK = "lock"
-_OWN = frozenset((BUILT, BUILT + ".part", SKIPPED, NOTES, RECORDS, LOCK, "shards", "staging"))
+LOCK, _SHARDS, _STAGING = "lock", "shards", "staging"
+_FILES = (BUILT, SKIPPED, NOTES, RECORDS)
 FIELDS = ("record", "media", "frames", "sound", "facts")
-_CHUNK = 16  # clips that a killed build has to decode again, at most, for each core
-Progress = Callable[[int, int], None]
+_CHUNK = 16  # a killed build decodes at most this many clips again, per core
 
 
 class NoDecodableClipError(ValueError):
-    """Not one clip of a data set can be decoded."""
+    """No clip of a data set can be decoded."""
 
 
 def pack_fields(fields: dict[str, bytes]) -> bytes:
-    """Named bytes as one: a line of JSON with names and sizes, then the bytes."""
-    head = json.dumps([[name, len(value)] for name, value in fields.items()]).encode()
-    return head + b"\n" + b"".join(fields.values())
+    """Serialises named bytes: one line of JSON with names and sizes, then the bytes."""
+    header = json.dumps([[name, len(value)] for name, value in fields.items()]).encode()
+    return header + b"\n" + b"".join(fields.values())
 
 
 def unpack_fields(data: bytes) -> dict[str, bytes]:
     """The inverse of `pack_fields`."""
-    head, _, _ = data[:4096].partition(b"\n")
-    out, start = {}, len(head) + 1
-    for name, size in json.loads(head):
-        out[name] = data[start : start + size]
+    header, _, _ = data[:4096].partition(b"\n")
+    fields, start = {}, len(header) + 1
+    for name, size in json.loads(header):
+        fields[name] = data[start : start + size]
         start += size
-    return out
+    return fields
 
 
 def write_chunk(path: Path, items: Sequence[bytes]) -> None:
-    """Writes an array_record file that is whole or not there."""
-    part = path.with_suffix(".part")
-    writer = array_record_module.ArrayRecordWriter(str(part), "group_size:1,uncompressed")
-    for item in items:
-        writer.write(item)
-    writer.close()
-    os.replace(part, path)
+    """Writes an array_record file atomically."""
+    with atomic_path(path) as part:
+        writer = array_record_module.ArrayRecordWriter(str(part), "group_size:1,uncompressed")
+        for item in items:
+            writer.write(item)
+        writer.close()
 
 
 def read_chunk(path: Path) -> list[bytes]:
-    """Every item of an array_record file."""
+    """All items of an array_record file."""
     reader = array_record_module.ArrayRecordReader(str(path))
     try:
         return list(reader.read_all())
@@ -78,45 +78,50 @@ def read_chunk(path: Path) -> list[bytes]:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Job:
+class _Chunk:
+    """Consecutive clips of one split, and the file of their media."""
+
     records: tuple[ClipRecord, ...]
     config: StoreConfig
     path: Path
 
+    @property
+    def report(self) -> Path:
+        """Lists what was skipped; written last, so that it marks the chunk as complete."""
+        return self.path.with_suffix(".json")
 
-def _build_chunk(job: _Job) -> int:
-    """Decodes one chunk; its list of what was skipped comes last and marks it as done."""
+
+def _build_chunk(chunk: _Chunk) -> int:
+    """Decodes and writes one chunk; returns its number of clips."""
     items, skipped, notes = [], [], []
-    for record in job.records:
+    for r in chunk.records:
         try:
-            fields, found = pack_media(record, job.config)
+            fields, irregularities = pack_media(r, chunk.config)
         except ClipError as error:
-            skipped.append(
-                {"id": record.id, "split": record.split, "path": record.path, "reason": str(error)}
-            )
+            skipped.append({"id": r.id, "split": r.split, "path": r.path, "reason": str(error)})
             continue
-        if found:
-            notes.append({"id": record.id, "path": record.path, "reason": "; ".join(found)})
-        items.append(pack_fields({"record": record.to_json().encode(), **fields}))
-    write_chunk(job.path, items)
-    part = job.path.with_suffix(".list")
-    part.write_text(json.dumps({"skipped": skipped, "notes": notes}))
-    os.replace(part, job.path.with_suffix(".json"))
-    return len(job.records)
+        if irregularities:
+            notes.append({"id": r.id, "path": r.path, "reason": "; ".join(irregularities)})
+        items.append(pack_fields({"record": r.to_json().encode(), **fields}))
+    write_chunk(chunk.path, items)
+    write_text(chunk.report, json.dumps({"skipped": skipped, "notes": notes}))
+    return len(chunk.records)
 
 
-class _Shards(tfds.core.GeneratorBasedBuilder):
+class _MediaBuilder(ArrayRecordBuilder):
+    """The TFDS builder `media`: shards of the chunks of each split."""
+
     VERSION = tfds.core.Version(VERSION)
     name = "media"
 
     def __init__(self, data_dir: Path, *, chunks: dict[str, list[Path]] | None = None):
         self._chunks = chunks or {}
-        super().__init__(data_dir=str(data_dir), file_format="array_record")
+        super().__init__(data_dir)
 
     def _info(self) -> tfds.core.DatasetInfo:
         blob = tfds.features.Scalar(np.object_)
         features = tfds.features.FeaturesDict(dict.fromkeys(FIELDS, blob))
-        # Training shuffles; on disk the order of the annotations costs no second pass through the media.
+        # Training shuffles; keeping the order of the annotations avoids a second pass on disk.
         return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
@@ -130,14 +135,9 @@ class _Shards(tfds.core.GeneratorBasedBuilder):
                 yield number, unpack_fields(item)
                 number += 1
 
-    def _log_download_bytes(self) -> None:
-        """Silent: TFDS would announce a download, and nothing is downloaded."""
-
-    _log_download_done = _log_download_bytes
-
 
 def build_key(records: Sequence[ClipRecord], config: StoreConfig) -> str:
-    """16 hex digits that change with any record, media file (size and time) or setting."""
+    """16 hex digits that depend on every record, media file (size and time) and setting."""
     parts: list[Any] = [VERSION, dataclasses.asdict(config)]
     for record in records:
         stat = os.stat(record.path)
@@ -150,166 +150,196 @@ def build_set(
     records: Sequence[ClipRecord],
     config: StoreConfig,
     *,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
     workers: int | None = None,
 ) -> dict[str, Any]:
-    """Builds one data set into a folder, or finds it there, or goes on where a build was cut off.
+    """Builds one data set into a folder, or continues an interrupted build.
+
+    Nothing is decoded when the folder already contains a build of the same clips and settings.
 
     Args:
-      folder: of this data set alone.
-      records: its clips, whose media are there.
+      folder: the folder of this data set; a build only touches folders that a build has written.
+      records: its clips, whose media exist.
       config: how media are stored.
-      progress: called with (clips done, clips in all).
-      workers: processes; default: one a core.
+      progress: called for "build NAME", with the name of the folder.
+      workers: number of processes; None uses one per core.
 
     Returns:
-      What BUILT holds: key, settings, clips and examples by split.
+      The content of BUILT (key, settings, clips and examples per split), and `state`.
 
     Raises:
-      NothingDecodes: no clip can be decoded.
-      ValueError: two clips of a split share an id.
+      NoDecodableClipError: no clip can be decoded.
+      ValueError: two clips of a split have the same id, another build is writing to the folder, or
+        the folder contains other files.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with lock_folder(
         folder / LOCK, f"another build is writing to {folder}: wait for it, or give another folder"
     ):
-        return _build_set(folder, records, config, progress, workers)
+        _check_folder(folder)
+        _check_ids(records)
+        task, total = f"build {folder.name}", len(records)
+        key = build_key(records, config)
+        if (folder / BUILT).exists() and (info := _read_build_info(folder))["key"] == key:
+            progress(task, total, total)
+            return {**info, "state": "was built before"}
+        rebuilt = (folder / BUILT).exists()
+        staging = _prepare_staging(folder, key)
+        chunks = _plan_chunks(staging, records, config)
+        _decode_chunks(chunks, lambda done: progress(task, done, total), workers=workers)
+        info = _write_shards(folder, records, config, chunks, key=key)
+        shutil.rmtree(staging)
+    state = "built anew, of other clips or settings than before" if rebuilt else "built"
+    return {**info, "state": state}
 
 
-def _build_set(
+def _is_part(name: str) -> bool:
+    """Whether a file is a temporary one that a killed build has left."""
+    return name.endswith(".part") and name.startswith(tuple(f"{file}." for file in _FILES))
+
+
+def _check_folder(folder: Path) -> None:
+    known = {*_FILES, LOCK, _SHARDS, _STAGING}
+    names = sorted(p.name for p in folder.iterdir())
+    if foreign := [name for name in names if name not in known and not _is_part(name)]:
+        raise ValueError(
+            f"{folder} contains {foreign[0]}, which no build has written: give an empty or a new "
+            "folder"
+        )
+
+
+def _check_ids(records: Sequence[ClipRecord]) -> None:
+    counts = Counter((r.split, r.id) for r in records)
+    if repeated := [key for key, n in counts.items() if n > 1]:
+        split, clip = repeated[0]
+        raise ValueError(
+            f"two clips of split '{split}' have the id '{clip}'; ids are unique in a split"
+        )
+
+
+def _prepare_staging(folder: Path, key: str) -> Path:
+    """Removes an older build; keeps the chunks of an interrupted build of the same key."""
+    staging = folder / _STAGING
+    if (staging / "key").exists() and (staging / "key").read_text() != key:
+        shutil.rmtree(staging)
+    for path in folder.iterdir():
+        if path.name == _SHARDS:
+            shutil.rmtree(path)
+        elif path.name in _FILES or _is_part(path.name):
+            path.unlink()
+    staging.mkdir(parents=True, exist_ok=True)
+    (staging / "key").write_text(key)
+    return staging
+
+
+def _plan_chunks(
+    staging: Path, records: Sequence[ClipRecord], config: StoreConfig
+) -> dict[str, list[_Chunk]]:
+    """The chunks of each split."""
+    chunks: dict[str, list[_Chunk]] = {}
+    for split in sorted({r.split for r in records}):
+        clips = [r for r in records if r.split == split]
+        (staging / split).mkdir(exist_ok=True)
+        chunks[split] = [
+            _Chunk(
+                tuple(clips[i : i + _CHUNK]),
+                config,
+                staging / split / f"{i // _CHUNK:06d}.array_record",
+            )
+            for i in range(0, len(clips), _CHUNK)
+        ]
+    return chunks
+
+
+def _decode_chunks(
+    chunks: dict[str, list[_Chunk]], report: Callable[[int], None], *, workers: int | None
+) -> None:
+    """Decodes incomplete chunks; calls `report` with the number of finished clips."""
+    every = [chunk for of_split in chunks.values() for chunk in of_split]
+    todo = [chunk for chunk in every if not chunk.report.exists()]
+    done = sum(len(c.records) for c in every) - sum(len(c.records) for c in todo)
+    report(done)
+    count = min(workers or len(os.sched_getaffinity(0)), len(todo))
+    if count <= 1:  # faster than starting a process
+        for chunk in todo:
+            done += _build_chunk(chunk)
+            report(done)
+        return
+    # spawn: the caller may have started jax threads, which do not survive a fork
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(count, context, ignore_interrupts) as pool:
+        try:
+            futures = [pool.submit(_build_chunk, chunk) for chunk in todo]
+            for future in concurrent.futures.as_completed(futures):
+                done += future.result()
+                report(done)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # running chunks are finished, no new one is started
+            raise
+
+
+def _write_shards(
     folder: Path,
     records: Sequence[ClipRecord],
     config: StoreConfig,
-    progress: Progress | None,
-    workers: int | None,
+    chunks: dict[str, list[_Chunk]],
+    *,
+    key: str,
 ) -> dict[str, Any]:
-    strangers = sorted(p.name for p in folder.iterdir() if p.name not in _OWN)
-    if strangers:
-        raise ValueError(
-            f"{folder} holds {strangers[0]}, which no build has written: give an empty or a new folder"
-        )
-    twice = [k for k, n in Counter((r.split, r.id) for r in records).items() if n > 1]
-    if twice:
-        raise ValueError(
-            f"two clips of split '{twice[0][0]}' have the id '{twice[0][1]}'; ids are unique in a split"
-        )
-    key = build_key(records, config)
-    if (folder / BUILT).exists() and (facts := _read_facts(folder))["key"] == key:
-        if progress:
-            progress(len(records), len(records))
-        return {**facts, "state": "was built before"}
-    state = (
-        "built anew, of other clips or settings than before"
-        if (folder / BUILT).exists()
-        else "built"
-    )
-    staging = folder / "staging"
-    if (staging / "key").exists() and (staging / "key").read_text() != key:
-        shutil.rmtree(staging)  # of other clips or settings
-    for name in _OWN - {LOCK, staging.name}:
-        old = folder / name
-        shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
-    staging.mkdir(parents=True, exist_ok=True)
-    (staging / "key").write_text(key)
-    chunks = _decode_chunks(staging, records, config, progress, workers)
-    lists = [
-        json.loads(p.with_suffix(".json").read_text()) for paths in chunks.values() for p in paths
+    """Writes the chunks as shards, the lists beside them, and BUILT as the last file."""
+    reports = [
+        json.loads(chunk.report.read_text()) for of_split in chunks.values() for chunk in of_split
     ]
-    skipped, notes = (
-        [e for x in lists for e in x["skipped"]],
-        [e for x in lists for e in x["notes"]],
-    )
-    gone = {(e["split"], e["id"]) for e in skipped}
-    lost = Counter(split for split, _ in gone)
+    skipped = [entry for report in reports for entry in report["skipped"]]
+    notes = [entry for report in reports for entry in report["notes"]]
+    skipped_ids = {(entry["split"], entry["id"]) for entry in skipped}
     clips = Counter(r.split for r in records)
-    examples = {split: clips[split] - lost[split] for split in clips}
-    kept = {split: paths for split, paths in chunks.items() if examples[split]}
-    if not kept:
+    examples = clips - Counter(split for split, _ in skipped_ids)
+    if not examples:
+        first = skipped[0]
         raise NoDecodableClipError(
-            f"none of {len(records)} clips can be decoded; {skipped[0]['path']}: {skipped[0]['reason']}"
+            f"none of {len(records)} clips can be decoded; {first['path']}: {first['reason']}"
         )
-    _Shards(folder / "shards", chunks=kept).download_and_prepare()
-    (folder / SKIPPED).write_text(json.dumps(skipped, indent=1))
-    (folder / NOTES).write_text(json.dumps(notes, indent=1))
-    write_records(folder / RECORDS, [r for r in records if (r.split, r.id) not in gone])
-    facts = {
+    paths = {split: [chunk.path for chunk in chunks[split]] for split in chunks if examples[split]}
+    _MediaBuilder(folder / _SHARDS, chunks=paths).prepare()
+    write_text(folder / SKIPPED, json.dumps(skipped, indent=1))
+    write_text(folder / NOTES, json.dumps(notes, indent=1))
+    write_records(folder / RECORDS, [r for r in records if (r.split, r.id) not in skipped_ids])
+    info = {
         "key": key,
         "version": VERSION,
         "store": dataclasses.asdict(config),
         "clips": dict(clips),
-        "examples": {s: n for s, n in examples.items() if n},
+        "examples": dict(examples),
         "skipped": len(skipped),
     }
-    part = folder / (BUILT + ".part")
-    part.write_text(json.dumps(facts, indent=1))
-    os.replace(part, folder / BUILT)
-    shutil.rmtree(staging)
-    return {**facts, "state": state}
+    write_text(folder / BUILT, json.dumps(info, indent=1))
+    return info
 
 
-def _read_facts(folder: Path) -> dict[str, Any]:
+def _read_build_info(folder: Path) -> dict[str, Any]:
     try:
-        facts = json.loads((folder / BUILT).read_text())
-        if not {"key", "store", "examples"} <= set(facts):
-            raise ValueError("it lacks fields")
+        info = json.loads((folder / BUILT).read_text())
+        if not {"key", "store", "examples"} <= set(info):
+            raise ValueError("fields are missing")
     except (OSError, ValueError, TypeError) as error:
         raise ValueError(
             f"{folder / BUILT} is damaged ({error}): remove {folder} and build again"
         ) from error
-    return dict(facts)
-
-
-def _decode_chunks(
-    staging: Path,
-    records: Sequence[ClipRecord],
-    config: StoreConfig,
-    progress: Progress | None,
-    workers: int | None,
-) -> dict[str, list[Path]]:
-    jobs: dict[str, list[_Job]] = {}
-    for split in sorted({r.split for r in records}):
-        own = [r for r in records if r.split == split]
-        (staging / split).mkdir(exist_ok=True)
-        jobs[split] = [
-            _Job(
-                tuple(own[i : i + _CHUNK]),
-                config,
-                staging / split / f"{i // _CHUNK:06d}.array_record",
-            )
-            for i in range(0, len(own), _CHUNK)
-        ]
-    every = [job for own in jobs.values() for job in own]
-    todo = [job for job in every if not job.path.with_suffix(".json").exists()]
-    done = sum(len(job.records) for job in every) - sum(len(job.records) for job in todo)
-    if progress:
-        progress(done, len(records))
-    if todo:
-        count = min(workers or len(os.sched_getaffinity(0)), len(todo))
-        if count == 1:  # done before a process has started
-            for job in todo:
-                done += _build_chunk(job)
-                if progress:
-                    progress(done, len(records))
-            return {split: [job.path for job in own] for split, own in jobs.items()}
-        # spawn: the caller may have started jax threads, which do not survive a fork
-        context = multiprocessing.get_context("spawn")
-        with concurrent.futures.ProcessPoolExecutor(count, context, ignore_interrupts) as pool:
-            try:
-                for future in concurrent.futures.as_completed(
-                    [pool.submit(_build_chunk, job) for job in todo]
-                ):
-                    done += future.result()
-                    if progress:
-                        progress(done, len(records))
-            except BaseException:
-                pool.shutdown(cancel_futures=True)  # what is begun is ended, nothing more is begun
-                raise
-    return {split: [job.path for job in own] for split, own in jobs.items()}
+    return dict(info)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BuiltSet:
-    """One data set that was built: its settings, and a random-access source by split."""
+    """One data set that was built.
+
+    Attributes:
+      name: of the data set.
+      config: how its media are stored.
+      sources: random-access source per split.
+      folder: of the build.
+      key: see `build_key`.
+    """
 
     name: str
     config: StoreConfig
@@ -318,51 +348,47 @@ class BuiltSet:
     key: str
 
     def records(self) -> list[ClipRecord]:
-        """What is annotated about its clips."""
+        """The annotations of its clips."""
         return read_records(self.folder / RECORDS)
 
 
 def open_built(out: Path, *, names: Sequence[str] | None = None) -> dict[str, BuiltSet]:
-    """Data sets below a folder of `emojax data build`.
+    """Opens data sets that `emojax data build` has written.
+
+    Args:
+      out: the folder that was built into.
+      names: data sets to open; None opens all.
 
     Raises:
-      ValueError: there is none, one that was asked for is not there, or its build has not ended.
+      ValueError: there is none, or one is missing, incomplete or damaged.
     """
-    found = sorted(p.parent for p in out.glob(f"*/{BUILT}"))
-    chosen = [out / n for n in names] if names else found
-    if not chosen:
+    built = sorted(p.parent for p in out.glob(f"*/{BUILT}"))
+    folders = [out / n for n in names] if names else built
+    if not folders:
+        raise ValueError(f"{out} contains no built data set: run `emojax data build ROOT {out}`")
+    return {folder.name: _open_set(folder) for folder in folders}
+
+
+def _open_set(folder: Path) -> BuiltSet:
+    if not (folder / BUILT).exists():
+        state = "its build has not ended: run it again" if folder.exists() else "it was not built"
+        raise ValueError(f"{folder.name} in {folder.parent}: {state}")
+    info = _read_build_info(folder)
+    try:
+        builder = _MediaBuilder(folder / _SHARDS)
+        sources = {split: builder.as_data_source(split) for split in info["examples"]}
+        for source in sources.values():
+            source[len(source) - 1]  # a truncated shard fails here
+    except Exception as error:  # TFDS and array_record raise arbitrary errors for damaged files
+        text = str(error).strip()
+        first = text.splitlines()[0][:200] if text else type(error).__name__
         raise ValueError(
-            f"{out} holds no data set that was built: run `emojax data build ROOT {out}`"
-        )
-    sets = {}
-    for folder in chosen:
-        if not (folder / BUILT).exists():
-            state = (
-                "its build has not ended: run it again" if folder.exists() else "it was not built"
-            )
-            raise ValueError(f"{folder.name} in {out}: {state}")
-        facts = _read_facts(folder)
-        try:
-            builder = _Shards(folder / "shards")
-            sources = {split: builder.as_data_source(split) for split in facts["examples"]}
-            for source in sources.values():
-                source[len(source) - 1]
-        except (
-            Exception
-        ) as error:  # whatever TFDS and array_record raise on files that are cut or gone
-            first = (
-                str(error).strip().splitlines()[0][:200]
-                if str(error).strip()
-                else type(error).__name__
-            )
-            raise ValueError(
-                f"the shards in {folder} are damaged ({first}): remove it and build again"
-            ) from error
-        sets[folder.name] = BuiltSet(
-            name=folder.name,
-            config=StoreConfig(**facts["store"]),
-            sources=sources,
-            folder=folder,
-            key=facts["key"],
-        )
-    return sets
+            f"the shards in {folder} are damaged ({first}): remove it and build again"
+        ) from error
+    return BuiltSet(
+        name=folder.name,
+        config=StoreConfig(**info["store"]),
+        sources=sources,
+        folder=folder,
+        key=info["key"],
+    )

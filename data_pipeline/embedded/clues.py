@@ -1,8 +1,8 @@
-"""Observable clues and the texts made of them: action units, tone of voice, words, reasons.
+"""Observable clues and the texts that name them: action units, tone of voice, words, explanations.
 
-The action-unit tables follow FACS names; which units an emotion shows is our own choice, close to
-MERR's table. All wording is our own. `find_clues` is the checker's side: it finds the same phrases
-in any text.
+The action units have their FACS names; which units an emotion shows is our own choice, close to
+MERR's table. All wording is our own. `find_clues` finds the same phrases in any text, which is how
+explanations are checked.
 """
 
 from __future__ import annotations
@@ -48,11 +48,17 @@ FACE_AT_REST = "face at rest"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Tone:
-    """A way of speaking, relative to the speaker's own habit.
+    """A way of speaking, relative to the speaker's habitual voice.
 
-    pitch: factor on the base frequency. range_: semitones of movement. ending: semitones from
-    middle to end. energy: dB. rate: syllables a second. tremor: depth of the 6 Hz shake in
-    semitones. breath: share of noise in the source. tilt: extra dB at high frequencies.
+    Attributes:
+      pitch: factor of the fundamental frequency.
+      range_: semitones of the pitch movement.
+      ending: semitones from the middle to the end.
+      energy: dB.
+      rate: syllables per second.
+      tremor: depth of the 6 Hz modulation in semitones.
+      breath: fraction of noise in the source.
+      tilt: additional dB at high frequencies.
     """
 
     pitch: float = 1.0
@@ -84,21 +90,28 @@ TONE_PHRASES = (
 
 
 def tone_clues(tone: Tone) -> tuple[str, ...]:
-    """Which of TONE_PHRASES hold for a tone; `even voice` when none does."""
+    """The TONE_PHRASES that describe a tone; `even voice` if none does."""
     tests = (
-        tone.pitch > 1.2, tone.pitch < 0.85, tone.energy > 3.5, tone.energy < -3.0, tone.rate > 5.0, tone.rate < 3.2,
-        tone.tremor > 1.0, tone.ending > 3.0, tone.ending < -2.0,
-    )  # fmt: skip
-    found = tuple(p for p, holds in zip(TONE_PHRASES, tests, strict=True) if holds)
-    return found or (EVEN_VOICE,)
+        tone.pitch > 1.2,
+        tone.pitch < 0.85,
+        tone.energy > 3.5,
+        tone.energy < -3.0,
+        tone.rate > 5.0,
+        tone.rate < 3.2,
+        tone.tremor > 1.0,
+        tone.ending > 3.0,
+        tone.ending < -2.0,
+    )
+    phrases = tuple(p for p, holds in zip(TONE_PHRASES, tests, strict=True) if holds)
+    return phrases or (EVEN_VOICE,)
 
 
 def face_clues(emotion: str) -> tuple[str, ...]:
-    """Phrases of the action units that a face showing this emotion moves."""
+    """Phrases of the action units of a face that shows this emotion."""
     return tuple(AU_PHRASES[u] for u in EMOTION_AUS[emotion]) or (FACE_AT_REST,)
 
 
-# What the words tell, one phrase an emotion: a clue describes the words as it describes face and voice.
+# One phrase per emotion: a clue describes the words, as it describes face and voice.
 WORD_PHRASES: dict[str, str] = {
     "happy": "words of joy",
     "sad": "words of grief",
@@ -111,7 +124,7 @@ WORD_PHRASES: dict[str, str] = {
     "doubt": "words of disbelief",
 }
 
-# The small grammar of subtitles: opener, cue, topic. Openers and topics differ between the splits.
+# The grammar of subtitles: opener, cue, topic. The splits share no opener and no topic.
 CUES: dict[str, tuple[str, ...]] = {
     "happy": ("i am so glad about", "i really love", "how wonderful is"),
     "sad": ("i miss so much", "i cry about", "it hurts to lose"),
@@ -130,20 +143,21 @@ _OPENERS = {
 }
 _TOPICS = {
     "train": (
-        "the garden", "my brother", "this house", "that letter", "the meeting", "our old car", "the new plan",
-        "your dog", "the music", "his story", "the dinner", "their visit", "that picture", "the long trip",
-        "my teacher", "the red coat", "this game", "our street", "the phone call", "her answer",
+        "the garden", "my brother", "this house", "that letter", "the meeting", "our old car",
+        "the new plan", "your dog", "the music", "his story", "the dinner", "their visit",
+        "that picture", "the long trip", "my teacher", "the red coat", "this game", "our street",
+        "the phone call", "her answer",
     ),
     "val": ("the window", "my cousin", "that train", "the lesson", "our boat", "this song"),
     "test": (
-        "the bridge", "my neighbour", "this book", "that party", "the river", "our kitchen", "the first day",
-        "your hat", "the market", "his gift",
+        "the bridge", "my neighbour", "this book", "that party", "the river", "our kitchen",
+        "the first day", "your hat", "the market", "his gift",
     ),
 }  # fmt: skip
 
 
 def make_subtitle(emotion: str, split: str, rng: np.random.Generator) -> str:
-    """Words that show an emotion; openers and topics of a split are its own."""
+    """A subtitle that shows an emotion, with the openers and topics of a split."""
     return f"{rng.choice(_OPENERS[split])} {rng.choice(CUES[emotion])} {rng.choice(_TOPICS[split])}"
 
 
@@ -152,22 +166,22 @@ def _join(parts: tuple[str, ...]) -> str:
 
 
 def visual_text(clues: tuple[str, ...]) -> str:
-    """The visual clue of MMEVerse: what is seen at the peak frame."""
+    """The visual clue of MMEVerse: what the peak frame shows."""
     return f"the picture shows {_join(clues)}"
 
 
 def audio_text(clues: tuple[str, ...]) -> str:
-    """The audio clue of MMEVerse: how it is said."""
+    """The audio clue of MMEVerse: how the words are spoken."""
     return f"the sound has {_join(clues)}"
 
 
 def words_text(clues: tuple[str, ...]) -> str:
-    """What the words tell."""
+    """The clue of the words."""
     return f"the person says {_join(clues)}"
 
 
 def reason_text(truth: Truth, clues: dict[str, tuple[str, ...]]) -> str:
-    """The multimodal reason: the clues of the modalities that exist, then the conclusion."""
+    """The multimodal explanation: the clues of the modalities that exist, then the conclusion."""
     parts = []
     if clues["video"]:
         parts.append(visual_text(clues["video"]))
@@ -183,7 +197,7 @@ def reason_text(truth: Truth, clues: dict[str, tuple[str, ...]]) -> str:
 
 
 def all_phrases() -> dict[str, tuple[str, ...]]:
-    """Every phrase that counts as a clue, by modality."""
+    """All phrases that count as a clue, by modality."""
     return {
         "video": (*AU_PHRASES.values(), FACE_AT_REST),
         "audio": (*TONE_PHRASES, EVEN_VOICE),
@@ -192,6 +206,6 @@ def all_phrases() -> dict[str, tuple[str, ...]]:
 
 
 def find_clues(text: str) -> dict[str, tuple[str, ...]]:
-    """The clue phrases that a text names, by modality (the checker's reading of a reason)."""
+    """The clue phrases that a text contains, by modality."""
     lowered = " ".join(text.lower().replace(",", " ").split())
     return {m: tuple(p for p in phrases if p in lowered) for m, phrases in all_phrases().items()}

@@ -1,4 +1,4 @@
-"""A drawn face moved by FACS action units, on varied people, poses, lights and backgrounds."""
+"""Draws a face with FACS action units, for varied people, poses, lights and backgrounds."""
 
 from __future__ import annotations
 
@@ -8,12 +8,27 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 _BROW = (28, 20, 18)
-DRAW_SCALE = 2  # drawn at twice the size, then reduced: smooth edges at little cost
+DRAW_SCALE = 2  # pictures are drawn at twice their size and reduced, which smooths edges
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Person:
-    """How one identity looks; every number follows from its seed."""
+    """The looks of one identity; colours are RGB, lengths are fractions of the face's height.
+
+    Attributes:
+      skin: colour.
+      hair: colour.
+      shirt: colour.
+      iris: colour.
+      width: of the face.
+      eye_gap: distance of each eye from the middle.
+      eye_size: factor of the eyes' size.
+      brow_thick: thickness of the brows.
+      mouth_width: half the width of the mouth.
+      nose: factor of the nose's width.
+      hair_style: 0 to 2.
+      glasses: whether the person wears glasses.
+    """
 
     skin: tuple[int, int, int]
     hair: tuple[int, int, int]
@@ -30,23 +45,15 @@ class Person:
 
 
 def make_person(seed: int) -> Person:
-    """A Person from a seed; seeds of different splits never meet (see generate.py)."""
+    """The person of a seed; the splits share no seed (see generate.py)."""
     rng = np.random.default_rng([seed, 11])
     tone = rng.random()
-    skin = tuple(
-        int(v) for v in (1 - tone) * np.array([250, 220, 195]) + tone * np.array([120, 78, 52])
-    )
-    hair = tuple(
-        int(v)
-        for v in rng.choice(
-            [[30, 22, 18], [80, 50, 25], [150, 110, 50], [120, 120, 125], [110, 40, 20]]
-        )
-    )
+    hair_colours = [[30, 22, 18], [80, 50, 25], [150, 110, 50], [120, 120, 125], [110, 40, 20]]
     return Person(
-        skin=skin,  # type: ignore[arg-type]
-        hair=hair,  # type: ignore[arg-type]
-        shirt=tuple(int(v) for v in rng.integers(30, 220, 3)),  # type: ignore[arg-type]
-        iris=tuple(int(v) for v in rng.integers(20, 110, 3)),  # type: ignore[arg-type]
+        skin=_rgb((1 - tone) * np.array([250, 220, 195]) + tone * np.array([120, 78, 52])),
+        hair=_rgb(rng.choice(hair_colours)),
+        shirt=_rgb(rng.integers(30, 220, 3)),
+        iris=_rgb(rng.integers(20, 110, 3)),
         width=float(rng.uniform(0.76, 0.86)),
         eye_gap=float(rng.uniform(0.18, 0.205)),
         eye_size=float(rng.uniform(1.1, 1.3)),
@@ -58,8 +65,13 @@ def make_person(seed: int) -> Person:
     )
 
 
+def _rgb(values: np.ndarray) -> tuple[int, int, int]:
+    red, green, blue = (int(v) for v in values)
+    return red, green, blue
+
+
 def make_background(seed: int, size: int) -> Image.Image:
-    """A gradient with soft blocks, from a seed."""
+    """The background of a seed: a gradient with rectangles and ellipses."""
     rng = np.random.default_rng([seed, 12])
     corners = rng.integers(40, 220, (2, 2, 3)).astype(np.uint8)
     picture = Image.fromarray(corners).resize((size, size), Image.Resampling.BILINEAR)
@@ -76,7 +88,14 @@ def make_background(seed: int, size: int) -> Image.Image:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pose:
-    """Where the face is: centre and height as shares of the picture, tilt in radians."""
+    """Where the face is.
+
+    Attributes:
+      x: centre, as a fraction of the picture.
+      y: centre, as a fraction of the picture.
+      height: as a fraction of the picture.
+      tilt: in radians.
+    """
 
     x: float
     y: float
@@ -85,7 +104,7 @@ class Pose:
 
 
 class _Pen:
-    """Draws shapes given in face coordinates (origin between eyes and mouth, height 1, y down)."""
+    """Draws shapes in face coordinates (origin between eyes and mouth, height 1, y downwards)."""
 
     def __init__(self, picture: Image.Image, pose: Pose):
         self.draw = ImageDraw.Draw(picture)
@@ -125,10 +144,15 @@ def draw_face(
     talk: float,
     blink: float,
 ) -> Image.Image:
-    """One frame at the doubled size: `units` maps an action unit to its intensity in [0, 1].
+    """Draws one frame at DRAW_SCALE times its size.
 
-    `talk` opens the mouth with speech, `blink` closes the eyes, both in [0, 1]. Unit 102 is unit 2
-    on the left side alone.
+    Args:
+      background: of that size.
+      person: the looks.
+      pose: where the face is.
+      units: intensity in [0, 1] by action unit; unit 102 is unit 2 on the left side only.
+      talk: how far speech opens the mouth, in [0, 1].
+      blink: how far the eyes are closed, in [0, 1].
     """
     picture = background.copy()
     pen = _Pen(picture, pose)
@@ -267,7 +291,17 @@ def _draw_mouth(pen: _Pen, person: Person, u: dict[int, float], talk: float, jaw
 
 
 def finish(picture: Image.Image, size: int, brightness: float, slope: float) -> np.ndarray:
-    """Reduces to uint8[size, size, 3] and applies the light: brightness, and a slope from left to right."""
+    """Reduces a picture and applies the light.
+
+    Args:
+      picture: at DRAW_SCALE times its size.
+      size: side of the result in pixels.
+      brightness: factor of all values.
+      slope: relative change of the light from the left to the right edge.
+
+    Returns:
+      uint8[size, size, 3].
+    """
     small = np.asarray(picture.reduce(picture.size[0] // size), np.float32)
     light = brightness * (1 + slope * np.linspace(-0.5, 0.5, size, dtype=np.float32))
     return np.clip(small * light[None, :, None], 0, 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""A voiced source-filter voice: pulses and breath through vowel formants, driven by a Tone."""
+"""A source-filter voice: pulses and breath noise through the formants of vowels, with a Tone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scipy.signal import lfilter
 from data_pipeline.embedded.clues import Tone
 from data_pipeline.media.clip import SAMPLE_RATE
 
-# First three formants in Hz of five vowels for a mean tract.
+# First three formants in Hz of five vowels, for an average vocal tract.
 _VOWELS = np.array(
     [[730, 1090, 2440], [530, 1840, 2480], [270, 2290, 3010], [570, 840, 2410], [300, 870, 2240]]
 )
@@ -19,7 +19,13 @@ _WIDTHS = (80.0, 100.0, 140.0)
 
 @dataclasses.dataclass(frozen=True)
 class Speaker:
-    """base: habitual pitch in Hz. tract: factor on the formants. level: habitual loudness in dB."""
+    """A habitual voice.
+
+    Attributes:
+      base: fundamental frequency in Hz.
+      tract: factor of the formants.
+      level: loudness in dB, relative to the average speaker.
+    """
 
     base: float
     tract: float
@@ -27,7 +33,7 @@ class Speaker:
 
 
 def make_speaker(seed: int) -> Speaker:
-    """A Speaker from a seed; seeds of different splits never meet."""
+    """The speaker of a seed; the splits share no seed."""
     rng = np.random.default_rng([seed, 21])
     base = float(np.exp(rng.uniform(np.log(105), np.log(215))))
     tract = 0.92 + 0.2 * (base - 105) / 110 + rng.uniform(-0.04, 0.04)
@@ -46,12 +52,22 @@ def _resonate(
 def speak(
     tone: Tone, speaker: Speaker, seconds: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(float32[n] waveform at 16 kHz, float32[n] syllable envelope in [0, 1])."""
+    """Synthesises one phrase.
+
+    Args:
+      tone: how it is spoken.
+      speaker: the habitual voice.
+      seconds: length of the phrase.
+      rng: draws vowels, movements and noise.
+
+    Returns:
+      (float32[n] waveform at 16 kHz, float32[n] syllable envelope in [0, 1]).
+    """
     n = round(seconds * SAMPLE_RATE)
     t = np.arange(n) / SAMPLE_RATE
     lead = rng.uniform(0.04, 0.12)
     share = np.clip((t - lead) / (seconds - 0.15 - lead), 0, 1)
-    # Pitch: habit, slow movement, the ending of the phrase, tremor.
+    # Pitch: habitual frequency, slow movement, ending of the phrase, tremor.
     movement = tone.range_ * np.sin(2 * np.pi * (rng.uniform(0.9, 1.4) * t + rng.random()))
     ending = tone.ending * np.clip((share - 0.45) / 0.55, 0, 1)
     shake = tone.tremor * np.sin(2 * np.pi * rng.uniform(5.5, 7.0) * t)
@@ -59,7 +75,7 @@ def speak(
     phase = np.cumsum(f0) / SAMPLE_RATE
     pulses = np.diff(np.floor(phase), prepend=0.0) * np.sqrt(SAMPLE_RATE / f0) * 0.3
     source = lfilter([1.0], [1.0, -0.94], pulses) + tone.breath * rng.standard_normal(n) * 0.35
-    # Syllables: one vowel each, separated by short closures.
+    # One vowel per syllable; syllables are separated by short closures.
     count = max(2, round((seconds - 0.2) * tone.rate))
     position = share * count
     envelope = np.clip(np.sin(np.pi * (position % 1.0)), 0, 1) ** 0.6 * (share > 0) * (share < 1)

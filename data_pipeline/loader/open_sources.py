@@ -88,13 +88,8 @@ def open_views(
     """
     with wait_for_lock(cache_root() / "building"):
         sources, skipped, folder = build_views(
-            cache_root() / "views",
-            records,
-            views,
-            sampling,
-            progress=lambda done, total: progress("decode clips", done, total),
+            cache_root() / "views", records, views, sampling, progress=progress
         )
-        progress("decode clips", len(records), len(records))
     for entry in skipped[:SHOWN]:
         logger.warning("skipped %s: %s", entry["path"], entry["reason"])
     if len(skipped) > SHOWN:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import functools
 from pathlib import Path
 
 from rich.console import Console
@@ -32,7 +31,6 @@ def run(args: argparse.Namespace, console: Console) -> int:
     config = CorpusConfig(train=args.train, val=args.val, test=args.test, seed=args.seed)
     folder = Path(args.out) if args.out else None
     with progress_bars(console) as progress:
-        made = functools.partial(progress, "make the embedded corpus")
-        folder = make_corpus(config=config, folder=folder, progress=made)
+        folder = make_corpus(config=config, folder=folder, progress=progress)
     console.print(f"written: {folder} (clips/, records.jsonl, manifest.csv)", soft_wrap=True)
     return 0

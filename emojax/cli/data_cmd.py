@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 import shlex
 from pathlib import Path
@@ -325,7 +324,7 @@ def _build_one(
             folder,
             chosen.records,
             config,
-            progress=functools.partial(progress, f"build {chosen.name}"),
+            progress=progress,
             workers=args.workers,
         )
     except NoDecodableClipError as error:

@@ -6,7 +6,6 @@ Flags: --config=configs/tiny.py [--config.optim.lr=3e-4 ...] [--manifest=M.csv |
 
 from __future__ import annotations
 
-import functools
 import sys
 from pathlib import Path
 from typing import Any
@@ -159,8 +158,7 @@ def _train_clips(
 
 def _embedded_corpus(progress: Progress) -> list[ClipRecord]:
     with wait_for_lock(cache_root() / "building"):  # one process per machine makes it
-        made = functools.partial(progress, "make the embedded corpus")
-        return load_corpus(make_corpus(progress=made))
+        return load_corpus(make_corpus(progress=progress))
 
 
 def start() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import shutil
 import time
 from pathlib import Path
@@ -66,8 +65,7 @@ def demo(
     if fresh:
         shutil.rmtree(out, ignore_errors=True)
     corpus = CorpusConfig()
-    made = functools.partial(progress, "make the embedded corpus")
-    records = load_corpus(make_corpus(config=corpus, progress=made))
+    records = load_corpus(make_corpus(config=corpus, progress=progress))
     sources = open_views(records, settings.views, settings.sampling, progress=progress)
     run_training(settings, records, sources, out, progress=progress)
     calibrate(out, sources["val"], name="embedded corpus, val", progress=progress)

@@ -87,7 +87,7 @@ def test_an_unknown_peak_is_noted(corpus):
     for peak, said in ((None, True), (3, False)):
         known = dataclasses.replace(record, peak_index=peak)
         notes = pack_media(known, dataclasses.replace(CONFIG, image_choice="peak"))[1]
-        assert any("no peak frame is known" in n for n in notes) == said
+        assert any("no peak frame is annotated" in n for n in notes) == said
 
 
 def test_fewer_frames_come_out_of_more(corpus):
@@ -151,7 +151,7 @@ def test_what_was_built_for_other_views_is_refused():
         (Sampling(image="middle", temporal="window"), "temporal 'uniform'"),
         (
             Sampling(image="middle", temporal="uniform", num_frames=5),
-            "5 frames can not be taken evenly",
+            "5 frames cannot be sampled evenly",
         ),
     ):
         with pytest.raises(ValueError, match=text):
@@ -220,10 +220,10 @@ def test_a_build_goes_on_behind_its_chunks_and_begins_anew_for_other_clips(
     assert len(list(folder.rglob("*.json"))) == 2 and not (folder / "built.json").exists()
     with pytest.raises(ValueError, match="its build has not ended"):
         open_built(tmp_path, names=["embedded"])
-    seen = []
-    build_set(folder, records, CONFIG, progress=lambda done, total: seen.append(done))
+    done_counts = []
+    build_set(folder, records, CONFIG, progress=lambda task, done, total: done_counts.append(done))
     assert (
-        seen[0] == 21
+        done_counts[0] == 21
     )  # the five of the test split and the first sixteen to learn from were there
     assert len(open_built(tmp_path)["embedded"].sources["train"]) == 35
     fewer = [r for r in records if r.split != "test"]
@@ -239,7 +239,7 @@ def test_nothing_that_a_build_has_not_written_is_touched(corpus, tmp_path):
     folder = tmp_path / "embedded"
     folder.mkdir()
     (folder / "notes.txt").write_text("mine")
-    with pytest.raises(ValueError, match="holds notes.txt, which no build has written"):
+    with pytest.raises(ValueError, match="contains notes.txt, which no build has written"):
         build_set(folder, corpus[1], CONFIG)
     assert (folder / "notes.txt").read_text() == "mine"
     for name in ("../evil", "/tmp/evil", "", ".."):
