@@ -1,7 +1,7 @@
-"""A loader that writes down every completed step: `python tests/loader_job.py BUILT LOG STATE STEPS WORKERS`.
+"""A loader that logs every completed step: `loader_job.py BUILT LOG STATE STEPS WORKERS`.
 
-A step is complete when its state is on disk, as a training step is when its checkpoint is; what was written of later
-steps is taken back at the next start.
+A step is complete when its state is on disk, like a training step when its checkpoint is. Lines of
+later steps are removed from the log at the next start.
 """
 
 import json
@@ -49,9 +49,7 @@ def main(built: str, log: str, state: str, steps: str, workers: str) -> None:
         saved = json.loads(Path(state).read_text())
         batches.set_state(saved)
         done = Path(log).read_text().splitlines()[: saved["next_index"]]
-    Path(log).write_text(
-        "".join(line + "\n" for line in done)
-    )  # of a job that had no step complete: nothing
+    Path(log).write_text("".join(line + "\n" for line in done))
     with open(log, "a") as file:
         for _ in range(len(done), int(steps)):
             batch = next(batches)

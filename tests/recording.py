@@ -1,4 +1,4 @@
-"""Recordings made by hand: a picture that changes at known times, and noise that is loud where somebody is to speak."""
+"""Synthetic recordings: pictures change at known times, speech-like sound is in known spans."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -10,7 +10,7 @@ RATE, SOUND = 25, 16_000
 
 
 def speech(seconds: float, seed: int = 0) -> np.ndarray:
-    """Something that a voice detector takes for speech: a pulsed buzz with formants, four syllables a second."""
+    """A pulsed buzz with formants, four syllables per second: a voice detector reports speech."""
     t = np.arange(int(seconds * SOUND)) / SOUND
     rng = np.random.default_rng(seed)
     voice = sum(
@@ -24,16 +24,24 @@ def speech(seconds: float, seed: int = 0) -> np.ndarray:
 def record(
     path: Path,
     scenes: list[tuple[float, int]],
-    said: list[tuple[float, float]],
+    spoken: list[tuple[float, float]],
     video: bool = True,
     size: int = 64,
 ) -> Path:
-    """Writes an .mp4: `scenes` are (seconds, seed of the picture), `said` spans of speech; sound is a whisper of noise elsewhere."""
+    """Writes an .mp4 file with faint noise outside of speech.
+
+    Args:
+      path: the file to write.
+      scenes: (seconds, seed of the picture) of each scene.
+      spoken: (start, end) of each span of speech in seconds.
+      video: whether there is a video track.
+      size: side of the picture in pixels.
+    """
     total = sum(s for s, _ in scenes)
     wave = 0.0005 * np.random.default_rng(9).standard_normal(int(total * SOUND)).astype(np.float32)
-    for a, b in said:
-        own = speech(b - a)
-        wave[int(a * SOUND) : int(a * SOUND) + len(own)] += own
+    for a, b in spoken:
+        voice = speech(b - a)
+        wave[int(a * SOUND) : int(a * SOUND) + len(voice)] += voice
     with av.open(str(path), "w") as container:
         if video:
             stream = container.add_stream(

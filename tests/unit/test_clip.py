@@ -1,4 +1,4 @@
-"""Decode: real irregular files, made irregular files, and the words of the errors."""
+"""Decoding: real and synthetic irregular files, and the messages of the errors."""
 
 import csv
 import os
@@ -23,6 +23,7 @@ from data_pipeline.media.views import (
     ViewConfig,
     log_mel,
     make_views,
+    mel_filters,
     normalize,
     resize_frame,
     resize_image,
@@ -30,7 +31,7 @@ from data_pipeline.media.views import (
 
 
 def grey_ramp(count: int, width: int = 64, height: int = 48) -> list[np.ndarray]:
-    """Frame i is grey 8 i: which frame was decoded can be read off it."""
+    """Frame i has the grey level 8 i, which identifies it."""
     return [np.full((height, width, 3), 8 * i, np.uint8) for i in range(count)]
 
 
@@ -51,7 +52,7 @@ def clip_file(tmp_path):
     return path
 
 
-def test_frames_are_the_ones_asked_for(clip_file):
+def test_frames_are_the_requested_ones(clip_file):
     clip = read_clip(
         clip_file, sampling=Sampling(image="index", index=7, temporal="uniform", num_frames=5)
     )
@@ -132,7 +133,7 @@ def test_spans_of_a_file(clip_file):
         read_clip(clip_file, start=9.0)
 
 
-def test_silence_is_told(tmp_path):
+def test_silence_is_noted(tmp_path):
     write_mp4(tmp_path / "s.mp4", grey_ramp(12), np.zeros(SAMPLE_RATE, np.float32), 12)
     clip = read_clip(tmp_path / "s.mp4", subtitle="words")
     assert (
@@ -152,7 +153,7 @@ def test_silence_is_told(tmp_path):
         ),
     ],
 )
-def test_what_is_no_clip_is_refused_with_its_cause(tmp_path, name, content, message):
+def test_files_that_are_not_clips_are_rejected_with_the_cause(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ClipError, match=message) as caught:
         read_clip(tmp_path / name)
@@ -167,13 +168,13 @@ def test_missing_file_folder_and_truncated_file(tmp_path, clip_file):
     whole = clip_file.read_bytes()
     (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ClipError):
-        read_clip(tmp_path / "cut.mp4")  # the index of an mp4 stands at its end
+        read_clip(tmp_path / "cut.mp4")  # the index of an mp4 is at its end
     with pytest.raises(ClipError, match="decoding took more than 0 s"):
         read_clip(clip_file, timeout=0.0)
 
 
 def test_real_irregular_clips(real_data):
-    """Every file of clips/labels.csv decodes, and what labels.csv says of it is what we find."""
+    """Every file of clips/labels.csv decodes, with the properties listed there."""
     with (real_data / "clips" / "labels.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 23
@@ -195,6 +196,22 @@ def test_real_irregular_clips(real_data):
                 and np.isfinite(views.sound).all()
                 and views.sound.max() > views.sound.min()
             )
+
+
+@pytest.mark.parametrize("mels", [16, 40, 80, 128])
+def test_mel_filters_are_those_of_transformers(mels):
+    from transformers.audio_utils import mel_filter_bank
+
+    expected = mel_filter_bank(
+        num_frequency_bins=201,
+        num_mel_filters=mels,
+        min_frequency=0.0,
+        max_frequency=8000.0,
+        sampling_rate=SAMPLE_RATE,
+        norm="slaney",
+        mel_scale="slaney",
+    )
+    np.testing.assert_array_equal(mel_filters(mels), expected)
 
 
 @pytest.mark.parametrize("mels", [80, 128])
@@ -250,19 +267,17 @@ def test_missing_modalities_are_zeros_with_a_flag(tmp_path):
     assert 50 <= views.audio_frames <= 64
 
 
-def test_running_out_of_time_refuses_the_clip(clip_file, monkeypatch):
-    """A part of a clip is not the clip: no answer on what was decoded in time."""
+def test_a_timeout_rejects_the_clip(clip_file, monkeypatch):
+    """What was decoded in time is only a part of the clip and is not used."""
     with pytest.raises(ClipError, match="^decoding took more than 1e-06 s"):
         read_clip(clip_file, timeout=1e-6)
-    seconds = iter(
-        range(10_000)
-    )  # a clock that moves one second at each look: time runs out in the sound
+    seconds = iter(range(10_000))  # one second per call: the timeout comes during the sound
     monkeypatch.setattr("data_pipeline.media.clip.time.monotonic", lambda: next(seconds))
     with pytest.raises(ClipError, match="^decoding took more than 80 s"):
         read_clip(clip_file, timeout=80)
 
 
-def test_what_is_no_ordinary_file_is_refused(tmp_path):
+def test_special_files_are_rejected(tmp_path):
     os.mkfifo(tmp_path / "pipe.mp4")
     for path, message in (
         (tmp_path / "pipe.mp4", "not a regular file"),

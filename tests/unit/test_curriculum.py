@@ -1,5 +1,8 @@
-"""The released stages, draw by draw: expected frequencies are worked out by hand from the tables of the two papers' code
-(weights of 20 sets; tasks of twelve; what is hidden; which label lists are offered)."""
+"""The released stages, draw by draw.
+
+Expected frequencies are computed by hand from the tables of the two papers' code: weights of 20
+data sets, tasks of twelve, hidden streams, label lists in the questions.
+"""
 
 import math
 from collections import Counter
@@ -16,43 +19,51 @@ from data_pipeline.schema import ClipRecord, Target
 DRAWS = 200_000
 # data set: (weight in stage 1, in stage 2)
 WEIGHTS = {
-    "coco_caption": (30, 60), "refcoco": (100, 100), "refcocop": (100, 100), "refcocog": (100, 100), "coco_vqa": (75, 75),
-    "ok_vqa": (50, 100), "aok_vqa": (36, 72), "gqa": (50, 100), "mer2023": (60, 60), "caer": (135, 135), "dfew": (135, 135),
-    "mc_eiu": (120, 150), "mafw": (105, 105), "bold": (135, 135), "e3": (195, 195), "iemocap": (120, 120),
-    "ch_sims_v2_s": (60, 60), "cmu_mosei": (240, 240), "cmu_mosi": (45, 45), "meld": (150, 150),
-}  # fmt: skip
-# share of each tag in a set, stage 1 and stage 2
+    "coco_caption": (30, 60),
+    "refcoco": (100, 100),
+    "refcocop": (100, 100),
+    "refcocog": (100, 100),
+    "coco_vqa": (75, 75),
+    "ok_vqa": (50, 100),
+    "aok_vqa": (36, 72),
+    "gqa": (50, 100),
+    "mer2023": (60, 60),
+    "caer": (135, 135),
+    "dfew": (135, 135),
+    "mc_eiu": (120, 150),
+    "mafw": (105, 105),
+    "bold": (135, 135),
+    "e3": (195, 195),
+    "iemocap": (120, 120),
+    "ch_sims_v2_s": (60, 60),
+    "cmu_mosei": (240, 240),
+    "cmu_mosi": (45, 45),
+    "meld": (150, 150),
+}
+# Proportion of each tag in a data set, stage 1 and stage 2.
 THIRD, QUARTER, FIFTH = 1 / 3, 1 / 4, 1 / 5
-STAGE_1 = dict.fromkeys(
-    ("mer2023", "caer", "dfew", "e3", "iemocap"), {"emotion": THIRD, "audio": THIRD, "image": THIRD}
-)
-STAGE_1 |= dict.fromkeys(
-    ("ch_sims_v2_s", "cmu_mosei", "cmu_mosi"), {"sentiment": THIRD, "audio": THIRD, "image": THIRD}
-)
+EMOTION_SETS = ("mer2023", "caer", "dfew", "e3", "iemocap")
+SENTIMENT_SETS = ("ch_sims_v2_s", "cmu_mosei", "cmu_mosi")
+STAGE_1 = {name: {"emotion": THIRD, "audio": THIRD, "image": THIRD} for name in EMOTION_SETS}
+STAGE_1 |= {name: {"sentiment": THIRD, "audio": THIRD, "image": THIRD} for name in SENTIMENT_SETS}
 STAGE_1 |= {
     "mc_eiu": dict.fromkeys(("emotion", "audio", "image", "intent"), QUARTER),
     "meld": dict.fromkeys(("emotion", "audio", "image", "sentiment"), QUARTER),
     "mafw": dict.fromkeys(("emotion", "audio", "image", "multi-label"), QUARTER),
     "bold": {"multi-label": THIRD, "audio": THIRD, "image": THIRD},
 }
-STAGE_2 = dict.fromkeys(
-    ("mer2023", "caer", "dfew", "e3", "iemocap"),
-    {"emotion": THIRD, "reason": THIRD, "think": THIRD},
-)
-STAGE_2 |= dict.fromkeys(
-    ("ch_sims_v2_s", "cmu_mosei", "cmu_mosi"), {"sentiment": THIRD, "reason": THIRD, "think": THIRD}
-)
+STAGE_2 = {name: {"emotion": THIRD, "reason": THIRD, "think": THIRD} for name in EMOTION_SETS}
+STAGE_2 |= {name: {"sentiment": THIRD, "reason": THIRD, "think": THIRD} for name in SENTIMENT_SETS}
 STAGE_2 |= {
     "mc_eiu": {"emotion": FIFTH, "reason": FIFTH, "think": FIFTH, "intent": 2 * FIFTH},
     "meld": dict.fromkeys(("emotion", "reason", "think", "sentiment"), QUARTER),
-    # think-multi with a value is written as think
+    # A think-multi task with an answer has the tag think.
     "mafw": {"emotion": FIFTH, "reason": FIFTH, "think": 2 * FIFTH, "multi-label": FIFTH},
     "bold": {"multi-label": THIRD, "reason": THIRD, "think": THIRD},
 }
-PICTURES = dict.fromkeys(("coco_vqa", "ok_vqa", "aok_vqa", "gqa"), {"vqa": 1.0})
-PICTURES |= dict.fromkeys(("refcoco", "refcocop", "refcocog"), {"refer": 1.0}) | {
-    "coco_caption": {"caption": 1.0}
-}
+PICTURES = {name: {"vqa": 1.0} for name in ("coco_vqa", "ok_vqa", "aok_vqa", "gqa")}
+PICTURES |= {name: {"refer": 1.0} for name in ("refcoco", "refcocop", "refcocog")}
+PICTURES |= {"coco_caption": {"caption": 1.0}}
 
 TEXTS = {
     "audio": "loud",
@@ -110,7 +121,7 @@ def words(count: int) -> str:
 
 
 def within(count: int, total: int, share: float, what: str) -> None:
-    """Within four standard errors of a share."""
+    """Checks that a proportion is within four standard errors of `share`."""
     error = math.sqrt(share * (1 - share) / total)
     assert abs(count / total - share) <= 4 * error + 1e-12, (
         f"{what}: {count / total:.4f}, expected {share:.4f} +- {error:.4f}"
@@ -121,7 +132,7 @@ def within(count: int, total: int, share: float, what: str) -> None:
     ("style", "stage", "tasks"), [("perception", 0, STAGE_1), ("cognition", 1, STAGE_2)]
 )
 def test_200_000_draws_of_a_stage(style, stage, tasks):
-    """Data set, task and what is hidden, drawn by the code that the loader runs."""
+    """Data sets, tasks and hidden streams, drawn by the code of the loader."""
     weights = released_weights(style)
     assert weights == {name: pair[stage] for name, pair in WEIGHTS.items()}
     total = sum(pair[stage] for pair in WEIGHTS.values())
@@ -135,12 +146,12 @@ def test_200_000_draws_of_a_stage(style, stage, tasks):
     second = 0
     for position in range(DRAWS):
         name = names[mixture.locate(position)[0]]
-        asked = draw_released(records[name], style, np.random.default_rng([stage, position]))
+        drawn = draw_released(records[name], style, np.random.default_rng([stage, position]))
         sets[name] += 1
-        tags[name, asked.tag] += 1
+        tags[name, drawn.tag] += 1
         for stream in ("image", "video", "audio"):
-            hidden[stream] += stream not in asked.streams
-        second += asked.answer == "soft"
+            hidden[stream] += stream not in drawn.streams
+        second += drawn.answer == "soft"
     for name, pair in WEIGHTS.items():
         within(sets[name], DRAWS, pair[stage] / total, name)
         for tag, share in (tasks.get(name) or PICTURES[name]).items():
@@ -149,21 +160,19 @@ def test_200_000_draws_of_a_stage(style, stage, tasks):
             tags[name, tag] for tag in (tasks.get(name) or PICTURES[name])
         )
     pictures = sum(WEIGHTS[n][stage] for n in PICTURES)
-    if style == "cognition":  # general pictures alone hide anything
+    if style == "cognition":  # only image sets hide streams
         assert hidden["image"] == 0
         within(hidden["audio"], DRAWS, pictures / total, "no sound")
         within(hidden["video"], DRAWS, pictures / total, "no frames")
         return
     fourths = sum(WEIGHTS[n][0] for n in ("mc_eiu", "meld", "mafw"))
-    one_task = (
-        THIRD * (1500 - fourths) + QUARTER * fourths
-    ) / total  # share of audio, and of image
+    # Proportion of audio tasks, and of image tasks.
+    one_task = (THIRD * (1500 - fourths) + QUARTER * fourths) / total
     within(hidden["image"], DRAWS, one_task, "no image")  # audio tasks
-    within(
-        hidden["audio"], DRAWS, one_task + pictures / total, "no sound"
-    )  # image tasks and pictures
+    # Image tasks and image sets.
+    within(hidden["audio"], DRAWS, one_task + pictures / total, "no sound")
     within(hidden["video"], DRAWS, 2 * one_task + pictures / total, "no frames")
-    within(second, DRAWS, one_task / 2, "the second model's sound text")
+    within(second, DRAWS, one_task / 2, "the second model's text about the sound")
 
 
 @pytest.mark.parametrize("batch", [4, 64])
@@ -184,12 +193,12 @@ def draws(rec: ClipRecord, style: str, count: int = 4000) -> list:
 
 
 def share(found: list, tag: str, test) -> tuple[int, int]:
-    own = [a for a in found if a.tag == tag]
-    return sum(bool(test(a)) for a in own), len(own)
+    tagged = [a for a in found if a.tag == tag]
+    return sum(bool(test(a)) for a in tagged), len(tagged)
 
 
 def test_label_lists_of_cognition():
-    """Pools without neutral, IEMOCAP's of three, four and nine, positive or negative alone."""
+    """Label lists without neutral, of IEMOCAP (three, four or nine), positive and negative only."""
     no_neutral = lambda a: "Neutral" not in a.labels
     for name, tag, expected in (
         ("mer2023", "emotion", 0.5),
@@ -223,7 +232,7 @@ def test_label_lists_of_cognition():
         )[0]
         == 0
     )
-    lower = record("iemocap", native="anger")  # a file in lower case never finds the small pools
+    lower = record("iemocap", native="anger")  # lower-case labels never select them
     assert share(draws(lower, "cognition"), "emotion", lambda a: a.labels != SPACE)[0] == 0
     assert share(draws(lower, "perception"), "emotion", lambda a: len(a.labels) == 4)[0] == 0
     assert (
@@ -244,7 +253,7 @@ def test_label_lists_of_cognition():
 
 
 def test_questions_say_what_they_offer():
-    """What is drawn of a think task, its label task and its list, stands in the prompt."""
+    """The prompt of a think task names its label task and label list."""
     stage = StageTasks(style="cognition", tasks=(), released=True)
     for name, words in (
         ("meld", ("emotion", "sentiment")),
@@ -253,15 +262,12 @@ def test_questions_say_what_they_offer():
         ("cmu_mosi", ("sentiment",)),
     ):
         found = [draw_example(record(name), stage, np.random.default_rng(i)) for i in range(200)]
-        asked = [e.prompt.split("[think]")[1] for e in found if e.task == "think"]
-        assert (
-            asked
-            and all(any(w in text for w in words) for text in asked)
-            and all(", " in text for text in asked)
-        )
+        questions = [e.prompt.split("[think]")[1] for e in found if e.task == "think"]
+        assert questions and all(any(w in text for w in words) for text in questions)
+        assert all(", " in text for text in questions)
     found = [draw_example(record("dfew"), stage, np.random.default_rng(i)) for i in range(400)]
-    asked = [e.prompt.split("[think]")[1] for e in found if e.task == "think"]
-    assert {"Neutral" in text for text in asked} == {True, False}
+    questions = [e.prompt.split("[think]")[1] for e in found if e.task == "think"]
+    assert {"Neutral" in text for text in questions} == {True, False}
 
 
 def test_meld_reasons_by_emotion_or_sentiment():
@@ -274,8 +280,11 @@ def test_meld_reasons_by_emotion_or_sentiment():
     )
 
 
-def test_fall_backs():
-    """Empty or long answers become the main task; sound comes back, the image does not; DFEW checks nothing in stage 2."""
+def test_fallbacks():
+    """Empty or long answers become the main task; the image of a failed audio task stays hidden.
+
+    The answers of DFEW are not checked in stage 2.
+    """
     bare = draws(record("caer", texts={}), "perception")
     assert {a.tag for a in bare} == {"emotion"} and {a.answer for a in bare} == {"Anger"}
     streams = Counter(a.streams for a in bare)
@@ -298,7 +307,7 @@ def test_fall_backs():
     unchecked = draws(record("dfew", texts={}), "cognition")
     assert {a.answer for a in unchecked if a.tag == "reason"} == {""}
     assert {a.tag for a in unchecked} == {"emotion", "reason", "think"}
-    # A think answer without a reason is one word and passes.
+    # A think answer without an explanation is one word and is accepted.
     assert {a.answer for a in draws(record("e3", texts={}), "cognition") if a.tag == "think"} == {
         "<think></think><answer>Anger</answer>"
     }
@@ -320,12 +329,11 @@ def test_several_labels():
     answers = {a.answer for a in draws(both, "cognition")}
     assert "<think>both</think><answer>Anger, Fear</answer>" in answers and "Anger, Fear" in answers
     bold = record("bold", label="Anger, Fear", native="Anger;Fear")
-    example = next(
-        e for i in range(99) if (e := draw_example(bold, StageTasks(style="cognition", tasks=(), released=True), np.random.default_rng(i))).task == "think"
-    )  # fmt: skip
-    assert (
-        example.answer == "<think>because</think><answer>anger fear</answer>"
-    )  # the separator is lost, as released
+    stage = StageTasks(style="cognition", tasks=(), released=True)
+    examples = (draw_example(bold, stage, np.random.default_rng(i)) for i in range(99))
+    example = next(e for e in examples if e.task == "think")
+    # The separator is lost, as released.
+    assert example.answer == "<think>because</think><answer>anger fear</answer>"
 
 
 def test_prompts_of_people_and_pictures():
@@ -348,13 +356,12 @@ def test_prompts_of_people_and_pictures():
         question="a hat",
         answers=("{<1><2><30><40>}",),
     )
-    assert (
-        draw_example(box, stage, np.random.default_rng(1)).answer == "{<1><2><30><40>}"
-    )  # boxes are not normalised
+    # Boxes are not normalized.
+    assert draw_example(box, stage, np.random.default_rng(1)).answer == "{<1><2><30><40>}"
     answers = Counter(
         draw_example(record("ok_vqa"), stage, np.random.default_rng(i)).answer for i in range(3000)
     )
-    within(answers["yes"], 3000, 2 / 3, "an answer given twice")
+    within(answers["yes"], 3000, 2 / 3, "a repeated answer")
     with pytest.raises(ValueError, match="is not part of the released"):
         draw_released(
             ClipRecord(

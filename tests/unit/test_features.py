@@ -1,4 +1,4 @@
-"""Cached features: what the encoders say, refused where they are others', explicit where a modality is absent."""
+"""Cached features: equal the encoders' outputs; caches with other settings are rejected."""
 
 import dataclasses
 import json
@@ -14,7 +14,7 @@ from data_pipeline.datasets.file_index import FileIndex
 from data_pipeline.embedded.generate import load_corpus, make_corpus
 from data_pipeline.embedded.truth import CorpusConfig
 from data_pipeline.loader.batches import BuiltSource
-from data_pipeline.loader.features import Features, open_cache, pack_features
+from data_pipeline.loader.features import Features, open_cache, pack_features, stream_of
 from data_pipeline.loader.samples import feature_arrays, view_arrays
 from data_pipeline.media.storage import StoreConfig
 from emojax.model.build import make_model
@@ -53,7 +53,7 @@ def made(tmp_path_factory):
     return s, variables, open_built(folder / "built"), folder / "cache"
 
 
-def test_the_cache_holds_what_the_encoders_say(made):
+def test_the_cache_contains_the_outputs_of_the_encoders(made):
     s, variables, built, cache = made
     opened = open_cache(cache, cache_config(s, variables))
     source, views = (
@@ -80,18 +80,18 @@ def test_the_cache_holds_what_the_encoders_say(made):
     absent = [{"audio", "image", "video"} - set(source[i][1].arrays) for i in range(40)]
     assert (
         absent[0] == {"audio"} and absent[4] == {"image", "video"} and absent[1] == set()
-    )  # nothing is stored for them
+    )  # absent modalities are not stored
 
 
 @pytest.mark.parametrize(
     "streams", [("image", "video", "audio"), ("audio",), ("image",), ("video", "audio")]
 )
-def test_hidden_streams_are_what_the_views_give(made, streams):
-    """The soft prompt of cached features is that of the views, whatever a task hides."""
+def test_hidden_streams_equal_those_of_the_views(made, streams):
+    """Cached features give the soft prompt of the views, whatever streams are hidden."""
     s, variables, built, cache = made
     opened = open_cache(cache, cache_config(s, variables))
     module, tree = make_model(s.model), merge(variables, {})
-    record, features = opened.sources["embedded"]["train"][1]
+    _, features = opened.sources["embedded"]["train"][1]
     _, seen = BuiltSource(built["embedded"], "train", s.views, s.sampling(None))[1]
     prompts = []
     for arrays in (
@@ -105,7 +105,7 @@ def test_hidden_streams_are_what_the_views_give(made, streams):
     np.testing.assert_allclose(prompts[0], prompts[1], atol=1e-5)
 
 
-def test_another_encoder_view_or_format_is_refused(made, tmp_path):
+def test_another_encoder_view_or_format_is_rejected(made, tmp_path):
     s, variables, built, cache = made
     config = cache_config(s, variables)
     other = {
@@ -124,13 +124,13 @@ def test_another_encoder_view_or_format_is_refused(made, tmp_path):
         open_cache(tmp_path, config)
     with pytest.raises(ValueError, match="requested: embedded, more"):
         open_cache(cache, config, names=["embedded", "more"])
-    # What learns is no part of an encoder: it may change.
-    learned = {p: x if is_encoder_path(p) else x + 1 for p, x in variables.items()}
-    assert cache_config(s, learned) == config
+    # Trainable parameters do not belong to the frozen encoders and may change.
+    trained = {p: x if is_encoder_path(p) else x + 1 for p, x in variables.items()}
+    assert cache_config(s, trained) == config
 
 
 def test_items_are_checked_one_by_one(made):
-    """A chunk of another cache among those of this one is not read."""
+    """A chunk of another cache in the folder is not read."""
     s, variables, _, cache = made
     config = cache_config(s, variables)
     source = open_cache(cache, config).sources["embedded"]["val"]
@@ -139,7 +139,7 @@ def test_items_are_checked_one_by_one(made):
         source[0]
 
 
-def test_an_encoding_goes_on_and_sees_changed_clips(made, tmp_path, monkeypatch):
+def test_an_encoding_resumes_and_notices_changed_clips(made, tmp_path, monkeypatch):
     s, variables, built, cache = made
     import shutil
 
@@ -187,3 +187,10 @@ def test_shapes_are_checked_when_written(made):
     assert json.loads(config.to_json())["format"] == 1 and FileIndex(built["embedded"].folder).has(
         built["embedded"].folder / "built.json"
     )
+
+
+def test_a_feature_of_no_known_stream_is_an_error():
+    assert [stream_of(x) for x in ("image", "face", "audio")] == ["image", "video", "audio"]
+    unknown = {"depth": np.zeros(2)}
+    with pytest.raises(ValueError, match="the feature 'depth' has no stream"):
+        feature_arrays(Features(unknown, True, True), unknown)

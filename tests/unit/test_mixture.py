@@ -1,4 +1,4 @@
-"""Which clip comes next: every clip once a pass, shards disjoint, any position at once, any number of workers."""
+"""Mixture and batches: every clip once per epoch, disjoint shards, any number of workers."""
 
 from collections import Counter
 
@@ -19,7 +19,7 @@ from data_pipeline.schema import ClipRecord
 def test_positions_count_each_set_without_gaps():
     mixture = Mixture(weights=(1.0, 3.0, 2.0), seed=5)
     counts: Counter[int] = Counter()
-    for position in range(40_000):  # over the border of two blocks
+    for position in range(40_000):  # across the border of two blocks
         chosen, before = mixture.locate(position)
         assert before == counts[chosen]
         counts[chosen] += 1
@@ -29,15 +29,15 @@ def test_positions_count_each_set_without_gaps():
     ] != [Mixture(weights=(1.0, 3.0), seed=7).locate(i)[0] for i in range(64)]
 
 
-def test_every_clip_once_a_pass():
+def test_every_clip_once_per_epoch():
     source = MixedSource(
         {"a": (list(range(7)), 1.0), "b": (list(range(100, 104)), 2.0)}, 3, "sample", 4
     )
     drawn = [source[i] for i in range(3000)]
-    for own in (range(7), range(100, 104)):
-        mine = [x for x in drawn if x in own]
-        passes = [mine[i : i + len(own)] for i in range(0, len(mine) - len(own), len(own))]
-        assert all(sorted(p) == list(own) for p in passes) and len({tuple(p) for p in passes}) > 1
+    for clips in (range(7), range(100, 104)):
+        of_set, n = [x for x in drawn if x in clips], len(clips)
+        epochs = [of_set[i : i + n] for i in range(0, len(of_set) - n, n)]
+        assert all(sorted(e) == list(clips) for e in epochs) and len({tuple(e) for e in epochs}) > 1
     with pytest.raises(ValueError, match="'b' of the mixture contains no clip"):
         MixedSource({"a": ([1], 1.0), "b": ([], 1.0)}, 3, "sample", 4)
     with pytest.raises(ValueError, match="must be positive"):
@@ -77,20 +77,20 @@ def test_processes_take_their_own_rows_of_each_step(per):
     assert len(set(seen)) == len(seen) == 24
 
 
-def test_going_on_with_another_number_of_workers():
+def test_resuming_with_another_number_of_workers():
     whole = batches("sample")
     expected = [next(whole) for _ in range(9)]
     first = batches("sample", workers=2)
     assert [next(first) for _ in range(4)] == expected[:4]
     state = first.get_state()
     for workers in (0, 1, 3):
-        rest = batches("sample", workers=workers)
-        rest.set_state(state)
-        assert [next(rest) for _ in range(5)] == expected[4:], workers
+        resumed = batches("sample", workers=workers)
+        resumed.set_state(state)
+        assert [next(resumed) for _ in range(5)] == expected[4:], workers
 
 
-class Told:
-    """A source whose clips differ in the length of their words alone."""
+class Spoken:
+    """A source whose clips differ only in the length of their transcripts."""
 
     def __init__(self, count: int):
         rng = np.random.default_rng(0)
@@ -123,7 +123,7 @@ class Told:
         return self.records[int(index)], self.views
 
 
-def told(window: int, process: int = 0, count: int = 1, batch: int = 8) -> BatchIterator:
+def spoken(window: int, process: int = 0, count: int = 1, batch: int = 8) -> BatchIterator:
     rows = RowConfig(
         views=ViewConfig(image_size=4, frame_size=4, num_frames=1, mels=2, seconds=0.08),
         placeholders=(("<VideoHere>", 4),),
@@ -136,7 +136,7 @@ def told(window: int, process: int = 0, count: int = 1, batch: int = 8) -> Batch
     )
     stage = StageTasks(style="perception", tasks=("emotion",))
     return train_iterator(
-        {"d": (Told(96), 1.0)},
+        {"d": (Spoken(96), 1.0)},
         stage,
         tokenizer,
         config=rows,
@@ -154,7 +154,7 @@ def waste(batches: list[dict]) -> float:
 
 
 def test_sorting_by_length_wastes_less_and_loses_nothing():
-    plain, sorted_ = told(1), told(12)
+    plain, sorted_ = spoken(1), spoken(12)
     one, other = [next(plain) for _ in range(12)], [next(sorted_) for _ in range(12)]
     assert (
         sorted(n for b in other for n in b[NAMES])
@@ -164,14 +164,14 @@ def test_sorting_by_length_wastes_less_and_loses_nothing():
     assert waste(other) < 0.65 * waste(one), (waste(other), waste(one))
     lengths = [int(b["row_tokens"].mean()) for b in other]
     assert lengths != sorted(lengths)  # short rows do not all come first
-    again = told(12)
+    again = spoken(12)
     again.set_state({"next_index": 7})
     assert [next(again)[NAMES] for _ in range(5)] == [b[NAMES] for b in other[7:]]
 
 
 @pytest.mark.parametrize("window", [1, 4])
 def test_all_processes_have_the_same_size_in_a_step(window):
-    parts = [told(window, p, 3) for p in range(3)]  # 4 steps of 24 rows: one pass
+    parts = [spoken(window, p, 3) for p in range(3)]  # 4 steps of 24 rows: one epoch
     names = []
     for _ in range(4):
         step = [next(part) for part in parts]
@@ -181,7 +181,7 @@ def test_all_processes_have_the_same_size_in_a_step(window):
 
 
 def test_the_rows_of_a_step_do_not_depend_on_the_number_of_processes():
-    alone, parts = told(1, 0, 1, batch=24), [told(1, p, 3) for p in range(3)]
+    alone, parts = spoken(1, 0, 1, batch=24), [spoken(1, p, 3) for p in range(3)]
     for _ in range(3):
         whole, step = next(alone), [next(part) for part in parts]
         assert whole[NAMES] == [n for b in step for n in b[NAMES]]

@@ -1,4 +1,4 @@
-"""Speaker normalisation against arithmetic by hand."""
+"""Speaker normalization, compared with arithmetic by hand."""
 
 import numpy as np
 import pytest
@@ -48,7 +48,7 @@ def test_statistics_are_over_the_valid_frames_of_all_clips_of_a_person():
     ]
     found = measure_speakers(items)
     assert sorted(found) == ["ann|.mp4", "ann|.wav", "bob|.mp4"], (
-        "sound files are measured apart from films"
+        "audio and video files are measured separately"
     )
     ann = found["ann|.mp4"]
     np.testing.assert_allclose(ann.mean, [4, 5])
@@ -59,7 +59,7 @@ def test_statistics_are_over_the_valid_frames_of_all_clips_of_a_person():
     np.testing.assert_allclose(average.std, [(5**0.5 + 1) / 2, (SMALLEST_STD + 2) / 2])
 
 
-def test_a_well_known_person_gets_the_average_and_an_unknown_one_stays():
+def test_a_speaker_with_many_clips_gets_the_average_and_an_unknown_one_stays():
     average = VoiceStats(np.array([1.0]), np.array([2.0]), 100)
     _, views = _item("ann", [[10.0], [14.0]])
     known = VoiceStats(np.array([12.0]), np.array([2.0]), 10**9)
@@ -67,14 +67,14 @@ def test_a_well_known_person_gets_the_average_and_an_unknown_one_stays():
         normalize_speaker(views, known, average).sound, [[-1.0], [3.0]], rtol=1e-6
     )
     assert normalize_speaker(views, None, average) is views
-    # As many clips as the prior counts for: half-way between the person (12, 2) and the average (1, 2).
+    # As many clips as the prior: half-way between the speaker (12, 2) and the average (1, 2).
     half = VoiceStats(known.mean, known.std, int(PRIOR_CLIPS))
     np.testing.assert_allclose(
         normalize_speaker(views, half, average).sound, [[4.5], [8.5]], rtol=1e-6
     )
 
 
-def test_evaluation_takes_out_what_a_person_s_clips_have_in_common_and_never_reads_labels():
+def test_evaluation_removes_what_the_clips_of_a_speaker_have_in_common():
     rng = np.random.default_rng(0)
     sound = rng.normal(size=(40, 6, 3))
     average = VoiceStats(np.zeros(3), np.ones(3), 100)
@@ -87,7 +87,7 @@ def test_evaluation_takes_out_what_a_person_s_clips_have_in_common_and_never_rea
     assert normalize_items(near, None) == near
 
 
-def test_four_of_five_training_rows_are_normalised():
+def test_four_of_five_training_rows_are_normalized():
     config = ViewConfig(image_size=4, frame_size=4, num_frames=1, mels=2, seconds=0.02)
     record, views = _item("ann", [[1.0, 2.0], [3.0, 2.0]])
     element = {"record": record.to_json().encode(), **pack_views(views)}
@@ -100,13 +100,13 @@ def test_four_of_five_training_rows_are_normalised():
         max_subtitle=8,
         speakers=Speakers({"ann|.mp4": ann}, average, share=0.8),
     )
-    ask = DrawRow(
+    draw = DrawRow(
         StageTasks(style="perception", tasks=("emotion",)), SmallTokenizer.train(["a b"], 300), rows
     )
-    asked = (*ask(record, np.random.default_rng(0)), (64, 8), element)
-    fill = LoadSample(rows)
+    drawn = (*draw(record, np.random.default_rng(0)), (64, 8), element)
+    load = LoadSample(rows)
     found = [
-        fill.random_map(asked, np.random.default_rng(i)).views.sound.tolist() for i in range(400)
+        load.random_map(drawn, np.random.default_rng(i)).views.sound.tolist() for i in range(400)
     ]
     assert set(map(str, found)) == {"[[1.0, 2.0], [3.0, 2.0]]", "[[-1.0, 5.0], [1.0, 5.0]]"}
     assert 290 < found.count([[-1.0, 5.0], [1.0, 5.0]]) < 350

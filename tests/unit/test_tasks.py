@@ -1,4 +1,4 @@
-"""Task draws: which streams a task sees, fall-backs, hidden modalities."""
+"""Task draws: streams of a task, fallbacks, hidden modalities, inserted words."""
 
 import dataclasses
 from collections import Counter
@@ -34,7 +34,7 @@ def draws(record: ClipRecord, stage: StageTasks, count: int = 300) -> list:
     return [draw_example(record, stage, np.random.default_rng(i)) for i in range(count)]
 
 
-def test_tasks_are_drawn_evenly_and_see_their_streams():
+def test_tasks_are_drawn_evenly_and_use_their_streams():
     found = draws(RECORD, PERCEPTION)
     counts = Counter(e.task for e in found)
     assert set(counts) == {"emotion", "audio", "image"} and min(counts.values()) > 70
@@ -57,8 +57,8 @@ def test_think_answer():
 @pytest.mark.parametrize(
     ("restore", "streams"), [(True, ("image", "video", "audio")), (False, ("video", "audio"))]
 )
-def test_fall_back_of_a_failed_audio_task(restore, streams):
-    """The released code forgets to give the image back; so do we under the named setting."""
+def test_fallback_of_a_failed_audio_task(restore, streams):
+    """The released code does not restore the image; nor do we without `restore_image`."""
     record = ClipRecord(
         id="a",
         dataset="d",
@@ -99,7 +99,7 @@ def test_hidden_modalities():
     assert 80 < kinds[(("image", "video", "audio"), True)] < 160
 
 
-def test_a_hidden_modality_leaves_the_reason():
+def test_a_hidden_modality_is_cut_from_the_explanation():
     texts = {"image": "a smile", "audio": "a loud voice", "text": "words of joy"}
     texts["reason"] = "a smile, a loud voice, words of joy, so it is happy"
     record = dataclasses.replace(RECORD, texts=texts)
@@ -117,24 +117,22 @@ def test_a_hidden_modality_leaves_the_reason():
         assert {(e.streams, "hello" in e.prompt) for e in draws(other, stage)} == whole
 
 
-def test_strange_words_lose_nothing_that_was_said():
-    said = "only fools care for the river"
+def test_inserted_words_keep_the_transcript():
+    text = "only fools care for the river"
     rng = np.random.default_rng(0)
-    made = [insert_random_words(said, 0.2, rng).split(" ") for _ in range(500)]
+    made = [insert_random_words(text, 0.2, rng).split(" ") for _ in range(500)]
     for words in made:
-        left = iter(words)
-        assert all(word in left for word in said.split(" "))  # in their order
-    added = [w for words in made for w in words if w not in said.split(" ")]
-    assert 0.17 * 500 * 7 < len(added) < 0.23 * 500 * 7  # six words have seven places
-    assert set("".join(added)) <= set(said) - {" "} and {len(w) for w in added} == set(range(2, 9))
-    assert insert_random_words(said, 0.0, rng) == said
-    assert [insert_random_words(x, 1.0, rng) for x in ("", "...")] == [
-        "",
-        "...",
-    ]  # there are no letters to make words of
+        remaining = iter(words)
+        assert all(word in remaining for word in text.split(" "))  # in their order
+    added = [w for words in made for w in words if w not in text.split(" ")]
+    assert 0.17 * 500 * 7 < len(added) < 0.23 * 500 * 7  # six words have seven positions
+    assert set("".join(added)) <= set(text) - {" "} and {len(w) for w in added} == set(range(2, 9))
+    assert insert_random_words(text, 0.0, rng) == text
+    # Without letters, no words can be made up.
+    assert [insert_random_words(x, 1.0, rng) for x in ("", "...")] == ["", "..."]
 
 
-def test_rows_with_strange_words_keep_to_the_limit():
+def test_rows_with_inserted_words_keep_the_limit():
     record = dataclasses.replace(RECORD, subtitle="on and on " * 40)
     tokenizer = SmallTokenizer.train([record.subtitle, "The person in video says [emotion]"], 320)
     limit = len(tokenizer.encode(record.subtitle)) + 5
@@ -146,7 +144,7 @@ def test_rows_with_strange_words_keep_to_the_limit():
         max_subtitle=limit,
         questions={"emotion": ("?",)},
     )
-    plain, strange = (
+    plain, inserting = (
         DrawRow(
             StageTasks(style="cognition", tasks=("emotion",), random_word_insertion=x),
             tokenizer,
@@ -154,15 +152,14 @@ def test_rows_with_strange_words_keep_to_the_limit():
         )
         for x in (0, 0.5)
     )
-    usual = plain(record, np.random.default_rng(0))[1]
-    found = [strange(record, np.random.default_rng(i)) for i in range(9)]
+    unchanged = plain(record, np.random.default_rng(0))[1]
+    found = [inserting(record, np.random.default_rng(i)) for i in range(9)]
     assert len({e.prompt for e, _ in found}) == 9
-    assert all(
-        len(usual.ids) < len(row.ids) <= len(usual.ids) + 7 for _, row in found
-    )  # a cut piece may be told anew
+    # The end of a cut text may be tokenized differently.
+    assert all(len(unchanged.ids) < len(r.ids) <= len(unchanged.ids) + 7 for _, r in found)
 
 
-def test_records_travel_as_json(tmp_path):
+def test_records_are_stored_as_json(tmp_path):
     write_records(tmp_path / "r.jsonl", [RECORD])
     assert read_records(tmp_path / "r.jsonl") == [RECORD]
     (tmp_path / "bad.jsonl").write_text(
@@ -175,7 +172,7 @@ def test_records_travel_as_json(tmp_path):
         read_records(tmp_path / "old.jsonl")
 
 
-def test_long_subtitles_are_cut_to_a_whole_prompt():
+def test_long_transcripts_are_cut():
     tokenizer = SmallTokenizer.train(["word " * 3], 300)
     assert truncate_subtitle(RECORD, tokenizer, 40) is RECORD
 

@@ -1,4 +1,4 @@
-"""Tokens, prompts, normaliser, rows: against the strings and ids of the original (v2_misc_examples.json)."""
+"""Tokens, prompts, answers, rows: equal to those of the original (v2_misc_examples.json)."""
 
 import numpy as np
 import pytest
@@ -107,12 +107,12 @@ def test_label_layout(misc_examples):
     assert out["positions"][0].tolist() == list(range(487))
 
 
-def test_padding_id_inside_an_answer_is_no_label():
+def test_padding_id_inside_an_answer_is_not_a_label():
     out = collate_rows([Row([1, 5, 9, 3997, 2], ((1, 1),), 2)], 3997, [(8, 4)])
     assert out["labels"][0].tolist() == [9, IGNORE, 2, IGNORE]
 
 
-def test_too_long_text_names_the_setting():
+def test_the_error_for_too_long_text_names_the_setting():
     with pytest.raises(ValueError, match="config.data.buckets"):
         collate_rows([Row([1] * 9, ((1, 1),), 2)], 3, [(8, 16)])
     with pytest.raises(ValueError, match="<VideoHere> once"):
