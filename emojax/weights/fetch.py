@@ -144,7 +144,8 @@ def download(
     part = path.with_name(path.name + ".part")
     for attempt in range(RETRIES):
         have = part.stat().st_size if part.exists() else 0
-        request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})  # noqa: S310
+        headers = {"Range": f"bytes={have}-"} if have else {}
+        request = urllib.request.Request(url, headers=headers)  # noqa: S310
         try:
             if _receive(request, part, have, report=functools.partial(progress, task)):
                 part.rename(path)

@@ -86,9 +86,9 @@ def llama(arrays: dict, sizes: dict, lora_sizes: dict, unroll: int = 1) -> None:
             at = valid.sum(axis=1, keepdims=True) + t
             token = run("embed", further[:, t : t + 1])
             hidden, cache = run("__call__", token, at, jnp.ones((2, 1), bool), cache=cache)
-            got = np.asarray(run("logits", hidden))[:, 0]
+            actual = np.asarray(run("logits", hidden))[:, 0]
             np.testing.assert_allclose(
-                got, arrays[f"{side}/step_logits"][:, t], rtol=TOLERANCE, atol=TOLERANCE
+                actual, arrays[f"{side}/step_logits"][:, t], rtol=TOLERANCE, atol=TOLERANCE
             )
     # The comparison means something only if the adapters matter.
     bare = Llama(dataclasses.replace(config, lora=LoraConfig(rank=0)))

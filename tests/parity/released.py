@@ -1,6 +1,6 @@
-"""Files in the layouts that the two projects and their encoders are released in, at tiny sizes, with torch beside them.
+"""Tiny files in the layouts of the released projects and encoders, and their outputs in torch.
 
-Everything here is torch and transformers: what they compute is the oracle.
+Everything here is torch and transformers: what they compute is the reference.
 """
 
 import numpy as np
@@ -205,14 +205,20 @@ def image_tokens(eva: dict, pixels: np.ndarray, depth: int) -> torch.Tensor:
     """Image encoder (positions resized, last block omitted, no norm), then ln_vision."""
     grid = pixels.shape[-1] // 8
     state = {**eva, "pos_embed": torch_reference.resize(eva["pos_embed"], grid)}
-    out = torch.from_numpy(torch_reference.eva(state, pixels, depth, HEADS, 1e-6, False))
+    out = torch.from_numpy(
+        torch_reference.eva(state, pixels, depth, HEADS, eps=1e-6, final_norm=False)
+    )
     return functional.layer_norm(out, (WIDTH,), eps=1e-5)
 
 
-def v2_soft_prompt(state, eva, whisper_encoder, image, frames, logmel, tokens: int) -> torch.Tensor:
+def v2_soft_prompt(
+    state, eva, whisper_encoder, *, image, frames, logmel, tokens: int
+) -> torch.Tensor:
     """[1, Q, D] of one clip, as the released code computes it."""
     raw = image_tokens(eva, image[None], 2)
-    video = torch.from_numpy(torch_reference.eva(eva, frames, 3, HEADS, 1e-6, True))[:, 1:]
+    video = torch.from_numpy(torch_reference.eva(eva, frames, 3, HEADS, eps=1e-6, final_norm=True))[
+        :, 1:
+    ]
     video = video.reshape(len(frames), 2, 2, WIDTH).mean(dim=(1, 2))[None]
     with torch.no_grad():
         audio = whisper_encoder(torch.from_numpy(logmel.T[None])).last_hidden_state
@@ -230,9 +236,9 @@ def v2_soft_prompt(state, eva, whisper_encoder, image, frames, logmel, tokens: i
 
 
 def v1_soft_prompt(
-    state, eva, mae_model, videomae_model, hubert_model, image, faces, waveform
+    state, eva, mae_model, videomae_model, hubert_model, *, image, faces, waveform
 ) -> torch.Tensor:
-    """[1, 260 in small, D]: patches, MAE, VideoMAE, HuBERT, class token."""
+    """[1, Q, D] of one clip: patches, MAE, VideoMAE, HuBERT, class token."""
     raw = image_tokens(eva, image[None], 2)
     tensor = torch.from_numpy(faces)
     order = torch.arange(4.0)[None].expand(len(faces), 4)
@@ -240,8 +246,8 @@ def v1_soft_prompt(
         face = mae_model(tensor, noise=order).last_hidden_state[:, 0].mean(dim=0)
         motion = videomae_model(tensor[None]).last_hidden_state.mean(dim=1)[0]
         extractor = transformers.Wav2Vec2FeatureExtractor(do_normalize=True)
-        heard = extractor(waveform, sampling_rate=16000, return_tensors="pt").input_values
-        voice = hubert_model(heard).last_hidden_state.mean(dim=1)[0]
+        values = extractor(waveform, sampling_rate=16000, return_tensors="pt").input_values
+        voice = hubert_model(values).last_hidden_state.mean(dim=1)[0]
     parts = [project(state, "llama_proj", raw[:, 1:].reshape(1, -1, 4 * WIDTH))]
     for number, vector in enumerate((face, motion, voice), 1):
         parts.append(project(state, f"feats_llama_proj{number}", vector[None, None]))

@@ -109,7 +109,7 @@ def test_merged_llama_is_a_model_of_transformers(v2, tmp_path, monkeypatch):
             torch.testing.assert_close(loaded(IDS).logits, merged(IDS).logits, rtol=1e-4, atol=1e-4)
 
 
-def test_v1_checkpoint_without_what_nothing_uses(tmp_path):
+def test_v1_checkpoint_without_its_unused_module(tmp_path):
     from parity import released
 
     settings = model_settings(catalogue_model("emotion-llama"), preset="tiny:released_v1")
@@ -155,7 +155,7 @@ def test_v1_checkpoint_without_what_nothing_uses(tmp_path):
         (lambda s: {**s, "new.weight": torch.zeros(2)}, r"1 unexpected: new\.weight"),
     ],
 )
-def test_a_wrong_file_is_told_what_is_wrong(v2, tmp_path, change, message):
+def test_a_wrong_file_is_explained(v2, tmp_path, change, message):
     _, files, state, _ = v2
     torch.save({"model": change(state)}, tmp_path / "wrong.pth")
     settings = model_settings(catalogue_model("emotion-llama-v2"), preset="tiny:released")
@@ -206,7 +206,7 @@ def test_an_adapter_of_another_scale_is_refused(v2, tmp_path):
         import_model("emotion-llama-v2", more, tmp_path / "m", settings=settings)
 
 
-def test_a_norm_that_a_checkpoint_holds_after_all_goes_out_again(v2, tmp_path):
+def test_an_optional_norm_is_imported_and_exported(v2, tmp_path):
     _, files, state, model = v2
     more = {
         **state,

@@ -94,7 +94,9 @@ def test_eva_g(torch_side, tmp_path, depth):
     ours = np.asarray(jax.jit(module.apply)(tree, jnp.asarray(pixels)))
     del tree
     state["pos_embed"] = torch_side.resize(state["pos_embed"], 32)
-    theirs = torch_side.eva(state, pixels.transpose(0, 3, 1, 2), depth, 16, 1e-6, False)
+    theirs = torch_side.eva(
+        state, pixels.transpose(0, 3, 1, 2), depth, 16, eps=1e-6, final_norm=False
+    )
     assert relative(ours, theirs) < 1e-4
 
 
@@ -193,15 +195,15 @@ def test_fusion_and_projectors(torch_side, tmp_path):
         weight, bias = (
             torch.from_numpy(state[f"llama_proj{name}.{end}"]) for end in ("weight", "bias")
         )
-        want = functional.linear(torch.from_numpy(x), weight, bias)
-        got = soft.tokens[:, start : start + x.shape[1]]
-        assert relative(got, want) < 1e-4, name
+        expected = functional.linear(torch.from_numpy(x), weight, bias)
+        actual = soft.tokens[:, start : start + x.shape[1]]
+        assert relative(actual, expected) < 1e-4, name
         start += x.shape[1]
     assert start == 448 and bool(soft.mask.all())
 
 
 @pytest.mark.parametrize("flags", [[], ["--int8"]])
-def test_an_import_holds_its_memory_bound(flags):
+def test_an_import_stays_within_its_memory_bound(flags):
     """Files with the layer shapes of LLaMA-2-7B; needs about 12 GB of disk and 7 GB of memory."""
     command = [sys.executable, str(ROOT / "scripts" / "import_memory.py"), "--layers", "12", *flags]
     out = subprocess.run(command, capture_output=True, text=True, check=False)

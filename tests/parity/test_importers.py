@@ -190,9 +190,10 @@ def fairseq_hubert(state, stable):
     )
     out = {"final_proj.weight": torch.zeros(2, 2)}
     for name, value in state.items():
+        renamed = name
         for pattern, to in changes:
-            name = re.sub(pattern, to, name)
-        out[name] = value
+            renamed = re.sub(pattern, to, renamed)
+        out[renamed] = value
     return out
 
 
@@ -349,7 +350,7 @@ def test_eva_is_the_vision_tower_of_blip2(tmp_path, final_norm):
         close(ours, hidden)
 
 
-def test_torch_files_that_are_damaged_or_hold_code_are_refused(tmp_path):
+def test_damaged_torch_files_and_files_with_code_are_refused(tmp_path):
     path = tmp_path / "weights.pth"
     torch.save({"w": torch.ones(3)}, path)
     path.write_bytes(path.read_bytes()[:-40])

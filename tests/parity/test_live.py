@@ -71,7 +71,7 @@ def test_eva(torch_side, final_norm):
     shapes = names.eva_shapes(42, 14, 24, 3, 40) | {"norm.weight": (24,), "norm.bias": (24,)}
     state = torch_side.random_state(shapes, 5)
     pixels = np.random.default_rng(6).standard_normal((2, 3, 42, 42))
-    theirs = torch_side.eva(state, pixels, 3, 4, 1e-6, final_norm)
+    theirs = torch_side.eva(state, pixels, 3, 4, eps=1e-6, final_norm=final_norm)
     with jax.enable_x64(True):
         encoder = EncoderConfig(width=24, depth=3, heads=4, mlp=40, eps=1e-6, precision=F64)
         module = Eva(

@@ -163,12 +163,12 @@ def test_encode_img(parity_examples, tmp_path):
         )
     # Our own setting uses the mask that the released code computes and then ignores.
     masked = run(dataclasses.replace(config, missing="masked"), Present(no, no, yes)).mask[0]
-    seen = {"fusion 0:64": 0, "image 64:320": 64, "video 320:384": 320, "audio 384:448": 384}
+    starts = {"fusion 0:64": 0, "image 64:320": 64, "video 320:384": 320, "audio 384:448": 384}
     ends = {"fusion 0:64": 64, "image 64:320": 320, "video 320:384": 384, "audio 384:448": 448}
     for span, count in case[
         "mask_when_image_and_video_are_zero (returned but never used downstream)"
     ].items():
-        assert int(masked[seen[span] : ends[span]].sum()) == count, span
+        assert int(masked[starts[span] : ends[span]].sum()) == count, span
 
 
 def test_pooling(parity_examples):

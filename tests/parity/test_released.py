@@ -87,12 +87,14 @@ def ours(bundle, record, views):
     )
 
 
-def compare(bundle, record, views, soft_torch, model, released):
+def compare(bundle, record, views, *, soft_torch, model):
+    from parity import released
+
     soft, ids, before, after = ours(bundle, record, views)
     np.testing.assert_allclose(soft, soft_torch.numpy(), rtol=1e-4, atol=1e-4)
     assert before[:2] == [1, 1], "the released evaluation has two BOS"
     assert ids == released.greedy(model, before, soft_torch, after, STEPS)
-    assert len(ids) == STEPS and len(set(ids)) > 3, "a text that says something"
+    assert len(ids) == STEPS and len(set(ids)) > 3, "a varied text"
 
 
 @pytest.mark.parametrize("newer_peft", [False, True])
@@ -119,8 +121,10 @@ def test_v2(tmp_path, clip_record, newer_peft):
     image = released.normalised(views.image, CLIP_MEAN, CLIP_STD)
     frames = released.normalised(views.frames, IMAGENET_MEAN, IMAGENET_STD)
     tokens = settings.model.stream_tokens
-    soft = released.v2_soft_prompt(state, eva, encoder, image, frames, views.sound, tokens)
-    compare(bundle, clip_record, views, soft, model, released)
+    soft = released.v2_soft_prompt(
+        state, eva, encoder, image=image, frames=frames, logmel=views.sound, tokens=tokens
+    )
+    compare(bundle, clip_record, views, soft_torch=soft, model=model)
     text = f"[INST] <Vid>|</Vid>  The person in video says: {clip_record.subtitle}.  [emotion] "
     before, after = (encode_piece(bundle.tokenizer, t) for t in text.split("|"))
     assert ours(bundle, clip_record, views)[2] == [1, 1, *before]
@@ -157,9 +161,14 @@ def test_v1(tmp_path, clip_record):
     image = released.normalised(views.image, CLIP_MEAN, CLIP_STD)
     faces = released.normalised(views.frames, IMAGENET_MEAN, IMAGENET_STD)
     soft = released.v1_soft_prompt(
-        state, eva, *towers, image, faces, views.sound[: views.audio_frames, 0]
+        state,
+        eva,
+        *towers,
+        image=image,
+        faces=faces,
+        waveform=views.sound[: views.audio_frames, 0],
     )
-    compare(bundle, clip_record, views, soft, model, released)
+    compare(bundle, clip_record, views, soft_torch=soft, model=model)
 
 
 def test_a_start_from_minigpt_v2_and_bin_shards(tmp_path):

@@ -1,4 +1,4 @@
-"""Whisper's decoder against transformers': logits, timestamp rules, greedy text; tiny and random."""
+"""Whisper's decoder against transformers': logits, timestamp rules, greedy text; tiny, random."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -20,10 +20,17 @@ def pair(tmp_path_factory):
     folder = release.write_release(tmp_path_factory.mktemp("whisper"))
     ours = open_transcriber(folder)
     config = WhisperConfig(
-        vocab_size=release.VOCAB, d_model=release.WIDTH, decoder_layers=release.DEPTH, decoder_attention_heads=release.HEADS,
-        decoder_ffn_dim=release.MLP, max_target_positions=release.POSITIONS, pad_token_id=0, bos_token_id=0,
-        eos_token_id=release.END, decoder_start_token_id=release.START,
-    )  # fmt: skip
+        vocab_size=release.VOCAB,
+        d_model=release.WIDTH,
+        decoder_layers=release.DEPTH,
+        decoder_attention_heads=release.HEADS,
+        decoder_ffn_dim=release.MLP,
+        max_target_positions=release.POSITIONS,
+        pad_token_id=0,
+        bos_token_id=0,
+        eos_token_id=release.END,
+        decoder_start_token_id=release.START,
+    )
     theirs = Theirs(config).eval()
     tensors = {
         k.removeprefix("model.decoder."): torch.from_numpy(v)
@@ -33,11 +40,11 @@ def pair(tmp_path_factory):
     return ours, theirs
 
 
-def torch_logits(theirs, ids, heard):
+def torch_logits(theirs, ids, states):
     with torch.no_grad():
         hidden = theirs(
             input_ids=torch.tensor(ids),
-            encoder_hidden_states=torch.from_numpy(heard),
+            encoder_hidden_states=torch.from_numpy(states),
             use_cache=False,
         )
         return (hidden.last_hidden_state @ theirs.embed_tokens.weight.T).numpy()
@@ -50,17 +57,17 @@ def encoder_states(rows: int) -> np.ndarray:
 def test_logits_whole_and_step_by_step(pair):
     ours, theirs = pair
     ids = np.random.default_rng(0).integers(0, release.VOCAB, (2, 9))
-    want = torch_logits(theirs, ids, encoder_states(2))
+    expected = torch_logits(theirs, ids, encoder_states(2))
     model = WhisperDecoder(ours.config)
     cross = model.apply(ours.variables, encoder_states(2), method="encode_cross")
     whole, _ = model.apply(ours.variables, ids, cross, empty_cache(ours.config, 2, 12))
-    np.testing.assert_allclose(whole, want, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(whole, expected, rtol=1e-4, atol=1e-4)
     first, cache = model.apply(ours.variables, ids[:, :4], cross, empty_cache(ours.config, 2, 12))
     parts = [first]
     for t in range(4, 9):
         step, cache = model.apply(ours.variables, ids[:, t : t + 1], cross, cache)
         parts.append(step)
-    np.testing.assert_allclose(np.concatenate(parts, axis=1), want, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(np.concatenate(parts, axis=1), expected, rtol=1e-4, atol=1e-4)
 
 
 def processors():
@@ -108,7 +115,7 @@ def test_rules_of_times_at_random_texts(pair):
             logits = rng.normal(0, 3, (1, release.VOCAB)).astype(np.float32)
             logits[0, : release.FIRST_TIME] += rng.choice([0.0, 14.0])
             padded = np.array([ids + [release.END] * (10 - len(ids))])
-            got = np.asarray(
+            actual = np.asarray(
                 mask_logits(
                     jnp.asarray(logits),
                     jnp.asarray(padded),
@@ -117,10 +124,13 @@ def test_rules_of_times_at_random_texts(pair):
                     timestamps=True,
                 )
             )[0]
-            want = their_rules([ids], logits)[0]
-            free = np.isfinite(want)
-            assert (free == (got > -1e20)).all(), (ids, np.flatnonzero(free != (got > -1e20))[:8])
-            np.testing.assert_array_equal(got[free], want[free])
+            expected = their_rules([ids], logits)[0]
+            free = np.isfinite(expected)
+            assert (free == (actual > -1e20)).all(), (
+                ids,
+                np.flatnonzero(free != (actual > -1e20))[:8],
+            )
+            np.testing.assert_array_equal(actual[free], expected[free])
             token = int(rng.choice(np.flatnonzero(free)))
             seen_times += token >= release.FIRST_TIME
             if token == release.END:
@@ -132,7 +142,7 @@ def test_rules_of_times_at_random_texts(pair):
 def test_greedy_text_is_that_of_a_plain_loop_in_torch(pair):
     ours, theirs = pair
     sound = encoder_states(3)
-    found = ours(sound, language="en", max_tokens=24)
+    texts = ours(sound, language="en", max_tokens=24)
     for row in range(3):
         ids: list[int] = []
         for _ in range(24):
@@ -141,5 +151,5 @@ def test_greedy_text_is_that_of_a_plain_loop_in_torch(pair):
             if token == release.END:
                 break
             ids.append(token)
-        assert found[row].text == ours._text([i for i in ids if i < release.FIRST_TIME])
-        assert found[row].text
+        assert texts[row].text == ours._text([i for i in ids if i < release.FIRST_TIME])
+        assert texts[row].text

@@ -1,6 +1,7 @@
-"""Torch's answers: transformers' Whisper encoder and LLaMA (LoRA by hand), torch's own ops for fusion, EVA, resize, pooling.
+"""Reference outputs of torch.
 
-Only `make golden` and the live parity tests import this; it needs torch.
+transformers' Whisper encoder and LLaMA (LoRA by hand); torch ops for fusion, EVA, resizing and
+pooling. Only `make golden` and the live parity tests import this; it needs torch.
 """
 
 import numpy as np
@@ -149,7 +150,7 @@ def conv_attention(state: dict, inputs: list[np.ndarray], blocks: int = 4) -> np
 
 
 def eva(
-    state: dict, pixels: np.ndarray, depth: int, heads: int, eps: float, final_norm: bool
+    state: dict, pixels: np.ndarray, depth: int, heads: int, *, eps: float, final_norm: bool
 ) -> np.ndarray:
     """EVA in torch ops; pixels [B, 3, H, W]."""
     t = {k: torch.from_numpy(np.asarray(v)) for k, v in state.items()}

@@ -131,7 +131,7 @@ def test_parts_of_a_batch_give_its_gradient(shape):
     s = resolve(config)
     devices = jax.devices()[: int(np.prod(shape))]
     mesh = make_mesh(shape=shape, devices=devices)
-    found = []
+    results = []
     with jax.set_mesh(mesh):
         learned, frozen = split_trainable(init_flat(s.model, 0, mesh), s.trainable)
         batch = put_batch(batch_of(s), mesh)
@@ -144,14 +144,14 @@ def test_parts_of_a_batch_give_its_gradient(shape):
             assert jax.tree.map(lambda x: x.sharding, state) == before, (
                 "a step does not move its state"
             )
-            found.append((np.asarray(metrics["rows"]), float(metrics["grad_norm"]), state.train))
-    np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-5)
-    assert found[0][1] == pytest.approx(found[1][1], rel=1e-4)
-    for path, x in found[0][2].items():
-        np.testing.assert_allclose(x, found[1][2][path], atol=2e-5, err_msg=path)
+            results.append((np.asarray(metrics["rows"]), float(metrics["grad_norm"]), state.train))
+    np.testing.assert_allclose(results[0][0], results[1][0], rtol=1e-5)
+    assert results[0][1] == pytest.approx(results[1][1], rel=1e-4)
+    for path, x in results[0][2].items():
+        np.testing.assert_allclose(x, results[1][2][path], atol=2e-5, err_msg=path)
 
 
-def test_what_is_held_more_than_once_is_reported():
+def test_replicated_arrays_are_reported():
     mesh = make_mesh(shape=(2, 4, 1))
     split_up = jax.ShapeDtypeStruct(
         (1024, 64), jnp.float32, sharding=NamedSharding(mesh, PartitionSpec("fsdp"))

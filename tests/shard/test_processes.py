@@ -80,12 +80,12 @@ def checkpoint(out: Path, step: int) -> bool:
 
 
 def workers(process: subprocess.Popen) -> list[int]:
-    found = subprocess.run(
+    processes = subprocess.run(
         ["pgrep", "-g", str(process.pid), "-f", "emojax.train"], capture_output=True, text=True
     )
     return [
         int(p)
-        for p in found.stdout.split()
+        for p in processes.stdout.split()
         if "python" in Path(f"/proc/{p}/cmdline").read_text().split("\0")[0]
     ]
 
@@ -96,8 +96,8 @@ def test_one_of_two_processes_is_lost_and_the_run_goes_on(place, devices):
     assert start(place, whole, 2, devices).wait(timeout=400) == 0, (
         place / f"{whole.name}-2.log"
     ).read_text()[-3000:]
-    want = rows(whole)
-    assert sorted(want) == list(range(1, STEPS + 1)) and (whole / "model.json").exists()
+    expected = rows(whole)
+    assert sorted(expected) == list(range(1, STEPS + 1)) and (whole / "model.json").exists()
     assert json.loads((whole / "starts.jsonl").read_text())["processes"] == 2
 
     process = start(place, cut, 2, devices)
@@ -114,16 +114,18 @@ def test_one_of_two_processes_is_lost_and_the_run_goes_on(place, devices):
         place / f"{cut.name}-2.log"
     ).read_text()[-3000:]
     assert "goes on from step" in (place / f"{cut.name}-2.log").read_text()
-    assert {s: r["loss"] for s, r in rows(cut).items()} == {s: r["loss"] for s, r in want.items()}
+    assert {s: r["loss"] for s, r in rows(cut).items()} == {
+        s: r["loss"] for s, r in expected.items()
+    }
     assert start(place, other, 1, 2 * devices).wait(timeout=400) == 0, (
         place / f"{other.name}-1.log"
     ).read_text()[-3000:]
-    found = rows(other)
-    assert {s: r["loss"] for s, r in found.items()} == pytest.approx(
-        {s: r["loss"] for s, r in want.items()}, rel=1e-6
+    resumed = rows(other)
+    assert {s: r["loss"] for s, r in resumed.items()} == pytest.approx(
+        {s: r["loss"] for s, r in expected.items()}, rel=1e-6
     )
-    told = (place / f"{other.name}-1.log").read_text()
-    first = int(told.split("goes on from step ")[1].split()[0])
+    log = (place / f"{other.name}-1.log").read_text()
+    first = int(log.split("goes on from step ")[1].split()[0])
     after = {s: c for s, c in clips(whole, 2).items() if s > first}
     assert after and {s: c for s, c in clips(other, 1).items() if s > first} == after
 
@@ -137,6 +139,6 @@ def test_sigterm_saves_on_both_before_the_run_ends(place):
     os.kill(process.pid, signal.SIGTERM)
     assert process.wait(timeout=90) == 143, (place / "term-2.log").read_text()[-3000:]
     assert time.monotonic() - begin < 30
-    told = (place / "term-2.log").read_text()
-    step = int(told.split("stopped after perception step ")[1].split(",")[0])
+    log = (place / "term-2.log").read_text()
+    step = int(log.split("stopped after perception step ")[1].split(",")[0])
     assert checkpoint(out, step) and max(rows(out)) == step

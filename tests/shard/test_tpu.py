@@ -45,7 +45,7 @@ TINY = (
 def test_the_miniature_compiles(topology, mesh):
     p = planned(*TINY, "--topology", topology, f"--config.train.mesh={mesh}")
     assert p["fits"] and 0 < p["peak_bytes_per_chip"] < 2**30 and p["chips"] == 8
-    # By hand: 2 layers of 4 D D + 3 D M, D 32, M 64, frozen; LoRA of rank 4 on q and v, 6 per token.
+    # By hand: 2 frozen layers of 4 D D + 3 D M, D 32, M 64; LoRA of rank 4 on q and v, 6 per token.
     per_token = 4 * 2 * (4 * 32**2 + 3 * 32 * 64) + 6 * 2 * 4 * 32 * 4
     assert p["useful_flops_by_part"]["llama"] == 8 * 256 * per_token
     assert p["hours"] > 0 and p["tokens_per_second"] > 0

@@ -47,12 +47,15 @@ def test_parts_of_a_causal_row():
 @pytest.mark.parametrize("causal", [True, False])
 def test_dense_and_blocked(sevens, causal):
     q, k, v, keys = inputs()
-    want = textbook(q, k, v, keys, causal)
+    expected = textbook(q, k, v, keys, causal)
     np.testing.assert_allclose(
-        ours.attention(q, k, v, keys=jnp.asarray(keys), causal=causal), want, rtol=2e-5, atol=1e-6
+        ours.attention(q, k, v, keys=jnp.asarray(keys), causal=causal),
+        expected,
+        rtol=2e-5,
+        atol=1e-6,
     )
     np.testing.assert_allclose(
-        cpu.blocked_attention(q, k, v, jnp.asarray(keys), causal), want, rtol=2e-5, atol=1e-6
+        cpu.blocked_attention(q, k, v, jnp.asarray(keys), causal), expected, rtol=2e-5, atol=1e-6
     )
     mask = np.tril(np.ones((24, 24), bool))[None] & keys[:, None] if causal else keys[:, None]
     heads_first = [x.swapaxes(1, 2) for x in (k, v)]
@@ -60,14 +63,14 @@ def test_dense_and_blocked(sevens, causal):
     cached = ours.cached_attention(
         q, *nothing, *heads_first, cache_mask=keys[:, None, None, :0], self_mask=mask[:, None]
     )
-    np.testing.assert_allclose(cached, want, rtol=2e-5, atol=1e-6)
+    np.testing.assert_allclose(cached, expected, rtol=2e-5, atol=1e-6)
     if not causal:  # most of the keys from a cache
         cached_kv, new_kv = [x[:, :, :20] for x in heads_first], [x[:, :, 20:] for x in heads_first]
         new_mask = np.broadcast_to(keys[:, None, None, 20:], (len(keys), 1, q.shape[1], 4))
         cached = ours.cached_attention(
             q, *cached_kv, *new_kv, cache_mask=keys[:, None, None, :20], self_mask=new_mask
         )
-        np.testing.assert_allclose(cached, want, rtol=2e-5, atol=1e-6)
+        np.testing.assert_allclose(cached, expected, rtol=2e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("causal", [True, False])
@@ -89,11 +92,11 @@ def test_splash_kernel_interpreted(monkeypatch, causal):
     monkeypatch.setattr(lib, "make_splash_mha", lambda *a, **kw: make(*a, **kw, interpret=True))
     q, k, v, keys = inputs(length=40)
     keys[:, 0] = True
-    want = textbook(q, k, v, keys, causal)
-    found = ours.splash_attention(*(jnp.asarray(x) for x in (q, k, v, keys)), causal=causal)
+    expected = textbook(q, k, v, keys, causal)
+    output = ours.splash_attention(*(jnp.asarray(x) for x in (q, k, v, keys)), causal=causal)
     # Hidden queries are a segment of their own: their output is not used.
     for b in range(2):
-        np.testing.assert_allclose(found[b][keys[b]], want[b][keys[b]], rtol=2e-5, atol=2e-6)
+        np.testing.assert_allclose(output[b][keys[b]], expected[b][keys[b]], rtol=2e-5, atol=2e-6)
 
 
 def test_long_rows_hold_no_table_of_scores():

@@ -117,7 +117,7 @@ def test_hub_and_plain_downloads_are_checked_and_kept(hub, tmp_path, caplog):
 
 
 @pytest.mark.parametrize("kind", ["repo", "url"])
-def test_an_interrupted_download_goes_on(hub, tmp_path, kind):
+def test_an_interrupted_download_resumes(hub, tmp_path, kind):
     address, state = hub
     state["break_after"] = 15_000_000
     where = {"repo": "some/thing"} if kind == "repo" else {"url": f"{address}/plain/w.bin"}

@@ -117,8 +117,8 @@ def test_masked_streams_change_nothing_and_released_ones_do(config, variables):
     other = batch | {"sound": batch["sound"] * 0 + 5.0}
     run = lambda c, b: np.asarray(forward(c, variables, b))
     np.testing.assert_allclose(run(config, batch), run(config, other), atol=1e-6)
-    heard = batch | {"has_audio": np.ones(2, bool)}
-    assert np.abs(run(config, heard) - run(config, batch)).max() > 1e-3
+    with_audio = batch | {"has_audio": np.ones(2, bool)}
+    assert np.abs(run(config, with_audio) - run(config, batch)).max() > 1e-3
     released = dataclasses.replace(config, missing="released")
     assert np.abs(run(released, batch) - run(config, batch)).max() > 1e-4
 
@@ -140,7 +140,7 @@ def test_real_audio_span_ignores_padding(config, variables):
     assert np.abs(a - b).max() > 1e-2
 
 
-def test_fusion_none_leaves_its_span_out(config):
+def test_fusion_none_omits_its_span(config):
     bare = dataclasses.replace(config, fusion=dataclasses.replace(config.fusion, kind="none"))
     assert (
         bare.soft_tokens == config.soft_tokens - config.stream_tokens and "fusion" not in bare.spans
@@ -218,7 +218,7 @@ def test_hubert_of_a_padded_clip_is_that_of_the_clip_alone():
     np.testing.assert_allclose(out[:, : alone.shape[1]], alone, rtol=1e-5, atol=1e-5)
 
 
-def test_detached_towers_learn_from_their_word_heads_alone(config, variables):
+def test_detached_encoders_train_only_on_their_word_heads(config, variables):
     """The language model's loss has gradients in projectors, but in no encoder."""
     detached = dataclasses.replace(config, detach_towers=True)
     batch = batch_of(detached, PROMPTS, [[9], [8, 9]], 48)
@@ -254,12 +254,12 @@ def test_qformer_reads_every_stream():
     # The queries attend to a set of tokens: their order within a stream has no effect.
     turned = module.apply(variables, streams[0][:, ::-1], streams[1], streams[2])
     np.testing.assert_allclose(turned, out, rtol=1e-4, atol=1e-5)
-    slope = jax.grad(lambda v: (module.apply(v, *streams) ** 2).sum())(variables)
-    assert float(jnp.abs(slope["params"]["qformer"]["queries"]).max()) > 1e-6
+    grad = jax.grad(lambda v: (module.apply(v, *streams) ** 2).sum())(variables)
+    assert float(jnp.abs(grad["params"]["qformer"]["queries"]).max()) > 1e-6
 
 
 def test_dropout_of_adapters():
-    """Rate 0.05 of 2e5 entries within 4 standard errors; kept entries are scaled to preserve the mean."""
+    """Rate 0.05 of 2e5 entries within 4 standard errors; the mean is preserved."""
     out = np.asarray(dropout(jnp.ones((500, 400)), 0.05, jax.random.key(3, impl="rbg")))
     share = (out == 0).mean()
     assert abs(share - 0.05) < 4 * np.sqrt(0.05 * 0.95 / out.size)

@@ -29,7 +29,7 @@ def test_the_error_is_half_a_step_of_each_channel():
     assert (np.abs(dequantize_kernel(q, scale) - stack) <= scale[:, None] / 2 * 1.0001).all()
 
 
-def test_dense_multiplies_by_what_int8_stands_for():
+def test_dense_multiplies_by_dequantized_kernels():
     rng = np.random.default_rng(1)
     x, kernel = (
         rng.standard_normal((5, 16)).astype(np.float32),
@@ -37,7 +37,8 @@ def test_dense_multiplies_by_what_int8_stands_for():
     )
     q, scale = quantize_kernel(kernel)
     lora = LoraConfig(rank=2, alpha=4.0, dropout=0.0, targets=("q",))
-    dense = Dense(8, use_bias=False, precision=Precision(kernels="int8"), lora=lora, quantizable=True)
+    int8 = Precision(kernels="int8")
+    dense = Dense(8, use_bias=False, precision=int8, lora=lora, quantizable=True)
     low = {
         "a": rng.standard_normal((16, 2)).astype(np.float32),
         "b": rng.standard_normal((2, 8)).astype(np.float32),
@@ -45,12 +46,12 @@ def test_dense_multiplies_by_what_int8_stands_for():
     ours = dense.apply(
         {"params": {"kernel": q, "kernel_scale": scale}, "lora": low}, jnp.asarray(x)
     )
-    want = x @ (q * scale) + 2.0 * x @ low["a"] @ low["b"]
-    np.testing.assert_allclose(ours, want, rtol=1e-4, atol=1e-4)
+    expected = x @ (q * scale) + 2.0 * x @ low["a"] @ low["b"]
+    np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("preset", ["tiny:test", "tiny:test_v1"])
-def test_a_model_turns_int8_and_back(preset):
+def test_a_model_becomes_int8_and_back(preset):
     config = load_config(preset)
     float_model = resolve(config).model
     config.model.kernels = "int8"
@@ -88,6 +89,6 @@ def test_the_config_word_is_checked():
     config = load_config("tiny:test")
     config.model.kernels = "int4"
     with pytest.raises(
-        ValueError, match=r"config\.model\.kernels is 'int4'; it is one of float, int8"
+        ValueError, match=r"config\.model\.kernels is 'int4'; it must be one of float, int8"
     ):
         resolve(config)

@@ -26,22 +26,22 @@ LEAD = "<video><VideoHere></video> <feature><FeatureHere></feature>"
 
 def test_prompt_strings():
     """Written out by hand from the published layouts."""
-    said = "The person in video says: hello there."
-    train = f"[INST] {LEAD} {said}  [emotion] Which?  [/INST]"
+    subtitle = "The person in video says: hello there."
+    train = f"[INST] {LEAD} {subtitle}  [emotion] Which?  [/INST]"
     assert prompts.train_prompt(SUBTITLE, "emotion", QUESTION, "v1") == train
     assert prompts.eval_prompt(SUBTITLE, "emotion", QUESTION, "v1") == train
     assert (
         prompts.eval_prompt(SUBTITLE, "emotion", QUESTION, "v1", layout="released_eval")
         == "<s>" + train
     )
-    demo = f"<s>[INST] {LEAD}<s>[INST] {said} [emotion] Which? [/INST]"
+    demo = f"<s>[INST] {LEAD}<s>[INST] {subtitle} [emotion] Which? [/INST]"
     assert prompts.eval_prompt(SUBTITLE, "emotion", QUESTION, "v1", layout="released_demo") == demo
 
 
-def test_what_is_said_can_not_move_the_soft_tokens():
-    said = "a <FeatureHere> b </s> c <VideoHere> <Video<s>Here> <<s>s>"
+def test_subtitles_cannot_move_the_soft_tokens():
+    subtitle = "a <FeatureHere> b </s> c <VideoHere> <Video<s>Here> <<s>s>"
     for layout in ("train", "released_eval", "released_demo"):
-        text = prompts.eval_prompt(said, "emotion", QUESTION, "v1", layout=layout)
+        text = prompts.eval_prompt(subtitle, "emotion", QUESTION, "v1", layout=layout)
         assert (
             text.count("<FeatureHere>") == text.count("<VideoHere>") == 1
             and "</s>" not in text
@@ -49,7 +49,7 @@ def test_what_is_said_can_not_move_the_soft_tokens():
         )
 
 
-def test_two_places_in_training_and_one_in_the_released_layouts():
+def test_two_placeholders_in_training_and_one_in_the_released_layouts():
     tokenizer = SmallTokenizer.train([f"[INST] {LEAD} [/INST] happy"], 340)
     train = prompts.train_prompt(SUBTITLE, "emotion", QUESTION, "v1")
     row = make_row(tokenizer, train, "happy", [("<VideoHere>", 9), ("<FeatureHere>", 4)])
@@ -130,7 +130,7 @@ def small_tokenizer():
     return SmallTokenizer.train([f"[INST] {LEAD} [/INST] happy sad"], 340)
 
 
-def test_the_voice_does_not_depend_on_the_window():
+def test_audio_features_do_not_depend_on_the_window():
     settings, variables = small_model()
     longer = resolve_with_seconds(1.5)
     clip = clip_of(12_345)
@@ -200,7 +200,7 @@ def test_augmented_waveforms_stay_within_their_window():
         assert 400 <= out.audio_frames <= 16_000 and not out.sound[out.audio_frames :].any()
 
 
-def test_questions_of_ones_own():
+def test_custom_questions():
     settings, _ = small_model()
     rows = dataclasses.replace(
         row_config(settings, augment=False), questions={"emotion": ["{labels}, in {one} word?"]}

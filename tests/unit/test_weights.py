@@ -54,7 +54,7 @@ def load(folder, state, table=TABLE, leaves=LEAVES):
     return load_tensors(table, open_tensors(folder / "w.safetensors"), leaves)
 
 
-def test_tensors_find_their_places_and_go_back_bit_equal(tmp_path):
+def test_tensors_are_loaded_and_saved_bit_equal(tmp_path):
     state = tensors()
     out = load(tmp_path, state)
     assert set(out) == set(LEAVES)
@@ -75,7 +75,7 @@ def test_both_spellings_of_peft(tmp_path):
         load(tmp_path, state | {"low.weight": state["low.default.weight"]})
 
 
-def test_what_does_not_fit_is_named(tmp_path):
+def test_differences_are_named(tmp_path):
     renamed = tensors()
     renamed["layers.1.k.weight"] = renamed.pop("layers.1.q.weight")
     with pytest.raises(
@@ -106,9 +106,9 @@ def test_bfloat16_shards_and_damaged_files(tmp_path):
         save_file({n: state[n] for n in part}, tmp_path / f"m-{number}.safetensors")
     index = {n: f"m-{int(i >= 3)}.safetensors" for i, n in enumerate(names)}
     (tmp_path / "m.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
-    found = open_tensors(tmp_path)
-    assert set(found) == set(state)
-    np.testing.assert_array_equal(found["fc.weight"](), state["fc.weight"])
+    readers = open_tensors(tmp_path)
+    assert set(readers) == set(state)
+    np.testing.assert_array_equal(readers["fc.weight"](), state["fc.weight"])
     data = (tmp_path / "m-0.safetensors").read_bytes()
     (tmp_path / "m-0.safetensors").write_bytes(data[:-5])
     with pytest.raises(ValueError, match="truncated"):
@@ -143,7 +143,7 @@ def test_a_stage_checkpoint_fills_what_the_stage_trains(preset, table, tensors, 
     assert sum(settings.model.llama.depth if "{i}" in n else 1 for n in names) == tensors
 
 
-def test_kernels_with_a_scale_beside_them_come_in_as_int8(tmp_path):
+def test_kernels_with_a_scale_are_imported_as_int8(tmp_path):
     leaves = {
         **LEAVES,
         "blocks/q/kernel": np.zeros((2, 4, 3), np.int8),
@@ -153,28 +153,26 @@ def test_kernels_with_a_scale_beside_them_come_in_as_int8(tmp_path):
     out = load(tmp_path, state, leaves=leaves)
     assert out["blocks/q/kernel"].dtype == np.int8 and np.abs(out["blocks/q/kernel"]).max() == 127
     for layer in range(2):
-        want = state[f"layers.{layer}.q.weight"].T
+        expected = state[f"layers.{layer}.q.weight"].T
         scale = out["blocks/q/kernel_scale"][layer]
-        np.testing.assert_allclose(scale, np.abs(want).max(axis=0) / 127, rtol=1e-6)
-        assert (np.abs(out["blocks/q/kernel"][layer] * scale - want) <= scale / 2 * 1.001).all()
+        np.testing.assert_allclose(scale, np.abs(expected).max(axis=0) / 127, rtol=1e-6)
+        assert (np.abs(out["blocks/q/kernel"][layer] * scale - expected) <= scale / 2 * 1.001).all()
     assert out["fc/kernel"].dtype == np.float32
 
 
 def test_values_that_are_not_finite_are_refused(tmp_path):
     state = tensors()
     state["layers.1.q.weight"][0, 0] = np.nan
-    with pytest.raises(
-        WeightsError, match=r"layers\.1\.q\.weight has values that are not finite"
-    ):
+    with pytest.raises(WeightsError, match=r"layers\.1\.q\.weight has values that are not finite"):
         load(tmp_path, state)
 
 
-def test_an_index_that_is_none_is_told(tmp_path):
+def test_invalid_indices_are_refused(tmp_path):
     path = tmp_path / "m.safetensors.index.json"
     for text in ("{", "[]", '{"weights": 3}'):
         path.write_text(text)
         with pytest.raises(ValueError, match=r"index\.json is not an index of shards"):
             open_tensors(path)
     path.write_text('{"weight_map": {"a": "gone.safetensors"}}')
-    with pytest.raises(FileNotFoundError, match=r"names gone\.safetensors, which is not next to it"):
+    with pytest.raises(FileNotFoundError, match=r"gone\.safetensors, which is not next to it"):
         open_tensors(path)
