@@ -57,6 +57,10 @@ def write_text(path: Path, text: str, *, durable: bool = False) -> None:
         if durable:
             file.flush()
             os.fsync(file.fileno())
+    if durable:
+        folder = os.open(path.parent, os.O_RDONLY)
+        os.fsync(folder)  # the new name is on disk, too
+        os.close(folder)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

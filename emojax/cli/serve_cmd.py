@@ -89,6 +89,10 @@ def run(args: argparse.Namespace, console: Console) -> int:
         folders=tuple(map(Path, args.allow)),
     )
     folder = Path(args.folder)
+    if not args.no_page:
+        from emojax.serve.ui import page_environment
+
+        os.environ.update(page_environment(folder))
     app = make_app(bundle, limits, folder, page=not args.no_page)
     # The temporary files of the web framework go there too, and are removed with it.
     tempfile.tempdir = str((folder / "requests").absolute())

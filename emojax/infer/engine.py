@@ -135,9 +135,9 @@ class Engine:
         state: State | None = None
         started = ended = 0
         while True:
-            free = [row for row, prompt in enumerate(prompt_of) if prompt is None]
+            free = prompt_of.count(None)
             if started < len(samples) and free:
-                chunk = range(started, min(len(samples), started + len(free)))
+                chunk = range(started, min(len(samples), started + free))
                 new = self._prefill(
                     [samples[i] for i in chunk],
                     row_keys(seed, self._padded([row_seeds[i] for i in chunk])),
@@ -145,15 +145,7 @@ class Engine:
                     slots=slots,
                 )
                 started += len(chunk)
-                rows = free[: len(chunk)]
-                size = new.token.shape[0]
-                if state is None:
-                    state, prompt_of = new, [None] * size
-                else:
-                    dropped = [len(prompt_of)] * (size - len(chunk))
-                    state = _insert(state, new, jnp.asarray([*rows, *dropped]))
-                for row, prompt in zip(rows, chunk, strict=True):
-                    prompt_of[row] = prompt
+                state, prompt_of = _admit(state, new, prompt_of, chunk)
             assert state is not None
             state = _advance(
                 self.config,
@@ -191,6 +183,30 @@ class Engine:
         if state.token.shape[0] > len(samples):  # rows that only fill the batch up
             state = state._replace(done=state.done.at[len(samples) :].set(True))
         return state
+
+
+def _admit(
+    state: State | None, new: State, prompt_of: list[int | None], prompts: Sequence[int]
+) -> tuple[State, list[int | None]]:
+    """Puts prefilled prompts into free rows.
+
+    Args:
+      state: of the batch; None before the first prompts.
+      new: of the prefilled prompts and of rows that only fill their batch up.
+      prompt_of: the prompt that each row of `state` answers.
+      prompts: numbers of the prefilled prompts.
+
+    Returns:
+      The new state and `prompt_of`.
+    """
+    size = new.token.shape[0]
+    if state is None:
+        return new, [*prompts, *[None] * (size - len(prompts))]
+    rows = [row for row, prompt in enumerate(prompt_of) if prompt is None][: len(prompts)]
+    for row, prompt in zip(rows, prompts, strict=True):
+        prompt_of[row] = prompt
+    dropped = [len(prompt_of)] * (size - len(prompts))
+    return _insert(state, new, jnp.asarray([*rows, *dropped])), prompt_of
 
 
 def _collect(

@@ -249,41 +249,55 @@ def answer_clips(
     if options.fusion_weights:
         weights = [*fusion_weights(bundle, encoded)]
     answers = []
-    for i, ((path, clip), text) in enumerate(zip(clips, texts, strict=True)):
+    for i, ((path, clip), record) in enumerate(zip(clips, encoded.records, strict=True)):
         probabilities = {label: float(p) for label, p in zip(labels, probs[i], strict=True)}
-        label = max(probabilities, key=lambda name: probabilities[name])
-        notes = _notes(bundle, clip, encoded.records[i], known_speaker=options.speakers is not None)
-        leading: tuple[str, ...] = ()
-        if probabilities[label] < options.abstain:
-            leading = tuple(sorted(probabilities, key=lambda name: -probabilities[name])[:2])
-        # The reason is generated freely and may conclude another label than the probabilities.
-        concluded = _concluded(text, (*labels, *bundle.labels))
-        if concluded and label not in concluded:
-            notes.append(
-                f"the written reason concludes '{concluded[0]}', the probabilities '{label}'"
-            )
+        answer = _answer(bundle, clip, record, probabilities, reason=texts[i], options=options)
+        words = transcriptions.get(i)
         answers.append(
-            Answer(
+            dataclasses.replace(
+                answer,
                 path=path,
-                label=CANNOT_TELL if leading else label,
-                probabilities=probabilities,
-                reason=text,
-                modalities=clip.modalities,
-                seconds=0.0,
-                error=None,
-                model=bundle.name,
-                notes=tuple(notes),
-                duration=clip.duration,
-                leading=leading,
                 contributions=added[i],
-                calibrated=bundle.calibration is not None and labels == bundle.calibration.labels,
                 fusion_weights=weights[i],
-                transcript=_transcript(transcriptions[i], clip.duration)
-                if i in transcriptions
-                else None,
+                transcript=_transcript(words, clip.duration) if words else None,
             )
         )
     return answers
+
+
+def _answer(
+    bundle: Bundle,
+    clip: Clip,
+    record: ClipRecord,
+    probabilities: dict[str, float],
+    *,
+    reason: str,
+    options: PredictOptions,
+) -> Answer:
+    labels = tuple(probabilities)
+    label = max(probabilities, key=lambda name: probabilities[name])
+    leading: tuple[str, ...] = ()
+    if probabilities[label] < options.abstain:
+        leading = tuple(sorted(probabilities, key=lambda name: -probabilities[name])[:2])
+    notes = _notes(bundle, clip, record, known_speaker=options.speakers is not None)
+    # The reason is generated freely and may conclude another label than the probabilities.
+    concluded = _concluded(reason, (*labels, *bundle.labels))
+    if concluded and label not in concluded:
+        notes.append(f"the written reason concludes '{concluded[0]}', the probabilities '{label}'")
+    return Answer(
+        path="",
+        label=CANNOT_TELL if leading else label,
+        probabilities=probabilities,
+        reason=reason,
+        modalities=clip.modalities,
+        seconds=0.0,
+        error=None,
+        model=bundle.name,
+        notes=tuple(notes),
+        duration=clip.duration,
+        leading=leading,
+        calibrated=bundle.calibration is not None and labels == bundle.calibration.labels,
+    )
 
 
 def _encode(

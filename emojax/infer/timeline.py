@@ -99,8 +99,30 @@ def make_timeline(
         people=people or WholePicture(),
         transcribe=transcribe,
     )
-    recording = open_recording(path)
     notes: list[str] = []
+    spans, seconds = _answer_recording(question, resume_file, transcriber_name, notes, progress)
+    timeline = _assemble(question, spans, units)
+    return dataclasses.replace(
+        timeline,
+        seconds=round(seconds, 3),
+        notes=tuple(dict.fromkeys(notes)),
+        took=round(time.monotonic() - begin, 1),
+    )
+
+
+def _answer_recording(
+    question: _Question,
+    resume_file: Path | None,
+    transcriber_name: str,
+    notes: list[str],
+    progress: Progress,
+) -> tuple[list[Span], float]:
+    """The answered spans, and the seconds of the recording.
+
+    `notes` receives what is irregular about the file.
+    """
+    path = question.path
+    recording = open_recording(path)
     spans: list[Span] = []
     for span in _answer_segments(question, resume_file, transcriber_name, notes):
         spans.append(span)
@@ -112,26 +134,28 @@ def make_timeline(
             f"the file ends at {seconds:.1f} s, its header says {recording.seconds:.1f} s:"
             " the rest is missing or damaged"
         )
-    words = question.transcript
-    if transcribe is not None and not words.cues:
+    return spans, seconds
+
+
+def _assemble(question: _Question, spans: Sequence[Span], units: UnitTrack | None) -> Timeline:
+    options, words = question.options, question.transcript
+    if question.transcribe is not None and not words.cues:
         words = _transcribed(spans)
     complete, changes = complete_spans(
-        spans, question.labels, options=question.options, transcript=words, units=units
+        spans, question.labels, options=options, transcript=words, units=units
     )
     return Timeline(
-        path=path,
-        seconds=round(seconds, 3),
-        model=bundle.name,
+        path=question.path,
+        seconds=0.0,
+        model=question.bundle.name,
         labels=question.labels,
         spans=complete,
         changes=changes,
         words=words.source,
         language=words.language,
         people=question.people.name,
-        purpose=question.options.purpose,
-        settings={k: v for k, v in question.options.to_json().items() if k != "purpose"},
-        notes=tuple(dict.fromkeys(notes)),
-        took=round(time.monotonic() - begin, 1),
+        purpose=options.purpose,
+        settings={k: v for k, v in options.to_json().items() if k != "purpose"},
     )
 
 

@@ -110,6 +110,37 @@ def mask_logits(
     return jnp.where((any_time > best_word)[:, None] & ~time, _NO, logits)
 
 
+def _start_beams(logits: Array, cache: Cache, ids: Array, beams: int) -> _State:
+    """The state after the prompts: float[B, V] logits and their cache, repeated for the beams."""
+    rows = logits.shape[0]
+    return _State(
+        step=jnp.int32(0),
+        ids=ids,
+        # All beams begin alike, so at first only one of them counts.
+        score=jnp.tile(jnp.where(jnp.arange(beams) == 0, 0.0, _NO), rows),
+        done=jnp.zeros((rows * beams,), bool),
+        logits=jnp.repeat(logits, beams, axis=0),
+        cache=map_rows(lambda axis, x: jnp.repeat(x, beams, axis=axis), cache),
+    )
+
+
+def _next_log_probs(s: _State, rules: DecodingRules, *, timestamps: bool) -> Array:
+    """float[R, V]; a text that has ended stays as it is."""
+    logits = mask_logits(s.logits, s.ids, s.step, rules, timestamps=timestamps)
+    log_probs = jax.nn.log_softmax(logits, axis=-1)
+    closed = jnp.where(jnp.arange(log_probs.shape[-1]) == rules.end, 0.0, _NO)
+    return jnp.where(s.done[:, None], closed, log_probs)
+
+
+def _best_texts(end: _State, rules: DecodingRules, beams: int) -> tuple[Array, Array]:
+    """The beam with the best mean log-probability of each clip, and this mean."""
+    width = end.ids.shape[1]
+    length = (end.ids != rules.end).sum(axis=1) + end.done  # counts the end token, if written
+    mean = (end.score / jnp.maximum(length, 1)).reshape(-1, beams)
+    rows = jnp.arange(mean.shape[0])
+    return end.ids.reshape(-1, beams, width)[rows, mean.argmax(axis=1)], mean.max(axis=1)
+
+
 def beam_search(
     config: DecoderConfig,
     variables: Any,
@@ -142,26 +173,15 @@ def beam_search(
     cache = empty_cache(config, rows, prompt.shape[1] + max_tokens)
     logits, cache = model.apply(variables, prompt, cross, cache)
     wide: Cross = jax.tree.map(lambda x: jnp.repeat(x, beams, axis=0), cross)
-    cache = map_rows(lambda axis, x: jnp.repeat(x, beams, axis=axis), cache)
-    start = _State(
-        step=jnp.int32(0),
-        ids=jnp.full((rows * beams, max_tokens), rules.end, jnp.int32),
-        # All beams begin alike, so at first only one of them counts.
-        score=jnp.tile(jnp.where(jnp.arange(beams) == 0, 0.0, _NO), rows),
-        done=jnp.zeros((rows * beams,), bool),
-        logits=jnp.repeat(logits[:, -1], beams, axis=0),
-        cache=cache,
-    )
+    ids = jnp.full((rows * beams, max_tokens), rules.end, jnp.int32)
+    start = _start_beams(logits[:, -1], cache, ids, beams)
 
     def going(s: _State) -> Array:
         return (s.step < max_tokens) & ~jnp.all(s.done)
 
     def one(s: _State) -> _State:
-        logits = mask_logits(s.logits, s.ids, s.step, rules, timestamps=timestamps)
-        log_probs = jax.nn.log_softmax(logits, axis=-1)
+        log_probs = _next_log_probs(s, rules, timestamps=timestamps)
         vocab = log_probs.shape[-1]
-        closed = jnp.where(jnp.arange(vocab) == rules.end, 0.0, _NO)  # an ended text stays as it is
-        log_probs = jnp.where(s.done[:, None], closed, log_probs)
         total = (s.score[:, None] + log_probs).reshape(rows, beams * vocab)
         best, place = jax.lax.top_k(total, beams)
         origin = (jnp.arange(rows)[:, None] * beams + place // vocab).reshape(-1)
@@ -173,20 +193,9 @@ def beam_search(
         if beams > 1:
             cache = map_rows(lambda axis, x: jnp.take(x, origin, axis=axis), cache)
         logits, cache = model.apply(variables, token[:, None], wide, cache)
-        return _State(
-            step=s.step + 1,
-            ids=ids,
-            score=best.reshape(-1),
-            done=done,
-            logits=logits[:, 0],
-            cache=cache,
-        )
+        return _State(s.step + 1, ids, best.reshape(-1), done, logits=logits[:, 0], cache=cache)
 
-    end = jax.lax.while_loop(going, one, start)
-    length = (end.ids != rules.end).sum(axis=1) + end.done  # counts the end token, if written
-    mean = (end.score / jnp.maximum(length, 1)).reshape(rows, beams)
-    chosen = mean.argmax(axis=1)
-    return end.ids.reshape(rows, beams, max_tokens)[jnp.arange(rows), chosen], mean.max(axis=1)
+    return _best_texts(jax.lax.while_loop(going, one, start), rules, beams)
 
 
 _beam_search = jax.jit(

@@ -1,1 +1,1 @@
-"""A server: clips and recordings over HTTP, chat of the OpenAI kind, jobs, a web page."""
+"""A server: clips and recordings over HTTP, chat completions like OpenAI's, jobs, a web page."""

@@ -1,17 +1,21 @@
-"""/v1/chat/completions as OpenAI has it, with a clip as video_url, or as image_url parts and input_audio; answers may be streamed."""
+"""/v1/chat/completions in OpenAI's format, with a clip in the message; answers can be streamed.
+
+The clip is a video_url, or image_url parts, each with or without one input_audio.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 import binascii
+import dataclasses
 import io
 import json
 import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from fastapi import FastAPI, Request
@@ -22,45 +26,66 @@ from data_pipeline.loader.prompts import QUESTIONS
 from data_pipeline.loader.tokens import RowTooLong
 from data_pipeline.media.clip import ClipError, read_clip
 from data_pipeline.media.views import make_views
-from data_pipeline.schema import Clip, ClipRecord
+from data_pipeline.schema import Clip
 from emojax.bundle.model_folder import REASON_TASKS, Bundle
-from emojax.infer.answer import Encoded, answer_questions, encode, label_probabilities
+from emojax.infer.answer import (
+    Encoded,
+    answer_questions,
+    encode,
+    label_probabilities,
+    unlabelled_record,
+)
 from emojax.infer.sample import Sampler
-from emojax.serve.limits import Refuse, check_text, text_of
-
-if TYPE_CHECKING:
-    from emojax.serve.app import Service
+from emojax.serve.limits import RequestError, check_text, text_field
+from emojax.serve.service import Service
 
 _TAG = re.compile(r"^\s*\[([a-z][a-z_-]*)\]\s*")
-MOST_IMAGES = 64
+MAX_IMAGES = 64
+MAX_PIXELS = 50_000_000  # of one image
+CLIP_ID = "chat"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ChatRequest:
+    """One question about one clip.
+
+    Attributes:
+      question: the text of the message.
+      clip: the decoded clip.
+      sampler: how tokens are chosen.
+      seed: of the random draws.
+    """
+
+    question: str
+    clip: Clip
+    sampler: Sampler
+    seed: int
 
 
 def add_chat(app: FastAPI, service: Service) -> None:
-    """Adds the route."""
+    """Adds the routes /v1/chat/completions and /v1/models."""
 
     @app.post("/v1/chat/completions")
     async def chat(request: Request) -> Any:
         try:
             body = await request.json()
         except (ValueError, RecursionError):
-            raise Refuse(422, "the body is no JSON") from None
-        text, clip = await asyncio.to_thread(read_messages, body, service)
-        sampler = _sampler(body, service)
+            raise RequestError(422, "the body is not valid JSON") from None
+        question, clip = await asyncio.to_thread(read_messages, body, service)
+        chat_request = ChatRequest(
+            question=question, clip=clip, sampler=_sampler(body, service), seed=_seed(body)
+        )
         head = {
             "id": f"chatcmpl-{secrets.token_hex(12)}",
             "created": int(time.time()),
             "model": service.name,
         }
-        seed = body.get("seed") or 0
-        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**31:
-            raise Refuse(422, "seed: a whole number from 0 to 2147483647")
         if body.get("stream") is True:
-            service.check_room()  # before the answer begins, while there is a status to tell
+            service.check_queue()  # while the response can still have an error status
             return StreamingResponse(
-                _events(service, text, clip, sampler=sampler, seed=seed, head=head),
-                media_type="text/event-stream",
+                _events(service, chat_request, head), media_type="text/event-stream"
             )
-        answer = await service.ask(lambda: answer_chat(service, text, clip, sampler, seed))
+        answer = await service.run_on_model(lambda: answer_chat(service.bundle, chat_request))
         choice = {
             "index": 0,
             "message": {"role": "assistant", "content": answer},
@@ -76,102 +101,139 @@ def add_chat(app: FastAPI, service: Service) -> None:
         }
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Message:
+    text: str
+    words: str
+    videos: list[Any]
+    images: list[Any]
+    sounds: list[Any]
+
+
 def read_messages(body: Any, service: Service) -> tuple[str, Clip]:
-    """(question, clip) of the last message of the user; raises Refuse."""
+    """The question and the clip in the last message of the user.
+
+    Raises:
+      RequestError: the message is not valid or has no clip, or the clip is too long or cannot be
+        read.
+    """
+    message = _last_message(body)
+    try:
+        clip = _read_clip(message, service)
+    except ClipError as error:
+        raise RequestError(422, str(error)) from None
+    audio_seconds = len(clip.waveform) / 16_000 if clip.waveform is not None else 0.0
+    seconds = max(clip.duration, audio_seconds)
+    if seconds > service.limits.seconds:
+        raise RequestError(
+            413,
+            f"clips may last {service.limits.seconds:g} s, this one lasts {seconds:.0f} s:"
+            " send it to /v1/jobs",
+        )
+    return message.text, _chat_clip(clip, waveform=clip.waveform, subtitle=message.words)
+
+
+def _last_message(body: Any) -> _Message:
     try:
         content = [m for m in body["messages"] if m["role"] == "user"][-1]["content"]
         parts: list[Any] = (
             [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
         )
-        text = " ".join(str(p["text"]) for p in parts if p["type"] == "text")
-        films = [p["video_url"]["url"] for p in parts if p["type"] == "video_url"]
-        pictures = [p["image_url"]["url"] for p in parts if p["type"] == "image_url"]
-        sounds = [p["input_audio"]["data"] for p in parts if p["type"] == "input_audio"]
-        words = text_of(body, "subtitle", 100_000)
-        check_text(text)
+        message = _Message(
+            text=check_text(" ".join(str(p["text"]) for p in parts if p["type"] == "text")),
+            words=text_field(body, "subtitle", 100_000),
+            videos=[p["video_url"]["url"] for p in parts if p["type"] == "video_url"],
+            images=[p["image_url"]["url"] for p in parts if p["type"] == "image_url"],
+            sounds=[p["input_audio"]["data"] for p in parts if p["type"] == "input_audio"],
+        )
     except (KeyError, IndexError, TypeError, AttributeError):
-        raise Refuse(
+        raise RequestError(
             422,
             "messages: a list of {role, content}, the last one of the user with a text and a clip",
         ) from None
-    if len(films) > 1 or len(sounds) > 1 or len(pictures) > MOST_IMAGES or (films and pictures):
-        raise Refuse(
+    videos, images, sounds = message.videos, message.images, message.sounds
+    if len(videos) > 1 or len(sounds) > 1 or len(images) > MAX_IMAGES or (videos and images):
+        raise RequestError(
             422,
-            f"one clip a question: a video_url, or at most {MOST_IMAGES} image_url, and one input_audio",
+            f"one clip per question: a video_url, or at most {MAX_IMAGES} image_url,"
+            " and one input_audio",
         )
-    if not films and not pictures and not sounds and not words:
-        raise Refuse(422, "there is no clip: video_url, image_url or input_audio as base64 data")
+    if not videos and not images and not sounds and not message.words:
+        raise RequestError(
+            422, "there is no clip: send video_url, image_url or input_audio as base64 data"
+        )
+    return message
+
+
+def _read_clip(message: _Message, service: Service) -> Clip:
+    """The clip of a message without its words; separate audio replaces that of the video."""
     sampling = service.bundle.settings.sampling(None)
-    try:
-        sound = (
-            read_clip(_data(sounds[0]), sampling=sampling, clip_id="chat", timeout=8.0)
-            if sounds
-            else None
-        )
-        if films:
-            clip = read_clip(_data(films[0]), sampling=sampling, clip_id="chat", timeout=8.0)
-        else:
-            clip = _still(pictures, sampling.num_frames)
-    except ClipError as error:
-        raise Refuse(422, str(error)) from None
+
+    def decode(url: Any) -> Clip:
+        return read_clip(_data(url), sampling=sampling, clip_id=CLIP_ID, timeout=8.0)
+
+    sound = decode(message.sounds[0]) if message.sounds else None
+    if message.videos:
+        clip = decode(message.videos[0])
+    else:
+        clip = _clip_of_images(message.images, sampling.num_frames)
     if sound is not None and sound.waveform is not None:
-        clip = Clip(
-            id=clip.id,
-            path="",
-            frames=clip.frames,
-            times=clip.times,
-            image=clip.image,
-            image_index=clip.image_index,
-            waveform=sound.waveform,
-        )
-    lasts = max(clip.duration, len(clip.waveform) / 16_000 if clip.waveform is not None else 0.0)
-    if lasts > service.limits.seconds:
-        raise Refuse(
-            413,
-            f"clips may last {service.limits.seconds:g} s, this one lasts {lasts:.0f} s: send it to /v1/jobs",
-        )
-    return text, Clip(
+        clip = _chat_clip(clip, waveform=sound.waveform)
+    return clip
+
+
+def _chat_clip(clip: Clip, *, waveform: np.ndarray | None, subtitle: str = "") -> Clip:
+    """A clip with other audio and words, without the facts of its file."""
+    return Clip(
         id=clip.id,
         path="",
         frames=clip.frames,
         times=clip.times,
         image=clip.image,
         image_index=clip.image_index,
-        waveform=clip.waveform,
-        subtitle=words,
+        waveform=waveform,
+        subtitle=subtitle,
     )
 
 
-def _data(url: str) -> bytes:
+def _data(url: Any) -> bytes:
     if not isinstance(url, str) or (":" in url[:40] and not url.startswith("data:")):
-        raise Refuse(422, "media come as base64 data: this server fetches nothing")
+        raise RequestError(
+            422, "send media as base64 data: this server fetches nothing from other servers"
+        )
     try:
         return base64.b64decode(
             url.partition(",")[2] if url.startswith("data:") else url, validate=True
         )
     except (binascii.Error, ValueError):
-        raise Refuse(422, "the media are no base64") from None
+        raise RequestError(422, "the media are not valid base64") from None
 
 
-def _still(urls: list[str], frames: int) -> Clip:
+def _clip_of_images(urls: list[Any], frames: int) -> Clip:
     if not urls:
         return Clip(
-            id="chat", path="", frames=None, times=None, image=None, image_index=None, waveform=None
+            id=CLIP_ID,
+            path="",
+            frames=None,
+            times=None,
+            image=None,
+            image_index=None,
+            waveform=None,
         )
-    pictures = []
+    images = []
     for url in urls:
         try:
-            with Image.open(io.BytesIO(_data(url))) as found:
-                if found.width * found.height > 50_000_000:
-                    raise Refuse(422, "a picture is too large")
-                pictures.append(found.convert("RGB"))
+            with Image.open(io.BytesIO(_data(url))) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise RequestError(422, "an image is too large")
+                images.append(image.convert("RGB"))
         except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError):
-            raise Refuse(422, "a picture can not be read") from None
-    size = pictures[0].size
-    arrays = np.stack([np.asarray(p if p.size == size else p.resize(size)) for p in pictures])
+            raise RequestError(422, "an image cannot be read") from None
+    size = images[0].size
+    arrays = np.stack([np.asarray(p if p.size == size else p.resize(size)) for p in images])
     chosen = ((np.arange(frames) + 0.5) * len(arrays) / frames).astype(int)
     return Clip(
-        id="chat",
+        id=CLIP_ID,
         path="",
         frames=arrays[chosen],
         times=chosen.astype(float),
@@ -182,7 +244,7 @@ def _still(urls: list[str], frames: int) -> Clip:
 
 
 def _sampler(body: dict[str, Any], service: Service) -> Sampler:
-    """Few samplers, as each is a program of its own: temperature and top_p to a tenth."""
+    """Temperature and top_p rounded to a tenth: each sampler is a program that is compiled."""
     try:
         temperature, top_p = (
             float(default if (given := body.get(key)) is None else given)
@@ -191,7 +253,7 @@ def _sampler(body: dict[str, Any], service: Service) -> Sampler:
     except (TypeError, ValueError):
         temperature = -1.0
     if not (0 <= temperature <= 2 and 0 < top_p <= 1):
-        raise Refuse(422, "temperature from 0 to 2, top_p above 0, at most 1")
+        raise RequestError(422, "temperature must be from 0 to 2, top_p above 0 and at most 1")
     return Sampler(
         max_tokens=service.bundle.settings.data.max_answer,
         temperature=round(temperature, 1),
@@ -199,22 +261,32 @@ def _sampler(body: dict[str, Any], service: Service) -> Sampler:
     )
 
 
+def _seed(body: dict[str, Any]) -> int:
+    seed = body.get("seed") or 0
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**31:
+        raise RequestError(422, "seed: a whole number from 0 to 2147483647")
+    return seed
+
+
 def answer_chat(
-    service: Service, text: str, clip: Clip, sampler: Sampler, seed: int, *, on_text: Any = None
+    bundle: Bundle, request: ChatRequest, *, on_text: Callable[[str], None] | None = None
 ) -> str:
-    """The text that the model writes about a clip. On the model's thread."""
-    bundle = service.bundle
-    record = ClipRecord(
-        id="chat",
-        dataset="serve",
-        split="test",
-        path="",
-        label=bundle.labels[0],
-        labels=bundle.labels,
-        subtitle=clip.subtitle,
-    )
+    """The model's answer to a question. Call it in the model's thread.
+
+    Args:
+      bundle: the model.
+      request: question and clip.
+      on_text: called with the answer so far.
+
+    Raises:
+      RequestError: the prompt is too long.
+    """
+    clip = request.clip
+    record = unlabelled_record(bundle, CLIP_ID, subtitle=clip.subtitle, dataset="serve")
     encoded = encode(bundle, [(record, make_views(clip, bundle.settings.views))], batch_size=1)
-    return answer_text(bundle, encoded, text, sampler, seed=seed, on_text=on_text)
+    return answer_text(
+        bundle, encoded, request.question, request.sampler, seed=request.seed, on_text=on_text
+    )
 
 
 def answer_text(
@@ -226,11 +298,20 @@ def answer_text(
     seed: int = 0,
     on_text: Callable[[str], None] | None = None,
 ) -> str:
-    """What the model writes about one encoded clip; one that has learned labels alone names the likeliest.
+    """The model's answer to a question about one encoded clip.
+
+    A model that was trained on labels only answers with the most probable one.
 
     Args:
-      text: the question; it may begin with a task, `[reason]` say, and be nothing else.
+      bundle: the model.
+      encoded: one clip.
+      text: the question; it may begin with the tag of a task, such as `[reason]`, or be only that.
+      sampler: how tokens are chosen.
+      seed: of the random draws.
       on_text: called with the answer so far.
+
+    Raises:
+      RequestError: the prompt is too long.
     """
     tag = _TAG.match(text)
     task = tag.group(1) if tag and tag.group(1) in QUESTIONS else bundle.reason_task
@@ -238,52 +319,58 @@ def answer_text(
         labels = encoded.records[0].labels
         return labels[int(label_probabilities(bundle, encoded, labels, batch_size=1)[0].argmax())]
     if task in REASON_TASKS:
-        task = bundle.reason_task  # the one that this model has learned
+        task = bundle.reason_task  # the one that this model was trained on
     wording = _TAG.sub("", text).strip() or None
-    tell = (lambda _, so_far: on_text(so_far)) if on_text else None
+    on_answer = (lambda _, so_far: on_text(so_far)) if on_text else None
     try:
         return answer_questions(
-            bundle, encoded, [(task, wording)], sampler=sampler, seed=seed, on_text=tell
+            bundle, encoded, [(task, wording)], sampler=sampler, seed=seed, on_text=on_answer
         )[0]
     except RowTooLong as error:
-        raise Refuse(
+        raise RequestError(
             422,
-            f"clip, words and question make {error.length} tokens, this model reads {error.limit}: shorten the question",
+            f"clip, words and question have {error.length} tokens, this model reads {error.limit}:"
+            " shorten the question",
         ) from None
 
 
 async def _events(
-    service: Service, text: str, clip: Clip, *, sampler: Sampler, seed: int, head: dict[str, Any]
+    service: Service, request: ChatRequest, head: dict[str, Any]
 ) -> AsyncIterator[bytes]:
+    """Server-sent events of a streamed answer."""
     loop, pieces = asyncio.get_running_loop(), asyncio.Queue[str | None]()
 
-    def tell(so_far: str) -> None:
+    def on_text(so_far: str) -> None:
         loop.call_soon_threadsafe(pieces.put_nowait, so_far)
 
-    def event(delta: dict[str, Any], end: str | None = None) -> bytes:
+    def event(fields: dict[str, Any]) -> bytes:
+        return f"data: {json.dumps(fields)}\n\n".encode()
+
+    def chunk(delta: dict[str, Any], end: str | None = None) -> bytes:
         choice = {"index": 0, "delta": delta, "finish_reason": end}
-        return f"data: {json.dumps({**head, 'object': 'chat.completion.chunk', 'choices': [choice]})}\n\n".encode()
+        return event({**head, "object": "chat.completion.chunk", "choices": [choice]})
 
     async def run() -> str:
         try:
-            return await service.ask(
-                lambda: answer_chat(service, text, clip, sampler, seed, on_text=tell)
+            text: str = await service.run_on_model(
+                lambda: answer_chat(service.bundle, request, on_text=on_text)
             )
+            return text
         finally:
             pieces.put_nowait(None)
 
-    yield event({"role": "assistant", "content": ""})
+    yield chunk({"role": "assistant", "content": ""})
     task, sent = asyncio.create_task(run()), ""
     while (so_far := await pieces.get()) is not None:
         if so_far.startswith(sent) and len(so_far) > len(sent):
-            yield event({"content": so_far[len(sent) :]})
+            yield chunk({"content": so_far[len(sent) :]})
             sent = so_far
     try:
         whole = await task
-    except Refuse as refusal:
-        yield f"data: {json.dumps({'error': {'message': refusal.text, 'code': refusal.status}})}\n\n".encode()
+    except RequestError as error:
+        yield event({"error": {"message": error.message, "code": error.status}})
         return
-    yield event(
+    yield chunk(
         {"content": whole[len(sent) :]} if whole.startswith(sent) else {"content": ""}, "stop"
     )
     yield b"data: [DONE]\n\n"

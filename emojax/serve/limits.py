@@ -1,4 +1,4 @@
-"""What a request may take: bytes, seconds, time to arrive; and who may ask. One ASGI layer before everything else."""
+"""Limits of requests (size, length, time to arrive) and their token, checked by an ASGI layer."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Scope = dict[str, Any]
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-OPEN = ("/health", "/")  # asked by load balancers, without a token
-PAGE = "/ui"  # asks for the token itself, by a form
+PUBLIC_PATHS = ("/health", "/")  # load balancers request them without a token
+PAGE_PATH = "/ui"  # its login form asks for the token
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,9 +25,14 @@ class Limits:
     """Limits of a server.
 
     Attributes:
-      body: bytes of a request.  seconds: of a clip; longer recordings are jobs.  job_seconds: of a recording.
-      arrive: s in which a body must have come.  idle: s between two of its pieces.
-      waiting: requests that may wait.  token: that requests must carry; "" for none.  folders: below which paths may be named.
+      body: most bytes of a request.
+      seconds: longest clip; longer recordings are jobs.
+      job_seconds: longest recording.
+      arrive: s within which a body must arrive.
+      idle: longest s between two pieces of a body.
+      waiting: requests that may wait for the model.
+      token: token that requests must carry; "": none.
+      folders: requests may name files below these folders by path.
     """
 
     body: int = 200_000_000
@@ -40,37 +45,53 @@ class Limits:
     folders: tuple[Path, ...] = ()
 
 
-class Refuse(Exception):
-    """An answer that ends a request: HTTP status and one sentence."""
+class RequestError(Exception):
+    """Ends a request with an error response.
 
-    def __init__(self, status: int, text: str):
-        super().__init__(text)
-        self.status, self.text = status, text
+    Attributes:
+      status: HTTP status.
+      message: one sentence for the client.
+    """
+
+    def __init__(self, status: int, message: str):
+        super().__init__(message)
+        self.status, self.message = status, message
 
 
-class TooMany(Refuse):
-    """429 with the time after which to come again."""
+class TooManyRequests(RequestError):
+    """HTTP 429.
 
-    def __init__(self, text: str, seconds: int):
-        super().__init__(429, text)
+    Attributes:
+      seconds: when to try again.
+    """
+
+    def __init__(self, message: str, seconds: int):
+        super().__init__(429, message)
         self.seconds = seconds
 
 
 class Guard:
-    """Checks token, announced length, real length and pace of a body before the application sees it."""
+    """Checks the token and the announced size, real size and pace of a body before the app runs."""
 
-    def __init__(self, app: Any, limits: Limits, count: Callable[[str, int, float], None]):
-        """count: called with (route, status, seconds) of every request."""
-        self.app, self.limits, self.count = app, limits, count
+    def __init__(self, app: Any, limits: Limits, record: Callable[[str, int, float], None]):
+        """Wraps an application.
+
+        Args:
+          app: the ASGI application.
+          limits: see Limits.
+          record: called with (route, status, seconds) of every request.
+        """
+        self.app, self.limits, self.record = app, limits, record
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handles one connection, see ASGI."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         headers = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in scope["headers"]}
         status, begin = 0, time.monotonic()
 
-        async def tell(message: Message) -> None:
+        async def observed_send(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -78,100 +99,115 @@ class Guard:
 
         try:
             self._check(scope["path"], headers)
-            await self.app(scope, self._paced(receive), tell)
-        except Refuse as refusal:
+            await self.app(scope, self._limited(receive), observed_send)
+        except RequestError as error:
             if not status:
-                await _say(tell, refusal)
+                await _send_error(observed_send, error)
         finally:
-            self.count(
-                getattr(scope.get("route"), "path", "other"), status, time.monotonic() - begin
-            )
+            route = getattr(scope.get("route"), "path", "other")
+            self.record(route, status, time.monotonic() - begin)
 
     def _check(self, path: str, headers: dict[str, str]) -> None:
-        if self.limits.token and path not in OPEN and not _below(path, PAGE):
+        is_page = path == PAGE_PATH or path.startswith(f"{PAGE_PATH}/")
+        if self.limits.token and path not in PUBLIC_PATHS and not is_page:
             scheme, _, given = headers.get("authorization", "").partition(" ")
             same = hmac.compare_digest(given.strip().encode("latin-1"), self.limits.token.encode())
             if scheme.lower() != "bearer" or not same:
-                raise Refuse(401, "this server wants a token: Authorization: Bearer ...")
+                raise RequestError(401, "this server needs a token: Authorization: Bearer ...")
         length = headers.get("content-length", "0")
         if not length.isdecimal():
-            raise Refuse(400, "content-length is no number")
+            raise RequestError(400, "content-length is not a number")
         if int(length) > self.limits.body:
-            raise Refuse(
+            raise RequestError(
                 413,
-                f"a request may hold {self.limits.body:,} bytes, this one announces {int(length):,}",
+                f"a request may have {self.limits.body:,} bytes, this one announces"
+                f" {int(length):,}",
             )
 
-    def _paced(self, receive: Receive) -> Receive:
-        seen, end = 0, asyncio.get_running_loop().time() + self.limits.arrive
-        over = False
+    def _limited(self, receive: Receive) -> Receive:
+        """`receive` with limits on the size and pace of the body."""
+        size, end = 0, asyncio.get_running_loop().time() + self.limits.arrive
+        complete = False
 
-        async def paced() -> Message:
-            nonlocal seen, over
-            if over:  # behind the body only the client's going is waited for
+        async def limited() -> Message:
+            nonlocal size, complete
+            if complete:  # after the body, only the end of the connection can come
                 return await receive()
             left = min(self.limits.idle, end - asyncio.get_running_loop().time())
             try:
                 message = await asyncio.wait_for(receive(), max(0.01, left))
             except TimeoutError:
-                raise Refuse(408, "the request came too slowly") from None
-            seen += len(message.get("body", b""))
-            over = message["type"] != "http.request" or not message.get("more_body", False)
-            if seen > self.limits.body:
-                raise Refuse(413, f"a request may hold {self.limits.body} bytes")
+                raise RequestError(408, "the request arrived too slowly") from None
+            size += len(message.get("body", b""))
+            complete = message["type"] != "http.request" or not message.get("more_body", False)
+            if size > self.limits.body:
+                raise RequestError(413, f"a request may have {self.limits.body} bytes")
             return message
 
-        return paced
+        return limited
 
 
-def check_text(text: str) -> str:
-    """The same text; raises Refuse where it is none (half of a surrogate pair)."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise Refuse(
-            422, "a text holds a character that is no Unicode (a lone surrogate)"
-        ) from None
-    return text
-
-
-def text_of(fields: Mapping[str, Any], key: str, most: int) -> str:
-    """A text of a request, "" where it is left out or null; raises Refuse for anything else."""
-    value = fields.get(key)
-    if value is None:
-        return ""
-    if not isinstance(value, str) or len(value) > most:
-        raise Refuse(422, f"{key}: a text of at most {most:,} characters")
-    return check_text(value)
-
-
-def _below(path: str, place: str) -> bool:
-    return path == place or path.startswith(f"{place}/")
-
-
-async def _say(send: Send, refusal: Refuse) -> None:
+async def _send_error(send: Send, error: RequestError) -> None:
     body = json.dumps(
-        {"error": {"message": refusal.text, "type": "refused", "code": refusal.status}}
+        {"error": {"message": error.message, "type": "refused", "code": error.status}}
     ).encode()
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
         (b"connection", b"close"),
     ]
-    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
+    await send({"type": "http.response.start", "status": error.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
-def allowed_path(text: str, folders: tuple[Path, ...]) -> Path:
-    """A path that a request names, if it lies below an allowed folder, links followed.
+def check_text(text: str) -> str:
+    """Returns the text.
 
     Raises:
-      Refuse: it does not, or there is no such file; both are told alike.
+      RequestError: it has half of a surrogate pair, so it is not valid Unicode.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise RequestError(
+            422, "a text has a character that is not valid Unicode (a lone surrogate)"
+        ) from None
+    return text
+
+
+def text_field(fields: Mapping[str, Any], key: str, max_length: int) -> str:
+    """A text of a request, "" if it is missing or null.
+
+    Args:
+      fields: of the request.
+      key: name of the field.
+      max_length: most characters.
+
+    Raises:
+      RequestError: the value is not a text, or too long.
+    """
+    value = fields.get(key)
+    if value is None:
+        return ""
+    if not isinstance(value, str) or len(value) > max_length:
+        raise RequestError(422, f"{key}: a text of at most {max_length:,} characters")
+    return check_text(value)
+
+
+def allowed_path(text: str, folders: tuple[Path, ...]) -> Path:
+    """The file that a request names, with links resolved.
+
+    Args:
+      text: path from the request.
+      folders: the file must be below one of these.
+
+    Raises:
+      RequestError: the file is elsewhere or does not exist; the message does not say which.
     """
     with contextlib.suppress(OSError, ValueError, RuntimeError):  # names that no file can have
         path = Path(text).resolve()
         if any(path.is_relative_to(folder.resolve()) for folder in folders) and path.is_file():
             return path
-    raise Refuse(
+    raise RequestError(
         403, "paths must name a file below a folder that this server was started with (--allow)"
     )

@@ -1,6 +1,7 @@
-"""The page at /ui: a clip by upload or webcam, four quick prompts, streamed answers, probabilities as bars, a timeline.
+"""The page at /ui: questions about a clip with streamed answers, and timelines of recordings.
 
-Gradio draws it; the model, its thread and its limits are those of the HTTP interface. Nothing is fetched from elsewhere.
+Gradio renders it. Model, threads and limits are those of the HTTP interface. Nothing is loaded from
+other servers.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import tempfile
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI
@@ -25,44 +26,69 @@ from data_pipeline.media.clip import ClipError, read_clip
 from data_pipeline.media.stream import recording_seconds
 from data_pipeline.media.transcript import untimed_transcript
 from data_pipeline.media.views import make_views
-from data_pipeline.schema import ClipRecord
-from emojax.infer.answer import Encoded, encode, label_probabilities
+from emojax.infer.answer import Encoded, encode, label_probabilities, unlabelled_record
 from emojax.infer.sample import Sampler
 from emojax.infer.timeline import make_timeline
-from emojax.infer.timeline_records import TimelineOptions
+from emojax.infer.timeline_records import Timeline, TimelineOptions
 from emojax.reports.recording import write_all
 from emojax.reports.recording_tables import NOTICE
 from emojax.serve.chat import answer_text
-from emojax.serve.limits import PAGE, Refuse, allowed_path
+from emojax.serve.limits import PAGE_PATH, RequestError, allowed_path
+from emojax.serve.service import Service
+from emojax.serve.ui_layout import QUICK_TASKS, AskTab, ask_tab, clip_inputs, timeline_tab
 
-if TYPE_CHECKING:
-    from emojax.serve.app import Service
-
-QUICK = ("emotion", "sentiment", "reason", "think")  # of the original demo
 SENTIMENTS = ("negative", "neutral", "positive")
-KEPT = 16  # clips whose features are kept for the next question
+CACHED_CLIPS = 16  # clips whose features are kept for the next question
 FORMATS = ("html", "json", "csv", "srt", "vtt", "eaf", "parquet", "png")
 END = "end"
-FAULTS = (ClipError, Refuse, ValueError, OSError)  # told in one sentence; others are our own
-CSS = "#clip button[aria-label^='Trim'] { display: none }"  # cutting would load a program from elsewhere
+# Errors that are shown to the user; any other is a fault of the program.
+USER_ERRORS = (ClipError, RequestError, ValueError, OSError)
+# The button for trimming would load a program from another server.
+CSS = "#clip button[aria-label^='Trim'] { display: none }"
+
+
+def page_folder(folder: Path) -> Path:
+    """Where Gradio keeps uploads, below the folder of the server."""
+    return folder / "page"
+
+
+def page_environment(folder: Path) -> dict[str, str]:
+    """The environment variables that Gradio needs; set them before `make_app`.
+
+    Args:
+      folder: of the server.
+    """
+    return {
+        "GRADIO_TEMP_DIR": str(page_folder(folder).absolute()),
+        "GRADIO_ANALYTICS_ENABLED": "False",
+    }
 
 
 def add_page(app: FastAPI, service: Service, folder: Path) -> None:
-    """Mounts the page; `folder`: where Gradio keeps uploads, emptied now and, file by file, after an hour."""
+    """Mounts the page.
+
+    Args:
+      app: the application.
+      service: the model.
+      folder: of uploads; it is emptied now, and each file is deleted after an hour.
+
+    Raises:
+      RuntimeError: `page_environment` is not set.
+    """
+    if os.environ.get("GRADIO_TEMP_DIR") != str(folder.absolute()):
+        raise RuntimeError("set the variables of ui.page_environment before the page is made")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    os.environ["GRADIO_TEMP_DIR"] = str(folder.absolute())
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    # A mounted page does not check what files requests name, and fetches addresses in their place: both are mended here.
+    # A mounted page does not check which files requests name (`Page._upload` does), and it fetches
+    # addresses that they name; this stops it.
     processing_utils.async_ssrf_protected_download = _fetch_nothing
     page = Page(service, folder).blocks()
     page.has_launched = True
-    own = ["system-ui", "sans-serif"]
     token = service.limits.token
     gr.mount_gradio_app(
         app,
         page,
-        PAGE,
+        PAGE_PATH,
         auth=("emojax", token) if token else None,
         auth_message="User: emojax. Password: the token of this server." if token else None,
         footer_links=[],
@@ -73,316 +99,288 @@ def add_page(app: FastAPI, service: Service, folder: Path) -> None:
         mcp_server=False,
         enable_monitoring=False,
         css=CSS,
+        # Other fonts are loaded from Google.
         theme=gr.themes.Base(
-            font=own, font_mono=["ui-monospace", "monospace"]
-        ),  # others are fetched from Google
+            font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+        ),
     )
 
 
-async def _fetch_nothing(url: str, cache_dir: str) -> str:
-    raise ValueError(f"this server fetches nothing: {url}")
+async def _fetch_nothing(url: str, cache_dir: str) -> str:  # noqa: ARG001
+    raise ValueError(f"this server fetches nothing from other servers: {url}")
 
 
 class Page:
-    """What the page does; one for all visitors."""
+    """The page's functions, shared by all visitors."""
 
     def __init__(self, service: Service, folder: Path):
+        """Starts without cached clips.
+
+        Args:
+          service: the model.
+          folder: of uploads.
+        """
         self.service, self.folder = service, folder
         self._encoded: OrderedDict[tuple[str, str, tuple[str, ...]], Encoded] = OrderedDict()
 
     def blocks(self) -> gr.Blocks:
-        """The page itself."""
-        bundle, limits = self.service.bundle, self.service.limits
+        """The elements of the page and their events."""
+        bundle = self.service.bundle
+        page: gr.Blocks
         with gr.Blocks(
             title="emojax", analytics_enabled=False, delete_cache=(600, 3600), fill_width=True
         ) as page:
             gr.Markdown(
-                f"# emojax\nModel: {self.service.name}. Labels: {', '.join(bundle.labels)}.\n\n_{NOTICE}_"
+                f"# emojax\nModel: {self.service.name}. Labels: {', '.join(bundle.labels)}."
+                f"\n\n_{NOTICE}_"
             )
             with gr.Row():
                 with gr.Column(scale=2):
-                    clip = gr.Video(
-                        label="Clip", sources=["upload", "webcam"], elem_id="clip",
-                        webcam_options=gr.WebcamOptions(mirror=False),
-                    )  # fmt: skip
-                    words = gr.Textbox(label="What is said (subtitle)", elem_id="words", lines=2)
-                    offered = gr.Textbox(
-                        label="Labels to choose from",
-                        elem_id="labels",
-                        placeholder=", ".join(bundle.labels),
-                    )
+                    clip, words, labels = clip_inputs(bundle.labels)
                 with gr.Column(scale=3), gr.Tabs():
                     with gr.Tab("Ask"):
-                        bars = gr.Label(label="Probabilities", elem_id="bars", show_heading=False)
-                        talk = gr.Chatbot(
-                            label="Answers",
-                            elem_id="talk",
-                            height=360,
-                            layout="panel",
-                            buttons=["copy_all"],
-                        )
-                        with gr.Row():
-                            quick = [
-                                gr.Button(
-                                    t.capitalize(), elem_id=f"quick-{t}", size="sm", min_width=90
-                                )
-                                for t in QUICK
-                            ]
-                        with gr.Row():
-                            question = gr.Textbox(
-                                show_label=False,
-                                placeholder="Your own question",
-                                elem_id="question",
-                                scale=5,
-                            )
-                            send = gr.Button("Ask", elem_id="ask", variant="primary", scale=1)
-                            forget = gr.Button("Clear", elem_id="clear", scale=1)
-                        heat = gr.Slider(
-                            0, 1, 0, step=0.1, label="Temperature (0: always the likeliest word)"
-                        )
+                        ask = ask_tab()
                     with gr.Tab("Timeline"):
-                        purpose = gr.Textbox(
-                            label="What for (kept in every output)", elem_id="purpose"
-                        )
-                        run = gr.Button(
-                            "Follow the emotion through the recording",
-                            elem_id="run",
-                            variant="primary",
-                        )
-                        told = gr.Markdown(elem_id="told")
-                        plot = gr.Image(
-                            show_label=False,
-                            elem_id="plot",
-                            interactive=False,
-                            buttons=["download", "fullscreen"],
-                        )
-                        files = gr.Files(label="Files", elem_id="files", interactive=False)
+                        timeline = timeline_tab()
             report = gr.HTML(elem_id="report")  # as wide as the page
-            asked = [clip, words, offered, heat, talk]
-            shown = [talk, bars, question]
-            options: dict[str, Any] = {
-                "api_visibility": "private",
-                "concurrency_limit": limits.waiting,
-            }
-            for button, task in zip(quick, QUICK, strict=True):
-                button.click(self._quick(task), asked, shown, **options)
-            for event in (send.click, question.submit):
-                event(self.answer, [question, *asked], shown, **options)
-            forget.click(lambda: ([], None), None, [talk, bars], **options)
-            run.click(
+            self._connect_ask(ask, [clip, words, labels, ask.temperature, ask.history])
+            timeline.run.click(
                 self.timeline,
-                [clip, words, offered, purpose],
-                [told, plot, files, report],
-                **options,
+                [clip, words, labels, timeline.purpose],
+                [timeline.status, timeline.plot, timeline.files, report],
+                **self._event_options(),
             )
-        page.queue(max_size=2 * limits.waiting)
+        page.queue(max_size=2 * self.service.limits.waiting)
         return page
 
+    def _event_options(self) -> dict[str, Any]:
+        return {
+            "api_visibility": "private",
+            "concurrency_limit": self.service.limits.waiting,
+        }
+
+    def _connect_ask(self, tab: AskTab, inputs: list[Any]) -> None:
+        outputs, options = [tab.history, tab.bars, tab.question], self._event_options()
+        for button, task in zip(tab.quick, QUICK_TASKS, strict=True):
+            button.click(self._quick(task), inputs, outputs, **options)
+        for event in (tab.send.click, tab.question.submit):
+            event(self.answer, [tab.question, *inputs], outputs, **options)
+        tab.clear.click(lambda: ([], None), None, [tab.history, tab.bars], **options)
+
     def _quick(self, task: str) -> Any:
-        async def quick(*given: Any) -> AsyncIterator[Any]:
-            async for shown in self.answer(f"[{task}]", *given):
+        async def quick(*inputs: Any) -> AsyncIterator[Any]:
+            async for shown in self.answer(f"[{task}]", *inputs):
                 yield shown
 
         return quick
 
-    async def answer(
-        self,
-        question: str,
-        clip: str | None,
-        words: str,
-        offered: str,
-        heat: float,
-        talk: list[Any],
-    ) -> AsyncIterator[Any]:
-        """Yields (history, bars, question box) while the answer is written; a fault is told in the conversation."""
-        talk = [
-            *talk,
-            {"role": "user", "content": f"{question} ({Path(clip).name if clip else 'no clip'})"},
-        ]
+    async def answer(self, question: str, *inputs: Any) -> AsyncIterator[Any]:
+        """Answers a question; errors are shown in the conversation.
+
+        Args:
+          question: text, or the tag of a task.
+          *inputs: values of the clip, words, labels, temperature and history.
+
+        Yields:
+          (history, bars, question box) while the answer is generated.
+        """
+        clip, words, offered, temperature, history = inputs
+        shown_name = Path(clip).name if clip else "no clip"
+        history = [*history, {"role": "user", "content": f"{question} ({shown_name})"}]
         try:
-            async for shown in self._answer(
-                question, clip, words, offered=offered, heat=heat, talk=talk
-            ):
-                yield shown
-        except FAULTS as error:
-            again = "" if question.startswith("[") else question  # what was typed is not lost
-            yield (
-                [*talk, {"role": "assistant", "content": f"**Not answered:** {said(error)}"}],
-                None,
-                again,
+            path = self._check(question, clip)
+            labels = self._labels(offered, question)
+            sampler = Sampler(
+                max_tokens=self.service.bundle.settings.data.max_answer,
+                temperature=round(float(temperature), 1),
             )
+            updates = self._answer(question.strip(), path, words, labels=labels, sampler=sampler)
+            async for text, bars, box in updates:
+                talk = gr.skip()
+                if text is not None:
+                    talk = [*history, {"role": "assistant", "content": text}]
+                yield talk, bars, box
+        except USER_ERRORS as error:
+            box = "" if question.startswith("[") else question  # what was typed is kept
+            text = f"**Not answered:** {error_message(error)}"
+            yield [*history, {"role": "assistant", "content": text}], None, box
 
     async def _answer(
         self,
         question: str,
-        clip: str | None,
+        path: Path,
         words: str,
         *,
-        offered: str,
-        heat: float,
-        talk: list[Any],
-    ) -> AsyncIterator[Any]:
-        if not question.strip():
-            raise ValueError("ask something, or press one of the four prompts")
-        path = self._given(clip)
-        labels = self._labels(offered, question)
-        sampler = Sampler(
-            max_tokens=self.service.bundle.settings.data.max_answer,
-            temperature=round(float(heat), 1),
-        )
-        loop, pieces = asyncio.get_running_loop(), asyncio.Queue[tuple[str, Any]]()
+        labels: tuple[str, ...],
+        sampler: Sampler,
+    ) -> AsyncIterator[tuple[str | None, Any, Any]]:
+        """Yields (answer so far or None for no change, bars, question box)."""
+        loop, updates = asyncio.get_running_loop(), asyncio.Queue[tuple[str, Any]]()
 
-        def tell(kind: str, what: Any) -> None:
-            loop.call_soon_threadsafe(pieces.put_nowait, (kind, what))
+        def update(kind: str, value: Any) -> None:
+            loop.call_soon_threadsafe(updates.put_nowait, (kind, value))
 
         def work() -> str:
             bundle, encoded = self.service.bundle, self._features(path, words, labels)
-            chances = label_probabilities(bundle, encoded, labels, batch_size=1)[0]
-            tell("bars", {name: float(p) for name, p in zip(labels, chances, strict=True)})
+            probs = label_probabilities(bundle, encoded, labels, batch_size=1)[0]
+            update("bars", {name: float(p) for name, p in zip(labels, probs, strict=True)})
             return answer_text(
-                bundle, encoded, question.strip(), sampler, on_text=lambda text: tell("text", text)
+                bundle, encoded, question, sampler, on_text=lambda text: update("text", text)
             )
 
         async def run() -> str:
             try:
-                return await self.service.ask(work)
+                text: str = await self.service.run_on_model(work)
+                return text
             finally:
-                pieces.put_nowait((END, None))
+                updates.put_nowait((END, None))
 
         task = asyncio.create_task(run())
-        yield [*talk, {"role": "assistant", "content": "..."}], gr.skip(), ""
-        while (piece := await pieces.get())[0] != END:
-            if piece[0] == "bars":
-                yield gr.skip(), piece[1], gr.skip()
-            elif piece[1]:
-                yield [*talk, {"role": "assistant", "content": piece[1]}], gr.skip(), gr.skip()
-        text = await task
-        yield (
-            [*talk, {"role": "assistant", "content": text or "(the model wrote nothing)"}],
-            gr.skip(),
-            gr.skip(),
-        )
+        yield "...", gr.skip(), ""
+        while (item := await updates.get())[0] != END:
+            kind, value = item
+            if kind == "bars":
+                yield None, value, gr.skip()
+            elif value:
+                yield value, gr.skip(), gr.skip()
+        yield await task or "(the model wrote nothing)", gr.skip(), gr.skip()
 
     async def timeline(
         self, clip: str | None, words: str, offered: str, purpose: str
     ) -> AsyncIterator[Any]:
-        """Yields (how far it is, plot, files, page); a fault is told in the place of the first."""
+        """Answers a recording; errors are shown as the status.
+
+        Args:
+          clip: path of the upload.
+          words: spoken words.
+          offered: labels to choose from, separated by commas.
+          purpose: what the timeline is for.
+
+        Yields:
+          (status, plot, files, report).
+        """
         try:
-            async for shown in self._timeline(clip, words, offered, purpose):
+            path = self._upload(clip)
+            await self._check_recording(path, purpose)
+            labels = self._labels(offered, "")
+            options = TimelineOptions(purpose=purpose or "")
+            async for shown in self._timeline(path, words, labels, options):
                 yield shown
-        except FAULTS as error:
-            yield f"**Not answered:** {said(error)}", None, None, ""
+        except USER_ERRORS as error:
+            yield f"**Not answered:** {error_message(error)}", None, None, ""
+
+    async def _check_recording(self, path: Path, purpose: str) -> None:
+        limits = self.service.limits
+        if self.service.job_worker.waiting >= limits.waiting:
+            raise ValueError("too many recordings are waiting: try again later")
+        if len(purpose or "") > 2000:
+            raise ValueError("purpose: at most 2,000 characters")
+        seconds = await asyncio.to_thread(recording_seconds, str(path))
+        if seconds > limits.job_seconds:
+            raise ValueError(
+                f"recordings may last {limits.job_seconds:g} s, this one lasts {seconds:.0f} s"
+            )
 
     async def _timeline(
-        self, clip: str | None, words: str, offered: str, purpose: str
+        self, path: Path, words: str, labels: tuple[str, ...], options: TimelineOptions
     ) -> AsyncIterator[Any]:
-        path, service = self._given(clip), self.service
-        if service.long.waiting >= service.limits.waiting:
-            raise ValueError("too many recordings are waiting: come again later")
-        if len(purpose or "") > 2000:
-            raise ValueError("what for: at most 2,000 characters")
-        lasts = await asyncio.to_thread(recording_seconds, str(path))
-        if lasts > service.limits.job_seconds:
-            raise ValueError(
-                f"recordings may last {service.limits.job_seconds:g} s, this one lasts {lasts:.0f} s"
-            )
-        loop, ticks = asyncio.get_running_loop(), asyncio.Queue[tuple[float, float] | None]()
-        labels = self._labels(offered, "")
-        with tempfile.TemporaryDirectory(dir=service.temporary.absolute()) as own:
+        service = self.service
+        loop, updates = asyncio.get_running_loop(), asyncio.Queue[tuple[float, float] | None]()
+        with tempfile.TemporaryDirectory(dir=service.requests_folder.absolute()) as folder:
 
-            def work() -> Any:
-                tick: Any = lambda _, done, total: loop.call_soon_threadsafe(  # noqa: E731
-                    ticks.put_nowait, (done, total)
-                )
+            def progress(task: str, done: float, total: float | None) -> None:  # noqa: ARG001
+                loop.call_soon_threadsafe(updates.put_nowait, (done, total or done))
 
-                spoken = untimed_transcript(words, str(path))
-                options = TimelineOptions(purpose=purpose or "")
-                found = make_timeline(
+            def work() -> tuple[Timeline, list[Path]]:
+                timeline = make_timeline(
                     service.bundle,
                     str(path),
                     options=options,
                     labels=labels,
-                    transcript=spoken,
-                    progress=tick,
+                    transcript=untimed_transcript(words, str(path)),
+                    progress=progress,
                 )
-                found = dataclasses.replace(found, model=service.name, path=path.name)
-                return found, write_all(
-                    found, Path(own) / path.stem, formats=FORMATS, embed="auto", media=path
+                timeline = dataclasses.replace(timeline, model=service.name, path=path.name)
+                stem = Path(folder) / path.stem
+                return timeline, write_all(
+                    timeline, stem, formats=FORMATS, embed="auto", media=path
                 )
 
-            async def run() -> Any:
+            async def run() -> tuple[Timeline, list[Path]]:
                 try:
-                    return await asyncio.wrap_future(service.long.submit(work))
+                    return await asyncio.wrap_future(service.job_worker.submit(work))
                 finally:
-                    ticks.put_nowait(None)
+                    updates.put_nowait(None)
 
             task = asyncio.create_task(run())
             yield "Waiting ...", None, None, ""
-            while (done := await ticks.get()) is not None:
+            while (done := await updates.get()) is not None:
                 yield f"{done[0]:.0f} of {done[1]:.0f} s", gr.skip(), gr.skip(), gr.skip()
-            found, written = await task
-            page = next(p for p in written if p.suffix == ".html").read_text(encoding="utf-8")
+            timeline, written = await task
+            report = next(p for p in written if p.suffix == ".html").read_text(encoding="utf-8")
             with Image.open(next(p for p in written if p.suffix == ".png")) as picture:
                 picture.load()
             frame = (
-                f'<iframe sandbox="allow-scripts allow-downloads" srcdoc="{html.escape(page)}"'
+                f'<iframe sandbox="allow-scripts allow-downloads" srcdoc="{html.escape(report)}"'
                 ' style="width:100%;height:900px;border:0"></iframe>'
             )
-            parts = "1 segment" if len(found.spans) == 1 else f"{len(found.spans)} segments"
-            facts = [
-                f"{parts} in {found.seconds:.1f} s of recording, {found.took:.1f} s to answer",
-                *found.notes,
-            ]
-            yield "; ".join(facts), picture, [str(p) for p in written], frame
+            yield _summary(timeline), picture, [str(p) for p in written], frame
 
-    def _given(self, clip: str | None) -> Path:
-        """An upload; Gradio hands on whatever path a request names."""
+    def _check(self, question: str, clip: str | None) -> Path:
+        if not question.strip():
+            raise ValueError("type a question, or press one of the four prompts")
+        return self._upload(clip)
+
+    def _upload(self, clip: str | None) -> Path:
+        """The uploaded file; Gradio would pass on any path that a request names."""
         if not clip:
             raise ValueError("give a clip first: drop a file, or record one with the webcam")
         return allowed_path(clip, (self.folder,))
 
     def _labels(self, offered: str, question: str) -> tuple[str, ...]:
-        own = tuple(dict.fromkeys(x.strip() for x in (offered or "").split(",") if x.strip()))
-        if own and not (2 <= len(own) <= 200 and all(len(x) <= 80 for x in own)):
+        labels = tuple(dict.fromkeys(x.strip() for x in (offered or "").split(",") if x.strip()))
+        if labels and not (2 <= len(labels) <= 200 and all(len(x) <= 80 for x in labels)):
             raise ValueError("labels: 2 to 200 of at most 80 characters, separated by commas")
-        return own or (
-            SENTIMENTS if question.startswith("[sentiment]") else self.service.bundle.labels
-        )
+        if labels:
+            return labels
+        return SENTIMENTS if question.startswith("[sentiment]") else self.service.bundle.labels
 
     def _features(self, path: Path, words: str, labels: tuple[str, ...]) -> Encoded:
-        """A clip's features, computed once for all questions about it; on the model's thread."""
+        """A clip's features, kept for further questions. Call it in the model's thread."""
         key = (str(path), words, labels)
         if key not in self._encoded:
             bundle, limit = self.service.bundle, self.service.limits.seconds
-            lasts = recording_seconds(
-                str(path)
-            )  # by the header or the packets: nothing long is decoded here
-            if lasts > limit:
+            seconds = recording_seconds(str(path))  # without decoding the file
+            if seconds > limit:
                 raise ClipError(
-                    f"a clip may last {limit:g} s, this one lasts {lasts:.0f} s: see Timeline"
+                    f"a clip may last {limit:g} s, this one lasts {seconds:.0f} s: see Timeline"
                 )
             clip = read_clip(
                 str(path), sampling=bundle.settings.sampling(None), subtitle=words, timeout=8.0
             )
             if not clip.modalities:
                 raise ClipError("; ".join(clip.notes) or "there is nothing to see or hear in it")
-            record = ClipRecord(
-                id=path.name,
-                dataset="serve",
-                split="test",
-                path="",
-                label=labels[0],
-                labels=labels,
-                subtitle=words,
+            record = unlabelled_record(
+                bundle, path.name, labels=labels, subtitle=words, dataset="serve"
             )
             self._encoded[key] = encode(
                 bundle, [(record, make_views(clip, bundle.settings.views))], batch_size=1
             )
-            while len(self._encoded) > KEPT:
+            while len(self._encoded) > CACHED_CLIPS:
                 self._encoded.popitem(last=False)
         return self._encoded[key]
 
 
-def said(error: BaseException) -> str:
-    """A fault as people read it."""
-    return error.text if isinstance(error, Refuse) else str(error)
+def _summary(timeline: Timeline) -> str:
+    number = len(timeline.spans)
+    parts = "1 segment" if number == 1 else f"{number} segments"
+    facts = [
+        f"{parts} in {timeline.seconds:.1f} s of recording, {timeline.took:.1f} s to answer",
+        *timeline.notes,
+    ]
+    return "; ".join(facts)
+
+
+def error_message(error: BaseException) -> str:
+    """An error as a sentence for the user."""
+    return error.message if isinstance(error, RequestError) else str(error)

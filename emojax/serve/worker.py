@@ -1,4 +1,4 @@
-"""One model, one thread that asks it, and a queue of bounded length before it: who comes too late is told so at once."""
+"""A thread that runs tasks on the model, behind a queue of limited length."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ from concurrent.futures import Future
 from typing import Any
 
 
-class Busy(Exception):
-    """The queue is full; `seconds`: when to try again."""
+class QueueFull(Exception):
+    """The queue is full.
+
+    Attributes:
+      seconds: when to try again.
+    """
 
     def __init__(self, seconds: int):
         super().__init__(f"too many requests are waiting: try again in {seconds} s")
@@ -19,27 +23,35 @@ class Busy(Exception):
 
 
 class Worker:
-    """Runs tasks one after the other; JAX programs of one device gain nothing from running side by side."""
+    """Runs tasks one after the other; on one device, parallel JAX programs are not faster."""
 
-    def __init__(self, waiting: int):
-        """waiting: tasks that may wait beside the one that runs; 0: any number."""
-        self._queue: queue.Queue[tuple[Callable[[], Any], Future[Any]]] = queue.Queue(waiting)
-        self._took = 1.0  # s, mean of the last tasks
+    def __init__(self, max_waiting: int):
+        """Starts the thread.
+
+        Args:
+          max_waiting: tasks that may wait besides the one that runs; 0: any number.
+        """
+        self._queue: queue.Queue[tuple[Callable[[], Any], Future[Any]]] = queue.Queue(max_waiting)
+        self._mean_seconds = 1.0  # of the last tasks
         self._thread = threading.Thread(target=self._run, name="model", daemon=True)
         self._thread.start()
 
     @property
     def waiting(self) -> int:
-        """Tasks in the queue."""
+        """Number of tasks in the queue."""
         return self._queue.qsize()
 
     def submit(self, task: Callable[[], Any]) -> Future[Any]:
-        """Raises Busy when the queue is full."""
+        """Queues a task.
+
+        Raises:
+          QueueFull: too many tasks are waiting.
+        """
         future: Future[Any] = Future()
         try:
             self._queue.put_nowait((task, future))
         except queue.Full:
-            raise Busy(max(1, round(self._took * self._queue.maxsize))) from None
+            raise QueueFull(max(1, round(self._mean_seconds * self._queue.maxsize))) from None
         return future
 
     def _run(self) -> None:
@@ -50,6 +62,6 @@ class Worker:
             begin = time.monotonic()
             try:
                 future.set_result(task())
-            except BaseException as error:  # whatever the task raises is told to whom it belongs
+            except BaseException as error:  # raised again where the result is awaited
                 future.set_exception(error)
-            self._took += 0.2 * (time.monotonic() - begin - self._took)
+            self._mean_seconds += 0.2 * (time.monotonic() - begin - self._mean_seconds)
