@@ -1,40 +1,42 @@
 #!/usr/bin/env bash
-# Trains on a Cloud TPU slice: finds or creates it, copies the code, installs, starts every worker, follows the log, starts
-# again after preemption, and takes the slice down at the end.
+# Trains on a Cloud TPU slice: finds or creates it, copies and installs the code, starts every worker,
+# prints the log, restarts after a preemption, and deletes the slice at the end.
 #
 #   ./launch_tpu.sh NAME ZONE TYPE -- --config=configs/v2.py:stage1_pod --config.train.init_from=/mnt/models/start \
 #       --data=/mnt/data/built --cache=/mnt/data/cache --out=gs://BUCKET/run1
 #   ./launch_tpu.sh pod us-west4-a v5litepod-16 --spot --keep -- --config=configs/tiny.py --out=gs://b/tiny
 #   ./launch_tpu.sh --local 2 -- --config=configs/tiny.py:test --out=runs/two
 #
-# What a run reads (weights to start from, --data, --cache) must lie at the same path on every worker: a bucket mounted with
-# gcsfuse, or an attached disk. What it writes must outlast the slice: --out in a bucket or below /mnt, or --keep.
+# The input of a run (initial weights, --data, --cache) must have the same path on every worker: a bucket
+# mounted with gcsfuse, or an attached disk. The output must outlast the slice: --out in a bucket or below
+# /mnt, or --keep.
 #
-# Before the two dashes:
-#   --dry-run       prints each command that a first, undisturbed run would give, and does nothing
-#   --local N       N real JAX processes on this machine (CPU devices), through the same start; --devices D of each (default 4)
-#   --queued        by a queued resource (waits for capacity) instead of creating the slice at once
+# Options before the two dashes:
+#   --dry-run       print the commands of a first, undisturbed run, and run none of them
+#   --local N       N JAX processes on this machine (CPU devices), started in the same way; each has
+#                   --devices D devices (default 4)
+#   --queued        use a queued resource (waits for capacity) instead of creating the slice at once
 #   --spot          preemptible capacity
-#   --slices K      K slices in one run (implies --queued); the config's mesh needs a data axis of K
-#   --runtime V     TPU software version (default: by type)
+#   --slices K      K slices in one run (implies --queued); the mesh of the configuration needs a data axis of K
+#   --runtime V     TPU software version (default: depends on TYPE)
 #   --project P     Google Cloud project
-#   --keep          leaves the slice running at the end; a later call with the same name reuses it
-#   --down          only takes the slice down
-#   --retries R     starts again after a preemption, R times at most (default 20)
+#   --keep          keep the slice at the end; a later call with the same name uses it again
+#   --down          only delete the slice
+#   --retries R     restart at most R times after preemptions (default 20)
 #
-# Exit code: that of the training; 143 of a worker (stopped and saved) and a slice that is gone count as preemption.
-# Tested against a stand-in for gcloud; never run on a real TPU so far.
+# Exit code: that of the training. Exit code 143 of a worker (stopped and saved) and a missing slice count
+# as preemptions. Tested against a stand-in for gcloud; not yet run on a real TPU.
 set -euo pipefail
 
-usage() { sed -n '2,27p' "$0" | sed 's/^# \{0,1\}//' >&2; exit 2; }
+usage() { sed -n '2,28p' "$0" | sed 's/^# \{0,1\}//' >&2; exit 2; }
 
 wrong() { echo "launch: $*" >&2; exit 2; }
 word() { # the value of an option
-  [[ $# -ge 2 && $2 != --* ]] || wrong "$1 wants a value"
+  [[ $# -ge 2 && $2 != --* ]] || wrong "$1 needs a value"
   echo "$2"
 }
 number() { # a whole number of at least `least`
-  [[ ${2:-} =~ ^[0-9]{1,6}$ && 10#$2 -ge ${least:-1} ]] || wrong "$1 wants a whole number from ${least:-1} on, not '${2:-}'"
+  [[ ${2:-} =~ ^[0-9]{1,6}$ && 10#$2 -ge ${least:-1} ]] || wrong "$1 must be a whole number of at least ${least:-1}, not '${2:-}'"
   echo "$((10#$2))"
 }
 
@@ -54,7 +56,7 @@ while [[ $# -gt 0 && $1 != "--" ]]; do
     --keep) keep=1 ;;
     --down) down=1 ;;
     --retries) retries=$(least=0 number "$@"); shift ;;
-    -*) wrong "there is no option $1 (--help has them)" ;;
+    -*) wrong "there is no option $1 (--help lists the options)" ;;
     *) place+=("$1") ;;
   esac
   shift
@@ -65,7 +67,7 @@ arguments=("$@")
 cd "$(dirname "$0")"
 say() { echo "launch: $*" >&2; }
 quote() { printf '%q ' "$@"; }
-do_it() { # prints a command in a dry run, else runs it
+do_it() { # runs a command; prints it in a dry run
   if [[ -n $dry ]]; then quote "$@"; echo; else "$@"; fi
 }
 
@@ -95,7 +97,7 @@ if [[ -n $local_count ]]; then
       [[ $own -eq 0 || $code -ne 0 ]] || code=$own
     done
     workers=("${left[@]}")
-    # One that failed leaves the others waiting for it in vain; one that stopped on request does not.
+    # The others would wait forever for a process that failed, but not for one that stopped on request.
     if [[ $code -ne 0 && $code -ne 143 && ${#workers[@]} -gt 0 ]]; then kill -KILL "${workers[@]}" 2>/dev/null || true; fi
     sleep 0.2
   done
@@ -107,8 +109,8 @@ fi
 [[ ${#place[@]} -eq 3 ]] || usage
 [[ -n $down || ${#arguments[@]} -gt 0 ]] || usage
 name=${place[0]} zone=${place[1]} type=${place[2]}
-[[ $name =~ ^[a-z]([-a-z0-9]*[a-z0-9])?$ ]] || wrong "a slice's name has small letters, digits and dashes: '$name'"
-[[ $type =~ ^v[2-9][a-z]*-[0-9]+$ ]] || wrong "'$type' is no type of slice, as v5litepod-16, v5p-8 or v4-16"
+[[ $name =~ ^[a-z]([-a-z0-9]*[a-z0-9])?$ ]] || wrong "the name of a slice has lower-case letters, digits and dashes: '$name'"
+[[ $type =~ ^v[2-9][a-z]*-[0-9]+$ ]] || wrong "'$type' is not a valid type of slice, such as v5litepod-16, v5p-8 or v4-16"
 if [[ -z $down ]]; then
   config="" out=""
   for argument in "${arguments[@]}"; do
@@ -117,10 +119,10 @@ if [[ -z $down ]]; then
       --out=*) out=${argument#--out=} ;;
     esac
   done
-  [[ -n $config ]] || wrong "behind the two dashes stands what emojax.train takes; --config=FILE is missing"
+  [[ -n $config ]] || wrong "the arguments after the two dashes are those of emojax.train; --config=FILE is missing"
   [[ -f $config || -f ${config%%:*} ]] || wrong "there is no configuration ${config%%:*} here"
-  # The slice is deleted at the end, and its disks with it.
-  [[ -n $keep || $out == *://* || $out == /mnt/* ]] || wrong "the model would be lost with the slice: --out=gs://..., a path below /mnt, or --keep"
+  # The slice and its disks are deleted at the end.
+  [[ -n $keep || $out == *://* || $out == /mnt/* ]] || wrong "the model would be lost with the slice: use --out=gs://..., a path below /mnt, or --keep"
 fi
 if [[ -z $runtime ]]; then
   case $type in
@@ -140,12 +142,12 @@ if [[ $slices -gt 1 ]]; then
   for ((i = 0; i < slices; i++)); do nodes+=("$name-$i"); done
 fi
 
-state() { # READY, PREEMPTED, ... or nothing where there is no such slice
+state() { # READY, PREEMPTED, ...; nothing if there is no such slice
   if [[ -n $dry ]]; then return 0; fi
   "${tpu[@]}" describe "$1" "${where[@]}" --format='value(state)' 2>/dev/null || true
 }
 
-state_of_all() { # READY where all are, else the first other state
+state_of_all() { # READY if all slices are, else the first other state
   local node own
   for node in "${nodes[@]}"; do
     own=$(state "$node")
@@ -190,10 +192,10 @@ find_or_create() {
   local found
   found=$(state_of_all)
   case $found in
-    READY) say "reuses $name" ;;
+    READY) say "using $name again" ;;
     "")
-      say "creates $name ($type)"
-      # A queued resource outlives its slice, and would be in the way.
+      say "creating $name ($type)"
+      # A queued resource outlives its slice, and would prevent the new one.
       if [[ -n $queued && -z $dry && $attempt -gt 0 ]]; then delete_all || true; fi
       create
       ;;
@@ -202,14 +204,14 @@ find_or_create() {
       sleep "${POLL:-30}"
       find_or_create
       ;;
-    *) say "$name is $found: made anew"; delete_all; create ;;
+    *) say "$name is $found: creating it again"; delete_all; create ;;
   esac
 }
 
 archive=emojax.tgz
-push() { # the committed state, with the commit's name: a pod has no repository
+push() { # copies the committed files and the name of the commit: a pod has no repository
   if [[ -z $dry ]]; then
-    git diff --quiet HEAD || say "note: changes that are not committed are not sent"
+    git diff --quiet HEAD || say "note: uncommitted changes are not copied"
     local box
     box=$(mktemp -d)
     git archive --format=tar HEAD >"$box/emojax.tar"
@@ -227,8 +229,8 @@ push() { # the committed state, with the commit's name: a pod has no repository
   [[ -n $dry ]] || rm -f "$archive"
 }
 
-train() { # on every worker of every slice at once; the log of worker 0 of the first slice is followed
-  # A lost connection may have left the last start running: it would hold the chips.
+train() { # on every worker of every slice at once; prints the log of the first slice
+  # After a lost connection the previous start may still run and occupy the chips.
   local command="cd emojax && { test ! -f train.pid || { kill -TERM \$(cat train.pid) && sleep 20; } ; } 2>/dev/null; echo \$\$ >train.pid; EMOJAX_DISTRIBUTED=auto exec .venv/bin/python -m emojax.train $(quote "${arguments[@]}")" jobs=() node code=0 own
   for node in "${nodes[@]}"; do
     if [[ -n $dry || $node == "${nodes[0]}" ]]; then
@@ -251,8 +253,8 @@ train() { # on every worker of every slice at once; the log of worker 0 of the f
 if [[ -n $down ]]; then delete_all; exit; fi
 finish() {
   [[ -z $keep ]] || return 0
-  say "takes $name down"
-  delete_all || say "could not take $name down (gone already?)"
+  say "deleting $name"
+  delete_all || say "could not delete $name (already gone?)"
 }
 trap finish EXIT
 
@@ -262,15 +264,15 @@ for ((attempt = 0; ; attempt++)); do
   if push; then train || code=$?; else code=255; fi
   [[ $code -ne 0 ]] || break
   found=$(state_of_all)
-  # A failure of the program itself comes again: only lost machines are worth another start.
+  # A failure of the program itself would repeat: restart only after lost machines.
   if [[ $found == READY && $code -ne 143 && $code -ne 255 ]]; then
-    say "training failed with $code"
+    say "training failed with exit code $code"
     exit "$code"
   fi
   if [[ $attempt -ge $retries ]]; then
     say "gave up after $retries restarts"
     exit "$code"
   fi
-  say "preempted (${found:-gone}, exit code $code); starts again from the last checkpoint"
+  say "preempted (${found:-gone}, exit code $code); restarting from the last checkpoint"
   sleep "${POLL:-30}"
 done

@@ -1,4 +1,4 @@
-"""What several tests of built data and caches share: a corpus, a model with frozen encoders, and jobs that can be killed."""
+"""Shared by tests of built data and caches: a model with frozen encoders, jobs, kills."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ import jax
 
 from data_pipeline.loader.tokens import SmallTokenizer
 from emojax.bundle.model_folder import save_bundle
-from emojax.config import Settings, load_config, resolve
+from emojax.config import Settings, change_fields, load_config, resolve
 from emojax.model.variables import init_flat, merge
 from emojax.sharding import make_mesh
 
 ROOT = Path(__file__).parents[1]
-# The released behaviour at the smallest sizes: encoders are frozen, nothing is augmented.
+# The released behaviour at the smallest sizes: frozen encoders, no augmentation.
 OPTIONS = {"train.tokenizer": "small", "data.image_choice": "middle", "data.temporal": "uniform"}
 BUILD = ["--image", "middle", "--temporal", "uniform"]
 
@@ -30,7 +30,7 @@ BUILD = ["--image", "middle", "--temporal", "uniform"]
 def settings(**changes: object) -> Settings:
     config = load_config("tiny:released")
     for name, value in {**OPTIONS, **changes}.items():
-        config.update_from_flattened_dict({name: value})
+        change_fields(config, {name: value})
     return resolve(config)
 
 
@@ -58,7 +58,8 @@ def train_command(model: Path, data: Path, out: Path, *more: str) -> list[str]:
     options = [f"--config.{k}={v}" for k, v in OPTIONS.items()]
     return [
         sys.executable, "-m", "emojax.train", "--config=configs/tiny.py:released", *options,
-        f"--config.train.init_from={model}", f"--data={data}", f"--out={out}", "--config.stages=('perception',)", *more,
+        f"--config.train.init_from={model}", f"--data={data}", f"--out={out}",
+        "--config.stages=('perception',)", *more,
     ]  # fmt: skip
 
 
@@ -74,12 +75,15 @@ def run_with_kills(
     command: list[str],
     kills: int,
     env: dict[str, str],
+    *,
     busy: Callable[[], bool],
     longest: float,
     fresh: Path | None = None,
 ) -> int:
-    """Starts a job again and again and kills it (SIGKILL, its workers too) at random moments after `busy()` says that it
-    works; the last start runs to its end. A job that ends before it is killed starts anew on an empty `fresh`.
+    """Starts a job repeatedly and kills it and its workers with SIGKILL; the last start finishes.
+
+    Each kill comes at a random moment after `busy()` is true. If a job ends before it is killed,
+    the folder `fresh` is emptied for the next start.
 
     Returns:
       How many kills hit a running job.

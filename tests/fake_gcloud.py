@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-"""A stand-in for gcloud: records every call and answers like a small cloud whose state is a folder.
+"""A stand-in for gcloud: records every call and answers like a cloud whose state is a folder.
 
-$FAKE/state     state of the slice (absent: there is none)      $FAKE/calls.jsonl   every call's arguments
-$FAKE/script    JSON list: what each training start does: {"code": exit code, "then": state of the slice afterwards}
+$FAKE/state         state of the slice; absent if there is none
+$FAKE/calls.jsonl   arguments of every call
+$FAKE/script        JSON list, one entry per start of a training:
+                    {"code": exit code, "then": state of the slice afterwards}
 """
 
 import json

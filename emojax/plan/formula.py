@@ -43,16 +43,7 @@ def estimate_gpu(
     Returns:
       Sizes come from shapes, activations from what the remat policy keeps, time from `ASSUMED_MFU`.
     """
-    mesh = make_mesh(shape=(1, 1, 1), devices=jax.local_devices()[:1])
-    with jax.set_mesh(mesh):
-        state, frozen = abstract_state(
-            settings.model,
-            mesh,
-            stage.trainable,
-            tx=make_optimizer(stage.optim),
-            ema=bool(stage.optim.ema),
-            cached=cached,
-        )
+    state, frozen = _abstract_state(settings, stage, cached=cached)
     rows, chips = settings.train.batch, math.prod(mesh_shape)
     useful = useful_flops(
         settings.model, state.train, frozen, rows=rows, length=bucket[0], answers=bucket[1]
@@ -103,6 +94,19 @@ def rates(plan: dict[str, Any], chip: Chip) -> dict[str, Any]:
         "tokens_per_second": plan["batch"] * plan["length"] / seconds,
         "clips_per_second": plan["batch"] / seconds,
     }
+
+
+def _abstract_state(settings: Settings, stage: Stage, *, cached: bool) -> tuple[Any, Any]:
+    mesh = make_mesh(shape=(1, 1, 1), devices=jax.local_devices()[:1])
+    with jax.set_mesh(mesh):
+        return abstract_state(
+            settings.model,
+            mesh,
+            stage.trainable,
+            tx=make_optimizer(stage.optim),
+            ema=bool(stage.optim.ema),
+            cached=cached,
+        )
 
 
 def _activations(llama: LlamaConfig, tokens: float, layer: int) -> float:

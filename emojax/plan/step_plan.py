@@ -192,7 +192,18 @@ def plan_run(
     bucket: tuple[int, int],
     cached: bool,
 ) -> dict[str, Any]:
-    """`plan_step`, and the time of the whole stage; same arguments and errors."""
+    """`plan_step`, and the time of the whole stage.
+
+    Args:
+      settings: the run, with the batch size of this topology.
+      stage: the stage that is planned.
+      topology: the hardware.
+      bucket: (row length, answer length) in tokens.
+      cached: whether features are cached.
+
+    Raises:
+      ValueError: as `plan_step`.
+    """
     out = plan_step(settings, stage, topology, bucket=bucket, cached=cached)
     if "step_seconds_estimate" in out:
         hours = stage.steps * out["step_seconds_estimate"] / 3600

@@ -85,7 +85,7 @@ def training_texts(
                 yield normalise_answer(answer_text(record, task))
 
 
-def start_variables(
+def initial_variables(
     init_from: str | None, model: ModelConfig, *, seed: int, mesh: jax.sharding.Mesh
 ) -> Flat:
     """The initial variables, created or read directly in their shards.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from typing import Any
@@ -171,9 +172,7 @@ def make_step(
         updates, opt = tx.update(grads, state.opt, state.train)
         train = jax.tree.map(lambda p, u: p - lr * u, state.train, updates)
 
-        def if_finite(new: Any, old: Any) -> Any:
-            return jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
-
+        if_finite = functools.partial(jax.tree.map, lambda new, old: jnp.where(finite, new, old))
         train, opt = if_finite(train, state.train), if_finite(opt, state.opt)
         averaged = state.ema
         if ema:

@@ -1,7 +1,7 @@
 """Training, from records to a model folder; reads top to bottom in order of execution.
 
-Each function below `train` is one of its sections. A run continues from its newest checkpoints when
-it is started again with the same settings, clips and folder.
+The functions below `train` are its sections. A run that is started again with the same settings,
+clips and folder continues from its newest checkpoints.
 """
 
 from __future__ import annotations
@@ -14,52 +14,32 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from etils import epath
 
 from data_pipeline.datasets.manifest import speakers_in_common
 from data_pipeline.loader.batches import BatchIterator, train_iterator
 from data_pipeline.loader.features import open_cache
-from data_pipeline.loader.samples import NAMES, RowConfig, read_element
+from data_pipeline.loader.samples import NAMES, RowConfig
 from data_pipeline.loader.tokens import Tokenizer
-from data_pipeline.media.speaker_norm import Speakers, VoiceStats, normalize_items
+from data_pipeline.media.speaker_norm import VoiceStats
 from data_pipeline.progress import Progress, no_progress
 from data_pipeline.schema import ClipRecord
 from emojax.bundle.model_folder import Bundle, row_config, save_bundle
 from emojax.config import Rules, Settings, Stage, for_devices
-from emojax.evaluate.model_answers import Items
-from emojax.evaluate.single_label_scores import uar
-from emojax.infer.answer import label_probabilities
 from emojax.model.variables import Flat, count_parameters, is_encoder_path, merge, split_trainable
 from emojax.sharding import check_batch_size, make_mesh, put_batch, replicated, to_host
+from emojax.train import start
 from emojax.train.checkpoint import Checkpoints, abstract_of
 from emojax.train.flops import step_flops
 from emojax.train.run_folder import base_weights, register_run
-from emojax.train.start import (
-    Mixture,
-    check_cached,
-    label_space,
-    make_tokenizer,
-    stage_sources,
-    start_variables,
-    training_speakers,
-    training_texts,
-)
 from emojax.train.state import TrainState, start_state
 from emojax.train.step import learning_rate, make_optimizer, make_step
 from emojax.train.stop import Stopped, StopRequest
 from emojax.train.train_log import TrainLog
 from emojax.workflows.encode_features import cache_config
+from emojax.workflows.validation import Validation
 
 logger = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass(frozen=True)
-class Validation:
-    """The validation split: a random-access source of clips, and the labels to choose from."""
-
-    source: Sequence[Any]
-    labels: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,17 +51,13 @@ class _Run:
     tokenizer: Tokenizer
     mesh: jax.sharding.Mesh
     rows: RowConfig
-    labels: tuple[str, ...]  # of the validation split
-    held_out: Items  # clips of the validation split; empty without validation
-    offloaded: dict[str, Any]  # NumPy arrays of variables that are not on the devices
-    steps: dict[Any, Callable[..., Any]]  # compiled steps
+    average_speaker: VoiceStats | None
     stop: StopRequest
-    progress: Progress
-
-    @property
-    def average_speaker(self) -> VoiceStats | None:
-        """Audio statistics of the average training speaker; None without normalisation."""
-        return self.rows.speakers.average if self.rows.speakers else None
+    validation: Validation | None = None
+    progress: Progress = no_progress
+    # NumPy arrays of variables that are not on the devices.
+    offloaded: dict[str, Any] = dataclasses.field(default_factory=dict)
+    compiled: dict[Any, Callable[..., Any]] = dataclasses.field(default_factory=dict)
 
 
 def run_training(
@@ -118,7 +94,10 @@ def run_training(
         logger.info(
             "note: labels %s are in no training clip; the model can only miss them", missing[:5]
         )
-    validation = Validation(sources["val"], label_space(trained)) if "val" in sources else None
+    validation = None
+    if "val" in sources:
+        number = settings.train.validate_clips
+        validation = Validation(sources["val"], start.label_space(trained), clips=number)
     mixture = {"data": (sources["train"], 1.0)}
     train(settings, trained, mixture, out, validation=validation, progress=progress)
 
@@ -160,17 +139,17 @@ def train_on_data(
     names = {r.dataset for r in asked}
     validation = None
     if name := next((n for n, s in sources.items() if "val" in s and n in names), None):
-        labels = next(
-            r.labels for r in records if r.dataset == name and r.split == "val" and r.labels
-        )
-        validation = Validation(sources[name]["val"], labels)
+        own = (r for r in records if r.dataset == name and r.split == "val" and r.labels)
+        labels = next(own).labels
+        number = settings.train.validate_clips
+        validation = Validation(sources[name]["val"], labels, clips=number)
     train(settings, trained, mixture, out, cache=cache, validation=validation, progress=progress)
 
 
 def train(
     settings: Settings,
     records: Sequence[ClipRecord],
-    sources: Mixture,
+    sources: start.Mixture,
     out: Path | epath.Path,
     *,
     cache: Path | None = None,
@@ -193,63 +172,77 @@ def train(
         model.
       Stopped: SIGTERM or Ctrl-C; the same call continues.
     """
-    settings, out = for_devices(settings, jax.device_count()), epath.Path(out)
-    init_from, seed = settings.train.init_from, settings.seed
+    settings = for_devices(settings, jax.device_count())
+    run = _prepare(settings, records, sources, epath.Path(out), cached=cache is not None)
+    validation = validation if settings.train.validate_every else None
+    run = dataclasses.replace(run, validation=validation, progress=progress)
+    with run.stop, jax.set_mesh(run.mesh):
+        # Variables
+        variables = start.initial_variables(
+            settings.train.init_from, settings.model, seed=settings.seed, mesh=run.mesh
+        )
+        if cache:
+            run, sources = _offload_encoders(run, cache, sources, variables)
 
+        # Stages: state, step, loop
+        variables = _train_stages(run, sources, variables)
+
+        # Save
+        save_bundle(
+            run.out,
+            settings,
+            run.tokenizer,
+            variables=merge(variables, run.offloaded),
+            labels=start.label_space(records),
+            reasons=any(r.texts.get("reason") for r in records),
+            average_speaker=run.average_speaker,
+        )
+
+
+def _prepare(
+    settings: Settings,
+    records: Sequence[ClipRecord],
+    sources: start.Mixture,
+    out: epath.Path,
+    *,
+    cached: bool,
+) -> _Run:
+    """Everything of a run but its variables."""
     # Tokenizer
-    texts = training_texts(records, settings.stages, settings.data)
-    tokenizer = make_tokenizer(settings.train, texts, vocab=settings.model.llama.vocab)
+    texts = start.training_texts(records, settings.stages, settings.data)
+    tokenizer = start.make_tokenizer(settings.train, texts, vocab=settings.model.llama.vocab)
 
     # Mesh
     mesh = make_mesh(shape=settings.train.mesh)
     check_batch_size(mesh, settings.train.batch, settings.train.accumulate)
     shape = " x ".join(map(str, mesh.shape.values()))
     logger.info("mesh data x fsdp x tensor %s, %d processes", shape, jax.process_count())
-    register_run(out, settings.raw, base_weights(init_from, seed=seed), records)
+
+    # Run folder
+    base = base_weights(settings.train.init_from, seed=settings.seed)
+    register_run(out, settings.raw, base, records)
 
     # Input
-    strength = 0.0 if cache else settings.data.speaker_norm
-    speakers = training_speakers(sources, settings.views, strength=strength)
-    rows = row_config(settings, augment=True, speakers=speakers)
-
-    with StopRequest() as stop, jax.set_mesh(mesh):
-        # Variables
-        variables = start_variables(init_from, settings.model, seed=seed, mesh=mesh)
-        offloaded: dict[str, Any] = {}
-        if cache:
-            sources, blank = _cached_sources(settings, cache, sources, variables)
-            rows = dataclasses.replace(rows, blank=blank)
-            offloaded = {
-                p: to_host(variables.pop(p)) for p in list(variables) if is_encoder_path(p)
-            }
-
-        # Stages: state, step, loop
-        run = _Run(
-            settings=settings,
-            out=out,
-            tokenizer=tokenizer,
-            mesh=mesh,
-            rows=rows,
-            labels=validation.labels if validation else (),
-            held_out=_read_validation(settings, validation, speakers),
-            offloaded=offloaded,
-            steps={},
-            stop=stop,
-            progress=progress,
-        )
-        variables = _train_stages(run, sources, variables)
-
-        # Save
-        _save(run, records, variables)
+    strength = 0.0 if cached else settings.data.speaker_norm
+    speakers = start.training_speakers(sources, settings.views, strength=strength)
+    return _Run(
+        settings=settings,
+        out=out,
+        tokenizer=tokenizer,
+        mesh=mesh,
+        rows=row_config(settings, augment=True, speakers=speakers),
+        average_speaker=speakers.average if speakers else None,
+        stop=StopRequest(),
+    )
 
 
-def _cached_sources(
-    settings: Settings, cache: Path, sources: Mixture, variables: Flat
-) -> tuple[Mixture, Mapping[str, np.ndarray]]:
-    """The mixture with cached features in place of media, and the features of absent streams."""
-    for stage in settings.stages:
-        check_cached(settings.data, split_trainable(variables, stage.trainable)[0])
-    opened = open_cache(cache, cache_config(settings, variables), names=list(sources))
+def _offload_encoders(
+    run: _Run, cache: Path, sources: start.Mixture, variables: Flat
+) -> tuple[_Run, start.Mixture]:
+    """Replaces media by cached features; moves the encoders from `variables` to the host."""
+    for stage in run.settings.stages:
+        start.check_cached(run.settings.data, split_trainable(variables, stage.trainable)[0])
+    opened = open_cache(cache, cache_config(run.settings, variables), names=list(sources))
     mixture = {n: (opened.sources[n]["train"], weight) for n, (_, weight) in sources.items()}
     for name, (features, _) in mixture.items():
         media = sources[name][0]
@@ -258,23 +251,12 @@ def _cached_sources(
                 f"the clips or labels of {name} have changed since {cache} was written: "
                 "encode again"
             )
-    return mixture, opened.blank
+    offloaded = {p: to_host(variables.pop(p)) for p in list(variables) if is_encoder_path(p)}
+    rows = dataclasses.replace(run.rows, blank=opened.blank)
+    return dataclasses.replace(run, rows=rows, offloaded=offloaded), mixture
 
 
-def _read_validation(
-    settings: Settings, validation: Validation | None, speakers: Speakers | None
-) -> Items:
-    """At most `train.validate_clips` clips of the split, evenly spaced, always the same ones."""
-    if not validation or not settings.train.validate_every:
-        return []
-    source = validation.source
-    number = min(len(source), settings.train.validate_clips)
-    chosen = np.linspace(0, len(source) - 1, number).round().astype(int)
-    items = (read_element(source[i], settings.views) for i in dict.fromkeys(chosen.tolist()))
-    return normalize_items(items, speakers.average if speakers else None)
-
-
-def _train_stages(run: _Run, sources: Mixture, variables: Flat) -> Flat:
+def _train_stages(run: _Run, sources: start.Mixture, variables: Flat) -> Flat:
     """Trains every stage from the weights that it inherits; returns those of the last one."""
     stages = run.settings.stages
     inherited = {stage.inherits for stage in stages} - {"previous"}
@@ -292,7 +274,7 @@ def _train_stages(run: _Run, sources: Mixture, variables: Flat) -> Flat:
         def advance(steps: int, before: int = done) -> None:
             run.progress("train", before + steps, total)
 
-        mixture = stage_sources(stage, sources)
+        mixture = start.stage_sources(stage, sources)
         trainable = _train_stage(
             run, stage, mixture, trainable=trainable, frozen=frozen, advance=advance
         )
@@ -307,7 +289,7 @@ def _train_stages(run: _Run, sources: Mixture, variables: Flat) -> Flat:
 def _train_stage(
     run: _Run,
     stage: Stage,
-    mixture: Mixture,
+    mixture: start.Mixture,
     *,
     trainable: Flat,
     frozen: Flat,
@@ -365,7 +347,7 @@ def _train_stage(
     return state.ema if optim.ema else state.train
 
 
-def _batches(run: _Run, stage: Stage, mixture: Mixture, *, seed: int) -> BatchIterator:
+def _batches(run: _Run, stage: Stage, mixture: start.Mixture, *, seed: int) -> BatchIterator:
     data = run.settings.data
     return train_iterator(
         mixture,
@@ -411,8 +393,9 @@ def _loop(
         state, metrics = step(state, frozen, put_batch(batch, run.mesh), rate, key)
         log.step(number, metrics, clips, lr=float(rate))
         last, score = number == stage.steps, None
-        if run.held_out and (last or number % t.validate_every == 0):
-            score, samples = _validate(run, stage, state, frozen)
+        if run.validation and (last or number % t.validate_every == 0):
+            bundle = _bundle(run, stage, state, frozen)
+            score, samples = run.validation.score(bundle)
             log.validation(number, score, samples)
             logger.info(f"{stage.name} {number:>6}  validation {score:.4f}")
         stopping = run.stop.check()
@@ -437,49 +420,27 @@ def _compiled_step(run: _Run, stage: Stage, state: TrainState) -> Callable[..., 
     """The compiled step; stages that differ only in rates, mixture or length share one."""
     optim = stage.optim
     key = (stage.trainable, dataclasses.replace(optim, lr=0, min_lr=0, warmup_lr=0, warmup=0))
-    if key not in run.steps:
-        run.steps[key] = make_step(
+    if key not in run.compiled:
+        run.compiled[key] = make_step(
             run.settings.model,
             make_optimizer(optim),
             optim.ema,
             accumulate=run.settings.train.accumulate,
             shardings=jax.tree.map(lambda x: x.sharding, state),
         )
-    return run.steps[key]
+    return run.compiled[key]
 
 
-def _validate(
-    run: _Run, stage: Stage, state: TrainState, frozen: Flat
-) -> tuple[float, list[dict[str, Any]]]:
-    """UAR on the validation clips, and the answers for the first of them."""
+def _bundle(run: _Run, stage: Stage, state: TrainState, frozen: Flat) -> Bundle:
+    """The model after a step, for validation."""
     weights = state.ema if stage.optim.ema else state.train
-    bundle = Bundle(
+    return Bundle(
         name=run.settings.name,
         settings=run.settings,
         tokenizer=run.tokenizer,
         variables=merge(weights, {**frozen, **run.offloaded}),
-        labels=run.labels,
+        labels=(),
         style=stage.tasks.style,
         reason_task="",
-    )
-    probs = label_probabilities(bundle, run.held_out, run.labels)
-    truth = [record.label for record, _ in run.held_out]
-    best = [run.labels[i] for i in probs.argmax(axis=1)]
-    samples = [
-        {"clip": r.id, "true": r.label, "answer": b, "probability": round(float(row.max()), 4)}
-        for (r, _), b, row in zip(run.held_out[:8], best, probs, strict=False)
-    ]
-    return uar(truth, best), samples
-
-
-def _save(run: _Run, records: Sequence[ClipRecord], variables: Flat) -> None:
-    """Writes the model folder."""
-    save_bundle(
-        run.out,
-        run.settings,
-        run.tokenizer,
-        variables=merge(variables, run.offloaded),
-        labels=label_space(records),
-        reasons=any(r.texts.get("reason") for r in records),
         average_speaker=run.average_speaker,
     )

@@ -1,4 +1,4 @@
-"""Java-SED in shards, its features cached, and a model trained from the files and from the cache: the same losses."""
+"""Training on cached features of Java-SED has the same losses as training on its files."""
 
 import io
 import shutil
@@ -56,10 +56,12 @@ def test_the_same_losses_from_files_and_from_the_cache(job):
     )
     one, other = losses(folder / "files"), losses(folder / "cached")
     assert len(one) == 6 and one == pytest.approx(other, rel=1e-5)
-    assert len(set(one)) == 6 and "val" in text  # it trains, and the held-out part is scored
+    assert (
+        len(set(one)) == 6 and "val" in text
+    )  # the model trains, and the held-out split is evaluated
 
 
-def test_what_a_cache_can_not_serve_is_refused(job):
+def test_settings_that_contradict_a_cache_are_refused(job):
     folder, model, env, _ = job
     cache = f"--cache={folder / 'cache'}"
     for more, text in (
@@ -94,7 +96,7 @@ def test_what_a_cache_can_not_serve_is_refused(job):
 
 
 def test_a_released_stage_trains_on_many_sets(tmp_path):
-    """Sets of MMEVerse and of pictures in their layouts, built and trained on as the released stages draw them."""
+    """Data sets of MMEVerse and of pictures, built and drawn as in the released stages."""
     clip = Path(
         load_corpus(
             make_corpus(config=CorpusConfig(train=1, val=0, test=0), folder=tmp_path / "c")
@@ -114,9 +116,8 @@ def test_a_released_stage_trains_on_many_sets(tmp_path):
                 tmp_path / "root",
                 picture.getvalue() if fixture.name in IMAGE_SETS else clip,
             )
-    cut = (
-        tmp_path / "root" / "IEMOCAP_full_release" / "video" / "Ses01F_impro01_M000.mp4"
-    )  # has no span of a dialogue
+    # Has no time span of a dialogue.
+    cut = tmp_path / "root" / "IEMOCAP_full_release" / "video" / "Ses01F_impro01_M000.mp4"
     cut.parent.mkdir()
     cut.write_bytes(clip)
     env, model = environment(tmp_path / "home"), save_random_model(tmp_path / "model")
@@ -134,7 +135,7 @@ def test_a_released_stage_trains_on_many_sets(tmp_path):
     ]
     subprocess.run(command, cwd=ROOT, env=env, check=True, capture_output=True)
     assert {p.name for p in built.iterdir()} == set(names) and len(names) >= 17
-    # The small tokenizer spells letter by letter: 26 labels of BoLD make long rows.
+    # The small tokenizer spells words letter by letter: the 26 labels of BoLD make long rows.
     more = [
         "--config.stages=('cognition',)",
         "--config.data.buckets=((400, 96), (1600, 96))",

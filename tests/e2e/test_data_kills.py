@@ -41,7 +41,8 @@ def test_builder(kills, corpus, tmp_path):
     out = tmp_path / "out"
     busy = lambda: any(out.rglob("key"))
     command = [*CLI, "build", str(records), str(out), *BUILD]
-    assert run_with_kills(command, kills, environment(tmp_path / "home"), busy, 2.0, out) == kills
+    env = environment(tmp_path / "home")
+    assert run_with_kills(command, kills, env, busy=busy, longest=2.0, fresh=out) == kills
     assert contents(out) == contents(built)
     assert not list(out.rglob("staging")) and {k: len(v) for k, v in contents(out).items()} == {
         "train": 150, "val": 24, "test": 24,
@@ -56,9 +57,10 @@ def test_encoder(kills, corpus, tmp_path):
     busy = lambda: any(out.rglob("cache.json"))
     command = [*CLI, "encode", str(built), str(out), "--model", str(model), "--batch", "2"]
     env = environment(tmp_path / "home")
-    assert run_with_kills(command, kills, env, busy, 2.0, out) == kills
+    assert run_with_kills(command, kills, env, busy=busy, longest=2.0, fresh=out) == kills
     whole = tmp_path / "whole"
-    run_with_kills([str(whole) if c == str(out) else c for c in command], 0, env, lambda: True, 0)
+    undisturbed = [str(whole) if c == str(out) else c for c in command]
+    run_with_kills(undisturbed, 0, env, busy=lambda: True, longest=0)
     from data_pipeline.loader.features import CacheConfig
 
     config = CacheConfig.from_json((out / "cache.json").read_text())
@@ -96,7 +98,7 @@ def test_loader(kills, corpus, tmp_path):
         before["steps"] = max(before["steps"], count)
         return grown
 
-    assert run_with_kills(command, kills, env, busy, 0.03) == kills
+    assert run_with_kills(command, kills, env, busy=busy, longest=0.03) == kills
     whole = [
         sys.executable,
         "tests/loader_job.py",
@@ -106,7 +108,7 @@ def test_loader(kills, corpus, tmp_path):
         str(steps),
         "0",
     ]
-    run_with_kills(whole, 0, env, lambda: True, 0)
+    run_with_kills(whole, 0, env, busy=lambda: True, longest=0)
     assert log.read_text() == (tmp_path / "w").read_text()
     names = [name for line in log.read_text().splitlines() for name in json.loads(line)[0]]
     assert len(names) == len(set(names)) == 144  # less than a pass of 150: no clip is in two steps

@@ -1,4 +1,4 @@
-"""launch_tpu.sh against a stand-in for gcloud that records and answers; and real processes on this machine."""
+"""launch_tpu.sh against a stand-in for gcloud that records calls and answers them."""
 
 import json
 import os
@@ -67,7 +67,7 @@ def test_create_push_run_teardown_is_what_the_dry_run_prints(cloud):
     assert "EMOJAX_DISTRIBUTED=auto" in train[-1] and not (home / "state").exists()
 
 
-def test_a_slice_that_is_there_is_used_again_and_kept(cloud):
+def test_an_existing_slice_is_used_again_and_kept(cloud):
     home, launch = cloud
     (home / "state").write_text("READY")
     assert launch("pod", "z", "v6e-16", "--keep", *TRAIN).returncode == 0
@@ -78,22 +78,22 @@ def test_a_slice_that_is_there_is_used_again_and_kept(cloud):
 @pytest.mark.parametrize(
     ("then", "again"), [("PREEMPTED", ["delete", "create"]), ("gone", ["create"])]
 )
-def test_preemption_makes_the_slice_anew_and_starts_again(cloud, then, again):
+def test_after_preemption_the_slice_is_created_again(cloud, then, again):
     home, launch = cloud
     (home / "script").write_text(json.dumps([{"code": 255, "then": then}, {"code": 0}]))
     done = launch("pod", "z", "v5p-8", "--spot", *TRAIN)
     assert done.returncode == 0, done.stderr
-    assert "starts again from the last checkpoint" in done.stderr
+    assert "restarting from the last checkpoint" in done.stderr
     first = ["describe", "create", "scp", "ssh", "ssh:train", "describe"]
     assert verbs(home) == [*first, "describe", *again, "scp", "ssh", "ssh:train", "delete"]
     assert "--preemptible" in calls(home)[1] and "--version=v2-alpha-tpuv5" in calls(home)[1]
 
 
-def test_a_worker_that_saved_and_stopped_is_started_again_but_an_error_is_not(cloud):
+def test_a_worker_that_saved_and_stopped_is_restarted_but_not_after_an_error(cloud):
     home, launch = cloud
     (home / "script").write_text(json.dumps([{"code": 143}, {"code": 2}, {"code": 0}]))
     done = launch("pod", "z", "v4-16", *TRAIN)
-    assert done.returncode == 2 and "training failed with 2" in done.stderr
+    assert done.returncode == 2 and "training failed with exit code 2" in done.stderr
     assert verbs(home).count("ssh:train") == 2 and verbs(home)[-1] == "delete"
 
 
@@ -109,9 +109,11 @@ def test_queued_slices(cloud):
     home, launch = cloud
     done = launch("pod", "z", "v5litepod-16", "--slices", "2", "--project", "p", *TRAIN)
     assert done.returncode == 0, done.stderr
-    made = next(c for c in calls(home) if c[3] == "create")
+    create = next(c for c in calls(home) if c[3] == "create")
     assert (
-        made[2] == "queued-resources" and "--node-count=2" in made and "--node-prefix=pod" in made
+        create[2] == "queued-resources"
+        and "--node-count=2" in create
+        and "--node-prefix=pod" in create
     )
     assert [c[4] for c in calls(home) if any("emojax.train" in w for w in c)] and all(
         "--project=p" in c for c in calls(home)
@@ -122,7 +124,7 @@ def test_queued_slices(cloud):
     ]
 
 
-def test_down_and_wrong_words(cloud):
+def test_down_and_wrong_arguments(cloud):
     home, launch = cloud
     (home / "state").write_text("READY")
     assert launch("pod", "z", "v4-8", "--down").returncode == 0 and verbs(home) == ["delete"]
@@ -134,8 +136,8 @@ def test_down_and_wrong_words(cloud):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["pod", "z", "v99", *TRAIN], "is no type of slice"),
-        (["my pod;x", "z", "v4-8", *TRAIN], "a slice's name"),
+        (["pod", "z", "v99", *TRAIN], "is not a valid type of slice"),
+        (["my pod;x", "z", "v4-8", *TRAIN], "the name of a slice"),
         (["pod", "z", "v4-8", "--", "--config=configs/tiny.py"], "would be lost with the slice"),
         (
             ["pod", "z", "v4-8", "--", "--config=configs/tiny.py", "--out=runs/x"],
@@ -149,9 +151,9 @@ def test_down_and_wrong_words(cloud):
             ["pod", "z", "v4-8", "--", "--config=configs/nope.py", "--out=gs://b/x"],
             "there is no configuration",
         ),
-        (["pod", "z", "v4-8", "--slices", "0", *TRAIN], "--slices wants a whole number"),
-        (["--local"], "--local wants a whole number"),
-        (["--local", "x", *TRAIN], "--local wants a whole number"),
+        (["pod", "z", "v4-8", "--slices", "0", *TRAIN], "--slices must be a whole number"),
+        (["--local"], "--local must be a whole number"),
+        (["--local", "x", *TRAIN], "--local must be a whole number"),
     ],
 )
 def test_refused_before_anything_is_paid_for(cloud, words, says):
@@ -160,7 +162,7 @@ def test_refused_before_anything_is_paid_for(cloud, words, says):
     assert done.returncode == 2 and says in done.stderr and not (home / "calls.jsonl").exists()
 
 
-def test_bash_agrees():
+def test_bash_can_parse_it():
     assert (
         shutil.which("bash")
         and subprocess.run(["bash", "-n", str(ROOT / "launch_tpu.sh")]).returncode == 0

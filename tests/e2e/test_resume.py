@@ -1,4 +1,4 @@
-"""Training killed with SIGKILL at a random step of either stage and started again: the losses that follow are bit-equal."""
+"""Training that is killed at a random step and started again has bit-equal losses."""
 
 import json
 import os
@@ -41,10 +41,9 @@ def command(manifest: Path, out: Path) -> list[str]:
 
 def losses(out: Path) -> dict[tuple[str, int], float]:
     lines = (out / "log.jsonl").read_text().splitlines()
-    rows = [
-        json.loads(line) for line in lines if line.endswith("}")
-    ]  # a killed run may leave half a line
-    assert len({(r["stage"], r["step"]) for r in rows}) == len(rows), "a step is logged once"
+    # A killed run may leave half a line.
+    rows = [json.loads(line) for line in lines if line.endswith("}")]
+    assert len({(r["stage"], r["step"]) for r in rows}) == len(rows), "each step is logged once"
     return {(r["stage"], r["step"]): r["loss"] for r in rows}
 
 
@@ -63,10 +62,9 @@ def test_sigkill_and_resume(manifest, tmp_path):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
+    # Inside a stage: at its border there would be no iterator to restore.
     stage, target = random.choice((("perception", 3), ("cognition", 11)))
-    target += random.randrange(
-        4
-    )  # inside a stage: at its border there would be no iterator to restore
+    target += random.randrange(4)
     log = out / "log.jsonl"
     limit = time.monotonic() + 240
     while time.monotonic() < limit and process.poll() is None:
@@ -93,7 +91,7 @@ def test_sigkill_and_resume(manifest, tmp_path):
 
 @pytest.mark.full
 def test_thirty_kills_lose_and_repeat_no_step(manifest, tmp_path):
-    """Every step of the run is logged once, and bit-equal to that of a run that nobody killed."""
+    """Each step is logged once, and is bit-equal to that of an undisturbed run."""
     env = {**os.environ, "EMOJAX_CACHE": str(tmp_path / "cache"), "JAX_PLATFORMS": "cpu"}
     more = [
         "--config.stages=('perception',)",
@@ -112,9 +110,8 @@ def test_thirty_kills_lose_and_repeat_no_step(manifest, tmp_path):
         process = subprocess.Popen([*command(manifest, out), *more], cwd=ROOT, env=env, **quiet)
         limit = time.monotonic() + 120
         while process.poll() is None and time.monotonic() < limit:
-            if (
-                log.exists() and log.stat().st_mtime_ns != before
-            ):  # cut back to the checkpoint; then lines are added
+            # The log is cut back to the checkpoint; then lines are added.
+            if log.exists() and log.stat().st_mtime_ns != before:
                 cut = min(cut, log.stat().st_size)
                 if log.stat().st_size > cut:
                     break
@@ -150,8 +147,8 @@ def test_sigterm_saves_and_the_run_goes_on(manifest, tmp_path):
         time.sleep(0.02)
     begin = time.monotonic()
     process.send_signal(signal.SIGTERM)
-    told, errors = process.communicate(timeout=60)
+    printed, errors = process.communicate(timeout=60)
     assert process.returncode == 143 and time.monotonic() - begin < 30, errors[-2000:]
-    step = int(re.search(r"stopped after perception step (\d+)", told)[1])
+    step = int(re.search(r"stopped after perception step (\d+)", printed)[1])
     assert (out / "checkpoints" / "perception" / str(step)).is_dir()
     assert max(s for _, s in losses(out)) == step

@@ -1,4 +1,4 @@
-"""Stages with their own rules, optimizer, mixture and inherited weights; best weights by validation."""
+"""Stages with their own rules, optimizer, mixture and start; best weights by validation."""
 
 import json
 from pathlib import Path

@@ -186,7 +186,8 @@ def test_numbers_out_of_range_are_refused():
 def test_sweep_files_are_checked_before_the_first_run(tmp_path, capsys):
     path = tmp_path / "own.py"
     path.write_text(
-        'PRESET = "tiny:test"\nSEEDS = (0,)\ndef sweep():\n    yield "a", {"stage.perception.stepz": 2}\n'
+        'PRESET = "tiny:test"\nSEEDS = (0,)\n'
+        'def sweep():\n    yield "a", {"stage.perception.stepz": 2}\n'
     )
     (tmp_path / "none.py").write_text("PRESET = 'tiny'\n")
     (tmp_path / "text.md").write_text("no sweep\n")

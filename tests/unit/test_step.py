@@ -32,11 +32,11 @@ RELEASED = Optim(
 
 def test_learning_rates_of_the_original(misc_examples):
     schedule = learning_rate(RELEASED, 50_000)
-    for step, want in misc_examples["learning_rate"].items():
-        assert float(schedule(int(step))) == pytest.approx(want, rel=2e-5), step
+    for step, expected in misc_examples["learning_rate"].items():
+        assert float(schedule(int(step))) == pytest.approx(expected, rel=2e-5), step
 
 
-def test_weight_decay_falls_on_matrices():
+def test_weight_decay_applies_to_matrices():
     assert decays("params/llama/blocks/q/kernel", 3) and decays("params/project_image/kernel", 2)
     assert decays("lora/llama/blocks/q/a", 3) and decays("params/fusion/conv0/kernel", 3)
     for path, ndim in (
@@ -71,7 +71,7 @@ def test_loss_is_a_mean_over_rows_of_means_over_tokens():
 def test_word_loss_by_hand():
     logits = {"image": jnp.log(jnp.array([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]]))}
     batch = {"words_image": jnp.array([[0, 2], [-1, -1]]), "words_audio": jnp.array([[-1], [-1]])}
-    # Row 0 has two words, each half the target; row 1 has no picture and does not count.
+    # Row 0 has two words, each with half the weight; row 1 has no picture and does not count.
     assert float(word_loss(logits, batch)) == pytest.approx(
         -(np.log(0.5) + np.log(0.2)) / 2, rel=1e-5
     )
@@ -93,11 +93,11 @@ def test_rules_must_cover_every_leaf():
 
 
 def test_full_size_v2_has_the_papers_parameters():
-    """71,536,387 trainable in 166 torch tensors (emotion_llama_v2 1.1); shapes only, nothing is made."""
+    """71,536,387 trainable parameters in 166 torch tensors (emotion_llama_v2 1.1); shapes only."""
     s = resolve(load_config("v2:stage1"))
     flat = flatten(unbox(abstract_variables(s.model)))
-    learns = select_trainable(list(flat), s.trainable)
-    trained = {k: v for k, v in flat.items() if learns[k]}
+    selected = select_trainable(list(flat), s.trainable)
+    trained = {k: v for k, v in flat.items() if selected[k]}
     assert count_parameters(trained) == 71_536_387
     layers = {k: v.shape[0] if "/blocks/" in k else 1 for k, v in trained.items()}
     assert sum(layers.values()) == 166
@@ -114,15 +114,15 @@ def test_full_size_v2_has_the_papers_parameters():
 
 
 def test_flops_of_the_full_size():
-    """By hand: LLaMA-2-7B has 32 layers of 4 * 4096^2 + 3 * 4096 * 11008; LoRA r64 adds 4 * 4096 * 64 on q and v."""
+    """LLaMA-2-7B has 32 layers of 4 * 4096^2 + 3 * 4096 * 11008; LoRA r64 adds 4 * 4096 * 64."""
     settings = resolve(load_config("v2"))
     flat = flatten(unbox(abstract_variables(settings.model)))
-    learns = select_trainable(list(flat), settings.trainable)
-    learned, frozen = (
-        {k: v for k, v in flat.items() if learns[k] == wanted} for wanted in (True, False)
-    )
-    per_token, per_clip = step_flops(settings.model, learned, frozen)
+    selected = select_trainable(list(flat), settings.trainable)
+    trainable = {k: v for k, v in flat.items() if selected[k]}
+    frozen = {k: v for k, v in flat.items() if not selected[k]}
+    per_token, per_clip = step_flops(settings.model, trainable, frozen)
     base, lora = 32 * (4 * 4096**2 + 3 * 4096 * 11008), 32 * 4 * 4096 * 64
     assert per_token == 4 * base + 6 * lora
-    # The towers are frozen: forward alone. EVA-G: 1025 and 16 * 257 positions of about a billion entries each.
+    # The towers are frozen, so they only run forward. EVA-G has 1025 and 16 * 257 positions, with
+    # about a billion parameters each.
     assert 2 * 1e9 * (1025 + 16 * 257) < per_clip < 2 * 1.4e9 * (1025 + 16 * 257 + 1500)
