@@ -49,10 +49,7 @@ def estimate_gpu(
         settings.model, state.train, frozen, rows=rows, length=bucket[0], answers=bucket[1]
     )
     llama = for_length(settings.model, bucket[0]).llama
-    again = {"full": 1.5, "qkv": 1.4, "qkv_gate": 1.2}.get(llama.remat, 1.05)
-    executed = (
-        useful["llama"] * again + useful["attention"] * again + useful["head"] + useful["clip"]
-    )
+    executed = _executed_flops(useful, llama.remat)
     shards = mesh_shape[1] * mesh_shape[2]  # weights are split over fsdp and tensor
     at_rest = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves((state, frozen))) / shards
     layer = max(
@@ -107,6 +104,12 @@ def _abstract_state(settings: Settings, stage: Stage, *, cached: bool) -> tuple[
             ema=bool(stage.optim.ema),
             cached=cached,
         )
+
+
+def _executed_flops(useful: dict[str, float], remat: str) -> float:
+    """Useful FLOPs and the recomputation of the remat policy."""
+    again = {"full": 1.5, "qkv": 1.4, "qkv_gate": 1.2}.get(remat, 1.05)
+    return useful["llama"] * again + useful["attention"] * again + useful["head"] + useful["clip"]
 
 
 def _activations(llama: LlamaConfig, tokens: float, layer: int) -> float:

@@ -1,4 +1,4 @@
-"""What a step does besides descending: it skips non-finite batches and averages weights (by hand)."""
+"""A step skips batches that are not finite, and averages weights (by hand)."""
 
 import types
 
@@ -15,7 +15,7 @@ LR = 0.5
 
 
 class Linear:
-    """A model with one weight: the logits of two classes are (w x, 0) at the one answer position."""
+    """A model with one weight: logits (w x, 0) of two classes at the only answer position."""
 
     def apply(self, variables, batch, deterministic, rngs):
         score = variables["params"]["w"] * batch["x"]
@@ -60,7 +60,7 @@ def run(make, ema, states, batches):
 
 
 def test_loss_and_first_update_by_hand(update):
-    """Softmax of (2, 0) gives the first class 0.8808; Adam's first update is the sign of the gradient."""
+    """Softmax of (2, 0) is 0.8808 for class 0; Adam's first update is the sign of the gradient."""
     (_, after), metrics = run(update, 0.0, start(1.0), [batch(2.0)])
     assert float(metrics["loss"]) == pytest.approx(-np.log(1 / (1 + np.exp(-2))), rel=1e-5)
     assert float(metrics["grad_norm"]) == pytest.approx(2 * (1 - 1 / (1 + np.exp(-2))), rel=1e-5)
@@ -80,7 +80,7 @@ def test_a_batch_that_is_not_finite_changes_nothing_but_the_count(update, bad):
 
 
 def test_averaged_weights_by_hand(update):
-    """Decays (1 + n) / (10 + n) of steps n = 0, 1, 2 are 0.1, 2/11 and 0.25; the limit 0.2 cuts the last."""
+    """Decays (1 + n) / (10 + n) of steps 0, 1, 2 are 0.1, 2/11 and 0.25, the last limited to 0.2."""
     states, _ = run(update, 0.2, start(1.0), [batch(2.0), batch(1.0), batch(-3.0)])
     w = [float(s.train["params/w"]) for s in states]
     average = 1.0
@@ -89,4 +89,4 @@ def test_averaged_weights_by_hand(update):
     assert float(states[-1].ema["params/w"]) == pytest.approx(average, rel=1e-5)
     assert len(set(w)) == 4
     states, _ = run(update, 0.0, start(1.0), [batch(2.0)])
-    assert float(states[-1].ema["params/w"]) == 1.0  # off: nobody touches it
+    assert float(states[-1].ema["params/w"]) == 1.0  # off: not changed
