@@ -1,4 +1,7 @@
-"""A real headless Chromium for tests of pages: Debian's package (`make browser`), driven by Playwright; skips where it is not there."""
+"""A headless Chromium for tests of pages, driven by Playwright.
+
+It is Debian's package (`make browser`); without it the tests are skipped.
+"""
 
 import contextlib
 import shutil
@@ -6,20 +9,28 @@ from pathlib import Path
 
 import pytest
 
-# Without these it looks for its maker's hosts at every start.
+# Without these it contacts servers of its vendor at every start.
 QUIET = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required",
-    "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",  # a webcam that shows a test picture
-]  # fmt: skip
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--autoplay-policy=no-user-gesture-required",
+    # A webcam that shows a test picture:
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+]
 
 
 @contextlib.contextmanager
 def chromium(width: int = 1200, height: int = 900):
-    """(page, faults): faults collects script errors and every request that would leave this machine."""
+    """Yields (page, faults): script errors and all requests to other machines."""
     path = shutil.which("chromium")
     if path is None:
-        pytest.skip("no Chromium here: `make browser` installs Debian's")
+        pytest.skip("Chromium is not installed: `make browser` installs Debian's")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:

@@ -1,4 +1,4 @@
-"""`emojax serve` as a process of its own, for tests."""
+"""Starts `emojax serve` as a separate process for tests."""
 
 import contextlib
 import os
@@ -39,7 +39,7 @@ class Server:
             stderr=subprocess.DEVNULL,
         )
         for _ in range(1200):
-            assert self.process.poll() is None, "the server has ended"
+            assert self.process.poll() is None, "the server process has ended"
             with contextlib.suppress(httpx2.HTTPError):
                 if httpx2.get(f"{self.url}/health", timeout=2).status_code == 200:
                     return
@@ -51,7 +51,7 @@ class Server:
         return httpx2.post(self.url + path, timeout=120, **given)
 
     def memory(self) -> int:
-        """MB."""
+        """Resident memory, MB."""
         lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         return int(next(x for x in lines if x.startswith("VmRSS")).split()[1]) // 1024
 

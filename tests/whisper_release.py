@@ -1,4 +1,4 @@
-"""A folder as Whisper is released, at tiny random size, with a tokenizer of a few words."""
+"""A folder like a release of Whisper, at tiny random size, with a tokenizer of a few words."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 WORDS = ["i", "am", "so", "glad", "we", "talked", "about", "your", "hat", "no"]
-# words, then end, start, languages, tasks, no times, times up to 30 s
+# Token ids: words, then end, start, languages, tasks, no times, times up to 30 s.
 END, START, EN, DE, TRANSCRIBE, TRANSLATE, NO_TIMES, FIRST_TIME = range(len(WORDS), len(WORDS) + 8)
 VOCAB = FIRST_TIME + 1501
 WIDTH, HEADS, DEPTH, MLP, POSITIONS = 16, 2, 2, 32, 48
@@ -16,17 +16,26 @@ WIDTH, HEADS, DEPTH, MLP, POSITIONS = 16, 2, 2, 32, 48
 
 def config() -> dict:
     return {
-        "vocab_size": VOCAB, "d_model": WIDTH, "decoder_layers": DEPTH, "decoder_attention_heads": HEADS, "decoder_ffn_dim": MLP,
+        "vocab_size": VOCAB,
+        "d_model": WIDTH,
+        "decoder_layers": DEPTH,
+        "decoder_attention_heads": HEADS,
+        "decoder_ffn_dim": MLP,
         "max_target_positions": POSITIONS,
-    }  # fmt: skip
+    }
 
 
 def generation() -> dict:
     return {
-        "decoder_start_token_id": START, "eos_token_id": END, "no_timestamps_token_id": NO_TIMES, "lang_to_id": {"<|en|>": EN, "<|de|>": DE},
-        "task_to_id": {"transcribe": TRANSCRIBE, "translate": TRANSLATE}, "suppress_tokens": [9, START, EN, DE, TRANSCRIBE, TRANSLATE],
-        "begin_suppress_tokens": [3, END], "max_initial_timestamp_index": 50,
-    }  # fmt: skip
+        "decoder_start_token_id": START,
+        "eos_token_id": END,
+        "no_timestamps_token_id": NO_TIMES,
+        "lang_to_id": {"<|en|>": EN, "<|de|>": DE},
+        "task_to_id": {"transcribe": TRANSCRIBE, "translate": TRANSLATE},
+        "suppress_tokens": [9, START, EN, DE, TRANSCRIBE, TRANSLATE],
+        "begin_suppress_tokens": [3, END],
+        "max_initial_timestamp_index": 50,
+    }
 
 
 def random_tensors(seed: int = 0) -> dict[str, np.ndarray]:

@@ -1,4 +1,7 @@
-"""`emojax predict --timeline` on a recording put together from drawn clips: every format read back by another library; kills; faults."""
+"""`emojax predict --timeline` on a recording of synthetic clips: outputs, interruptions, errors.
+
+Each output format is read back by another library.
+"""
 
 import csv
 import json
@@ -18,7 +21,10 @@ from emojax.cli.main import main
 
 SCENES = [(3.0, 1), (4.0, 2), (3.5, 3), (3.0, 4), (2.5, 5)]
 SAID = [(0.3, 2.7), (3.2, 6.8), (7.2, 10.2), (10.7, 13.3)]
-SRT = "1\n00:00:00,300 --> 00:00:02,700\nANNA: the <b>first</b> & words\n\n2\n00:00:03,200 --> 00:00:06,800\n=so it is 'happy'\n"
+SRT = (
+    "1\n00:00:00,300 --> 00:00:02,700\nANNA: the <b>first</b> & words\n\n"
+    "2\n00:00:03,200 --> 00:00:06,800\n=so it is 'happy'\n"
+)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +68,7 @@ def test_every_format_is_there_and_nothing_else(outputs):
     )
 
 
-def test_json_tells_everything(outputs, talk):
+def test_json_has_everything(outputs, talk):
     found = json.loads((outputs / "report.json").read_text())
     assert found["schema"] == 1 and found["purpose"] == "a test" and found["words"] == "my talk.srt"
     assert found["people"] == "whole picture" and "not what a person feels" in found["notice"]
@@ -107,7 +113,7 @@ def test_csv_and_parquet_are_the_same_tidy_table(outputs):
             typed["words"] or ""
         ) == s["words"]
         assert typed["calibrated"] is False and row["purpose"] == "a test"
-    assert rows[1]["words"].startswith("'="), "no spreadsheet runs what was said"
+    assert rows[1]["words"].startswith("'="), "no spreadsheet runs spoken words as a formula"
 
 
 def test_subtitles_are_read_back(outputs):
@@ -147,8 +153,8 @@ def test_picture_and_page(outputs):
     assert "data:video/mp4;base64," in text and "purpose: a test" in text
 
 
-def test_a_killed_run_goes_on_and_asks_nothing_twice(model, talk, tmp_path):
-    """SIGKILL while segments are answered: the next run takes what is there, and its outputs are those of an undisturbed run."""
+def test_a_killed_run_continues_and_answers_nothing_twice(model, talk, tmp_path):
+    """After SIGKILL the next run keeps the answers; outputs equal those of an undisturbed run."""
     command = [
         sys.executable,
         "-m",
@@ -172,7 +178,7 @@ def test_a_killed_run_goes_on_and_asks_nothing_twice(model, talk, tmp_path):
     for _ in range(2400):
         if state.exists() and len(state.read_bytes().splitlines()) > 5:
             break
-        assert process.poll() is None, "it must still be at work"
+        assert process.poll() is None, "it must still be running"
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -197,18 +203,18 @@ def test_a_killed_run_goes_on_and_asks_nothing_twice(model, talk, tmp_path):
     assert first == second and len(first["segments"]) == 32
 
 
-def test_another_question_does_not_take_kept_answers(model, talk, tmp_path):
+def test_another_question_does_not_reuse_answers(model, talk, tmp_path):
     from data_pipeline.media.transcript import Transcript
     from emojax.bundle.model_folder import load_bundle
-    from emojax.infer.face_tracks import WholePicture
     from emojax.infer.answer_cache import answer_key
+    from emojax.infer.face_tracks import WholePicture
     from emojax.infer.timeline_records import TimelineOptions
 
     bundle = load_bundle(model)
-    key = lambda **other: _key(
+    key = lambda **other: answer_key(
         bundle,
         str(talk),
-        Options(**other),
+        TimelineOptions(**other),
         labels=LABELS,
         transcript=Transcript(),
         people=WholePicture(),
@@ -253,7 +259,7 @@ def test_answers_are_kept_until_the_outputs_are_written(model, talk, tmp_path, m
     ]
 
 
-def test_a_bad_sidecar_stops_its_own_recording_alone(model, talk, tmp_path, capsys):
+def test_a_bad_subtitle_file_stops_only_its_own_recording(model, talk, tmp_path, capsys):
     for name in ("a.mp4", "b.mp4"):
         (tmp_path / name).write_bytes(talk.read_bytes())
     (tmp_path / "a.srt").write_bytes(b"\x00\x80\x81")
@@ -275,8 +281,8 @@ def test_a_bad_sidecar_stops_its_own_recording_alone(model, talk, tmp_path, caps
     assert (tmp_path / "o" / "b.json").exists() and not (tmp_path / "o" / "a.json").exists()
 
 
-def test_words_are_heard_where_none_are_given(model, talk, tmp_path, capsys):
-    """The model's own pass of its audio tower is read by Whisper's decoder; what it hears is prompt, subtitle and evidence."""
+def test_words_are_transcribed_where_none_are_given(model, talk, tmp_path, capsys):
+    """Whisper's decoder reads the model's encoder states; its text is used as given words are."""
     from whisper_release import WORDS, write_release
 
     folder = write_release(tmp_path / "whisper")
@@ -310,30 +316,30 @@ def test_words_are_heard_where_none_are_given(model, talk, tmp_path, capsys):
     assert "for --transcribe" in capsys.readouterr().err
 
 
-def test_faults_are_told(model, talk, tmp_path, capsys):
+def test_errors_are_reported(model, talk, tmp_path, capsys):
     (tmp_path / "broken.mp4").write_bytes(b"nothing")
     base = ["predict", "--model", str(model)]
     assert (
         main([*base, str(tmp_path / "broken.mp4"), "--timeline", "--out", str(tmp_path / "o")]) == 3
     )
     assert "refused: not a media file" in capsys.readouterr().out
-    for options, told in (
+    for options, message in (
         (["--words", "x.srt"], "give --timeline"),
         (["--timeline", "--formats", "xls"], "there are json"),
         (["--timeline", "--words", str(tmp_path / "no.srt")], "no.srt"),
         (["--timeline", "--longest", "0.1"], "segments of"),
         (["--timeline", "--faces", str(tmp_path / "no.onnx")], "no such file"),
-        ([str(talk), "--timeline", "--report", "x.html"], "of one recording"),
+        ([str(talk), "--timeline", "--report", "x.html"], "for one recording"),
     ):
         assert main([*base, str(talk), *options]) == 2, options
-        assert told in " ".join(capsys.readouterr().err.split()), options
+        assert message in " ".join(capsys.readouterr().err.split()), options
 
 
-def test_what_is_said_can_not_break_out_of_any_format():
-    """Words with marks that HTML, XML, subtitles and spreadsheets read as their own."""
+def test_words_cannot_break_any_format():
+    """Words with characters that HTML, XML, subtitles and spreadsheets interpret."""
     from xml.etree import ElementTree
 
-    from emojax.infer.timeline import Span, Timeline
+    from emojax.infer.timeline_records import Span, Timeline
     from emojax.reports.captions import to_srt, to_vtt
     from emojax.reports.elan import to_eaf
     from emojax.reports.recording_page import to_html

@@ -1,4 +1,7 @@
-"""The page of the server in a real browser: log in, upload, quick prompts, streamed answers, webcam, timeline and seek, broken files."""
+"""The page of the server in a real browser.
+
+Login, upload, quick prompts, streamed answers, webcam, timeline and seek, broken files.
+"""
 
 import json
 import re
@@ -13,7 +16,16 @@ from random_model import LABELS, save_random_model
 from recording import record
 from served import AUTH, TOKEN, Server
 
-PATIENCE = 90_000  # ms; programs are compiled at the first question
+RECORD_TEXTS = """() => {
+    window.seen = new Set();
+    const record = () => {
+        const all = document.querySelectorAll('#talk .bot.message, #talk .message.bot');
+        if (all.length) window.seen.add(all[all.length - 1].innerText);
+    };
+    const changes = {subtree: true, childList: true, characterData: true};
+    new MutationObserver(record).observe(document.querySelector('#talk'), changes);
+}"""
+PATIENCE = 90_000  # ms; the first question compiles programs
 
 
 @pytest.fixture(scope="module")
@@ -67,16 +79,13 @@ def test_upload_ask_and_stream(server, clip):
     with chromium() as (page, faults):
         enter(page, server)
         give(page, clip)
-        page.evaluate("""() => { window.seen = new Set(); new MutationObserver(() => {
-            const all = document.querySelectorAll('#talk .bot.message, #talk .message.bot');
-            if (all.length) window.seen.add(all[all.length - 1].innerText) }).observe(
-            document.querySelector('#talk'), {subtree: true, childList: true, characterData: true}) }""")
+        page.evaluate(RECORD_TEXTS)
         page.locator("#quick-reason").click()
         finished(page, 1)
-        assert page.evaluate("window.seen.size") >= 4, "the answer came as a whole"
-        shares = page.locator("#bars").inner_text()
-        assert all(name in shares for name in LABELS)
-        assert 97 <= sum(map(int, re.findall(r"(\d+)%", shares))) <= 103
+        assert page.evaluate("window.seen.size") >= 4, "the answer was not streamed"
+        bars = page.locator("#bars").inner_text()
+        assert all(name in bars for name in LABELS)
+        assert 97 <= sum(map(int, re.findall(r"(\d+)%", bars))) <= 103
         page.locator("#quick-sentiment").click()
         finished(page, 2)
         assert "neutral" in page.locator("#bars").inner_text()
@@ -94,21 +103,22 @@ def test_upload_ask_and_stream(server, clip):
         assert faults == []
 
 
-def test_the_answer_is_that_of_the_server(server, clip):
+def test_the_page_answers_as_the_server_does(server, clip):
     """The page and /v1/analyze give one clip the same probabilities."""
-    told = httpx2.post(
+    expected = httpx2.post(
         f"{server.url}/v1/analyze",
         headers=AUTH,
         files={"file": (clip.name, clip.read_bytes())},
         timeout=120,
     ).json()["probabilities"]
-    with chromium() as (page, faults):
+    with chromium() as (page, _):
         enter(page, server)
         give(page, clip)
         page.locator("#quick-emotion").click()
         finished(page, 1)
         found = dict(re.findall(r"^(\w+)\s+(\d+)%", page.locator("#bars").inner_text(), re.M))
-        assert {k: round(100 * v) for k, v in told.items()} == {k: int(v) for k, v in found.items()}
+        percents = {k: int(v) for k, v in found.items()}
+        assert percents == {k: round(100 * v) for k, v in expected.items()}
 
 
 def test_timeline_and_seek(server, clip):
@@ -147,7 +157,7 @@ def test_webcam(server):
         assert faults == []
 
 
-def test_faults_are_shown(server, tmp_path):
+def test_errors_are_shown(server, tmp_path):
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"\x00\x00\x00\x18ftypmp42" + bytes(range(256)) * 20)
     with chromium() as (page, faults):
@@ -166,9 +176,8 @@ def test_faults_are_shown(server, tmp_path):
         assert page.locator("#talk").inner_text().count("...") == 0
         page.get_by_role("tab", name="Timeline").click()
         page.locator("#run").click()
-        page.wait_for_function(
-            "document.getElementById('told').innerText.includes('not a media file that can be read')"
-        )
+        status = "document.getElementById('told').innerText"
+        page.wait_for_function(f"{status}.includes('not a media file that can be read')")
         assert [f for f in faults if "://" in f] == []
     assert httpx2.get(f"{server.url}/health").status_code == 200 and server.left() == []
 
@@ -187,7 +196,7 @@ def test_a_clip_that_is_too_long_is_sent_to_the_timeline(server, tmp_path):
         assert [f for f in faults if "://" in f] == []
 
 
-def test_nobody_enters_without_the_token(server, clip):
+def test_nothing_works_without_the_token(server, clip):
     ui = f"{server.url}/ui"
     assert (
         httpx2.post(f"{ui}/login", data={"username": "emojax", "password": "wrong"}).status_code
@@ -213,8 +222,8 @@ def test_nobody_enters_without_the_token(server, clip):
     assert httpx2.get(f"{server.url}/v1/models").status_code == 401
 
 
-def test_nothing_but_uploads_is_read(server, clip):
-    """Someone who may log in names files of the server, or addresses, as a clip, in the conversation, in a text field."""
+def test_only_uploads_are_read(server, clip):
+    """A request names files of the server, or addresses, as clip, in the history, as text."""
     fetched = []
 
     class Elsewhere(BaseHTTPRequestHandler):
@@ -261,7 +270,7 @@ def test_nothing_but_uploads_is_read(server, clip):
 
 
 def test_a_question_that_is_too_long(server, clip):
-    with chromium() as (page, faults):
+    with chromium() as (page, _):
         enter(page, server)
         give(page, clip)
         page.locator("#question textarea, #question input").first.fill("why " * 900)

@@ -40,9 +40,7 @@ def test_a_known_temperature_is_found():
 def test_the_order_of_labels_stays():
     probs = softmax(np.random.default_rng(1).normal(size=(50, 6)))
     for temperature in (0.2, 5.0):
-        new = Calibration(temperature=temperature, n=1, nll_before=0.0, nll_after=0.0).apply(
-            probs
-        )
+        new = Calibration(temperature=temperature, n=1, nll_before=0.0, nll_after=0.0).apply(probs)
         assert (new.argsort(axis=1) == probs.argsort(axis=1)).all()
         assert new.sum(axis=1) == pytest.approx(np.ones(50))
 

@@ -99,9 +99,9 @@ def alone(engine, sample, sampler) -> list[int]:
     """Answers one prompt with the plain loop, which tests/unit/test_model.py checks."""
     batch = to_device(engine.collate([sample]))
     key = jax.random.key(0)
-    ids = plain_loop(
-        engine.config, engine.variables, batch, key, sampler=sampler, eos=engine.eos
-    )[0].tolist()
+    ids = plain_loop(engine.config, engine.variables, batch, key, sampler=sampler, eos=engine.eos)[
+        0
+    ].tolist()
     return ids[: ids.index(engine.eos)] if engine.eos in ids else ids
 
 

@@ -20,7 +20,8 @@ def test_smoothing_by_hand():
     assert out[1, 1] == pytest.approx(1 / (1 + 2 * near))
     np.testing.assert_allclose(out.sum(axis=1), 1)
     np.testing.assert_array_equal(smooth(p, STARTS, ENDS, 0), p)
-    # A segment of 6 s counts three times one of 2 s: their middles are 4 s, two standard deviations, apart.
+    # A segment of 6 s has three times the weight of one of 2 s. The middles are 4 s apart, which is
+    # two standard deviations.
     uneven = smooth(p[:2], np.array([0.0, 2.0]), np.array([2.0, 8.0]), 2.0)
     assert uneven[0, 1] == pytest.approx(3 * far / (1 + 3 * far))
 

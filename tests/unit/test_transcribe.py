@@ -49,7 +49,9 @@ def test_times_are_in_order_and_suppressed_words_are_not_written(transcriber):
 
 
 def test_the_given_language_is_used(transcriber):
-    german, english = (transcriber(states(2), language=code, max_tokens=12) for code in ("de", "en"))
+    german, english = (
+        transcriber(states(2), language=code, max_tokens=12) for code in ("de", "en")
+    )
     assert [h.language for h in german] == ["de", "de"] and [h.text for h in german] != [
         h.text for h in english
     ]
@@ -146,7 +148,7 @@ def test_rules_of_times_by_hand():
     assert free([7, 1, 9, 9], 4) == [0, 1, 2, 4]
     even = jnp.zeros((1, 12))
     got = masked(even, [7, 1], 2)
-    assert (got[:6] < -1e20).all(), "times together are more probable than the best word: a time follows"
+    assert (got[:6] < -1e20).all(), "all times together are more probable than the best word"
 
 
 def test_damaged_releases(tmp_path):

@@ -51,20 +51,33 @@ def test_texts_and_bad_subtitles(tmp_path):
     with pytest.raises(ValueError, match="transcripts must be"):
         read_transcript(tmp_path / "t.docx")
     (tmp_path / "v.en.vtt").write_text(VTT)
-    assert (
-        find_subtitles(tmp_path / "v.mp4") == tmp_path / "v.en.vtt" and find_subtitles(tmp_path / "w.mp4") is None
-    )
+    assert find_subtitles(tmp_path / "v.mp4") == tmp_path / "v.en.vtt"
+    assert find_subtitles(tmp_path / "w.mp4") is None
 
 
 def test_who_is_named_as_speaking(tmp_path):
-    lines = ["<v Speaker 1>Hello", "<v Élise>Salut", "Speaker 2: hi &amp; bye", "Remember: never give up", "He said this: no",
-             "Anna: yes", "<00:00:03.500>Anna: no", "DR. WHO: run"]  # fmt: skip
+    lines = [
+        "<v Speaker 1>Hello",
+        "<v Élise>Salut",
+        "Speaker 2: hi &amp; bye",
+        "Remember: never give up",
+        "He said this: no",
+        "Anna: yes",
+        "<00:00:03.500>Anna: no",
+        "DR. WHO: run",
+    ]
     text = "WEBVTT\n\n" + "".join(
         f"00:0{i}.000 --> 00:0{i + 1}.000\n{line}\n\n" for i, line in enumerate(lines)
     )
     (tmp_path / "n.vtt").write_text(text)
     found = [(c.speaker, c.text) for c in read_transcript(tmp_path / "n.vtt").cues]
     assert found == [
-        ("Speaker 1", "Hello"), ("Élise", "Salut"), ("Speaker 2", "hi & bye"), ("", "Remember: never give up"),
-        ("", "He said this: no"), ("Anna", "yes"), ("Anna", "no"), ("DR. WHO", "run"),
-    ]  # fmt: skip
+        ("Speaker 1", "Hello"),
+        ("Élise", "Salut"),
+        ("Speaker 2", "hi & bye"),
+        ("", "Remember: never give up"),
+        ("", "He said this: no"),
+        ("Anna", "yes"),
+        ("Anna", "no"),
+        ("DR. WHO", "run"),
+    ]
