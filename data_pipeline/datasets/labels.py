@@ -96,7 +96,7 @@ def sentiment_label(score: float) -> str:
     return "Positive" if score > 0 else "Negative" if score < 0 else "Neutral"
 
 
-def normalise_answer(text: str, *, max_words: int = 200) -> str:
+def normalize_answer(text: str, *, max_words: int = 200) -> str:
     """Normalises a training answer as the released code does.
 
     Lower case, `. ! " ( ) * # : ; ~` become blanks, and at most `max_words` words are kept.

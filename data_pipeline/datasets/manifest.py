@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipeline.datasets.labels import normalise_answer
+from data_pipeline.datasets.labels import normalize_answer
 from data_pipeline.schema import VIDEO_HERE, ClipRecord
 
 REQUIRED = ("path", "label")
@@ -118,7 +118,7 @@ def _check_labels(path: Path, names: Sequence[str], *, from_file: bool) -> list[
         faults.append(f"{place}: every row says '{names[0]}'; training needs at least two labels")
     by_answer: dict[str, str] = {}
     for name in names:
-        answer = normalise_answer(name)
+        answer = normalize_answer(name)
         if not answer or VIDEO_HERE in name:
             faults.append(f"{place}: '{name}' contains no word that the model can answer")
         elif by_answer.setdefault(answer, name) != name:

@@ -10,7 +10,7 @@ import grain
 import numpy as np
 
 from data_pipeline.builders.decoded_clips import unpack_views
-from data_pipeline.datasets.labels import normalise_answer
+from data_pipeline.datasets.labels import normalize_answer
 from data_pipeline.loader import prompts
 from data_pipeline.loader.features import Features, stream_of
 from data_pipeline.loader.tasks import STREAMS, StageTasks, draw_example, insert_random_words
@@ -244,7 +244,7 @@ class Collate:
         for i, sample in enumerate(samples):
             clip, views = sample.example.clip, sample.views
             if views.has_audio if stream == "audio" else views.has_video:
-                text = normalise_answer(clip.texts.get(stream, clip.label))
+                text = normalize_answer(clip.texts.get(stream, clip.label))
                 ids = list(dict.fromkeys(self.tokenizer.encode(text)))[: self.config.words]
                 out[i, : len(ids)] = ids
         return out

@@ -11,7 +11,7 @@ import dataclasses
 
 import numpy as np
 
-from data_pipeline.datasets.labels import normalise_answer
+from data_pipeline.datasets.labels import normalize_answer
 from data_pipeline.loader import prompts, released_stages
 from data_pipeline.schema import ClipRecord, Example
 
@@ -159,7 +159,7 @@ def draw_example(
         clip=record,
         task=task,
         prompt=prompt,
-        answer=normalise_answer(answer),
+        answer=normalize_answer(answer),
         streams=streams,
         provenance=author,
     )
@@ -184,7 +184,7 @@ def released_example(
     """
     drawn = released_stages.draw_released(record, style, rng)
     index = int(rng.integers(1 << 16))
-    text = normalise_answer(drawn.text) if drawn.tag == "vqa" else drawn.text
+    text = normalize_answer(drawn.text) if drawn.tag == "vqa" else drawn.text
     question = prompts.question(drawn.question, drawn.labels, index=index, custom=questions)
     question = question.replace("{text}", text)
     if record.dataset in released_stages.IMAGE_SETS:
@@ -194,7 +194,7 @@ def released_example(
         prompt = prompts.train_prompt(
             record.subtitle or no_subtitle, drawn.tag, question, style, person=person
         )
-    answer = drawn.answer if drawn.exact else normalise_answer(drawn.answer)
+    answer = drawn.answer if drawn.exact else normalize_answer(drawn.answer)
     return Example(
         clip=record,
         task=drawn.tag,

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from data_pipeline.datasets.labels import normalise_answer
+from data_pipeline.datasets.labels import normalize_answer
 from data_pipeline.loader.batches import eval_batches, eval_row
 from data_pipeline.loader.features import Features
 from data_pipeline.loader.samples import Collate, RowConfig, Sample
@@ -201,7 +201,7 @@ def choice_ids(tokenizer: Tokenizer, labels: Sequence[str]) -> tuple[np.ndarray,
       int32[C', A] ids with their end token, padded with zeros, and int32[C'] lengths. A is a
       multiple of 4 and C' of 8, filled up with the first label.
     """
-    ids = [[*tokenizer.encode(normalise_answer(label)), tokenizer.eos_id] for label in labels]
+    ids = [[*tokenizer.encode(normalize_answer(label)), tokenizer.eos_id] for label in labels]
     width = -(-max(map(len, ids)) // 4) * 4
     ids += [ids[0]] * (-len(ids) % 8)
     padded = np.array([i + [0] * (width - len(i)) for i in ids], np.int32)

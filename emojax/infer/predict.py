@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from data_pipeline.datasets.labels import normalise_answer
+from data_pipeline.datasets.labels import normalize_answer
 from data_pipeline.io import cache_root
 from data_pipeline.loader.samples import truncate_subtitle
 from data_pipeline.media.clip import MEDIA_SUFFIXES, ClipError, read_clip

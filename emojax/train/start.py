@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from data_pipeline.datasets.labels import normalise_answer
+from data_pipeline.datasets.labels import normalize_answer
 from data_pipeline.loader import prompts, released_stages
 from data_pipeline.loader.samples import read_element
 from data_pipeline.loader.tasks import answer_text
@@ -82,7 +82,7 @@ def training_texts(
                     )
                     words = record.subtitle or data.no_subtitle
                     yield prompts.train_prompt(words, task, question, stage.tasks.style)
-                yield normalise_answer(answer_text(record, task))
+                yield normalize_answer(answer_text(record, task))
 
 
 def initial_variables(

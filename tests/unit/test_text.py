@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data_pipeline.datasets.labels import normalise_answer
+from data_pipeline.datasets.labels import normalize_answer
 from data_pipeline.loader import prompts
 from data_pipeline.loader.tokens import (
     IGNORE,
@@ -19,13 +19,13 @@ SUBTITLE, QUESTION = "hello there.", "Which?"
 
 def test_normaliser(misc_examples):
     for case in misc_examples["answer_normaliser"]:
-        assert normalise_answer(case["input"]) == case["output"], case
+        assert normalize_answer(case["input"]) == case["output"], case
 
 
 def test_normaliser_cuts_at_200_words(misc_examples):
     case = misc_examples["answer_normaliser_truncation"]
     words = " ".join(f"w{i}" for i in range(199))
-    out = normalise_answer(f"<think>{words} e.g.</think><answer>happy</answer>")
+    out = normalize_answer(f"<think>{words} e.g.</think><answer>happy</answer>")
     assert len(out.split(" ")) == case["output_word_count"] and out.endswith(case["output_tail"])
 
 
