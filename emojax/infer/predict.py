@@ -359,7 +359,7 @@ def _notes(bundle: Bundle, clip: Clip, record: ClipRecord, *, known_speaker: boo
 
 def _concluded(reason: str, labels: Sequence[str]) -> list[str]:
     """The labels that a reason ends on."""
-    return [name for name in dict.fromkeys(labels) if reason.endswith(f" {normalise_answer(name)}")]
+    return [name for name in dict.fromkeys(labels) if reason.endswith(f" {normalize_answer(name)}")]
 
 
 def _transcript(transcription: Transcription, duration: float) -> dict[str, Any]:
