@@ -73,7 +73,7 @@ def label_agreement(folder: Path, console: Console) -> dict[str, float]:
         views, sampling = bundle.settings.views, bundle.settings.sampling
         source = open_views(records, views, sampling, progress=progress)["test"]
     items = items_of(source, bundle)
-    before, after = (predict_labels(b, items, MODALITIES, None) for b in (bundle, as_int8(bundle)))
+    before, after = (predict_labels(b, items, MODALITIES) for b in (bundle, as_int8(bundle)))
     truth = np.array([r.label for r, _ in items])
     return {
         "accuracy, float32": float((np.array(before) == truth).mean()),
