@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "architecture.md"
 PICTURE = ROOT / "docs" / "images" / "imports.svg"
 PACKAGES = ("emojax", "data_pipeline", "configs")
-ENTRY = "__main__"  # entry points may import the command line; nothing imports them
+ENTRY = "__main__"  # entry points may import the command line
 
 
 def module_name(path: Path) -> str:
@@ -86,7 +86,7 @@ def relations() -> Counter[tuple[str, str]]:
 
 
 def draw(path: Path) -> None:
-    """Writes the picture: a row for each level, the lowest at the bottom, a line for each relation."""
+    """Writes the picture: a row per level, the lowest at the bottom, a line per relation."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -2,9 +2,9 @@
 
     python scripts/mutants.py [NAME ...] [--write] [--jobs 2]
 
-scripts/mutants.toml lists the faults. Each is made in a copy of the repository, where only the tests
-that it names are run. A fault that leaves them green is a gap of the tests. `--write` puts the table of
-faults and results into docs/testing.md.
+scripts/mutants.toml lists the faults. Each is made in a copy of the repository, where only the
+tests that it names are run. A fault that leaves them green is a gap of the tests. `--write` puts
+the table of faults and results into docs/testing.md.
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ def read_list() -> list[Mutant]:
     for m in mutants:
         number = (ROOT / m.file).read_text(encoding="utf-8").count(m.old)
         if number != 1 or m.old == m.new:
-            raise ValueError(f"{m.name}: its old text occurs {number} times in {m.file}, expected once")
+            raise ValueError(
+                f"{m.name}: its old text occurs {number} times in {m.file}, expected once"
+            )
     return mutants
 
 
@@ -76,7 +78,12 @@ def run_tests(folder: Path, tests: list[str]) -> tuple[bool, str]:
     """(whether all pass, the last line of pytest) of tests in a copy of the repository."""
     path = os.pathsep.join(str(folder / p) for p in ("", "tests", "scripts"))
     shared = os.environ.get("EMOJAX_SHARED_DATA") or str(ROOT.parent / "shared" / "data")
-    env = {**os.environ, "PYTHONPATH": path, "EMOJAX_SHARED_DATA": shared, "PYTHONDONTWRITEBYTECODE": "1"}
+    env = {
+        **os.environ,
+        "PYTHONPATH": path,
+        "EMOJAX_SHARED_DATA": shared,
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
     if done.returncode not in (0, 1, 2):  # 2: a module that does not import is red, too
@@ -91,7 +98,9 @@ def try_mutant(mutant: Mutant) -> tuple[bool, float]:
     with tempfile.TemporaryDirectory() as place:
         folder = copy_repository(Path(place))
         path = folder / mutant.file
-        path.write_text(path.read_text(encoding="utf-8").replace(mutant.old, mutant.new), encoding="utf-8")
+        path.write_text(
+            path.read_text(encoding="utf-8").replace(mutant.old, mutant.new), encoding="utf-8"
+        )
         green, _ = run_tests(folder, mutant.tests)
     return not green, time.monotonic() - begin
 
@@ -101,7 +110,9 @@ def write_page(results: dict[str, bool], mutants: list[Mutant]) -> None:
     rows = ["| fault | file | caught by | result |", "|---|---|---|---|"]
     for m in mutants:
         tests = ", ".join(f"`{t.removeprefix('tests/')}`" for t in m.tests)
-        rows.append(f"| {m.name} | `{m.file}` | {tests} | {'red' if results[m.name] else '**green**'} |")
+        rows.append(
+            f"| {m.name} | `{m.file}` | {tests} | {'red' if results[m.name] else '**green**'} |"
+        )
     text = PAGE.read_text(encoding="utf-8")
     head, tail = text.partition(BEGIN)[0], text.partition(END)[2]
     PAGE.write_text(f"{head}{BEGIN}\n" + "\n".join(rows) + f"\n{END}{tail}", encoding="utf-8")
@@ -112,7 +123,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", help="parts of names of faults (default: all)")
     parser.add_argument("--write", action="store_true", help="write the table of docs/testing.md")
-    parser.add_argument("--jobs", type=int, default=2, help="faults at a time (default %(default)s)")
+    parser.add_argument(
+        "--jobs", type=int, default=2, help="faults at a time (default %(default)s)"
+    )
     args = parser.parse_args()
     every = read_list()
     mutants = [m for m in every if not args.names or any(n in m.name for n in args.names)]
@@ -130,7 +143,10 @@ def main() -> int:
             mutant, (red, seconds) = futures[future], future.result()
             results[mutant.name] = red
             word = "red  " if red else "GREEN"
-            print(f"{len(results):3}/{len(mutants)} {word} {seconds:5.0f} s  {mutant.name}", flush=True)
+            print(
+                f"{len(results):3}/{len(mutants)} {word} {seconds:5.0f} s  {mutant.name}",
+                flush=True,
+            )
     if args.write and not args.names:
         write_page(results, every)
     lost = [name for name, red in results.items() if not red]

@@ -39,7 +39,11 @@ from emojax.sharding import make_mesh
 from emojax.train.state import flatten
 
 STORE = StoreConfig("bytes", image_choice="middle", temporal="uniform", num_frames=4)
-STEPS = ("--config.stage.perception.steps=4", "--config.train.save_every=2", "--config.train.log_every=1")
+STEPS = (
+    "--config.stage.perception.steps=4",
+    "--config.train.save_every=2",
+    "--config.train.log_every=1",
+)
 
 
 def answers(model: Path, built: Path) -> dict:
@@ -57,7 +61,9 @@ def answers(model: Path, built: Path) -> dict:
 
 def main(out: Path) -> None:
     folder = Path(tempfile.mkdtemp()) / "old_files"
-    records = load_corpus(make_corpus(CorpusConfig(train=12, val=6, test=3), folder.parent / "corpus"))
+    records = load_corpus(
+        make_corpus(CorpusConfig(train=12, val=6, test=3), folder.parent / "corpus")
+    )
     build_set(folder / "built" / "embedded", records, STORE)
     model = save_random_model(folder / "model")
     mesh = make_mesh((1, 1, 1), jax.devices()[:1])
@@ -73,18 +79,35 @@ def main(out: Path) -> None:
     labels = records[0].labels
     for name, shift in (("one", 0), ("other", 1)):
         rows = [
-            {"video_id": r.id, "answer": r.label, "response": labels[(labels.index(r.label) + shift * (i % 2)) % len(labels)]}
+            {
+                "video_id": r.id,
+                "answer": r.label,
+                "response": labels[(labels.index(r.label) + shift * (i % 2)) % len(labels)],
+            }
             for i, r in enumerate(records)
         ]
         path = folder.parent / f"{name}.jsonl"
         path.write_text("".join(json.dumps(r) + "\n" for r in rows))
-        command = [sys.executable, "-m", "emojax.cli", "evaluate", "--predictions", str(path), "--out", str(folder / name)]
+        command = [
+            sys.executable,
+            "-m",
+            "emojax.cli",
+            "evaluate",
+            "--predictions",
+            str(path),
+            "--out",
+            str(folder / name),
+        ]
         subprocess.run(command, check=True, env=env)
     found = {"model": answers(model, folder / "built"), "run": answers(run, folder / "built")}
     cache = open_cache(folder / "cache", cache_config(bundle.settings, flat))
     _, features = cache.sources["embedded"]["val"][0]
-    found["cache"] = {k: float(np.abs(x.astype(np.float64)).sum()) for k, x in features.arrays.items()}
-    found["losses"] = [json.loads(line)["loss"] for line in (run / "log.jsonl").read_text().splitlines()]
+    found["cache"] = {
+        k: float(np.abs(x.astype(np.float64)).sum()) for k, x in features.arrays.items()
+    }
+    found["losses"] = [
+        json.loads(line)["loss"] for line in (run / "log.jsonl").read_text().splitlines()
+    ]
     (folder / "expected.json").write_text(json.dumps(found, indent=1))
     with tarfile.open(out, "w:gz") as archive:
         archive.add(folder, "old_files")

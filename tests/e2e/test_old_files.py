@@ -1,4 +1,4 @@
-"""Files that commit bfbf151 wrote are read: tests/data/make_old_files.py made them from that commit."""
+"""Files that commit bfbf151 wrote are read; tests/data/make_old_files.py made them."""
 
 import json
 import os
@@ -69,8 +69,8 @@ def resume(folder: Path, home: Path) -> str:
     options += [f"--config.{'stage.' if s.startswith('perception') else ''}{s}" for s in STEPS]
     command = [
         sys.executable, "-m", "emojax.train", f"--config={ROOT}/configs/tiny.py:released", *options,
-        "--config.train.init_from=model", "--data=built", "--out=run", "--config.stages=('perception',)",
-        "--cache=cache",
+        "--config.train.init_from=model", "--config.stages=('perception',)",
+        "--data=built", "--cache=cache", "--out=run",
     ]  # fmt: skip
     env = {**os.environ, "EMOJAX_CACHE": str(home), "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
@@ -79,7 +79,7 @@ def resume(folder: Path, home: Path) -> str:
 
 
 def test_a_run_goes_on_from_its_checkpoints(old, expected, tmp_path):
-    """Its settings are recognised, its second checkpoint is read, and steps 3 and 4 repeat the old losses."""
+    """Its settings are recognised, a checkpoint is read, and later steps repeat the old losses."""
     folder = tmp_path / "copy"
     shutil.copytree(old, folder)
     shutil.rmtree(folder / "run" / "checkpoints" / "perception" / "4")

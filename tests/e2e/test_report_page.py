@@ -68,9 +68,7 @@ def timeline(path, people=("",)) -> Timeline:
                     voice=voice,
                 )
             )
-    done, changes = complete_spans(
-        spans, LABELS, options=TimelineOptions(), transcript=words
-    )
+    done, changes = complete_spans(spans, LABELS, options=TimelineOptions(), transcript=words)
     return Timeline(
         path=str(path),
         seconds=12.0,

@@ -133,9 +133,7 @@ def test_folders_of_caer_in_any_case_and_dangling_links(tmp_path):
         False,
         True,
     ]
-    (tmp_path / "CAER" / "round").symlink_to(
-        tmp_path
-    )  # cyclic folders are read once
+    (tmp_path / "CAER" / "round").symlink_to(tmp_path)  # cyclic folders are read once
     assert len(read(tmp_path, "caer")[0].records) == 3
 
 

@@ -58,7 +58,7 @@ def test_image_and_frames_change_alike():
 
 @pytest.mark.parametrize("strength", [0.3, 1.0])
 def test_middle_grey_moves_by_the_shift_alone(strength):
-    """Contrast and colour gains act around 128: a grey of 128 stays grey, at most 20 * strength away."""
+    """Contrast and gains act around 128: a grey of 128 stays grey, at most 20 * strength away."""
     values = []
     for out in augmented(views(np.full((32, 32, 3), 128, np.uint8)), strength):
         middle = out.image[12:20, 12:20].reshape(-1, 3)
@@ -101,7 +101,7 @@ def test_the_crop_stays_near_the_middle():
 
 @pytest.mark.parametrize("strength", [0.3, 1.0])
 def test_logmel_of_one_value(strength):
-    """Only loudness (0.1) and tilt (0.1) move a constant; what follows the sound is its smallest value."""
+    """Loudness (0.1) and tilt (0.1) alone move a constant; the padding has its smallest value."""
     for out in augmented(views(sound=np.full((100, 20), -0.5, np.float32)), strength):
         heard = out.sound[: out.audio_frames]
         assert out.sound.shape == (100, 20) and out.sound.dtype == np.float32
@@ -120,7 +120,7 @@ def test_logmel_of_one_value(strength):
 
 
 def test_logmel_keeps_time_and_pitch_near_their_place():
-    """A tone burst at frame 40, mel 10 moves with tempo (12 %) and start (15 frames), mel scale (15 %) and shift (2)."""
+    """A burst moves with tempo (12 %), start (15 frames), mel scale (15 %) and shift (2)."""
     sound = np.full((100, 20), -1.0, np.float32)
     sound[36:45, 9:12] = 1.0
     places = []

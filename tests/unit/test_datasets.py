@@ -36,7 +36,9 @@ def test_there_is_a_fixture_for_every_data_set():
 @EVERY
 def test_good(fixture: Fixture, tmp_path):
     found, files = read(write_fixture(fixture, tmp_path, b"clip"), fixture.name)
-    assert [line for r in found.annotation_files for line in r.fault_lines()] == [] and not found.conflicts
+    assert [
+        line for r in found.annotation_files for line in r.fault_lines()
+    ] == [] and not found.conflicts
     assert len(found.records) == fixture.count
     first = found.records[0]
     assert (first.id, first.split, first.label) == fixture.first

@@ -66,7 +66,10 @@ def test_wrong_usage_is_reported(tmp_path, capsys):
             ["--endpoint", "http://x", "--suite", "caer", "--data", "x"],
             "--endpoint needs --served NAME",
         ),
-        (["--predictions", str(path), "--metric", "best"], "--metric best: it must be one of hit_rate"),
+        (
+            ["--predictions", str(path), "--metric", "best"],
+            "--metric best: it must be one of hit_rate",
+        ),
         (["--predictions", str(path), "--limit", "5"], "--limit has no use with --predictions"),
         (
             ["--predictions", str(path), "--suite", "meld"],
@@ -81,7 +84,10 @@ def test_wrong_usage_is_reported(tmp_path, capsys):
             ["--predictions", str(two), "--truth", str(other)],
             "has the answer 'sad', the truth says 'happy'",
         ),
-        (["--predictions", str(path), "--resamples", "-1"], "--resamples must be a number of 0 or more"),
+        (
+            ["--predictions", str(path), "--resamples", "-1"],
+            "--resamples must be a number of 0 or more",
+        ),
         (["--predictions", str(path), "--tables", str(tmp_path)], "has no format.csv"),
         (["m", "--predictions", str(path)], "leave out the model"),
     ):

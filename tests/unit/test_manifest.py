@@ -93,7 +93,10 @@ def test_leaking_speakers_are_told(folder):
             "path,label,split\na.mp4,x,traim\nb.mp4,y,train\n",
             "row 2, column 'split': 'traim' is none of",
         ),
-        ("path,label,start\na.mp4,x,one\nb.mp4,y,\n", "row 2, column 'start': 'one' is not a number"),
+        (
+            "path,label,start\na.mp4,x,one\nb.mp4,y,\n",
+            "row 2, column 'start': 'one' is not a number",
+        ),
         ("path,label,start\na.mp4,x,-1\nb.mp4,y,\n", "row 2, column 'start'"),
         (
             "path,label,start,end\na.mp4,x,3,2\nb.mp4,y,,\n",

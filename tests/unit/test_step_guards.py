@@ -80,7 +80,7 @@ def test_a_batch_that_is_not_finite_changes_nothing_but_the_count(update, bad):
 
 
 def test_averaged_weights_by_hand(update):
-    """Decays (1 + n) / (10 + n) of steps 0, 1, 2 are 0.1, 2/11 and 0.25, the last limited to 0.2."""
+    """Decays (1 + n) / (10 + n) of steps 0, 1, 2 are 0.1, 2/11, 0.25; the last is capped at 0.2."""
     states, _ = run(update, 0.2, start(1.0), [batch(2.0), batch(1.0), batch(-3.0)])
     w = [float(s.train["params/w"]) for s in states]
     average = 1.0

@@ -1,4 +1,4 @@
-"""Rules of style that ruff does not know: short files and functions, options by name, `Args:` sections."""
+"""Rules of style that ruff does not know: short files and functions, `Args:` sections, and more."""
 
 import ast
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Valence and arousal of labels: the published coordinates (Russell & Mehrabian 1977) and means by hand."""
+"""Valence and arousal of labels: published values (Russell & Mehrabian 1977), means by hand."""
 
 import pytest
 
@@ -23,11 +23,11 @@ def test_one_label(label, valence, arousal):
 
 
 def test_a_mixture_is_the_mean_by_probability():
-    """0.75 sad and 0.25 angry: valence 0.75 * -0.63 + 0.25 * -0.51, arousal 0.75 * -0.27 + 0.25 * 0.59."""
+    """Valence 0.75 * -0.63 + 0.25 * -0.51, arousal 0.75 * -0.27 + 0.25 * 0.59."""
     assert valence_arousal({"sad": 0.75, "angry": 0.25}) == (-0.6, -0.055, 1.0)
 
 
 def test_labels_without_coordinates_do_not_count():
-    """Of 0.6 sad and 0.4 contempt only sad has coordinates; below half of the probability there is no value."""
+    """Only sad has coordinates; below half of the probability there is no value."""
     assert valence_arousal({"sad": 0.6, "contempt": 0.4}) == (-0.63, -0.27, 0.6)
     assert valence_arousal({"sad": 0.4, "contempt": 0.6}) == (None, None, 0.4)
