@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from data_jobs import BUILD, ROOT, environment, losses, save_random_model, train_command
-from dataset_fixtures import FIXTURES, write_fixture
+from dataset_fixtures import FIXTURES
+from dataset_layouts import write_fixture
 from PIL import Image
 
 from data_pipeline.embedded.generate import load_corpus, make_corpus

@@ -1,4 +1,4 @@
-"""The builder, the encoder and the loader killed at random points: nothing is lost, nothing comes twice."""
+"""The builder, the encoder and the loader are killed at random: nothing is lost or repeated."""
 
 import json
 import sys
@@ -77,7 +77,7 @@ def test_encoder(kills, corpus, tmp_path):
 
 @pytest.mark.parametrize("kills", KILLS)
 def test_loader(kills, corpus, tmp_path):
-    """Each start has another number of workers; completed steps are those of a loader that nobody killed."""
+    """Each start has another number of workers; the steps are those of an uninterrupted loader."""
     _, built = corpus
     steps, workers = 72, iter(range(1000))
     env = {**environment(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
@@ -111,4 +111,6 @@ def test_loader(kills, corpus, tmp_path):
     run_with_kills(whole, 0, env, busy=lambda: True, longest=0)
     assert log.read_text() == (tmp_path / "w").read_text()
     names = [name for line in log.read_text().splitlines() for name in json.loads(line)[0]]
-    assert len(names) == len(set(names)) == 144  # less than a pass of 150: no clip is in two steps
+    assert (
+        len(names) == len(set(names)) == 144
+    )  # less than an epoch of 150: no clip is in two steps

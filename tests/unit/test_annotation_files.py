@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import openpyxl
 import pytest
-from dataset_fixtures import MERR_FINE
+from dataset_further_sets import MERR_FINE
 
 from data_pipeline.datasets.registry import read_root
 from data_pipeline.datasets.repair import repair_json

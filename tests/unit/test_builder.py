@@ -1,4 +1,4 @@
-"""Decoded views on disk: what goes in comes out, what fails is listed, an emptied split is no split."""
+"""Decoded views on disk equal the decoded clips; failures are listed, empty splits dropped."""
 
 import dataclasses
 import json
@@ -32,7 +32,7 @@ def built(tmp_path_factory):
     return folder, records, build_views(folder / "views", records, VIEWS, sampling)
 
 
-def test_views_come_back_as_they_went_in(built):
+def test_stored_views_equal_those_of_the_clips(built):
     _, records, (sources, _, _) = built
     stored = {r.id: (r, v) for r, v in (read_element(sources["train"][i], VIEWS) for i in range(9))}
     for record in records[:9]:
@@ -51,7 +51,7 @@ def test_views_come_back_as_they_went_in(built):
         assert (views.audio_frames, views.has_audio) == (want.audio_frames, want.has_audio)
 
 
-def test_what_fails_is_listed_and_an_empty_split_is_none(built):
+def test_failures_are_listed_and_an_empty_split_is_dropped(built):
     _, records, (sources, skipped, _) = built
     assert set(sources) == {"train"}
     assert {s["id"] for s in skipped} == {r.id for r in records if r.split != "train"}
@@ -61,7 +61,7 @@ def test_what_fails_is_listed_and_an_empty_split_is_none(built):
 def test_irregularities_are_listed_and_a_second_call_decodes_nothing(built, monkeypatch):
     folder, records, (_, _, home) = built
     notes = json.loads((home / NOTES).read_text())
-    # The corpus speaks for more than 1.6 s: every clip with sound is longer than the window.
+    # Clips of the corpus last more than 1.6 s: all with sound are longer than the window.
     with_sound = {r.id for r in records if r.split == "train" and r.truth["shown"]["audio"]}
     assert {n["id"] for n in notes if "hears the first 1 s" in n["reason"]} == with_sound
     monkeypatch.setattr("data_pipeline.builders.decoded_clips._decode", None)
@@ -69,7 +69,10 @@ def test_irregularities_are_listed_and_a_second_call_decodes_nothing(built, monk
 
 
 def test_a_split_larger_than_memory_allows_goes_through_files(built, tmp_path, monkeypatch):
-    """TFDS sorts more than a gigabyte through files, by TensorFlow, which is not here: any full-size data set needs this."""
+    """TFDS sorts more than a gigabyte through files that it opens by TensorFlow (not installed).
+
+    Every data set of full size needs this.
+    """
     _, records, (sources, _, _) = built
     monkeypatch.setattr("tensorflow_datasets.core.shuffle.MAX_MEM_BUFFER_SIZE", 1)
     train = [r for r in records if r.split == "train"]
@@ -83,4 +86,4 @@ def test_a_split_larger_than_memory_allows_goes_through_files(built, tmp_path, m
     for name, views in first.items():
         np.testing.assert_array_equal(views.image, second[name].image)
         np.testing.assert_array_equal(views.sound, second[name].sound)
-    assert not list(tmp_path.rglob("bucket_*")), "nothing is left behind"
+    assert not list(tmp_path.rglob("bucket_*")), "temporary files remain"

@@ -1,4 +1,4 @@
-"""What `emojax data check` finds: damaged, doubled and leaking clips."""
+"""`emojax data check` finds damaged, repeated and leaking clips."""
 
 import csv
 import json
@@ -57,7 +57,7 @@ def test_a_copy_in_another_encoding_is_found_and_other_clips_are_not(clips, tmp_
 
 
 def test_real_clips_of_the_same_people_are_not_alike(real_data):
-    """192 clips of eight actors before one wall: pictures differ by as little as 3 bits, sound tells them apart."""
+    """192 clips of eight actors: pictures differ by as little as 3 bits, sound separates them."""
     files = sorted(map(str, (real_data / "java_sed" / "video").glob("*.mp4")))
     media = inspect_all(files)
     assert len(media) == 192 and not any(m.error for m in media.values())
@@ -82,7 +82,7 @@ def test_silent_media_need_almost_equal_pictures():
     assert alike(one, Media(path="b", size=1, mtime=1, sha256="x", seconds=9.0))  # the same bytes
 
 
-def test_what_is_known_of_unchanged_files_is_kept(clips, tmp_path, monkeypatch):
+def test_fingerprints_of_unchanged_files_are_kept(clips, tmp_path, monkeypatch):
     store = tmp_path / "media.jsonl"
     first = inspect_all([str(clips[0])], store=store)
     store.write_text(store.read_text() + '{"path": "cut o')
@@ -122,7 +122,7 @@ def test_leaks_and_faults_of_a_set(clips, tmp_path, capsys):
             ("c.mp4", "1", "test", data[2]),  # a speaker of train
             ("d.mp4", "3", "test", data[0]),  # a clip of train under another name
             ("e.mp4", "4", "val", b"damaged"),
-            ("f.mp4", "5", "val", b""),  # not there
+            ("f.mp4", "5", "val", b""),  # missing
         ],
     )
     report = check_root(tmp_path / "root", names=["java_sed"])
@@ -157,7 +157,7 @@ def test_leaks_and_faults_of_a_set(clips, tmp_path, capsys):
     assert (out / "counts.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_twins_within_a_fold_leak_and_across_folds_do_not(clips, tmp_path):
+def test_duplicates_leak_within_a_fold_but_not_across_folds(clips, tmp_path):
     folder = tmp_path / "DFEW"
     for fold, train, test in ((1, "00001", "00002"), (2, "00002", "00003")):
         for mode, clip in (("train", train), ("test", test)):
@@ -168,7 +168,9 @@ def test_twins_within_a_fold_leak_and_across_folds_do_not(clips, tmp_path):
     for name, source in (("00001", 0), ("00002", 0), ("00003", 1)):
         (folder / "Clip" / "original" / f"{name}.mp4").write_bytes(clips[source].read_bytes())
     report = check_root(tmp_path, names=["dfew"])
-    assert report["leaks"] == []  # 00002 is tested in one fold and learned in the other, by plan
+    assert (
+        report["leaks"] == []
+    )  # 00002 is in test of one fold and in train of the other, as intended
     [twin] = report["near_duplicates"]
     assert twin["leak"] and [Path(twin[k]).stem for k in "ab"] == ["00001", "00002"]
 
@@ -189,7 +191,7 @@ def test_refusals_and_empty_roots_have_exit_codes(real_data, tmp_path, capsys):
     assert main(["data", "list"]) == 0 and "iemocap" in capsys.readouterr().out
 
 
-def test_loudness_tells_silence(tmp_path):
+def test_silence_has_no_loudness_hash(tmp_path):
     from data_pipeline.media.fingerprint import difference_hash, loudness_hash
 
     assert loudness_hash(np.zeros(16_000, np.float32)) is None

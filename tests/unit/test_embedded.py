@@ -1,4 +1,4 @@
-"""The embedded corpus: its bounds by arithmetic, its clips against their truth."""
+"""The embedded corpus: its best possible scores by arithmetic, its clips and their ground truth."""
 
 import itertools
 from pathlib import Path
@@ -26,7 +26,7 @@ from data_pipeline.media.clip import Sampling, read_clip
 
 
 def test_bounds_of_the_default_corpus():
-    """The issue's limits: no modality alone above 0.75, all together 0.90 to 0.95."""
+    """No modality alone is above 0.75; all together are between 0.90 and 0.95."""
     config = CorpusConfig()
     for modality in ("video", "audio", "text"):
         assert best_possible(config, modalities=(modality,)) <= 0.75, modality
@@ -36,13 +36,13 @@ def test_bounds_of_the_default_corpus():
 def test_best_possible_by_hand():
     """One modality that shows the label with 0.6, is flat with 0.4, no conflict, nothing absent.
 
-    Eight labels are right when shown (0.6), neutral always shows itself; a flat face is best called
-    neutral: (8 * 0.6 + 1) / 9.
+    Eight labels are right when shown (0.6), neutral is always shown; the best guess for a flat face
+    is neutral: (8 * 0.6 + 1) / 9.
     """
     table = Reliability(0.6, 0.4)
     config = CorpusConfig(video=table, audio=table, text=table, conflict=0.0, absent=0.0)
     assert best_possible(config, modalities=("video",)) == pytest.approx((8 * 0.6 + 1) / 9)
-    # Two of them: missed only when both are flat.
+    # With two modalities, a label is missed only when both are flat.
     assert best_possible(config, modalities=("video", "text")) == pytest.approx(
         (8 * (1 - 0.4**2) + 1) / 9
     )
@@ -84,14 +84,14 @@ def test_emotions_differ_in_every_modality():
     assert len(set(clues.WORD_PHRASES.values())) == 9 and set(clues.WORD_PHRASES) == set(EMOTIONS)
 
 
-def test_no_phrase_hides_in_another():
-    """The checker finds phrases as substrings: none may be part of another."""
+def test_no_phrase_is_part_of_another():
+    """find_clues matches substrings: no phrase may be part of another."""
     phrases = [p for group in clues.all_phrases().values() for p in group]
     for a, b in itertools.permutations(phrases, 2):
         assert a not in b, (a, b)
 
 
-def test_checker_reads_what_the_texts_say():
+def test_find_clues_reads_the_texts():
     found = clues.find_clues(
         "The picture shows lowered brows, wide open eyes, the person says words of joy"
     )
@@ -117,7 +117,7 @@ def small(tmp_path_factory) -> tuple[Path, CorpusConfig]:
     return make_corpus(config=config, folder=tmp_path_factory.mktemp("corpus") / "c"), config
 
 
-def test_corpus_clips_hold_what_their_truth_says(small):
+def test_clips_contain_what_their_truth_says(small):
     folder, _ = small
     records = load_corpus(folder)
     assert [sum(r.split == s for r in records) for s in ("train", "val", "test")] == [18, 9, 9]

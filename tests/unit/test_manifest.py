@@ -1,4 +1,4 @@
-"""Manifests: every fault is named by row and column."""
+"""Manifests: every fault is reported with row and column."""
 
 import pytest
 
@@ -26,7 +26,9 @@ def write(folder, text: str):
 def test_a_good_manifest(folder):
     path = write(
         folder,
-        f'Path,label,subtitle,split,speaker,start,end\na.mp4,happy,"hi, you",train,p1,,\n{folder}/b.mp4,sad,,dev,p2,1.5,3\n',
+        "Path,label,subtitle,split,speaker,start,end\n"
+        'a.mp4,happy,"hi, you",train,p1,,\n'
+        f"{folder}/b.mp4,sad,,dev,p2,1.5,3\n",
     )
     first, second = read_manifest(path)
     assert (first.path, first.label, first.labels) == (
@@ -38,7 +40,7 @@ def test_a_good_manifest(folder):
     assert (second.split, second.start, second.end, second.speaker) == ("val", 1.5, 3.0, "p2")
 
 
-def test_split_is_made_by_speaker_where_there_is_none(folder):
+def test_without_a_split_column_whole_speakers_are_held_out(folder):
     rows = "".join(f"{n}.mp4,{'x' if i % 2 else 'y'},p{i // 2}\n" for i, n in enumerate("abcdef"))
     records = read_manifest(write(folder, "path,label,speaker\n" + rows))
     assert {r.split for r in records} == {"train", "val"} and not speakers_in_common(records)
@@ -46,7 +48,7 @@ def test_split_is_made_by_speaker_where_there_is_none(folder):
     assert sorted(r.split for r in again) == ["train", "train", "val"]
 
 
-def test_what_spreadsheets_leave_behind(folder):
+def test_blank_rows_and_line_breaks_of_spreadsheets(folder):
     text = (
         'path,label,subtitle\r\na.mp4,x,"first line\nsecond\u2028third"\r\n,,\r\n\r\nb.mp4,y,\r\n'
     )
@@ -57,12 +59,12 @@ def test_what_spreadsheets_leave_behind(folder):
     assert first.split == second.split == "test"
 
 
-def test_columns_that_are_not_read_are_told(folder):
+def test_ignored_columns_are_listed(folder):
     path = write(folder, "path,label,age,Speaker,note\na.mp4,x,3,p,\nb.mp4,y,4,q,\n")
     assert ignored_columns(path) == ["age", "note"] and read_manifest(path)[0].speaker == "p"
 
 
-def test_leaking_speakers_are_told(folder):
+def test_speakers_in_train_and_test_are_listed(folder):
     text = "path,label,split,speaker\na.mp4,x,train,p\nb.mp4,y,train,q\nc.mp4,y,test,p\n"
     assert speakers_in_common(read_manifest(write(folder, text))) == {"test": ["p"]}
 

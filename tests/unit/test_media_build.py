@@ -1,4 +1,4 @@
-"""Built data sets: proxies look and sound like their clips, faults are counted, an unfinished build goes on."""
+"""Built data sets: proxies are close to their clips, faults are counted, builds continue."""
 
 import dataclasses
 import io
@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dataset_fixtures import FIXTURES, write_fixture
+from dataset_fixtures import FIXTURES
+from dataset_layouts import write_fixture
 from PIL import Image
 
 from data_pipeline.builders import shards
@@ -37,7 +38,7 @@ def corpus(tmp_path_factory):
     )
 
 
-def want(record: ClipRecord):
+def views_of(record: ClipRecord):
     clip = read_clip(
         record.path, sampling=Sampling(image="middle", temporal="uniform"), clip_id=record.id
     )
@@ -47,7 +48,7 @@ def want(record: ClipRecord):
 def test_proxies_are_their_clips_up_to_jpeg(corpus):
     for record in corpus[1][:6]:
         fields, _ = pack_media(record, CONFIG)
-        got, true = stored_views(record, fields, CONFIG, VIEWS, LOOK), want(record)
+        got, true = stored_views(record, fields, CONFIG, VIEWS, LOOK), views_of(record)
         assert (got.has_video, got.has_audio, got.audio_frames) == (
             true.has_video,
             true.has_audio,
@@ -56,8 +57,8 @@ def test_proxies_are_their_clips_up_to_jpeg(corpus):
         for one, other in ((got.image, true.image), (got.frames, true.frames)):
             error = np.abs(one.astype(int) - other)
             assert error.mean() < 2.5 and np.percentile(error, 99) < 14
-        heard = np.abs(got.sound - true.sound)[: true.audio_frames]
-        assert not true.has_audio or heard.mean() < 0.02  # 16 bits
+        sound_error = np.abs(got.sound - true.sound)[: true.audio_frames]
+        assert not true.has_audio or sound_error.mean() < 0.02  # 16 bits
         assert len(fields["media"]) + len(fields["frames"]) < 0.1 * (
             true.image.nbytes + true.frames.nbytes
         )
@@ -67,11 +68,11 @@ def test_stored_files_are_exact(corpus):
     config = dataclasses.replace(CONFIG, kind="bytes")
     for record in corpus[1][:3]:
         fields, _ = pack_media(record, config)
-        got, true = stored_views(record, fields, config, VIEWS, LOOK), want(record)
+        got, true = stored_views(record, fields, config, VIEWS, LOOK), views_of(record)
         np.testing.assert_array_equal(got.image, true.image)
         np.testing.assert_array_equal(got.frames, true.frames)
         np.testing.assert_array_equal(got.sound, true.sound)
-        # Another model looks at the same files in its own way, not in that of the build.
+        # Another model samples the same files in its own way, not in that of the build.
         first = read_clip(
             record.path, sampling=Sampling(image="first", temporal="window"), clip_id=record.id
         )
@@ -83,16 +84,16 @@ def test_stored_files_are_exact(corpus):
 
 
 def test_an_unknown_peak_is_noted(corpus):
-    record = next(r for r in corpus[1] if want(r).has_video)
-    for peak, said in ((None, True), (3, False)):
+    record = next(r for r in corpus[1] if views_of(r).has_video)
+    for peak, noted in ((None, True), (3, False)):
         known = dataclasses.replace(record, peak_index=peak)
         notes = pack_media(known, dataclasses.replace(CONFIG, image_choice="peak"))[1]
-        assert any("no peak frame is annotated" in n for n in notes) == said
+        assert any("no peak frame is annotated" in n for n in notes) == noted
 
 
-def test_fewer_frames_come_out_of_more(corpus):
-    """8 of 16 evenly spread frames are not those of 8: they are every second one, within half a step of it."""
-    record = next(r for r in corpus[1] if want(r).has_video)
+def test_fewer_frames_are_sampled_from_more(corpus):
+    """8 of 16 uniform frames are every second one, within half a step of the frames of 8."""
+    record = next(r for r in corpus[1] if views_of(r).has_video)
     fields, _ = pack_media(record, CONFIG)
     got = stored_views(record, fields, CONFIG, dataclasses.replace(VIEWS, num_frames=8), LOOK)
     full = stored_views(record, fields, CONFIG, VIEWS, LOOK)
@@ -106,8 +107,8 @@ def test_flac_keeps_16_bits():
 
 
 @pytest.mark.parametrize("fixture", FIXTURES, ids=lambda f: f.name)
-def test_every_data_set_builds_and_comes_back(fixture, corpus, tmp_path):
-    """Folders in the true layouts, a real clip or picture as their first media file: built, and read back record by record."""
+def test_every_data_set_is_built_and_read_back(fixture, corpus, tmp_path):
+    """A folder in the layout of each data set, with one real clip, is built and read back."""
     if fixture.name in IMAGE_SETS:
         picture = io.BytesIO()
         Image.fromarray(
@@ -127,23 +128,23 @@ def test_every_data_set_builds_and_comes_back(fixture, corpus, tmp_path):
         return
     spans = [
         dataclasses.replace(r, start=None, end=None) for r in chosen.records
-    ]  # IEMOCAP's lie beyond this clip
+    ]  # spans of IEMOCAP exceed this clip
     build_set(tmp_path / "out" / fixture.name, spans, CONFIG)
     built = open_built(tmp_path / "out")[fixture.name]
     source = BuiltSource(built, fixture.first[1], VIEWS, LOOK)
     record, views = source[0]
     assert len(source) == 1 and record == spans[0] and views.has_video
     assert views.frames.std() > 1 and views.has_audio == (
-        fixture.name not in IMAGE_SETS and want(corpus[1][0]).has_audio
+        fixture.name not in IMAGE_SETS and views_of(corpus[1][0]).has_audio
     )
 
 
-def test_fields_come_back():
+def test_packed_fields_are_unpacked():
     fields = {"record": b"{}", "media": b"\x00\n" * 9, "frames": b""}
     assert unpack_fields(pack_fields(fields)) == fields
 
 
-def test_what_was_built_for_other_views_is_refused():
+def test_data_built_for_other_views_are_refused():
     CONFIG.check(VIEWS, Sampling(image="middle", temporal="uniform"))
     CONFIG.check(VIEWS, Sampling(image="middle", temporal="uniform", num_frames=8))
     for sampling, text in (
@@ -165,7 +166,7 @@ def test_what_was_built_for_other_views_is_refused():
     )
 
 
-def test_a_build_counts_what_it_skips_and_is_found_again(corpus, tmp_path, monkeypatch):
+def test_a_build_counts_skipped_clips_and_is_not_repeated(corpus, tmp_path, monkeypatch):
     bad = tmp_path / "bad.mp4"
     bad.write_bytes(b"no clip")
     records = [*corpus[1], dataclasses.replace(corpus[1][0], id="bad", path=str(bad))]
@@ -179,20 +180,20 @@ def test_a_build_counts_what_it_skips_and_is_found_again(corpus, tmp_path, monke
     assert [source[i][0] for i in range(35)] == [
         r for r in records if r.split == "train" and r.id != "bad"
     ]
-    monkeypatch.setattr(shards, "_build_chunk", None)  # a second call decodes nothing
+    monkeypatch.setattr(shards, "_build_chunk", None)  # the second call decodes nothing
     assert build_set(tmp_path / "out" / "embedded", records, CONFIG) == {
         **facts,
         "state": "was built before",
     }
 
 
-def test_a_build_goes_on_behind_its_chunks_and_begins_anew_for_other_clips(
+def test_a_build_continues_after_its_chunks_and_restarts_for_other_clips(
     corpus, tmp_path, monkeypatch
 ):
     records, folder = corpus[1], tmp_path / "embedded"
     calls = []
 
-    class Here:  # runs jobs in this process, and stops after two
+    class InThisProcess:  # runs jobs in this process, and stops after two
         def __init__(self, *_):
             pass
 
@@ -214,7 +215,7 @@ def test_a_build_goes_on_behind_its_chunks_and_begins_anew_for_other_clips(
             return future
 
     with monkeypatch.context() as patch:
-        patch.setattr(shards.concurrent.futures, "ProcessPoolExecutor", Here)
+        patch.setattr(shards.concurrent.futures, "ProcessPoolExecutor", InThisProcess)
         with pytest.raises(KeyboardInterrupt):
             build_set(folder, records, CONFIG)
     assert len(list(folder.rglob("*.json"))) == 2 and not (folder / "built.json").exists()
@@ -224,18 +225,18 @@ def test_a_build_goes_on_behind_its_chunks_and_begins_anew_for_other_clips(
     build_set(folder, records, CONFIG, progress=lambda task, done, total: done_counts.append(done))
     assert (
         done_counts[0] == 21
-    )  # the five of the test split and the first sixteen to learn from were there
+    )  # the five test clips and the first sixteen training clips were complete
     assert len(open_built(tmp_path)["embedded"].sources["train"]) == 35
     fewer = [r for r in records if r.split != "test"]
     assert set(build_set(folder, fewer, CONFIG)["examples"]) == {"train", "val"}
 
 
-def test_ids_that_stand_twice_are_refused(corpus, tmp_path):
+def test_repeated_ids_are_refused(corpus, tmp_path):
     with pytest.raises(ValueError, match="have the id"):
         build_set(tmp_path / "x", [corpus[1][0], corpus[1][0]], CONFIG)
 
 
-def test_nothing_that_a_build_has_not_written_is_touched(corpus, tmp_path):
+def test_files_that_no_build_has_written_are_kept(corpus, tmp_path):
     folder = tmp_path / "embedded"
     folder.mkdir()
     (folder / "notes.txt").write_text("mine")
@@ -247,7 +248,7 @@ def test_nothing_that_a_build_has_not_written_is_touched(corpus, tmp_path):
             dataclasses.replace(corpus[1][0], dataset=name)
 
 
-def test_one_build_at_a_time_and_damaged_ones_say_so(corpus, tmp_path):
+def test_one_build_at_a_time_and_damaged_builds_are_reported(corpus, tmp_path):
     folder = tmp_path / "embedded"
     folder.mkdir()
     with (
@@ -267,7 +268,7 @@ def test_one_build_at_a_time_and_damaged_ones_say_so(corpus, tmp_path):
 
 
 def test_commands(corpus, tmp_path, capsys):
-    """records.jsonl and a manifest build as a root does; missing clips stop a build until they are left out."""
+    """records.jsonl builds like a folder; missing clips stop a build unless they are skipped."""
     folder = corpus[0] / "corpus"
     out = str(tmp_path / "out")
     options = ["--image", "middle", "--temporal", "uniform"]
