@@ -233,7 +233,7 @@ def test_wrong_usage(place):
     out = emojax(
         place, "train", "--manifest", manifest, "--out", str(place / "[x]"), "--preset", "tiny:test"
     )
-    assert out.returncode == 2 and "may not hold any of [ ] * ?" in out.stdout
+    assert out.returncode == 2 and "must not contain any of [ ] * ?" in out.stdout
     for word, message in (
         ("--config.stage.perception.stepz=5", "stepz"),
         ("--bogus=1", "bogus"),
