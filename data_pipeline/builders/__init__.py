@@ -1,1 +1,1 @@
-"""TFDS builders: decoded clips in array_record shards."""
+"""TFDS builders: clips in array_record shards, as media or decoded."""

@@ -189,7 +189,7 @@ def build_set(
         _decode_chunks(chunks, lambda done: progress(task, done, total), workers=workers)
         info = _write_shards(folder, records, config, chunks, key=key)
         shutil.rmtree(staging)
-    state = "built anew, of other clips or settings than before" if rebuilt else "built"
+    state = "built again: clips or settings have changed" if rebuilt else "built"
     return {**info, "state": state}
 
 

@@ -1,1 +1,1 @@
-"""One file a data set: its annotation to ClipRecords."""
+"""Data sets: one module per set or family, which turns its annotation files into ClipRecords."""

@@ -177,7 +177,9 @@ def _refer_set(name: str, title: str, folder: str, pickle: str) -> DataSet:
         title=title,
         folders=(folder, name),
         sources=(Source(pattern=pickle, rows=pickle_rows, make=_refer(name)),),
-        request="https://github.com/lichengunc/refer (open download); pictures: https://cocodataset.org",
+        request=(
+            "https://github.com/lichengunc/refer (open download); pictures: https://cocodataset.org"
+        ),
         terms="no licence is named; pictures under Flickr's terms",
     )
 

@@ -108,6 +108,7 @@ TABLE = Table(
     labels={"emotion": Label("emotion", EMOTIONS), "intent": Label("intent", INTENTS)},
     reasons={"reason": "gpt-4o-mini_intent"},
 )
+_COLUMNS = ("Dia_No", "Utt_No", "speaker", "video_name", "emotion", "intent", "Subtitle")
 SET = DataSet(
     name="mc_eiu",
     title="MC-EIU",
@@ -117,13 +118,14 @@ SET = DataSet(
         Source(pattern="*_files.txt", rows=line_rows("file", "emotion", "intent"), make=_challenge),
         Source(
             pattern="EnglishDialogues.csv",
-            rows=csv_rows(
-                "Dia_No", "Utt_No", "speaker", "video_name", "emotion", "intent", "Subtitle"
-            ),
+            rows=csv_rows(*_COLUMNS),
             make=_dialogues,
             anywhere=True,
         ),
     ),
-    request="https://huggingface.co/datasets/YulangZhuo/MC-EIU (gated); https://ai-s2-lab.github.io/MEIJU2025-website",
+    request=(
+        "https://huggingface.co/datasets/YulangZhuo/MC-EIU (gated); "
+        "https://ai-s2-lab.github.io/MEIJU2025-website"
+    ),
     terms="CC BY-NC 4.0; clips are television material. Friends is in MELD too",
 )

@@ -1,7 +1,7 @@
 """Repairs JSON that was edited by hand: comments, broken lines, trailing commas.
 
-This is our own because every repair must be reported with its line; the json-repair library returns
-no lines and guesses at any other fault, which must be refused.
+Our own, because the json-repair library reports no lines, keeps line breaks inside texts (one
+record of MERR then differs) and guesses at any other fault, which must be refused.
 """
 
 from __future__ import annotations

@@ -181,6 +181,6 @@ SIMS_V2 = DataSet(
         *_native_sources("ch_sims_v2_s", 1, file="meta.csv", language="chinese"),
     ),
     request="https://github.com/thuiar/ch-sims-v2 (open download)",
-    terms="research use; no licence is named. It holds clips of CH-SIMS again",
+    terms="research use; no licence is named; contains clips of CH-SIMS",
     family="sims",
 )

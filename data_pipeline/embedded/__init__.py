@@ -1,1 +1,1 @@
-"""The embedded corpus: generated talking-face clips with known truth."""
+"""The embedded corpus: generated talking-face clips with known ground truth."""

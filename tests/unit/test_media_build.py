@@ -257,7 +257,7 @@ def test_one_build_at_a_time_and_damaged_builds_are_reported(corpus, tmp_path):
     ):
         build_set(folder, corpus[1][:3], CONFIG)
     assert build_set(folder, corpus[1][:3], CONFIG)["state"] == "built"
-    assert build_set(folder, corpus[1][:2], CONFIG)["state"].startswith("built anew")
+    assert build_set(folder, corpus[1][:2], CONFIG)["state"].startswith("built again")
     shard = next((folder / "shards").rglob("*.array_record*"))
     shard.write_bytes(shard.read_bytes()[:1000])
     with pytest.raises(ValueError, match="are damaged"):
