@@ -316,12 +316,12 @@ def _span(
 
 def _transcribed(spans: Sequence[Span]) -> Transcript:
     """The transcriptions of the segments as one transcript with times of the recording."""
-    heard = {s.index: (s.start, s.answer.transcript) for s in spans if s.answer.transcript}
+    transcripts = {s.index: (s.start, s.answer.transcript) for s in spans if s.answer.transcript}
     cues = [
         Cue(start=round(start + c["start"], 2), end=round(start + c["end"], 2), text=c["text"])
-        for start, transcription in heard.values()
+        for start, transcription in transcripts.values()
         for c in transcription["cues"]
     ]
-    languages = Counter(transcription["language"] for _, transcription in heard.values())
+    languages = Counter(transcription["language"] for _, transcription in transcripts.values())
     language = languages.most_common(1)[0][0] if languages else ""
     return Transcript(tuple(cues), TRANSCRIBED, language)

@@ -84,7 +84,7 @@ def timeline_tab() -> TimelineTab:
     """Draws the tab for recordings."""
     purpose = gr.Textbox(label="Purpose (part of every output)", elem_id="purpose")
     run = gr.Button("Follow the emotion through the recording", elem_id="run", variant="primary")
-    status = gr.Markdown(elem_id="told")
+    status = gr.Markdown(elem_id="status")
     plot = gr.Image(
         show_label=False, elem_id="plot", interactive=False, buttons=["download", "fullscreen"]
     )

@@ -176,7 +176,7 @@ def test_errors_are_shown(server, tmp_path):
         assert page.locator("#talk").inner_text().count("...") == 0
         page.get_by_role("tab", name="Timeline").click()
         page.locator("#run").click()
-        status = "document.getElementById('told').innerText"
+        status = "document.getElementById('status').innerText"
         page.wait_for_function(f"{status}.includes('not a media file that can be read')")
         assert [f for f in faults if "://" in f] == []
     assert httpx2.get(f"{server.url}/health").status_code == 200 and server.left() == []
@@ -245,8 +245,12 @@ def test_only_uploads_are_read(server, clip):
         )
         for path in ("/etc/passwd", str(clip), f"http://127.0.0.1:{other.server_port}/secret"):
             file = {"path": path, "meta": {"_type": "gradio.FileData"}}
-            said = [{"role": "user", "content": {"file": file}}]
-            for data in ([file, "", "", 0, []], [None, "", "", 0, said], [None, file, "", 0, []]):
+            history = [{"role": "user", "content": {"file": file}}]
+            for data in (
+                [file, "", "", 0, []],
+                [None, "", "", 0, history],
+                [None, file, "", 0, []],
+            ):
                 asked = {"data": data, "fn_index": quick, "session_hash": "abc"}
                 client.post("/ui/gradio_api/queue/join", json=asked)
                 events = []

@@ -125,15 +125,17 @@ def test_continuous_batching_gives_the_answers_of_each_prompt_alone(engine_and_s
 
 def test_streamed_tokens_grow_to_the_answer(engine_and_samples):
     engine, asked = engine_and_samples
-    seen: dict[int, list[list[int]]] = {}
+    streamed: dict[int, list[list[int]]] = {}
     out = engine.generate(
-        asked, Sampler(max_tokens=10), on_tokens=lambda i, ids: seen.setdefault(i, []).append(ids)
+        asked,
+        Sampler(max_tokens=10),
+        on_tokens=lambda i, ids: streamed.setdefault(i, []).append(ids),
     )
     for i, ids in enumerate(out):
-        assert seen[i][-1] == ids and len(seen[i]) >= 2
+        assert streamed[i][-1] == ids and len(streamed[i]) >= 2
         assert all(
             later[: len(earlier)] == earlier
-            for earlier, later in zip(seen[i], seen[i][1:], strict=False)
+            for earlier, later in zip(streamed[i], streamed[i][1:], strict=False)
         )
 
 

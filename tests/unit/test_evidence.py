@@ -87,8 +87,8 @@ def test_claims_are_checked_against_measurements():
         next(v for k, v in verdicts.items() if k.startswith("high")) == "unsupported"
     )  # the usual pitch
     assert next(v for k, v in verdicts.items() if k.startswith("joyful")) == "not checkable"
-    said = next(e for k, e in found.items() if k.startswith("i am fine"))
-    assert (said.verdict, said.start, said.end) == ("supported", 10.0, 12.0)
+    quote = next(e for k, e in found.items() if k.startswith("i am fine"))
+    assert (quote.verdict, quote.start, quote.end) == ("supported", 10.0, 12.0)
     assert verdicts["you are mad"] == "unsupported"
     smile = next(e for k, e in found.items() if "smil" in k)
     assert smile.verdict == "not checkable" and smile.start == 11.5

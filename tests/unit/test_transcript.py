@@ -40,9 +40,9 @@ def test_texts_and_bad_subtitles(tmp_path):
     (tmp_path / "b.srt").write_bytes(b"\xff\xfe\x00broken")
     with pytest.raises(ValueError, match="save it as UTF-8"):
         read_transcript(tmp_path / "b.srt")
-    said = "1\n00:00:01,000 --> 00:00:02,000\ncafé\n"
+    subtitles = "1\n00:00:01,000 --> 00:00:02,000\ncafé\n"
     for encoding, name in (("cp1252", "Windows-1252"), ("utf-16", "UTF-16")):
-        (tmp_path / "e.srt").write_bytes(said.encode(encoding))
+        (tmp_path / "e.srt").write_bytes(subtitles.encode(encoding))
         found = read_transcript(tmp_path / "e.srt")
         assert found.words(0, 3) == "café" and found.source == f"e.srt (read as {name})"
     (tmp_path / "c.srt").write_text("no cue in here")
