@@ -96,7 +96,10 @@ def progress_bars(console: Console) -> Iterator[Progress]:
                     bars.remove_task(running.pop(task))
                     finished.add(task)
 
-        yield progress
+        try:
+            yield progress
+        finally:
+            bars.live.transient = not running  # else an empty line would be printed
 
 
 def setup(*, training: bool = False) -> None:

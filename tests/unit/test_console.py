@@ -44,4 +44,4 @@ def test_a_task_that_starts_again_has_a_new_bar():
         for _ in range(2):
             progress("fetch", 0.0, 2.0)
             progress("fetch", 2.0, 2.0)
-    assert out.file.getvalue().count("2/2") == 2
+    assert out.file.getvalue().count("2/2") == out.file.getvalue().count("\n") == 2
