@@ -120,7 +120,7 @@ class ModelFields:
     kernels: Literal["float", "int8"] = "float"
     # Keys and values during generation. float: compute_dtype; int8: one scale per token and head.
     cache: Literal["float", "int8"] = "float"
-    # What a layer of the language model keeps for its backward pass (emojax/model/layers.py,
+    # What a layer of the language model keeps for its backward pass (emojax/model/remat.py,
     # REMAT_POLICIES). From `most` to `full`, memory falls and recomputation grows.
     remat: Remat = "most"
     remat_long: Remat = "full"  # the same for rows of more than `long_row` tokens
