@@ -77,29 +77,34 @@ def progress_bars(console: Console) -> Iterator[Progress]:
     running: dict[str, rich.progress.TaskID] = {}
     finished: set[str] = set()
     lock = threading.Lock()
-    with rich.progress.Progress(*columns, console=console) as bars:
+    bars = rich.progress.Progress(*columns, console=console)
 
-        def progress(task: str, done: float, total: float | None) -> None:
-            complete = total is not None and done >= total
-            with lock:
-                if task in finished and complete:
-                    return
-                if task not in running:
-                    finished.discard(task)
-                    running[task] = bars.add_task(task, total=None)
-                number = running[task]
-                whole = None if total is None else int(total)
-                bars.update(number, completed=int(done), total=whole)
-                if complete:
-                    bar = bars.tasks[bars.task_ids.index(number)]
-                    bars.console.print(bars.make_tasks_table([bar]))
-                    bars.remove_task(running.pop(task))
-                    finished.add(task)
+    def progress(task: str, done: float, total: float | None) -> None:
+        complete = total is not None and done >= total
+        with lock:
+            if task in finished and complete:
+                return
+            if task not in running:
+                finished.discard(task)
+                running[task] = bars.add_task(task, total=None)
+            number = running[task]
+            whole = None if total is None else int(total)
+            bars.update(number, completed=int(done), total=whole)
+            if complete:
+                bar = bars.tasks[bars.task_ids.index(number)]
+                bars.console.print(bars.make_tasks_table([bar]))
+                bars.remove_task(running.pop(task))
+                finished.add(task)
 
-        try:
-            yield progress
-        finally:
-            bars.live.transient = not running  # else an empty line would be printed
+    bars.start()
+    try:
+        yield progress
+    finally:
+        if running:
+            bars.stop()
+        else:  # without the empty line that `stop` prints
+            bars.live.transient = True
+            bars.live.stop()
 
 
 def setup(*, training: bool = False) -> None:
