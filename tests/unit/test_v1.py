@@ -67,7 +67,7 @@ def test_two_placeholders_in_training_and_one_in_the_released_layouts():
     demo = prompts.eval_prompt(SUBTITLE, "emotion", QUESTION, "v1", layout="released_demo")
     row = make_row(tokenizer, demo, None, [("<VideoHere>", 13)], special=True)
     assert row.ids.count(1) == 3, "BOS of the row, of the upload turn and of the question's turn"
-    with pytest.raises(ValueError, match="needs <VideoHere> once and in its order"):
+    with pytest.raises(ValueError, match="must contain <VideoHere> once and in order"):
         make_row(
             tokenizer, train, None, [("<FeatureHere>", 4), ("<VideoHere>", 9), ("<FeatureHere>", 4)]
         )
