@@ -92,9 +92,9 @@ if [[ -n $local_count ]]; then
     left=()
     for worker in "${workers[@]}"; do
       if kill -0 "$worker" 2>/dev/null; then left+=("$worker"); continue; fi
-      own=0
-      wait "$worker" || own=$?
-      [[ $own -eq 0 || $code -ne 0 ]] || code=$own
+      status=0
+      wait "$worker" || status=$?
+      [[ $status -eq 0 || $code -ne 0 ]] || code=$status
     done
     workers=("${left[@]}")
     # The others would wait forever for a process that failed, but not for one that stopped on request.
@@ -148,10 +148,10 @@ state() { # READY, PREEMPTED, ...; nothing if there is no such slice
 }
 
 state_of_all() { # READY if all slices are, else the first other state
-  local node own
+  local node one
   for node in "${nodes[@]}"; do
-    own=$(state "$node")
-    if [[ $own != READY ]]; then echo "$own"; return; fi
+    one=$(state "$node")
+    if [[ $one != READY ]]; then echo "$one"; return; fi
   done
   echo READY
 }
@@ -189,9 +189,9 @@ create() {
 }
 
 find_or_create() {
-  local found
-  found=$(state_of_all)
-  case $found in
+  local current
+  current=$(state_of_all)
+  case $current in
     READY) say "using $name again" ;;
     "")
       say "creating $name ($type)"
@@ -200,11 +200,11 @@ find_or_create() {
       create
       ;;
     CREATING | STARTING | REPAIRING | RESTARTING)
-      say "$name is $found"
+      say "$name is $current"
       sleep "${POLL:-30}"
       find_or_create
       ;;
-    *) say "$name is $found: creating it again"; delete_all; create ;;
+    *) say "$name is $current: creating it again"; delete_all; create ;;
   esac
 }
 
@@ -231,7 +231,7 @@ push() { # copies the committed files and the name of the commit: a pod has no r
 
 train() { # on every worker of every slice at once; prints the log of the first slice
   # After a lost connection the previous start may still run and occupy the chips.
-  local command="cd emojax && { test ! -f train.pid || { kill -TERM \$(cat train.pid) && sleep 20; } ; } 2>/dev/null; echo \$\$ >train.pid; EMOJAX_DISTRIBUTED=auto exec .venv/bin/python -m emojax.train $(quote "${arguments[@]}")" jobs=() node code=0 own
+  local command="cd emojax && { test ! -f train.pid || { kill -TERM \$(cat train.pid) && sleep 20; } ; } 2>/dev/null; echo \$\$ >train.pid; EMOJAX_DISTRIBUTED=auto exec .venv/bin/python -m emojax.train $(quote "${arguments[@]}")" jobs=() node code=0 status
   for node in "${nodes[@]}"; do
     if [[ -n $dry || $node == "${nodes[0]}" ]]; then
       do_it "${tpu[@]}" ssh "$node" "${where[@]}" --worker=all --command="$command" &
@@ -243,9 +243,9 @@ train() { # on every worker of every slice at once; prints the log of the first 
   done
   [[ -z $dry ]] || return 0
   for job in "${jobs[@]}"; do
-    own=0
-    wait "$job" || own=$?
-    [[ $own -eq 0 || $code -ne 0 ]] || code=$own
+    status=0
+    wait "$job" || status=$?
+    [[ $status -eq 0 || $code -ne 0 ]] || code=$status
   done
   return "$code"
 }
@@ -263,9 +263,9 @@ for ((attempt = 0; ; attempt++)); do
   find_or_create
   if push; then train || code=$?; else code=255; fi
   [[ $code -ne 0 ]] || break
-  found=$(state_of_all)
+  current=$(state_of_all)
   # A failure of the program itself would repeat: restart only after lost machines.
-  if [[ $found == READY && $code -ne 143 && $code -ne 255 ]]; then
+  if [[ $current == READY && $code -ne 143 && $code -ne 255 ]]; then
     say "training failed with exit code $code"
     exit "$code"
   fi
@@ -273,6 +273,6 @@ for ((attempt = 0; ; attempt++)); do
     say "gave up after $retries restarts"
     exit "$code"
   fi
-  say "preempted (${found:-gone}, exit code $code); restarting from the last checkpoint"
+  say "preempted (${current:-gone}, exit code $code); restarting from the last checkpoint"
   sleep "${POLL:-30}"
 done

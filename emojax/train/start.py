@@ -183,7 +183,7 @@ def stage_sources(stage: Stage, sources: Mixture) -> Mixture:
             ", ".join(sorted(set(table) - known)),
         )
     weighted = {
-        n: (source, given.get(n, table.get(n, own))) for n, (source, own) in sources.items()
+        n: (source, given.get(n, table.get(n, weight))) for n, (source, weight) in sources.items()
     }
     mixture = {n: pair for n, pair in weighted.items() if pair[1] > 0}
     if not mixture:

@@ -139,8 +139,8 @@ def train_on_data(
     names = {r.dataset for r in asked}
     validation = None
     if name := next((n for n, s in sources.items() if "val" in s and n in names), None):
-        own = (r for r in records if r.dataset == name and r.split == "val" and r.labels)
-        labels = next(own).labels
+        clips = (r for r in records if r.dataset == name and r.split == "val" and r.labels)
+        labels = next(clips).labels
         number = settings.train.validate_clips
         validation = Validation(sources[name]["val"], labels, clips=number)
     train(settings, trained, mixture, out, cache=cache, validation=validation, progress=progress)
