@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -233,7 +234,8 @@ def _cost_bar(console: Console, job: Job) -> Iterator[Progress]:
     )
     ledgers: list[Ledger] = []
     first: list[tuple[float, float]] = []
-    with rich.progress.Progress(*columns, console=console) as bars:
+    redirect = sys.stdout.isatty()
+    with rich.progress.Progress(*columns, console=console, redirect_stdout=redirect) as bars:
         number = bars.add_task("annotate", total=None, cost="")
 
         def progress(task: str, done: float, total: float | None) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -77,7 +78,9 @@ def progress_bars(console: Console) -> Iterator[Progress]:
     running: dict[str, rich.progress.TaskID] = {}
     finished: set[str] = set()
     lock = threading.Lock()
-    bars = rich.progress.Progress(*columns, console=console)
+    # Where stdout is a file, what is printed there must not go to the terminal with the bars.
+    redirect = sys.stdout.isatty()
+    bars = rich.progress.Progress(*columns, console=console, redirect_stdout=redirect)
 
     def progress(task: str, done: float, total: float | None) -> None:
         complete = total is not None and done >= total

@@ -54,10 +54,10 @@ def show(result: DemoResult, console: Console) -> None:
     record, answer = result.record, result.answer
     best = sorted(answer.probabilities.items(), key=lambda pair: -pair[1])[:3]
     console.print(f"\none clip: {record.path}", soft_wrap=True)
-    console.print(f"  subtitle  {record.subtitle}")
-    console.print(f"  label     {answer.label}   (true: {record.label})")
-    console.print("  probs     " + ", ".join(f"{name} {p:.2f}" for name, p in best))
-    console.print(f"  reason    {answer.reason}\n", soft_wrap=True)
+    console.print(f"  subtitle       {record.subtitle}")
+    console.print(f"  label          {answer.label}   (true: {record.label})")
+    console.print("  probabilities  " + ", ".join(f"{name} {p:.2f}" for name, p in best))
+    console.print(f"  reason         {answer.reason}\n", soft_wrap=True)
     console.print(
         f"made in {result.scores['seconds']:.0f} s: {result.out}/ with model.json, weights/, "
         "evaluation.json, evaluation.md, confusion_test.png, log.jsonl, tensorboard/\n"

@@ -2,6 +2,9 @@
 
 import io
 import logging
+import os
+import subprocess
+import sys
 
 from rich.console import Console
 
@@ -45,3 +48,23 @@ def test_a_task_that_starts_again_has_a_new_bar():
             progress("fetch", 0.0, 2.0)
             progress("fetch", 2.0, 2.0)
     assert out.file.getvalue().count("2/2") == out.file.getvalue().count("\n") == 2
+
+
+def test_answers_reach_a_file_while_bars_are_on_the_terminal(tmp_path):
+    """stderr is a terminal, stdout a file: what is printed inside a bar lands in the file."""
+    code = (
+        "import rich.console\n"
+        "from emojax.cli.console import progress_bars\n"
+        "with progress_bars(rich.console.Console(stderr=True)) as progress:\n"
+        "    progress('answer', 0, 2)\n"
+        "    print('{}', flush=True)\n"
+        "    progress('answer', 2, 2)\n"
+    )
+    ours, theirs = os.openpty()
+    with (tmp_path / "out.jsonl").open("w") as file:
+        subprocess.run([sys.executable, "-c", code], stdout=file, stderr=theirs, check=True)
+    os.close(theirs)
+    shown = os.read(ours, 100_000).decode()
+    os.close(ours)
+    assert (tmp_path / "out.jsonl").read_text() == "{}\n"
+    assert "answer" in shown and "{}" not in shown
