@@ -1,4 +1,7 @@
-"""All eighteen sets of MMEVerse-Bench in their own layout (`<SET>_label.csv`, `<SET>/video/`), filled with drawn clips."""
+"""All eighteen sets of MMEVerse-Bench with synthetic clips, in their own layout.
+
+The layout is `<SET>_label.csv` and `<SET>/video/`.
+"""
 
 from __future__ import annotations
 
@@ -11,36 +14,98 @@ from data_pipeline.embedded.clues import EMOTION_AUS
 from data_pipeline.embedded.generate import load_corpus, make_corpus
 from data_pipeline.embedded.truth import CorpusConfig
 
-# folder -> (columns, rows): {i} is the clip's number, {a|b|...} cells are lists of which the i-th is taken.
+# folder -> {column: text, with {i} for the number of the clip, or one text per clip}
 SETS: dict[str, dict[str, str | Sequence[str]]] = {
-    "MER2024": {"video_id": "sample_{i}", "MER2023_mode": ("test1", "test1", "test1", "test2", "other", "other", "other"),
-                "MER2024_mode": ("", "", "", "", "test_semi", "test_semi", "test_semi"), "chinese": "words {i}",
-                "emotion_label": ("angry", "neutral", "sad", "happy", "worried", "surprise", "neutral")},
-    "MELD": {"video_id": "dia{i}_utt0", "mode": ("test", "test", "dev", "test"), "text": "words {i}",
-             "Emotion": ("joy", "neutral", "fear", "anger"), "Sentiment": ("Positive", "Neutral", "Negative", "Negative")},
-    "IEMOCAP": {"video_id": ("Ses05F_impro01_F000", "Ses05F_impro01_M001", "Ses05M_impro02_F000", "Ses05M_impro02_M003"),
-                "session": "Session5", "text": "words {i}", "official_label": ("anger", "excited", "neutral", "sadness")},
+    "MER2024": {
+        "video_id": "sample_{i}",
+        "MER2023_mode": ("test1", "test1", "test1", "test2", "other", "other", "other"),
+        "MER2024_mode": ("", "", "", "", "test_semi", "test_semi", "test_semi"),
+        "chinese": "words {i}",
+        "emotion_label": ("angry", "neutral", "sad", "happy", "worried", "surprise", "neutral"),
+    },
+    "MELD": {
+        "video_id": "dia{i}_utt0",
+        "mode": ("test", "test", "dev", "test"),
+        "text": "words {i}",
+        "Emotion": ("joy", "neutral", "fear", "anger"),
+        "Sentiment": ("Positive", "Neutral", "Negative", "Negative"),
+    },
+    "IEMOCAP": {
+        "video_id": (
+            "Ses05F_impro01_F000",
+            "Ses05F_impro01_M001",
+            "Ses05M_impro02_F000",
+            "Ses05M_impro02_M003",
+        ),
+        "session": "Session5",
+        "text": "words {i}",
+        "official_label": ("anger", "excited", "neutral", "sadness"),
+    },
     "OV-MERD+": {"video_id": "sample_{i}", "sentence": "words {i}"},
-    "CMU-MOSI": {"video_id": ("aaa_1", "aaa_2", "bbb_1"), "mode": "test", "text": "words {i}",
-                 "sentiment_label": ("Positive", "Neutral", "Negative")},
-    "CMU-MOSEI": {"video_id": ("ccc", "ccc", "ddd"), "clip_id": ("1", "2", "1"), "mode": ("test", "test", "valid"),
-                  "text": "words {i}", "sentiment_label": ("Positive", "Negative", "Negative")},
-    "CH-SIMS_v2_s": {"video_id": ("v_1", "v_2", "w_1"), "mode": "test", "text": "words {i}",
-                     "annotation": ("Positive", "Neutral", "Negative")},
-    "SIMS": {"video_id": ("x_1", "x_2"), "english": "words {i}", "val_label": ("Positive", "Negative")},
-    "CAER": {"video_id": "test_Anger_000{i}", "mode": "test", "text_whisper": "words {i}",
-             "emotion_label": ("anger", "fear", "neutral")},
-    "DFEW": {"video_id": "0000{i}", "mode": "test", "sentence": "words {i}", "label": ("happy", "sad", "disgust")},
-    "E3": {"video_id": "e{i}", "mode": "test", "conversation": "words {i}", "person": "person_{i}",
-           "emotion": ("shy", "sarcastic", "happy")},
-    "MAFW": {"video_id": "0000{i}", "mode": "test", "text_whisper": "words {i}",
-             "single_label": ("anger", "contempt", "helplessness"),
-             "multi_label": ("anger,contempt", "", "helplessness,sadness")},
-    "MC-EIU": {"video_id": "m{i}", "mode": ("test", "test", "validation"), "Subtitle": "words {i}",
-               "emotion": ("happy", "anger", "fear"), "intent": ("agreeing", "wishing", "neutral")},
-    "BOLD": {"video_id": "b{i}", "mode": "val", "text_whisper": "words {i}",
-             "Emotion_label": ("Happiness;Pleasure", "Anger;Annoyance", "Doubt/Confusion")},
-}  # fmt: skip
+    "CMU-MOSI": {
+        "video_id": ("aaa_1", "aaa_2", "bbb_1"),
+        "mode": "test",
+        "text": "words {i}",
+        "sentiment_label": ("Positive", "Neutral", "Negative"),
+    },
+    "CMU-MOSEI": {
+        "video_id": ("ccc", "ccc", "ddd"),
+        "clip_id": ("1", "2", "1"),
+        "mode": ("test", "test", "valid"),
+        "text": "words {i}",
+        "sentiment_label": ("Positive", "Negative", "Negative"),
+    },
+    "CH-SIMS_v2_s": {
+        "video_id": ("v_1", "v_2", "w_1"),
+        "mode": "test",
+        "text": "words {i}",
+        "annotation": ("Positive", "Neutral", "Negative"),
+    },
+    "SIMS": {
+        "video_id": ("x_1", "x_2"),
+        "english": "words {i}",
+        "val_label": ("Positive", "Negative"),
+    },
+    "CAER": {
+        "video_id": "test_Anger_000{i}",
+        "mode": "test",
+        "text_whisper": "words {i}",
+        "emotion_label": ("anger", "fear", "neutral"),
+    },
+    "DFEW": {
+        "video_id": "0000{i}",
+        "mode": "test",
+        "sentence": "words {i}",
+        "label": ("happy", "sad", "disgust"),
+    },
+    "E3": {
+        "video_id": "e{i}",
+        "mode": "test",
+        "conversation": "words {i}",
+        "person": "person_{i}",
+        "emotion": ("shy", "sarcastic", "happy"),
+    },
+    "MAFW": {
+        "video_id": "0000{i}",
+        "mode": "test",
+        "text_whisper": "words {i}",
+        "single_label": ("anger", "contempt", "helplessness"),
+        "multi_label": ("anger,contempt", "", "helplessness,sadness"),
+    },
+    "MC-EIU": {
+        "video_id": "m{i}",
+        "mode": ("test", "test", "validation"),
+        "Subtitle": "words {i}",
+        "emotion": ("happy", "anger", "fear"),
+        "intent": ("agreeing", "wishing", "neutral"),
+    },
+    "BOLD": {
+        "video_id": "b{i}",
+        "mode": "val",
+        "text_whisper": "words {i}",
+        "Emotion_label": ("Happiness;Pleasure", "Anger;Annoyance", "Doubt/Confusion"),
+    },
+}
 OPEN_WORDS = (
     "['happy', 'amused']",
     "['worried']",
@@ -57,7 +122,7 @@ def drawn_clips() -> list[Path]:
 
 
 def write_suite(root: Path) -> Path:
-    """Writes every set; returns the root."""
+    """Writes all sets and returns the root."""
     clips = drawn_clips()
     number = 0
     for folder, columns in SETS.items():

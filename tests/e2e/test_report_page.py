@@ -1,4 +1,4 @@
-"""The HTML report in a real browser: play, follow, seek by row, track, change, claim and key; a recording that is not there."""
+"""The page of a recording in a browser: play, follow, seek; a recording that is not found."""
 
 import dataclasses
 
@@ -91,7 +91,7 @@ def test_play_follow_and_seek(talk, tmp_path):
         page.goto(url_of(tmp_path / "report.html"))
         page.wait_for_function("document.getElementById('player').readyState >= 2")
         now = lambda: page.evaluate("document.getElementById('player').currentTime")
-        label = lambda: page.locator("#now .label").first.inner_text()
+        label = page.locator("#now .label").first.inner_text
         assert page.evaluate("document.getElementById('player').duration") == pytest.approx(
             12.0, abs=0.2
         )
@@ -112,11 +112,10 @@ def test_play_follow_and_seek(talk, tmp_path):
         assert "ok" in claim.get_attribute("class") and "supported" in claim.get_attribute("title")
         claim.click()
         assert now() == pytest.approx(8.0, abs=0.05)
-        # Played, it follows by itself.
+        # while it plays, the page follows
         page.locator("tr.row").nth(0).click()
-        page.evaluate(
-            "document.getElementById('player').muted = true; document.getElementById('player').play()"
-        )
+        page.evaluate("document.getElementById('player').muted = true")
+        page.evaluate("void document.getElementById('player').play()")
         page.wait_for_function("document.getElementById('player').currentTime > 4.3", timeout=20000)
         page.wait_for_function(
             "document.querySelector('#now .label').textContent == 'sad'", timeout=5000
@@ -149,7 +148,7 @@ def test_each_person_has_a_lane_and_the_words_are_shown(talk, tmp_path):
         assert faults == []
 
 
-def test_a_recording_that_is_not_beside_the_page(talk, tmp_path):
+def test_a_recording_that_is_not_next_to_the_page(talk, tmp_path):
     whole = dataclasses.replace(timeline(talk), path=str(tmp_path / "gone.mp4"))
     (tmp_path / "report.html").write_bytes(to_html(whole, folder=tmp_path))
     with chromium() as (page, _):
@@ -164,7 +163,7 @@ def test_a_recording_that_is_not_beside_the_page(talk, tmp_path):
         )
 
 
-def test_a_large_recording_is_looked_for_beside_the_page(talk, tmp_path):
+def test_a_large_recording_is_loaded_from_its_own_file(talk, tmp_path):
     page_file = tmp_path / "deep" / "report.html"
     page_file.parent.mkdir()
     page_file.write_bytes(to_html(timeline(talk), embed="never", folder=page_file.parent))

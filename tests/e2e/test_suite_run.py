@@ -1,4 +1,4 @@
-"""All eighteen sets of MMEVerse-Bench over drawn clips with a tiny model: every report, stops at random points, twice the same."""
+"""A tiny model on all eighteen sets of MMEVerse-Bench: reports, interruptions, equal results."""
 
 import json
 import os
@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 from chat_server import Chat, serve
 from data_jobs import save_random_model
-from rich.console import Console
 from suite_fixture import write_suite
 
 from data_pipeline.llm import client
@@ -29,7 +28,6 @@ from emojax.evaluate.suites import SUITES, find_suite
 from emojax.workflows import evaluate
 
 SUITE = SUITES["mmeverse-bench"]
-QUIET = Console(quiet=True)
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +43,7 @@ def model(tmp_path_factory) -> Path:
 def run_suite(model: Path, suite: Path, out: Path, **more) -> dict:
     options = ScoringOptions(tables=builtin_tables(), resamples=50)
     more = {"devices": jax.devices()[:1], **more}
-    return evaluate.evaluate_suite(
-        model, SUITE, suite, out=out, options=options, console=QUIET, batch=2, **more
-    )
+    return evaluate.evaluate_suite(model, SUITE, suite, out=out, options=options, batch=2, **more)
 
 
 def contents(out: Path) -> dict[str, bytes]:
@@ -56,7 +52,7 @@ def contents(out: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def whole(model, suite, tmp_path_factory) -> Path:
-    """A run that nobody stopped."""
+    """A run without interruption."""
     out = tmp_path_factory.mktemp("whole")
     run_suite(model, suite, out, answers="both")
     return out
@@ -94,7 +90,7 @@ def test_every_report_is_there(whole):
 
 
 def test_stops_at_ten_random_points(whole, model, suite, tmp_path, monkeypatch):
-    """Stopped while answering and while writing, each time somewhere else; no clip is answered twice, all is the same."""
+    """Stopped while answering and while writing: no clip is answered twice, results are equal."""
     rng = np.random.default_rng(0)
     answered: list[str] = []
     append = suite_runner.append_batch
@@ -103,7 +99,7 @@ def test_stops_at_ten_random_points(whole, model, suite, tmp_path, monkeypatch):
     def stopping(path, number, rows):
         left[0] -= 1
         if left[0] < 0:
-            if rng.random() < 0.7:  # killed in the middle of writing a line, maybe of a character
+            if rng.random() < 0.7:  # killed while writing a line, maybe inside a character
                 with path.open("ab") as file:
                     line = partial_answers.batch_line(number, rows)
                     file.write((line[: int(rng.integers(1, 60))] + "高").encode()[:-1])
@@ -120,7 +116,7 @@ def test_stops_at_ten_random_points(whole, model, suite, tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             run_suite(model, suite, tmp_path, answers="both")
         stops += 1
-    # and between the files that end a set: while its rows are written, before and after its facts
+    # and between the files that complete a set: its rows, then its identity
     left[0] = 10_000
     write_text = suite_runner.write_text
     modules = (suite_runner, partial_answers, predictions)
@@ -183,7 +179,7 @@ def test_kills_at_ten_random_points(whole, model, suite, tmp_path):
         while (
             process.poll() is None and _lines(tmp_path) <= lines and time.monotonic() - begin < 240
         ):
-            time.sleep(0.05)  # until it has answered something
+            time.sleep(0.05)  # until it has answered a batch
         time.sleep(dice.random())
         if process.poll() is not None:
             break
@@ -217,7 +213,6 @@ def test_a_calibration_is_of_its_own_labels_alone(whole, model, suite, tmp_path)
             suite,
             out=out,
             options=options,
-            console=QUIET,
             answers="both",
             batch=2,
             devices=one,
@@ -237,7 +232,6 @@ def test_rows_are_spread_over_devices(whole, model, suite, tmp_path):
         suite,
         out=tmp_path,
         options=options,
-        console=QUIET,
         answers="both",
         batch=2,
     )
@@ -259,7 +253,6 @@ def test_a_server_that_was_away_is_asked_again(suite, tmp_path):
             split=None,
             out=tmp_path,
             options=options,
-            console=QUIET,
         )
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(client, "RETRIES", 0)
@@ -304,7 +297,6 @@ def test_damaged_and_missing_clips_are_counted(model, tmp_path):
         suite,
         out=tmp_path / "o",
         options=options,
-        console=QUIET,
         answers="labels",
         batch=2,
         devices=jax.devices()[:1],

@@ -14,18 +14,31 @@ from emojax.cli.main import main
 def test_the_command_writes_every_file_and_twice_the_same(tmp_path, capsys):
     clip = drawn_clips()[0]
     rows = [
-        row(f"c{i}", ("happy", "sad", "neutral")[i % 3], ("happy", "Sad.", "sad")[i % 3], speaker=f"s{i % 15}", path=str(clip),
-            probabilities={"happy": 0.5, "sad": 0.3, "neutral": 0.2}, duration=1.5, modalities=["video"])
+        row(
+            f"c{i}",
+            ("happy", "sad", "neutral")[i % 3],
+            ("happy", "Sad.", "sad")[i % 3],
+            speaker=f"s{i % 15}",
+            path=str(clip),
+            probabilities={"happy": 0.5, "sad": 0.3, "neutral": 0.2},
+            duration=1.5,
+            modalities=["video"],
+        )
         for i in range(30)
-    ]  # fmt: skip
+    ]
     path = jsonl(tmp_path / "preds.jsonl", *rows)
     outs = [tmp_path / "a", tmp_path / "b"]
     for out in outs:
         assert main(["evaluate", "--predictions", str(path), "--out", str(out)]) == 0
     names = sorted(p.relative_to(outs[0]) for p in outs[0].rglob("*") if p.is_file())
     assert [str(n) for n in names] == [
-        "clips.csv", "confusion_predictions.png", "evaluation.json", "evaluation.md", "predictions/predictions.jsonl", "report.html",
-    ]  # fmt: skip
+        "clips.csv",
+        "confusion_predictions.png",
+        "evaluation.json",
+        "evaluation.md",
+        "predictions/predictions.jsonl",
+        "report.html",
+    ]
     for name in names:
         assert (outs[0] / name).read_bytes() == (outs[1] / name).read_bytes(), name
     found = json.loads((outs[0] / "evaluation.json").read_text())
@@ -52,7 +65,7 @@ def test_wrong_usage_is_reported(tmp_path, capsys):
     two = jsonl(tmp_path / "t.jsonl", row("a", "happy"), row("b", "sad"))
     other = jsonl(tmp_path / "u.jsonl", row("a", "happy"), row("b", "happy"))
     out = ["--out", str(tmp_path / "o")]
-    for arguments, told in (
+    for arguments, message in (
         (["--predictions", str(path)], "no row has an 'answer' to compare with; give --truth"),
         ([], "give a model (a folder or a name), --endpoint URL, or --predictions FILE"),
         (["model"], "give the clips: --manifest FILE, or --suite NAME with --data FOLDER"),
@@ -92,7 +105,7 @@ def test_wrong_usage_is_reported(tmp_path, capsys):
         (["m", "--predictions", str(path)], "leave out the model"),
     ):
         assert main(["evaluate", *arguments, *out]) == 2
-        assert told in " ".join(capsys.readouterr().out.split()), arguments
+        assert message in " ".join(capsys.readouterr().out.split()), arguments
 
 
 def test_labels_and_metric_can_be_given(tmp_path):
@@ -130,12 +143,12 @@ def test_runs_are_compared_by_name_of_test(tmp_path, capsys):
     rng = np.random.default_rng(0)
     truth = [str(x) for x in rng.choice(["happy", "sad", "angry"], 90)]
     worse = [t if rng.random() < 0.6 else "happy" for t in truth]
-    for name, said in (("one", truth), ("two", worse)):
+    for name, responses in (("one", truth), ("two", worse)):
         path = jsonl(
             tmp_path / f"{name}.jsonl",
             *(
                 row(f"c{i}", t, s, speaker=f"s{i % 9}")
-                for i, (t, s) in enumerate(zip(truth, said, strict=True))
+                for i, (t, s) in enumerate(zip(truth, responses, strict=True))
             ),
         )
         assert (
@@ -247,7 +260,9 @@ def test_a_multimodal_server_answers_a_manifest(tmp_path, capsys):
     assert found["n"] == 5 and found["clips"] == {"answered": 4, "refused": 1, "missing_media": 0}
     assert found["answers"]["read_as"]["sentence"] == 4 and found["unparsable_by_class"] == [0, 1]
     assert found["accuracy"] == pytest.approx(2 / 5)
-    told = " ".join(capsys.readouterr().out.split())
+    message = " ".join(capsys.readouterr().out.split())
     assert (
-        "1 empty reply" in told and "cost 0.00" in told and "1 clips could not be decoded" in told
+        "1 empty reply" in message
+        and "cost 0.00" in message
+        and "1 clips could not be decoded" in message
     )

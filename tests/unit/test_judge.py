@@ -1,4 +1,4 @@
-"""The judge against a local server of the real protocol: its faults are counted, retried or told, never averaged."""
+"""The judge with a local server: faults are counted, retried or reported, never averaged."""
 
 import json
 
@@ -16,7 +16,7 @@ REFERENCES = {r.clip: f"truth of {r.clip}" for r in ROWS}
 
 
 def number_of(body) -> int:
-    """Which clip a question is about."""
+    """The number of the clip that a question is about."""
     return int(body["messages"][-1]["content"].split("truth of c")[1].split()[0])
 
 
@@ -60,7 +60,7 @@ FAULTS = {
     5: lambda n: "这个人看起来很高兴，没有矛盾。",
     6: lambda n: '{"score": 55}' if n == 1 else 'Here: {"score": "5"} as asked',
     7: lambda n: "",
-}  # fmt: skip
+}
 
 
 def test_faults_are_counted_and_never_averaged(tmp_path):
@@ -69,9 +69,15 @@ def test_faults_are_counted_and_never_averaged(tmp_path):
         assert found["scores"]["clue_overlap"]["mean"] == 5.0 and found["scored"] == 5
         assert found["not_scored"] == {"refusal": 1, "other language": 1, "empty reply": 1}
         assert found["faults"] == {
-            "429": 2, "500": 1, "timeout": 1, "malformed reply": 1, "refusal": 2, "other language": 2, "empty reply": 2,
+            "429": 2,
+            "500": 1,
+            "timeout": 1,
+            "malformed reply": 1,
+            "refusal": 2,
+            "other language": 2,
+            "empty reply": 2,
             "no score from 1 to 10": 1,
-        }  # fmt: skip
+        }
         assert {c["video_id"]: c.get("fault") for c in found["clips"]}["c4"] == "refusal"
         asked = sum(chat.asked.values())
         again = run(chat, tmp_path, rereads=1)
@@ -83,7 +89,7 @@ def test_faults_are_counted_and_never_averaged(tmp_path):
         )
 
 
-def test_a_server_that_stays_away_is_told_for_every_clip(tmp_path):
+def test_a_server_that_stays_away_is_reported_for_every_clip(tmp_path):
     with serve(Chat(lambda body, n: (503, "busy"))) as chat:
         found = run(chat, tmp_path, retries=2)
     assert found["scored"] == 0 and found["scores"] is None and found["not_scored"] == {"503": 8}
@@ -240,10 +246,12 @@ def test_open_words_are_grouped(tmp_path):
     with serve(Chat(reply)) as chat:
         found = run(chat, tmp_path, "ov", rows, references)
     assert {c["video_id"]: (c["accuracy"], c["recall"]) for c in found["clips"]} == {
-        "a": (0.5, 0.5), "b": (0.0, 0.0), "c": (1.0, 1.0),
-    }  # fmt: skip
+        "a": (0.5, 0.5),
+        "b": (0.0, 0.0),
+        "c": (1.0, 1.0),
+    }
     assert found["scores"]["judge_average"]["mean"] == 0.5
-    told = [Prediction(clip="b", response="The man looks gloomy while he speaks of his loss")]
+    prose = [Prediction(clip="b", response="The man looks gloomy while he speaks of his loss")]
     drawing = lambda body, n: (
         '{"labels": ["gloomy"]}'
         if body["messages"][-1]["content"].startswith("Description:")
@@ -251,11 +259,11 @@ def test_open_words_are_grouped(tmp_path):
     )
     with serve(Chat(drawing)) as chat:
         assert (
-            run(chat, tmp_path / "t", "ov", told, references)["scores"]["judge_average"]["mean"]
+            run(chat, tmp_path / "t", "ov", prose, references)["scores"]["judge_average"]["mean"]
             == 1.0
         )
     with serve(Chat(lambda body, n: "no")) as chat:
-        found = run(chat, tmp_path / "n", "ov", told, references, rereads=0)
+        found = run(chat, tmp_path / "n", "ov", prose, references, rereads=0)
     assert found["not_scored"] == {"no JSON object": 1} and found["scored"] == 0
     with serve(Chat(lambda body, n: '{"groups": [["happy"]]}')) as chat:
         lost = run(chat, tmp_path / "x", "ov", rows[:1], references, rereads=0)
@@ -283,10 +291,10 @@ def test_two_judges_agreement_by_hand():
     ]
     assert found["mean_difference"] == 0.5 and found["mean_absolute_difference"] == 0.5
     assert found["spearman"] == pytest.approx(0.8944, abs=1e-4)
-    # weighted disagreement 1 + 0 + 1 + 0 against that of chance, by the table of products of margins
+    # weighted disagreement 1 + 0 + 1 + 0 against that of chance (products of the margins)
     chance = sum((x - y) ** 2 for x in (1, 2, 3, 4) for y in (2, 2, 4, 4)) / 16 * 4
     assert found["quadratic_kappa"] == pytest.approx(1 - 2 / chance)
-    # scores that nobody gave are part of the scale: quadratic weights of 1..10, by the table of products of margins
+    # unused scores are part of the scale: quadratic weights of 1..10, products of the margins
     x, y = [1, 10, 10, 2, 2, 1], [2, 10, 10, 1, 10, 1]
     gap = judge_agreement(judged(x, "a"), judged(y, "b"))["scores"]["clue_overlap"][
         "quadratic_kappa"
@@ -309,7 +317,7 @@ def test_mean_of_equal_scores():
     assert mean_with_interval([3.0, 3.0], ["", ""]) == {"mean": 3.0, "interval": [3.0, 3.0]}
 
 
-def test_unusable_is_told_by_the_reader(tmp_path):
+def test_unusable_replies_are_named_by_the_reader(tmp_path):
     def read(text):
         raise UnusableReply("of no use")
 
@@ -351,8 +359,8 @@ def test_the_command(tmp_path, capsys, monkeypatch):
         ]
         assert main(command) == 0
         assert set(chat.keys) == {"Bearer sesame"}
-    told = capsys.readouterr().out
-    assert "1 of 3 references have no prediction" in told and "6.000" in told
+    output = capsys.readouterr().out
+    assert "1 of 3 references have no prediction" in output and "6.000" in output
     found = json.loads((out / "judge_clue-overlap_org-judge.json").read_text())
     assert found["scores"]["clue_overlap"]["mean"] == 6.0 and found["n"] == 2
     assert (

@@ -8,7 +8,7 @@ SIX = ("angry", "happy", "neutral", "sad", "surprise", "worried")
 
 
 @pytest.mark.parametrize(
-    "text, labels, how",
+    ("text", "labels", "how"),
     [
         ("happy", "happy", "label"),
         (" Happy. ", "happy", "label"),
@@ -54,7 +54,8 @@ SIX = ("angry", "happy", "neutral", "sad", "surprise", "worried")
         ("a man in a blue shirt in a low light room", "", "unparsable"),
         ("I'm sorry, I can't identify emotions such as happy or sad.", "", "refusal"),
         (
-            "Among angry, happy, neutral, sad, surprise and worried, the person is most likely sad.",
+            "Among angry, happy, neutral, sad, surprise and worried, "
+            "the person is most likely sad.",
             "sad",
             "sentence",
         ),

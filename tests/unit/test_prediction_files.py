@@ -33,9 +33,27 @@ def test_rows_of_emotion_llama_v2(tmp_path):
 
 def test_every_field_survives_a_file():
     full = Prediction(
-        clip="c", answer="happy", response="sad", mode="test", set="caer", new_response="sad.", probabilities={"happy": 0.25, "sad": 0.75}, speaker="s", video="v", modalities=("video",), duration=1.5, language="en", path="/p.mp4",
-        start=1.0, end=2.5, subtitle="words", reason="because", valence=0.1, valence_answer=0.2, error="refused: x",
-    )  # fmt: skip
+        clip="c",
+        answer="happy",
+        response="sad",
+        mode="test",
+        set="caer",
+        new_response="sad.",
+        probabilities={"happy": 0.25, "sad": 0.75},
+        speaker="s",
+        video="v",
+        modalities=("video",),
+        duration=1.5,
+        language="en",
+        path="/p.mp4",
+        start=1.0,
+        end=2.5,
+        subtitle="words",
+        reason="because",
+        valence=0.1,
+        valence_answer=0.2,
+        error="refused: x",
+    )
     assert all(getattr(full, f.name) not in (f.default, None, "") for f in dataclasses.fields(full))
     assert parse_prediction(json.loads(full.to_json())) == full
 
@@ -94,7 +112,7 @@ def test_truth_from_elsewhere(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text, fault",
+    ("text", "fault"),
     [
         ('{"video_id": "a"}', "row 1: has no 'response'"),
         ('{"video_id": "a", "response": "x"}\n{broken', "line 2: not valid JSON"),

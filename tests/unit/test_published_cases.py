@@ -34,9 +34,10 @@ def test_hit_rate(real_data, tmp_path, case):
 @pytest.mark.parametrize("case", CASES["ov_wheel"], ids=[c["name"] for c in CASES["ov_wheel"]])
 def test_open_vocabulary(real_data, tmp_path, case):
     tables = official_tables(real_data / "annotations/emotion_llama_v2_evaluation/emotion_wheel")
-    said = case["input"]["pred_response"]
+    responses = case["input"]["pred_response"]
     rows = [
-        {"video_id": c, "answer": t, "response": said[c]} for c, t in case["input"]["gt"].items()
+        {"video_id": c, "answer": t, "response": responses[c]}
+        for c, t in case["input"]["gt"].items()
     ]
     want = case["output"]["final_avg_f"]
     got = released(tmp_path, rows, "open_vocabulary", "", tables)["f_s"]
@@ -44,7 +45,7 @@ def test_open_vocabulary(real_data, tmp_path, case):
 
 
 @pytest.mark.parametrize(
-    "name, metric", [("single_label", "single"), ("sentiment_no_neutral", "two_class")]
+    ("name", "metric"), [("single_label", "single"), ("sentiment_no_neutral", "two_class")]
 )
 def test_labels(tmp_path, name, metric):
     for case in CASES[name]:

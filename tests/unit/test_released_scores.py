@@ -1,4 +1,4 @@
-"""The official scores: every published case, the official word tables, confusion matrices and tables of the papers."""
+"""The official scores: every published case, and the official word tables."""
 
 import json
 
@@ -111,14 +111,22 @@ def test_multi_label(case):
     rows, want = case["input"]["jsonl"], case["output"]
     assert [label_set(r["response"]) for r in rows] == want["pred_sets"]
     got = official_multi_label([r["answer"] for r in rows], [r["response"] for r in rows])
-    for ours, theirs in {"f1_micro": "f1_micro", "f1_samples": "f1_samples", "map": "map_macro",
-                         "example_accuracy": "jaccard_example_accuracy"}.items():  # fmt: skip
+    for ours, theirs in {
+        "f1_micro": "f1_micro",
+        "f1_samples": "f1_samples",
+        "map": "map_macro",
+        "example_accuracy": "jaccard_example_accuracy",
+    }.items():
         assert got[ours] == pytest.approx(want[theirs], abs=1e-9), ours
     assert got["average_precision"] == pytest.approx(want["ap_per_label"], abs=1e-9)
 
 
-SCORED = {"mer2023_test1": (323, 323, 323, 323, 305), "mer2024_semi_other": (968, 968, 968, 968, 885),
-          "iemocap_Session5": (1110,) * 5, "meld_emotion_test": (1354, 1354, 1286, 1354, 1005)}  # fmt: skip
+SCORED = {
+    "mer2023_test1": (323, 323, 323, 323, 305),
+    "mer2024_semi_other": (968, 968, 968, 968, 885),
+    "iemocap_Session5": (1110,) * 5,
+    "meld_emotion_test": (1354, 1354, 1286, 1354, 1005),
+}
 
 
 @pytest.mark.parametrize("name", SCORED)
@@ -178,10 +186,13 @@ def test_a_clip_without_a_prediction_is_an_error():
 
 
 def test_brackets_of_an_answer_stay():
-    """The official scorer puts its own pair around the response and takes that off again."""
+    """The official scorer adds a pair of brackets to the response and removes it again."""
     assert response_items("[happy]") == ["[happy]"] and response_items("['happy', 'sad']") == [
-        "[", "happy", "sad", "]",
-    ]  # fmt: skip
+        "[",
+        "happy",
+        "sad",
+        "]",
+    ]
     assert response_items("happy, sad") == ["happy", "sad"]
     assert official_hit_rate({"a": "happy"}, {"a": "[happy]"}, builtin_tables())["hit_rate"] == 0.0
 

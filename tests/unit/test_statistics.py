@@ -19,22 +19,22 @@ def draw(rng, speakers, clips, skill=(4, 2)):
     """Speakers of differing difficulty: (truth, answers, speaker of each clip)."""
     easy = np.repeat(rng.beta(*skill, speakers), clips)
     truth = rng.choice(4, speakers * clips, p=PRIOR)
-    said = np.where(rng.random(len(truth)) < easy, truth, rng.integers(4, size=len(truth)))
+    answers = np.where(rng.random(len(truth)) < easy, truth, rng.integers(4, size=len(truth)))
     names = [str(s) for s in np.repeat(np.arange(speakers), clips)]
-    return [LABELS[t] for t in truth], [(LABELS[s],) for s in said], names
+    return [LABELS[t] for t in truth], [(LABELS[s],) for s in answers], names
 
 
-@pytest.mark.parametrize("speakers, clips", [(12, 20), (60, 8), (200, 2)])
+@pytest.mark.parametrize(("speakers", "clips"), [(12, 20), (60, 8), (200, 2)])
 def test_intervals_cover_a_known_truth(speakers, clips):
     rng = np.random.default_rng(1)
-    truth, said, _ = draw(rng, 200_000, 2)
-    known = single_label_statistics(truth, said, LABELS).scores()
+    truth, answers, _ = draw(rng, 200_000, 2)
+    known = single_label_statistics(truth, answers, LABELS).scores()
     hits = dict.fromkeys(("accuracy", "uar", "weighted_f1", "macro_f1"), 0)
     runs = 1000
     for seed in range(runs):
-        truth, said, names = draw(rng, speakers, clips)
+        truth, answers, names = draw(rng, speakers, clips)
         found = intervals(
-            single_label_statistics(truth, said, LABELS), names, resamples=400, seed=seed
+            single_label_statistics(truth, answers, LABELS), names, resamples=400, seed=seed
         )
         for name in hits:
             hits[name] += found[name][0] <= known[name] <= found[name][1]
@@ -44,8 +44,8 @@ def test_intervals_cover_a_known_truth(speakers, clips):
 
 def test_intervals_over_clips_of_one_speaker_are_too_narrow():
     rng = np.random.default_rng(2)
-    truth, said, names = draw(rng, 30, 40, skill=(1, 1))
-    sums = single_label_statistics(truth, said, LABELS)
+    truth, answers, names = draw(rng, 30, 40, skill=(1, 1))
+    sums = single_label_statistics(truth, answers, LABELS)
     clustered, alone = (
         intervals(sums, g, resamples=1000)["accuracy"] for g in (names, [""] * len(names))
     )
@@ -53,9 +53,9 @@ def test_intervals_over_clips_of_one_speaker_are_too_narrow():
 
 
 def test_accuracy_interval_is_that_of_a_share():
-    truth, said = ["a"] * 400, [("a",)] * 300 + [("b",)] * 100
+    truth, answers = ["a"] * 400, [("a",)] * 300 + [("b",)] * 100
     low, high = intervals(
-        single_label_statistics(truth, said, ("a", "b")), [""] * 400, resamples=4000
+        single_label_statistics(truth, answers, ("a", "b")), [""] * 400, resamples=4000
     )["accuracy"]
     half = 1.96 * np.sqrt(0.75 * 0.25 / 400)
     assert (low, high) == pytest.approx((0.75 - half, 0.75 + half), abs=0.006)
@@ -73,8 +73,8 @@ def test_intervals_need_two_groups_and_stay_inside_the_scale():
 def test_intervals_of_wheels():
     tables = builtin_tables()
     truth = ["happy", "sad"] * 40
-    said = [["happy"]] * 80
-    found = intervals(hit_rate_statistics(truth, said, tables, truth), [""] * 80, resamples=500)
+    answers = [["happy"]] * 80
+    found = intervals(hit_rate_statistics(truth, answers, tables, truth), [""] * 80, resamples=500)
     assert found["hit_rate"][0] < 0.5 < found["hit_rate"][1]
     both = intervals(
         set_overlap_statistics([[{"x"}]] * 20, [[{"x"}]] * 10 + [[{"y"}]] * 10),
@@ -86,10 +86,10 @@ def test_intervals_of_wheels():
 
 def test_paired_test_of_equal_runs_and_of_different_ones():
     rng = np.random.default_rng(4)
-    truth, said, names = draw(rng, 50, 6)
-    worse = [s if rng.random() < 0.7 else ("a",) for s in said]
+    truth, answers, names = draw(rng, 50, 6)
+    worse = [s if rng.random() < 0.7 else ("a",) for s in answers]
     a, b = (
-        single_label_statistics(truth, said, LABELS),
+        single_label_statistics(truth, answers, LABELS),
         single_label_statistics(truth, worse, LABELS),
     )
     same = paired_test(a, a, names, permutations=500)
@@ -102,7 +102,7 @@ def test_paired_test_of_equal_runs_and_of_different_ones():
         found["p_value"], abs=0.005
     )
     with pytest.raises(ValueError, match="same clips"):
-        paired_test(a, single_label_statistics(truth[:-1], said[:-1], LABELS), names)
+        paired_test(a, single_label_statistics(truth[:-1], answers[:-1], LABELS), names)
 
 
 def test_paired_test_is_exact_where_swaps_can_be_counted():
@@ -119,9 +119,9 @@ def test_paired_test_keeps_its_level():
     rng = np.random.default_rng(7)
     small = 0
     for seed in range(300):
-        truth, said, names = draw(rng, 25, 4)
-        other = [(LABELS[rng.integers(4)],) if rng.random() < 0.3 else s for s in said]
-        mirror = [(LABELS[rng.integers(4)],) if rng.random() < 0.3 else s for s in said]
+        truth, answers, names = draw(rng, 25, 4)
+        other = [(LABELS[rng.integers(4)],) if rng.random() < 0.3 else s for s in answers]
+        mirror = [(LABELS[rng.integers(4)],) if rng.random() < 0.3 else s for s in answers]
         a, b = (
             single_label_statistics(truth, other, LABELS),
             single_label_statistics(truth, mirror, LABELS),

@@ -1,4 +1,4 @@
-"""The strict scores: arithmetic by hand, scikit-learn as a second opinion, the matrices and tables of the papers."""
+"""The strict scores: by hand, against scikit-learn, and matrices and tables of the papers."""
 
 import json
 import time
@@ -18,11 +18,24 @@ from emojax.evaluate.single_label_scores import scores_from_confusion, single_la
 from emojax.evaluate.valence_scores import valence_statistics
 
 SIX = ("angry", "happy", "neutral", "sad", "surprise", "worried")
-MER2023_SEMI = [[179, 1, 2, 1, 0, 0], [2, 152, 7, 4, 3, 1], [10, 10, 134, 6, 2, 4], [2, 2, 1, 250, 0, 2],
-                [1, 0, 3, 1, 6, 3], [4, 1, 3, 2, 1, 34]]  # fmt: skip
-MER2024_NOISE = [[224, 0, 5, 2, 4, 1], [1, 213, 16, 0, 2, 1], [23, 24, 128, 17, 11, 29], [3, 2, 5, 284, 0, 1],
-                 [6, 1, 2, 0, 42, 4], [2, 0, 6, 2, 3, 106]]  # fmt: skip
-# Recall by class (happy, sad, neutral, angry, surprise, disgust, fear) and printed UAR of the rows that are consistent.
+MER2023_SEMI = [
+    [179, 1, 2, 1, 0, 0],
+    [2, 152, 7, 4, 3, 1],
+    [10, 10, 134, 6, 2, 4],
+    [2, 2, 1, 250, 0, 2],
+    [1, 0, 3, 1, 6, 3],
+    [4, 1, 3, 2, 1, 34],
+]
+MER2024_NOISE = [
+    [224, 0, 5, 2, 4, 1],
+    [1, 213, 16, 0, 2, 1],
+    [23, 24, 128, 17, 11, 29],
+    [3, 2, 5, 284, 0, 1],
+    [6, 1, 2, 0, 42, 4],
+    [2, 0, 6, 2, 3, 106],
+]
+# Published recall per class (happy, sad, neutral, angry, surprise, disgust, fear) and UAR, of the
+# rows where they agree.
 DFEW = {
     "Qwen-Audio": ((25.97, 12.93, 67.04, 29.20, 6.12, 0, 35.36), 25.23),
     "LLaVA-NEXT": ((57.46, 79.42, 38.95, 0, 0, 0, 0), 25.12),
@@ -57,7 +70,7 @@ def score(rows, metric="single", asked=(), **more):
 
 
 @pytest.mark.parametrize(
-    "confusion, weighted, macro, uar",
+    ("confusion", "weighted", "macro", "uar"),
     [(MER2023_SEMI, 0.9036, 0.8134, 0.8069), (MER2024_NOISE, 0.8458, 0.8221, 0.8387)],
 )
 def test_published_confusion_matrices(confusion, weighted, macro, uar):
@@ -80,19 +93,19 @@ def test_scores_agree_with_scikit_learn():
     rng = np.random.default_rng(3)
     labels = ["a", "b", "c", "d"]
     truth = [str(x) for x in rng.choice(labels[:3], 200)]
-    said = [str(x) for x in rng.choice([*labels, "else"], 200)]
-    got = single_label_statistics(truth, [(s,) for s in said], labels).scores()
+    answers = [str(x) for x in rng.choice([*labels, "else"], 200)]
+    got = single_label_statistics(truth, [(s,) for s in answers], labels).scores()
     present = labels[:3]
-    assert got["accuracy"] == pytest.approx(metrics.accuracy_score(truth, said))
+    assert got["accuracy"] == pytest.approx(metrics.accuracy_score(truth, answers))
     assert got["uar"] == pytest.approx(
-        metrics.recall_score(truth, said, labels=present, average="macro", zero_division=0)
+        metrics.recall_score(truth, answers, labels=present, average="macro", zero_division=0)
     )
     for name in ("weighted", "macro"):
-        want = metrics.f1_score(truth, said, labels=present, average=name, zero_division=0)
+        want = metrics.f1_score(truth, answers, labels=present, average=name, zero_division=0)
         assert got[f"{name}_f1"] == pytest.approx(want)
 
 
-def test_a_list_of_labels_counts_in_parts_and_what_can_not_be_read_is_wrong():
+def test_a_list_of_labels_counts_in_parts_and_unparsable_answers_are_wrong():
     rows = [
         Prediction(clip="1", answer="happy", response="happy"),
         Prediction(clip="2", answer="happy", response="happy, sad"),
@@ -133,8 +146,8 @@ def test_labels_of_truth_and_question_are_brought_together():
 
 
 def test_multi_label_by_hand():
-    truth, said = [("a", "b"), ("c",)], [("a",), ("c", "x")]
-    got = multi_label_statistics(truth, said, ("a", "b", "c")).scores()
+    truth, answers = [("a", "b"), ("c",)], [("a",), ("c", "x")]
+    got = multi_label_statistics(truth, answers, ("a", "b", "c")).scores()
     assert got["f1_micro"] == pytest.approx(
         2 * 2 / (2 * 2 + 1 + 1)
     )  # x is a false one though no class
@@ -148,14 +161,14 @@ def test_multi_label_by_hand():
 
 def test_average_precision_agrees_with_scikit_learn():
     rng = np.random.default_rng(0)
-    true, said = rng.random((50, 3)) < 0.4, rng.random((50, 3)) < 0.5
+    true, answers = rng.random((50, 3)) < 0.4, rng.random((50, 3)) < 0.5
     names = ("a", "b", "c")
     as_sets = lambda m: [tuple(n for n, x in zip(names, row, strict=True) if x) for row in m]
-    got = multi_label_statistics(as_sets(true), as_sets(said), names).scores()
-    want = np.mean([metrics.average_precision_score(true[:, i], said[:, i]) for i in range(3)])
+    got = multi_label_statistics(as_sets(true), as_sets(answers), names).scores()
+    want = np.mean([metrics.average_precision_score(true[:, i], answers[:, i]) for i in range(3)])
     assert got["map"] == pytest.approx(want)
-    assert got["f1_micro"] == pytest.approx(metrics.f1_score(true, said, average="micro"))
-    assert got["f1_macro"] == pytest.approx(metrics.f1_score(true, said, average="macro"))
+    assert got["f1_micro"] == pytest.approx(metrics.f1_score(true, answers, average="micro"))
+    assert got["f1_macro"] == pytest.approx(metrics.f1_score(true, answers, average="macro"))
 
 
 def test_multi_label_rows():
@@ -178,7 +191,8 @@ def test_open_vocabulary_counts_neutral_and_unknown_words():
         Prediction(clip="2", answer="['neutral']", response="neutral, zorb"),
     ]
     s = score(rows, "open_vocabulary")
-    # clip 1: {happy cluster, =glorp} against {happy cluster}; clip 2: {=neutral} against {=neutral, =zorb}
+    # clip 1: {happy cluster, =glorp} against {happy cluster}
+    # clip 2: {=neutral} against {=neutral, =zorb}
     p, r = (1 + 0.5) / 2, (0.5 + 1) / 2
     assert (s["precision"], s["recall"]) == pytest.approx((p, r)) and s["f_s"] == pytest.approx(
         2 * p * r / (p + r)
@@ -330,7 +344,10 @@ def test_a_further_label_never_lowers_the_hit_rate_and_costs_in_the_strict_score
         lists = [
             [str(x) for x in rng.choice(SIX, rng.integers(1, 4), replace=False)] for _ in truth
         ]
-        longer = [[*said, next(s for s in rng.permutation(SIX) if s not in said)] for said in lists]
+        longer = [
+            [*answers, next(s for s in rng.permutation(SIX) if s not in answers)]
+            for answers in lists
+        ]
         rows = lambda answers, truth=truth: [
             Prediction(clip=str(i), answer=t, response=", ".join(a))
             for i, (t, a) in enumerate(zip(truth, answers, strict=True))
@@ -338,8 +355,8 @@ def test_a_further_label_never_lowers_the_hit_rate_and_costs_in_the_strict_score
         one, two = score(rows(lists), "hit_rate", SIX), score(rows(longer), "hit_rate", SIX)
         assert two["released"]["hit_rate"] >= one["released"]["hit_rate"]
         wrong = [
-            [*said, next(s for s in SIX if s not in said and s != t)]
-            for said, t in zip(lists, truth, strict=True)
+            [*answers, next(s for s in SIX if s not in answers and s != t)]
+            for answers, t in zip(lists, truth, strict=True)
         ]
         three = score(rows(wrong), "hit_rate", SIX)
         assert three["accuracy"] < one["accuracy"] or one["accuracy"] == 0
