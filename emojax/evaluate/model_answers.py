@@ -164,4 +164,4 @@ def evaluate_embedded(
 
 def _part(progress: Progress, before: int, total: int) -> Progress:
     """Reports one pass over clips as a part of the whole task; `before` clips are done already."""
-    return lambda task, done, _: progress(_TASK, before + done, total)
+    return lambda _task, done, _total: progress(_TASK, before + done, total)

@@ -55,7 +55,7 @@ def evaluation_page(
         word_tables=results.get("word_tables", "not used"),
         interval_method=next(methods, "no intervals"),
         published=published_rows(results),
-        sets=[{"name": name, "panels": found} for name, found in panels.items()],
+        sets=[{"name": name, "panels": one} for name, one in panels.items()],
     )
 
 

@@ -137,9 +137,9 @@ if (D.changes.length) {
 }
 P.addEventListener("timeupdate", follow);
 P.addEventListener("seeking", follow);
-const lost = () => { $("lost").style.display = "block"; };
-P.addEventListener("error", lost);
-if (!P.getAttribute("src")) lost();
+const askForFile = () => { $("lost").style.display = "block"; };
+P.addEventListener("error", askForFile);
+if (!P.getAttribute("src")) askForFile();
 $("pick").addEventListener("change", e => { if (e.target.files.length) { P.src = URL.createObjectURL(e.target.files[0]); $("lost").style.display = "none"; } });
 $("in").onclick = () => { zoom = Math.min(64, zoom * 2); chart(); };
 $("out").onclick = () => { zoom = Math.max(1, zoom / 2); chart(); };
