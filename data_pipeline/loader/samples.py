@@ -26,7 +26,7 @@ NAMES = "names"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RowConfig:
-    """How samples become arrays; see `data` in configs/base.py.
+    """How samples become arrays; see `Data` in emojax/config/fields.py.
 
     Attributes:
       views: sizes of the views.

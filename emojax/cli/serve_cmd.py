@@ -12,6 +12,7 @@ from rich.console import Console
 from emojax.cli.arguments import Commands, check_port_is_free, positive, seconds
 from emojax.cli.console import setup
 from emojax.cli.output import model_folder
+from emojax.serve.limits import Limits
 
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
 
@@ -41,16 +42,22 @@ def add_parser(commands: Commands) -> None:
         "--folder", default="serve", help="temporary files and jobs (default %(default)s)"
     )
     p.add_argument(
-        "--max-mb", type=positive, default=200.0, help="of a request (default %(default)s)"
+        "--max-mb",
+        type=positive,
+        default=Limits.body / 1e6,
+        help="of a request (default %(default)s)",
     )
     p.add_argument(
         "--max-seconds",
         type=seconds,
-        default=60.0,
+        default=Limits.seconds,
         help="of a clip; longer ones are jobs (default %(default)s)",
     )
     p.add_argument(
-        "--queue", type=int, default=32, help="requests that may wait (default %(default)s)"
+        "--queue",
+        type=int,
+        default=Limits.waiting,
+        help="requests that may wait (default %(default)s)",
     )
     p.add_argument("--no-page", action="store_true", help="without the page at /ui")
     p.add_argument("--int8", action="store_true", help="frozen kernels as int8")
@@ -65,7 +72,6 @@ def run(args: argparse.Namespace, console: Console) -> int:
         import uvicorn
 
         from emojax.serve.app import make_app
-        from emojax.serve.limits import Limits
     except ImportError as error:
         raise ValueError(
             f"the server needs more packages: pip install 'emojax[serve]' ({error})"
