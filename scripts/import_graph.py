@@ -22,7 +22,7 @@ ENTRY = "__main__"  # entry points may import the command line
 
 
 def module_name(path: Path) -> str:
-    """`emojax/train/step.py` -> `emojax.train.step`; a package's own file has the package's name."""
+    """`emojax/train/step.py` -> `emojax.train.step`; an `__init__.py` has its package's name."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 

@@ -85,7 +85,7 @@ def run_tests(folder: Path, tests: list[str]) -> tuple[bool, str]:
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
-    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
     if done.returncode not in (0, 1, 2):  # 2: a module that does not import is red, too
         raise RuntimeError(f"pytest could not run: {done.stdout[-500:]}{done.stderr[-500:]}")
     lines = done.stdout.strip().splitlines() or [""]
