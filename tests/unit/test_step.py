@@ -1,5 +1,7 @@
 """Schedule, weight decay, rules, loss: against published values and arithmetic."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -58,6 +60,26 @@ def test_adamw_is_optax_adamw():
     theirs, _ = reference.update(grads, reference.init(tree), tree)
     for k in tree:
         np.testing.assert_allclose(-1e-2 * ours[k], theirs[k], rtol=1e-6)
+
+
+def test_gradients_are_clipped_by_their_global_norm():
+    """Gradients (3) and (4) have norm 5: clipped to 1, Adam's first mean is 0.1 * (0.6, 0.8)."""
+    tree = {"params/x/kernel": jnp.zeros((1, 1)), "params/y/kernel": jnp.zeros((1, 1))}
+    grads = {"params/x/kernel": jnp.array([[3.0]]), "params/y/kernel": jnp.array([[4.0]])}
+    for limit, expected in ((1.0, (0.06, 0.08)), (10.0, (0.3, 0.4)), (0.0, (0.3, 0.4))):
+        tx = make_optimizer(dataclasses.replace(RELEASED, clip=limit))
+        _, state = tx.update(grads, tx.init(tree), tree)
+        mean = optax.tree.get(state, "mu")
+        np.testing.assert_allclose([float(x.item()) for x in mean.values()], expected, rtol=1e-5)
+
+
+def test_a_rule_matches_whole_paths():
+    rules = (("a/x", "freeze"), ("a/.*", "train"))
+    assert select_trainable(["a/x", "a/xy", "a/x/y"], rules) == {
+        "a/x": False,
+        "a/xy": True,
+        "a/x/y": True,
+    }
 
 
 def test_loss_is_a_mean_over_rows_of_means_over_tokens():

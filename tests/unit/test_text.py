@@ -107,6 +107,12 @@ def test_label_layout(misc_examples):
     assert out["positions"][0].tolist() == list(range(487))
 
 
+def test_soft_tokens_of_two_placeholders_are_counted_on():
+    out = collate_rows([Row([1, 0, 0, 5, 0, 6, 9], ((1, 2), (4, 1)), 6)], 3, [(8, 2)])
+    assert out["soft_index"][0].tolist() == [-1, 0, 1, -1, 2, -1, -1, -1]
+    assert out["valid"][0].tolist() == [True] * 7 + [False]
+
+
 def test_padding_id_inside_an_answer_is_not_a_label():
     out = collate_rows([Row([1, 5, 9, 3997, 2], ((1, 1),), 2)], 3997, [(8, 4)])
     assert out["labels"][0].tolist() == [9, IGNORE, 2, IGNORE]

@@ -191,6 +191,13 @@ def test_absent_streams_are_hidden_or_constant():
     assert bool(soft.mask.all()), "the released code hides nothing"
 
 
+def test_order_of_the_soft_tokens():
+    """As in the released encode_img: patches, then FaceMAE, VideoMAE and HuBERT, then the CLS."""
+    settings, _ = small_model()
+    assert list(settings.model.spans) == ["image", "face", "motion", "audio", "cls"]
+    assert list(settings.model.spans.values())[1:] == [1, 1, 1, 1]
+
+
 def test_augmented_waveforms_stay_within_their_window():
     settings, _ = small_model()
     views = make_views(clip_of(15_000), settings.views)

@@ -1,0 +1,66 @@
+"""Limits of requests to the server: token, announced and real size of a body, allowed folders."""
+
+import asyncio
+
+import pytest
+
+from emojax.serve.limits import Guard, Limits, RequestError, allowed_path
+
+
+async def read_body(scope, receive, send):
+    """An application that reads the whole body and answers 200."""
+    while (await receive()).get("more_body"):
+        pass
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+
+
+def status(limits: Limits, *pieces: bytes, path: str = "/v1/analyze", **headers: str) -> int:
+    """The status of one request."""
+    messages = [
+        {"type": "http.request", "body": p, "more_body": i < len(pieces)}
+        for i, p in enumerate(pieces, 1)
+    ]
+    sent = []
+
+    async def receive():
+        return messages.pop(0)
+
+    async def send(message):
+        sent.append(message)
+
+    names = {k.replace("_", "-").encode(): v.encode() for k, v in headers.items()}
+    scope = {"type": "http", "path": path, "headers": list(names.items())}
+    asyncio.run(Guard(read_body, limits, lambda *_: None)(scope, receive, send))
+    return sent[0]["status"]
+
+
+def test_size_of_a_body():
+    limits = Limits(body=10)
+    assert status(limits, b"12345", b"67890", content_length="10") == 200
+    assert status(limits, b"", content_length="11") == 413
+    assert status(limits, b"12345", b"678901") == 413  # announces nothing
+    assert status(limits, b"", content_length="-1") == 400
+
+
+def test_token():
+    limits = Limits(token="secret")  # noqa: S106
+    assert status(limits, b"") == 401
+    assert status(limits, b"", authorization="Bearer secre") == 401
+    assert status(limits, b"", authorization="secret") == 401
+    assert status(limits, b"", authorization="bearer secret") == 200
+    assert status(limits, b"", path="/health") == status(limits, b"", path="/ui/login") == 200
+    assert status(limits, b"", path="/uix") == 401
+
+
+def test_paths_are_below_the_allowed_folders(tmp_path):
+    inside, outside = tmp_path / "in" / "a.mp4", tmp_path / "b.mp4"
+    inside.parent.mkdir()
+    for file in (inside, outside):
+        file.write_bytes(b"x")
+    folders = (tmp_path / "in",)
+    assert allowed_path(str(inside), folders) == inside
+    (tmp_path / "in" / "link.mp4").symlink_to(outside)
+    for text in (outside, tmp_path / "in" / ".." / "b.mp4", tmp_path / "in" / "link.mp4"):
+        with pytest.raises(RequestError, match="--allow"):
+            allowed_path(str(text), folders)
