@@ -32,5 +32,7 @@ def test_adapter_in_the_layout_of_peft(tmp_path):
     assert len(tensors) == 2 * 2 * len(ours["q"]["a"])
     for name, letter in (("q", "A"), ("v", "B")):
         for layer in range(len(ours[name]["a"])):
-            key = f"base_model.model.model.layers.{layer}.self_attn.{name}_proj.lora_{letter}.weight"
+            key = (
+                f"base_model.model.model.layers.{layer}.self_attn.{name}_proj.lora_{letter}.weight"
+            )
             np.testing.assert_array_equal(tensors[key], ours[name][letter.lower()][layer].T)

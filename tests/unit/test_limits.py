@@ -44,7 +44,7 @@ def test_size_of_a_body():
 
 
 def test_token():
-    limits = Limits(token="secret")  # noqa: S106
+    limits = Limits(token="secret")
     assert status(limits, b"") == 401
     assert status(limits, b"", authorization="Bearer secre") == 401
     assert status(limits, b"", authorization="secret") == 401

@@ -2,7 +2,7 @@
 
 import pytest
 
-from data_pipeline.media.transcript import find_subtitles, read_transcript
+from data_pipeline.media.transcript import Cue, Transcript, find_subtitles, read_transcript
 
 SRT = (
     "1\n00:00:01,000 --> 00:00:03,000\nANNA: Hello <i>you</i> there now\n\n"
@@ -81,3 +81,9 @@ def test_who_is_named_as_speaking(tmp_path):
         ("Anna", "no"),
         ("DR. WHO", "run"),
     ]
+
+
+def test_the_middle_of_a_word_decides():
+    """Two words in 2 s: their middles are at 0.5 and 1.5 s."""
+    found = Transcript((Cue(start=0.0, end=2.0, text="one two"),))
+    assert (found.words(0, 1.2), found.words(1.2, 2), found.words(0.6, 1.4)) == ("one", "two", "")

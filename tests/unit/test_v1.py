@@ -193,9 +193,9 @@ def test_absent_streams_are_hidden_or_constant():
 
 def test_order_of_the_soft_tokens():
     """As in the released encode_img: patches, then FaceMAE, VideoMAE and HuBERT, then the CLS."""
-    settings, _ = small_model()
-    assert list(settings.model.spans) == ["image", "face", "motion", "audio", "cls"]
-    assert list(settings.model.spans.values())[1:] == [1, 1, 1, 1]
+    spans = resolve(load_config("tiny:test_v1")).model.spans
+    assert list(spans) == ["image", "face", "motion", "audio", "cls"]
+    assert list(spans.values())[1:] == [1, 1, 1, 1]
 
 
 def test_augmented_waveforms_stay_within_their_window():
