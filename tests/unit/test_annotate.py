@@ -10,7 +10,7 @@ from data_pipeline.annotate.annotation import Annotation
 from data_pipeline.annotate.describe import coarse_description
 from data_pipeline.annotate.recipe import Recipe
 from data_pipeline.annotate.runner import read_state
-from data_pipeline.annotate.verify import check_claims
+from data_pipeline.annotate.verify import Check, check_claims
 from data_pipeline.media.prosody import Voice
 
 
@@ -57,6 +57,16 @@ def test_filters():
     chinese = made("m", reason="他皱着眉头，声音很大，所以他很生气")
     assert left_out("length", [chinese]) == {}
     assert left_out("length", [made("k", left_out="visual: refusal")]) == {"k": "visual: refusal"}
+
+
+def test_claims_that_cannot_be_checked_do_not_count():
+    """One of two checked claims is wrong, which is more than 0.4; of all four it is a quarter."""
+    verdicts = ("contradicted", "supported", "unknown", "unknown")
+    checks = [Check(phrase="x", modality="video", verdict=v, by="") for v in verdicts]
+    recipe = Recipe(name="x", filters=(("contradiction", {"most": 0.4}),))
+    assert filters.apply(recipe, [made("a")], {"a": checks}) == {
+        "a": "1 of 2 claims are contradicted by what was measured"
+    }
 
 
 def test_balance_and_neutral_clips():

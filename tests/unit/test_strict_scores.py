@@ -203,6 +203,13 @@ def test_open_vocabulary_counts_neutral_and_unknown_words():
     )  # neutral and unknown drop out
 
 
+def test_f_s_is_the_harmonic_mean():
+    """Precision 1 and recall 1/2: 2 * 0.5 / 1.5."""
+    found = set_overlap_statistics([[{"a", "b"}]], [[{"a"}]]).scores()
+    assert (found["precision"], found["recall"]) == (1.0, 0.5)
+    assert found["f_s"] == pytest.approx(2 / 3)
+
+
 def test_set_overlap_of_nothing_in_common_is_zero():
     assert set_overlap_statistics([[{"a"}]], [[{"b"}]]).scores()["f_s"] == 0.0
 
