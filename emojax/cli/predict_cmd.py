@@ -46,7 +46,7 @@ def add_parser(commands: Commands) -> None:
         help="model folder, or the name of an imported model (default: the newest imported or "
         "demo model)",
     )
-    p.add_argument("--subtitle", default="", help="what is said, for all files alike")
+    p.add_argument("--subtitle", default="", help="transcript, the same for all files")
     p.add_argument(
         "--labels", metavar="A,B,...", help="labels to choose from (default: the model's own)"
     )

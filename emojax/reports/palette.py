@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 CURVES = ("#27476e", "#b5651d", "#3a7d44", "#8e4585", "#6b6b6b")  # one per training stage
+BAR = "#b7c9e2"
 CONFUSION = "Blues"  # matplotlib colour map
 AXIS, ZERO_LINE = "#333", "#bbb"
 

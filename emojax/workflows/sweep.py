@@ -35,6 +35,7 @@ from emojax.config import (
     resolve,
 )
 from emojax.evaluate.model_answers import evaluate_embedded
+from emojax.reports.sweep_plot import sweep_png
 from emojax.workflows.score import items_of
 from emojax.workflows.train import run_training
 
@@ -189,24 +190,9 @@ def table(results: dict[str, list[dict[str, Any]]]) -> str:
     return "\n".join(lines)
 
 
-def plot(results: dict[str, list[dict[str, Any]]], path: Path) -> None:
-    """Draws the fused UAR of each variant: a bar for the mean, a dot per seed."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axis = plt.subplots(figsize=(6.4, 0.8 + 0.32 * len(results)))
-    for y, runs in enumerate(results.values()):
-        values = [r["ablations"]["fused"] for r in runs]
-        axis.barh(y, statistics.fmean(values), color="#b7c9e2", height=0.6)
-        axis.plot(values, [y] * len(values), "o", color="#27476e", markersize=4)
-    axis.set_yticks(range(len(results)), list(results))
-    axis.invert_yaxis()
-    axis.set_xlabel("UAR, all modalities")
-    figure.tight_layout()
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
+def fused_by_variant(results: dict[str, list[dict[str, Any]]]) -> dict[str, list[float]]:
+    """{variant: fused UAR of each seed}."""
+    return {name: [r["ablations"]["fused"] for r in runs] for name, runs in results.items()}
 
 
 def run(
@@ -240,5 +226,5 @@ def run(
         (out / f"{path.stem}.json").write_text(
             json.dumps({k: [row_of(r) for r in v] for k, v in results.items()})
         )
-        plot(results, out / f"{path.stem}.png")
+        sweep_png(fused_by_variant(results), out / f"{path.stem}.png")
     return results

@@ -19,7 +19,15 @@ from emojax.config import (
     resolve,
     resolve_saved,
 )
-from emojax.workflows.sweep import launches, load_sweep, plot, points, settings_of, table
+from emojax.reports.sweep_plot import sweep_png
+from emojax.workflows.sweep import (
+    fused_by_variant,
+    launches,
+    load_sweep,
+    points,
+    settings_of,
+    table,
+)
 
 ROOT = Path(__file__).parents[2]
 PRESETS = (
@@ -224,6 +232,6 @@ def test_sweep_table_by_hand(tmp_path):
     reasons = {**run(0.7), "clues": {"precision": 0.9, "recall": 0.6}}
     text = table({"a": [run(0.8), run(0.9)], "b": [reasons]})
     assert "| a | 2 | 0.850 ± 0.071 | 0.500 ± 0.000 |" in text and text.count("| - | - | - |") == 1
-    plot({"a": [run(0.8), run(0.9)], "b": [reasons]}, tmp_path / "p.png")
+    sweep_png(fused_by_variant({"a": [run(0.8), run(0.9)], "b": [reasons]}), tmp_path / "p.png")
     assert (tmp_path / "p.png").stat().st_size > 3000
     assert "| b | 1 | 0.700 | 0.500 | 0.500 | 0.500 | 0.250 | 0.900 | 0.600 | - |" in text
