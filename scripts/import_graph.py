@@ -85,8 +85,26 @@ def relations() -> Counter[tuple[str, str]]:
     return out
 
 
+def direct_relations() -> list[tuple[str, str]]:
+    """Relations that do not follow from others: without a -> c where a -> b -> c exists."""
+    targets: dict[str, set[str]] = {}
+    for own, target in relations():
+        targets.setdefault(own, set()).add(target)
+
+    def reachable(room: str) -> set[str]:
+        near = targets.get(room, set())
+        return near.union(*(reachable(r) for r in near))
+
+    return sorted(
+        (own, target)
+        for own, near in targets.items()
+        for target in near
+        if not any(target in reachable(other) for other in near - {target})
+    )
+
+
 def draw(path: Path) -> None:
-    """Writes the picture: a row per level, the lowest at the bottom, a line per relation."""
+    """Writes the picture: a row per level, the lowest at the bottom, a line per direct relation."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -98,23 +116,21 @@ def draw(path: Path) -> None:
     for room, level in rooms.items():
         by_level.setdefault(level, []).append(room)
     top = max(by_level)
-    figure, axes = pyplot.subplots(figsize=(11, 0.85 * top + 1))
+    figure, axes = pyplot.subplots(figsize=(9, 0.6 * top + 1))
     places = {}
     for level, names in by_level.items():
         for i, room in enumerate(names):
-            places[room] = ((i + 0.5) / len(names), level)
-    for (own, target), number in sorted(relations().items()):
+            places[room] = ((i + 0.5) / len(names) + 0.06 * (-1) ** level, level)
+    for own, target in direct_relations():
         (x1, y1), (x2, y2) = places[own], places[target]
-        style = "arc3,rad=0.08" if y1 != y2 else "arc3,rad=-0.35"
         axes.annotate(
             "",
-            xy=(x2, y2 + 0.16),
-            xytext=(x1, y1 - 0.16),
+            xy=(x2, y2 + 0.2),
+            xytext=(x1, y1 - 0.2),
             arrowprops={
                 "arrowstyle": "->",
-                "color": "#8a9bb0",
-                "alpha": min(0.9, 0.25 + 0.05 * number),
-                "connectionstyle": style,
+                "color": "#5b6b7b",
+                "connectionstyle": "arc3,rad=0.05",
             },
         )
     for room, (x, y) in places.items():
