@@ -39,6 +39,9 @@ def start(place: Path, out: Path, processes: int, devices: int) -> subprocess.Po
         "--config.optim.ema=0.0",
     ]
     env = {**os.environ, "EMOJAX_CACHE": str(place / "cache"), "PYTHON": sys.executable}
+    # Process 0 alone writes to the cache of programs. If it finds one there that the other process
+    # has to compile, the other may come to the first collective after its time limit of 30 s.
+    env.pop("JAX_COMPILATION_CACHE_DIR", None)
     command = [
         "bash",
         "launch_tpu.sh",
