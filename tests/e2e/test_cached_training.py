@@ -62,6 +62,7 @@ def test_the_same_losses_from_files_and_from_the_cache(job):
     )  # the model trains, and the held-out split is evaluated
 
 
+@pytest.mark.full
 def test_settings_that_contradict_a_cache_are_refused(job):
     folder, model, env, _ = job
     cache = f"--cache={folder / 'cache'}"
@@ -96,6 +97,7 @@ def test_settings_that_contradict_a_cache_are_refused(job):
     assert done.returncode == 2 and "--cache needs --data" in done.stderr
 
 
+@pytest.mark.full
 def test_a_released_stage_trains_on_many_sets(tmp_path):
     """Data sets of MMEVerse and of pictures, built and drawn as in the released stages."""
     clip = Path(

@@ -49,6 +49,7 @@ def test_builder(kills, corpus, tmp_path):
     }  # fmt: skip
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kills", KILLS)
 def test_encoder(kills, corpus, tmp_path):
     _, built = corpus
@@ -75,6 +76,7 @@ def test_encoder(kills, corpus, tmp_path):
             }
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kills", KILLS)
 def test_loader(kills, corpus, tmp_path):
     """Each start has another number of workers; the steps are those of an uninterrupted loader."""

@@ -210,6 +210,7 @@ def test_a_model_trained_from_imported_weights_is_exported(place, tmp_path):
     assert out.returncode == 2 and "is another model" in out.stdout + out.stderr
 
 
+@pytest.mark.full
 def test_v1_trains_and_answers_from_media_files(place, tmp_path):
     make_corpus(config=CorpusConfig(train=18, val=1, test=9), folder=tmp_path / "corpus")
     manifest, run = str(tmp_path / "corpus" / "manifest.csv"), str(tmp_path / "run")
