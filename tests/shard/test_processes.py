@@ -93,7 +93,17 @@ def workers(process: subprocess.Popen) -> list[int]:
     ]
 
 
-@pytest.mark.parametrize("devices", [2, pytest.param(4, marks=pytest.mark.full)])
+def test_two_processes_train_together(place):
+    out = place / "both"
+    assert start(place, out, 2, 2).wait(timeout=400) == 0, (
+        place / f"{out.name}-2.log"
+    ).read_text()[-3000:]
+    assert sorted(rows(out)) == list(range(1, STEPS + 1)) and (out / "model.json").exists()
+    assert json.loads((out / "starts.jsonl").read_text())["processes"] == 2
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("devices", [2, 4])
 def test_one_of_two_processes_is_lost_and_the_run_goes_on(place, devices):
     whole, cut = place / f"whole{devices}", place / f"cut{devices}"
     assert start(place, whole, 2, devices).wait(timeout=400) == 0, (
