@@ -9,6 +9,7 @@ folder with checkpoints, two results folders, and what the model answered (expec
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -19,6 +20,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 sys.path[:0] = [str(Path.cwd()), str(Path.cwd() / "tests")]
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
@@ -33,7 +35,7 @@ from data_pipeline.proxy import StoreConfig
 
 from data_pipeline.embedded.generate import load_corpus, make_corpus
 from data_pipeline.embedded.truth import CorpusConfig
-from emojax.bundle import load_bundle
+from emojax.bundle import load_bundle, save_bundle
 from emojax.infer.answer import label_probabilities, reasons
 from emojax.sharding import make_mesh
 from emojax.train.state import flatten
@@ -59,13 +61,29 @@ def answers(model: Path, built: Path) -> dict:
     }
 
 
+def save_rounded_model(folder: Path, start: Path) -> Path:
+    """A model folder of random weights with few distinct bits, which compress well."""
+    bundle = load_bundle(save_random_model(start))
+    rounded = jax.tree.map(lambda x: x.astype(jnp.float8_e4m3fn).astype(x.dtype), bundle.variables)
+    save_bundle(folder, bundle.settings, bundle.tokenizer, rounded, bundle.labels, False)
+    return folder
+
+
+def drop_what_no_test_reads(folder: Path) -> None:
+    """Removes pictures, pages and the last checkpoint of the run, which a test repeats."""
+    for path in (*folder.rglob("*.png"), *folder.rglob("*.html")):
+        path.unlink()
+    for path in (folder / "run" / "tensorboard", folder / "run/checkpoints/perception/4"):
+        shutil.rmtree(path)
+
+
 def main(out: Path) -> None:
     folder = Path(tempfile.mkdtemp()) / "old_files"
     records = load_corpus(
-        make_corpus(CorpusConfig(train=12, val=6, test=3), folder.parent / "corpus")
+        make_corpus(CorpusConfig(train=8, val=3, test=1), folder.parent / "corpus")
     )
     build_set(folder / "built" / "embedded", records, STORE)
-    model = save_random_model(folder / "model")
+    model = save_rounded_model(folder / "model", folder.parent / "start")
     mesh = make_mesh((1, 1, 1), jax.devices()[:1])
     bundle = load_bundle(model)
     with jax.set_mesh(mesh):
@@ -109,6 +127,7 @@ def main(out: Path) -> None:
         json.loads(line)["loss"] for line in (run / "log.jsonl").read_text().splitlines()
     ]
     (folder / "expected.json").write_text(json.dumps(found, indent=1))
+    drop_what_no_test_reads(folder)
     with tarfile.open(out, "w:gz") as archive:
         archive.add(folder, "old_files")
 
