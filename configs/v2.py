@@ -23,9 +23,8 @@ def get_config(variant: str = "") -> ConfigDict:
     """The released recipe; `variant` selects the stages."""
     stages, pod = split_variant(variant)
     if stages not in _STAGES:
-        raise ValueError(
-            f"v2.py:{variant} is not known; there are {sorted(_STAGES)}, each also with _pod"
-        )
+        known = ", ".join(filter(None, _STAGES))
+        raise ValueError(f"v2.py:{variant} is not known; there are {known}, each also with _pod")
     c = preset_module("base").get_config()
     c.stages = _STAGES[stages]
     if pod:

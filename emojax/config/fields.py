@@ -167,9 +167,8 @@ class Data:
     max_subtitle: int = 1024  # tokens; longer subtitles are truncated
     no_subtitle: str = ""  # text of the prompt where the transcript is unknown; "" as released
     augment: float = 0.0  # strength of seeded augmentation of pictures and sound; 0 for parity
-    eval_views: int = (
-        1  # above 1: label probabilities are averaged over the clip and augmented copies
-    )
+    # Above 1: label probabilities are averaged over the clip and augmented copies.
+    eval_views: int = 1
     # Fraction of the training rows whose audio features are normalised by speaker
     # (data_pipeline/media/speaker_norm.py). Below 1, clips of unknown speakers work better, at the
     # cost of those of known speakers.
@@ -178,9 +177,8 @@ class Data:
     prefetch: int = 4  # batches that are prepared ahead
     threads: int = 2  # reading threads
     workers: int = 0  # processes that prepare batches; 0: the reading threads alone
-    window: int = (
-        1  # steps whose rows are sorted by length (built data only); 1: unsorted (released)
-    )
+    # Steps whose rows are sorted by length (built data only); 1: unsorted (released).
+    window: int = 1
     draw: Per = "batch"  # batch: one data set per step on all processes (released); sample: per row
     # Mixture weights of data sets, "name=weight,...". The default of a data set is its weight in
     # the released stage, or else its number of clips.
@@ -218,16 +216,16 @@ class StageFields:
     drop_modality: float = 0.0  # probability that one modality of a sample is hidden; 0 as released
     # Probability of an invented word at each position between two words; 0 as released.
     random_word_insertion: float = 0.0
-    # Ask data sets of MMEVerse as the released stages do (data_pipeline/loader/released_stages.py);
-    # the fields above apply to all others.
+    # Whether data sets of MMEVerse are asked as in the released stages
+    # (data_pipeline/loader/released_stages.py); the fields above then apply only to others.
     released: bool = True
-    restore_image: bool = (
-        False  # after a failed audio task the released code trains on a zero image
-    )
-    inherits: str = "previous"  # initial weights: previous, start (those of the run), or a stage
-    weights: str = ""  # mixture weights as in config.data.weights; "": those
-    trainable: Rules = ()  # rules as in config.trainable; (): those
-    # None: the value of config.optim.
+    # Whether the image is kept after a failed audio task. The released code trains on a zero image.
+    restore_image: bool = False
+    # Initial weights. previous: of the stage before; start: of the run; or the name of a stage.
+    inherits: str = "previous"
+    weights: str = ""  # mixture weights in place of config.data.weights; "": config.data.weights
+    trainable: Rules = ()  # rules in place of config.trainable; (): config.trainable
+    # Values in place of those in config.optim; None: the value there.
     optim: dict[str, float | None] = field(default_factory=_no_changes)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import inspect
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -45,10 +46,14 @@ def load_config(preset: str) -> ConfigDict:
     """
     name, _, variant = preset.partition(":")
     name = name.removeprefix("configs/").removesuffix(".py")  # as --config takes them
-    try:
-        return _get_config(preset_module(name), variant)
-    except (FileNotFoundError, AttributeError, TypeError) as error:
-        raise ValueError(f"there is no preset '{preset}'; there are {PRESETS}") from error
+    unknown = ValueError(f"there is no preset '{preset}'; there are {PRESETS}")
+    if not (CONFIGS / f"{name}.py").is_file():
+        raise unknown
+    module = preset_module(name)
+    get_config = getattr(module, "get_config", None)
+    if get_config is None or (variant and not inspect.signature(get_config).parameters):
+        raise unknown
+    return _get_config(module, variant)
 
 
 def check_arguments(argv: Sequence[str]) -> None:

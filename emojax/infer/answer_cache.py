@@ -18,6 +18,7 @@ from typing import Any, Self
 from data_pipeline.media.transcript import Transcript
 from emojax import __version__
 from emojax.bundle.model_folder import Bundle
+from emojax.config import original_names
 from emojax.infer.face_tracks import PersonSplitter
 from emojax.infer.timeline_records import SCHEMA, TimelineOptions
 from emojax.types import Answer
@@ -105,7 +106,7 @@ def answer_key(
         head,
         size,
         bundle.name,
-        bundle.settings.raw,
+        original_names(bundle.settings.raw),  # answers begun by older versions are found
         dataclasses.asdict(bundle.calibration) if bundle.calibration else None,
         trained,
         __version__,

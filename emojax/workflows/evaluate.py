@@ -13,11 +13,11 @@ from typing import Any
 
 import jax
 
-from data_pipeline.io import write_text
 from data_pipeline.llm.client import ChatClient
 from data_pipeline.llm.endpoint import Endpoint, prompt_hash
 from data_pipeline.progress import Progress, no_progress
 from emojax.bundle.model_folder import Bundle
+from emojax.config import Settings, original_names
 from emojax.evaluate import results_folder, score_files
 from emojax.evaluate.emotion_wheels import BUILTIN_NAME
 from emojax.evaluate.metric_scorers import ScoredSet
@@ -37,9 +37,8 @@ from emojax.evaluate.suite_runner import (
     row_lengths,
 )
 from emojax.evaluate.suites import Member, Suite
-from emojax.reports import evaluation_tables
-from emojax.reports.evaluation_page import evaluation_page
 from emojax.sharding import make_mesh
+from emojax.workflows.evaluation_files import write_evaluation_files
 from emojax.workflows.model_answerer import (
     CLOSED_METRICS,
     answerer,
@@ -120,9 +119,7 @@ def write_results(
     Returns:
       `results`.
     """
-    evaluation_tables.write_evaluation(results, out)
-    results_folder.write_clips_csv(out, scored)
-    write_text(out / "report.html", evaluation_page(results, scored=scored, title=title))
+    write_evaluation_files(results, scored, out=out, title=title)
     by_words = any(s.result["metric"] in ("hit_rate", "open_vocabulary") for s in scored.values())
     if options.tables.name == BUILTIN_NAME and by_words:
         logger.info(
@@ -209,9 +206,17 @@ def _identity(bundle: Bundle, answers: str) -> dict[str, str]:
     return {
         "model": bundle.name,
         "weights": weights_id(bundle),
-        "settings": prompt_hash(json.dumps(bundle.settings.raw, sort_keys=True, default=str)),
+        "settings": settings_id(bundle.settings),
         "answers": answers,
     }
+
+
+def settings_id(settings: Settings) -> str:
+    """Hash of a configuration under the original names of its fields.
+
+    So answers that an older version has begun are continued.
+    """
+    return prompt_hash(json.dumps(original_names(settings.raw), sort_keys=True, default=str))
 
 
 def _answered_by(suite: Suite, names: Iterable[str], answers: str) -> dict[str, str]:
@@ -339,7 +344,8 @@ def evaluate_server(
       The scores, as in evaluation.json.
 
     Raises:
-      ValueError: there is no clip (EndpointError: the server cannot be used).
+      ValueError: there is no clip.
+      EndpointError: the server cannot be used.
     """
     if suite is None:
         questions, labels = manifest_clips(place, split=split, limit=limit)
@@ -359,14 +365,9 @@ def evaluate_server(
         if not by_set:
             raise ValueError(f"{place} holds no clip of {suite.title if suite else 'the manifest'}")
         _log_costs(client, endpoint)
+    title, answered_by = f"{place.name}: {endpoint.model}", dict.fromkeys(by_set, endpoint.model)
     return _score_answers(
-        suite,
-        by_set,
-        counts,
-        out=out,
-        title=f"{place.name}: {endpoint.model}",
-        options=options,
-        answered_by=dict.fromkeys(by_set, endpoint.model),
+        suite, by_set, counts, out=out, title=title, options=options, answered_by=answered_by
     )
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from data_pipeline.io import write_text
 from data_pipeline.loader.open_sources import DataSources, Sources, open_views, read_records
 from data_pipeline.loader.samples import read_element
 from data_pipeline.media.speaker_norm import normalize_items
@@ -22,8 +21,7 @@ from emojax.evaluate import results_folder
 from emojax.evaluate.confidence_scores import calibration
 from emojax.evaluate.model_answers import Items, evaluate
 from emojax.infer.answer import label_probabilities
-from emojax.reports import evaluation_tables
-from emojax.reports.evaluation_page import evaluation_page
+from emojax.workflows.evaluation_files import write_evaluation_files
 
 FEW_CLIPS = 20  # a temperature fitted on fewer clips is noise
 
@@ -93,7 +91,8 @@ def score_splits(
     Args:
       folder: the model folder.
       sources: {split: clips}; all of them are scored.
-      out: folder for evaluation.json, evaluation.md, report.html and pictures.
+      out: folder for evaluation.json, evaluation.md, report.html, clips.csv, predictions/ and
+        confusion plots.
       labels: label space in place of the model's.
       progress: gets the task "evaluate".
 
@@ -112,10 +111,8 @@ def score_splits(
         )
     scored = evaluate(bundle, items, progress=progress)
     results = {split: one.result for split, one in scored.items()}
-    evaluation_tables.write_evaluation(results, out)
-    results_folder.write_clips_csv(out, scored)
     results_folder.write_prediction_files(out, {split: s.rows for split, s in scored.items()})
-    write_text(out / "report.html", evaluation_page(results, scored=scored, title=folder.name))
+    write_evaluation_files(results, scored, out=out, title=folder.name)
     return results
 
 

@@ -2,13 +2,16 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from ml_collections import ConfigDict
 
+from data_pipeline.media.transcript import Cue, Transcript
 from emojax.cli.main import main
 from emojax.config import (
     change_fields,
@@ -16,10 +19,14 @@ from emojax.config import (
     current_arguments,
     load_config,
     original_names,
+    presets,
     resolve,
     resolve_saved,
 )
+from emojax.infer import answer_cache
+from emojax.infer.timeline_records import TimelineOptions
 from emojax.reports.sweep_plot import sweep_png
+from emojax.workflows.evaluate import settings_id
 from emojax.workflows.sweep import (
     fused_by_variant,
     launches,
@@ -70,6 +77,35 @@ def test_declared_fields_are_those_of_the_first_release():
     for preset, digest in first["hashes"].items():
         text = json.dumps(original_names(resolve(load_config(preset)).raw), sort_keys=True)
         assert hashlib.sha256(text.encode()).hexdigest()[:16] == digest, preset
+
+
+def test_begun_suites_are_found_again():
+    """Their settings have the same hash as before fields were renamed."""
+    first = json.loads((ROOT / "tests" / "data" / "config_first.json").read_text())
+    for preset, digest in first["hashes"].items():
+        assert settings_id(resolve(load_config(preset))) == digest, preset
+
+
+def test_begun_timelines_are_found_again(tmp_path, monkeypatch):
+    """The key is the one that commit bfbf151 computed for the same file, model and question."""
+    monkeypatch.setattr(answer_cache, "__version__", "0.1.0")
+    path = tmp_path / "talk.mp4"
+    path.write_bytes(b"a recording")
+    os.utime(path, ns=(10**18, 10**18))
+    settings = resolve(load_config("tiny"))
+    key = answer_cache.answer_key(
+        SimpleNamespace(name="tiny@nowhere", settings=settings, calibration=None),
+        str(path),
+        TimelineOptions(reasons=False, purpose="x"),
+        labels=("happy", "sad"),
+        transcript=Transcript(
+            cues=(Cue(start=0.0, end=1.0, text="hello", speaker="anna"),),
+            source="talk.srt",
+            language="en",
+        ),
+        people=SimpleNamespace(name="whole picture"),
+    )
+    assert key == "884a8b8b62a8dade9151e2ae8d42cf954448799921d64cfb20ebc1b5fc1d3391"
 
 
 def test_types_of_fields_that_are_none_are_known():
@@ -158,13 +194,20 @@ def test_typos_are_refused():
     config.stage.cognition.tasks = ("emotion", "reson")
     with pytest.raises(ValueError, match="tasks holds .'reson'."):
         resolve(config)
-    for preset in ("sweeps", "base:x"):
+    for preset in ("sweeps", "sweeps/fusion", "base:x"):
         with pytest.raises(ValueError, match="there is no preset"):
             load_config(preset)
     config = load_config("tiny")
     config.stages = ("perception", "thinking")
     with pytest.raises(ValueError, match="names 'thinking'"):
         resolve(config)
+
+
+def test_a_fault_of_a_preset_file_is_not_hidden(tmp_path, monkeypatch):
+    (tmp_path / "faulty.py").write_text("def get_config():\n    return {}.lacking\n")
+    monkeypatch.setattr(presets, "CONFIGS", tmp_path)
+    with pytest.raises(AttributeError, match="lacking"):
+        load_config("faulty")
 
 
 @pytest.mark.parametrize(
