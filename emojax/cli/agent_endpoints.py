@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emojax.cli.arguments import count, not_negative, positive, seconds, whole
+from emojax.cli.arguments import check_url, count, not_negative, positive, seconds, whole
 
 if TYPE_CHECKING:
     from data_pipeline.llm.endpoint import Endpoint
@@ -87,14 +87,14 @@ def _add_prices(e: argparse._ArgumentGroup) -> None:
         type=count,
         default=1500,
         metavar="N",
-        help="at most, per image (default %(default)s)",
+        help="upper bound per image (default %(default)s)",
     )
     e.add_argument(
         "--second-tokens",
         type=count,
         default=50,
         metavar="N",
-        help="at most, per second of audio (default %(default)s)",
+        help="upper bound per second of audio (default %(default)s)",
     )
 
 
@@ -179,11 +179,8 @@ def endpoints_of(args: argparse.Namespace, agents: Sequence[str]) -> dict[str, E
 def _endpoint(where: str, *, url: str, model: str, key_from: str, **fields: Any) -> Endpoint:
     from data_pipeline.llm.endpoint import Endpoint
 
-    if not str(url).startswith(("http://", "https://")):
-        raise ValueError(
-            f"{where}: '{url}' is not a valid address, give one such as http://localhost:8000/v1"
-        )
-    return Endpoint(url=str(url), model=str(model), key=os.environ.get(key_from, ""), **fields)
+    check_url(url, where)
+    return Endpoint(url=url, model=str(model), key=os.environ.get(key_from, ""), **fields)
 
 
 def _read_agents(path: Path, agents: Sequence[str]) -> dict[str, dict[str, Any]]:

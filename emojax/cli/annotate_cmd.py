@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import rich.progress
 from rich.console import Console
 from rich.table import Table
 
 from emojax.cli.agent_endpoints import add_agent_options, endpoints_of
-from emojax.cli.arguments import Commands, count, whole
-from emojax.cli.console import setup
+from emojax.cli.arguments import Commands, count, name_list, whole
+from emojax.cli.console import progress_bars, setup
 
 if TYPE_CHECKING:
     from data_pipeline.annotate.runner import Job
     from data_pipeline.llm.budget import Ledger
     from data_pipeline.llm.endpoint import Endpoint
-    from data_pipeline.progress import Progress
     from emojax.workflows.annotate import AnnotationResult
 
 
@@ -107,7 +103,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     if not args.clips or not args.out:
         raise ValueError("give clips (a folder, a manifest or records.jsonl) and --out DIR")
     recipe = load_recipe(args.recipe)
-    labels = [name for name in map(str.strip, (args.labels or "").split(",")) if name]
+    labels = name_list(args.labels)
     records = read_clip_list(Path(args.clips), labels=labels)[: args.limit]
     if not labels and any(not r.labels for r in records) and "reasoning" in recipe.agents:
         raise ValueError("some clips have no labels: name the labels, --labels happy,sad,...")
@@ -141,7 +137,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         label=args.label_column,
         licence=args.licence,
     )
-    with _cost_bar(console, job) as progress:
+    with progress_bars(console, note=_cost_note(job)) as progress:
         result = annotate(job, records, names, seed=args.seed, progress=progress, **options)
     if args.json:
         print(json.dumps(result.summary, ensure_ascii=False))
@@ -221,40 +217,28 @@ def _what_next(result: AnnotationResult, args: argparse.Namespace) -> str:
     return f"try next: emojax verify {args.out} --annotator YOUR_NAME"
 
 
-@contextmanager
-def _cost_bar(console: Console, job: Job) -> Iterator[Progress]:
-    """A bar of the annotated clips, with the cost so far and the expected total cost."""
+def _cost_note(job: Job) -> Callable[[float, float | None], str]:
+    """A function of (clips done, clips in all) that says what they cost and will probably cost."""
     priced = any(e.price_in is not None for e in job.endpoints.values())
-    columns = (
-        rich.progress.TextColumn("{task.description}"),
-        rich.progress.BarColumn(),
-        rich.progress.MofNCompleteColumn(),
-        rich.progress.TimeRemainingColumn(),
-        rich.progress.TextColumn("{task.fields[cost]}"),
-    )
     ledgers: list[Ledger] = []
     first: list[tuple[float, float]] = []
-    redirect = sys.stdout.isatty()
-    with rich.progress.Progress(*columns, console=console, redirect_stdout=redirect) as bars:
-        number = bars.add_task("annotate", total=None, cost="")
 
-        def progress(task: str, done: float, total: float | None) -> None:
-            if not ledgers:
-                ledgers.append(job.ledger())
-            spending = ledgers[0].spending()
-            value = spending.money if priced else float(spending.tokens)
-            if not first:
-                first.append((done, value))
-            clips, paid = done - first[0][0], value - first[0][1]
-            expected = value + paid / clips * ((total or done) - done) if clips > 0 else value
-            cost = f"{value:,.0f} of about {expected:,.0f} tokens"
-            if priced:
-                cost = f"{value:.2f} of about {expected:.2f}"
-            bars.update(
-                number, description=task, completed=done, total=total, cost=cost if value else ""
-            )
+    def note(done: float, total: float | None) -> str:
+        if not ledgers:  # the run makes the folder of the ledger
+            ledgers.append(job.ledger())
+        spending = ledgers[0].spending()
+        value = spending.money if priced else float(spending.tokens)
+        if not first:
+            first.append((done, value))
+        clips, paid = done - first[0][0], value - first[0][1]
+        expected = value + paid / clips * ((total or done) - done) if clips > 0 else value
+        if not value:
+            return ""
+        if priced:
+            return f"{value:.2f} of about {expected:.2f}"
+        return f"{value:,.0f} of about {expected:,.0f} tokens"
 
-        yield progress
+    return note
 
 
 def _show(summary: dict[str, Any], console: Console) -> None:

@@ -61,6 +61,11 @@ def count(text: str) -> int:
     return _whole(text, 1)
 
 
+def beams(text: str) -> int:
+    """A whole number from 1 to 16."""
+    return _whole(text, 1, most=16)
+
+
 def percent(text: str) -> int:
     """A whole number from 1 to 100."""
     return _whole(text, 1, most=100)
@@ -69,6 +74,14 @@ def percent(text: str) -> int:
 def name_list(text: str | None) -> list[str]:
     """The names of a comma-separated list, each once."""
     return list(dict.fromkeys(filter(None, map(str.strip, (text or "").split(",")))))
+
+
+def check_url(url: str, where: str) -> None:
+    """Raises ValueError, which names the option or file `where`, if an address is not valid."""
+    if not url.startswith(("http://", "https://")):
+        raise ValueError(
+            f"{where}: '{url}' is not a valid address, give one such as http://localhost:8000/v1"
+        )
 
 
 def check_required(args: argparse.Namespace, names: Sequence[str]) -> None:

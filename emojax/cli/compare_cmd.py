@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from emojax.cli.arguments import Commands
+from emojax.cli.arguments import Commands, whole
 from emojax.cli.console import progress_bars
 from emojax.cli.output import print_parts
 
@@ -27,7 +27,7 @@ def add_parser(commands: Commands) -> None:
         "--score", default="", help="score to compare (default: the main score of each set)"
     )
     p.add_argument(
-        "--permutations", type=int, default=10000, help="of the paired test (default %(default)s)"
+        "--permutations", type=whole, default=10000, help="of the paired test (default %(default)s)"
     )
     p.add_argument("--tables", help="folder of the official word tables")
     p.add_argument("--out", required=True, help="folder for comparison.json, .md and .html")

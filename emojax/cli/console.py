@@ -1,7 +1,8 @@
 """What the command line does to its process: log records and progress on the console, settings.
 
-This is the one place that changes global state (log levels, warning filters, the configuration of
-jax). Library code logs below the logger `emojax`, reports through `Progress` and returns values.
+Only `emojax/cli/` changes global state; what several commands need is here (log levels, warning
+filters, the configuration of jax). Library code logs below the logger `emojax`, reports through
+`Progress` and returns values.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -52,29 +53,37 @@ def shown_log(console: Console) -> Iterator[None]:
 
 
 def first_process_only(console: Console) -> Console:
-    """The console in process 0 of a run, a silent one in the others, which say the same."""
+    """The console in process 0 of a run; a silent one in the others, which would repeat it."""
     import jax
 
     return console if jax.process_index() == 0 else Console(quiet=True)
 
 
 @contextmanager
-def progress_bars(console: Console) -> Iterator[Progress]:
+def progress_bars(
+    console: Console, *, note: Callable[[float, float | None], str] | None = None
+) -> Iterator[Progress]:
     """A `Progress` that draws one bar per task.
 
     A finished bar becomes an ordinary line of the output. Where the output is not a terminal, only
     that line is printed, or the last state of the bar if the task ends early.
 
+    Args:
+      console: where to draw.
+      note: text at the end of a bar, from (done, total).
+
     Yields:
       The callback. It may be called from several threads. A task that starts again after it
       finished gets a new bar.
     """
-    columns = (
+    columns: list[rich.progress.ProgressColumn] = [
         rich.progress.TextColumn("{task.description}", markup=False),
         rich.progress.BarColumn(),
         rich.progress.MofNCompleteColumn(),
         rich.progress.TimeRemainingColumn(),
-    )
+    ]
+    if note is not None:
+        columns.append(rich.progress.TextColumn("{task.fields[note]}", markup=False))
     running: dict[str, rich.progress.TaskID] = {}
     finished: set[str] = set()
     lock = threading.Lock()
@@ -89,10 +98,11 @@ def progress_bars(console: Console) -> Iterator[Progress]:
                 return
             if task not in running:
                 finished.discard(task)
-                running[task] = bars.add_task(task, total=None)
+                running[task] = bars.add_task(task, total=None, note="")
             number = running[task]
             whole = None if total is None else int(total)
-            bars.update(number, completed=int(done), total=whole)
+            text = note(done, total) if note is not None else ""
+            bars.update(number, completed=int(done), total=whole, note=text)
             if complete:
                 bar = bars.tasks[bars.task_ids.index(number)]
                 bars.console.print(bars.make_tasks_table([bar]))

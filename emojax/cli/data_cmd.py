@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from emojax.cli.arguments import Commands, count, percent
+from emojax.cli.arguments import Commands, count, name_list, percent
 from emojax.cli.console import progress_bars, setup
 from emojax.cli.output import print_parts
 
@@ -136,7 +136,7 @@ def set_names(args: argparse.Namespace) -> list[str] | None:
     """
     if args.sets is None:
         return None
-    names = [n.strip() for n in args.sets.split(",") if n.strip()]
+    names = name_list(args.sets)
     if not names:
         raise ValueError("--sets names no data set; see `emojax data list`")
     return names

@@ -6,6 +6,8 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
+from emojax.cli.arguments import check_url, count, not_negative, seconds
+
 if TYPE_CHECKING:
     from data_pipeline.llm.endpoint import Endpoint
 
@@ -19,15 +21,15 @@ def add_endpoint_options(p: argparse.ArgumentParser) -> None:
         help="environment variable of the key (default %(default)s)",
     )
     p.add_argument(
-        "--concurrency", type=int, default=4, help="requests at once (default %(default)s)"
+        "--concurrency", type=count, default=4, help="requests at once (default %(default)s)"
     )
     p.add_argument(
-        "--timeout", type=float, default=60.0, help="seconds per request (default %(default)s)"
+        "--timeout", type=seconds, default=60.0, help="seconds per request (default %(default)s)"
     )
     p.add_argument(
         "--price",
         nargs=2,
-        type=float,
+        type=not_negative,
         metavar=("IN", "OUT"),
         help="price of a million tokens of prompts and of replies",
     )
@@ -37,16 +39,11 @@ def endpoint_of(args: argparse.Namespace, model: str) -> Endpoint:
     """The endpoint of a command's options.
 
     Raises:
-      ValueError: an option is not valid.
+      ValueError: the address is not valid.
     """
     from data_pipeline.llm.endpoint import Endpoint
 
-    if not args.endpoint.startswith(("http://", "https://")):
-        raise ValueError(
-            f"--endpoint {args.endpoint}: give an address, such as http://localhost:8000/v1"
-        )
-    if args.concurrency < 1 or not args.timeout > 0:
-        raise ValueError("--concurrency and --timeout must be above 0")
+    check_url(args.endpoint, "--endpoint")
     price = args.price or (None, None)
     return Endpoint(
         url=args.endpoint,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from emojax.cli.arguments import Commands, output_folder
+from emojax.cli.arguments import Commands, count, name_list, output_folder, whole
 from emojax.cli.console import progress_bars, setup
 from emojax.cli.endpoint_options import add_endpoint_options, endpoint_of
 from emojax.cli.output import show_evaluation
@@ -42,18 +42,18 @@ def add_parser(commands: Commands) -> None:
     )
     add_endpoint_options(p)
     p.add_argument(
-        "--batch", type=int, default=16, help="with --suite: clips at once (default %(default)s)"
+        "--batch", type=count, default=16, help="with --suite: clips at once (default %(default)s)"
     )
-    p.add_argument("--limit", type=int, default=0, help="with --suite: at most N clips per set")
+    p.add_argument("--limit", type=whole, default=0, help="with --suite: at most N clips per set")
     p.add_argument("--int8", action="store_true", help="with --suite: frozen kernels as int8")
     _add_prediction_options(p)
     p.add_argument(
         "--resamples",
-        type=int,
+        type=whole,
         default=2000,
         help="of the bootstrap; 0: no intervals (default %(default)s)",
     )
-    p.add_argument("--seed", type=int, default=0, help="of the bootstrap (default %(default)s)")
+    p.add_argument("--seed", type=whole, default=0, help="of the bootstrap (default %(default)s)")
     p.add_argument(
         "--out",
         required=True,
@@ -113,14 +113,14 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from emojax.evaluate.score_files import ScoringOptions
     from emojax.evaluate.suites import find_suite
 
-    _check_numbers(args)
+    _check_options(args)
     suite = find_suite(args.suite) if args.suite else None
     options = ScoringOptions(
         tables=find_tables(Path(args.tables) if args.tables else None),
         resamples=args.resamples,
         seed=args.seed,
         metric=args.metric,
-        labels=tuple(name for name in map(str.strip, args.labels.split(",")) if name),
+        labels=tuple(name_list(args.labels)),
         mode=args.mode,
     )
     out = output_folder(args.out)
@@ -129,30 +129,22 @@ def run(args: argparse.Namespace, console: Console) -> int:
             results = _score_files(args, suite, out, options, progress=progress)
         else:
             results = _score_clips(args, suite, out, options, progress=progress)
-    more = "" if args.manifest and not args.endpoint else ", predictions/"
     if results:  # in several processes, only the first has them
-        show_evaluation(results, out, console, more=more)
+        show_evaluation(results, out, console)
     return 0
 
 
-def _check_numbers(args: argparse.Namespace) -> None:
+def _check_options(args: argparse.Namespace) -> None:
     from emojax.evaluate.suites import METRICS
 
     if args.metric and args.metric not in METRICS:
         raise ValueError(f"--metric {args.metric}: it must be one of {', '.join(METRICS)}")
-    for name in ("resamples", "limit"):
-        if getattr(args, name) < 0:
-            raise ValueError(f"--{name} must be a number of 0 or more")
-    if args.seed < 0:
-        raise ValueError(f"--seed {args.seed}: it must be a number of 0 or more")
     if args.predictions:
         for name in ("endpoint", "served", "data", "split", "limit", "int8"):
             if getattr(args, name):
                 raise ValueError(
                     f"--{name} has no use with --predictions, which are scored as they are"
                 )
-    if args.batch < 1:
-        raise ValueError("--batch must be a number of 1 or more")
 
 
 def _score_files(

@@ -55,7 +55,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     setup()
     from emojax.evaluate import official_files
     from emojax.weights.catalogue import MODELS, SOURCES
-    from emojax.workflows.import_weights import fetch_source, fetch_tables
+    from emojax.workflows.fetch_weights import fetch_source, fetch_tables
 
     if args.name == official_files.NAME:
         with progress_bars(console) as progress:
@@ -74,7 +74,7 @@ def import_files(args: argparse.Namespace, console: Console, *, download: bool) 
     from emojax.weights import importer
     from emojax.weights.catalogue import catalogue_model
     from emojax.weights.locations import weights_folder
-    from emojax.workflows.import_weights import fetch_sources
+    from emojax.workflows.fetch_weights import fetch_sources
 
     model = catalogue_model(args.name)
     files = _given_files(args.file, model.sources)

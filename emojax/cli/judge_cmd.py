@@ -11,7 +11,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from emojax.cli.arguments import Commands, check_required
+from data_pipeline.io import write_json
+from emojax.cli.arguments import Commands, check_required, whole
 from emojax.cli.console import progress_bars
 from emojax.cli.endpoint_options import add_endpoint_options, endpoint_of
 
@@ -50,7 +51,7 @@ def add_parser(commands: Commands) -> None:
         "--endpoint", metavar="URL", help="base address, such as http://localhost:8000/v1"
     )
     p.add_argument("--model", metavar="NAME", help="the judge, as the endpoint names it")
-    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--seed", type=whole, default=0)
     add_endpoint_options(p)
     p.add_argument(
         "--agreement", nargs=2, metavar=("A", "B"), help="compare the files of two judges instead"
@@ -74,7 +75,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     result = _judge(args, console)
     name = f"judge_{args.task}_{re.sub(r'[^A-Za-z0-9._-]+', '-', args.model)}.json"
     path = Path(args.out) / name
-    path.write_text(json.dumps(result, indent=1, ensure_ascii=False))
+    write_json(path, result, indent=1)
     _show(result, args.task, console)
     console.print(f"written: {path}", soft_wrap=True)
     return 0 if result["scored"] else 1
@@ -153,8 +154,7 @@ def _check_clues(args: argparse.Namespace, console: Console) -> int:
         raise ValueError(f"{args.predictions} and {args.references} have no clip in common")
     result = {"task": "clues", "judge": None, "n": len(both)} | check_clues(both)
     out = Path(args.out)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "judge_clues.json").write_text(json.dumps(result, indent=1))
+    write_json(out / "judge_clues.json", result, indent=1)
     table = Table(title=f"clues of {len(both)} clips, checked without a judge")
     for column in ("", "claims", "precision", "recall", "cannot be checked"):
         table.add_column(column, justify="right" if column else "left")

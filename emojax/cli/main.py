@@ -78,7 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
       argv: the words of the command line; by default those of the process.
 
     Returns:
-      The exit code: 0 done, 1 failed, 2 wrong usage, 3 some files were refused, 130 interrupted.
+      The exit code: 0 done, 1 failed, 2 wrong usage, 3 some files were refused or
+      some clips are unfinished, 130 interrupted.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv[:1] == ["train"] and any(a.startswith("--config") for a in argv):

@@ -22,21 +22,18 @@ NO_MODEL = "\n".join(
 )
 
 
-def show_evaluation(
-    results: dict[str, Any], out: Path, console: Console, *, more: str = ""
-) -> None:
+def show_evaluation(results: dict[str, Any], out: Path, console: Console) -> None:
     """Prints the tables of an evaluation and the names of its files.
 
     Args:
       results: the scores, as in evaluation.json.
       out: the folder of the evaluation.
       console: where to print.
-      more: names of further files.
     """
     from emojax.reports import evaluation_tables
 
     print_parts(evaluation_tables.terminal_tables(results), console)
-    files = f"{out}/evaluation.json, evaluation.md, report.html, clips.csv{more}"
+    files = f"{out}/evaluation.json, evaluation.md, report.html, clips.csv, predictions/"
     console.print(f"written: {files}", soft_wrap=True)
 
 

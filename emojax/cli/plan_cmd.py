@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import ast
 import json
+import os
 import re
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
-from emojax.cli.arguments import Commands
+from emojax.cli.arguments import Commands, count
 
 if TYPE_CHECKING:
     from emojax.config import Settings
@@ -43,7 +44,7 @@ def add_parser(commands: Commands) -> None:
         "two machines)",
     )
     t.add_argument("--stage", help="stage of the configuration (default: its first)")
-    t.add_argument("--batch", type=int, help="batch size (default: the configuration's)")
+    t.add_argument("--batch", type=count, help="batch size (default: the configuration's)")
     t.add_argument(
         "--bucket",
         help="row and answer length, e.g. 768,128 (default: that, or the configuration's first)",
@@ -119,14 +120,14 @@ def _plan_train(args: argparse.Namespace, console: Console) -> int:
     jax.config.update("jax_platforms", "cpu")  # type: ignore[no-untyped-call]
     from emojax.config import for_devices, load_config, resolve
     from emojax.plan.step_plan import plan_run, propose
-    from emojax.plan.topology import parse_topology
+    from emojax.plan.topology import LIBTPU_VARIABLES, parse_topology
 
+    for name, value in LIBTPU_VARIABLES.items():
+        os.environ.setdefault(name, value)
     topology = parse_topology(args.topology)
     config = load_config(args.config)
     set_fields(config, args.fields)
     if args.batch is not None:
-        if args.batch < 1:
-            raise ValueError(f"--batch is {args.batch}; it must be at least 1")
         if args.batch % topology.chips == 0:  # the same number of samples, in other steps
             config.train.rows_per_device = args.batch // topology.chips
         else:
@@ -179,10 +180,10 @@ def show(p: dict[str, Any], console: Console) -> None:
         f"mesh data x fsdp x tensor {mesh}"
     )
     console.print(
-        f"{p['batch']} rows of {p['length']} tokens, {p['answer']} answer positions, "
+        f"batch of {p['batch']} x {p['length']} tokens, {p['answer']} answer positions, "
         f"encoders {p['encoders']}, remat {p['remat']}, kernels {p['kernels']}"
     )
-    table = Table("a chip", "", show_header=False)
+    table = Table("", "", show_header=False, title="per chip")
 
     def gib(value: float | None) -> str:
         return "-" if value is None else f"{value / GIB:.2f} GiB"
@@ -218,7 +219,7 @@ def show(p: dict[str, Any], console: Console) -> None:
 
 def proposal_table(proposals: list[dict[str, Any]]) -> Table:
     """Plans that fit, fastest first."""
-    columns = ("mesh", "rows", "remat", "peak GiB", "step s", "clips/s", "MFU")
+    columns = ("mesh", "batch size", "remat", "peak GiB", "step s", "clips/s", "MFU")
     table = Table(*columns, title="what fits, fastest first")
     for p in proposals:
         cells = (

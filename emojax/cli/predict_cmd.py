@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from emojax.cli.arguments import Commands, name_list, not_negative, seconds, share
+from emojax.cli.arguments import Commands, beams, name_list, not_negative, seconds, share
 from emojax.cli.console import progress_bars, setup
 from emojax.cli.output import model_folder
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from emojax.types import Answer
 
 FORMATS = ("json", "csv", "parquet", "srt", "vtt", "eaf", "png", "html")
-# Options of recordings with a default: {name: default}.
+# Options of recordings with a default: {name: default}. `longest` and `smoothing` repeat those of
+# SegmentConfig and TimelineOptions, because importing their modules would make --help slow.
 RECORDING_DEFAULTS = {
     "formats": ",".join(FORMATS),
     "longest": 10.0,
@@ -70,7 +71,7 @@ def _add_transcription(p: argparse.ArgumentParser) -> None:
     )
     p.add_argument(
         "--beams",
-        type=int,
+        type=beams,
         default=1,
         metavar="N",
         help="with --transcribe: 1 is greedy (default %(default)s)",
@@ -265,8 +266,6 @@ def _transcriber(args: argparse.Namespace) -> Any:
         if args.language or args.beams != 1:
             raise ValueError("--language and --beams are for --transcribe DIR")
         return None
-    if not 1 <= args.beams <= 16:
-        raise ValueError(f"--beams {args.beams}: give 1 to 16")
     from emojax.infer.transcribe import open_transcriber
 
     return functools.partial(

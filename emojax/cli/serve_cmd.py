@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from emojax.cli.arguments import Commands, check_port_is_free, positive, seconds
+from emojax.cli.arguments import Commands, check_port_is_free, count, positive, seconds
 from emojax.cli.console import setup
 from emojax.cli.output import model_folder
 from emojax.serve.limits import Limits
@@ -55,7 +55,7 @@ def add_parser(commands: Commands) -> None:
     )
     p.add_argument(
         "--queue",
-        type=int,
+        type=count,
         default=Limits.waiting,
         help="requests that may wait (default %(default)s)",
     )
@@ -125,6 +125,4 @@ def _check(args: argparse.Namespace, token: str) -> None:
     for folder in args.allow:
         if not Path(folder).is_dir():
             raise ValueError(f"--allow {folder}: there is no such folder")
-    if args.queue < 1:
-        raise ValueError("--queue must be at least 1")
     check_port_is_free(args.host, args.port)

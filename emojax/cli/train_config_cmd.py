@@ -113,13 +113,13 @@ def run(console: Console) -> None:
     check_tokenizer(settings.train)
     if _CACHE.value and not _DATA.value:
         raise ValueError("--cache needs --data, the built data that were encoded")
-    scores = jax.process_count() == 1 and "://" not in str(out)
+    with_scores = jax.process_count() == 1 and "://" not in str(out)
     train = _train_built if _DATA.value else _train_clips
     with progress_bars(console) as progress:
-        results = train(settings, out, scores, progress=progress)
+        results = train(settings, out, with_scores=with_scores, progress=progress)
     for folder, result in results.items():
         show_evaluation(result, folder, console)
-    if not scores:
+    if not with_scores:
         console.print(f"trained: {out}; score it with `emojax evaluate`", soft_wrap=True)
 
 
@@ -127,20 +127,20 @@ Results = dict[Path, dict[str, Any]]  # {folder: {split: scores}}
 
 
 def _train_built(
-    settings: Settings, out: epath.Path, scores: bool, *, progress: Progress
+    settings: Settings, out: epath.Path, *, with_scores: bool, progress: Progress
 ) -> Results:
     records, sources = open_data(
         Path(str(_DATA.value)), settings.views, settings.sampling, names=_SETS.value
     )
     cache = Path(_CACHE.value) if _CACHE.value else None
     train_on_data(settings, records, sources, out, cache=cache, progress=progress)
-    if not scores:
+    if not with_scores:
         return {}
     return score_data(Path(out), records, sources, Path(out), progress=progress)
 
 
 def _train_clips(
-    settings: Settings, out: epath.Path, scores: bool, *, progress: Progress
+    settings: Settings, out: epath.Path, *, with_scores: bool, progress: Progress
 ) -> Results:
     if _MANIFEST.value:
         records = read_records(_MANIFEST.value, seed=settings.seed)
@@ -148,7 +148,7 @@ def _train_clips(
         records = _embedded_corpus(progress)
     sources = open_views(records, settings.views, settings.sampling, progress=progress)
     run_training(settings, records, sources, out, progress=progress)
-    if not scores:
+    if not with_scores:
         return {}
     folder = Path(out)
     if "val" in sources:

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from data_pipeline.io import write_bytes, write_json
 from emojax.cli.arguments import Commands, check_port_is_free, count, whole
 
 SHOWN = 10  # clips printed on which annotators differ
@@ -71,10 +72,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
         clips = dict.fromkeys(result["differ"], "") | result["sent_back"]
         number = send_back(out, clips, digests)
         console.print(f"the same `emojax annotate` command asks again for {number} clips")
-    (out / "agreement.json").write_text(
-        json.dumps(result, ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
-    )
-    (out / "agreement.png").write_bytes(verify.agreement_chart(result, out.resolve().name))
+    write_json(out / "agreement.json", result, indent=1)
+    write_bytes(out / "agreement.png", verify.agreement_chart(result, out.resolve().name))
     if args.json:
         print(json.dumps(result, ensure_ascii=False))
         return 0

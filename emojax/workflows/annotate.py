@@ -11,8 +11,10 @@ from typing import Any
 
 from data_pipeline.annotate import filters, outputs, verify
 from data_pipeline.annotate.data_card import Outcome
-from data_pipeline.annotate.runner import Job, RunResult, run_job
+from data_pipeline.annotate.describe import Transcribe
+from data_pipeline.annotate.runner import Job, RunResult, Work, run_job
 from data_pipeline.media.views import make_views
+from data_pipeline.progress import Progress, no_progress
 from data_pipeline.schema import Clip, ClipRecord
 from emojax.bundle.model_folder import load_bundle
 from emojax.infer.answer import encode
@@ -43,7 +45,10 @@ def annotate(
     names: outputs.OutputSettings,
     *,
     seed: int = 0,
-    **options: Any,
+    progress: Progress = no_progress,
+    transcribe: Transcribe | None = None,
+    transcriber: str = "",
+    work: Work | None = None,
 ) -> AnnotationResult:
     """Annotates clips and writes the outputs of everything that is annotated by now.
 
@@ -52,12 +57,25 @@ def annotate(
       records: the clips.
       names: names and columns of the output files.
       seed: of the filters' random draws.
-      **options: of `run_job`.
+      progress: gets the task "annotate", in clips.
+      transcribe: transcribes clips without transcript.
+      transcriber: its name; clips are annotated again if it changes.
+      work: annotates the clips instead of threads of this process, see cluster.py.
+
+    Returns:
+      The annotations, and what was written about them.
 
     Raises:
       ValueError: see `run_job`.
     """
-    run = run_job(job, records, **options)
+    run = run_job(
+        job,
+        records,
+        progress=progress,
+        transcribe=transcribe,
+        transcriber=transcriber,
+        work=work,
+    )
     checks = verify.check_claims(run.annotations)
     outcome = Outcome(
         recipe=job.recipe,

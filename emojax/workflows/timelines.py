@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -23,6 +22,7 @@ from data_pipeline.media.transcript import (
 from data_pipeline.progress import Progress, no_progress
 from emojax.bundle.model_folder import Bundle
 from emojax.infer.face_tracks import FaceTracker, YuNetDetector
+from emojax.infer.predict import TranscribeFn
 from emojax.infer.timeline import make_timeline
 from emojax.infer.timeline_records import Timeline, TimelineOptions
 from emojax.reports.recording import write_all
@@ -41,8 +41,8 @@ class TimelineRequest:
         "none": no transcript.
       units: a CSV file of action units of the one recording.
       faces: an ONNX face detector that tells people apart.
-      transcribe, transcriber: a function that transcribes segments without transcript, and its
-        name, which tells stored answers apart.
+      transcribe: transcribes segments for which there is no transcript; None: they have no words.
+      transcriber: name of `transcribe`; kept answers are used only if it is the same.
       formats: formats of the output files.
       embed: whether the page contains the recording, see `write_all`.
       page: where the page of the one recording is written; None: with the other formats.
@@ -54,7 +54,7 @@ class TimelineRequest:
     words: str | None = None
     units: str | None = None
     faces: str | None = None
-    transcribe: Any = None
+    transcribe: TranscribeFn | None = None
     transcriber: str = ""
     formats: Sequence[str]
     embed: str = "auto"

@@ -50,6 +50,14 @@ def test_a_task_that_starts_again_has_a_new_bar():
     assert out.file.getvalue().count("2/2") == out.file.getvalue().count("\n") == 2
 
 
+def test_a_bar_ends_with_its_note():
+    out = console()
+    with progress_bars(out, note=lambda done, total: f"{done} [of] {total}") as progress:
+        progress("annotate", 1, 2)
+        progress("annotate", 2, 2)
+    assert out.file.getvalue().rstrip().endswith("2 [of] 2") and "1 [of]" not in out.file.getvalue()
+
+
 def test_answers_reach_a_file_while_bars_are_on_the_terminal(tmp_path):
     """stderr is a terminal, stdout a file: what is printed inside a bar lands in the file."""
     code = (

@@ -56,7 +56,8 @@ def test_the_command_writes_every_file_and_twice_the_same(tmp_path, capsys):
     assert found["groups"] == {"drawn_over": "speaker", "n": 15, "clips_alone": 0}
     page = (outs[0] / "report.html").read_text()
     assert "worst clips" in page and "data:image/jpeg;base64," in page and "<script" not in page
-    assert "0.667" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "0.667" in printed and "clips.csv, predictions/" in printed
 
 
 def test_wrong_usage_is_reported(tmp_path, capsys):
@@ -73,7 +74,7 @@ def test_wrong_usage_is_reported(tmp_path, capsys):
         (["model", "--suite", "cear", "--data", "x"], "did you mean 'caer'"),
         (
             ["--endpoint", "localhost", "--served", "m", "--suite", "caer", "--data", "x"],
-            "give an address",
+            "--endpoint: 'localhost' is not a valid address",
         ),
         (
             ["--endpoint", "http://x", "--suite", "caer", "--data", "x"],
@@ -97,15 +98,21 @@ def test_wrong_usage_is_reported(tmp_path, capsys):
             ["--predictions", str(two), "--truth", str(other)],
             "has the answer 'sad', the truth says 'happy'",
         ),
-        (
-            ["--predictions", str(path), "--resamples", "-1"],
-            "--resamples must be a number of 0 or more",
-        ),
         (["--predictions", str(path), "--tables", str(tmp_path)], "has no format.csv"),
         (["m", "--predictions", str(path)], "leave out the model"),
     ):
         assert main(["evaluate", *arguments, *out]) == 2
         assert message in " ".join(capsys.readouterr().out.split()), arguments
+    for option, value, message in (
+        ("--resamples", "-1", "'-1' is not a whole number of at least 0"),
+        ("--seed", "-1", "'-1' is not a whole number of at least 0"),
+        ("--batch", "0", "'0' is not a whole number of at least 1"),
+        ("--concurrency", "0", "'0' is not a whole number of at least 1"),
+        ("--timeout", "nan", "'nan' is not a number of seconds above 0"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            main(["evaluate", "--predictions", str(path), f"{option}={value}", *out])
+        assert f"argument {option}: {message}" in capsys.readouterr().err
 
 
 def test_labels_and_metric_can_be_given(tmp_path):

@@ -1,8 +1,7 @@
-"""Fetches the released files of a model."""
+"""Fetches the released files of a model, and the official word tables of MER-UniBench."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,8 +10,6 @@ from emojax.evaluate import official_files
 from emojax.weights.catalogue import MODELS, SOURCES
 from emojax.weights.fetch import fetch
 from emojax.weights.locations import downloads_folder
-
-logger = logging.getLogger(__name__)
 
 
 def fetch_tables(*, progress: Progress = no_progress) -> None:
