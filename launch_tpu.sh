@@ -24,8 +24,8 @@
 #   --down          only delete the slice
 #   --retries R     restart at most R times after preemptions (default 20)
 #
-# Exit code: that of the training. Exit code 143 of a worker (stopped and saved) and a missing slice count
-# as preemptions. Tested against a stand-in for gcloud; not yet run on a real TPU.
+# Exit code: that of the training. A missing slice, exit code 143 (training stopped and saved) and exit code 255
+# (connection or copy failed) count as preemptions. Tested against a stand-in for gcloud; not yet run on a real TPU.
 set -euo pipefail
 
 usage() { sed -n '2,28p' "$0" | sed 's/^# \{0,1\}//' >&2; exit 2; }

@@ -103,7 +103,7 @@ def ours(args: argparse.Namespace) -> dict[str, float]:
                 settings.model,
                 held[0].train,
                 frozen,
-                rows=args.rows,
+                batch_size=args.rows,
                 length=args.length,
                 answers=args.answers,
             ).values()

@@ -18,7 +18,7 @@ from pathlib import Path
 os.environ["JAX_PLATFORMS"] = "cpu"
 from emojax.config import change_fields, for_devices, load_config, resolve
 from emojax.plan.step_plan import plan_run
-from emojax.plan.topology import parse_topology
+from emojax.plan.topology import LIBTPU_VARIABLES, parse_topology
 
 ROOT = Path(__file__).parents[1]
 STORED = ROOT / "runs" / "scaling"
@@ -91,7 +91,7 @@ def row(first: str, p: dict) -> str:
 
 
 HEAD = (
-    "| | mesh | rows x tokens | peak GiB per chip | TFLOP per chip, executed / useful "
+    "| | mesh | batch x tokens | peak GiB per chip | TFLOP per chip, executed / useful "
     "| step s, source | useful MFU | clips/s | chip-hours | compile s |\n"
     "|---|---|---|---|---|---|---|---|---|---|"
 )
@@ -117,7 +117,7 @@ compiler on {machine}.
 
 ## Both models and stages, cached features, as shipped
 
-`_pod`: four rows per chip, remat `most`; `full` for rows over 768 tokens.
+`_pod`: a batch size of 4 per chip, remat `most`; `full` for rows of more than 768 tokens.
 
 {head}
 {main}
@@ -134,6 +134,8 @@ off at this size.
 
 
 def main() -> None:
+    for name, value in LIBTPU_VARIABLES.items():
+        os.environ.setdefault(name, value)
     rows = []
     for config, stage, bucket in STAGES:
         for topology in SLICES:

@@ -24,6 +24,7 @@ from data_pipeline.loader.tokens import LlamaTokenizer, SmallTokenizer, Tokenize
 from data_pipeline.media.speaker_norm import Speakers, VoiceStats
 from emojax.bundle.calibration import FILE as CALIBRATION
 from emojax.bundle.calibration import Calibration, load_calibration
+from emojax.bundle.errors import first_line
 from emojax.config import Settings, resolve_saved
 from emojax.model.quantize import quantize_leaves
 from emojax.model.variables import flatten, merge
@@ -69,7 +70,7 @@ class Bundle:
         return row_config(self.settings, augment=False)
 
 
-def row_config(settings: Settings, augment: bool, *, speakers: Speakers | None = None) -> RowConfig:
+def row_config(settings: Settings, *, augment: bool, speakers: Speakers | None = None) -> RowConfig:
     """Settings -> RowConfig; `augment` is True only for training rows."""
     d = settings.data
     return RowConfig(
@@ -106,7 +107,7 @@ def save_bundle(
       folder: local or remote; all processes call.
       settings: the run.
       tokenizer: its tokenizer.
-      variables: nested {params, lora}, of which each process may hold some shards.
+      variables: nested {params, lora}; each process may hold only some of the shards.
       labels: default labels.
       reasons: whether the training data contained explanations.
       average_speaker: audio statistics, if the model normalises by speaker.
@@ -238,8 +239,6 @@ def _restore(folder: Path, shardings: Mapping[str, Any]) -> Any:
             }
             return checkpointer.restore(weights, merge(abstract, {}))
     except Exception as error:  # Orbax raises many types for truncated, changed or missing files
-        lines = str(error).strip().splitlines()
-        reason = lines[0][:200] if lines else type(error).__name__
         raise ValueError(
-            f"{weights} is damaged: import or train the model again ({reason})"
+            f"{weights} is damaged: import or train the model again ({first_line(error)})"
         ) from error

@@ -41,12 +41,13 @@ def estimate_gpu(
       cached: whether features are cached.
 
     Returns:
-      Sizes come from shapes, activations from what the remat policy keeps, time from `ASSUMED_MFU`.
+      The figures that `emojax plan train --json` prints (docs/logs.md). Sizes follow from shapes,
+      activations from what the remat policy keeps, time from `ASSUMED_MFU`.
     """
     state, frozen = _abstract_state(settings, stage, cached=cached)
-    rows, chips = settings.train.batch, math.prod(mesh_shape)
+    batch, chips = settings.train.batch, math.prod(mesh_shape)
     useful = useful_flops(
-        settings.model, state.train, frozen, rows=rows, length=bucket[0], answers=bucket[1]
+        settings.model, state.train, frozen, batch_size=batch, length=bucket[0], answers=bucket[1]
     )
     llama = for_length(settings.model, bucket[0]).llama
     executed = _executed_flops(useful, llama.remat)
@@ -55,8 +56,8 @@ def estimate_gpu(
     layer = max(
         x.size // x.shape[0] for p, x in {**frozen, **state.train}.items() if "llama/blocks" in p
     )
-    activations = _activations(llama, rows * bucket[0] / chips, layer)
-    logits = 3 * 4 * rows / chips * bucket[1] * llama.vocab
+    activations = _activations(llama, batch * bucket[0] / chips, layer)
+    logits = 3 * 4 * batch / chips * bucket[1] * llama.vocab
     peak = at_rest + activations + logits
     out = {
         "executed_flops": executed,
@@ -69,7 +70,7 @@ def estimate_gpu(
         "peak_bytes_per_chip": peak,
         "fits": peak <= chip.hbm,
         "step_seconds_estimate": executed / chips / (ASSUMED_MFU * chip.peak),
-        "batch": rows,
+        "batch": batch,
         "length": bucket[0],
         "chips": chips,
         "assumptions": [

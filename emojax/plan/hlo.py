@@ -58,8 +58,8 @@ class Collective:
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
-    """Figures of a program.
+class ProgramCosts:
+    """What one step of a program costs.
 
     Attributes:
       cycles: of one chip, without Pallas kernels.
@@ -106,11 +106,18 @@ def kernel_flops(line: str) -> int:
     return matmuls * 2 * batch * count * visited * width
 
 
-def read(text: str) -> Report:
-    """Reads `compiled.as_text()`."""
+def read_program(text: str) -> ProgramCosts:
+    """Reads the costs of a compiled program.
+
+    Args:
+      text: the optimised HLO text, `compiled.as_text()`.
+
+    Returns:
+      Cycles, kernel FLOPs and collectives of one run; loops count with their number of iterations.
+    """
     program = _Program(text)
     cycles, flops = program.cost(program.entry)
-    return Report(cycles, flops, program.collectives())
+    return ProgramCosts(cycles, flops, program.collectives())
 
 
 class _Program:

@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 
+from emojax.bundle.errors import first_line
 from emojax.config import Settings, Stage, for_devices, resolve
 from emojax.model.build import for_length
 from emojax.model.variables import count_parameters
@@ -108,7 +109,7 @@ def _compile(
         settings, stage, mesh, batch_size=batch, bucket=bucket, cached=cached
     )
     useful = useful_flops(
-        settings.model, state.train, frozen, rows=batch, length=bucket[0], answers=bucket[1]
+        settings.model, state.train, frozen, batch_size=batch, length=bucket[0], answers=bucket[1]
     )
     out = plan | {
         "executed_flops": executed_flops(traced.jaxpr),
@@ -152,9 +153,9 @@ def _times(compiled: Any, chip: Chip, plan: dict[str, Any]) -> dict[str, Any]:
     notes: dict[str, Any] = {}
     if chip.clock:
         try:
-            return _from_cycles(hlo.read(compiled.as_text()), chip)
+            return _from_cycles(hlo.read_program(compiled.as_text()), chip)
         except Exception as error:  # for some chips this version of XLA cannot print large programs
-            notes["note"] = f"no HLO text: {str(error).splitlines()[0][:120]}"
+            notes["note"] = f"no HLO text: {first_line(error, limit=120)}"
     per_chip = plan["executed_flops"] / plan["chips"]
     return notes | {
         "step_seconds_estimate": per_chip / (ASSUMED_MFU * chip.peak),
@@ -165,10 +166,10 @@ def _times(compiled: Any, chip: Chip, plan: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _from_cycles(report: hlo.Report, chip: Chip) -> dict[str, Any]:
-    totals = report.totals()
+def _from_cycles(costs: hlo.ProgramCosts, chip: Chip) -> dict[str, Any]:
+    totals = costs.totals()
     moved = sum(t["bytes"] for t in totals.values())
-    compute = report.cycles / chip.clock + report.kernel_flops / (KERNEL_MFU * chip.peak)
+    compute = costs.cycles / chip.clock + costs.kernel_flops / (KERNEL_MFU * chip.peak)
     return {
         "collectives": totals,
         "compute_seconds": compute,
@@ -255,6 +256,10 @@ def propose(
                 if plan["fits"]:
                     plans.append(plan)
                     break
-            if plans and plans[-1]["mesh"] == list(mesh) and plans[-1]["remat"] == "most":
+            if (
+                plans
+                and plans[-1]["mesh"] == list(mesh)
+                and plans[-1]["remat"] == REMAT_BY_MEMORY[0]
+            ):
                 break  # a smaller batch size would only be slower
     return sorted(plans, key=lambda p: -p["clips_per_second"])

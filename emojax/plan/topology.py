@@ -5,11 +5,19 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import math
-import os
 import re
 from typing import Any
 
+from emojax.bundle.errors import first_line
+
 GIB = 2.0**30
+# They stop libtpu from looking for a machine with TPUs, and from locking a chip (there is none that
+# two plans could compete for).
+LIBTPU_VARIABLES = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,7 +28,6 @@ class Chip:
       name: name of the product.
       peak: bfloat16 FLOP/s.
       hbm: bytes of memory that a program may use.
-      bandwidth: of memory, bytes/s.
       links: bytes/s that a chip exchanges with its neighbours.
       clock: Hz of the compiler's cycles; 0 if its program text cannot be read.
     """
@@ -28,24 +35,19 @@ class Chip:
     name: str
     peak: float
     hbm: float
-    bandwidth: float
     links: float
     clock: float = 0.0
 
 
 # "How to scale your model"; clocks from reference measurements of plain matmuls.
 CHIPS = {
-    "v4": Chip(
-        name="TPU v4", peak=275e12, hbm=32 * GIB, bandwidth=1.2e12, links=2.7e11, clock=1.05e9
-    ),
-    "v5e": Chip(
-        name="TPU v5e", peak=197e12, hbm=16 * GIB, bandwidth=8.1e11, links=1.8e11, clock=1.5e9
-    ),
-    "v5p": Chip(name="TPU v5p", peak=459e12, hbm=95 * GIB, bandwidth=2.8e12, links=5.4e11),
-    "v6e": Chip(name="TPU v6e", peak=918e12, hbm=32 * GIB, bandwidth=1.6e12, links=3.6e11),
-    "a100": Chip(name="NVIDIA A100 80GB", peak=312e12, hbm=80e9, bandwidth=2.0e12, links=6.0e11),
-    "h100": Chip(name="NVIDIA H100", peak=989e12, hbm=80e9, bandwidth=3.35e12, links=9.0e11),
-    "h200": Chip(name="NVIDIA H200", peak=989e12, hbm=141e9, bandwidth=4.8e12, links=9.0e11),
+    "v4": Chip(name="TPU v4", peak=275e12, hbm=32 * GIB, links=2.7e11, clock=1.05e9),
+    "v5e": Chip(name="TPU v5e", peak=197e12, hbm=16 * GIB, links=1.8e11, clock=1.5e9),
+    "v5p": Chip(name="TPU v5p", peak=459e12, hbm=95 * GIB, links=5.4e11),
+    "v6e": Chip(name="TPU v6e", peak=918e12, hbm=32 * GIB, links=3.6e11),
+    "a100": Chip(name="NVIDIA A100 80GB", peak=312e12, hbm=80e9, links=6.0e11),
+    "h100": Chip(name="NVIDIA H100", peak=989e12, hbm=80e9, links=9.0e11),
+    "h200": Chip(name="NVIDIA H200", peak=989e12, hbm=141e9, links=9.0e11),
 }
 # Names of cloud providers -> chips along each axis. v4 and v5p names count cores, two per chip.
 ALIASES = {
@@ -125,14 +127,11 @@ def parse_topology(text: str) -> Topology:
 def describe_devices(topology: Topology) -> list[Any]:
     """Devices of a TPU that is not present, for a Mesh.
 
+    The variables of `LIBTPU_VARIABLES` must be in the environment: libtpu reads them from there.
+
     Raises:
       ValueError: libtpu is not installed, or does not know the topology.
     """
-    # libtpu reads these from the environment only. They stop it from looking for a machine with
-    # TPUs, and from locking a chip (there is none that two plans could compete for).
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
-    os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
-    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     from jax.experimental import topologies
 
     options: dict[str, Any] = {"chip_config_name": "megacore"} if topology.chip == "v4" else {}
@@ -144,7 +143,6 @@ def describe_devices(topology: Topology) -> list[Any]:
             topologies.get_topology_desc(platform="tpu", topology_name=name, **options).devices
         )
     except Exception as error:
-        first = str(error).splitlines()[0][:160]
         missing = importlib.util.find_spec("libtpu") is None
         advice = " (compiling for TPUs needs `pip install -e .[tpu]`)" if missing else ""
-        raise ValueError(f"{name}: {first}{advice}") from error
+        raise ValueError(f"{name}: {first_line(error, limit=160)}{advice}") from error

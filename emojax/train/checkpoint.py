@@ -17,6 +17,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
+from emojax.bundle.errors import first_line
 from emojax.sharding import any_process, broadcast_text, shape_struct
 from emojax.train.state import TrainState
 
@@ -34,7 +35,7 @@ class Checkpoints:
       keep: how many of the newest checkpoints are kept; the best validated one is kept too.
     """
 
-    def __init__(self, folder: epath.Path, stage: str, keep: int) -> None:
+    def __init__(self, folder: epath.Path, stage: str, *, keep: int) -> None:
         best = BestN(
             get_metric_fn=lambda m: m["score"], n=1, keep_checkpoints_without_metrics=False
         )
@@ -108,7 +109,7 @@ class Checkpoints:
                 except Exception as error:
                     if intact:
                         raise
-                    fault = _first_line(error)
+                    fault = first_line(error)
                 if not any_process(fault is not None):
                     self._delete(damaged, instead=number)
                     return restored
@@ -223,8 +224,3 @@ def abstract_of(state: TrainState) -> TrainState:
 
 def _absolute(folder: epath.Path) -> epath.Path:
     return folder if "://" in str(folder) else folder.resolve()
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__

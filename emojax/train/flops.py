@@ -58,7 +58,13 @@ def step_flops(config: ModelConfig, trainable: Flat, frozen: Flat) -> tuple[floa
 
 
 def useful_flops(
-    config: ModelConfig, trainable: Flat, frozen: Flat, *, rows: int, length: int, answers: int
+    config: ModelConfig,
+    trainable: Flat,
+    frozen: Flat,
+    *,
+    batch_size: int,
+    length: int,
+    answers: int,
 ) -> dict[str, float]:
     """Useful FLOPs of one step.
 
@@ -66,7 +72,7 @@ def useful_flops(
       config: the network.
       trainable: {path: array or shape} of trainable variables.
       frozen: the same of frozen ones, without towers whose features are cached.
-      rows: batch size.
+      batch_size: rows of the batch, over all devices.
       length: tokens per row.
       answers: answer positions per row.
 
@@ -84,10 +90,10 @@ def useful_flops(
         if part in parts
     )
     return {
-        "llama": rows * length * per_token,
-        "attention": rows * 3 * 2 * length**2 * llama.width * llama.depth,
-        "head": rows * answers * head * llama.width * llama.vocab,
-        "clip": rows * (per_clip + towers),
+        "llama": batch_size * length * per_token,
+        "attention": batch_size * 3 * 2 * length**2 * llama.width * llama.depth,
+        "head": batch_size * answers * head * llama.width * llama.vocab,
+        "clip": batch_size * (per_clip + towers),
     }
 
 

@@ -54,7 +54,7 @@ def register(folder, config):
 
 def test_another_mesh_reads_what_one_wrote(tmp_path):
     folder = saved(tmp_path)
-    checkpoints = Checkpoints(folder, "a", 2)
+    checkpoints = Checkpoints(folder, "a", keep=2)
     restored, position = checkpoints.restore(abstract_of(state(0, (2, 4, 1), "fsdp")))
     assert position == {"next_index": 2} and int(restored.step) == 2
     x = restored.train["params/x/kernel"]
@@ -80,14 +80,14 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_used(tmp_path, damage,
             (folder / DIGESTS / "a-2.json").unlink()
             for path in (p for p in victim.parent.parent.rglob("*") if p.is_file()):
                 path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    checkpoints = Checkpoints(folder, "a", 2)
+    checkpoints = Checkpoints(folder, "a", keep=2)
     restored, position = checkpoints.restore(abstract_of(state(0)))
     assert int(restored.step) == 1 and position == {"next_index": 1}
     assert len(warnings := logged(caplog)) == 2
     assert "checkpoint a/2 is damaged" in warnings[0] and "a/1 is used instead" in warnings[1]
     checkpoints.save(2, state(2), {"next_index": 2})  # its place is free again
     checkpoints.close()
-    assert Checkpoints(folder, "a", 2).steps() == [2, 1]
+    assert Checkpoints(folder, "a", keep=2).steps() == [2, 1]
 
 
 def test_no_checkpoint_is_intact(tmp_path, caplog):
@@ -95,7 +95,7 @@ def test_no_checkpoint_is_intact(tmp_path, caplog):
     folder = saved(tmp_path, (1, 2))
     largest(folder, 1).unlink()
     largest(folder, 2).unlink()
-    checkpoints = Checkpoints(folder, "a", 2)
+    checkpoints = Checkpoints(folder, "a", keep=2)
     with pytest.raises(ValueError, match="no checkpoint of stage a is intact"):
         checkpoints.restore(abstract_of(state(0)))
     assert checkpoints.steps() == [2, 1] and len(logged(caplog)) == 2
@@ -105,7 +105,7 @@ def test_no_checkpoint_is_intact(tmp_path, caplog):
 
 def test_newest_and_best_are_kept(tmp_path):
     folder = saved(tmp_path, (1, 2, 3, 4, 5), {1: 0.2, 2: 0.9, 3: 0.5})
-    checkpoints = Checkpoints(folder, "a", 2)
+    checkpoints = Checkpoints(folder, "a", keep=2)
     assert checkpoints.steps() == [5, 4, 2] and checkpoints.best() == 2
     assert sorted(p.name for p in (folder / DIGESTS).iterdir()) == [
         "a-2.json",

@@ -1,6 +1,7 @@
 """Plans: topologies, FLOPs by hand, HLO text, figures. tests/shard/test_tpu.py compiles them."""
 
 import json
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ from emojax.cli.main import main
 from emojax.cli.plan_cmd import set_fields
 from emojax.config import for_devices, load_config, resolve
 from emojax.plan import hlo
-from emojax.plan.topology import Topology, parse_topology
+from emojax.plan.topology import Topology, describe_devices, parse_topology
 from emojax.train.flops import executed_flops
 
 
@@ -76,11 +77,20 @@ ENTRY %main (a: f32[8,8]) -> f32[8,8] {
 
 def test_hlo_text_by_hand():
     """A loop to 8 in steps of 2 runs 4 times; a kernel has 3 matmuls over half the square."""
-    report = hlo.read(HLO)
+    report = hlo.read_program(HLO)
     assert report.cycles == 4 * 100 + 11
     assert report.kernel_flops == 3 * 2 * 2 * 4 * (256 * (256 + 128) // 2) * 128
     assert report.totals() == {"all-gather": {"count": 4, "bytes": 4 * 16 * 8 * 4}}
     assert report.collectives[0].source == "gate/dot_general"
+
+
+def test_an_error_without_text_is_named(monkeypatch):
+    def fail(**_: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr("jax.experimental.topologies.get_topology_desc", fail)
+    with pytest.raises(ValueError, match="v5e:2x2: RuntimeError"):
+        describe_devices(parse_topology("v5e:2x2"))
 
 
 def test_settings_for_many_devices():
@@ -138,6 +148,8 @@ def test_gpu_plan_is_calculated_and_says_so(capsys):
     )
     assert plan["useful_flops"] < plan["executed_flops"] and plan["fits"]
     assert plan["learned_parameters"] == 71_536_387
+    page = (Path(__file__).parents[2] / "docs" / "logs.md").read_text()
+    assert not [key for key in plan if f"`{key}`" not in page]
     for key in (
         "peak_bytes_per_chip",
         "executed_flops",
@@ -170,18 +182,18 @@ def test_what_cannot_be_planned(capsys):
         main(["plan", "train", "--config", "v2:stage1", "--topology", "h100:8"]) == 2
     )  # batch size 4 on 8 devices
     common = ["plan", "train", "--config", "tiny:test", "--topology"]
-    for words in (["h100:0"], ["v5e:4x4*0"], ["h100:8", "--batch", "0"], ["h100:8", "--batch=-8"]):
-        assert main([*common, *words]) == 2
+    for topology in ("h100:0", "v5e:4x4*0"):
+        assert main([*common, topology]) == 2
     for bucket in ("10", "a,b", "10,200"):
         assert main([*common, "h100:8", "--bucket", bucket]) == 2
     printed = " ".join(capsys.readouterr().out.split())
-    assert (
-        printed.count("has no chips") == 2
-        and printed.count("at least 1") == 2
-        and printed.count("--bucket is") == 3
-    )
+    assert printed.count("has no chips") == 2 and printed.count("--bucket is") == 3
     assert (
         "is not a valid topology" in printed
         and "has no stage 'x'" in printed
         and "cannot be divided over 8 parts" in printed
     )
+    for batch in ("--batch=0", "--batch=-8"):
+        with pytest.raises(SystemExit, match="2"):
+            main([*common, "h100:8", batch])
+        assert "is not a whole number of at least 1" in capsys.readouterr().err
