@@ -143,12 +143,12 @@ def training_speakers(sources: Mixture, views: ViewConfig, *, strength: float) -
     average = average_speaker(voices)
     if average is None:
         logger.info(
-            "note: no training clip names its speaker (column `speaker`): sound is not normalised "
-            "by speaker"
+            "note: no training clip names its speaker (column `speaker`): audio is not normalised "
+            "per speaker"
         )
         return None
     people = {name.rpartition("|")[0] for name in voices}
-    logger.info("sound is normalised by speaker, %d training speakers", len(people))
+    logger.info("audio is normalised per speaker, %d training speakers", len(people))
     return Speakers(voices, average, strength)
 
 
@@ -203,7 +203,9 @@ def parse_weights(text: str) -> dict[str, float]:
         try:
             out[name.strip()] = float(value)
         except ValueError as error:
-            raise ValueError(f"config.data.weights holds '{part}', not name=number") from error
+            raise ValueError(
+                f"the mixture weights hold '{part}', which is not name=number"
+            ) from error
     return out
 
 

@@ -62,9 +62,9 @@ class TrainLog:
     ) -> None:
         self.out, self.active = out, jax.process_index() == 0
         self.stage, self.every, self.flops = stage, log_every, flops
-        self.clips = f"clips-{jax.process_index()}.jsonl" if clips else ""
-        if self.clips:
-            self._drop_after(out / self.clips, first_step)
+        self._clips_file = f"clips-{jax.process_index()}.jsonl" if clips else ""
+        if self._clips_file:
+            self._drop_after(out / self._clips_file, first_step)
         if self.active:
             for name in (STEPS, SPEED, VALIDATION):
                 self._drop_after(out / name, first_step)
@@ -75,7 +75,7 @@ class TrainLog:
         self._lines: dict[str, list[str]] = {}
         self._pending: tuple[int, dict[str, Any], list[str], float] | None = None
         self._losses: list[float] = []
-        self._start, self._clips, self._tokens, self._positions = time.monotonic(), 0, 0, 0
+        self._start, self._clip_count, self._tokens, self._positions = time.monotonic(), 0, 0, 0
         self._sets = Counter[str]()
 
     def step(self, number: int, metrics: dict[str, Any], names: list[str], *, lr: float) -> None:
@@ -102,8 +102,8 @@ class TrainLog:
         row["word_loss"] = float(values["word_loss"])
         row["padding"] = 1 - int(values["text_tokens"]) / int(values["positions"])
         self._add(STEPS, row)
-        if self.clips:
-            self._add(self.clips, {"step": number, "clips": names})
+        if self._clips_file:
+            self._add(self._clips_file, {"step": number, "clips": names})
         if self._local:
             self._write()
         self._sets.update(name.split("/", 1)[0] for name in names)
@@ -115,7 +115,7 @@ class TrainLog:
         )
         if np.isfinite(loss):
             self._losses.append(loss)
-        self._clips += len(names) * jax.process_count()
+        self._clip_count += len(names) * jax.process_count()
         self._tokens += int(values["text_tokens"])
         self._positions += int(values["positions"])
         if number % self.every == 0:
@@ -144,13 +144,13 @@ class TrainLog:
         values = {
             "loss": statistics.fmean(recent) if recent else loss,
             "lr": lr,
-            "clips_per_s": self._clips / seconds,
+            "clips_per_s": self._clip_count / seconds,
             "tokens_per_s": self._tokens / seconds,
             "padding": 1 - self._tokens / self._positions,
         }
         peak = PEAK_FLOPS.get(jax.devices()[0].device_kind)
         if peak:
-            work = self.flops[0] * self._tokens + self.flops[1] * self._clips
+            work = self.flops[0] * self._tokens + self.flops[1] * self._clip_count
             values["mfu"] = work / seconds / (peak * jax.device_count())
         for key, value in values.items():
             if self._board:
@@ -158,7 +158,7 @@ class TrainLog:
         shares = {name: n / sum(self._sets.values()) for name, n in sorted(self._sets.items())}
         self._add(SPEED, {"step": number, **values, "memory_bytes": memory(), "shares": shares})
         self._write()
-        self._start, self._clips, self._tokens, self._positions = time.monotonic(), 0, 0, 0
+        self._start, self._clip_count, self._tokens, self._positions = time.monotonic(), 0, 0, 0
         if self.active:
             mfu = f"  mfu {values['mfu']:.1%}" if peak else ""
             logger.info(
@@ -204,7 +204,7 @@ class TrainLog:
         On a disk after every step; in an object store only with each log record.
         """
         for name, lines in self._lines.items():
-            if self.active or name == self.clips:
+            if self.active or name == self._clips_file:
                 append(self.out / name, "".join(lines))
         self._lines.clear()
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from data_pipeline.embedded.generate import load_corpus, make_corpus
 from data_pipeline.embedded.truth import CorpusConfig
-from data_pipeline.io import cache_root
+from data_pipeline.io import cache_root, write_text
 from data_pipeline.loader.open_sources import open_views
 from data_pipeline.progress import Progress, no_progress
 from data_pipeline.schema import ClipRecord
@@ -74,7 +74,7 @@ def demo(
     scores = evaluate_embedded(bundle, items, corpus, progress=progress)
     scores["seconds"] = round(time.monotonic() - begin, 1)
     evaluation_tables.write_evaluation(scores, out)
-    (cache_root() / DEMO_POINTER).write_text(str(out.absolute()))
+    write_text(cache_root() / DEMO_POINTER, str(out.absolute()))
     record = next(r for r, _ in items if r.truth is not None and all(r.truth["clues"].values()))
     answer = next(predict(bundle, [record.path], subtitle=record.subtitle))
     return DemoResult(out=out, scores=scores, record=record, answer=answer)

@@ -26,7 +26,7 @@ from data_pipeline.builders.shards import (
     unpack_fields,
     write_chunk,
 )
-from data_pipeline.io import atomic_path
+from data_pipeline.io import write_json
 from data_pipeline.loader.features import (
     HEADER,
     RECORDS,
@@ -162,7 +162,7 @@ class _Encoders:
     batch: int
 
     def __call__(self, views: Sequence[Views]) -> dict[str, Any]:
-        """Encodes at most `batch` clips: {field: [batch, ...]}, of which the first are theirs."""
+        """Encodes at most `batch` clips: {field: [batch, ...]}; rows after theirs are padding."""
         features = self.run(self.towers, _put(views, self.batch, self.mesh))
         fields: dict[str, Any] = jax.device_get(features)._asdict()
         return fields
@@ -276,8 +276,7 @@ def _finish(folder: Path, records: Sequence[ClipRecord], clips: int, build: str)
         if path.name not in current:  # of an earlier, longer build
             path.unlink()
     write_records(folder / RECORDS, records)
-    with atomic_path(folder / "done.json") as part:
-        part.write_text(json.dumps({"clips": clips, "build": build}))
+    write_json(folder / "done.json", {"clips": clips, "build": build})
 
 
 def clip_hash(element: dict[str, bytes]) -> str:

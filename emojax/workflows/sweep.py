@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 
 from data_pipeline.embedded.generate import corpus_key, load_corpus, make_corpus
 from data_pipeline.embedded.truth import CorpusConfig
-from data_pipeline.io import atomic_path
+from data_pipeline.io import write_json, write_text
 from data_pipeline.loader.open_sources import open_views
 from data_pipeline.progress import Progress, no_progress
 from emojax.bundle.model_folder import load_bundle
@@ -161,8 +161,7 @@ def run_one(
     rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     losses = [r["loss"] for r in rows if r["stage"] == rows[-1]["stage"]][-20:]
     result["loss"] = statistics.fmean(losses)
-    with atomic_path(stored) as part:  # a point without this file is run again
-        part.write_text(json.dumps(result))
+    write_json(stored, result)  # a point without this file is run again
     return result
 
 
@@ -222,9 +221,8 @@ def run(
         logger.info(f"{path.stem} {number}/{len(runs)}: {label}, seed {seed} ({key})")
         result = run_one(settings, out / key, corpus, progress=progress)
         results.setdefault(label, []).append(result)
-        (out / f"{path.stem}.md").write_text(table(results) + "\n")
-        (out / f"{path.stem}.json").write_text(
-            json.dumps({k: [row_of(r) for r in v] for k, v in results.items()})
-        )
+        write_text(out / f"{path.stem}.md", table(results) + "\n")
+        rows = {variant: [row_of(r) for r in done] for variant, done in results.items()}
+        write_json(out / f"{path.stem}.json", rows)
         sweep_png(fused_by_variant(results), out / f"{path.stem}.png")
     return results

@@ -86,13 +86,14 @@ def run_training(
         raise ValueError("there is no clip with split 'train' to train on")
     for split_name, people in speakers_in_common(records).items():
         logger.info(
-            "note: speakers %s of '%s' are also in 'train'; its scores are not those of new people",
+            "note: speakers %s of '%s' are also in 'train'; its scores do not show how the model "
+            "works for unknown speakers",
             people[:5],
             split_name,
         )
     if missing := sorted({r.label for r in records} - {r.label for r in trained}):
         logger.info(
-            "note: labels %s are in no training clip; the model can only miss them", missing[:5]
+            "note: labels %s are in no training clip; the model cannot learn them", missing[:5]
         )
     validation = None
     if "val" in sources:
@@ -303,13 +304,13 @@ def _train_stage(
 
     # State
     state = start_state(make_optimizer(optim), trainable, run.mesh, ema=bool(optim.ema))
-    checkpoints = Checkpoints(run.out / "checkpoints", stage.name, t.keep)
+    checkpoints = Checkpoints(run.out / "checkpoints", stage.name, keep=t.keep)
     first = 0
     if saved := checkpoints.restore(abstract_of(state)):
         state, position = saved
         first = int(state.step)
         batches.set_state(position)
-        logger.info("%s: goes on from step %d", stage.name, first)
+        logger.info("%s: continues from step %d", stage.name, first)
 
     # Loop
     log = TrainLog(
@@ -409,8 +410,8 @@ def _loop(
             log.close()
             checkpoints.close()
             raise Stopped(
-                f"stopped after {stage.name} step {number}, which is saved; the same command "
-                "goes on",
+                f"stopped after {stage.name} step {number}, which is saved; run the same command "
+                "again to continue",
                 code=run.stop.code,
             )
     return state

@@ -80,7 +80,7 @@ def test_sigkill_and_resume(manifest, tmp_path):
     again = subprocess.run(
         command(manifest, out), cwd=ROOT, env=env, check=True, capture_output=True, text=True
     )
-    assert re.search(rf"{stage}: goes on from step [2-7]\b", again.stdout), (target, again.stdout)
+    assert re.search(rf"{stage}: continues from step [2-7]\b", again.stdout), (target, again.stdout)
     assert losses(out) == whole
     scores = [
         json.loads((d / "evaluation.json").read_text())["val"]["confusion"]

@@ -126,7 +126,7 @@ def test_one_of_two_processes_is_lost_and_the_run_goes_on(place, devices):
     assert start(place, cut, 2, devices).wait(timeout=400) == 0, (
         place / f"{cut.name}-2.log"
     ).read_text()[-3000:]
-    assert "goes on from step" in (place / f"{cut.name}-2.log").read_text()
+    assert "continues from step" in (place / f"{cut.name}-2.log").read_text()
     assert {s: r["loss"] for s, r in rows(cut).items()} == {
         s: r["loss"] for s, r in expected.items()
     }
@@ -138,7 +138,7 @@ def test_one_of_two_processes_is_lost_and_the_run_goes_on(place, devices):
         {s: r["loss"] for s, r in expected.items()}, rel=1e-6
     )
     log = (place / f"{other.name}-1.log").read_text()
-    first = int(log.split("goes on from step ")[1].split()[0])
+    first = int(log.split("continues from step ")[1].split()[0])
     after = {s: c for s, c in clips(whole, 2).items() if s > first}
     assert after and {s: c for s, c in clips(other, 1).items() if s > first} == after
 
