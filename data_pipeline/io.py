@@ -74,7 +74,7 @@ def write_json(path: Path, value: Any, *, indent: int | None = None) -> None:
     write_text(path, json.dumps(value, ensure_ascii=False, indent=indent) + "\n")
 
 
-def lock_folder(path: Path, message: str) -> filelock.AcquireReturnProxy[Any]:
+def try_lock(path: Path, message: str) -> filelock.AcquireReturnProxy[Any]:
     """Acquires a lock file without waiting; the system releases it when the process ends.
 
     Args:
@@ -95,6 +95,6 @@ def lock_folder(path: Path, message: str) -> filelock.AcquireReturnProxy[Any]:
 
 
 def wait_for_lock(path: Path) -> filelock.AcquireReturnProxy[Any]:
-    """Like `lock_folder`, but waits until the lock is free."""
+    """Like `try_lock`, but waits until the lock is free."""
     path.parent.mkdir(parents=True, exist_ok=True)
     return filelock.FileLock(path, thread_local=False).acquire()

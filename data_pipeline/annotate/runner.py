@@ -20,7 +20,7 @@ from data_pipeline.annotate.annotation import Annotation
 from data_pipeline.annotate.describe import Annotator, Transcribe, Unfinished, media_hash
 from data_pipeline.annotate.recipe import Recipe
 from data_pipeline.annotate.unit_tracks import provider_named
-from data_pipeline.io import atomic_path, lock_folder, write_json
+from data_pipeline.io import atomic_path, try_lock, write_json
 from data_pipeline.llm.budget import BudgetReached, Ledger, Spending
 from data_pipeline.llm.client import ChatClient
 from data_pipeline.llm.endpoint import Endpoint, EndpointError
@@ -36,7 +36,7 @@ class Job:
     """What to annotate; picklable, for machines that share the output folder.
 
     Attributes:
-      recipe: what is asked and decided.
+      recipe: agents, label source and filters.
       out: output folder.
       endpoints: by agent.
       concurrency: maximum number of requests in flight, per endpoint.
@@ -152,7 +152,7 @@ def run_job(
         read, or another run uses the folder.
     """
     check_ids(records)
-    lock = lock_folder(job.out / ".lock", f"{job.out}: another run is at work in this folder")
+    lock = try_lock(job.out / ".lock", f"{job.out}: another run is at work in this folder")
     with lock, job.annotator(transcribe=transcribe, transcriber=transcriber) as annotator:
         path = job.out / STATE
         known = read_state(path, repair=True)

@@ -8,12 +8,10 @@ second on, longer than the window) are listed in `notes.json`.
 
 from __future__ import annotations
 
-import concurrent.futures
 import dataclasses
 import hashlib
 import itertools
 import json
-import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -23,9 +21,10 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from data_pipeline.builders.array_record_builder import ArrayRecordBuilder
-from data_pipeline.io import write_text
+from data_pipeline.io import write_json
 from data_pipeline.media.clip import ClipError, Sampling, read_clip
 from data_pipeline.media.views import ViewConfig, Views, make_views, window_notes
+from data_pipeline.media.worker_pool import spawn_pool
 from data_pipeline.progress import Progress, no_progress
 from data_pipeline.schema import ClipRecord
 
@@ -152,9 +151,7 @@ class Clips(ArrayRecordBuilder):
 
     def _generate_examples(self, jobs: Sequence[_Job]) -> Iterator[tuple[str, dict[str, Any]]]:
         workers = min(len(os.sched_getaffinity(0)), max(1, len(jobs) // 16))
-        # spawn: the caller may have started jax threads, which do not survive a fork
-        context = multiprocessing.get_context("spawn")
-        with concurrent.futures.ProcessPoolExecutor(workers, context) as pool:
+        with spawn_pool(workers) as pool:
             for job, out in zip(jobs, pool.map(_decode, jobs, chunksize=8), strict=True):
                 self._done += 1
                 self._progress(_TASK, self._done, len(self._records))
@@ -169,8 +166,8 @@ class Clips(ArrayRecordBuilder):
                     )
                 yield record.id, {"record": record.to_json().encode(), **fields}
         # Before TFDS declares the shards complete, so that a build killed later keeps the lists.
-        write_text(self._folder / SKIPPED, json.dumps(self.skipped, indent=1))
-        write_text(self._folder / NOTES, json.dumps(self.notes, indent=1))
+        write_json(self._folder / SKIPPED, self.skipped, indent=1)
+        write_json(self._folder / NOTES, self.notes, indent=1)
 
 
 def views_key(records: Sequence[ClipRecord], views: ViewConfig, sampling: Sampling) -> str:

@@ -11,7 +11,6 @@ import concurrent.futures
 import dataclasses
 import hashlib
 import json
-import multiprocessing
 import os
 import shutil
 from collections import Counter
@@ -24,10 +23,10 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 
 from data_pipeline.builders.array_record_builder import ArrayRecordBuilder
-from data_pipeline.io import atomic_path, lock_folder, write_text
+from data_pipeline.io import atomic_path, try_lock, write_json
 from data_pipeline.media.clip import ClipError
-from data_pipeline.media.fingerprint import ignore_interrupts
 from data_pipeline.media.storage import StoreConfig, pack_media
+from data_pipeline.media.worker_pool import spawn_pool
 from data_pipeline.progress import Progress, no_progress
 from data_pipeline.schema import ClipRecord, read_records, write_records
 
@@ -104,7 +103,7 @@ def _build_chunk(chunk: _Chunk) -> int:
             notes.append({"id": r.id, "path": r.path, "reason": "; ".join(irregularities)})
         items.append(pack_fields({"record": r.to_json().encode(), **fields}))
     write_chunk(chunk.path, items)
-    write_text(chunk.report, json.dumps({"skipped": skipped, "notes": notes}))
+    write_json(chunk.report, {"skipped": skipped, "notes": notes})
     return len(chunk.records)
 
 
@@ -173,7 +172,7 @@ def build_set(
         the folder contains other files.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with lock_folder(
+    with try_lock(
         folder / LOCK, f"another build is writing to {folder}: wait for it, or give another folder"
     ):
         _check_folder(folder)
@@ -265,17 +264,11 @@ def _decode_chunks(
             done += _build_chunk(chunk)
             report(done)
         return
-    # spawn: the caller may have started jax threads, which do not survive a fork
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(count, context, ignore_interrupts) as pool:
-        try:
-            futures = [pool.submit(_build_chunk, chunk) for chunk in todo]
-            for future in concurrent.futures.as_completed(futures):
-                done += future.result()
-                report(done)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)  # running chunks are finished, no new one is started
-            raise
+    with spawn_pool(count) as pool:
+        futures = [pool.submit(_build_chunk, chunk) for chunk in todo]
+        for future in concurrent.futures.as_completed(futures):
+            done += future.result()
+            report(done)
 
 
 def _write_shards(
@@ -286,7 +279,7 @@ def _write_shards(
     *,
     key: str,
 ) -> dict[str, Any]:
-    """Writes the chunks as shards, the lists beside them, and BUILT as the last file."""
+    """Writes the chunks as shards, the lists next to them, and BUILT as the last file."""
     reports = [
         json.loads(chunk.report.read_text()) for of_split in chunks.values() for chunk in of_split
     ]
@@ -302,8 +295,8 @@ def _write_shards(
         )
     paths = {split: [chunk.path for chunk in chunks[split]] for split in chunks if examples[split]}
     _MediaBuilder(folder / _SHARDS, chunks=paths).prepare()
-    write_text(folder / SKIPPED, json.dumps(skipped, indent=1))
-    write_text(folder / NOTES, json.dumps(notes, indent=1))
+    write_json(folder / SKIPPED, skipped, indent=1)
+    write_json(folder / NOTES, notes, indent=1)
     write_records(folder / RECORDS, [r for r in records if (r.split, r.id) not in skipped_ids])
     info = {
         "key": key,
@@ -313,7 +306,7 @@ def _write_shards(
         "examples": dict(examples),
         "skipped": len(skipped),
     }
-    write_text(folder / BUILT, json.dumps(info, indent=1))
+    write_json(folder / BUILT, info, indent=1)
     return info
 
 

@@ -7,12 +7,10 @@ your own data) and `config.json`. A corpus is cached under a hash of VERSION and
 
 from __future__ import annotations
 
-import concurrent.futures
 import csv
 import dataclasses
 import hashlib
 import json
-import multiprocessing
 import os
 from fractions import Fraction
 from pathlib import Path
@@ -31,8 +29,9 @@ from data_pipeline.embedded.face import (
 )
 from data_pipeline.embedded.truth import EMOTIONS, CorpusConfig, Truth, draw_truth
 from data_pipeline.embedded.voice import make_speaker, speak
-from data_pipeline.io import atomic_path, cache_root
+from data_pipeline.io import cache_root, write_text
 from data_pipeline.media.clip import SAMPLE_RATE
+from data_pipeline.media.worker_pool import spawn_pool
 from data_pipeline.progress import Progress, no_progress
 from data_pipeline.schema import MODALITIES, ClipRecord, read_records, write_records
 
@@ -318,10 +317,8 @@ def make_corpus(
         (folder / subfolder).mkdir(parents=True, exist_ok=True)
     records = _make_all(folder, config, progress, workers or len(os.sched_getaffinity(0)))
     write_manifest(folder / "manifest.csv", records)
-    (folder / "config.json").write_text(stamp)
-    # Last, so that an interrupted run is repeated.
-    with atomic_path(folder / "records.jsonl") as part:
-        write_records(part, records)
+    write_text(folder / "config.json", stamp)
+    write_records(folder / "records.jsonl", records)  # last, so that an interrupted run is repeated
     return folder
 
 
@@ -336,10 +333,8 @@ def _make_all(
     ]
     chunks = [jobs[i : i + _CLIPS_PER_JOB] for i in range(0, len(jobs), _CLIPS_PER_JOB)]
     records: list[ClipRecord] = []
-    # spawn: the caller may have started jax threads, which do not survive a fork
-    context = multiprocessing.get_context("spawn")
     progress(_TASK, 0, len(jobs))
-    with concurrent.futures.ProcessPoolExecutor(workers, context) as pool:
+    with spawn_pool(workers) as pool:
         for part in pool.map(_make_clips, chunks):
             records += part
             progress(_TASK, len(records), len(jobs))

@@ -34,6 +34,11 @@ REFUSED_FORMATS = frozenset(
 _MAX_PIXELS = 50_000_000
 
 
+def is_image(path: str) -> bool:
+    """Whether a path is that of a still image, by its suffix."""
+    return path.lower().endswith(IMAGE_SUFFIXES)
+
+
 class ClipError(ValueError):
     """A media file cannot be used; the message is one sentence that says why."""
 
@@ -308,19 +313,24 @@ class _Reader:
         if not pieces:
             self.notes.append("there is no sound" + self._span())
             return None
-        samples = np.concatenate(pieces).astype(np.float32)
+        samples = np.concatenate(pieces)
         if not np.all(np.isfinite(samples)):
             self.notes.append(
                 "the audio track contains samples that are not finite; they are 0 here"
             )
-            samples = np.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0)
-        return np.clip(samples, -1.0, 1.0)
+        return clean_samples(samples)
 
     def _span(self) -> str:
         if self.start is None and self.end is None:
             return ""
         end = "the end" if self.end is None else f"{self.end:g} s"
         return f" between {self.start or 0:g} s and {end}"
+
+
+def clean_samples(samples: np.ndarray) -> np.ndarray:
+    """float[n] -> float32[n] in [-1, 1]; samples that are not finite become 0."""
+    finite = np.nan_to_num(samples.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    return np.clip(finite, -1.0, 1.0)
 
 
 def open_media(source: Any, protocol: str) -> Any:

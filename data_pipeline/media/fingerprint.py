@@ -6,14 +6,11 @@ stored by `emojax data check`, and the thresholds below were measured with it.
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
 import dataclasses
 import hashlib
 import json
-import multiprocessing
 import os
-import signal
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -21,7 +18,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from data_pipeline.media.clip import IMAGE_SUFFIXES, ClipError, Sampling, read_clip
+from data_pipeline.media.clip import ClipError, Sampling, is_image, read_clip
+from data_pipeline.media.worker_pool import spawn_pool
 from data_pipeline.progress import Progress, no_progress
 
 FRAMES = 4
@@ -105,7 +103,7 @@ def inspect_media(path: str) -> Media:
     except OSError as error:
         return Media(path=path, size=0, mtime=0, error=f"cannot be read ({error.strerror})")
     media = dataclasses.replace(media, sha256=hashlib.sha256(data).hexdigest())
-    if path.lower().endswith(IMAGE_SUFFIXES):
+    if is_image(path):
         try:
             with Image.open(path) as picture:
                 bits = difference_hash(np.asarray(picture.convert("RGB")))
@@ -158,11 +156,7 @@ def inspect_all(
         inspected: Iterable[Media] = map(inspect_media, todo)
         workers = min(len(os.sched_getaffinity(0)), len(todo) // 16)
         if workers > 1:  # a few files are done before processes have started
-            context = multiprocessing.get_context("spawn")
-            pool = stack.enter_context(
-                concurrent.futures.ProcessPoolExecutor(workers, context, ignore_interrupts)
-            )
-            stack.callback(pool.shutdown, wait=True, cancel_futures=True)
+            pool = stack.enter_context(spawn_pool(workers))
             inspected = pool.map(inspect_media, todo, chunksize=4)
         for media in inspected:
             out[media.path] = media
@@ -190,11 +184,6 @@ def _unchanged(media: Media) -> bool:
     except OSError:
         return False
     return (stat.st_size, stat.st_mtime_ns) == (media.size, media.mtime)
-
-
-def ignore_interrupts() -> None:
-    """Initializer of worker processes: only the parent handles Ctrl-C, and ends them."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def alike(a: Media, b: Media) -> bool:

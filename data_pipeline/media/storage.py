@@ -18,11 +18,12 @@ import numpy as np
 from PIL import Image
 
 from data_pipeline.media.clip import (
-    IMAGE_SUFFIXES,
     SAMPLE_RATE,
     ClipError,
     Sampling,
+    is_image,
     read_clip,
+    uniform_indices,
 )
 from data_pipeline.media.views import ViewConfig, Views, make_views, resize_frame, resize_image
 from data_pipeline.schema import Clip, ClipRecord
@@ -91,11 +92,6 @@ class StoreConfig:
                 f"the data contain {self.seconds:g} s of sound, the model requires "
                 f"{views.seconds:g} s: build again"
             )
-
-
-def is_image(path: str) -> bool:
-    """Whether a path is that of a still image, by its suffix."""
-    return path.lower().endswith(IMAGE_SUFFIXES)
 
 
 def read_media(record: ClipRecord, config: StoreConfig) -> Clip:
@@ -167,7 +163,10 @@ def pack_media(record: ClipRecord, config: StoreConfig) -> tuple[dict[str, bytes
     sound = b""
     # Digital silence is stored as no sound, in accordance with `modalities`.
     if clip.waveform is not None and "audio" in clip.modalities:
-        sound = write_flac(clip.waveform[: round(config.seconds * SAMPLE_RATE)])
+        samples = round(config.seconds * SAMPLE_RATE)
+        if len(clip.waveform) > samples:
+            notes = (*notes, f"only the first {config.seconds:g} s of the sound are stored")
+        sound = write_flac(clip.waveform[:samples])
     facts = {
         "sizes": [len(f) for f in frames],
         "duration": clip.duration,
@@ -221,9 +220,7 @@ def stored_views(
     if fields["media"]:
         image = _read_jpeg(fields["media"])
         starts = np.cumsum([0, *facts["sizes"]])
-        count = len(facts["sizes"])
-        # The middles of `num_frames` equal parts of the stored frames.
-        indices = [int((i + 0.5) * count / views.num_frames) for i in range(views.num_frames)]
+        indices = uniform_indices(len(facts["sizes"]), views.num_frames)
         frames = np.stack(
             [_read_jpeg(fields["frames"][starts[i] : starts[i + 1]]) for i in indices]
         )

@@ -19,6 +19,7 @@ from data_pipeline.media.clip import (
     ClipError,
     cause_of,
     check_size,
+    clean_samples,
     is_cover,
     open_media,
     to_rgb,
@@ -182,6 +183,9 @@ def read_frames(path: str, rate: float, notes: list[str]) -> Iterator[VideoFrame
       path: the file.
       rate: the pixels of this many frames per second are kept.
       notes: receives irregularities of the file.
+
+    Raises:
+      ClipError: the file is not a media file.
     """
     with _open(path) as container:
         streams = _streams(container, "video")
@@ -225,6 +229,9 @@ def read_sound(path: str, notes: list[str]) -> Iterator[np.ndarray]:
 
     Yields:
       float32[n], consecutive pieces, mono at 16 kHz, from the start of the recording.
+
+    Raises:
+      ClipError: the file is not a media file.
     """
     with _open(path) as container:
         streams = _streams(container, "audio")
@@ -245,11 +252,11 @@ def read_sound(path: str, notes: list[str]) -> Iterator[np.ndarray]:
                     count += missing
                 frame.pts = None  # the resampler would reject gaps between time stamps
                 for out in resampler.resample(frame):
-                    piece = _clean(out.to_ndarray().mean(axis=0))
+                    piece = clean_samples(out.to_ndarray().mean(axis=0))
                     count += len(piece)
                     yield piece
             for out in resampler.resample(None):
-                yield _clean(out.to_ndarray().mean(axis=0))
+                yield clean_samples(out.to_ndarray().mean(axis=0))
         except (av.error.FFmpegError, ValueError, MemoryError) as error:
             notes.append(
                 f"the audio track changes its format and is cut at {count / SAMPLE_RATE:.2f} s "
@@ -262,8 +269,3 @@ def _piece_sizes(total: int) -> Iterator[int]:
     while total > 0:
         yield min(total, SAMPLE_RATE)
         total -= SAMPLE_RATE
-
-
-def _clean(samples: np.ndarray) -> np.ndarray:
-    finite = np.nan_to_num(samples.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-    return np.clip(finite, -1.0, 1.0)

@@ -19,7 +19,7 @@ import filelock
 
 from data_pipeline.datasets.benchmarks import benchmark_clips
 from data_pipeline.datasets.dataset import DatasetContents
-from data_pipeline.io import lock_folder, write_text
+from data_pipeline.io import try_lock, write_text
 from data_pipeline.loader.batches import eval_row
 from data_pipeline.loader.tokens import pick_bucket
 from data_pipeline.media.clip import ClipError, read_clip
@@ -86,7 +86,7 @@ def lock_output(out: Path) -> filelock.AcquireReturnProxy[Any]:
     Raises:
       ValueError: another process is writing into it.
     """
-    return lock_folder(out / ".writing", f"another evaluation is writing into {out}")
+    return try_lock(out / ".writing", f"another evaluation is writing into {out}")
 
 
 def make_questions(member: Member, dataset: DatasetContents) -> list[Question]:

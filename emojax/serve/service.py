@@ -13,7 +13,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from data_pipeline.io import lock_folder
+from data_pipeline.io import try_lock
 from data_pipeline.media.clip import ClipError
 from data_pipeline.media.stream import recording_seconds
 from data_pipeline.media.transcript import untimed_transcript
@@ -55,7 +55,7 @@ class Service:
         self.bundle, self.limits = bundle, limits
         self.name = bundle.name.partition("@")[0]
         # Before anything is removed: two servers would delete each other's files.
-        self.lock = lock_folder(
+        self.lock = try_lock(
             folder / ".lock",
             f"--folder {folder}: another server uses this folder; choose another one",
         )

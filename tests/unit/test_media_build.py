@@ -16,7 +16,7 @@ from data_pipeline.builders.shards import build_set, open_built, pack_fields, un
 from data_pipeline.datasets.registry import choose_records, read_root
 from data_pipeline.embedded.generate import load_corpus, make_corpus
 from data_pipeline.embedded.truth import CorpusConfig
-from data_pipeline.io import lock_folder
+from data_pipeline.io import try_lock
 from data_pipeline.loader.batches import BuiltSource
 from data_pipeline.loader.released_stages import IMAGE_SETS
 from data_pipeline.media.clip import Sampling, read_clip
@@ -89,6 +89,14 @@ def test_an_unknown_peak_is_noted(corpus):
         known = dataclasses.replace(record, peak_index=peak)
         notes = pack_media(known, dataclasses.replace(CONFIG, image_choice="peak"))[1]
         assert any("no peak frame is annotated" in n for n in notes) == noted
+
+
+def test_sound_that_is_cut_is_noted(corpus):
+    record = next(r for r in corpus[1] if views_of(r).has_audio)
+    for seconds, noted in ((0.5, True), (30.0, False)):
+        fields, notes = pack_media(record, dataclasses.replace(CONFIG, seconds=seconds))
+        assert ("only the first 0.5 s of the sound are stored" in notes) == noted
+        assert (len(read_flac(fields["sound"])) == 8000) == noted
 
 
 def test_fewer_frames_are_sampled_from_more(corpus):
@@ -252,7 +260,7 @@ def test_one_build_at_a_time_and_damaged_builds_are_reported(corpus, tmp_path):
     folder = tmp_path / "embedded"
     folder.mkdir()
     with (
-        lock_folder(folder / shards.LOCK, "held by the test"),
+        try_lock(folder / shards.LOCK, "held by the test"),
         pytest.raises(ValueError, match="another build is writing"),
     ):
         build_set(folder, corpus[1][:3], CONFIG)
@@ -318,8 +326,9 @@ def test_commands(corpus, tmp_path, capsys):
         )
         == 0
     )
-    from data_pipeline.schema import read_examples
+    from data_pipeline.schema import Example
 
-    examples = read_examples(tmp_path / "e.jsonl")
+    lines = (tmp_path / "e.jsonl").read_text().splitlines()
+    examples = [Example.from_json(line) for line in lines]
     assert len(examples) == 45 and {e.task for e in examples} == {"emotion", "audio", "image"}
-    assert examples[0].to_json() == read_examples(tmp_path / "e.jsonl")[0].to_json()
+    assert examples[0].to_json() == lines[0]
