@@ -12,7 +12,7 @@ class Progress(Protocol):
         """Receives the progress of one task.
 
         Args:
-          task: what is being done, such as "decode clips"; several tasks may run at once.
+          task: name of the task, such as "decode clips"; several tasks may run at once.
           done: units (clips, steps, bytes or seconds) finished since the task began.
           total: number of units in all, None while it is unknown.
         """

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
+
+from data_pipeline.io import atomic_path
 
 SCHEMA_VERSION = 2
 _READABLE = (1, 2)  # version 1 has a subset of the fields of version 2
@@ -22,6 +24,7 @@ LABEL_TASKS = ("emotion", "sentiment", "intent", "multi-label", "open-vocabulary
 SEPARATOR = ", "  # between the labels of one clip
 VIDEO_HERE = "<VideoHere>"  # where a prompt has the features of its clip
 MODALITIES = ("video", "audio", "text")  # `video` covers everything visual
+STREAMS = ("image", "video", "audio")  # the inputs of a model that a task may use
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -119,13 +122,15 @@ class ClipRecord:
       end: end of the clip in the file in seconds; None is the end of the file.
       peak_index: frame number of the apex, from 0; None if unknown.
       texts: descriptions by kind: `audio` (and `audio_2`, by a second model), `image`, `text` clue
-        (about the transcript), multimodal `reason` (and `reason_sentiment`, `reason_multi` for the
-        other label tasks).
+        (about the transcript), multimodal `reason` (`reason_sentiment` and `reason_multi` for the
+        other label tasks, `reason_long` for MERR's longer form); `action_units` and
+        `peak_action_units`, codes joined by SEPARATOR.
       truth: ground truth of synthetic clips (what each modality shows, clues, conflict).
       task: the main label task, one of LABEL_TASKS.
       native: the main label as spelled in the data set's own annotation file.
       targets: further label tasks and their labels.
-      scores: numbers by kind: `valence`, `sentiment`.
+      scores: numbers by kind, each in the range of its data set: `valence`, `activation`,
+        `arousal`, `dominance`, `sentiment`.
       mode: the data set's own name of the split (`test1`, `Session5`).
       fold: the data set's own fold, "" without folds.
       question: question of a general image set.
@@ -225,7 +230,7 @@ class Example:
       task: the tag in the prompt, without brackets.
       prompt: the instruction in its chat template, with `<VideoHere>`.
       answer: normalized target text, without the end token.
-      streams: the inputs that the task may use (`image`, `video`, `audio`).
+      streams: the inputs that the task may use, some of STREAMS.
       provenance: the author of the answer; see ClipRecord.
     """
 
@@ -233,7 +238,7 @@ class Example:
     task: str
     prompt: str
     answer: str
-    streams: tuple[str, ...] = ("image", "video", "audio")
+    streams: tuple[str, ...] = STREAMS
     provenance: str = ""
 
     def to_json(self) -> str:
@@ -248,8 +253,10 @@ class Example:
         fields = _parse_versioned(line)
         _check_fields(cls, fields)
         try:
-            clip = ClipRecord.from_fields(fields["clip"])
-            return cls(**{**fields, "clip": clip, "streams": tuple(fields.get("streams", ()))})
+            changes: dict[str, Any] = {"clip": ClipRecord.from_fields(fields["clip"])}
+            if "streams" in fields:
+                changes["streams"] = tuple(fields["streams"])
+            return cls(**{**fields, **changes})
         except (KeyError, TypeError) as error:
             raise ValueError(str(error)) from error
 
@@ -287,11 +294,11 @@ def _check_fields(cls: type, fields: dict[str, Any]) -> None:
         if not isinstance(value, _TYPES[known[name]]) or isinstance(value, bool):
             raise ValueError(f"field '{name}' is {value!r}, must be {known[name]}")
         if known[name] in ("tuple[str, ...]", "dict[str, str]"):
-            if wrong := next((x for x in _items(value) if not isinstance(x, str)), None):
-                raise ValueError(f"field '{name}' contains {wrong!r}, must contain only text")
+            if wrong := [x for x in _items(value) if not isinstance(x, str)]:
+                raise ValueError(f"field '{name}' contains {wrong[0]!r}, must contain only text")
         if known[name] == "dict[str, float]":
-            if wrong := next((x for x in _items(value) if not _is_number(x)), None):
-                raise ValueError(f"field '{name}' contains {wrong!r}, must contain only numbers")
+            if wrong := [x for x in _items(value) if not _is_number(x)]:
+                raise ValueError(f"field '{name}' contains {wrong[0]!r}, must contain only numbers")
 
 
 def _is_number(value: Any) -> bool:
@@ -302,12 +309,9 @@ def _items(value: Any) -> list[Any]:
     return list(value.values() if isinstance(value, dict) else value)
 
 
-T = TypeVar("T", ClipRecord, Example)
-
-
 def write_records(path: Path, records: Iterable[ClipRecord] | Iterable[Example]) -> None:
-    """Writes records or examples as JSON Lines."""
-    with path.open("w", encoding="utf-8") as file:
+    """Writes records or examples as JSON Lines, atomically."""
+    with atomic_path(path) as part, part.open("w", encoding="utf-8") as file:
         for record in records:
             file.write(record.to_json() + "\n")
 
@@ -316,17 +320,9 @@ def read_records(path: Path) -> list[ClipRecord]:
     """Reads ClipRecords from JSON Lines.
 
     Raises:
+      OSError: the file cannot be read.
       ValueError: a line is not a valid record; names the file and line of the first error.
     """
-    return _read_lines(path, ClipRecord.from_json)
-
-
-def read_examples(path: Path) -> list[Example]:
-    """Reads Examples from JSON Lines; raises like `read_records`."""
-    return _read_lines(path, Example.from_json)
-
-
-def _read_lines(path: Path, parse: Callable[[str], T]) -> list[T]:
     out = []
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -337,7 +333,7 @@ def _read_lines(path: Path, parse: Callable[[str], T]) -> list[T]:
         if not line.strip():
             continue
         try:
-            out.append(parse(line))
+            out.append(ClipRecord.from_json(line))
         except ValueError as error:
             raise ValueError(f"{path}, line {number}: {error}") from error
     return out

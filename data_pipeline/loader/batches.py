@@ -134,7 +134,7 @@ def train_iterator(
       ValueError: a data set is empty, or `window` cannot be combined with `per`.
     """
     process, count = shard
-    mixed = MixedSource(sources, seed, per, batch * count)
+    mixed = MixedSource(sources, seed=seed, per=per, batch=batch * count)
     # All processes draw the rows of a step alike, so that they agree on its compiled size.
     rows = BucketedRows(
         mixed,

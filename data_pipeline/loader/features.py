@@ -165,14 +165,15 @@ class FeatureSource:
     Args:
       folder: holds the array_record files of the split.
       config: settings of the cache.
+      build: key of the built data set that was encoded, "" if unknown.
 
     Raises:
       ValueError: the folder has no readable features. Access raises it for an item that was made
         with other settings or lacks a stream that its flags promise.
     """
 
-    def __init__(self, folder: Path, config: CacheConfig):
-        self.folder, self.config = folder, config
+    def __init__(self, folder: Path, config: CacheConfig, *, build: str = ""):
+        self.folder, self.config, self.build = folder, config, build
         self._files = [str(p) for p in sorted(folder.glob("*.array_record"))]
         if not self._files:
             raise ValueError(f"{folder} contains no features")
@@ -184,7 +185,6 @@ class FeatureSource:
                 f"the features in {folder} are damaged: run the encoding again"
             ) from error
         self._records: list[ClipRecord] | None = None
-        self.build = ""  # key of the built data set that was encoded
 
     def __len__(self) -> int:
         return len(self._source)
@@ -197,10 +197,10 @@ class FeatureSource:
         return self._records
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"folder": self.folder, "config": self.config}
+        return {"folder": self.folder, "config": self.config, "build": self.build}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["folder"], state["config"])  # type: ignore[misc]
+        self.__init__(**state)  # type: ignore[misc]
 
     def __getitem__(self, index: Any) -> tuple[ClipRecord, Features]:
         fields = unpack_fields(self._source[int(index)])
@@ -270,9 +270,8 @@ def open_cache(
         name, split = done.parts[-3:-1]
         if names and name not in names:
             continue
-        source = FeatureSource(done.parent, config)
         facts = json.loads(done.read_text())
-        source.build = facts["build"]
+        source = FeatureSource(done.parent, config, build=facts["build"])
         if len(source) != facts["clips"]:
             raise ValueError(
                 f"{done.parent} contains {len(source)} clips, {facts['clips']} were encoded: "

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import threading
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -72,16 +73,23 @@ def _draws(mixture: Mixture, block: int) -> np.ndarray:
     return np.searchsorted(bounds[:-1], uniform, side="right").astype(np.int16)
 
 
-_TOTALS: dict[Mixture, list[np.ndarray]] = {}
+_EXTENDS_TOTALS = threading.Lock()  # loaders call from several threads
+
+
+@functools.lru_cache(maxsize=16)
+def _totals(mixture: Mixture) -> list[np.ndarray]:
+    """The list in which `_counts` keeps its results for the blocks from 0."""
+    return [np.zeros(len(mixture.weights), np.int64)]
 
 
 def _counts(mixture: Mixture, block: int) -> np.ndarray:
-    """Number of draws of each data set before a block; totals are kept, so that blocks add up."""
-    totals = _TOTALS.setdefault(mixture, [np.zeros(len(mixture.weights), np.int64)])
-    while len(totals) <= block:
-        draws = np.bincount(_draws(mixture, len(totals) - 1), minlength=len(mixture.weights))
-        totals.append(totals[-1] + draws)
-    return totals[block]
+    """Number of draws of each data set before a block."""
+    with _EXTENDS_TOTALS:
+        totals = _totals(mixture)
+        while len(totals) <= block:
+            draws = np.bincount(_draws(mixture, len(totals) - 1), minlength=len(mixture.weights))
+            totals.append(totals[-1] + draws)
+        return totals[block]
 
 
 class MixedSource:
@@ -99,7 +107,9 @@ class MixedSource:
       ValueError: a data set is empty.
     """
 
-    def __init__(self, sources: Mapping[str, tuple[Any, float]], seed: int, per: Per, batch: int):
+    def __init__(
+        self, sources: Mapping[str, tuple[Any, float]], *, seed: int, per: Per, batch: int
+    ):
         names = sorted(sources)
         self.sets = [sources[n][0] for n in names]
         if empty := [n for n, s in zip(names, self.sets, strict=True) if not len(s)]:

@@ -85,6 +85,9 @@ def open_views(
 
     Returns:
       {split: source} of the splits with at least one decoded clip.
+
+    Raises:
+      ValueError: no clip can be decoded.
     """
     with wait_for_lock(cache_root() / "building"):
         sources, skipped, folder = build_views(

@@ -114,8 +114,9 @@ def eval_prompt(
 ) -> str:
     """The instruction at evaluation.
 
-    Source: eval_emotion.py and conversation.py of v1 (its demo makes two user turns of upload and
-    question, the first without a closing tag), the evaluation data sets and conversation.py of v2.
+    Source: eval_emotion.py and conversation.py of v1, the evaluation data sets and conversation.py
+    of v2. In v1's demo the upload and the question are two user turns; the first has no closing
+    tag.
 
     Args:
       subtitle: the transcript.

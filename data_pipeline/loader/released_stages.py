@@ -14,9 +14,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from data_pipeline.loader import prompts
-from data_pipeline.schema import ClipRecord
+from data_pipeline.schema import STREAMS, ClipRecord
 
-ALL = ("image", "video", "audio")
 _POSITIVE_NEGATIVE = ("Positive", "Negative")
 _FOUR, _THREE = ("Anger", "Sadness", "Neutral", "Happiness"), ("Anger", "Sadness", "Happiness")
 _MAX_WORDS = {"perception": 120, "cognition": 200}
@@ -131,7 +130,7 @@ class TaskDraw:
     question: str
     labels: tuple[str, ...]
     answer: str
-    streams: tuple[str, ...] = ALL
+    streams: tuple[str, ...] = STREAMS
     text: str = ""
     exact: bool = False
     key: str = ""
@@ -160,7 +159,7 @@ def draw_released(record: ClipRecord, style: prompts.Style, rng: np.random.Gener
         return drawn
     fallback = _label(record, plan.main, plan.main, labels=_fallback_labels(record, style))
     # After a failed audio task, the released code reloads sound and frames but not the image.
-    streams = ("video", "audio") if drawn.tag == "audio" else ALL
+    streams = ("video", "audio") if drawn.tag == "audio" else STREAMS
     return dataclasses.replace(fallback, streams=streams)
 
 
@@ -191,10 +190,11 @@ def _label(
     )
 
 
-def _single_or_several(record: ClipRecord, tag: str, *, task: str = "multi-label") -> TaskDraw:
+def _single_or_several(record: ClipRecord) -> TaskDraw:
     """MAFW: the multi-label target, or else the single label under the same tag."""
-    target = record.target(task)
-    return _label(record, task if target and target.label else "emotion", tag)
+    target = record.target("multi-label")
+    task = "multi-label" if target and target.label else "emotion"
+    return _label(record, task, "multi-label")
 
 
 def _perception(record: ClipRecord, task: str, rng: np.random.Generator) -> TaskDraw:
@@ -218,7 +218,7 @@ def _perception(record: ClipRecord, task: str, rng: np.random.Generator) -> Task
             key="image",
         )
     if task == "multi-label" and record.dataset == "mafw":
-        return _single_or_several(record, "multi-label")
+        return _single_or_several(record)
     if record.dataset == "iemocap":
         return _label(record, task, task, labels=_FOUR if _iemocap_label(record) in _FOUR else None)
     return _label(record, task, task)
@@ -247,7 +247,7 @@ def _cognition(record: ClipRecord, plan: SetPlan, task: str, rng: np.random.Gene
     if task in ("reason", "think", "think-multi"):
         return _reasoned(record, plan, task, rng)
     if task == "multi-label" and name == "mafw":
-        return _single_or_several(record, "multi-label")
+        return _single_or_several(record)
     labels = None
     if task == "emotion" and name in ("mer2023", "dfew"):
         labels = _without_neutral(record, task, 0.5, rng)

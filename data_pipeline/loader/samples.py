@@ -13,12 +13,12 @@ from data_pipeline.builders.decoded_clips import unpack_views
 from data_pipeline.datasets.labels import normalize_answer
 from data_pipeline.loader import prompts
 from data_pipeline.loader.features import Features, stream_of
-from data_pipeline.loader.tasks import STREAMS, StageTasks, draw_example, insert_random_words
+from data_pipeline.loader.tasks import StageTasks, draw_example, insert_random_words
 from data_pipeline.loader.tokens import Row, Tokenizer, collate_rows, make_row
 from data_pipeline.media.augment import augment_views
 from data_pipeline.media.speaker_norm import Speakers
 from data_pipeline.media.views import ViewConfig, Views
-from data_pipeline.schema import VIDEO_HERE, ClipRecord, Example
+from data_pipeline.schema import STREAMS, VIDEO_HERE, ClipRecord, Example
 
 # Key of a batch that stays on the host: "data set/clip id" of each row, for reports.
 NAMES = "names"
@@ -122,8 +122,8 @@ def feature_arrays(
       features: the clip.
       blank: encoder outputs for an absent modality, by field.
       streams: the streams that the task may use; the flags of the others are False.
-      zero_hidden: a hidden image is the encoder's output for zeros; other hidden streams are zeros,
-        which the model puts there itself.
+      zero_hidden: whether a hidden image is replaced by the encoder's output for a black image, as
+        without a cache; else by zeros. The model masks the other hidden streams, so zeros do.
 
     Raises:
       ValueError: a field of the features belongs to no known stream.

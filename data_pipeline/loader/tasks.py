@@ -13,9 +13,8 @@ import numpy as np
 
 from data_pipeline.datasets.labels import normalize_answer
 from data_pipeline.loader import prompts, released_stages
-from data_pipeline.schema import ClipRecord, Example
+from data_pipeline.schema import STREAMS, ClipRecord, Example
 
-STREAMS = ("image", "video", "audio")
 _TASK_STREAMS: dict[str, tuple[str, ...]] = {"audio": ("audio",), "image": ("image",)}
 
 

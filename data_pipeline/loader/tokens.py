@@ -40,7 +40,7 @@ class Tokenizer(Protocol):
     def encode(self, text: str) -> list[int]:
         """Ids of one text piece."""
 
-    def encode_after_special(self, text: str, legacy: bool) -> list[int]:
+    def encode_after_special(self, text: str, *, legacy: bool) -> list[int]:
         """Ids of text after a special token, without the leading space unless `legacy`."""
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -77,7 +77,7 @@ class LlamaTokenizer:
         """Ids of one text piece."""
         return list(self._model.encode(text))
 
-    def encode_after_special(self, text: str, legacy: bool) -> list[int]:
+    def encode_after_special(self, text: str, *, legacy: bool) -> list[int]:
         """Ids of text after a special token, without the leading space unless `legacy`."""
         if legacy:
             return self.encode(text)
@@ -147,7 +147,7 @@ class SmallTokenizer:
         """Ids of one text piece."""
         return list(self._model.encode(text, add_special_tokens=False).ids)
 
-    def encode_after_special(self, text: str, legacy: bool) -> list[int]:
+    def encode_after_special(self, text: str, *, legacy: bool) -> list[int]:
         """The ids of `encode`; this tokenizer has no other behavior."""
         del legacy
         return self.encode(text)
@@ -233,7 +233,11 @@ def encode_piece(
         if part in tokens:
             ids.append(tokens[part])
         else:
-            ids += tokenizer.encode_after_special(part, legacy) if ids else tokenizer.encode(part)
+            ids += (
+                tokenizer.encode_after_special(part, legacy=legacy)
+                if ids
+                else tokenizer.encode(part)
+            )
     return ids
 
 

@@ -12,7 +12,7 @@ from data_pipeline.annotate.recipe import load_recipe
 from data_pipeline.annotate.verify import check_claims
 from data_pipeline.datasets.registry import read_root
 from data_pipeline.llm.budget import Spending
-from data_pipeline.schema import read_examples, read_records
+from data_pipeline.schema import Example, read_records
 
 
 def write_outputs(tmp_path, found, name="CAER", label="emotion_label", text="text_whisper"):
@@ -119,7 +119,8 @@ def test_records_examples_and_the_card(tmp_path):
     )
     span = outputs.record_of(dataclasses.replace(made("s"), start=1.5, end=2.5))
     assert (span.start, span.end) == (1.5, 2.5)
-    tasks = {e.task: e for e in read_examples(out / "examples.jsonl")}
+    lines = (out / "examples.jsonl").read_text().splitlines()
+    tasks = {e.task: e for e in map(Example.from_json, lines)}
     assert set(tasks) == {"emotion", "audio", "image", "reason_v2", "think"}
     assert tasks["image"].answer == "a man leans in, a" and tasks["audio"].streams == ("audio",)
     rows = list(csv.reader((out / "left_out.csv").read_text().splitlines()))

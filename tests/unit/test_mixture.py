@@ -31,7 +31,10 @@ def test_positions_count_each_set_without_gaps():
 
 def test_every_clip_once_per_epoch():
     source = MixedSource(
-        {"a": (list(range(7)), 1.0), "b": (list(range(100, 104)), 2.0)}, 3, "sample", 4
+        {"a": (list(range(7)), 1.0), "b": (list(range(100, 104)), 2.0)},
+        seed=3,
+        per="sample",
+        batch=4,
     )
     drawn = [source[i] for i in range(3000)]
     for clips in (range(7), range(100, 104)):
@@ -39,7 +42,7 @@ def test_every_clip_once_per_epoch():
         epochs = [of_set[i : i + n] for i in range(0, len(of_set) - n, n)]
         assert all(sorted(e) == list(clips) for e in epochs) and len({tuple(e) for e in epochs}) > 1
     with pytest.raises(ValueError, match="'b' of the mixture contains no clip"):
-        MixedSource({"a": ([1], 1.0), "b": ([], 1.0)}, 3, "sample", 4)
+        MixedSource({"a": ([1], 1.0), "b": ([], 1.0)}, seed=3, per="sample", batch=4)
     with pytest.raises(ValueError, match="must be positive"):
         Mixture(weights=(1.0, 0.0), seed=1)
 
@@ -52,7 +55,9 @@ class Draw(grain.transforms.RandomMap):
 def batches(per: str, process: int = 0, count: int = 1, workers: int = 0) -> BatchIterator:
     sources = {"a": (range(64), 1.0), "b": (range(1000, 1064), 1.0)}
     mixed = (
-        grain.MapDataset.source(MixedSource(sources, 9, per, 4 * count)).seed(9).random_map(Draw())
+        grain.MapDataset.source(MixedSource(sources, seed=9, per=per, batch=4 * count))
+        .seed(9)
+        .random_map(Draw())
     )
     rows = mixed.batch(4, drop_remainder=True, batch_fn=list)
     rows = rows[process::count] if count > 1 else rows
@@ -61,7 +66,9 @@ def batches(per: str, process: int = 0, count: int = 1, workers: int = 0) -> Bat
 
 @pytest.mark.parametrize("per", ["sample", "batch"])
 def test_processes_take_their_own_rows_of_each_step(per):
-    whole = MixedSource({"a": (range(64), 1.0), "b": (range(1000, 1064), 1.0)}, 9, per, 12)
+    whole = MixedSource(
+        {"a": (range(64), 1.0), "b": (range(1000, 1064), 1.0)}, seed=9, per=per, batch=12
+    )
     parts = [batches(per, p, 3) for p in range(3)]
     for step in range(6):
         rows = [[e for e, _ in next(part)] for part in parts]

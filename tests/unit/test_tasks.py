@@ -1,6 +1,7 @@
 """Task draws: streams of a task, fallbacks, hidden modalities, inserted words."""
 
 import dataclasses
+import json
 from collections import Counter
 
 import numpy as np
@@ -10,7 +11,7 @@ from data_pipeline.loader.samples import DrawRow, RowConfig, truncate_subtitle
 from data_pipeline.loader.tasks import StageTasks, draw_example, insert_random_words
 from data_pipeline.loader.tokens import SmallTokenizer
 from data_pipeline.media.views import ViewConfig
-from data_pipeline.schema import ClipRecord, read_records, write_records
+from data_pipeline.schema import ClipRecord, Example, read_records, write_records
 
 TEXTS = {
     "image": "The face smiles.",
@@ -170,6 +171,25 @@ def test_records_are_stored_as_json(tmp_path):
     (tmp_path / "old.jsonl").write_text(RECORD.to_json().replace('"schema": 2', '"schema": 0'))
     with pytest.raises(ValueError, match="line 1: schema version is 0"):
         read_records(tmp_path / "old.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("labels", [None]), ("answers", ["", 0]), ("texts", {"audio": None}), ("scores", {"x": None}),
+     ("texts", {"audio": False}), ("scores", {"x": False})],
+)  # fmt: skip
+def test_values_of_lists_and_objects_are_checked(field, value):
+    fields = json.loads(RECORD.to_json()) | {field: value}
+    with pytest.raises(ValueError, match=f"field '{field}' contains (None|0|False), must contain"):
+        ClipRecord.from_json(json.dumps(fields))
+
+
+def test_an_example_without_streams_may_use_all():
+    example = Example(clip=RECORD, task="emotion", prompt="p", answer="happy")
+    fields = json.loads(example.to_json())
+    assert Example.from_json(example.to_json()) == example
+    del fields["streams"]
+    assert Example.from_json(json.dumps(fields)) == example
 
 
 def test_long_transcripts_are_cut():
