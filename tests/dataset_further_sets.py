@@ -172,7 +172,7 @@ FURTHER_SETS = (
             "RAVDESS/audio_visual/split01/train.csv",
             ".wav 2",
             ".wav 3",
-            "row 1, column 'label': is 3, the clip's name says 2",
+            "row 1, column 'label': is 3, by the name of the clip it is 2",
         ),
     ),
     Fixture(
@@ -188,7 +188,7 @@ FURTHER_SETS = (
             "FERV39K/FERV39K_test.txt",
             "25 0",
             "25 1",
-            "row 1, column 'label': is 1 (sad), the path says Happy",
+            "row 1, column 'label': is 1 (sad), by the path it is Happy",
         ),
     ),
     Fixture(

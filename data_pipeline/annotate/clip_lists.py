@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_pipeline.datasets.mmeverse import SPLIT_WORDS
+from data_pipeline.datasets.labels import SPLIT_WORDS
+from data_pipeline.datasets.manifest import ManifestLine, read_manifest_lines
 from data_pipeline.media.clip import MEDIA_SUFFIXES
 from data_pipeline.schema import ClipRecord, read_records
 
@@ -55,51 +54,32 @@ def _relocated(record: ClipRecord, folder: Path) -> ClipRecord:
 
 
 def _manifest(path: Path, labels: tuple[str, ...]) -> list[ClipRecord]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path}: not UTF-8 text (byte {error.start}); save it as CSV UTF-8"
-        ) from error
-    # Lines end as CSV defines it: a subtitle may contain other separators.
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    columns = [c.strip().lower() for c in reader.fieldnames or ()]
-    if "path" not in columns:
-        raise ValueError(f"{path}: needs a column 'path', and one 'label' if labels are known")
-    rows = []
-    for row in reader:
-        cells = {
-            str(k).strip().lower(): (v or "").strip()
-            for k, v in row.items()
-            if isinstance(k, str) and isinstance(v, str | type(None))
-        }
-        rows.append((reader.line_num, cells))
-    if not rows:
-        raise ValueError(f"{path}: there is no clip in it")
-    space = labels or tuple(sorted({cells["label"] for _, cells in rows if cells.get("label")}))
+    lines, _ = read_manifest_lines(path, required=("path",))
+    space = labels or tuple(sorted({line.cells["label"] for line in lines} - {""}))
     out, faults = [], []
-    for number, cells in rows:
+    for line in lines:
         try:
-            out.append(_clip(cells, number, path, space))
+            out.append(_clip(line, path, space))
         except ValueError as error:
-            faults.append(f"{path}, row {number}{error}")
+            faults.append(f"{path}, row {line.number}{error}")
     if faults:
         more = len(faults) - MAX_REPORTED_FAULTS
-        end = f"\nand {more} rows more" if more > 0 else ""
+        end = f"\n... and {more} more rows" if more > 0 else ""
         raise ValueError("\n".join(faults[:MAX_REPORTED_FAULTS]) + end)
     return out
 
 
-def _clip(cells: dict[str, str], number: int, manifest: Path, space: tuple[str, ...]) -> ClipRecord:
-    """Reads one row.
+def _clip(line: ManifestLine, manifest: Path, space: tuple[str, ...]) -> ClipRecord:
+    """Makes the record of one row.
 
     Raises:
-      ValueError: a cell is invalid; the message continues ": row N".
+      ValueError: a cell is not valid; the caller puts file and row before the message.
     """
+    cells = line.cells
     media = manifest.parent / cells["path"]  # keeps an absolute path
     if not cells["path"] or not media.is_file():
         raise ValueError(f", column 'path': there is no file '{media}'")
-    label, split = cells.get("label", ""), cells.get("split", "").lower()
+    label, split = cells["label"], cells["split"].lower()
     if label and label not in space:
         raise ValueError(f", column 'label': '{label}' is not one of {', '.join(space)}")
     if split and split not in SPLIT_WORDS:
@@ -107,18 +87,18 @@ def _clip(cells: dict[str, str], number: int, manifest: Path, space: tuple[str, 
     times: dict[str, float | None] = {"start": None, "end": None}
     for column in times:
         try:
-            times[column] = float(cells[column]) if cells.get(column) else None
+            times[column] = float(cells[column]) if cells[column] else None
         except ValueError:
             raise ValueError(
                 f", column '{column}': '{cells[column]}' is not a number of seconds"
             ) from None
     try:
         return dataclasses.replace(
-            _record(f"{media.stem}#{number}", manifest.stem, media, space),
+            _record(f"{media.stem}#{line.number}", manifest.stem, media, space),
             label=label,
             split=SPLIT_WORDS.get(split, "unsplit"),
-            subtitle=cells.get("subtitle", ""),
-            speaker=cells.get("speaker", ""),
+            subtitle=cells["subtitle"],
+            speaker=cells["speaker"],
             start=times["start"],
             end=times["end"],
         )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from data_pipeline.datasets.dataset import DataSet, Source
-from data_pipeline.datasets.mmeverse import SPLIT_WORDS, Label, Table
+from data_pipeline.datasets.labels import SPLIT_WORDS
+from data_pipeline.datasets.mmeverse import Label, Table
 from data_pipeline.datasets.reading import AnnotationFile
 from data_pipeline.datasets.rows import RawRow, Row
 from data_pipeline.schema import ClipRecord
@@ -57,7 +58,7 @@ SET = DataSet(
         *TABLE.sources(),
         *(
             Source(pattern=f"{mode}/*/*.*", rows=_folder_row, make=_native, media=True)
-            for mode in SPLIT_WORDS
+            for mode in SPLIT_WORDS  # the names that the folder of a split may have
         ),
     ),
     request="https://caer-dataset.github.io (open download)",

@@ -330,5 +330,5 @@ def unread_files(found: Sequence[DatasetContents], files: FileIndex) -> list[str
 
 
 def missing_sets(report: dict[str, Any], expected: Sequence[DataSet]) -> list[DataSet]:
-    """Data sets of which the folder contains nothing."""
+    """Data sets that are not in the folder."""
     return [s for s in expected if s.name not in report["sets"]]

@@ -21,7 +21,8 @@ class Source:
     """One kind of annotation file.
 
     Attributes:
-      pattern: of its path below the data set's folder, or of its name alone with `anywhere`.
+      pattern: glob that the path below the data set's folder must match; with `anywhere`, the file
+        name.
       rows: yields the rows of the file; see row_readers.py.
       make: makes the record of a row.
       anywhere: whether the file is found in any folder.

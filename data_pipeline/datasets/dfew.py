@@ -5,11 +5,10 @@ The training prompts say `anger`, the evaluation prompt says `angry`.
 
 from __future__ import annotations
 
-import re
-
 from data_pipeline.datasets.dataset import DataSet, Source
 from data_pipeline.datasets.mmeverse import Label, Table
-from data_pipeline.datasets.row_readers import csv_rows, line_rows
+from data_pipeline.datasets.published_lists import dfer_clip_list, dfer_clip_sources, fold_sizes
+from data_pipeline.datasets.row_readers import csv_rows
 from data_pipeline.datasets.rows import CellError, Row
 from data_pipeline.schema import ClipRecord, Target
 
@@ -44,12 +43,12 @@ def _native(row: Row) -> ClipRecord:
 
 def _list(row: Row) -> ClipRecord:
     """A line of DFER-CLIP's lists: face folder, frames, class from 0."""
-    name = re.fullmatch(r"DFEW_set_(\d)_(train|test)", row.file.stem, re.IGNORECASE)
+    fold, mode = dfer_clip_list(row)
     clip = row.required("path").rsplit("/", 1)[-1]
-    if not name or not clip.isdigit():
+    if not clip.isdigit():
         raise CellError("path", f"'{clip}' is not a clip number")
     label = row.target("label", EMOTIONS, codes=CODES)
-    return _record(row, clip, fold=name[1], mode=name[2].lower(), label=label)
+    return _record(row, clip, fold=fold, mode=mode, label=label)
 
 
 TABLE = Table(
@@ -59,7 +58,6 @@ TABLE = Table(
     labels={"emotion": Label("label", EMOTIONS)},
     reasons={"reason": "gpt-4o-mini_Emotion"},
 )
-_SIZES = ((9356, 2341), (9356, 2341), (9357, 2340), (9358, 2339), (9361, 2336))
 SET = DataSet(
     name="dfew",
     title="DFEW",
@@ -74,24 +72,9 @@ SET = DataSet(
             )
             for mode in ("train", "test")
         ),
-        Source(
-            pattern="DFEW_set_?_train.txt",
-            rows=line_rows("path", "frames", "label"),
-            make=_list,
-            anywhere=True,
-        ),
-        Source(
-            pattern="DFEW_set_?_test.txt",
-            rows=line_rows("path", "frames", "label"),
-            make=_list,
-            anywhere=True,
-        ),
+        *dfer_clip_sources("DFEW_set_?", _list),
     ),
     request="https://dfew-dataset.github.io/download.html (signed agreement)",
     terms="non-commercial research and education",
-    expected={
-        (str(i), s): n
-        for i, pair in enumerate(_SIZES, 1)
-        for s, n in zip(("train", "test"), pair, strict=True)
-    },
+    expected=fold_sizes((9356, 2341), (9356, 2341), (9357, 2340), (9358, 2339), (9361, 2336)),
 )

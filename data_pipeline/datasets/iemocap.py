@@ -26,7 +26,6 @@ EMOTIONS = (
     "Neutral",
     "Frustration",
 )
-FOUR = ("Anger", "Sadness", "Neutral", "Happiness")
 _SPLITS = {f"Session{i}": "train" if i < 5 else "test" for i in range(1, 6)}
 _LINE = re.compile(
     r"\[(\d+\.\d+) - (\d+\.\d+)\]\t(\S+)\t(\w+)\t\[([\d.]+), ([\d.]+), ([\d.]+)\]\s*"
@@ -44,7 +43,7 @@ def _turns(annotation: AnnotationFile) -> Iterator[RawRow]:
     """One row per turn of an EmoEvaluation file; lines of single annotators are skipped."""
     text = annotation.path.read_text(encoding="utf-8", errors="replace")
     for number, line in enumerate(text.splitlines(), 1):
-        if not line.startswith("[") or line.startswith("% "):
+        if not line.startswith("["):
             continue
         match = _LINE.fullmatch(line)
         if not match:
@@ -78,6 +77,7 @@ def _native(row: Row) -> ClipRecord:
     cut = row.media(f"video/{turn}")  # clips that are already cut have no span
     whole = row.media(f"{folder}/avi/DivX/{dialog}.avi")
     use_cut = row.files.has(Path(cut))
+    subtitle = _transcript(words).get(turn, "")
     return ClipRecord(
         id=turn,
         dataset="iemocap",
@@ -88,11 +88,15 @@ def _native(row: Row) -> ClipRecord:
         label=emotion.label,
         labels=EMOTIONS,
         native=emotion.native,
-        subtitle=_transcript(words).get(turn, ""),
+        subtitle=subtitle,
         speaker=speaker_of(turn),
         scores={k: row.number_in(k, 0, 5.5) for k in ("valence", "activation", "dominance")},
         mode=session,
-        provenance={"emotion": "human", "subtitle": "human", "valence": "human"},
+        provenance={
+            "emotion": "human",
+            **({"subtitle": "human"} if subtitle else {}),
+            "valence": "human",
+        },
     )
 
 

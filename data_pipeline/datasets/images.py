@@ -20,7 +20,7 @@ from data_pipeline.schema import ClipRecord
 
 
 def _picture(row: Row, name: str) -> str:
-    """Finds a picture below the data set's folder or in a COCO folder beside it."""
+    """Finds a picture below the data set's folder or in a COCO folder next to it."""
     base = name.replace("\\", "/").rsplit("/", 1)[-1]
     folders = (
         "images",
@@ -84,7 +84,7 @@ def _vqa(dataset: str, answers: str) -> RecordMaker:
 
     def make(row: Row) -> ClipRecord:
         question, image = row.required("question"), row.required("image")
-        question_id = row.text("question_id") if "question_id" in row.cells else str(row.number)
+        question_id = row.optional("question_id", default=str(row.number))
         return _record(
             dataset,
             question_id,
@@ -99,9 +99,7 @@ def _vqa(dataset: str, answers: str) -> RecordMaker:
 def _gqa(row: Row) -> ClipRecord:
     """A row of LAVIS' list, or of the data set's own object keyed by question id."""
     image = row.text("image") if "image" in row.cells else f"images/{row.required('imageId')}.jpg"
-    question_id = row.key or (
-        row.text("question_id") if "question_id" in row.cells else str(row.number)
-    )
+    question_id = row.key or row.optional("question_id", default=str(row.number))
     return _record(
         "gqa",
         question_id,
@@ -136,7 +134,7 @@ def _instances(path: Path) -> tuple[dict[int, Any], dict[int, Any]]:
 
 
 def _refer(dataset: str) -> RecordMaker:
-    """Makes records of refs(unc).p or refs(umd).p; the boxes are in instances.json beside it.
+    """Makes records of refs(unc).p or refs(umd).p; the boxes are in instances.json next to it.
 
     The file name of an entry is not the name of a picture.
     """

@@ -1,15 +1,26 @@
-"""The one table of label spellings: which words of which data set mean the same.
+"""Labels and splits: which words of which data set mean the same.
 
 A record keeps the spelling of its data set (`native`) and has a label in the spelling of its label
 space, which is what a model is trained to answer: E3's files say `anger`, its label list `angry`.
-`concept` joins both, for counts and scores over several data sets.
+`concept` joins both, for counts and scores over several data sets. annotate/units.py has a coarser
+table, which maps labels to the classes of a table of action units.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+# How files and folders name the splits, in lower case -> split of the record.
+SPLIT_WORDS: Mapping[str, str] = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+}
 # concept: all spellings in files, codes and prompts of the data sets, in lower case
 _SPELLINGS: dict[str, str] = {
     "anger": "anger angry ang",

@@ -10,6 +10,13 @@ import re
 
 from data_pipeline.datasets.dataset import DataSet, Source
 from data_pipeline.datasets.mmeverse import Label, Table
+from data_pipeline.datasets.published_lists import (
+    dfer_clip_list,
+    dfer_clip_sources,
+    fold_sizes,
+    hicmae_list,
+    hicmae_sources,
+)
 from data_pipeline.datasets.row_readers import line_rows, xlsx_rows
 from data_pipeline.datasets.rows import CellError, Row, RowExcluded
 from data_pipeline.schema import SEPARATOR, ClipRecord, Target
@@ -86,31 +93,23 @@ def _sheet(row: Row) -> ClipRecord:
 
 
 def _dfer_clip(row: Row) -> ClipRecord:
-    name = re.fullmatch(r"MAFW_set_(\d)_(train|test)", row.file.stem, re.IGNORECASE)
-    assert name, row.file
+    fold, mode = dfer_clip_list(row)
     clip = clip_id(row.required("path"), column="path")
     return _record(
         row,
         clip,
-        fold=name[1],
-        mode=name[2].lower(),
+        fold=fold,
+        mode=mode,
         task="emotion",
         label=row.target("label", EMOTIONS, codes=DFER_CLIP_ORDER),
     )
 
 
 def _hicmae(row: Row) -> ClipRecord:
-    fold = row.file.parent.name.removeprefix("split")
+    fold, mode = hicmae_list(row)
     clip = clip_id(row.required("frames"), column="frames")
     label = row.target("label", EMOTIONS, codes=NATIVE_ORDER)
-    return _record(
-        row,
-        clip,
-        fold=f"hicmae-{int(fold)}",
-        mode=row.file.stem,
-        task="emotion",
-        label=label,
-    )
+    return _record(row, clip, fold=fold, mode=mode, task="emotion", label=label)
 
 
 TABLE = Table(
@@ -125,7 +124,6 @@ TABLE = Table(
     identify=lambda row: clip_id(row.required("video_id"), column="video_id"),
     native_media=lambda clip: (f"data/clips/{clip}.mp4",),
 )
-_SIZES = ((7333, 1839), (7335, 1837), (7339, 1833), (7340, 1832), (7341, 1831))
 SET = DataSet(
     name="mafw",
     title="MAFW",
@@ -142,32 +140,10 @@ SET = DataSet(
             for mode in ("train", "test")
         ),
         Source(pattern="*multi-set.xlsx", rows=xlsx_rows("clip", "multi_label"), make=_sheet),
-        Source(
-            pattern="MAFW_set_?_train.txt",
-            rows=line_rows("path", "frames", "label"),
-            make=_dfer_clip,
-            anywhere=True,
-        ),
-        Source(
-            pattern="MAFW_set_?_test.txt",
-            rows=line_rows("path", "frames", "label"),
-            make=_dfer_clip,
-            anywhere=True,
-        ),
-        *(
-            Source(
-                pattern=f"audio_visual/single/split??/{mode}.csv",
-                rows=line_rows("frames", "sound", "label"),
-                make=_hicmae,
-            )
-            for mode in ("train", "test")
-        ),
+        *dfer_clip_sources("MAFW_set_?", _dfer_clip),
+        *hicmae_sources("audio_visual/single", _hicmae),
     ),
     request="https://mafw-database.github.io/MAFW/ (signed form of a university's staff)",
     terms="non-commercial research, no redistribution",
-    expected={
-        (str(i), s): n
-        for i, pair in enumerate(_SIZES, 1)
-        for s, n in zip(("train", "test"), pair, strict=True)
-    },
+    expected=fold_sizes((7333, 1839), (7335, 1837), (7339, 1833), (7340, 1832), (7341, 1831)),
 )

@@ -1,4 +1,4 @@
-"""Your own data: a manifest CSV as ClipRecords, with row and column of every fault.
+"""Reads manifests: CSV files that list your own clips, with row and column of every fault.
 
 Columns: path, label, and optionally subtitle, split, speaker, start, end. Paths are absolute or
 relative to the manifest. Without a split column 15 % are held out as `val`, by speaker if speakers
@@ -16,20 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipeline.datasets.labels import normalize_answer
+from data_pipeline.datasets.labels import SPLIT_WORDS, normalize_answer
+from data_pipeline.datasets.reading import long_csv_cells
 from data_pipeline.schema import VIDEO_HERE, ClipRecord
 
 REQUIRED = ("path", "label")
 OPTIONAL = ("subtitle", "split", "speaker", "start", "end")
-_SPLITS = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "dev": "val",
-    "test": "test",
-}
 _MAX_SHOWN = 20
 _MAX_SECONDS = 1e7
 
@@ -39,8 +31,13 @@ class ManifestError(ValueError):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Line:
-    """One row of the CSV file: every known column, "" where the file lacks it."""
+class ManifestLine:
+    """One row of a manifest.
+
+    Attributes:
+      number: of the row, as a spreadsheet counts.
+      cells: the text of every known column, stripped; "" where the file lacks the column.
+    """
 
     number: int
     cells: dict[str, str]
@@ -48,7 +45,7 @@ class _Line:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Clip:
-    """What a row says, after its checks."""
+    """The checked cells of a row."""
 
     media: Path
     split: str
@@ -72,7 +69,7 @@ def read_manifest(
       ManifestError: lists all faults.
     """
     path = Path(path)
-    lines, columns = _read_lines(path)
+    lines, columns = read_manifest_lines(path)
     names = sorted({line.cells["label"] for line in lines if line.cells["label"]})
     space = tuple(labels) if labels is not None else tuple(names)
     faults = _check_labels(path, names, from_file=labels is None)
@@ -101,7 +98,7 @@ def read_manifest(
             path=str(clip.media.absolute()),
             label=line.cells["label"],
             labels=space,
-            subtitle=line.cells["subtitle"],
+            subtitle=" ".join(line.cells["subtitle"].split()),
             speaker=line.cells["speaker"],
             start=clip.start,
             end=clip.end,
@@ -115,7 +112,7 @@ def _check_labels(path: Path, names: Sequence[str], *, from_file: bool) -> list[
     place = f"{path}, column 'label'"
     faults = []
     if from_file and len(names) == 1:
-        faults.append(f"{place}: every row says '{names[0]}'; training needs at least two labels")
+        faults.append(f"{place}: every row has '{names[0]}'; training needs at least two labels")
     by_answer: dict[str, str] = {}
     for name in names:
         answer = normalize_answer(name)
@@ -129,9 +126,9 @@ def _check_labels(path: Path, names: Sequence[str], *, from_file: bool) -> list[
 
 
 def _check_line(
-    path: Path, line: _Line, space: tuple[str, ...], *, has_split: bool
+    path: Path, line: ManifestLine, space: tuple[str, ...], *, has_split: bool
 ) -> tuple[_Clip, list[tuple[str, str]]]:
-    """(what a row says, [(column, fault)])."""
+    """(the clip of a row, [(column, fault)])."""
     cells = line.cells
     faults: list[tuple[str, str]] = []
     media = Path(cells["path"])
@@ -144,7 +141,7 @@ def _check_line(
         faults.append(("label", "is empty; every row needs a label"))
     elif cells["label"] not in space:
         faults.append(("label", f"'{cells['label']}' is not one of {', '.join(space)}"))
-    split = _SPLITS.get(cells["split"].lower(), "") if has_split else ""
+    split = SPLIT_WORDS.get(cells["split"].lower(), "") if has_split else ""
     if has_split and not split:
         faults.append(("split", f"'{cells['split']}' is none of train, val, test"))
     start, end = (_parse_seconds(cells[column]) for column in ("start", "end"))
@@ -157,7 +154,7 @@ def _check_line(
 
 
 def _parse_seconds(text: str) -> float | None:
-    """None when the text is not a valid number of seconds."""
+    """The number of seconds, None when the text is not a valid one."""
     try:
         seconds = float(text)
     except ValueError:
@@ -165,8 +162,22 @@ def _parse_seconds(text: str) -> float | None:
     return seconds if 0 <= seconds < _MAX_SECONDS else None
 
 
-def _read_lines(path: Path) -> tuple[list[_Line], set[str]]:
-    """(rows that are not blank, columns of the file)."""
+def read_manifest_lines(
+    path: Path, *, required: Sequence[str] = REQUIRED
+) -> tuple[list[ManifestLine], set[str]]:
+    """Reads the cells of a manifest, without checking them.
+
+    Args:
+      path: the CSV file (UTF-8).
+      required: the columns that the file must have.
+
+    Returns:
+      (rows that are not blank, columns of the file in lower case).
+
+    Raises:
+      ManifestError: the file is not readable CSV, has no row, lacks a required column, or a row has
+        more or fewer cells than the header.
+    """
     if not path.is_file():
         raise ManifestError(f"there is no manifest '{path}'")
     try:
@@ -176,15 +187,16 @@ def _read_lines(path: Path) -> tuple[list[_Line], set[str]]:
             f"{path} is not UTF-8 text (byte {error.start}); save it as CSV in UTF-8"
         ) from error
     try:
-        rows = list(csv.reader(io.StringIO(text, newline="")))
+        with long_csv_cells():
+            rows = list(csv.reader(io.StringIO(text, newline="")))
     except csv.Error as error:
         raise ManifestError(f"{path} is not readable CSV ({error})") from error
     if not rows:
         raise ManifestError(
-            f"{path} is empty; it needs a header with the columns {', '.join(REQUIRED)}"
+            f"{path} is empty; it needs a header with the columns {', '.join(required)}"
         )
     header = [name.strip().lower() for name in rows[0]]
-    _check_header(path, header, text)
+    _check_header(path, header, text, required)
     known = (*REQUIRED, *OPTIONAL)
     lines = []
     for number, row in enumerate(rows[1:], 2):
@@ -198,16 +210,16 @@ def _read_lines(path: Path) -> tuple[list[_Line], set[str]]:
         cells = dict.fromkeys(known, "")
         for name, cell in zip(header, row, strict=True):
             if name in known:
-                cells[name] = " ".join(cell.split()) if name == "subtitle" else cell.strip()
-        lines.append(_Line(number, cells))
+                cells[name] = cell.strip()
+        lines.append(ManifestLine(number, cells))
     if not lines:
         raise ManifestError(f"{path} has a header and no rows")
     return lines, set(header)
 
 
-def _check_header(path: Path, header: Sequence[str], text: str) -> None:
+def _check_header(path: Path, header: Sequence[str], text: str, required: Sequence[str]) -> None:
     known = (*REQUIRED, *OPTIONAL)
-    if missing := [name for name in REQUIRED if name not in header]:
+    if missing := [name for name in required if name not in header]:
         hint = ""
         if len(header) == 1 and any(c in text for c in ";\t"):
             hint = "; columns are separated by commas"
@@ -224,11 +236,11 @@ def _check_header(path: Path, header: Sequence[str], text: str) -> None:
 
 def ignored_columns(path: str | Path) -> list[str]:
     """Columns of the manifest that are not read."""
-    return sorted(_read_lines(Path(path))[1] - {*REQUIRED, *OPTIONAL})
+    return sorted(read_manifest_lines(Path(path))[1] - {*REQUIRED, *OPTIONAL})
 
 
 def _hold_out(speakers: list[str], seed: int, fraction: float) -> list[str]:
-    """A split per row: whole speakers are held out if every row has one of at least three."""
+    """A split per row; holds out whole speakers if every row names one and there are over two."""
     rng = np.random.default_rng(seed)
     by_speaker = all(speakers) and len(set(speakers)) > 2
     groups = speakers if by_speaker else [str(i) for i in range(len(speakers))]
@@ -239,7 +251,7 @@ def _hold_out(speakers: list[str], seed: int, fraction: float) -> list[str]:
 
 
 def speakers_in_common(records: Sequence[ClipRecord]) -> dict[str, list[str]]:
-    """Speakers of each held-out split that are in train too.
+    """Speakers that are in train and in a held-out split, by split.
 
     Scores on such a split say little about new speakers.
     """

@@ -27,6 +27,8 @@ INTENTS = (
     "wishing",
 )
 
+_LANGUAGES = {"english": "en", "mandarin": "ch"}  # folder -> end of the clips' ids
+
 
 def _labels(row: Row) -> tuple[Target, Target]:
     # The ninth intent, which the challenge and MMEVerse leave out.
@@ -51,7 +53,11 @@ def _record(
         subtitle=subtitle,
         speaker=speaker,
         mode={"val": "validation"}.get(split, split),
-        provenance={"emotion": "human", "intent": "human", "subtitle": "human"},
+        provenance={
+            "emotion": "human",
+            "intent": "human",
+            **({"subtitle": "human"} if subtitle else {}),
+        },
     )
 
 
@@ -88,10 +94,10 @@ def _challenge(row: Row) -> ClipRecord:
     split = {"training": "train", "validation": "val"}.get(part.lower())
     if split is None:
         raise CellError("file", f"{row.file.name} is neither a training nor a validation list")
-    language = next(
-        (p[:2].lower() for p in row.file.parts if p.lower() in ("english", "mandarin")), "xx"
-    )
-    language = {"ma": "ch"}.get(language, language)
+    folders = [p.lower() for p in row.file.parts]
+    language = next((_LANGUAGES[f] for f in folders if f in _LANGUAGES), None)
+    if language is None:
+        raise CellError("file", f"{row.file} is in no folder named English or Mandarin")
     name = row.required("file")
     folder = row.file.parent
     path = row.files.media((folder,), (f"{part}/{name}", name, f"../{part}/{name}"))

@@ -55,7 +55,7 @@ def _record(
 
 
 def _valence(row: Row) -> str:
-    text = row.text("valence") if "valence" in row.cells else ""
+    text = row.optional("valence")
     if text:
         row.number_in("valence", NO_VALENCE, 10)
     return text
@@ -120,7 +120,7 @@ def _corpus_of(dataset: str, modes: dict[str, str]) -> RecordMaker:
         mode = modes.get(row.required("member"))
         if mode is None:
             raise CellError("member", f"'{row.text('member')}' is none of {', '.join(modes)}")
-        valence = row.text("val") if "val" in row.cells else ""
+        valence = row.optional("val")
         label = row.target("emo", EMOTIONS)
         return _record(row, dataset, row.key, mode=mode, label=label, valence=valence)
 

@@ -70,7 +70,7 @@ def _json(dataset: str, reason: str, author: str) -> RecordMaker:
             "image": _joined(row, "visual_prior_list"),
             "audio": _joined(row, "audio_prior_list", separator="; "),
             "reason": row.text(reason),
-            "reason_long": row.text("reason_caption") if "reason_caption" in row.cells else "",
+            "reason_long": row.optional("reason_caption"),
             "action_units": _joined(row, "AU_list"),
             "peak_action_units": _joined(row, "peak_AU_list"),
         }
@@ -87,7 +87,7 @@ def _json(dataset: str, reason: str, author: str) -> RecordMaker:
             "audio": "Qwen-Audio, MERR",
             "reason": author,
         }
-        subtitle = row.text("text") if "text" in row.cells else ""
+        subtitle = row.optional("text")
         return _record(
             row,
             dataset,

@@ -14,18 +14,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from data_pipeline.datasets.dataset import Source
+from data_pipeline.datasets.labels import SPLIT_WORDS
 from data_pipeline.datasets.row_readers import csv_rows
 from data_pipeline.datasets.rows import CellError, Row, RowExcluded
 from data_pipeline.schema import ClipRecord, Target
 
-SPLIT_WORDS: Mapping[str, str] = {
-    "train": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "dev": "val",
-    "test": "test",
-}
 KINDS = ("merged", "AU_gpt", "label")  # stage 1, stage 2, evaluation
 # Key of `texts` -> (column, author).
 PERCEPTION = {
@@ -151,7 +144,8 @@ class Table:
                 if self.text.endswith("whisper")
                 else self.subtitle_author or "human"
             )
-        person = row.text(self.person) if self.person and self.person in row.cells else ""
+        has_mode = bool(self.mode_column) and self.mode_column in row.cells
+        person = row.optional(self.person) if self.person else ""
         return ClipRecord(
             id=clip,
             dataset=self.dataset,
@@ -166,7 +160,7 @@ class Table:
             speaker=person or self.speaker(clip),
             peak_index=_peak(row, self.folder, clip),
             texts=texts,
-            mode=row.required(self.mode_column) if self.mode_column in row.cells else mode,
+            mode=row.required(self.mode_column) if has_mode else mode,
             provenance=provenance,
         )
 

@@ -57,7 +57,7 @@ def _reasons(
     def make(row: Row) -> ClipRecord:
         clip = row.required(name)
         emotion = row.target("emotions", EMOTIONS) if "emotions" in row.cells else None
-        subtitle = row.text("subtitles") if "subtitles" in row.cells else ""
+        subtitle = row.optional("subtitles")
         return ClipRecord(
             id=clip,
             dataset=dataset,

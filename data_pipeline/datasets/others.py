@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 
 from data_pipeline.datasets.dataset import DataSet, Source
-from data_pipeline.datasets.reading import RecordMaker
-from data_pipeline.datasets.row_readers import csv_rows, line_rows
+from data_pipeline.datasets.published_lists import (
+    dfer_clip_sources,
+    hicmae_list,
+    hicmae_sources,
+)
+from data_pipeline.datasets.row_readers import csv_rows
 from data_pipeline.datasets.rows import CellError, Row
 from data_pipeline.schema import ClipRecord, Target
 
@@ -45,13 +49,8 @@ def _crema_name(row: Row, column: str, split: str, *, fold: str = "") -> ClipRec
     )
 
 
-def _hicmae_split(row: Row) -> tuple[str, str]:
-    """(split, fold) of a list of HiCMAE."""
-    return row.file.stem, f"hicmae-{int(row.file.parent.name.removeprefix('split'))}"
-
-
 def _crema_list(row: Row) -> ClipRecord:
-    split, fold = _hicmae_split(row)
+    fold, split = hicmae_list(row)
     record = _crema_name(row, "frames", split, fold=fold)
     row.target("label", CREMA_D, codes=CREMA_D)  # checks that the class number is valid
     return record
@@ -59,7 +58,7 @@ def _crema_list(row: Row) -> ClipRecord:
 
 def _ravdess(row: Row) -> ClipRecord:
     """A row of `02-01-03-...-12`: the third number is the emotion, the last one is the actor."""
-    split, fold = _hicmae_split(row)
+    fold, split = hicmae_list(row)
     clip = row.required("frames").rsplit("/", 1)[-1]
     numbers = clip.split("-")
     if (
@@ -70,9 +69,8 @@ def _ravdess(row: Row) -> ClipRecord:
         raise CellError("frames", f"'{clip}' is not a clip name of seven numbers")
     label = Target(RAVDESS[int(numbers[2]) - 1], RAVDESS, numbers[2])
     if row.target("label", RAVDESS, codes=RAVDESS).label != label.label:
-        raise CellError(
-            "label", f"is {row.text('label')}, the clip's name says {int(numbers[2]) - 1}"
-        )
+        native, named = row.text("label"), int(numbers[2]) - 1
+        raise CellError("label", f"is {native}, by the name of the clip it is {named}")
     return ClipRecord(
         id=clip,
         dataset="ravdess",
@@ -96,7 +94,8 @@ def _ferv(row: Row) -> ClipRecord:
     scene, native, number = parts[-3:]
     label = row.target("label", FERV39K, codes=FERV39K)
     if label.label != native.lower():
-        raise CellError("label", f"is {row.text('label')} ({label.label}), the path says {native}")
+        text = f"is {row.text('label')} ({label.label}), by the path it is {native}"
+        raise CellError("label", text)
     mode = row.file.stem.lower().rpartition("_")[2]
     clip = f"{scene}_{native}_{number}"  # each folder numbers its clips from 1
     return ClipRecord(
@@ -132,17 +131,6 @@ def _java_sed(row: Row) -> ClipRecord:
     )
 
 
-def _hicmae_sources(make: RecordMaker) -> tuple[Source, ...]:
-    return tuple(
-        Source(
-            pattern=f"audio_visual/split??/{mode}.csv",
-            rows=line_rows("frames", "sound", "label"),
-            make=make,
-        )
-        for mode in ("train", "test")
-    )
-
-
 CREMA_D_SET = DataSet(
     name="crema_d",
     title="CREMA-D",
@@ -153,7 +141,7 @@ CREMA_D_SET = DataSet(
             rows=csv_rows("Filename"),
             make=lambda row: _crema_name(row, "Filename", "unsplit"),
         ),
-        *_hicmae_sources(_crema_list),
+        *hicmae_sources("audio_visual", _crema_list),
     ),
     request="https://github.com/CheyneyComputerScience/CREMA-D (open download)",
     terms="Open Database License",
@@ -164,7 +152,7 @@ RAVDESS_SET = DataSet(
     name="ravdess",
     title="RAVDESS",
     folders=("RAVDESS",),
-    sources=_hicmae_sources(_ravdess),
+    sources=hicmae_sources("audio_visual", _ravdess),
     request="https://zenodo.org/record/1188976 (open download)",
     terms="CC BY-NC-SA 4.0",
     disjoint="speaker",
@@ -173,20 +161,7 @@ FERV39K_SET = DataSet(
     name="ferv39k",
     title="FERV39k",
     folders=("FERV39K", "FERV39k"),
-    sources=(
-        Source(
-            pattern="FERV39K_train.txt",
-            rows=line_rows("path", "frames", "label"),
-            make=_ferv,
-            anywhere=True,
-        ),
-        Source(
-            pattern="FERV39K_test.txt",
-            rows=line_rows("path", "frames", "label"),
-            make=_ferv,
-            anywhere=True,
-        ),
-    ),
+    sources=dfer_clip_sources("FERV39K", _ferv),
     request="https://github.com/wangyanckxx/FERV39k (mail of a university's member)",
     terms="non-commercial research",
     expected={("", "train"): 31088, ("", "test"): 7847},

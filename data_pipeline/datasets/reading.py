@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 from collections import Counter
@@ -56,6 +57,16 @@ class AnnotationFile:
         return lines
 
 
+@contextlib.contextmanager
+def long_csv_cells() -> Iterator[None]:
+    """Lets the csv module read cells of up to 16 million characters inside the block."""
+    previous_limit = csv.field_size_limit(_MAX_CELL)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(previous_limit)
+
+
 RowReader = Callable[[AnnotationFile], Iterator[RawRow]]
 RecordMaker = Callable[[Row], ClipRecord]
 
@@ -82,35 +93,33 @@ def read_file(
       other_bases: further folders of the data set.
     """
     annotation = AnnotationFile(path=path, lenient=lenient)
-    previous_limit = csv.field_size_limit(_MAX_CELL)
+    first_rows: dict[tuple[str, str, str], int] = {}
     try:
-        first_rows: dict[tuple[str, str, str], int] = {}
-        for raw in rows(annotation):
-            row = Row(
-                number=raw.number,
-                cells=raw.cells,
-                key=raw.key,
-                file=path,
-                base=base,
-                files=files,
-                other_bases=other_bases,
-            )
-            if record := _make_record(row, make, annotation):
-                key = (record.id, record.fold, record.split)
-                if key in first_rows:
-                    text = f"'{record.id}' is in row {first_rows[key]} too"
-                    annotation.add_fault(row.number, "", text)
-                    continue
-                first_rows[key] = row.number
-                annotation.records.append(record)
+        with long_csv_cells():
+            for raw in rows(annotation):
+                row = Row(
+                    number=raw.number,
+                    cells=raw.cells,
+                    key=raw.key,
+                    file=path,
+                    base=base,
+                    files=files,
+                    other_bases=other_bases,
+                )
+                if record := _make_record(row, make, annotation):
+                    key = (record.id, record.fold, record.split)
+                    if key in first_rows:
+                        text = f"'{record.id}' is in row {first_rows[key]} too"
+                        annotation.add_fault(row.number, "", text)
+                        continue
+                    first_rows[key] = row.number
+                    annotation.records.append(record)
     except CellError as error:
         annotation.add_fault(0, error.column, error.text)
     except DataError as error:
         annotation.add_fault(0, "", str(error))
     except (OSError, UnicodeDecodeError, csv.Error, RecursionError) as error:
         annotation.add_fault(0, "", f"cannot be read ({error})")
-    finally:
-        csv.field_size_limit(previous_limit)
     if not annotation.records and not annotation.faults and not annotation.excluded:
         annotation.add_fault(0, "", "contains no row")
     if annotation.refused:

@@ -38,7 +38,7 @@ class RawRow:
     """What a row reader yields.
 
     Attributes:
-      number: of the row, as an editor or a spreadsheet counts.
+      number: the line or row in an editor or a spreadsheet; in JSON and pickles, the entry from 1.
       cells: column -> value.
       key: of the row where the file is an object keyed by id, else "".
     """
@@ -53,7 +53,7 @@ class Row:
     """One row of an annotation file, with what is needed to find its media.
 
     Attributes:
-      number: of the row, as an editor or a spreadsheet counts.
+      number: see RawRow.
       cells: column -> value.
       key: of the row where the file is an object keyed by id, else "".
       file: the annotation file.
@@ -84,6 +84,10 @@ class Row:
         if "\0" in text:
             raise CellError(column, "contains a NUL character")
         return "" if text.lower() == "nan" else text
+
+    def optional(self, column: str, *, default: str = "") -> str:
+        """The cell as `text` returns it, or a default when there is no such column."""
+        return self.text(column) if column in self.cells else default
 
     def required(self, column: str) -> str:
         """The cell's text.

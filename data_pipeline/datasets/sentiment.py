@@ -8,8 +8,8 @@ from __future__ import annotations
 import dataclasses
 
 from data_pipeline.datasets.dataset import DataSet, Source
-from data_pipeline.datasets.labels import sentiment_label
-from data_pipeline.datasets.mmeverse import SPLIT_WORDS, Label, Table
+from data_pipeline.datasets.labels import SPLIT_WORDS, sentiment_label
+from data_pipeline.datasets.mmeverse import Label, Table
 from data_pipeline.datasets.reading import RecordMaker
 from data_pipeline.datasets.row_readers import csv_rows, npz_rows, transcript_record
 from data_pipeline.datasets.rows import CellError, Row, RowExcluded
@@ -51,7 +51,7 @@ def _record(
         subtitle=subtitle,
         speaker=video,
         scores={"sentiment": score},
-        mode=row.text("mode") if "mode" in row.cells else split,
+        mode=row.optional("mode", default=split),
         provenance={"sentiment": "human", "subtitle": "human"},
     )
 

@@ -117,6 +117,11 @@ def test_rows_excluded_by_rule_are_not_faults(tmp_path):
     assert not found.annotation_files[0].faults and found.annotation_files[0].excluded == {
         "no majority of the annotators": 1
     }
+    (folder / "Ses01F_impro01.txt").write_text(
+        "[6.2901 - 8.2357]\tSes01F_impro01_M000\tang\t[2.5, 2.5, 2.5]\n"
+    )
+    [record] = read(tmp_path, "iemocap")[0].records
+    assert record.subtitle == "" and record.provenance == {"emotion": "human", "valence": "human"}
 
 
 def test_folders_of_caer_in_any_case_and_dangling_links(tmp_path):

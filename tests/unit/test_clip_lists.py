@@ -58,7 +58,7 @@ def test_clips_of_folders_and_lists(tmp_path):
         ("path,label\na.mp4,glad\n", "'glad' is not one of"),
         ("path,split\na.mp4,x\n", "none of train"),
         ("path,start,end\na.mp4,2,1\n", "row 2: the span"),
-        ("path\n", "no clip"),
+        ("path\n", "no rows"),
         (
             "path,start\na.mp4,1;5\n",
             "row 2, column 'start': '1;5' is not a number of seconds",
@@ -67,14 +67,19 @@ def test_clips_of_folders_and_lists(tmp_path):
             "path,label\na.mp4,glad\nno.mp4,sad\na.mp4,sad\n",
             "(?s)row 2, column 'label'.*\n.*row 3, column 'path'.*no.mp4'$",
         ),
-        ("path\n" + "no.mp4\n" * 13, "(?s)row 11,.*and 3 rows more$"),
+        ("path\n" + "no.mp4\n" * 13, "(?s)row 11,.*and 3 more rows$"),
     ]:
         (tmp_path / "f.csv").write_text(text)
         with pytest.raises(ValueError, match=fault):
             read_clip_list(tmp_path / "f.csv", labels=["happy", "sad"])
     (tmp_path / "bad.csv").write_text("file\na.mp4\n")
-    with pytest.raises(ValueError, match="needs a column 'path'"):
+    with pytest.raises(ValueError, match="no column 'path'"):
         read_clip_list(tmp_path / "bad.csv")
+    (tmp_path / "blank.csv").write_text("path,subtitle\na.mp4,one  two\n,\n\na.mp4,x\n")
+    assert [(r.id, r.subtitle) for r in read_clip_list(tmp_path / "blank.csv")] == [
+        ("a#2", "one  two"),  # as it is written: the key of an annotation depends on it
+        ("a#5", "x"),
+    ]
     (tmp_path / "gone.csv").write_text("path\nnone.mp4\n")
     with pytest.raises(ValueError, match="row 2, column 'path': there is no file"):
         read_clip_list(tmp_path / "gone.csv")

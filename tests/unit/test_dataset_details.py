@@ -253,6 +253,23 @@ def test_lists_of_meiju(tmp_path):
         "I wish, really",
     )
     assert found.annotation_files[0].excluded == {"intent 'sympathizing'": 1}
+    assert record.provenance["subtitle"] == "human"
+    (folder / "Training_transcription.csv").unlink()
+    other = folder.parents[1] / "German" / "Annotation"
+    folder.parent.rename(other.parent)
+    found, _ = read_one(tmp_path, "mc_eiu")
+    assert not found.records
+    assert "is in no folder named English or Mandarin" in found.annotation_files[0].fault_lines()[0]
+
+
+def test_list_of_a_fold_without_a_number(tmp_path):
+    """A wrong name of a file is reported as such, not as a crash or a wrong clip."""
+    for name in ("dfew", "mafw"):
+        folder = tmp_path / name / name.upper()
+        folder.mkdir(parents=True)
+        (folder / f"{name.upper()}_set_x_train.txt").write_text("faces/00022 16 1\n")
+        found, _ = read_one(tmp_path / name, name)
+        assert "set_x_train.txt has no fold" in found.annotation_files[0].fault_lines()[0]
 
 
 def test_boxes_are_hundredths_truncated_to_integers(tmp_path):

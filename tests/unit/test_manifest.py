@@ -1,5 +1,7 @@
 """Manifests: every fault is reported with row and column."""
 
+import csv
+
 import pytest
 
 from data_pipeline.datasets.manifest import (
@@ -59,6 +61,13 @@ def test_blank_rows_and_line_breaks_of_spreadsheets(folder):
     assert first.split == second.split == "test"
 
 
+def test_cells_may_be_long(folder):
+    limit = csv.field_size_limit()
+    text = f"path,label,subtitle\na.mp4,x,{'word ' * 40_000}\nb.mp4,y,\n"
+    assert len(read_manifest(write(folder, text))[0].subtitle) == 199_999
+    assert csv.field_size_limit() == limit
+
+
 def test_ignored_columns_are_listed(folder):
     path = write(folder, "path,label,age,Speaker,note\na.mp4,x,3,p,\nb.mp4,y,4,q,\n")
     assert ignored_columns(path) == ["age", "note"] and read_manifest(path)[0].speaker == "p"
@@ -86,7 +95,7 @@ def test_speakers_in_train_and_test_are_listed(folder):
         ("path,label\na.mp4,x\nb.mp4,!!\n", "'!!' contains no word"),
         ("path,label\na.mp4,x\nb.mp4,<VideoHere>\n", "'<VideoHere>' contains no word"),
         (
-            "path,label\na.mp4," + "x" * 140_000 + "\nb.mp4,y\n",
+            "path,label\na.mp4," + "x" * 17_000_000 + "\nb.mp4,y\n",
             "not readable CSV .*field larger",
         ),
         ("path,label\nnone.mp4,x\nb.mp4,y\n", "row 2, column 'path': there is no file"),
@@ -105,7 +114,7 @@ def test_speakers_in_train_and_test_are_listed(folder):
             "row 2, column 'end': 2 is not after start 3",
         ),
         ("path,label\na.mp4,x\na.mp4,y\n", "row 3, column 'path': the same clip is in row 2"),
-        ("path,label\na.mp4,x\nb.mp4,x\n", "every row says 'x'"),
+        ("path,label\na.mp4,x\nb.mp4,x\n", "every row has 'x'"),
     ],
 )
 def test_faults(folder, text, message):
