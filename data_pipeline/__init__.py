@@ -1,1 +1,1 @@
-"""From media files and annotations to batches. Uses NumPy only; does not import jax."""
+"""From media files and annotations to batches; never imports emojax or jax."""

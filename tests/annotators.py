@@ -126,7 +126,8 @@ class Scripted:
         for r in records:
             clip = annotator._read(r, annotator._peak(r)[1])
             if clip.image is not None:
-                url = image_part(clip.image, MAX_IMAGE_SIDE, MAX_IMAGE_SIDE)["image_url"]["url"]
+                part = image_part(clip.image, width=MAX_IMAGE_SIDE, height=MAX_IMAGE_SIDE)
+                url = part["image_url"]["url"]
                 self.known[hashlib.sha256(url.encode()).hexdigest()] = r.id
             if "audio" in clip.modalities:
                 data = audio_part(clip.waveform)["input_audio"]["data"]

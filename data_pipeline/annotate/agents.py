@@ -48,7 +48,7 @@ AgentReply = dict[str, str]  # fields of an agent's reply
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ClipContext:
-    """What is known of a clip when an agent is asked.
+    """The input of an agent's prompt.
 
     Attributes:
       label: "" if agents must not know it.
@@ -137,7 +137,8 @@ def describe_face(context: ClipContext) -> str:
 def _ask_visual(recipe: Recipe, context: ClipContext) -> Messages:  # noqa: ARG001 (Agent.make)
     text = _fill("visual", context, measured=describe_face(context), label=_label_line(context))
     assert context.frames is not None
-    pictures = [image_part(f, MAX_IMAGE_SIDE, MAX_IMAGE_SIDE) for f in context.frames]
+    side = MAX_IMAGE_SIDE
+    pictures = [image_part(f, width=side, height=side) for f in context.frames]
     return [{"role": "user", "content": [{"type": "text", "text": text}, *pictures]}]
 
 

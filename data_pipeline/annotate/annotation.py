@@ -1,4 +1,4 @@
-"""The annotation of one clip: what was measured, asked and decided; one line of JSON."""
+"""The annotation of one clip: measurements, replies of the agents, label; one line of JSON."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import json
 
 from data_pipeline.media.prosody import Voice
 
-VERSION = 2  # of the fields; annotations of another version are made again
+VERSION = 2  # of the fields; clips with an annotation of another version are annotated again
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Annotation:
-    """What is known of one clip. The field names are the keys of annotations.jsonl.
+    """The annotation of one clip. The field names are the keys of annotations.jsonl.
 
     Attributes:
       clip: the clip's id.

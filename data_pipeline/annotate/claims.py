@@ -11,9 +11,8 @@ import functools
 import re
 from collections.abc import Sequence
 
-from data_pipeline.schema import ClipRecord
+from data_pipeline.schema import MODALITIES, ClipRecord
 
-MODALITIES = ("video", "audio", "text")
 # Regular expression -> action units, any of which makes the phrase true.
 UNIT_PHRASES: dict[str, tuple[int, ...]] = {
     (
@@ -205,13 +204,24 @@ def find_claims(text: str) -> list[Claim]:
     return list(claims.values())
 
 
-def _plain(text: str) -> str:
+def plain_words(text: str) -> str:
+    """Returns the words of a text in lower case, separated by single spaces."""
     return " ".join(re.findall(r"\w+", text.lower()))
+
+
+def is_true(claim: Claim, known: frozenset[str]) -> bool:
+    """Whether any of the action units or tones that a claim may mean is among the known ones."""
+    return not known.isdisjoint(claim.means)
+
+
+def is_quoted(claim: Claim, words: str) -> bool:
+    """Whether the words that a claim quotes occur in a transcript."""
+    return plain_words(claim.means[0]) in plain_words(words)
 
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
-    """What is known of a clip; claims of a modality that is None cannot be checked.
+    """The measurements and words of a clip; claims about a field that is None cannot be checked.
 
     Attributes:
       units: codes of the action units that are present.
@@ -228,11 +238,11 @@ class Evidence:
         if claim.modality == "text":
             if self.words is None:
                 return "unknown"
-            return "supported" if _plain(claim.means[0]) in _plain(self.words) else "contradicted"
+            return "supported" if is_quoted(claim, self.words) else "contradicted"
         known = self.units if claim.modality == "video" else self.tones
         if known is None:
             return "unknown"
-        return "supported" if known & set(claim.means) else "contradicted"
+        return "supported" if is_true(claim, known) else "contradicted"
 
 
 def evidence_of(record: ClipRecord) -> Evidence:

@@ -1,7 +1,7 @@
 """Annotates clips on a Ray cluster whose nodes share the output folder.
 
 When a node is lost, Ray gives its clips to another node, which reads the stored replies. Needs
-`pip install emojax[cluster]`.
+`pip install -e '.[cluster]'`.
 """
 
 from __future__ import annotations
@@ -64,9 +64,7 @@ def on_cluster(*, address: str | None = None, tasks: int | None = None) -> Work:
         import ray
         import ray.data
     except ImportError as error:
-        raise ValueError(
-            f"Ray is not installed: pip install 'emojax[cluster]' ({error})"
-        ) from error
+        raise ValueError(f"Ray is not installed: pip install -e '.[cluster]' ({error})") from error
 
     def work(
         job: Job, missing: Sequence[tuple[ClipRecord, str]]

@@ -12,6 +12,7 @@ from data_pipeline.annotate.peaks import APEX
 from data_pipeline.annotate.recipe import AGENTS, Recipe, prompt_hashes
 from data_pipeline.annotate.verify import Check
 from data_pipeline.llm.budget import Spending
+from data_pipeline.schema import MODALITIES
 
 _REASONS = (  # parts of reasons by which clips are counted
     "no label",
@@ -69,7 +70,7 @@ def summarize(
       facts: further entries.
     """
     kept, recipe = outcome.kept, outcome.recipe
-    verdicts: dict[str, Counter[str]] = {m: Counter() for m in ("video", "audio", "text")}
+    verdicts: dict[str, Counter[str]] = {m: Counter() for m in MODALITIES}
     for a in kept:
         for c in outcome.checks.get(a.clip, ()):
             verdicts[c.modality][c.verdict] += 1
@@ -135,9 +136,9 @@ def card(summary: Mapping[str, Any]) -> str:
         )
     ]
     guided = (
-        "The agents were told the label: a text cannot disagree with it."
+        "The agents knew the label, so a text cannot disagree with it."
         if recipe["label_guided"]
-        else "The agents were not told the label."
+        else "The agents did not know the label."
     )
     return f"""# {s["set"]}: annotations made by emojax
 

@@ -17,7 +17,7 @@ from data_pipeline.annotate import units
 from data_pipeline.annotate.agents import AgentReply, ClipContext, agent
 from data_pipeline.annotate.annotation import VERSION, Annotation
 from data_pipeline.annotate.peaks import Peak, find_apex, find_peak
-from data_pipeline.annotate.recipe import FILTERS, Recipe, prompt_hashes
+from data_pipeline.annotate.recipe import FILTER_DEFAULTS, Recipe, prompt_hashes
 from data_pipeline.annotate.unit_tracks import UnitProvider, UnitsError, UnitTrack
 from data_pipeline.llm.client import ChatClient, Reply, is_retryable
 from data_pipeline.media.clip import ClipError, Sampling, read_clip
@@ -46,7 +46,7 @@ class Annotator:
     """Annotates clips by one recipe.
 
     Attributes:
-      recipe: what is asked and decided.
+      recipe: agents, label source and filters.
       clients: by agent; one client may serve several agents.
       provider: of action units, None for nobody.
       transcribe: transcribes clips without given words, None for nobody.
@@ -95,6 +95,8 @@ class Annotator:
           Unfinished: an endpoint was unreachable or too slow.
           EndpointError: an endpoint refuses every request.
           BudgetReached: the next request might exceed the budget.
+          Halted: the run is being stopped.
+          OSError: the media file or its file of action units cannot be read.
         """
         out = self._from_record(record, media or media_hash(Path(record.path)))
         try:
@@ -161,7 +163,7 @@ class Annotator:
         votes = dict(self.recipe.filters).get("votes")
         if votes is None:
             return ""
-        return label_conflict(annotation, self.recipe, {**FILTERS["votes"], **votes})
+        return label_conflict(annotation, self.recipe, {**FILTER_DEFAULTS["votes"], **votes})
 
     def _peak(self, record: ClipRecord) -> tuple[UnitTrack | None, Peak | None]:
         track = self.provider(record.path) if self.provider else None

@@ -1,8 +1,8 @@
 """Checks the claims of a reason against measurements: supported, unsupported or not checkable.
 
-Tone is compared with the loudness, pitch and rate of the segment relative to the whole recording,
-quoted words with the transcript, facial movements with the measured action units. Without
-measurements a claim is not checkable, never unsupported.
+Tone is compared with loudness, pitch and rate of the voice relative to medians (of the recording,
+or of a speaker's clips), quoted words with the transcript, facial movements with the measured
+action units. Without measurements a claim is not checkable, never unsupported.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data_pipeline.annotate.claims import Claim, find_claims
+from data_pipeline.annotate.claims import Claim, find_claims, is_quoted, is_true
 from data_pipeline.media.prosody import Voice
 from data_pipeline.media.transcript import Transcript
 
 SUPPORTED, UNSUPPORTED, NOT_CHECKABLE = "supported", "unsupported", "not checkable"
 LONG_CUE = 20.0  # seconds; the position of a word in a longer cue is unknown
 MIN_VOICES = 4  # measured voices that a median needs
-# Tone -> (measure, sign, smallest difference to the recording's median).
+# Tone -> (measure, sign, smallest difference to the median).
 _MEASURES: dict[str, tuple[str, int, float]] = {
     "loud": ("loudness", 1, 2.0),  # dB
     "soft": ("loudness", -1, 2.0),
@@ -54,7 +54,7 @@ class CheckedClaim:
 
 @dataclasses.dataclass(frozen=True)
 class Baseline:
-    """Medians over the voices of a recording; None if fewer than MIN_VOICES were measured.
+    """Medians over several voices; None if fewer than MIN_VOICES were measured.
 
     Attributes:
       loudness: dB.
@@ -68,7 +68,7 @@ class Baseline:
 
 
 def baseline(voices: Sequence[Voice | None]) -> Baseline:
-    """Returns the medians of a recording's voices; None entries are ignored."""
+    """Returns the medians of voices; None entries are ignored."""
 
     def median(name: str) -> float | None:
         known = [x for v in voices if v is not None and (x := getattr(v, name)) is not None]
@@ -87,6 +87,7 @@ def check_reason(
     norm: Baseline,
     transcript: Transcript,
     units: frozenset[str] | None = None,
+    reference: str = "the recording's median",
 ) -> tuple[CheckedClaim, ...]:
     """Checks every claim of a reason.
 
@@ -96,14 +97,15 @@ def check_reason(
       end: seconds, its end.
       motion: seconds, where the picture changes most; None if unknown.
       voice: measured in the segment.
-      norm: medians of the recording.
+      norm: medians that the voice is compared with.
       transcript: of the recording.
       units: codes (`AU04`) of the action units measured in the segment, None if not measured.
+      reference: names `norm` in the evidence.
     """
     out = []
     for claim in find_claims(reason):
         if claim.modality == "audio":
-            out.append(_check_tone(claim, start, end, voice=voice, norm=norm))
+            out.append(_check_tone(claim, start, end, voice=voice, norm=norm, reference=reference))
         elif claim.modality == "text":
             out.append(_check_words(claim, start, end, transcript))
         else:
@@ -118,7 +120,7 @@ def _check_face(
     if units is None:
         verdict, by = NOT_CHECKABLE, "no action units were measured"
     else:
-        verdict = SUPPORTED if units & set(claim.means) else UNSUPPORTED
+        verdict = SUPPORTED if is_true(claim, units) else UNSUPPORTED
         by = f"measured: {', '.join(sorted(units)) or 'none'}"
     return CheckedClaim(
         phrase=claim.phrase, modality="video", verdict=verdict, start=start, end=end, by=by
@@ -126,7 +128,7 @@ def _check_face(
 
 
 def _check_tone(
-    claim: Claim, start: float, end: float, *, voice: Voice | None, norm: Baseline
+    claim: Claim, start: float, end: float, *, voice: Voice | None, norm: Baseline, reference: str
 ) -> CheckedClaim:
     def result(verdict: str, by: str) -> CheckedClaim:
         return CheckedClaim(
@@ -141,9 +143,9 @@ def _check_tone(
     if here is None:
         return result(NOT_CHECKABLE, f"{measure} is not known here")
     if median is None:
-        return result(NOT_CHECKABLE, f"{measure} is not known of enough other segments")
+        return result(NOT_CHECKABLE, f"{measure} was measured in fewer than {MIN_VOICES} voices")
     gap = 12 * float(np.log2(here / median)) if measure == "pitch" else here - median
-    by = f"{measure} {gap:+.1f} {_UNITS[measure]} against the recording's median"
+    by = f"{measure} {gap:+.1f} {_UNITS[measure]} against {reference}"
     return result(SUPPORTED if sign * gap >= min_gap else UNSUPPORTED, by)
 
 
@@ -156,17 +158,12 @@ def _check_words(claim: Claim, start: float, end: float, transcript: Transcript)
     cues = transcript.between(start, end)
     if not cues:
         return result(NOT_CHECKABLE, "no words are known here")
-    quote = _plain(claim.means[0])
     for cue in cues:
-        if cue.end - cue.start <= LONG_CUE and quote in _plain(cue.text):
+        if cue.end - cue.start <= LONG_CUE and is_quoted(claim, cue.text):
             return result(SUPPORTED, f"said: {cue.text[:200]}", cue.start, cue.end)
     # Over several cues, or in a text without times: the words within the segment.
-    if quote in _plain(transcript.words(start, end)):
+    if is_quoted(claim, transcript.words(start, end)):
         return result(SUPPORTED, "said in this segment")
     if any(cue.end - cue.start > LONG_CUE for cue in cues):
         return result(NOT_CHECKABLE, "the words have no times of their own")
     return result(UNSUPPORTED, "these words are not in the transcript here")
-
-
-def _plain(text: str) -> str:
-    return " ".join("".join(c if c.isalnum() else " " for c in text.lower()).split())

@@ -1,8 +1,8 @@
 """Filters of a recipe: which annotations are left out of the set, and why.
 
-There is one function per kind of recipe.FILTERS, applied in the recipe's order. A filter receives
-the annotations that are still kept and returns {clip: reason}. Random choices depend only on the
-seed and the clips' ids.
+There is one function per kind of recipe.FILTER_DEFAULTS, applied in the recipe's order. A filter
+receives the annotations that are still kept and returns {clip: reason}. Random choices depend only
+on the seed and the clips' ids.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 
 from data_pipeline.annotate.annotation import Annotation
 from data_pipeline.annotate.describe import label_conflict
-from data_pipeline.annotate.recipe import FILTERS, Recipe
+from data_pipeline.annotate.recipe import FILTER_DEFAULTS, Recipe
 from data_pipeline.annotate.verify import Check
 
 Exclusions = dict[str, str]  # clip -> why it is left out
@@ -57,7 +57,7 @@ def apply(
     for kind, settings in recipe.filters:
         kept = [a for a in annotations if a.clip not in out]
         context = _Context(
-            settings={**FILTERS[kind], **settings}, recipe=recipe, checks=checks, seed=seed
+            settings={**FILTER_DEFAULTS[kind], **settings}, recipe=recipe, checks=checks, seed=seed
         )
         out |= _FILTERS[kind](kept, context)
     return out

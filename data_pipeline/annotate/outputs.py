@@ -16,18 +16,16 @@ import numpy as np
 from data_pipeline.annotate import units
 from data_pipeline.annotate.annotation import Annotation
 from data_pipeline.annotate.data_card import Outcome, card, summarize
-from data_pipeline.io import atomic_path
+from data_pipeline.datasets.mmeverse import PERCEPTION
+from data_pipeline.io import write_bytes
 from data_pipeline.loader.tasks import StageTasks, answer_text, draw_example
 from data_pipeline.schema import ClipRecord
 
 # Agent -> key of ClipRecord.texts.
 AGENT_TEXTS = {"visual": "image", "audio": "audio", "audio_2": "audio_2"}
+_AGENTS = {text: agent for agent, text in AGENT_TEXTS.items()}
 # Agent -> MMEVerse's column, named after the models that MMEVerse used.
-COLUMNS = {
-    "audio": "response_AudioReasoner",
-    "audio_2": "response_Qwen2Audio",
-    "visual": "response_Qwen25vl_72B",
-}
+COLUMNS = {_AGENTS[text]: column for text, (column, _) in PERCEPTION.items()}
 REASON_COLUMN = "gpt-4o-mini_Emotion"
 _PERCEPTION = ("emotion", "audio", "image")
 _COGNITION = ("reason_v2", "think")
@@ -118,8 +116,7 @@ def write_all(
         "card.md": card(summary).encode(),
     }
     for name, data in files.items():
-        with atomic_path(out / name) as part:
-            part.write_bytes(data)
+        write_bytes(out / name, data)
     return [out / name for name in files]
 
 

@@ -17,7 +17,7 @@ from data_pipeline.annotate.units import TABLES
 from data_pipeline.llm.endpoint import prompt_hash
 
 AGENTS = ("visual", "audio", "audio_2", "reasoning")
-FILTERS: dict[str, dict[str, Any]] = {  # kind -> settings with their defaults
+FILTER_DEFAULTS: dict[str, dict[str, Any]] = {  # kind -> settings with their defaults
     "votes": {"unmeasured": "keep", "least": 1},
     "contradiction": {"most": 0.5},
     "duplicates": {},
@@ -33,7 +33,7 @@ class Recipe:
     """How clips are annotated. The field names are the keys of recipe files.
 
     Attributes:
-      name: identifies the recipe in every output.
+      name: name of the recipe in every output.
       table: name of the table of action units, see units.py.
       agents: some of AGENTS, asked in this order.
       optional: agents whose failure does not leave the clip out.
@@ -100,8 +100,8 @@ def _check_choice(what: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 def _check_filter(kind: str, settings: dict[str, Any]) -> None:
-    _check_choice("filter kind", kind, tuple(FILTERS))
-    if unknown := set(settings) - set(FILTERS[kind]):
+    _check_choice("filter kind", kind, tuple(FILTER_DEFAULTS))
+    if unknown := set(settings) - set(FILTER_DEFAULTS[kind]):
         raise ValueError(f"filter '{kind}' has no setting {', '.join(sorted(unknown))}")
     for key, value in settings.items():
         if key == "unmeasured":
@@ -162,7 +162,8 @@ def load_recipe(name: str) -> Recipe:
     if not isinstance(filters, list) or not all(
         isinstance(f, dict) and "kind" in f for f in filters
     ):
-        raise ValueError(f"{name}: every [[filter]] needs a kind, one of {', '.join(FILTERS)}")
+        kinds = ", ".join(FILTER_DEFAULTS)
+        raise ValueError(f"{name}: every [[filter]] needs a kind, one of {kinds}")
     pairs = tuple((f["kind"], {k: v for k, v in f.items() if k != "kind"}) for f in filters)
     lists = {k: tuple(v) for k, v in fields.items() if isinstance(v, list)}
     try:

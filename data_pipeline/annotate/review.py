@@ -1,7 +1,7 @@
 """A local web page on which annotators mark five aspects of annotations by keyboard.
 
 Each saved clip appends a line to OUT/marks/NAME.jsonl; the last line of a clip counts. The server
-answers only to this machine. Needs `pip install emojax[serve]`.
+answers only to this machine. Needs `pip install -e '.[serve]'`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAX_REMARK = 1000  # characters
 _NOT_ONE_LINE = re.compile("[\x00-\x1f\ud800-\udfff]")  # cannot be part of a line of a file
 
 
-def sample_clips(annotations: Sequence[Annotation], count: int, seed: int) -> list[Annotation]:
+def sample_clips(annotations: Sequence[Annotation], *, count: int, seed: int) -> list[Annotation]:
     """Draws clips, the same for every annotator and balanced over labels, as in MERR's check.
 
     Args:
@@ -54,11 +54,11 @@ def sample_clips(annotations: Sequence[Annotation], count: int, seed: int) -> li
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Review:
-    """What one annotator sees, and where the marks go.
+    """The sample that one annotator marks.
 
     Attributes:
-      out: output folder of the annotation.
-      annotator: whose marks are saved.
+      out: output folder of the annotation; the marks are saved there.
+      annotator: name of the annotator.
       shown: the sample.
       digests: of all annotations, by clip.
       checks: verified claims, by clip.
@@ -117,7 +117,7 @@ class Review:
         return clip
 
 
-def open_review(out: Path, annotator: str, count: int, seed: int) -> Review:
+def open_review(out: Path, annotator: str, *, count: int, seed: int) -> Review:
     """Prepares the review of one annotator.
 
     Args:
@@ -134,7 +134,7 @@ def open_review(out: Path, annotator: str, count: int, seed: int) -> Review:
             f"--annotator '{annotator}': 1 to 40 letters, digits, dots, - and _: it names a file"
         )
     annotations = list(read_state(out / STATE).values())
-    shown = sample_clips(_kept(out, annotations), count, seed)
+    shown = sample_clips(_kept(out, annotations), count=count, seed=seed)
     if not shown:
         raise ValueError(f"{out}: no annotation can be shown")
     (out / MARKS).mkdir(exist_ok=True)
@@ -221,7 +221,7 @@ def _item(a: Annotation, checks: Sequence[Check]) -> dict[str, Any]:
     }
 
 
-def serve(out: Path, annotator: str, count: int, *, page: str, seed: int, port: int) -> int:
+def serve(out: Path, annotator: str, *, count: int, page: str, seed: int, port: int) -> None:
     """Serves the page on this machine until Ctrl-C.
 
     Args:
@@ -232,19 +232,16 @@ def serve(out: Path, annotator: str, count: int, *, page: str, seed: int, port: 
       seed: of the sample.
       port: of the server.
 
-    Returns:
-      0.
-
     Raises:
       ValueError: FastAPI or uvicorn is not installed, or see `open_review`.
     """
     try:
         import uvicorn
 
-        app = make_app(open_review(out, annotator, count, seed), page)
+        app = make_app(open_review(out, annotator, count=count, seed=seed), page)
     except ImportError as error:
         raise ValueError(
-            f"the page needs more packages: pip install 'emojax[serve]' ({error})"
+            f"the page needs more packages: pip install -e '.[serve]' ({error})"
         ) from error
     logger.info(
         "%s marks at http://127.0.0.1:%d  (Ctrl-C ends it; marks are saved one by one)",
@@ -252,4 +249,3 @@ def serve(out: Path, annotator: str, count: int, *, page: str, seed: int, port: 
         port,
     )
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", server_header=False)
-    return 0

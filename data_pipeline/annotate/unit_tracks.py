@@ -295,7 +295,7 @@ class UnitFiles:
 
 
 class PyFeat:
-    """Live measurement by py-feat 2 (`pip install emojax[units]`), which downloads its weights.
+    """Live measurement by py-feat 2 (`pip install -e '.[units]'`), which downloads its weights.
 
     Not run in development, see docs/annotate.md.
     """
@@ -312,7 +312,7 @@ class PyFeat:
             from feat import Detector
         except ImportError as error:
             raise ValueError(
-                f"py-feat is not installed: pip install 'emojax[units]' ({error})"
+                f"py-feat is not installed: pip install -e '.[units]' ({error})"
             ) from error
         self._detector = Detector()
 

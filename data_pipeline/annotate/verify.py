@@ -9,15 +9,12 @@ kappa.
 from __future__ import annotations
 
 import dataclasses
-import io
 import itertools
 import json
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from data_pipeline.annotate.annotation import Annotation
 from data_pipeline.annotate.evidence import (
@@ -32,12 +29,6 @@ from data_pipeline.media.prosody import Voice
 from data_pipeline.media.transcript import Cue, Transcript
 
 ASPECTS = ("audio", "visual", "text", "reasoning", "result")
-# Agreement rates of the papers' bar chart, read by eye.
-PUBLISHED = {
-    "MERR-coarse": (0.68, 0.42, 0.18, 0.21, 0.67),
-    "MERR-fine": (0.75, 0.72, 0.51, 0.47, 0.75),
-    "MMEVerse": (0.94, 0.91, 0.89, 0.92, 0.93),
-}
 MARKS = "marks"  # folder of the annotators' files
 _VERDICTS = {SUPPORTED: "supported", UNSUPPORTED: "contradicted", NOT_CHECKABLE: "unknown"}
 
@@ -62,8 +53,8 @@ class Check:
 def check_claims(annotations: Sequence[Annotation]) -> dict[str, tuple[Check, ...]]:
     """Checks the claims of every reason.
 
-    Voices are compared with the median of the same speaker, or of all clips if the speaker has too
-    few or is not named.
+    A voice is compared with the median of its speaker's clips, or of all clips if fewer than
+    MIN_VOICES of the speaker were measured. Clips without a speaker count as those of one speaker.
 
     Returns:
       Checks by clip.
@@ -75,7 +66,12 @@ def check_claims(annotations: Sequence[Annotation]) -> dict[str, tuple[Check, ..
     by_speaker = {speaker: baseline(group) for speaker, group in voices.items()}
     out = {}
     for a in annotations:
-        norm = by_speaker[a.speaker] if by_speaker[a.speaker].loudness is not None else overall
+        norm, reference = by_speaker[a.speaker], "the speaker's median"
+        if norm.loudness is None:
+            norm, reference = overall, "the median of all clips"
+        elif not a.speaker:
+            some = "" if len(by_speaker) == 1 else " without a speaker"
+            reference = f"the median of all clips{some}"
         words = Transcript((Cue(start=0.0, end=1.0, text=a.words),)) if a.words else Transcript()
         claims = check_reason(
             a.reason,
@@ -86,6 +82,7 @@ def check_claims(annotations: Sequence[Annotation]) -> dict[str, tuple[Check, ..
             norm=norm,
             transcript=words,
             units=None if a.ever is None else frozenset(unit_code(u) for u in a.ever),
+            reference=reference,
         )
         out[a.clip] = tuple(
             Check(phrase=c.phrase, modality=c.modality, verdict=_VERDICTS[c.verdict], by=c.by)
@@ -237,44 +234,3 @@ def _disputed(annotators: Sequence[Marks], clip: str) -> list[str]:
     """Returns the aspects of a clip on which annotators disagree."""
     marks = [a.marks[clip] for a in annotators if clip in a.marks]
     return [aspect for aspect in ASPECTS if len({m.get(aspect) for m in marks} - {None}) > 1]
-
-
-def agreement_chart(result: Mapping[str, Any], name: str) -> bytes:
-    """Draws the agreement rates next to the published ones, like the papers' bar chart.
-
-    Args:
-      result: what `agreement` returned, and `lapsed`, the clips whose marks no longer count.
-      name: of the set, for the legend.
-
-    Returns:
-      A PNG file.
-    """
-    from matplotlib.figure import Figure
-
-    rates = tuple(result["aspects"][a]["agreed"] for a in ASPECTS)
-    lapsed = len(result.get("lapsed", ()))
-    changed = f" ({lapsed} more have changed since)" if lapsed else ""
-    groups: dict[str, tuple[float | None, ...]] = {
-        **PUBLISHED,
-        f"{name}, {result['clips']} clips{changed}": rates,
-    }
-    figure = Figure(figsize=(9, 4), layout="constrained")
-    axis = figure.subplots()
-    width = 0.8 / len(groups)
-    colours = ("#c8ccd4", "#9aa3b2", "#6b7588", "#1f77b4")
-    for i, (group, values) in enumerate(groups.items()):
-        at = np.arange(len(ASPECTS)) + (i - (len(groups) - 1) / 2) * width
-        label = f"{group} (published)" if group in PUBLISHED else group
-        bars = axis.bar(at, [v or 0 for v in values], width, label=label, color=colours[i])
-        axis.bar_label(bars, ["" if v is None else f"{v:.2f}" for v in values], fontsize=7)
-    axis.set_xticks(range(len(ASPECTS)), ASPECTS)
-    axis.set_ylim(0, 1.08)
-    axis.set_ylabel("share of marks that agree")
-    axis.legend(
-        frameon=False, ncols=len(groups), loc="upper center", bbox_to_anchor=(0.5, 1.14), fontsize=8
-    )
-    for side in ("top", "right"):
-        axis.spines[side].set_visible(False)
-    out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=110, metadata={"Software": "emojax"})
-    return out.getvalue()

@@ -145,7 +145,8 @@ class ChatClient:
 
         Args:
           questions: messages of each question.
-          read: reads all replies, or one function per question; see `ask`.
+          read: reads all replies, or one function per question; see `ask`. Identical questions must
+            have the same function: they share one reply, which is read once.
           task: name of the task for `progress`.
           progress: called with the number of answered questions.
 
@@ -155,6 +156,8 @@ class ChatClient:
         Raises:
           EndpointError: the endpoint refuses every request.
           BudgetReached: a request might exceed the budget.
+          Halted: the run is being stopped.
+          OSError: a reply cannot be stored.
         """
         readers = [read] * len(questions) if callable(read) else read
         keys = [self._cache.key(messages) for messages in questions]
@@ -188,6 +191,7 @@ class ChatClient:
           EndpointError: the endpoint refuses every request.
           BudgetReached: the request was not sent because it might exceed the budget.
           Halted: the run is being stopped.
+          OSError: the reply cannot be stored.
         """
         reply: Reply[T] = Reply(value=None, fault="none")
         for attempt in range(1 + self._rereads):

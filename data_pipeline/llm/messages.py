@@ -13,7 +13,7 @@ from PIL import Image
 from data_pipeline.media.clip import SAMPLE_RATE
 
 
-def image_part(picture: np.ndarray, width: int, height: int) -> dict[str, Any]:
+def image_part(picture: np.ndarray, *, width: int, height: int) -> dict[str, Any]:
     """Encodes uint8[h, w, 3] as a JPEG of at most width x height pixels."""
     image = Image.fromarray(picture)
     image.thumbnail((width, height))

@@ -74,7 +74,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         from emojax.serve.app import make_app
     except ImportError as error:
         raise ValueError(
-            f"the server needs more packages: pip install 'emojax[serve]' ({error})"
+            f"the server needs more packages: pip install -e '.[serve]' ({error})"
         ) from error
     from emojax.bundle.model_folder import as_int8, load_bundle
     from emojax.infer.prepare import prepare_for_inference

@@ -46,6 +46,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     """Serves the page of one annotator, or shows the agreement of all."""
     from data_pipeline.annotate import verify
     from data_pipeline.annotate.runner import STATE, read_state, send_back
+    from emojax.reports.agreement_plot import agreement_chart
 
     out = Path(args.out)
     if not (out / STATE).exists():
@@ -55,9 +56,15 @@ def run(args: argparse.Namespace, console: Console) -> int:
         from data_pipeline.annotate.review import serve
         from emojax.reports.html_page import review_page
 
-        return serve(
-            out, args.annotator, args.sample, page=review_page(), seed=args.seed, port=args.port
+        serve(
+            out,
+            args.annotator,
+            count=args.sample,
+            page=review_page(),
+            seed=args.seed,
+            port=args.port,
         )
+        return 0
     known = read_state(out / STATE)
     digests = {clip: a.digest for clip, a in known.items()}
     marks = [m for m in verify.read_marks(out, digests=digests) if m.marks]
@@ -73,7 +80,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         number = send_back(out, clips, digests)
         console.print(f"the same `emojax annotate` command asks again for {number} clips")
     write_json(out / "agreement.json", result, indent=1)
-    write_bytes(out / "agreement.png", verify.agreement_chart(result, out.resolve().name))
+    write_bytes(out / "agreement.png", agreement_chart(result, out.resolve().name))
     if args.json:
         print(json.dumps(result, ensure_ascii=False))
         return 0

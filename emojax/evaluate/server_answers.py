@@ -68,7 +68,7 @@ def decode_for_server(send: str, *, frames: int = 8) -> Decode:
                 {"type": "video_url", "video_url": {"url": f"data:video/mp4;base64,{video}"}}
             )
         elif clip.frames is not None:
-            parts += [image_part(picture, 8 * _HEIGHT, _HEIGHT) for picture in clip.frames]
+            parts += [image_part(p, width=8 * _HEIGHT, height=_HEIGHT) for p in clip.frames]
         if clip.waveform is not None and not clip.silent and send == "frames":
             parts.append(audio_part(clip.waveform[: 30 * SAMPLE_RATE]))
         return DecodedClip(parts, clip.duration, clip.modalities)

@@ -1,7 +1,7 @@
 """Who is shown in a recording: the whole picture, or one track per face.
 
 Without a detector there is one track of the whole picture, which is what the models were trained
-on. `FaceTracker` follows faces with OpenCV (`pip install emojax[people]`): each person who stays in
+on. `FaceTracker` follows faces with OpenCV (`pip install -e '.[people]'`): each person who stays in
 a segment is predicted from a crop around the face, with the sound and words of the whole segment.
 """
 
@@ -83,7 +83,7 @@ class YuNetDetector:
             import cv2
         except ImportError as error:
             raise ValueError(
-                "faces are detected with OpenCV: pip install 'emojax[people]'"
+                "faces are detected with OpenCV: pip install -e '.[people]'"
             ) from error
         try:
             self._detector = cv2.FaceDetectorYN.create(str(model), "", (320, 320), min_score)

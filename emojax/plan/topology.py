@@ -144,5 +144,5 @@ def describe_devices(topology: Topology) -> list[Any]:
         )
     except Exception as error:
         missing = importlib.util.find_spec("libtpu") is None
-        advice = " (compiling for TPUs needs `pip install -e .[tpu]`)" if missing else ""
+        advice = " (compiling for TPUs needs `pip install -e '.[tpu]'`)" if missing else ""
         raise ValueError(f"{name}: {first_line(error, limit=160)}{advice}") from error

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 CURVES = ("#27476e", "#b5651d", "#3a7d44", "#8e4585", "#6b6b6b")  # one per training stage
 BAR = "#b7c9e2"
+PUBLISHED_BARS, OWN_BAR = ("#c8ccd4", "#9aa3b2", "#6b7588"), "#1f77b4"
 CONFUSION = "Blues"  # matplotlib colour map
 AXIS, ZERO_LINE = "#333", "#bbb"
 

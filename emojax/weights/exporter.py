@@ -132,7 +132,7 @@ def _write_torch(bundle: Bundle, tensors: dict[str, np.ndarray], out: Path) -> N
         import torch
     except ImportError as error:
         raise ValueError(
-            "a .pth is written by torch: pip install 'emojax[parity]', or use --format safetensors"
+            "a .pth is written by torch: pip install -e '.[parity]', or use --format safetensors"
         ) from error
     state = {name: torch.from_numpy(np.array(value, np.float32)) for name, value in tensors.items()}
     torch.save({"model": state, "config": bundle.settings.raw, "epoch": 0}, out)

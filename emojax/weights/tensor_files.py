@@ -93,7 +93,7 @@ def _torch(path: Path) -> dict[str, Reader]:
         import torch
     except ImportError as error:
         raise ValueError(
-            f"{path} is a torch file: pip install 'emojax[parity]' to read it"
+            f"{path} is a torch file: pip install -e '.[parity]' to read it"
         ) from error
     try:
         # Files of torch before 1.6 are not zip files and cannot be memory-mapped. Training scripts

@@ -23,7 +23,7 @@ def records(out):
 
 
 def test_two_nodes_one_killed(tmp_path):
-    pytest.importorskip("ray", reason="Ray is not installed: pip install emojax[cluster]")
+    pytest.importorskip("ray", reason="Ray is not installed: pip install -e '.[cluster]'")
     corpus = make_corpus(
         config=CorpusConfig(train=0, val=0, test=CLIPS, size=64), folder=tmp_path / "corpus"
     )

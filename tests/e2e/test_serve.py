@@ -181,7 +181,7 @@ def test_chat_as_our_own_client_sends_it(server, clip):
     from data_pipeline.media.clip import Sampling, read_clip
 
     own = read_clip(str(clip), sampling=Sampling(num_frames=4))
-    pictures = [image_part(p, 448, 448) for p in own.frames]
+    pictures = [image_part(p, width=448, height=448) for p in own.frames]
     content = [{"type": "text", "text": "Which one is shown?"}, *pictures]
     answer = server.post(
         "/v1/chat/completions", json={"messages": [{"role": "user", "content": content}]}

@@ -108,6 +108,25 @@ def test_claims_are_checked_against_face_voice_and_words():
     assert {c.verdict for c in check_claims([blind])["l"]} == {"unknown"}
 
 
+def test_the_evidence_names_what_a_voice_is_compared_with():
+    voice = Voice(loudness=-30.0, pitch=150.0, pitch_range=2.0, voiced=0.8, rate=4.0)
+    for speaker, number, others, reference in (
+        ("x", 4, "y", "the speaker's median"),
+        ("x", 2, "y", "the median of all clips"),
+        ("", 4, "y", "the median of all clips without a speaker"),
+        ("", 4, "", "the median of all clips"),
+    ):
+        clips = [
+            made(f"{group}{i}", voice=voice, speaker=name, reason="A loud voice.")
+            for group, name, n in (("own", speaker, number), ("other", others, 4))
+            for i in range(n)
+        ]
+        [check] = check_claims(clips)["own0"]
+        assert check.by == f"loudness +0.0 dB against {reference}"
+    [check] = check_claims(clips[:1])["own0"]
+    assert check.verdict == "unknown" and check.by == "loudness was measured in fewer than 4 voices"
+
+
 def test_the_coarse_template():
     assert coarse_description(made("a")) == (
         "A man leans in, a. The face shows lowered brows. The tone of voice is angry. "

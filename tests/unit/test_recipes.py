@@ -170,7 +170,8 @@ def test_replies_of_agents(who, reply, expected):
 
 
 def test_images_and_audio_are_reduced():
-    url = image_part(np.full((1000, 2000, 3), 200, np.uint8), 512, 512)["image_url"]["url"]
+    picture = np.full((1000, 2000, 3), 200, np.uint8)
+    url = image_part(picture, width=512, height=512)["image_url"]["url"]
     assert Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).size == (512, 256)
     data = audio_part(np.array([0, 0.5, 2.0], np.float32))["input_audio"]["data"]
     with wave.open(io.BytesIO(base64.b64decode(data))) as file:

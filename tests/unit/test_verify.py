@@ -12,6 +12,7 @@ from data_pipeline.annotate.verify import (
     krippendorff_alpha,
     read_marks,
 )
+from emojax.reports.agreement_plot import agreement_chart
 
 # Krippendorff, Computing Krippendorff's Alpha-Reliability (2011): examples A and C
 BINARY = ([0, 1, 0, 0, 0, 0, 0, 0, 1, 0], [1, 1, 1, 0, 0, 1, 0, 0, 0, 0])
@@ -61,7 +62,7 @@ def test_agreement_of_two_annotators():
         found["aspects"]["reasoning"]["agreed"] == 0.25 and found["aspects"]["text"]["marks"] == 3
     )
     assert found["differ"] == {"a": ["reasoning"]} and found["sent_back"] == {"b": "no smile"}
-    assert verify.agreement_chart(found, "mine").startswith(b"\x89PNG")
+    assert agreement_chart(found, "mine").startswith(b"\x89PNG")
 
 
 def test_all_remarks_are_kept_and_marks_belong_to_one_text(tmp_path):
