@@ -21,12 +21,12 @@ from data_pipeline.loader.samples import (
     Sample,
     truncate_subtitle,
 )
-from data_pipeline.loader.tasks import STREAMS, StageTasks
+from data_pipeline.loader.tasks import StageTasks
 from data_pipeline.loader.tokens import Row, Tokenizer, make_row
 from data_pipeline.media.clip import Sampling
 from data_pipeline.media.storage import stored_views
 from data_pipeline.media.views import ViewConfig, Views
-from data_pipeline.schema import ClipRecord, Example
+from data_pipeline.schema import STREAMS, ClipRecord, Example
 
 
 class BuiltSource:
