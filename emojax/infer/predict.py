@@ -20,7 +20,7 @@ from data_pipeline.media.speaker_norm import Speakers, measure_speakers
 from data_pipeline.media.views import Views, make_views, window_notes
 from data_pipeline.progress import Progress, no_progress
 from data_pipeline.schema import Clip, ClipRecord
-from emojax.bundle.model_folder import Bundle
+from emojax.bundle.model_folder import MODEL_FILE, Bundle
 from emojax.infer.answer import (
     Encoded,
     encode,
@@ -36,6 +36,7 @@ from emojax.types import Answer
 # float[B, S, D], states of Whisper's encoder -> one transcription per clip
 TranscribeFn = Callable[[np.ndarray], list[Transcription]]
 BATCH_SIZE = 4  # files that are answered together; small, so that answers appear soon
+NOTHING_INSIDE = "there is nothing to see, hear or read in it"  # why an empty clip is refused
 ONE_SPEAKER = "one"  # the speaker's name if all files are of one person
 DEMO_POINTER = "demo_model.txt"  # file in the cache: the folder of the newest `emojax demo` model
 
@@ -89,8 +90,8 @@ def default_model() -> Path | None:
     ]
     if (root / DEMO_POINTER).exists():
         folders.append(Path((root / DEMO_POINTER).read_text().strip()))
-    complete = [f for f in folders if (f / "model.json").exists()]
-    return max(complete, key=lambda f: (f / "model.json").stat().st_mtime, default=None)
+    complete = [f for f in folders if (f / MODEL_FILE).exists()]
+    return max(complete, key=lambda f: (f / MODEL_FILE).stat().st_mtime, default=None)
 
 
 def predict(
@@ -114,6 +115,9 @@ def predict(
 
     Yields:
       One Answer per file. For a refused file, `error` says why and the answer is empty.
+
+    Raises:
+      RowTooLong: the prompt of a clip with these labels is longer than the model reads.
     """
     labels = tuple(labels or bundle.labels)
     for start in range(0, len(paths), BATCH_SIZE):
@@ -167,7 +171,7 @@ def _decode(bundle: Bundle, path: str, subtitle: str, timeout: float) -> Clip | 
     except ClipError as error:
         return str(error)
     if not clip.modalities:
-        return "; ".join(clip.notes) or "there is nothing to see, hear or read in it"
+        return "; ".join(clip.notes) or NOTHING_INSIDE
     return clip
 
 
@@ -358,7 +362,7 @@ def _notes(bundle: Bundle, clip: Clip, record: ClipRecord, *, known_speaker: boo
 
 
 def _concluded(reason: str, labels: Sequence[str]) -> list[str]:
-    """The labels that a reason ends on."""
+    """The labels that form the end of a reason."""
     return [name for name in dict.fromkeys(labels) if reason.endswith(f" {normalize_answer(name)}")]
 
 

@@ -30,6 +30,7 @@ from emojax.infer.answer_cache import AnswerCache, Place, answer_key
 from emojax.infer.face_tracks import PersonSplitter, WholePicture
 from emojax.infer.predict import (
     BATCH_SIZE,
+    NOTHING_INSIDE,
     PredictOptions,
     TranscribeFn,
     answer_clips,
@@ -131,7 +132,7 @@ def _answer_recording(
     seconds = spans[-1].end if spans else recording.seconds
     if recording.seconds - seconds > max(0.5, 0.02 * recording.seconds):
         notes.append(
-            f"the file ends at {seconds:.1f} s, its header says {recording.seconds:.1f} s:"
+            f"the file ends at {seconds:.1f} s, but its header gives {recording.seconds:.1f} s:"
             " the rest is missing or damaged"
         )
     return spans, seconds
@@ -189,8 +190,8 @@ def complete_spans(
             continue
         probs = np.array([[spans[i].answer.probabilities[name] for name in labels] for i in at])
         starts, ends = (np.array([getattr(spans[i], n) for i in at]) for n in ("start", "end"))
-        smoothed = smooth(probs, starts, ends, options.smoothing)
-        path = viterbi_path(probs, starts, ends, options.switch_penalty)
+        smoothed = smooth(probs, starts, ends, seconds=options.smoothing)
+        path = viterbi_path(probs, starts, ends, switch_penalty=options.switch_penalty)
         changes[person] = tuple(label_changes(path, probs, starts, ends, labels))
         for row, i in enumerate(at):
             span = spans[i]
@@ -295,7 +296,7 @@ def _span(
         answer = refusal(
             question.bundle,
             question.path,
-            "there is nothing to see, hear or read in it",
+            NOTHING_INSIDE,
             duration=segment.end - segment.start,
         )
     words = question.transcript.words(segment.start, segment.end)

@@ -18,13 +18,16 @@ from emojax.bundle.model_folder import Bundle
 from emojax.reports.recording import FORMATS
 from emojax.serve.chat import add_chat
 from emojax.serve.limits import (
+    MAX_PURPOSE,
     PAGE_PATH,
     Guard,
     Limits,
     RequestError,
     TooManyRequests,
     allowed_path,
+    check_duration,
     check_text,
+    parse_labels,
     text_field,
 )
 from emojax.serve.service import Service, media_seconds
@@ -55,6 +58,7 @@ def make_app(bundle: Bundle, limits: Limits, folder: Path, *, page: bool = True)
 
     Raises:
       ValueError: another server uses the folder.
+      RuntimeError: with a page, the variables of `ui.page_environment` are not set.
     """
     service = Service(bundle, limits, folder)
     # FastAPI's own documentation pages would load scripts from other servers.
@@ -124,12 +128,7 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
         try:
             path, fields = await _read_request(request, folder, service.limits)
             seconds = await asyncio.to_thread(media_seconds, path)
-            if seconds > service.limits.job_seconds:
-                raise RequestError(
-                    413,
-                    f"recordings may last {service.limits.job_seconds:g} s,"
-                    f" this one lasts {seconds:.0f} s",
-                )
+            check_duration(seconds, service.limits.job_seconds, what="recordings")
             media = path if path.parent == folder else _linked(path, folder)
             fields["media"] = media.name
             job = await asyncio.to_thread(service.jobs.accept, folder, fields)
@@ -212,7 +211,7 @@ def _suffix(name: str) -> str:
 
 def _checked_fields(fields: dict[str, Any], name: str) -> dict[str, Any]:
     """The fields of a request in the form that `Service` and request.json have."""
-    labels = _labels(fields.get("labels") or None)
+    labels = parse_labels(fields["labels"]) if fields.get("labels") else None
     try:
         abstain = float(fields.get("abstain") or 0)
     except (TypeError, ValueError):
@@ -220,7 +219,7 @@ def _checked_fields(fields: dict[str, Any], name: str) -> dict[str, Any]:
     if not 0 <= abstain <= 1:
         raise RequestError(422, "abstain: a number from 0 to 1")
     words = text_field(fields, "subtitle", 100_000)
-    purpose = text_field(fields, "purpose", 2000)
+    purpose = text_field(fields, "purpose", MAX_PURPOSE)
     if unknown := sorted(set(fields) - FIELDS):
         raise RequestError(
             422,
@@ -242,17 +241,3 @@ def _flag(fields: dict[str, Any], key: str) -> bool:
     if value not in _FALSE + _TRUE:
         raise RequestError(422, f"{key}: true or false")
     return value in _TRUE
-
-
-def _labels(given: Any) -> list[str] | None:
-    if given is None:
-        return None
-    if isinstance(given, str):
-        given = [x.strip() for x in given.split(",") if x.strip()]
-    valid = isinstance(given, list) and all(
-        isinstance(x, str) and 0 < len(x.strip()) <= 80 for x in given
-    )
-    labels = list(dict.fromkeys(check_text(x).strip() for x in given)) if valid else []
-    if not 2 <= len(labels) <= 200:
-        raise RequestError(422, "labels: 2 to 200 different texts of at most 80 characters")
-    return labels

@@ -23,7 +23,6 @@ from fastapi.responses import StreamingResponse
 from PIL import Image, UnidentifiedImageError
 
 from data_pipeline.loader.prompts import QUESTIONS
-from data_pipeline.loader.tokens import RowTooLong
 from data_pipeline.media.clip import ClipError, read_clip
 from data_pipeline.media.views import make_views
 from data_pipeline.schema import Clip
@@ -36,8 +35,8 @@ from emojax.infer.answer import (
     unlabelled_record,
 )
 from emojax.infer.sample import Sampler
-from emojax.serve.limits import RequestError, check_text, text_field
-from emojax.serve.service import Service
+from emojax.serve.limits import RequestError, check_duration, check_text, text_field
+from emojax.serve.service import Service, prompt_must_fit
 
 _TAG = re.compile(r"^\s*\[([a-z][a-z_-]*)\]\s*")
 MAX_IMAGES = 64
@@ -124,12 +123,7 @@ def read_messages(body: Any, service: Service) -> tuple[str, Clip]:
         raise RequestError(422, str(error)) from None
     audio_seconds = len(clip.waveform) / 16_000 if clip.waveform is not None else 0.0
     seconds = max(clip.duration, audio_seconds)
-    if seconds > service.limits.seconds:
-        raise RequestError(
-            413,
-            f"clips may last {service.limits.seconds:g} s, this one lasts {seconds:.0f} s:"
-            " send it to /v1/jobs",
-        )
+    check_duration(seconds, service.limits.seconds, hint="send it to /v1/jobs")
     return message.text, _chat_clip(clip, waveform=clip.waveform, subtitle=message.words)
 
 
@@ -317,21 +311,17 @@ def answer_text(
     task = tag.group(1) if tag and tag.group(1) in QUESTIONS else bundle.reason_task
     if not bundle.can_reason:
         labels = encoded.records[0].labels
-        return labels[int(label_probabilities(bundle, encoded, labels, batch_size=1)[0].argmax())]
+        with prompt_must_fit("labels", "give fewer labels"):
+            probs = label_probabilities(bundle, encoded, labels, batch_size=1)[0]
+        return labels[int(probs.argmax())]
     if task in REASON_TASKS:
         task = bundle.reason_task  # the one that this model was trained on
     wording = _TAG.sub("", text).strip() or None
     on_answer = (lambda _, so_far: on_text(so_far)) if on_text else None
-    try:
+    with prompt_must_fit("question", "shorten the question"):
         return answer_questions(
             bundle, encoded, [(task, wording)], sampler=sampler, seed=seed, on_text=on_answer
         )[0]
-    except RowTooLong as error:
-        raise RequestError(
-            422,
-            f"clip, words and question have {error.length} tokens, this model reads {error.limit}:"
-            " shorten the question",
-        ) from None
 
 
 async def _events(

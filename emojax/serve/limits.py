@@ -18,6 +18,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 PUBLIC_PATHS = ("/health", "/")  # load balancers request them without a token
 PAGE_PATH = "/ui"  # its login form asks for the token
+MAX_PURPOSE = 2000  # characters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,11 +119,7 @@ class Guard:
         if not length.isdecimal():
             raise RequestError(400, "content-length is not a number")
         if int(length) > self.limits.body:
-            raise RequestError(
-                413,
-                f"a request may have {self.limits.body:,} bytes, this one announces"
-                f" {int(length):,}",
-            )
+            raise self._too_large()
 
     def _limited(self, receive: Receive) -> Receive:
         """`receive` with limits on the size and pace of the body."""
@@ -141,10 +138,13 @@ class Guard:
             size += len(message.get("body", b""))
             complete = message["type"] != "http.request" or not message.get("more_body", False)
             if size > self.limits.body:
-                raise RequestError(413, f"a request may have {self.limits.body} bytes")
+                raise self._too_large()
             return message
 
         return limited
+
+    def _too_large(self) -> RequestError:
+        return RequestError(413, f"a request may have at most {self.limits.body:,} bytes")
 
 
 async def _send_error(send: Send, error: RequestError) -> None:
@@ -192,6 +192,43 @@ def text_field(fields: Mapping[str, Any], key: str, max_length: int) -> str:
     if not isinstance(value, str) or len(value) > max_length:
         raise RequestError(422, f"{key}: a text of at most {max_length:,} characters")
     return check_text(value)
+
+
+def parse_labels(given: Any) -> list[str]:
+    """The labels of a request, without repetitions.
+
+    Args:
+      given: a list of texts, or one text with commas between the labels.
+
+    Raises:
+      RequestError: these are not 2 to 200 texts of at most 80 characters.
+    """
+    if isinstance(given, str):
+        given = [x for x in given.split(",") if x.strip()]
+    valid = isinstance(given, list) and all(
+        isinstance(x, str) and 0 < len(x.strip()) <= 80 for x in given
+    )
+    labels = list(dict.fromkeys(check_text(x).strip() for x in given)) if valid else []
+    if not 2 <= len(labels) <= 200:
+        raise RequestError(422, "labels: 2 to 200 different texts of at most 80 characters")
+    return labels
+
+
+def check_duration(seconds: float, limit: float, *, what: str = "clips", hint: str = "") -> None:
+    """Checks the length of a clip or recording.
+
+    Args:
+      seconds: its length.
+      limit: the most seconds that it may have.
+      what: what the limit is for.
+      hint: what to do instead, for the message.
+
+    Raises:
+      RequestError: it is too long.
+    """
+    if seconds > limit:
+        message = f"{what} may last {limit:g} s, this one lasts {seconds:.0f} s"
+        raise RequestError(413, f"{message}: {hint}" if hint else message)
 
 
 def allowed_path(text: str, folders: tuple[Path, ...]) -> Path:

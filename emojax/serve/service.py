@@ -7,13 +7,14 @@ import contextlib
 import dataclasses
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from data_pipeline.io import try_lock
+from data_pipeline.loader.tokens import RowTooLong
 from data_pipeline.media.clip import ClipError
 from data_pipeline.media.stream import recording_seconds
 from data_pipeline.media.transcript import untimed_transcript
@@ -23,7 +24,7 @@ from emojax.infer.timeline import make_timeline
 from emojax.infer.timeline_records import TimelineOptions
 from emojax.reports.recording import FORMATS, write_all
 from emojax.serve.job_store import Job, JobStore
-from emojax.serve.limits import Limits, RequestError, TooManyRequests
+from emojax.serve.limits import Limits, RequestError, TooManyRequests, check_duration
 from emojax.serve.worker import QueueFull, Worker
 
 
@@ -138,31 +139,25 @@ class Service:
           request: name, labels, abstain, words, purpose, reasons, contributions.
 
         Raises:
-          RequestError: the clip is too long or cannot be read, or too many requests wait.
+          RequestError: the clip is too long or cannot be read, the prompt is too long, or too many
+            requests wait.
         """
         seconds = await asyncio.to_thread(media_seconds, path)
-        if seconds > self.limits.seconds:
-            raise RequestError(
-                413,
-                f"clips may last {self.limits.seconds:g} s, this one lasts {seconds:.0f} s:"
-                " send it to /v1/jobs",
-            )
+        check_duration(seconds, self.limits.seconds, hint="send it to /v1/jobs")
         options = PredictOptions(
             reason=request["reasons"],
             abstain=request["abstain"],
             explain=request["contributions"],
         )
-        answer = await self.run_on_model(
-            lambda: next(
-                predict(
-                    self.bundle,
-                    [str(path)],
-                    labels=request["labels"],
-                    subtitle=request["words"],
-                    options=options,
-                )
-            )
+        answers = predict(
+            self.bundle,
+            [str(path)],
+            labels=request["labels"],
+            subtitle=request["words"],
+            options=options,
         )
+        with prompt_must_fit("labels", "give fewer labels"):
+            answer = await self.run_on_model(lambda: next(answers))
         if answer.error is not None:
             raise RequestError(422, answer.error)
         fields: dict[str, Any] = answer.to_json()
@@ -179,7 +174,8 @@ class Service:
           TooManyRequests: the queue is full.
         """
         if self.worker.waiting >= self.limits.waiting:
-            raise TooManyRequests("too many requests are waiting", 5)
+            error = QueueFull(5)
+            raise TooManyRequests(str(error), error.seconds)
 
     async def run_on_model(self, task: Callable[[], Any]) -> Any:
         """Runs a function in the model's thread.
@@ -201,6 +197,27 @@ class Service:
             yield folder
         finally:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def prompt_must_fit(part: str, advice: str) -> Iterator[None]:
+    """Refuses the request if its prompt is longer than the model reads.
+
+    Args:
+      part: what the prompt has besides clip and words.
+      advice: what to do, for the message.
+
+    Raises:
+      RequestError: the body raised RowTooLong.
+    """
+    try:
+        yield
+    except RowTooLong as error:
+        raise RequestError(
+            422,
+            f"clip, words and {part} have {error.length} tokens, this model reads"
+            f" {error.limit}: {advice}",
+        ) from None
 
 
 def media_seconds(path: Path) -> float:

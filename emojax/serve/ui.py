@@ -27,19 +27,27 @@ from data_pipeline.media.stream import recording_seconds
 from data_pipeline.media.transcript import untimed_transcript
 from data_pipeline.media.views import make_views
 from emojax.infer.answer import Encoded, encode, label_probabilities, unlabelled_record
+from emojax.infer.predict import NOTHING_INSIDE
 from emojax.infer.sample import Sampler
 from emojax.infer.timeline import make_timeline
 from emojax.infer.timeline_records import Timeline, TimelineOptions
 from emojax.reports.recording import write_all
 from emojax.reports.recording_tables import NOTICE
 from emojax.serve.chat import answer_text
-from emojax.serve.limits import PAGE_PATH, RequestError, allowed_path
-from emojax.serve.service import Service
+from emojax.serve.limits import (
+    MAX_PURPOSE,
+    PAGE_PATH,
+    RequestError,
+    allowed_path,
+    check_duration,
+    parse_labels,
+    text_field,
+)
+from emojax.serve.service import Service, prompt_must_fit
 from emojax.serve.ui_layout import QUICK_TASKS, AskTab, ask_tab, clip_inputs, timeline_tab
 
 SENTIMENTS = ("negative", "neutral", "positive")
 CACHED_CLIPS = 16  # clips whose features are kept for the next question
-FORMATS = ("html", "json", "csv", "srt", "vtt", "eaf", "parquet", "png")
 END = "end"
 # Errors that are shown to the user; any other is a fault of the program.
 USER_ERRORS = (ClipError, RequestError, ValueError, OSError)
@@ -65,7 +73,7 @@ def page_environment(folder: Path) -> dict[str, str]:
 
 
 def add_page(app: FastAPI, service: Service, folder: Path) -> None:
-    """Mounts the page.
+    """Mounts the page, and replaces Gradio's download function in the whole process.
 
     Args:
       app: the application.
@@ -79,8 +87,9 @@ def add_page(app: FastAPI, service: Service, folder: Path) -> None:
         raise RuntimeError("set the variables of ui.page_environment before the page is made")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    # A mounted page does not check which files requests name (`Page._upload` does), and it fetches
-    # addresses that they name; this stops it.
+    # Where a request names an address in place of an uploaded file, Gradio would download it. It
+    # has no option against this, so no Gradio page in this process downloads anything from now on.
+    # (Paths in place of uploads are refused by `Page._upload`.)
     processing_utils.async_ssrf_protected_download = _fetch_nothing
     page = Page(service, folder).blocks()
     page.has_launched = True
@@ -221,8 +230,10 @@ class Page:
             loop.call_soon_threadsafe(updates.put_nowait, (kind, value))
 
         def work() -> str:
-            bundle, encoded = self.service.bundle, self._features(path, words, labels)
-            probs = label_probabilities(bundle, encoded, labels, batch_size=1)[0]
+            bundle = self.service.bundle
+            with prompt_must_fit("labels", "give fewer labels"):
+                encoded = self._features(path, words, labels)
+                probs = label_probabilities(bundle, encoded, labels, batch_size=1)[0]
             update("bars", {name: float(p) for name, p in zip(labels, probs, strict=True)})
             return answer_text(
                 bundle, encoded, question, sampler, on_text=lambda text: update("text", text)
@@ -273,13 +284,9 @@ class Page:
         limits = self.service.limits
         if self.service.job_worker.waiting >= limits.waiting:
             raise ValueError("too many recordings are waiting: try again later")
-        if len(purpose or "") > 2000:
-            raise ValueError("purpose: at most 2,000 characters")
+        text_field({"purpose": purpose}, "purpose", MAX_PURPOSE)
         seconds = await asyncio.to_thread(recording_seconds, str(path))
-        if seconds > limits.job_seconds:
-            raise ValueError(
-                f"recordings may last {limits.job_seconds:g} s, this one lasts {seconds:.0f} s"
-            )
+        check_duration(seconds, limits.job_seconds, what="recordings")
 
     async def _timeline(
         self, path: Path, words: str, labels: tuple[str, ...], options: TimelineOptions
@@ -302,9 +309,7 @@ class Page:
                 )
                 timeline = dataclasses.replace(timeline, model=service.name, path=path.name)
                 stem = Path(folder) / path.stem
-                return timeline, write_all(
-                    timeline, stem, formats=FORMATS, embed="auto", media=path
-                )
+                return timeline, write_all(timeline, stem, embed="auto", media=path)
 
             async def run() -> tuple[Timeline, list[Path]]:
                 try:
@@ -338,11 +343,8 @@ class Page:
         return allowed_path(clip, (self.folder,))
 
     def _labels(self, offered: str, question: str) -> tuple[str, ...]:
-        labels = tuple(dict.fromkeys(x.strip() for x in (offered or "").split(",") if x.strip()))
-        if labels and not (2 <= len(labels) <= 200 and all(len(x) <= 80 for x in labels)):
-            raise ValueError("labels: 2 to 200 of at most 80 characters, separated by commas")
-        if labels:
-            return labels
+        if (offered or "").strip(", \n"):
+            return tuple(parse_labels(offered))
         return SENTIMENTS if question.startswith("[sentiment]") else self.service.bundle.labels
 
     def _features(self, path: Path, words: str, labels: tuple[str, ...]) -> Encoded:
@@ -351,15 +353,12 @@ class Page:
         if key not in self._encoded:
             bundle, limit = self.service.bundle, self.service.limits.seconds
             seconds = recording_seconds(str(path))  # without decoding the file
-            if seconds > limit:
-                raise ClipError(
-                    f"a clip may last {limit:g} s, this one lasts {seconds:.0f} s: see Timeline"
-                )
+            check_duration(seconds, limit, hint="see Timeline")
             clip = read_clip(
                 str(path), sampling=bundle.settings.sampling(None), subtitle=words, timeout=8.0
             )
             if not clip.modalities:
-                raise ClipError("; ".join(clip.notes) or "there is nothing to see or hear in it")
+                raise ClipError("; ".join(clip.notes) or NOTHING_INSIDE)
             record = unlabelled_record(
                 bundle, path.name, labels=labels, subtitle=words, dataset="serve"
             )

@@ -87,6 +87,7 @@ def test_fields_are_checked(server, clip):
         ({"labels": "happy,happy"}, "different"),
         ({"labels": [{"a": 1}, 2]}, "labels"),
         ({"labels": ["a", ""]}, "labels"),
+        ({"labels": [f"the label of number {i}" for i in range(200)]}, "give fewer labels"),
         ({"subtitle": {"a": 1}}, "subtitle: a text"),
         ({"label_only": "maybe"}, "true or false"),
         ({"mood": 1}, "no field mood"),

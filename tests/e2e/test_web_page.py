@@ -188,7 +188,7 @@ def test_a_clip_that_is_too_long_is_sent_to_the_timeline(server, tmp_path):
         enter(page, server)
         give(page, long)
         page.locator("#quick-emotion").click()
-        page.get_by_text("a clip may last 10 s, this one lasts 12 s: see Timeline").first.wait_for()
+        page.get_by_text("clips may last 10 s, this one lasts 12 s: see Timeline").first.wait_for()
         assert page.locator("#talk").inner_text().count("...") == 0
         page.get_by_role("tab", name="Timeline").click()
         page.locator("#run").click()

@@ -4,7 +4,16 @@ import asyncio
 
 import pytest
 
-from emojax.serve.limits import Guard, Limits, RequestError, allowed_path
+from data_pipeline.loader.tokens import RowTooLong
+from emojax.serve.limits import (
+    Guard,
+    Limits,
+    RequestError,
+    allowed_path,
+    check_duration,
+    parse_labels,
+)
+from emojax.serve.service import prompt_must_fit
 
 
 async def read_body(scope, receive, send):
@@ -51,6 +60,22 @@ def test_token():
     assert status(limits, b"", authorization="bearer secret") == 200
     assert status(limits, b"", path="/health") == status(limits, b"", path="/ui/login") == 200
     assert status(limits, b"", path="/uix") == 401
+
+
+def test_labels_durations_and_prompts():
+    assert parse_labels(" a, b ,a,") == parse_labels(["a", "b "]) == ["a", "b"]
+    for wrong in ("a", "", ["a", ""], ["a", 1], ["a", "b" * 81], [str(i) for i in range(201)], 7):
+        with pytest.raises(RequestError, match="2 to 200 different texts"):
+            parse_labels(wrong)
+    check_duration(60.0, 60.0)
+    with pytest.raises(RequestError, match="clips may last 60 s, this one lasts 61 s: see here"):
+        check_duration(61.0, 60.0, hint="see here")
+    with (
+        pytest.raises(RequestError, match="words and labels have 9 tokens, .* reads 8: cut") as e,
+        prompt_must_fit("labels", "cut"),
+    ):
+        raise RowTooLong("raise a setting", 9, 8)
+    assert e.value.status == 422
 
 
 def test_paths_are_below_the_allowed_folders(tmp_path):
