@@ -1,8 +1,9 @@
-"""File locations and safe writing: the cache folder, atomic writes, locks."""
+"""File locations, checksums and safe writing: the cache folder, atomic writes, locks."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import threading
@@ -25,6 +26,16 @@ def cache_root() -> Path:
         return Path(configured)
     default = Path.home() / ".cache" / "emojax"
     return default if default.is_dir() else platformdirs.user_cache_path("emojax", appauthor=False)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, in hex digits.
+
+    Raises:
+      OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from data_pipeline.annotate.annotation import VERSION, Annotation
 from data_pipeline.annotate.peaks import Peak, find_apex, find_peak
 from data_pipeline.annotate.recipe import FILTER_DEFAULTS, Recipe, prompt_hashes
 from data_pipeline.annotate.unit_tracks import UnitProvider, UnitsError, UnitTrack
+from data_pipeline.io import file_sha256
 from data_pipeline.llm.client import ChatClient, Reply, is_retryable
 from data_pipeline.media.clip import ClipError, Sampling, read_clip
 from data_pipeline.media.prosody import measure_voice
@@ -37,8 +38,7 @@ def media_hash(path: Path) -> str:
     Raises:
       OSError: the file cannot be read.
     """
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:24]
+    return file_sha256(path)[:24]
 
 
 @dataclasses.dataclass(kw_only=True)

@@ -61,9 +61,9 @@ def compare_runs(
             pair = [score_set(r, first["metric"], tables, asked=asked, resamples=0) for r in (a, b)]
             if score and not _has_score(pair[0], score):
                 without_score.append(name)
-                continue
-            test = _compare_set(pair[0], pair[1], score=score, permutations=permutations)
-            comparisons.append({"set": name, "run": str(folder), **test})
+            else:
+                test = _compare_set(pair[0], pair[1], score=score, permutations=permutations)
+                comparisons.append({"set": name, "run": str(folder), **test})
             done += 1
             progress("compare", done, total)
     if not comparisons:
@@ -107,7 +107,7 @@ def _common_clips(
 
 
 def _compare_set(a: ScoredSet, b: ScoredSet, *, score: str, permutations: int) -> dict[str, Any]:
-    groups, _ = resampling_groups(a.rows)
+    groups = resampling_groups(a.rows).keys
     score = score or a.strict.primary
     official = bool(a.official and score in a.result["released"] and score not in a.result)
     first, second = (a.official, b.official) if official else (a.strict, b.strict)

@@ -16,6 +16,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from data_pipeline.io import file_sha256
 from emojax.evaluate import official_files
 from emojax.evaluate.lexicon import FAMILIES, WHEELS
 
@@ -63,7 +64,7 @@ def official_tables(folder: Path) -> WordTables:
             raise ValueError(
                 f"{folder} has no {name}; `emojax fetch mer-unibench` downloads the word tables"
             )
-        if official_files.checksum(path) != official_files.FILES[f"emotion_wheel/{name}"]:
+        if file_sha256(path) != official_files.FILES[f"emotion_wheel/{name}"]:
             raise ValueError(
                 f"{path} is not the official file (its SHA-256 differs); fetch it again"
             )

@@ -12,8 +12,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from data_pipeline.datasets.open_vocabulary import word_list
-from data_pipeline.datasets.rows import CellError
 from data_pipeline.llm.client import ChatClient, Reply, UnusableReply
 from data_pipeline.llm.endpoint import Messages
 from data_pipeline.progress import Progress
@@ -25,7 +23,7 @@ from emojax.evaluate.judge_prompts import (
     REASONING_PROMPT,
     SYSTEM_PROMPT,
 )
-from emojax.evaluate.official_parsing import label_set
+from emojax.evaluate.label_space import answer_words
 from emojax.evaluate.parse_answers import final_answer
 from emojax.evaluate.predictions import Prediction
 
@@ -240,15 +238,15 @@ def _open_vocabulary(
 
     If an answer is prose instead of a list, the judge first extracts its emotion words.
     """
-    true = [_word_list(references[r.clip]) for r in rows]
-    answered = [_word_list(final_answer(r.response)) for r in rows]
+    true = [answer_words(references[r.clip]) for r in rows]
+    answered = [answer_words(final_answer(r.response)) for r in rows]
     prose = [i for i, words in enumerate(answered) if any(len(w.split()) > 3 for w in words)]
     extracted = client.ask_all(
         [_messages(LABELS_PROMPT.format(text=_description(rows[i]))) for i in prose], _read_labels
     )
     extractions = dict(zip(prose, extracted, strict=True))
     for i, extraction in extractions.items():
-        answered[i] = extraction.value or []
+        answered[i] = tuple(extraction.value or ())
     words = [list(dict.fromkeys([*t, *a])) for t, a in zip(true, answered, strict=True)]
     replies = client.ask_all(
         [_messages(GROUP_PROMPT.format(words=", ".join(w))) for w in words],
@@ -279,10 +277,3 @@ def _overlap_of_groups(
         scores={"accuracy": accuracy, "recall": recall, "judge_average": (accuracy + recall) / 2},
         model=_combined_model(reply.model, extraction.model if extraction else reply.model),
     )
-
-
-def _word_list(text: str) -> list[str]:
-    try:
-        return list(word_list(text))
-    except CellError:
-        return label_set(text)

@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 
 from data_pipeline.datasets.labels import concept
+from data_pipeline.datasets.open_vocabulary import word_list
+from data_pipeline.datasets.rows import CellError
 from emojax.evaluate.official_parsing import label_set
 from emojax.evaluate.predictions import Prediction
 
@@ -31,6 +33,14 @@ def guess_metric(rows: Sequence[Prediction]) -> str:
     if any(len(label_set(a)) > 1 for a in answers):
         return "multi_label"
     return "two_class" if {a.lower() for a in answers} <= _SENTIMENTS else "single"
+
+
+def answer_words(text: str) -> tuple[str, ...]:
+    """The words of an open answer: a list such as `['sad', 'tired']`, or text with separators."""
+    try:
+        return word_list(text)
+    except CellError:
+        return tuple(label_set(text))
 
 
 def to_label_space(

@@ -1,9 +1,9 @@
 """LLM judges: clue and label overlap (EMER), open vocabulary (MER2024-OV), reasoning.
 
-A result names the judge (as requested, and as the server names the model that answered), the hashes
-of the prompts and the seed. Scores of two judges are never mixed: if several models answered under
-one name, each has its own mean, and there is no overall mean. Unusable replies are counted and left
-out; a mean states over how many clips it is.
+A result records the judge (the requested model, and the one that the server reports), the hashes of
+the prompts and the seed. Scores of two judges are never mixed: if several models answered under one
+name, each has its own mean, and there is no overall mean. Unusable replies are counted and left
+out; each mean comes with its number of clips.
 """
 
 from __future__ import annotations

@@ -9,15 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from data_pipeline.datasets.open_vocabulary import word_list
-from data_pipeline.datasets.rows import CellError
 from emojax.evaluate.emotion_wheels import WordTables
 from emojax.evaluate.hit_rate import (
     hit_rate_statistics,
     hit_rate_with_neutral,
     official_hit_rate,
 )
-from emojax.evaluate.label_space import to_label_space
+from emojax.evaluate.label_space import answer_words, to_label_space
 from emojax.evaluate.multi_label_scores import multi_label_statistics, official_multi_label
 from emojax.evaluate.official_parsing import label_set, last_word, response_items
 from emojax.evaluate.open_vocabulary_score import official_open_vocabulary, set_overlap_statistics
@@ -271,7 +269,7 @@ def score_open_vocabulary(
       asked: not used.
     """
     wheels = range(1, len(tables.clusters) + 1)
-    truth = [_true_words(r.answer) for r in rows]
+    truth = [answer_words(r.answer) for r in rows]
     parsed = [read_words(r.response, tables.known | {"neutral"}) for r in rows]
 
     def clusters(words: Sequence[str]) -> list[set[str]]:
@@ -310,10 +308,3 @@ def score_open_vocabulary(
         correctness=np.array(correctness),
         parsed=parsed,
     )
-
-
-def _true_words(answer: str) -> tuple[str, ...]:
-    try:
-        return word_list(answer)
-    except CellError:
-        return tuple(label_set(answer))

@@ -6,14 +6,13 @@ They are not part of this repository; `emojax fetch mer-unibench` downloads them
 from __future__ import annotations
 
 import csv
-import hashlib
 import logging
 import os
 from pathlib import Path
 
 import numpy as np
 
-from data_pipeline.io import cache_root
+from data_pipeline.io import cache_root, file_sha256
 from data_pipeline.progress import Progress, no_progress
 from emojax.weights.fetch import FetchError, download
 
@@ -65,12 +64,6 @@ def folder() -> Path:
     return cache_root() / NAME
 
 
-def checksum(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def fetch(*, progress: Progress = no_progress) -> Path:
     """Downloads the missing files and checks every file.
 
@@ -92,7 +85,7 @@ def fetch(*, progress: Progress = no_progress) -> Path:
             raise FetchError(
                 f"{address}{name}: {error}; the same command resumes the download"
             ) from error
-        if checksum(path) != expected:
+        if file_sha256(path) != expected:
             path.unlink()
             raise FetchError(
                 f"{address}{name} is not the official file (its SHA-256 differs); it was deleted"

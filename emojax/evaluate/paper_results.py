@@ -222,7 +222,12 @@ FIGURES: tuple[PublishedFigure, ...] = (
         "mer2024_ov",
         "judge_average",
         [
-            ("Emotion-LLaMA", 66.10, "MER2024 paper, recalled", (UNVERIFIED,)),
+            (
+                "Emotion-LLaMA",
+                66.10,
+                "MER2024 paper, quoted from memory",
+                ("not verified against the paper",),
+            ),
         ],
     ),
 )

@@ -72,8 +72,8 @@ def _with_truth(
     for row in rows:
         if row.answer and row.clip in truth and row.answer.strip() != truth[row.clip].strip():
             raise PredictionError(
-                f"{path}: clip '{row.clip}' has the answer '{row.answer}', the truth says "
-                f"'{truth[row.clip]}'; leave out one of them"
+                f"{path}: clip '{row.clip}' has the answer '{row.answer}' here and "
+                f"'{truth[row.clip]}' in the file of truths; leave out one of them"
             )
     known = [dataclasses.replace(r, answer=truth[r.clip]) for r in rows if r.clip in truth]
     if not known:
@@ -88,10 +88,7 @@ def _with_truth(
 
 
 def _read_json_lines(path: Path) -> list[Prediction]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise PredictionError(f"{path} is not UTF-8 text (byte {error.start})") from error
+    text = _read_text(path)
     if text.lstrip().startswith("["):
         try:
             objects = list(enumerate(json.loads(text), 1))
@@ -118,10 +115,7 @@ def _read_json_lines(path: Path) -> list[Prediction]:
 
 def _read_npz(path: Path) -> list[Prediction]:
     """AffectGPT: `name2reason` (text by clip), or `filenames` and `fileitems` (labels by clip)."""
-    try:
-        arrays = load_object_npz(path)
-    except ValueError as error:
-        raise PredictionError(f"{path}: {error}") from error
+    arrays = _npz_arrays(path)
     if "name2reason" in arrays:
         array = arrays["name2reason"]
         texts = array.tolist() if hasattr(array, "tolist") else array
@@ -151,17 +145,31 @@ def _first_of(names: Sequence[str], header: Sequence[str]) -> str | None:
     return next((name for name in names if name in header), None)
 
 
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise PredictionError(f"{path} is not UTF-8 text (byte {error.start})") from error
+
+
+def _npz_arrays(path: Path) -> dict[str, Any]:
+    try:
+        return load_object_npz(path)
+    except ValueError as error:
+        raise PredictionError(f"{path}: {error}") from error
+
+
 def _csv_rows(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        return list(csv.DictReader(file))
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return list(csv.DictReader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise PredictionError(f"{path} is not a CSV file in UTF-8 ({error})") from error
 
 
 def _read_csv(path: Path) -> list[Prediction]:
     """EMER outputs (`names`, `chi_reasons`, which is English) or any CSV with clip and response."""
-    try:
-        rows = _csv_rows(path)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise PredictionError(f"{path} is not a CSV file in UTF-8 ({error})") from error
+    rows = _csv_rows(path)
     if not rows:
         raise PredictionError(f"{path} has no rows below its header")
     header = [*rows[0]]
@@ -190,12 +198,12 @@ def read_truth(path: Path) -> dict[str, str]:
         openset, discrete, label, emotions, emotion), or .jsonl rows with an answer.
 
     Raises:
-      PredictionError: it is none of these, or labels one clip in two ways.
+      PredictionError: it is none of these, cannot be read, or labels one clip in two ways.
     """
     if not path.is_file():
         raise PredictionError(f"there is no truth file '{path}'")
     if path.suffix.lower() == ".npz":
-        return {clip: str(value) for clip, value in load_object_npz(path).items()}
+        return {clip: str(value) for clip, value in _npz_arrays(path).items()}
     if path.suffix.lower() != ".csv":
         return {r.clip: r.answer for r in _read_json_lines(path)}
     rows = _csv_rows(path)
@@ -220,7 +228,7 @@ def read_references(path: Path) -> dict[str, str]:
         with `reference`, `reason` or `answer`.
 
     Raises:
-      PredictionError: it is neither.
+      PredictionError: it is neither, or cannot be read.
     """
     if not path.is_file():
         raise PredictionError(f"there is no file of references '{path}'")
@@ -232,7 +240,7 @@ def read_references(path: Path) -> dict[str, str]:
             return {row[clip]: row[text] for row in rows if row[text]}
         raise PredictionError(f"{path} has the columns {header}; it needs a clip and a reference")
     references: dict[str, str] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
+    for number, line in enumerate(_read_text(path).split("\n"), 1):
         if line.strip():
             try:
                 fields = json.loads(line)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from data_pipeline.io import write_text
+from data_pipeline.io import atomic_path, write_text
 from emojax.evaluate.metric_scorers import ScoredSet
 from emojax.evaluate.predictions import Prediction, PredictionError, write_predictions
 from emojax.evaluate.score_files import read_files, set_name
@@ -77,7 +77,10 @@ def load_results(folder: Path) -> tuple[dict[str, Any], dict[str, list[Predictio
 
 def write_clips_csv(out: Path, scored: Mapping[str, ScoredSet]) -> None:
     """Writes clips.csv: one row per scored clip."""
-    with (out / "clips.csv").open("w", encoding="utf-8", newline="") as file:
+    with (
+        atomic_path(out / "clips.csv") as part,
+        part.open("w", encoding="utf-8", newline="") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow(_CLIP_COLUMNS)
         for name, one in scored.items():

@@ -161,6 +161,8 @@ def score_sets(
     total, done = sum(map(len, by_set.values())), 0
     for name, rows in by_set.items():
         scored = _score_named_set(name, rows, options)
+        done += len(rows)
+        progress("score", done, total)
         if scored is None:
             continue
         if name:
@@ -168,8 +170,6 @@ def score_sets(
         if options.mode:
             scored.result["scored_mode"] = options.mode
         out[name or "predictions"] = scored
-        done += len(rows)
-        progress("score", done, total)
     return out
 
 
@@ -292,7 +292,7 @@ def suite_figure(
         value = one.result[score] if mode == "strict" else one.result["released"][score]
         values[member.name] = value
         sums = one.strict if mode == "strict" else one.official
-        groups, _ = resampling_groups(one.rows)
+        groups = resampling_groups(one.rows).keys
         if options.resamples and sums is not None and value is not None and len(groups) > 1:
             seed = options.seed + seeds[member.benchmark.dataset]
             drawn = statistics.resampled_scores(

@@ -63,17 +63,19 @@ def score_set(
     scored = scorers.get(metric, score_single_label)(rows, metric, tables, asked)
     result: dict[str, Any] = {"n": len(rows), "metric": metric, "mode": "strict", **scored.result}
     result["primary"] = scored.strict.primary
-    groups, kind = resampling_groups(rows)
-    alone = groups.count("")
-    number = len(set(groups) - {""}) + alone
-    result["groups"] = {"drawn_over": kind, "n": number, "clips_alone": alone}
+    groups = resampling_groups(rows)
+    result["groups"] = {
+        "drawn_over": groups.kind,
+        "n": groups.count,
+        "clips_alone": groups.alone,
+    }
     if resamples:
         result["intervals"] = statistics.intervals(
-            scored.strict, groups, resamples=resamples, seed=seed
+            scored.strict, groups.keys, resamples=resamples, seed=seed
         )
         if scored.official is not None:
             result["released"]["intervals"] = statistics.intervals(
-                scored.official, groups, resamples=resamples, seed=seed
+                scored.official, groups.keys, resamples=resamples, seed=seed
             )
         result["interval_method"] = interval_method(rows, resamples)
     result["by"] = subgroup_scores(

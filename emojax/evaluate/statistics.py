@@ -1,6 +1,6 @@
 """Uncertainty of scores: bootstrap intervals over speakers, paired tests of two runs.
 
-Ours, because whole groups are resampled as weights of sums (`sufficient_statistics`):
+Written by hand: whole groups are resampled as weights of sums (`sufficient_statistics`), whereas
 `scipy.stats.bootstrap` and `permutation_test` would compute every score from its clips again. SciPy
 has no Holm correction; its exact binomial test is used for McNemar's.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,37 +16,55 @@ MIN_GROUPS = 10  # with fewer speakers, intervals over them say nothing
 _DURATIONS = ((0, 2), (2, 5), (5, 10), (10, 30), (30, float("inf")))  # seconds
 
 
-def resampling_groups(rows: Sequence[Prediction]) -> tuple[list[str], str]:
+@dataclasses.dataclass(frozen=True)
+class Groups:
     """The groups that intervals resample.
+
+    Attributes:
+      keys: the group of each clip; "" for a clip that is a group of its own.
+      kind: what the groups are: speaker, video or clip.
+    """
+
+    keys: list[str]
+    kind: str
+
+    @property
+    def alone(self) -> int:
+        """Number of clips that are a group of their own."""
+        return self.keys.count("")
+
+    @property
+    def count(self) -> int:
+        """Number of groups."""
+        return len(set(self.keys) - {""}) + self.alone
+
+
+def resampling_groups(rows: Sequence[Prediction]) -> Groups:
+    """The groups that intervals resample: speakers or videos, with fewer than MIN_GROUPS the clips.
 
     Intervals over a handful of speakers say nothing. Intervals over clips are too narrow, but they
     describe these clips.
-
-    Returns:
-      The group of each clip, and what the groups are: speakers, or videos, if there are at least
-      MIN_GROUPS of them; otherwise "clip", with "" for each clip.
     """
     for name, keys in (
         ("speaker", [r.speaker or r.video for r in rows]),
         ("video", [r.video for r in rows]),
     ):
-        if any(keys) and len(set(keys) - {""}) + keys.count("") >= MIN_GROUPS:
-            return keys, name if any(getattr(r, name) for r in rows) else "video"
-    return [""] * len(rows), "clip"
+        groups = Groups(keys, name if any(getattr(r, name) for r in rows) else "video")
+        if any(keys) and groups.count >= MIN_GROUPS:
+            return groups
+    return Groups([""] * len(rows), "clip")
 
 
 def interval_method(rows: Sequence[Prediction], resamples: int) -> str:
     """How the intervals of these rows are made, in words."""
-    groups, kind = resampling_groups(rows)
-    alone = groups.count("")
-    number = len(set(groups) - {""}) + alone
-    text = f"bootstrap over {number} {kind}s"
-    if kind != "clip" and alone:
-        text += f" (of which {alone} are clips whose {kind} is not known)"
+    groups = resampling_groups(rows)
+    text = f"bootstrap over {groups.count} {groups.kind}s"
+    if groups.kind != "clip" and groups.alone:
+        text += f" ({groups.alone} of them are clips whose {groups.kind} is not known)"
     text += f", 95 %, {resamples} resamples, percentiles widened for few groups"
-    people = {r.group for r in rows} - {""}
-    if people and kind == "clip":
-        text += f"; of {len(people)} people alone: it says nothing of others"
+    people = {r.speaker for r in rows} - {""}
+    if people and groups.kind == "clip":
+        text += f"; only {len(people)} people, so nothing follows for other people"
     return text
 
 
@@ -71,7 +90,7 @@ def subgroup_scores(
         "language": lambda r: r.language or None,
     }
     out: dict[str, Any] = {}
-    groups, _ = resampling_groups(rows)
+    groups = resampling_groups(rows).keys
     for name, key in keys.items():
         values = [key(r) for r in rows]
         scores: dict[str, Any] = {}

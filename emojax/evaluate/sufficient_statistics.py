@@ -1,9 +1,9 @@
 """Sufficient statistics: sums over clips from which every score of a set follows.
 
-A bootstrap resample, a subgroup, or a run in which some clips are swapped for those of another
-run is a weight per clip. `SufficientStatistics` turns weights into scores with one sparse product
-and one formula. The formulas are in `single_label_scores`, `hit_rate`, `open_vocabulary_score`,
-`multi_label_scores` and `valence_scores`.
+A bootstrap resample, a subgroup and a mix of two runs are each just one weight per clip.
+`SufficientStatistics` turns weights into scores with one sparse product and one formula. The
+formulas are in `single_label_scores`, `hit_rate`, `open_vocabulary_score`, `multi_label_scores` and
+`valence_scores`.
 """
 
 from __future__ import annotations

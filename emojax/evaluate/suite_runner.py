@@ -1,6 +1,6 @@
-"""Answers the clips of a set with a model or a server; an interrupted run continues where it was.
+"""Answers the clips of a set with a model or a server; interrupted runs can be resumed.
 
-Which clips form a batch is decided before the first is answered (by the length of their rows), so
+The clips are grouped into batches (by the length of their rows) before the first is answered, so
 answers do not depend on where a run was interrupted. `partial_answers` describes the files.
 """
 

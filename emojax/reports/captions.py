@@ -1,6 +1,6 @@
 r"""A timeline as subtitles (SubRip, WebVTT).
 
-Ours: pysubs2 would read `{...}` and `\N` in the words as markup and drop them.
+Written by hand: pysubs2 would read `{...}` and `\N` in the words as markup and drop them.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data_pipeline.io import atomic_path
 from emojax.reports.palette import CONFUSION
 
 
@@ -55,4 +56,5 @@ def confusion_png(
         if counts[i, j]:
             colour = "white" if proportion[i, j] > 0.55 else "black"
             axes.text(j, i, str(counts[i, j]), ha="center", va="center", color=colour, fontsize=8)
-    figure.savefig(path, dpi=130)
+    with atomic_path(path) as part:
+        figure.savefig(part, format="png", dpi=130)

@@ -12,7 +12,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from data_pipeline.io import write_text
+from data_pipeline.io import atomic_path, write_text
 from data_pipeline.schema import SPLITS
 
 _SHOWN = 8  # entries of a list that are printed
@@ -168,7 +168,10 @@ def write_report(report: dict[str, Any], out: Path) -> list[Path]:
       The files; without counts.png if no data set was read.
     """
     write_text(out / "report.json", json.dumps(report, indent=1, ensure_ascii=False))
-    with (out / "counts.csv").open("w", newline="", encoding="utf-8") as file:
+    with (
+        atomic_path(out / "counts.csv") as part,
+        part.open("w", newline="", encoding="utf-8") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow(["set", "fold", "split", "label", "clips"])
         for name, entry in report["sets"].items():
@@ -209,4 +212,5 @@ def _plot_counts(report: dict[str, Any], path: Path) -> None:
         axis.tick_params(labelsize=7)
         if labels:
             axis.legend(fontsize=7)
-    figure.savefig(path, dpi=110)
+    with atomic_path(path) as part:
+        figure.savefig(part, format="png", dpi=110)

@@ -12,6 +12,7 @@ from xml.etree import ElementTree as ET
 
 from emojax.infer.timeline_records import Span, Timeline
 
+# Written by hand: ET.register_namespace would change the prefixes of the whole process.
 _XSI = "http://www.w3.org/2001/XMLSchema-instance"
 _SCHEMA = "http://www.mpi.nl/tools/elan/EAFv3.0.xsd"
 
@@ -25,11 +26,11 @@ def to_eaf(timeline: Timeline, folder: Path | None = None) -> bytes:
         folder.
     """
     root = ET.Element(
-        "ANNOTATION_DOCUMENT", {"AUTHOR": "emojax", "FORMAT": "3.0", "VERSION": "3.0"}
+        "ANNOTATION_DOCUMENT",
+        {"xmlns:xsi": _XSI, "AUTHOR": "emojax", "FORMAT": "3.0", "VERSION": "3.0"},
     )
     root.set("DATE", datetime.now(UTC).isoformat(timespec="seconds"))
-    ET.register_namespace("xsi", _XSI)
-    root.set(f"{{{_XSI}}}noNamespaceSchemaLocation", _SCHEMA)
+    root.set("xsi:noNamespaceSchemaLocation", _SCHEMA)
     _add_header(root, timeline, folder)
     slots = _add_time_slots(root, timeline)
     count = 0

@@ -169,7 +169,7 @@ def _missing_clips(results: dict[str, Any], benchmark: str) -> str:
 
 
 def headline(results: dict[str, Any]) -> str:
-    """The suite's figure, and over how many of its sets it is."""
+    """The suite's figure, and the number of sets in it if some are missing."""
     figure, missing = results["figure"], results.get("missing_sets", [])
     scored = len(figure["sets"])
     part = f", over {scored} of its {scored + len(missing)} sets" if missing else ""

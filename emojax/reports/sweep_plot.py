@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from data_pipeline.io import atomic_path
 from emojax.reports.palette import BAR, CURVES
 
 
@@ -26,4 +27,5 @@ def sweep_png(scores: Mapping[str, Sequence[float]], path: Path) -> None:
     axes.set_yticks(range(len(scores)), list(scores))
     axes.invert_yaxis()
     axes.set_xlabel("UAR, all modalities")
-    figure.savefig(path, dpi=130)
+    with atomic_path(path) as part:
+        figure.savefig(part, format="png", dpi=130)

@@ -13,6 +13,7 @@ from typing import Any
 from etils import epath
 from rich.table import Table
 
+from emojax.bundle.model_folder import MODEL_FILE
 from emojax.config import for_devices, resolve_saved
 from emojax.train.train_log import SPEED, STEPS, VALIDATION
 
@@ -41,7 +42,6 @@ def read_run(run: epath.Path) -> dict[str, Any]:
     starts = read_rows(run, "starts.jsonl")
     try:
         raw = json.loads((run / "config.json").read_text())
-        raw["train"].setdefault("mesh", [-1, 1, 1])
         settings = for_devices(resolve_saved(raw), starts[-1]["devices"] if starts else 1)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{run}/config.json cannot be read ({error})") from error
@@ -60,7 +60,7 @@ def is_run(run: epath.Path) -> bool:
 
 def is_finished(run: epath.Path) -> bool:
     """True if the run has written its model."""
-    return bool((run / "model.json").exists())
+    return bool((run / MODEL_FILE).exists())
 
 
 def state_table(run: epath.Path) -> Table:

@@ -96,7 +96,7 @@ def test_wrong_usage_is_reported(tmp_path, capsys):
         ),
         (
             ["--predictions", str(two), "--truth", str(other)],
-            "has the answer 'sad', the truth says 'happy'",
+            "has the answer 'sad' here and 'happy' in the file of truths",
         ),
         (["--predictions", str(path), "--tables", str(tmp_path)], "has no format.csv"),
         (["m", "--predictions", str(path)], "leave out the model"),

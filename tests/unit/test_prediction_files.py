@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from prediction_rows import jsonl, row
 
-from emojax.evaluate.prediction_files import read_predictions, read_truth
+from emojax.evaluate.prediction_files import read_predictions, read_references, read_truth
 from emojax.evaluate.predictions import Prediction, PredictionError, parse_prediction
 
 
@@ -151,6 +151,13 @@ def test_faults_of_files(tmp_path):
         (tmp_path / "p.xlsx").write_bytes(b"x")
         with pytest.raises(PredictionError, match=fault):
             read_predictions(tmp_path / name)
-    (tmp_path / "l.jsonl").write_bytes(b"\xff\xfe")
-    with pytest.raises(PredictionError, match="is not UTF-8"):
-        read_predictions(tmp_path / "l.jsonl")
+    for name, fault in (
+        ("l.jsonl", "l.jsonl is not UTF-8"),
+        ("l.csv", "l.csv is not a CSV file in UTF-8"),
+        ("l.npz", "l.npz: "),
+    ):
+        (tmp_path / name).write_bytes(b"\xff\xfe")
+        for read in (read_predictions, read_truth, read_references):
+            if (read, name) != (read_references, "l.npz"):
+                with pytest.raises(PredictionError, match=fault):
+                    read(tmp_path / name)

@@ -14,8 +14,8 @@ from emojax.cli.main import main
 from emojax.evaluate import official_files
 from emojax.evaluate.emotion_wheels import builtin_tables, find_tables
 from emojax.evaluate.prediction_files import read_predictions
-from emojax.evaluate.predictions import PredictionError
-from emojax.evaluate.score_files import ScoringOptions, read_files, score_predictions
+from emojax.evaluate.predictions import Prediction, PredictionError
+from emojax.evaluate.score_files import ScoringOptions, read_files, score_predictions, score_sets
 from emojax.evaluate.suites import SETS, SUITES, find_suite
 from emojax.reports.evaluation_tables import headline, published_rows
 
@@ -109,6 +109,16 @@ def test_a_set_for_judges_alone(tmp_path, capsys):
     found = json.loads((tmp_path / "o" / "evaluation.json").read_text())
     assert found["sets"] == {} and found["missing_sets"] == [] and "figure" not in found
     assert len(read_predictions(tmp_path / "o" / "predictions" / "Other" / "emer.jsonl")) == 1
+
+
+def test_progress_counts_sets_that_are_not_scored():
+    rows = [
+        Prediction(clip="a", answer="happy", response="happy"),
+        Prediction(clip="b", mode="test", answer="happy", response="she smiles"),
+    ]
+    calls = []
+    score_sets({"": rows[:1], "emer": rows[1:]}, OPTIONS, progress=lambda *c: calls.append(c))
+    assert calls == [("score", 1, 2), ("score", 2, 2)]
 
 
 def test_folders_that_the_official_script_has_scored(tmp_path):

@@ -1,5 +1,6 @@
 """The strict scores: by hand, against scikit-learn, and matrices and tables of the papers."""
 
+import dataclasses
 import json
 import time
 
@@ -15,6 +16,7 @@ from emojax.evaluate.open_vocabulary_score import set_overlap_statistics
 from emojax.evaluate.predictions import Prediction
 from emojax.evaluate.scorer import score_set
 from emojax.evaluate.single_label_scores import scores_from_confusion, single_label_statistics
+from emojax.evaluate.subgroups import interval_method
 from emojax.evaluate.valence_scores import valence_statistics
 
 SIX = ("angry", "happy", "neutral", "sad", "surprise", "worried")
@@ -301,6 +303,18 @@ def test_intervals_of_subgroups_are_over_people_too():
     assert high - low == pytest.approx(
         np.diff(score(rows, resamples=400)["intervals"]["accuracy"])[0], abs=0.06
     )
+
+
+def test_few_people_are_named_by_speaker():
+    rows = [
+        Prediction(clip=str(i), answer="happy", response="happy", video="v", speaker=f"s{i % 2}")
+        for i in range(6)
+    ]
+    assert "; only 2 people, so nothing follows for other people" in interval_method(rows, 10)
+    videos = [dataclasses.replace(r, speaker="", video=f"v{i % 2}") for i, r in enumerate(rows)]
+    assert interval_method(videos, 10) == (
+        "bootstrap over 6 clips, 95 %, 10 resamples, percentiles widened for few groups"
+    ), "videos are not people"
 
 
 def test_metric_of_rows_without_a_set():
