@@ -90,9 +90,9 @@ def make_mesh(
     `data`, so only gradients travel between slices.
 
     Args:
-      shape: sizes of the axes; see `resolve_mesh_shape` for -1 and (0, 0, 0). (0, 0, 0) splits
-        weights over at most 16 devices of one slice and the batch over all: more than 16 saves no
-        memory that matters, and widths such as 1408 cannot be split further.
+      shape: sizes of the axes; see `resolve_mesh_shape` for -1 and (0, 0, 0). (0, 0, 0): weights
+        over up to 16 devices of a slice, the batch over all. Beyond 16 little memory is saved, and
+        widths such as 1408 do not divide.
       devices: all devices of jax by default.
 
     Returns:
@@ -173,10 +173,12 @@ def is_divisible(batch: int, heads: int) -> bool:
 
 
 def shard_over_heads(fn: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-    """Runs an attention kernel that XLA cannot split on each shard of batch and heads.
+    """Wraps an attention kernel that XLA cannot split, so that it runs on each shard.
+
+    Batch and heads are sharded.
 
     Args:
-      fn: (q, k, v: [B, T, N, H], keys: bool[B, T]) -> [B, T, N, H].
+      fn: (q, k, v: [B, T, N, H], key_mask: bool[B, T]) -> [B, T, N, H].
 
     Returns:
       The same function for global arrays; `fn` itself when there is no mesh.
@@ -334,7 +336,7 @@ def merge_micro_batches(parts: Any) -> Any:
     return jax.tree.map(merge, parts)
 
 
-def replication(leaves: dict[str, Any]) -> list[tuple[str, int, int]]:
+def list_copies(leaves: dict[str, Any]) -> list[tuple[str, int, int]]:
     """Lists arrays by the memory that their copies waste, largest waste first.
 
     Copies over `data` are intended; only copies within the devices of one `data` row are counted.

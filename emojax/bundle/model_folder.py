@@ -30,6 +30,7 @@ from emojax.model.quantize import quantize_leaves
 from emojax.model.variables import flatten, merge
 from emojax.sharding import broadcast_text, shape_struct
 
+MODEL_FILE = "model.json"
 TOKENIZER_MODEL, MANIFEST = "tokenizer.model", "manifest.json"
 REASON_TASKS = ("reason", "reason_v2")
 
@@ -143,13 +144,13 @@ def save_bundle(
         "reason_task": next((t for t in REASON_TASKS if t in last.tasks), "") if reasons else "",
         "config": settings.raw,
     }
-    (folder / "model.json").write_text(json.dumps(facts, indent=1))
+    (folder / MODEL_FILE).write_text(json.dumps(facts, indent=1))
 
 
 def _clear(folder: epath.Path, weights: epath.Path, *, keep_manifest: bool) -> None:
     """Removes an earlier model: while its weights are replaced, the folder holds no model."""
     folder.mkdir(parents=True, exist_ok=True)
-    names = ["model.json", "tokenizer.json", "speaker.json", CALIBRATION]
+    names = [MODEL_FILE, "tokenizer.json", "speaker.json", CALIBRATION]
     for name in names if keep_manifest else [*names, MANIFEST]:
         (folder / name).unlink(missing_ok=True)
     if weights.exists():
@@ -167,10 +168,10 @@ def load_bundle(folder: Path, *, shardings: Mapping[str, Any] | None = None) -> 
       FileNotFoundError: the folder holds no complete model.
       ValueError: a file is damaged or belongs to another model.
     """
-    facts_path = folder / "model.json"
+    facts_path = folder / MODEL_FILE
     if not facts_path.exists():
         raise FileNotFoundError(
-            f"{folder} holds no model (no model.json): give a folder that `emojax train` or "
+            f"{folder} holds no model (no {MODEL_FILE}): give a folder that `emojax train` or "
             "`emojax demo` made, or wait until its training has ended"
         )
     try:

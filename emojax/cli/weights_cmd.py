@@ -42,6 +42,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
 
 def _list(args: argparse.Namespace, console: Console) -> int:
+    from emojax.bundle.model_folder import MODEL_FILE
     from emojax.weights.catalogue import MODELS, SOURCES
     from emojax.weights.locations import downloads_folder, weights_folder
 
@@ -50,7 +51,7 @@ def _list(args: argparse.Namespace, console: Console) -> int:
             "name": name,
             "title": m.title,
             "sources": list(m.sources),
-            "imported": (weights_folder(name) / "model.json").exists(),
+            "imported": (weights_folder(name) / MODEL_FILE).exists(),
         }
         for name, m in MODELS.items()
     ]

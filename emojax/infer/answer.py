@@ -236,10 +236,13 @@ def label_probabilities(
 
     Returns:
       float64[n, C].
+
+    Raises:
+      RowTooLong: a prompt is longer than the model reads.
     """
     if not len(items):
         return np.zeros((0, len(labels)))
-    settings = bundle.settings.data
+    settings, model = bundle.settings.data, bundle.settings.model
     choices, lengths = choice_ids(bundle.tokenizer, labels)
     rows = _row_config(bundle, items)
     parts = []
@@ -256,17 +259,14 @@ def label_probabilities(
                 style=bundle.style,  # type: ignore[arg-type]
                 modalities=modalities,
             ):
-                scores = _score(
-                    bundle.settings.model, bundle.variables, to_device(data), choices, lengths
-                )
+                scores = _score(model, bundle.variables, to_device(data), choices, lengths)
                 probs = to_host(jax.nn.softmax(scores[:, : len(labels)], axis=-1))
                 total += probs.astype(np.float64)[:real]
         parts.append(total / settings.eval_views)
         progress("label probabilities", part.stop, len(items))
     probs = np.concatenate(parts)
-    calibration = bundle.calibration
-    if calibration and calibration.labels == tuple(labels):
-        return calibration.apply(probs)
+    if bundle.calibration and bundle.calibration.labels == tuple(labels):
+        return bundle.calibration.apply(probs)
     return probs
 
 
@@ -355,6 +355,12 @@ def reasons(
       sampler: how tokens are chosen; greedy by default.
       seed: of the random draws.
       progress: reports finished clips.
+
+    Returns:
+      The texts, in the order of `items`.
+
+    Raises:
+      RowTooLong: a prompt is longer than the model reads.
     """
     if not len(items):
         return []
@@ -393,8 +399,12 @@ def answer_questions(
       seed: of the random draws.
       on_text: called with (number of the question, its answer so far) during generation.
 
+    Returns:
+      The answers, in the order of `questions`.
+
     Raises:
       ValueError: `clip` is not exactly one clip.
+      RowTooLong: a prompt is longer than the model reads.
     """
     if len(clip) != 1:
         raise ValueError(f"questions are about one clip, got {len(clip)}")

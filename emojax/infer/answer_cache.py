@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from data_pipeline.media.transcript import Transcript
 from emojax import __version__
-from emojax.bundle.model_folder import Bundle
+from emojax.bundle.model_folder import MODEL_FILE, Bundle
 from emojax.config import original_names
 from emojax.infer.face_tracks import PersonSplitter
 from emojax.infer.timeline_records import SCHEMA, TimelineOptions
@@ -100,7 +100,7 @@ def answer_key(
         head = hashlib.sha256(file.read(1 << 20)).hexdigest()
         size = [file.seek(0, os.SEEK_END), os.stat(path).st_mtime_ns]
     # A model that was trained again has the same name and folder.
-    model_file = Path(bundle.name.partition("@")[2]) / "model.json"
+    model_file = Path(bundle.name.partition("@")[2]) / MODEL_FILE
     trained = model_file.stat().st_mtime_ns if model_file.is_file() else 0
     facts: list[Any] = [
         head,

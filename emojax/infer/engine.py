@@ -65,7 +65,7 @@ _score = jax.jit(score_cached_choices, static_argnames="config")
 
 @functools.partial(jax.jit, donate_argnames="state")
 def _insert(state: State, new: State, rows: Array) -> State:
-    """Writes the rows of `new` to `rows` of `state`; row numbers past its end are dropped."""
+    """Writes `new` to `rows` of `state`; entries of `rows` beyond its batch are ignored."""
 
     def put(axis: int, old: Array, part: Array) -> Array:
         return old.at[(slice(None),) * axis + (rows,)].set(part, mode="drop")
@@ -119,8 +119,7 @@ class Engine:
         Args:
           samples: the prompts.
           sampler: how tokens are chosen.
-          seeds: one number per prompt that, with `seed`, its random draws depend on. Default: its
-            position in `samples`.
+          seeds: per-prompt seeds, combined with `seed`; by default the positions in `samples`.
           seed: common seed of all draws.
           on_tokens: called while a prompt is being answered.
           progress: reports the prompts whose answer has ended.
@@ -169,7 +168,7 @@ class Engine:
         return pick_bucket(longest, 0, self.collate.config.buckets)[0] + sampler.max_tokens
 
     def _padded(self, items: Sequence[Any]) -> list[Any]:
-        """Repeats the last item up to the batch size that `items` are prefilled with."""
+        """Pads `items` to a compiled batch size by repeating the last one."""
         size = min(next_power_of_two(len(items)), max(self.batch_size, len(items)))
         return [*items, *[items[-1]] * (size - len(items))]
 
@@ -330,7 +329,7 @@ class Session:
 
 
 def shared_prefix(rows: Sequence[Row]) -> int:
-    """Number of tokens that all rows begin with, at least one less than the shortest row has."""
+    """Length of the rows' longest common prefix, at most the shortest row's length minus one."""
     shortest = min(len(r.ids) for r in rows) - 1
     first = rows[0].ids
     return next((i for i in range(shortest) if any(r.ids[i] != first[i] for r in rows)), shortest)

@@ -34,7 +34,7 @@ class Change:
 
 
 def smooth(
-    probabilities: np.ndarray, starts: np.ndarray, ends: np.ndarray, seconds: float
+    probabilities: np.ndarray, starts: np.ndarray, ends: np.ndarray, *, seconds: float
 ) -> np.ndarray:
     """Averages probabilities with a Gaussian in time, weighted by the segments' lengths.
 
@@ -61,7 +61,7 @@ def smooth(
 
 
 def viterbi_path(
-    probabilities: np.ndarray, starts: np.ndarray, ends: np.ndarray, switch_penalty: float
+    probabilities: np.ndarray, starts: np.ndarray, ends: np.ndarray, *, switch_penalty: float
 ) -> np.ndarray:
     """The label path with the least loss, by dynamic programming (exact).
 

@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 
 from data_pipeline.media.transcript import Cue
 from emojax.model.lm.kv_cache import Cache, map_rows
-from emojax.model.lm.whisper_decoder import Cross, DecoderConfig, WhisperDecoder, empty_cache
+from emojax.model.lm.whisper_decoder import Cross, DecoderConfig, WhisperDecoder, make_cache
 from emojax.sharding import to_host
 from emojax.weights.whisper_decoder_table import load_decoder
 
@@ -170,7 +170,7 @@ def beam_search(
     """
     model: Any = WhisperDecoder(config)
     rows = prompt.shape[0]
-    cache = empty_cache(config, rows, prompt.shape[1] + max_tokens)
+    cache = make_cache(config, rows, prompt.shape[1] + max_tokens)
     logits, cache = model.apply(variables, prompt, cross, cache)
     wide: Cross = jax.tree.map(lambda x: jnp.repeat(x, beams, axis=0), cross)
     ids = jnp.full((rows * beams, max_tokens), rules.end, jnp.int32)
@@ -217,7 +217,7 @@ def _language_probs(
     """float[B, languages], in the order of `rules.languages`."""
     rows = cross[0][0].shape[0]
     ids = jnp.full((rows, 1), rules.start, jnp.int32)
-    logits, _ = WhisperDecoder(config).apply(variables, ids, cross, empty_cache(config, rows, 1))
+    logits, _ = WhisperDecoder(config).apply(variables, ids, cross, make_cache(config, rows, 1))
     return jax.nn.softmax(logits[:, 0, jnp.array([i for _, i in rules.languages])], axis=-1)
 
 
@@ -349,17 +349,20 @@ def open_transcriber(folder: Path) -> Transcriber:
             f"{folder}/generation_config.json lists no languages:"
             " English-only releases of Whisper are not supported"
         )
-    rules = DecodingRules(
-        start=facts["decoder_start_token_id"],
-        end=facts["eos_token_id"],
-        transcribe=tasks["transcribe"],
-        no_timestamps=facts["no_timestamps_token_id"],
-        first_time=facts["no_timestamps_token_id"] + 1,
-        languages=tuple(sorted(codes.items())),
-        never=tuple(facts.get("suppress_tokens") or ()),
-        never_first=tuple(facts.get("begin_suppress_tokens") or ()),
-        latest_start=facts.get("max_initial_timestamp_index") or 50,
-    )
+    try:
+        rules = DecodingRules(
+            start=facts["decoder_start_token_id"],
+            end=facts["eos_token_id"],
+            transcribe=tasks["transcribe"],
+            no_timestamps=facts["no_timestamps_token_id"],
+            first_time=facts["no_timestamps_token_id"] + 1,
+            languages=tuple(sorted(codes.items())),
+            never=tuple(facts.get("suppress_tokens") or ()),
+            never_first=tuple(facts.get("begin_suppress_tokens") or ()),
+            latest_start=facts.get("max_initial_timestamp_index") or 50,
+        )
+    except KeyError as error:
+        raise ValueError(f"{folder}/generation_config.json has no field {error}") from error
     return Transcriber(
         config=config,
         variables=jax.tree.map(jnp.asarray, variables),

@@ -24,7 +24,7 @@ TILES = (512, 384, 256, LANES)  # rows and columns of one step of the splash ker
 
 
 def attention(
-    q: Array, k: Array, v: Array, *, keys: Array | None = None, causal: bool = False
+    q: Array, k: Array, v: Array, *, key_mask: Array | None = None, causal: bool = False
 ) -> Array:
     """Scaled dot-product attention; scores and softmax in float32.
 
@@ -32,7 +32,7 @@ def attention(
       q: float[B, T, N, H].
       k: float[B, S, N, H].
       v: float[B, S, N, H].
-      keys: bool[B, S], False on hidden keys; None when all are visible.
+      key_mask: bool[B, S], False on hidden keys; None when all are visible.
       causal: whether query t attends to keys up to t only (T = S).
 
     Returns:
@@ -41,18 +41,20 @@ def attention(
     """
     length, target = q.shape[1], platform()
     if target == "tpu" and (causal or length >= LONG) and is_divisible(q.shape[0], q.shape[2]):
-        if keys is None:
-            keys = jnp.ones(q.shape[:2], bool)
-        return shard_over_heads(functools.partial(splash_attention, causal=causal))(q, k, v, keys)
+        if key_mask is None:
+            key_mask = jnp.ones(q.shape[:2], bool)
+        return shard_over_heads(functools.partial(splash_attention, causal=causal))(
+            q, k, v, key_mask
+        )
     if target == "gpu" and q.dtype in (jnp.bfloat16, jnp.float16):
-        mask = None if keys is None else keys[:, None, None, :]
+        mask = None if key_mask is None else key_mask[:, None, None, :]
         out = jax.nn.dot_product_attention(
             q, k, v, mask=mask, is_causal=causal, implementation="cudnn"
         )
     elif target == "cpu" and (causal or length >= LONG):
-        out = blocked_attention(q, k, v, keys, causal)
+        out = blocked_attention(q, k, v, key_mask, causal)
     else:
-        mask = dense_mask(keys, causal, start=0, queries=length, length=k.shape[1])
+        mask = dense_mask(key_mask, causal, start=0, queries=length, length=k.shape[1])
         out = dense_attention(q, k, v, mask=mask)
     return checkpoint_name(out, "attention")
 
@@ -129,7 +131,7 @@ def cached_attention(
     return out + jnp.einsum("bnts,bnsh->btnh", new.astype(q.dtype), new_v)
 
 
-def splash_attention(q: Array, k: Array, v: Array, keys: Array, *, causal: bool) -> Array:
+def splash_attention(q: Array, k: Array, v: Array, key_mask: Array, *, causal: bool) -> Array:
     """Attention by JAX's splash kernel for TPU, on one shard.
 
     Hidden keys are put into a segment of their own. Lengths and head widths are padded to whole
@@ -139,7 +141,7 @@ def splash_attention(q: Array, k: Array, v: Array, keys: Array, *, causal: bool)
       q: float[B, T, N, H].
       k: float[B, T, N, H].
       v: float[B, T, N, H].
-      keys: bool[B, T], False on hidden keys.
+      key_mask: bool[B, T], False on hidden keys.
       causal: whether query t attends to keys up to t only.
 
     Returns:
@@ -154,7 +156,7 @@ def splash_attention(q: Array, k: Array, v: Array, keys: Array, *, causal: bool)
         jnp.pad(x, ((0, 0), (0, rows), (0, 0), (0, lanes))).swapaxes(1, 2)
         for x in (q * scale, k, v)
     )
-    segments = jnp.pad(keys.astype(jnp.int32), ((0, 0), (0, rows)))
+    segments = jnp.pad(key_mask.astype(jnp.int32), ((0, 0), (0, rows)))
     padded = (length + rows, length + rows)
     tile = next(t for t in TILES if padded[0] % t == 0)
     names = ("q", "kv", "kv_compute", "q_dkv", "kv_dkv", "kv_dkv_compute", "q_dq", "kv_dq")

@@ -21,12 +21,12 @@ HIDDEN = -1e30  # score of a key that must not be attended to
 
 
 def dense_mask(
-    keys: Array | None, causal: bool, *, start: Array | int, queries: int, length: int
+    key_mask: Array | None, causal: bool, *, start: Array | int, queries: int, length: int
 ) -> Array | None:
     """The attention mask of consecutive queries.
 
     Args:
-      keys: bool[B, S], False on hidden keys; None when all are visible.
+      key_mask: bool[B, S], False on hidden keys; None when all are visible.
       causal: whether query t attends to keys up to t only.
       start: index of the first query.
       queries: number of queries.
@@ -35,7 +35,7 @@ def dense_mask(
     Returns:
       bool[B or 1, 1, queries, length]; None when every query attends to every key.
     """
-    visible = None if keys is None else keys[:, None, None, :]
+    visible = None if key_mask is None else key_mask[:, None, None, :]
     if causal:
         order = (
             jnp.arange(length)[None, None, None]
@@ -90,32 +90,32 @@ def from_blocks(parts: list[Array], length: int) -> Array:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
-def blocked_attention(q: Array, k: Array, v: Array, keys: Array | None, causal: bool) -> Array:
+def blocked_attention(q: Array, k: Array, v: Array, key_mask: Array | None, causal: bool) -> Array:
     """Scaled dot-product attention that keeps its output and log-sum-exps, but no scores.
 
     Args:
       q: float[B, T, N, H].
       k: float[B, S, N, H].
       v: float[B, S, N, H].
-      keys: bool[B, S], False on hidden keys; None when all are visible.
+      key_mask: bool[B, S], False on hidden keys; None when all are visible.
       causal: whether query t attends to keys up to t only.
 
     Returns:
       float[B, T, N, H].
     """
     if not causal and q.shape[1] >= LONG:
-        return per_head_attention(q, k, v, keys)
-    return blocked_forward(q, k, v, keys, causal)[0]
+        return per_head_attention(q, k, v, key_mask)
+    return blocked_forward(q, k, v, key_mask, causal)[0]
 
 
-def per_head_attention(q: Array, k: Array, v: Array, keys: Array | None) -> Array:
+def per_head_attention(q: Array, k: Array, v: Array, key_mask: Array | None) -> Array:
     """Full attention, one head of one sample at a time; fastest on CPU without a backward pass.
 
     Args:
       q: float[B, T, N, H].
       k: float[B, T, N, H].
       v: float[B, T, N, H].
-      keys: bool[B, T], False on hidden keys; None when all are visible.
+      key_mask: bool[B, T], False on hidden keys; None when all are visible.
 
     Returns:
       float[B, T, N, H].
@@ -134,7 +134,9 @@ def per_head_attention(q: Array, k: Array, v: Array, keys: Array | None) -> Arra
         queries, number = block
         head = number // parts
         scores = jnp.einsum("th,sh->ts", queries, k[head], preferred_element_type=precise)
-        scores = scores if keys is None else jnp.where(keys[head // heads][None], scores, HIDDEN)
+        scores = (
+            scores if key_mask is None else jnp.where(key_mask[head // heads][None], scores, HIDDEN)
+        )
         weights = jnp.exp(scores - scores.max(axis=-1, keepdims=True))
         out = jnp.einsum(
             "ts,sh->th", weights.astype(v.dtype), v[head], preferred_element_type=precise
@@ -145,13 +147,15 @@ def per_head_attention(q: Array, k: Array, v: Array, keys: Array | None) -> Arra
     return out.reshape(batch, heads, parts * size, width)[:, :, :length].swapaxes(1, 2)
 
 
-def _visible(k: Array, v: Array, keys: Array | None, end: int) -> tuple[Array, Array, Array | None]:
+def _visible(
+    k: Array, v: Array, key_mask: Array | None, end: int
+) -> tuple[Array, Array, Array | None]:
     """The keys and values before `end`, and their mask."""
-    return k[:, :, :end], v[:, :, :end], None if keys is None else keys[:, :end]
+    return k[:, :, :end], v[:, :, :end], None if key_mask is None else key_mask[:, :end]
 
 
 def blocked_forward(
-    q: Array, k: Array, v: Array, keys: Array | None, causal: bool
+    q: Array, k: Array, v: Array, key_mask: Array | None, causal: bool
 ) -> tuple[Array, tuple[Any, ...]]:
     """The forward pass of `blocked_attention`.
 
@@ -159,7 +163,7 @@ def blocked_forward(
       q: float[B, T, N, H].
       k: float[B, S, N, H].
       v: float[B, S, N, H].
-      keys: bool[B, S] or None.
+      key_mask: bool[B, S] or None.
       causal: as of `blocked_attention`.
 
     Returns:
@@ -171,14 +175,14 @@ def blocked_forward(
     outs, sums = [], []
     for first, last in causal_parts(-(-length // size), causal):
         end = min(last * size, k.shape[2]) if causal else k.shape[2]
-        part = _visible(k, v, keys, end)
+        part = _visible(k, v, key_mask, end)
 
         def attend(_: None, block: Any, *, part: Any = part) -> Any:
-            part_k, part_v, part_keys = part
+            part_k, part_v, part_mask = part
             queries, number = block
             scores = jnp.einsum("bnth,bnsh->bnts", queries, part_k, preferred_element_type=precise)
             mask = dense_mask(
-                part_keys, causal, start=number * size, queries=size, length=part_k.shape[2]
+                part_mask, causal, start=number * size, queries=size, length=part_k.shape[2]
             )
             scores = scores if mask is None else jnp.where(mask, scores, HIDDEN)
             top = scores.max(axis=-1, keepdims=True)
@@ -194,7 +198,7 @@ def blocked_forward(
         outs.append(out)
         sums.append(logs)
     whole = from_blocks(outs, length)
-    return whole.swapaxes(1, 2), (q, k, v, keys, whole, from_blocks(sums, length))
+    return whole.swapaxes(1, 2), (q, k, v, key_mask, whole, from_blocks(sums, length))
 
 
 def blocked_backward(
@@ -202,8 +206,8 @@ def blocked_backward(
 ) -> tuple[Array, Array, Array, None]:
     """The backward pass of `blocked_attention`.
 
-    Tables are [keys, queries]: XLA:CPU's matmuls with a transposed left side are slow, and this
-    order leaves only the one of dq.
+    Tables are [keys, queries]: XLA:CPU's matmuls with a transposed left side are slow, and in this
+    order only the matmul of dq has one.
 
     Args:
       causal: as of `blocked_attention`.
@@ -213,21 +217,21 @@ def blocked_backward(
     Returns:
       Gradients of q, k and v, and None for the mask.
     """
-    q, k, v, keys, out, sums = residuals
+    q, k, v, key_mask, out, sums = residuals
     length, size, precise = q.shape[2], block_size(q.shape[2]), sums.dtype
     grad = grad.swapaxes(1, 2)
     delta = (grad * out).sum(axis=-1, keepdims=True, dtype=precise)
     dqs, dk, dv = [], jnp.zeros(k.shape, precise), jnp.zeros(v.shape, precise)
     for first, last in causal_parts(-(-length // size), causal):
         end = min(last * size, k.shape[2]) if causal else k.shape[2]
-        part = _visible(k, v, keys, end)
+        part = _visible(k, v, key_mask, end)
 
         def step(carry: Any, block: Any, *, part: Any = part) -> Any:
-            part_k, part_v, part_keys = part
+            part_k, part_v, part_mask = part
             queries, out_grad, logs, rows_delta, number = block
             scores = jnp.einsum("bnsh,bnth->bnst", part_k, queries, preferred_element_type=precise)
             mask = dense_mask(
-                part_keys, causal, start=number * size, queries=size, length=part_k.shape[2]
+                part_mask, causal, start=number * size, queries=size, length=part_k.shape[2]
             )
             scores = scores if mask is None else jnp.where(mask.swapaxes(2, 3), scores, HIDDEN)
             weights = jnp.exp(scores - logs.swapaxes(2, 3))

@@ -88,7 +88,8 @@ class Dense(nn.Module):
       init_kind: "normal" (scaled to the fan-in) for towers trained from scratch, "torch" for the
         projectors and the fusion.
       kernel_init: replaces the initialiser of `init_kind`.
-      quantizable: whether the kernel is stored as `precision.kernels` says, otherwise as floats.
+      quantizable: whether the kernel is stored in the format `precision.kernels`, otherwise as
+        floats.
       heads: N > 0 gives float[..., N, features / N].
     """
 

@@ -31,7 +31,7 @@ def random_words(key: Array, shape: tuple[int, ...]) -> Array:
     Returns:
       uint32[shape].
     """
-    # Two words, or four of which the last two may repeat the first two.
+    # A key has two words or four; the last two of four may repeat the first two.
     words = jax.random.key_data(key)
     first, second = murmur_finalizer(words[0]) + words[-2], murmur_finalizer(words[1]) + words[-1]
     index = jax.lax.iota(jnp.uint32, int(np.prod(shape))).reshape(shape)

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from emojax.model.dense import Dense
-from emojax.model.encoders.eva import Eva, EvaConfig, normalise_pixels, pool_video
+from emojax.model.encoders.eva import Eva, EvaConfig, normalize_pixels, pool_video
 from emojax.model.encoders.whisper import Whisper, WhisperConfig, pool_audio
 from emojax.model.fusion import Fusion, FusionConfig
 from emojax.model.layers import EncoderConfig, LayerNorm
@@ -129,6 +129,17 @@ class EmotionConfig:
         }
 
 
+def zero_absent(x: Array, present: Array) -> Array:
+    """Features float[B, ...] with zeros where the stream is absent (`present` bool[B] is False)."""
+    return x * jnp.expand_dims(present, tuple(range(1, x.ndim))).astype(x.dtype)
+
+
+def group_patches(image: Array) -> Array:
+    """Image tokens float[B, 1 + P, D] without their class token: float[B, P / 4, 4 D]."""
+    patches = image[:, 1:]
+    return patches.reshape(patches.shape[0], patches.shape[1] // IMAGE_GROUP, -1)
+
+
 class Emotion(nn.Module):
     """The model; `__call__` is the forward pass of training, the other methods are its parts.
 
@@ -182,11 +193,11 @@ class Emotion(nn.Module):
           The features. Whisper's states are sown as `encoder_states` in "intermediates".
         """
         c = self.config
-        image = normalise_pixels(batch["image"], c.image, c.image.encoder.precision.compute)
+        image = normalize_pixels(batch["image"], c.image, c.image.encoder.precision.compute)
         if c.missing == "released":  # a missing image is zeros after normalisation, not black
             image = image * batch["has_image"][:, None, None, None].astype(image.dtype)
         image_tokens = self.ln_vision(self.eva_image(image, deterministic))
-        frames = normalise_pixels(batch["frames"], c.video, c.video.encoder.precision.compute)
+        frames = normalize_pixels(batch["frames"], c.video, c.video.encoder.precision.compute)
         count = frames.shape[1]
         tokens = self.eva_video(einops.rearrange(frames, "b f h w c -> (b f) h w c"), deterministic)
         tokens = einops.rearrange(tokens, "(b f) t d -> b f t d", f=count)
@@ -226,16 +237,10 @@ class Emotion(nn.Module):
         """
         c = self.config
         masked = c.missing == "masked"
-
-        def zero_absent(x: Array, flag: Array) -> Array:
-            return x * flag[:, None, None].astype(x.dtype)
-
         video = zero_absent(features.video, present.video)
         audio = zero_absent(features.audio, present.audio)
         image = zero_absent(features.image, present.image) if masked else features.image
-        patches = image[:, 1:]
-        grouped = patches.reshape(image.shape[0], patches.shape[1] // IMAGE_GROUP, -1)
-        streams = {"image": grouped, "video": video, "audio": audio}
+        streams = {"image": group_patches(image), "video": video, "audio": audio}
         if c.fusion.kind != "none":
             cls = jnp.broadcast_to(image[:, :1], (*video.shape[:2], image.shape[2]))
             streams["fusion"] = self.fusion(audio, cls, video, deterministic)

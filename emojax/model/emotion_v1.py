@@ -7,7 +7,7 @@
     class token of the image encoder -----------------------------> project.cls
 
 The original reads the three vectors from files made by other programs; here the encoders are part
-of the model, so a media file is enough. Facts: docs/architecture.md, "The two models".
+of the model, so a media file is enough. Facts: docs/internals.md, "The two models".
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import einops
 import jax
 import jax.numpy as jnp
 
-from emojax.model.emotion import IMAGE_GROUP, Emotion
-from emojax.model.encoders.eva import Eva, EvaConfig, normalise_pixels
+from emojax.model.emotion import IMAGE_GROUP, Emotion, group_patches, zero_absent
+from emojax.model.encoders.eva import Eva, EvaConfig, normalize_pixels
 from emojax.model.encoders.hubert import Hubert, HubertConfig
 from emojax.model.encoders.videomae import VideoMae, VideoMaeConfig
 from emojax.model.layers import EncoderConfig, LayerNorm
@@ -147,11 +147,11 @@ class EmotionV1(Emotion):
           The features.
         """
         c = self.config
-        image = normalise_pixels(batch["image"], c.image, c.image.encoder.precision.compute)
+        image = normalize_pixels(batch["image"], c.image, c.image.encoder.precision.compute)
         if c.missing == "released":
             image = image * batch["has_image"][:, None, None, None].astype(image.dtype)
         image_tokens = self.ln_vision(self.eva_image(image, deterministic))
-        frames = normalise_pixels(batch["frames"], c.face, c.face.encoder.precision.compute)
+        frames = normalize_pixels(batch["frames"], c.face, c.face.encoder.precision.compute)
         count = frames.shape[1]
         faces = self.mae(einops.rearrange(frames, "b f h w c -> (b f) h w c"), deterministic)
         faces = faces[:, 0] if c.face_pool == "cls" else faces[:, 1:].mean(axis=1)
@@ -159,7 +159,7 @@ class EmotionV1(Emotion):
         motion = self.videomae(frames, deterministic).mean(axis=1)
         valid = jnp.maximum(1, batch["audio_frames"])
         steps = self.hubert(
-            normalise_waveform(batch["sound"][:, :, 0], valid), valid, deterministic
+            normalize_waveform(batch["sound"][:, :, 0], valid), valid, deterministic
         )
         inside = (jnp.arange(steps.shape[1]) < c.audio.steps(valid)[:, None])[:, :, None]
         audio = jnp.where(inside, steps, 0).sum(axis=1) / inside.sum(axis=1)
@@ -182,16 +182,10 @@ class EmotionV1(Emotion):
           Tokens float[B, Q, D] and mask bool[B, Q].
         """
         del deterministic
-        c = self.config
-        masked = c.missing == "masked"
-
-        def zero_absent(x: Array, flag: Array) -> Array:
-            return x * flag.reshape(-1, *[1] * (x.ndim - 1)).astype(x.dtype)
-
+        masked = self.config.missing == "masked"
         image = zero_absent(features.image, present.image) if masked else features.image
-        patches = image[:, 1:]
         streams = {
-            "image": patches.reshape(patches.shape[0], patches.shape[1] // IMAGE_GROUP, -1),
+            "image": group_patches(image),
             "face": zero_absent(features.face, present.video)[:, None],
             "motion": zero_absent(features.motion, present.video)[:, None],
             "audio": zero_absent(features.audio, present.audio)[:, None],
@@ -211,7 +205,7 @@ class EmotionV1(Emotion):
         return features._asdict() | {"image": features.image[:, 1:].mean(axis=1)}
 
 
-def normalise_waveform(waveform: Array, valid: Array) -> Array:
+def normalize_waveform(waveform: Array, valid: Array) -> Array:
     """Normalises each waveform to zero mean and unit variance.
 
     Source: transformers' Wav2Vec2FeatureExtractor with do_normalize, which the checkpoint needs.

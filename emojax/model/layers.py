@@ -91,7 +91,8 @@ class EncoderConfig:
       eps: of the norms.
       dropout: rate after attention and MLP.
       remat: "none" or a policy of remat.REMAT_POLICIES.
-      unroll: layers of the scan that are laid out (faster on CPU at small depth, same parameters).
+      unroll: layers per iteration of the scan, unrolled in the program (faster on CPU at small
+        depth, same parameters).
       precision: number formats.
       key_bias: whether k has a bias (MAE, HuBERT), as q and v always have.
       post_norm: whether norms follow the sums (HuBERT base).
@@ -122,7 +123,7 @@ class EncoderBlock(nn.Module):
     config: EncoderConfig
 
     @nn.compact
-    def __call__(self, x: Array, keys: Array | None, deterministic: bool) -> tuple[Array, None]:
+    def __call__(self, x: Array, key_mask: Array | None, deterministic: bool) -> tuple[Array, None]:
         """(float[B, T, D], bool[B, T] as in `attention`) -> (float[B, T, D], None) for the scan."""
         c = self.config
         x = constrain(x, "batch", "length", "act_embed")
@@ -150,7 +151,7 @@ class EncoderBlock(nn.Module):
         q = dense("q", c.width, ("embed", "heads"), heads=c.heads)(h)
         k = dense("k", c.width, ("embed", "heads"), use_bias=c.key_bias, heads=c.heads)(h)
         v = dense("v", c.width, ("embed", "heads"), heads=c.heads)(h)
-        h = attention(q, k, v, keys=keys).reshape(x.shape)
+        h = attention(q, k, v, key_mask=key_mask).reshape(x.shape)
         h = dense("proj", c.width, ("heads", "embed"))(h)
         x = x + nn.Dropout(c.dropout)(h, deterministic=deterministic)
         x = norm1(x) if c.post_norm else x
@@ -170,7 +171,7 @@ def scan_layers(block: Any, depth: int, *, num_inputs: int, remat: str, unroll: 
       depth: number of layers.
       num_inputs: number of inputs besides the carry.
       remat: "none" or a policy of remat.REMAT_POLICIES.
-      unroll: layers of the scan that are laid out.
+      unroll: layers per iteration of the scan, unrolled in the program.
 
     Returns:
       The lifted module class.
@@ -218,20 +219,25 @@ class Encoder(nn.Module):
     config: EncoderConfig
 
     @nn.compact
-    def __call__(self, x: Array, keys: Array | None = None, deterministic: bool = True) -> Array:
-        """Runs the layers; `keys` bool[B, T] as in `attention`."""
+    def __call__(
+        self, x: Array, key_mask: Array | None = None, deterministic: bool = True
+    ) -> Array:
+        """Runs the layers; `key_mask` bool[B, T] as in `attention`."""
         c = self.config
         if c.unstacked_layers:
             for i in range(c.depth):
-                x, _ = EncoderBlock(c, name=f"layers_{i}")(x, keys, deterministic)
+                x, _ = EncoderBlock(c, name=f"layers_{i}")(x, key_mask, deterministic)
             return x
         layers = scan_layers(EncoderBlock, c.depth, num_inputs=2, remat=c.remat, unroll=c.unroll)
         length = x.shape[1]
         # Padded to whole registers: 257 tokens as they are make every operation of a TPU slower.
         if extra := -length % TPU_ROWS if platform() == "tpu" else 0:
-            keys = jnp.ones(x.shape[:2], bool) if keys is None else keys
-            x, keys = jnp.pad(x, ((0, 0), (0, extra), (0, 0))), jnp.pad(keys, ((0, 0), (0, extra)))
-        out: Array = layers(c, name="blocks")(x, keys, deterministic)[0][:, :length]
+            key_mask = jnp.ones(x.shape[:2], bool) if key_mask is None else key_mask
+            x, key_mask = (
+                jnp.pad(x, ((0, 0), (0, extra), (0, 0))),
+                jnp.pad(key_mask, ((0, 0), (0, extra))),
+            )
+        out: Array = layers(c, name="blocks")(x, key_mask, deterministic)[0][:, :length]
         return out
 
 

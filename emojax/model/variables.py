@@ -108,11 +108,13 @@ def select_trainable(paths: list[str], rules: Rules) -> dict[str, bool]:
       {path: whether it is trainable}.
 
     Raises:
-      ValueError: no rule matches a path, a rule says something other than train or freeze, or the
+      ValueError: no rule matches a path, the second entry of a rule is not train or freeze, or the
         rules freeze everything.
     """
     if invalid := [r for r in rules if r[1] not in ("train", "freeze")]:
-        raise ValueError(f"trainable rules say train or freeze, not {invalid}")
+        raise ValueError(
+            f"each rule of config.trainable must be (pattern, train or freeze), got {invalid}"
+        )
     out: dict[str, bool] = {}
     for path in paths:
         for pattern, word in rules:

@@ -23,7 +23,7 @@ from emojax.plan import hlo
 from emojax.plan.abstract_step import trace_step
 from emojax.plan.formula import ASSUMED_MFU, estimate_gpu, rates
 from emojax.plan.topology import CHIPS, GIB, Chip, Topology, describe_devices
-from emojax.sharding import AXES, make_mesh, replication, resolve_mesh_shape
+from emojax.sharding import AXES, list_copies, make_mesh, resolve_mesh_shape
 from emojax.train.flops import executed_flops, useful_flops
 
 KERNEL_MFU = 0.5  # fraction of the peak that Pallas kernels are assumed to reach
@@ -118,7 +118,7 @@ def _compile(
         "learned_parameters": count_parameters(state.train),
         "frozen_parameters": count_parameters(frozen),
         "replicated": [
-            r for r in replication({**state.train, **frozen}) if r[2] > 1 and r[1] > 16e6
+            r for r in list_copies({**state.train, **frozen}) if r[2] > 1 and r[1] > 16e6
         ],
     }
     start = time.monotonic()

@@ -21,7 +21,7 @@ import jax
 from etils import epath
 
 from data_pipeline.schema import ClipRecord
-from emojax.bundle.model_folder import MANIFEST
+from emojax.bundle.model_folder import MANIFEST, MODEL_FILE
 from emojax.config import rename_fields
 from emojax.sharding import broadcast_text
 
@@ -65,7 +65,7 @@ def register_run(
     fault = ""
     if jax.process_index() == 0:
         out.mkdir(parents=True, exist_ok=True)
-        begun = any((out / name).exists() for name in ("log.jsonl", "model.json")) or any(
+        begun = any((out / name).exists() for name in ("log.jsonl", MODEL_FILE)) or any(
             (out / "checkpoints").glob("*/[0-9]*")
         )
         for name, value in (("config.json", stable(raw)), ("data.json", data), ("base.json", base)):
@@ -112,7 +112,7 @@ def base_weights(init_from: str | None, *, seed: int) -> dict[str, Any]:
     if not init_from:
         return {"start": "random", "seed": seed}
     folder = Path(init_from)
-    named = folder / MANIFEST if (folder / MANIFEST).exists() else folder / "model.json"
+    named = folder / MANIFEST if (folder / MANIFEST).exists() else folder / MODEL_FILE
     digest = hashlib.sha256(named.read_bytes()).hexdigest() if named.exists() else None
     return {"start": folder.name, "file": named.name, "sha256": digest}
 

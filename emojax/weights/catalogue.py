@@ -98,13 +98,14 @@ def _llama(config: ModelConfig) -> list[Spellings]:
 def _eva(config: ModelConfig) -> list[Spellings]:
     filled = [
         _under(
-            (tables.eva(config.image.encoder.depth, config.image.final_norm),), "params/eva_image/"
+            (tables.eva(config.image.encoder.depth, final_norm=config.image.final_norm),),
+            "params/eva_image/",
         )
     ]
     if isinstance(config, EmotionConfig):
         filled.append(
             _under(
-                (tables.eva(config.video.encoder.depth, config.video.final_norm),),
+                (tables.eva(config.video.encoder.depth, final_norm=config.video.final_norm),),
                 "params/eva_video/",
             )
         )
@@ -120,8 +121,11 @@ def _hubert(config: ModelConfig) -> list[Spellings]:
     if not isinstance(config, EmotionV1Config):
         return []  # v2 uses Whisper
     c = config.audio
-    size = (len(c.conv_widths), c.conv_norm, c.conv_bias)
-    return [_under((tables.hubert(*size), tables.hubert_fairseq(*size)), "params/hubert/")]
+    spellings = tuple(
+        table(conv_layers=len(c.conv_widths), conv_norm=c.conv_norm, conv_bias=c.conv_bias)
+        for table in (tables.hubert, tables.hubert_fairseq)
+    )
+    return [_under(spellings, "params/hubert/")]
 
 
 def projections(config: ModelConfig) -> tuple[str, ...]:

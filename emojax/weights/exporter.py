@@ -14,7 +14,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from data_pipeline.io import write_text
-from emojax.bundle.model_folder import TOKENIZER_MODEL, Bundle, load_bundle
+from emojax.bundle.model_folder import MODEL_FILE, TOKENIZER_MODEL, Bundle, load_bundle
 from emojax.model.dense import merge_lora_kernel
 from emojax.model.lm.llama import LlamaConfig
 from emojax.model.quantize import SCALE, dequantize_leaves
@@ -84,14 +84,14 @@ def export_model(folder: Path, layout: str, out: Path) -> list[Path]:
 def _check_output(layout: str, out: Path) -> None:
     if layout not in FORMATS:
         raise ValueError(f"there is no format '{layout}'; there are {', '.join(FORMATS)}")
-    if layout in ("peft", "hf-merged") and (out.is_file() or (out / "model.json").exists()):
+    if layout in ("peft", "hf-merged") and (out.is_file() or (out / MODEL_FILE).exists()):
         raise ValueError(
             f"{out} is a model folder or a file: --format {layout} writes a folder of its own"
         )
     if layout in ("emotion-llama", "safetensors") and out.is_dir():
         raise ValueError(f"{out} is a folder: --format {layout} writes one file")
     if layout == "safetensors" and out.suffix != ".safetensors":
-        raise ValueError(f"{out} should end on .safetensors, or other programs will not read it")
+        raise ValueError(f"{out} must end in .safetensors, or other programs will not read it")
 
 
 def _float_leaves(bundle: Bundle) -> dict[str, np.ndarray]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import functools
-import hashlib
 import http.client
 import json
 import logging
@@ -22,6 +21,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
+from data_pipeline.io import file_sha256, write_text
 from data_pipeline.progress import Progress, no_progress
 from emojax.weights.catalogue import Source
 
@@ -194,8 +194,7 @@ def check(path: Path, sha256: str | None, *, name: str, record: Path) -> None:
     Raises:
       FetchError: the checksum differs; the file is renamed to *.wrong.
     """
-    with path.open("rb") as file:
-        actual = hashlib.file_digest(file, "sha256").hexdigest()
+    actual = file_sha256(path)
     recorded: dict[str, str] = json.loads(record.read_text()) if record.exists() else {}
     if sha256 is None and name not in recorded:
         logger.warning(
@@ -203,7 +202,7 @@ def check(path: Path, sha256: str | None, *, name: str, record: Path) -> None:
             path.name,
             actual[:16],
         )
-        record.write_text(json.dumps(recorded | {name: actual}, indent=1))
+        write_text(record, json.dumps(recorded | {name: actual}, indent=1))
         return
     expected = sha256 or recorded[name]
     if actual != expected:

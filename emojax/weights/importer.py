@@ -17,10 +17,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from data_pipeline.io import write_text
+from data_pipeline.io import file_sha256, write_text
 from data_pipeline.loader.tokens import LlamaTokenizer
 from data_pipeline.progress import Progress, no_progress
-from emojax.bundle.model_folder import MANIFEST, TOKENIZER_MODEL, save_bundle
+from emojax.bundle.model_folder import MANIFEST, MODEL_FILE, TOKENIZER_MODEL, save_bundle
 from emojax.config import Settings, load_config, resolve
 from emojax.model.quantize import SCALE
 from emojax.model.variables import (
@@ -35,7 +35,7 @@ from emojax.model.variables import (
 from emojax.sharding import make_mesh
 from emojax.weights.catalogue import SOURCES, Model, catalogue_model
 from emojax.weights.load_tensors import WeightsError, choose_table, stream_tensors
-from emojax.weights.provenance import file_sha256, make_manifest
+from emojax.weights.provenance import make_manifest
 from emojax.weights.rules import Table
 from emojax.weights.tensor_files import open_tensors, tensor_files
 
@@ -125,7 +125,7 @@ def import_model(
     manifest = make_manifest(name, files, variables, origin=origin)
     manifest["tokenizer_sha256"] = file_sha256(tokenizer.path)
     out.mkdir(parents=True, exist_ok=True)
-    (out / "model.json").unlink(missing_ok=True)
+    (out / MODEL_FILE).unlink(missing_ok=True)
     write_text(out / MANIFEST, json.dumps(manifest, indent=1))
     save_bundle(
         out,

@@ -232,7 +232,7 @@ def _cause(missing: list[str], extra: list[str], wrong: list[str]) -> str:
     if missing and not extra:
         return (
             "the file is incomplete, or of a smaller model "
-            f"(all missing names end on {sorted(ends)[:4]})"
+            f"(all missing names end in {sorted(ends)[:4]})"
         )
     if extra and not missing:
         return "the file is of a larger model or of another one"

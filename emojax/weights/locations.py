@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from data_pipeline.io import cache_root
+from emojax.bundle.model_folder import MODEL_FILE
 from emojax.weights.catalogue import MODELS, SOURCES, describe_source
 
 
@@ -32,7 +33,7 @@ def find_model(name: str) -> Path:
         says what to run.
     """
     path = Path(name).expanduser()
-    if (path / "model.json").exists():
+    if (path / MODEL_FILE).exists():
         return path
     if name not in MODELS:
         if not path.exists():
@@ -42,7 +43,7 @@ def find_model(name: str) -> Path:
             )
         return path
     folder = weights_folder(name)
-    if (folder / "model.json").exists():
+    if (folder / MODEL_FILE).exists():
         return folder
     model = MODELS[name]
     needs = [f"  {key}: {describe_source(SOURCES[key])}" for key in model.sources]

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from data_pipeline.io import file_sha256
 from emojax.bundle.model_folder import MANIFEST, TOKENIZER_MODEL, load_bundle
 from emojax.model.quantize import SCALE
 from emojax.model.variables import flatten
@@ -60,12 +61,6 @@ def make_manifest(
     }
     count = sum(x.size for p, x in variables.items() if not p.endswith(SCALE))
     return {"name": name, "parameters": int(count), "sources": sources, "leaves": leaves}
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def array_checksum(x: jax.Array) -> str:

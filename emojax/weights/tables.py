@@ -59,7 +59,7 @@ LLAMA = Table(
 )
 
 
-def _attention(prefix: str, names: Sequence[str], key_bias: bool) -> list[list[Rule]]:
+def _attention(prefix: str, names: Sequence[str], *, key_bias: bool) -> list[list[Rule]]:
     """Separate projections of transformers, `names` in the order q, k, v, out."""
     ours = ("q", "k", "v", "proj")
     return [
@@ -98,7 +98,7 @@ def _fused(name: str, leaf: str, layout: Layout) -> Rule:
     return Rule(names=(name,), paths=tuple(f"{BLOCKS}/{p}/{leaf}" for p in "qkv"), layout=layout)
 
 
-def _timm_blocks(key_bias: bool) -> list[Rule | list[Rule]]:
+def _timm_blocks(*, key_bias: bool) -> list[Rule | list[Rule]]:
     """Blocks of timm's vision transformers, whose q, k and v are one matrix."""
     b = "blocks.{i}"
     separate = [rule(f"{b}.attn.{p}_bias", f"{BLOCKS}/{p}/bias") for p in "qv"]
@@ -113,19 +113,19 @@ def _timm_blocks(key_bias: bool) -> list[Rule | list[Rule]]:
     ]
 
 
-def _vit(key_bias: bool, final_norm: bool) -> tuple[Rule, ...]:
+def _vit(*, key_bias: bool, final_norm: bool) -> tuple[Rule, ...]:
     return flatten(
         [
             rule("cls_token", "cls"),
             rule("pos_embed", "positions", POSITIONS),
             _patch("patch_embed.proj", PATCH),
-            *_timm_blocks(key_bias),
+            *_timm_blocks(key_bias=key_bias),
             norm("norm", "norm") if final_norm else [],
         ]
     )
 
 
-def eva(depth: int, final_norm: bool) -> Table:
+def eva(depth: int, *, final_norm: bool) -> Table:
     """EVA-ViT-G; `eva_vit_g.pth` has 40 blocks, a norm and a head.
 
     Args:
@@ -153,7 +153,7 @@ MAE = Table(
 )
 
 
-def _vit_hf(name: str, patch: Layout, cls: bool, fused_bias: bool) -> Table:
+def _vit_hf(name: str, patch: Layout, *, cls: bool, fused_bias: bool) -> Table:
     """Vision transformers under the names that transformers writes to files, not of modules."""
     b = "encoder.layer.{i}"
     heads = (("query", "q"), ("key", "k"), ("value", "v"))
@@ -190,7 +190,7 @@ MAE_HF = _vit_hf("MAE (transformers)", PATCH, cls=True, fused_bias=False)
 VIDEOMAE_HF = _vit_hf("VideoMAE (transformers)", TUBE, cls=False, fused_bias=True)
 
 
-def videomae(final_norm: bool = True) -> Table:
+def videomae(*, final_norm: bool = True) -> Table:
     """VideoMAE under its original names, which are also timm's."""
     return Table(
         "VideoMAE (original names)",
@@ -215,7 +215,7 @@ VIDEOMAE_TABLES = (
 )
 
 
-def hubert(conv_layers: int = 7, conv_norm: str = "layer", conv_bias: bool = True) -> Table:
+def hubert(*, conv_layers: int = 7, conv_norm: str = "layer", conv_bias: bool = True) -> Table:
     """HuBERT of transformers, with both spellings of its weight norm."""
     convs: list[list[Rule]] = []
     for n in range(conv_layers):
@@ -259,7 +259,9 @@ def hubert(conv_layers: int = 7, conv_norm: str = "layer", conv_bias: bool = Tru
     )
 
 
-def hubert_fairseq(conv_layers: int = 7, conv_norm: str = "layer", conv_bias: bool = True) -> Table:
+def hubert_fairseq(
+    *, conv_layers: int = 7, conv_norm: str = "layer", conv_bias: bool = True
+) -> Table:
     """HuBERT of fairseq."""
     convs: list[list[Rule]] = []
     for n in range(conv_layers):

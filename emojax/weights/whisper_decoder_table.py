@@ -6,90 +6,76 @@ The folder has config.json, generation_config.json, tokenizer.json and *.safeten
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
-from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
 from emojax.model.dense import Precision
-from emojax.model.lm.whisper_decoder import DecoderConfig
+from emojax.model.lm.whisper_decoder import DecoderConfig, WhisperDecoder, make_cache
+from emojax.model.variables import flatten, unbox
+from emojax.weights import rules
+from emojax.weights.load_tensors import load_tensors
+from emojax.weights.rules import Rule, Table
+from emojax.weights.tensor_files import Reader, open_tensors
 
-_LAYER = {
+# Projections and norms of a layer: transformers' name -> ours.
+_PROJECTIONS = {
     "self_attn.q_proj": "self_q",
     "self_attn.k_proj": "self_k",
     "self_attn.v_proj": "self_v",
     "self_attn.out_proj": "self_o",
-    "self_attn_layer_norm": "self_norm",
     "encoder_attn.q_proj": "cross_q",
     "encoder_attn.k_proj": "cross_k",
     "encoder_attn.v_proj": "cross_v",
     "encoder_attn.out_proj": "cross_o",
-    "encoder_attn_layer_norm": "cross_norm",
     "fc1": "fc1",
     "fc2": "fc2",
+}
+_NORMS = {
+    "self_attn_layer_norm": "self_norm",
+    "encoder_attn_layer_norm": "cross_norm",
     "final_layer_norm": "norm",
 }
 
 
-def decoder_leaves(
-    tensors: Mapping[str, np.ndarray], config: DecoderConfig
-) -> dict[str, np.ndarray]:
-    """Maps tensors under transformers' names to the decoder's leaves.
+def decoder_table(depth: int) -> Table:
+    """The decoder's tensors under transformers' names, without their prefix `model.decoder.`.
 
     Args:
-      tensors: {name: array}; tensors outside the decoder are ignored.
-      config: sizes of the decoder.
-
-    Returns:
-      {path: array}.
-
-    Raises:
-      ValueError: tensors are missing, unexpected or of another shape; the message names them.
+      depth: number of layers.
     """
-    found = {
-        k.removeprefix("model.").removeprefix("decoder."): v
-        for k, v in tensors.items()
-        if "decoder." in k
-    }
-    expected: dict[str, tuple[str, bool]] = {
-        "embed_tokens.weight": ("embed", False),
-        "embed_positions.weight": ("positions", False),
-        "layer_norm.weight": ("norm/scale", False),
-        "layer_norm.bias": ("norm/bias", False),
-    }
-    for i in range(config.depth):
-        for theirs, ours in _LAYER.items():
-            norm = ours.endswith("norm")
-            expected[f"layers.{i}.{theirs}.weight"] = (
-                f"layers_{i}/{ours}/{'scale' if norm else 'kernel'}",
-                not norm,
-            )
-            if not theirs.endswith("k_proj"):
-                expected[f"layers.{i}.{theirs}.bias"] = (f"layers_{i}/{ours}/bias", False)
-    if missing := sorted(set(expected) - set(found)):
-        raise ValueError(
-            f"{len(missing)} tensors of Whisper's decoder are missing: {', '.join(missing[:5])}"
-        )
-    if extra := sorted(set(found) - set(expected)):
-        raise ValueError(
-            f"{len(extra)} tensors are not part of Whisper's decoder: {', '.join(extra[:5])}"
-        )
-    out = {
-        f"params/{path}": found[name].T if transposed else found[name]
-        for name, (path, transposed) in expected.items()
-    }
-    shapes = {
-        "params/embed": (config.vocab, config.width),
-        "params/positions": (config.positions, config.width),
-    }
-    for path, shape in shapes.items():
-        if out[path].shape != shape:
-            raise ValueError(f"{path} has the shape {out[path].shape}, config.json says {shape}")
-    return out
+    parts: list[Rule | list[Rule]] = [
+        rules.rule("embed_tokens.weight", "params/embed"),
+        rules.rule("embed_positions.weight", "params/positions"),
+        rules.norm("layer_norm", "params/norm"),
+    ]
+    for i in range(depth):
+        parts += [
+            rules.linear(f"layers.{i}.{name}", f"params/layers_{i}/{ours}", bias=ours[-2:] != "_k")
+            for name, ours in _PROJECTIONS.items()
+        ]
+        parts += [
+            rules.norm(f"layers.{i}.{name}", f"params/layers_{i}/{ours}")
+            for name, ours in _NORMS.items()
+        ]
+    return Table("decoder of Whisper (transformers)", rules.flatten(parts))
+
+
+def decoder_shapes(config: DecoderConfig) -> dict[str, Any]:
+    """{path: shape and dtype} of the decoder's leaves; nothing is allocated."""
+    model = WhisperDecoder(config)
+
+    def run(decoder: WhisperDecoder) -> Any:
+        cross = decoder.encode_cross(jnp.zeros((1, 1, config.width)))
+        return decoder(jnp.zeros((1, 1), jnp.int32), cross, make_cache(config, 1, 1))
+
+    return flatten(unbox(jax.eval_shape(lambda: model.init(jax.random.key(0), method=run))))
 
 
 def load_decoder(folder: Path) -> tuple[DecoderConfig, Any, dict[str, Any], Tokenizer]:
@@ -103,40 +89,56 @@ def load_decoder(folder: Path) -> tuple[DecoderConfig, Any, dict[str, Any], Toke
 
     Raises:
       FileNotFoundError: a file is missing.
-      ValueError: the tensors do not fit the config.
+      ValueError: a file is damaged, config.json lacks a field, or the tensors do not have the names
+        and shapes that it implies; the message says which.
     """
-    facts = _json(folder / "config.json")
-    config = DecoderConfig(
-        vocab=facts["vocab_size"],
-        width=facts["d_model"],
-        depth=facts["decoder_layers"],
-        heads=facts["decoder_attention_heads"],
-        mlp=facts["decoder_ffn_dim"],
-        positions=facts["max_target_positions"],
-        precision=Precision(),
-    )
+    config = _config(folder / "config.json")
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise FileNotFoundError(f"{folder} has no .safetensors file of Whisper")
-    tensors: dict[str, np.ndarray] = {}
+    tensors: dict[str, Reader] = {}
     for file in files:
         tensors |= {
-            k: np.asarray(v, np.float32) for k, v in load_file(file).items() if "decoder." in k
+            name.removeprefix("model.").removeprefix("decoder."): reader
+            for name, reader in open_tensors(file).items()
+            if "decoder." in name
         }
-    unflatten: Callable[..., Any] = traverse_util.unflatten_dict
-    variables = unflatten(decoder_leaves(tensors, config), sep="/")
-    if not (folder / "tokenizer.json").exists():
-        raise FileNotFoundError(f"{folder}/tokenizer.json is missing: copy it from the release")
-    return (
-        config,
-        variables,
-        _json(folder / "generation_config.json"),
-        Tokenizer.from_file(str(folder / "tokenizer.json")),
+    leaves = load_tensors(
+        decoder_table(config.depth), tensors, decoder_shapes(config), dtype=np.float32
     )
+    unflatten: Callable[..., Any] = traverse_util.unflatten_dict
+    path = folder / "tokenizer.json"
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing: copy it from the release")
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises Exception itself
+        raise ValueError(f"{path} is damaged ({error})") from error
+    facts = _json(folder / "generation_config.json")
+    return config, unflatten(leaves, sep="/"), facts, tokenizer
+
+
+def _config(path: Path) -> DecoderConfig:
+    facts = _json(path)
+    try:
+        return DecoderConfig(
+            vocab=facts["vocab_size"],
+            width=facts["d_model"],
+            depth=facts["decoder_layers"],
+            heads=facts["decoder_attention_heads"],
+            mlp=facts["decoder_ffn_dim"],
+            positions=facts["max_target_positions"],
+            precision=Precision(),
+        )
+    except KeyError as error:
+        raise ValueError(f"{path} has no field {error}: it is not of a Whisper model") from error
 
 
 def _json(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing: copy it from the release of Whisper")
-    facts: dict[str, Any] = json.loads(path.read_text())
+    try:
+        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error})") from error
     return facts

@@ -237,7 +237,7 @@ def test_exports_overwrite_no_model(v2, tmp_path):
     ):
         with pytest.raises(ValueError, match="is a (model )?folder"):
             export_model(model, form, out)
-    with pytest.raises(ValueError, match=r"should end on \.safetensors"):
+    with pytest.raises(ValueError, match=r"must end in \.safetensors"):
         export_model(model, "safetensors", tmp_path / "out.bin")
     assert sorted(p.name for p in model.iterdir()) == before
 

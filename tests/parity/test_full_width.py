@@ -88,7 +88,9 @@ def test_eva_g(torch_side, tmp_path, depth):
         )
     )
     pixels = np.random.default_rng(2).standard_normal((1, 448, 448, 3)).astype(np.float32)
-    tree = imported(tmp_path, state, tables.eva(depth, False), module, jnp.asarray(pixels))
+    tree = imported(
+        tmp_path, state, tables.eva(depth, final_norm=False), module, jnp.asarray(pixels)
+    )
     if depth == 39:
         assert sum(x.size for x in jax.tree.leaves(tree)) == 986_975_872
     ours = np.asarray(jax.jit(module.apply)(tree, jnp.asarray(pixels)))

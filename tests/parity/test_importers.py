@@ -338,7 +338,9 @@ def test_eva_is_the_vision_tower_of_blip2(tmp_path, final_norm):
         )
     )
     pixels = np.random.default_rng(0).standard_normal((2, 28, 28, 3)).astype(np.float32)
-    ours = through_file(tmp_path, state, module, tables.eva(depth, final_norm), jnp.asarray(pixels))
+    ours = through_file(
+        tmp_path, state, module, tables.eva(depth, final_norm=final_norm), jnp.asarray(pixels)
+    )
     tensor = torch.from_numpy(pixels.transpose(0, 3, 1, 2))
     if final_norm:
         close(ours, model(tensor).last_hidden_state)

@@ -6,7 +6,7 @@ import pytest
 import whisper_release as release
 
 from emojax.infer.transcribe import mask_logits, open_transcriber
-from emojax.model.lm.whisper_decoder import WhisperDecoder, empty_cache
+from emojax.model.lm.whisper_decoder import WhisperDecoder, make_cache
 
 pytestmark = pytest.mark.parity
 torch = pytest.importorskip("torch")
@@ -60,9 +60,9 @@ def test_logits_whole_and_step_by_step(pair):
     expected = torch_logits(theirs, ids, encoder_states(2))
     model = WhisperDecoder(ours.config)
     cross = model.apply(ours.variables, encoder_states(2), method="encode_cross")
-    whole, _ = model.apply(ours.variables, ids, cross, empty_cache(ours.config, 2, 12))
+    whole, _ = model.apply(ours.variables, ids, cross, make_cache(ours.config, 2, 12))
     np.testing.assert_allclose(whole, expected, rtol=1e-4, atol=1e-4)
-    first, cache = model.apply(ours.variables, ids[:, :4], cross, empty_cache(ours.config, 2, 12))
+    first, cache = model.apply(ours.variables, ids[:, :4], cross, make_cache(ours.config, 2, 12))
     parts = [first]
     for t in range(4, 9):
         step, cache = model.apply(ours.variables, ids[:, t : t + 1], cross, cache)

@@ -13,7 +13,7 @@ from data_pipeline.schema import ClipRecord, Example
 from emojax.bundle.model_folder import row_config
 from emojax.config import load_config, resolve
 from emojax.model.variables import init_flat, split_trainable
-from emojax.sharding import make_mesh, put_batch, replication, start_processes
+from emojax.sharding import list_copies, make_mesh, put_batch, start_processes
 from emojax.train.state import TrainState, start_state
 from emojax.train.step import make_optimizer, make_step
 
@@ -159,7 +159,7 @@ def test_replicated_arrays_are_reported():
     whole = jax.ShapeDtypeStruct(
         (1024, 64), jnp.float32, sharding=NamedSharding(mesh, PartitionSpec())
     )
-    rows = replication({"a": split_up, "b": whole})
+    rows = list_copies({"a": split_up, "b": whole})
     assert rows == [("b", 1024 * 64 * 4, 4), ("a", 1024 * 64 * 4, 1)]
 
 

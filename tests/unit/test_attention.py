@@ -49,7 +49,7 @@ def test_dense_and_blocked(sevens, causal):
     q, k, v, keys = inputs()
     expected = textbook(q, k, v, keys, causal)
     np.testing.assert_allclose(
-        ours.attention(q, k, v, keys=jnp.asarray(keys), causal=causal),
+        ours.attention(q, k, v, key_mask=jnp.asarray(keys), causal=causal),
         expected,
         rtol=2e-5,
         atol=1e-6,
@@ -104,7 +104,9 @@ def test_long_rows_hold_no_table_of_scores():
     shape = jax.ShapeDtypeStruct((1, 2048, 4, 16), jnp.float32)
     keys = jax.ShapeDtypeStruct((1, 2048), bool)
     run = jax.jit(
-        jax.grad(lambda q, k, v, s: ours.attention(q, k, v, keys=s, causal=True).sum(), (0, 1, 2))
+        jax.grad(
+            lambda q, k, v, s: ours.attention(q, k, v, key_mask=s, causal=True).sum(), (0, 1, 2)
+        )
     )
     used = run.lower(shape, shape, shape, keys).compile().memory_analysis().temp_size_in_bytes
     assert used < 0.6 * 2048 * 2048 * 4 * 4, used

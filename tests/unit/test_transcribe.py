@@ -20,7 +20,7 @@ from emojax.infer.transcribe import (
     mask_logits,
     open_transcriber,
 )
-from emojax.model.lm.whisper_decoder import WhisperDecoder, empty_cache
+from emojax.model.lm.whisper_decoder import WhisperDecoder, make_cache
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_enough_beams_find_the_best_of_all_texts(transcriber):
     model = WhisperDecoder(config)
     cross = model.apply(variables, sound, method="encode_cross")
     prompt = np.array([[release.START, release.EN, release.TRANSCRIBE, release.NO_TIMES]], np.int32)
-    forward = jax.jit(lambda ids: model.apply(variables, ids, cross, empty_cache(config, 1, 7))[0])
+    forward = jax.jit(lambda ids: model.apply(variables, ids, cross, make_cache(config, 1, 7))[0])
     step = lambda ids: np.asarray(
         forward(jnp.asarray([[*prompt[0], *ids, *[0] * (3 - len(ids))]]))
     )[0, 3 + len(ids)]
@@ -166,8 +166,22 @@ def test_damaged_releases(tmp_path):
         },
         folder / "model.safetensors",
     )
-    with pytest.raises(ValueError, match="not part of Whisper's decoder"):
+    with pytest.raises(ValueError, match="1 unexpected: layers.9.fc1.weight"):
         open_transcriber(folder)
+    wide = {**tensors, "model.decoder.layers.1.fc1.weight": np.zeros((8, 16), np.float32)}
+    save_file(wide, folder / "model.safetensors")
+    with pytest.raises(ValueError, match="wrong shape: layers.1.fc1.weight"):
+        open_transcriber(folder)
+    (folder / "model.safetensors").write_bytes(b"0" * 100)
+    with pytest.raises(ValueError, match="not a safetensors file, or is truncated"):
+        open_transcriber(folder)
+    config = release.config()
+    (folder / "config.json").write_text(
+        json.dumps({k: config[k] for k in config if k != "d_model"})
+    )
+    with pytest.raises(ValueError, match="config.json has no field 'd_model'"):
+        open_transcriber(folder)
+    (folder / "config.json").write_text(json.dumps(config))
     (folder / "generation_config.json").write_text(
         json.dumps({k: v for k, v in release.generation().items() if k != "lang_to_id"})
     )

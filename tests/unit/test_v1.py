@@ -17,7 +17,7 @@ from data_pipeline.schema import Clip, ClipRecord
 from emojax.bundle.model_folder import row_config
 from emojax.config import load_config, resolve
 from emojax.model.build import make_model
-from emojax.model.emotion_v1 import normalise_waveform
+from emojax.model.emotion_v1 import normalize_waveform
 from emojax.model.variables import init_flat, merge
 
 SUBTITLE, QUESTION = "hello there", "Which?"
@@ -158,7 +158,7 @@ def resolve_with_seconds(seconds: float):
 
 def test_waveforms_have_mean_zero_and_variance_one():
     wave = np.array([[1.0, 3.0, 5.0, 7.0, 9.0]], np.float32)
-    out = np.asarray(normalise_waveform(jnp.asarray(wave), jnp.array([4])))
+    out = np.asarray(normalize_waveform(jnp.asarray(wave), jnp.array([4])))
     np.testing.assert_allclose(
         out, [[-3 / 5**0.5, -1 / 5**0.5, 1 / 5**0.5, 3 / 5**0.5, 0]], rtol=1e-5
     )

@@ -2,7 +2,7 @@
 
 One module for the image encoder (448 px, 39 blocks) and the video encoder (224 px, 40 blocks, final
 norm). Source: EVA-CLIP ViT-G/14 as used by BLIP-2, MiniGPT-v2 and Emotion-LLaMAv2 (eva_vit.py; timm
-eva_giant_patch14_224). How the two differ: emotion_llama_v2 1.2 and 1.6 in docs/architecture.md.
+eva_giant_patch14_224). How the two differ: docs/internals.md, "Faithful by default".
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def grid_sinusoids(grid: int, width: int) -> np.ndarray:
     return np.concatenate([np.zeros((1, width)), table])[None].astype(np.float32)
 
 
-def normalise_pixels(pixels: Array, config: EvaConfig, dtype: str) -> Array:
+def normalize_pixels(pixels: Array, config: EvaConfig, dtype: str) -> Array:
     """uint8[..., 3] -> float[..., 3], normalised by the encoder's mean and standard deviation."""
     mean, std = np.asarray(config.mean), np.asarray(config.std)
     return ((pixels.astype(jnp.float32) / 255.0 - mean) / std).astype(dtype)

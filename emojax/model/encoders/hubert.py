@@ -120,10 +120,10 @@ class Hubert(nn.Module):
         x = Dense(c.encoder.width, (None, "embed"), precision=precision, name="feature_projection")(
             x
         )
-        keys = None
+        key_mask = None
         if valid is not None:
             inside = jnp.arange(x.shape[1]) < c.steps(valid)[:, None]
-            x, keys = x * inside[:, :, None].astype(x.dtype), inside
+            x, key_mask = x * inside[:, :, None].astype(x.dtype), inside
         pad, groups = c.position_kernel // 2, c.position_groups
         position = _conv(
             c.encoder.width,
@@ -138,5 +138,5 @@ class Hubert(nn.Module):
         norm = LayerNorm(c.encoder.eps, name="norm")
         x = norm(x) if c.encoder.post_norm else x
         x = nn.Dropout(c.encoder.dropout)(x, deterministic=deterministic)
-        x = Encoder(c.encoder, name="encoder")(x, keys, deterministic)
+        x = Encoder(c.encoder, name="encoder")(x, key_mask, deterministic)
         return x if c.encoder.post_norm else norm(x)

@@ -115,8 +115,8 @@ class Whisper(nn.Module):
         )
         x = x + self.param("positions", init, (c.steps, c.encoder.width)).astype(x.dtype)
         x = nn.Dropout(c.encoder.dropout)(x, deterministic=deterministic)
-        keys = None if valid is None else jnp.arange(c.steps) < audio_steps(valid)[:, None]
-        x = Encoder(c.encoder, name="encoder")(x, keys, deterministic)
+        key_mask = None if valid is None else jnp.arange(c.steps) < audio_steps(valid)[:, None]
+        x = Encoder(c.encoder, name="encoder")(x, key_mask, deterministic)
         return LayerNorm(c.encoder.eps, name="norm")(x)
 
 

@@ -41,7 +41,7 @@ class LlamaConfig:
       remat: "none" or a policy of remat.REMAT_POLICIES.
       remat_long: the policy for rows of more than `long_row` tokens (build.for_length).
       long_row: tokens.
-      unroll: layers of the scan that are laid out.
+      unroll: layers per iteration of the scan, unrolled in the program.
       precision: number formats.
       cache: "int8" stores keys and values as int8 with a float32 scale per token and head.
       unstacked_layers: as of EncoderConfig.
@@ -119,8 +119,8 @@ class Block(nn.Module):
             when the cache is still empty; None without a cache.
           cache_mask: bool[B, 1, 1, S], cached keys that may be attended to; None when `kv` is
             empty or None.
-          self_mask: bool[B, 1, T, T] over the new tokens; bool[B, T] as `keys` of `attention` when
-            `kv` is empty or None.
+          self_mask: bool[B, 1, T, T] over the new tokens; bool[B, T] as `key_mask` of `attention`
+            when `kv` is empty or None.
           deterministic: False enables dropout.
 
         Returns:
@@ -137,7 +137,7 @@ class Block(nn.Module):
         q, k, v = checkpoint_name(q, "q"), checkpoint_name(k, "k"), checkpoint_name(v, "v")
         new_kv = None if kv is None else (k.swapaxes(1, 2), v.swapaxes(1, 2))
         if not kv:
-            h = attention(q, k, v, keys=self_mask, causal=True)
+            h = attention(q, k, v, key_mask=self_mask, causal=True)
         else:
             assert new_kv is not None
             assert cache_mask is not None

@@ -49,7 +49,7 @@ class DecoderConfig:
     precision: Precision = FLOAT32
 
 
-def empty_cache(config: DecoderConfig, batch: int, slots: int) -> Cache:
+def make_cache(config: DecoderConfig, batch: int, slots: int) -> Cache:
     """An empty cache for `batch` rows of `slots` text tokens."""
     return kv_cache.empty_cache(
         config.depth,
