@@ -143,7 +143,7 @@ def start_processes(
         if not (address and count and number >= 0):
             raise ValueError(
                 "several processes need all three: coordinator address, number of processes, "
-                "own number"
+                "index of this process"
             )
         if env("JAX_PLATFORMS", "").startswith("cpu"):
             update: Callable[[str, Any], None] = jax.config.update

@@ -12,7 +12,7 @@ from emojax.evaluate import statistics
 from emojax.evaluate.predictions import Prediction
 from emojax.evaluate.sufficient_statistics import SufficientStatistics
 
-MIN_GROUPS = 10  # with fewer speakers, intervals over them say nothing
+MIN_GROUPS = 10  # with fewer speakers, intervals over them mean nothing
 _DURATIONS = ((0, 2), (2, 5), (5, 10), (10, 30), (30, float("inf")))  # seconds
 
 
@@ -42,7 +42,7 @@ class Groups:
 def resampling_groups(rows: Sequence[Prediction]) -> Groups:
     """The groups that intervals resample: speakers or videos, with fewer than MIN_GROUPS the clips.
 
-    Intervals over a handful of speakers say nothing. Intervals over clips are too narrow, but they
+    Intervals over a handful of speakers mean nothing. Intervals over clips are too narrow, but they
     describe these clips.
     """
     for name, keys in (

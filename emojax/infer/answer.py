@@ -83,8 +83,11 @@ def encode(
       batch_size: clips per forward pass.
       keep_encoder_states: also keep the states of Whisper's encoder, for `Transcriber`.
 
+    Returns:
+      The clips with their features, in the order of `items`.
+
     Raises:
-      ValueError: states to keep, but the model's audio encoder is not Whisper.
+      ValueError: states are to be kept, but the model's audio encoder is not Whisper.
     """
     data = bundle.settings.data
     if keep_encoder_states and isinstance(bundle.settings.model, EmotionV1Config):
@@ -222,8 +225,8 @@ def label_probabilities(
 
     If `labels` is the list that the model was calibrated for, the probabilities are calibrated. If
     `config.data.eval_views` is above 1, they are the mean over the clip and augmented copies of it
-    (test-time augmentation with the strength of training). The copies are changed alike for every
-    clip, so that an answer does not depend on the other clips.
+    (test-time augmentation with the strength of training). All clips get the same augmentations, so
+    that an answer does not depend on the other clips.
 
     Args:
       bundle: the model.
@@ -304,6 +307,9 @@ def make_samples(
       task: tag of the question.
       modalities: what the model may use, of `MODALITIES`.
       question: the user's own wording in place of the model's.
+
+    Returns:
+      One prompt per clip, in the order of `items`, and the function.
     """
     rows = _row_config(bundle, items)
     if question is not None:

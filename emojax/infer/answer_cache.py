@@ -95,6 +95,12 @@ def answer_key(
       labels: labels to choose from.
       transcript: words with times.
       people: how people are separated.
+
+    Returns:
+      Hex digits.
+
+    Raises:
+      OSError: the file cannot be read.
     """
     with open(path, "rb") as file:
         head = hashlib.sha256(file.read(1 << 20)).hexdigest()

@@ -65,6 +65,9 @@ def contributions(
       score: takes the modalities that may be used and returns float[n, C] probabilities.
       chosen: int[n], number of the label that is explained.
       present: the modalities that each clip has; only these get a value.
+
+    Returns:
+      {modality: Shapley value} of each clip.
     """
     every = sorted({m for p in present for m in p})
     rows = np.arange(len(chosen))

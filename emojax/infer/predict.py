@@ -190,6 +190,9 @@ def measure_speaker(
       timeout: seconds of decoding after which a file is skipped.
       progress: reports finished files.
 
+    Returns:
+      The statistics of the person, named ONE_SPEAKER, and those of the average speaker.
+
     Raises:
       ValueError: the model was not trained with speaker normalisation.
     """
@@ -226,6 +229,9 @@ def answer_clips(
       clips: (path, clip).
       labels: label strings to choose from.
       options: what is predicted besides the label.
+
+    Raises:
+      RowTooLong: the prompt of a clip with these labels is longer than the model reads.
     """
     options = options or PredictOptions()
     if not clips:

@@ -160,6 +160,9 @@ def advance(
       sampler: see Sampler.
       eos: id of the end token.
       steps: most tokens per row in this call.
+
+    Returns:
+      The state after these tokens.
     """
     model = make_model(config)
     rows = state.token.shape[0]

@@ -108,6 +108,9 @@ def label_changes(
       starts: float[n], s, ascending.
       ends: float[n], s, ascending.
       labels: the C label strings.
+
+    Returns:
+      The changes, in order of time.
     """
     at = [i for i in range(1, len(path)) if path[i] != path[i - 1]]
     weight = np.minimum(ends - starts, _LONGEST)

@@ -89,6 +89,7 @@ def make_timeline(
 
     Raises:
       ClipError: the file cannot be read.
+      RowTooLong: the prompt of a segment with these labels is longer than the model reads.
     """
     begin = time.monotonic()
     question = _Question(

@@ -81,7 +81,7 @@ class RMSNorm(nn.Module):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
-    """A transformer encoder; the towers share everything else.
+    """Sizes of a transformer encoder; all encoders have the same layers otherwise.
 
     Attributes:
       width: D.

@@ -63,7 +63,7 @@ class TooManyRequests(RequestError):
     """HTTP 429.
 
     Attributes:
-      seconds: when to try again.
+      seconds: s until the next attempt.
     """
 
     def __init__(self, message: str, seconds: int):
@@ -219,8 +219,8 @@ def check_duration(seconds: float, limit: float, *, what: str = "clips", hint: s
 
     Args:
       seconds: its length.
-      limit: the most seconds that it may have.
-      what: what the limit is for.
+      limit: most seconds that it may last.
+      what: which media the limit is for, a plural noun for the message.
       hint: what to do instead, for the message.
 
     Raises:

@@ -14,7 +14,7 @@ class QueueFull(Exception):
     """The queue is full.
 
     Attributes:
-      seconds: when to try again.
+      seconds: s until the next attempt.
     """
 
     def __init__(self, seconds: int):

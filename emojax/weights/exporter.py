@@ -1,4 +1,4 @@
-"""Exports a trained model to files that other projects read; importer.py is the way in."""
+"""Exports a trained model to files that other projects read; importer.py does the reverse."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def _float_leaves(bundle: Bundle) -> dict[str, np.ndarray]:
 
 
 def _trainable_table(bundle: Bundle, leaves: Leaves) -> Table:
-    """The stage checkpoint's table; like the originals without a frozen norm of ones and zeros."""
+    """The table of a stage checkpoint; a norm that was never trained is left out, as there."""
     table = stage_table(bundle.settings.model)
     unchanged = all(
         np.all(leaves[p] == p.endswith("scale")) for r in table.rules if r.optional for p in r.paths

@@ -1,4 +1,4 @@
-"""Imports weights of other projects into a model folder; exporter.py is the way back.
+"""Imports weights of other projects into a model folder; exporter.py does the reverse.
 
 An imported model folder is like a trained one (bundle/model_folder.py), plus a manifest with the
 origin of every leaf (provenance.py). A leaf is one array of our parameter tree.
@@ -163,7 +163,7 @@ def _load_tokenizer(settings: Settings, files: Sequence[Path]) -> LlamaTokenizer
 def _read_sources(
     model: Model, settings: Settings, files: Mapping[str, Path], *, task: str, progress: Progress
 ) -> tuple[dict[str, jax.Array], dict[str, str]]:
-    """({path: array}, {path: key of SOURCES}) of the leaves in the files, later over earlier."""
+    """({path: array}, {path: key of SOURCES}) of the leaves; later files replace earlier."""
     leaves = leaf_types(settings)
     shardings = variable_shardings(settings.model, make_mesh(shape=settings.train.mesh))
     tables = {source: source_tables(source, settings, path) for source, path in files.items()}

@@ -154,7 +154,7 @@ MAE = Table(
 
 
 def _vit_hf(name: str, patch: Layout, *, cls: bool, fused_bias: bool) -> Table:
-    """Vision transformers under the names that transformers writes to files, not of modules."""
+    """Vision transformers under the names in transformers' files; its modules have others."""
     b = "encoder.layer.{i}"
     heads = (("query", "q"), ("key", "k"), ("value", "v"))
     biases = [rule(f"{b}.attention.attention.{p}_bias", f"{BLOCKS}/{p}/bias") for p in "qv"]
