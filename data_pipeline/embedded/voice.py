@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from scipy.signal import lfilter
 
 from data_pipeline.embedded.clues import Tone
 from data_pipeline.media.clip import SAMPLE_RATE
@@ -43,6 +42,8 @@ def make_speaker(seed: int) -> Speaker:
 def _resonate(
     signal: np.ndarray, hertz: float, width: float, state: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
+    from scipy.signal import lfilter  # slow to import
+
     radius = np.exp(-np.pi * width / SAMPLE_RATE)
     a1, a2 = -2 * radius * np.cos(2 * np.pi * hertz / SAMPLE_RATE), radius**2
     out, state = lfilter([1 + a1 + a2], [1, a1, a2], signal, zi=state)
@@ -63,6 +64,8 @@ def speak(
     Returns:
       (float32[n] waveform at 16 kHz, float32[n] syllable envelope in [0, 1]).
     """
+    from scipy.signal import lfilter  # slow to import
+
     n = round(seconds * SAMPLE_RATE)
     t = np.arange(n) / SAMPLE_RATE
     lead = rng.uniform(0.04, 0.12)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from scipy.signal import butter, find_peaks, sosfiltfilt
 
 from data_pipeline.media.clip import SAMPLE_RATE
 
@@ -83,6 +82,8 @@ def _frame_pitch(frames: np.ndarray, power: np.ndarray) -> np.ndarray:
 
 
 def _syllable_rate(samples: np.ndarray, seconds: float) -> float | None:
+    from scipy.signal import butter, find_peaks, sosfiltfilt  # slow to import
+
     if seconds < 0.5:
         return None
     band = sosfiltfilt(butter(2, [300, 3000], "band", fs=SAMPLE_RATE, output="sos"), samples)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import optimize
 
 from data_pipeline.io import write_text
 
@@ -90,6 +89,8 @@ def fit_temperature(
     Raises:
       ValueError: there is no clip.
     """
+    from scipy import optimize  # slow to import
+
     if not len(truth):
         raise ValueError("there is no clip to fit the temperature on")
 

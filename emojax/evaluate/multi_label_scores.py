@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sklearn import metrics
-from sklearn.preprocessing import MultiLabelBinarizer
 
 from emojax.evaluate.official_parsing import label_set
 from emojax.evaluate.sufficient_statistics import (
@@ -35,6 +33,9 @@ def official_multi_label(answers: Sequence[str], responses: Sequence[str]) -> di
     Raises:
       ValueError: there are no clips, or the truth has fewer than two labels.
     """
+    from sklearn import metrics  # slow to import
+    from sklearn.preprocessing import MultiLabelBinarizer
+
     if not answers:
         raise ValueError("there is no clip to score")
     true_sets = [label_set(a) for a in answers]

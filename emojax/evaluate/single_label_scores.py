@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sklearn import metrics
 
 from emojax.evaluate.sufficient_statistics import (
     NAN,
@@ -28,6 +27,8 @@ SINGLE_LABEL_SCORES = ("uar", "accuracy", "weighted_f1", "macro_f1")
 
 def uar(truth: Sequence[str], predicted: Sequence[str]) -> float:
     """Unweighted average recall over the classes that occur in the truth."""
+    from sklearn import metrics  # slow to import
+
     classes = sorted(set(truth))
     return float(
         metrics.recall_score(truth, predicted, labels=classes, average="macro", zero_division=0)
@@ -133,6 +134,8 @@ def official_two_class(answers: Sequence[str], responses: Sequence[str]) -> dict
 
 
 def _equal_strings(answers: Sequence[str], responses: Sequence[str], metric: str) -> dict[str, Any]:
+    from sklearn import metrics  # slow to import
+
     if not answers:
         raise ValueError("there is no clip to score")
     labels = sorted({*answers, *responses})

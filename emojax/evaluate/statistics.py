@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse
-from scipy import stats
 
 from emojax.evaluate.sufficient_statistics import Scores, SufficientStatistics
 
@@ -77,6 +76,8 @@ def interval_widening(groups: Sequence[str]) -> float:
       sqrt(m / (m - 1)) for drawing m groups from m, times the quantile of Student's t over that of
       the normal distribution; NaN for fewer than two groups.
     """
+    from scipy import stats  # slow to import
+
     m = _group_matrix(groups).shape[0]
     if m < 2:
         return float("nan")
@@ -203,6 +204,8 @@ def _swaps(rng: np.random.Generator, permutations: int, groups: int) -> Iterator
 
 def mcnemar(a_correct: Sequence[bool], b_correct: Sequence[bool]) -> dict[str, Any]:
     """Exact McNemar test of two runs; treats clips as independent of each other."""
+    from scipy import stats  # slow to import
+
     only_a = sum(x and not y for x, y in zip(a_correct, b_correct, strict=True))
     only_b = sum(y and not x for x, y in zip(a_correct, b_correct, strict=True))
     n = only_a + only_b

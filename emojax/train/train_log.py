@@ -18,7 +18,6 @@ from typing import Any
 import jax
 import numpy as np
 from etils import epath
-from tensorboardX import SummaryWriter
 
 from emojax.train.run_folder import append
 
@@ -69,9 +68,7 @@ class TrainLog:
             for name in (STEPS, SPEED, VALIDATION):
                 self._drop_after(out / name, first_step)
         self._local = "://" not in str(out)  # TensorBoard cannot write to object stores
-        self._board = (
-            SummaryWriter(str(out / "tensorboard")) if self.active and self._local else None
-        )
+        self._board = _open_board(out / "tensorboard") if self.active and self._local else None
         self._lines: dict[str, list[str]] = {}
         self._pending: tuple[int, dict[str, Any], list[str], float] | None = None
         self._losses: list[float] = []
@@ -207,6 +204,12 @@ class TrainLog:
             if self.active or name == self._clips_file:
                 append(self.out / name, "".join(lines))
         self._lines.clear()
+
+
+def _open_board(folder: epath.Path) -> Any:
+    from tensorboardX import SummaryWriter  # slow to import: it imports torch where that exists
+
+    return SummaryWriter(str(folder))
 
 
 def memory() -> int:
