@@ -65,7 +65,7 @@ def save_rounded_model(folder: Path, start: Path) -> Path:
     """A model folder of random weights with few distinct bits, which compress well."""
     bundle = load_bundle(save_random_model(start))
     rounded = jax.tree.map(lambda x: x.astype(jnp.float8_e4m3fn).astype(x.dtype), bundle.variables)
-    save_bundle(folder, bundle.settings, bundle.tokenizer, rounded, bundle.labels, False)
+    save_bundle(folder, bundle.settings, bundle.tokenizer, rounded, bundle.labels, True)
     return folder
 
 
@@ -75,6 +75,31 @@ def drop_what_no_test_reads(folder: Path) -> None:
         path.unlink()
     for path in (folder / "run" / "tensorboard", folder / "run/checkpoints/perception/4"):
         shutil.rmtree(path)
+
+
+def save_results(folder: Path, records: list, env: dict[str, str]) -> dict:
+    """Writes two results folders, "one" and "other"; returns what `compare` wrote of them."""
+    labels = records[0].labels
+    emojax = [sys.executable, "-m", "emojax.cli"]
+    for name, shift in (("one", 0), ("other", 1)):
+        rows = [
+            {
+                "video_id": r.id,
+                "answer": r.label,
+                "response": labels[(labels.index(r.label) + shift * (i % 2)) % len(labels)],
+            }
+            for i, r in enumerate(records)
+        ]
+        path = folder.parent / f"{name}.jsonl"
+        path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+        command = [*emojax, "evaluate", "--predictions", str(path), "--out", str(folder / name)]
+        subprocess.run(command, check=True, env=env)
+    out = folder.parent / "comparison"
+    command = [*emojax, "compare", str(folder / "one"), str(folder / "other"), "--out", str(out)]
+    subprocess.run(command, check=True, env=env)
+    (comparison,) = json.loads((out / "comparison.json").read_text())["comparisons"]
+    del comparison["run"]  # a path of this machine
+    return comparison
 
 
 def main(out: Path) -> None:
@@ -94,29 +119,7 @@ def main(out: Path) -> None:
     command = [c.replace("configs/", f"{Path.cwd()}/configs/") for c in command]
     subprocess.run(command, check=True, env=env, cwd=folder)  # paths in it hold anywhere
     run = folder / "run"
-    labels = records[0].labels
-    for name, shift in (("one", 0), ("other", 1)):
-        rows = [
-            {
-                "video_id": r.id,
-                "answer": r.label,
-                "response": labels[(labels.index(r.label) + shift * (i % 2)) % len(labels)],
-            }
-            for i, r in enumerate(records)
-        ]
-        path = folder.parent / f"{name}.jsonl"
-        path.write_text("".join(json.dumps(r) + "\n" for r in rows))
-        command = [
-            sys.executable,
-            "-m",
-            "emojax.cli",
-            "evaluate",
-            "--predictions",
-            str(path),
-            "--out",
-            str(folder / name),
-        ]
-        subprocess.run(command, check=True, env=env)
+    comparison = save_results(folder, records, env)
     found = {"model": answers(model, folder / "built"), "run": answers(run, folder / "built")}
     cache = open_cache(folder / "cache", cache_config(bundle.settings, flat))
     _, features = cache.sources["embedded"]["val"][0]
@@ -126,6 +129,7 @@ def main(out: Path) -> None:
     found["losses"] = [
         json.loads(line)["loss"] for line in (run / "log.jsonl").read_text().splitlines()
     ]
+    found["comparison"] = comparison
     (folder / "expected.json").write_text(json.dumps(found, indent=1))
     drop_what_no_test_reads(folder)
     with tarfile.open(out, "w:gz") as archive:

@@ -18,7 +18,7 @@ from data_pipeline.loader.batches import BuiltSource
 from data_pipeline.loader.features import open_cache
 from data_pipeline.loader.samples import read_element
 from emojax.bundle.model_folder import load_bundle
-from emojax.infer.answer import label_probabilities
+from emojax.infer.answer import label_probabilities, reasons
 from emojax.model.variables import flatten
 from emojax.workflows.encode_features import cache_config
 
@@ -49,6 +49,8 @@ def test_a_model_folder_answers_as_before(old, expected, name):
     assert [record.id for record, _ in items] == expected[name]["ids"]
     found = label_probabilities(bundle, items, bundle.labels)
     np.testing.assert_allclose(found, expected[name]["probabilities"], rtol=1e-4, atol=1e-6)
+    if expected[name]["reasons"]:
+        assert reasons(bundle, items) == expected[name]["reasons"]
 
 
 def test_a_feature_cache_serves_the_model_that_made_it(old, expected):
@@ -82,11 +84,13 @@ def test_a_run_goes_on_from_its_checkpoints(old, expected, tmp_path):
     """Its settings are recognised, a checkpoint is read, and later steps repeat the old losses."""
     folder = tmp_path / "copy"
     shutil.copytree(old, folder)
+    log = folder / "run" / "log.jsonl"
+    assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == [1, 2, 3, 4]
     text = resume(folder, tmp_path / "home")
     assert "from step 2" in text
-    lines = [json.loads(line) for line in (folder / "run" / "log.jsonl").read_text().splitlines()]
-    losses = {line["step"]: line["loss"] for line in lines}
-    assert [losses[i] for i in (1, 2, 3, 4)] == pytest.approx(expected["losses"], rel=1e-5)
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]  # no step is logged twice
+    assert [line["loss"] for line in lines] == pytest.approx(expected["losses"], rel=1e-5)
     after, before = (flatten(load_bundle(f / "run").variables) for f in (folder, old))
     assert set(after) == set(before)
     for path, x in before.items():
@@ -95,33 +99,26 @@ def test_a_run_goes_on_from_its_checkpoints(old, expected, tmp_path):
         )
 
 
-def test_results_folders_are_compared(old, tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "emojax.cli",
-        "compare",
-        "one",
-        "other",
-        "--out",
-        str(tmp_path / "c"),
-    ]
-    env = {**os.environ, "EMOJAX_CACHE": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=old, env=env, capture_output=True, text=True)
+def emojax(*words: str, folder: Path, home: Path) -> str:
+    env = {**os.environ, "EMOJAX_CACHE": str(home), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "emojax.cli", *words]
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert json.loads((old / "one" / "evaluation.json").read_text())
-    assert any((tmp_path / "c").iterdir())
+    return done.stdout
+
+
+def test_results_folders_are_compared(old, expected, tmp_path):
+    out = tmp_path / "c"
+    emojax("compare", "one", "other", "--out", str(out), folder=old, home=tmp_path / "home")
+    (found,) = json.loads((out / "comparison.json").read_text())["comparisons"]
+    assert found.pop("run") == "other"
+    assert found == expected["comparison"]
 
 
 def test_a_run_is_shown(old, tmp_path):
-    env = {**os.environ, "EMOJAX_CACHE": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
-    for words in (("watch", "run", "--once"), ("report", "run", "--out", str(tmp_path / "r.html"))):
-        done = subprocess.run(
-            [sys.executable, "-m", "emojax.cli", *words],
-            cwd=old,
-            env=env,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-    assert "perception" in (tmp_path / "r.html").read_text()
+    home, page = tmp_path / "home", tmp_path / "r.html"
+    text = emojax("watch", "run", "--once", folder=old, home=home)
+    assert "4/4" in text
+    assert "finished" in text
+    emojax("report", "run", "--out", str(page), folder=old, home=home)
+    assert "perception" in page.read_text()
