@@ -206,7 +206,11 @@ class ClipRecord:
 
     @classmethod
     def from_fields(cls, fields: dict[str, Any]) -> ClipRecord:
-        """Builds a record from the JSON object without its version; raises like `from_json`."""
+        """Builds a record from the JSON object without its version.
+
+        Raises:
+          ValueError: a field is unknown or missing, or has a value of the wrong type.
+        """
         _check_fields(cls, fields)
         try:
             targets: dict[str, Target] = {
@@ -249,7 +253,11 @@ class Example:
 
     @classmethod
     def from_json(cls, line: str | bytes) -> Example:
-        """The inverse of `to_json`; raises like `ClipRecord.from_json`."""
+        """The inverse of `to_json`.
+
+        Raises:
+          ValueError: as of `ClipRecord.from_json`.
+        """
         fields = _parse_versioned(line)
         _check_fields(cls, fields)
         try:

@@ -1,4 +1,4 @@
-"""The agents of a recipe: each builds a prompt from what is known of a clip and parses the reply.
+"""The agents of a recipe: each builds a prompt from the facts of a clip and parses the reply.
 
 Prompts are our own wording, in prompts/*.txt.
 """

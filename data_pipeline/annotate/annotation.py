@@ -30,7 +30,7 @@ class Annotation:
       peak_index: frame number from 0, within the span; None without a picture.
       peak_time: seconds, None if unknown.
       peak_by: how the peak was found, see peaks.Peak.
-      units_from: who measured the action units, "" for nobody.
+      units_from: source of the action units, "" if none were measured.
       words: the transcript.
       words_from: `given`, `transcribed` or "".
       notes: replies of the agents, by agent.

@@ -42,7 +42,7 @@ def annotate_row(row: dict[str, Any], job: bytes) -> dict[str, Any]:
     record = ClipRecord.from_json(row["record"])
     out = {"annotation": "", "clip": record.id, "unfinished": "", "stopped": ""}
     try:
-        annotation = _annotator(job).annotate(record, row["media"])
+        annotation = _annotator(job).annotate(record, media=row["media"])
         return out | {"annotation": annotation.to_json()}
     except Unfinished as error:
         return out | {"unfinished": str(error)}

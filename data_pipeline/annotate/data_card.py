@@ -31,7 +31,7 @@ class Outcome:
     """The result of a run.
 
     Attributes:
-      recipe: what was asked.
+      recipe: agents, label source and filters.
       annotations: all of them, those left out included.
       left_out: clip -> why it is left out.
       unfinished: clip -> why it has no annotation.

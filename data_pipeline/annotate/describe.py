@@ -48,8 +48,8 @@ class Annotator:
     Attributes:
       recipe: agents, label source and filters.
       clients: by agent; one client may serve several agents.
-      provider: of action units, None for nobody.
-      transcribe: transcribes clips without given words, None for nobody.
+      provider: of action units, None for none.
+      transcribe: transcribes clips without a transcript, None for none.
       transcriber: identifies `transcribe`.
       sent_back: remarks of annotators on clips to ask again, by clip; the prompts quote them.
     """
@@ -84,7 +84,7 @@ class Annotator:
         file = file_of(record.path) if file_of else None
         return media_hash(file) if file else ""
 
-    def annotate(self, record: ClipRecord, media: str = "") -> Annotation:
+    def annotate(self, record: ClipRecord, *, media: str = "") -> Annotation:
         """Annotates one clip.
 
         Args:

@@ -39,8 +39,8 @@ class CheckedClaim:
       phrase: the claim's words.
       modality: `video`, `audio` or `text`.
       verdict: SUPPORTED, UNSUPPORTED or NOT_CHECKABLE.
-      start: seconds, begin of the part of the recording to look at.
-      end: seconds, its end.
+      start: seconds, start of the part of the recording that has the evidence.
+      end: seconds, end of this part.
       by: the evidence in words.
     """
 
@@ -93,7 +93,7 @@ def check_reason(
 
     Args:
       reason: a model's explanation for one segment.
-      start: seconds, begin of the segment.
+      start: seconds, start of the segment.
       end: seconds, its end.
       motion: seconds, where the picture changes most; None if unknown.
       voice: measured in the segment.
@@ -150,7 +150,7 @@ def _check_tone(
 
 
 def _check_words(claim: Claim, start: float, end: float, transcript: Transcript) -> CheckedClaim:
-    def result(verdict: str, by: str, first: float = start, last: float = end) -> CheckedClaim:
+    def result(verdict: str, by: str, *, first: float = start, last: float = end) -> CheckedClaim:
         return CheckedClaim(
             phrase=claim.phrase, modality="text", verdict=verdict, start=first, end=last, by=by
         )
@@ -160,7 +160,7 @@ def _check_words(claim: Claim, start: float, end: float, transcript: Transcript)
         return result(NOT_CHECKABLE, "no words are known here")
     for cue in cues:
         if cue.end - cue.start <= LONG_CUE and is_quoted(claim, cue.text):
-            return result(SUPPORTED, f"said: {cue.text[:200]}", cue.start, cue.end)
+            return result(SUPPORTED, f"said: {cue.text[:200]}", first=cue.start, last=cue.end)
     # Over several cues, or in a text without times: the words within the segment.
     if is_quoted(claim, transcript.words(start, end)):
         return result(SUPPORTED, "said in this segment")

@@ -147,7 +147,7 @@ def _neutral(kept: Sequence[Annotation], context: _Context) -> Exclusions:
 
 
 def _shuffled(clips: Sequence[str], seed: int) -> list[str]:
-    """Orders clips by a hash of seed and id, independent of which others there are."""
+    """Orders clips by a hash of seed and id, which does not depend on the other clips."""
     return sorted(clips, key=lambda c: hashlib.sha256(f"{seed} {c}".encode()).digest())
 
 

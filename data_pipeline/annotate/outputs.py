@@ -16,6 +16,7 @@ import numpy as np
 from data_pipeline.annotate import units
 from data_pipeline.annotate.annotation import Annotation
 from data_pipeline.annotate.data_card import Outcome, card, summarize
+from data_pipeline.datasets.manifest import HOLD_OUT
 from data_pipeline.datasets.mmeverse import PERCEPTION
 from data_pipeline.io import write_bytes
 from data_pipeline.loader.tasks import StageTasks, answer_text, draw_example
@@ -190,12 +191,12 @@ def _merr_fields(a: Annotation) -> dict[str, Any]:
 
 
 def _record_split(a: Annotation) -> str:
-    """Returns the given split; without one, 15 % are held out, grouped by speaker if known."""
+    """Returns the given split; without one, HOLD_OUT are held out, grouped by speaker if known."""
     if not a.label:
         return "unsplit"
     if a.split in ("train", "val", "test"):
         return a.split
-    return "val" if zlib.crc32((a.speaker or a.clip).encode()) % 100 < 15 else "train"
+    return "val" if zlib.crc32((a.speaker or a.clip).encode()) % 100 < 100 * HOLD_OUT else "train"
 
 
 def _csv_split(a: Annotation) -> str:

@@ -95,7 +95,7 @@ def find_apex(path: str, *, start: float | None = None, end: float | None = None
 
     Args:
       path: the media file.
-      start: seconds, begin of a span; frames are counted from its first one.
+      start: seconds, where a span begins; frames are counted from its first one.
       end: seconds, its end.
 
     Returns:

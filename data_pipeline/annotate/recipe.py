@@ -1,4 +1,4 @@
-"""Recipes: which agents are asked, where labels come from, what is left out.
+"""Recipes: agents, source of the labels, filters.
 
 The built-in recipes are recipes/*.toml; users may give files of their own.
 """

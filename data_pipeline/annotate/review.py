@@ -122,7 +122,7 @@ def open_review(out: Path, annotator: str, *, count: int, seed: int) -> Review:
 
     Args:
       out: output folder of the annotation.
-      annotator: whose marks are saved.
+      annotator: name of the annotator.
       count: number of clips to show.
       seed: of the sample.
 
@@ -151,7 +151,7 @@ def make_app(review: Review, page: str) -> Any:
     """Builds the page as an ASGI application.
 
     Args:
-      review: what is shown, and where marks go.
+      review: the sample to show.
       page: HTML text of the page.
 
     Raises:
@@ -226,7 +226,7 @@ def serve(out: Path, annotator: str, *, count: int, page: str, seed: int, port: 
 
     Args:
       out: output folder of the annotation.
-      annotator: whose marks are saved.
+      annotator: name of the annotator.
       count: number of clips to show.
       page: its HTML text.
       seed: of the sample.

@@ -20,7 +20,7 @@ from data_pipeline.annotate.annotation import Annotation
 from data_pipeline.annotate.describe import Annotator, Transcribe, Unfinished, media_hash
 from data_pipeline.annotate.recipe import Recipe
 from data_pipeline.annotate.unit_tracks import provider_named
-from data_pipeline.io import atomic_path, try_lock, write_json
+from data_pipeline.io import try_lock, write_json, write_text
 from data_pipeline.llm.budget import BudgetReached, Ledger, Spending
 from data_pipeline.llm.client import ChatClient
 from data_pipeline.llm.endpoint import Endpoint, EndpointError
@@ -74,6 +74,9 @@ class Job:
         Args:
           transcribe: see Annotator.
           transcriber: see Annotator.
+
+        Raises:
+          ValueError: `units` is not a folder, or py-feat is not installed.
         """
         ledger = self.ledger()
         with contextlib.ExitStack() as stack:
@@ -221,7 +224,9 @@ def _threads(annotator: Annotator) -> Work:
             try:
                 while True:
                     while len(in_flight) < 2 * size and (clip := next(queue, None)):
-                        in_flight[pool.submit(annotator.annotate, *clip)] = clip[0].id
+                        record, media = clip
+                        future = pool.submit(annotator.annotate, record, media=media)
+                        in_flight[future] = record.id
                     if not in_flight:
                         return
                     ended, _ = concurrent.futures.wait(
@@ -345,8 +350,4 @@ def read_state(path: Path, *, repair: bool = False) -> dict[str, Annotation]:
 
 def _write_state(path: Path, annotations: Sequence[Annotation]) -> None:
     """Replaces the file by one line per clip, in the order of the clips."""
-    with atomic_path(path) as part, part.open("w", encoding="utf-8") as file:
-        for annotation in annotations:
-            file.write(annotation.to_json() + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    write_text(path, "".join(a.to_json() + "\n" for a in annotations), durable=True)

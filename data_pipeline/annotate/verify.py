@@ -35,7 +35,9 @@ _VERDICTS = {SUPPORTED: "supported", UNSUPPORTED: "contradicted", NOT_CHECKABLE:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Check:
-    """One verified claim of a reason.
+    """One verified claim of a reason, with the words that checks.csv and claims.Evidence use.
+
+    A CheckedClaim of a recording (evidence.py) has times, and other words in its files.
 
     Attributes:
       phrase: the claim's words.

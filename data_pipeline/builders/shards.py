@@ -23,7 +23,7 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 
 from data_pipeline.builders.array_record_builder import ArrayRecordBuilder
-from data_pipeline.io import atomic_path, try_lock, write_json
+from data_pipeline.io import atomic_path, try_lock, write_json, write_text
 from data_pipeline.media.clip import ClipError
 from data_pipeline.media.storage import StoreConfig, pack_media
 from data_pipeline.media.worker_pool import spawn_pool
@@ -227,7 +227,7 @@ def _prepare_staging(folder: Path, key: str) -> Path:
         elif path.name in _FILES or _is_part(path.name):
             path.unlink()
     staging.mkdir(parents=True, exist_ok=True)
-    (staging / "key").write_text(key)
+    write_text(staging / "key", key)
     return staging
 
 
@@ -341,7 +341,12 @@ class BuiltSet:
     key: str
 
     def records(self) -> list[ClipRecord]:
-        """The annotations of its clips."""
+        """The annotations of its clips.
+
+        Raises:
+          OSError: the file of annotations cannot be read.
+          ValueError: one of its lines is not a valid record.
+        """
         return read_records(self.folder / RECORDS)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
-from data_pipeline.datasets import bold, e3, mafw, mc_eiu
+from data_pipeline.datasets import bold, caer, e3, mafw, mc_eiu, mer
 from data_pipeline.datasets.dataset import DatasetContents
 from data_pipeline.datasets.labels import concept
 from data_pipeline.schema import ClipRecord
@@ -57,8 +57,6 @@ class BenchmarkClip:
     scored: bool
 
 
-_SIX = ("angry", "happy", "neutral", "sad", "surprise", "worried")
-_SEVEN = ("anger", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 _SENTIMENTS = ("Neutral", "Negative", "Positive")
 _OPEN = ("angry", "happy", "joyful", "dissatisfied", "worry", "positive", "excited", "surprised",
          "concern", "relaxed", "sad", "serious", "nervous", "pleasant", "accusation", "concerned",
@@ -121,7 +119,7 @@ BENCHMARKS: dict[str, Benchmark] = {
             name="mer2023",
             dataset="mer2023",
             task="emotion",
-            labels=_SIX,
+            labels=mer.EMOTIONS,
             modes=("test1", "test2", "test3"),
             scored_modes=("test1",),
             metric="hit_rate",
@@ -132,7 +130,7 @@ BENCHMARKS: dict[str, Benchmark] = {
             name="mer2024_semi",
             dataset="mer2024",
             task="emotion",
-            labels=_SIX,
+            labels=mer.EMOTIONS,
             modes=("test_semi", "other", "test1", "test2", "test3"),
             scored_modes=("test_semi", "other"),
             metric="hit_rate",
@@ -168,7 +166,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         _sentiments("cmu_mosei", "cmu_mosei", modes=_ALL_MODES),
         _sentiments("ch_sims_v2_s", "ch_sims_v2_s"),
         _sentiments("sims", "sims", labels=("Positive", "Negative")),
-        _emotions("caer", "caer", _SEVEN),
+        _emotions("caer", "caer", caer.EMOTIONS),
         _emotions(
             "dfew", "dfew", ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
         ),
@@ -183,7 +181,7 @@ BENCHMARKS: dict[str, Benchmark] = {
             metric="single",
         ),
         _sentiments("meld_sentiment", "meld", modes=_ALL_MODES, metric="single"),
-        _emotions("mc_eiu_emotion", "mc_eiu", _SEVEN),
+        _emotions("mc_eiu_emotion", "mc_eiu", mc_eiu.EMOTIONS),
         Benchmark(
             name="mc_eiu_intent",
             dataset="mc_eiu",

@@ -85,7 +85,7 @@ def describe_dataset(
     """The report of one data set.
 
     Args:
-      contents: what was read of it.
+      contents: the files and records of the data set.
       files: all files of the root.
       media: decoded media by path; those of other paths were not decoded.
     """

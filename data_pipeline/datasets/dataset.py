@@ -216,7 +216,7 @@ def join_records(
     """Joins the records of the same clip, fold and split.
 
     Args:
-      records: the first record of a clip counts; later ones add what it lacks.
+      records: the first record of a clip counts; later ones fill its empty fields.
       equivalent_labels: (label, label of a later record) that are not a conflict.
 
     Returns:
@@ -245,7 +245,7 @@ def join_records(
 
 
 def _merge(first: ClipRecord, other: ClipRecord) -> ClipRecord:
-    """The first record, with what it lacks from the other."""
+    """The first record, with its empty fields filled from the other."""
     targets = {**other.targets, **first.targets}
     if other.task != first.task and (target := other.target(other.task)):
         targets.setdefault(other.task, target)

@@ -21,6 +21,7 @@ SPLIT_WORDS: Mapping[str, str] = {
     "dev": "val",
     "test": "test",
 }
+SENTIMENTS = ("Positive", "Neutral", "Negative")  # of every data set that has sentiments
 # concept: all spellings in files, codes and prompts of the data sets, in lower case
 _SPELLINGS: dict[str, str] = {
     "anger": "anger angry ang",
@@ -95,15 +96,15 @@ def match_label(native: str, space: Sequence[str]) -> str:
     word = native.strip()
     if word in space:
         return word
-    wanted = concept(word)
+    meaning = concept(word)
     for label in space:
-        if concept(label) == wanted:
+        if concept(label) == meaning:
             return label
     raise ValueError(f"'{native}' is none of {', '.join(space)}")
 
 
 def sentiment_label(score: float) -> str:
-    """Positive, Neutral or Negative, by the sign of a sentiment score."""
+    """One of SENTIMENTS, by the sign of a sentiment score."""
     return "Positive" if score > 0 else "Negative" if score < 0 else "Neutral"
 
 

@@ -21,6 +21,7 @@ from data_pipeline.datasets.reading import long_csv_cells
 from data_pipeline.schema import VIDEO_HERE, ClipRecord
 
 REQUIRED = ("path", "label")
+HOLD_OUT = 0.15  # share of clips, or of speakers, where a list has no splits
 OPTIONAL = ("subtitle", "split", "speaker", "start", "end")
 _MAX_SHOWN = 20
 _MAX_SECONDS = 1e7
@@ -54,7 +55,11 @@ class _Clip:
 
 
 def read_manifest(
-    path: str | Path, *, labels: Sequence[str] | None = None, seed: int = 0, hold_out: float = 0.15
+    path: str | Path,
+    *,
+    labels: Sequence[str] | None = None,
+    seed: int = 0,
+    hold_out: float = HOLD_OUT,
 ) -> list[ClipRecord]:
     """Reads and checks a manifest.
 
@@ -235,7 +240,11 @@ def _check_header(path: Path, header: Sequence[str], text: str, required: Sequen
 
 
 def ignored_columns(path: str | Path) -> list[str]:
-    """Columns of the manifest that are not read."""
+    """Columns of the manifest that are not read.
+
+    Raises:
+      ManifestError: see `read_manifest_lines`.
+    """
     return sorted(read_manifest_lines(Path(path))[1] - {*REQUIRED, *OPTIONAL})
 
 

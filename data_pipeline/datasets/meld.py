@@ -8,13 +8,13 @@ from __future__ import annotations
 import re
 
 from data_pipeline.datasets.dataset import DataSet, Source
+from data_pipeline.datasets.labels import SENTIMENTS
 from data_pipeline.datasets.mmeverse import Label, Table
 from data_pipeline.datasets.row_readers import csv_rows, npz_rows
 from data_pipeline.datasets.rows import CellError, Row
 from data_pipeline.schema import ClipRecord, Target
 
 EMOTIONS = ("joy", "sad", "anger", "surprise", "fear", "disgust", "neutral")
-SENTIMENTS = ("Positive", "Neutral", "Negative")
 _MEDIA = {
     "train": ("train/train_splits", "train_splits"),
     "dev": ("dev/dev_splits_complete", "dev_splits_complete"),

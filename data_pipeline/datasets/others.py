@@ -178,7 +178,7 @@ JAVA_SED_SET = DataSet(
             make=_java_sed,
         ),
     ),
-    request="its author; see the licence beside the clips",
+    request="its author; see the licence next to the clips",
     terms="MIT",
     disjoint="speaker",
 )

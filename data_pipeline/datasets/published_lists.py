@@ -16,7 +16,7 @@ def dfer_clip_sources(prefix: str, make: RecordMaker) -> tuple[Source, ...]:
     """DFER-CLIP's files `<prefix>_train.txt` and `<prefix>_test.txt`.
 
     Args:
-      prefix: begin of the file names, a glob.
+      prefix: start of the file names, a glob.
       make: makes the record of a row with the columns path (folder of faces), frames and label.
     """
     return tuple(

@@ -53,7 +53,7 @@ def repair_json(text: str) -> tuple[str, list[tuple[int, str]]]:
 
 
 def _broken_string(text: str, start: int) -> tuple[str, str]:
-    """(the blanks from `start` on, what is wrong with them)."""
+    """(the blanks from `start` on, the fault in them)."""
     end = start
     while end < len(text) and text[end] in " \t\r\n":
         end += 1

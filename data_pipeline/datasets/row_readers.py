@@ -22,6 +22,9 @@ def csv_rows(*columns: str, names: Sequence[str] = ()) -> RowReader:
     Args:
       *columns: required columns.
       names: all columns of a file without a header.
+
+    Raises:
+      DataError: from the returned reader, if a column is missing or occurs twice.
     """
 
     def rows(annotation: AnnotationFile) -> Iterator[RawRow]:
@@ -111,6 +114,9 @@ def json_rows(*fields: str) -> RowReader:
 
     Args:
       *fields: required fields.
+
+    Raises:
+      DataError: from the returned reader, if the file contains neither a list nor an object.
     """
 
     def rows(annotation: AnnotationFile) -> Iterator[RawRow]:
@@ -187,6 +193,9 @@ def npz_rows(annotation: AnnotationFile) -> Iterator[RawRow]:
     """Rows of an npz file.
 
     Its members are pickled objects {clip: {field: value}}, or one text array per clip.
+
+    Raises:
+      DataError: the file is not an npz file of plain values.
     """
     try:
         members = load_object_npz(annotation.path)
@@ -202,7 +211,11 @@ def npz_rows(annotation: AnnotationFile) -> Iterator[RawRow]:
 
 
 def pickle_rows(annotation: AnnotationFile) -> Iterator[RawRow]:
-    """Rows of a pickled list of dicts of plain values."""
+    """Rows of a pickled list of dicts of plain values.
+
+    Raises:
+      DataError: the file contains anything else.
+    """
     try:
         data = load_plain_pickle(annotation.path)
     except ValueError as error:
@@ -218,6 +231,9 @@ def xlsx_rows(*columns: str) -> RowReader:
 
     Args:
       *columns: required columns.
+
+    Raises:
+      DataError: from the returned reader, if the file is not readable or lacks a column.
     """
 
     def rows(annotation: AnnotationFile) -> Iterator[RawRow]:

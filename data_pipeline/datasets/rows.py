@@ -21,7 +21,7 @@ class CellError(ValueError):
 
     Attributes:
       column: its column, "" when the fault is not of one column.
-      text: what is wrong.
+      text: the fault.
     """
 
     def __init__(self, column: str, text: str):
@@ -86,7 +86,11 @@ class Row:
         return "" if text.lower() == "nan" else text
 
     def optional(self, column: str, *, default: str = "") -> str:
-        """The cell as `text` returns it, or a default when there is no such column."""
+        """The cell as `text` returns it, or a default when there is no such column.
+
+        Raises:
+          CellError: the cell contains a NUL character.
+        """
         return self.text(column) if column in self.cells else default
 
     def required(self, column: str) -> str:

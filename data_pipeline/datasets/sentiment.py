@@ -8,14 +8,13 @@ from __future__ import annotations
 import dataclasses
 
 from data_pipeline.datasets.dataset import DataSet, Source
-from data_pipeline.datasets.labels import SPLIT_WORDS, sentiment_label
+from data_pipeline.datasets.labels import SENTIMENTS, SPLIT_WORDS, sentiment_label
 from data_pipeline.datasets.mmeverse import Label, Table
 from data_pipeline.datasets.reading import RecordMaker
 from data_pipeline.datasets.row_readers import csv_rows, npz_rows, transcript_record
 from data_pipeline.datasets.rows import CellError, Row, RowExcluded
 from data_pipeline.schema import ClipRecord, Target
 
-SENTIMENTS = ("Positive", "Neutral", "Negative")
 _COLUMNS = ("video_id", "clip_id", "text", "label", "annotation", "mode")
 _MEMBERS = {"train_corpus": "train", "val_corpus": "val", "test_corpus": "test"}
 

@@ -29,7 +29,7 @@ from data_pipeline.embedded.face import (
 )
 from data_pipeline.embedded.truth import EMOTIONS, CorpusConfig, Truth, draw_truth
 from data_pipeline.embedded.voice import make_speaker, speak
-from data_pipeline.io import cache_root, write_text
+from data_pipeline.io import atomic_path, cache_root, write_text
 from data_pipeline.media.clip import SAMPLE_RATE
 from data_pipeline.media.worker_pool import spawn_pool
 from data_pipeline.progress import Progress, no_progress
@@ -212,7 +212,7 @@ def write_units(path: Path, intensities: list[dict[int, float]], fps: int) -> No
       fps: frames per second.
     """
     names = [f"AU{u:02d}" for u in _MEASURED]
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with atomic_path(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(
             [
@@ -343,7 +343,7 @@ def _make_all(
 
 def write_manifest(path: Path, records: list[ClipRecord]) -> None:
     """Writes records as a manifest CSV, with paths relative to it."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with atomic_path(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "label", "subtitle", "split", "speaker"])
         for r in records:
@@ -353,6 +353,11 @@ def write_manifest(path: Path, records: list[ClipRecord]) -> None:
 
 
 def load_corpus(folder: Path) -> list[ClipRecord]:
-    """The records of a corpus, with the paths of its present folder."""
+    """The records of a corpus, with the paths of its present folder.
+
+    Raises:
+      OSError: the corpus is missing or unfinished.
+      ValueError: its list of records is damaged.
+    """
     records = read_records(folder / "records.jsonl")
     return [dataclasses.replace(r, path=str(folder / "clips" / Path(r.path).name)) for r in records]

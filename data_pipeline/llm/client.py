@@ -40,13 +40,13 @@ class Reply(Generic[T]):
     """The result of one question.
 
     Attributes:
-      value: what was read from the text, None if there is no usable reply.
+      value: parsed from the text, None if there is no usable reply.
       text: the reply as received.
       fault: type of the last fault if there is no value, see `is_retryable`.
       model: the model that answered, as named by the server.
       tokens: (prompt, reply).
       cached: whether the reply was stored already.
-      message: what the endpoint said with the last fault.
+      message: the text of the endpoint with the last fault.
     """
 
     value: T | None

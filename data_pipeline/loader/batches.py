@@ -176,6 +176,9 @@ def eval_row(
 
     Returns:
       (prompt, row).
+
+    Raises:
+      ValueError: the prompt does not contain each placeholder exactly once, in order.
     """
     record = truncate_subtitle(record, tokenizer, config.max_subtitle)
     subtitle = record.subtitle if "text" in modalities else ""

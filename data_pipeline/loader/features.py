@@ -191,7 +191,12 @@ class FeatureSource:
 
     @property
     def records(self) -> list[ClipRecord]:
-        """The records of all clips, without reading their features."""
+        """The records of all clips, without reading their features.
+
+        Raises:
+          OSError: the file of records cannot be read.
+          ValueError: one of its lines is not a valid record.
+        """
         if self._records is None:
             self._records = read_records(self.folder / RECORDS)
         return self._records

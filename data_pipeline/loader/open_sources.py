@@ -16,7 +16,7 @@ from typing import Any
 from data_pipeline import schema
 from data_pipeline.builders.decoded_clips import NOTES, build_views
 from data_pipeline.builders.shards import open_built
-from data_pipeline.datasets.manifest import ignored_columns, read_manifest
+from data_pipeline.datasets.manifest import HOLD_OUT, ignored_columns, read_manifest
 from data_pipeline.io import cache_root, wait_for_lock
 from data_pipeline.loader.batches import BuiltSource
 from data_pipeline.media.clip import Sampling
@@ -36,7 +36,7 @@ def read_records(
     *,
     labels: Sequence[str] | None = None,
     seed: int = 0,
-    hold_out: float = 0.15,
+    hold_out: float = HOLD_OUT,
 ) -> list[ClipRecord]:
     """Reads the clips of a manifest, or of records.jsonl as `emojax annotate` writes it.
 

@@ -204,7 +204,11 @@ def truncate_subtitle(record: ClipRecord, tokenizer: Tokenizer, limit: int) -> C
 
 
 def read_element(element: Any, config: ViewConfig) -> tuple[ClipRecord, Any]:
-    """One stored element -> (record, Views or Features); some sources return this pair already."""
+    """One stored element -> (record, Views or Features); some sources return this pair already.
+
+    Raises:
+      ValueError: the stored record is not valid.
+    """
     if isinstance(element, tuple):
         return element
     fields = {k: bytes(v) if not isinstance(v, bytes) else v for k, v in element.items()}

@@ -180,6 +180,9 @@ def released_example(
       rng: source of the random choices.
       no_subtitle: replaces an unknown transcript in the prompt.
       questions: wordings by task that replace the built-in ones.
+
+    Raises:
+      ValueError: the data set is not part of the released stages, or the style has none.
     """
     drawn = released_stages.draw_released(record, style, rng)
     index = int(rng.integers(1 << 16))

@@ -113,7 +113,7 @@ def read_clip(
       subtitle: the transcript, "" if unknown.
       start: start in seconds of the file's own clock; None is the beginning of the file.
       end: end in seconds of the file's own clock; None is the end of the file.
-      timeout: seconds after which decoding is given up.
+      timeout: seconds after which decoding is aborted.
 
     Returns:
       A Clip; `modalities` and `notes` say whether picture or sound is missing.

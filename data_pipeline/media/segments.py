@@ -145,7 +145,7 @@ def find_boundaries(
     boundaries = [(c, "cut") for c in cuts if c > start]
     for a, b in runs:
         if b - a < SILENCE:
-            # A pause with a shot change in it is that cut; the pause at `start` is no end.
+            # A shot change in the pause is the boundary; a pause at `start` ends nothing.
             covered = any(a - _MARGIN <= c <= b + _MARGIN for c in cuts) or a <= start
             boundaries += [] if covered else [((a + b) / 2, "pause")]
         else:
@@ -184,7 +184,7 @@ class _Cutter:
         self.motions.append((frame.change, frame.time))
         if frame.pixels is not None:
             self.frames.append(frame)
-        at = len(self.changes) - 4  # with three later frames known, a flash is not taken for a cut
+        at = len(self.changes) - 4  # three later frames tell a flash from a cut
         if at >= 1:
             time, change = self.changes[at]
             nearby = self.changes[max(0, at - NEIGHBOURS) : at] + self.changes[at + 1 :]

@@ -2,7 +2,7 @@
 
 A proxy is a JPEG of the image stream (448 px), F JPEGs of the temporal stream (224 px) and the
 sound as FLAC at 16 kHz. Only JPEG loses information: resizing is that of views.py, so a model
-with these input sizes gets what it would get from the original file.
+with these input sizes gets the same views as from the original file.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ def pack_media(record: ClipRecord, config: StoreConfig) -> tuple[dict[str, bytes
         stored = clip.frames[:1] if still else clip.frames
         frames = [_write_jpeg(resize_frame(f, config.frame_size), config.quality) for f in stored]
     sound = b""
-    # Digital silence is stored as no sound, in accordance with `modalities`.
+    # Digital silence is stored as no sound: `modalities` does not count it either.
     if clip.waveform is not None and "audio" in clip.modalities:
         samples = round(config.seconds * SAMPLE_RATE)
         if len(clip.waveform) > samples:

@@ -79,7 +79,7 @@ class Transcript:
             if cue.end <= start or cue.start >= end:
                 continue
             words, length = cue.text.split(), cue.end - cue.start
-            # All words of a cue are taken to last equally long; the middle of a word decides.
+            # Assumes that all words of a cue are equally long; the middle of a word decides.
             for i, word in enumerate(words):
                 if start <= cue.start + (i + 0.5) * length / len(words) < end:
                     out.append(word)
