@@ -16,7 +16,11 @@ v1, v2 = preset_module("v1"), preset_module("v2")
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """The miniature; the module's docstring lists the variants."""
+    """The miniature; the module's docstring lists the variants.
+
+    Raises:
+      ValueError: there is no such variant.
+    """
     c = preset_module("base").get_config()
     c.name = "tiny"
     c.seed = 0

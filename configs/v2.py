@@ -20,7 +20,11 @@ _STAGES = {
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """The released recipe; `variant` selects the stages."""
+    """The released recipe; `variant` selects the stages.
+
+    Raises:
+      ValueError: there is no such variant.
+    """
     stages, pod = split_variant(variant)
     if stages not in _STAGES:
         known = ", ".join(filter(None, _STAGES))

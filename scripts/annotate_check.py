@@ -29,6 +29,7 @@ from rich.console import Console
 
 from data_pipeline.embedded.generate import load_corpus, make_corpus, write_manifest
 from data_pipeline.embedded.truth import CorpusConfig
+from data_pipeline.io import write_json
 from data_pipeline.loader.open_sources import open_views
 from data_pipeline.progress import Progress
 from data_pipeline.schema import ClipRecord, read_records
@@ -95,7 +96,7 @@ def score(records: list[ClipRecord], out: Path, seed: int, progress: Progress) -
         "clue_precision": round(results["clues"]["precision"], 4),
         "clue_recall": round(results["clues"]["recall"], 4),
     }
-    stored.write_text(json.dumps(scores) + "\n")
+    write_json(stored, scores)
     return scores
 
 

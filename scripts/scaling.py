@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"
+from data_pipeline.io import write_json
 from emojax.config import change_fields, for_devices, load_config, resolve
 from emojax.plan.step_plan import plan_run
 from emojax.plan.topology import LIBTPU_VARIABLES, parse_topology
@@ -68,8 +69,7 @@ def plan(
     settings = for_devices(resolve(config), target.chips)
     result = plan_run(settings, settings.stages[0], target, bucket=bucket, cached=cached)
     result["wall_seconds"] = time.monotonic() - begin
-    STORED.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result))
+    write_json(path, result)
     return result
 
 

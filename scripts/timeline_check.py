@@ -19,6 +19,7 @@ from pathlib import Path
 import av
 import numpy as np
 
+from data_pipeline.io import write_json
 from data_pipeline.media.clip import Sampling
 from data_pipeline.media.segments import SegmentConfig, read_segments
 
@@ -96,7 +97,7 @@ def main() -> None:
     args = parser.parse_args()
     truth = args.out.with_suffix(".joins.json")
     if not truth.exists():
-        truth.write_text(json.dumps(assemble(args.out, args.data, args.minutes)))
+        write_json(truth, assemble(args.out, args.data, args.minutes))
     parts = json.loads(truth.read_text())
     joins = np.array([p["start"] for p in parts[1:]])
     begin = time.monotonic()

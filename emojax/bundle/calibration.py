@@ -86,6 +86,9 @@ def fit_temperature(
       source: name of the clips.
       labels: the C labels.
 
+    Returns:
+      The temperature, from 0.05 to 20, with the mean negative log-likelihood before and after.
+
     Raises:
       ValueError: there is no clip.
     """

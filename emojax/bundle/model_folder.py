@@ -164,6 +164,9 @@ def load_bundle(folder: Path, *, shardings: Mapping[str, Any] | None = None) -> 
       folder: local folder.
       shardings: {path: sharding} of its weights; by default they go to the first device.
 
+    Returns:
+      The model with its tokenizer, labels and calibration.
+
     Raises:
       FileNotFoundError: the folder holds no complete model.
       ValueError: a file is damaged or belongs to another model.

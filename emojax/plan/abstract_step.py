@@ -32,6 +32,9 @@ def abstract_batch(
       batch_size: B, over all devices.
       bucket: (T, A), row and answer length.
       cached: whether the batch holds features instead of pictures and sound.
+
+    Returns:
+      {field: shape, type and sharding}, first axis B.
     """
     sharding = batch_sharding(mesh)
 

@@ -202,6 +202,9 @@ def plan_run(
       bucket: (row length, answer length) in tokens.
       cached: whether features are cached.
 
+    Returns:
+      The figures of `plan_step`, and steps, hours and chip_hours if the time of a step is known.
+
     Raises:
       ValueError: as `plan_step`.
     """
@@ -239,19 +242,19 @@ def propose(
     meshes = [(topology.slices, n, 1)] + ([(topology.chips // 16, 16, 1)] if n > 16 else [])
     plans: list[dict[str, Any]] = []
     for mesh in meshes:
-        for rows in (8, 4, 2, 1):
+        for per_chip in (8, 4, 2, 1):
             for remat in REMAT_BY_MEMORY:
                 candidate = config.copy_and_resolve_references()
                 candidate.model.remat = candidate.model.remat_long = remat
-                candidate.train.mesh, candidate.train.rows_per_device = mesh, rows
-                if rows % candidate.train.accumulate:
+                candidate.train.mesh, candidate.train.rows_per_device = mesh, per_chip
+                if per_chip % candidate.train.accumulate:
                     continue
                 settings = for_devices(resolve(candidate), topology.chips)
                 chosen = next(s for s in settings.stages if s.name == stage)
                 plan = plan_run(settings, chosen, topology, bucket=bucket, cached=cached)
                 verdict = "fits" if plan["fits"] else "does not fit"
                 logger.info(
-                    "mesh %s, batch size %d per chip, remat %s: %s", mesh, rows, remat, verdict
+                    "mesh %s, batch size %d per chip, remat %s: %s", mesh, per_chip, remat, verdict
                 )
                 if plan["fits"]:
                     plans.append(plan)

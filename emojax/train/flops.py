@@ -106,8 +106,10 @@ def executed_flops(closed: Any) -> float:
     """Matmul and convolution FLOPs of a traced program on all devices.
 
     Args:
-      closed: `jitted.trace(...).jaxpr`. Loops count with their length, Pallas kernels with their
-        matmuls over the grid.
+      closed: `jitted.trace(...).jaxpr`.
+
+    Returns:
+      FLOPs; loops count with their length, Pallas kernels with their matmuls over the grid.
     """
     return _count(closed.jaxpr, 1.0)
 

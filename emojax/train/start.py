@@ -58,6 +58,9 @@ def make_tokenizer(train: Train, texts: Iterable[str], *, vocab: int) -> Tokeniz
       texts: read only if a small tokenizer is trained on them.
       vocab: size of the small tokenizer.
 
+    Returns:
+      LLaMA-2's tokenizer, that of the initial weights, or a new small one.
+
     Raises:
       ValueError: the LLaMA-2 tokenizer is needed, but no field says where its file is.
     """

@@ -98,6 +98,9 @@ def start_state(tx: Any, trainable: Flat, mesh: Mesh, *, ema: bool) -> TrainStat
       trainable: {path: float32 array}; copied, because a step donates its state.
       mesh: devices of the run.
       ema: whether weights are averaged.
+
+    Returns:
+      The state of step 0, in the shards of the parameters.
     """
     moments = jax.tree.map(lambda x: x.sharding, abstract_moments(tx, trainable, mesh))
     shardings = {p: x.sharding for p, x in trainable.items()}

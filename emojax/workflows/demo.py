@@ -52,6 +52,9 @@ def demo(
       preset: name of the configuration.
       progress: gets the tasks of all steps.
 
+    Returns:
+      The model folder, its scores, and one clip with its answer.
+
     Raises:
       ValueError: `out` holds other things than a run.
     """

@@ -67,6 +67,9 @@ def answerer(bundle: Bundle, member: Member, answers: str, batch: int) -> Answer
       member: the set.
       answers: see `evaluate_suite`.
       batch: clips at once.
+
+    Returns:
+      A function of (clips with their views, task tag) that gives one row per clip.
     """
     closed = member.benchmark.metric in CLOSED_METRICS
     # greedy, at most 200 tokens: as the released evaluation

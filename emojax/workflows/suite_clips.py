@@ -25,6 +25,9 @@ def manifest_clips(
       split: this split only.
       limit: at most so many clips per split; 0: all of them.
 
+    Returns:
+      ({set: (questions, 0)}, label space); media are not looked for.
+
     Raises:
       ValueError: the manifest has no clip of this split.
     """
@@ -79,13 +82,16 @@ def suite_clips(
 def available(
     member: Member, contents: DatasetContents, files: FileIndex, *, limit: int = 0
 ) -> tuple[list[Question], int]:
-    """(clips of a set whose media are there, number of clips whose media are missing).
+    """The questions about the clips of a set whose media are there.
 
     Args:
       member: the set.
       contents: the annotations of its data set.
       files: the files of the folder of data sets.
       limit: at most so many clips; 0: all of them.
+
+    Returns:
+      (questions, number of clips whose media are missing).
     """
     questions = make_questions(member, contents)
     there = [

@@ -115,12 +115,15 @@ def key_of(settings: Settings, corpus: CorpusConfig) -> str:
 
 
 def launches(module: ModuleType, out: str, prefix: str) -> Iterator[str]:
-    """One command per point, to run on other machines.
+    """Yields one command per point, to run on other machines.
 
     Args:
       module: the sweep file.
       out: folder of the runs.
       prefix: start of each command; {n} in it becomes the number of the point.
+
+    Yields:
+      The command, quoted for a shell.
     """
     preset, _, variant = module.PRESET.partition(":")
     config = f"configs/{preset}.py" + (f":{variant}" if variant else "")

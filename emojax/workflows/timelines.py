@@ -152,6 +152,9 @@ def transcript_of(path: str, *, given: str | None = None, subtitle: str = "") ->
         transcript.
       subtitle: the whole text, in place of a file.
 
+    Returns:
+      The transcript; an empty one if there is no file.
+
     Raises:
       ValueError: there is no file `given`.
       TranscriptError: the file cannot be read.
@@ -175,6 +178,9 @@ def output_stems(
       paths: the recordings.
       out: the folder of the outputs; by default a folder NAME-emotions per recording.
       page: the page of the one recording; the outputs get its name.
+
+    Returns:
+      One path per recording.
     """
     used: set[Path] = set()
     stems = []
