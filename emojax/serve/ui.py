@@ -343,7 +343,7 @@ class Page:
         return allowed_path(clip, (self.folder,))
 
     def _labels(self, offered: str, question: str) -> tuple[str, ...]:
-        if (offered or "").strip(", \n"):
+        if (offered or "").replace(",", "").strip():
             return tuple(parse_labels(offered))
         return SENTIMENTS if question.startswith("[sentiment]") else self.service.bundle.labels
 

@@ -155,7 +155,7 @@ def _load_tokenizer(settings: Settings, files: Sequence[Path]) -> LlamaTokenizer
     if tokenizer.vocab_size > settings.model.llama.vocab:
         raise ValueError(
             f"{tokenizer.path} has {tokenizer.vocab_size} pieces, "
-            f"the model {settings.model.llama.vocab}"
+            f"the model has only {settings.model.llama.vocab}"
         )
     return tokenizer
 
@@ -210,7 +210,7 @@ def source_tables(key: str, settings: Settings, path: Path) -> list[tuple[Table,
         if (adapter["r"], adapter["lora_alpha"]) != (lora.rank, lora.alpha):
             raise ValueError(
                 f"{config_path} has r {adapter['r']} and lora_alpha {adapter['lora_alpha']}, "
-                f"the model {lora.rank} and {lora.alpha:g}"
+                f"but the model has {lora.rank} and {lora.alpha:g}"
             )
         options = ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern")
         if unsupported := [k for k in options if adapter.get(k)]:
