@@ -47,7 +47,7 @@ class Bundle:
       labels: default labels.
       style: prompt style of its last stage.
       reason_task: the task that asks for an explanation; "" if none was trained.
-      average_speaker: audio statistics; None if the model does not normalise by speaker.
+      average_speaker: audio statistics; None if the model does not normalise per speaker.
       calibration: of label probabilities; None if they are not calibrated.
     """
 
@@ -111,7 +111,7 @@ def save_bundle(
       variables: nested {params, lora}; each process may hold only some of the shards.
       labels: default labels.
       reasons: whether the training data contained explanations.
-      average_speaker: audio statistics, if the model normalises by speaker.
+      average_speaker: audio statistics, if the model normalises per speaker.
       name: name of the model; "": that of the settings.
       imported: whether the weights were imported, so that the manifest in the folder is kept.
     """

@@ -131,7 +131,7 @@ def _add_recording_options(p: argparse.ArgumentParser) -> None:
     t.add_argument(
         "--report",
         metavar="FILE.html",
-        help="the page of one recording; other formats are written beside it",
+        help="the page of one recording; other formats are written to its folder",
     )
     t.add_argument("--out", metavar="DIR", help="folder of the outputs (default: NAME-emotions)")
     t.add_argument(
@@ -143,7 +143,7 @@ def _add_recording_options(p: argparse.ArgumentParser) -> None:
         "--words",
         metavar="FILE",
         help="subtitles (.srt, .vtt, .ass) or text (.txt) of the one recording; default: the file "
-        "of its name beside it; 'none' reads none",
+        "of its name in its folder; 'none' reads none",
     )
     t.add_argument(
         "--window",
@@ -227,7 +227,7 @@ def _check_options(args: argparse.Namespace) -> None:
     if args.report and not args.report.lower().endswith((".html", ".htm")):
         raise ValueError(
             f"--report {args.report}: the page is a .html file; the other formats are written "
-            "beside it"
+            "to its folder"
         )
     if args.window and args.longest != RECORDING_DEFAULTS["longest"]:
         raise ValueError(

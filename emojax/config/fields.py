@@ -169,7 +169,7 @@ class Data:
     augment: float = 0.0  # strength of seeded augmentation of pictures and sound; 0 for parity
     # Above 1: label probabilities are averaged over the clip and augmented copies.
     eval_views: int = 1
-    # Fraction of the training rows whose audio features are normalised by speaker
+    # Fraction of the training rows whose audio features are normalised per speaker
     # (data_pipeline/media/speaker_norm.py). Below 1, clips of unknown speakers work better, at the
     # cost of those of known speakers.
     speaker_norm: float = 0.0

@@ -136,7 +136,7 @@ def training_speakers(sources: Mixture, views: ViewConfig, *, strength: float) -
       strength: `config.data.speaker_norm`.
 
     Returns:
-      The statistics; None if the run does not normalise by speaker, or no clip names its speaker.
+      The statistics; None if the run does not normalise per speaker, or no clip names its speaker.
     """
     if not strength:
         return None
@@ -216,7 +216,7 @@ def check_cached(data: Data, trainable: Flat) -> None:
     """Checks that a run does not change what a feature cache has fixed.
 
     Args:
-      data: must not augment or normalise by speaker.
+      data: must not augment or normalise per speaker.
       trainable: must not contain variables of encoders.
 
     Raises:

@@ -37,7 +37,7 @@ class TimelineRequest:
       options: how recordings are cut, smoothed and answered.
       labels: labels to choose from; None: the model's own.
       subtitle: the transcript of all recordings, if not "".
-      words: a subtitle or text file of the one recording; None: the file of its name beside it;
+      words: a subtitle or text file of the one recording; None: the file of its name in its folder;
         "none": no transcript.
       units: a CSV file of action units of the one recording.
       faces: an ONNX face detector that tells people apart.
@@ -148,8 +148,8 @@ def transcript_of(path: str, *, given: str | None = None, subtitle: str = "") ->
 
     Args:
       path: the recording.
-      given: a subtitle or text file; None: the file of the recording's name beside it; "none": no
-        transcript.
+      given: a subtitle or text file; None: the file of the recording's name in its folder;
+        "none": no transcript.
       subtitle: the whole text, in place of a file.
 
     Returns:
