@@ -68,7 +68,7 @@ class Annotator:
 
     def key(self, record: ClipRecord, media: str) -> str:
         """Returns the hash of everything that the annotation of a clip depends on."""
-        # The address is left out: the same model may be served elsewhere tomorrow.
+        # The address is left out: the same model may be served from another one later.
         endpoints = {n: {**c.endpoint.settings(), "url": ""} for n, c in self.clients.items()}
         facts: list[Any] = [VERSION, media, record.id, record.label, record.labels]
         facts += [record.subtitle, record.start, record.end, record.speaker, record.split]

@@ -90,7 +90,7 @@ def describe_dataset(
       media: decoded media by path; those of other paths were not decoded.
     """
     records = contents.records
-    # Each fold has its own record of a clip, maybe with another path.
+    # A clip has one record per fold, and their paths may differ.
     paths_by_clip: dict[str, list[str]] = defaultdict(list)
     for r in records:
         paths_by_clip[r.id].append(r.path)

@@ -166,7 +166,7 @@ class Table:
 
 
 def _set_folder(row: Row, name: str) -> Path:
-    """The folder of the data set's clips and peak frames, for a file that may be elsewhere."""
+    """The folder of the data set's clips and peak frames, for a file that may be outside it."""
     parent = row.file.parent
     sibling = parent.parent / name
     if parent.name == name or not row.files.has(sibling / f"{name}_peak.json"):

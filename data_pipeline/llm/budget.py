@@ -64,7 +64,7 @@ class Ledger:
         """
         self.path, self.max_money, self.max_tokens = path, max_money, max_tokens
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._mutex = threading.Lock()  # spares the threads of this process the file lock's polling
+        self._mutex = threading.Lock()  # threads of one process need not poll the file lock
         self._offset = 0  # bytes of the file that have been read
         self._local: set[str] = set()  # tickets of requests in flight in this process
         self._settled = threading.Condition()
@@ -73,7 +73,7 @@ class Ledger:
         with self._locked() as file:
             if file.seek(0, os.SEEK_END):
                 file.seek(-1, os.SEEK_END)
-                if file.read(1) != b"\n":  # an incomplete line counts for nothing
+                if file.read(1) != b"\n":  # an incomplete line, which is then ignored
                     file.write(b"\n")
 
     def spending(self) -> Spending:

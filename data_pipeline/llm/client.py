@@ -28,7 +28,7 @@ T = TypeVar("T")
 RETRIES = 5  # of a request that failed
 _TRANSIENT = (408, 409, 425, 429, 500, 502, 503, 504, 529)
 _BAD_REQUEST = (400, 413, 422)  # too long or filtered: other questions may be answered
-_MAX_CONSECUTIVE_FAILURES = 10  # unanswered questions before the endpoint is given up
+_MAX_CONSECUTIVE_FAILURES = 10  # unanswered questions after which the endpoint is unusable
 
 
 class UnusableReply(ValueError):

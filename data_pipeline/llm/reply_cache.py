@@ -25,7 +25,7 @@ class ReplyCache:
 
     def key(self, messages: Messages, *, attempt: int = 0) -> str:
         """Returns the hash of everything that a reply depends on."""
-        # The address is left out: the same model may be served elsewhere tomorrow.
+        # The address is left out: the same model may be served from another one later.
         settings = {k: v for k, v in self._endpoint.settings().items() if k != "url"}
         question = {**settings, "messages": messages, "attempt": attempt}
         text = json.dumps(question, sort_keys=True, ensure_ascii=False)

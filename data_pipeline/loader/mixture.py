@@ -32,6 +32,9 @@ class Mixture:
       per: `batch`: one draw for all rows of a step on all processes, as released; `sample`: one
         draw per row.
       batch: number of rows of a step on all processes.
+
+    Raises:
+      ValueError: a weight is not positive, or there is none.
     """
 
     weights: tuple[float, ...]

@@ -15,7 +15,7 @@ from data_pipeline.media.clip import SAMPLE_RATE
 
 LOWEST, HIGHEST = 65.0, 500.0  # Hz
 _WINDOW, _HOP = 0.04, 0.01  # s
-_VOICED = 0.5  # least peak of the normalized autocorrelation of a voiced frame
+_VOICED = 0.5  # smallest peak of the normalized autocorrelation of a voiced frame
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

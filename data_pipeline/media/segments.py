@@ -44,7 +44,7 @@ class SegmentConfig:
     Attributes:
       mode: `speech` (at shot changes and pauses) or `window` (equal parts).
       window: seconds per part in mode `window`.
-      shortest: least seconds of a segment in mode `speech`.
+      shortest: minimum seconds of a segment in mode `speech`.
       longest: most seconds of a segment in mode `speech`; a longer one is cut where it is quietest.
       pause: seconds without speech that make a boundary.
       strictness: 0 to 3; the higher, the surer the voice detector must be to report speech.
@@ -110,7 +110,7 @@ def quiet_runs(flags: Sequence[bool], begin: float, pause: float) -> list[tuple[
     Args:
       flags: whether each step of STEP seconds is speech.
       begin: time of the first step in seconds.
-      pause: least length of a span in seconds.
+      pause: minimum length of a span in seconds.
 
     Returns:
       (start, end) of each span in seconds.
