@@ -36,10 +36,55 @@ def timed(step: Any, wait: Any) -> float:
     return statistics.median(times)
 
 
+def made_batch(args: argparse.Namespace, settings: Any, mesh: Any) -> dict[str, Any]:
+    """Random features and tokens; the soft prompt begins at position 4."""
+    import jax.numpy as jnp
+    import numpy as np
+
+    from emojax.plan.abstract_step import abstract_batch
+
+    rng = np.random.default_rng(0)
+    soft = settings.model.soft_tokens
+    batch = {}
+    for name, x in abstract_batch(
+        settings,
+        mesh,
+        batch_size=args.rows,
+        bucket=(args.length, args.answers),
+        cached=True,
+    ).items():
+        wide = x.dtype == jnp.bfloat16
+        batch[name] = (
+            rng.standard_normal(x.shape).astype(x.dtype) if wide else np.ones(x.shape, x.dtype)
+        )
+    index = np.full((args.rows, args.length), -1, np.int32)
+    index[:, 4 : 4 + soft] = np.arange(soft)
+    steps = np.arange(args.length, dtype=np.int32)
+    batch |= {"soft_index": index, "positions": np.tile(steps, (args.rows, 1))}
+    batch |= {"answer_at": np.tile(steps[-args.answers :], (args.rows, 1))}
+    batch |= {"ids": rng.integers(3, 32000, index.shape).astype(np.int32)}
+    return {k: jnp.asarray(v) for k, v in batch.items()}
+
+
+def matmul_peak() -> float:
+    """FLOP/s of a product of matrices in bfloat16."""
+    import jax
+    import jax.numpy as jnp
+
+    n = 8192
+    a = jnp.ones((n, n), jnp.bfloat16)
+    product = jax.jit(lambda x: x @ x)
+    out = [product(a)]
+
+    def multiply() -> None:
+        out[0] = product(out[0])
+
+    return 2 * n**3 / timed(multiply, lambda: jax.block_until_ready(out[0]))
+
+
 def ours(args: argparse.Namespace) -> dict[str, float]:
     os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.95")
     import jax
-    import jax.numpy as jnp
     import numpy as np
 
     sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -53,7 +98,6 @@ def ours(args: argparse.Namespace) -> dict[str, float]:
         split_trainable,
         unbox,
     )
-    from emojax.plan.abstract_step import abstract_batch
     from emojax.sharding import make_mesh
     from emojax.train.flops import executed_flops, useful_flops
     from emojax.train.state import start_state
@@ -64,7 +108,6 @@ def ours(args: argparse.Namespace) -> dict[str, float]:
     config.model.remat = config.model.remat_long = args.remat
     settings = resolve(config)
     mesh = make_mesh(shape=(1, 1, 1), devices=jax.devices()[:1])
-    rng = np.random.default_rng(0)
     with jax.set_mesh(mesh):
         shapes = flatten(unbox(abstract_variables(settings.model)))
         select_trainable(list(shapes), settings.trainable)
@@ -75,39 +118,12 @@ def ours(args: argparse.Namespace) -> dict[str, float]:
         tx = make_optimizer(settings.stages[0].optim)
         held = [start_state(tx, trainable, mesh, ema=False)]
         del flat, trainable
-        soft = settings.model.soft_tokens
-        batch = {}
-        for name, x in abstract_batch(
-            settings,
-            mesh,
-            batch_size=args.rows,
-            bucket=(args.length, args.answers),
-            cached=True,
-        ).items():
-            wide = x.dtype == jnp.bfloat16
-            batch[name] = (
-                rng.standard_normal(x.shape).astype(x.dtype) if wide else np.ones(x.shape, x.dtype)
-            )
-        index = np.full((args.rows, args.length), -1, np.int32)
-        index[:, 4 : 4 + soft] = np.arange(soft)
-        steps = np.arange(args.length, dtype=np.int32)
-        batch |= {"soft_index": index, "positions": np.tile(steps, (args.rows, 1))}
-        batch |= {"answer_at": np.tile(steps[-args.answers :], (args.rows, 1))}
-        batch |= {"ids": rng.integers(3, 32000, index.shape).astype(np.int32)}
-        batch = {k: jnp.asarray(v) for k, v in batch.items()}
+        batch = made_batch(args, settings, mesh)
         step = make_step(settings.model, tx, 0.0)
         key, rate = jax.random.key(0, impl="rbg"), np.float32(1e-4)
         executed = executed_flops(step.trace(held[0], frozen, batch, rate, key).jaxpr)
-        useful = sum(
-            useful_flops(
-                settings.model,
-                held[0].train,
-                frozen,
-                batch_size=args.rows,
-                length=args.length,
-                answers=args.answers,
-            ).values()
-        )
+        sizes = {"batch_size": args.rows, "length": args.length, "answers": args.answers}
+        useful = useful_flops(settings.model, held[0].train, frozen, **sizes)
 
         def run() -> None:
             held[0], metrics = step(held[0], frozen, batch, rate, key)
@@ -115,20 +131,12 @@ def ours(args: argparse.Namespace) -> dict[str, float]:
             del held[1:-1]
 
         seconds = timed(run, lambda: jax.block_until_ready(held[-1]))
-        n = 8192
-        a = jnp.ones((n, n), jnp.bfloat16)
-        product = jax.jit(lambda x: x @ x)
-        out = [product(a)]
-
-        def multiply() -> None:
-            out[0] = product(out[0])
-
-        peak = 2 * n**3 / timed(multiply, lambda: jax.block_until_ready(out[0]))
+        peak = matmul_peak()
     stats = jax.local_devices()[0].memory_stats() or {}
     return {
         "seconds": seconds,
         "executed_flops": executed,
-        "useful_flops": useful,
+        "useful_flops": sum(useful.values()),
         "matmul_peak": peak,
         "memory_bytes": stats.get("peak_bytes_in_use", 0),
     }

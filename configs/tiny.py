@@ -24,21 +24,7 @@ def get_config(variant: str = "") -> ConfigDict:
     c = preset_module("base").get_config()
     c.name = "tiny"
     c.seed = 0
-    m = c.model
-    m.compute_dtype = m.param_dtype = "float32"
-    m.remat = m.remat_long = "none"
-    m.unroll = 4
-    m.missing, m.audio_span = "masked", "real"
-    m.stem, m.word_heads = "cosine", True
-    m.num_frames, m.video_pool = 8, 1
-    m.image.update({"size": 96, "patch": 16, "width": 96, "depth": 4, "heads": 4, "mlp": 288})
-    m.video.update({"size": 48, "patch": 16, "width": 64, "depth": 2, "heads": 4, "mlp": 192})
-    m.audio.update({"mels": 80, "seconds": 2.5, "width": 64, "depth": 2, "heads": 4, "mlp": 192})
-    m.fusion.update({"hidden": 96, "width": 64, "out": 96, "blocks": 2})
-    m.llama.update({"vocab": 1200, "width": 96, "depth": 2, "heads": 4, "mlp": 192})
-    m.lora.update({"rank": 4, "alpha": 4.0, "dropout": 0.0})
-    for tower in (m.audio, m.llama):
-        tower.dropout = 0.1
+    _sizes(c)
     c.data.temporal = "uniform"
     c.data.buckets = ((112, 24), (144, 64), (320, 64))
     c.data.max_answer, c.data.max_subtitle = 64, 160
@@ -56,17 +42,8 @@ def get_config(variant: str = "") -> ConfigDict:
     c.stage.perception.steps = 750
     c.stage.cognition.drop_modality = 0.25
     c.stage.joint.steps = 1200
-    c.optim.update(
-        {
-            "lr": 1e-3,
-            "min_lr": 1e-5,
-            "warmup_lr": 1e-5,
-            "warmup": 50,
-            "b2": 0.99,
-            "clip": 1.0,
-            "ema": 0.99,
-        }
-    )
+    c.optim.update({"lr": 1e-3, "min_lr": 1e-5, "warmup_lr": 1e-5, "warmup": 50})
+    c.optim.update({"b2": 0.99, "clip": 1.0, "ema": 0.99})
     c.train.update({"batch": 24, "log_every": 20, "save_every": 200, "tokenizer": "small"})
     if variant == "people":
         _people(c)
@@ -90,6 +67,25 @@ def get_config(variant: str = "") -> ConfigDict:
             "released_v1"
         )
     return c
+
+
+def _sizes(c: ConfigDict) -> None:
+    """The model in miniature, in float32."""
+    m = c.model
+    m.compute_dtype = m.param_dtype = "float32"
+    m.remat = m.remat_long = "none"
+    m.unroll = 4
+    m.missing, m.audio_span = "masked", "real"
+    m.stem, m.word_heads = "cosine", True
+    m.num_frames, m.video_pool = 8, 1
+    m.image.update({"size": 96, "patch": 16, "width": 96, "depth": 4, "heads": 4, "mlp": 288})
+    m.video.update({"size": 48, "patch": 16, "width": 64, "depth": 2, "heads": 4, "mlp": 192})
+    m.audio.update({"mels": 80, "seconds": 2.5, "width": 64, "depth": 2, "heads": 4, "mlp": 192})
+    m.fusion.update({"hidden": 96, "width": 64, "out": 96, "blocks": 2})
+    m.llama.update({"vocab": 1200, "width": 96, "depth": 2, "heads": 4, "mlp": 192})
+    m.lora.update({"rank": 4, "alpha": 4.0, "dropout": 0.0})
+    for tower in (m.audio, m.llama):
+        tower.dropout = 0.1
 
 
 def _v1(c: ConfigDict) -> None:

@@ -185,22 +185,12 @@ def decode_table(sets: dict[str, list[Path]]) -> dict[str, float]:
     )
 
 
-def cache_rate(folder: Path, cores: int, clips: int = 192) -> float:
-    """Clips per second of the loader alone, from a warm cache of v2's features in bfloat16.
-
-    The loader reads, draws tasks, tokenizes and batches.
-    """
-    shapes = {"image": (1025, 1408), "video": (64, 1408), "audio": (64, 1280)}
-    config = CacheConfig(
-        encoder="bench",
-        views="bench",
-        dtype="bfloat16",
-        shapes=shapes,
-        streams={k: k for k in shapes},
-    )
+def write_features(folder: Path, config: CacheConfig, texts: dict[str, str], clips: int) -> None:
+    """A feature cache of random arrays."""
     rng = np.random.default_rng(0)
-    arrays = {k: rng.standard_normal(v).astype(ml_dtypes.bfloat16) for k, v in shapes.items()}
-    texts = {"audio": "a low and slow voice " * 4, "image": "the brows are drawn together " * 4}
+    arrays = {
+        k: rng.standard_normal(v).astype(ml_dtypes.bfloat16) for k, v in config.shapes.items()
+    }
     records = []
     for chunk in range(clips // 32):
         items = []
@@ -223,6 +213,23 @@ def cache_rate(folder: Path, cores: int, clips: int = 192) -> float:
             )
         write_chunk(folder / f"{chunk:06d}.array_record", items)
     write_records(folder / RECORDS, records)
+
+
+def cache_rate(folder: Path, cores: int, clips: int = 192) -> float:
+    """Clips per second of the loader alone, from a warm cache of v2's features in bfloat16.
+
+    The loader reads, draws tasks, tokenizes and batches.
+    """
+    shapes = {"image": (1025, 1408), "video": (64, 1408), "audio": (64, 1280)}
+    config = CacheConfig(
+        encoder="bench",
+        views="bench",
+        dtype="bfloat16",
+        shapes=shapes,
+        streams={k: k for k in shapes},
+    )
+    texts = {"audio": "a low and slow voice " * 4, "image": "the brows are drawn together " * 4}
+    write_features(folder, config, texts, clips)
     blank = {k: np.zeros(v, ml_dtypes.bfloat16) for k, v in shapes.items()}
     tokenizer = SmallTokenizer.train(
         [*texts.values(), "so it is", "The person in video says:"], 400

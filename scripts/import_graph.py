@@ -9,6 +9,7 @@ test tests/unit/test_imports.py reads the same table and refuses imports against
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import sys
 from collections import Counter
@@ -33,10 +34,16 @@ def modules() -> dict[str, Path]:
     return {module_name(p): p for p in paths if p.stem != ENTRY}
 
 
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    """The code of a file; files are expected not to change."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def imported_names(path: Path) -> set[str]:
     """Dotted names that a file imports at its top or inside functions, types alone included."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:

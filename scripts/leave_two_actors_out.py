@@ -20,7 +20,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TextIO
 
 
 def write_manifest(data: Path, fold: str, path: Path, speakers: bool = True) -> None:
@@ -38,6 +37,32 @@ def write_manifest(data: Path, fold: str, path: Path, speakers: bool = True) -> 
             )
 
 
+def run_fold(args: argparse.Namespace, fold: str, seed: int) -> Path:
+    """Trains and scores one fold if that is not done; returns the run's folder."""
+    manifest, run = args.out / f"fold{fold}.csv", args.out / f"fold{fold}_seed{seed}"
+    nameless = args.out / f"fold{fold}_no_speakers.csv"
+    write_manifest(args.data, fold, manifest)
+    write_manifest(args.data, fold, nameless, speakers=False)
+    timing = run / "seconds.json"
+    if timing.exists():
+        return run
+    begin = time.monotonic()
+    with (args.out / f"fold{fold}_seed{seed}.log").open("w") as log:
+
+        def emojax(*words: str) -> None:
+            subprocess.run(
+                [sys.executable, "-m", "emojax.cli", *words], check=True, stdout=log, stderr=log
+            )
+
+        where = ("--manifest", str(manifest), "--out", str(run))
+        emojax("train", *where, "--preset", args.preset, "--seed", str(seed))
+        seconds = time.monotonic() - begin
+        where = ("--manifest", str(nameless), "--out", str(run / "alone"))
+        emojax("evaluate", str(run), *where, "--split", "test")
+    timing.write_text(json.dumps(seconds))
+    return run
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -52,32 +77,10 @@ def main() -> None:
     results = []
     for seed in args.seeds:
         for fold in args.folds:
-            manifest, run = args.out / f"fold{fold}.csv", args.out / f"fold{fold}_seed{seed}"
-            nameless = args.out / f"fold{fold}_no_speakers.csv"
-            write_manifest(args.data, fold, manifest)
-            write_manifest(args.data, fold, nameless, speakers=False)
-            timing = run / "seconds.json"
-            if not timing.exists():
-                begin = time.monotonic()
-                with (args.out / f"fold{fold}_seed{seed}.log").open("w") as log:
-
-                    def emojax(*words: str, to: TextIO = log) -> None:
-                        subprocess.run(
-                            [sys.executable, "-m", "emojax.cli", *words],
-                            check=True,
-                            stdout=to,
-                            stderr=to,
-                        )
-
-                    where = ("--manifest", str(manifest), "--out", str(run))
-                    emojax("train", *where, "--preset", args.preset, "--seed", str(seed))
-                    seconds = time.monotonic() - begin
-                    where = ("--manifest", str(nameless), "--out", str(run / "alone"))
-                    emojax("evaluate", str(run), *where, "--split", "test")
-                timing.write_text(json.dumps(seconds))
+            run = run_fold(args, fold, seed)
             scores = json.loads((run / "evaluation.json").read_text())["test"]
             alone = json.loads((run / "alone" / "evaluation.json").read_text())["test"]["uar"]
-            seconds = json.loads(timing.read_text())
+            seconds = json.loads((run / "seconds.json").read_text())
             results.append(
                 {
                     "fold": fold,

@@ -24,6 +24,7 @@ from emojax.sharding import make_mesh
 ROOT = Path(__file__).parents[1]
 # The released behaviour at the smallest sizes: frozen encoders, no augmentation.
 OPTIONS = {"train.tokenizer": "small", "data.image_choice": "middle", "data.temporal": "uniform"}
+CLI = [sys.executable, "-m", "emojax.cli"]
 BUILD = ["--image", "middle", "--temporal", "uniform"]
 
 
@@ -71,6 +72,17 @@ def environment(cache: Path) -> dict[str, str]:
     return {**os.environ, "EMOJAX_CACHE": str(cache), "JAX_PLATFORMS": "cpu"}
 
 
+def run_job(
+    command: list[str], env: dict[str, str], *, code: int = 0
+) -> subprocess.CompletedProcess[str]:
+    """Runs a command to its end, which must have this exit code."""
+    done = subprocess.run(
+        command, cwd=ROOT, env=env, capture_output=True, text=True, start_new_session=True
+    )
+    assert done.returncode == code, done.stdout[-2000:] + done.stderr[-2000:]
+    return done
+
+
 def run_with_kills(
     command: list[str],
     kills: int,
@@ -108,8 +120,5 @@ def run_with_kills(
         process.wait()
         if not alive and fresh is not None:
             shutil.rmtree(fresh, ignore_errors=True)
-    done = subprocess.run(
-        command, cwd=ROOT, env=env, capture_output=True, text=True, start_new_session=True
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    run_job(command, env)
     return hit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from dataset_layouts import Fixture, pickled
+from dataset_layouts import Fixture, one_file, pickled
 
 REF = {
     "ref_id": 7,
@@ -67,42 +67,38 @@ def refer(name: str, folder: str, pickle_name: str) -> Fixture:
         },
         clip=f"{folder}/{PICTURE}",
         first=("7", "train", ""),
-        count=1,
-        unknown=None,
-        malformed=(
-            f"{folder}/instances.json",
-            '"id": 3',
-            '"id": 4',
-            "annotation 3 of image 581857 is not in instances.json",
-        ),
+        malformed=('"id": 3', '"id": 4', "annotation 3 of image 581857 is not in instances.json"),
+    )
+
+
+def vqa(name: str, path: str, rows: list[dict], malformed: tuple[str, str, str]) -> Fixture:
+    return one_file(
+        name,
+        path,
+        json.dumps(rows),
+        clip=f"{path.partition('/')[0]}/{rows[0]['image']}",
+        first=(str(rows[0]["question_id"]), "train", ""),
+        malformed=malformed,
     )
 
 
 IMAGE_SETS = (
-    Fixture(
-        name="coco_caption",
-        files={
-            "COCO/coco_karpathy_train.json": json.dumps(
-                [
-                    {
-                        "caption": "A woman eats.",
-                        "image": PICTURE,
-                        "image_id": "coco_581857",
-                    },
-                    {
-                        "caption": "A man.",
-                        "image": "val2014/COCO_val2014_000000000001.jpg",
-                        "image_id": "coco_1",
-                    },
-                ]
-            ),
-        },
+    one_file(
+        "coco_caption",
+        "COCO/coco_karpathy_train.json",
+        json.dumps(
+            [
+                {"caption": "A woman eats.", "image": PICTURE, "image_id": "coco_581857"},
+                {
+                    "caption": "A man.",
+                    "image": "val2014/COCO_val2014_000000000001.jpg",
+                    "image_id": "coco_1",
+                },
+            ]
+        ),
         clip=f"COCO/{PICTURE}",
         first=("COCO_train2014_000000581857#1", "train", ""),
-        count=1,
-        unknown=None,
         malformed=(
-            "COCO/coco_karpathy_train.json",
             '"caption": "A woman eats."',
             '"title": "A woman eats."',
             "row 1, column 'caption': is missing",
@@ -111,77 +107,43 @@ IMAGE_SETS = (
     refer("refcoco", "refcoco", "refs(unc).p"),
     refer("refcocop", "refcoco+", "refs(unc).p"),
     refer("refcocog", "refcocog", "refs(umd).p"),
-    Fixture(
-        name="coco_vqa",
-        files={
-            "vqav2/vqa_train.json": json.dumps(VQA),
-        },
-        clip="vqav2/val2014/COCO_val2014_000000297147.jpg",
-        first=("5", "train", ""),
-        count=1,
-        unknown=None,
-        malformed=(
-            "vqav2/vqa_train.json",
+    vqa(
+        "coco_vqa",
+        "vqav2/vqa_train.json",
+        VQA,
+        (
             '["race", "race", "ride"]',
             "[]",
             "row 1, column 'answer': is '[]', needs one or more answers",
         ),
     ),
-    Fixture(
-        name="ok_vqa",
-        files={
-            "okvqa/okvqa_train.json": json.dumps(VQA),
-        },
-        clip="okvqa/val2014/COCO_val2014_000000297147.jpg",
-        first=("5", "train", ""),
-        count=1,
-        unknown=None,
-        malformed=(
-            "okvqa/okvqa_train.json",
-            '"What sport?"',
-            '""',
-            "row 1, column 'question': is empty",
-        ),
+    vqa(
+        "ok_vqa",
+        "okvqa/okvqa_train.json",
+        VQA,
+        ('"What sport?"', '""', "row 1, column 'question': is empty"),
     ),
-    Fixture(
-        name="aok_vqa",
-        files={
-            "aokvqa/aokvqa_v1p0_train.json": json.dumps(AOK),
-        },
-        clip="aokvqa/train2014/COCO_train2014_000000461751.jpg",
-        first=("22jb", "train", ""),
-        count=1,
-        unknown=None,
-        malformed=(
-            "aokvqa/aokvqa_v1p0_train.json",
-            "direct_answers",
-            "answers",
-            "row 1, column 'direct_answers': is missing",
-        ),
+    vqa(
+        "aok_vqa",
+        "aokvqa/aokvqa_v1p0_train.json",
+        AOK,
+        ("direct_answers", "answers", "row 1, column 'direct_answers': is missing"),
     ),
-    Fixture(
-        name="gqa",
-        files={
-            "gqa/train_balanced_questions.json": json.dumps(
-                {
-                    "0712": {
-                        "imageId": "n161",
-                        "question": "Is it red?",
-                        "answer": "yes",
-                        "fullAnswer": "Yes, it is.",
-                    },
+    one_file(
+        "gqa",
+        "gqa/train_balanced_questions.json",
+        json.dumps(
+            {
+                "0712": {
+                    "imageId": "n161",
+                    "question": "Is it red?",
+                    "answer": "yes",
+                    "fullAnswer": "Yes, it is.",
                 }
-            ),
-        },
+            }
+        ),
         clip="gqa/images/n161.jpg",
         first=("0712", "train", ""),
-        count=1,
-        unknown=None,
-        malformed=(
-            "gqa/train_balanced_questions.json",
-            '"answer": "yes"',
-            '"answer": 3',
-            "row 1, column 'answer'",
-        ),
+        malformed=('"answer": "yes"', '"answer": 3', "row 1, column 'answer'"),
     ),
 )

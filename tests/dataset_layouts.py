@@ -6,6 +6,7 @@ import dataclasses
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,18 +26,28 @@ class Fixture:
       files: path -> text, or a function that writes the file.
       clip: media file of the first record.
       first: (id, split, label) of the first record.
+      malformed: (old, new, text of the fault): a change that makes `changed_file` malformed.
+      unknown: (old, new, column): a change that makes a label unknown; None without labels.
       count: number of records.
-      unknown: (file, old, new, column): a change that makes a label unknown; None without labels.
-      malformed: (file, old, new, text of the fault): a change that makes the file malformed.
     """
 
     name: str
     files: dict[str, Content]
     clip: str
     first: tuple[str, str, str]
-    count: int
-    unknown: tuple[str, str, str, str] | None
-    malformed: tuple[str, str, str, str]
+    malformed: tuple[str, str, str]
+    unknown: tuple[str, str, str] | None = None
+    count: int = 1
+
+    @property
+    def changed_file(self) -> str:
+        """The first text file, which `unknown` and `malformed` change."""
+        return next(name for name, content in self.files.items() if not callable(content))
+
+
+def one_file(name: str, path: str, text: str, **fields: Any) -> Fixture:
+    """A data set with a single annotation file."""
+    return Fixture(name=name, files={path: text}, **fields)
 
 
 def npz(**members: dict) -> Callable[[Path], None]:
@@ -57,7 +68,7 @@ def merged(columns: str, *rows: str) -> str:
 
 
 def write_fixture(
-    fixture: Fixture, root: Path, clip: bytes | None, change: tuple[str, str, str] | None = None
+    fixture: Fixture, root: Path, clip: bytes | None, change: tuple[str, str] | None = None
 ) -> Path:
     """Writes a fixture.
 
@@ -65,7 +76,7 @@ def write_fixture(
       fixture: what to write.
       root: the folder.
       clip: content of its media file; None leaves the file out.
-      change: (file, old, new), a replacement in one file.
+      change: (old, new), a replacement in `changed_file`.
     """
     for name, content in fixture.files.items():
         path = root / name
@@ -74,9 +85,9 @@ def write_fixture(
             content(path)
             continue
         text = content
-        if change and change[0] == name:
-            assert change[1] in text, (fixture.name, change)
-            text = text.replace(change[1], change[2], 1)
+        if change and name == fixture.changed_file:
+            assert change[0] in text, (fixture.name, change)
+            text = text.replace(*change, 1)
         path.write_text(text, encoding="utf-8")
     if clip is not None:
         path = root / fixture.clip

@@ -2,12 +2,18 @@
 
 import io
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from data_jobs import BUILD, ROOT, environment, losses, save_random_model, train_command
+from data_jobs import (
+    BUILD,
+    CLI,
+    environment,
+    losses,
+    run_job,
+    save_random_model,
+    train_command,
+)
 from dataset_fixtures import FIXTURES
 from dataset_layouts import write_fixture
 from PIL import Image
@@ -21,80 +27,55 @@ STEPS = "--config.stage.perception.steps=6"
 
 @pytest.fixture(scope="module")
 def job(real_data, tmp_path_factory):
+    """(folder with built data and a cache of their features, model folder, environment)."""
     folder = tmp_path_factory.mktemp("j")
     env = environment(folder / "home")
     model = save_random_model(folder / "model")
-
-    def run(*command: str) -> str:
-        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-        return done.stdout
-
-    cli = (sys.executable, "-m", "emojax.cli", "data")
-    text = run(
-        *cli,
-        "build",
-        str(real_data),
-        str(folder / "built"),
-        "--sets",
-        "java_sed",
-        "--media",
-        "bytes",
-        *BUILD,
-    )
+    built, options = str(folder / "built"), ["--sets", "java_sed", "--media", "bytes", *BUILD]
+    text = run_job([*CLI, "data", "build", str(real_data), built, *options], env).stdout
     assert "train 432, val 144; 0 skipped" in " ".join(text.split())
-    run(*cli, "encode", str(folder / "built"), str(folder / "cache"), "--model", str(model))
-    return folder, model, env, run
+    run_job([*CLI, "data", "encode", built, str(folder / "cache"), "--model", str(model)], env)
+    return folder, model, env
 
 
 def test_the_same_losses_from_files_and_from_the_cache(job):
-    folder, model, _, run = job
-    run(*train_command(model, folder / "built", folder / "files", STEPS))
-    text = run(
-        *train_command(
-            model, folder / "built", folder / "cached", STEPS, f"--cache={folder / 'cache'}"
-        )
-    )
+    folder, model, env = job
+    run_job(train_command(model, folder / "built", folder / "files", STEPS), env)
+    cache = f"--cache={folder / 'cache'}"
+    text = run_job(
+        train_command(model, folder / "built", folder / "cached", STEPS, cache), env
+    ).stdout
     one, other = losses(folder / "files"), losses(folder / "cached")
     assert len(one) == 6 and one == pytest.approx(other, rel=1e-5)
-    assert (
-        len(set(one)) == 6 and "val" in text
-    )  # the model trains, and the held-out split is evaluated
+    # The model trains, and the held-out split is evaluated.
+    assert len(set(one)) == 6 and "val" in text
 
 
 @pytest.mark.full
 def test_settings_that_contradict_a_cache_are_refused(job):
-    folder, model, env, _ = job
+    """As tests/unit/test_cache_refusals.py, from the command line."""
+    folder, model, env = job
     cache = f"--cache={folder / 'cache'}"
     for more, text in (
         (["--config.data.augment=0.3"], "config.data.augment cannot change"),
         (["--config.data.image_choice=first"], "made with another views than this model's"),
         (["--config.trainable=(('.*', 'train'),)"], "freeze the encoders"),
     ):
-        command = train_command(
-            model, folder / "built", folder / f"no{len(more[0])}", STEPS, cache, *more
-        )
-        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
-        assert done.returncode == 2 and text in done.stderr, done.stderr[-1500:]
+        out = folder / f"no{len(more[0])}"
+        command = train_command(model, folder / "built", out, STEPS, cache, *more)
+        assert text in run_job(command, env, code=2).stderr
     changed = folder / "changed"
     shutil.copytree(folder / "built", changed)
     records = changed / "java_sed" / "records.jsonl"
     records.write_text(records.read_text().replace('"label": "sad"', '"label": "angry"', 1))
-    done = subprocess.run(
-        train_command(model, changed, folder / "y", cache),
-        cwd=ROOT,
-        env=env,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 2 and "the clips or labels of java_sed have changed" in done.stderr
+    done = run_job(train_command(model, changed, folder / "y", cache), env, code=2)
+    assert "the clips or labels of java_sed have changed" in done.stderr
     command = [
         c
         for c in train_command(model, folder / "built", folder / "x", cache)
         if not c.startswith("--data")
     ]
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
-    assert done.returncode == 2 and "--cache needs --data" in done.stderr
+    assert "--cache needs --data" in run_job(command, env, code=2).stderr
 
 
 @pytest.mark.full
@@ -126,17 +107,7 @@ def test_a_released_stage_trains_on_many_sets(tmp_path):
     env, model = environment(tmp_path / "home"), save_random_model(tmp_path / "model")
     built, out = tmp_path / "built", tmp_path / "out"
     options = ["--sets", ",".join(names), "--skip-missing", "--media", "bytes", *BUILD]
-    command = [
-        sys.executable,
-        "-m",
-        "emojax.cli",
-        "data",
-        "build",
-        str(tmp_path / "root"),
-        str(built),
-        *options,
-    ]
-    subprocess.run(command, cwd=ROOT, env=env, check=True, capture_output=True)
+    run_job([*CLI, "data", "build", str(tmp_path / "root"), str(built), *options], env)
     assert {p.name for p in built.iterdir()} == set(names) and len(names) >= 17
     # The small tokenizer spells words letter by letter: the 26 labels of BoLD make long rows.
     more = [
@@ -150,8 +121,5 @@ def test_a_released_stage_trains_on_many_sets(tmp_path):
         for s in ("perception", "cognition")
         for k in ("released=True", "steps=10")
     ]
-    done = subprocess.run(
-        train_command(model, built, out, *more), cwd=ROOT, env=env, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    run_job(train_command(model, built, out, *more), env)
     assert len(losses(out)) == 20 and all(0 < x < 100 for x in losses(out))

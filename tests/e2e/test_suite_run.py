@@ -80,7 +80,7 @@ def test_every_report_is_there(whole):
     ]  # neutral is not asked for
     page = (whole / "report.html").read_text()
     assert page.count("<h2>") == 1 + 18 and "data:image/jpeg" in page and "http" not in page
-    assert "published figures" in (whole / "evaluation.md").read_text()
+    assert "**published figures** (percent)" in (whole / "evaluation.md").read_text()
     assert (whole / "predictions" / "MERUniBench-ht" / "mer2023.jsonl").exists()
     rows = read_predictions(whole / "predictions" / "Multi" / "bold.jsonl")
     assert [r.answer for r in rows] == ["Happiness;Pleasure", "Anger;Annoyance", "Doubt/Confusion"]

@@ -100,6 +100,10 @@ def test_two_processes_train_together(place):
     ).read_text()[-3000:]
     assert sorted(rows(out)) == list(range(1, STEPS + 1)) and (out / "model.json").exists()
     assert json.loads((out / "starts.jsonl").read_text())["processes"] == 2
+    parts = [rows(out, f"clips-{i}.jsonl") for i in range(2)]
+    for step in range(1, STEPS + 1):  # each process reads its own half of the batch
+        one, other = (set(part[step]["clips"]) for part in parts)
+        assert len(one) == len(other) == 4 and not one & other, step
 
 
 @pytest.mark.full

@@ -1,5 +1,7 @@
 """Augmentation of pictures, log-mel and waveform: ranges and values that follow by hand."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -54,6 +56,19 @@ def test_image_and_frames_change_alike():
         for frame in out.frames:
             np.testing.assert_array_equal(out.image, frame)
         assert out.image.dtype == np.uint8 and out.image.shape == picture.shape
+
+
+@pytest.mark.parametrize("strength", [0.3, 1.0])
+def test_any_frame_may_be_the_image(strength):
+    """The image is given as the frame in the middle; half of the time another is drawn."""
+    greys = [np.full((32, 32, 3), grey, np.uint8) for grey in (40, 128, 216)]
+    given = dataclasses.replace(views(greys[1]), frames=np.stack(greys))
+    chosen = []
+    for out in augmented(given, strength):
+        equal = [i for i, frame in enumerate(out.frames) if np.array_equal(out.image, frame)]
+        assert len(equal) == 1
+        chosen += equal
+    assert set(chosen) == {0, 1, 2} and 20 <= chosen.count(1) <= 34
 
 
 @pytest.mark.parametrize("strength", [0.3, 1.0])

@@ -245,7 +245,8 @@ def test_sweep_files_are_checked_before_the_first_run(tmp_path, capsys):
     for name in ("own.py", "none.py", "text.md"):
         assert main(["sweep", "run", str(tmp_path / name), "--out", str(tmp_path / "out")]) == 2
     printed = " ".join(capsys.readouterr().out.split())
-    assert "did you mean config.stage.perception.steps" in printed
+    name = "config.stage.perception"
+    assert f"there is no field {name}.stepz; did you mean {name}.steps?" in printed
     assert "it has no SEEDS, sweep" in printed and "is not a Python file" in printed
 
 

@@ -6,9 +6,12 @@ import os
 import subprocess
 import sys
 
+import absl.logging
+import jax
+import pytest
 from rich.console import Console
 
-from emojax.cli.console import progress_bars, shown_log
+from emojax.cli.console import progress_bars, setup, shown_log
 
 
 def console() -> Console:
@@ -56,6 +59,31 @@ def test_a_bar_ends_with_its_note():
         progress("annotate", 1, 2)
         progress("annotate", 2, 2)
     assert out.file.getvalue().rstrip().endswith("2 [of] 2") and "1 [of]" not in out.file.getvalue()
+
+
+@pytest.fixture
+def unchanged_settings(monkeypatch):
+    """What `setup` changes is put back after the test."""
+    fields = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = {field: getattr(jax.config, field) for field in fields}
+    level = absl.logging.get_verbosity()
+    monkeypatch.setenv("TRANSFORMERS_VERBOSITY", "error")
+    yield
+    for field, value in before.items():
+        jax.config.update(field, value)
+    absl.logging.set_verbosity(level)
+
+
+@pytest.mark.usefixtures("unchanged_settings")
+def test_compiled_programs_are_kept_in_the_cache_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("EMOJAX_CACHE", str(tmp_path))
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "chosen")
+    before = jax.config.jax_compilation_cache_dir
+    setup()
+    assert jax.config.jax_compilation_cache_dir == before != str(tmp_path / "jax")
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    setup()
+    assert jax.config.jax_compilation_cache_dir == str(tmp_path / "jax")
 
 
 def test_answers_reach_a_file_while_bars_are_on_the_terminal(tmp_path):

@@ -18,6 +18,8 @@ from data_pipeline.loader.released_stages import IMAGE_SETS, SETS
 from data_pipeline.schema import ClipRecord
 
 BY_NAME = {f.name: f for f in FIXTURES}
+# Rows of the changed file that lenient reading keeps.
+REMAINING_ROWS = {"mer2024": 1, "dfew": 1, "mafw": 1, "cmu_mosi": 1}
 EVERY = pytest.mark.parametrize("fixture", FIXTURES, ids=lambda f: f.name)
 
 
@@ -58,33 +60,27 @@ def test_missing_media(fixture: Fixture, tmp_path):
 def test_unknown_label(fixture: Fixture, tmp_path):
     if fixture.unknown is None:
         pytest.skip("words or boxes: there is no label space")
-    file, old, new, column = fixture.unknown
-    found, _ = read_one(write_fixture(fixture, tmp_path, b"clip", (file, old, new)), fixture.name)
+    old, new, column = fixture.unknown
+    found, _ = read_one(write_fixture(fixture, tmp_path, b"clip", (old, new)), fixture.name)
     lines = [line for r in found.annotation_files for line in r.fault_lines()]
     assert (
         len(lines) == 1
         and f"column '{column}'" in lines[0]
-        and file in lines[0]
+        and fixture.changed_file in lines[0]
         and "row " in lines[0]
     )
     lenient, _ = read_one(tmp_path, fixture.name, lenient=True)
     # Lenient reading skips the row and still reports it.
     assert sum(len(r.records) for r in lenient.annotation_files) == sum(
         len(r.records) for r in found.annotation_files
-    ) + remaining_rows(fixture, file)
+    ) + REMAINING_ROWS.get(fixture.name, 0)
     assert sum(len(r.faults) for r in lenient.annotation_files) == 1
-
-
-def remaining_rows(fixture: Fixture, file: str) -> int:
-    """Rows of the changed file that lenient reading keeps."""
-    kept = {"mer2024": 1, "dfew": 1, "mafw": 1, "cmu_mosi": 1}
-    return kept.get(fixture.name, 0)
 
 
 @EVERY
 def test_malformed(fixture: Fixture, tmp_path):
-    file, old, new, text = fixture.malformed
-    found, _ = read_one(write_fixture(fixture, tmp_path, b"clip", (file, old, new)), fixture.name)
+    old, new, text = fixture.malformed
+    found, _ = read_one(write_fixture(fixture, tmp_path, b"clip", (old, new)), fixture.name)
     refused = [r for r in found.annotation_files if r.refused]
     assert len(refused) == 1 and not refused[0].records
     line = refused[0].fault_lines()[0]

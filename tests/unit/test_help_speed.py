@@ -1,13 +1,18 @@
 """Help is instant: it loads none of the libraries that take seconds."""
 
+import argparse
 import subprocess
 import sys
 
 import pytest
 
-from emojax.cli.main import COMMANDS
+from emojax.cli.main import COMMANDS, make_parser
 
-SLOW = ("jax", "flax", "tensorflow", "tensorflow_datasets", "matplotlib", "scipy", "numpy", "torch")
+SLOW = (
+    *("jax", "flax", "optax", "orbax", "grain", "tensorflow", "tensorflow_datasets", "torch"),
+    *("numpy", "scipy", "pandas", "pyarrow", "sklearn", "transformers", "ray"),
+    *("av", "PIL", "matplotlib", "jinja2", "httpx2", "fastapi", "gradio", "uvicorn"),
+)
 CODE = """
 import sys
 sys.argv = ["emojax", *{words}]
@@ -18,16 +23,19 @@ except SystemExit as end:
     assert end.code == 0, end.code
 print("loaded:", *sorted(set({slow}) & set(sys.modules)))
 """
-ACTIONS = {
-    "data": ("list", "check", "build", "encode", "records"),
-    "weights": ("list", "show", "verify", "import"),
-    "plan": ("weights", "train"),
-    "sweep": ("list", "run", "launch"),
-}
+
+
+def subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """The parsers below a parser, by name."""
+    choices = [a.choices for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    return choices[0] if choices else {}
+
+
+PARSERS = subcommands(make_parser([]))
 HELP = [
     [],
-    *([command] for command in COMMANDS),
-    *([command, action] for command, actions in ACTIONS.items() for action in actions),
+    *([command] for command in PARSERS),
+    *([command, action] for command, parser in PARSERS.items() for action in subcommands(parser)),
 ]
 
 
@@ -35,6 +43,12 @@ def run(code: str) -> str:
     return subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout
+
+
+def test_every_command_and_action_is_checked():
+    assert set(PARSERS) == set(COMMANDS)
+    actions = {words[0] for words in HELP if len(words) == 2}
+    assert actions == {"data", "weights", "plan", "sweep"}
 
 
 @pytest.mark.parametrize("words", HELP, ids=" ".join)

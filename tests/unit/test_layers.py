@@ -19,19 +19,22 @@ def test_norms_of_small_values():
 
 
 def test_attention_to_an_int8_cache():
-    """Stored keys 40 and 20 with scales 1/40 and 1/10 are 1 and 2; values 50 and 30 are 5 and 6."""
-    int8 = lambda *x: jnp.array(x, jnp.int8).reshape(1, 1, 2, 1)
+    """Stored keys 40 and 20 with scales 1/40 and 1/10 are 1 and 2; values 50 and 30 are 5 and 6.
+
+    The third key is hidden.
+    """
+    int8 = lambda *x: jnp.array(x, jnp.int8).reshape(1, 1, 3, 1)
     new = jnp.zeros((1, 1, 1, 1))
     out = cached_attention(
         jnp.ones((1, 1, 1, 1)),
-        int8(40, 20),
-        int8(50, 30),
+        int8(40, 20, 120),
+        int8(50, 30, 90),
         new,
         new,
-        cache_mask=jnp.ones((1, 1, 1, 2), bool),
+        cache_mask=jnp.array([True, True, False]).reshape(1, 1, 1, 3),
         self_mask=jnp.zeros((1, 1, 1, 1), bool),
-        k_scale=jnp.array([[[1 / 40, 1 / 10]]]),
-        v_scale=jnp.array([[[1 / 10, 1 / 5]]]),
+        k_scale=jnp.array([[[1 / 40, 1 / 10, 1 / 40]]]),
+        v_scale=jnp.array([[[1 / 10, 1 / 5, 1 / 10]]]),
     )
     weight = np.e / (np.e + np.e**2)
     np.testing.assert_allclose(out.ravel(), [5 * weight + 6 * (1 - weight)], rtol=1e-5)

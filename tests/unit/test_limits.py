@@ -49,7 +49,9 @@ def test_size_of_a_body():
     assert status(limits, b"12345", b"67890", content_length="10") == 200
     assert status(limits, b"", content_length="11") == 413
     assert status(limits, b"12345", b"678901") == 413  # announces nothing
-    assert status(limits, b"", content_length="-1") == 400
+    assert status(limits, b"12345", b"678901", content_length="5") == 413  # announces too little
+    for text in ("-1", "x", "1.5", "", "1 0"):
+        assert status(limits, b"", content_length=text) == 400, text
 
 
 def test_token():

@@ -160,40 +160,42 @@ def test_gpu_plan_is_calculated_and_says_so(capsys):
         assert plan[key] > 0, key
 
 
-def test_what_cannot_be_planned(capsys):
-    assert main(["plan", "train", "--config", "v2:stage1", "--topology", "nothing"]) == 2
-    assert (
-        main(
-            [
-                "plan",
-                "train",
-                "--config",
-                "v2:stage1",
-                "--topology",
-                "h100:8",
-                "--stage",
-                "x",
-                "--cached",
-            ]
-        )
-        == 2
-    )
-    assert (
-        main(["plan", "train", "--config", "v2:stage1", "--topology", "h100:8"]) == 2
-    )  # batch size 4 on 8 devices
-    common = ["plan", "train", "--config", "tiny:test", "--topology"]
-    for topology in ("h100:0", "v5e:4x4*0"):
-        assert main([*common, topology]) == 2
-    for bucket in ("10", "a,b", "10,200"):
-        assert main([*common, "h100:8", "--bucket", bucket]) == 2
-    printed = " ".join(capsys.readouterr().out.split())
-    assert printed.count("has no chips") == 2 and printed.count("--bucket is") == 3
-    assert (
-        "is not a valid topology" in printed
-        and "has no stage 'x'" in printed
-        and "cannot be divided over 8 parts" in printed
-    )
-    for batch in ("--batch=0", "--batch=-8"):
-        with pytest.raises(SystemExit, match="2"):
-            main([*common, "h100:8", batch])
-        assert "is not a whole number of at least 1" in capsys.readouterr().err
+TOPOLOGIES = (
+    "chips are v4, v5e, v5p, v6e, a100, h100, h200, as in v5e:4x4, v5p:2x2x1, v5e:4x4*2 for "
+    "two slices, h100:8; or one of "
+)
+LENGTHS = "it must be a row and an answer length, as in 768,128"
+
+
+@pytest.mark.parametrize(
+    ("config", "words", "text"),
+    [
+        ("v2:stage1", ["nothing"], f"'nothing' is not a valid topology: {TOPOLOGIES}"),
+        ("v2:stage1", ["h100:8", "--stage", "x", "--cached"], "v2:stage1 has no stage 'x'; it has"),
+        (
+            "v2:stage1",
+            ["h100:8"],
+            "a batch size of 4 cannot be divided over 8 parts (data x fsdp)",
+        ),
+        ("tiny:test", ["h100:0"], "'h100:0' has no chips"),
+        ("tiny:test", ["v5e:4x4*0"], "'v5e:4x4*0' has no chips"),
+        ("tiny:test", ["h100:8", "--bucket", "10"], f"--bucket is '10'; {LENGTHS}"),
+        ("tiny:test", ["h100:8", "--bucket", "a,b"], f"--bucket is 'a,b'; {LENGTHS}"),
+        (
+            "tiny:test",
+            ["h100:8", "--bucket", "10,200"],
+            "--bucket is '10,200'; the answer is a part of the row",
+        ),
+    ],
+)
+def test_what_cannot_be_planned(config, words, text, capsys):
+    assert main(["plan", "train", "--config", config, "--topology", *words]) == 2
+    assert f"emojax plan: {text}" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("batch", ["0", "-8"])
+def test_a_batch_size_below_one(batch, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["plan", "train", "--config", "tiny:test", "--topology", "h100:8", f"--batch={batch}"])
+    printed = " ".join(capsys.readouterr().err.split())
+    assert f"argument --batch: '{batch}' is not a whole number of at least 1" in printed

@@ -75,8 +75,18 @@ def test_a_batch_that_is_not_finite_changes_nothing_but_the_count(update, bad):
     for field in ("train", "opt", "ema"):
         one, other = getattr(before, field), getattr(after, field)
         jax.tree.map(np.testing.assert_array_equal, one, other)
-    (_, _, _, later), metrics = run(update, 0.9, start(1.0), [batch(2.0), batch(bad), batch(2.0)])
-    assert bool(metrics["finite"]) and np.isfinite(later.train["params/w"])
+
+
+def test_training_goes_on_as_if_there_had_been_no_bad_batch(update):
+    """The same weights and moments, Adam's count included; only the step counts the bad batch."""
+    good, bad, last = batch(2.0), batch(np.nan), batch(-1.0)
+    with_bad, metrics = run(update, 0.0, start(1.0), [good, bad, last])
+    without, _ = run(update, 0.0, start(1.0), [good, last])
+    one, other = with_bad[-1], without[-1]
+    assert bool(metrics["finite"]) and (int(one.step), int(other.step)) == (3, 2)
+    jax.tree.map(np.testing.assert_array_equal, (one.train, one.opt), (other.train, other.opt))
+    assert int(optax.tree.get(one.opt, "count")) == 2
+    assert one.train["params/w"] != with_bad[1].train["params/w"]
 
 
 def test_averaged_weights_by_hand(update):

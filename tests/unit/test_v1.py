@@ -17,9 +17,25 @@ from data_pipeline.schema import Clip, ClipRecord
 from emojax.bundle.model_folder import row_config
 from emojax.config import load_config, resolve
 from emojax.model.build import make_model
+from emojax.model.emotion import CACHED_PREFIX
 from emojax.model.emotion_v1 import normalize_waveform
-from emojax.model.variables import init_flat, merge
+from emojax.model.variables import (
+    abstract_variables,
+    flatten,
+    init_flat,
+    is_encoder_path,
+    merge,
+    split_trainable,
+    unbox,
+)
+from emojax.sharding import make_mesh
+from emojax.train.state import start_state
+from emojax.train.step import make_optimizer, make_step
 
+QUICK_COMPILATION = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+}
 SUBTITLE, QUESTION = "hello there", "Which?"
 LEAD = "<video><VideoHere></video> <feature><FeatureHere></feature>"
 
@@ -73,16 +89,18 @@ def test_two_placeholders_in_training_and_one_in_the_released_layouts():
         )
 
 
-def small_model(**changes):
+def small_settings(**changes):
     config = load_config("tiny:test_v1")
     for name, value in changes.items():
         config.model[name] = value
-    settings = resolve(config)
-    from emojax.sharding import make_mesh
+    return resolve(config)
 
-    return settings, merge(
-        init_flat(settings.model, 0, make_mesh(shape=(1, 1, 1), devices=jax.devices()[:1])), {}
-    )
+
+@functools.cache
+def small_model():
+    settings = small_settings()
+    mesh = make_mesh(shape=(1, 1, 1), devices=jax.devices()[:1])
+    return settings, merge(init_flat(settings.model, 0, mesh), {})
 
 
 def clip_of(samples: int) -> Clip:
@@ -177,7 +195,7 @@ def test_absent_streams_are_hidden_or_constant():
 
     np.testing.assert_array_equal(logits(settings, batch | gone), logits(settings, other | gone))
     assert np.abs(logits(settings, batch) - logits(settings, batch | gone)).max() > 1e-4
-    released, _ = small_model(missing="released")
+    released = small_settings(missing="released")
     features = make_model(released.model).apply(variables, batch, method="encode")
     from emojax.types import Present
 
@@ -191,6 +209,39 @@ def test_absent_streams_are_hidden_or_constant():
     assert bool(soft.mask.all()), "the released code hides nothing"
 
 
+def test_one_training_step():
+    """On random features, with v1's rules: every adapter and projection is trained."""
+    config = load_config("tiny:test_v1")
+    config.model.word_heads = False
+    config.trainable = load_config("v1").trainable
+    settings = resolve(config)
+    mesh = make_mesh(shape=(1, 1, 1), devices=jax.devices()[:1])
+    rng = np.random.default_rng(0)
+    draw = lambda *shape: jnp.asarray(rng.normal(size=shape) / 10, jnp.float32)
+    shapes = flatten(unbox(abstract_variables(settings.model)))
+    variables = {p: draw(*x.shape) for p, x in shapes.items() if not is_encoder_path(p)}
+    clip = batch_of(settings, clip_of(16_000), small_tokenizer())
+    batch = {name: x for name, x in clip.items() if name not in settings.model.view_shapes}
+    features = {"image": (17, 16), "face": (16,), "motion": (16,), "audio": (16,)}
+    batch |= {CACHED_PREFIX + name: draw(1, *shape) for name, shape in features.items()}
+    batch |= {"answer_at": clip["positions"][:, -1:], "labels": jnp.array([[7]])}
+    batch["row_tokens"] = jnp.array([5])
+    trainable, frozen = split_trainable(variables, settings.trainable)
+    before = {path: np.array(x) for path, x in trainable.items()}
+    with jax.set_mesh(mesh):
+        tx = make_optimizer(settings.optim)
+        state = start_state(tx, trainable, mesh, ema=False)
+        inputs = (state, frozen, batch, jnp.float32(0.01), jax.random.key(0))
+        step = make_step(settings.model, tx, 0.0).lower(*inputs).compile(QUICK_COMPILATION)
+        after, metrics = step(*inputs)
+    assert 0 < float(metrics["loss"]) < 100 and float(metrics["grad_norm"]) > 0
+    assert bool(metrics["finite"]) and int(after.step) == 1
+    modules = {"llama", *(f"project_{s}" for s in ("cls", "image", "face", "motion", "audio"))}
+    assert {path.split("/")[1] for path in before} == modules
+    same = [path for path, x in after.train.items() if np.array_equal(before[path], x)]
+    assert set(after.train) == set(before) and not same, same
+
+
 def test_order_of_the_soft_tokens():
     """As in the released encode_img: patches, then FaceMAE, VideoMAE and HuBERT, then the CLS."""
     spans = resolve(load_config("tiny:test_v1")).model.spans
@@ -199,7 +250,7 @@ def test_order_of_the_soft_tokens():
 
 
 def test_augmented_waveforms_stay_within_their_window():
-    settings, _ = small_model()
+    settings = small_settings()
     views = make_views(clip_of(15_000), settings.views)
     for seed in range(5):
         out = augment_views(views, np.random.default_rng(seed), strength=1.0)
@@ -208,7 +259,7 @@ def test_augmented_waveforms_stay_within_their_window():
 
 
 def test_custom_questions():
-    settings, _ = small_model()
+    settings = small_settings()
     rows = dataclasses.replace(
         row_config(settings, augment=False), questions={"emotion": ["{labels}, in {one} word?"]}
     )
