@@ -22,7 +22,6 @@ from emojax.model.emotion_v1 import normalize_waveform
 from emojax.model.variables import (
     abstract_variables,
     flatten,
-    init_flat,
     is_encoder_path,
     merge,
     split_trainable,
@@ -31,6 +30,7 @@ from emojax.model.variables import (
 from emojax.sharding import make_mesh
 from emojax.train.state import start_state
 from emojax.train.step import make_optimizer, make_step
+from emojax.types import Present
 
 QUICK_COMPILATION = {
     "xla_backend_optimization_level": 0,
@@ -99,8 +99,17 @@ def small_settings(**changes):
 @functools.cache
 def small_model():
     settings = small_settings()
-    mesh = make_mesh(shape=(1, 1, 1), devices=jax.devices()[:1])
-    return settings, merge(init_flat(settings.model, 0, mesh), {})
+    return settings, merge(random_variables(settings), {})
+
+
+def random_variables(settings):
+    """Random arrays of the model's shapes, scales near 1; its initializers compile slowly."""
+    rng = np.random.default_rng(0)
+    shapes = flatten(unbox(abstract_variables(settings.model)))
+    return {
+        path: jnp.asarray(rng.normal(path.endswith("scale"), 0.25, x.shape), x.dtype)
+        for path, x in shapes.items()
+    }
 
 
 def clip_of(samples: int) -> Clip:
@@ -188,21 +197,23 @@ def test_absent_streams_are_hidden_or_constant():
     gone = {"has_audio": jnp.zeros(1, bool)}
     other = {**batch, "sound": batch["sound"] * 0 + 0.3}
 
-    def logits(s, b):
-        return np.asarray(
-            make_model(s.model).apply(variables, {**b, "answer_at": batch["positions"][:, -1:]})[0]
-        )
+    @jax.jit
+    def logits(b):
+        answer_at = {"answer_at": batch["positions"][:, -1:]}
+        return make_model(settings.model).apply(variables, b | answer_at)[0]
 
-    np.testing.assert_array_equal(logits(settings, batch | gone), logits(settings, other | gone))
-    assert np.abs(logits(settings, batch) - logits(settings, batch | gone)).max() > 1e-4
+    np.testing.assert_array_equal(logits(batch | gone), logits(other | gone))
+    assert np.abs(logits(batch) - logits(batch | gone)).max() > 1e-4
     released = small_settings(missing="released")
-    features = make_model(released.model).apply(variables, batch, method="encode")
-    from emojax.types import Present
+
+    @jax.jit
+    def soft_prompt(b, present):
+        model = make_model(released.model)
+        features = model.apply(variables, b, method="encode")
+        return model.apply(variables, features, present, method="soft_prompt")
 
     yes, no = jnp.ones(1, bool), jnp.zeros(1, bool)
-    soft = make_model(released.model).apply(
-        variables, features, Present(yes, no, no), method="soft_prompt"
-    )
+    soft = soft_prompt(batch, Present(yes, no, no))
     bias = variables["params"]["project_audio"]["bias"]
     at = list(released.model.spans).index("audio") - 1 + released.model.spans["image"]
     np.testing.assert_allclose(soft.tokens[0, at], bias, rtol=1e-6)
@@ -212,18 +223,19 @@ def test_absent_streams_are_hidden_or_constant():
 def test_one_training_step():
     """On random features, with v1's rules: every adapter and projection is trained."""
     config = load_config("tiny:test_v1")
-    config.model.word_heads = False
+    config.model.word_heads, config.model.llama.depth = False, 1
     config.trainable = load_config("v1").trainable
     settings = resolve(config)
     mesh = make_mesh(shape=(1, 1, 1), devices=jax.devices()[:1])
     rng = np.random.default_rng(0)
-    draw = lambda *shape: jnp.asarray(rng.normal(size=shape) / 10, jnp.float32)
-    shapes = flatten(unbox(abstract_variables(settings.model)))
-    variables = {p: draw(*x.shape) for p, x in shapes.items() if not is_encoder_path(p)}
+    variables = {p: x for p, x in random_variables(settings).items() if not is_encoder_path(p)}
     clip = batch_of(settings, clip_of(16_000), small_tokenizer())
     batch = {name: x for name, x in clip.items() if name not in settings.model.view_shapes}
     features = {"image": (17, 16), "face": (16,), "motion": (16,), "audio": (16,)}
-    batch |= {CACHED_PREFIX + name: draw(1, *shape) for name, shape in features.items()}
+    batch |= {
+        CACHED_PREFIX + name: jnp.asarray(rng.normal(size=(1, *shape)), jnp.float32)
+        for name, shape in features.items()
+    }
     batch |= {"answer_at": clip["positions"][:, -1:], "labels": jnp.array([[7]])}
     batch["row_tokens"] = jnp.array([5])
     trainable, frozen = split_trainable(variables, settings.trainable)
