@@ -13,6 +13,8 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # With a size limit jax locks the folder, so that no process reads what another is writing.
 os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(3 << 30))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+# Most of the time of the tests is compilation; `make test-full` compiles with all optimizations.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import json
 from pathlib import Path

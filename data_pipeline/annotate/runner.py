@@ -23,7 +23,7 @@ from data_pipeline.annotate.unit_tracks import provider_named
 from data_pipeline.io import try_lock, write_json, write_text
 from data_pipeline.llm.budget import BudgetReached, Ledger, Spending
 from data_pipeline.llm.client import ChatClient
-from data_pipeline.llm.endpoint import Endpoint, EndpointError
+from data_pipeline.llm.endpoint import BACKOFF, RETRIES, Endpoint, EndpointError
 from data_pipeline.llm.transport import Halted
 from data_pipeline.progress import Progress, no_progress
 from data_pipeline.schema import ClipRecord
@@ -53,8 +53,8 @@ class Job:
     out: Path
     endpoints: Mapping[str, Endpoint]
     concurrency: int = 4
-    retries: int | None = None
-    backoff: float = 1.0
+    retries: int = RETRIES
+    backoff: float = BACKOFF
     units: str = "none"
     eight_units: tuple[int, ...] = ()
     max_money: float | None = None

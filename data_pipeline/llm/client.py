@@ -18,14 +18,13 @@ from typing import Generic, TypeVar
 import httpx2
 
 from data_pipeline.llm.budget import Ledger
-from data_pipeline.llm.endpoint import Endpoint, EndpointError, Messages
+from data_pipeline.llm.endpoint import BACKOFF, RETRIES, Endpoint, EndpointError, Messages
 from data_pipeline.llm.replies import StoredReply, parse_reply, retry_after
 from data_pipeline.llm.reply_cache import ReplyCache
 from data_pipeline.llm.transport import Halted, Transport
 from data_pipeline.progress import Progress, no_progress
 
 T = TypeVar("T")
-RETRIES = 5  # of a request that failed
 _TRANSIENT = (408, 409, 425, 429, 500, 502, 503, 504, 529)
 _BAD_REQUEST = (400, 413, 422)  # too long or filtered: other questions may be answered
 _MAX_CONSECUTIVE_FAILURES = 10  # unanswered questions after which the endpoint is unusable
@@ -76,7 +75,7 @@ class ChatClient:
         retries: int | None = None,
         rereads: int = 2,
         concurrency: int = 4,
-        backoff: float = 1.0,
+        backoff: float = BACKOFF,
         sleep: Callable[[float], object] | None = None,
         ledger: Ledger | None = None,
         retry_unusable: bool = False,

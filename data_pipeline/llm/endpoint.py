@@ -7,6 +7,8 @@ import hashlib
 from typing import Any
 
 Messages = list[dict[str, Any]]  # messages of OpenAI's chat protocol
+RETRIES = 5  # of a request that failed
+BACKOFF = 1.0  # seconds before the first retry
 
 
 class EndpointError(ValueError):

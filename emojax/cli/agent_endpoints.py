@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from data_pipeline.llm.endpoint import BACKOFF, RETRIES
 from emojax.cli.arguments import check_url, count, not_negative, positive, seconds, whole
 
 if TYPE_CHECKING:
@@ -109,14 +110,14 @@ def _add_requests(e: argparse._ArgumentGroup) -> None:
     e.add_argument(
         "--retries",
         type=whole,
-        default=5,
+        default=RETRIES,
         metavar="N",
         help="of a failed request (default %(default)s)",
     )
     e.add_argument(
         "--backoff",
         type=not_negative,
-        default=1.0,
+        default=BACKOFF,
         metavar="S",
         help="before the first retry (default %(default)s)",
     )
