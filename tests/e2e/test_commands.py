@@ -1,20 +1,17 @@
 """The commands as a new user types them: their files, exit codes and messages."""
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import ROOT, emojax, run_command, start
 
 from data_pipeline.embedded.generate import make_corpus
 from data_pipeline.embedded.truth import CorpusConfig
 
-ROOT = Path(__file__).parents[2]
 SPLIT_KEYS = {"n", "labels", "uar", "accuracy", "weighted_f1", "macro_f1", "confusion"}
 
 
@@ -23,25 +20,6 @@ def place(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("e2e")
     make_corpus(config=CorpusConfig(train=21, val=9, test=9), folder=folder / "corpus")
     return folder
-
-
-def start(place: Path, *words: str, cwd: Path = ROOT) -> subprocess.Popen:
-    env = {
-        **os.environ,
-        "EMOJAX_CACHE": str(place / "cache"),
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": str(ROOT),
-    }
-    command = [sys.executable, "-u", "-m", "emojax.cli", *words]
-    return subprocess.Popen(
-        command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
-def emojax(place: Path, *words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
-    with start(place, *words, cwd=cwd) as process:
-        out, err = process.communicate()
-    return subprocess.CompletedProcess(words, process.returncode, out, err)
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +75,8 @@ def test_evaluate_writes_the_same_scores(place, model):
     assert json.loads((place / "e" / "evaluation.json").read_text()) == {
         "test": json.loads((model / "evaluation.json").read_text())["test"]
     }
-    out = emojax(place, "evaluate", str(place), "--manifest", manifest, "--out", str(place / "e"))
+    words = ("evaluate", str(place), "--manifest", manifest, "--out", str(place / "e"))
+    out = run_command(place, *words)
     assert out.returncode == 2 and "holds no model" in out.stdout
 
 
@@ -168,9 +147,10 @@ def test_confidence_contract(place, model):
     )
     other = json.loads(emojax(place, *words, "--model", str(own), "--labels", "happy,sad").stdout)
     assert not other["calibrated"]  # it was fitted for nine labels
-    out = emojax(place, "calibrate", str(own), "--manifest", manifest)
+    out = run_command(place, "calibrate", str(own), "--manifest", manifest)
     assert "9 clips are too few to calibrate" in out.stdout and out.returncode == 2
-    assert emojax(place, "predict", clip, "--model", str(own), "--abstain", "2").returncode == 2
+    words = ("predict", clip, "--model", str(own), "--abstain", "2")
+    assert run_command(place, *words).returncode == 2
 
 
 def test_one_speaker_normalizes_audio_over_the_files(place, model):
@@ -217,20 +197,20 @@ def test_a_closed_pipe_and_an_interrupt_end_quietly(place, model):
 
 
 def test_wrong_usage(place):
-    assert emojax(place, "predict").returncode == 2
-    assert emojax(place, "nonsense").returncode == 2
-    out = emojax(place, "predict", "x.mp4", cwd=place)
+    assert run_command(place, "predict").returncode == 2
+    assert run_command(place, "nonsense").returncode == 2
+    out = run_command(place, "predict", "x.mp4", cwd=place)
     assert out.returncode == 2 and out.stderr.count("\n") >= 4
     for command in ("emojax demo", "emojax train --manifest", "--model DIR"):
         assert command in out.stderr
-    out = emojax(place, "train", "--manifest", "none.csv", "--out", str(place / "x"))
+    out = run_command(place, "train", "--manifest", "none.csv", "--out", str(place / "x"))
     assert out.returncode == 2 and "there is no manifest 'none.csv'" in out.stdout
     manifest = str(place / "corpus" / "manifest.csv")
-    out = emojax(
+    out = run_command(
         place, "train", "--manifest", manifest, "--out", str(place / "x"), "--preset", "huge"
     )
     assert out.returncode == 2 and "no preset 'huge'" in out.stdout
-    out = emojax(
+    out = run_command(
         place, "train", "--manifest", manifest, "--out", str(place / "[x]"), "--preset", "tiny:test"
     )
     assert out.returncode == 2 and "must not contain any of [ ] * ?" in out.stdout
@@ -244,7 +224,7 @@ def test_wrong_usage(place):
             out.stderr
         )
     (place / "file").write_text("")
-    out = emojax(
+    out = run_command(
         place,
         "train",
         "--manifest",
@@ -256,13 +236,13 @@ def test_wrong_usage(place):
     )
     assert out.returncode == 2 and "File exists" in out.stdout and "Traceback" not in out.stderr
     # A run that could not start does not create its folder.
-    out = emojax(
+    out = run_command(
         place, "train", "--manifest", manifest, "--out", str(place / "v2"), "--preset", "v2"
     )
     assert out.returncode == 2 and "tokenizer_path" in out.stdout and not (place / "v2").exists()
     (place / "damaged").mkdir()
     (place / "damaged" / "model.json").write_text("{}")
-    out = emojax(place, "predict", "x.mp4", "--model", str(place / "damaged"))
+    out = run_command(place, "predict", "x.mp4", "--model", str(place / "damaged"))
     assert (
         out.returncode == 2
         and "model.json is damaged" in out.stderr
@@ -273,6 +253,6 @@ def test_wrong_usage(place):
 def test_a_run_folder_of_other_settings_is_refused(place, model):
     manifest = str(place / "corpus" / "manifest.csv")
     words = ("train", "--manifest", manifest, "--out", str(model), "--preset", "tiny:test")
-    out = emojax(place, *words, "--seed", "4")
+    out = run_command(place, *words, "--seed", "4")
     assert out.returncode == 2 and "holds a run with another config.json (seed)" in out.stdout
     assert json.loads((model / "evaluation.json").read_text())["test"]["n"] == 9

@@ -6,8 +6,8 @@ import re
 import numpy as np
 import pytest
 import small_files
+from commands import emojax, run_command
 from safetensors.numpy import load_file
-from test_commands import emojax
 
 from data_pipeline.embedded.generate import make_corpus
 from data_pipeline.embedded.truth import CorpusConfig
@@ -34,10 +34,12 @@ def released_files(name: str, folder) -> list[str]:
     return [word for key, path in files.items() for word in ("--file", f"{key}={path}")]
 
 
-@pytest.mark.parametrize("name", list(PRESETS))
+@pytest.mark.parametrize(
+    "name", ["emotion-llama-v2", pytest.param("emotion-llama", marks=pytest.mark.full)]
+)
 def test_a_released_model_by_its_name(place, tmp_path, name):
     clip = str(next((place / "corpus" / "clips").glob("test*.mp4")))
-    before = emojax(place, "predict", clip, "--model", name)
+    before = run_command(place, "predict", clip, "--model", name)
     assert (
         before.returncode == 2
         and f"emojax fetch {name}" in before.stderr
@@ -74,14 +76,14 @@ def test_a_released_model_by_its_name(place, tmp_path, name):
         place, "predict", clip, "--model", name, "--json", "--labels", "joy, anger,disgust"
     )
     assert list(json.loads(chosen.stdout)["probabilities"]) == ["joy", "anger", "disgust"]
-    assert emojax(place, "predict", clip, "--model", name, "--labels", "joy").returncode == 2
-    assert emojax(place, "weights", "verify", name).returncode == 0
-    shown = emojax(place, "weights", "show", name)
+    assert run_command(place, "predict", clip, "--model", name, "--labels", "joy").returncode == 2
+    assert run_command(place, "weights", "verify", name).returncode == 0
+    shown = run_command(place, "weights", "show", name)
     assert (
         re.search(r"sha256 [0-9a-f]{64}", shown.stdout)
         and SOURCES["eva-vit-g"].licence in shown.stdout
     )
-    listed = json.loads(emojax(place, "weights", "list", "--json").stdout)
+    listed = json.loads(run_command(place, "weights", "list", "--json").stdout)
     assert {m["name"]: m["imported"] for m in listed["models"]}[name]
     exported = emojax(place, "export", name, "--format", "peft", "--out", str(tmp_path / "adapter"))
     assert exported.returncode == 0 and (tmp_path / "adapter" / "adapter_config.json").exists()
@@ -114,35 +116,37 @@ def test_an_import_over_another_model_leaves_nothing_of_it(place, tmp_path):
 
 def test_the_demo_does_not_touch_other_files(place, tmp_path):
     (tmp_path / "precious.txt").write_text("precious")
-    out = emojax(place, "demo", "--out", str(tmp_path))
+    out = run_command(place, "demo", "--out", str(tmp_path))
     assert out.returncode == 2 and "is not a run folder and is not empty" in out.stdout
-    out = emojax(place, "demo", "--out", str(tmp_path), "--preset", "nonsense")
+    out = run_command(place, "demo", "--out", str(tmp_path), "--preset", "nonsense")
     assert out.returncode == 2 and "there is no preset" in out.stdout
     assert (tmp_path / "precious.txt").read_text() == "precious"
 
 
 def test_wrong_usage_is_explained(place):
-    out = emojax(place, "weights", "import", "emotion-llama-v2", "--file", "llama=/x")
+    out = run_command(place, "weights", "import", "emotion-llama-v2", "--file", "llama=/x")
     assert out.returncode == 2 and "llama-2-7b-chat" in out.stdout
-    out = emojax(place, "weights", "import", "emotion-llama-v3")
+    out = run_command(place, "weights", "import", "emotion-llama-v3")
     assert out.returncode == 2 and "there is no model 'emotion-llama-v3'" in out.stdout
-    out = emojax(place, "weights", "import", "emotion-llama-v2")
+    out = run_command(place, "weights", "import", "emotion-llama-v2")
     assert out.returncode == 2 and "needs files of llama-2-7b-chat, eva-vit-g" in out.stdout
-    out = emojax(place, "fetch", "emotion-llama", "--file", "llama-2-7b-chat=/nothing")
+    out = run_command(place, "fetch", "emotion-llama", "--file", "llama-2-7b-chat=/nothing")
     assert out.returncode == 2 and "/nothing does not exist" in out.stdout, (
         "checked before anything is fetched"
     )
-    out = emojax(place, "fetch", "emotion-llama")
+    out = run_command(place, "fetch", "emotion-llama")
     assert out.returncode == 2 and "cannot be downloaded by a program" in out.stdout
     assert "--file emotion-llama=PATH" in out.stdout and "--file mae-faces=PATH" in out.stdout
-    out = emojax(place, "predict", "x.mp4", "--model", "nonsense")
+    out = run_command(place, "predict", "x.mp4", "--model", "nonsense")
     assert out.returncode == 2 and "emotion-llama-v2" in out.stderr
-    out = emojax(place, "train", "--manifest", "m.csv", "--out", str(place / "x"), "--preset", "v2")
+    out = run_command(
+        place, "train", "--manifest", "m.csv", "--out", str(place / "x"), "--preset", "v2"
+    )
     assert out.returncode == 2 and "train.tokenizer_path" in out.stdout
 
 
 def test_the_plan_adds_up_to_the_published_counts(place):
-    out = emojax(place, "plan", "weights", "--json")
+    out = run_command(place, "plan", "weights", "--json")
     v1, v2 = json.loads(out.stdout)
     assert (v1["total"]["trainable"], v2["total"]["trainable"]) == (74_993_664, 71_536_387)
     assert (v1["total"]["tensors"], v2["total"]["tensors"]) == (138, 166)
@@ -155,7 +159,7 @@ def test_the_plan_adds_up_to_the_published_counts(place):
     for plan in (v1, v2):
         for field in ("parameters", "trainable", "bytes"):
             assert sum(m[field] for m in plan["modules"]) == plan["total"][field]
-    table = emojax(place, "plan", "weights", "--preset", "v2").stdout
+    table = run_command(place, "plan", "weights", "--preset", "v2").stdout
     assert "9,445,045,763" in table and "71,536,387" in table
 
 
