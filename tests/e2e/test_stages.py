@@ -31,6 +31,7 @@ def run(tmp_path_factory):
         records = load_corpus(make_corpus(config=CorpusConfig(train=24, val=9, test=9)))
         config = load_config("tiny:test")
         config.data.speaker_norm, config.train.mesh = 0.0, (1, 8, 1)
+        config.data.buckets = ((208, 96),)  # one shape: one step to compile per stage
         config.stage.perception.steps = config.stage.cognition.steps = 4
         config.stage.cognition.inherits = "start"
         config.stage.cognition.trainable = ONLY_LORA

@@ -40,7 +40,12 @@ TINY = (
 
 
 @pytest.mark.parametrize(
-    ("topology", "mesh"), [("v5e:2x4", "(1,8,1)"), ("v6e:2x4", "(2,2,2)"), ("v5e:2x2*2", "(2,4,1)")]
+    ("topology", "mesh"),
+    [
+        pytest.param("v5e:2x4", "(1,8,1)", marks=pytest.mark.full),
+        ("v6e:2x4", "(2,2,2)"),
+        ("v5e:2x2*2", "(2,4,1)"),
+    ],
 )
 def test_the_miniature_compiles(topology, mesh):
     p = planned(*TINY, "--topology", topology, f"--config.train.mesh={mesh}")
