@@ -2,15 +2,17 @@
 
 import dataclasses
 import functools
+import math
+from collections.abc import Mapping
 from pathlib import Path
 
-import jax
+import jax.numpy as jnp
+import numpy as np
 
 from data_pipeline.loader.tokens import SmallTokenizer
 from emojax.bundle.model_folder import Bundle, save_bundle
 from emojax.config import load_config, resolve
-from emojax.model.variables import init_flat, merge
-from emojax.sharding import make_mesh
+from emojax.model.variables import Flat, abstract_variables, flatten, merge, unbox
 
 LABELS = ("happy", "sad", "angry", "surprise")
 TEXTS = [
@@ -19,19 +21,32 @@ TEXTS = [
 ]
 
 
+def random_arrays(shapes: Mapping, seed: int = 0) -> Flat:
+    """Random arrays of the paths and shapes of a module; its initializers compile slowly.
+
+    Kernels have the variance 1 / fan-in, scales of norms are near 1, nothing is zero.
+    """
+    rng = np.random.default_rng(seed)
+    arrays = {}
+    for path, x in flatten(unbox(shapes)).items():
+        layer = x.shape["/blocks/" in path : -1]  # without the axis of the stacked layers
+        mean, deviation = float(path.endswith("/scale")), 0.1
+        if path.endswith("/kernel") or path.startswith("lora/"):
+            deviation = math.prod(layer) ** -0.5
+        arrays[path] = jnp.asarray(rng.normal(mean, deviation, x.shape), x.dtype)
+    return arrays
+
+
+def random_variables(config, seed: int = 0) -> Flat:
+    """Random arrays in the place of all variables of a model."""
+    return random_arrays(abstract_variables(config), seed)
+
+
 @functools.cache
 def random_bundle(preset: str = "tiny:test") -> Bundle:
     settings = resolve(load_config(preset))
-    mesh = make_mesh(shape=(1, 1, 1), devices=jax.devices()[:1])
-    with jax.set_mesh(mesh):
-        flat = init_flat(settings.model, 1, mesh)
-    # Adapters that are not zero, logits that differ clearly.
-    key = jax.random.key(7)
-    for path, x in flat.items():
-        if path.startswith("lora/"):
-            flat[path] = 0.3 * jax.random.normal(key, x.shape, x.dtype)
-        elif path.startswith("params/llama/head"):
-            flat[path] = 4 * x
+    flat = random_variables(settings.model)
+    flat["params/llama/head/kernel"] *= 4  # logits that differ clearly
     tokenizer = SmallTokenizer.train(TEXTS * 20, settings.model.llama.vocab)
     return Bundle(
         name="random",

@@ -25,6 +25,7 @@ from emojax.model.build import make_model
 from emojax.model.lm.kv_cache import quantize_per_token
 
 plain_loop = jax.jit(generate, static_argnames=("config", "sampler", "eos"))
+scores_of = jax.jit(score_choices, static_argnums=0)
 fill = jax.jit(prefill, static_argnums=(0, 3))
 
 
@@ -41,6 +42,7 @@ def forward(config, variables, batch):
     return make_model(config).apply(variables, batch)[0]
 
 
+THREE, MORE_SLOTS = (0, 3, 1), 6  # tests of one batch shape share compiled programs
 WORDS = (
     "",
     "so it is happy",
@@ -82,9 +84,20 @@ def clips():
 
 
 @pytest.fixture(scope="module")
-def engine_and_samples(clips):
+def encoded(clips):
+    return encode(random_bundle(), clips, batch_size=1)
+
+
+def part(encoded, *numbers):
+    """Some of the encoded clips."""
+    (clips,) = encoded.copies
+    return dataclasses.replace(encoded, copies=(tuple(clips[i] for i in numbers),))
+
+
+@pytest.fixture(scope="module")
+def engine_and_samples(encoded):
     bundle = random_bundle()
-    asked, collate = make_samples(bundle, clips, "reason")
+    asked, collate = make_samples(bundle, encoded, "reason")
     assert len({len(s.row.ids) for s in asked}) > 2, "prompts of several lengths"
     return Engine(
         config=bundle.settings.model,
@@ -153,9 +166,9 @@ def test_prefill_and_decode_equal_the_uncached_forward(engine_and_samples):
     """Cached logits of mixed lengths in one batch equal the training forward of each row alone."""
     engine, asked = engine_and_samples
     config, variables = engine.config, engine.variables
-    rows = [asked[0], asked[3], asked[1]]
+    rows = [asked[i] for i in THREE]
     batch = to_device(engine.collate(rows))
-    slots = batch["ids"].shape[1] + 6
+    slots = batch["ids"].shape[1] + MORE_SLOTS
     logits, cache = fill(config, variables, batch, slots)
     further = np.array([[7, 9, 11, 13, 15]] * 3, np.int32) + np.arange(3)[:, None]
     got = [logits]
@@ -171,9 +184,9 @@ def test_prefill_and_decode_equal_the_uncached_forward(engine_and_samples):
             np.testing.assert_allclose(got[t][i], want[t], rtol=1e-4, atol=1e-4)
 
 
-def test_questions_about_one_clip_share_a_prefix(clips):
+def test_questions_about_one_clip_share_a_prefix(encoded):
     bundle = random_bundle()
-    one = encode(bundle, clips[2:3])
+    one = part(encoded, 2)
     questions = [("reason", None), ("emotion", None), ("reason", "What does the voice tell?")]
     sampler = Sampler(max_tokens=9)
     streamed: dict[int, str] = {}
@@ -185,16 +198,16 @@ def test_questions_about_one_clip_share_a_prefix(clips):
     assert shared_prefix(rows) > max(start + size for start, size in rows[0].soft)
 
 
-def test_session_scores_equal_scores_of_whole_prompts(engine_and_samples, clips):
+def test_session_scores_equal_scores_of_whole_prompts(engine_and_samples, encoded):
     engine, asked = engine_and_samples
     bundle = random_bundle()
     first = asked[2]
-    other = make_samples(bundle, clips[2:3], "emotion")[0][0]
+    other = make_samples(bundle, part(encoded, 2), "emotion")[0][0]
     prefix_length = shared_prefix([first.row, other.row])
     session = Session(engine, first, prefix_length=prefix_length, free_slots=400)
     choices = np.array([[5, 6, 2, 0], [9, 2, 0, 0], [11, 12, 13, 2]], np.int32)
     lengths = np.array([3, 2, 4], np.int32)
-    want = score_choices(
+    want = scores_of(
         engine.config, engine.variables, to_device(engine.collate([other])), choices, lengths
     )
     np.testing.assert_allclose(
@@ -211,8 +224,8 @@ def test_int8_cache(engine_and_samples):
     assert (np.abs(small * scale[..., None] - x) <= scale[..., None] / 2 + 1e-6).all()
     engine, asked = engine_and_samples
     bundle = with_llama(random_bundle(), cache="int8")
-    batch = to_device(engine.collate(asked[:3]))
-    slots = batch["ids"].shape[1] + 4
+    batch = to_device(engine.collate([asked[i] for i in THREE]))
+    slots = batch["ids"].shape[1] + MORE_SLOTS
     tokens = np.full((3, 1), 9, np.int32)
     logits = {}
     for name, config in (("float", engine.config), ("int8", bundle.settings.model)):
@@ -224,7 +237,7 @@ def test_int8_cache(engine_and_samples):
     assert 1e-5 < gap < 0.03 * np.abs(exact).max(), gap
 
 
-def test_prepared_models_answer_alike(clips):
+def test_prepared_models_answer_alike(clips, encoded):
     """Merged adapters and unstacked layers change answers by rounding only; the adapters matter."""
     bundle = random_bundle()
     fast = prepare_for_inference(bundle)
@@ -233,33 +246,34 @@ def test_prepared_models_answer_alike(clips):
     a, b = (label_probabilities(m, clips, LABELS, batch_size=4) for m in (bundle, fast))
     np.testing.assert_allclose(a, b, atol=1e-5)
     np.testing.assert_allclose(
-        label_probabilities(fast, encode(fast, clips), LABELS, batch_size=4), b, atol=1e-5
+        label_probabilities(fast, encode(fast, clips, batch_size=1), LABELS, batch_size=4),
+        b,
+        atol=1e-5,
     )
     bare = with_llama(bundle, lora=dataclasses.replace(bundle.settings.model.llama.lora, rank=0))
     without = dataclasses.replace(bare, variables={"params": bundle.variables["params"]})
-    assert np.abs(label_probabilities(without, clips, LABELS, batch_size=4) - a).max() > 1e-3
-    sampler = Sampler(max_tokens=8)
-    assert reasons(bundle, clips, sampler=sampler, batch_size=3) == reasons(
-        fast, clips, sampler=sampler, batch_size=3
-    )
+    assert np.abs(label_probabilities(without, encoded, LABELS, batch_size=4) - a).max() > 1e-3
+    together = {"sampler": Sampler(max_tokens=8), "batch_size": len(clips)}
+    assert reasons(bundle, clips, **together) == reasons(fast, encoded, **together)
 
 
-def test_a_label_score_does_not_depend_on_the_other_labels(clips):
+def test_a_label_score_does_not_depend_on_the_other_labels(encoded):
     """Labels in one forward pass do not attend to each other; further passes change nothing."""
     bundle = random_bundle()
     many = [*LABELS, *(f"{w} {n}" for n in "abcdefghij" for w in ("happy", "shown"))]
-    few = label_probabilities(bundle, clips[:2], LABELS, batch_size=2)
-    all_ = label_probabilities(bundle, clips[:2], many, batch_size=2)[:, : len(LABELS)]
+    two = part(encoded, 0, 1)
+    few = label_probabilities(bundle, two, LABELS, batch_size=2)
+    all_ = label_probabilities(bundle, two, many, batch_size=2)[:, : len(LABELS)]
     np.testing.assert_allclose(all_ / all_.sum(axis=1, keepdims=True), few, rtol=1e-4)
 
 
-def test_fusion_weights_reproduce_the_fused_vector(clips):
+def test_fusion_weights_reproduce_the_fused_vector(encoded):
     """The reported weights and the prepared streams give the output of the Conv-Attention."""
     from emojax.infer.attribution import FUSION_STREAMS, fusion_weights
     from emojax.model.fusion import Fusion, Mlp
 
     bundle = random_bundle()
-    found = fusion_weights(bundle, encode(bundle, clips[:2]))
+    found = fusion_weights(bundle, part(encoded, 0, 1))
     config = bundle.settings.model
     assert [len(v) for v in found[0].values()] == [config.stream_tokens] * 3 and tuple(
         found[0]
@@ -267,7 +281,7 @@ def test_fusion_weights_reproduce_the_fused_vector(clips):
     assert found[0] != found[1]
     params = bundle.variables["params"]["fusion"]
     own = dataclasses.replace(config.fusion, kind="attention")
-    one = encode(bundle, clips[:1]).copies[0][0][1].arrays
+    one = encoded.copies[0][0][1].arrays
     cls = np.broadcast_to(one["image"][:1], (config.stream_tokens, one["image"].shape[1]))
     streams = {"audio": one["audio"], "image": cls, "video": one["video"]}
     fused = Fusion(own).apply({"params": params}, *(x[None] for x in streams.values()))[0]

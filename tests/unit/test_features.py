@@ -1,6 +1,7 @@
 """Cached features: equal the encoders' outputs; caches with other settings are rejected."""
 
 import dataclasses
+import functools
 import json
 
 import av
@@ -8,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 from data_jobs import settings
+from random_model import random_variables
 
 from data_pipeline.builders.shards import build_set, open_built
 from data_pipeline.datasets.file_index import FileIndex
@@ -17,10 +19,10 @@ from data_pipeline.loader.batches import BuiltSource
 from data_pipeline.loader.features import Features, open_cache, pack_features, stream_of
 from data_pipeline.loader.samples import feature_arrays, view_arrays
 from data_pipeline.media.storage import StoreConfig
+from emojax.infer.sample import soft_prompt_of
 from emojax.model.build import make_model
-from emojax.model.variables import init_flat, is_encoder_path, merge
+from emojax.model.variables import is_encoder_path, merge
 from emojax.sharding import make_mesh
-from emojax.types import Present
 from emojax.workflows.encode_features import cache_config, encode_built
 
 STORE = StoreConfig(kind="bytes", image_choice="middle", temporal="uniform", num_frames=4)
@@ -46,7 +48,7 @@ def made(tmp_path_factory):
     build_set(folder / "built" / "embedded", records, STORE)
     s, mesh = settings(), make_mesh(shape=(-1, 1, 1))
     with jax.set_mesh(mesh):
-        variables = init_flat(s.model, 0, mesh)
+        variables = random_variables(s.model)
         encode_built(
             s, variables, open_built(folder / "built"), out=folder / "cache", mesh=mesh, batch=8
         )
@@ -65,7 +67,7 @@ def test_the_cache_contains_the_outputs_of_the_encoders(made):
         "val",
         "test",
     }
-    module = make_model(s.model)
+    encode = jax.jit(functools.partial(make_model(s.model).apply, method="encode"))
     for i in range(0, 40, 4):
         record, features = source[i]
         same, seen = views[i]
@@ -74,13 +76,18 @@ def test_the_cache_contains_the_outputs_of_the_encoders(made):
             seen.has_audio,
         )
         batch = {k: np.asarray(v)[None] for k, v in view_arrays(seen).items()}
-        want = module.apply(merge(variables, {}), batch, method="encode")._asdict()
+        want = encode(merge(variables, {}), batch)._asdict()
         for name, array in features.arrays.items():
             np.testing.assert_allclose(array, want[name][0], atol=1e-5)
     absent = [{"audio", "image", "video"} - set(source[i][1].arrays) for i in range(40)]
     assert (
         absent[0] == {"audio"} and absent[4] == {"image", "video"} and absent[1] == set()
     )  # absent modalities are not stored
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def soft_prompt(config, variables, batch):
+    return soft_prompt_of(make_model(config), variables, batch).tokens
 
 
 @pytest.mark.parametrize(
@@ -90,7 +97,6 @@ def test_hidden_streams_equal_those_of_the_views(made, streams):
     """Cached features give the soft prompt of the views, whatever streams are hidden."""
     s, variables, built, cache = made
     opened = open_cache(cache, cache_config(s, variables))
-    module, tree = make_model(s.model), merge(variables, {})
     _, features = opened.sources["embedded"]["train"][1]
     _, seen = BuiltSource(built["embedded"], "train", s.views, s.sampling(None))[1]
     prompts = []
@@ -99,9 +105,7 @@ def test_hidden_streams_equal_those_of_the_views(made, streams):
         feature_arrays(features, opened.blank, streams=streams),
     ):
         batch = {k: np.asarray(v)[None] for k, v in arrays.items()}
-        found = module.apply(tree, batch, method="features")
-        present = Present(*(batch[f"has_{x}"] for x in ("image", "video", "audio")))
-        prompts.append(module.apply(tree, found, present, method="soft_prompt").tokens)
+        prompts.append(soft_prompt(s.model, merge(variables, {}), batch))
     np.testing.assert_allclose(prompts[0], prompts[1], atol=1e-5)
 
 

@@ -31,13 +31,13 @@ def test_positions_count_each_set_without_gaps():
 
 def test_every_clip_once_per_epoch():
     source = MixedSource(
-        {"a": (list(range(7)), 1.0), "b": (list(range(100, 104)), 2.0)},
+        {"a": (range(70), 1.0), "b": (range(100, 140), 2.0)},
         seed=3,
         per="sample",
         batch=4,
     )
     drawn = [source[i] for i in range(3000)]
-    for clips in (range(7), range(100, 104)):
+    for clips in (range(70), range(100, 140)):
         of_set, n = [x for x in drawn if x in clips], len(clips)
         epochs = [of_set[i : i + n] for i in range(0, len(of_set) - n, n)]
         assert all(sorted(e) == list(clips) for e in epochs) and len({tuple(e) for e in epochs}) > 1
@@ -90,7 +90,7 @@ def test_resuming_with_another_number_of_workers():
     first = batches("sample", workers=2)
     assert [next(first) for _ in range(4)] == expected[:4]
     state = first.get_state()
-    for workers in (0, 1, 3):
+    for workers in (0, 3):
         resumed = batches("sample", workers=workers)
         resumed.set_state(state)
         assert [next(resumed) for _ in range(5)] == expected[4:], workers

@@ -1,9 +1,9 @@
 """int8 kernels: errors of at most half a step, the same code path, not trainable."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from random_model import random_variables
 
 from emojax.config import load_config, resolve
 from emojax.model import variables
@@ -57,8 +57,7 @@ def test_a_model_becomes_int8_and_back(preset):
     config.model.kernels = "int8"
     settings = resolve(config)
     shapes = variables.flatten(variables.unbox(variables.abstract_variables(settings.model)))
-    mesh = train_state_mesh()
-    leaves = variables.init_flat(float_model, 0, mesh)
+    leaves = random_variables(float_model)
     turned = quantize_leaves(leaves)
     assert {p: (x.shape, str(x.dtype)) for p, x in turned.items()} == {
         p: (x.shape, str(x.dtype)) for p, x in shapes.items()
@@ -77,12 +76,6 @@ def test_a_model_becomes_int8_and_back(preset):
     frozen = ((r".*blocks.*|.*llama.*", "freeze"), (r".*", "train"))
     learned, _ = variables.split_trainable({p: jnp.asarray(x) for p, x in turned.items()}, frozen)
     assert learned
-
-
-def train_state_mesh():
-    from emojax.sharding import make_mesh
-
-    return make_mesh(shape=(1, 1, 1), devices=jax.devices()[:1])
 
 
 def test_the_config_word_is_checked():

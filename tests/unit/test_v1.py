@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from random_model import random_variables
 
 from data_pipeline.loader import prompts
 from data_pipeline.loader.batches import eval_batches
@@ -19,14 +20,7 @@ from emojax.config import load_config, resolve
 from emojax.model.build import make_model
 from emojax.model.emotion import CACHED_PREFIX
 from emojax.model.emotion_v1 import normalize_waveform
-from emojax.model.variables import (
-    abstract_variables,
-    flatten,
-    is_encoder_path,
-    merge,
-    split_trainable,
-    unbox,
-)
+from emojax.model.variables import is_encoder_path, merge, split_trainable
 from emojax.sharding import make_mesh
 from emojax.train.state import start_state
 from emojax.train.step import make_optimizer, make_step
@@ -99,17 +93,7 @@ def small_settings(**changes):
 @functools.cache
 def small_model():
     settings = small_settings()
-    return settings, merge(random_variables(settings), {})
-
-
-def random_variables(settings):
-    """Random arrays of the model's shapes, scales near 1; its initializers compile slowly."""
-    rng = np.random.default_rng(0)
-    shapes = flatten(unbox(abstract_variables(settings.model)))
-    return {
-        path: jnp.asarray(rng.normal(path.endswith("scale"), 0.25, x.shape), x.dtype)
-        for path, x in shapes.items()
-    }
+    return settings, merge(random_variables(settings.model), {})
 
 
 def clip_of(samples: int) -> Clip:
@@ -228,7 +212,9 @@ def test_one_training_step():
     settings = resolve(config)
     mesh = make_mesh(shape=(1, 1, 1), devices=jax.devices()[:1])
     rng = np.random.default_rng(0)
-    variables = {p: x for p, x in random_variables(settings).items() if not is_encoder_path(p)}
+    variables = {
+        p: x for p, x in random_variables(settings.model).items() if not is_encoder_path(p)
+    }
     clip = batch_of(settings, clip_of(16_000), small_tokenizer())
     batch = {name: x for name, x in clip.items() if name not in settings.model.view_shapes}
     features = {"image": (17, 16), "face": (16,), "motion": (16,), "audio": (16,)}
