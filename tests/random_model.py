@@ -6,13 +6,15 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from data_pipeline.loader.tokens import SmallTokenizer
 from emojax.bundle.model_folder import Bundle, save_bundle
 from emojax.config import load_config, resolve
-from emojax.model.variables import Flat, abstract_variables, flatten, merge, unbox
+from emojax.model.variables import Flat, abstract_variables, flatten, init_flat, merge, unbox
+from emojax.sharding import make_mesh
 
 LABELS = ("happy", "sad", "angry", "surprise")
 TEXTS = [
@@ -42,11 +44,28 @@ def random_variables(config, seed: int = 0) -> Flat:
     return random_arrays(abstract_variables(config), seed)
 
 
+def initialized_variables(config) -> Flat:
+    """Variables by the initializers, with adapters that are not zero and larger logits."""
+    mesh = make_mesh(shape=(1, 1, 1), devices=jax.devices()[:1])
+    with jax.set_mesh(mesh):
+        flat = init_flat(config, 1, mesh)
+    key = jax.random.key(7)
+    for path, x in flat.items():
+        if path.startswith("lora/"):
+            flat[path] = 0.3 * jax.random.normal(key, x.shape, x.dtype)
+        elif path.startswith("params/llama/head"):
+            flat[path] = 4 * x
+    return flat
+
+
 @functools.cache
-def random_bundle(preset: str = "tiny:test") -> Bundle:
+def random_bundle(preset: str = "tiny:test", *, initialized: bool = False) -> Bundle:
     settings = resolve(load_config(preset))
-    flat = random_variables(settings.model)
-    flat["params/llama/head/kernel"] *= 4  # logits that differ clearly
+    if initialized:
+        flat = initialized_variables(settings.model)
+    else:
+        flat = random_variables(settings.model)
+        flat["params/llama/head/kernel"] *= 4  # logits that differ clearly
     tokenizer = SmallTokenizer.train(TEXTS * 20, settings.model.llama.vocab)
     return Bundle(
         name="random",
@@ -60,8 +79,8 @@ def random_bundle(preset: str = "tiny:test") -> Bundle:
 
 
 def save_random_model(folder: Path) -> Path:
-    """The same as a model folder."""
-    bundle = random_bundle()
+    """The same as a model folder, whose answers are whole characters in the tests that serve it."""
+    bundle = random_bundle(initialized=True)
     save_bundle(
         folder,
         bundle.settings,
