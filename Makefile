@@ -9,9 +9,9 @@ demo: .venv/.base
 test: .venv/.dev .tpu/.done
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not parity and not full" tests
 test-parity: .venv/.parity
-	$(BIN)/python -m pytest -q -m parity tests
+	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/python -m pytest -q -m parity tests
 test-full: .venv/.parity .tpu/.done
-	$(BIN)/python -m pytest -q tests
+	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/python -m pytest -q tests
 test-mutants: .venv/.dev  # about 15 minutes; not part of continuous integration
 	$(BIN)/python scripts/mutants.py --write
 lint: .venv/.dev
