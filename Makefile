@@ -7,7 +7,7 @@ install: .venv/.base
 demo: .venv/.base
 	$(BIN)/emojax demo
 test: .venv/.dev .tpu/.done
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not parity and not full" tests
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not parity and not full" tests
 test-parity: .venv/.parity
 	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/python -m pytest -q -m parity tests
 test-full: .venv/.parity .tpu/.done

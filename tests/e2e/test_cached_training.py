@@ -38,6 +38,7 @@ def job(real_data, tmp_path_factory):
     return folder, model, env
 
 
+@pytest.mark.full
 def test_the_same_losses_from_files_and_from_the_cache(job):
     folder, model, env = job
     run_job(train_command(model, folder / "built", folder / "files", STEPS), env)
