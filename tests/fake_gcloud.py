@@ -7,6 +7,7 @@ $FAKE/script        JSON list, one entry per start of a training:
                     {"code": exit code, "then": state of the slice afterwards}
 """
 
+import fcntl
 import json
 import os
 import sys
@@ -33,9 +34,11 @@ elif verb == "delete":
 elif verb == "scp":
     assert Path(args[4]).stat().st_size > 1000, "the archive is there"
 elif verb == "ssh" and any("emojax.train" in a for a in args):
-    todo = json.loads(script.read_text()) if script.exists() else []
-    now = todo.pop(0) if todo else {"code": 0}
-    script.write_text(json.dumps(todo))
+    with (home / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the slices of a pod start at the same time
+        todo = json.loads(script.read_text()) if script.exists() else []
+        now = todo.pop(0) if todo else {"code": 0}
+        script.write_text(json.dumps(todo))
     print("step 1  loss 1.0")
     if now.get("then") == "gone":
         state.unlink(missing_ok=True)
