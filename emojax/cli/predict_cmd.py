@@ -131,7 +131,7 @@ def _add_recording_options(p: argparse.ArgumentParser) -> None:
     t.add_argument(
         "--report",
         metavar="FILE.html",
-        help="the page of one recording; other formats are written to its folder",
+        help="the page of one recording, implies --timeline; other formats go to its folder",
     )
     t.add_argument("--out", metavar="DIR", help="folder of the outputs (default: NAME-emotions)")
     t.add_argument(

@@ -223,7 +223,8 @@ def _checked_fields(fields: dict[str, Any], name: str) -> dict[str, Any]:
     if unknown := sorted(set(fields) - FIELDS):
         raise RequestError(
             422,
-            f"there is no field {', '.join(map(check_text, unknown))}: {', '.join(sorted(FIELDS))}",
+            f"there is no field {', '.join(map(check_text, unknown))}; "
+            f"the fields are {', '.join(sorted(FIELDS))}",
         )
     return {
         "name": name,
