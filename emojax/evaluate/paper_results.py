@@ -225,7 +225,7 @@ FIGURES: tuple[PublishedFigure, ...] = (
             (
                 "Emotion-LLaMA",
                 66.10,
-                "MER2024 paper, quoted from memory",
+                "MER2024 paper",
                 ("not verified against the paper",),
             ),
         ],
