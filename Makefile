@@ -12,7 +12,7 @@ test-parity: .venv/.parity
 	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/python -m pytest -q -m parity tests
 test-full: .venv/.parity .tpu/.done
 	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/python -m pytest -q tests
-test-mutants: .venv/.dev  # about 15 minutes; not part of continuous integration
+test-mutants: .venv/.dev  # 5 to 15 minutes; not part of continuous integration
 	$(BIN)/python scripts/mutants.py --write
 lint: .venv/.dev
 	$(BIN)/ruff check emojax data_pipeline configs tests scripts bench
