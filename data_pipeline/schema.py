@@ -256,7 +256,7 @@ class Example:
         """The inverse of `to_json`.
 
         Raises:
-          ValueError: as of `ClipRecord.from_json`.
+          ValueError: the same errors as `ClipRecord.from_json`.
         """
         fields = _parse_versioned(line)
         _check_fields(cls, fields)

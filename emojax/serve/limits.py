@@ -63,7 +63,7 @@ class TooManyRequests(RequestError):
     """HTTP 429.
 
     Attributes:
-      seconds: s until the next attempt.
+      seconds: wait before the next attempt, in seconds.
     """
 
     def __init__(self, message: str, seconds: int):

@@ -14,7 +14,7 @@ class QueueFull(Exception):
     """The queue is full.
 
     Attributes:
-      seconds: s until the next attempt.
+      seconds: wait before the next attempt, in seconds.
     """
 
     def __init__(self, seconds: int):
