@@ -16,9 +16,9 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from data_pipeline.datasets.lexicon import FAMILIES, WHEELS
 from data_pipeline.io import file_sha256
 from emojax.evaluate import official_files
-from emojax.evaluate.lexicon import FAMILIES, WHEELS
 
 OFFICIAL_NAME = "MER-UniBench word tables"
 BUILTIN_NAME = "emojax built-in lexicon"

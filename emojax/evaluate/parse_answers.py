@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from data_pipeline.annotate.claims import is_negated
 from data_pipeline.datasets.labels import CONCEPTS, concept
-from emojax.evaluate.lexicon import FAMILIES
+from data_pipeline.datasets.lexicon import FAMILIES
 
 HOW = ("label", "spelling", "synonym", "sentence", "outside", "empty", "refusal", "unparsable")
 _THINK = re.compile(
