@@ -11,6 +11,7 @@ import functools
 import re
 from collections.abc import Sequence
 
+from data_pipeline.answers.negation import is_negated
 from data_pipeline.schema import MODALITIES, ClipRecord
 
 # Regular expression -> action units, any of which makes the phrase true.
@@ -94,21 +95,6 @@ TONE_PHRASES: dict[str, str] = {
     "doubtful": r"doubt\w*|uncertain\w*|hesitant\w*|sceptical|skeptical|questioning (?:tone|voice)",
     "dismissive": r"dismissive\w*|contempt\w*|disdain\w*|scorn\w*|sarcas\w+|mocking",
 }
-# A negation holds to the end of its clause, over a list (`no joy, anger or fear`), but not over
-# another verb.
-_NEGATION = re.compile(
-    r"\b(?:\w+n't|not|no|never|neither|nor|without|hardly|lacks?|lacking|cannot|rather than|"
-    r"instead of|absence of|far from|anything but|free of|devoid of)\b"
-)
-_NOT_A_NEGATION = re.compile(
-    r"\b(?:without (?:a |any )?doubt|no doubt|not only|never (?:been |felt |seemed |"
-    r"looked )*(?:so|more))\b"
-)
-_CLAUSE_END = re.compile(
-    r"[.;!?]|\b(?:but|however|while|although|though|yet|instead|is|are|was|look(?:s|ed)?|"
-    r"seem(?:s|ed)?|appear(?:s|ed)?|show(?:s|ed)?|sound(?:s|ed)?|feels?|felt|rather(?! than)|"
-    r"he|she|they|it)\b"
-)
 # Only sentences about the voice claim a tone.
 _VOICE = re.compile(
     r"\b(?:tone|voice|intonation|speech|speaks?|spoken|speaking|says?|said|saying|sounds?|"
@@ -146,32 +132,6 @@ def _patterns() -> tuple[
     ]
     tones = [(re.compile(rf"\b(?:{p})\b"), name) for name, p in TONE_PHRASES.items()]
     return units, tones
-
-
-def is_negated(before: str) -> bool:
-    """Returns whether a text negates what follows it: `no joy, anger or`, `isn't really`."""
-    clause = before[max((m.end() for m in re.finditer(r"[.;!?]", before)), default=0) :]
-    clause = _NOT_A_NEGATION.sub(" ", clause)
-    last = max((m for m in _NEGATION.finditer(clause)), key=lambda m: m.start(), default=None)
-    if last is None:
-        return False
-    reach = clause[last.end() :]
-    if last.group().endswith("n't") or last.group() in ("not", "never"):
-        # `does not look sad`: the negated verb is part of the negation.
-        reach = re.sub(
-            r"^\s*(?:\w+ly\s+)?(?:be|look|seem|appear|show|sound|feel|looking|seeming|feeling|"
-            r"showing|sounding)\b",
-            "",
-            reach,
-        )
-    if _CLAUSE_END.search(reach):
-        return False
-    # Over a comma only as a list of single words.
-    return all(
-        len(piece.split()) <= (4 if n == 0 else 2)
-        for n, piece in enumerate(reach.split(","))
-        if piece.strip()
-    ) or ("," not in reach and len(reach.split()) <= 6)
 
 
 def find_claims(text: str) -> list[Claim]:

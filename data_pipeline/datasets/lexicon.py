@@ -1,10 +1,10 @@
 """Emojax's own emotion lexicon: word families, and their clusters in five emotion models.
 
-Used where the official tables of MER-UniBench are absent, to find labels in sentences
-(`emojax/evaluate/parse_answers.py`), and to read labels in the replies of annotators. The choice of
-words is ours. The models are Ekman's six basic emotions, Plutchik's eight primaries, Parrott's six
-primary emotions, the quadrants of Russell's circumplex and families of Scherer's Geneva wheel. A
-model omits families that it has no cluster for; all omit neutral.
+Used where the official tables of MER-UniBench are absent, and to find labels in answers and in the
+replies of annotators (`data_pipeline/answers`). The choice of words is ours. The models are Ekman's
+six basic emotions, Plutchik's eight primaries, Parrott's six primary emotions, the quadrants of
+Russell's circumplex and families of Scherer's Geneva wheel. A model omits families that it has no
+cluster for; all omit neutral.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from data_pipeline.answers.parse_answers import final_answer
 from data_pipeline.llm.client import ChatClient, Reply, UnusableReply
 from data_pipeline.llm.endpoint import Messages
 from data_pipeline.progress import Progress
@@ -24,7 +25,6 @@ from emojax.evaluate.judge_prompts import (
     SYSTEM_PROMPT,
 )
 from emojax.evaluate.label_space import answer_words
-from emojax.evaluate.parse_answers import final_answer
 from emojax.evaluate.predictions import Prediction
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from data_pipeline.answers.parse_answers import Reading, final_answer, read_labels, read_words
 from emojax.evaluate.emotion_wheels import WordTables
 from emojax.evaluate.hit_rate import (
     hit_rate_statistics,
@@ -19,7 +20,6 @@ from emojax.evaluate.label_space import answer_words, to_label_space
 from emojax.evaluate.multi_label_scores import multi_label_statistics, official_multi_label
 from emojax.evaluate.official_parsing import label_set, last_word, response_items
 from emojax.evaluate.open_vocabulary_score import official_open_vocabulary, set_overlap_statistics
-from emojax.evaluate.parse_answers import Reading, final_answer, read_labels, read_words
 from emojax.evaluate.predictions import Prediction
 from emojax.evaluate.single_label_scores import (
     confusion_matrix,

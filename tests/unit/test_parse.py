@@ -2,7 +2,7 @@
 
 import pytest
 
-from emojax.evaluate.parse_answers import final_answer, read_labels, read_words
+from data_pipeline.answers.parse_answers import final_answer, read_labels, read_words
 
 SIX = ("angry", "happy", "neutral", "sad", "surprise", "worried")
 

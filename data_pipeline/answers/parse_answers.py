@@ -13,7 +13,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from data_pipeline.annotate.claims import is_negated
+from data_pipeline.answers.negation import is_negated
 from data_pipeline.datasets.labels import CONCEPTS, concept
 from data_pipeline.datasets.lexicon import FAMILIES
 
