@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from data_pipeline.datasets.file_index import search_media
 from data_pipeline.datasets.labels import SPLIT_WORDS
 from data_pipeline.datasets.manifest import ManifestLine, read_manifest_lines
-from data_pipeline.media.clip import MEDIA_SUFFIXES
 from data_pipeline.schema import ClipRecord, read_records
+
+logger = logging.getLogger(f"emojax.{__name__}")
 
 MAX_REPORTED_FAULTS = 10
 
@@ -37,9 +40,12 @@ def read_clip_list(path: Path, *, labels: Sequence[str] = ()) -> list[ClipRecord
 
 
 def _folder(path: Path, labels: tuple[str, ...]) -> list[ClipRecord]:
-    files = sorted(p for p in path.rglob("*") if p.is_file() and p.suffix.lower() in MEDIA_SUFFIXES)
+    found = search_media([path])
+    for line in found.notes():
+        logger.info("note: %s", line)
+    files = [Path(file) for file in found.files]
     if not files:
-        raise ValueError(f"{path}: no media file in it ({', '.join(sorted(MEDIA_SUFFIXES))})")
+        raise ValueError(f"{path}: no media file in it")
     names = [os.path.relpath(p, path).rsplit(".", 1)[0].replace(os.sep, "/") for p in files]
     dataset = path.name or "clips"
     return [_record(n, dataset, p, labels) for n, p in zip(names, files, strict=True)]

@@ -21,7 +21,8 @@ from data_pipeline.annotate.recipe import FILTER_DEFAULTS, Recipe, prompt_hashes
 from data_pipeline.annotate.unit_tracks import UnitProvider, UnitsError, UnitTrack
 from data_pipeline.io import file_sha256
 from data_pipeline.llm.client import ChatClient, Reply, is_retryable
-from data_pipeline.media.clip import ClipError, Sampling, read_clip
+from data_pipeline.media.clip import Sampling, read_clip
+from data_pipeline.media.container import ClipError
 from data_pipeline.media.prosody import measure_voice
 from data_pipeline.schema import Clip, ClipRecord
 

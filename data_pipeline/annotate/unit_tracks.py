@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from data_pipeline.media.clip import ClipError
+from data_pipeline.media.container import ClipError
 
 MIN_CONFIDENCE = 0.5  # of face detection; frames below it count as frames without a face
 # Intensity from which a unit counts as present if the program reports no presence.

@@ -22,7 +22,8 @@ import tensorflow_datasets as tfds
 
 from data_pipeline.builders.array_record_builder import ArrayRecordBuilder
 from data_pipeline.io import write_json
-from data_pipeline.media.clip import ClipError, Sampling, read_clip
+from data_pipeline.media.clip import Sampling, read_clip
+from data_pipeline.media.container import ClipError
 from data_pipeline.media.views import ViewConfig, Views, make_views, window_notes
 from data_pipeline.media.worker_pool import spawn_pool
 from data_pipeline.progress import Progress, no_progress

@@ -24,7 +24,7 @@ from array_record.python import array_record_module
 
 from data_pipeline.builders.array_record_builder import ArrayRecordBuilder
 from data_pipeline.io import atomic_path, try_lock, write_json, write_text
-from data_pipeline.media.clip import ClipError
+from data_pipeline.media.container import ClipError
 from data_pipeline.media.storage import StoreConfig, pack_media
 from data_pipeline.media.worker_pool import spawn_pool
 from data_pipeline.progress import Progress, no_progress

@@ -12,7 +12,7 @@ from typing import Any
 
 from data_pipeline.datasets.file_index import FileIndex
 from data_pipeline.datasets.reading import AnnotationFile, RecordMaker, RowReader, read_file
-from data_pipeline.media.clip import MEDIA_SUFFIXES
+from data_pipeline.media.file_kinds import MEDIA_SUFFIXES
 from data_pipeline.schema import ClipRecord
 
 

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from data_pipeline.media.clip import IMAGE_SUFFIXES, MEDIA_SUFFIXES
+from data_pipeline.io import printable
+from data_pipeline.media.file_kinds import (
+    AUDIO_SUFFIXES,
+    VIDEO_SUFFIXES,
+    is_companion,
+    is_hidden,
+    is_media,
+    is_picture,
+)
+
+MAX_NAMED = 20  # files that a message names
 
 ANNOTATION_SUFFIXES = frozenset(
     (".csv", ".tsv", ".txt", ".json", ".jsonl", ".npz", ".p", ".pkl", ".xlsx")
@@ -15,7 +27,7 @@ ANNOTATION_SUFFIXES = frozenset(
 
 
 class FileIndex:
-    """The files below a root folder.
+    """The files below a root folder; those that systems hide are passed over.
 
     Attributes:
       root: the folder, or a single file.
@@ -26,6 +38,8 @@ class FileIndex:
         self.root = root
         self.unreadable: list[str] = []
         self._names: dict[str, set[str]] = {}
+        self._same_folders: dict[str, str] | None = None  # {plain form: folder}, made when needed
+        self._same_names: dict[str, dict[str, str]] = {}  # {folder: {plain form: name}}
         if root.is_file():
             self._names[str(root.parent)] = {root.name}
         visited: set[tuple[int, int]] = set()  # symbolic links may form cycles
@@ -39,7 +53,8 @@ class FileIndex:
                 subfolders.clear()
                 continue
             visited.add((stat.st_dev, stat.st_ino))
-            self._names[folder] = set(names)
+            subfolders[:] = [name for name in subfolders if not is_hidden(name)]
+            self._names[folder] = {name for name in names if not is_hidden(name)}
 
     def folders(self) -> list[Path]:
         """Every folder, sorted."""
@@ -72,20 +87,86 @@ class FileIndex:
         """
         for base, candidate in itertools.product(bases, candidates):
             path = Path(os.path.normpath(base / candidate))
-            if self.has(path):
-                return str(path)
-            if not _has_media_suffix(path):
-                names = self._names.get(str(path.parent), ())
-                for suffix in (".mp4", *sorted(MEDIA_SUFFIXES)):
-                    if path.name + suffix in names:
-                        return str(path) + suffix
+            suffixes = ("",) if is_media(path) else ("", *VIDEO_SUFFIXES, *AUDIO_SUFFIXES)
+            if found := self._find(str(path.parent), [path.name + suffix for suffix in suffixes]):
+                return found
         expected = [Path(os.path.normpath(bases[0] / c)) for c in candidates]
         first = next(
             (p for p in expected if str(p.parent) in self._names and p.parent != bases[0]),
             expected[0],
         )
-        return str(first) if _has_media_suffix(first) else f"{first}.mp4"
+        return str(first) if is_media(first) else f"{first}.mp4"
+
+    def _find(self, folder: str, wanted: Sequence[str]) -> str | None:
+        """The first file of these names; names of other capitals or Unicode forms come last."""
+        if folder not in self._names:
+            if self._same_folders is None:
+                self._same_folders = {_plain(name): name for name in self._names}
+            folder = self._same_folders.get(_plain(folder), "")
+        names = self._names.get(folder)
+        if not names:
+            return None
+        found = [name for name in wanted if name in names]
+        if not found:
+            if folder not in self._same_names:
+                self._same_names[folder] = {_plain(name): name for name in names}
+            same = self._same_names[folder]
+            found = [same[_plain(name)] for name in wanted if _plain(name) in same]
+        paths = [os.path.join(folder, name) for name in found]
+        return next(filter(os.path.exists, paths), None)  # a broken link does not exist
 
 
-def _has_media_suffix(path: Path) -> bool:
-    return path.suffix.lower() in MEDIA_SUFFIXES or path.suffix.lower() in IMAGE_SUFFIXES
+def _plain(name: str) -> str:
+    """The form of a name that all its spellings have in common: é is one letter or two."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FoundMedia:
+    """What a search for media found.
+
+    Attributes:
+      files: the media files.
+      others: files that are not media by their names; those that systems hide are not listed.
+      unreadable: folders that could not be listed, each with the reason.
+    """
+
+    files: list[str]
+    others: list[str] = dataclasses.field(default_factory=list)
+    unreadable: list[str] = dataclasses.field(default_factory=list)
+
+    def notes(self) -> list[str]:
+        """What was left out, one sentence for each reason."""
+        notes = [f"the folder {printable(place)} cannot be read" for place in self.unreadable]
+        if self.others:
+            # Texts that accompany media come last: nobody misses them.
+            names = sorted(self.others, key=lambda path: (is_companion(path), path))
+            rest = len(names) - MAX_NAMED
+            listed = ", ".join(map(printable, names[:MAX_NAMED]))
+            more = f" and {rest:,} more" if rest > 0 else ""
+            files = "1 file is" if len(names) == 1 else f"{len(names):,} files are"
+            notes.append(f"{files} left out, not media by name: {listed}{more}")
+        return notes
+
+
+def search_media(paths: Iterable[str | Path], *, pictures: bool = True) -> FoundMedia:
+    """Finds media by paths: files as given, folders with all folders in them.
+
+    Args:
+      paths: files and folders.
+      pictures: whether still pictures in folders count as media.
+
+    Returns:
+      The files in the order of the paths, sorted within each folder.
+    """
+    found = FoundMedia(files=[])
+    for path in map(str, paths):
+        if not os.path.isdir(path):  # unlike Path.is_dir, False for names that no file can have
+            found.files.append(path)
+            continue
+        index = FileIndex(Path(path))
+        for file in sorted(map(str, index.all())):
+            wanted = is_media(file) and (pictures or not is_picture(file))
+            (found.files if wanted else found.others).append(file)
+        found.unreadable.extend(index.unreadable)
+    return found

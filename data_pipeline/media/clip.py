@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
-import stat
 import time
 import zlib
 from collections.abc import Iterator
@@ -19,28 +18,19 @@ from typing import Any, Literal
 import av
 import numpy as np
 
+from data_pipeline.media.container import (
+    ClipError,
+    cause_of,
+    check_size,
+    is_cover,
+    one_file,
+    open_media,
+    read_bytes,
+)
+from data_pipeline.media.file_faults import structure_fault
 from data_pipeline.schema import Clip
 
 SAMPLE_RATE = 16_000
-MEDIA_SUFFIXES = frozenset(
-    ".mp4 .mov .mkv .avi .webm .m4v .mpg .mpeg .flv .wmv .ts .3gp "
-    ".wav .flac .mp3 .m4a .ogg .opus .aac".split()
-)
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
-# Demuxers that follow references to other files or render text are never meant by a user's clip.
-REFUSED_FORMATS = frozenset(
-    {"hls", "concat", "dash", "tty", "image2", "lavfi", "txt", "webvtt", "srt"}
-)
-_MAX_PIXELS = 50_000_000
-
-
-def is_image(path: str) -> bool:
-    """Whether a path is that of a still image, by its suffix."""
-    return path.lower().endswith(IMAGE_SUFFIXES)
-
-
-class ClipError(ValueError):
-    """A media file cannot be used; the message is one sentence that says why."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,6 +84,7 @@ def image_index(total: int, sampling: Sampling) -> int:
     return sampling.index
 
 
+@one_file()
 def read_clip(
     source: str | os.PathLike[str] | bytes,
     *,
@@ -124,13 +115,15 @@ def read_clip(
     sampling = sampling or Sampling()
     name = "<bytes>" if isinstance(source, bytes) else os.fspath(source)
     clip_id = clip_id if clip_id is not None else Path(name).stem
-    data = source if isinstance(source, bytes) else _read_bytes(Path(name))
-    reader = _Reader(data, start=start, end=end, timeout=timeout)
+    data = source if isinstance(source, bytes) else read_bytes(name)
+    shown = "" if isinstance(source, bytes) else name
+    reader = _Reader(data, shown, start=start, end=end, timeout=timeout)
     frames = reader.read_frames(sampling, clip_id)
     waveform = reader.read_waveform()
     notes = list(reader.notes)
     if frames is None and (waveform is None or len(waveform) == 0):
-        raise ClipError("; ".join(notes) or "neither picture nor sound could be decoded")
+        faults = [structure_fault(io.BytesIO(data), opened=True), *notes]
+        raise ClipError("; ".join(filter(None, faults)) or "neither picture nor sound was decoded")
     clip = Clip(
         id=clip_id,
         path=name,
@@ -152,23 +145,6 @@ def read_clip(
     return clip
 
 
-def _read_bytes(path: Path) -> bytes:
-    try:
-        mode = path.stat().st_mode
-        if stat.S_ISDIR(mode):
-            raise ClipError("this is a folder, not a media file")
-        if not stat.S_ISREG(mode):  # a pipe or a device may never end
-            raise ClipError("this is not a regular file")
-        data = path.read_bytes()
-    except FileNotFoundError as error:
-        raise ClipError("there is no such file") from error
-    except OSError as error:
-        raise ClipError(f"the file cannot be read ({error.strerror})") from error
-    if not data:
-        raise ClipError("the file is empty (0 bytes)")
-    return data
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Frames:
     """The frames of one file that a Clip contains; see Clip."""
@@ -184,13 +160,15 @@ class _Frames:
 class _Reader:
     """Reads the content of one file, reopened for each pass, and collects notes."""
 
-    def __init__(self, data: bytes, *, start: float | None, end: float | None, timeout: float):
-        self.data, self.start, self.end = data, start, end
+    def __init__(
+        self, data: bytes, name: str, *, start: float | None, end: float | None, timeout: float
+    ):
+        self.data, self.name, self.start, self.end = data, name, start, end
         self.deadline, self.timeout = time.monotonic() + timeout, timeout
         self.notes: list[str] = []
 
     def open(self) -> Any:
-        return open_media(io.BytesIO(self.data), "pipe")
+        return open_media(io.BytesIO(self.data), name=self.name)
 
     def check_time(self) -> None:
         if time.monotonic() > self.deadline:
@@ -333,32 +311,6 @@ def clean_samples(samples: np.ndarray) -> np.ndarray:
     return np.clip(finite, -1.0, 1.0)
 
 
-def open_media(source: Any, protocol: str) -> Any:
-    """Opens a PyAV container that may not refer to other files or addresses.
-
-    Args:
-      source: a path or an open binary file.
-      protocol: the only protocol allowed: `file` for a path, `pipe` for an open file.
-
-    Returns:
-      The container; the caller closes it.
-
-    Raises:
-      ClipError: the source is not a media file.
-    """
-    try:
-        container = av.open(
-            source, options={"protocol_whitelist": protocol}, metadata_errors="replace"
-        )
-    except (av.error.FFmpegError, ValueError, OSError) as error:
-        raise ClipError(f"not a media file that can be read ({cause_of(error)})") from error
-    if set(container.format.name.split(",")) & REFUSED_FORMATS:
-        kind = container.format.name
-        container.close()
-        raise ClipError(f"not a video or audio file (its content is of type '{kind}')")
-    return container
-
-
 def _stack_frames(
     decoded: dict[int, tuple[np.ndarray, float]],
     indices: np.ndarray,
@@ -401,23 +353,3 @@ def upright(frame: Any, rotation: float) -> np.ndarray:
     picture: np.ndarray = frame.to_ndarray()
     turns = round(rotation / 90) % 4  # phones store portrait as rotated landscape
     return np.rot90(picture, turns).copy() if turns else picture
-
-
-def is_cover(stream: Any) -> bool:
-    """Whether a video stream is the cover art of an audio file, not a picture of the clip."""
-    return bool(stream.disposition & av.stream.Disposition.attached_pic)
-
-
-def check_size(stream: Any) -> None:
-    """Raises ClipError for a picture size that only a damaged header can contain."""
-    width, height = stream.codec_context.width, stream.codec_context.height
-    if width * height > _MAX_PIXELS:
-        raise ClipError(
-            f"the picture size {width}x{height} is too large for a clip; the header is damaged"
-        )
-
-
-def cause_of(error: BaseException) -> str:
-    """The first line of an error's message."""
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return str(text).splitlines()[0]

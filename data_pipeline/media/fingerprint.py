@@ -18,7 +18,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from data_pipeline.media.clip import ClipError, Sampling, is_image, read_clip
+from data_pipeline.media.clip import Sampling, read_clip
+from data_pipeline.media.container import ClipError
+from data_pipeline.media.file_kinds import is_picture
 from data_pipeline.media.worker_pool import spawn_pool
 from data_pipeline.progress import Progress, no_progress
 
@@ -103,7 +105,7 @@ def inspect_media(path: str) -> Media:
     except OSError as error:
         return Media(path=path, size=0, mtime=0, error=f"cannot be read ({error.strerror})")
     media = dataclasses.replace(media, sha256=hashlib.sha256(data).hexdigest())
-    if is_image(path):
+    if is_picture(path):
         try:
             with Image.open(path) as picture:
                 bits = difference_hash(np.asarray(picture.convert("RGB")))

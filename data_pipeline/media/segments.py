@@ -13,7 +13,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import webrtcvad
 
-from data_pipeline.media.clip import SAMPLE_RATE, ClipError, Sampling, resize_to, uniform_indices
+from data_pipeline.media.clip import SAMPLE_RATE, Sampling, resize_to, uniform_indices
+from data_pipeline.media.container import ClipError
 from data_pipeline.media.stream import (
     Recording,
     VideoFrame,

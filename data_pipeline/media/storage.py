@@ -17,14 +17,9 @@ import av
 import numpy as np
 from PIL import Image
 
-from data_pipeline.media.clip import (
-    SAMPLE_RATE,
-    ClipError,
-    Sampling,
-    is_image,
-    read_clip,
-    uniform_indices,
-)
+from data_pipeline.media.clip import SAMPLE_RATE, Sampling, read_clip, uniform_indices
+from data_pipeline.media.container import ClipError
+from data_pipeline.media.file_kinds import is_picture
 from data_pipeline.media.views import ViewConfig, Views, make_views, resize_frame, resize_image
 from data_pipeline.schema import Clip, ClipRecord
 
@@ -100,7 +95,7 @@ def read_media(record: ClipRecord, config: StoreConfig) -> Clip:
     Raises:
       ClipError: the file cannot be decoded.
     """
-    if is_image(record.path):
+    if is_picture(record.path):
         return _read_still(Path(record.path), record, config.num_frames)
     sampling = config.sampling(record.peak_index)
     return read_clip(
@@ -150,7 +145,7 @@ def pack_media(record: ClipRecord, config: StoreConfig) -> tuple[dict[str, bytes
             "sound": b"",
             "facts": b"{}",
         }, clip.notes
-    still = is_image(record.path)
+    still = is_picture(record.path)
     notes = clip.notes
     needs_peak = config.image_choice == "peak" and clip.frames is not None and not still
     if needs_peak and record.peak_index is None:
@@ -203,7 +198,7 @@ def stored_views(
         sampling = dataclasses.replace(
             sampling, index=record.peak_index, num_frames=views.num_frames
         )
-        if is_image(record.path):
+        if is_picture(record.path):
             still = _read_still(io.BytesIO(fields["media"]), record, views.num_frames)
             return make_views(still, views)
         clip = read_clip(

@@ -14,17 +14,8 @@ from typing import Any
 import av
 import numpy as np
 
-from data_pipeline.media.clip import (
-    SAMPLE_RATE,
-    ClipError,
-    cause_of,
-    check_size,
-    clean_samples,
-    is_cover,
-    open_media,
-    to_rgb,
-    upright,
-)
+from data_pipeline.media.clip import SAMPLE_RATE, clean_samples, to_rgb, upright
+from data_pipeline.media.container import ClipError, cause_of, check_size, is_cover, open_media
 
 THUMBNAIL = (64, 36)  # pixels, grey: shot changes are measured on these
 LONGEST_SIDE = 640  # pixels of frames that are kept; more than the 448 of the image stream
@@ -73,10 +64,6 @@ class VideoFrame:
     duration: float = 0.04
 
 
-def _open(path: str) -> Any:
-    return open_media(path, "file")
-
-
 def _streams(container: Any, kind: str) -> list[Any]:
     return [s for s in getattr(container.streams, kind) if not is_cover(s)]
 
@@ -94,7 +81,7 @@ def recording_seconds(path: str) -> float:
     """
     if seconds := open_recording(path).seconds:
         return seconds
-    with _open(path) as container:
+    with open_media(path) as container:
         origin, last = _origin(container), 0.0
         with contextlib.suppress(av.error.FFmpegError, ValueError):
             for packet in container.demux():
@@ -110,7 +97,7 @@ def open_recording(path: str) -> Recording:
     Raises:
       ClipError: not a media file, or it contains neither picture nor sound.
     """
-    with _open(path) as container:
+    with open_media(path) as container:
         video, audio = _streams(container, "video"), _streams(container, "audio")
         if not video and not audio:
             raise ClipError("the file contains neither picture nor sound")
@@ -187,7 +174,7 @@ def read_frames(path: str, rate: float, notes: list[str]) -> Iterator[VideoFrame
     Raises:
       ClipError: the file is not a media file.
     """
-    with _open(path) as container:
+    with open_media(path) as container:
         streams = _streams(container, "video")
         if not streams:
             return
@@ -233,7 +220,7 @@ def read_sound(path: str, notes: list[str]) -> Iterator[np.ndarray]:
     Raises:
       ClipError: the file is not a media file.
     """
-    with _open(path) as container:
+    with open_media(path) as container:
         streams = _streams(container, "audio")
         if not streams:
             return

@@ -189,19 +189,22 @@ def run(args: argparse.Namespace, console: Console) -> int:
     _check_options(args)
     formats = _formats(args.formats)
     setup()
-    from emojax.infer.predict import find_media
+    from data_pipeline.datasets.file_index import search_media
 
     folder = model_folder(args.model, console)
     if folder is None:
         return 2
-    paths = find_media(args.paths)
+    is_recording = bool(args.timeline or args.report)
+    found = search_media(args.paths, pictures=not is_recording)
+    for note in found.notes():
+        console.print(f"note: {note}", soft_wrap=True, markup=False)
+    paths = found.files
     if not paths:
         console.print(f"no media file in {', '.join(args.paths)}")
         return 3
     labels = name_list(args.labels) or None
     if labels and len(labels) < 2:
         raise ValueError("--labels needs at least two labels, separated by commas")
-    is_recording = bool(args.timeline or args.report)
     if is_recording:
         _check_recordings(args, paths)
     from emojax.bundle.model_folder import as_int8, load_bundle

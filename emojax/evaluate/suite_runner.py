@@ -22,7 +22,8 @@ from data_pipeline.datasets.dataset import DatasetContents
 from data_pipeline.io import try_lock, write_text
 from data_pipeline.loader.batches import eval_row
 from data_pipeline.loader.tokens import pick_bucket
-from data_pipeline.media.clip import ClipError, read_clip
+from data_pipeline.media.clip import read_clip
+from data_pipeline.media.container import ClipError
 from data_pipeline.media.views import make_views
 from data_pipeline.progress import Progress, no_progress
 from data_pipeline.schema import ClipRecord

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,8 @@ import numpy as np
 from data_pipeline.datasets.labels import normalize_answer
 from data_pipeline.io import cache_root
 from data_pipeline.loader.samples import truncate_subtitle
-from data_pipeline.media.clip import MEDIA_SUFFIXES, ClipError, read_clip
+from data_pipeline.media.clip import read_clip
+from data_pipeline.media.container import ClipError
 from data_pipeline.media.speaker_norm import Speakers, measure_speakers
 from data_pipeline.media.views import Views, make_views, window_notes
 from data_pipeline.progress import Progress, no_progress
@@ -61,21 +61,6 @@ class PredictOptions:
     explain: bool = False
     fusion_weights: bool = False
     transcribe: TranscribeFn | None = None
-
-
-def find_media(paths: Sequence[str]) -> list[str]:
-    """Media files in a stable order: files as given; folders are searched recursively."""
-    files: list[str] = []
-    for path in paths:
-        if os.path.isdir(path):  # unlike Path.is_dir, False for names that no file can have
-            files += sorted(
-                str(p)
-                for p in Path(path).rglob("*")
-                if p.is_file() and p.suffix.lower() in MEDIA_SUFFIXES
-            )
-        else:
-            files.append(path)
-    return files
 
 
 def default_model() -> Path | None:

@@ -55,7 +55,7 @@ def _add_header(root: ET.Element, timeline: Timeline, folder: Path | None) -> No
     media = {
         "MEDIA_URL": path.absolute().as_uri(),
         "MIME_TYPE": mimetypes.guess_type(timeline.path)[0] or "video/mp4",
-        "RELATIVE_MEDIA_URL": quote(os.path.relpath(path, folder or Path.cwd())),
+        "RELATIVE_MEDIA_URL": quote(os.fsencode(os.path.relpath(path, folder or Path.cwd()))),
     }
     ET.SubElement(header, "MEDIA_DESCRIPTOR", media)
     if timeline.purpose:

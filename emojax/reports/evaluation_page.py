@@ -177,7 +177,8 @@ def _thumbnail(row: Prediction) -> str:
         return ""
     from PIL import Image
 
-    from data_pipeline.media.clip import ClipError, Sampling, read_clip
+    from data_pipeline.media.clip import Sampling, read_clip
+    from data_pipeline.media.container import ClipError
 
     try:
         clip = read_clip(

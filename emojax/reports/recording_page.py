@@ -89,4 +89,4 @@ def _media_url(path: Path, kind: str, embed: str, folder: Path | None) -> str:
         return ""
     if embed == "always" or (embed == "auto" and path.stat().st_size <= EMBED_LIMIT):
         return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
-    return quote(os.path.relpath(path, folder or Path.cwd()))
+    return quote(os.fsencode(os.path.relpath(path, folder or Path.cwd())))

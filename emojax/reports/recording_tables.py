@@ -9,9 +9,9 @@ import csv
 import dataclasses
 import io
 import json
-import os
 from typing import Any
 
+from data_pipeline.io import printable
 from data_pipeline.schema import MODALITIES
 from emojax import __version__
 from emojax.infer.timeline_records import SCHEMA, Span, Timeline
@@ -23,18 +23,13 @@ NOTICE = (
 )
 
 
-def clean_path(path: str) -> str:
-    """A path as valid UTF-8; other bytes are replaced."""
-    return os.fsencode(path).decode("utf-8", "replace")
-
-
 def timeline_json(timeline: Timeline) -> dict[str, Any]:
     """The whole timeline as JSON types."""
     return {
         "schema": SCHEMA,
         "program": f"emojax {__version__}",
         "notice": NOTICE,
-        "path": clean_path(timeline.path),
+        "path": printable(timeline.path),
         "seconds": timeline.seconds,
         "model": timeline.model,
         "labels": list(timeline.labels),
@@ -113,7 +108,7 @@ def _row(timeline: Timeline, s: Span) -> dict[str, Any]:
     verdicts = [e.verdict for e in s.evidence]
     second = order[1] if len(order) > 1 else None
     row: dict[str, Any] = {
-        "file": clean_path(timeline.path),
+        "file": printable(timeline.path),
         "index": s.index,
         "start": s.start,
         "end": s.end,

@@ -13,7 +13,7 @@ from prometheus_client import generate_latest
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
-from data_pipeline.media.clip import MEDIA_SUFFIXES
+from data_pipeline.media.file_kinds import MEDIA_SUFFIXES
 from emojax.bundle.model_folder import Bundle
 from emojax.reports.recording import FORMATS
 from emojax.serve.chat import add_chat

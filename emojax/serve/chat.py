@@ -23,7 +23,8 @@ from fastapi.responses import StreamingResponse
 from PIL import Image, UnidentifiedImageError
 
 from data_pipeline.loader.prompts import QUESTIONS
-from data_pipeline.media.clip import ClipError, read_clip
+from data_pipeline.media.clip import read_clip
+from data_pipeline.media.container import ClipError
 from data_pipeline.media.views import make_views
 from data_pipeline.schema import Clip
 from emojax.bundle.model_folder import REASON_TASKS, Bundle

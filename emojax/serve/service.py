@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from data_pipeline.io import try_lock
 from data_pipeline.loader.tokens import RowTooLong
-from data_pipeline.media.clip import ClipError
+from data_pipeline.media.container import ClipError
 from data_pipeline.media.stream import recording_seconds
 from data_pipeline.media.transcript import untimed_transcript
 from emojax.bundle.model_folder import Bundle

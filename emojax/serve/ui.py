@@ -22,7 +22,8 @@ from fastapi import FastAPI
 from gradio import processing_utils
 from PIL import Image
 
-from data_pipeline.media.clip import ClipError, read_clip
+from data_pipeline.media.clip import read_clip
+from data_pipeline.media.container import ClipError
 from data_pipeline.media.stream import recording_seconds
 from data_pipeline.media.transcript import untimed_transcript
 from data_pipeline.media.views import make_views

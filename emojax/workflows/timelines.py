@@ -10,7 +10,7 @@ import numpy as np
 
 from data_pipeline.annotate.unit_tracks import read_units
 from data_pipeline.io import write_bytes
-from data_pipeline.media.clip import ClipError
+from data_pipeline.media.container import ClipError
 from data_pipeline.media.stream import recording_seconds
 from data_pipeline.media.transcript import (
     Transcript,

@@ -12,13 +12,13 @@ import pytest
 from data_pipeline.embedded.generate import write_mp4
 from data_pipeline.media.clip import (
     SAMPLE_RATE,
-    ClipError,
     Sampling,
     image_index,
     read_clip,
     temporal_indices,
     uniform_indices,
 )
+from data_pipeline.media.container import ClipError
 from data_pipeline.media.views import (
     ViewConfig,
     log_mel,

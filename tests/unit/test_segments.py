@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from recording import record
 
-from data_pipeline.media.clip import ClipError, Sampling, read_clip
+from data_pipeline.media.clip import Sampling, read_clip
+from data_pipeline.media.container import ClipError
 from data_pipeline.media.segments import SegmentConfig, find_boundaries, quiet_runs, read_segments
 from data_pipeline.media.stream import open_recording, read_frames, read_sound
 

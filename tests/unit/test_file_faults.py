@@ -1,0 +1,170 @@
+"""Files that cannot be decoded are called what they are, the same by every reader."""
+
+import io
+import json
+import os
+import struct
+import unicodedata
+import zipfile
+
+import av
+import numpy as np
+import pytest
+
+from data_pipeline.datasets.file_index import FileIndex, search_media
+from data_pipeline.embedded.generate import write_mp4
+from data_pipeline.media.clip import read_clip
+from data_pipeline.media.container import ClipError, one_file
+from data_pipeline.media.file_faults import cut_off, structure_fault
+from data_pipeline.media.file_kinds import (
+    AUDIO_SUFFIXES,
+    MEDIA_SUFFIXES,
+    PICTURE_SUFFIXES,
+    VIDEO_SUFFIXES,
+    is_hidden,
+)
+from data_pipeline.media.stream import open_recording, recording_seconds
+
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4a\nsize 1234567\n"
+S3 = b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>"
+HEIC = struct.pack(">I", 24) + b"ftypheic" + bytes(12)
+APPLE_DOUBLE = b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X        " + bytes(200)
+NO_INDEX = struct.pack(">I", 16) + b"ftypisom" + bytes(4) + struct.pack(">I", 5000) + b"mdat"
+NO_INDEX += os.urandom(300)
+
+
+def zipped(*, locked: bool = False) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("clip.mp4", b"x" * 100)
+    data = bytearray(file.getvalue())
+    data[6] |= locked
+    return bytes(data)
+
+
+FAULTS = {
+    "lfs.flv": (LFS, r"pointer of git-lfs to one of 1\.2 MB.*git lfs pull"),
+    "annex.mp4": (b"/annex/objects/SHA256E-s1--4a.mp4", "git annex get"),
+    "page.mp4": (
+        b"\n<!-- x --><!DOCTYPE html><html><head><title>Quota &amp; more</title>",
+        r"web page \(HTML\) with the title 'Quota & more'",
+    ),
+    "denied.mkv": (S3, "XML document.*AccessDenied"),
+    "error.webm": (json.dumps({"error": "Not Found"}).encode(), "JSON text.*Not Found"),
+    "text.wav": (b"404: Not Found\n", "it is a text .'404: Not Found'"),
+    "list.mp4": (b"#EXTM3U\n#EXTINF:3,\n/etc/passwd\n", "playlist"),
+    "clip.mp4": (zipped(), "a zip archive: unpack it"),
+    "secret.mp4": (zipped(locked=True), "a zip archive that is encrypted: unpack it"),
+    "._clip.mp4": (APPLE_DOUBLE, "a Mac stores beside a file"),
+    "photo.jpg": (HEIC, "HEIC picture is not supported"),
+    "reserved.mp4": (bytes(9000), "nothing but zeros"),
+    "noise.mp4": (os.urandom(70_000), "random"),
+    "cut.mp4": (NO_INDEX, r"its index \(the part 'moov'\) is missing.*cut off"),
+    "clip.mp4.crdownload": (bytes(range(1, 256)) * 9, "'.crdownload' marks a download"),
+    "empty.mp4": (b"", "the file is empty"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_file_is_called_what_it_is_by_clips_and_recordings(tmp_path, name):
+    content, message = FAULTS[name]
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(ClipError, match=message) as of_clip:
+        read_clip(path)
+    with pytest.raises(ClipError) as of_recording:
+        open_recording(str(path))
+    assert str(of_clip.value) == str(of_recording.value)
+
+
+def test_a_server_does_not_quote_files_that_are_not_named_as_media(tmp_path):
+    (tmp_path / ".env").write_text("TOKEN=very-secret\n")
+    with pytest.raises(ClipError, match="it is a text$"):
+        read_clip(tmp_path / ".env")
+
+
+def test_any_error_refuses_the_one_file():
+    with pytest.raises(ClipError, match=r"cannot be decoded \(AttributeError: codec\)"), one_file():
+        raise AttributeError("codec")
+    with pytest.raises(KeyboardInterrupt), one_file():
+        raise KeyboardInterrupt
+
+
+def test_pipes_and_links_to_nothing_are_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe.mp4")
+    (tmp_path / "link.mp4").symlink_to(".git/annex/objects/SHA256E-s1--4a.mp4")
+    for read in (read_clip, open_recording, recording_seconds):
+        with pytest.raises(ClipError, match="this is a pipe, not a regular file"):
+            read(str(tmp_path / "pipe.mp4"))
+        with pytest.raises(ClipError, match=r"the link points to '\.git/annex.*git annex get"):
+            read(str(tmp_path / "link.mp4"))
+        with pytest.raises(ClipError, match="standard input is not read"):
+            read("-")
+
+
+def test_announced_sizes_tell_that_a_file_is_cut_off():
+    wav = b"RIFF" + struct.pack("<I", 10_000) + b"WAVEfmt "
+    assert "announces 10.0 kB and has 16 bytes" in cut_off(io.BytesIO(wav))
+    streamed = b"RIFF\xff\xff\xff\xffWAVEfmt "
+    assert cut_off(io.BytesIO(streamed)) == ""
+    assert cut_off(io.BytesIO(b"RIFF" + struct.pack("<I", 8) + b"WAVEfmt ")) == ""
+    # EBML: an empty header, then a segment of 1000 bytes, or of unknown length.
+    ebml = b"\x1a\x45\xdf\xa3\x80\x18\x53\x80\x67"
+    assert "announces 1.0 kB and has 11 bytes" in cut_off(io.BytesIO(ebml + b"\x43\xe8"))
+    assert cut_off(io.BytesIO(ebml + b"\xff")) == ""
+    assert structure_fault(io.BytesIO(NO_INDEX), opened=True)
+
+
+def test_every_suffix_is_one_of_the_decoder_or_another_name_of_one():
+    known = set()
+    for name in av.formats_available:
+        for mode in ("r", "w"):
+            try:
+                known |= {f".{s}" for s in av.format.ContainerFormat(name, mode).extensions}
+            except ValueError:
+                continue
+    aliases = ".3gpp .qt .ogm .ogx .divx .xvid .rmvb .mpe .mpv .m2p .mp2v .mod .tod .trp .tp .vro"
+    aliases += " .evo .dvr-ms .lrv .insv .nsv .snd .m4p .m4r .mp1 .mpga .3ga .awb .weba .rf64"
+    aliases += " .bwf .qcp .dsf .jpe .jfif .pnm"
+    suffixes = {*VIDEO_SUFFIXES, *AUDIO_SUFFIXES, *PICTURE_SUFFIXES}
+    assert suffixes - known == set(aliases.split())
+    usual = ".mts .m2ts .mpg .wmv .flv .3gp .ogv .mxf .vob .aiff .opus .m4b .amr .gif .au"
+    assert set(usual.split()) <= MEDIA_SUFFIXES
+
+
+def test_a_folder_gives_its_media_and_names_what_it_leaves_out(tmp_path):
+    names = "B.MTS a.mp4 sub/c.JPG ._a.mp4 .DS_Store Thumbs.db .git/d.mp4 __MACOSX/e.mp4"
+    names += " notes.txt x.mp4.part .f.mp4.icloud"
+    for name in names.split():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    os.mkfifo(tmp_path / "pipe.wav")
+    found = search_media([tmp_path, "given.xyz"])
+    relative = [os.path.relpath(path, tmp_path) for path in found.files[:-1]]
+    assert relative == ["B.MTS", "a.mp4", "pipe.wav", "sub/c.JPG"]
+    assert found.files[-1] == "given.xyz"
+    (note,) = found.notes()
+    others = [str(tmp_path / n) for n in (".f.mp4.icloud", "x.mp4.part", "notes.txt")]
+    assert note == f"3 files are left out, not media by name: {', '.join(others)}"
+    assert search_media([tmp_path], pictures=False).files == found.files[:3]
+    assert is_hidden("desktop.ini") and not is_hidden("desktop.mp4")
+
+
+def test_a_clip_is_found_in_another_spelling_of_its_name(tmp_path):
+    decomposed = unicodedata.normalize("NFD", "Gespräch")
+    (tmp_path / decomposed).mkdir()
+    file = tmp_path / decomposed / unicodedata.normalize("NFD", "café.AVI")
+    file.touch()
+    (tmp_path / "one.wav").touch()
+    (tmp_path / "one.mov").touch()
+    index = FileIndex(tmp_path)
+    assert index.media([tmp_path], ["Gespräch/café.avi"]) == str(file)
+    assert index.media([tmp_path], ["Gespräch/café"]) == str(file)
+    assert index.media([tmp_path], ["one"]) == str(tmp_path / "one.mov")
+    assert index.media([tmp_path], ["two"]) == str(tmp_path / "two.mp4")
+
+
+def test_a_name_with_a_colon_is_a_file_and_no_address(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_mp4(tmp_path / "12:30 talk.mp4", [np.zeros((48, 64, 3), np.uint8)] * 3, None, 12)
+    assert recording_seconds("12:30 talk.mp4") > 0
