@@ -324,6 +324,23 @@ def write_records(path: Path, records: Iterable[ClipRecord] | Iterable[Example])
             file.write(record.to_json() + "\n")
 
 
+def holds_records(path: Path) -> bool:
+    """Whether a .jsonl file is one of records; any other one is a table of rows by column.
+
+    Raises:
+      OSError: the file cannot be read.
+    """
+    if path.suffix != ".jsonl":
+        return False
+    with path.open("rb") as file:
+        first = next((line for line in file if line.strip()), b"")
+    try:
+        value = json.loads(first)
+    except ValueError:
+        return True  # the reader of records names the fault
+    return not isinstance(value, dict) or "schema" in value
+
+
 def read_records(path: Path) -> list[ClipRecord]:
     """Reads ClipRecords from JSON Lines.
 

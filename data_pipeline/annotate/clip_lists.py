@@ -6,37 +6,46 @@ import dataclasses
 import logging
 import os
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from data_pipeline.datasets.file_index import search_media
-from data_pipeline.datasets.labels import SPLIT_WORDS
-from data_pipeline.datasets.manifest import ManifestLine, read_manifest_lines
-from data_pipeline.schema import ClipRecord, read_records
+from data_pipeline.datasets.labels import is_missing
+from data_pipeline.datasets.manifest import (
+    ManifestLine,
+    ManifestTable,
+    check_line,
+    raise_faults,
+    read_manifest_table,
+)
+from data_pipeline.datasets.manifest_labels import LabelReader
+from data_pipeline.schema import ClipRecord, holds_records, read_records
 
 logger = logging.getLogger(f"emojax.{__name__}")
 
-MAX_REPORTED_FAULTS = 10
 
-
-def read_clip_list(path: Path, *, labels: Sequence[str] = ()) -> list[ClipRecord]:
+def read_clip_list(
+    path: Path, *, labels: Sequence[str] = (), columns: Mapping[str, str] | None = None
+) -> list[ClipRecord]:
     """Reads a list of clips.
 
     Args:
-      path: a folder, which is searched recursively; a manifest CSV with the column `path` and
+      path: a folder, which is searched recursively; a manifest with the column `path` and
         optionally label, subtitle, split, speaker, start and end; or records.jsonl.
       labels: the label space, required if the clips have no labels.
+      columns: of a manifest; see `read_manifest`.
 
     Raises:
       ValueError: the list is missing, empty or invalid; the message names rows and columns.
     """
     if path.is_dir():
         return _folder(path, tuple(labels))
-    if path.suffix == ".jsonl":
+    if holds_records(path):
         return [_relocated(r, path.parent / "clips") for r in read_records(path)]
     if not path.is_file():
         raise ValueError(f"{path}: no such file or folder")
-    return _short_ids(_manifest(path, tuple(labels)))
+    table = read_manifest_table(path, required=("path",), columns=columns)
+    return _short_ids(_manifest(table, labels))
 
 
 def _folder(path: Path, labels: tuple[str, ...]) -> list[ClipRecord]:
@@ -59,57 +68,44 @@ def _relocated(record: ClipRecord, folder: Path) -> ClipRecord:
     return dataclasses.replace(record, path=str(other))
 
 
-def _manifest(path: Path, labels: tuple[str, ...]) -> list[ClipRecord]:
-    lines, _ = read_manifest_lines(path, required=("path",))
-    space = labels or tuple(sorted({line.cells["label"] for line in lines} - {""}))
-    out, faults = [], []
-    for line in lines:
-        try:
-            out.append(_clip(line, path, space))
-        except ValueError as error:
-            faults.append(f"{path}, row {line.number}{error}")
-    if faults:
-        more = len(faults) - MAX_REPORTED_FAULTS
-        end = f"\n... and {more} more rows" if more > 0 else ""
-        raise ValueError("\n".join(faults[:MAX_REPORTED_FAULTS]) + end)
+def _manifest(table: ManifestTable, labels: Sequence[str]) -> list[ClipRecord]:
+    named = Counter(c for line in table.lines if not is_missing(c := line.cells["label"]))
+    named |= Counter(c for line in table.lines if (c := line.cells["label"]) in labels)
+    reader = LabelReader(named, tuple(labels) or None)
+    out: list[ClipRecord] = []
+    faults: list[str] = []
+    for line in table.lines:
+        record, found = _clip(table, line, reader)
+        faults += [f"{table.place(line, column)}: {text}" for column, text in found]
+        out.append(record)
+    raise_faults(faults)
     return out
 
 
-def _clip(line: ManifestLine, manifest: Path, space: tuple[str, ...]) -> ClipRecord:
-    """Makes the record of one row.
-
-    Raises:
-      ValueError: a cell is not valid; the caller puts file and row before the message.
-    """
+def _clip(
+    table: ManifestTable, line: ManifestLine, reader: LabelReader
+) -> tuple[ClipRecord, list[tuple[str, str]]]:
+    """(the record of one row, [(column, fault)]); a row needs neither label nor split."""
     cells = line.cells
-    media = manifest.parent / cells["path"]  # keeps an absolute path
-    if not cells["path"] or not media.is_file():
-        raise ValueError(f", column 'path': there is no file '{media}'")
-    label, split = cells["label"], cells["split"].lower()
-    if label and label not in space:
-        raise ValueError(f", column 'label': '{label}' is not one of {', '.join(space)}")
-    if split and split not in SPLIT_WORDS:
-        raise ValueError(f", column 'split': '{split}' is none of train, val, test")
-    times: dict[str, float | None] = {"start": None, "end": None}
-    for column in times:
-        try:
-            times[column] = float(cells[column]) if cells[column] else None
-        except ValueError:
-            raise ValueError(
-                f", column '{column}': '{cells[column]}' is not a number of seconds"
-            ) from None
-    try:
-        return dataclasses.replace(
-            _record(f"{media.stem}#{line.number}", manifest.stem, media, space),
-            label=label,
-            split=SPLIT_WORDS.get(split, "unsplit"),
-            subtitle=cells["subtitle"],
-            speaker=cells["speaker"],
-            start=times["start"],
-            end=times["end"],
-        )
-    except ValueError as error:
-        raise ValueError(f": {error}") from error
+    checked, faults = check_line(table, line, needs_split=False)
+    label = cells["label"]
+    if is_missing(label) and label not in reader.space:
+        label = ""
+    elif fault := reader.fault(label):
+        faults.append(("label", fault))
+    if faults:
+        return _record("?", table.path.stem, checked.media, ()), faults
+    name = f"{checked.media.stem}#{line.number}"
+    record = dataclasses.replace(
+        _record(name, table.path.stem, checked.media, reader.space),
+        label=reader.label(label) if label else "",
+        split=checked.split or "unsplit",
+        subtitle=cells["subtitle"],
+        speaker=cells["speaker"],
+        start=checked.start,
+        end=checked.end,
+    )
+    return record, []
 
 
 def _record(name: str, dataset: str, path: Path, labels: tuple[str, ...]) -> ClipRecord:

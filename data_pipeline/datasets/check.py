@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from data_pipeline.datasets.benchmarks import BENCHMARKS, Benchmark, benchmark_clips
 from data_pipeline.datasets.dataset import DataSet, DatasetContents
 from data_pipeline.datasets.file_index import FileIndex
-from data_pipeline.datasets.registry import read_root
+from data_pipeline.datasets.registry import read_manifest_set, read_root
 from data_pipeline.media.fingerprint import Media, find_alike, inspect_all
 from data_pipeline.progress import Progress, no_progress
 from data_pipeline.schema import ClipRecord
@@ -37,6 +37,8 @@ def check_root(
     *,
     names: Sequence[str] | None = None,
     lenient: bool = False,
+    columns: Mapping[str, str] | None = None,
+    labels: Sequence[str] | None = None,
     decode: bool = True,
     store: Path | None = None,
     progress: Progress = no_progress,
@@ -44,9 +46,12 @@ def check_root(
     """Reads every annotation file, looks for every clip and decodes the clips that exist.
 
     Args:
-      root: a folder with data sets, each in its own folder or as annotation files anywhere.
+      root: a folder with data sets, each in its own folder or as annotation files anywhere; or a
+        manifest or file of records.
       names: data sets to check; None checks all.
       lenient: repair hand-edited JSON and skip rows with faults; both are counted.
+      columns: of a manifest; see `read_manifest`.
+      labels: of a manifest; see `read_manifest`.
       decode: False only checks whether clips exist.
       store: file of fingerprints, so that a second check decodes only new files.
       progress: called for "read annotations" and "decode clips".
@@ -57,9 +62,13 @@ def check_root(
 
     Raises:
       ValueError: there is no such folder, or no data set of a name.
+      ManifestError: a manifest has faults.
     """
     progress("read annotations", 0, 1)
-    found, files = read_root(root, names=names, lenient=lenient)
+    if root.is_file() and not names:
+        found, files = read_manifest_set(root, labels=labels, columns=columns)
+    else:
+        found, files = read_root(root, names=names, lenient=lenient)
     progress("read annotations", 1, 1)
     existing = sorted({r.path for c in found for r in c.records if files.has(Path(r.path))})
     media: dict[str, Media] = {}

@@ -34,7 +34,13 @@ class FileIndex:
       unreadable: folders that could not be listed, each with the reason.
     """
 
-    def __init__(self, root: Path):
+    def __init__(self, root: Path, *, further: Iterable[Path] = ()):
+        """Lists a folder.
+
+        Args:
+          root: the folder, or a single file.
+          further: files elsewhere that belong to it.
+        """
         self.root = root
         self.unreadable: list[str] = []
         self._names: dict[str, set[str]] = {}
@@ -55,6 +61,8 @@ class FileIndex:
             visited.add((stat.st_dev, stat.st_ino))
             subfolders[:] = [name for name in subfolders if not is_hidden(name)]
             self._names[folder] = {name for name in names if not is_hidden(name)}
+        for path in further:
+            self._names.setdefault(str(path.parent), set()).add(path.name)
 
     def folders(self) -> list[Path]:
         """Every folder, sorted."""

@@ -21,6 +21,12 @@ SPLIT_WORDS: Mapping[str, str] = {
     "dev": "val",
     "test": "test",
 }
+# How programs and people write that nothing is there, in lower case. pandas writes an empty cell as
+# `nan` and Python's None as `None`, and reads most of the others as empty.
+_MISSING = frozenset(
+    "nan -nan null none nil n/a na #n/a #na <na> nat missing -1.#ind 1.#ind 1.#qnan".split()
+)
+_NO_LETTERS = frozenset("-\u2013\u2014?._/")
 SENTIMENTS = ("Positive", "Neutral", "Negative")  # of every data set that has sentiments
 # concept: all spellings in files, codes and prompts of the data sets, in lower case
 _SPELLINGS: dict[str, str] = {
@@ -85,6 +91,15 @@ def concept(label: str) -> str:
     """The concept of a spelling; the spelling in lower case where the table lacks it."""
     word = label.strip().lower()
     return CONCEPTS.get(word, word)
+
+
+def is_missing(text: str) -> bool:
+    """Whether a cell holds no label: it is empty, `nan`, `N/A`, `-`, `?` and the like.
+
+    `none` is among them: where it is a class, a declared label space has it, and that counts.
+    """
+    word = text.strip().lower()
+    return word in _MISSING or _NO_LETTERS.issuperset(word)
 
 
 def match_label(native: str, space: Sequence[str]) -> str:

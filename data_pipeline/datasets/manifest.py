@@ -1,30 +1,49 @@
-"""Reads manifests: CSV files that list your own clips, with row and column of every fault.
+"""Reads manifests: tables that list your own clips, with row and column of every fault.
 
-Columns: path, label, and optionally subtitle, split, speaker, start, end. Paths are absolute or
-relative to the manifest. Without a split column 15 % are held out as `val`, by speaker if speakers
-are given.
+Columns: path, label, and optionally subtitle, split, speaker, start, end; other names are mapped to
+these. Paths are absolute or relative to the manifest. Without a split column 15 % are held out as
+`val`, by speaker if speakers are given. `manifest_notes.py` finds what is no fault but worth a
+note.
 """
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import difflib
-import io
-from collections.abc import Sequence
-from pathlib import Path
+import logging
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PureWindowsPath
 
 import numpy as np
 
-from data_pipeline.datasets.labels import SPLIT_WORDS, normalize_answer
-from data_pipeline.datasets.reading import long_csv_cells
-from data_pipeline.schema import VIDEO_HERE, ClipRecord
+from data_pipeline.datasets.labels import SPLIT_WORDS
+from data_pipeline.datasets.manifest_labels import LabelReader
+from data_pipeline.datasets.manifest_notes import copy_notes, label_notes, recordings
+from data_pipeline.datasets.media_paths import locate_file, nearest_name
+from data_pipeline.datasets.table_files import TableError, read_table
+from data_pipeline.schema import ClipRecord
 
 REQUIRED = ("path", "label")
 HOLD_OUT = 0.15  # share of clips, or of speakers, where a list has no splits
 OPTIONAL = ("subtitle", "split", "speaker", "start", "end")
+COLUMNS = (*REQUIRED, *OPTIONAL)
+# Names that people give to these columns, for suggestions; nothing is read by them unasked.
+_ALIASES = {
+    "path": "file filename filepath file_path file_name video video_path clip clip_path media name",
+    "label": "emotion class target category sentiment y annotation ground_truth gt truth",
+    "subtitle": "text transcript utterance sentence transcription words subtitles caption",
+    "split": "set subset partition fold phase usage",
+    "speaker": "speaker_id subject actor person subject_id participant spk",
+    "start": "start_time begin onset from starttime",
+    "end": "end_time stop offset to endtime",
+}
 _MAX_SHOWN = 20
 _MAX_SECONDS = 1e7
+_CLOCK = re.compile(r"(?:(?:(\d+):)?(\d{1,2}):)?(\d+(?:[.,]\d*)?)")
+
+logger = logging.getLogger(f"emojax.{__name__}")
 
 
 class ManifestError(ValueError):
@@ -45,8 +64,38 @@ class ManifestLine:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Clip:
-    """The checked cells of a row."""
+class ManifestTable:
+    """The cells of a manifest, not checked.
+
+    Attributes:
+      path: the file.
+      lines: the rows that are not blank.
+      columns: which of COLUMNS the file has.
+      names: what the file calls each of them, for messages.
+      ignored: further columns of the file, which are not read.
+    """
+
+    path: Path
+    lines: list[ManifestLine]
+    columns: frozenset[str]
+    names: dict[str, str]
+    ignored: list[str]
+
+    def place(self, line: ManifestLine, column: str) -> str:
+        """Where a fault is: file, row and column."""
+        return f"{self.path}, row {line.number}, column '{self.names.get(column, column)}'"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LineCells:
+    """The checked cells of a row, other than its label.
+
+    Attributes:
+      media: the file.
+      split: one of SPLITS; "" if the row has none.
+      start: in seconds, None for the beginning.
+      end: in seconds, None for the end.
+    """
 
     media: Path
     split: str
@@ -60,94 +109,104 @@ def read_manifest(
     labels: Sequence[str] | None = None,
     seed: int = 0,
     hold_out: float = HOLD_OUT,
+    columns: Mapping[str, str] | None = None,
 ) -> list[ClipRecord]:
-    """Reads and checks a manifest.
+    """Reads and checks a manifest, and logs notes on what it assumed and found.
 
     Args:
-      path: the CSV file (UTF-8).
+      path: the file; see `read_table`.
       labels: label space that the rows must use, such as a model's; None uses the labels of the
         file, sorted.
       seed: of the validation split, when the file has no split column.
       hold_out: fraction of that split; with 0 every row is `test`.
+      columns: {one of COLUMNS: name of this column in the file}, where they differ.
 
     Raises:
       ManifestError: lists all faults.
     """
-    path = Path(path)
-    lines, columns = read_manifest_lines(path)
-    names = sorted({line.cells["label"] for line in lines if line.cells["label"]})
-    space = tuple(labels) if labels is not None else tuple(names)
-    faults = _check_labels(path, names, from_file=labels is None)
-    clips: list[_Clip] = []
+    table = read_manifest_table(Path(path), columns=columns)
+    if table.ignored:
+        logger.info("note: columns %s of %s are not read", ", ".join(table.ignored), path)
+    counts = Counter(line.cells["label"] for line in table.lines)
+    reader = LabelReader(counts, labels)
+    faults = [f"{path}, column '{table.names['label']}': {text}" for text in reader.faults]
+    cells: list[LineCells] = []
     first_rows: dict[tuple[str, str, str], int] = {}
-    for line in lines:
-        clip, clip_faults = _check_line(path, line, space, has_split="split" in columns)
-        key = (str(clip.media), line.cells["start"], line.cells["end"])
+    for line in table.lines:
+        checked, line_faults = check_line(table, line, hint=len(faults) < _MAX_SHOWN)
+        if fault := reader.fault(line.cells["label"]):
+            line_faults.append(("label", fault))
+        key = (str(checked.media), line.cells["start"], line.cells["end"])
         if line.cells["path"] and key in first_rows:
-            clip_faults.append(("path", f"the same clip is in row {first_rows[key]}"))
+            line_faults.append(("path", f"the same clip is in row {first_rows[key]}"))
         first_rows.setdefault(key, line.number)
-        faults += [f"{path}, row {line.number}, column '{c}': {text}" for c, text in clip_faults]
-        clips.append(clip)
+        faults += [f"{table.place(line, c)}: {text}" for c, text in line_faults]
+        cells.append(checked)
+    raise_faults(faults)
+    records = _records(table, cells, reader)
+    groups = recordings(records)
+    if "split" not in table.columns:
+        records = _with_splits(records, groups, seed=seed, hold_out=hold_out)
+    rows = [line.number for line in table.lines]
+    drawn = "split" not in table.columns
+    for note in (*reader.notes(), *label_notes(records, drawn=drawn)):
+        logger.info("note: %s: %s", path, note)
+    for note in copy_notes(records, groups, rows):
+        logger.warning("note: %s: %s", path, note)
+    return records
+
+
+def raise_faults(faults: Sequence[str]) -> None:
+    """Raises ManifestError with the first faults, if there are any."""
     if faults:
         more = f"\n... and {len(faults) - _MAX_SHOWN} more" if len(faults) > _MAX_SHOWN else ""
         raise ManifestError("\n".join(faults[:_MAX_SHOWN]) + more)
-    splits = [clip.split for clip in clips]
-    if "split" not in columns:
-        speakers = [line.cells["speaker"] for line in lines]
-        splits = _hold_out(speakers, seed, hold_out) if hold_out else ["test"] * len(lines)
+
+
+def _records(
+    table: ManifestTable, cells: Sequence[LineCells], reader: LabelReader
+) -> list[ClipRecord]:
     return [
         ClipRecord(
             id=f"{clip.media.stem}#{line.number}",
-            dataset=path.stem,
-            split=split,
+            dataset=table.path.stem,
+            split=clip.split or "test",
             path=str(clip.media.absolute()),
-            label=line.cells["label"],
-            labels=space,
+            label=reader.label(line.cells["label"]),
+            labels=reader.space,
             subtitle=" ".join(line.cells["subtitle"].split()),
             speaker=line.cells["speaker"],
             start=clip.start,
             end=clip.end,
         )
-        for clip, line, split in zip(clips, lines, splits, strict=True)
+        for clip, line in zip(cells, table.lines, strict=True)
     ]
 
 
-def _check_labels(path: Path, names: Sequence[str], *, from_file: bool) -> list[str]:
-    """Faults of the labels that a manifest uses."""
-    place = f"{path}, column 'label'"
-    faults = []
-    if from_file and len(names) == 1:
-        faults.append(f"{place}: every row has '{names[0]}'; training needs at least two labels")
-    by_answer: dict[str, str] = {}
-    for name in names:
-        answer = normalize_answer(name)
-        if not answer or VIDEO_HERE in name:
-            faults.append(f"{place}: '{name}' contains no word that the model can answer")
-        elif by_answer.setdefault(answer, name) != name:
-            faults.append(
-                f"{place}: '{by_answer[answer]}' and '{name}' are the same answer, '{answer}'"
-            )
-    return faults
+def check_line(
+    table: ManifestTable, line: ManifestLine, *, hint: bool = True, needs_split: bool = True
+) -> tuple[LineCells, list[tuple[str, str]]]:
+    """Checks the path, split and span of a row.
 
+    Args:
+      table: the manifest.
+      line: the row.
+      hint: whether to look for the name that a missing file may have.
+      needs_split: whether an empty cell in a split column is a fault.
 
-def _check_line(
-    path: Path, line: ManifestLine, space: tuple[str, ...], *, has_split: bool
-) -> tuple[_Clip, list[tuple[str, str]]]:
-    """(the clip of a row, [(column, fault)])."""
+    Returns:
+      (the checked cells, [(column, fault)]).
+    """
     cells = line.cells
     faults: list[tuple[str, str]] = []
-    media = Path(cells["path"])
-    media = media if media.is_absolute() else path.parent / media
+    media = locate_file(cells["path"], table.path.parent)
     if not cells["path"]:
         faults.append(("path", "is empty; give a media file"))
     elif not media.is_file():
-        faults.append(("path", f"there is no file '{media}'"))
-    if not cells["label"]:
-        faults.append(("label", "is empty; every row needs a label"))
-    elif cells["label"] not in space:
-        faults.append(("label", f"'{cells['label']}' is not one of {', '.join(space)}"))
+        faults.append(("path", _missing_file(media, cells["path"], hint=hint)))
+    has_split = "split" in table.columns
     split = SPLIT_WORDS.get(cells["split"].lower(), "") if has_split else ""
-    if has_split and not split:
+    if has_split and not split and (needs_split or cells["split"]):
         faults.append(("split", f"'{cells['split']}' is none of train, val, test"))
     start, end = (_parse_seconds(cells[column]) for column in ("start", "end"))
     for column, seconds in (("start", start), ("end", end)):
@@ -155,108 +214,163 @@ def _check_line(
             faults.append((column, f"'{cells[column]}' is not a number of seconds"))
     if start is not None and end is not None and end <= start:
         faults.append(("end", f"{cells['end']} is not after start {cells['start']}"))
-    return _Clip(media=media, split=split, start=start, end=end), faults
+    return LineCells(media=media, split=split, start=start, end=end), faults
+
+
+def _missing_file(media: Path, text: str, *, hint: bool) -> str:
+    if media.is_dir():
+        return f"'{media}' is a folder; give a media file"
+    fault = f"there is no file '{media}'"
+    if PureWindowsPath(text).drive:
+        return f"there is no file '{text}', a path of Windows; write it relative to the manifest"
+    near = nearest_name(media) if hint else None
+    if near is not None:
+        return f"{fault}; did you mean '{near}'?"
+    if not media.parent.is_dir() and not Path(text).is_absolute():
+        return f"{fault}; relative paths count from the folder of the manifest"
+    return fault
 
 
 def _parse_seconds(text: str) -> float | None:
-    """The number of seconds, None when the text is not a valid one."""
+    """Seconds of `12.5`, `12,5` or `h:mm:ss.s`; None when the text is not valid."""
     try:
         seconds = float(text)
     except ValueError:
-        return None
+        if not (clock := _CLOCK.fullmatch(text)):
+            return None
+        hours, minutes, rest = (float((g or "0").replace(",", ".")) for g in clock.groups())
+        seconds = 3600 * hours + 60 * minutes + rest
     return seconds if 0 <= seconds < _MAX_SECONDS else None
 
 
-def read_manifest_lines(
-    path: Path, *, required: Sequence[str] = REQUIRED
-) -> tuple[list[ManifestLine], set[str]]:
+def read_manifest_table(
+    path: Path,
+    *,
+    required: Sequence[str] = REQUIRED,
+    columns: Mapping[str, str] | None = None,
+) -> ManifestTable:
     """Reads the cells of a manifest, without checking them.
 
     Args:
-      path: the CSV file (UTF-8).
-      required: the columns that the file must have.
-
-    Returns:
-      (rows that are not blank, columns of the file in lower case).
+      path: the file; see `read_table`.
+      required: which of COLUMNS the file must have.
+      columns: {one of COLUMNS: name of this column in the file}, where they differ.
 
     Raises:
-      ManifestError: the file is not readable CSV, has no row, lacks a required column, or a row has
-        more or fewer cells than the header.
+      ManifestError: the file is not a readable table, has no row, lacks a column, or a row has more
+        or fewer cells than the header.
     """
     if not path.is_file():
         raise ManifestError(f"there is no manifest '{path}'")
+    given = _check_column_names(columns or {})
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ManifestError(
-            f"{path} is not UTF-8 text (byte {error.start}); save it as CSV in UTF-8"
-        ) from error
-    try:
-        with long_csv_cells():
-            rows = list(csv.reader(io.StringIO(text, newline="")))
-    except csv.Error as error:
-        raise ManifestError(f"{path} is not readable CSV ({error})") from error
-    if not rows:
+        file = read_table(path, wanted=[given.get(c, c) for c in COLUMNS])
+    except TableError as error:
+        raise ManifestError(str(error)) from error
+    for note in file.notes:
+        logger.info("note: %s", note)
+    if not file.header:
         raise ManifestError(
             f"{path} is empty; it needs a header with the columns {', '.join(required)}"
         )
-    header = [name.strip().lower() for name in rows[0]]
-    _check_header(path, header, text, required)
-    known = (*REQUIRED, *OPTIONAL)
+    header = [name.lower() for name in file.header]
+    place = f"{path}, row {file.header_row}"
+    index = _find_columns(place, header, required=required, given=given)
     lines = []
-    for number, row in enumerate(rows[1:], 2):
-        if not any(cell.strip() for cell in row):
-            continue  # spreadsheets leave such rows behind
-        if len(row) != len(header):
+    for number, row in file.rows:
+        filled = len(row) - next((i for i, c in enumerate(reversed(row)) if c.strip()), len(row))
+        if len(row) < len(header) or filled > len(header):
             raise ManifestError(
                 f"{path}, row {number}: {len(row)} cells under {len(header)} columns; "
                 "quote cells with commas"
             )
-        cells = dict.fromkeys(known, "")
-        for name, cell in zip(header, row, strict=True):
-            if name in known:
-                cells[name] = cell.strip()
+        cells = dict.fromkeys(COLUMNS, "") | {c: row[i].strip() for c, i in index.items()}
         lines.append(ManifestLine(number, cells))
     if not lines:
         raise ManifestError(f"{path} has a header and no rows")
-    return lines, set(header)
+    return ManifestTable(
+        path=path,
+        lines=lines,
+        columns=frozenset(index),
+        names={c: file.header[i].lower() for c, i in index.items()},
+        ignored=sorted({n for i, n in enumerate(header) if n and i not in index.values()}),
+    )
 
 
-def _check_header(path: Path, header: Sequence[str], text: str, required: Sequence[str]) -> None:
-    known = (*REQUIRED, *OPTIONAL)
-    if missing := [name for name in required if name not in header]:
-        hint = ""
-        if len(header) == 1 and any(c in text for c in ";\t"):
-            hint = "; columns are separated by commas"
-        raise ManifestError(f"{path}, row 1: no column '{missing[0]}' among {header}{hint}")
-    for name in header:
-        if header.count(name) > 1 and name in known:
-            raise ManifestError(f"{path}, row 1: column '{name}' occurs twice")
-        close = difflib.get_close_matches(name, known, 1, 0.8)
-        if name not in known and close and close[0] not in header:
-            raise ManifestError(
-                f"{path}, row 1: column '{name}' is not known; did you mean '{close[0]}'?"
-            )
-
-
-def ignored_columns(path: str | Path) -> list[str]:
-    """Columns of the manifest that are not read.
+def _check_column_names(columns: Mapping[str, str]) -> dict[str, str]:
+    """{one of COLUMNS: name in the file in lower case}.
 
     Raises:
-      ManifestError: see `read_manifest_lines`.
+      ManifestError: a key is none of COLUMNS.
     """
-    return sorted(read_manifest_lines(Path(path))[1] - {*REQUIRED, *OPTIONAL})
+    for name in columns:
+        if name not in COLUMNS:
+            close = difflib.get_close_matches(name.lower(), COLUMNS, 1)
+            near = f"; did you mean '{close[0]}'?" if close else ""
+            raise ManifestError(
+                f"a manifest has no column '{name}'{near} (it has {', '.join(COLUMNS)})"
+            )
+    return {name: own.strip().lower() for name, own in columns.items()}
 
 
-def _hold_out(speakers: list[str], seed: int, fraction: float) -> list[str]:
-    """A split per row; holds out whole speakers if every row names one and there are over two."""
+def _find_columns(
+    place: str, header: Sequence[str], *, required: Sequence[str], given: Mapping[str, str]
+) -> dict[str, int]:
+    """{one of COLUMNS: its index in the header}."""
+    names = {c: given.get(c, c) for c in COLUMNS if c in given or c not in given.values()}
+    listed = ", ".join(name for name in header if name)
+    for column, name in names.items():
+        if header.count(name) > 1:
+            raise ManifestError(f"{place}: column '{name}' occurs twice")
+        if column in given and name not in header:
+            close = difflib.get_close_matches(name, header, 1)
+            near = f"; did you mean '{close[0]}'?" if close else ""
+            raise ManifestError(f"{place}: no column '{name}' among {listed}{near}")
+    index = {c: header.index(name) for c, name in names.items() if name in header}
+    unread = [name for i, name in enumerate(header) if i not in index.values()]
+    for name in unread:
+        close = difflib.get_close_matches(name, COLUMNS, 1, 0.8)
+        if close and close[0] not in index:
+            raise ManifestError(
+                f"{place}: column '{name}' is not known; did you mean '{close[0]}'? "
+                f"(--columns {close[0]}={name} reads it so)"
+            )
+    if missing := [c for c in required if c not in index]:
+        likely = {c: _likely_column(c, unread) for c in missing}
+        option = ",".join(f"{c}={own or 'NAME'}" for c, own in likely.items())
+        raise ManifestError(
+            f"{place}: no column '{missing[0]}' among {listed}; rename the column, or name it "
+            f"with --columns {option}"
+        )
+    return index
+
+
+def _likely_column(column: str, header: Sequence[str]) -> str | None:
+    """The name in a header that probably means a column; None if none does."""
+    aliases = _ALIASES[column].split()
+    exact = [name for alias in aliases for name in header if name.replace(" ", "_") == alias]
+    parts = [name for alias in aliases for name in header if alias in re.split(r"[\W_]+", name)]
+    return next(iter((*exact, *parts)), None)
+
+
+def _with_splits(
+    records: Sequence[ClipRecord], groups: Sequence[int], *, seed: int, hold_out: float
+) -> list[ClipRecord]:
+    """Holds out whole speakers if every row names one and there are over two, else recordings."""
+    if not hold_out:
+        return [dataclasses.replace(r, split="test") for r in records]
     rng = np.random.default_rng(seed)
+    speakers = [r.speaker for r in records]
     by_speaker = all(speakers) and len(set(speakers)) > 2
-    groups = speakers if by_speaker else [str(i) for i in range(len(speakers))]
-    names = sorted(set(groups))
+    rows = groups if len(set(groups)) > 2 else range(len(records))
+    keys = speakers if by_speaker else [str(group) for group in rows]
+    names = sorted(set(keys))
     rng.shuffle(names)
-    held_out = set(names[: max(1, round(fraction * len(names)))])
-    return ["val" if group in held_out else "train" for group in groups]
+    held_out = set(names[: max(1, round(hold_out * len(names)))])
+    return [
+        dataclasses.replace(r, split="val" if key in held_out else "train")
+        for r, key in zip(records, keys, strict=True)
+    ]
 
 
 def speakers_in_common(records: Sequence[ClipRecord]) -> dict[str, list[str]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from data_pipeline.datasets.file_index import FileIndex
 from data_pipeline.datasets.rows import CellError, DataError, RawRow, Row, RowExcluded
+from data_pipeline.io import decode_text
 from data_pipeline.schema import ClipRecord
 
 _MAX_SHOWN = 20
@@ -45,6 +46,23 @@ class AnnotationFile:
     def add_fault(self, row: int, column: str, text: str) -> None:
         """Adds a fault; row 0 is the file as a whole."""
         self.faults.append((row, column, text))
+
+    def read_text(self) -> str:
+        """The text of the file; one that is neither UTF-8 nor UTF-16 is read with `lenient` only.
+
+        Raises:
+          DataError: the file is not text, or its encoding is a guess that was not asked for.
+        """
+        try:
+            text, encoding = decode_text(self.path.read_bytes())
+        except ValueError as error:
+            raise DataError(f"cannot be read, it {error}; save it as UTF-8") from error
+        if encoding not in ("UTF-8", "UTF-16"):
+            what = f"is not UTF-8 text, but looks like {encoding}"
+            if not self.lenient:
+                raise DataError(f"the file {what}; save it as UTF-8, or read it with --lenient")
+            self.repaired.append((1, f"the file {what}, and is read so"))
+        return text
 
     def fault_lines(self, *, limit: int = _MAX_SHOWN) -> list[str]:
         """The first `limit` faults as sentences that start with file, row and column."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from data_pipeline.datasets import (  # fmt: skip
@@ -26,7 +26,9 @@ from data_pipeline.datasets import (  # fmt: skip
 )
 from data_pipeline.datasets.dataset import DataSet, DatasetContents, read_dataset
 from data_pipeline.datasets.file_index import FileIndex
-from data_pipeline.schema import ClipRecord
+from data_pipeline.datasets.manifest import read_manifest
+from data_pipeline.datasets.reading import AnnotationFile
+from data_pipeline.schema import ClipRecord, holds_records, read_records
 
 _SETS = (
     mer.MER2023,
@@ -76,6 +78,57 @@ def choose_sets(names: Sequence[str] | None) -> list[DataSet]:
             f"there is no data set '{unknown[0]}'{hint}; there are {', '.join(DATASETS)}"
         )
     return [DATASETS[n] for n in names] if names else list(DATASETS.values())
+
+
+def read_manifest_set(
+    path: Path,
+    *,
+    labels: Sequence[str] | None = None,
+    columns: Mapping[str, str] | None = None,
+) -> tuple[list[DatasetContents], FileIndex]:
+    """A manifest, or a file of records, as a data set of its own.
+
+    Args:
+      path: the file.
+      labels: of a manifest; see `read_manifest`.
+      columns: of a manifest; see `read_manifest`.
+
+    Returns:
+      (contents, one per data set that the file names; its media files).
+
+    Raises:
+      ManifestError: the manifest has faults.
+      ValueError: a record is not valid, or there is none.
+    """
+    records = (
+        read_records(path)
+        if holds_records(path)
+        else read_manifest(path, labels=labels, columns=columns)
+    )
+    if not records:
+        raise ValueError(f"{path} holds no record")
+    by_set: dict[str, list[ClipRecord]] = {}
+    for record in records:
+        by_set.setdefault(record.dataset, []).append(record)
+    contents = [
+        DatasetContents(
+            dataset=DataSet(
+                name=name,
+                title=name,
+                folders=(),
+                sources=(),
+                request="",
+                terms="your own",
+                disjoint="speaker",
+            ),
+            annotation_files=[AnnotationFile(path=path, records=own)],
+            records=own,
+            conflicts=[],
+        )
+        for name, own in by_set.items()
+    ]
+    media = (Path(r.path) for r in records if Path(r.path).is_file())
+    return contents, FileIndex(path.absolute(), further=media)
 
 
 def read_root(

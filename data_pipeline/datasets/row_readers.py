@@ -12,6 +12,7 @@ from typing import Any
 from data_pipeline.datasets.reading import AnnotationFile, RecordMaker, RowReader
 from data_pipeline.datasets.repair import repair_json
 from data_pipeline.datasets.rows import DataError, RawRow, Row
+from data_pipeline.datasets.table_files import find_separator
 from data_pipeline.datasets.unpickle import load_object_npz, load_plain_pickle
 from data_pipeline.schema import ClipRecord
 
@@ -28,13 +29,11 @@ def csv_rows(*columns: str, names: Sequence[str] = ()) -> RowReader:
     """
 
     def rows(annotation: AnnotationFile) -> Iterator[RawRow]:
-        text = annotation.path.read_text(encoding="utf-8-sig")
-        lines = csv.reader(io.StringIO(text, newline=""))
+        text = annotation.read_text()
+        separator = "," if names else find_separator(text, [c.lower() for c in columns])
+        lines = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
         header = list(names) or [name.strip() for name in next(lines, [])]
-        hint = ""
-        if len(header) == 1 and set(";\t") & set(text[:4096]):
-            hint = "; columns are separated by commas"
-        _check_columns(header, columns, hint=hint)
+        _check_columns(header, columns)
         if repeated := [c for c in header if header.count(c) > 1 and c in columns]:
             raise DataError(f"row 1: column '{repeated[0]}' occurs twice")
         for cells in lines:
@@ -49,10 +48,10 @@ def csv_rows(*columns: str, names: Sequence[str] = ()) -> RowReader:
     return rows
 
 
-def _check_columns(header: Sequence[str], columns: Sequence[str], *, hint: str = "") -> None:
+def _check_columns(header: Sequence[str], columns: Sequence[str]) -> None:
     if missing := [c for c in columns if c not in header]:
         listed = ", ".join(header[:12]) or "nothing"
-        raise DataError(f"row 1: no column '{missing[0]}' among {listed}{hint}")
+        raise DataError(f"row 1: no column '{missing[0]}' among {listed}")
 
 
 def line_rows(*columns: str, optional: str = "") -> RowReader:
@@ -64,7 +63,7 @@ def line_rows(*columns: str, optional: str = "") -> RowReader:
     """
 
     def rows(annotation: AnnotationFile) -> Iterator[RawRow]:
-        text = annotation.path.read_text(encoding="utf-8-sig")
+        text = annotation.read_text()
         for number, line in enumerate(text.splitlines(), 1):
             if not line.strip():
                 continue
@@ -137,7 +136,7 @@ def json_rows(*fields: str) -> RowReader:
 
 
 def _load_json(annotation: AnnotationFile) -> Any:
-    text = annotation.path.read_text(encoding="utf-8-sig")
+    text = annotation.read_text()
     if annotation.path.suffix != ".jsonl":
         return parse_json(text, annotation)
     # Not splitlines: U+2028 and the like may occur inside a JSON string.

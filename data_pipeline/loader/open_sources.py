@@ -16,7 +16,7 @@ from typing import Any
 from data_pipeline import schema
 from data_pipeline.builders.decoded_clips import NOTES, build_views
 from data_pipeline.builders.shards import open_built
-from data_pipeline.datasets.manifest import HOLD_OUT, ignored_columns, read_manifest
+from data_pipeline.datasets.manifest import HOLD_OUT, read_manifest
 from data_pipeline.io import cache_root, wait_for_lock
 from data_pipeline.loader.batches import BuiltSource
 from data_pipeline.media.clip import Sampling
@@ -37,20 +37,22 @@ def read_records(
     labels: Sequence[str] | None = None,
     seed: int = 0,
     hold_out: float = HOLD_OUT,
+    columns: Mapping[str, str] | None = None,
 ) -> list[ClipRecord]:
     """Reads the clips of a manifest, or of records.jsonl as `emojax annotate` writes it.
 
     Args:
-      manifest: a CSV file (see `read_manifest`) or a .jsonl file of records.
+      manifest: a table (see `read_manifest`) or a .jsonl file of records.
       labels: the label space to stay in (a model's); by default the labels of the file.
       seed: seeds the split of a manifest that has no splits.
       hold_out: share of clips, or of speakers, that such a manifest holds out.
+      columns: of a manifest; see `read_manifest`.
 
     Raises:
       ManifestError: the manifest has faults, each named with its row and column.
       ValueError: no record of a .jsonl file has a split and a label.
     """
-    if manifest.endswith(".jsonl"):
+    if schema.holds_records(Path(manifest)):
         records = schema.read_records(Path(manifest))
         usable = [
             r for r in records if (labels is None or r.label in labels) and r.split != "unsplit"
@@ -59,10 +61,7 @@ def read_records(
             of_model = " of this model" if labels else ""
             raise ValueError(f"{manifest}: no record has a split and a label{of_model}")
         return usable
-    records = read_manifest(manifest, labels=labels, seed=seed, hold_out=hold_out)
-    if ignored := ignored_columns(manifest):
-        logger.info("note: columns %s of %s are not read", ", ".join(ignored), manifest)
-    return records
+    return read_manifest(manifest, labels=labels, seed=seed, hold_out=hold_out, columns=columns)
 
 
 def open_views(

@@ -14,6 +14,7 @@ from rich.table import Table
 from emojax.cli.agent_endpoints import add_agent_options, endpoints_of
 from emojax.cli.arguments import Commands, count, name_list, whole
 from emojax.cli.console import progress_bars, setup
+from emojax.cli.manifest_options import add_columns_option
 
 if TYPE_CHECKING:
     from data_pipeline.annotate.runner import Job
@@ -42,6 +43,7 @@ def add_parser(commands: Commands) -> None:
         "--show-recipe", action="store_true", help="print the recipe, to change it, and end"
     )
     p.add_argument("--out", help="folder of the outputs")
+    add_columns_option(p)
     p.add_argument("--labels", metavar="A,B,...", help="the label space, if clips have no labels")
     p.add_argument(
         "--units",
@@ -104,7 +106,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         raise ValueError("give clips (a folder, a manifest or records.jsonl) and --out DIR")
     recipe = load_recipe(args.recipe)
     labels = name_list(args.labels)
-    records = read_clip_list(Path(args.clips), labels=labels)[: args.limit]
+    records = read_clip_list(Path(args.clips), labels=labels, columns=args.columns)[: args.limit]
     if not labels and any(not r.labels for r in records) and "reasoning" in recipe.agents:
         raise ValueError("some clips have no labels: name the labels, --labels happy,sad,...")
     endpoints = endpoints_of(args, recipe.agents)

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from emojax.cli.arguments import Commands
 from emojax.cli.console import progress_bars, setup
+from emojax.cli.manifest_options import add_columns_option
 
 
 def add_parser(commands: Commands) -> None:
@@ -20,6 +21,7 @@ def add_parser(commands: Commands) -> None:
     p.add_argument(
         "--manifest", required=True, help="CSV as for train; not the clips that are scored later"
     )
+    add_columns_option(p)
     p.add_argument(
         "--split",
         type=str.lower,
@@ -39,7 +41,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
     folder = find_model(args.model)
     bundle = load_bundle(folder)
-    records = read_records(args.manifest, labels=bundle.labels)
+    records = read_records(args.manifest, labels=bundle.labels, columns=args.columns)
     records = [r for r in records if r.split == args.split]
     if not records:
         raise ValueError(f"{args.manifest} has no row of split '{args.split}'")

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from emojax.cli.arguments import Commands, count, name_list, percent
 from emojax.cli.console import progress_bars, setup
+from emojax.cli.manifest_options import add_columns_option, add_labels_option
 from emojax.cli.output import print_parts
 
 if TYPE_CHECKING:
@@ -117,7 +118,12 @@ def _add_records(actions: Commands) -> None:
 
 
 def _add_root(a: argparse.ArgumentParser) -> None:
-    a.add_argument("root", help="folder of data sets, as their authors or MMEVerse distribute them")
+    a.add_argument(
+        "root",
+        help="folder of data sets, as their authors or MMEVerse distribute them; or a manifest",
+    )
+    add_columns_option(a)
+    add_labels_option(a)
     a.add_argument(
         "--sets", metavar="A,B,...", help="data sets (default: all; see `emojax data list`)"
     )
@@ -194,6 +200,8 @@ def _check(args: argparse.Namespace, console: Console) -> int:
             Path(args.root),
             names=set_names(args),
             lenient=args.lenient,
+            columns=args.columns,
+            labels=name_list(args.labels) or None,
             decode=not args.no_decode,
             store=out / "media.jsonl",
             progress=progress,
@@ -204,7 +212,7 @@ def _check(args: argparse.Namespace, console: Console) -> int:
     else:
         print_parts(data_tables.terminal_report(report, all_labels=args.all_labels), console)
         nothing = ", ".join(s.name for s in missing_sets(report, choose_sets(set_names(args))))
-        if nothing:
+        if nothing and not Path(args.root).is_file():
             console.print(
                 f"nothing found of: {nothing} (`emojax data list` says where to request it)",
                 soft_wrap=True,
@@ -238,19 +246,16 @@ def _chosen(args: argparse.Namespace, console: Console) -> list[Any]:
 
 def _read(args: argparse.Namespace, console: Console) -> tuple[list[Any], Any]:
     """The records of a folder, a manifest or a file of records, and the files found there."""
-    from data_pipeline.datasets.file_index import FileIndex
-    from data_pipeline.datasets.manifest import read_manifest
-    from data_pipeline.datasets.registry import read_root
-    from data_pipeline.schema import read_records
+    from data_pipeline.datasets.registry import read_manifest_set, read_root
 
     root = Path(args.root)
     if root.is_file():
         if args.sets:
             raise ValueError("--sets chooses among data sets in a folder; this is a file")
-        records = read_records(root) if root.suffix == ".jsonl" else read_manifest(root)
-        if not records:
-            raise ValueError(f"{root} holds no record")
-        return records, FileIndex(root.absolute().parent)
+        contents, files = read_manifest_set(
+            root, labels=name_list(args.labels) or None, columns=args.columns
+        )
+        return [record for c in contents for record in c.records], files
     found, files = read_root(root, names=set_names(args), lenient=args.lenient)
     annotation_files = [file for contents in found for file in contents.annotation_files]
     lines = [line for file in annotation_files if file.refused for line in file.fault_lines()]

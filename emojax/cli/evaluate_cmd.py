@@ -11,6 +11,7 @@ from rich.console import Console
 from emojax.cli.arguments import Commands, count, name_list, output_folder, whole
 from emojax.cli.console import progress_bars, setup
 from emojax.cli.endpoint_options import add_endpoint_options, endpoint_of
+from emojax.cli.manifest_options import add_columns_option
 from emojax.cli.output import show_evaluation
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ def add_parser(commands: Commands) -> None:
 
 
 def _add_clip_options(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--manifest", help="CSV as for train")
+    p.add_argument("--manifest", help="table as for train")
+    add_columns_option(p)
     p.add_argument(
         "--split",
         type=str.lower,
@@ -98,7 +100,7 @@ def _add_prediction_options(p: argparse.ArgumentParser) -> None:
         "--labels",
         metavar="A,B,...",
         default="",
-        help="with --predictions of an unknown set: the label space",
+        help="of --predictions of an unknown set, or of --manifest with --endpoint: the classes",
     )
     p.add_argument("--mode", default="", help="with --predictions: score only rows of this mode")
     p.add_argument(
@@ -203,6 +205,7 @@ def _score_clips(
             send=args.send,
             concurrency=args.concurrency,
             limit=args.limit,
+            columns=args.columns,
             progress=progress,
         )
     setup()
@@ -211,7 +214,14 @@ def _score_clips(
 
     model = find_model(args.model)
     if suite is None:
-        return score_manifest(model, args.manifest, out, split=args.split, progress=progress)
+        return score_manifest(
+            model,
+            args.manifest,
+            out,
+            split=args.split,
+            columns=args.columns,
+            progress=progress,
+        )
     return evaluate.evaluate_suite(
         model,
         suite,

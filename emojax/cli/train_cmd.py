@@ -6,8 +6,9 @@ import argparse
 
 from rich.console import Console
 
-from emojax.cli.arguments import Commands, output_folder
+from emojax.cli.arguments import Commands, name_list, output_folder
 from emojax.cli.console import progress_bars, setup
+from emojax.cli.manifest_options import add_columns_option, add_labels_option
 from emojax.cli.output import show_evaluation
 
 
@@ -19,6 +20,8 @@ def add_parser(commands: Commands) -> None:
     p.add_argument(
         "--manifest", required=True, help="CSV with path,label[,subtitle,split,speaker,start,end]"
     )
+    add_columns_option(p)
+    add_labels_option(p)
     p.add_argument("--out", required=True, help="run folder; an unfinished run in it is continued")
     p.add_argument(
         "--preset", default="tiny:people", help="configuration by name (default %(default)s)"
@@ -42,7 +45,12 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from emojax.workflows.train import run_training
 
     out = output_folder(args.out)
-    records = read_records(args.manifest, seed=settings.seed)
+    records = read_records(
+        args.manifest,
+        labels=name_list(args.labels) or None,
+        seed=settings.seed,
+        columns=args.columns,
+    )
     with progress_bars(console) as progress:
         sources = open_views(records, settings.views, settings.sampling, progress=progress)
         run_training(settings, records, sources, out, progress=progress)

@@ -22,6 +22,7 @@ from data_pipeline.loader.open_sources import open_data, open_views, read_record
 from data_pipeline.progress import Progress
 from data_pipeline.schema import ClipRecord
 from emojax.cli.console import first_process_only, progress_bars, setup, shown_log
+from emojax.cli.manifest_options import COLUMNS_HELP, column_names
 from emojax.cli.output import show_evaluation
 from emojax.config import Settings, check_arguments, current_arguments, resolve
 from emojax.sharding import start_processes
@@ -36,6 +37,7 @@ _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "configuration file, e.g. configs/tiny.py", lock_config=True
 )
 _MANIFEST = flags.DEFINE_string("manifest", None, "manifest CSV (default: the embedded corpus)")
+_COLUMNS = flags.DEFINE_string("columns", "", COLUMNS_HELP)
 _DATA = flags.DEFINE_string("data", None, "folder of `emojax data build`, in place of a manifest")
 _SETS = flags.DEFINE_list("sets", None, "data sets of --data (default: all)")
 _CACHE = flags.DEFINE_string(
@@ -143,7 +145,8 @@ def _train_clips(
     settings: Settings, out: epath.Path, *, with_scores: bool, progress: Progress
 ) -> Results:
     if _MANIFEST.value:
-        records = read_records(_MANIFEST.value, seed=settings.seed)
+        columns = column_names(_COLUMNS.value)
+        records = read_records(_MANIFEST.value, seed=settings.seed, columns=columns)
     else:
         records = _embedded_corpus(progress)
     sources = open_views(records, settings.views, settings.sampling, progress=progress)

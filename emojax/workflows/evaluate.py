@@ -324,6 +324,7 @@ def evaluate_server(
     send: str = "frames",
     concurrency: int = 4,
     limit: int = 0,
+    columns: Mapping[str, str] | None = None,
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """Asks an OpenAI-compatible multimodal server about the clips of a suite or manifest.
@@ -334,10 +335,11 @@ def evaluate_server(
       place: the folder of data sets, or the manifest.
       split: of the manifest; None: all.
       out: folder of the results.
-      options: how to score.
+      options: how to score; its labels are the label space of a manifest.
       send: "frames" or "video".
       concurrency: requests at once.
       limit: at most so many clips per set; 0: all of them.
+      columns: of a manifest; see `read_records`.
       progress: gets one task per set.
 
     Returns:
@@ -348,7 +350,9 @@ def evaluate_server(
       EndpointError: the server cannot be used.
     """
     if suite is None:
-        questions, labels = manifest_clips(place, split=split, limit=limit)
+        questions, labels = manifest_clips(
+            place, split=split, limit=limit, labels=options.labels or None, columns=columns
+        )
         options = dataclasses.replace(options, metric="single", labels=labels)
     else:
         questions = suite_clips(suite, place, limit=limit, progress=progress)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +154,7 @@ def score_manifest(
     out: Path,
     *,
     split: str | None = None,
+    columns: Mapping[str, str] | None = None,
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """Scores a model folder on the clips of a manifest.
@@ -163,6 +164,7 @@ def score_manifest(
       manifest: see `read_records`.
       out: folder of the results.
       split: score this split only.
+      columns: see `read_records`.
       progress: gets the tasks "decode clips" and "evaluate".
 
     Returns:
@@ -174,7 +176,7 @@ def score_manifest(
       FileNotFoundError: `model` is not a model folder.
     """
     bundle = load_bundle(model)
-    records = read_records(manifest, labels=bundle.labels, hold_out=0)
+    records = read_records(manifest, labels=bundle.labels, hold_out=0, columns=columns)
     if split:
         records = [r for r in records if r.split == split]
         if not records:

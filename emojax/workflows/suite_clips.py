@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from data_pipeline.datasets.benchmarks import Benchmark
@@ -16,7 +17,12 @@ from emojax.evaluate.suites import Member, Suite
 
 
 def manifest_clips(
-    manifest: Path, *, split: str | None = None, limit: int = 0
+    manifest: Path,
+    *,
+    split: str | None = None,
+    limit: int = 0,
+    labels: Sequence[str] | None = None,
+    columns: Mapping[str, str] | None = None,
 ) -> tuple[dict[Member, tuple[list[Question], int]], tuple[str, ...]]:
     """The clips of a manifest as questions, each split as one set, and the label space.
 
@@ -24,6 +30,8 @@ def manifest_clips(
       manifest: see `read_records`.
       split: this split only.
       limit: at most so many clips per split; 0: all of them.
+      labels: see `read_records`.
+      columns: see `read_records`.
 
     Returns:
       ({set: (questions, 0)}, label space); media are not looked for.
@@ -31,17 +39,18 @@ def manifest_clips(
     Raises:
       ValueError: the manifest has no clip of this split.
     """
-    records = [r for r in read_records(str(manifest), hold_out=0) if split in (None, r.split)]
+    records = read_records(str(manifest), labels=labels, hold_out=0, columns=columns)
+    records = [r for r in records if split in (None, r.split)]
     if not records:
         raise ValueError(f"{manifest} has no row of split '{split}'")
-    labels = records[0].labels
+    space = records[0].labels
     questions: dict[Member, tuple[list[Question], int]] = {}
     for part in sorted({r.split for r in records}):
         benchmark = Benchmark(
             name=part,
             dataset=manifest.stem,
             task="emotion",
-            labels=labels,
+            labels=space,
             modes=(part,),
             scored_modes=(part,),
             metric="single",
@@ -49,7 +58,7 @@ def manifest_clips(
         rows = [r for r in records if r.split == part]
         asked = [Question(dataclasses.replace(r, mode=part), r.label, True) for r in rows]
         questions[Member(benchmark)] = (asked[:limit] if limit else asked, 0)
-    return questions, labels
+    return questions, space
 
 
 def suite_clips(

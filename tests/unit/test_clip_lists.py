@@ -57,7 +57,7 @@ def test_clips_of_folders_and_lists(tmp_path):
     for text, fault in [
         ("path,label\na.mp4,glad\n", "'glad' is not one of"),
         ("path,split\na.mp4,x\n", "none of train"),
-        ("path,start,end\na.mp4,2,1\n", "row 2: the span"),
+        ("path,start,end\na.mp4,2,1\n", "row 2, column 'end': 1 is not after start 2"),
         ("path\n", "no rows"),
         (
             "path,start\na.mp4,1;5\n",
@@ -67,7 +67,7 @@ def test_clips_of_folders_and_lists(tmp_path):
             "path,label\na.mp4,glad\nno.mp4,sad\na.mp4,sad\n",
             "(?s)row 2, column 'label'.*\n.*row 3, column 'path'.*no.mp4'$",
         ),
-        ("path\n" + "no.mp4\n" * 13, "(?s)row 11,.*and 3 more rows$"),
+        ("path\n" + "no.mp4\n" * 23, "(?s)row 21,.*and 3 more$"),
     ]:
         (tmp_path / "f.csv").write_text(text)
         with pytest.raises(ValueError, match=fault):

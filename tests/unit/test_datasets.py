@@ -91,7 +91,7 @@ def test_empty_files_and_files_that_are_not_text_are_refused(tmp_path):
     folder = tmp_path / "MELD"
     folder.mkdir()
     (folder / "train_sent_emo.csv").write_text("")
-    (folder / "dev_sent_emo.csv").write_bytes(b"\xff\xfe\x00bad")
+    (folder / "dev_sent_emo.csv").write_bytes(b"\xff\xfe\x00ba")
     (folder / "test_sent_emo.csv").write_text(
         BY_NAME["meld"].files["MELD/train/train_sent_emo.csv"].splitlines()[0]
     )

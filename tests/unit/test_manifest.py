@@ -6,8 +6,8 @@ import pytest
 
 from data_pipeline.datasets.manifest import (
     ManifestError,
-    ignored_columns,
     read_manifest,
+    read_manifest_table,
     speakers_in_common,
 )
 
@@ -70,7 +70,8 @@ def test_cells_may_be_long(folder):
 
 def test_ignored_columns_are_listed(folder):
     path = write(folder, "path,label,age,Speaker,note\na.mp4,x,3,p,\nb.mp4,y,4,q,\n")
-    assert ignored_columns(path) == ["age", "note"] and read_manifest(path)[0].speaker == "p"
+    assert read_manifest_table(path).ignored == ["age", "note"]
+    assert read_manifest(path)[0].speaker == "p"
 
 
 def test_speakers_in_train_and_test_are_listed(folder):
@@ -83,15 +84,11 @@ def test_speakers_in_train_and_test_are_listed(folder):
     [
         ("", "is empty"),
         ("path,label\n", "no rows"),
-        ("path;label\na.mp4;x\n", "no column 'path'.*separated by commas"),
         ("path,emotion\na.mp4,x\n", "no column 'label'"),
         ("path,label,subtitel\na.mp4,x,\n", "did you mean 'subtitle'"),
         ("path,path,label\na.mp4,a.mp4,x\n", "'path' occurs twice"),
         ("path,label\na.mp4,x,y\n", "row 2: 3 cells under 2 columns"),
-        (
-            "path,label\na.mp4,Happy\nb.mp4,happy\n",
-            "'Happy' and 'happy' are the same answer, 'happy'",
-        ),
+        ("path,label\na.mp4,Happy\nb.mp4,happy\n", "every row has 'happy'"),
         ("path,label\na.mp4,x\nb.mp4,!!\n", "'!!' contains no word"),
         ("path,label\na.mp4,x\nb.mp4,<VideoHere>\n", "'<VideoHere>' contains no word"),
         (
@@ -131,6 +128,6 @@ def test_all_faults_at_once_and_a_models_label_space(folder):
     )
     with pytest.raises(ManifestError, match="no manifest"):
         read_manifest(folder / "gone.csv")
-    (folder / "m.csv").write_bytes(b"path,label\na.mp4,\xff\n")
-    with pytest.raises(ManifestError, match="not UTF-8"):
+    (folder / "m.csv").write_bytes(b"path,label\na.mp4,\x81\n")
+    with pytest.raises(ManifestError, match="not Windows-1252 text .*save it as CSV in UTF-8"):
         read_manifest(folder / "m.csv")
