@@ -33,6 +33,7 @@ from emojax.model.variables import (
     variable_shardings,
 )
 from emojax.sharding import make_mesh
+from emojax.weights.adapter_config import check_adapter
 from emojax.weights.catalogue import SOURCES, Model, catalogue_model
 from emojax.weights.load_tensors import WeightsError, choose_table, stream_tensors
 from emojax.weights.provenance import make_manifest
@@ -197,26 +198,15 @@ def source_tables(key: str, settings: Settings, path: Path) -> list[tuple[Table,
       For each part of the model that the source fills, the table in all its spellings.
 
     Raises:
-      ValueError: the model has no part that the source fills, or an adapter's rank, alpha or
-        options differ from the model's.
+      ValueError: the model has no part that the source fills, or an adapter is not applied as it
+        was trained (`check_adapter`).
     """
     parts = SOURCES[key].fills(settings.model)
     leaves = leaf_types(settings)
     if not any(p in leaves for table, *_ in parts for r in table.rules for p in r.paths):
         raise ValueError(f"this model has no part that {key} fills")
-    config_path = path / "adapter_config.json"
-    if key == "peft-adapter" and config_path.exists():
-        lora, adapter = settings.model.llama.lora, json.loads(config_path.read_text())
-        if (adapter["r"], adapter["lora_alpha"]) != (lora.rank, lora.alpha):
-            raise ValueError(
-                f"{config_path} has r {adapter['r']} and lora_alpha {adapter['lora_alpha']}, "
-                f"but the model has {lora.rank} and {lora.alpha:g}"
-            )
-        options = ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern")
-        if unsupported := [k for k in options if adapter.get(k)]:
-            raise ValueError(
-                f"{config_path} sets {', '.join(unsupported)}, which this project does not support"
-            )
+    if key == "peft-adapter":
+        check_adapter(path, settings.model.llama.lora)
     return parts
 
 
