@@ -69,7 +69,7 @@ class LabelReader:
         for name in sorted(named):
             answer = normalize_answer(unicodedata.normalize("NFC", name))
             if not answer or VIDEO_HERE in name:
-                self.faults.append(f"'{name}' contains no word that the model can answer")
+                self._faults[name] = f"'{name}' contains no word that the model can answer"
                 continue
             spellings[answer].append(name)
         for answer, names in spellings.items():
