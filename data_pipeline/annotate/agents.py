@@ -6,7 +6,6 @@ Prompts are our own wording, in prompts/*.txt.
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from string import Template
@@ -17,9 +16,11 @@ import numpy as np
 from data_pipeline.annotate import units
 from data_pipeline.annotate.peaks import ALL_UNITS, APEX, Peak
 from data_pipeline.annotate.recipe import Recipe, prompt_text
-from data_pipeline.llm.client import UnusableReply
+from data_pipeline.answers.parse_answers import read_labels
 from data_pipeline.llm.endpoint import Messages
 from data_pipeline.llm.messages import audio_part, image_part
+from data_pipeline.llm.replies import UnusableReply
+from data_pipeline.llm.reply_text import last_object, strip_thoughts
 
 MAX_IMAGE_SIDE = 512  # pixels
 NOT_KNOWN = "(not known)"
@@ -29,7 +30,7 @@ _REFUSAL = re.compile(
     r"i won't|as an ai)\b",
     re.I,
 )
-_THINKING = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.S | re.I)
+_LABEL_NAMES = ("label", "emotion", "final_label", "emotion_label", "predicted_label", "answer")
 # The ten tones from which MERR's audio agent chose.
 TONES = (
     "joyful",
@@ -169,56 +170,61 @@ def _ask_reasoning(recipe: Recipe, context: ClipContext) -> Messages:
     return [{"role": "user", "content": text}]
 
 
-def _last_json_object(text: str) -> dict[str, Any]:
-    """Returns the last complete JSON object of a reply; earlier ones may belong to its reasoning.
+def _fields(text: str, *names: str) -> dict[str, Any]:
+    """Returns the fields of the last JSON object of a reply; earlier ones may be drafts.
 
     Raises:
       UnusableReply: the reply is empty, a refusal or without an object.
     """
-    plain = _THINKING.sub(" ", text.replace("’", "'")).strip()
+    plain = strip_thoughts(text.replace("’", "'"))
     if not plain:
         raise UnusableReply("empty")
-    if _REFUSAL.match(plain):
-        raise UnusableReply("refusal")
-    last, at, decoder = None, plain.find("{"), json.JSONDecoder(strict=False)
-    while at >= 0:
-        try:
-            value, end = decoder.raw_decode(plain, at)
-            last = value if isinstance(value, dict) else last
-        except ValueError:
-            end = at + 1
-        at = plain.find("{", end)
-    if last is None:
-        raise UnusableReply("no JSON object")
-    return last
+    try:
+        return last_object(plain, names)
+    except UnusableReply:
+        if _REFUSAL.match(plain):
+            raise UnusableReply("refusal") from None
+        raise
 
 
 def _text(fields: Mapping[str, Any], name: str) -> str:
     value = fields.get(name)
-    if not isinstance(value, str) or not value.strip():
+    if isinstance(value, list) and value and all(isinstance(v, str) for v in value):
+        value = " ".join(value)
+    if not isinstance(value, str) or not re.search(r"\w", value):
         raise UnusableReply(f"no '{name}'")
     plain = " ".join(value.split())
-    if not re.search(r"\w", plain):
-        raise UnusableReply(f"no '{name}'")
     if _REFUSAL.match(plain):
         raise UnusableReply("refusal")
     return plain
 
 
+def _choice(fields: Mapping[str, Any], names: Sequence[str], choices: Sequence[str]) -> str:
+    """Returns the one choice that a field states, "" if it states none or several.
+
+    The field may be a list or an object, and the choice in another spelling or a synonym.
+    """
+    value = next((fields[name] for name in names if fields.get(name)), "")
+    if isinstance(value, dict):
+        value = value.get("label") or value.get("name") or ""
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    found = read_labels(text, choices).labels
+    return found[0] if len(found) == 1 else ""
+
+
 def _read_description(context: ClipContext, text: str) -> AgentReply:  # noqa: ARG001 (Agent.read)
-    return {"description": _text(_last_json_object(text), "description")}
+    return {"description": _text(_fields(text, "description"), "description")}
 
 
 def _read_tone(context: ClipContext, text: str) -> AgentReply:  # noqa: ARG001 (Agent.read)
-    fields = _last_json_object(text)
-    tone = str(fields.get("tone", "")).strip().lower()
-    return {"description": _text(fields, "description"), "tone": tone if tone in TONES else ""}
+    fields = _fields(text, "description", "tone")
+    description = _text(fields, "description")
+    return {"description": description, "tone": _choice(fields, ("tone",), TONES)}
 
 
 def _read_reason(context: ClipContext, text: str) -> AgentReply:
-    fields = _last_json_object(text)
-    answer = str(fields.get("label", "")).strip().lower()
-    label = next((x for x in context.labels if x.lower() == answer), "")
+    fields = _fields(text, "reason", "short", "label")
+    label = _choice(fields, _LABEL_NAMES, context.labels)
     if not label:
         raise UnusableReply("a label that was not offered")
     out = {"reason": _text(fields, "reason"), "short": _text(fields, "short"), "label": label}

@@ -12,6 +12,7 @@ from data_pipeline.annotate.peaks import APEX
 from data_pipeline.annotate.recipe import AGENTS, Recipe, prompt_hashes
 from data_pipeline.annotate.verify import Check
 from data_pipeline.llm.budget import Spending
+from data_pipeline.llm.replies import count_faults
 from data_pipeline.schema import MODALITIES
 
 _REASONS = (  # parts of reasons by which clips are counted
@@ -81,8 +82,8 @@ def summarize(
         "prompts": prompt_hashes(),
         "clips": len(outcome.annotations) + len(outcome.unfinished),
         "kept": len(kept),
-        "left_out": _count(_short_reason(why) for why in outcome.left_out.values()),
-        "unfinished": _count(_short_reason(why) for why in outcome.unfinished.values()),
+        "left_out": count_faults(_short_reason(why) for why in outcome.left_out.values()),
+        "unfinished": count_faults(_short_reason(why) for why in outcome.unfinished.values()),
         "labels": _count(a.label for a in kept),
         "label_from": dict(Counter(a.label_from for a in kept)),
         "splits": dict(Counter(split(a) for a in kept)),

@@ -272,8 +272,7 @@ class Annotator:
         if reply.value is not None:
             return reply, ""
         if is_retryable(reply.fault):
-            detail = f" ({reply.message})" if reply.message else ""
-            raise Unfinished(f"{name}: {reply.fault}{detail}")
+            raise Unfinished(f"{name}: {reply.told}")
         return None, reply.fault
 
     def _select_notes(self, notes: Mapping[str, AgentReply], clip: str) -> Mapping[str, AgentReply]:

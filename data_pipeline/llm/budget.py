@@ -35,6 +35,8 @@ class Spending:
       tokens_out: reply tokens.
       requests: answered requests.
       lost: requests that were reserved but never settled; they count at their maximum.
+      uncounted: answered requests that count at their maximum, because the server reported no
+        tokens.
     """
 
     money: float = 0.0
@@ -42,6 +44,7 @@ class Spending:
     tokens_out: int = 0
     requests: int = 0
     lost: int = 0
+    uncounted: int = 0
 
     @property
     def tokens(self) -> int:
@@ -70,6 +73,7 @@ class Ledger:
         self._settled = threading.Condition()
         self._reserved: dict[str, tuple[float, int, int]] = {}
         self._money, self._tokens_in, self._tokens_out, self._requests = 0.0, 0, 0, 0
+        self._uncounted = 0
         with self._locked() as file:
             if file.seek(0, os.SEEK_END):
                 file.seek(-1, os.SEEK_END)
@@ -141,9 +145,15 @@ class Ledger:
           tokens_out: reply tokens.
           answered: whether the request counts as answered.
         """
+        self._settle(ticket, {"cost": [money, tokens_in, tokens_out], "ok": answered})
+
+    def settle_at_maximum(self, ticket: str) -> None:
+        """Settles an answered request whose tokens the server did not count at its reservation."""
+        self._settle(ticket, {"most_counts": True})
+
+    def _settle(self, ticket: str, entry: dict[str, object]) -> None:
         with self._locked() as file:
-            cost = [money, tokens_in, tokens_out]
-            self._append(file, {"t": ticket, "cost": cost, "ok": answered})
+            self._append(file, {"t": ticket, **entry})
         self.abandon(ticket)
 
     def _try_reserve(self, money: float, tokens_in: int, tokens_out: int) -> str:
@@ -173,6 +183,7 @@ class Ledger:
             tokens_out=self._tokens_out + sum(r[2] for r in reserved),
             requests=self._requests,
             lost=len(reserved),
+            uncounted=self._uncounted,
         )
 
     def _read_new_lines(self, file: BinaryIO) -> None:
@@ -186,12 +197,15 @@ class Ledger:
                 continue
             if "most" in entry:
                 self._reserved[entry["t"]] = tuple(entry["most"])
-            else:
-                self._reserved.pop(entry["t"], None)
-                self._money += entry["cost"][0]
-                self._tokens_in += entry["cost"][1]
-                self._tokens_out += entry["cost"][2]
-                self._requests += entry["ok"]
+                continue
+            reserved = self._reserved.pop(entry["t"], (0.0, 0, 0))
+            is_counted = "most_counts" not in entry
+            money, tokens_in, tokens_out = entry["cost"] if is_counted else reserved
+            self._money += money
+            self._tokens_in += tokens_in
+            self._tokens_out += tokens_out
+            self._requests += entry.get("ok", True)
+            self._uncounted += not is_counted
 
     def _append(self, file: BinaryIO, entry: dict[str, object]) -> None:
         file.seek(0, os.SEEK_END)

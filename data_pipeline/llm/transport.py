@@ -17,6 +17,8 @@ from data_pipeline.llm.budget import Ledger
 from data_pipeline.llm.endpoint import Endpoint, Messages
 from data_pipeline.llm.replies import MAX_RESPONSE_BYTES
 
+_KEPT_HEADERS = ("retry-after", "content-type", "location")
+
 
 class Halted(Exception):
     """The run is being stopped; the request was not sent."""
@@ -44,6 +46,8 @@ class Transport:
         self._halted = threading.Event()
         # Largest ratio of the server's count of prompt tokens to our upper bound, at least 1.
         self._token_ratio = 1.0
+        # most tokens that a reply may have; more where the server does not keep the limit
+        self._largest_reply = endpoint.max_tokens
         headers = {"Authorization": f"Bearer {endpoint.key}"} if endpoint.key else {}
         self._client = httpx2.Client(timeout=endpoint.timeout, headers=headers)
 
@@ -93,34 +97,42 @@ class Transport:
                 response = self._send(body)
             except httpx2.TransportError as error:
                 if isinstance(error, httpx2.ConnectError):
-                    self._settle_refused(ticket)
+                    self.settle_refused(ticket)
                 else:  # the server may have answered
                     self.abandon(ticket)
                 raise
             except BaseException:  # nothing was sent
-                self._settle_refused(ticket)
+                self.settle_refused(ticket)
                 raise
         if response.status_code >= 300:
-            self._settle_refused(ticket)
+            self.settle_refused(ticket)
         return response, ticket
 
-    def settle(self, ticket: str, messages: Messages, tokens: Sequence[int]) -> None:
+    def settle(
+        self, ticket: str, messages: Messages, tokens: Sequence[int], *, counted: bool
+    ) -> None:
         """Settles an answered request.
 
         Args:
           ticket: what `post` returned.
           messages: the prompt.
-          tokens: [prompt, reply] as counted by the server; without counts the request stays
-            reserved at its maximum.
+          tokens: [prompt, reply].
+          counted: whether the server counted them; if not, the request is settled at its maximum.
         """
         if self._ledger is None:
             return
-        if not tokens[0]:
-            self.abandon(ticket)
+        if not counted:
+            self._ledger.settle_at_maximum(ticket)
             return
         ratio = tokens[0] / self._endpoint.max_prompt_tokens(messages)
         self._token_ratio = max(self._token_ratio, ratio)
+        self._largest_reply = max(self._largest_reply, tokens[1])
         self._ledger.settle(ticket, self._endpoint.cost(*tokens), *tokens)
+
+    def settle_refused(self, ticket: str) -> None:
+        """Settles a request that was not answered, at no cost."""
+        if self._ledger is not None:
+            self._ledger.settle(ticket, 0.0, 0, 0, answered=False)
 
     def abandon(self, ticket: str) -> None:
         """Leaves a request of unknown cost reserved at its maximum."""
@@ -131,16 +143,14 @@ class Transport:
         if self._ledger is None:
             return ""
         tokens_in = round(self._token_ratio * self._endpoint.max_prompt_tokens(messages))
-        tokens_out = self._endpoint.max_tokens
+        tokens_out = self._largest_reply
         money = self._endpoint.cost(tokens_in, tokens_out)
         return self._ledger.reserve(money, tokens_in, tokens_out, wait=lambda: not self.halted)
 
-    def _settle_refused(self, ticket: str) -> None:
-        if self._ledger is not None:
-            self._ledger.settle(ticket, 0.0, 0, 0, answered=False)
-
     def _send(self, body: dict[str, Any]) -> httpx2.Response:
-        """Sends one request; the response is empty if it is too long or cannot be decompressed.
+        """Sends one request.
+
+        A response that is too long or cannot be decompressed has a content that says so.
 
         Raises:
           httpx2.ReadTimeout: the whole response did not arrive in time.
@@ -155,9 +165,9 @@ class Transport:
                     if time.monotonic() > deadline:  # the client's own timeout is per read
                         raise httpx2.ReadTimeout("the response came too slowly")
                     if len(content) > MAX_RESPONSE_BYTES:
-                        content.clear()
+                        content = bytearray(b"(a response that is too long)")
                         break
             except httpx2.DecodingError:
-                content.clear()
-            headers = {k: v for k, v in response.headers.items() if k.lower() == "retry-after"}
+                content = bytearray(b"(a response that cannot be decompressed)")
+            headers = {k: v for k, v in response.headers.items() if k.lower() in _KEPT_HEADERS}
             return httpx2.Response(response.status_code, headers=headers, content=bytes(content))

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_pipeline.llm.endpoint import BACKOFF, RETRIES
+from data_pipeline.llm.endpoint import BACKOFF, OPTIONAL_FIELDS, RETRIES
 from emojax.cli.arguments import check_url, count, not_negative, positive, seconds, whole
+from emojax.cli.endpoint_options import add_request_options
 
 if TYPE_CHECKING:
     from data_pipeline.llm.endpoint import Endpoint
@@ -29,6 +30,8 @@ FIELDS: dict[str, tuple[type, ...]] = {
     "seed": (int,),
     "image_tokens": (int,),
     "second_tokens": (int,),
+    "leave_out": (list,),
+    "rename": (dict,),
 }
 REQUIRED = ("url", "model")
 
@@ -51,14 +54,7 @@ def add_agent_options(p: argparse.ArgumentParser) -> None:
         help="environment variable of the key that is sent to the endpoint (default "
         "OPENAI_API_KEY, if it is set)",
     )
-    e.add_argument("--temperature", type=not_negative, default=0.0)
-    e.add_argument(
-        "--max-reply",
-        type=count,
-        default=600,
-        metavar="N",
-        help="tokens of a reply (default %(default)s)",
-    )
+    add_request_options(e, max_reply=600)
     e.add_argument(
         "--timeout",
         type=seconds,
@@ -150,6 +146,9 @@ def endpoints_of(args: argparse.Namespace, agents: Sequence[str]) -> dict[str, E
         path = Path(args.agents)
         for name, fields in _read_agents(path, agents).items():
             values = {"max_tokens": args.max_reply, "timeout": args.timeout, **fields}
+            values["left_out"] = tuple(sorted(values.pop("leave_out", args.leave_out)))
+            renamed = values.pop("rename", dict(args.rename))
+            values["renamed"] = tuple(sorted(renamed.items()))
             values.setdefault("key_from", key_from)
             endpoints[name] = _endpoint(f"{path}, [{name}]", **values)
     if args.endpoint:
@@ -162,6 +161,8 @@ def endpoints_of(args: argparse.Namespace, agents: Sequence[str]) -> dict[str, E
             key_from=key_from,
             temperature=args.temperature,
             max_tokens=args.max_reply,
+            left_out=args.leave_out,
+            renamed=args.rename,
             timeout=args.timeout,
             price_in=args.price_in,
             price_out=args.price_out,
@@ -205,13 +206,19 @@ def _check_fields(where: str, fields: Any) -> None:
         optional = ", ".join(name for name in FIELDS if name not in REQUIRED)
         raise ValueError(f"{where}: needs {' and '.join(REQUIRED)}, may have {optional}")
     for key, value in fields.items():
-        is_number = FIELDS[key] != (str,)
         if (
             isinstance(value, bool)
             or not isinstance(value, FIELDS[key])
             or (isinstance(value, int | float) and not 0 <= value < 1e9)
         ):
-            expected = "a number of at least 0" if is_number else "text"
+            expected = {str: "text", list: "a list", dict: "a table"}.get(
+                FIELDS[key][0], "a number of at least 0"
+            )
             raise ValueError(f"{where}: {key} is {value!r}, needs {expected}")
+    named = {*fields.get("leave_out", ()), *fields.get("rename", {})}
+    if unknown := sorted(map(str, named - set(OPTIONAL_FIELDS))):
+        raise ValueError(
+            f"{where}: leave_out and rename may name {', '.join(OPTIONAL_FIELDS)}, not {unknown[0]}"
+        )
     if "key_from" in fields and fields["key_from"] not in os.environ:
         raise ValueError(f"{where}: the environment has no variable {fields['key_from']}")

@@ -258,11 +258,16 @@ def _show(summary: dict[str, Any], console: Console) -> None:
     console.print(
         f"claims of the reasons, supported / contradicted / not known: {claims}", soft_wrap=True
     )
-    spent, lost = summary["spent"], ""
+    spent, more = summary["spent"], ""
+    if spent["uncounted"]:
+        more += (
+            f" ({spent['uncounted']:,} of them counted at their maximum, because the server "
+            "reported no tokens)"
+        )
     if spent["lost"]:
-        lost = f", {spent['lost']:,} more counted at their maximum, because no cost was reported"
+        more += f", {spent['lost']:,} more counted at their maximum, because their reply was lost"
     money = f", money {spent['money']:.4f}" if spent["money"] else ""
     tokens = spent["tokens_in"] + spent["tokens_out"]
     console.print(
-        f"{spent['requests']:,} requests answered{lost}, {tokens:,} tokens{money}", soft_wrap=True
+        f"{spent['requests']:,} requests answered{more}, {tokens:,} tokens{money}", soft_wrap=True
     )

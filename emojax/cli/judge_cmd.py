@@ -122,7 +122,14 @@ def _show(result: dict[str, Any], task: str, console: Console) -> None:
         if result[key]:
             counts = ", ".join(f"{n} {kind}" for kind, n in result[key].items())
             console.print(f"{key.replace('_', ' ')}: {counts}", soft_wrap=True)
+    for fault, message in result["server_says"].items():
+        console.print(f"{fault}: {message}", soft_wrap=True)
     tokens = result["tokens"]
+    if estimated := tokens.get("estimated"):
+        console.print(
+            f"the server reported no tokens of {estimated} replies: they are estimated",
+            soft_wrap=True,
+        )
     cost = f", cost {result['cost']:.2f}" if result["cost"] is not None else ""
     console.print(
         f"{result['requests']} requests, {tokens['prompt']:,} + {tokens['reply']:,} tokens{cost}"

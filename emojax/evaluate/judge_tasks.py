@@ -6,6 +6,7 @@ grouped, then accuracy and recall) and of Emotion-LLaMAv2 (clue, label, complete
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import re
@@ -13,8 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from data_pipeline.answers.parse_answers import final_answer
-from data_pipeline.llm.client import ChatClient, Reply, UnusableReply
+from data_pipeline.llm.client import ChatClient, Reply
 from data_pipeline.llm.endpoint import Messages
+from data_pipeline.llm.replies import UnusableReply
+from data_pipeline.llm.reply_text import last_object, read_score, strip_thoughts
 from data_pipeline.progress import Progress
 from emojax.evaluate.judge_prompts import (
     CLUE_PROMPT,
@@ -37,12 +40,14 @@ class JudgedClip:
       scores: by name; {} if the clip could not be scored.
       fault: why it could not be scored.
       model: the model that answered.
+      message: the server's own words about the fault.
     """
 
     clip: str
     scores: dict[str, float]
     fault: str = ""
     model: str = ""
+    message: str = ""
 
 
 JudgeTask = Callable[
@@ -63,66 +68,84 @@ def task_function(task: str) -> JudgeTask:
 # --- replies ---
 
 
-def _json_object(text: str) -> dict[str, Any]:
-    """The JSON object of a reply.
+def _fields(text: str, names: Sequence[str]) -> dict[str, Any]:
+    """The fields of a reply's last JSON object, or of lines such as `clue: 8/10`.
 
     Raises:
-      UnusableReply: there is none; the message names the type of reply.
+      UnusableReply: there are none; the message names the type of reply.
     """
-    if not text.strip():
+    answer = strip_thoughts(text)
+    if not answer:
         raise UnusableReply("empty reply")
-    answer = re.sub(
-        r"<think(?:ing)?>.*?</think(?:ing)?>", " ", text, flags=re.DOTALL | re.IGNORECASE
-    )
-    # the first object that can be decoded; text before it may contain braces too
-    for start in [m.start() for m in re.finditer(r"\{", answer)]:
-        try:
-            value, _ = json.JSONDecoder().raw_decode(answer[start:])
-            if isinstance(value, dict):
-                return value
-        except ValueError:
-            continue
-    if re.search(r"\b(?:sorry|cannot|can't|unable|as an ai)\b", text.lower()):
-        raise UnusableReply("refusal")
-    letters = [c for c in text if c.isalpha()]
-    if letters and sum(c.isascii() for c in letters) < len(letters) / 2:
-        raise UnusableReply("other language")
-    raise UnusableReply("no JSON object")
+    try:
+        return last_object(answer, names)
+    except UnusableReply:
+        if fields := _fields_without_object(answer, names):
+            return fields
+        if re.search(r"\b(?:sorry|cannot|can't|unable|as an ai)\b", answer.lower()):
+            raise UnusableReply("refusal") from None
+        letters = [c for c in answer if c.isalpha()]
+        if letters and sum(c.isascii() for c in letters) < len(letters) / 2:
+            raise UnusableReply("other language") from None
+        raise
 
 
-def _number(fields: Mapping[str, Any], name: str, low: int, high: int) -> float:
-    value = fields.get(name)
-    if isinstance(value, str) and re.fullmatch(r"\s*\d+(\.\d+)?\s*", value):
-        value = float(value)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-        raise UnusableReply(f"no {name} from {low} to {high}")
-    return float(value)
+def _fields_without_object(answer: str, names: Sequence[str]) -> dict[str, Any]:
+    """Reads lines such as `clue: 8/10`, or a reply that is the one value that was asked for."""
+    lines = {
+        name: re.findall(rf"(?im)^\W*{name}(?:[ _]score)?\W*[:=]\W*(.+)$", answer) for name in names
+    }
+    if all(lines.values()):
+        return {name: found[-1].strip() for name, found in lines.items()}
+    if len(names) > 1:
+        return {}
+    if listed := re.search(r"\[.*\]", answer, re.S):
+        with contextlib.suppress(ValueError):
+            return {names[0]: json.loads(listed[0])}
+    is_number = re.fullmatch(r"\W*\d[\d.]*(?:\s*%|\s*(?:/|out of)\s*\d+)?\W*", answer)
+    return {names[0]: answer} if is_number else {}
 
 
-def _words(fields: Mapping[str, Any], name: str) -> list[str]:
-    value = fields.get(name)
-    if not isinstance(value, list) or not all(isinstance(w, str) for w in value):
-        raise UnusableReply(f"no list of {name}")
-    return list(dict.fromkeys(w.strip().lower() for w in value if w.strip()))
+def _scores(text: str, names: Sequence[str], low: int, high: int) -> dict[str, float]:
+    """The scores of a reply.
+
+    Raises:
+      UnusableReply: one is missing or not of the scale.
+    """
+    fields, out = _fields(text, names), {}
+    for name in names:
+        score = read_score(fields.get(name), low=low, high=high)
+        if score is None:
+            raise UnusableReply(f"no {name} from {low} to {high}")
+        out[name] = score
+    return out
 
 
 def _read_labels(text: str) -> list[str]:
-    return _words(_json_object(text), "labels")
+    value = _fields(text, ["labels"]).get("labels")
+    items = re.split(r"[,;\n]", value) if isinstance(value, str) else value
+    words = [_word(item) for item in items] if isinstance(items, list) else [""]
+    if not all(words) and words != []:
+        raise UnusableReply("no list of labels")
+    return list(dict.fromkeys(words))
+
+
+def _word(item: Any) -> str:
+    """A word of a list, in lower case; "" if it is none."""
+    if isinstance(item, dict) and len(item) >= 1:
+        item = next((item[k] for k in ("label", "word", "emotion", "name") if k in item), None)
+    return item.strip(" \t\r\n.\"'`*").lower() if isinstance(item, str) else ""
 
 
 def _group_reader(words: Sequence[str]) -> Callable[[str], dict[str, str]]:
     """A reader of replies that group `words`: {word: first word of its group}."""
 
     def read(text: str) -> dict[str, str]:
-        groups = _json_object(text).get("groups")
+        groups = _fields(text, ["groups"]).get("groups")
+        groups = list(groups.values()) if isinstance(groups, dict) else groups
         if not isinstance(groups, list) or not all(isinstance(g, list) for g in groups):
             raise UnusableReply("no list of groups")
-        first = {
-            str(w).strip().lower(): str(g[0]).strip().lower()
-            for g in groups
-            for w in reversed(g)
-            if g
-        }
+        first = {_word(w): _word(g[0]) for g in groups for w in reversed(g) if g}
         if set(words) - set(first):
             raise UnusableReply("groups without some of the words")
         return first
@@ -150,9 +173,17 @@ def _judged_clips(
             scores=reply.value or {},
             fault="" if reply.value else reply.fault,
             model=reply.model,
+            message="" if reply.value else reply.message,
         )
         for r, reply in zip(rows, replies, strict=True)
     ]
+
+
+def _not_scored(clip: str, reply: Reply[Any]) -> JudgedClip:
+    """A clip without scores because of a question that has no usable reply."""
+    return JudgedClip(
+        clip=clip, scores={}, fault=reply.fault, model=reply.model, message=reply.message
+    )
 
 
 def _combined_model(*models: str) -> str:
@@ -179,13 +210,11 @@ def _comparison_task(prompt: str, read: Callable[[str], dict[str, float]]) -> Ju
 
 
 _clue_overlap = _comparison_task(
-    CLUE_PROMPT, lambda text: {"clue_overlap": _number(_json_object(text), "score", 1, 10)}
+    CLUE_PROMPT, lambda text: {"clue_overlap": _scores(text, ["score"], 1, 10)["score"]}
 )
 _reasoning = _comparison_task(
     REASONING_PROMPT,
-    lambda text: {
-        name: _number(_json_object(text), name, 0, 10) for name in ("clue", "label", "completeness")
-    },
+    lambda text: _scores(text, ["clue", "label", "completeness"], 0, 10),
 )
 
 
@@ -215,13 +244,10 @@ def _label_overlap(
     ]
     replies = client.ask_all(
         [_messages(q) for q in questions],
-        lambda text: {"label_overlap": _number(_json_object(text), "score", 1, 10)},
+        lambda text: {"label_overlap": _scores(text, ["score"], 1, 10)["score"]},
         progress=lambda task, done, _: progress(task, len(texts) + done, total),
     )
-    out = [
-        JudgedClip(clip=r.clip, scores={}, fault=(a.fault or b.fault), model=a.model)
-        for r, (a, b) in zip(rows, pairs, strict=True)
-    ]
+    out = [_not_scored(r.clip, a if a.fault else b) for r, (a, b) in zip(rows, pairs, strict=True)]
     for i, judged in zip(usable, _judged_clips([rows[i] for i in usable], replies), strict=True):
         model = _combined_model(judged.model, pairs[i][0].model, pairs[i][1].model)
         out[i] = dataclasses.replace(judged, model=model)
@@ -267,9 +293,9 @@ def _overlap_of_groups(
     extraction: Reply[list[str]] | None,
 ) -> JudgedClip:
     if extraction is not None and extraction.value is None:
-        return JudgedClip(clip=row.clip, scores={}, fault=extraction.fault, model=extraction.model)
+        return _not_scored(row.clip, extraction)
     if reply.value is None:
-        return JudgedClip(clip=row.clip, scores={}, fault=reply.fault, model=reply.model)
+        return _not_scored(row.clip, reply)
     a, b = {reply.value[w] for w in true}, {reply.value[w] for w in answered}
     accuracy, recall = len(a & b) / len(b) if b else 0.0, len(a & b) / len(a) if a else 0.0
     return JudgedClip(

@@ -43,9 +43,10 @@ def judge(
       progress: reports the questions that are answered.
 
     Returns:
-      task, judge, n, scored, not_scored (by reason), scores ({name: {mean, interval}}, None unless
-      exactly one model answered), by_model, faults, requests, tokens and cost (of all replies that
-      were used), this_run (tokens and cost of this run), and clips.
+      task, judge, n, scored, not_scored (by reason), server_says (by reason, the server's words),
+      scores ({name: {mean, interval}}, None unless exactly one model answered), by_model, faults,
+      requests, tokens (with the number of replies whose tokens are `estimated`) and cost (of all
+      replies that were used), this_run (tokens and cost of this run), and clips.
 
     Raises:
       ValueError: the task is unknown, there are no rows, or a clip has no reference.
@@ -68,11 +69,16 @@ def judge(
         "n": len(rows),
         "scored": sum(bool(j.scores) for j in judged),
         "not_scored": dict(Counter(j.fault for j in judged if not j.scores)),
+        "server_says": {j.fault: j.message for j in judged if not j.scores and j.message},
         "scores": {k: v for k, v in one.items() if k != "n"} if one else None,
         "by_model": by_model,
         "faults": dict(sorted(client.faults.items())),
         "requests": client.requests_sent,
-        "tokens": {"prompt": client.tokens_used[0], "reply": client.tokens_used[1]},
+        "tokens": {
+            "prompt": client.tokens_used[0],
+            "reply": client.tokens_used[1],
+            **({"estimated": client.estimated} if client.estimated else {}),
+        },
         "cost": client.cost(client.tokens_used),
         "this_run": {
             "prompt": client.tokens_paid[0],
@@ -80,7 +86,12 @@ def judge(
             "cost": client.cost(client.tokens_paid),
         },
         "clips": [
-            {"video_id": j.clip, **j.scores, **({"fault": j.fault} if j.fault else {})}
+            {
+                "video_id": j.clip,
+                **j.scores,
+                **({"fault": j.fault} if j.fault else {}),
+                **({"server_says": j.message} if j.message else {}),
+            }
             for j in judged
         ],
     }
@@ -93,6 +104,7 @@ def _judge_facts(client: ChatClient, task: str, answered: list[str]) -> dict[str
         "url": client.endpoint.url,
         "temperature": client.endpoint.temperature,
         "seed": client.endpoint.seed,
+        **({"left_out": list(left_out)} if (left_out := client.endpoint.left_out) else {}),
         "prompts": [prompt_hash(p) for p in TASKS[task]],
     }
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.llm.client import ChatClient, UnusableReply
+from data_pipeline.llm.client import ChatClient
 from data_pipeline.llm.endpoint import Messages, prompt_hash
 from data_pipeline.llm.messages import audio_part, image_part
+from data_pipeline.llm.replies import UnusableReply
 from data_pipeline.media.clip import SAMPLE_RATE, Sampling, read_clip
 from data_pipeline.schema import ClipRecord
 from emojax.evaluate.partial_answers import NO_ANSWER
@@ -100,7 +101,7 @@ def server_answerer(client: ChatClient) -> Answerer:
         return [
             Prediction(clip=record.id, response=reply.value)
             if reply.value is not None
-            else Prediction(clip=record.id, error=f"{NO_ANSWER}{reply.fault}")
+            else Prediction(clip=record.id, error=f"{NO_ANSWER}{reply.told}")
             for (record, _), reply in zip(items, client.ask_all(questions, read), strict=True)
         ]
 

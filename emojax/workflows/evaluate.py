@@ -15,13 +15,14 @@ import jax
 
 from data_pipeline.llm.client import ChatClient
 from data_pipeline.llm.endpoint import Endpoint, prompt_hash
+from data_pipeline.llm.replies import count_faults
 from data_pipeline.progress import Progress, no_progress
 from emojax.bundle.model_folder import Bundle
 from emojax.config import Settings, original_names
 from emojax.evaluate import results_folder, score_files
 from emojax.evaluate.emotion_wheels import BUILTIN_NAME
 from emojax.evaluate.metric_scorers import ScoredSet
-from emojax.evaluate.partial_answers import is_unanswered
+from emojax.evaluate.partial_answers import NO_ANSWER, is_unanswered
 from emojax.evaluate.prediction_files import read_predictions
 from emojax.evaluate.predictions import Prediction
 from emojax.evaluate.score_files import ScoringOptions
@@ -356,7 +357,7 @@ def evaluate_server(
         options = dataclasses.replace(options, metric="single", labels=labels)
     else:
         questions = suite_clips(suite, place, limit=limit, progress=progress)
-    with ChatClient(endpoint, out / "replies", concurrency=concurrency) as client:
+    with ChatClient(endpoint, out / "replies", concurrency=concurrency, use_cut=True) as client:
         by_set, counts = answer_members(
             questions,
             lambda _, asked: (server_answerer(client), [0] * len(asked)),
@@ -368,11 +369,19 @@ def evaluate_server(
         )
         if not by_set:
             raise ValueError(f"{place} holds no clip of {suite.title if suite else 'the manifest'}")
+        _log_faults(row for set_rows in by_set.values() for row in set_rows)
         _log_costs(client, endpoint)
     title, answered_by = f"{place.name}: {endpoint.model}", dict.fromkeys(by_set, endpoint.model)
     return _score_answers(
         suite, by_set, counts, out=out, title=title, options=options, answered_by=answered_by
     )
+
+
+def _log_faults(rows: Iterable[Prediction]) -> None:
+    """Logs why a server gave no usable answers, in its own words."""
+    reasons = (r.error.removeprefix(NO_ANSWER) for r in rows if is_unanswered(r))
+    for reason, number in count_faults(reasons).items():
+        logger.warning("%d clips without an answer: %s", number, reason)
 
 
 def _log_costs(client: ChatClient, endpoint: Endpoint) -> None:
@@ -385,3 +394,12 @@ def _log_costs(client: ChatClient, endpoint: Endpoint) -> None:
         f"{client.requests_sent} requests{f' ({faults})' if faults else ''}, "
         f"{prompts:,} + {replies:,} tokens{cost}"
     )
+    if client.estimated:
+        logger.info(
+            f"the server reported no tokens of {client.estimated} replies: they are estimated"
+        )
+    if client.cut:
+        logger.warning(
+            f"{client.cut} answers were cut off after {endpoint.max_tokens} tokens, and are read "
+            "as far as they go: raise --max-reply"
+        )

@@ -10,8 +10,9 @@ import pytest
 from chat_server import Chat, serve
 
 from data_pipeline.llm.budget import BudgetReached, Ledger
-from data_pipeline.llm.client import ChatClient, UnusableReply
+from data_pipeline.llm.client import ChatClient
 from data_pipeline.llm.endpoint import Endpoint, EndpointError
+from data_pipeline.llm.replies import UnusableReply
 
 ASKED = [{"role": "user", "content": "x" * 84}]  # at most 100 tokens, see test_budget.py
 

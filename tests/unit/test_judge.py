@@ -5,8 +5,9 @@ import json
 import pytest
 from chat_server import Chat, serve
 
-from data_pipeline.llm.client import ChatClient, UnusableReply
+from data_pipeline.llm.client import ChatClient
 from data_pipeline.llm.endpoint import Endpoint, EndpointError
+from data_pipeline.llm.replies import UnusableReply
 from emojax.cli.main import main
 from emojax.evaluate.llm_judge import judge, judge_agreement, mean_with_interval
 from emojax.evaluate.predictions import Prediction
