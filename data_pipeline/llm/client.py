@@ -14,7 +14,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 import httpx2
 
@@ -53,7 +53,8 @@ _UNSUPPORTED = re.compile(
 )
 
 
-class _Failure(NamedTuple):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Failure:
     """Why a request has no reply, and how long to wait before the next one."""
 
     fault: str
@@ -132,7 +133,7 @@ class ChatClient:
         """
         self.endpoint = endpoint
         self.faults: Counter[str] = Counter()
-        self.tokens_paid, self.tokens_used, self.estimated = [0, 0], [0, 0]
+        self.tokens_paid, self.tokens_used = [0, 0], [0, 0]
         self.estimated, self.cut = 0, 0
         self._retries = RETRIES if retries is None else retries
         self._rereads, self._concurrency, self._backoff = rereads, concurrency, backoff
@@ -354,11 +355,13 @@ class ChatClient:
         try:
             response, ticket = self._transport.post(body)
         except httpx2.TimeoutException:
-            return _Failure("timeout", f"no whole reply within {self.endpoint.timeout:g} s")
+            return _Failure(
+                fault="timeout", message=f"no whole reply within {self.endpoint.timeout:g} s"
+            )
         except httpx2.ConnectError as error:
-            return _Failure("no connection", str(error))
+            return _Failure(fault="no connection", message=str(error))
         except httpx2.TransportError as error:
-            return _Failure("connection broken off", str(error))
+            return _Failure(fault="connection broken off", message=str(error))
         if response.status_code >= 300:
             return self._failure(response, response.status_code, server_message(response), body)
         try:
@@ -370,7 +373,7 @@ class ChatClient:
                 self._transport.settle_refused(ticket)
             if error.status:
                 return self._failure(response, error.status, error.message, body)
-            return _Failure(error.fault, error.message)
+            return _Failure(fault=error.fault, message=error.message)
         self._accept(reply, body["messages"], ticket, key)
         return reply
 
@@ -387,11 +390,13 @@ class ChatClient:
             wait = retry_after(response)
             if wait > _MAX_WAIT:
                 message = f"{message}; it asks to wait {wait:.0f} s".removeprefix("; ")
-            return _Failure(str(status), message, wait, is_final=wait > _MAX_WAIT)
+            return _Failure(
+                fault=str(status), message=message, wait=wait, is_final=wait > _MAX_WAIT
+            )
         if status in _BAD_REQUEST:
             if advice := self._advice(f"{message} {response.text[:2000]}", body):
                 raise self._stop(f"{answers}: {advice}")
-            return _Failure(f"refused with {status}", message, is_final=True)
+            return _Failure(fault=f"refused with {status}", message=message, is_final=True)
         if place := response.headers.get("Location"):
             raise self._stop(
                 f"{answers.removesuffix(' ()')}: check address, it redirects to {place}"

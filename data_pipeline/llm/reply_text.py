@@ -120,7 +120,9 @@ def _objects(text: str) -> Iterator[tuple[dict[str, Any], int]]:
         value, end = None, at + 1
         try:
             value, end = decoder.raw_decode(text, at)
-        except (ValueError, RecursionError):
+        except RecursionError:  # braces without end
+            return
+        except ValueError:
             if at in closing:
                 value, end = _loose_object(text[at : closing[at]]), closing[at]
         if isinstance(value, dict):

@@ -33,6 +33,11 @@ FIELDS: dict[str, tuple[type, ...]] = {
     "leave_out": (list,),
     "rename": (dict,),
 }
+_EXPECTED: dict[tuple[type, ...], str] = {
+    (str,): "text",
+    (list,): "a list",
+    (dict,): "a table",
+}
 REQUIRED = ("url", "model")
 
 
@@ -211,9 +216,7 @@ def _check_fields(where: str, fields: Any) -> None:
             or not isinstance(value, FIELDS[key])
             or (isinstance(value, int | float) and not 0 <= value < 1e9)
         ):
-            expected = {str: "text", list: "a list", dict: "a table"}.get(
-                FIELDS[key][0], "a number of at least 0"
-            )
+            expected = _EXPECTED.get(FIELDS[key], "a number of at least 0")
             raise ValueError(f"{where}: {key} is {value!r}, needs {expected}")
     named = {*fields.get("leave_out", ()), *fields.get("rename", {})}
     if unknown := sorted(map(str, named - set(OPTIONAL_FIELDS))):

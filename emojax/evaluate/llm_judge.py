@@ -74,26 +74,32 @@ def judge(
         "by_model": by_model,
         "faults": dict(sorted(client.faults.items())),
         "requests": client.requests_sent,
-        "tokens": {
-            "prompt": client.tokens_used[0],
-            "reply": client.tokens_used[1],
-            **({"estimated": client.estimated} if client.estimated else {}),
-        },
+        **_costs(client),
+        "clips": [_clip_entry(j) for j in judged],
+    }
+
+
+def _costs(client: ChatClient) -> dict[str, Any]:
+    prompt, reply = client.tokens_used
+    estimated = {"estimated": client.estimated} if client.estimated else {}
+    paid_prompt, paid_reply = client.tokens_paid
+    return {
+        "tokens": {"prompt": prompt, "reply": reply, **estimated},
         "cost": client.cost(client.tokens_used),
         "this_run": {
-            "prompt": client.tokens_paid[0],
-            "reply": client.tokens_paid[1],
+            "prompt": paid_prompt,
+            "reply": paid_reply,
             "cost": client.cost(client.tokens_paid),
         },
-        "clips": [
-            {
-                "video_id": j.clip,
-                **j.scores,
-                **({"fault": j.fault} if j.fault else {}),
-                **({"server_says": j.message} if j.message else {}),
-            }
-            for j in judged
-        ],
+    }
+
+
+def _clip_entry(judged: JudgedClip) -> dict[str, Any]:
+    faults = {"fault": judged.fault, "server_says": judged.message}
+    return {
+        "video_id": judged.clip,
+        **judged.scores,
+        **{key: text for key, text in faults.items() if text},
     }
 
 

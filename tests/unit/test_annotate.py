@@ -1,16 +1,19 @@
 """Filters, claims, the coarse template and stored annotations, on hand-made clips."""
 
 import dataclasses
+import json
 
 import pytest
 from annotators import made
 
 from data_pipeline.annotate import filters
+from data_pipeline.annotate.agents import ClipContext, agent
 from data_pipeline.annotate.annotation import Annotation
 from data_pipeline.annotate.describe import coarse_description
 from data_pipeline.annotate.recipe import Recipe
 from data_pipeline.annotate.runner import read_state
 from data_pipeline.annotate.verify import Check, check_claims
+from data_pipeline.llm.replies import UnusableReply
 from data_pipeline.media.prosody import Voice
 
 
@@ -161,3 +164,50 @@ def test_an_incomplete_last_line_is_removed(tmp_path):
     with path.open("a") as file:
         file.write(made("c").to_json() + "\n")
     assert list(read_state(path)) == ["a", "c"]
+
+
+@pytest.mark.parametrize(
+    ("label", "read"),
+    [
+        ("happy", "happy"),
+        ("Happy.", "happy"),
+        (" **HAPPY** ", "happy"),
+        (["happy"], "happy"),
+        ({"label": "happy"}, "happy"),
+        ("happiness", "happy"),
+        ("joyful", "happy"),
+        ("the person is happy", "happy"),
+        ("happy, not sad", "happy"),
+        ("neutral", "neutral"),
+        ("happy, sad", ""),
+        (["happy", "sad"], ""),
+        ("puzzled", ""),
+        (None, ""),
+        (7, ""),
+    ],
+)
+def test_the_label_in_a_reply(label, read):
+    context = ClipContext(
+        label="",
+        labels=("happy", "sad", "neutral"),
+        words="",
+        peak=None,
+        scale=5.0,
+        frames=None,
+        sound=None,
+    )
+    fields = {"reason": ["She smiles.", "So it is."], "short": "A smile.", "label": label}
+    reply = "I cannot see it all.\n</think>\n" + json.dumps(fields)
+    if read:
+        found = agent("reasoning").read(context, reply)
+        assert (found["label"], found["reason"]) == (read, "She smiles. So it is.")
+    else:
+        with pytest.raises(UnusableReply, match="not offered"):
+            agent("reasoning").read(context, reply)
+
+
+def test_a_refusal_is_told_as_that():
+    with pytest.raises(UnusableReply, match="refusal"):
+        agent("visual").read(None, "I'm sorry, I can't describe people.")
+    beside = 'I can\'t name her. {"description": "She smiles."}'
+    assert agent("visual").read(None, beside) == {"description": "She smiles."}

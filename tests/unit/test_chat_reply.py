@@ -99,6 +99,121 @@ def test_a_redirect_is_reported_and_costs_nothing(tmp_path):
         assert ledger.spending().tokens == 0
 
 
+def test_replies_without_a_count_are_estimated(tmp_path):
+    """A token has about four bytes: 84 + 16 bytes of the question, 12 of the reply."""
+    with (
+        serve(Chat(lambda body, number: raw("x" * 12, {"prompt_tokens": None}))) as chat,
+        ChatClient(Endpoint(url=chat.url, model="m"), tmp_path) as client,
+    ):
+        assert client.ask(ASKED, some).tokens == (25, 3)
+        assert (client.tokens_used, client.estimated) == ([25, 3], 1)
+
+
+def test_a_redirect_names_its_place(tmp_path):
+    class Moved(Chat):
+        def answer(self, body):
+            return 307, b"", {"Location": "https://login.example.org/"}
+
+    with (
+        serve(Moved(str)) as chat,
+        ChatClient(Endpoint(url=chat.url, model="m"), tmp_path) as client,
+        pytest.raises(EndpointError, match=r"answers 307: .* redirects to https://login.example"),
+    ):
+        client.ask(ASKED, some)
+
+
+@pytest.mark.parametrize(
+    ("refused", "words", "advice"),
+    [
+        (
+            "max_tokens",
+            "Unsupported parameter: 'max_tokens' is not supported with this model. "
+            "Use 'max_completion_tokens' instead.",
+            "--leave-out max_tokens or --rename max_tokens=max_completion_tokens",
+        ),
+        (
+            "temperature",
+            "Unsupported value: 'temperature' does not support 0 with this model. "
+            "Only the default (1) value is supported.",
+            "--leave-out temperature",
+        ),
+        ("seed", "Extra inputs are not permitted: body.seed", "--leave-out seed"),
+    ],
+)
+def test_a_field_that_a_server_refuses_can_be_left_out(tmp_path, refused, words, advice):
+    def reply(body, number):
+        error = json.dumps({"error": {"message": words}})
+        return (400, error) if refused in body else raw(f"without {refused}")
+
+    with serve(Chat(reply)) as chat:
+        with (
+            ChatClient(Endpoint(url=chat.url, model="m"), tmp_path) as client,
+            pytest.raises(EndpointError, match=rf"answers 400 .*run again with {advice}$"),
+        ):
+            client.ask(ASKED, some)
+        without = Endpoint(url=chat.url, model="m", left_out=(refused,))
+        with ChatClient(without, tmp_path) as client:
+            assert client.ask(ASKED, some).value == f"without {refused}"
+        renamed = (("max_tokens", "max_completion_tokens"), ("temperature", "heat"), ("seed", "s"))
+        other_names = Endpoint(url=chat.url, model="m", renamed=renamed)
+        with ChatClient(other_names, tmp_path / "renamed") as client:
+            assert client.ask(ASKED, some).value
+        last = chat.bodies[-1]
+        assert (last["max_completion_tokens"], last["heat"], last["s"]) == (512, 0.0, 0)
+
+
+def test_a_prompt_that_is_too_long_stops_no_other(tmp_path):
+    words = "This model's maximum context length is 4096 tokens, max_tokens is 512."
+    with (
+        serve(Chat(lambda body, number: (400, words))) as chat,
+        ChatClient(Endpoint(url=chat.url, model="m"), tmp_path) as client,
+    ):
+        reply = client.ask(ASKED, some)
+        assert reply.told == f"refused with 400 ({words})"
+
+
+def test_an_error_inside_a_success_is_an_error(tmp_path):
+    """Of a status that passes it is retried, without cost; of another one it stops the run."""
+    errors = {1: {"code": 429, "message": "tokens per day"}, 2: {"code": 401, "message": "no key"}}
+    ledger = Ledger(tmp_path / "ledger", max_tokens=10_000)
+    with (
+        serve(Chat(lambda body, number: (200, json.dumps({"error": errors[number]})))) as chat,
+        ChatClient(
+            Endpoint(url=chat.url, model="m"), tmp_path / "r", backoff=0.01, ledger=ledger
+        ) as client,
+    ):
+        with pytest.raises(EndpointError, match=r"answers 401 \(no key\)"):
+            client.ask(ASKED, some)
+        assert client.faults == {"429": 1} and ledger.spending().tokens == 0
+
+
+def test_a_long_wait_is_left_to_a_later_run(tmp_path):
+    class Closed(Chat):
+        def answer(self, body):
+            self.bodies.append(body)
+            return 503, b'{"detail": "closed for the night"}', {"Retry-After": "3600"}
+
+    with (
+        serve(Closed(str)) as chat,
+        ChatClient(Endpoint(url=chat.url, model="m"), tmp_path) as client,
+    ):
+        told = client.ask(ASKED, some).told
+        assert told == "503 (closed for the night; it asks to wait 3600 s)"
+        assert len(chat.bodies) == 1
+
+
+def test_a_reply_that_was_cut_off_is_asked_for_once(tmp_path):
+    """What is there of it is read where that is wanted, and counted."""
+    choice = {"message": {"content": "Happy, as she"}, "finish_reason": "length"}
+    cut = json.dumps({"choices": [choice], "usage": None})
+    with serve(Chat(lambda body, number: (200, cut))) as chat:
+        with ChatClient(Endpoint(url=chat.url, model="m"), tmp_path) as client:
+            assert "raise --max-reply" in client.ask(ASKED, some).fault
+        with ChatClient(Endpoint(url=chat.url, model="m"), tmp_path, use_cut=True) as client:
+            assert client.ask(ASKED, some).value == "Happy, as she" and client.cut == 1
+        assert len(chat.bodies) == 1
+
+
 @pytest.mark.parametrize(
     ("packed", "piece", "pause", "fault"),
     [

@@ -73,7 +73,7 @@ def test_faults_are_counted_and_never_averaged(tmp_path):
             "429": 2,
             "500": 1,
             "timeout": 1,
-            "malformed reply": 1,
+            "web page": 1,
             "refusal": 2,
             "other language": 2,
             "empty reply": 2,
@@ -218,7 +218,7 @@ def test_label_overlap_names_labels_first(tmp_path):
 
 
 def test_label_overlap_without_labels_is_not_scored(tmp_path):
-    with serve(Chat(lambda body, n: '{"labels": "sad"}')) as chat:
+    with serve(Chat(lambda body, n: '{"labels": 7}')) as chat:
         found = run(chat, tmp_path, "label-overlap", ROWS[:1], rereads=0)
     assert found["scored"] == 0 and found["not_scored"] == {"no list of labels": 1}
 
