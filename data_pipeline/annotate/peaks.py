@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -16,7 +15,8 @@ import numpy as np
 from data_pipeline.annotate.unit_tracks import UnitTrack
 from data_pipeline.annotate.units import Table, units_of
 from data_pipeline.media.clip import SAMPLE_RATE, Sampling, read_clip
-from data_pipeline.media.stream import read_frames
+from data_pipeline.media.file_times import TOLERANCE
+from data_pipeline.media.stream import open_recording, read_frames
 
 # How a peak was found.
 LABEL_UNITS = "units of the label"
@@ -32,7 +32,7 @@ class Peak:
 
     Attributes:
       index: frame number, from 0.
-      time: seconds, None if unknown.
+      time: seconds from the file's first shown frame, None if unknown.
       by: LABEL_UNITS, ALL_UNITS, AT_REST or APEX.
       units: the label's units that are present at the peak; without a label, all present ones.
       all_units: all units that are present at the peak.
@@ -96,7 +96,7 @@ def find_apex(path: str, *, start: float | None = None, end: float | None = None
     Args:
       path: the media file.
       start: seconds, where a span begins; frames are counted from its first one.
-      end: seconds, its end.
+      end: seconds, its end; both from the file's first shown frame, as `Peak.time`.
 
     Returns:
       The peak, None without a picture.
@@ -104,15 +104,21 @@ def find_apex(path: str, *, start: float | None = None, end: float | None = None
     Raises:
       ClipError: the file cannot be read.
     """
-    notes: list[str] = []
-    first, last = start or 0.0, math.inf if end is None else end
-    decoded = itertools.takewhile(lambda p: p.time < last, read_frames(path, 1.0, notes))
-    motion = [(p.time, p.change) for p in decoded if p.time >= first - 1e-6]
+    first = start or 0.0
+    recording = open_recording(path)
+    shown = recording.times.shown(start, end)
+    if not len(shown):
+        return None
+    decoded = itertools.takewhile(
+        lambda p: p.time <= shown[-1] + TOLERANCE,
+        read_frames(path, 1.0, [], times=recording.times),
+    )
+    motion = [(p.time, p.change) for p in decoded if p.time >= shown[0] - TOLERANCE]
     if not motion:
         return None
     times, change = (np.array(x) for x in zip(*motion, strict=True))
     score = _standardize(_smooth(change, times))
-    wave = read_clip(path, sampling=Sampling(num_frames=1), start=start, end=end).waveform
+    wave = read_clip(path, sampling=Sampling(num_frames=1), start=first, end=end).waveform
     if wave is not None and len(wave):
         window = SAMPLE_RATE // 4
         rms = np.sqrt(np.convolve(np.square(wave), np.full(window, 1 / window), "same"))

@@ -11,7 +11,7 @@ import io
 import os
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,17 +20,18 @@ import numpy as np
 
 from data_pipeline.media.container import (
     ClipError,
-    cause_of,
     check_size,
-    is_cover,
     one_file,
     open_media,
     read_bytes,
 )
 from data_pipeline.media.file_faults import structure_fault
+from data_pipeline.media.file_times import TOLERANCE, FileTimes, read_times
+from data_pipeline.media.tracks import decode_track, default_track, to_rgb
 from data_pipeline.schema import Clip
 
 SAMPLE_RATE = 16_000
+_GAP = 0.1  # seconds by which sound may be off its time stamps before it is moved
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -102,8 +103,8 @@ def read_clip(
       sampling: which frames to keep.
       clip_id: id of the clip, by default the stem of the path.
       subtitle: the transcript, "" if unknown.
-      start: start in seconds of the file's own clock; None is the beginning of the file.
-      end: end in seconds of the file's own clock; None is the end of the file.
+      start: start in seconds from the file's first shown frame; None is the beginning of the file.
+      end: end in seconds from the file's first shown frame; None is the end of the file.
       timeout: seconds after which decoding is aborted.
 
     Returns:
@@ -120,7 +121,7 @@ def read_clip(
     reader = _Reader(data, shown, start=start, end=end, timeout=timeout)
     frames = reader.read_frames(sampling, clip_id)
     waveform = reader.read_waveform()
-    notes = list(reader.notes)
+    notes = list(dict.fromkeys((*reader.notes, *reader.times.notes(start, end))))
     if frames is None and (waveform is None or len(waveform) == 0):
         faults = [structure_fault(io.BytesIO(data), opened=True), *notes]
         raise ClipError("; ".join(filter(None, faults)) or "neither picture nor sound was decoded")
@@ -166,6 +167,12 @@ class _Reader:
         self.data, self.name, self.start, self.end = data, name, start, end
         self.deadline, self.timeout = time.monotonic() + timeout, timeout
         self.notes: list[str] = []
+        with self.open() as container:
+            if stream := default_track(container, "video"):
+                check_size(stream)
+            self.times: FileTimes = read_times(
+                container, io.BytesIO(data), notes=self.notes, check=self.check_time
+            )
 
     def open(self) -> Any:
         return open_media(io.BytesIO(self.data), name=self.name)
@@ -176,65 +183,34 @@ class _Reader:
                 f"decoding took more than {self.timeout:g} s; cut the file, or allow more time"
             )
 
-    def in_span(self, seconds: float | None) -> bool:
-        if seconds is None:
-            return True
-        return (self.start is None or seconds >= self.start) and (
-            self.end is None or seconds < self.end
-        )
-
-    def decode(self, kind: str) -> Iterator[Any]:
-        """Yields the frames of a stream inside the span; a damaged tail ends it with a note."""
+    def decode(self, kind: str) -> Iterator[tuple[float, Any, Any]]:
+        """Yields (time by the file's clock, frame, its track) from the start of the file."""
         with self.open() as container:
-            streams = [s for s in getattr(container.streams, kind) if not is_cover(s)]
-            if not streams:
+            stream = default_track(container, kind)
+            if stream is None:
                 return
-            stream = streams[0]
             if kind == "video":
-                check_size(stream)
                 stream.thread_type = "SLICE"  # frame threads would decode more than is needed
-            last = 0.0
-            try:
-                for packet in container.demux(stream):
-                    self.check_time()
-                    for frame in packet.decode():
-                        if frame.time is not None:
-                            last = frame.time
-                            if self.end is not None and last >= self.end:
-                                return
-                        if self.in_span(frame.time):
-                            yield frame
-            except ClipError:
-                raise  # a timeout: the frames so far are not the whole clip
-            except (av.error.FFmpegError, ValueError, MemoryError) as error:
-                self.notes.append(
-                    f"the {kind} track is damaged after {last:.2f} s ({cause_of(error)})"
-                )
+            clock = self.times.clock(kind)
+            for frame in decode_track(container, stream, self.notes, check=self.check_time):
+                yield clock(frame.time, frame_seconds(frame, self.times)), frame, stream
 
-    def count_packets(self) -> int:
-        """Counts video packets inside the span; the frame counts of headers are often wrong."""
-        with self.open() as container:
-            streams = [s for s in container.streams.video if not is_cover(s)]
-            if not streams:
-                return 0
-            count = 0
-            try:
-                for packet in container.demux(streams[0]):
-                    self.check_time()
-                    seconds = None if packet.pts is None else float(packet.pts * packet.time_base)
-                    if packet.size and not packet.is_discard and self.in_span(seconds):
-                        count += 1
-            except ClipError:
-                raise
-            except (av.error.FFmpegError, ValueError) as error:
-                self.notes.append(f"the file ends early ({cause_of(error)})")
-            return count
+    def shown(self, times: np.ndarray) -> Iterator[tuple[float, Any, Any]]:
+        """The decoded pictures of the span; `times`: those that FileTimes gives of them."""
+        for seconds, frame, stream in self.decode("video"):
+            if self.end is not None and seconds >= self.end - TOLERANCE:
+                return
+            if self.start is None or seconds >= times[0] - TOLERANCE:
+                yield seconds, frame, stream
 
     def read_frames(self, sampling: Sampling, clip_id: str) -> _Frames | None:
-        total = self.count_packets()
+        times = self.times.shown(self.start, self.end)
+        total = len(times)
         if total == 0:
             self.notes.append("there is no picture" + self._span())
             return None
+        end = self.times.picture_end if self.end is None else self.end
+        duration = min(end, self.times.picture_end) - (self.start or 0.0)
         # One converter for all frames: creating it costs more than using it.
         converter = av.video.reformatter.VideoReformatter()
         for _ in range(3):  # if fewer frames than packets decode, sample again from their number
@@ -242,11 +218,10 @@ class _Reader:
             image_at = image_index(total, sampling)
             needed = set(indices.tolist()) | {image_at}
             frames: dict[int, tuple[np.ndarray, float]] = {}
-            decoded, last_time = 0, 0.0
-            for frame in self.decode("video"):
-                last_time = frame.time if frame.time is not None else last_time
+            decoded = 0
+            for seconds, frame, stream in self.shown(times):
                 if decoded in needed:
-                    frames[decoded] = (to_rgb(frame, converter), last_time)
+                    frames[decoded] = (to_rgb(frame, converter, stream), seconds)
                 decoded += 1
                 if len(frames) == len(needed):
                     break
@@ -257,7 +232,7 @@ class _Reader:
                         f"there is no frame {requested}; the middle one, {image_at}, is used"
                     )
                 return _stack_frames(
-                    frames, indices, image_at=image_at, total=total, duration=last_time
+                    frames, indices, image_at=image_at, total=total, duration=duration
                 )
             if decoded == 0:
                 if not any("damaged" in note for note in self.notes):
@@ -269,28 +244,14 @@ class _Reader:
         return None
 
     def read_waveform(self) -> np.ndarray | None:
-        resampler = av.AudioResampler(format="fltp", rate=SAMPLE_RATE)
-        pieces: list[np.ndarray] = []
-        first = True
-        try:
-            for frame in self.decode("audio"):
-                if first and frame.time and frame.time > 0.05:
-                    self.notes.append(f"the sound starts at {frame.time:.2f} s")
-                first = False
-                frame.pts = None  # the resampler would reject gaps between time stamps
-                # The mean of the channels, as in the originals.
-                pieces += [out.to_ndarray().mean(axis=0) for out in resampler.resample(frame)]
-            if not first:
-                pieces += [out.to_ndarray().mean(axis=0) for out in resampler.resample(None)]
-        except ClipError:
-            raise
-        except (av.error.FFmpegError, ValueError, MemoryError) as error:
-            self.notes.append(
-                f"the audio track changes its format and is cut there ({cause_of(error)})"
-            )
+        placed = place_sound((seconds, frame) for seconds, frame, _ in self.decode("audio"))
+        pieces = list(cut_sound(placed, self.start, self.end))
         if not pieces:
             self.notes.append("there is no sound" + self._span())
             return None
+        begin = self.times.sound_start
+        if begin is not None and begin > (self.start or 0.0) + 0.05:
+            self.notes.append(f"the sound starts at {begin:.2f} s")
         samples = np.concatenate(pieces)
         if not np.all(np.isfinite(samples)):
             self.notes.append(
@@ -303,6 +264,67 @@ class _Reader:
             return ""
         end = "the end" if self.end is None else f"{self.end:g} s"
         return f" between {self.start or 0:g} s and {end}"
+
+
+def frame_seconds(frame: Any, times: FileTimes) -> float:
+    """How long a decoded picture or piece of sound lasts, s."""
+    if isinstance(frame, av.AudioFrame):
+        return frame.samples / (frame.sample_rate or SAMPLE_RATE)
+    return min(times.step, 0.1)
+
+
+def place_sound(frames: Iterable[tuple[float, Any]]) -> Iterator[tuple[int, np.ndarray]]:
+    """Puts decoded sound where its time stamps say, so that it never drifts from the picture.
+
+    Silence is filled in where sound is missing, and what overlaps the sound before is dropped.
+
+    Args:
+      frames: (time in seconds by the file's clock, decoded frame).
+
+    Yields:
+      (number of the first sample by the file's clock, float[n] mono at 16 kHz), without gaps, from
+      time 0, or earlier if the sound starts earlier.
+    """
+    resampler: Any = None
+    setup: tuple[Any, ...] = ()
+    at: int | None = None
+    for seconds, frame in frames:
+        if setup != (setup := (frame.format.name, frame.layout.name, frame.sample_rate)):
+            resampler = av.AudioResampler(format="fltp", rate=SAMPLE_RATE)
+        place = round(seconds * SAMPLE_RATE)
+        at = min(place, 0) if at is None else at
+        if place - at > _GAP * SAMPLE_RATE:
+            for begin in range(at, place, SAMPLE_RATE):
+                yield begin, np.zeros(min(SAMPLE_RATE, place - begin), np.float32)
+            at = place
+        overlap = at - place if at - place > _GAP * SAMPLE_RATE else 0
+        frame.pts = None  # the resampler would reject gaps between time stamps
+        for out in resampler.resample(frame):
+            # The mean of the channels, as in the originals.
+            piece = out.to_ndarray().mean(axis=0)[overlap:]
+            overlap = max(0, overlap - out.samples)
+            yield at, piece
+            at += len(piece)
+    if at is None:
+        return
+    for out in resampler.resample(None):
+        yield at, out.to_ndarray().mean(axis=0)
+        at += out.samples
+
+
+def cut_sound(
+    placed: Iterable[tuple[int, np.ndarray]], start: float | None, end: float | None
+) -> Iterator[np.ndarray]:
+    """The part of a sound from `place_sound` between two times in seconds; None: no limit."""
+    first = None if start is None else round(start * SAMPLE_RATE)
+    last = None if end is None else round(end * SAMPLE_RATE)
+    for at, piece in placed:
+        if last is not None and at >= last:
+            return
+        low = 0 if first is None else max(0, first - at)
+        high = len(piece) if last is None else min(len(piece), last - at)
+        if low < high:
+            yield piece[low:high]
 
 
 def clean_samples(samples: np.ndarray) -> np.ndarray:
@@ -341,15 +363,3 @@ def resize_to(picture: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return np.asarray(
         Image.fromarray(picture).resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
     )
-
-
-def to_rgb(frame: Any, converter: Any) -> np.ndarray:
-    """A decoded frame -> uint8[H, W, 3], upright."""
-    return upright(converter.reformat(frame, format="rgb24", threads=1), frame.rotation)
-
-
-def upright(frame: Any, rotation: float) -> np.ndarray:
-    """An RGB frame and its rotation in degrees -> uint8[H, W, 3], upright."""
-    picture: np.ndarray = frame.to_ndarray()
-    turns = round(rotation / 90) % 4  # phones store portrait as rotated landscape
-    return np.rot90(picture, turns).copy() if turns else picture

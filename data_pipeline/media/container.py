@@ -132,11 +132,6 @@ def _open_checked(source: str | BinaryIO, protocol: str, file: BinaryIO, name: s
     return container
 
 
-def is_cover(stream: Any) -> bool:
-    """Whether a video stream is the cover art of an audio file, not a picture of the clip."""
-    return bool(stream.disposition & av.stream.Disposition.attached_pic)
-
-
 def check_size(stream: Any) -> None:
     """Raises ClipError for a picture size that only a damaged header can contain."""
     width, height = stream.codec_context.width, stream.codec_context.height

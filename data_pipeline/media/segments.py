@@ -15,6 +15,7 @@ import webrtcvad
 
 from data_pipeline.media.clip import SAMPLE_RATE, Sampling, resize_to, uniform_indices
 from data_pipeline.media.container import ClipError
+from data_pipeline.media.file_times import HELD, TOLERANCE, end_of_recording
 from data_pipeline.media.stream import (
     Recording,
     VideoFrame,
@@ -81,12 +82,12 @@ class Segment:
 
     Attributes:
       index: number of the segment, from 0.
-      start: seconds from the start of the recording.
-      end: seconds from the start of the recording.
+      start: seconds from the first shown frame of the recording.
+      end: seconds from the first shown frame of the recording.
       ends_at: why it ends: `cut` (shot change), `pause`, `length`, `window` or `end`.
       speech: proportion of its time with speech, None without sound.
       clip: its frames and sound, as `read_clip` would return them.
-      motion: time (s from the start of the recording) of the greatest change between two frames
+      motion: time (s, as `start`) of the greatest change between two frames
         inside the segment, None without picture.
     """
 
@@ -171,7 +172,7 @@ class _Cutter:
         self.power: list[float] = []  # mean square of each step
         self.samples = np.zeros(0, np.float32)
         self.first_sample = 0  # number of self.samples[0] in the recording
-        self.checked = 0.0
+        self.last = 0.0  # end of the recording, once it is read
         self.motions: list[tuple[float, float]] = []  # (change, time) of the current segment
         self.previous: VideoFrame | None = None  # the last frame before the current segment
 
@@ -243,7 +244,7 @@ class _Cutter:
         """Returns the segment up to `end` and drops what later segments do not need."""
         begin = self.begin
         frames = [f for f in self.frames if f.time < end]
-        late = not frames or frames[0].time > self.start + 2 / KEPT_RATE
+        late = not frames or frames[0].time > self.start + HELD
         if self.previous is not None and late:
             # The previous frame is shown until the next one.
             frames = [dataclasses.replace(self.previous, time=self.start), *frames]
@@ -305,7 +306,12 @@ class _Cutter:
 
 
 def read_segments(
-    path: str, config: SegmentConfig, sampling: Sampling, *, notes: list[str] | None = None
+    path: str,
+    config: SegmentConfig,
+    sampling: Sampling,
+    *,
+    notes: list[str] | None = None,
+    recording: Recording | None = None,
 ) -> Iterator[Segment]:
     """Yields the segments of a recording, in order and without gaps, in one pass.
 
@@ -315,18 +321,40 @@ def read_segments(
       sampling: number of frames per segment and which one is its image. The frames are always
         spread over the segment (`sampling.temporal` is ignored), out of KEPT_RATE per second.
       notes: receives irregularities of the file.
+      recording: the opened file, opened here if not given.
 
     Raises:
       ClipError: not a media file, or nothing can be decoded.
     """
     notes = [] if notes is None else notes
-    recording = open_recording(path)
+    recording = recording or open_recording(path, notes)
     cutter = _Cutter(config, recording, sampling)
-    frames, sound = read_frames(path, KEPT_RATE, notes), read_sound(path, notes)
+    for now in _read_both(cutter, recording, notes):
+        while end := cutter.next_end(now, over=False):
+            yield cutter.finish_segment(*end)
+    last = cutter.last
+    if last == 0.0:
+        raise ClipError(
+            "; ".join(dict.fromkeys(notes)) or "neither picture nor sound could be decoded"
+        )
+    while end := cutter.next_end(last, over=True):
+        yield cutter.finish_segment(*end)
+    if last - cutter.start > 1e-6:
+        yield cutter.finish_segment(last, "end")
+
+
+def _read_both(cutter: _Cutter, recording: Recording, notes: list[str]) -> Iterator[float]:
+    """Feeds picture and sound to a cutter; yields now and then the time up to which both are read.
+
+    At the end `cutter.last` is the end of the recording.
+    """
+    times = recording.times
+    frames = read_frames(recording.path, KEPT_RATE, notes, times=times)
+    sound = read_sound(recording.path, notes, times=times)
     # The track that is behind is read next; infinity marks a track that has ended.
     video = 0.0 if recording.has_video else np.inf
     audio = 0.0 if recording.has_audio else np.inf
-    last, samples = 0.0, 0
+    picture_end, samples, checked = 0.0, 0, 0.0
     while video < np.inf or audio < np.inf:
         if audio <= video:
             piece = next(sound, None)
@@ -336,25 +364,18 @@ def read_segments(
             cutter.add_sound(piece)
             samples += len(piece)
             audio = samples / SAMPLE_RATE
-            last = max(last, audio)
         else:
             frame = next(frames, None)
             if frame is None:
+                if picture_end and video >= times.frames[-1] - TOLERANCE:
+                    picture_end = times.picture_end  # the last picture may last long
                 video = np.inf
                 continue
             cutter.add_frame(frame)
             video = max(frame.time, video)
-            last = max(last, video + frame.duration)
+            picture_end = video + min(times.step, 0.1)
         now = min(video, audio)
-        if now < np.inf and now - cutter.checked >= 0.25:
-            cutter.checked = now
-            while end := cutter.next_end(now, over=False):
-                yield cutter.finish_segment(*end)
-    if last == 0.0:
-        raise ClipError(
-            "; ".join(dict.fromkeys(notes)) or "neither picture nor sound could be decoded"
-        )
-    while end := cutter.next_end(last, over=True):
-        yield cutter.finish_segment(*end)
-    if last - cutter.start > 1e-6:
-        yield cutter.finish_segment(last, "end")
+        if now < np.inf and now - checked >= 0.25:
+            checked = now
+            yield now
+    cutter.last = end_of_recording(picture_end, samples / SAMPLE_RATE)

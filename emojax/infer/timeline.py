@@ -21,7 +21,7 @@ from data_pipeline.annotate.unit_tracks import UnitTrack
 from data_pipeline.annotate.units import TABLES, unit_code
 from data_pipeline.media.prosody import measure_voice
 from data_pipeline.media.segments import Segment, read_segments
-from data_pipeline.media.stream import open_recording
+from data_pipeline.media.stream import Recording, open_recording
 from data_pipeline.media.transcript import TRANSCRIBED, Cue, Transcript
 from data_pipeline.progress import Progress, no_progress
 from data_pipeline.schema import Clip
@@ -124,16 +124,17 @@ def _answer_recording(
     `notes` receives what is irregular about the file.
     """
     path = question.path
-    recording = open_recording(path)
+    recording = open_recording(path, notes)
     spans: list[Span] = []
-    for span in _answer_segments(question, resume_file, transcriber_name, notes):
+    for span in _answer_segments(question, recording, resume_file, transcriber_name, notes):
         spans.append(span)
-        done, total = min(span.end, recording.seconds or span.end), recording.seconds or span.end
+        done, total = min(span.end, recording.seconds), recording.seconds
         progress(Path(path).name[:40], round(done, 1), round(total, 1))
     seconds = spans[-1].end if spans else recording.seconds
-    if recording.seconds - seconds > max(0.5, 0.02 * recording.seconds):
+    announced = recording.times.announced
+    if announced - seconds > max(0.5, 0.02 * announced):
         notes.append(
-            f"the file ends at {seconds:.1f} s, but its header gives {recording.seconds:.1f} s:"
+            f"the file ends at {seconds:.1f} s, but its header gives {announced:.1f} s:"
             " the rest is missing or damaged"
         )
     return spans, seconds
@@ -234,7 +235,11 @@ def _face(units: UnitTrack | None, span: Span) -> tuple[frozenset[str] | None, f
 
 
 def _answer_segments(
-    question: _Question, resume_file: Path | None, transcriber_name: str, notes: list[str]
+    question: _Question,
+    recording: Recording,
+    resume_file: Path | None,
+    transcriber_name: str,
+    notes: list[str],
 ) -> Iterator[Span]:
     """Yields answered spans in order of time; `notes` receives what is irregular about the file."""
     q = question
@@ -244,7 +249,8 @@ def _answer_segments(
     sampling = q.bundle.settings.sampling(None)
     with AnswerCache(resume_file, key + transcriber_name) as cache:
         waiting: list[tuple[Segment, str, Clip]] = []
-        for segment in read_segments(q.path, q.options.cut, sampling, notes=notes):
+        segments = read_segments(q.path, q.options.cut, sampling, notes=notes, recording=recording)
+        for segment in segments:
             waiting += [(segment, person, clip) for person, clip in q.people.split(segment)]
             while len(waiting) >= BATCH_SIZE:
                 chunk, waiting = waiting[:BATCH_SIZE], waiting[BATCH_SIZE:]

@@ -1,0 +1,121 @@
+"""The tracks of a file: which one is played, its decoded frames, its pictures upright."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import av
+import numpy as np
+from av.sidedata.sidedata import Type as SideData
+from av.stream import Disposition
+
+from data_pipeline.media.container import cause_of
+
+# Pictures that are not the film: cover art and the thumbnails of chapters.
+_STILLS = Disposition.attached_pic | Disposition.timed_thumbnails
+# Tracks beside the main one, for those who ask for them.
+_EXTRA = (
+    Disposition.comment
+    | Disposition.hearing_impaired
+    | Disposition.visual_impaired
+    | Disposition.karaoke
+    | Disposition.clean_effects
+    | Disposition.dependent
+)
+
+
+def default_track(container: Any, kind: str) -> Any | None:
+    """The track that a player shows: the one marked as default, otherwise the first.
+
+    Args:
+      container: an open PyAV container.
+      kind: `video` or `audio`.
+
+    Returns:
+      The stream; None if there is none, or none that can be decoded. Cover art is never returned.
+    """
+    found = [
+        s
+        for s in getattr(container.streams, kind)
+        if s.codec_context is not None and not s.disposition & _STILLS
+    ]
+
+    def rank(stream: Any) -> tuple[bool, bool]:
+        return bool(stream.disposition & Disposition.default), not stream.disposition & _EXTRA
+
+    return max(found, key=rank, default=None)  # the first one of equal rank
+
+
+def decode_track(
+    container: Any, stream: Any, notes: list[str], *, check: Callable[[], None] = lambda: None
+) -> Iterator[Any]:
+    """Yields the frames of a track; packets that cannot be decoded are skipped.
+
+    Args:
+      container: an open PyAV container.
+      stream: one of its streams.
+      notes: receives the number of packets that could not be decoded, and a damaged end.
+      check: called for each packet; may raise.
+    """
+    lost, last = 0, 0.0
+    try:
+        for packet in container.demux(stream):
+            check()
+            try:
+                for frame in packet.decode():
+                    last = frame.time if frame.time is not None else last
+                    yield frame
+            except (av.error.InvalidDataError, ValueError):
+                lost += 1
+    except (av.error.FFmpegError, MemoryError) as error:
+        notes.append(f"the {stream.type} track is damaged after {last:.2f} s ({cause_of(error)})")
+    if lost:
+        notes.append(f"{lost} packets of the {stream.type} track could not be decoded")
+
+
+def to_rgb(frame: Any, converter: Any, stream: Any, *, scale: float = 1.0) -> np.ndarray:
+    """A decoded frame -> uint8[H, W, 3], as a player shows it.
+
+    Args:
+      frame: a frame of PyAV.
+      converter: a VideoReformatter of PyAV; creating one costs more than using it.
+      stream: the track of the frame.
+      scale: factor of height and width.
+    """
+    size = {"width": round(frame.width * scale), "height": round(frame.height * scale)}
+    rgb = converter.reformat(frame, **(size if scale != 1 else {}), format="rgb24", threads=1)
+    return upright(rgb.to_ndarray(), display_matrix(frame, stream))
+
+
+def display_matrix(frame: Any, stream: Any) -> tuple[int, int, int, int]:
+    """How a stored picture is shown: x' = a x + c y, y' = b x + d y (ISO 14496-12), y downwards.
+
+    It is that of the frame, or else made of the `rotate` tag of the track (degrees clockwise),
+    which files of older programs have.
+
+    Returns:
+      (a, b, c, d); only signs and which ones are largest matter.
+    """
+    data = frame.side_data.get(SideData.DISPLAYMATRIX)
+    if data is not None:
+        a, b, _, c, d, *_ = struct.unpack("=9i", bytes(data))
+        return a, b, c, d
+    tags = {key.lower(): value for key, value in stream.metadata.items()}
+    try:
+        turns = round(float(tags.get("rotate", "0")) / 90) % 4
+    except ValueError:
+        turns = 0
+    return ((1, 0, 0, 1), (0, 1, -1, 0), (-1, 0, 0, -1), (0, -1, 1, 0))[turns]
+
+
+def upright(picture: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarray:
+    """Turns and mirrors a stored picture [H, W, 3] as its display matrix says (to 90 degrees)."""
+    a, b, c, d = matrix
+    right, down = a, d
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        picture, right, down = picture.swapaxes(0, 1), c, b
+    rows = slice(None, None, -1 if down < 0 else 1)
+    columns = slice(None, None, -1 if right < 0 else 1)
+    return np.ascontiguousarray(picture[rows, columns])
