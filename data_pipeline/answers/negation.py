@@ -17,7 +17,7 @@ _NOT_A_NEGATION = re.compile(
 _CLAUSE_END = re.compile(
     r"[.;!?]|\b(?:but|however|while|although|though|yet|instead|is|are|was|look(?:s|ed)?|"
     r"seem(?:s|ed)?|appear(?:s|ed)?|show(?:s|ed)?|sound(?:s|ed)?|feels?|felt|rather(?! than)|"
-    r"he|she|they|it)\b"
+    r"he|she|they|it|est[áa]|parece|se ve|sino|pero)\b"
 )
 
 

@@ -1,60 +1,46 @@
 """Parses answers: the labels of a label space that a response names, or why none was found.
 
-The strict scores use this parser. Text in think tags is ignored; `Sad.` is `sad`; a sentence counts
-as the labels that it names and does not negate; `joyful` is `happy` if that is the only label of
-its family. The official scores parse almost nothing (`official_parsing`).
+The strict scores and the annotators use this parser. Evidence counts in this order: structured
+output (JSON, tags, a box, scores by label), a field (`Emotion: sad`), a label that the answer
+begins or ends with, a sentence that states the emotion, any other mention. docs/evaluation.md
+describes the rules. The official scores parse almost nothing (`official_parsing`).
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import re
-import unicodedata
 from collections.abc import Sequence
+from typing import Any
 
-from data_pipeline.answers.negation import is_negated
-from data_pipeline.datasets.labels import CONCEPTS, concept
-from data_pipeline.datasets.lexicon import FAMILIES
+from data_pipeline.answers import answer_fields as fields
+from data_pipeline.answers import prose, structured
+from data_pipeline.answers.clean_text import answer_part, plain_text
+from data_pipeline.answers.cues import CORRECTION, IDIOMS, REFUSAL
+from data_pipeline.answers.denial import is_denied
+from data_pipeline.answers.vocabulary import EVERYDAY, NAME, SPELLING, Vocabulary, vocabulary
 
-HOW = ("label", "spelling", "synonym", "sentence", "outside", "empty", "refusal", "unparsable")
-_THINK = re.compile(
-    r"[<\[](think|thinking|reasoning)[>\]].*?([<\[]/\1[>\]]|$)", re.DOTALL | re.IGNORECASE
+HOW = (
+    *("label", "spelling", "synonym", "field", "scores", "sentence", "ambiguous"),
+    *("outside", "empty", "refusal", "unparsable"),
 )
-_END_OF_THINKING = re.compile(r"[<\[]/(?:think|thinking|reasoning)[>\]]", re.IGNORECASE)
-_ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|$)", re.DOTALL | re.IGNORECASE)
-_TAG = re.compile(r"</?[a-z_]+>|<\|[a-z_]+\|>", re.IGNORECASE)
-_FENCE = re.compile(r"```(?:json)?")
-_KEYS = ("answer", "label", "emotion", "emotions", "labels", "sentiment", "intent", "prediction")
-_FIELD = re.compile(
-    rf"['\"](?:{'|'.join(_KEYS)})['\"]\s*:\s*(\[[^\]]*\]|'[^']*'|\"[^\"]*\")", re.IGNORECASE
+_TIERS = {NAME: "label", SPELLING: "spelling"}
+_ITEMS = re.compile(r"['\"\[\]{},;\n、|]|\band\b|\bor\b|\bund\b|\boder\b|\bet\b|&|\+|和|以及")
+_EDGE = " \t\r\n.!?:;,'\"`*()[]{}“”‘’。，！？#>-–—•·_~"
+_ITEM_MARK = re.compile(
+    r"^(?:[-*•·–]\s+|\(?(?:[a-h]|\d{1,2})[.):]\s*|option\s+[a-h\d][.):]?\s*)", re.IGNORECASE
 )
-_ITEMS = re.compile(r"['\"\[\]{},;\n]|\band\b|\bor\b|&|\+")
-_EDGE = " \t\r\n.!?:;,'\"`*()[]{}“”‘’。，！？"
-_CLAUSE = re.compile(
-    r"[.;!?]|\bbut\b|\bhowever\b|\bwhile\b|\balthough\b|\byet\b|\bbecause\b|\bas\b|\bwith\b"
+_ITEM_SCORE = re.compile(
+    r"\s*[(\[:=-]*\s*(?:confidence|score|probability)?\W{0,3}\d+(?:\.\d+)?\s*(?:%|/\s*10+)?[)\]]*$"
 )
-_STATED = re.compile(
-    r"(?:\b(?:final answer|answer|label|emotion|emotional state|feeling|sentiment|mood|intent"
-    r"|expression|conclusion)s?\b"
-    r"(?:\s+(?:of|that|which|expressed|shown|conveyed|in|here|this|the|video|clip|person|character"
-    r"|speaker|displayed|best|most|likely))*"
-    r"\s*(?:(?:is|are|was|would be|seems to be|appears to be|should be|can be described as)\b"
-    r"(?!n't)|=|:)"
-    r"|\b(?:is|are|seems|appears|looks) most likely\b|\bmost likely (?:is|to be)?\b)[\s*:]*"
-    r"(?:most likely\s)?"
+_HEAD_END = re.compile(
+    r"\n|[.!;:。](?!\d)|,\s*(?:because|since|as|with|but|though|although|not|due|her|his|the|she|"
+    r"he|"
+    r"they|因为|weil|porque|parce|perché|потому)\b|\s*[(（]|\s[-–—]+\s?|\s(?:because|since|due to|"
+    r"as the|"
+    r"as (?:s?he|they)|based on|weil|porque|parce que|perché|потому)\b|因为|,因"
 )
-_REFUSAL = re.compile(
-    r"\b(?:i(?:'m| am) (?:sorry|unable|not able|afraid)|i (?:can(?:'|no)t|could not|couldn't|won't)"
-    r"|as an ai|cannot (?:determine|assist|identify|provide)"
-    r"|unable to (?:determine|identify|assist|provide))\b"
-)
-# emotion words that sentences mostly use in another sense: they count only as a whole answer
-_EVERYDAY = frozenset(
-    "blue low cross moved touched alone kind care cold heated warm tender gentle firm bold certain "
-    "interest interested content concern concerns loss wonder respect praise comfortable attentive "
-    "wondering questioning unexpected teasing afraid".split()
-)
+_MAX_DEPTH = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,126 +50,260 @@ class Reading:
     Attributes:
       labels: labels of the label space, each once, in the order of the answer; () if none.
       how: one of HOW. `label`: the answer consists of labels only; `spelling`: of labels in another
-        spelling; `synonym`: of other words of the same family; `sentence`: labels were found in a
-        sentence; `outside`: the answer names an emotion outside the label space.
+        spelling; `synonym`: of other words for them; `field`: a field named them; `scores`: they
+        have the highest score; `sentence`: labels were found in a sentence; `ambiguous`: one label
+        is asked for, and the answer settles on several; `outside`: the answer names an emotion
+        outside the label space.
     """
 
     labels: tuple[str, ...]
     how: str
 
 
-def final_answer(text: str) -> str:
-    """The answer within a response: in answer tags, outside think tags, or in a JSON field."""
-    text = unicodedata.normalize("NFKC", text)  # full-width letters are letters
-    if answers := _ANSWER.findall(text):
-        text = answers[-1]
-    else:
-        # a chat template may have swallowed the opening think tag
-        text = _END_OF_THINKING.split(_THINK.sub(" ", text))[-1]
-    text = _FENCE.sub(" ", _TAG.sub(" ", text)).strip()
-    if "{" in text and (field := _FIELD.search(text)):
-        return field.group(1)
-    return text
+def read_labels(response: str, labels: Sequence[str], *, several: bool = False) -> Reading:
+    """The labels of a label space that a response settles on.
 
-
-@functools.lru_cache(maxsize=512)
-def _words(labels: tuple[str, ...]) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
-    """Words of a label space.
-
-    Returns:
-      {spelling: label}, {synonym: label}, {word of another emotion: family}.
+    Args:
+      response: the whole answer of a model, in any of its forms.
+      labels: the label space.
+      several: whether all labels that fit are asked for, or one.
     """
-    spellings = {label.lower().strip(): label for label in labels}
-    concepts = {concept(label): label for label in labels}
-    for word, meaning in CONCEPTS.items():
-        if meaning in concepts and len(word) > 3:  # `sur` and `hap` are codes in file names
-            spellings.setdefault(word, concepts[meaning])
-    # both words of `doubt/confusion` mean that label, unless they are labels themselves
-    for label in labels:
-        for part in label.lower().split("/"):
-            spellings.setdefault(part.strip(), label)
-    families: dict[str, set[str]] = {}
-    family_of = {form: family for family, forms in FAMILIES.items() for form in (family, *forms)}
-    for word, label in spellings.items():
-        if word in family_of:
-            families.setdefault(family_of[word], set()).add(label)
-    synonyms, others = {}, {}
-    for form, family in family_of.items():
-        family_labels = families.get(family, set())
-        if form in spellings:
-            continue
-        if len(family_labels) == 1:
-            synonyms[form] = next(iter(family_labels))
-        else:
-            others[form] = family
-    return spellings, synonyms, others
-
-
-@functools.lru_cache(maxsize=512)
-def _word_pattern(words: tuple[str, ...]) -> re.Pattern[str]:
-    longest_first = sorted(words, key=len, reverse=True)
-    # a slash separates words, except in labels that contain one
-    pattern = r"(?<![\w-])(?:" + "|".join(map(re.escape, longest_first)) + r")(?![\w-])"
-    return re.compile(pattern if words else r"(?!)")
-
-
-def read_labels(response: str, labels: Sequence[str]) -> Reading:
-    """The labels of a label space that a response names; see `Reading`."""
-    space = tuple(labels)
-    spellings, synonyms, others = _words(space)
-    text = final_answer(response).lower().replace("’", "'").strip()
-    plain = text.strip(_EDGE)
-    if not plain:
+    part = answer_part(response)
+    if not part.strip(_EDGE):
         return Reading((), "empty")
-    if reading := _read_list(plain, space):
-        return reading
-    if _REFUSAL.search(text):
-        return Reading((), "refusal")
-    first, *more = text.split("\n")  # a label, with the explanation on later lines
-    if more and (reading := _read_list(first.strip(_EDGE), space)):
-        return reading
-    # if the text states what the answer is, that part is parsed first
-    stated = [m.end() for m in _STATED.finditer(text)]
-    parts = [_CLAUSE.split(text[stated[-1] :], maxsplit=1)[0]] if stated else []
-    everyday = {w: label for w, label in synonyms.items() if w not in _EVERYDAY}
-    for part in (*parts, text):
-        for words in (spellings, everyday):
-            if labels_in_part := _named_labels(part, words):
-                return Reading(labels_in_part, "sentence")
-    is_outside = _named_labels(text, others) or plain in others
-    return Reading((), "outside" if is_outside else "unparsable")
+    reading = _Reader(vocabulary(tuple(labels)), several=several).read(part)
+    if not several and len(reading.labels) > 1:
+        return Reading(reading.labels, "ambiguous")
+    return reading
 
 
-def _read_list(plain: str, space: tuple[str, ...]) -> Reading | None:
-    """The reading of an answer that consists of labels only; None if any item is another word."""
-    spellings, synonyms, _ = _words(space)
-    names = {label.lower().strip() for label in space}
-    if plain in spellings:
-        return Reading((spellings[plain],), "label" if plain in names else "spelling")
-    whole = [item for part in _ITEMS.split(plain) if (item := part.strip(_EDGE))]
-    # `angry/sad` is two labels, `doubt/confusion` may be one
-    items = [
-        i
-        for item in whole
-        for i in ([item] if item in spellings else filter(None, map(str.strip, item.split("/"))))
-    ]
-    for words, how in (
-        ({w: spellings[w] for w in names}, "label"),
-        (spellings, "spelling"),
-        (synonyms | spellings, "synonym"),
-    ):
-        if items and all(i in words for i in items):
-            return Reading(tuple(dict.fromkeys(words[i] for i in items)), how)
-    return None
+def read_label(response: str, labels: Sequence[str]) -> str:
+    """The one label that a response settles on, "" if there is none or it names several."""
+    found = read_labels(response, labels).labels
+    return found[0] if len(found) == 1 else ""
 
 
-def _named_labels(text: str, words: dict[str, str]) -> tuple[str, ...]:
-    """Labels whose words a text names without negating them."""
-    labels: dict[str, None] = {}
-    for match in _word_pattern(tuple(words)).finditer(text):
-        if not is_negated(text[: match.start()]):
-            labels[words[match.group()]] = None
-    return tuple(labels)
+@dataclasses.dataclass(frozen=True)
+class _Reader:
+    """Reads answers over one label space."""
+
+    words: Vocabulary
+    several: bool
+
+    def read(self, part: str, depth: int = 0) -> Reading:
+        """The reading of an answer, or of the value of a field."""
+        if depth == 0 and (found := self._json(part)):
+            return found
+        text = plain_text(structured.tables_as_lines(part, self.words.kind)).lower().strip()
+        if depth == 0 and "{" in text:  # an object that was cut, or is no JSON
+            text = re.sub(r"[\"']?\s*,\s*[\"'](?=[\w ]+[\"']\s*:)", "\n", text)
+            text = re.sub(r"[{}\"]", "", text).strip()
+        if not text.strip(_EDGE):
+            return Reading((), "empty")
+        known = fields.find_fields(text, self.words.kind) if depth < _MAX_DEPTH else []
+        mentions = self.words.mentions(text)
+        return (
+            self._fields(known, (fields.FINAL, fields.ANSWER), text, depth)
+            or self._scores(structured.scores_in_text(text, mentions))
+            or self._list(text)
+            or self._fields(known, (fields.LABEL,), text, depth)
+            or self._head(text)
+            or self._tail(text)
+            or self._sentences(text, known)
+        )
+
+    # --- lists, heads and tails ---
+
+    def _list(self, text: str) -> Reading | None:
+        """The reading of an answer that consists of labels only; None if it has another word."""
+        plain = text.strip(_EDGE)
+        whole = [self._item(i) for i in (plain, *_ITEMS.split(plain))]
+        if entry := self.words.words.get(plain) or self.words.words.get(whole[0]):
+            return self._named([entry])
+        # `angry/sad` is two labels, `doubt/confusion` may be one
+        items = [
+            i
+            for item in whole[1:]
+            if item
+            for i in ([item] if item in self.words.words else map(self._item, item.split("/")))
+        ]
+        entries = [self.words.look_up(i) for i in items]
+        return self._named([e for e in entries if e]) if items and all(entries) else None
+
+    def _item(self, item: str) -> str:
+        item = _ITEM_MARK.sub("", item.strip().strip("\"'`*_ "))
+        return _ITEM_SCORE.sub("", item).strip(_EDGE)
+
+    def _named(self, entries: Sequence[tuple[str, int]]) -> Reading:
+        inside = [(label, tier) for label, tier in entries if label]
+        if not inside:
+            return Reading((), "outside")
+        tier = max(tier for _, tier in inside)
+        labels = tuple(dict.fromkeys(label for label, _ in inside))
+        return Reading(labels, _TIERS.get(tier, "synonym"))
+
+    def _head(self, text: str) -> Reading | None:
+        """The labels that an answer begins with, before it explains them."""
+        for end in _HEAD_END.finditer(text):
+            head = text[: end.start()]
+            if len(head) > 80:
+                break
+            if (found := self._list(head)) and not is_denied(head, text[end.end() :]):
+                return found
+        return None
+
+    def _tail(self, text: str) -> Reading | None:
+        """The labels that stand alone in the last line."""
+        *before, last = text.rstrip().split("\n")
+        return self._list(last) if before and len(last) <= 80 else None
+
+    # --- structured output ---
+
+    def _scores(self, scores: Sequence[tuple[str, float]]) -> Reading | None:
+        """The label of the highest score; several of them at a tie."""
+        if not scores:
+            return None
+        highest = max(number for _, number in scores)
+        if highest <= 0:
+            return None
+        best = [label for label, number in scores if number == highest]
+        if self.several:
+            scale = next(s for s in (1.0, 4.0, 10.0, 100.0, float("inf")) if highest <= s)
+            enough = highest if scale == float("inf") else min(highest, scale / 2)
+            best = [label for label, number in scores if number >= enough]
+        labels = tuple(dict.fromkeys(filter(None, best)))
+        return Reading(labels, "scores" if labels else "outside")
+
+    def _json(self, part: str) -> Reading | None:
+        readings = [self._value(v, 0) for v in structured.json_values(part)]
+        found = [r for r in readings if r is not None]
+        best = [r for r in found if r.labels] or found
+        return best[-1] if best else None
+
+    def _value(self, value: Any, depth: int) -> Reading | None:
+        """The reading of a decoded JSON value; None if it names no emotion."""
+        if depth > 6:
+            return None
+        if isinstance(value, str):
+            found = self.read(value, 1) if value.strip() else None
+            return (
+                None if found is None or found.how in ("unparsable", "empty", "refusal") else found
+            )
+        if isinstance(value, list):
+            return self._items(value, depth)
+        return self._object(value, depth) if isinstance(value, dict) else None
+
+    def _object(self, value: dict[Any, Any], depth: int) -> Reading | None:
+        if found := self._scores(structured.scores_of(value, self.words)):
+            return found
+        ranked = [(fields.field_rank(str(k), self.words.kind), c) for k, c in value.items()]
+        for rank in (fields.FINAL, fields.ANSWER, fields.LABEL, fields.WEAK):
+            readings = [self._value(c, depth + 1) for r, c in ranked if r == rank]
+            if readings := [r for r in readings if r is not None]:
+                return readings[0]
+        nested = [c for r, c in ranked if r in (None, fields.PROSE) and isinstance(c, (dict, list))]
+        found_in = [self._value(c, depth + 1) for c in nested]
+        if found := next((r for r in found_in if r is not None), None):
+            return found
+        texts = [c for r, c in ranked if r is None and isinstance(c, str)]
+        return self._value(texts[0], depth + 1) if len(ranked) == 1 and texts else None
+
+    def _items(self, items: list[Any], depth: int) -> Reading | None:
+        if scores := structured.item_scores(items):
+            entries = [(self._item(text.lower()), number) for text, number in scores]
+            known = [(e[0], n) for t, n in entries if (e := self.words.look_up(t)) is not None]
+            return self._scores(known)
+        if items and all(isinstance(i, str) for i in items):
+            return self._value(", ".join(items), depth + 1)
+        readings = [r for i in items if (r := self._value(i, depth + 1)) is not None]
+        labels = tuple(dict.fromkeys(label for r in readings for label in r.labels))
+        return Reading(labels, readings[0].how if labels else "outside") if readings else None
+
+    # --- fields and sentences ---
+
+    def _fields(
+        self, known: Sequence[fields.Field], ranks: Sequence[int], text: str, depth: int
+    ) -> Reading | None:
+        """What the fields of the first of some ranks hold that has any; the first field counts."""
+        for rank in ranks:
+            chosen = [f for f in known if f.rank == rank and f.value.strip(_EDGE)]
+            readings = [(f, self.read(f.value, depth + 1)) for f in chosen]
+            readings = [(f, r) for f, r in readings if r.labels or r.how == "outside"]
+            if not readings:
+                continue
+            first, last = readings[0], readings[-1]
+            found = first[1]
+            if CORRECTION.search(text[first[0].end : last[0].start]):
+                found = last[1]
+            elif len({f.name for f, _ in readings}) == len(readings) > 1:
+                labels = tuple(dict.fromkeys(label for _, r in readings for label in r.labels))
+                found = Reading(labels, found.how if labels else "outside")
+            return Reading(found.labels, "field") if found.labels else found
+        return None
+
+    def _sentences(self, text: str, known: Sequence[fields.Field]) -> Reading:
+        body = text
+        for field in known:
+            if field.rank in (fields.ASIDE, fields.LABEL, fields.WEAK):
+                blank = re.sub(r"[^\n]", " ", text[field.start : field.end])
+                body = body[: field.start] + blank[:-1] + "." + body[field.end :]
+        weighed = prose.weigh_text(body, self.words)
+        labels, outside = prose.settle(weighed, several=self.several)
+        if labels:
+            return Reading(labels, "sentence")
+        if not outside and (found := self._fallback(text, known)):
+            return found
+        if REFUSAL.search(text) or re.search(r"\bi(?:'m| am) (?:sorry|afraid)\b", text):
+            return Reading((), "refusal")
+        return Reading((), "outside" if outside else "unparsable")
+
+    def _fallback(self, text: str, known: Sequence[fields.Field]) -> Reading | None:
+        """Fields of weaker names where nothing else names a label; a question for one word."""
+        for field in known:
+            mentions = self.words.mentions(field.value)
+            polar = re.search(r"positiv|negativ|neutral|中性|积极|消极", field.value)
+            usable = field.rank == fields.WEAK or re.match(
+                r"\W*(?:(?:overall|detected|predicted) )?(?:sentiment|emotion|mood)\w*\W*$",
+                field.name,
+            )
+            if usable and mentions and (not polar or self.words.kind != "emotion"):
+                found = self._list(field.value)
+                if found and found.labels:
+                    return Reading(found.labels, "field")
+        named = self.words.mentions(IDIOMS.sub(" ", text))
+        if len(text.split()) <= 3 and text.endswith("?") and len(named) == 1 and named[0].label:
+            return Reading((named[0].label,), "sentence")
+        return None
+
+
+def final_answer(text: str) -> str:
+    """The answer within a response: in answer tags, outside thoughts, or in a field."""
+    part = answer_part(text)
+    for value in reversed(structured.json_values(part)):
+        if isinstance(value, dict):
+            ranked = [(fields.field_rank(str(k), "emotion") or 0, c) for k, c in value.items()]
+            ranked = [(r, c) for r, c in ranked if r >= fields.LABEL and isinstance(c, (str, list))]
+            if ranked:
+                content = max(ranked, key=lambda pair: pair[0])[1]
+                return content if isinstance(content, str) else ", ".join(map(str, content))
+    plain = plain_text(part)
+    known = [f for f in fields.find_fields(plain, "emotion") if f.rank >= fields.LABEL and f.value]
+    return max(known, key=lambda f: f.rank).value if known else plain
+
+
+def read_label_list(response: str, labels: Sequence[str]) -> tuple[str, ...]:
+    """All labels of an answer; unknown items of a plain list are kept, so that they count as wrong.
+
+    Args:
+      response: the answer.
+      labels: the label space.
+    """
+    items = [i.strip().lower() for i in re.split("[,;]", final_answer(response)) if i.strip()]
+    if not items or not all(len(i.split()) <= 3 for i in items):
+        return read_labels(response, labels, several=True).labels
+    words = vocabulary(tuple(labels))
+    single = [_Reader(words, several=True).read(i, _MAX_DEPTH).labels or (i,) for i in items]
+    return tuple(dict.fromkeys(label for found in single for label in found))
 
 
 def read_words(response: str, known: Sequence[str] | frozenset[str]) -> tuple[str, ...]:
@@ -198,14 +318,21 @@ def read_words(response: str, known: Sequence[str] | frozenset[str]) -> tuple[st
     """
     text = final_answer(response).lower().replace("’", "'").strip()
     items = [
-        item for part in _ITEMS.split(text.strip(_EDGE)) if part and (item := part.strip(_EDGE))
+        i
+        for part in _ITEMS.split(text.strip(_EDGE))
+        if (i := _ITEM_MARK.sub("", part.strip()).strip(_EDGE))
     ]
     if items and all(len(i.split()) <= 2 for i in items):
         return tuple(dict.fromkeys(items))
     known = frozenset(known)
     words: dict[str, None] = {}
-    for match in re.finditer(r"[a-z][a-z'-]*", text):
-        word = match.group()
-        if word in known and word not in _EVERYDAY and not is_negated(text[: match.start()]):
-            words[word] = None
+    text = prose.without_quotes(IDIOMS.sub(" ", text), vocabulary(("neutral",)))
+    for sentence in prose.sentences(text):
+        for match in re.finditer(r"[a-z][a-z'-]*", sentence):
+            word = match.group()
+            entry = vocabulary(("neutral",)).words.get(word)
+            common = entry is not None and entry[1] == EVERYDAY
+            before, after = sentence[: match.start()], sentence[match.end() :]
+            if word in known and not common and not is_denied(before, after):
+                words[word] = None
     return tuple(words)

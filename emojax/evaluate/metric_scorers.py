@@ -9,7 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from data_pipeline.answers.parse_answers import Reading, final_answer, read_labels, read_words
+from data_pipeline.answers.parse_answers import (
+    Reading,
+    read_label_list,
+    read_labels,
+    read_words,
+)
 from emojax.evaluate.emotion_wheels import WordTables
 from emojax.evaluate.hit_rate import (
     hit_rate_statistics,
@@ -173,8 +178,8 @@ def score_multi_label(
     labels, flat = to_label_space([a for labels in true_sets for a in labels], asked)
     spelled = iter(flat)
     truth = [tuple(dict.fromkeys(next(spelled) for _ in labels)) for labels in true_sets]
-    readings = [read_labels(r.final_response, labels) for r in rows]
-    parsed = [_read_label_list(r.final_response, labels) for r in rows]
+    readings = [read_labels(r.final_response, labels, several=True) for r in rows]
+    parsed = [read_label_list(r.final_response, labels) for r in rows]
     strict = multi_label_statistics(truth, parsed, labels)
     ranked = _map_from_probabilities(rows, truth, labels)
     result = {
@@ -220,14 +225,6 @@ def _official_multi_label(rows: Sequence[Prediction]) -> dict[str, Any]:
         return official_multi_label([r.answer for r in rows], [r.response for r in rows])
     except ValueError as error:
         return {"metric": "multi_label", "n": len(rows), "f1_micro": None, "why_not": str(error)}
-
-
-def _read_label_list(response: str, labels: Sequence[str]) -> tuple[str, ...]:
-    """Labels of an answer; unknown items of a plain list are kept, so that they count as wrong."""
-    items = label_set(final_answer(response))
-    if not all(len(i.split()) <= 3 for i in items):
-        return read_labels(response, labels).labels
-    return tuple(dict.fromkeys(x for i in items for x in read_labels(i, labels).labels or (i,)))
 
 
 def _map_from_probabilities(

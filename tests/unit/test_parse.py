@@ -1,10 +1,9 @@
 """Labels read from answers of every form."""
 
 import pytest
+from answer_table import OVER_SIX, SIX, all_cases
 
 from data_pipeline.answers.parse_answers import final_answer, read_labels, read_words
-
-SIX = ("angry", "happy", "neutral", "sad", "surprise", "worried")
 
 
 @pytest.mark.parametrize(
@@ -12,9 +11,9 @@ SIX = ("angry", "happy", "neutral", "sad", "surprise", "worried")
     [
         ("happy", "happy", "label"),
         (" Happy. ", "happy", "label"),
-        ("['happy', 'sad']", "happy sad", "label"),
-        ("happy and sad", "happy sad", "label"),
-        ("angry/sad", "angry sad", "label"),
+        ("['happy', 'sad']", "happy sad", "ambiguous"),
+        ("happy and sad", "happy sad", "ambiguous"),
+        ("angry/sad", "angry sad", "ambiguous"),
         ("sad, sad", "sad", "label"),
         ("surprised", "surprise", "spelling"),
         ("happiness", "happy", "spelling"),
@@ -25,8 +24,8 @@ SIX = ("angry", "happy", "neutral", "sad", "surprise", "worried")
         ("angry as it seems</think>sad", "sad", "label"),
         ("<answer>sad", "sad", "label"),
         ('{"emotion": "sad", "why": "angry voice"}', "sad", "label"),
-        ('```json\n{"label": ["sad", "angry"]}\n```', "sad angry", "label"),
-        ("**Answer:** Neutral", "neutral", "sentence"),
+        ('```json\n{"label": ["sad", "angry"]}\n```', "sad angry", "ambiguous"),
+        ("**Answer:** Neutral", "neutral", "field"),
         ("The person seems happy.", "happy", "sentence"),
         ("She is not happy but sad", "sad", "sentence"),
         ("There is no sign of being angry; she is sad", "sad", "sentence"),
@@ -37,7 +36,7 @@ SIX = ("angry", "happy", "neutral", "sad", "surprise", "worried")
             "sentence",
         ),
         ("He looks delighted at the gift he was given", "happy", "sentence"),
-        ("sad and maybe happy too, I think", "sad happy", "sentence"),
+        ("sad and maybe happy too, I think", "sad", "sentence"),
         ("the emotion isn't sad; it's angry", "angry", "sentence"),
         ("didn't look sad, looked happy", "happy", "sentence"),
         ("No happiness, sadness or anger; the person is worried", "worried", "sentence"),
@@ -48,9 +47,9 @@ SIX = ("angry", "happy", "neutral", "sad", "surprise", "worried")
         ("without a doubt happy", "happy", "sentence"),
         ("never been so happy", "happy", "sentence"),
         ("far from happy", "", "unparsable"),
-        ("Answer: angry, sad", "angry sad", "sentence"),
-        ("happy/excited", "happy", "sentence"),
-        ("Neutral/calm", "neutral", "sentence"),
+        ("Answer: angry, sad", "angry sad", "ambiguous"),
+        ("happy/excited", "happy", "synonym"),
+        ("Neutral/calm", "neutral", "label"),
         ("a man in a blue shirt in a low light room", "", "unparsable"),
         ("I'm sorry, I can't identify emotions such as happy or sad.", "", "refusal"),
         (
@@ -65,11 +64,7 @@ SIX = ("angry", "happy", "neutral", "sad", "surprise", "worried")
         ("ｈａｐｐｙ", "happy", "label"),
         ("As an AI I cannot determine if the person is angry.", "", "refusal"),
         ("contempt", "", "outside"),
-        (
-            "She seems scared and alarmed",
-            "",
-            "outside",
-        ),  # fear is no label here, and worry another family
+        ("She seems scared and alarmed", "worried", "sentence"),  # nearest by the wheels
         ("", "", "empty"),
         ("<think>angry all along", "", "empty"),
         ("I'm sorry, I cannot determine that.", "", "refusal"),
@@ -122,3 +117,21 @@ def test_read_words():
     )
     assert read_words("['Worried', 'fed up', 'zorb']", known) == ("worried", "fed up", "zorb")
     assert read_words("", known) == ()
+
+
+MISREAD: tuple[str, ...] = ()  # known misreadings of the table, at most 2 %
+
+
+def test_the_table_of_answers():
+    """At least 150 answers, six languages besides English, at most 2 % misread, each listed."""
+    cases = all_cases()
+    assert len({(space, text) for space, text, _ in cases}) == len(cases) >= 150
+    languages = ("Chinese", "German", "Spanish", "French", "Japanese", "Korean")
+    assert all(len(OVER_SIX[name]) >= 2 for name in languages)
+    wrong = {
+        text: "|".join(read_labels(text, space).labels)
+        for space, text, label in cases
+        if "|".join(read_labels(text, space).labels) != label
+    }
+    assert sorted(wrong) == sorted(MISREAD), wrong
+    assert len(MISREAD) <= 0.02 * len(cases)

@@ -123,7 +123,7 @@ def test_a_list_of_labels_counts_in_parts_and_unparsable_answers_are_wrong():
     assert s["uar"] == pytest.approx((0.75 + 0.125 + 1 + 0) / 4)
     assert s["confusion"][1] == pytest.approx([0, 1.5, 0, 0.5, 0, 0])
     assert s["answers"] == {
-        "read_as": {"label": 4, "outside": 1, "unparsable": 1},
+        "read_as": {"ambiguous": 2, "label": 2, "outside": 1, "unparsable": 1},
         "unparsable": 2,
         "labels_per_answer": (1 + 2 + 4 + 1) / 4,
         "several_labels": 2,

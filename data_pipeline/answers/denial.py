@@ -1,0 +1,116 @@
+"""Whether a text denies an emotion that it names, in the languages that models answer in."""
+
+from __future__ import annotations
+
+import re
+
+from data_pipeline.answers.cues import CONTRAST
+from data_pipeline.answers.negation import is_negated
+
+# the verb that a negation belongs to is no end of its reach: `doesn't seem to be`
+_RAISED = re.compile(
+    r"(?:n't|\bnot|\bnever)\s+(?:\w+ly\s+)?(?:think|believe|say|call|describe|label|classify|feel|"
+    r"mean|"
+    r"suggest|indicate|imply|consider|find|interpret|conclude|look like|seem like|come across as|"
+    r"qualify as|reflect|convey|express|show|display|exhibit|reveal|detect|observe|notice|see)\b"
+    r"(?P<reach>[^,;]*)$"
+)
+_WRONG = re.compile(
+    r"\b(?:(?:wrong|mistake|incorrect|inaccurate|misleading|unfair|premature|falsch|incorrecto|"
+    r"faux) "
+    r"(?:to|zu|de)?|too \w+ to (?:be|seem|look|count)|mistaken? for|mistaking (?:\w+ ){0,2}for|"
+    r"confused? with|misread as|misinterpreted as|rul(?:e|es|ed|ing) out|exclud\w+|dismiss\w+|"
+    r"reject\w+|unlike|as opposed to|contrary to|nowhere near|by no means|in no way|less)\b"
+    r"(?P<reach>[^,;]*)$"
+)
+_COMPARED = re.compile(
+    r"\b(?:more (?:of )?\S+(?: \S+){0,2} than|(?:eher|mehr) \S+ als|más \S+ que|plus \S+ que|"
+    r"plutôt \S+ que|"
+    r"più \S+ che|mais \S+ (?:do )?que|скорее \S+,? чем)\s+(?:\w+\s+){0,2}$"
+)
+_NO_DENIAL = re.compile(
+    r"\b(?:not only|not just|not merely|nicht nur|no solo|no sólo|non seulement|pas seulement|non "
+    r"solo|"
+    r"não só|не только|cannot help|can't help|couldn't be (?:more|any)|nothing but|why not|no "
+    r"less than)\b"
+)
+_WORDS = re.compile(
+    r"(?<!\w)(?:nicht|kein\w*|weder|ohne|statt|anstatt|anstelle|keineswegs|kaum|niemals|no|ni|sin|"
+    r"nunca|"
+    r"jamás|tampoco|ningún|ninguna?|en lugar de|en vez de|lejos de|pas|sans|jamais|aucune?|guère|"
+    r"au lieu d[e']|plutôt qu[e']|loin d[e']|non|né|senza|nessun[oa]?|anziché|invece di|piuttosto "
+    r"che|"
+    r"lontan[oa] da|não|nem|sem|nenhuma?|em vez de|longe de|не|ни|без|вместо|нет|далек\w* от|niet|"
+    r"geen|"
+    r"zonder|không|bukan|tidak)(?!\w)"
+)
+_NEXT_CLAUSE = re.compile(
+    r"(?<!\w)(?:está|estaba|parece|es|se ve|ist|sieht|wirkt|scheint|est|semble|paraît|è|sembra|é|"
+    r"выглядит|кажется|он|она|il|elle|él|ella|er|sie|lui|lei|ele|ela|y está|und ist|et est|al "
+    r"contrario|"
+    r"sino|sondern|zij|hij|is)(?!\w)"
+)
+_CHINESE = re.compile(
+    r"(?:不是|并非|並非|并不|並不|不能说|谈不上|与其说是?|没有?|沒有?|毫无|毫無|缺乏|排除|绝非|"
+    r"远非|而非|"
+    r"不(?![仅但只断由禁过错]|得不|知不觉)|无(?![疑法比论])|無(?![疑法比論])|非(?!常)|未|"
+    r"别)(?P<reach>[^,。;]{0,18})$"
+)
+_CHINESE_CONTRAST = re.compile("而是|但|却|反而|只是|不如说|更(?:像|多)是|忍不住|掩饰不住|掩饰")
+_AFTER = re.compile(
+    r"^(?:ness)?(?: \w+)?(?: is| are| was| does| do| can| could| would| seems?| looks?)(?:n't| "
+    r"not\b| "
+    r"(?:unlikely|ruled out|excluded|absent|wrong|incorrect|out\b|less likely|never|missing|"
+    r"lacking|"
+    r"be (?:ruled out|excluded)))"
+    r"|^\s*[(,]?\s*(?:can be |is )?(?:ruled out|excluded|unlikely|absent|not present|not detected|"
+    r"not shown)\b"
+    r"|^(?: emotion)?,? (?:cannot|can't) be\b|^ (?:ist|wäre) (?:nicht|ausgeschlossen)|^ değil"
+    r"|^[^、。,\s]{0,4}?(?:では|じゃ|で(?=な)|とは|くは|わけでは|しては|て)(?:な|あり|言え|いえ|"
+    r"い?な)"
+    r"|^[^、。,\s]{0,3}?(?:くな[いくか]|というより|よりも|より(?=も?[、\w])|どころか)"
+    r"|^[^,。\s]{0,4}?(?:이|가|은|는|지|지는|하지|하지는|것은|것이|한 것이)?\s*(?:아니|아닌|않|"
+    r"못하|없|기보다|보다)"
+    r"|^ ?(?:नहीं)|^[^,。]{0,2}的可能性(?:很|较|不)?(?:小|低|大(?<=不大))|^(?:不太可能|被排除|"
+    r"可以排除|不成立)"
+)
+
+
+def is_denied(before: str, after: str) -> bool:
+    """Whether a sentence denies an emotion that it names.
+
+    Args:
+      before: the sentence up to the emotion word, in lower case.
+      after: what follows the word, up to the end of the sentence.
+    """
+    before = _NO_DENIAL.sub(" ", re.split(r":|\(|\s[-–—]\s", before)[-1])
+    if is_negated(before) or _AFTER.match(after) or _COMPARED.search(before):
+        return True
+    for pattern in (_RAISED, _WRONG):
+        match = pattern.search(before)
+        if match and not re.search(
+            rf"{CONTRAST.pattern}|\band (?:is|looks|seems|appears|feels|sounds|shows)\b"
+            r"|\bin favou?r of\b|\bso\b|\bthan\b",
+            match.group("reach"),
+        ):
+            return True
+    return _is_denied_elsewhere(before)
+
+
+def _is_denied_elsewhere(before: str) -> bool:
+    """Denials in other languages than English."""
+    chinese = _CHINESE.search(before)
+    if chinese and not _CHINESE_CONTRAST.search(chinese.group("reach")):
+        return True
+    last = max(_WORDS.finditer(before), key=lambda m: m.start(), default=None)
+    if last is None:
+        return False
+    reach = before[last.end() :]
+    if CONTRAST.search(reach):
+        return False
+    first, *more = reach.split(",")
+    if not more:
+        return len(first.split()) <= 7
+    return len(first.split()) <= 5 and all(
+        len(piece.split()) <= 2 and not _NEXT_CLAUSE.search(piece) for piece in more
+    )
