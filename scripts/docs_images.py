@@ -32,7 +32,7 @@ from timeline_check import assemble
 
 from data_pipeline.embedded.generate import load_corpus, make_corpus, write_manifest
 from data_pipeline.embedded.truth import CorpusConfig
-from data_pipeline.media.transcript import read_transcript
+from data_pipeline.media.subtitles import read_transcript
 from emojax.bundle.model_folder import load_bundle
 from emojax.cli.console import setup
 from emojax.cli.main import main as emojax

@@ -74,7 +74,9 @@ def check_claims(annotations: Sequence[Annotation]) -> dict[str, tuple[Check, ..
         elif not a.speaker:
             some = "" if len(by_speaker) == 1 else " without a speaker"
             reference = f"the median of all clips{some}"
-        words = Transcript((Cue(start=0.0, end=1.0, text=a.words),)) if a.words else Transcript()
+        words = (
+            Transcript(cues=(Cue(start=0.0, end=1.0, text=a.words),)) if a.words else Transcript()
+        )
         claims = check_reason(
             a.reason,
             0.0,

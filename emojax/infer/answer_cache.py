@@ -118,7 +118,7 @@ def answer_key(
         __version__,
         {k: v for k, v in options.to_json().items() if k not in _DERIVED},
         labels,
-        dataclasses.asdict(transcript),
+        {k: v for k, v in dataclasses.asdict(transcript).items() if k != "notes"},
         people.name,
     ]
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()

@@ -101,7 +101,7 @@ def make_timeline(
         people=people or WholePicture(),
         transcribe=transcribe,
     )
-    notes: list[str] = []
+    notes = list(question.transcript.notes)
     spans, seconds = _answer_recording(question, resume_file, transcriber_name, notes, progress)
     timeline = _assemble(question, spans, units)
     return dataclasses.replace(
@@ -306,7 +306,8 @@ def _span(
             NOTHING_INSIDE,
             duration=segment.end - segment.start,
         )
-    words = question.transcript.words(segment.start, segment.end)
+    turns = question.transcript.turns(segment.start, segment.end)
+    words = " ".join(text for _, text in turns)
     return Span(
         index=segment.index,
         start=segment.start,
@@ -316,6 +317,7 @@ def _span(
         person=person,
         words=words or (answer.transcript["text"] if answer.transcript else ""),
         speakers=question.transcript.speakers(segment.start, segment.end),
+        turns=turns if any(speaker for speaker, _ in turns) else (),
         answer=answer,
         voice=measure_voice(clip.waveform) if clip.waveform is not None else None,
         motion=None if segment.motion is None else round(segment.motion, 3),
@@ -332,4 +334,4 @@ def _transcribed(spans: Sequence[Span]) -> Transcript:
     ]
     languages = Counter(transcription["language"] for _, transcription in transcripts.values())
     language = languages.most_common(1)[0][0] if languages else ""
-    return Transcript(tuple(cues), TRANSCRIBED, language)
+    return Transcript(cues=tuple(cues), source=TRANSCRIBED, language=language)

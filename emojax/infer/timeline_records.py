@@ -55,7 +55,8 @@ class Span:
       speech: share of the segment with speech; None without sound.
       person: name of the track, "" for the whole picture.
       words: words spoken in the segment.
-      speakers: who the transcript names as speaking.
+      speakers: who the transcript names as speaking, by decreasing time.
+      turns: (speaker, words) in order, where the transcript names speakers; else ().
       answer: the model's answer.
       voice: measured from the sound; None without sound.
       motion: s, time of the largest change of the picture.
@@ -75,6 +76,7 @@ class Span:
     words: str
     speakers: tuple[str, ...]
     answer: Answer
+    turns: tuple[tuple[str, str], ...] = ()
     voice: Voice | None = None
     motion: float | None = None
     smoothed: dict[str, float] = dataclasses.field(default_factory=dict)

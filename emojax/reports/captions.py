@@ -20,7 +20,13 @@ def caption(span: Span) -> str:
     else:
         label = f"{answer.label} {answer.probabilities[answer.label or '']:.0%}"
     person = f"{span.person}: " if span.person else ""
-    return f"{person}[{label}]" + (f" {span.words}" if span.words else "")
+    return f"{person}[{label}]" + (f" {_spoken(span)}" if span.words else "")
+
+
+def _spoken(span: Span) -> str:
+    """The words, each speaker's after the name: `ANNA: hello. BEN: hi`."""
+    turns = [f"{who}: {said}" if who else said for who, said in span.turns]
+    return " ".join(turns) or span.words
 
 
 def clock(seconds: float, separator: str) -> str:

@@ -87,6 +87,11 @@ def _tiers(timeline: Timeline) -> Iterator[tuple[str, list[tuple[Span, str]]]]:
         yield f"{prefix}track", [(s, s.track) for s in spans]
         yield f"{prefix}reason", [(s, s.answer.reason) for s in spans]
         yield f"{prefix}words", [(s, s.words) for s in spans]
+    # The tracks of a segment share its words.
+    segments = list({s.index: s for s in timeline.spans}.values())
+    for speaker in dict.fromkeys(who for s in timeline.spans for who, _ in s.turns if who):
+        own = [" ".join(said for who, said in s.turns if who == speaker) for s in segments]
+        yield f"words of {speaker}", list(zip(segments, own, strict=True))
 
 
 def _add_tier(

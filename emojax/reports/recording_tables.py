@@ -73,6 +73,7 @@ def _segment(span: Span) -> dict[str, Any]:
         "words": span.words,
         "heard": answer.transcript,
         "speakers": list(span.speakers),
+        "turns": [{"speaker": who, "words": said} for who, said in span.turns],
         "speech": span.speech,
         "voice": dataclasses.asdict(span.voice) if span.voice else None,
         "motion": span.motion,

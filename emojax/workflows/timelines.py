@@ -12,13 +12,13 @@ from data_pipeline.annotate.unit_tracks import read_units
 from data_pipeline.io import write_bytes
 from data_pipeline.media.container import ClipError
 from data_pipeline.media.stream import recording_seconds
-from data_pipeline.media.transcript import (
-    Transcript,
+from data_pipeline.media.subtitles import (
     TranscriptError,
     find_subtitles,
+    is_partial,
     read_transcript,
-    untimed_transcript,
 )
+from data_pipeline.media.transcript import Transcript, untimed_transcript
 from data_pipeline.progress import Progress, no_progress
 from emojax.bundle.model_folder import Bundle
 from emojax.infer.face_tracks import FaceTracker, YuNetDetector
@@ -165,8 +165,25 @@ def transcript_of(path: str, *, given: str | None = None, subtitle: str = "") ->
         return Transcript()
     if given and not Path(given).is_file():
         raise ValueError(f"--words {given}: there is no such file")
-    file = Path(given) if given else find_subtitles(Path(path))
-    return read_transcript(file, duration=recording_seconds(path)) if file else Transcript()
+    files = [Path(given)] if given else find_subtitles(Path(path))
+    if not files:
+        return Transcript()
+    transcript = read_transcript(files[0], duration=recording_seconds(path))
+    return dataclasses.replace(transcript, notes=(*_choice_notes(files), *transcript.notes))
+
+
+def _choice_notes(files: Sequence[Path]) -> list[str]:
+    """What a user should know about the choice of the first of several subtitle files."""
+    first, *others = files
+    notes = []
+    if is_partial(first):
+        notes.append(f"{first.name} may hold only a part of the words, by its name")
+    if names := [p.name for p in others if is_partial(first) or not is_partial(p)]:
+        notes.append(
+            f"the words are those of {first.name}; {', '.join(names)} lies beside it too:"
+            " --words FILE chooses"
+        )
+    return notes
 
 
 def output_stems(

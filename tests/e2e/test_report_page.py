@@ -28,11 +28,11 @@ def talk(tmp_path_factory):
 def timeline(path, people=("",)) -> Timeline:
     spans = []
     words = Transcript(
-        tuple(
+        cues=tuple(
             Cue(start=2.0 * i, end=2.0 * i + 2, text=f"these are words {i}", speaker="ANNA")
             for i in range(6)
         ),
-        "talk.srt",
+        source="talk.srt",
     )
     for i, (best, p) in enumerate(SURE):
         for person in people:

@@ -132,7 +132,10 @@ def test_elan_is_read_back(outputs, talk):
 
     truth = json.loads((outputs / "report.json").read_text())["segments"]
     eaf = pympi.Elan.Eaf(str(outputs / "report.eaf"))
-    assert set(eaf.get_tier_names()) == {"emotion", "probability", "track", "reason", "words"}
+    assert set(eaf.get_tier_names()) == {"emotion", "probability", "track", "reason", "words"} | {
+        "words of ANNA"
+    }
+    assert "ANNA: the first" in (outputs / "report.srt").read_text()
     found = sorted(eaf.get_annotation_data_for_tier("emotion"))
     assert found == [(round(1e3 * s["start"]), round(1e3 * s["end"]), s["label"]) for s in truth]
     assert eaf.get_linked_files()[0]["MEDIA_URL"] == talk.absolute().as_uri()

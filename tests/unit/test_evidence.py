@@ -15,7 +15,8 @@ from emojax.types import Answer
 
 def test_words_without_times_cannot_be_found_at_a_place():
     words = Transcript(
-        (Cue(start=0.0, end=3600.0, text="i am fine " + "and so on " * 1000),), "t.txt"
+        cues=(Cue(start=0.0, end=3600.0, text="i am fine " + "and so on " * 1000),),
+        source="t.txt",
     )
     early = check_reason(
         "She says 'i am fine'.", 0, 5, motion=None, voice=None, norm=baseline([]), transcript=words
@@ -64,11 +65,11 @@ def test_claims_are_checked_against_measurements():
     usually = [Voice(loudness=-30.0, pitch=150.0, pitch_range=3.0, voiced=0.8, rate=4.0)] * 5
     loud = Voice(loudness=-20.0, pitch=150.0, pitch_range=3.0, voiced=0.8, rate=2.5)
     words = Transcript(
-        (
+        cues=(
             Cue(start=10.0, end=12.0, text="I am fine, thank you"),
             Cue(start=12.0, end=13.0, text="really"),
         ),
-        "t.srt",
+        source="t.srt",
     )
     reason = (
         "The voice is loud and the speech is slow, with a high pitch and a joyful tone. "

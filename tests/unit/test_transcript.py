@@ -2,7 +2,8 @@
 
 import pytest
 
-from data_pipeline.media.transcript import Cue, Transcript, find_subtitles, read_transcript
+from data_pipeline.media.subtitles import find_subtitles, read_transcript
+from data_pipeline.media.transcript import Cue, Transcript
 
 SRT = (
     "1\n00:00:01,000 --> 00:00:03,000\nANNA: Hello <i>you</i> there now\n\n"
@@ -24,7 +25,7 @@ def test_subtitles(tmp_path, suffix, text):
         (4.0, 5.0, "Two lines"),
     ]
     assert found.cues[0].speaker.lower() == "anna" and found.cues[1].speaker == ""
-    assert find_subtitles(tmp_path / "talk.mp4") == path and found.source == path.name
+    assert find_subtitles(tmp_path / "talk.mp4") == [path] and found.source == path.name
     # A cue over a border: each word goes to one side.
     assert (found.words(0, 2), found.words(2, 4), found.words(2, 9)) == (
         "Hello you",
@@ -51,8 +52,8 @@ def test_texts_and_bad_subtitles(tmp_path):
     with pytest.raises(ValueError, match="transcripts must be"):
         read_transcript(tmp_path / "t.docx")
     (tmp_path / "v.en.vtt").write_text(VTT)
-    assert find_subtitles(tmp_path / "v.mp4") == tmp_path / "v.en.vtt"
-    assert find_subtitles(tmp_path / "w.mp4") is None
+    assert find_subtitles(tmp_path / "v.mp4") == [tmp_path / "v.en.vtt"]
+    assert find_subtitles(tmp_path / "w.mp4") == []
 
 
 def test_who_is_named_as_speaking(tmp_path):
@@ -85,5 +86,5 @@ def test_who_is_named_as_speaking(tmp_path):
 
 def test_the_middle_of_a_word_decides():
     """Two words in 2 s: their middles are at 0.5 and 1.5 s."""
-    found = Transcript((Cue(start=0.0, end=2.0, text="one two"),))
+    found = Transcript(cues=(Cue(start=0.0, end=2.0, text="one two"),))
     assert (found.words(0, 1.2), found.words(1.2, 2), found.words(0.6, 1.4)) == ("one", "two", "")
