@@ -78,7 +78,7 @@ def decode_text(data: bytes) -> tuple[str, str]:
     if b"\0" in data:
         for codec in ("utf-16-le", "utf-16-be"):  # without a byte order mark
             text = data.decode(codec, "ignore")
-            latin = data.count(0) >= len(data) / 4
+            latin = len(data) % 2 == 0 and data.count(0) >= len(data) / 4
             if "-->" in text or (latin and all(c.isprintable() or c.isspace() for c in text)):
                 return text, "UTF-16"
         raise ValueError(f"is not text (byte {data.index(0)})")
