@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -152,6 +153,20 @@ def write_bytes(path: Path, data: bytes) -> None:
 def write_json(path: Path, value: Any, *, indent: int | None = None) -> None:
     """Writes a JSON file atomically."""
     write_text(path, json.dumps(value, ensure_ascii=False, indent=indent) + "\n")
+
+
+def keep_earlier(path: Path) -> Path | None:
+    """Moves what is at a path aside, to the first free name of `calibration-1.json`, `-2`, ...
+
+    Returns:
+      Its new path; None if there was nothing.
+    """
+    if not path.exists():
+        return None
+    free = (path.with_name(f"{path.stem}-{i}{path.suffix}") for i in itertools.count(1))
+    kept = next(p for p in free if not p.exists())
+    path.rename(kept)
+    return kept
 
 
 def try_lock(path: Path, message: str) -> filelock.AcquireReturnProxy[Any]:

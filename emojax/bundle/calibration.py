@@ -64,7 +64,9 @@ def load_calibration(folder: Path) -> Calibration | None:
             raise ValueError(f"temperature is {calibration.temperature}")
         return calibration
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is damaged ({error}): run `emojax calibrate` again") from error
+        raise ValueError(
+            f"{path} is damaged ({error}): remove it, and run `emojax calibrate` again"
+        ) from error
 
 
 def scale_probs(probs: np.ndarray, temperature: float) -> np.ndarray:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import logging
 
 from rich.console import Console
 
 from emojax.cli.arguments import Commands
 from emojax.cli.console import progress_bars, setup
 from emojax.cli.manifest_options import add_columns_option
+
+logger = logging.getLogger(__name__)
 
 
 def add_parser(commands: Commands) -> None:
@@ -39,6 +42,11 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from emojax.weights.locations import find_model
     from emojax.workflows.score import calibrate
 
+    if args.split == "train":
+        logger.warning(
+            "note: models are too confident about the clips that they were trained on; calibrate "
+            "on other clips (--split val) unless this model never saw these"
+        )
     folder = find_model(args.model)
     bundle = load_bundle(folder)
     records = read_records(args.manifest, labels=bundle.labels, columns=args.columns)
@@ -49,5 +57,5 @@ def run(args: argparse.Namespace, console: Console) -> int:
     with progress_bars(console) as progress:
         source = open_views(records, views, sampling, progress=progress)[args.split]
         name = f"{args.manifest}, {args.split}"
-        fitted = calibrate(folder, source, name=name, progress=progress)
+        fitted = calibrate(folder, source, name=name, keep=True, progress=progress)
     return 0 if fitted else 2

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from emojax.cli.arguments import Commands, whole
+from emojax.cli.arguments import Commands, name_list, whole
 from emojax.cli.console import progress_bars
 from emojax.cli.output import print_parts
 
@@ -25,6 +25,11 @@ def add_parser(commands: Commands) -> None:
     )
     p.add_argument(
         "--score", default="", help="score to compare (default: the main score of each set)"
+    )
+    p.add_argument(
+        "--sets",
+        metavar="A,B,...",
+        help="sets (or splits of a manifest) to compare (default: all but train)",
     )
     p.add_argument(
         "--permutations", type=whole, default=10000, help="of the paired test (default %(default)s)"
@@ -48,9 +53,12 @@ def run(args: argparse.Namespace, console: Console) -> int:
             folders,
             tables,
             score=args.score,
+            sets=name_list(args.sets),
             permutations=args.permutations,
             progress=progress,
         )
+    if (Path(args.out) / "comparison.json").exists():
+        console.print(f"note: the comparison in {args.out} is replaced", soft_wrap=True)
     write_comparison(result, Path(args.out))
     print_parts(terminal_table(result), console)
     console.print(

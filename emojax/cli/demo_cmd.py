@@ -24,7 +24,11 @@ def add_parser(commands: Commands) -> None:
     p.add_argument(
         "--out",
         default="runs/demo",
-        help="run folder (default %(default)s); the demo replaces an earlier run in it",
+        help="run folder (default %(default)s); an earlier demo in it is kept under another name, "
+        "one that was stopped is continued",
+    )
+    p.add_argument(
+        "--overwrite", action="store_true", help="remove an earlier run in the folder first"
     )
     p.add_argument(
         "--preset",
@@ -40,7 +44,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
     out = output_folder(args.out)
     with progress_bars(console) as progress:
-        result = demo(out, preset=args.preset, progress=progress)
+        result = demo(out, overwrite=args.overwrite, preset=args.preset, progress=progress)
     show(result, console)
     return 0
 

@@ -126,6 +126,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
         mode=args.mode,
     )
     out = output_folder(args.out)
+    if (out / "evaluation.json").exists():
+        console.print(f"note: the evaluation in {out} will be replaced", soft_wrap=True)
     with progress_bars(console) as progress:
         if args.predictions:
             results = _score_files(args, suite, out, options, progress=progress)

@@ -14,13 +14,17 @@ def add_parser(commands: Commands) -> None:
     """Adds `report`."""
     p = commands.add_parser("report", help="a training run as one HTML page")
     p.add_argument("run", help="run folder")
-    p.add_argument("--out", help="file (default: RUN/report.html)")
+    p.add_argument("--out", help="file (default: RUN/training.html)")
+    p.add_argument(
+        "--overwrite", action="store_true", help="replace a file that is not such a page"
+    )
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """Writes the page."""
     from emojax.reports import training_page
 
-    path = training_page.write_html(args.run, out=Path(args.out) if args.out else None)
+    out = Path(args.out) if args.out else None
+    path = training_page.write_html(args.run, out=out, overwrite=args.overwrite)
     console.print(f"written: {path}", soft_wrap=True)
     return 0

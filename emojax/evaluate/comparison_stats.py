@@ -22,6 +22,7 @@ def compare_runs(
     tables: WordTables,
     *,
     score: str = "",
+    sets: Sequence[str] = (),
     permutations: int = 10_000,
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
@@ -31,31 +32,38 @@ def compare_runs(
       folders: folders that `emojax evaluate` wrote.
       tables: clusters of emotion words.
       score: the score to compare; "" takes the strict score that represents each set.
+      sets: the sets to compare; () takes all but `train`: scores on clips that a model was trained
+        on do not tell which one is better.
       permutations: random swaps of each paired test.
       progress: reports the tests that are done.
 
     Returns:
-      runs, tests (their number), without_the_score (sets that were skipped), and comparisons: set,
+      runs, tests (their number), without_the_score and left_out (sets that were skipped, by the
+      score and by `sets`), and comparisons: set,
       run, n (clips that both answered), score, mode, values, and the paired test, whose p_holm is
       corrected for all tests of the comparison.
 
     Raises:
-      PredictionError: a folder contains no evaluation, or two have no set in common.
+      PredictionError: a folder contains no evaluation, two have no set in common, or a set in `sets`
+        is not among them.
     """
     runs = [load_results(f) for f in folders]
     first_results, first_rows = runs[0]
     first_sets = sets_of(first_results)
     comparisons: list[dict[str, Any]] = []
     without_score: list[str] = []
+    left_out: set[str] = set()
     total, done = sum(len(set(rows) & set(first_rows)) for _, rows in runs[1:]), 0
     for folder, (results, rows) in zip(folders[1:], runs[1:], strict=True):
-        sets = sets_of(results)
-        common = [n for n in first_rows if n in rows and n in first_sets and n in sets]
+        scored = sets_of(results)
+        common = [n for n in first_rows if n in rows and n in first_sets and n in scored]
         if not common:
             raise PredictionError(f"{folders[0]} and {folder} have no set in common")
-        for name in common:
+        compared = _choose_sets(common, sets)
+        left_out.update(set(common) - set(compared))
+        for name in compared:
             first = first_sets[name]
-            modes = [r.get("scored_mode", "") for r in (first, sets[name])]
+            modes = [r.get("scored_mode", "") for r in (first, scored[name])]
             a, b = _common_clips(name, first_rows[name], rows[name], modes)
             asked = first.get("labels", ())
             pair = [score_set(r, first["metric"], tables, asked=asked, resamples=0) for r in (a, b)]
@@ -75,8 +83,23 @@ def compare_runs(
         "runs": [str(f) for f in folders],
         "tests": len(comparisons),
         "without_the_score": without_score,
+        "left_out": sorted(left_out),
         "comparisons": comparisons,
     }
+
+
+def _choose_sets(common: Sequence[str], sets: Sequence[str]) -> list[str]:
+    if unknown := sorted(set(sets) - set(common)):
+        raise PredictionError(
+            f"the runs have no set '{unknown[0]}' in common; they have {', '.join(common)}"
+        )
+    chosen = list(sets) or [name for name in common if name != "train"]
+    if not chosen:
+        raise PredictionError(
+            "the runs have only train in common, clips that models are trained on; compare other "
+            "clips, or these with --sets train"
+        )
+    return chosen
 
 
 def _has_score(scored: ScoredSet, score: str) -> bool:

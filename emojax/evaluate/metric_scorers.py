@@ -22,11 +22,16 @@ from emojax.evaluate.hit_rate import (
     official_hit_rate,
 )
 from emojax.evaluate.label_space import answer_words, to_label_space
-from emojax.evaluate.multi_label_scores import multi_label_statistics, official_multi_label
+from emojax.evaluate.multi_label_scores import (
+    multi_label_class_statistics,
+    multi_label_statistics,
+    official_multi_label,
+)
 from emojax.evaluate.official_parsing import label_set, last_word, response_items
 from emojax.evaluate.open_vocabulary_score import official_open_vocabulary, set_overlap_statistics
 from emojax.evaluate.predictions import Prediction
 from emojax.evaluate.single_label_scores import (
+    class_statistics,
     confusion_matrix,
     official_single_label,
     official_two_class,
@@ -48,6 +53,7 @@ class ScoredSet:
       correctness: float[n], how correct each answer is, from 0 to 1.
       parsed: the labels or words that were parsed from each answer.
       rows: the clips, in the same order.
+      classes: sufficient statistics of the scores of each class, or None.
     """
 
     result: dict[str, Any]
@@ -56,6 +62,7 @@ class ScoredSet:
     correctness: np.ndarray
     parsed: list[tuple[str, ...]]
     rows: list[Prediction] = dataclasses.field(default_factory=list)
+    classes: SufficientStatistics | None = None
 
 
 # --- one label per clip ---
@@ -103,7 +110,12 @@ def score_single_label(
         [t in p and 1 / len(p) for t, p in zip(truth, parsed, strict=True)], np.float64
     )
     return ScoredSet(
-        result=result, strict=strict, official=official, correctness=correctness, parsed=parsed
+        result=result,
+        strict=strict,
+        official=official,
+        correctness=correctness,
+        parsed=parsed,
+        classes=class_statistics(strict, labels),
     )
 
 
@@ -202,6 +214,7 @@ def score_multi_label(
             [_intersection_over_union(set(t), set(p)) for t, p in zip(truth, parsed, strict=True)]
         ),
         parsed=parsed,
+        classes=multi_label_class_statistics(strict, labels),
     )
 
 

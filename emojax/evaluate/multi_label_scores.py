@@ -94,6 +94,26 @@ def multi_label_statistics(
     )
 
 
+def multi_label_class_statistics(
+    statistics: SufficientStatistics, classes: Sequence[str]
+) -> SufficientStatistics:
+    """Scores of each class, `recall:happy` and so on, of `multi_label_statistics`.
+
+    A recall is undefined without clips of the class, a precision without answers that name it.
+    """
+
+    def formula(sums: np.ndarray) -> Scores:
+        scores: Scores = {}
+        for i, label in enumerate(classes):
+            hits, false, missed = (sums[..., 3 * i + k] for k in range(3))
+            scores[f"recall:{label}"] = ratio(hits, hits + missed, empty=NAN)
+            scores[f"precision:{label}"] = ratio(hits, hits + false, empty=NAN)
+            scores[f"f1:{label}"] = ratio(2 * hits, 2 * hits + false + missed, empty=NAN)
+        return scores
+
+    return SufficientStatistics(statistics.per_clip, formula, f"recall:{classes[0]}")
+
+
 def _multi_label_formula(sums: np.ndarray, count: int) -> Scores:
     by_class = sums[..., : 3 * count].reshape(*sums.shape[:-1], count, 3)
     hits, false, missed = by_class[..., 0], by_class[..., 1], by_class[..., 2]

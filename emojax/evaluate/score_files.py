@@ -307,7 +307,19 @@ def suite_figure(
     if draws and len(draws) == len(values) and not undefined and np.isfinite(draws).all():
         low, high = np.quantile(np.mean(draws, axis=0), [0.025, 0.975])
         out["interval"] = [max(0.0, float(low)), min(1.0, float(high))]
+        if high - low < 1e-12:  # the sets' own intervals are not from equal resamples
+            out["interval"] = statistics.interval_of_mean(
+                list(values.values()), [_interval(suite, scored, name) for name in values]
+            )
     return out
+
+
+def _interval(suite: Suite, scored: Mapping[str, ScoredSet], name: str) -> list[float]:
+    """The interval of a set's primary score."""
+    mode, score = next(m.primary_score for m in suite.members if m.name == name)
+    result = scored[name].result
+    own = result if mode == "strict" else result["released"]
+    return list(own["intervals"].get(score, [0.0, 1.0]))
 
 
 def score_predictions(

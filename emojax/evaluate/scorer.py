@@ -73,6 +73,8 @@ def score_set(
         result["intervals"] = statistics.intervals(
             scored.strict, groups.keys, resamples=resamples, seed=seed
         )
+        if scored.classes is not None:
+            _add_class_intervals(result, scored, groups.keys, resamples=resamples, seed=seed)
         if scored.official is not None:
             result["released"]["intervals"] = statistics.intervals(
                 scored.official, groups.keys, resamples=resamples, seed=seed
@@ -83,19 +85,46 @@ def score_set(
     )
     if "confusion" in result:
         result |= probability_scores(rows, scored.parsed, result["labels"]) or {}
-    result |= _valence_scores(rows)
+    result |= _valence_scores(rows, resamples=resamples, seed=seed)
     return dataclasses.replace(scored, result=result, rows=list(rows))
 
 
-def _valence_scores(rows: Sequence[Prediction]) -> dict[str, Any]:
+# Scores that are means over the classes of the truth, and the scores that they are means of.
+_MEANS_OF_CLASSES = {"uar": "recall", "macro_f1": "f1", "f1_macro": "f1"}
+
+
+def _add_class_intervals(
+    result: dict[str, Any], scored: ScoredSet, keys: Sequence[str], *, resamples: int, seed: int
+) -> None:
+    """Adds intervals to the rows of `per_class`; means of classes that are 0 or 1 get theirs."""
+    assert scored.classes is not None
+    spans = statistics.intervals(
+        scored.classes, keys, resamples=resamples, seed=seed, own_groups=True
+    )
+    rows = result["per_class"]
+    for row in rows:
+        names = {name: f"{name}:{row['label']}" for name in ("recall", "precision", "f1")}
+        row["intervals"] = {name: spans[key] for name, key in names.items() if key in spans}
+    for mean, part in _MEANS_OF_CLASSES.items():
+        occur = [row for row in rows if row["n"] and part in row["intervals"]]
+        if occur and result.get(mean) in (0.0, 1.0) and mean in result["intervals"]:
+            result["intervals"][mean] = statistics.interval_of_mean(
+                [row[part] for row in occur], [row["intervals"][part] for row in occur]
+            )
+
+
+def _valence_scores(rows: Sequence[Prediction], *, resamples: int, seed: int) -> dict[str, Any]:
     """{"valence": scores} of the rows with predicted and true valence, {} if there are none."""
     numbers = [
-        (r.valence_answer, r.valence)
-        for r in rows
+        (r.valence_answer, r.valence, key)
+        for r, key in zip(rows, resampling_groups(rows).keys, strict=True)
         if r.valence_answer is not None and r.valence is not None
     ]
     if not numbers:
         return {}
-    truth, predicted = zip(*numbers, strict=True)
-    scores = valence_statistics(truth, predicted).json_scores()
-    return {"valence": {"n": len(numbers), **scores}}
+    truth, predicted, keys = zip(*numbers, strict=True)
+    sums = valence_statistics(truth, predicted)
+    out: dict[str, Any] = {"n": len(numbers), **sums.json_scores()}
+    if resamples:
+        out["intervals"] = statistics.intervals(sums, keys, resamples=resamples, seed=seed)
+    return {"valence": out}

@@ -105,6 +105,29 @@ def single_label_statistics(
     return SufficientStatistics(sparse_rows(rows, classes * (classes + 1)), formula, primary)
 
 
+def class_statistics(
+    statistics: SufficientStatistics, labels: Sequence[str]
+) -> SufficientStatistics:
+    """Scores of each class, `recall:happy` and so on, of `single_label_statistics`.
+
+    A recall is undefined without clips of the class, a precision without answers that name it.
+    """
+    classes = len(labels)
+
+    def formula(sums: np.ndarray) -> Scores:
+        confusion = sums.reshape(*sums.shape[:-1], classes, classes + 1)
+        scores = scores_from_confusion(confusion)
+        support, predicted = scores["support"], confusion[..., :classes].sum(axis=-2)
+        defined = {"recall": support, "precision": predicted, "f1": support + predicted}
+        return {
+            f"{name}:{label}": np.where(count[..., i] > 0, scores[name][..., i], NAN)
+            for name, count in defined.items()
+            for i, label in enumerate(labels)
+        }
+
+    return SufficientStatistics(statistics.per_clip, formula, f"recall:{labels[0]}")
+
+
 def confusion_matrix(statistics: SufficientStatistics, classes: int) -> np.ndarray:
     """The confusion matrix float[C, C + 1] of `single_label_statistics`."""
     return np.asarray(statistics.per_clip.sum(axis=0)).reshape(classes, classes + 1)

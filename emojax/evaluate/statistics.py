@@ -1,4 +1,4 @@
-"""Uncertainty of scores: bootstrap intervals over speakers, paired tests of two runs.
+"""Uncertainty of scores: intervals over speakers (bootstrap, Wilson), paired tests of two runs.
 
 Written by hand: whole groups are resampled as weights of sums (`sufficient_statistics`), whereas
 `scipy.stats.bootstrap` and `permutation_test` would compute every score from its clips again. SciPy
@@ -17,6 +17,7 @@ from emojax.evaluate.sufficient_statistics import Scores, SufficientStatistics
 
 RESAMPLES = 2000
 _CHUNK = 1 << 24  # random numbers in memory at a time
+_EQUAL = 1e-12  # resamples that differ by less are equal
 _UNBOUNDED = ("ccc", "pearson", "mae", "difference", "mean")  # scores that may leave 0 to 1
 
 
@@ -76,9 +77,12 @@ def interval_widening(groups: Sequence[str]) -> float:
       sqrt(m / (m - 1)) for drawing m groups from m, times the quantile of Student's t over that of
       the normal distribution; NaN for fewer than two groups.
     """
+    return _widening(_group_matrix(groups).shape[0])
+
+
+def _widening(m: int) -> float:
     from scipy import stats  # slow to import
 
-    m = _group_matrix(groups).shape[0]
     if m < 2:
         return float("nan")
     return float(np.sqrt(m / (m - 1)) * stats.t.ppf(0.975, m - 1) / stats.norm.ppf(0.975))
@@ -91,11 +95,14 @@ def intervals(
     resamples: int = RESAMPLES,
     level: float = 0.95,
     seed: int = 0,
+    own_groups: bool = False,
 ) -> dict[str, Any]:
-    """Bootstrap intervals of every score.
+    """Intervals of every score: a bootstrap, or Wilson's where all resamples are equal.
 
     Whole groups (speakers or videos) are resampled, because clips of one person are similar. The
-    deviations are widened by `interval_widening`.
+    deviations are widened by `interval_widening`. Where every resample has the same score (all
+    answers right, for instance), the bootstrap says nothing about other clips; the interval is then
+    Wilson's for a share of as many independent groups.
 
     Args:
       statistics: sufficient statistics of n clips.
@@ -103,24 +110,69 @@ def intervals(
       resamples: number of bootstrap resamples.
       level: confidence level.
       seed: of the random draws.
+      own_groups: whether only the groups count in which a score is defined, as for scores of one
+        class, of which most clips are not.
 
     Returns:
-      {score: [low, high]} by the percentile method; {} with fewer than two groups.
+      {score: [low, high]}; {} with fewer than two groups; without undefined scores, and without
+      scores of no fixed range whose resamples are all equal.
     """
     membership = _group_matrix(groups)
-    if membership.shape[0] < 2:
+    m = membership.shape[0]
+    if m < 2:
         return {}
-    point, widening, spans = statistics.scores(), interval_widening(groups), {}
-    draws = _resampled(membership @ statistics.per_clip, statistics, resamples, seed)
-    for name, values in draws.items():
+    point, spans = statistics.scores(), {}
+    sums = membership @ statistics.per_clip
+    counts = dict.fromkeys(point, m)
+    if own_groups:
+        alone = statistics.formula(sums.toarray())
+        counts = {name: int(np.isfinite(values).sum()) for name, values in alone.items()}
+    for name, values in _resampled(sums, statistics, resamples, seed).items():
         finite = values[np.isfinite(values)]
-        if len(finite) and np.isfinite(point[name]):
-            widened = point[name] + (finite - point[name]) * widening
+        if not len(finite) or not np.isfinite(point[name]):
+            continue
+        if np.ptp(finite) < _EQUAL or counts[name] < 2:
+            span = _interval_of_equals(name, point[name], counts[name], level=level)
+        else:
+            widened = point[name] + (finite - point[name]) * _widening(counts[name])
             low, high = np.quantile(widened, [(1 - level) / 2, (1 + level) / 2])
             if name not in _UNBOUNDED:
                 low, high = max(0.0, low), min(1.0, high)
-            spans[name] = [float(low), float(high)]
+            span = [float(low), float(high)]
+        if span:
+            spans[name] = span
     return spans
+
+
+def _interval_of_equals(name: str, point: float, n: int, *, level: float) -> list[float]:
+    """The interval of a score that is the same in all resamples of n groups; [] without a range."""
+    if name == "difference":  # of two scores from 0 to 1: as many groups may differ otherwise
+        width = 1 - wilson_interval(1.0, n, level=level)[0]
+        return [max(-1.0, point - width), min(1.0, point + width)]
+    return [] if name in _UNBOUNDED else wilson_interval(point, n, level=level)
+
+
+def wilson_interval(share: float, n: float, *, level: float = 0.95) -> list[float]:
+    """Wilson's score interval of a share of n independent groups, [low, high]."""
+    from scipy import stats  # slow to import
+
+    z2 = float(stats.norm.ppf((1 + level) / 2)) ** 2
+    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = np.sqrt(z2 / n * (share * (1 - share) + z2 / (4 * n))) / (1 + z2 / n)
+    return [float(max(0.0, centre - half)), float(min(1.0, centre + half))]
+
+
+def interval_of_mean(values: Sequence[float], spans: Sequence[Sequence[float]]) -> list[float]:
+    """The interval of the mean of independent scores, of their intervals (MOVER).
+
+    Args:
+      values: the scores.
+      spans: their intervals.
+    """
+    low = np.sqrt(sum((v - span[0]) ** 2 for v, span in zip(values, spans, strict=True)))
+    high = np.sqrt(sum((v - span[1]) ** 2 for v, span in zip(values, spans, strict=True)))
+    k, mean = len(values), float(np.mean(values))
+    return [max(0.0, mean - float(low) / k), min(1.0, mean + float(high) / k)]
 
 
 def paired_test(

@@ -82,6 +82,8 @@ def terminal_table(result: dict[str, Any]) -> list[Table | str]:
     for row in _rows(result):
         table.add_row(*(row[i] for i in columns))
     parts: list[Table | str] = [table, _legend(result)]
+    if result["left_out"]:
+        parts.append(f"not compared: {', '.join(result['left_out'])} (--sets names the sets)")
     if result["without_the_score"]:
         parts.append(f"without that score: {', '.join(result['without_the_score'])}")
     return parts

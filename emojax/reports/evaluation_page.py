@@ -13,6 +13,7 @@ from emojax.evaluate.predictions import Prediction
 from emojax.evaluate.results_folder import sets_of
 from emojax.reports.evaluation_tables import (
     SCORE_NAMES,
+    class_table,
     format_score,
     headline,
     main_table,
@@ -70,7 +71,9 @@ def _panels(s: dict[str, Any]) -> list[Panel]:
     if answers := s.get("answers"):
         panels.append(_table("answers", ["", ""], _answer_rows(answers)))
     if "per_class" in s:
-        panels.append({"caption": "classes", "kind": "classes", "rows": s["per_class"]})
+        cells = class_table(s)[1]
+        rows = [{"cells": own, "f1": c["f1"]} for own, c in zip(cells, s["per_class"], strict=True)]
+        panels.append({"caption": "classes", "kind": "classes", "rows": rows})
     if "confusion" in s:
         caption = "confusion (rows: truth)"
         panels.append({"caption": caption, "kind": "confusion", "matrix": _confusion(s)})

@@ -199,11 +199,7 @@ def markdown(results: dict[str, Any]) -> str:
     for name, s in sets_of(results).items():
         if "per_class" in s:
             lines += ["", f"**classes, {name}**", ""]
-            cells = [
-                [c["label"], str(c["n"]), *(f"{c[k]:.3f}" for k in ("recall", "precision", "f1"))]
-                for c in s["per_class"]
-            ]
-            lines += markdown_table(["class", "clips", "recall", "precision", "F1"], cells)
+            lines += markdown_table(*class_table(s))
         if "confusion" in s:
             lines += ["", f"**confusion, {name}** (rows: truth)", ""]
             lines += markdown_table(
@@ -211,6 +207,19 @@ def markdown(results: dict[str, Any]) -> str:
                 [[x, *map(str, row)] for x, row in zip(s["labels"], s["confusion"], strict=True)],
             )
     return "\n".join(lines) + "\n"
+
+
+def class_table(scores: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """(header, rows): recall, precision and F1 of each class, with their intervals."""
+    rows = [
+        [
+            c["label"],
+            str(c["n"]),
+            *(score_cell(c, k) for k in ("recall", "precision", "f1")),
+        ]
+        for c in scores["per_class"]
+    ]
+    return ["class", "clips", "recall", "precision", "F1"], rows
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -19,24 +19,35 @@ from emojax.reports.palette import CURVES
 from emojax.reports.training_state import read_rows, read_run
 from emojax.train.train_log import SPEED, STEPS, VALIDATION
 
+_MARK = b'class="training"'  # in the first lines of the page
 _MAX_SAMPLES = 12  # validations whose answers are shown
 Rows = list[dict[str, Any]]
 
 
-def write_html(folder: str, *, out: Path | None = None) -> str:
+PAGE = "training.html"  # in the run's folder, beside report.html of the evaluation
+
+
+def write_html(folder: str, *, out: Path | None = None, overwrite: bool = False) -> str:
     """Writes the page of a run.
 
     Args:
       folder: the run.
-      out: the file, None for report.html in the run's folder.
+      out: the file, None for PAGE in the run's folder.
+      overwrite: whether to replace a file that is not the page of a training run.
 
     Returns:
       The path of the page, which needs no other file and no network.
 
     Raises:
-      ValueError: the folder contains no run.
+      ValueError: the folder contains no run, or the file exists and is something else.
     """
     run = epath.Path(folder)
+    path = epath.Path(out) if out else run / PAGE
+    if path.exists() and not overwrite and _MARK not in path.read_bytes()[:200]:
+        raise ValueError(
+            f"{path} exists and is not a page of `emojax report`: give another file with --out, or "
+            "--overwrite"
+        )
     facts = read_run(run)
     steps, speed, scores = (read_rows(run, name) for name in (STEPS, SPEED, VALIDATION))
     plots = [
@@ -57,7 +68,6 @@ def write_html(folder: str, *, out: Path | None = None) -> str:
         samples=_samples(scores) if scores else None,
         config=json.dumps(facts["config"], indent=1),
     )
-    path = epath.Path(out) if out else run / "report.html"
     path.write_text(page)
     return str(path)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import logging
 import shutil
 import time
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 
 from data_pipeline.embedded.generate import load_corpus, make_corpus
 from data_pipeline.embedded.truth import CorpusConfig
-from data_pipeline.io import cache_root, write_text
+from data_pipeline.io import cache_root, keep_earlier, write_text
 from data_pipeline.loader.open_sources import open_views
 from data_pipeline.progress import Progress, no_progress
 from data_pipeline.schema import ClipRecord
@@ -22,6 +24,8 @@ from emojax.reports import evaluation_tables
 from emojax.types import Answer
 from emojax.workflows.score import calibrate, items_of
 from emojax.workflows.train import run_training
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,14 +45,38 @@ class DemoResult:
     answer: Answer
 
 
+def _make_room(out: Path, *, overwrite: bool) -> None:
+    """Leaves `out` empty, or with a demo that was stopped.
+
+    Raises:
+      ValueError: it holds something else.
+    """
+    if not any(out.iterdir() if out.exists() else ()):
+        return
+    is_run = (out / "config.json").exists()
+    scores = out / "evaluation.json"
+    if is_run and overwrite:
+        shutil.rmtree(out)
+    elif is_run and scores.is_file() and "ablations" in json.loads(scores.read_text()):
+        logger.info("the earlier demo is kept as %s", keep_earlier(out))
+    elif not is_run or scores.exists() or (out / "report.html").exists():
+        raise ValueError(
+            f"{out} holds other files than those of the demo: give another folder with --out"
+            + (", or --overwrite to replace this run" if is_run else "")
+        )
+    else:
+        logger.info("continuing the demo in %s that was stopped", out)
+
+
 def demo(
-    out: Path, *, fresh: bool = True, preset: str = "tiny", progress: Progress = no_progress
+    out: Path, *, overwrite: bool = False, preset: str = "tiny", progress: Progress = no_progress
 ) -> DemoResult:
     """Makes the corpus, trains all stages, scores the test split and explains one clip.
 
     Args:
-      out: the model folder.
-      fresh: remove an earlier run in `out` first, instead of continuing it.
+      out: the model folder. A demo that was stopped in it is continued, one that has finished is
+        kept under another name.
+      overwrite: remove an earlier run in `out` first.
       preset: name of the configuration.
       progress: gets the tasks of all steps.
 
@@ -56,17 +84,11 @@ def demo(
       The model folder, its scores, and one clip with its answer.
 
     Raises:
-      ValueError: `out` holds other things than a run.
+      ValueError: `out` holds other things than a demo.
     """
     begin = time.monotonic()
     settings = resolve(load_config(preset))
-    if any(out.iterdir() if out.exists() else ()) and not (out / "config.json").exists():
-        raise ValueError(
-            f"{out} is not a run folder and is not empty: choose another folder, "
-            "the demo replaces its own"
-        )
-    if fresh:
-        shutil.rmtree(out, ignore_errors=True)
+    _make_room(out, overwrite=overwrite)
     corpus = CorpusConfig()
     records = load_corpus(make_corpus(config=corpus, progress=progress))
     sources = open_views(records, settings.views, settings.sampling, progress=progress)

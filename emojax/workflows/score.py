@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from data_pipeline.io import keep_earlier
 from data_pipeline.loader.open_sources import DataSources, Sources, open_views, read_records
 from data_pipeline.loader.samples import read_element
 from data_pipeline.media.speaker_norm import normalize_items
 from data_pipeline.progress import Progress, no_progress
 from data_pipeline.schema import ClipRecord
-from emojax.bundle.calibration import Calibration, fit_temperature
+from emojax.bundle.calibration import FILE as CALIBRATION_FILE
+from emojax.bundle.calibration import Calibration, fit_temperature, load_calibration
 from emojax.bundle.model_folder import Bundle, load_bundle
 from emojax.evaluate import results_folder
 from emojax.evaluate.confidence_scores import calibration
@@ -35,7 +37,12 @@ def items_of(source: Sequence[Any], bundle: Bundle) -> Items:
 
 
 def calibrate(
-    folder: Path, source: Sequence[Any], *, name: str = "", progress: Progress = no_progress
+    folder: Path,
+    source: Sequence[Any],
+    *,
+    name: str = "",
+    keep: bool = False,
+    progress: Progress = no_progress,
 ) -> Calibration | None:
     """Fits the temperature of a model's probabilities on clips and saves it in its folder.
 
@@ -43,6 +50,7 @@ def calibrate(
       folder: the model folder.
       source: clips with known labels.
       name: what the clips are, for the record.
+      keep: whether an earlier calibration that differs is kept under another name.
       progress: gets the task "calibrate".
 
     Returns:
@@ -66,6 +74,12 @@ def calibrate(
     )
     targets = np.array([bundle.labels.index(r.label) for r, _ in items])
     fitted = fit_temperature(probs, targets, source=name, labels=bundle.labels)
+    if keep and load_calibration(folder) not in (None, fitted):
+        logger.info(
+            "the earlier calibration is kept as %s; to have it back, rename it to %s",
+            keep_earlier(folder / CALIBRATION_FILE),
+            CALIBRATION_FILE,
+        )
     fitted.save(folder)
     before, after = (calibration(p, targets)["ece"] for p in (probs, fitted.apply(probs)))
     logger.info(

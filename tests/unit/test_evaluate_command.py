@@ -202,7 +202,7 @@ def test_runs_are_compared_by_name_of_test(tmp_path, capsys):
     assert (
         "*" in text.splitlines()[4] and "paired permutation test over groups, two-sided" in text
     )  # stars, and of what
-    assert main(["compare", str(tmp_path / "one"), str(tmp_path), "--out", str(out)]) == 2
+    assert main(["compare", *map(str, (tmp_path / "one", tmp_path)), "--out", str(out)]) == 2
     assert "contains no evaluation" in capsys.readouterr().out
     jsonl(tmp_path / "three.jsonl", *(row(f"c{i}", "sad", "sad") for i in range(90)))
     assert (

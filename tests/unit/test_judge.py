@@ -315,7 +315,7 @@ def test_a_clip_without_a_reference_is_named(tmp_path):
 
 
 def test_mean_of_equal_scores():
-    assert mean_with_interval([3.0, 3.0], ["", ""]) == {"mean": 3.0, "interval": [3.0, 3.0]}
+    assert mean_with_interval([3.0, 3.0], ["", ""]) == {"mean": 3.0, "interval": None}
 
 
 def test_unusable_replies_are_named_by_the_reader(tmp_path):

@@ -64,7 +64,8 @@ def test_accuracy_interval_is_that_of_a_share():
 def test_intervals_need_two_groups_and_stay_inside_the_scale():
     sums = single_label_statistics(["a", "b"], [("a",), ("b",)], ("a", "b"))
     assert intervals(sums, ["s", "s"]) == {}
-    assert intervals(sums, ["s", "t"])["accuracy"] == [1.0, 1.0]
+    # Wilson's for two of two: from 1 / (1 + 1.96^2 / 2) to 1
+    assert intervals(sums, ["s", "t"])["accuracy"] == pytest.approx([0.34238, 1.0], abs=1e-5)
     assert interval_widening(["s", "t"]) == pytest.approx(
         np.sqrt(2) * 12.706 / 1.95996, rel=1e-3
     )  # Student's t of one degree

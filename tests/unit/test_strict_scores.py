@@ -313,7 +313,8 @@ def test_few_people_are_named_by_speaker():
     assert "; only 2 people, so nothing follows for other people" in interval_method(rows, 10)
     videos = [dataclasses.replace(r, speaker="", video=f"v{i % 2}") for i, r in enumerate(rows)]
     assert interval_method(videos, 10) == (
-        "bootstrap over 6 clips, 95 %, 10 resamples, percentiles widened for few groups"
+        "bootstrap over 6 clips, 95 %, 10 resamples, percentiles widened for few groups; "
+        "Wilson's where all resamples are equal"
     ), "videos are not people"
 
 

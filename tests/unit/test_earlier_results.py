@@ -1,0 +1,119 @@
+"""Commands keep what earlier calls made, and leave training clips out of comparisons."""
+
+import json
+
+import numpy as np
+import pytest
+from commands import run_command
+
+from data_pipeline.io import keep_earlier
+from emojax.bundle.calibration import Calibration, load_calibration
+from emojax.config import load_config, resolve
+from emojax.reports import training_page
+from emojax.workflows import demo, score
+
+
+def test_earlier_files_get_the_first_free_name(tmp_path):
+    assert keep_earlier(tmp_path / "a.json") is None
+    for expected in ("a-1.json", "a-2.json"):
+        (tmp_path / "a.json").write_text(expected)
+        assert keep_earlier(tmp_path / "a.json") == tmp_path / expected
+    assert (tmp_path / "a-1.json").read_text() == "a-1.json"
+    (tmp_path / "run").mkdir()
+    assert keep_earlier(tmp_path / "run") == tmp_path / "run-1"
+
+
+def test_the_page_of_a_run_replaces_only_its_own(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "log.jsonl").write_text(json.dumps({"stage": "one", "step": 1, "loss": 2.0}) + "\n")
+    config = resolve(load_config("tiny:test")).raw
+    (run / "config.json").write_text(json.dumps(config))
+    (run / "report.html").write_text("<!doctype html><title>evaluation</title>")
+    page = run / "training.html"
+    for _ in range(2):
+        assert training_page.write_html(str(run)) == str(page)
+    assert (run / "report.html").read_text().endswith("<title>evaluation</title>")
+    with pytest.raises(ValueError, match="report.html exists .*--out, or --overwrite"):
+        training_page.write_html(str(run), out=run / "report.html")
+    training_page.write_html(str(run), out=run / "report.html", overwrite=True)
+    assert (run / "report.html").read_text() == page.read_text()
+
+
+def test_an_earlier_calibration_is_kept(tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO")
+
+    class Bundle:
+        labels = ("a", "b")
+
+    items = [(type("Record", (), {"label": "ab"[i % 2]}), None) for i in range(20)]
+    probs = np.tile([0.8, 0.2], (20, 1))
+    monkeypatch.setattr(score, "load_bundle", lambda folder: None)
+    monkeypatch.setattr(score.dataclasses, "replace", lambda bundle, **_: Bundle)
+    monkeypatch.setattr(score, "items_of", lambda source, bundle: items)
+    monkeypatch.setattr(score, "label_probabilities", lambda *_, **__: probs)
+    first = Calibration(temperature=2.0, n=30, nll_before=1.0, nll_after=0.5, source="mine")
+    first.save(tmp_path)
+    for _ in range(2):  # the second one is the same, and needs no copy
+        fitted = score.calibrate(tmp_path, items, name="new", keep=True)
+    assert load_calibration(tmp_path) == fitted
+    assert "calibration-1.json; to have it back, rename it to calibration.json" in caplog.text
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["calibration-1.json", "calibration.json"]
+    (tmp_path / "calibration-1.json").rename(tmp_path / "calibration.json")
+    assert load_calibration(tmp_path) == first
+
+
+def test_the_demo_makes_room_without_deleting(tmp_path, caplog):
+    caplog.set_level("INFO")
+    out = tmp_path / "demo"
+    out.mkdir()
+    (out / "config.json").write_text("{}")
+    demo._make_room(out, overwrite=False)
+    assert "continuing the demo" in caplog.text and out.exists()
+    (out / "evaluation.json").write_text('{"ablations": {}}')
+    demo._make_room(out, overwrite=False)
+    assert not out.exists() and (tmp_path / "demo-1" / "evaluation.json").exists()
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "notes.txt").write_text("x")
+    with pytest.raises(ValueError, match="other files than those of the demo.*--out$"):
+        demo._make_room(mine, overwrite=True)
+    (mine / "config.json").write_text("{}")
+    (mine / "evaluation.json").write_text('{"test": {}}')
+    with pytest.raises(ValueError, match="--overwrite to replace this run"):
+        demo._make_room(mine, overwrite=False)
+    demo._make_room(mine, overwrite=True)
+    assert not mine.exists()
+
+
+def test_training_clips_are_not_compared_unasked(tmp_path):
+    for name, wrong in (("one", 3), ("two", 5)):
+        rows = [
+            {"video_id": f"{part}{i}", "answer": "happy", "set": part}
+            | {"response": "sad" if i % wrong == 0 else "happy"}
+            for part in ("train", "test")
+            for i in range(12)
+        ]
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        words = ("--metric", "single", "--labels", "happy,sad", "--resamples", "0")
+        out = run_command(
+            tmp_path, "evaluate", "--predictions", str(path), "--out", str(tmp_path / name), *words
+        )
+        assert out.returncode == 0, out.stdout
+    runs = [str(tmp_path / name) for name in ("one", "two")]
+
+    def compared(*words):
+        place = str(tmp_path / "c")
+        out = run_command(
+            tmp_path, "compare", *runs, "--permutations", "20", "--out", place, *words
+        )
+        found = json.loads((tmp_path / "c" / "comparison.json").read_text())
+        return out, [c["set"] for c in found["comparisons"]]
+
+    out, sets = compared()
+    assert sets == ["test"] and "not compared: train (--sets" in out.stdout
+    out, sets = compared("--sets", "train,test")
+    assert sets == ["train", "test"] and "the comparison in" in out.stdout
+    out, _ = compared("--sets", "dev")
+    assert out.returncode == 2 and "no set 'dev' in common; they have" in out.stdout
