@@ -44,8 +44,8 @@ def compare_runs(
       corrected for all tests of the comparison.
 
     Raises:
-      PredictionError: a folder contains no evaluation, two have no set in common, or a set in `sets`
-        is not among them.
+      PredictionError: a folder contains no evaluation, or two have no set in common, or not one of
+        `sets`.
     """
     runs = [load_results(f) for f in folders]
     first_results, first_rows = runs[0]

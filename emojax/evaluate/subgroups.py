@@ -61,7 +61,8 @@ def interval_method(rows: Sequence[Prediction], resamples: int) -> str:
     text = f"bootstrap over {groups.count} {groups.kind}s"
     if groups.kind != "clip" and groups.alone:
         text += f" ({groups.alone} of them are clips whose {groups.kind} is not known)"
-    text += f", 95 %, {resamples} resamples, percentiles widened for few groups; Wilson's where all resamples are equal"
+    text += f", 95 %, {resamples} resamples, percentiles widened for few groups"
+    text += "; Wilson's where all resamples are equal"
     people = {r.speaker for r in rows} - {""}
     if people and groups.kind == "clip":
         text += f"; only {len(people)} people, so nothing follows for other people"

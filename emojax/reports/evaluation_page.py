@@ -72,8 +72,9 @@ def _panels(s: dict[str, Any]) -> list[Panel]:
         panels.append(_table("answers", ["", ""], _answer_rows(answers)))
     if "per_class" in s:
         cells = class_table(s)[1]
-        rows = [{"cells": own, "f1": c["f1"]} for own, c in zip(cells, s["per_class"], strict=True)]
-        panels.append({"caption": "classes", "kind": "classes", "rows": rows})
+        bars = [c["f1"] for c in s["per_class"]]
+        rows_of_classes = [{"cells": c, "f1": f1} for c, f1 in zip(cells, bars, strict=True)]
+        panels.append({"caption": "classes", "kind": "classes", "rows": rows_of_classes})
     if "confusion" in s:
         caption = "confusion (rows: truth)"
         panels.append({"caption": caption, "kind": "confusion", "matrix": _confusion(s)})
