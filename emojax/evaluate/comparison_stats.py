@@ -32,20 +32,18 @@ def compare_runs(
       folders: folders that `emojax evaluate` wrote.
       tables: clusters of emotion words.
       score: the score to compare; "" takes the strict score that represents each set.
-      sets: the sets to compare; () takes all but `train`: scores on clips that a model was trained
-        on do not tell which one is better.
+      sets: the sets to compare; () takes all but `train`.
       permutations: random swaps of each paired test.
       progress: reports the tests that are done.
 
     Returns:
-      runs, tests (their number), without_the_score and left_out (sets that were skipped, by the
-      score and by `sets`), and comparisons: set,
+      runs, tests (their number), without_the_score and left_out (sets that were skipped), and
+      comparisons: set,
       run, n (clips that both answered), score, mode, values, and the paired test, whose p_holm is
       corrected for all tests of the comparison.
 
     Raises:
-      PredictionError: a folder contains no evaluation, or two have no set in common, or not one of
-        `sets`.
+      PredictionError: a folder contains no evaluation, or two do not have the sets in common.
     """
     runs = [load_results(f) for f in folders]
     first_results, first_rows = runs[0]
@@ -57,28 +55,21 @@ def compare_runs(
     for folder, (results, rows) in zip(folders[1:], runs[1:], strict=True):
         scored = sets_of(results)
         common = [n for n in first_rows if n in rows and n in first_sets and n in scored]
-        if not common:
-            raise PredictionError(f"{folders[0]} and {folder} have no set in common")
-        compared = _choose_sets(common, sets)
+        compared = _choose_sets(common, sets, runs=f"{folders[0]} and {folder}")
         left_out.update(set(common) - set(compared))
         for name in compared:
-            first = first_sets[name]
-            modes = [r.get("scored_mode", "") for r in (first, scored[name])]
-            a, b = _common_clips(name, first_rows[name], rows[name], modes)
-            asked = first.get("labels", ())
-            pair = [score_set(r, first["metric"], tables, asked=asked, resamples=0) for r in (a, b)]
+            first = first_sets[name], first_rows[name]
+            pair = _score_pair(name, first, (scored[name], rows[name]), tables)
             if score and not _has_score(pair[0], score):
                 without_score.append(name)
             else:
-                test = _compare_set(pair[0], pair[1], score=score, permutations=permutations)
+                test = _compare_set(*pair, score=score, permutations=permutations)
                 comparisons.append({"set": name, "run": str(folder), **test})
             done += 1
             progress("compare", done, total)
     if not comparisons:
         raise PredictionError(f"no set has a score '{score}'")
-    p_values = holm([c["test"]["p_value"] for c in comparisons])
-    for comparison, p in zip(comparisons, p_values, strict=True):
-        comparison["test"]["p_holm"] = p
+    _add_corrected(comparisons)
     return {
         "runs": [str(f) for f in folders],
         "tests": len(comparisons),
@@ -88,18 +79,43 @@ def compare_runs(
     }
 
 
-def _choose_sets(common: Sequence[str], sets: Sequence[str]) -> list[str]:
+def _choose_sets(common: Sequence[str], sets: Sequence[str], *, runs: str) -> list[str]:
+    if not common:
+        raise PredictionError(f"{runs} have no set in common")
     if unknown := sorted(set(sets) - set(common)):
         raise PredictionError(
-            f"the runs have no set '{unknown[0]}' in common; they have {', '.join(common)}"
+            f"{runs} have no set '{unknown[0]}' in common; they have {', '.join(common)}"
         )
     chosen = list(sets) or [name for name in common if name != "train"]
     if not chosen:
         raise PredictionError(
-            "the runs have only train in common, clips that models are trained on; compare other "
+            f"{runs} have only train in common, clips that models are trained on; compare other "
             "clips, or these with --sets train"
         )
     return chosen
+
+
+def _add_corrected(comparisons: list[dict[str, Any]]) -> None:
+    """Adds p_holm to the tests, corrected for their number."""
+    p_values = holm([c["test"]["p_value"] for c in comparisons])
+    for comparison, p in zip(comparisons, p_values, strict=True):
+        comparison["test"]["p_holm"] = p
+
+
+_SetRows = tuple[dict[str, Any], list[Prediction]]  # scores and rows of a set
+
+
+def _score_pair(
+    name: str, first: _SetRows, second: _SetRows, tables: WordTables
+) -> tuple[ScoredSet, ScoredSet]:
+    """Scores of both runs on the clips of a set that both answered."""
+    modes = [scores.get("scored_mode", "") for scores, _ in (first, second)]
+    a, b = _common_clips(name, first[1], second[1], modes)
+    metric, asked = first[0]["metric"], first[0].get("labels", ())
+    return (
+        score_set(a, metric, tables, asked=asked, resamples=0),
+        score_set(b, metric, tables, asked=asked, resamples=0),
+    )
 
 
 def _has_score(scored: ScoredSet, score: str) -> bool:

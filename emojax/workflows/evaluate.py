@@ -189,7 +189,7 @@ def evaluate_suite(
         out=out,
         title=f"{suite.title}: {bundle.name}",
         options=options,
-        answered_by=_answered_by(suite, by_set, answers),
+        by=_answered_by(suite, by_set, answers),
     )
 
 
@@ -299,17 +299,16 @@ def _score_answers(
     out: Path,
     title: str,
     options: ScoringOptions,
-    answered_by: Mapping[str, str],
+    by: Mapping[str, str],
 ) -> dict[str, Any]:
+    """Scores answers and writes the results; `by` names who answered each set."""
     if jax.process_index():
         return {}
     for name, count in counts.items():
         for key, text in _PROBLEMS.items():
             if count.get(key):
                 logger.warning("%s: %d clips %s", name, count[key], text)
-    facts = {
-        name: {"clips": count, "answered_by": answered_by[name]} for name, count in counts.items()
-    }
+    facts = {name: {"clips": count, "answered_by": by[name]} for name, count in counts.items()}
     results, scored = score_files.score_predictions(suite, by_set, options, facts=facts)
     return write_results(results, scored, out=out, title=title, options=options)
 
@@ -371,10 +370,8 @@ def evaluate_server(
             raise ValueError(f"{place} holds no clip of {suite.title if suite else 'the manifest'}")
         _log_faults(row for set_rows in by_set.values() for row in set_rows)
         _log_costs(client, endpoint)
-    title, answered_by = f"{place.name}: {endpoint.model}", dict.fromkeys(by_set, endpoint.model)
-    return _score_answers(
-        suite, by_set, counts, out=out, title=title, options=options, answered_by=answered_by
-    )
+    title, by = f"{place.name}: {endpoint.model}", dict.fromkeys(by_set, endpoint.model)
+    return _score_answers(suite, by_set, counts, out=out, title=title, options=options, by=by)
 
 
 def _log_faults(rows: Iterable[Prediction]) -> None:
