@@ -12,11 +12,13 @@ from pathlib import Path
 from data_pipeline.io import printable
 from data_pipeline.media.file_kinds import (
     AUDIO_SUFFIXES,
+    MEDIA_SUFFIXES,
     VIDEO_SUFFIXES,
     is_companion,
     is_hidden,
     is_media,
     is_picture,
+    suffix_of,
 )
 
 MAX_NAMED = 20  # files that a message names
@@ -144,16 +146,18 @@ class FoundMedia:
     unreadable: list[str] = dataclasses.field(default_factory=list)
 
     def notes(self) -> list[str]:
-        """What was left out, one sentence for each reason."""
+        """What was left out, one sentence for each reason; texts and tables are not mentioned."""
         notes = [f"the folder {printable(place)} cannot be read" for place in self.unreadable]
-        if self.others:
-            # Texts that accompany media come last: nobody misses them.
-            names = sorted(self.others, key=lambda path: (is_companion(path), path))
-            rest = len(names) - MAX_NAMED
-            listed = ", ".join(map(printable, names[:MAX_NAMED]))
-            more = f" and {rest:,} more" if rest > 0 else ""
-            files = "1 file is" if len(names) == 1 else f"{len(names):,} files are"
-            notes.append(f"{files} left out, not media by name: {listed}{more}")
+        names = [name for name in self.others if not is_companion(name)]
+        for reason, left_out in (
+            ("not media by name", [name for name in names if not is_media(name)]),
+            ("pictures that are not clips of their own", [name for name in names if is_media(name)]),
+        ):
+            if left_out:
+                listed = ", ".join(map(printable, left_out[:MAX_NAMED]))
+                rest = len(left_out) - MAX_NAMED
+                more = f" and {rest:,} more" if rest > 0 else ""
+                notes.append(f"left out ({reason}): {listed}{more}")
         return notes
 
 
@@ -162,7 +166,8 @@ def search_media(paths: Iterable[str | Path], *, pictures: bool = True) -> Found
 
     Args:
       paths: files and folders.
-      pictures: whether still pictures in folders count as media.
+      pictures: whether still pictures in folders count as media. A picture that has the name of a
+        film, a sound or subtitles beside it (a preview, a plot of emojax) never does.
 
     Returns:
       The files in the order of the paths, sorted within each folder.
@@ -173,8 +178,16 @@ def search_media(paths: Iterable[str | Path], *, pictures: bool = True) -> Found
             found.files.append(path)
             continue
         index = FileIndex(Path(path))
-        for file in sorted(map(str, index.all())):
-            wanted = is_media(file) and (pictures or not is_picture(file))
+        files = sorted(map(str, index.all()))
+        stems = {os.path.splitext(file)[0] for file in files if _has_previews(file)}
+        for file in files:
+            wanted = is_media(file)
+            if is_picture(file):
+                wanted = pictures and os.path.splitext(file)[0] not in stems
             (found.files if wanted else found.others).append(file)
         found.unreadable.extend(index.unreadable)
     return found
+
+
+def _has_previews(file: str) -> bool:
+    return suffix_of(file) in (*MEDIA_SUFFIXES, ".vtt", ".srt", ".eaf")

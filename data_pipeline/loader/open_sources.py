@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from data_pipeline.datasets.manifest import HOLD_OUT, read_manifest
 from data_pipeline.io import cache_root, wait_for_lock
 from data_pipeline.loader.batches import BuiltSource
 from data_pipeline.media.clip import Sampling
+from data_pipeline.media.notes import count_notes, counted
 from data_pipeline.media.views import ViewConfig
 from data_pipeline.progress import Progress, no_progress
 from data_pipeline.schema import ClipRecord
@@ -97,12 +96,12 @@ def open_views(
     if len(skipped) > SHOWN:
         logger.warning("... %d more skipped", len(skipped) - SHOWN)
     if skipped:
-        logger.warning("%d of %d clips skipped", len(skipped), len(records))
+        logger.warning("%d of %s skipped", len(skipped), counted(len(records), "clip"))
     if notes := json.loads((folder / NOTES).read_text()):
-        logger.info("%d of %d clips have notes: %s", len(notes), len(records), folder / NOTES)
-        kinds = Counter(re.sub(r"\d+(\.\d+)?", "N", note["reason"]) for note in notes)
-        for kind, number in kinds.most_common(3):
-            logger.info("  %d: %s", number, kind)
+        total = counted(len(records), "clip")
+        logger.info("notes on %d of %s, listed in %s:", len(notes), total, folder / NOTES)
+        for line in count_notes((note["reason"].split("; ") for note in notes), most=SHOWN):
+            logger.info("  %s", line)
     return sources
 
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from data_pipeline.media.container import (
     ClipError,
+    DecodeTimeout,
     check_size,
     one_file,
     open_media,
@@ -27,6 +28,7 @@ from data_pipeline.media.container import (
 )
 from data_pipeline.media.file_faults import structure_fault
 from data_pipeline.media.file_times import TOLERANCE, FileTimes, read_times
+from data_pipeline.media.notes import merge_notes
 from data_pipeline.media.tracks import decode_track, default_track, to_rgb
 from data_pipeline.schema import Clip
 
@@ -121,7 +123,7 @@ def read_clip(
     reader = _Reader(data, shown, start=start, end=end, timeout=timeout)
     frames = reader.read_frames(sampling, clip_id)
     waveform = reader.read_waveform()
-    notes = list(dict.fromkeys((*reader.notes, *reader.times.notes(start, end))))
+    notes = list(merge_notes((*reader.notes, *reader.times.notes(start, end))))
     if frames is None and (waveform is None or len(waveform) == 0):
         faults = [structure_fault(io.BytesIO(data), opened=True), *notes]
         raise ClipError("; ".join(filter(None, faults)) or "neither picture nor sound was decoded")
@@ -179,7 +181,7 @@ class _Reader:
 
     def check_time(self) -> None:
         if time.monotonic() > self.deadline:
-            raise ClipError(
+            raise DecodeTimeout(
                 f"decoding took more than {self.timeout:g} s; cut the file, or allow more time"
             )
 

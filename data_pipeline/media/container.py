@@ -34,6 +34,10 @@ class ClipError(ValueError):
     """A media file cannot be used; the message is one sentence that says why."""
 
 
+class DecodeTimeout(ClipError):
+    """Decoding took longer than it may."""
+
+
 @contextlib.contextmanager
 def one_file() -> Iterator[None]:
     """Turns any error in the body into ClipError, so that a damaged file refuses itself alone.

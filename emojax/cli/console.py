@@ -7,6 +7,7 @@ filters, the configuration of jax). Library code logs below the logger `emojax`,
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -34,6 +35,16 @@ class ConsoleHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Prints one message. A closed pipe raises BrokenPipeError, as print does."""
         self.console.print(Text(record.getMessage()), soft_wrap=True)
+
+
+def escape_unprintable() -> None:
+    """Lets stdout and stderr write what their encoding lacks as escapes, which JSON reads too.
+
+    Such as names of files that are not UTF-8, and any text on a terminal of another encoding.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 @contextmanager

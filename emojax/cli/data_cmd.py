@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from data_pipeline.media.notes import counted
 from emojax.cli.arguments import Commands, count, name_list, percent
 from emojax.cli.console import progress_bars, setup
 from emojax.cli.manifest_options import add_columns_option, add_labels_option
@@ -240,7 +241,7 @@ def _chosen(args: argparse.Namespace, console: Console) -> list[Any]:
     chosen = [choose_records(name, own, files, fold=args.fold) for name, own in by_set.items()]
     for c in chosen:
         for reason, n in c.excluded.items():
-            console.print(f"{c.name}: {n:,} clips left out: {reason}")
+            console.print(f"{c.name}: {counted(n, 'clip')} left out: {reason}")
     return chosen
 
 
@@ -266,14 +267,16 @@ def _read(args: argparse.Namespace, console: Console) -> tuple[list[Any], Any]:
     for f in found:
         if f.conflicts:
             console.print(
-                f"{f.dataset.name}: {len(f.conflicts):,} clips have different labels in two files, "
+                f"{f.dataset.name}: different labels in two files: "
+                f"{counted(len(f.conflicts), 'clip')}, "
                 f"such as {f.conflicts[0]}",
                 soft_wrap=True,
             )
         for r in f.annotation_files:
             for reason, n in r.excluded.items():
                 console.print(
-                    f"{f.dataset.name}: {n:,} rows of {r.path} left out: {reason}", soft_wrap=True
+                    f"{f.dataset.name}: {counted(n, 'row')} of {r.path} left out: {reason}",
+                    soft_wrap=True,
                 )
             for line in r.fault_lines():
                 console.print(f"left out: {line}", soft_wrap=True)
@@ -293,7 +296,8 @@ def _build(args: argparse.Namespace, console: Console) -> int:
     missing = {c.name: c.missing for c in chosen if c.missing}
     for name, clips in missing.items():
         console.print(
-            f"{name}: {len(clips):,} clips are missing, such as {clips[0].path}", soft_wrap=True
+            f"{name}: {counted(len(clips), 'clip')} missing, such as {clips[0].path}",
+            soft_wrap=True,
         )
     if missing and not args.skip_missing:
         raise ValueError(
@@ -342,7 +346,7 @@ def _build_one(
     unknown = sum(r.peak_index is None for r in chosen.records)
     if config.image_choice == "peak" and unknown:
         console.print(
-            f"  {unknown:,} clips have no known peak frame; their middle frame is used",
+            f"  {counted(unknown, 'clip')} without a known peak frame: the middle one is used",
             soft_wrap=True,
         )
     if facts["skipped"]:
@@ -396,5 +400,5 @@ def _records(args: argparse.Namespace, console: Console) -> int:
         write_records(
             out, [draw_example(r, stage, np.random.default_rng(i)) for i, r in enumerate(records)]
         )
-    console.print(f"written: {out} ({len(records):,} lines)", soft_wrap=True)
+    console.print(f"written: {out} ({counted(len(records), 'line')})", soft_wrap=True)
     return 0

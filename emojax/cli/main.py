@@ -17,7 +17,7 @@ from typing import Protocol
 from rich.console import Console
 
 from emojax.cli.arguments import Commands
-from emojax.cli.console import shown_log
+from emojax.cli.console import escape_unprintable, shown_log
 
 COMMANDS = {
     "demo": "emojax.cli.demo_cmd",
@@ -81,6 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       The exit code: 0 done, 1 failed, 2 wrong usage, 3 some files were refused or
       some clips are unfinished, 130 interrupted.
     """
+    escape_unprintable()
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv[:1] == ["train"] and any(a.startswith("--config") for a in argv):
         return _run_config(argv[1:])

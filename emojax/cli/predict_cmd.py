@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from data_pipeline.media.notes import count_notes, counted
 from emojax.cli.arguments import Commands, beams, name_list, not_negative, seconds, share
 from emojax.cli.console import progress_bars, setup
 from emojax.cli.output import model_folder
@@ -289,6 +290,7 @@ def _predict_clips(
 
     transcribe = _transcriber(args)
     refused, speakers, timeout = 0, None, args.decode_timeout
+    notes: list[tuple[str, ...]] = []  # of each answer
     with progress_bars(console) as progress:
         if args.one_speaker:
             speakers = measure_speaker(bundle, paths, timeout=timeout, progress=progress)
@@ -307,23 +309,38 @@ def _predict_clips(
         for number, answer in enumerate(answers, 1):
             refused += answer.error is not None
             fields = answer.to_json() | ({"purpose": args.purpose} if args.purpose else {})
-            print(
-                json.dumps(fields, ensure_ascii=False) if args.json else plain(answer), flush=True
-            )
+            text = plain(answer, known={note for own in notes for note in own})
+            print(json.dumps(fields, ensure_ascii=False) if args.json else text, flush=True)
+            notes.append(answer.notes)
             progress("predict", number, len(paths))
+    if len(paths) > 1 and any(notes):
+        console.print(f"notes on {sum(map(bool, notes))} of {counted(len(paths), 'file')}:")
+        for line in count_notes(notes, noun="file"):
+            console.print(f"  {line}", soft_wrap=True)
     return 3 if refused else 0
 
 
-def plain(answer: Answer) -> str:
-    """An answer as lines of text."""
+def on_one_line(text: str) -> str:
+    """A text in which line ends and what no terminal can show are blanks."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def plain(answer: Answer, *, known: Collection[str] = ()) -> str:
+    """An answer as lines of text.
+
+    Args:
+      answer: the answer.
+      known: notes that were shown with an earlier file, and are counted only.
+    """
+    path = on_one_line(answer.path)
     if answer.error is not None:
-        return f"{answer.path}\n  refused: {answer.error}"
+        return f"{path}\n  refused: {answer.error}"
     ranked = sorted(answer.probabilities.items(), key=lambda pair: -pair[1])
     best = ", ".join(f"{name} {p:.2f}" for name, p in ranked[:3])
     label = answer.label
     if answer.leading:
         label = f"{label}: {answer.leading[0]} or {answer.leading[1]}"
-    lines = [answer.path, f"  {label}   {best}"]
+    lines = [path, f"  {label}   {best}"]
     if answer.contributions is not None:
         parts = ", ".join(f"{m} {v:+.2f}" for m, v in answer.contributions.items())
         lines.append(
@@ -332,9 +349,11 @@ def plain(answer: Answer) -> str:
     if answer.transcript is not None:
         lines.append(f"  transcript ({answer.transcript['language']}): {answer.transcript['text']}")
     if answer.reason:
-        lines.append("  " + "".join(c if c.isprintable() else " " for c in answer.reason))
-    notes = f"; {'; '.join(answer.notes)}" if answer.notes else ""
-    lines.append(f"  from {', '.join(answer.modalities)}{notes}")
+        lines.append(f"  {on_one_line(answer.reason)}")
+    notes = [note for note in answer.notes if note not in known]
+    if repeated := len(answer.notes) - len(notes):
+        notes.append(f"{counted(repeated, 'note')} as above")
+    lines.append("; ".join([f"  from {', '.join(answer.modalities)}", *notes]))
     return "\n".join(lines)
 
 
@@ -385,7 +404,7 @@ def _predict_recordings(
             if result.timeline is None:
                 refused += 1
                 fields = {"path": result.path, "error": result.error}
-                plain_text = f"{result.path}\n  refused: {result.error}"
+                plain_text = f"{on_one_line(result.path)}\n  refused: {result.error}"
                 print(json.dumps(fields) if args.json else plain_text, flush=True)
             elif args.json:
                 print(json.dumps(timeline_json(result.timeline), ensure_ascii=False), flush=True)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from data_pipeline.media.notes import counted
+
 if TYPE_CHECKING:
     from emojax.infer.timeline_records import Timeline
 
@@ -22,7 +24,8 @@ def show_timeline(timeline: Timeline, console: Console) -> None:
             time[span.answer.label] = time.get(span.answer.label, 0.0) + span.end - span.start
     total = sum(time.values()) or 1.0
     name = Path(timeline.path).name
-    table = Table(title=f"{name}: {timeline.seconds:.0f} s, {len(timeline.spans)} segments")
+    segments = counted(len(timeline.spans), "segment")
+    table = Table(title=f"{name}: {timeline.seconds:.0f} s, {segments}")
     table.add_column("shown")
     table.add_column("seconds", justify="right")
     table.add_column("share", justify="right")
@@ -34,14 +37,15 @@ def show_timeline(timeline: Timeline, console: Console) -> None:
     changes = [change for person in timeline.changes.values() for change in person]
     listed = ", ".join(f"{c.time:.1f} s {c.before} > {c.after}" for c in changes[:SHOWN])
     console.print(
-        f"{len(changes)} changes"
+        counted(len(changes), "change")
         + (f": {listed}" if listed else "")
         + (" ..." if len(changes) > SHOWN else ""),
         soft_wrap=True,
     )
     failed = sum(span.answer.error is not None for span in timeline.spans)
     if failed:
-        console.print(f"{failed} segments were not answered: they have no video, audio or text")
+        were = "1 segment was" if failed == 1 else f"{failed} segments were"
+        console.print(f"{were} not answered: there is no video, audio or text")
     for note in timeline.notes:
         console.print(f"note: {note}", soft_wrap=True)
     speed = timeline.seconds / max(timeline.took, 0.01)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,8 +15,9 @@ import numpy as np
 from data_pipeline.datasets.labels import normalize_answer
 from data_pipeline.io import cache_root
 from data_pipeline.loader.samples import truncate_subtitle
+from data_pipeline.loader.tokens import RowTooLong
 from data_pipeline.media.clip import read_clip
-from data_pipeline.media.container import ClipError
+from data_pipeline.media.container import ClipError, DecodeTimeout, cause_of
 from data_pipeline.media.speaker_norm import Speakers, measure_speakers
 from data_pipeline.media.views import Views, make_views, window_notes
 from data_pipeline.progress import Progress, no_progress
@@ -33,9 +35,12 @@ from emojax.infer.attribution import CANNOT_TELL, contributions, fusion_weights
 from emojax.infer.transcribe import Transcription
 from emojax.types import Answer
 
+logger = logging.getLogger(__name__)
+
 # float[B, S, D], states of Whisper's encoder -> one transcription per clip
 TranscribeFn = Callable[[np.ndarray], list[Transcription]]
 BATCH_SIZE = 4  # files that are answered together; small, so that answers appear soon
+LONG = 60.0  # seconds from which one answer says little about a recording
 NOTHING_INSIDE = "there is nothing to see, hear or read in it"  # why an empty clip is refused
 ONE_SPEAKER = "one"  # the speaker's name if all files are of one person
 DEMO_POINTER = "demo_model.txt"  # file in the cache: the folder of the newest `emojax demo` model
@@ -53,6 +58,8 @@ class PredictOptions:
       explain: also measure what each modality contributes (2^modalities forward passes).
       fusion_weights: also return the weights of the Conv-Attention.
       transcribe: transcribes clips that come without words.
+      for_recordings: what to do with a recording that is too long for one answer; "": any clip may
+        be long.
     """
 
     reason: bool = True
@@ -61,6 +68,7 @@ class PredictOptions:
     explain: bool = False
     fusion_weights: bool = False
     transcribe: TranscribeFn | None = None
+    for_recordings: str = "--timeline answers recordings of any length, part by part"
 
 
 def default_model() -> Path | None:
@@ -105,15 +113,16 @@ def predict(
       RowTooLong: the prompt of a clip with these labels is longer than the model reads.
     """
     labels = tuple(labels or bundle.labels)
+    options = options or PredictOptions()
     for start in range(0, len(paths), BATCH_SIZE):
         chunk: list[tuple[str, Clip | str, float]] = []  # path, clip or error, seconds
         for path in paths[start : start + BATCH_SIZE]:
             begin = time.monotonic()
-            decoded = _decode(bundle, path, subtitle, timeout)
+            decoded = _decode(bundle, path, subtitle, timeout, options.for_recordings)
             chunk.append((path, decoded, time.monotonic() - begin))
         clips = [(path, clip) for path, clip, _ in chunk if isinstance(clip, Clip)]
         begin = time.monotonic()
-        answers = iter(answer_clips(bundle, clips, labels, options=options))
+        answers = iter(_answer_each(bundle, clips, labels, options))
         per_clip = (time.monotonic() - begin) / max(1, len(clips))
         for path, decoded, seconds in chunk:
             if isinstance(decoded, str):
@@ -121,6 +130,25 @@ def predict(
                 yield refusal(bundle, path, error, seconds=round(seconds, 3))
             else:
                 yield dataclasses.replace(next(answers), seconds=round(seconds + per_clip, 3))
+
+
+def _answer_each(
+    bundle: Bundle,
+    clips: Sequence[tuple[str, Clip]],
+    labels: tuple[str, ...],
+    options: PredictOptions,
+) -> list[Answer]:
+    """Like `answer_clips`, but a clip that cannot be answered is refused alone."""
+    try:
+        return answer_clips(bundle, clips, labels, options=options)
+    except RowTooLong:
+        raise  # the labels are the same for all clips
+    except Exception as error:
+        logger.debug("clips cannot be answered", exc_info=True)
+        if len(clips) == 1:
+            cause = f"{type(error).__name__}: {cause_of(error)}"
+            return [refusal(bundle, clips[0][0], f"the clip cannot be answered ({cause})")]
+    return [a for clip in clips for a in _answer_each(bundle, [clip], labels, options)]
 
 
 def refusal(
@@ -148,11 +176,15 @@ def refusal(
     )
 
 
-def _decode(bundle: Bundle, path: str, subtitle: str, timeout: float) -> Clip | str:
+def _decode(
+    bundle: Bundle, path: str, subtitle: str, timeout: float, for_recordings: str
+) -> Clip | str:
     """The clip, or why there is none."""
     sampling = bundle.settings.sampling(None)
     try:
         clip = read_clip(path, sampling=sampling, subtitle=subtitle, timeout=timeout)
+    except DecodeTimeout as error:
+        return f"{error}; {for_recordings}"
     except ClipError as error:
         return str(error)
     if not clip.modalities:
@@ -274,7 +306,7 @@ def _answer(
     leading: tuple[str, ...] = ()
     if probabilities[label] < options.abstain:
         leading = tuple(sorted(probabilities, key=lambda name: -probabilities[name])[:2])
-    notes = _notes(bundle, clip, record, known_speaker=options.speakers is not None)
+    notes = _notes(bundle, clip, record, options)
     # The reason is generated freely and may conclude another label than the probabilities.
     concluded = _concluded(reason, (*labels, *bundle.labels))
     if concluded and label not in concluded:
@@ -337,14 +369,20 @@ def _encode(
     return with_subtitles(encoded, subtitles), transcriptions
 
 
-def _notes(bundle: Bundle, clip: Clip, record: ClipRecord, *, known_speaker: bool) -> list[str]:
+def _notes(bundle: Bundle, clip: Clip, record: ClipRecord, options: PredictOptions) -> list[str]:
     """What is irregular about a clip, one sentence each."""
     notes = list(clip.notes)
+    if clip.duration > LONG and options.for_recordings:
+        notes.append(f"one answer for {clip.duration:.0f} s; {options.for_recordings}")
     limit = bundle.settings.data.max_subtitle
     if truncate_subtitle(record, bundle.tokenizer, limit) is not record:
         notes.append(f"the subtitle was cut to {limit} tokens")
     notes += window_notes(clip, bundle.settings.views)
-    if bundle.average_speaker is not None and not known_speaker and "audio" in clip.modalities:
+    if (
+        bundle.average_speaker is not None
+        and options.speakers is None
+        and "audio" in clip.modalities
+    ):
         notes.append(
             "the model was trained with known speakers, and this speaker is not known:"
             " see --one-speaker"

@@ -19,6 +19,7 @@ from data_pipeline.annotate.evidence import baseline, check_reason
 from data_pipeline.annotate.peaks import find_peak
 from data_pipeline.annotate.unit_tracks import UnitTrack
 from data_pipeline.annotate.units import TABLES, unit_code
+from data_pipeline.media.notes import merge_notes
 from data_pipeline.media.prosody import measure_voice
 from data_pipeline.media.segments import Segment, read_segments
 from data_pipeline.media.stream import Recording, open_recording
@@ -107,7 +108,7 @@ def make_timeline(
     return dataclasses.replace(
         timeline,
         seconds=round(seconds, 3),
-        notes=tuple(dict.fromkeys(notes)),
+        notes=merge_notes(notes),
         took=round(time.monotonic() - begin, 1),
     )
 
@@ -282,6 +283,7 @@ def _answer_chunk(
                 abstain=options.abstain,
                 explain=options.explain,
                 transcribe=question.transcribe,
+                for_recordings="",
             ),
         )
         seconds = round((time.monotonic() - begin) / len(new), 3)

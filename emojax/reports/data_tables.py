@@ -13,6 +13,7 @@ from rich import box
 from rich.table import Table
 
 from data_pipeline.io import atomic_path, write_text
+from data_pipeline.media.notes import counted
 from data_pipeline.schema import SPLITS
 
 _SHOWN = 8  # entries of a list that are printed
@@ -106,27 +107,28 @@ def _fault_lines(report: dict[str, Any]) -> Iterator[str]:
     for name, entry in report["sets"].items():
         for file in entry["files"]:
             if file["refused"]:
-                yield f"{name}: REFUSED, {file['faults']} faults (--lenient skips faulty rows)"
+                faults = counted(file["faults"], "fault")
+                yield f"{name}: REFUSED, {faults} (--lenient skips faulty rows)"
             yield from (f"  {line}" for line in file["fault_lines"])
             if file["repaired"]:
-                yield f"{name}: {file['repaired']} places of {file['path']} repaired"
+                yield f"{name}: {counted(file['repaired'], 'place')} of {file['path']} repaired"
                 yield from (f"  {line}" for line in file["repairs"])
             for reason, n in file["left_out"].items():
-                yield f"{name}: {n:,} rows of {file['path']} left out: {reason}"
+                yield f"{name}: {counted(n, 'row')} of {file['path']} left out: {reason}"
         if entry["conflicts"]:
-            yield f"{name}: {entry['conflicts']} clips have different labels in two files"
+            yield f"{name}: different labels in two files: {counted(entry['conflicts'], 'clip')}"
             yield from (f"  {line}" for line in entry["conflicts_such_as"])
         for line in entry["media"]["unreadable_such_as"]:
             yield f"{name}: unreadable: {line}"
         if missing := entry["media"]["missing"]:
             example = entry["media"]["missing_such_as"][0]
-            yield f"{name}: {missing:,} clips missing, such as {example}"
+            yield f"{name}: {counted(missing, 'clip')} missing, such as {example}"
 
 
 def _leak_lines(report: dict[str, Any]) -> Iterator[str]:
     for leak in report["leaks"]:
         yield (
-            f"LEAK: {leak['count']:,} {leak['kind']}s of {leak['learned']} are in "
+            f"LEAK: {counted(leak['count'], leak['kind'])} of {leak['learned']} are in "
             f"{leak['held_out']}: {', '.join(leak['such_as'])}"
         )
     twins = report["near_duplicates"]

@@ -148,6 +148,7 @@ class Service:
             reason=request["reasons"],
             abstain=request["abstain"],
             explain=request["contributions"],
+            for_recordings="send it to /v1/jobs, which answers recordings part by part",
         )
         answers = predict(
             self.bundle,

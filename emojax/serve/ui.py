@@ -24,6 +24,7 @@ from PIL import Image
 
 from data_pipeline.media.clip import read_clip
 from data_pipeline.media.container import ClipError
+from data_pipeline.media.notes import counted
 from data_pipeline.media.stream import recording_seconds
 from data_pipeline.media.transcript import untimed_transcript
 from data_pipeline.media.views import make_views
@@ -372,8 +373,7 @@ class Page:
 
 
 def _summary(timeline: Timeline) -> str:
-    number = len(timeline.spans)
-    parts = "1 segment" if number == 1 else f"{number} segments"
+    parts = counted(len(timeline.spans), "segment")
     facts = [
         f"{parts} in {timeline.seconds:.1f} s of recording, {timeline.took:.1f} s to answer",
         *timeline.notes,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -27,6 +28,8 @@ from emojax.infer.timeline import make_timeline
 from emojax.infer.timeline_records import Timeline, TimelineOptions
 from emojax.reports.recording import write_all
 from emojax.reports.recording_page import to_html
+
+MAX_STEM = 190  # bytes of a name without suffixes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -202,7 +205,7 @@ def output_stems(
     used: set[Path] = set()
     stems = []
     for path in paths:
-        name = Path(path).stem
+        name = _shortened(Path(path).stem)
         if page:
             stem = Path(page).with_suffix("")
         else:
@@ -217,3 +220,11 @@ def output_stems(
         used.add(stem.absolute())
         stems.append(stem)
     return stems
+
+
+def _shortened(name: str) -> str:
+    """A name that leaves room for the suffixes of outputs, in file systems that take 255 bytes."""
+    data = os.fsencode(name)
+    if len(data) <= MAX_STEM:
+        return name
+    return data[:MAX_STEM].decode("utf-8", "ignore").rstrip()

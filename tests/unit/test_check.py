@@ -150,7 +150,7 @@ def test_leaks_and_faults_of_a_set(clips, tmp_path, capsys):
     text = " ".join(capsys.readouterr().out.split())
     assert "LEAK: 1 speakers of java_sed train are in java_sed test: 1" in text
     assert (
-        "the same file" in text and "e.mp4: not a media file" in text and "1 clips missing" in text
+        "the same file" in text and "e.mp4: not a media file" in text and "1 clip missing" in text
     )
     assert json.loads((out / "report.json").read_text())["leaks"] == report["leaks"]
     assert (out / "counts.csv").read_text().splitlines()[0] == "set,fold,split,label,clips"

@@ -23,6 +23,7 @@ from data_pipeline.media.file_kinds import (
     VIDEO_SUFFIXES,
     is_hidden,
 )
+from data_pipeline.media.notes import count_notes, counted, merge_notes
 from data_pipeline.media.stream import open_recording, recording_seconds
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4a\nsize 1234567\n"
@@ -134,7 +135,7 @@ def test_every_suffix_is_one_of_the_decoder_or_another_name_of_one():
 
 def test_a_folder_gives_its_media_and_names_what_it_leaves_out(tmp_path):
     names = "B.MTS a.mp4 sub/c.JPG ._a.mp4 .DS_Store Thumbs.db .git/d.mp4 __MACOSX/e.mp4"
-    names += " notes.txt x.mp4.part .f.mp4.icloud"
+    names += " notes.txt x.mp4.part .f.mp4.icloud a.jpg"
     for name in names.split():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
@@ -143,11 +144,26 @@ def test_a_folder_gives_its_media_and_names_what_it_leaves_out(tmp_path):
     relative = [os.path.relpath(path, tmp_path) for path in found.files[:-1]]
     assert relative == ["B.MTS", "a.mp4", "pipe.wav", "sub/c.JPG"]
     assert found.files[-1] == "given.xyz"
-    (note,) = found.notes()
-    others = [str(tmp_path / n) for n in (".f.mp4.icloud", "x.mp4.part", "notes.txt")]
-    assert note == f"3 files are left out, not media by name: {', '.join(others)}"
+    others = [str(tmp_path / n) for n in (".f.mp4.icloud", "x.mp4.part")]
+    assert found.notes() == [
+        f"left out (not media by name): {', '.join(others)}",
+        f"left out (pictures that are not clips of their own): {tmp_path / 'a.jpg'}",
+    ]
     assert search_media([tmp_path], pictures=False).files == found.files[:3]
     assert is_hidden("desktop.ini") and not is_hidden("desktop.mp4")
+
+
+def test_notes_are_counted_and_numbers_are_left_out():
+    late, quiet = "the sound starts at {} s", "there is no picture"
+    notes = [(late.format("0.50"), quiet), (late.format("1.25"),), (), (quiet,), (quiet,)]
+    assert count_notes(notes) == [f"3 clips: {quiet}", "2 clips: the sound starts at N s"]
+    assert count_notes(notes[:1], most=1) == ["1 clip: the sound starts at 0.50 s"]
+    jumps = [f"the time stamps jump at {i} s" for i in (3, 7, 9)]
+    assert merge_notes([*jumps, quiet, quiet]) == (
+        "the time stamps jump at 3 s (the first of 3 notes of this kind)",
+        quiet,
+    )
+    assert counted(1, "segment") == "1 segment" and counted(1200, "file") == "1,200 files"
 
 
 def test_a_clip_is_found_in_another_spelling_of_its_name(tmp_path):
