@@ -151,7 +151,10 @@ class FoundMedia:
         names = [name for name in self.others if not is_companion(name)]
         for reason, left_out in (
             ("not media by name", [name for name in names if not is_media(name)]),
-            ("pictures that are not clips of their own", [name for name in names if is_media(name)]),
+            (
+                "pictures that are not clips of their own",
+                [name for name in names if is_media(name)],
+            ),
         ):
             if left_out:
                 listed = ", ".join(map(printable, left_out[:MAX_NAMED]))

@@ -128,7 +128,7 @@ def _fault_lines(report: dict[str, Any]) -> Iterator[str]:
 def _leak_lines(report: dict[str, Any]) -> Iterator[str]:
     for leak in report["leaks"]:
         yield (
-            f"LEAK: {counted(leak['count'], leak['kind'])} of {leak['learned']} are in "
+            f"LEAK: {counted(leak['count'], leak['kind'])} of {leak['learned']} also in "
             f"{leak['held_out']}: {', '.join(leak['such_as'])}"
         )
     twins = report["near_duplicates"]

@@ -148,7 +148,7 @@ def test_leaks_and_faults_of_a_set(clips, tmp_path, capsys):
         == 0
     )
     text = " ".join(capsys.readouterr().out.split())
-    assert "LEAK: 1 speakers of java_sed train are in java_sed test: 1" in text
+    assert "LEAK: 1 speaker of java_sed train also in java_sed test: 1" in text
     assert (
         "the same file" in text and "e.mp4: not a media file" in text and "1 clip missing" in text
     )
