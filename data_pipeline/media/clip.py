@@ -26,10 +26,10 @@ from data_pipeline.media.container import (
     open_media,
     read_bytes,
 )
-from data_pipeline.media.file_faults import structure_fault
+from data_pipeline.media.file_faults import cut_off, structure_fault
 from data_pipeline.media.file_times import TOLERANCE, FileTimes, read_times
 from data_pipeline.media.notes import merge_notes
-from data_pipeline.media.tracks import decode_track, default_track, to_rgb
+from data_pipeline.media.tracks import decode_track, default_track, to_rgb, unknown_tracks
 from data_pipeline.schema import Clip
 
 SAMPLE_RATE = 16_000
@@ -125,7 +125,7 @@ def read_clip(
     waveform = reader.read_waveform()
     notes = list(merge_notes((*reader.notes, *reader.times.notes(start, end))))
     if frames is None and (waveform is None or len(waveform) == 0):
-        faults = [structure_fault(io.BytesIO(data), opened=True), *notes]
+        faults = dict.fromkeys((structure_fault(io.BytesIO(data), opened=True), *notes))
         raise ClipError("; ".join(filter(None, faults)) or "neither picture nor sound was decoded")
     clip = Clip(
         id=clip_id,
@@ -175,6 +175,9 @@ class _Reader:
             self.times: FileTimes = read_times(
                 container, io.BytesIO(data), notes=self.notes, check=self.check_time
             )
+            self.notes += unknown_tracks(container)
+        if fault := cut_off(io.BytesIO(data)):
+            self.notes.append(fault)
 
     def open(self) -> Any:
         return open_media(io.BytesIO(self.data), name=self.name)
@@ -246,7 +249,8 @@ class _Reader:
         return None
 
     def read_waveform(self) -> np.ndarray | None:
-        placed = place_sound((seconds, frame) for seconds, frame, _ in self.decode("audio"))
+        frames = ((seconds, frame) for seconds, frame, _ in self.decode("audio"))
+        placed = place_sound(frames, self.notes)
         pieces = list(cut_sound(placed, self.start, self.end))
         if not pieces:
             self.notes.append("there is no sound" + self._span())
@@ -275,13 +279,16 @@ def frame_seconds(frame: Any, times: FileTimes) -> float:
     return min(times.step, 0.1)
 
 
-def place_sound(frames: Iterable[tuple[float, Any]]) -> Iterator[tuple[int, np.ndarray]]:
+def place_sound(
+    frames: Iterable[tuple[float, Any]], notes: list[str]
+) -> Iterator[tuple[int, np.ndarray]]:
     """Puts decoded sound where its time stamps say, so that it never drifts from the picture.
 
     Silence is filled in where sound is missing, and what overlaps the sound before is dropped.
 
     Args:
       frames: (time in seconds by the file's clock, decoded frame).
+      notes: receives what is irregular about the channels.
 
     Yields:
       (number of the first sample by the file's clock, float[n] mono at 16 kHz), without gaps, from
@@ -290,6 +297,7 @@ def place_sound(frames: Iterable[tuple[float, Any]]) -> Iterator[tuple[int, np.n
     resampler: Any = None
     setup: tuple[Any, ...] = ()
     at: int | None = None
+    cancelled = 0
     for seconds, frame in frames:
         if setup != (setup := (frame.format.name, frame.layout.name, frame.sample_rate)):
             resampler = av.AudioResampler(format="fltp", rate=SAMPLE_RATE)
@@ -302,16 +310,41 @@ def place_sound(frames: Iterable[tuple[float, Any]]) -> Iterator[tuple[int, np.n
         overlap = at - place if at - place > _GAP * SAMPLE_RATE else 0
         frame.pts = None  # the resampler would reject gaps between time stamps
         for out in resampler.resample(frame):
-            # The mean of the channels, as in the originals.
-            piece = out.to_ndarray().mean(axis=0)[overlap:]
+            piece, opposite = mix_channels(out.to_ndarray()[:, overlap:])
             overlap = max(0, overlap - out.samples)
+            cancelled += len(piece) if opposite else 0
             yield at, piece
             at += len(piece)
     if at is None:
         return
     for out in resampler.resample(None):
-        yield at, out.to_ndarray().mean(axis=0)
+        yield at, mix_channels(out.to_ndarray())[0]
         at += out.samples
+    if cancelled > _GAP * SAMPLE_RATE:
+        notes.append(
+            f"the channels of the sound cancel each other (opposite phase) for"
+            f" {cancelled / SAMPLE_RATE:.1f} s; the louder channel is used there"
+        )
+
+
+def mix_channels(channels: np.ndarray) -> tuple[np.ndarray, bool]:
+    """The mean of the channels, as in the originals; the loudest one where they cancel each other.
+
+    Args:
+      channels: float[C, n].
+
+    Returns:
+      (float[n], whether they cancel).
+    """
+    mean: np.ndarray = channels.mean(axis=0)
+    if len(channels) == 1 or not mean.size:
+        return mean, False
+    powers = (channels.astype(np.float64) ** 2).mean(axis=1)
+    # Channels that have nothing in common give a mean of this power.
+    independent = powers.sum() / len(channels) ** 2
+    if not independent > 1e-9 or (mean.astype(np.float64) ** 2).mean() > 0.01 * independent:
+        return mean, False
+    return channels[int(powers.argmax())], True
 
 
 def cut_sound(

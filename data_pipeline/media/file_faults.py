@@ -21,6 +21,7 @@ from data_pipeline.io import printable
 from data_pipeline.media.file_kinds import UNFINISHED_SUFFIXES, is_media, suffix_of
 
 HEAD = 4096  # bytes that are looked at
+EBML = b"\x1a\x45\xdf\xa3"  # the first bytes of a Matroska file
 _MAX_BOXES = 10_000
 _STREAMED = 0x7FFF_0000  # from this size on, the size of a RIFF file was not known to its writer
 _ARCHIVE = "unpack it and give the files in it"
@@ -227,11 +228,11 @@ def cut_off(file: BinaryIO) -> str:
     size = file.seek(0, os.SEEK_END)
     announced = max((end for _, _, end in _boxes(file, size)), default=0)
     file.seek(0)
-    head = file.read(64)
+    head = file.read(HEAD)
     if head[:4] == b"RIFF":
         stated = int(struct.unpack("<I", head[4:8])[0])
         announced = 0 if stated >= _STREAMED else stated + 8
-    elif head[:4] == b"\x1a\x45\xdf\xa3":
+    elif head[:4] == EBML:
         announced = _matroska_end(head)
     if announced <= size + 1:  # a pad byte at the end is often left out
         return ""
@@ -263,6 +264,13 @@ def _boxes(file: BinaryIO, size: int) -> Iterator[tuple[str, int, int]]:
         start += length
         if start >= size:
             return
+
+
+def is_whole_matroska(file: BinaryIO) -> bool:
+    """Whether a Matroska file has all the bytes that its header gives; False if it gives none."""
+    file.seek(0)
+    head = file.read(HEAD)
+    return head[:4] == EBML and 0 < _matroska_end(head) <= file.seek(0, os.SEEK_END)
 
 
 def _matroska_end(head: bytes) -> int:

@@ -17,6 +17,7 @@ import numpy as np
 from av.format import Flags
 
 from data_pipeline.media.container import cause_of
+from data_pipeline.media.file_faults import is_whole_matroska
 from data_pipeline.media.tracks import default_track
 
 # A codec starts with up to this many seconds of sound before the first picture and ends with as
@@ -236,7 +237,7 @@ def _file_times(container: Any, tracks: dict[str, _Track], file: IO[bytes]) -> F
     if announced and len(pictures):
         last = float(pictures[:, 0].max())
         picture_end = max(min(picture_end, announced), last + min(step, 0.1))
-        if "matroska" in names and announced > picture_end + PADDING and _is_whole(file):
+        if "matroska" in names and announced > picture_end + PADDING and is_whole_matroska(file):
             picture_end = announced  # it does not give the length of single pictures
     return FileTimes(
         frames=np.sort(pictures[:, 0]),
@@ -280,24 +281,3 @@ def _start(parts: dict[str, list[np.ndarray]], number: int) -> float:
     starts = {kind: float(p[number][:, 0].min()) for kind, p in parts.items()}
     sound, picture = starts.get("audio", np.inf), starts.get("video", np.inf)
     return picture if picture <= sound + PADDING else sound
-
-
-def _is_whole(file: IO[bytes]) -> bool:
-    """Whether a Matroska file has all the bytes that its header gives; False if it gives none."""
-    file.seek(0)
-    head = file.read(4096)
-    size = file.seek(0, 2)
-    if head[:4] != b"\x1a\x45\xdf\xa3":
-        return False
-    length, at = _ebml_size(head, 4)
-    if length is None or head[at + length : at + length + 4] != b"\x18\x53\x80\x67":
-        return False
-    length, at = _ebml_size(head, at + length + 4)
-    return length is not None and at + length <= size
-
-
-def _ebml_size(data: bytes, at: int) -> tuple[int | None, int]:
-    """The size of an element of EBML at a place, None if unknown, and the place behind it."""
-    width = 9 - data[at].bit_length() if at < len(data) and data[at] else 8
-    value = int.from_bytes(data[at : at + width], "big") & ((1 << 7 * width) - 1)
-    return None if value == (1 << 7 * width) - 1 else value, at + width

@@ -14,9 +14,10 @@ import av
 import numpy as np
 
 from data_pipeline.media.clip import clean_samples, cut_sound, frame_seconds, place_sound
-from data_pipeline.media.container import ClipError, check_size, open_media
+from data_pipeline.media.container import ClipError, check_size, one_file, open_media
+from data_pipeline.media.file_faults import cut_off
 from data_pipeline.media.file_times import FileTimes, read_times
-from data_pipeline.media.tracks import decode_track, default_track, to_rgb
+from data_pipeline.media.tracks import decode_track, default_track, to_rgb, unknown_tracks
 
 THUMBNAIL = (64, 36)  # pixels, grey: shot changes are measured on these
 LONGEST_SIDE = 640  # pixels of frames that are kept; more than the 448 of the image stream
@@ -75,6 +76,7 @@ def recording_seconds(path: str) -> float:
     return open_recording(path).seconds
 
 
+@one_file()
 def open_recording(path: str, notes: list[str] | None = None) -> Recording:
     """Reads the header of a recording and the times of its packets.
 
@@ -88,7 +90,8 @@ def open_recording(path: str, notes: list[str] | None = None) -> Recording:
     with open_media(path) as container, open(path, "rb") as file:
         video, audio = (default_track(container, kind) for kind in ("video", "audio"))
         if not video and not audio:
-            raise ClipError("the file contains neither picture nor sound")
+            unknown = "; ".join(unknown_tracks(container))
+            raise ClipError(unknown or "the file contains neither picture nor sound")
         width, height, rate = 0, 0, 0.0
         if video:
             check_size(video)
@@ -96,7 +99,8 @@ def open_recording(path: str, notes: list[str] | None = None) -> Recording:
             rate = float(video.average_rate or 0)
         times = read_times(container, file, notes=notes)
         if notes is not None:
-            notes += times.notes()
+            notes += [*times.notes(), *unknown_tracks(container)]
+            notes += filter(None, [cut_off(file)])
         return Recording(
             path=path,
             times=times,
@@ -142,18 +146,19 @@ def read_frames(
     to_kept = av.video.reformatter.VideoReformatter()
     previous: np.ndarray | None = None
     due = 0.0
-    for seconds, frame, stream in _decode(path, "video", notes, times):
-        time = max(0.0, seconds)
-        grey = to_thumbnail.reformat(frame, *THUMBNAIL, format="gray", threads=1)
-        thumbnail = grey.to_ndarray().astype(np.int16)
-        change = 0.0 if previous is None else float(np.abs(thumbnail - previous).mean())
-        previous = thumbnail
-        pixels = None
-        if time >= due - 1e-3:
-            scale = min(1.0, LONGEST_SIDE / max(frame.width, frame.height))
-            pixels = to_rgb(frame, to_kept, stream, scale=scale)
-            due = max(due, time - 1 / rate) + 1 / rate
-        yield VideoFrame(time=time, change=change, pixels=pixels)
+    with one_file():
+        for seconds, frame, stream in _decode(path, "video", notes, times):
+            time = max(0.0, seconds)
+            grey = to_thumbnail.reformat(frame, *THUMBNAIL, format="gray", threads=1)
+            thumbnail = grey.to_ndarray().astype(np.int16)
+            change = 0.0 if previous is None else float(np.abs(thumbnail - previous).mean())
+            previous = thumbnail
+            pixels = None
+            if time >= due - 1e-3:
+                scale = min(1.0, LONGEST_SIDE / max(frame.width, frame.height))
+                pixels = to_rgb(frame, to_kept, stream, scale=scale)
+                due = max(due, time - 1 / rate) + 1 / rate
+            yield VideoFrame(time=time, change=change, pixels=pixels)
 
 
 def read_sound(
@@ -172,5 +177,7 @@ def read_sound(
     Raises:
       ClipError: the file is not a media file.
     """
-    placed = place_sound((t, frame) for t, frame, _ in _decode(path, "audio", notes, times))
-    yield from map(clean_samples, cut_sound(placed, 0.0, None))
+    frames = ((t, frame) for t, frame, _ in _decode(path, "audio", notes, times))
+    placed = place_sound(frames, notes)
+    with one_file():
+        yield from map(clean_samples, cut_sound(placed, 0.0, None))

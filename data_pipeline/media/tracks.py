@@ -48,6 +48,16 @@ def default_track(container: Any, kind: str) -> Any | None:
     return max(found, key=rank, default=None)  # the first one of equal rank
 
 
+def unknown_tracks(container: Any) -> list[str]:
+    """Notes on the kinds of tracks that a file has, all in formats that cannot be decoded."""
+    notes = []
+    for kind in ("video", "audio"):
+        streams = getattr(container.streams, kind)
+        if streams and all(s.codec_context is None for s in streams):
+            notes.append(f"the {kind} track is in a format that cannot be decoded")
+    return notes
+
+
 def decode_track(
     container: Any, stream: Any, notes: list[str], *, check: Callable[[], None] = lambda: None
 ) -> Iterator[Any]:

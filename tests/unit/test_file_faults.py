@@ -13,7 +13,7 @@ import pytest
 
 from data_pipeline.datasets.file_index import FileIndex, search_media
 from data_pipeline.embedded.generate import write_mp4
-from data_pipeline.media.clip import read_clip
+from data_pipeline.media.clip import mix_channels, read_clip
 from data_pipeline.media.container import ClipError, one_file
 from data_pipeline.media.file_faults import cut_off, structure_fault
 from data_pipeline.media.file_kinds import (
@@ -178,6 +178,18 @@ def test_a_clip_is_found_in_another_spelling_of_its_name(tmp_path):
     assert index.media([tmp_path], ["Gespräch/café"]) == str(file)
     assert index.media([tmp_path], ["one"]) == str(tmp_path / "one.mov")
     assert index.media([tmp_path], ["two"]) == str(tmp_path / "two.mp4")
+
+
+def test_channels_that_cancel_are_heard():
+    t = np.arange(1600) / 16_000
+    left = np.sin(2 * np.pi * 200 * t)
+    mean, opposite = mix_channels(np.stack([left, 0.5 * left]))
+    assert not opposite and np.allclose(mean, 0.75 * left)
+    alone = np.stack([left, *np.zeros((7, 1600))])  # one of eight channels
+    assert not mix_channels(alone)[1]
+    assert not mix_channels(np.zeros((2, 1600)))[1] and not mix_channels(left[None])[1]
+    mixed, opposite = mix_channels(np.stack([0.9 * left, -left]))
+    assert opposite and np.array_equal(mixed, -left)
 
 
 def test_a_name_with_a_colon_is_a_file_and_no_address(tmp_path, monkeypatch):
