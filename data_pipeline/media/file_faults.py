@@ -13,7 +13,7 @@ import stat
 import struct
 from collections import Counter
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 
@@ -176,7 +176,7 @@ def _shown(text: str, length: int = 80) -> str:
     return words if len(words) <= length else words[: length - 3] + "..."
 
 
-def structure_fault(file: BinaryIO, name: str = "", *, opened: bool = False) -> str:
+def structure_fault(file: IO[bytes], name: str = "", *, opened: bool = False) -> str:
     """Why a file of unknown or incomplete content cannot be decoded, as far as its bytes tell.
 
     Args:
@@ -223,7 +223,7 @@ def structure_fault(file: BinaryIO, name: str = "", *, opened: bool = False) -> 
     return ""
 
 
-def cut_off(file: BinaryIO) -> str:
+def cut_off(file: IO[bytes]) -> str:
     """A sentence if a file announces more bytes than it has (MP4, WAV, AVI, Matroska), else ""."""
     size = file.seek(0, os.SEEK_END)
     announced = max((end for _, _, end in _boxes(file, size)), default=0)
@@ -242,7 +242,7 @@ def cut_off(file: BinaryIO) -> str:
     )
 
 
-def _boxes(file: BinaryIO, size: int) -> Iterator[tuple[str, int, int]]:
+def _boxes(file: IO[bytes], size: int) -> Iterator[tuple[str, int, int]]:
     """(type, start, announced end) of the top-level boxes of an ISO media file; none of others."""
     start = 0
     for _ in range(_MAX_BOXES):
@@ -266,7 +266,7 @@ def _boxes(file: BinaryIO, size: int) -> Iterator[tuple[str, int, int]]:
             return
 
 
-def is_whole_matroska(file: BinaryIO) -> bool:
+def is_whole_matroska(file: IO[bytes]) -> bool:
     """Whether a Matroska file has all the bytes that its header gives; False if it gives none."""
     file.seek(0)
     head = file.read(HEAD)
@@ -293,7 +293,7 @@ def _matroska_end(head: bytes) -> int:
     return 0 if segment < 0 else begin + segment
 
 
-def _tail(file: BinaryIO, size: int) -> bytes:
+def _tail(file: IO[bytes], size: int) -> bytes:
     file.seek(max(0, size - 65_536))
     return file.read(65_536)
 
