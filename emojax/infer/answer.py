@@ -393,8 +393,8 @@ def answer_questions(
     *,
     sampler: Sampler | None = None,
     seed: int = 0,
-    on_text: Callable[[int, str], None] | None = None,
-) -> list[str]:
+    on_ids: Callable[[int, Sequence[int]], None] | None = None,
+) -> list[list[int]]:
     """Answers several questions about one clip; what their prompts share is computed once.
 
     Args:
@@ -403,10 +403,10 @@ def answer_questions(
       questions: (tag of the task, wording or None for the model's own).
       sampler: how tokens are chosen; greedy by default.
       seed: of the random draws.
-      on_text: called with (number of the question, its answer so far) during generation.
+      on_ids: called with (number of the question, ids of its answer so far) during generation.
 
     Returns:
-      The answers, in the order of `questions`.
+      The token ids of the answers without end tokens, in the order of `questions`.
 
     Raises:
       ValueError: `clip` is not exactly one clip.
@@ -418,19 +418,15 @@ def answer_questions(
     pairs = [make_samples(bundle, clip, task, question=wording) for task, wording in questions]
     samples = [own[0] for own, _ in pairs]
     engine = _engine(bundle, pairs[0][1], len(samples))
-    decode = bundle.tokenizer.decode
-    on_tokens = (lambda i, ids: on_text(i, decode(ids))) if on_text else None
     rows = [s.row for s in samples]
     prefix_length = shared_prefix(rows)
     clip_end = max(start + size for start, size in rows[0].soft)
     if len(rows) == 1 or prefix_length < clip_end:  # v1 may put the question before the clip
-        answers = engine.generate(samples, sampler, seed=seed, on_tokens=on_tokens)
-    else:
-        longest = max(len(r.ids) for r in rows) - prefix_length
-        free_slots = 2 * longest + 16 + sampler.max_tokens
-        session = Session(engine, samples[0], prefix_length=prefix_length, free_slots=free_slots)
-        answers = session.generate(rows, sampler, seed=seed, on_tokens=on_tokens)
-    return [decode(ids) for ids in answers]
+        return engine.generate(samples, sampler, seed=seed, on_tokens=on_ids)
+    longest = max(len(r.ids) for r in rows) - prefix_length
+    free_slots = 2 * longest + 16 + sampler.max_tokens
+    session = Session(engine, samples[0], prefix_length=prefix_length, free_slots=free_slots)
+    return session.generate(rows, sampler, seed=seed, on_tokens=on_ids)
 
 
 def _engine(bundle: Bundle, collate: Collate, batch_size: int) -> Engine:

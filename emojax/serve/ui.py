@@ -35,7 +35,7 @@ from emojax.infer.timeline import make_timeline
 from emojax.infer.timeline_records import Timeline, TimelineOptions
 from emojax.reports.recording import write_all
 from emojax.reports.recording_tables import NOTICE
-from emojax.serve.chat import answer_text
+from emojax.serve.chat import write_answer
 from emojax.serve.limits import (
     MAX_PURPOSE,
     PAGE_PATH,
@@ -237,9 +237,10 @@ class Page:
                 encoded = self._features(path, words, labels)
                 probs = label_probabilities(bundle, encoded, labels, batch_size=1)[0]
             update("bars", {name: float(p) for name, p in zip(labels, probs, strict=True)})
-            return answer_text(
+            answer = write_answer(
                 bundle, encoded, question, sampler, on_text=lambda text: update("text", text)
             )
+            return answer.text
 
         async def run() -> str:
             try:

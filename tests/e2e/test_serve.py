@@ -1,8 +1,10 @@
 """The server as a process: answers, chat, a full queue, and jobs that survive a SIGKILL."""
 
+import asyncio
 import base64
 import concurrent.futures
 import contextlib
+import io
 import json
 import signal
 import socket
@@ -10,6 +12,7 @@ import time
 from collections import Counter
 
 import httpx2
+import numpy as np
 import pytest
 from random_model import LABELS, save_random_model
 from recording import record
@@ -162,10 +165,14 @@ def test_chat_whole_and_streamed(server, clip):
     whole = server.post("/v1/chat/completions", json=message(clip)).json()
     text = whole["choices"][0]["message"]["content"]
     assert whole["object"] == "chat.completion" and text
+    used = whole["usage"]
+    assert used["prompt_tokens"] > 20 and used["total_tokens"] == sum(
+        used[f"{kind}_tokens"] for kind in ("prompt", "completion")
+    )
     streamed = events(server.post("/v1/chat/completions", json=message(clip, stream=True)))
     parts = [e["choices"][0]["delta"].get("content", "") for e in streamed]
     assert "".join(parts) == text and len([p for p in parts if p]) > 1
-    assert streamed[-1]["choices"][0]["finish_reason"] == "stop"
+    assert streamed[-1]["choices"][0]["finish_reason"] == "length"  # a random model never stops
     other = server.post("/v1/chat/completions", json=message(clip, "Another question?")).json()
     assert other["choices"][0]["message"]["content"] != text
     drawn = [
@@ -188,6 +195,128 @@ def test_chat_as_our_own_client_sends_it(server, clip):
         "/v1/chat/completions", json={"messages": [{"role": "user", "content": content}]}
     )
     assert answer.status_code == 200 and answer.json()["choices"][0]["message"]["content"]
+
+
+def ask(server, *parts, messages=None, **fields):
+    """(status, answer or error) of a chat request."""
+    content = [{"type": "text", "text": "Which one is shown?"}, *parts]
+    body = {"messages": messages or [{"role": "user", "content": content}], **fields}
+    answer = server.post("/v1/chat/completions", json=body)
+    if answer.status_code != 200:
+        return answer.status_code, answer.json()["error"]["message"]
+    return 200, answer.json()["choices"][0]
+
+
+def data_url(kind: str, data: bytes) -> str:
+    return f"data:{kind};base64,{base64.encodebytes(data).decode()}"  # with line breaks
+
+
+@pytest.fixture(scope="module")
+def media(clip):
+    """(a picture, the same lying on its side with a note that says so, a sound) as data URLs."""
+    from PIL import Image
+
+    from data_pipeline.llm.messages import audio_part
+
+    small = (np.arange(64 * 48 * 3) % 251).astype(np.uint8).reshape(64, 48, 3)
+    picture, turned = io.BytesIO(), io.BytesIO()
+    Image.fromarray(small).save(picture, "PNG")
+    exif = Image.Exif()
+    exif[274] = 6  # the camera was turned: shown 90 degrees clockwise
+    Image.fromarray(np.rot90(small)).save(turned, "PNG", exif=exif)
+    tone = 0.3 * np.sin(np.arange(16_000, dtype=np.float32) / 9)
+    wav = base64.b64decode(audio_part(tone)["input_audio"]["data"])
+    return [
+        data_url(kind, data)
+        for kind, data in (
+            ("image/png", picture.getvalue()),
+            ("image/png", turned.getvalue()),
+            ("audio/wav", wav),
+        )
+    ]
+
+
+def test_every_part_of_a_question_is_used(server, media):
+    picture, turned, wav = media
+    image = {"type": "image_url", "image_url": {"url": picture}}
+    sound = {"type": "input_audio", "input_audio": {"data": wav, "format": "wav"}}
+    url = {"type": "audio_url", "audio_url": {"url": wav}}
+    alone, heard = ask(server, image), ask(server, image, sound)
+    assert alone[0] == heard[0] == 200 and alone[1] != heard[1]
+    assert (
+        ask(server, image, url) == heard and ask(server, image, {**url, "audio_url": wav}) == heard
+    )
+    assert ask(server, {**image, "image_url": {"url": turned}}, sound) == heard
+    # two messages of the user, and one of the system, are one question
+    user = {"role": "user", "content": [image, sound]}
+    text = {"role": "user", "content": "Which one is shown?"}
+    assert ask(server, messages=[text, user]) == heard
+    system = {"role": "system", "content": "Which one"}
+    rest = {"role": "user", "content": "is shown?"}
+    assert ask(server, messages=[system, rest, user]) == heard
+    nothing = {"n": 1, "stop": None, "tools": [], "logprobs": False, "user": "me", "model": "any"}
+    assert ask(server, image, sound, **nothing) == heard
+    _, cut = ask(server, image, sound, max_tokens=3)
+    assert cut["finish_reason"] == "length"
+    assert heard[1]["message"]["content"].startswith(cut["message"]["content"])
+
+
+def test_what_is_not_used_is_refused_by_its_name(server, media, clip):
+    picture, _, wav = media
+    image = {"type": "image_url", "image_url": {"url": picture}}
+    junk = base64.b64encode(b"neither sound nor film").decode()
+    for part, words in [
+        ({"type": "smell", "smell": {"data": junk}}, "'smell' is not read"),
+        ({"type": "file", "file": {"file_data": junk}}, "'file' is not read"),
+        ({"type": "audio_url", "audio_url": {"url": f"data:audio/wav;base64,{junk}"}}, ""),
+        ({"type": "input_audio", "input_audio": {"data": junk, "format": "wav"}}, ""),
+        ({"type": "input_audio", "input_audio": {"data": picture}}, "no sound"),
+        ({"type": "input_audio", "input_audio": {"url": wav}}, '{"data": ...}'),
+        ({"text": "no type"}, "None is not read"),
+    ]:
+        status, told = ask(server, image, part)
+        assert status in (400, 422) and words in told, (part, told)
+    for fields in (
+        {"n": 2}, {"stop": ["."]}, {"tools": [{"type": "function"}]}, {"logprobs": True},
+        {"response_format": {"type": "json_object"}}, {"presence_penalty": 1}, {"mood": 1},
+        {"stream": "yes"}, {"max_tokens": 0}, {"stream_options": {"every": 2}},
+    ):  # fmt: skip
+        status, told = ask(server, image, **fields)
+        assert status in (400, 422) and next(iter(fields)) in told, (fields, told)
+    user = {"role": "user", "content": [{"type": "text", "text": "And now?"}, image]}
+    for role in ("assistant", "tool", "narrator"):
+        status, told = ask(server, messages=[user, {"role": role, "content": "Sad."}, user])
+        assert status == 400 and f"role '{role}'" in told and "one question" in told
+
+
+def test_half_a_character_is_not_streamed(monkeypatch):
+    from emojax.serve import chat
+
+    steps = ["so \ufffd", "so \ufffd\ufffd", "so \U0001f600", "so \U0001f600 it"]
+
+    def answer_chat(bundle, request, *, on_text):
+        for step in steps:
+            on_text(step)
+        return chat.Written(text=steps[-1], prompt_tokens=7, reply_tokens=4)
+
+    class Service:
+        bundle = None
+
+        async def run_on_model(self, task):
+            return task()
+
+    class Request:
+        stream_usage = True
+
+    async def collect():
+        return [x async for x in chat._events(Service(), Request(), {})]
+
+    monkeypatch.setattr(chat, "answer_chat", answer_chat)
+    sent = [json.loads(x.removeprefix(b"data: ")) for x in asyncio.run(collect())[:-1]]
+    pieces = [c["delta"].get("content", "") for e in sent for c in e["choices"]]
+    assert "".join(pieces) == steps[-1] and not any("\ufffd" in p for p in pieces)
+    assert sent[-2]["choices"][0]["finish_reason"] == "stop"
+    assert sent[-1]["usage"]["total_tokens"] == 11
 
 
 def burst(server, clip, people: int, seconds: float):

@@ -189,9 +189,9 @@ def test_questions_about_one_clip_share_a_prefix(encoded):
     one = part(encoded, 2)
     questions = [("reason", None), ("emotion", None), ("reason", "What does the voice tell?")]
     sampler = Sampler(max_tokens=9)
-    streamed: dict[int, str] = {}
+    streamed: dict[int, list[int]] = {}
     keep = streamed.__setitem__
-    together = answer_questions(bundle, one, questions, sampler=sampler, on_text=keep)
+    together = answer_questions(bundle, one, questions, sampler=sampler, on_ids=keep)
     alone_ = [answer_questions(bundle, one, [q], sampler=sampler)[0] for q in questions]
     assert together == alone_ and [streamed[i] for i in range(3)] == together
     rows = [make_samples(bundle, one, task, question=q)[0][0].row for task, q in questions]
