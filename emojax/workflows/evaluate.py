@@ -368,24 +368,21 @@ def evaluate_server(
         )
         if not by_set:
             raise ValueError(f"{place} holds no clip of {suite.title if suite else 'the manifest'}")
-        _log_faults(row for set_rows in by_set.values() for row in set_rows)
-        _log_costs(client, endpoint)
+        _log_requests(client, by_set)
     title, by = f"{place.name}: {endpoint.model}", dict.fromkeys(by_set, endpoint.model)
     return _score_answers(suite, by_set, counts, out=out, title=title, options=options, by=by)
 
 
-def _log_faults(rows: Iterable[Prediction]) -> None:
-    """Logs why a server gave no usable answers, in its own words."""
+def _log_requests(client: ChatClient, by_set: Mapping[str, Sequence[Prediction]]) -> None:
+    """Logs why clips have no answer, in the server's own words, and what the requests cost."""
+    rows = [row for set_rows in by_set.values() for row in set_rows]
     reasons = (r.error.removeprefix(NO_ANSWER) for r in rows if is_unanswered(r))
     for reason, number in count_faults(reasons).items():
         logger.warning("%d clips without an answer: %s", number, reason)
-
-
-def _log_costs(client: ChatClient, endpoint: Endpoint) -> None:
     faults = ", ".join(f"{n} {kind}" for kind, n in sorted(client.faults.items()))
     prompts, replies = client.tokens_paid
     cost = ""
-    if endpoint.price_in is not None:
+    if client.endpoint.price_in is not None:
         cost = f", cost {client.cost(client.tokens_paid):.2f}"
     logger.info(
         f"{client.requests_sent} requests{f' ({faults})' if faults else ''}, "
@@ -397,6 +394,6 @@ def _log_costs(client: ChatClient, endpoint: Endpoint) -> None:
         )
     if client.cut:
         logger.warning(
-            f"{client.cut} answers were cut off after {endpoint.max_tokens} tokens, and are read "
-            "as far as they go: raise --max-reply"
+            f"{client.cut} answers were cut off after {client.endpoint.max_tokens} tokens, and are "
+            "read as far as they go: raise --max-reply"
         )
