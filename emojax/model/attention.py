@@ -1,8 +1,9 @@
 """One `attention()` for every tower; the form that runs depends on platform and length.
 
-TPU: JAX's splash kernel. GPU: cuDNN. CPU: blocks of queries (blocked_attention.py). Short rows: the
-dense form. The platform is that of the mesh, so a program compiled for a TPU on another machine has
-the TPU's kernels. No form for long rows ever holds a [T, S] table of all heads.
+TPU: JAX's splash kernel. GPU: cuDNN for bfloat16 and float16, the dense form for float32. CPU:
+blocks of queries (blocked_attention.py). Short rows: the dense form. The platform is that of the
+mesh, so a program compiled for a TPU or GPU on another machine has its kernels. No other form for
+long rows ever holds a [T, S] table of all heads.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from emojax.sharding import is_divisible, platform, shard_over_heads
 
 Array = jax.Array
 LANES = 128  # the splash kernel needs lengths that are multiples of this
+CUDNN_WIDTH = 128  # largest width of a head that cuDNN takes on every GPU
 TILES = (512, 384, 256, LANES)  # rows and columns of one step of the splash kernel
 
 
@@ -32,7 +34,8 @@ def attention(
       q: float[B, T, N, H].
       k: float[B, S, N, H].
       v: float[B, S, N, H].
-      key_mask: bool[B, S], False on hidden keys; None when all are visible.
+      key_mask: bool[B, S], False on hidden keys; None when all are visible. Where
+        `takes_row_lengths`, hidden keys come after all visible ones.
       causal: whether query t attends to keys up to t only (T = S).
 
     Returns:
@@ -46,17 +49,50 @@ def attention(
         return shard_over_heads(functools.partial(splash_attention, causal=causal))(
             q, k, v, key_mask
         )
-    if target == "gpu" and q.dtype in (jnp.bfloat16, jnp.float16):
-        mask = None if key_mask is None else key_mask[:, None, None, :]
-        out = jax.nn.dot_product_attention(
-            q, k, v, mask=mask, is_causal=causal, implementation="cudnn"
-        )
-    elif target == "cpu" and (causal or length >= LONG):
+    if takes_row_lengths(q.dtype) and q.shape[3] % 8 == 0 and q.shape[3] <= CUDNN_WIDTH:
+        return cudnn_attention(q, k, v, key_mask, causal=causal)
+    if target == "cpu" and (causal or length >= LONG):
         out = blocked_attention(q, k, v, key_mask, causal)
     else:
         mask = dense_mask(key_mask, causal, start=0, queries=length, length=k.shape[1])
         out = dense_attention(q, k, v, mask=mask)
     return checkpoint_name(out, "attention")
+
+
+def takes_row_lengths(dtype: Any) -> bool:
+    """Whether `attention` on arrays of this dtype needs hidden keys after all visible ones."""
+    return platform() == "gpu" and dtype in (jnp.bfloat16, jnp.float16)
+
+
+def cudnn_attention(q: Array, k: Array, v: Array, key_mask: Array | None, *, causal: bool) -> Array:
+    """Attention by cuDNN's flash kernel for NVIDIA GPUs.
+
+    Padding is told as the number of visible keys of each row. A mask would be a bias, whose
+    gradient cuDNN would compute and nobody use. Every query is computed, those on padding too, so
+    that no output stays unwritten. Odd lengths are padded: JAX refuses them in training. The
+    policies of remat.py save what the kernel gives its backward pass.
+
+    Args:
+      q: float[B, T, N, H], bfloat16 or float16.
+      k: float[B, S, N, H].
+      v: float[B, S, N, H].
+      key_mask: bool[B, S], False on hidden keys, which come last; None when all are visible.
+      causal: whether query t attends to keys up to t only.
+
+    Returns:
+      float[B, T, N, H]. A row without any visible key attends to its first one.
+    """
+    (batch, queries), keys = q.shape[:2], k.shape[1]
+    lengths = None
+    if key_mask is not None:
+        lengths = jnp.maximum(key_mask.sum(axis=1, dtype=jnp.int32), 1)
+    elif keys % 2:
+        lengths = jnp.full((batch,), keys, jnp.int32)
+    q, k, v = (jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, 0), (0, 0))) for x in (q, k, v))
+    out = jax.nn.dot_product_attention(
+        q, k, v, key_value_seq_lengths=lengths, is_causal=causal, implementation="cudnn"
+    )
+    return out[:, :queries]
 
 
 def dense_attention(q: Array, k: Array, v: Array, *, mask: Array | None) -> Array:

@@ -3,12 +3,14 @@
 Everything else is computed again. The gradient of a frozen kernel is never needed, so its input is
 not kept: "most" recomputes one small matmul and takes 84 KB per token and layer of LLaMA-2-7B in
 bfloat16. Names are set by `checkpoint_name` in llama.py and attention.py; the splash kernel sets
-its own.
+its own. cuDNN's kernel has no name: a policy that keeps "attention" keeps its results, output and
+log-sum-exps, so that the backward pass does not run it again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 from jax import ad_checkpoint
@@ -19,8 +21,25 @@ REMAT: dict[str, tuple[str, ...]] = {
     "qkv_gate": ("q", "k", "v", "gate"),
     "most": ("q", "k", "v", "attention", "gate", "up"),
 }
+CUDNN = "dot_product_attention_fwd_wrapper"  # JAX's operation of cuDNN's forward pass
+
+
+def _keep_cudnn(operation: Any, *_: Any, **__: Any) -> bool:
+    """A policy of `jax.checkpoint`: keeps the results of cuDNN's attention."""
+    return str(operation) == CUDNN
+
+
+def _policy(kept: tuple[str, ...]) -> Callable[..., bool]:
+    policies: Any = jax.checkpoint_policies
+    by_name: Callable[..., bool] = policies.save_only_these_names(*kept)
+    if "attention" not in kept:
+        return by_name
+    both: Callable[..., bool] = policies.save_from_both_policies(by_name, _keep_cudnn)
+    return both
+
+
 REMAT_POLICIES: dict[str, Callable[..., bool] | None] = {
-    **{name: jax.checkpoint_policies.save_only_these_names(*kept) for name, kept in REMAT.items()},
+    **{name: _policy(kept) for name, kept in REMAT.items()},
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
 }
 

@@ -17,8 +17,11 @@ import jax.extend
 
 from emojax.model.build import ModelConfig
 from emojax.model.layers import EncoderConfig
+from emojax.model.remat import CUDNN
 from emojax.model.variables import Flat
 
+# JAX's operations of cuDNN's attention: matmuls over the visible part of the square
+CUDNN_MATMULS = {CUDNN: 2, "dot_product_attention_bwd_wrapper": 5}
 LANES = 128  # smallest tile of a causal kernel; tiles on the diagonal are computed completely
 
 
@@ -109,7 +112,8 @@ def executed_flops(closed: Any) -> float:
       closed: `jitted.trace(...).jaxpr`.
 
     Returns:
-      FLOPs; loops count with their length, Pallas kernels with their matmuls over the grid.
+      FLOPs; loops count with their length, attention kernels of TPUs and GPUs with their matmuls
+      over the tiles that they visit.
     """
     return _count(closed.jaxpr, 1.0)
 
@@ -128,6 +132,8 @@ def _count(jaxpr: Any, times: float) -> float:
             total += times * 2 * math.prod(out) * math.prod(kernel) / kernel[features]
         elif name == "pallas_call":
             total += times * _kernel(eqn)
+        elif name in CUDNN_MATMULS:
+            total += times * _cudnn(eqn)
         else:
             more = times
             if name == "scan":
@@ -155,3 +161,11 @@ def _kernel(eqn: Any) -> float:
     shape = max((v.aval.shape for v in eqn.invars if len(v.aval.shape) >= 3), key=math.prod)
     length, width = shape[-2:]
     return float(matmuls * 2 * math.prod(shape[:-2]) * length * (length + LANES) / 2 * width)
+
+
+def _cudnn(eqn: Any) -> float:
+    """Attention by cuDNN: q [B, T, N, H] to k [B, S, N, H], tiles as those of the splash kernel."""
+    (batch, length, heads, width), keys = eqn.invars[0].aval.shape, eqn.invars[1].aval.shape[1]
+    causal = "CAUSAL" in eqn.params["mask_type"].name
+    visited = length * (length + LANES) / 2 if causal else length * keys
+    return float(CUDNN_MATMULS[eqn.primitive.name] * 2 * batch * heads * visited * width)

@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from emojax.model.attention import attention, cached_attention
+from emojax.model.attention import attention, cached_attention, takes_row_lengths
 from emojax.model.dense import FLOAT32, RELEASED_LORA, Dense, LoraConfig, Precision
 from emojax.model.layers import RMSNorm, scan_layers
 from emojax.model.lm.kv_cache import Cache, empty_cache, update_cache, written_slots
@@ -93,6 +93,23 @@ def rope(x: Array, positions: Array, theta: float) -> Array:
     cos, sin = jnp.cos(angle).astype(x.dtype), jnp.sin(angle).astype(x.dtype)
     a, b = x[..., :half], x[..., half:]
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+
+
+def reorder_tokens(x: Array, order: Array) -> Array:
+    """Row b of the result holds x[b, order[b]].
+
+    Args:
+      x: [B, T, ...].
+      order: int[B, T], a permutation of 0 .. T - 1 in each row.
+
+    Returns:
+      [B, T, ...].
+    """
+    # Unique indices: the gradient is written, not added up.
+    out: Array = jax.vmap(
+        lambda row, places: row.at[places].get(mode="promise_in_bounds", unique_indices=True)
+    )(x, order)
+    return out
 
 
 class Block(nn.Module):
@@ -248,26 +265,32 @@ class Llama(nn.Module):
             cache_mask = written_slots(cache)
             order = jnp.tril(jnp.ones((steps, steps), bool)) if block_mask is None else block_mask
             self_mask = (order & valid[:, None])[:, None]
-        carry: Any = (x, jnp.zeros((), jnp.int32))
-        if c.unstacked_layers:
-            new_kv: Any = []
-            for i, layer in enumerate(self.layers):
-                layer_kv = kv if not kv else tuple(x[i] for x in kv)
-                carry, pair = layer(
-                    carry,
-                    positions,
-                    layer_kv,
-                    cache_mask=cache_mask,
-                    self_mask=self_mask,
-                    deterministic=deterministic,
-                )
-                new_kv.append(pair)
-        else:
-            inputs = (positions, kv, cache_mask, self_mask, deterministic)
-            carry, new_kv = self.blocks(carry, *inputs)
+        visible_first = None
+        if not kv and takes_row_lengths(jnp.dtype(c.precision.compute)):
+            visible_first = jnp.argsort(~valid, axis=1, stable=True)
+            x, positions, valid = (reorder_tokens(a, visible_first) for a in (x, positions, valid))
+            self_mask = valid
+        inputs = (positions, kv, cache_mask, self_mask, deterministic)
+        hidden, new_kv = self._run_layers(x, *inputs)
         if cache is not None:
-            cache = update_cache(cache, new_kv, valid=valid, after=carry[0])
-        return self.norm(carry[0]), cache
+            cache = update_cache(cache, new_kv, valid=valid, after=hidden)
+        if visible_first is not None:
+            hidden = reorder_tokens(hidden, jnp.argsort(visible_first, axis=1))
+        return self.norm(hidden), cache
+
+    @nn.nowrap
+    def _run_layers(self, x: Array, positions: Array, kv: Any, *masks: Any) -> tuple[Array, Any]:
+        """All layers, with the inputs of Block.__call__: the output, and new keys and values."""
+        carry: Any = (x, jnp.zeros((), jnp.int32))
+        if not self.config.unstacked_layers:
+            carry, new_kv = self.blocks(carry, positions, kv, *masks)
+            return carry[0], new_kv
+        pairs = []
+        for i, layer in enumerate(self.layers):
+            layer_kv = kv if not kv else tuple(x[i] for x in kv)
+            carry, pair = layer(carry, positions, layer_kv, *masks)
+            pairs.append(pair)
+        return carry[0], pairs
 
     def logits(self, hidden: Array) -> Array:
         """float[..., D] -> float32[..., V]."""
