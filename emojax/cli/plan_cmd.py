@@ -31,8 +31,8 @@ def add_parser(commands: Commands) -> None:
     w.add_argument("--json", action="store_true")
     t = kinds.add_parser(
         "train",
-        help="memory, FLOPs, collectives and time of a training step, compiled for a TPU that "
-        "need not be here",
+        help="memory, FLOPs, collectives and time of a training step, compiled for a TPU or GPU "
+        "that need not be here",
         epilog="any field of the configuration can be set: --config.model.remat=full "
         "--config.train.mesh=4,4,1",
     )
@@ -40,8 +40,7 @@ def add_parser(commands: Commands) -> None:
     t.add_argument(
         "--topology",
         required=True,
-        help="v5e:4x4, v5e-16, v5p:2x2x1, v5e:4x4*2 (two slices), h100:8 (by formula; h100:8*2: "
-        "two machines)",
+        help="v5e:4x4, v5e-16, v5p:2x2x1, v5e:4x4*2 (two slices), h100:8, h100:2x8 (two machines)",
     )
     t.add_argument("--stage", help="stage of the configuration (default: its first)")
     t.add_argument("--batch", type=count, help="batch size (default: the configuration's)")
@@ -56,6 +55,11 @@ def add_parser(commands: Commands) -> None:
         "--propose",
         action="store_true",
         help="search for mesh, batch size and remat that fit, fastest first",
+    )
+    t.add_argument(
+        "--formula",
+        action="store_true",
+        help="estimate GPUs by formula, in seconds, also where the gpu-compiler extra is installed",
     )
     t.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -139,7 +143,14 @@ def _plan_train(args: argparse.Namespace, console: Console) -> int:
     stage = stages[args.stage] if args.stage else settings.stages[0]
     bucket = _bucket(args.bucket, settings)
     with console.status(f"compiling {settings.name}:{stage.name} for {topology}"):
-        plan = plan_run(settings, stage, topology, bucket=bucket, cached=args.cached)
+        plan = plan_run(
+            settings,
+            stage,
+            topology,
+            bucket=bucket,
+            cached=args.cached,
+            by_formula=args.formula,
+        )
         proposals = []
         if args.propose or not plan["fits"]:
             proposals = propose(config, stage.name, topology, bucket=bucket, cached=args.cached)
@@ -195,6 +206,8 @@ def show(p: dict[str, Any], console: Console) -> None:
     table.add_row(
         "peak / HBM", f"{gib(p['peak_bytes_per_chip'])} / {gib(p['hbm_bytes'])}  {verdict}"
     )
+    if "formula_peak_bytes_per_chip" in p:
+        table.add_row("peak, by formula", gib(p["formula_peak_bytes_per_chip"]))
     table.add_row("FLOPs executed", f"{p['executed_flops'] / p['chips'] / 1e12:.1f} TFLOP")
     table.add_row("FLOPs useful", f"{p['useful_flops'] / p['chips'] / 1e12:.1f} TFLOP")
     for kind, total in p.get("collectives", {}).items():

@@ -1,4 +1,4 @@
-"""A plan by formula alone: for GPUs, whose programs cannot be compiled on another machine."""
+"""A plan by formula alone: for GPUs without their compiler, and beside the compiler's figures."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Plans a training run without its hardware.
 
-For TPUs the real step is compiled ahead of time: memory is the compiler's figure, FLOPs are counted
-in the traced program, and time is an estimate with its assumptions named (from the compiler's
-cycles on v5e and v4, from an assumed fraction of the peak elsewhere). GPUs are estimated by formula
-(formula.py).
+The real step is compiled ahead of time: memory is the compiler's figure, FLOPs are counted in the
+traced program, and time is an estimate with its assumptions named (from the compiler's cycles on
+v5e and v4, from an assumed fraction of the peak elsewhere). Without a compiler for GPUs they are
+estimated by formula (formula.py).
 """
 
 from __future__ import annotations
@@ -22,11 +22,18 @@ from emojax.model.variables import count_parameters
 from emojax.plan import hlo
 from emojax.plan.abstract_step import trace_step
 from emojax.plan.formula import ASSUMED_MFU, estimate_gpu, rates
+from emojax.plan.gpu_target import COMPILER_OPTIONS, has_gpu_compiler
 from emojax.plan.topology import CHIPS, GIB, Chip, Topology, describe_devices
 from emojax.sharding import AXES, list_copies, make_mesh, resolve_mesh_shape
 from emojax.train.flops import executed_flops, useful_flops
 
 KERNEL_MFU = 0.5  # fraction of the peak that Pallas kernels are assumed to reach
+GPU_ASSUMPTIONS = (
+    "compiled for the GPU, run on none",
+    "the peak does not include workspaces of cuDNN and cuBLAS, buffers of NCCL and the CUDA "
+    "context",
+)
+NO_GPU_COMPILER = "`pip install 'emojax[gpu-compiler]'` compiles the step instead (docs/gpu.md)"
 REMAT_BY_MEMORY = ("most", "qkv_gate", "qkv", "full")  # from the fastest to the smallest
 
 logger = logging.getLogger(__name__)
@@ -39,6 +46,7 @@ def plan_step(
     *,
     bucket: tuple[int, int],
     cached: bool,
+    by_formula: bool = False,
 ) -> dict[str, Any]:
     """What one training step needs on each chip.
 
@@ -48,6 +56,7 @@ def plan_step(
       topology: the hardware.
       bucket: (row length, answer length) in tokens.
       cached: whether features are cached.
+      by_formula: whether GPUs are estimated by formula where they could be compiled for.
 
     Returns:
       The figures that `emojax plan train --json` prints.
@@ -56,8 +65,8 @@ def plan_step(
       ValueError: the mesh does not fit the topology, or the batch size the mesh.
     """
     chip = CHIPS[topology.chip]
-    devices = describe_devices(topology) if topology.is_tpu else None
-    mesh = make_mesh(shape=settings.train.mesh, devices=devices) if devices else None
+    compiles = topology.is_tpu or (not by_formula and has_gpu_compiler())
+    devices = describe_devices(topology) if compiles else None
     shape = resolve_mesh_shape(settings.train.mesh, topology.chips, slices=topology.slices)
     sizes = dict(zip(AXES, shape, strict=True))
     _check_batch_size(settings, sizes["data"] * sizes["fsdp"])
@@ -76,11 +85,16 @@ def plan_step(
         "encoders": "cached" if cached else "in the step",
         "hbm_bytes": chip.hbm,
     }
-    if mesh is None:
-        return out | estimate_gpu(
-            settings, stage, chip, mesh_shape=shape, bucket=bucket, cached=cached
-        )
-    return _compile(settings, stage, mesh, chip=chip, bucket=bucket, cached=cached, plan=out)
+    if devices:
+        mesh = make_mesh(shape=shape, devices=devices)
+        out = _compile(settings, stage, mesh, chip=chip, bucket=bucket, cached=cached, plan=out)
+        if topology.is_tpu:
+            return out
+    formula = estimate_gpu(settings, stage, chip, mesh_shape=shape, bucket=bucket, cached=cached)
+    if devices:
+        return out | {"formula_peak_bytes_per_chip": formula["peak_bytes_per_chip"]}
+    out |= {"source": "formula"} if by_formula else {"source": "formula", "note": NO_GPU_COMPILER}
+    return out | formula
 
 
 def _check_batch_size(settings: Settings, shards: int) -> None:
@@ -112,6 +126,7 @@ def _compile(
         settings.model, state.train, frozen, batch_size=batch, length=bucket[0], answers=bucket[1]
     )
     out = plan | {
+        "source": "compiler",
         "executed_flops": executed_flops(traced.jaxpr),
         "useful_flops": sum(useful.values()),
         "useful_flops_by_part": useful,
@@ -121,10 +136,11 @@ def _compile(
             r for r in list_copies({**state.train, **frozen}) if r[2] > 1 and r[1] > 16e6
         ],
     }
+    options = COMPILER_OPTIONS if chip.is_gpu else None
     start = time.monotonic()
     try:
         with jax.set_mesh(mesh):
-            compiled = traced.lower().compile()
+            compiled = traced.lower().compile(compiler_options=options)
     except Exception as error:
         if "hbm" not in str(error).lower():
             raise
@@ -157,12 +173,15 @@ def _times(compiled: Any, chip: Chip, plan: dict[str, Any]) -> dict[str, Any]:
         except Exception as error:  # for some chips this version of XLA cannot print large programs
             notes["note"] = f"no HLO text: {first_line(error, limit=120)}"
     per_chip = plan["executed_flops"] / plan["chips"]
+    assumptions = [
+        f"executed FLOPs at {ASSUMED_MFU:.0%} of the peak (not the compiler's figure)",
+        "input is always ready",
+    ]
+    if chip.is_gpu:
+        assumptions = [*GPU_ASSUMPTIONS, *assumptions]
     return notes | {
         "step_seconds_estimate": per_chip / (ASSUMED_MFU * chip.peak),
-        "assumptions": [
-            f"executed FLOPs at {ASSUMED_MFU:.0%} of the peak (not the compiler's figure)",
-            "input is always ready",
-        ],
+        "assumptions": assumptions,
     }
 
 
@@ -192,6 +211,7 @@ def plan_run(
     *,
     bucket: tuple[int, int],
     cached: bool,
+    by_formula: bool = False,
 ) -> dict[str, Any]:
     """`plan_step`, and the time of the whole stage.
 
@@ -201,6 +221,7 @@ def plan_run(
       topology: the hardware.
       bucket: (row length, answer length) in tokens.
       cached: whether features are cached.
+      by_formula: as of `plan_step`.
 
     Returns:
       The figures of `plan_step`, and steps, hours and chip_hours if the time of a step is known.
@@ -208,7 +229,7 @@ def plan_run(
     Raises:
       ValueError: as `plan_step`.
     """
-    out = plan_step(settings, stage, topology, bucket=bucket, cached=cached)
+    out = plan_step(settings, stage, topology, bucket=bucket, cached=cached, by_formula=by_formula)
     if "step_seconds_estimate" in out:
         hours = stage.steps * out["step_seconds_estimate"] / 3600
         out |= {"steps": stage.steps, "hours": hours, "chip_hours": hours * out["chips"]}
@@ -226,7 +247,7 @@ def propose(
     """Searches for plans that fit.
 
     Tries weights split over all chips and, on larger slices, over 16 of them; batch sizes from 8
-    per chip down; and for each the fastest remat policy that fits.
+    per chip down; and for each the fastest remat policy that fits. GPUs are estimated by formula.
 
     Args:
       config: ConfigDict of the run.
@@ -251,7 +272,9 @@ def propose(
                     continue
                 settings = for_devices(resolve(candidate), topology.chips)
                 chosen = next(s for s in settings.stages if s.name == stage)
-                plan = plan_run(settings, chosen, topology, bucket=bucket, cached=cached)
+                plan = plan_run(
+                    settings, chosen, topology, bucket=bucket, cached=cached, by_formula=True
+                )
                 verdict = "fits" if plan["fits"] else "does not fit"
                 logger.info(
                     "mesh %s, batch size %d per chip, remat %s: %s", mesh, per_chip, remat, verdict

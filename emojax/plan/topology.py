@@ -9,6 +9,7 @@ import re
 from typing import Any
 
 from emojax.bundle.errors import first_line
+from emojax.plan.gpu_target import describe_gpus
 
 GIB = 2.0**30
 # They stop libtpu from looking for a machine with TPUs, and from locking a chip (there is none that
@@ -37,6 +38,11 @@ class Chip:
     hbm: float
     links: float
     clock: float = 0.0
+
+    @property
+    def is_gpu(self) -> bool:
+        """Whether it is a GPU, not a TPU."""
+        return self.name.startswith("NVIDIA")
 
 
 # "How to scale your model"; clocks from reference measurements of plain matmuls.
@@ -92,16 +98,25 @@ class Topology:
 
     @property
     def is_tpu(self) -> bool:
-        """Whether programs for it can be compiled here."""
+        """Whether it is a TPU slice (or several), not GPUs."""
         return self.chip.startswith("v")
 
     def __str__(self) -> str:
-        one = f"{self.chip}:{'x'.join(map(str, self.shape))}"
-        return one if self.slices == 1 else f"{one}*{self.slices}"
+        chips = "x".join(map(str, self.shape))
+        if self.slices > 1:
+            chips = f"{chips}*{self.slices}" if self.is_tpu else f"{self.slices}x{chips}"
+        return f"{self.chip}:{chips}"
 
 
 def parse_topology(text: str) -> Topology:
-    """`v5e:4x4`, `v5e-16`, `v5e:4x4*2` (two slices) or `h100:8` -> Topology.
+    """Reads the name of the hardware.
+
+    Args:
+      text: `v5e:4x4`, `v5e-16`, `v5e:4x4*2` (two slices), `h100:8`, or `h100:2x8` (two machines
+        with 8 GPUs each; also `h100:8*2`).
+
+    Returns:
+      The topology.
 
     Raises:
       ValueError: the text has another form.
@@ -116,22 +131,29 @@ def parse_topology(text: str) -> Topology:
     ):
         raise ValueError(
             f"'{text}' is not a valid topology: chips are {', '.join(CHIPS)}, as in v5e:4x4, "
-            f"v5p:2x2x1, v5e:4x4*2 for two slices, h100:8; or one of {', '.join(ALIASES)}"
+            f"v5p:2x2x1, v5e:4x4*2 for two slices, h100:8, h100:2x8 for two machines; or one of "
+            f"{', '.join(ALIASES)}"
         )
     topology = Topology(chip, tuple(int(n) for n in shape.split("x")), int(slices or 1))
+    if not topology.is_tpu and len(topology.shape) > 1:
+        *machines, cards = topology.shape
+        topology = Topology(chip, (cards,), topology.slices * math.prod(machines))
     if not topology.chips:
         raise ValueError(f"'{text}' has no chips")
     return topology
 
 
 def describe_devices(topology: Topology) -> list[Any]:
-    """Devices of a TPU that is not present, for a Mesh.
+    """Devices that are not present, for a Mesh.
 
     The variables of `LIBTPU_VARIABLES` must be in the environment: libtpu reads them from there.
+    GPUs need the packages that `has_gpu_compiler` looks for.
 
     Raises:
       ValueError: libtpu is not installed, or does not know the topology.
     """
+    if not topology.is_tpu:
+        return describe_gpus(topology.chip, machines=topology.slices, cards=topology.shape[0])
     from jax.experimental import topologies
 
     options: dict[str, Any] = {"chip_config_name": "megacore"} if topology.chip == "v4" else {}

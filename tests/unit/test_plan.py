@@ -2,16 +2,19 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import pytest
+from rich.console import Console
 
 from emojax.cli.main import main
-from emojax.cli.plan_cmd import set_fields
+from emojax.cli.plan_cmd import set_fields, show
 from emojax.config import for_devices, load_config, resolve
-from emojax.plan import hlo
-from emojax.plan.topology import Topology, describe_devices, parse_topology
+from emojax.plan import hlo, step_plan
+from emojax.plan.gpu_target import GPU_TARGETS, target_config
+from emojax.plan.topology import CHIPS, Topology, describe_devices, parse_topology
 from emojax.train.flops import executed_flops
 
 
@@ -22,6 +25,9 @@ def test_topologies():
     assert (
         two.chips == 32 and two.slices == 2 and two.is_tpu and not parse_topology("h100:8").is_tpu
     )
+    machines = Topology("h100", (8,), 2)
+    assert parse_topology("h100:2x8") == parse_topology("h100:8*2") == machines
+    assert str(machines) == "h100:2x8" and machines.chips == 16
     for wrong in ("v9:4x4", "v5e:4xx", "v5e", "h100"):
         with pytest.raises(ValueError, match="is not a valid topology"):
             parse_topology(wrong)
@@ -122,7 +128,12 @@ def test_fields_on_the_command_line():
             set_fields(config, [wrong])
 
 
-def test_gpu_plan_is_calculated_and_says_so(capsys):
+@pytest.fixture
+def no_gpu_compiler(monkeypatch):
+    monkeypatch.setattr(step_plan, "has_gpu_compiler", lambda: False)
+
+
+def test_gpu_plan_is_calculated_and_says_so(capsys, no_gpu_compiler):
     assert (
         main(
             [
@@ -142,6 +153,7 @@ def test_gpu_plan_is_calculated_and_says_so(capsys):
     )
     plan = json.loads(capsys.readouterr().out)
     assert plan["assumptions"][0] == "calculated by formula, not compiled"
+    assert plan["source"] == "formula" and "gpu-compiler" in plan["note"]
     # 4 N per token for the blocks (6.476e9), 6 N for LoRA (33.5e6): within 1 % of the total
     assert plan["useful_flops_by_part"]["llama"] == pytest.approx(
         32 * 768 * (4 * 6.476e9 + 6 * 33.55e6), rel=1e-3
@@ -160,9 +172,73 @@ def test_gpu_plan_is_calculated_and_says_so(capsys):
         assert plan[key] > 0, key
 
 
+def test_gpu_plan_with_a_compiler(monkeypatch, capsys):
+    """The step is traced for described devices; what XLA would return stands in for it."""
+    asked = {}
+
+    class Compiled:
+        def memory_analysis(self):
+            return SimpleNamespace(
+                peak_memory_in_bytes=9 << 30,
+                argument_size_in_bytes=2 << 30,
+                temp_size_in_bytes=7 << 30,
+            )
+
+    class Traced:
+        jaxpr = jax.jit(lambda x: x @ x).trace(jnp.ones((4, 4))).jaxpr
+
+        def lower(self):
+            return self
+
+        def compile(self, compiler_options):
+            asked["options"] = compiler_options
+            return Compiled()
+
+    def trace(settings, stage, mesh, **options):
+        asked["mesh"] = dict(mesh.shape)
+        return Traced(), SimpleNamespace(train={}), {}
+
+    def devices(topology):
+        asked["topology"] = str(topology)
+        return jax.devices()
+
+    monkeypatch.setattr(step_plan, "has_gpu_compiler", lambda: True)
+    monkeypatch.setattr(step_plan, "describe_devices", devices)
+    monkeypatch.setattr(step_plan, "trace_step", trace)
+    words = ["--config", "tiny:released", "--batch", "8", "--topology", "h100:2x4"]
+    mesh = "--config.train.mesh=(0,0,0)"
+    assert main(["plan", "train", *words, mesh, "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert asked["mesh"] == {"data": 2, "fsdp": 4, "tensor": 1}  # gradients alone leave a machine
+    assert asked["topology"] == "h100:2x4"
+    assert asked["options"] == {"xla_gpu_enable_triton_gemm": False}
+    assert plan["source"] == "compiler" and plan["peak_bytes_per_chip"] == 9 << 30
+    assert 0 < plan["formula_peak_bytes_per_chip"] < 1 << 30
+    assert plan["assumptions"][0] == "compiled for the GPU, run on none"
+    show(plan, Console())
+    assert "peak, by formula" in capsys.readouterr().out
+    page = (Path(__file__).parents[2] / "docs" / "logs.md").read_text()
+    assert not [key for key in plan if f"`{key}`" not in page]
+    asked.clear()
+    assert main(["plan", "train", *words, mesh, "--json", "--formula"]) == 0
+    assert json.loads(capsys.readouterr().out)["source"] == "formula" and not asked
+
+
+def test_every_gpu_is_described():
+    """As in CHIPS; a block may use the shared memory of a core but for 1 KiB (CUDA's guide)."""
+    gpus = {name for name, chip in CHIPS.items() if chip.is_gpu}
+    assert gpus == set(GPU_TARGETS) == {"a100", "h100", "h200"}
+    for name in gpus:
+        assert 0.99 < GPU_TARGETS[name].memory / CHIPS[name].hbm < 1.08
+    text = target_config("h100")
+    assert "core_count: 132" in text and "shared_memory_per_block_optin: 232448" in text
+    assert "major: 9 minor: 0 feature_extension: ACCELERATED_FEATURES" in text
+    assert text.count("{") == text.count("}")
+
+
 TOPOLOGIES = (
     "chips are v4, v5e, v5p, v6e, a100, h100, h200, as in v5e:4x4, v5p:2x2x1, v5e:4x4*2 for "
-    "two slices, h100:8; or one of "
+    "two slices, h100:8, h100:2x8 for two machines; or one of "
 )
 LENGTHS = "it must be a row and an answer length, as in 768,128"
 
@@ -188,7 +264,7 @@ LENGTHS = "it must be a row and an answer length, as in 768,128"
         ),
     ],
 )
-def test_what_cannot_be_planned(config, words, text, capsys):
+def test_what_cannot_be_planned(config, words, text, capsys, no_gpu_compiler):
     assert main(["plan", "train", "--config", config, "--topology", *words]) == 2
     assert f"emojax plan: {text}" in " ".join(capsys.readouterr().out.split())
 
