@@ -19,6 +19,7 @@ import av
 import numpy as np
 
 from data_pipeline.media.container import (
+    NOTHING_DECODED,
     ClipError,
     DecodeTimeout,
     check_size,
@@ -126,7 +127,7 @@ def read_clip(
     notes = list(merge_notes((*reader.notes, *reader.times.notes(start, end))))
     if frames is None and (waveform is None or len(waveform) == 0):
         faults = dict.fromkeys((structure_fault(io.BytesIO(data), opened=True), *notes))
-        raise ClipError("; ".join(filter(None, faults)) or "neither picture nor sound was decoded")
+        raise ClipError("; ".join(filter(None, faults)) or NOTHING_DECODED)
     clip = Clip(
         id=clip_id,
         path=name,
@@ -180,7 +181,7 @@ class _Reader:
             self.notes.append(fault)
 
     def open(self) -> Any:
-        return open_media(io.BytesIO(self.data), name=self.name)
+        return open_media(self.data, name=self.name)
 
     def check_time(self) -> None:
         if time.monotonic() > self.deadline:
@@ -378,9 +379,12 @@ def _stack_frames(
 ) -> _Frames:
     image = decoded[image_at][0]
     frames = [decoded[i] for i in indices.tolist()]
+    if len(decoded) == 1:  # a still picture of many megapixels is not copied
+        sampled = np.broadcast_to(image, (len(frames), *image.shape))
+    else:  # A stream may change its size half-way; the frames take the size of the image.
+        sampled = np.stack([resize_to(pixels, image.shape) for pixels, _ in frames])
     return _Frames(
-        # A stream may change its size half-way; the frames take the size of the image.
-        sampled=np.stack([resize_to(pixels, image.shape) for pixels, _ in frames]),
+        sampled=sampled,
         times=np.array([time for _, time in frames]),
         image=image,
         image_index=image_at,

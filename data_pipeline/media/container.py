@@ -27,6 +27,7 @@ logger = logging.getLogger(f"emojax.{__name__}")
 REFUSED_FORMATS = frozenset(
     {"hls", "concat", "dash", "tty", "image2", "lavfi", "txt", "webvtt", "srt"}
 )
+NOTHING_DECODED = "neither picture nor sound could be decoded"
 _MAX_PIXELS = 50_000_000
 
 
@@ -88,12 +89,12 @@ def open_regular(path: str) -> Iterator[BinaryIO]:
         raise ClipError(str(error)) from error
 
 
-def open_media(source: str | BinaryIO, *, name: str = "") -> Any:
+def open_media(source: str | bytes, *, name: str = "") -> Any:
     """Opens a PyAV container that may not refer to other files or addresses.
 
     Args:
-      source: a path, or an open binary file.
-      name: of an open file, "" if unknown.
+      source: a path, or the content of a file.
+      name: of the file whose content is given, "" if unknown.
 
     Returns:
       The container; the caller closes it.
@@ -101,47 +102,48 @@ def open_media(source: str | BinaryIO, *, name: str = "") -> Any:
     Raises:
       ClipError: the source is not a media file.
     """
-    if isinstance(source, str):
-        with open_regular(source) as file:
-            if fault := content_fault(file.read(HEAD), source):
-                raise ClipError(fault)
-            if is_picture(source):  # by its path it would be one of a numbered sequence
-                file.seek(0)
-                return _open_checked(io.BytesIO(file.read()), "pipe", file, source)
-            # An absolute path: "12:30.mp4" would be read as an address.
-            return _open_checked(os.path.abspath(source), "file", file, source)
-    source.seek(0)
-    fault = content_fault(source.read(HEAD), name)
-    source.seek(0)
+    if isinstance(source, bytes):
+        return _open_checked(_NamedBytes(source, name), name)
+    with open_regular(source) as file:
+        if is_picture(source):  # by its path it would be one of a numbered sequence
+            return _open_checked(_NamedBytes(file.read(), source), source)
+        return _open_checked(file, source, path=os.path.abspath(source))
+
+
+class _NamedBytes(io.BytesIO):
+    """Bytes with the name of their file, whose suffix helps to find the format."""
+
+    def __init__(self, data: bytes, name: str):
+        super().__init__(data)
+        self.name = name
+
+
+def _open_checked(file: BinaryIO, name: str, *, path: str = "") -> Any:
+    """Opens a file; by its path, if given: absolute, as "12:30.mp4" would be an address."""
+    fault = content_fault(file.read(HEAD), name)
+    file.seek(0)
     if fault:
         raise ClipError(fault)
-    return _open_checked(source, "pipe", source, name)
-
-
-def _open_checked(source: str | BinaryIO, protocol: str, file: BinaryIO, name: str) -> Any:
+    options = {"protocol_whitelist": "file" if path else "pipe"}
     try:
-        container = av.open(
-            source, options={"protocol_whitelist": protocol}, metadata_errors="replace"
-        )
+        container = av.open(path or file, options=options, metadata_errors="replace")
     except (av.error.FFmpegError, ValueError, OSError) as error:
-        fault = structure_fault(file, name)
-        raise ClipError(
-            fault or f"not a media file that can be read ({cause_of(error)})"
-        ) from error
+        cause = f"not a media file that can be read ({cause_of(error)})"
+        raise ClipError(structure_fault(file, name) or cause) from error
     if set(container.format.name.split(",")) & REFUSED_FORMATS:
-        kind = container.format.name
+        cause = f"not a video or audio file (its content is of type '{container.format.name}')"
         container.close()
-        fault = structure_fault(file, name)
-        raise ClipError(fault or f"not a video or audio file (its content is of type '{kind}')")
+        raise ClipError(structure_fault(file, name) or cause)
     return container
 
 
 def check_size(stream: Any) -> None:
-    """Raises ClipError for a picture size that only a damaged header can contain."""
+    """Raises ClipError for a picture size that only a damaged header, or no clip, can contain."""
     width, height = stream.codec_context.width, stream.codec_context.height
     if width * height > _MAX_PIXELS:
         raise ClipError(
-            f"the picture size {width}x{height} is too large for a clip; the header is damaged"
+            f"the picture size {width}x{height} is larger than {_MAX_PIXELS / 1e6:g} megapixels:"
+            " make it smaller, or get the file again, as its header may be damaged"
         )
 
 

@@ -201,13 +201,13 @@ def structure_fault(file: IO[bytes], name: str = "", *, opened: bool = False) ->
         return "the file is protected (DRM) and can be decoded by its seller's players only"
     if missing := cut_off(file):
         return missing
-    if opened:
-        return ""
     if not any(head):
         return (
             "not a media file that can be read: it contains nothing but zeros, so its space was"
             " reserved, and the copy or the download did not finish"
         )
+    if opened:
+        return ""
     if text := _as_text(head[:HEAD]):
         return f"not a media file that can be read: it is a text{_quoted(text, name)}"
     if suffix_of(name) in UNFINISHED_SUFFIXES:

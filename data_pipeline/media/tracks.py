@@ -12,6 +12,7 @@ from av.sidedata.sidedata import Type as SideData
 from av.stream import Disposition
 
 from data_pipeline.media.container import cause_of
+from data_pipeline.media.notes import counted
 
 # Pictures that are not the film: cover art and the thumbnails of chapters.
 _STILLS = Disposition.attached_pic | Disposition.timed_thumbnails
@@ -82,7 +83,7 @@ def decode_track(
     except (av.error.FFmpegError, MemoryError) as error:
         notes.append(f"the {stream.type} track is damaged after {last:.2f} s ({cause_of(error)})")
     if lost:
-        notes.append(f"{lost} packets of the {stream.type} track could not be decoded")
+        notes.append(f"{counted(lost, 'packet')} of the {stream.type} track could not be decoded")
 
 
 def to_rgb(frame: Any, converter: Any, stream: Any, *, scale: float = 1.0) -> np.ndarray:
