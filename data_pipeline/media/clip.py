@@ -13,7 +13,7 @@ import time
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import av
 import numpy as np
@@ -25,7 +25,7 @@ from data_pipeline.media.container import (
     check_size,
     one_file,
     open_media,
-    read_bytes,
+    open_regular,
 )
 from data_pipeline.media.file_faults import cut_off, structure_fault
 from data_pipeline.media.file_times import TOLERANCE, FileTimes, read_times
@@ -34,6 +34,7 @@ from data_pipeline.media.tracks import decode_track, default_track, to_rgb, unkn
 from data_pipeline.schema import Clip
 
 SAMPLE_RATE = 16_000
+IN_MEMORY = 256 << 20  # bytes up to which a file is read once, for all passes over it
 _GAP = 0.1  # seconds by which sound may be off its time stamps before it is moved
 
 
@@ -119,14 +120,15 @@ def read_clip(
     sampling = sampling or Sampling()
     name = "<bytes>" if isinstance(source, bytes) else os.fspath(source)
     clip_id = clip_id if clip_id is not None else Path(name).stem
-    data = source if isinstance(source, bytes) else read_bytes(name)
+    data = source if isinstance(source, bytes) else _content(name)
     shown = "" if isinstance(source, bytes) else name
     reader = _Reader(data, shown, start=start, end=end, timeout=timeout)
     frames = reader.read_frames(sampling, clip_id)
     waveform = reader.read_waveform()
     notes = list(merge_notes((*reader.notes, *reader.times.notes(start, end))))
     if frames is None and (waveform is None or len(waveform) == 0):
-        faults = dict.fromkeys((structure_fault(io.BytesIO(data), opened=True), *notes))
+        with reader.file() as file:
+            faults = dict.fromkeys((structure_fault(file, opened=True), *notes))
         raise ClipError("; ".join(filter(None, faults)) or NOTHING_DECODED)
     clip = Clip(
         id=clip_id,
@@ -161,27 +163,40 @@ class _Frames:
     duration: float
 
 
+def _content(path: str) -> str | bytes:
+    """The content of a file; its path if it is large, so that it is never whole in memory."""
+    with open_regular(path) as file:
+        return path if os.fstat(file.fileno()).st_size > IN_MEMORY else file.read()
+
+
 class _Reader:
-    """Reads the content of one file, reopened for each pass, and collects notes."""
+    """Reads one file (a path, or its content), reopened for each pass, and collects notes."""
 
     def __init__(
-        self, data: bytes, name: str, *, start: float | None, end: float | None, timeout: float
+        self,
+        data: str | bytes,
+        name: str,
+        *,
+        start: float | None,
+        end: float | None,
+        timeout: float,
     ):
         self.data, self.name, self.start, self.end = data, name, start, end
         self.deadline, self.timeout = time.monotonic() + timeout, timeout
         self.notes: list[str] = []
-        with self.open() as container:
+        with self.open() as container, self.file() as file:
             if stream := default_track(container, "video"):
                 check_size(stream)
             self.times: FileTimes = read_times(
-                container, io.BytesIO(data), notes=self.notes, check=self.check_time
+                container, file, notes=self.notes, check=self.check_time
             )
-            self.notes += unknown_tracks(container)
-        if fault := cut_off(io.BytesIO(data)):
-            self.notes.append(fault)
+            self.notes += [*unknown_tracks(container), *filter(None, [cut_off(file)])]
 
     def open(self) -> Any:
         return open_media(self.data, name=self.name)
+
+    def file(self) -> BinaryIO:
+        return open(self.data, "rb") if isinstance(self.data, str) else io.BytesIO(self.data)
 
     def check_time(self) -> None:
         if time.monotonic() > self.deadline:

@@ -57,16 +57,6 @@ def one_file() -> Iterator[None]:
         ) from error
 
 
-def read_bytes(path: str) -> bytes:
-    """The content of a media file.
-
-    Raises:
-      ClipError: it cannot be read, is empty or not a regular file.
-    """
-    with open_regular(path) as file:
-        return file.read()
-
-
 @contextlib.contextmanager
 def open_regular(path: str) -> Iterator[BinaryIO]:
     """Opens a file that is not empty and neither a folder nor a pipe.

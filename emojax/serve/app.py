@@ -13,7 +13,7 @@ from prometheus_client import generate_latest
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
-from data_pipeline.media.file_kinds import MEDIA_SUFFIXES
+from data_pipeline.media.file_kinds import is_media, suffix_of
 from emojax.bundle.model_folder import Bundle
 from emojax.reports.recording import FORMATS
 from emojax.serve.chat import add_chat
@@ -205,8 +205,7 @@ async def _read_request(
 
 
 def _suffix(name: str) -> str:
-    suffix = Path(name).suffix.lower()
-    return suffix if suffix in MEDIA_SUFFIXES else ".bin"
+    return suffix_of(name) if is_media(name) else ".bin"
 
 
 def _checked_fields(fields: dict[str, Any], name: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import pytest
 
 from data_pipeline.datasets.file_index import FileIndex, search_media
 from data_pipeline.embedded.generate import write_mp4
+from data_pipeline.media import clip
 from data_pipeline.media.clip import mix_channels, read_clip
 from data_pipeline.media.container import ClipError, one_file
 from data_pipeline.media.file_faults import cut_off, structure_fault
@@ -178,6 +179,15 @@ def test_a_clip_is_found_in_another_spelling_of_its_name(tmp_path):
     assert index.media([tmp_path], ["Gespräch/café"]) == str(file)
     assert index.media([tmp_path], ["one"]) == str(tmp_path / "one.mov")
     assert index.media([tmp_path], ["two"]) == str(tmp_path / "two.mp4")
+
+
+def test_a_large_file_is_not_read_into_memory(tmp_path, monkeypatch):
+    file = tmp_path / "a.mp4"
+    write_mp4(file, [np.full((48, 64, 3), 60 * i, np.uint8) for i in range(3)], None, 12)
+    usual = read_clip(file)
+    monkeypatch.setattr(clip, "IN_MEMORY", 100)
+    large = read_clip(file)
+    assert np.array_equal(large.frames, usual.frames) and large.notes == usual.notes
 
 
 def test_channels_that_cancel_are_heard():
