@@ -70,3 +70,30 @@ def record(
             container.mux(audio.encode(piece))
         container.mux(audio.encode(None))
     return path
+
+
+def restamped(
+    source: Path, target: Path, *, start: float = 0.0, form: str | None = None, camera: bool = False
+) -> Path:
+    """Copies the packets of a file into another container.
+
+    Args:
+      source: the file.
+      target: the file to write.
+      start: seconds that are added to all time stamps.
+      form: name of the container's format, by default that of the suffix.
+      camera: packets of 192 bytes as in a camera's .MTS files.
+    """
+    options = {"mpegts_m2ts_mode": "1"} if camera else {}
+    with (
+        av.open(str(source)) as old,
+        av.open(str(target), "w", format=form, options=options) as new,
+    ):
+        streams = {s.index: new.add_stream_from_template(s) for s in old.streams}
+        for packet in old.demux():
+            if packet.dts is not None:
+                shift = round(start / packet.time_base)
+                packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+                packet.stream = streams[packet.stream.index]
+                new.mux(packet)
+    return target

@@ -29,7 +29,7 @@ from data_pipeline.media.worker_pool import spawn_pool
 from data_pipeline.progress import Progress, no_progress
 from data_pipeline.schema import ClipRecord
 
-VERSION = "1.0.3"
+VERSION = "1.0.4"
 SKIPPED, NOTES = "skipped.json", "notes.json"
 _TASK = "decode clips"
 
@@ -94,7 +94,7 @@ class Clips(ArrayRecordBuilder):
     """The TFDS builder `clips`: the splits of the records, each element with its record as JSON.
 
     Attributes:
-      skipped: {id, path, reason} of clips that cannot be decoded.
+      skipped: {id, split, path, reason} of clips that cannot be decoded.
       notes: {id, path, reason} of clips with irregularities.
     """
 
@@ -148,7 +148,10 @@ class Clips(ArrayRecordBuilder):
         return out
 
     def _skip(self, job: _Job, reason: str) -> None:
-        self.skipped.append({"id": job.record.id, "path": job.record.path, "reason": reason})
+        record = job.record
+        self.skipped.append(
+            {"id": record.id, "split": record.split, "path": record.path, "reason": reason}
+        )
 
     def _generate_examples(self, jobs: Sequence[_Job]) -> Iterator[tuple[str, dict[str, Any]]]:
         workers = min(len(os.sched_getaffinity(0)), max(1, len(jobs) // 16))
@@ -208,6 +211,6 @@ def build_views(
     builder.prepare()
     progress(_TASK, len(records), len(records))
     skipped = json.loads((folder / SKIPPED).read_text())
-    skipped_ids = {entry["id"] for entry in skipped}
-    splits = sorted({r.split for r in records if r.id not in skipped_ids})
+    left_out = {(entry["id"], entry["split"]) for entry in skipped}
+    splits = sorted({r.split for r in records if (r.id, r.split) not in left_out})
     return {s: builder.as_data_source(s) for s in splits}, skipped, folder

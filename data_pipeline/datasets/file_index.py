@@ -55,7 +55,8 @@ class FileIndex:
         def add_error(error: OSError) -> None:
             self.unreadable.append(f"{error.filename} ({error.strerror})")
 
-        for folder, subfolders, names in os.walk(root, onerror=add_error, followlinks=True):
+        walk = () if root.is_file() else os.walk(root, onerror=add_error, followlinks=True)
+        for folder, subfolders, names in walk:
             stat = os.stat(folder)
             if (stat.st_dev, stat.st_ino) in visited:
                 subfolders.clear()

@@ -6,6 +6,7 @@ frames at a random position), `uniform` spreads the frames over the whole clip.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import os
@@ -30,12 +31,18 @@ from data_pipeline.media.container import (
 from data_pipeline.media.file_faults import cut_off, structure_fault
 from data_pipeline.media.file_times import TOLERANCE, FileTimes, read_times
 from data_pipeline.media.notes import merge_notes
-from data_pipeline.media.tracks import decode_track, default_track, to_rgb, unknown_tracks
+from data_pipeline.media.tracks import (
+    decode_track,
+    default_track,
+    read_picture,
+    to_rgb,
+    unknown_tracks,
+)
 from data_pipeline.schema import Clip
 
 SAMPLE_RATE = 16_000
 IN_MEMORY = 256 << 20  # bytes up to which a file is read once, for all passes over it
-_GAP = 0.1  # seconds by which sound may be off its time stamps before it is moved
+_GAP = 0.05  # seconds by which sound may be off its time stamps before it is moved
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -185,6 +192,7 @@ class _Reader:
         self.deadline, self.timeout = time.monotonic() + timeout, timeout
         self.notes: list[str] = []
         with self.open() as container, self.file() as file:
+            self.is_still = container.format.name.endswith("_pipe")  # of FFmpeg's picture formats
             if stream := default_track(container, "video"):
                 check_size(stream)
             self.times: FileTimes = read_times(
@@ -224,6 +232,13 @@ class _Reader:
             if self.start is None or seconds >= times[0] - TOLERANCE:
                 yield seconds, frame, stream
 
+    def pixels(self, frame: Any, converter: Any, stream: Any) -> np.ndarray:
+        """uint8[H, W, 3], upright; a still picture is read as in built data sets."""
+        if self.is_still:
+            with contextlib.suppress(ClipError), self.file() as file:
+                return read_picture(file)
+        return to_rgb(frame, converter, stream)
+
     def read_frames(self, sampling: Sampling, clip_id: str) -> _Frames | None:
         times = self.times.shown(self.start, self.end)
         total = len(times)
@@ -242,7 +257,7 @@ class _Reader:
             decoded = 0
             for seconds, frame, stream in self.shown(times):
                 if decoded in needed:
-                    frames[decoded] = (to_rgb(frame, converter, stream), seconds)
+                    frames[decoded] = (self.pixels(frame, converter, stream), seconds)
                 decoded += 1
                 if len(frames) == len(needed):
                     break

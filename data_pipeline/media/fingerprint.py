@@ -16,11 +16,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from data_pipeline.media.clip import Sampling, read_clip
 from data_pipeline.media.container import ClipError
 from data_pipeline.media.file_kinds import is_picture
+from data_pipeline.media.tracks import read_picture
 from data_pipeline.media.worker_pool import spawn_pool
 from data_pipeline.progress import Progress, no_progress
 
@@ -107,11 +108,10 @@ def inspect_media(path: str) -> Media:
     media = dataclasses.replace(media, sha256=hashlib.sha256(data).hexdigest())
     if is_picture(path):
         try:
-            with Image.open(path) as picture:
-                bits = difference_hash(np.asarray(picture.convert("RGB")))
+            bits = difference_hash(read_picture(path))
             return dataclasses.replace(media, pictures=(bits,) * FRAMES)
-        except (UnidentifiedImageError, OSError, ValueError) as error:
-            return dataclasses.replace(media, error=f"is not an image that can be read ({error})")
+        except ClipError as error:
+            return dataclasses.replace(media, error=f"is {error}")
     try:
         clip = read_clip(
             data,

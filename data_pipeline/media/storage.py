@@ -18,8 +18,8 @@ import numpy as np
 from PIL import Image
 
 from data_pipeline.media.clip import SAMPLE_RATE, Sampling, read_clip, uniform_indices
-from data_pipeline.media.container import ClipError
 from data_pipeline.media.file_kinds import is_picture
+from data_pipeline.media.tracks import read_picture
 from data_pipeline.media.views import ViewConfig, Views, make_views, resize_frame, resize_image
 from data_pipeline.schema import Clip, ClipRecord
 
@@ -96,7 +96,7 @@ def read_media(record: ClipRecord, config: StoreConfig) -> Clip:
       ClipError: the file cannot be decoded.
     """
     if is_picture(record.path):
-        return _read_still(Path(record.path), record, config.num_frames)
+        return _read_still(record.path, record, config.num_frames)
     sampling = config.sampling(record.peak_index)
     return read_clip(
         record.path,
@@ -108,12 +108,8 @@ def read_media(record: ClipRecord, config: StoreConfig) -> Clip:
     )
 
 
-def _read_still(path: Path | io.BytesIO, record: ClipRecord, count: int) -> Clip:
-    try:
-        with Image.open(path) as picture:
-            pixels = np.asarray(picture.convert("RGB"))
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise ClipError(f"not an image that can be read ({error})") from error
+def _read_still(file: str | io.BytesIO, record: ClipRecord, count: int) -> Clip:
+    pixels = read_picture(file)
     frames = np.broadcast_to(pixels, (count, *pixels.shape))
     return Clip(
         id=record.id,

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 import av
 import numpy as np
 from av.sidedata.sidedata import Type as SideData
 from av.stream import Disposition
+from PIL import Image, ImageOps
 
-from data_pipeline.media.container import cause_of
+from data_pipeline.media.container import ClipError, cause_of
 from data_pipeline.media.notes import counted
 
 # Pictures that are not the film: cover art and the thumbnails of chapters.
@@ -100,6 +101,20 @@ def to_rgb(frame: Any, converter: Any, stream: Any, *, scale: float = 1.0) -> np
     return upright(rgb.to_ndarray(), display_matrix(frame, stream))
 
 
+def read_picture(file: str | BinaryIO) -> np.ndarray:
+    """A still picture -> uint8[H, W, 3], turned and mirrored as its Exif data say.
+
+    Raises:
+      ClipError: it cannot be read.
+    """
+    try:
+        with Image.open(file) as picture:
+            upright_picture = ImageOps.exif_transpose(picture)
+            return np.asarray(upright_picture.convert("RGB"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ClipError(f"not an image that can be read ({error})") from error
+
+
 def display_matrix(frame: Any, stream: Any) -> tuple[int, int, int, int]:
     """How a stored picture is shown: x' = a x + c y, y' = b x + d y (ISO 14496-12), y downwards.
 
@@ -109,14 +124,18 @@ def display_matrix(frame: Any, stream: Any) -> tuple[int, int, int, int]:
     Returns:
       (a, b, c, d); only signs and which ones are largest matter.
     """
-    data = frame.side_data.get(SideData.DISPLAYMATRIX)
+    tags = {key.lower(): value for key, value in stream.metadata.items()}
+    degrees = tags.get("rotate", "0")
+    try:
+        data = frame.side_data.get(SideData.DISPLAYMATRIX)
+    except ValueError:  # PyAV refuses all side data where it does not know one kind of them
+        data, degrees = None, str(-frame.rotation or degrees)
     if data is not None:
         a, b, _, c, d, *_ = struct.unpack("=9i", bytes(data))
         return a, b, c, d
-    tags = {key.lower(): value for key, value in stream.metadata.items()}
     try:
-        turns = round(float(tags.get("rotate", "0")) / 90) % 4
-    except ValueError:
+        turns = round(float(degrees) / 90) % 4
+    except (ValueError, OverflowError):
         turns = 0
     return ((1, 0, 0, 1), (0, 1, -1, 0), (-1, 0, 0, -1), (0, -1, 1, 0))[turns]
 

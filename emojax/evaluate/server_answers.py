@@ -49,7 +49,7 @@ def decode_for_server(send: str, *, frames: int = 8) -> Decode:
 
     Args:
       send: `frames` sends frames and the first 30 s of audio as 16 kHz WAV; `video` sends the file,
-        if the clip is a whole file.
+        if the clip is a whole file, and else the same as `frames`.
       frames: number of frames.
     """
 
@@ -63,14 +63,15 @@ def decode_for_server(send: str, *, frames: int = 8) -> Decode:
             end=record.end,
         )
         parts: list[dict[str, Any]] = []
-        if send == "video" and record.start is None and record.end is None:
+        whole = send == "video" and record.start is None and record.end is None
+        if whole:
             video = base64.b64encode(Path(record.path).read_bytes()).decode()
             parts.append(
                 {"type": "video_url", "video_url": {"url": f"data:video/mp4;base64,{video}"}}
             )
         elif clip.frames is not None:
             parts += [image_part(p, width=8 * _HEIGHT, height=_HEIGHT) for p in clip.frames]
-        if clip.waveform is not None and not clip.silent and send == "frames":
+        if clip.waveform is not None and not clip.silent and not whole:
             parts.append(audio_part(clip.waveform[: 30 * SAMPLE_RATE]))
         return DecodedClip(parts, clip.duration, clip.modalities)
 

@@ -10,12 +10,13 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pysubs2
 import pytest
 from random_model import LABELS, save_random_model
-from recording import record
+from recording import record, restamped
 
 from emojax.cli.main import main
 
@@ -394,3 +395,34 @@ def test_words_cannot_break_any_format():
     assert any("onerror" in (e.text or "") for e in root.iter("ANNOTATION_VALUE"))
     (row,) = csv.DictReader(to_csv(whole).decode().splitlines(keepends=True))
     assert row["reason"] == bad
+
+
+def test_a_recording_is_cut_and_answered_alike_in_every_container(model, talk, tmp_path):
+    """Four containers give one timeline, whose rows in a manifest give the segments' answers."""
+    names = ["a.mp4", "b.mkv", "c.ts", "d.MTS"]
+    (tmp_path / "a.mp4").write_bytes(talk.read_bytes())
+    restamped(talk, tmp_path / "b.mkv", start=10.0)
+    restamped(talk, tmp_path / "c.ts", start=3600.0, form="mpegts")
+    restamped(talk, tmp_path / "d.MTS", start=1.2, form="mpegts", camera=True)
+    out = tmp_path / "out"
+    command = ["predict", *(str(tmp_path / n) for n in names), "--timeline", "--label-only"]
+    assert main([*command, "--model", str(model), "--formats", "json", "--out", str(out)]) == 0
+    found = [json.loads((out / f"{n[0]}.json").read_text())["segments"] for n in names]
+    times = [[(s["start"], s["end"]) for s in segments] for segments in found]
+    for other in times[1:]:
+        np.testing.assert_allclose(other, times[0], atol=0.05)
+
+    rows = [(n, s) for n, segments in zip(names, found, strict=True) for s in segments]
+    lines = ["path,label,start,end"]
+    lines += [f"{n},{LABELS[i % 4]},{s['start']},{s['end']}" for i, (n, s) in enumerate(rows)]
+    (tmp_path / "cuts.csv").write_text("\n".join(lines))
+    command = ["evaluate", str(model), "--manifest", str(tmp_path / "cuts.csv")]
+    assert main([*command, "--out", str(tmp_path / "scores"), "--resamples", "0"]) == 0
+    answers = (tmp_path / "scores" / "predictions" / "test.jsonl").read_text().splitlines()
+    answered = {(Path(a["path"]).name, a["start"]): a for a in map(json.loads, answers)}
+    assert len(answered) == len(rows)
+    for name, segment in rows:
+        answer = answered[name, segment["start"]]
+        assert answer["end"] == segment["end"] and answer["response"] == segment["label"]
+        for label, p in segment["probabilities"].items():
+            assert answer["probabilities"][label] == pytest.approx(p, abs=0.05)
