@@ -287,7 +287,7 @@ def test_commands(corpus, tmp_path, capsys):
     assert (
         main(["data", "build", str(tmp_path / "lost.jsonl"), str(tmp_path / "o2"), *options]) == 2
     )
-    assert "1 clips are missing" in capsys.readouterr().out
+    assert "1 clip missing" in capsys.readouterr().out
     assert (
         main(
             [
