@@ -20,15 +20,16 @@ import av
 import numpy as np
 
 from data_pipeline.media.container import (
-    NOTHING_DECODED,
-    ClipError,
+    NO_PICTURE,
+    NO_SOUND,
     DecodeTimeout,
     check_size,
+    nothing_decoded,
     one_file,
     open_media,
     open_regular,
 )
-from data_pipeline.media.file_faults import cut_off, structure_fault
+from data_pipeline.media.file_faults import cut_off
 from data_pipeline.media.file_times import TOLERANCE, FileTimes, read_times
 from data_pipeline.media.notes import merge_notes
 from data_pipeline.media.tracks import (
@@ -135,8 +136,7 @@ def read_clip(
     notes = list(merge_notes((*reader.notes, *reader.times.notes(start, end))))
     if frames is None and (waveform is None or len(waveform) == 0):
         with reader.file() as file:
-            faults = dict.fromkeys((structure_fault(file, opened=True), *notes))
-        raise ClipError("; ".join(filter(None, faults)) or NOTHING_DECODED)
+            raise nothing_decoded(file, notes)
     clip = Clip(
         id=clip_id,
         path=name,
@@ -243,7 +243,7 @@ class _Reader:
         times = self.times.shown(self.start, self.end)
         total = len(times)
         if total == 0:
-            self.notes.append("there is no picture" + self._span())
+            self.notes.append(NO_PICTURE + self._span())
             return None
         end = self.times.picture_end if self.end is None else self.end
         duration = min(end, self.times.picture_end) - (self.start or 0.0)
@@ -284,7 +284,7 @@ class _Reader:
         placed = place_sound(frames, self.notes)
         pieces = list(cut_sound(placed, self.start, self.end))
         if not pieces:
-            self.notes.append("there is no sound" + self._span())
+            self.notes.append(NO_SOUND + self._span())
             return None
         begin = self.times.sound_start
         if begin is not None and begin > (self.start or 0.0) + 0.05:

@@ -6,7 +6,7 @@ import contextlib
 import io
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
 import av
@@ -27,7 +27,7 @@ logger = logging.getLogger(f"emojax.{__name__}")
 REFUSED_FORMATS = frozenset(
     {"hls", "concat", "dash", "tty", "image2", "lavfi", "txt", "webvtt", "srt"}
 )
-NOTHING_DECODED = "neither picture nor sound could be decoded"
+NO_PICTURE, NO_SOUND = "there is no picture", "there is no sound"  # notes
 _MAX_PIXELS = 50_000_000
 
 
@@ -125,6 +125,20 @@ def _open_checked(file: BinaryIO, name: str, *, path: str = "") -> Any:
         container.close()
         raise ClipError(structure_fault(file, name) or cause)
     return container
+
+
+def nothing_decoded(file: BinaryIO, notes: Iterable[str]) -> ClipError:
+    """The error for a file of a known format of which nothing can be decoded.
+
+    Args:
+      file: the open file.
+      notes: its irregularities.
+    """
+    if fault := structure_fault(file, opened=True):
+        return ClipError(fault)
+    causes = [n for n in dict.fromkeys(notes) if n not in (NO_PICTURE, NO_SOUND)]
+    because = f" ({'; '.join(causes)})" if causes else ""
+    return ClipError(f"neither picture nor sound could be decoded{because}")
 
 
 def check_size(stream: Any) -> None:

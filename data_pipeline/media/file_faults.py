@@ -190,6 +190,8 @@ def structure_fault(file: IO[bytes], name: str = "", *, opened: bool = False) ->
     file.seek(0)
     head = file.read(65_536)
     size = file.seek(0, os.SEEK_END)
+    if size == 0:
+        return empty_file()
     boxes = [box for box, _, _ in _boxes(file, size)]
     if boxes and "moov" not in boxes and "moof" not in boxes:
         return (

@@ -14,8 +14,7 @@ import numpy as np
 import webrtcvad
 
 from data_pipeline.media.clip import SAMPLE_RATE, Sampling, resize_to, uniform_indices
-from data_pipeline.media.container import NOTHING_DECODED, ClipError, open_regular
-from data_pipeline.media.file_faults import structure_fault
+from data_pipeline.media.container import nothing_decoded, open_regular
 from data_pipeline.media.file_times import HELD, TOLERANCE, end_of_recording
 from data_pipeline.media.stream import (
     Recording,
@@ -336,8 +335,7 @@ def read_segments(
     last = cutter.last
     if last == 0.0:
         with open_regular(path) as file:
-            faults = dict.fromkeys((structure_fault(file, opened=True), *notes))
-        raise ClipError("; ".join(filter(None, faults)) or NOTHING_DECODED)
+            raise nothing_decoded(file, notes)
     while end := cutter.next_end(last, over=True):
         yield cutter.finish_segment(*end)
     if last - cutter.start > 1e-6:

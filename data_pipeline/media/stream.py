@@ -14,7 +14,7 @@ import av
 import numpy as np
 
 from data_pipeline.media.clip import clean_samples, cut_sound, frame_seconds, place_sound
-from data_pipeline.media.container import ClipError, check_size, one_file, open_media
+from data_pipeline.media.container import check_size, nothing_decoded, one_file, open_media
 from data_pipeline.media.file_faults import cut_off
 from data_pipeline.media.file_times import FileTimes, read_times
 from data_pipeline.media.tracks import decode_track, default_track, to_rgb, unknown_tracks
@@ -90,8 +90,7 @@ def open_recording(path: str, notes: list[str] | None = None) -> Recording:
     with open_media(path) as container, open(path, "rb") as file:
         video, audio = (default_track(container, kind) for kind in ("video", "audio"))
         if not video and not audio:
-            unknown = "; ".join(unknown_tracks(container))
-            raise ClipError(unknown or "the file contains neither picture nor sound")
+            raise nothing_decoded(file, unknown_tracks(container))
         width, height, rate = 0, 0, 0.0
         if video:
             check_size(video)
