@@ -22,6 +22,7 @@ import numpy as np
 from data_pipeline.media.container import (
     NO_PICTURE,
     NO_SOUND,
+    ClipError,
     DecodeTimeout,
     check_size,
     nothing_decoded,
