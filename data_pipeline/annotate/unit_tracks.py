@@ -15,6 +15,7 @@ from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 
 from data_pipeline.media.container import ClipError
@@ -115,7 +116,9 @@ class UnitProvider(Protocol):
 
 
 def read_units(path: Path, *, eight_units: tuple[int, ...] = ()) -> UnitTrack:
-    """Reads a CSV file of OpenFace 2 or 3, or of py-feat.
+    """Reads a CSV file of OpenFace 2 or 3 (of a video or a picture), or of py-feat.
+
+    Blank cells are measurements that do not exist.
 
     Args:
       path: the file.
@@ -123,7 +126,7 @@ def read_units(path: Path, *, eight_units: tuple[int, ...] = ()) -> UnitTrack:
         consecutively, as OpenFace 3 may do.
 
     Returns:
-      The track of the face that is visible longest.
+      The track of the face that is visible longest; of a picture, the one detected most confidently.
 
     Raises:
       UnitsError: the file is missing, has no columns of action units or holds values that are not
@@ -141,13 +144,15 @@ def read_units(path: Path, *, eight_units: tuple[int, ...] = ()) -> UnitTrack:
     values = {name: _numbers(table, name, path) for name in unit_columns}
     source = "py-feat" if any(kind == "" for _, kind in unit_columns.values()) else "openface"
     keep, notes = _one_face(table, path)
-    has_frames = "frame" in table.column_names
-    frames = _numbers(table, "frame", path) if has_frames else np.arange(table.num_rows)
-    frames = frames[keep]
+    if "frame" in table.column_names:
+        frames = _numbers(table, "frame", path)
+        blank = np.isnan(frames) & np.isnan(np.stack([*values.values()])).all(axis=0)
+        keep = keep & ~blank
+        frames = frames[keep] - (source == "openface")
+    else:  # of a picture, by OpenFace's FaceLandmarkImg: a row is a face
+        frames = np.arange(keep.sum(), dtype=float)
     if np.isnan(frames).any():
         raise UnitsError(f"{path}: a row has no frame number")
-    if source == "openface":
-        frames = frames - 1
     order = np.argsort(frames, kind="stable")
     time = next((n for n in ("timestamp", "approx_time", "time") if n in table.column_names), None)
     no_face = _without_face(table, path)[keep][order]
@@ -205,8 +210,13 @@ def _facs_numbers(
 
 
 def _numbers(table: pa.Table, name: str, path: Path) -> np.ndarray:
+    column = table[name]
+    if pa.types.is_string(column.type):  # some cells are blanks, or `-nan(ind)` as on Windows
+        column = pc.utf8_trim_whitespace(column)
+        missing = pc.match_substring_regex(column, r"(?i)^(-?nan(\(.*\))?|none|null|n/?a|)$")
+        column = pc.if_else(missing, pa.scalar(None, pa.string()), column)
     try:
-        column = table[name].cast(pa.float64()).to_numpy(zero_copy_only=False)
+        column = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise UnitsError(f"{path}, column '{name}': not all values are numbers") from error
     return np.asarray(column, float)
@@ -231,11 +241,12 @@ def _one_face(table: pa.Table, path: Path) -> tuple[np.ndarray, list[str]]:
     faces = np.array(["" if x is None else str(x) for x in table[name].to_pylist()])
     names, count = np.unique(faces, return_counts=True)
     confidence = _confidence(table, path)
-    mean = [0.0 if confidence is None else float(np.nanmean(confidence[faces == n])) for n in names]
+    mean = np.zeros(len(names))
+    if confidence is not None:
+        mean = np.array([np.nan_to_num(confidence[faces == n]).mean() for n in names])
     best = max(range(len(names)), key=lambda i: (count[i], mean[i]))
-    notes = (
-        [f"{len(names)} faces: the one that is visible longest is used"] if len(names) > 1 else []
-    )
+    which = "detected most confidently" if count.max() == 1 else "visible longest"
+    notes = [f"{len(names)} faces: the one that is {which} is used"] if len(names) > 1 else []
     return faces == names[best], notes
 
 
@@ -249,7 +260,7 @@ def _without_face(table: pa.Table, path: Path) -> np.ndarray:
     """Returns bool[rows]: the rows whose measurements do not count."""
     out = np.zeros(table.num_rows, bool)
     if "success" in table.column_names:
-        out |= _numbers(table, "success", path) < 0.5
+        out |= ~(_numbers(table, "success", path) >= 0.5)  # a blank cell is no success
     confidence = _confidence(table, path)
     if confidence is not None:
         out |= np.isnan(confidence) | (confidence < MIN_CONFIDENCE)

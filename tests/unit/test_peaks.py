@@ -115,6 +115,30 @@ def test_py_feat_counts_from_zero_and_has_empty_rows(tmp_path):
     assert found.units == (12,)
 
 
+def test_a_table_of_a_picture_has_one_frame(tmp_path):
+    """FaceLandmarkImg writes a row for each face, without frames, times and success."""
+    head = "face, confidence, gaze_0_x, AU05_r, AU26_r, AU05_c, AU26_c\n"
+    path = write(tmp_path, head + "0, 0.78, 0.1, 0, 0, 0, 0\n1, 0.98, 0.1, 1.5, 0.4, 1, 0\n")
+    track = read_units(path)
+    assert track.frames.tolist() == [0] and track.times is None
+    assert (track.active(0), track.intensity[5].tolist()) == ((5,), [1.5])
+    assert track.notes == ("2 faces: the one that is detected most confidently is used",)
+
+
+@pytest.mark.parametrize("blank", ["", " ", "nan", "-nan(ind)", "NaN"])
+def test_blank_cells_are_not_measured(tmp_path, blank):
+    path = write(
+        tmp_path,
+        rows(
+            (1, 0, 0, 0.98, 1, 1.0, blank, 0, 1, blank), (2, 0, 0.04, 0.98, blank, 5, 5, 0, 1, 1),
+            (3, 0, 0.08, blank, 1, 5, 5, 0, 1, 1), (blank,) * 10,
+        ),
+    )  # fmt: skip
+    track = read_units(path)
+    assert track.frames.tolist() == [0, 1, 2] and track.active(0) == (5,)
+    assert np.isnan(track.intensity[26]).all() and track.active(1) == track.active(2) == ()
+
+
 def test_consecutively_numbered_columns_must_be_named(tmp_path):
     text = (
         "frame,timestamp,"
