@@ -126,7 +126,7 @@ def read_units(path: Path, *, eight_units: tuple[int, ...] = ()) -> UnitTrack:
         consecutively, as OpenFace 3 may do.
 
     Returns:
-      The track of the face that is visible longest; of a picture, the one detected most confidently.
+      The track of the face that is visible longest, of several the one detected most confidently.
 
     Raises:
       UnitsError: the file is missing, has no columns of action units or holds values that are not

@@ -10,6 +10,7 @@ from rich.console import Console
 from emojax.cli.arguments import Commands, name_list, whole
 from emojax.cli.console import progress_bars
 from emojax.cli.output import print_parts
+from emojax.cli.plot_options import add_latex_option
 
 
 def add_parser(commands: Commands) -> None:
@@ -36,6 +37,7 @@ def add_parser(commands: Commands) -> None:
     )
     p.add_argument("--tables", help="folder of the official word tables")
     p.add_argument("--out", required=True, help="folder for comparison.json, .md and .html")
+    add_latex_option(p)
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
@@ -61,7 +63,10 @@ def run(args: argparse.Namespace, console: Console) -> int:
         console.print(f"note: the comparison in {args.out} is replaced", soft_wrap=True)
     write_comparison(result, Path(args.out))
     print_parts(terminal_table(result), console)
-    console.print(
-        f"written: {args.out}/comparison.json, comparison.md, comparison.html", soft_wrap=True
-    )
+    files = "comparison.json, comparison.md, comparison.html"
+    if args.latex:
+        from emojax.reports.latex_tables import write_comparison_tex
+
+        files += f", {write_comparison_tex(result, Path(args.out)).name}"
+    console.print(f"written: {args.out}/{files}", soft_wrap=True)
     return 0

@@ -15,6 +15,7 @@ from emojax.cli.arguments import Commands, count, name_list, percent
 from emojax.cli.console import progress_bars, setup
 from emojax.cli.manifest_options import add_columns_option, add_labels_option
 from emojax.cli.output import print_parts
+from emojax.cli.plot_options import add_plots_option
 
 if TYPE_CHECKING:
     from data_pipeline.media.storage import StoreConfig
@@ -50,6 +51,7 @@ def _add_check(actions: Commands) -> None:
     a.add_argument("--no-decode", action="store_true", help="only check that the files exist")
     a.add_argument("--all-labels", action="store_true", help="print every label of every fold")
     a.add_argument("--json", action="store_true", help="print the report as JSON")
+    add_plots_option(a)
 
 
 def _add_build(actions: Commands) -> None:
@@ -207,7 +209,7 @@ def _check(args: argparse.Namespace, console: Console) -> int:
             store=out / "media.jsonl",
             progress=progress,
         )
-    written = data_tables.write_report(report, out)
+    written = data_tables.write_report(report, out, plots=args.plots)
     if args.json:
         print(json.dumps(report, ensure_ascii=False))
     else:

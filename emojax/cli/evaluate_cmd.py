@@ -13,6 +13,7 @@ from emojax.cli.console import progress_bars, setup
 from emojax.cli.endpoint_options import add_endpoint_options, endpoint_of
 from emojax.cli.manifest_options import add_columns_option
 from emojax.cli.output import show_evaluation
+from emojax.cli.plot_options import add_latex_option, add_plots_option
 
 if TYPE_CHECKING:
     from data_pipeline.progress import Progress
@@ -60,6 +61,8 @@ def add_parser(commands: Commands) -> None:
         required=True,
         help="folder for evaluation.json, evaluation.md, report.html, clips.csv",
     )
+    add_plots_option(p)
+    add_latex_option(p)
 
 
 def _add_clip_options(p: argparse.ArgumentParser) -> None:
@@ -135,7 +138,22 @@ def run(args: argparse.Namespace, console: Console) -> int:
             results = _score_clips(args, suite, out, options, progress=progress)
     if results:  # in several processes, only the first has them
         show_evaluation(results, out, console)
+        _write_for_papers(args, results, out, console)
     return 0
+
+
+def _write_for_papers(
+    args: argparse.Namespace, results: dict[str, Any], out: Path, console: Console
+) -> None:
+    """Writes plots of other kinds than PNG, which every evaluation has, and LaTeX tables."""
+    from emojax.reports.evaluation_tables import write_plots
+    from emojax.reports.latex_tables import write_evaluation_tex
+
+    written = [p for k in args.plots if k != "png" for p in write_plots(results, out, kind=k)]
+    if args.latex:
+        written.append(write_evaluation_tex(results, out))
+    if written:
+        console.print(f"written: {', '.join(map(str, written))}", soft_wrap=True)
 
 
 def _check_options(args: argparse.Namespace) -> None:

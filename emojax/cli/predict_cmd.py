@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from emojax.types import Answer
 
 FORMATS = ("json", "csv", "parquet", "srt", "vtt", "eaf", "png", "html")
+FURTHER_FORMATS = ("svg", "pdf")  # written only where they are named
 # Options of recordings with a default: {name: default}. `longest` and `smoothing` repeat those of
 # SegmentConfig and TimelineOptions, because importing their modules would make --help slow.
 RECORDING_DEFAULTS = {
@@ -138,7 +139,7 @@ def _add_recording_options(p: argparse.ArgumentParser) -> None:
     t.add_argument(
         "--formats",
         default=RECORDING_DEFAULTS["formats"],
-        help="of the outputs (default %(default)s)",
+        help="of the outputs, also svg and pdf (default %(default)s)",
     )
     t.add_argument(
         "--words",
@@ -256,12 +257,12 @@ def _check_recordings(args: argparse.Namespace, paths: Sequence[str]) -> None:
 
 
 def _formats(text: str) -> list[str]:
-    formats = name_list(text.lower())
+    formats, known = name_list(text.lower()), (*FORMATS, *FURTHER_FORMATS)
     if not formats:
-        raise ValueError(f"--formats {text}: there are {', '.join(FORMATS)}")
+        raise ValueError(f"--formats {text}: there are {', '.join(known)}")
     for name in formats:
-        if name not in FORMATS:
-            raise ValueError(f"--formats {text}: there are {', '.join(FORMATS)}, not {name}")
+        if name not in known:
+            raise ValueError(f"--formats {text}: there are {', '.join(known)}, not {name}")
     return formats
 
 

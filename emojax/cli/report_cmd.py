@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from emojax.cli.arguments import Commands
+from emojax.cli.plot_options import add_plots_option
 
 
 def add_parser(commands: Commands) -> None:
@@ -15,6 +16,7 @@ def add_parser(commands: Commands) -> None:
     p = commands.add_parser("report", help="a training run as one HTML page")
     p.add_argument("run", help="run folder")
     p.add_argument("--out", help="file (default: RUN/training.html)")
+    add_plots_option(p, default="")
     p.add_argument(
         "--overwrite", action="store_true", help="replace a file that is not such a page"
     )
@@ -26,5 +28,6 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
     out = Path(args.out) if args.out else None
     path = training_page.write_html(args.run, out=out, overwrite=args.overwrite)
-    console.print(f"written: {path}", soft_wrap=True)
+    written = [path, *training_page.save_plots(args.run, path, kinds=args.plots)]
+    console.print(f"written: {', '.join(written)}", soft_wrap=True)
     return 0

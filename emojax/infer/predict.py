@@ -378,6 +378,11 @@ def _notes(bundle: Bundle, clip: Clip, record: ClipRecord, options: PredictOptio
     if truncate_subtitle(record, bundle.tokenizer, limit) is not record:
         notes.append(f"the subtitle was cut to {limit} tokens")
     notes += window_notes(clip, bundle.settings.views)
+    if other := untrained_labels(bundle, record.labels):
+        notes.append(
+            f"the model was not trained on {', '.join(map(repr, other))}: probabilities of other "
+            f"labels than {', '.join(bundle.labels)} were never tested"
+        )
     if (
         bundle.average_speaker is not None
         and options.speakers is None
@@ -388,6 +393,12 @@ def _notes(bundle: Bundle, clip: Clip, record: ClipRecord, options: PredictOptio
             " see --one-speaker"
         )
     return notes
+
+
+def untrained_labels(bundle: Bundle, labels: Sequence[str]) -> list[str]:
+    """The labels that are not among those that a model was trained on."""
+    own = {normalize_answer(label) for label in bundle.labels}
+    return [label for label in labels if normalize_answer(label) not in own]
 
 
 def _concluded(reason: str, labels: Sequence[str]) -> list[str]:

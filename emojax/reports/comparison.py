@@ -15,7 +15,8 @@ from emojax.reports.html_page import render_page
 _HEADER = ["set", "run", "clips", "score", "first", "this", "difference", "p", "p (Holm)"]
 
 
-def _rows(result: dict[str, Any]) -> list[list[str]]:
+def comparison_table(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """(header, rows): one row per set and run."""
     out = []
     for c in result["comparisons"]:
         test, official = c["test"], "" if c["mode"] == "strict" else " (official)"
@@ -33,7 +34,7 @@ def _rows(result: dict[str, Any]) -> list[list[str]]:
                 f"{test['p_holm']:.4f}{_stars(test['p_holm'])}",
             ]
         )
-    return out
+    return _HEADER, out
 
 
 def _stars(p: float) -> str:
@@ -43,7 +44,7 @@ def _stars(p: float) -> str:
     return ""
 
 
-def _legend(result: dict[str, Any]) -> str:
+def legend(result: dict[str, Any]) -> str:
     """Explains p-values and stars; they are never shown without it."""
     tests = ", ".join(sorted({c["test"]["test"] for c in result["comparisons"]}))
     counts = sorted({c["test"]["permutations"] for c in result["comparisons"]})
@@ -62,12 +63,12 @@ def write_comparison(result: dict[str, Any], out: Path) -> None:
       out: the folder.
     """
     write_results_json(result, out / "comparison.json")
-    rows, legend = _rows(result), _legend(result)
+    rows, note = comparison_table(result)[1], legend(result)
     first = f"First: {result['runs'][0]}"
-    lines = [first, "", *markdown_table(_HEADER, rows), "", legend]
+    lines = [first, "", *markdown_table(_HEADER, rows), "", note]
     write_text(out / "comparison.md", "\n".join(lines) + "\n")
     page = render_page(
-        "comparison.html", title="comparison", first=first, header=_HEADER, rows=rows, legend=legend
+        "comparison.html", title="comparison", first=first, header=_HEADER, rows=rows, legend=note
     )
     write_text(out / "comparison.html", page)
 
@@ -79,9 +80,9 @@ def terminal_table(result: dict[str, Any]) -> list[Table | str]:
     table = Table(title=f"compared with {result['runs'][0]}")
     for i in columns:
         table.add_column(_HEADER[i], justify="left" if i < 2 or i == 3 else "right")
-    for row in _rows(result):
+    for row in comparison_table(result)[1]:
         table.add_row(*(row[i] for i in columns))
-    parts: list[Table | str] = [table, _legend(result)]
+    parts: list[Table | str] = [table, legend(result)]
     if result["left_out"]:
         parts.append(f"not compared: {', '.join(result['left_out'])} (--sets names the sets)")
     if result["without_the_score"]:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipeline.io import atomic_path
 from emojax.reports.palette import CONFUSION
+from emojax.reports.plot_files import save_plot
 
 
 def tick_names(labels: Sequence[str], *, longest: int = 24) -> list[str]:
@@ -27,16 +27,19 @@ def tick_names(labels: Sequence[str], *, longest: int = 24) -> list[str]:
     return names
 
 
-def confusion_png(
+def save_confusion(
     confusion: Sequence[Sequence[float]], labels: Sequence[str], path: Path, title: str
-) -> None:
-    """Writes a confusion matrix as PNG; colours show the proportion of each true class.
+) -> Path:
+    """Writes a confusion matrix; colours show the proportion of each true class.
 
     Args:
       confusion: counts, rows are true classes.
       labels: the classes.
-      path: the file.
+      path: the file, .png, .svg or .pdf.
       title: shown with the number of clips.
+
+    Returns:
+      The path.
     """
     from matplotlib.figure import Figure
 
@@ -51,10 +54,9 @@ def confusion_png(
     axes.set_yticks(range(len(labels)), names)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
-    axes.set_title(f"{title} (n = {counts.sum()})")
+    axes.set_title(f"{title} (n = {counts.sum():g})".replace("$", r"\$"))
     for i, j in np.ndindex(*counts.shape):
         if counts[i, j]:
             colour = "white" if proportion[i, j] > 0.55 else "black"
-            axes.text(j, i, str(counts[i, j]), ha="center", va="center", color=colour, fontsize=8)
-    with atomic_path(path) as part:
-        figure.savefig(part, format="png", dpi=130)
+            axes.text(j, i, f"{counts[i, j]:g}", ha="center", va="center", color=colour, fontsize=8)
+    return save_plot(figure, path)

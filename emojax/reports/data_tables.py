@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from rich.table import Table
 from data_pipeline.io import atomic_path, write_text
 from data_pipeline.media.notes import counted
 from data_pipeline.schema import SPLITS
+from emojax.reports.plot_files import save_plot
 
 _SHOWN = 8  # entries of a list that are printed
 _SHOWN_LABELS = 12
@@ -159,15 +160,18 @@ def _benchmark_parts(report: dict[str, Any]) -> Iterator[Table | str]:
         yield f"{name}: request it at {request}; {terms}"
 
 
-def write_report(report: dict[str, Any], out: Path) -> list[Path]:
+def write_report(
+    report: dict[str, Any], out: Path, *, plots: Sequence[str] = ("png",)
+) -> list[Path]:
     """Writes report.json, counts.csv and counts.png.
 
     Args:
       report: of `data_pipeline.datasets.check.check_root`.
       out: the folder.
+      plots: kinds of the plot: png, svg, pdf.
 
     Returns:
-      The files; without counts.png if no data set was read.
+      The files; without plots if no data set was read.
     """
     write_text(out / "report.json", json.dumps(report, indent=1, ensure_ascii=False))
     with (
@@ -180,9 +184,9 @@ def write_report(report: dict[str, Any], out: Path) -> list[Path]:
             for row in entry["counts"]:
                 writer.writerow([name, row["fold"], row["split"], row["label"], row["clips"]])
     written = [out / "report.json", out / "counts.csv"]
-    if report["sets"]:
-        _plot_counts(report, out / "counts.png")
-        written.append(out / "counts.png")
+    for kind in plots if report["sets"] else ():
+        _plot_counts(report, out / f"counts.{kind}")
+        written.append(out / f"counts.{kind}")
     return written
 
 
@@ -214,5 +218,4 @@ def _plot_counts(report: dict[str, Any], path: Path) -> None:
         axis.tick_params(labelsize=7)
         if labels:
             axis.legend(fontsize=7)
-    with atomic_path(path) as part:
-        figure.savefig(part, format="png", dpi=110)
+    save_plot(figure, path, dpi=110)

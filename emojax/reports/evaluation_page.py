@@ -113,7 +113,7 @@ def _calibration_panels(s: dict[str, Any]) -> list[Panel]:
     most = max(b["n"] for b in c["bins"])
     dots = [
         {
-            "x": 20 + 200 * b["confidence"],
+            "x": 40 + 200 * b["confidence"],
             "y": 220 - 200 * b["accuracy"],
             "radius": 2 + 7 * (b["n"] / most) ** 0.5,
             "title": (

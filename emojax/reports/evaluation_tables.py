@@ -18,7 +18,8 @@ from emojax.evaluate.emotion_wheels import BUILTIN_NAME
 from emojax.evaluate.paper_results import SIZES, published_figures
 from emojax.evaluate.results_folder import sets_of, write_results_json
 from emojax.evaluate.suites import PRIMARY
-from emojax.reports.confusion_plot import confusion_png
+from emojax.reports.confusion_plot import save_confusion
+from emojax.reports.reliability_plot import save_reliability
 
 SCORES = ("uar", "accuracy", "weighted_f1", "macro_f1")
 SCORE_NAMES = {
@@ -36,14 +37,32 @@ SCORE_NAMES = {
 
 
 def write_evaluation(results: dict[str, Any], out: Path) -> None:
-    """Writes evaluation.json, evaluation.md and one confusion matrix (PNG) per set."""
+    """Writes evaluation.json, evaluation.md and the plots of each set as PNG."""
     write_results_json(results, out / "evaluation.json")
     write_text(out / "evaluation.md", markdown(results))
-    for name, scores in sets_of(results).items():
-        if "confusion" in scores:
-            confusion_png(
-                scores["confusion"], scores["labels"], out / f"confusion_{name}.png", name
-            )
+    write_plots(results, out)
+
+
+def write_plots(results: dict[str, Any], out: Path, *, kind: str = "png") -> list[Path]:
+    """Writes the confusion matrix of each set, and its reliability where probabilities are known.
+
+    Args:
+      results: the contents of evaluation.json.
+      out: the folder.
+      kind: png, svg or pdf.
+
+    Returns:
+      The files.
+    """
+    written = []
+    for name, s in sets_of(results).items():
+        if "confusion" in s:
+            path = out / f"confusion_{name}.{kind}"
+            written.append(save_confusion(s["confusion"], s["labels"], path, name))
+        if s.get("calibration", {}).get("bins"):
+            path = out / f"reliability_{name}.{kind}"
+            written.append(save_reliability(s["calibration"], path, name))
+    return written
 
 
 def format_score(value: float | None, interval: Sequence[float] | None = None) -> str:

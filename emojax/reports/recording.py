@@ -10,7 +10,7 @@ from emojax.infer.timeline_records import Timeline
 from emojax.reports.captions import to_srt, to_vtt
 from emojax.reports.elan import to_eaf
 from emojax.reports.recording_page import to_html
-from emojax.reports.recording_plot import to_png
+from emojax.reports.recording_plot import to_plot
 from emojax.reports.recording_tables import to_csv, to_json, to_parquet
 
 FORMATS: dict[str, Callable[[Timeline], bytes]] = {
@@ -20,8 +20,13 @@ FORMATS: dict[str, Callable[[Timeline], bytes]] = {
     "srt": to_srt,
     "vtt": to_vtt,
     "eaf": to_eaf,
-    "png": to_png,
+    "png": to_plot,
     "html": to_html,
+}
+# written only where they are named
+FURTHER_FORMATS: dict[str, Callable[[Timeline], bytes]] = {
+    "svg": lambda timeline: to_plot(timeline, "svg"),
+    "pdf": lambda timeline: to_plot(timeline, "pdf"),
 }
 
 
@@ -38,7 +43,7 @@ def write_all(
     Args:
       timeline: the recording.
       stem: path without suffix.
-      formats: names of FORMATS.
+      formats: names of FORMATS and FURTHER_FORMATS.
       embed: whether the page contains the recording: auto (up to recording_page.EMBED_LIMIT
         bytes), always or never.
       media: where the recording is, if `timeline.path` is only a name.
@@ -54,7 +59,7 @@ def write_all(
         elif name == "eaf":
             data = to_eaf(timeline, path.parent)
         else:
-            data = FORMATS[name](timeline)
+            data = (FORMATS | FURTHER_FORMATS)[name](timeline)
         write_bytes(path, data)
         written.append(path)
     return written

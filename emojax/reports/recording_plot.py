@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from emojax.infer.timeline_records import Span, Timeline
 from emojax.reports.palette import AXIS, ZERO_LINE, label_colours
+from emojax.reports.plot_files import plot_bytes
 
 _LEGEND = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0), "frameon": False}
 
 
-def to_png(timeline: Timeline) -> bytes:
-    """PNG, 1400 pixels wide; three panels per person."""
+def to_plot(timeline: Timeline, kind: str = "png") -> bytes:
+    """A picture of three panels per person.
+
+    Args:
+      timeline: the recording.
+      kind: png (1400 pixels wide), svg or pdf.
+    """
     persons = timeline.persons
     figure = Figure(figsize=(14, 5.2 * len(persons)), layout="constrained")
     axes = figure.subplots(
@@ -30,15 +34,12 @@ def to_png(timeline: Timeline) -> bytes:
         _draw_valence(panels[2], spans)
         for panel in panels:
             panel.set_xlim(0, max(timeline.seconds, 0.1))
+            panel.tick_params(labelbottom=panel is panels[-1])
             for side in ("top", "right"):
                 panel.spines[side].set_visible(False)
     axes[-1, 0].set_xlabel("seconds")
-    metadata = {"Software": "emojax"}
-    if timeline.purpose:
-        metadata["Description"] = f"purpose: {timeline.purpose}"
-    out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=100, metadata=metadata)
-    return out.getvalue()
+    purpose = f"purpose: {timeline.purpose}" if timeline.purpose else ""
+    return plot_bytes(figure, kind, dpi=100, description=purpose)
 
 
 def _draw_probabilities(panel: Axes, labels: tuple[str, ...], spans: list[Span]) -> None:

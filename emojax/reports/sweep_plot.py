@@ -6,16 +6,16 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from data_pipeline.io import atomic_path
 from emojax.reports.palette import BAR, CURVES
+from emojax.reports.plot_files import save_plot
 
 
-def sweep_png(scores: Mapping[str, Sequence[float]], path: Path) -> None:
-    """Writes a PNG: a bar for the mean of each variant, a dot per seed.
+def save_sweep(scores: Mapping[str, Sequence[float]], path: Path) -> None:
+    """Writes a plot: a bar for the mean of each variant, a dot per seed.
 
     Args:
       scores: variant -> fused UAR of each seed.
-      path: the file.
+      path: the file, .png, .svg or .pdf.
     """
     from matplotlib.figure import Figure
 
@@ -27,5 +27,4 @@ def sweep_png(scores: Mapping[str, Sequence[float]], path: Path) -> None:
     axes.set_yticks(range(len(scores)), list(scores))
     axes.invert_yaxis()
     axes.set_xlabel("UAR, all modalities")
-    with atomic_path(path) as part:
-        figure.savefig(part, format="png", dpi=130)
+    save_plot(figure, path)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
-import io
 import itertools
 import json
+import re
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from matplotlib.figure import Figure
 
 from emojax.reports.html_page import render_page
 from emojax.reports.palette import CURVES
+from emojax.reports.plot_files import plot_bytes
 from emojax.reports.training_state import read_rows, read_run
 from emojax.train.train_log import SPEED, STEPS, VALIDATION
 
@@ -49,6 +51,42 @@ def write_html(folder: str, *, out: Path | None = None, overwrite: bool = False)
             "--overwrite"
         )
     facts = read_run(run)
+    scores = read_rows(run, VALIDATION)
+    page = render_page(
+        "training.html",
+        title=run.name,
+        facts=_fact_rows(facts),
+        plots=[(caption, _to_base64(figure)) for caption, figure in _plots(run)],
+        samples=_samples(scores) if scores else None,
+        config=json.dumps(facts["config"], indent=1),
+    )
+    path.write_text(page)
+    return str(path)
+
+
+def save_plots(folder: str, page: str, *, kinds: Sequence[str]) -> list[str]:
+    """Writes the plots of a run next to its page.
+
+    Args:
+      folder: the run.
+      page: path of the page; the plots are named after it, such as training_loss.svg.
+      kinds: of files: png, svg, pdf.
+
+    Returns:
+      The paths.
+    """
+    written = []
+    for caption, figure in _plots(epath.Path(folder)) if kinds else ():
+        name = re.sub(r"[^a-z]+", "_", caption.lower())
+        for kind in kinds:
+            path = epath.Path(page).with_name(f"{epath.Path(page).stem}_{name}.{kind}")
+            path.write_bytes(plot_bytes(figure, kind))
+            written.append(str(path))
+    return written
+
+
+def _plots(run: epath.Path) -> list[tuple[str, Figure]]:
+    """(caption, figure) of everything that was logged."""
     steps, speed, scores = (read_rows(run, name) for name in (STEPS, SPEED, VALIDATION))
     plots = [
         ("Loss", _curves(steps, "loss", smooth=True)),
@@ -60,16 +98,7 @@ def write_html(folder: str, *, out: Path | None = None, overwrite: bool = False)
         ("Proportion of padding", _curves(steps, "padding", smooth=True)),
         ("Proportions of data sets", _dataset_proportions(speed)),
     ]
-    page = render_page(
-        "training.html",
-        title=run.name,
-        facts=_fact_rows(facts),
-        plots=[(caption, png) for caption, png in plots if png],
-        samples=_samples(scores) if scores else None,
-        config=json.dumps(facts["config"], indent=1),
-    )
-    path.write_text(page)
-    return str(path)
+    return [(caption, figure) for caption, figure in plots if figure is not None]
 
 
 def _fact_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
@@ -86,28 +115,25 @@ def _fact_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _new_plot() -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(5.4, 2.7))
+    figure = Figure(figsize=(5.4, 2.7), layout="constrained")
     return figure, figure.subplots()
 
 
 def _to_base64(figure: Figure) -> str:
     """The figure as a base64 PNG."""
-    figure.tight_layout()
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return base64.b64encode(buffer.getvalue()).decode()
+    return base64.b64encode(plot_bytes(figure, "png", dpi=110)).decode()
 
 
 def _curves(
     rows: Rows, field: str, *, smooth: bool = False, log: bool = False, scale: float = 1.0
-) -> str:
-    """A plot of one field over all steps, with a curve for each stage; "" without values."""
+) -> Figure | None:
+    """A plot of one field over all steps, with a curve for each stage; None without values."""
     by_stage: dict[str, list[tuple[int, float]]] = defaultdict(list)
     for row in rows:
         if field in row:
             by_stage[row["stage"]].append((row["step"], row[field] * scale))
     if not by_stage:
-        return ""
+        return None
     figure, axis = _new_plot()
     offset = 0
     for colour, (stage, points) in zip(itertools.cycle(CURVES), by_stage.items(), strict=False):
@@ -122,7 +148,7 @@ def _curves(
         axis.set_yscale("log")
     axis.set_xlabel("step")
     axis.legend(frameon=False, fontsize=8)
-    return _to_base64(figure)
+    return figure
 
 
 def _moving_average(values: list[float], window: int) -> list[float]:
@@ -130,10 +156,10 @@ def _moving_average(values: list[float], window: int) -> list[float]:
     return [sum(part) / len(part) for part in parts]
 
 
-def _dataset_proportions(speed: Rows) -> str:
-    """A plot of the proportions of data sets in each stage; "" without values."""
+def _dataset_proportions(speed: Rows) -> Figure | None:
+    """A plot of the proportions of data sets in each stage; None without values."""
     if not speed or not speed[-1]["shares"]:
-        return ""
+        return None
     figure, axis = _new_plot()
     latest = {r["stage"]: r["shares"] for r in speed}
     names = sorted({n for proportions in latest.values() for n in proportions})
@@ -146,7 +172,7 @@ def _dataset_proportions(speed: Rows) -> str:
         axis.barh(y, widths, height=height, color=colour, label=stage)
     axis.set_yticks(range(len(names)), names, fontsize=8)
     axis.legend(frameon=False, fontsize=8)
-    return _to_base64(figure)
+    return figure
 
 
 def _samples(scores: Rows) -> dict[str, Any]:

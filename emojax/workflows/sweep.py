@@ -35,7 +35,7 @@ from emojax.config import (
     resolve,
 )
 from emojax.evaluate.model_answers import evaluate_embedded
-from emojax.reports.sweep_plot import sweep_png
+from emojax.reports.sweep_plot import save_sweep
 from emojax.workflows.score import items_of
 from emojax.workflows.train import run_training
 
@@ -227,5 +227,5 @@ def run(
         write_text(out / f"{path.stem}.md", table(results) + "\n")
         rows = {variant: [row_of(r) for r in done] for variant, done in results.items()}
         write_json(out / f"{path.stem}.json", rows)
-        sweep_png(fused_by_variant(results), out / f"{path.stem}.png")
+        save_sweep(fused_by_variant(results), out / f"{path.stem}.png")
     return results

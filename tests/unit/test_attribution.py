@@ -111,3 +111,7 @@ def test_a_reason_that_concludes_another_label_is_noted(
     assert answer.label == "sad"
     note = f"the written reason concludes '{concluded}', the probabilities 'sad'"
     assert notes == ([note] if concluded else [])
+    untrained = [n for n in answer.notes if "not trained on" in n]
+    assert [n.split(":")[0] for n in untrained] == (
+        ["the model was not trained on 'ennui'"] if "ennui" in offered else []
+    )

@@ -1,5 +1,6 @@
 """Every configuration and every sweep resolves; unknown fields and values are refused."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -23,9 +24,10 @@ from emojax.config import (
     resolve,
     resolve_saved,
 )
+from emojax.config.fields import Optim, StageFields
 from emojax.infer import answer_cache
 from emojax.infer.timeline_records import TimelineOptions
-from emojax.reports.sweep_plot import sweep_png
+from emojax.reports.sweep_plot import save_sweep
 from emojax.workflows.evaluate import settings_id
 from emojax.workflows.sweep import (
     fused_by_variant,
@@ -276,6 +278,14 @@ def test_sweep_table_by_hand(tmp_path):
     reasons = {**run(0.7), "clues": {"precision": 0.9, "recall": 0.6}}
     text = table({"a": [run(0.8), run(0.9)], "b": [reasons]})
     assert "| a | 2 | 0.850 ± 0.071 | 0.500 ± 0.000 |" in text and text.count("| - | - | - |") == 1
-    sweep_png(fused_by_variant({"a": [run(0.8), run(0.9)], "b": [reasons]}), tmp_path / "p.png")
+    save_sweep(fused_by_variant({"a": [run(0.8), run(0.9)], "b": [reasons]}), tmp_path / "p.png")
     assert (tmp_path / "p.png").stat().st_size > 3000
     assert "| b | 1 | 0.700 | 0.500 | 0.500 | 0.500 | 0.250 | 0.900 | 0.600 | - |" in text
+
+
+def test_every_field_of_stages_and_optimizers_is_documented():
+    page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    rows = "".join(line.split(" | ")[0] for line in page.splitlines() if line.startswith("| `"))
+    for fields in (StageFields, Optim):
+        missing = [f.name for f in dataclasses.fields(fields) if f"`{f.name}`" not in rows]
+        assert not missing, (fields, missing)

@@ -3,7 +3,7 @@
 import pytest
 
 from emojax.evaluate.clue_scores import ABLATIONS, clue_scores
-from emojax.reports.confusion_plot import confusion_png, tick_names
+from emojax.reports.confusion_plot import save_confusion, tick_names
 
 
 def test_clue_scores_by_hand():
@@ -20,7 +20,7 @@ def test_clue_scores_by_hand():
 def test_confusion_picture_of_labels_of_any_script_and_length(tmp_path):
     labels = ("happy", "悲しい", "x" * 200, "a$b$_")
     assert tick_names(labels) == ["happy", "label 2", "x" * 23 + "…", "a$b$_"]
-    confusion_png(
+    save_confusion(
         [[1, 0, 0, 0]] * 4, labels, tmp_path / "c.png", "test"
     )  # a glyph that is missing would warn
     assert (tmp_path / "c.png").read_bytes()[:4] == b"\x89PNG"
