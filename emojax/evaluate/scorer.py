@@ -96,7 +96,7 @@ _MEANS_OF_CLASSES = {"uar": "recall", "macro_f1": "f1", "f1_macro": "f1"}
 def _add_class_intervals(
     result: dict[str, Any], scored: ScoredSet, keys: Sequence[str], *, resamples: int, seed: int
 ) -> None:
-    """Adds intervals to the rows of `per_class`; means of classes that are 0 or 1 get theirs."""
+    """Adds intervals to the rows of `per_class`; means of classes that are all 0 or 1 get theirs."""
     assert scored.classes is not None
     spans = statistics.intervals(
         scored.classes, keys, resamples=resamples, seed=seed, own_groups=True
@@ -107,7 +107,7 @@ def _add_class_intervals(
         row["intervals"] = {name: spans[key] for name, key in names.items() if key in spans}
     for mean, part in _MEANS_OF_CLASSES.items():
         occur = [row for row in rows if row["n"] and part in row["intervals"]]
-        if occur and result.get(mean) in (0.0, 1.0) and mean in result["intervals"]:
+        if mean in result["intervals"] and occur and all(row[part] in (0.0, 1.0) for row in occur):
             result["intervals"][mean] = statistics.interval_of_mean(
                 [row[part] for row in occur], [row["intervals"][part] for row in occur]
             )

@@ -100,9 +100,9 @@ def intervals(
     """Intervals of every score: a bootstrap, or Wilson's where all resamples are equal.
 
     Whole groups (speakers or videos) are resampled, because clips of one person are similar. The
-    deviations are widened by `interval_widening`. Where every resample has the same score (all
-    answers right, for instance), the bootstrap says nothing about other clips; the interval is then
-    Wilson's for a share of as many independent groups.
+    deviations are widened by `interval_widening`. Where (almost) every resample has the same
+    score (all answers right, for instance), the bootstrap says nothing about other clips; the
+    interval is then Wilson's for a share of as many independent groups.
 
     Args:
       statistics: sufficient statistics of n clips.
@@ -131,14 +131,14 @@ def intervals(
         finite = values[np.isfinite(values)]
         if not len(finite) or not np.isfinite(point[name]):
             continue
-        if np.ptp(finite) < _EQUAL or counts[name] < 2:
+        low, high = np.quantile(finite - point[name], [(1 - level) / 2, (1 + level) / 2])
+        if high - low < _EQUAL or counts[name] < 2:
             span = _interval_of_equals(name, point[name], counts[name], level=level)
         else:
-            widened = point[name] + (finite - point[name]) * _widening(counts[name])
-            low, high = np.quantile(widened, [(1 - level) / 2, (1 + level) / 2])
+            widening = _widening(counts[name])
+            span = [float(point[name] + widening * deviation) for deviation in (low, high)]
             if name not in _UNBOUNDED:
-                low, high = max(0.0, low), min(1.0, high)
-            span = [float(low), float(high)]
+                span = [max(0.0, span[0]), min(1.0, span[1])]
         if span:
             spans[name] = span
     return spans

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from data_pipeline.io import write_bytes
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 KINDS = ("png", "svg", "pdf")
-_SETTINGS: Mapping[str, str | int] = {
+_SETTINGS: Any = {
     "svg.hashsalt": "emojax",  # of the names of clip paths, which would be random
     "svg.fonttype": "none",  # text stays text, for editors of drawings
     "pdf.fonttype": 42,  # TrueType, which journals ask for

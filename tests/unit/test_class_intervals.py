@@ -49,6 +49,9 @@ def test_a_rare_class_widens_the_mean_of_recalls():
     assert recalls["sad"] == pytest.approx([0.20654, 1], abs=1e-5)
     assert result["intervals"]["uar"][0] == pytest.approx(0.6028, abs=1e-3)
     assert result["intervals"]["accuracy"][0] == pytest.approx(0.96337, abs=1e-4)
+    # all of one class, none of the other: resamples differ only where a class is missing
+    halves = score([("happy", "happy")] * 15 + [("sad", "happy")] * 15).result["intervals"]
+    assert halves["uar"] == pytest.approx([0.5 - 0.20388 / 2, 0.5 + 0.20388 / 2], abs=1e-4)
     assert interval_of_mean([1.0, 1.0], [[0.9, 1], [0.9, 1]]) == [1 - 0.1 / 2**0.5, 1.0]
 
 
