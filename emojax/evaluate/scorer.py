@@ -96,7 +96,7 @@ _MEANS_OF_CLASSES = {"uar": "recall", "macro_f1": "f1", "f1_macro": "f1"}
 def _add_class_intervals(
     result: dict[str, Any], scored: ScoredSet, keys: Sequence[str], *, resamples: int, seed: int
 ) -> None:
-    """Adds intervals to the rows of `per_class`; means of classes that are all 0 or 1 get theirs."""
+    """Adds intervals to `per_class`; means of classes that are all 0 or 1 get theirs of them."""
     assert scored.classes is not None
     spans = statistics.intervals(
         scored.classes, keys, resamples=resamples, seed=seed, own_groups=True
