@@ -199,17 +199,17 @@ def _text(fields: Mapping[str, Any], name: str) -> str:
     return plain
 
 
-def _choice(fields: Mapping[str, Any], names: Sequence[str], choices: Sequence[str]) -> str:
-    """Returns the one choice that a field states, "" if it states none or several.
+def _choices(value: Any, choices: Sequence[str]) -> tuple[str, ...]:
+    """Returns the choices that the value of a field states.
 
-    The field may be a list or an object, and the choice in another spelling or a synonym.
+    Args:
+      value: a text, which may be another spelling or a synonym, a list, or an object with a label.
+      choices: those that were offered.
     """
-    value = next((fields[name] for name in names if fields.get(name)), "")
     if isinstance(value, dict):
         value = value.get("label") or value.get("name") or ""
-    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-    found = read_labels(text, choices).labels
-    return found[0] if len(found) == 1 else ""
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value or "")
+    return read_labels(text, choices).labels
 
 
 def _read_description(context: ClipContext, text: str) -> AgentReply:  # noqa: ARG001 (Agent.read)
@@ -218,16 +218,20 @@ def _read_description(context: ClipContext, text: str) -> AgentReply:  # noqa: A
 
 def _read_tone(context: ClipContext, text: str) -> AgentReply:  # noqa: ARG001 (Agent.read)
     fields = _fields(text, "description", "tone")
-    description = _text(fields, "description")
-    return {"description": description, "tone": _choice(fields, ("tone",), TONES)}
+    tones = _choices(fields.get("tone"), TONES)
+    tone = tones[0] if len(tones) == 1 else ""
+    return {"description": _text(fields, "description"), "tone": tone}
 
 
 def _read_reason(context: ClipContext, text: str) -> AgentReply:
     fields = _fields(text, "reason", "short", "label")
-    label = _choice(fields, _LABEL_NAMES, context.labels)
-    if not label:
+    stated = next((fields[name] for name in _LABEL_NAMES if fields.get(name)), None)
+    labels = _choices(stated, context.labels)
+    if not labels:
         raise UnusableReply("a label that was not offered")
-    out = {"reason": _text(fields, "reason"), "short": _text(fields, "short"), "label": label}
+    if len(labels) > 1:
+        raise UnusableReply("several labels in place of one")
+    out = {"reason": _text(fields, "reason"), "short": _text(fields, "short"), "label": labels[0]}
     words = fields.get("words")
     if isinstance(words, str) and words.strip() and context.words:
         out["words"] = " ".join(words.split())

@@ -28,6 +28,7 @@ from data_pipeline.llm.endpoint import (
     Messages,
 )
 from data_pipeline.llm.replies import (
+    ERROR,
     NotAReply,
     StoredReply,
     UnusableReply,
@@ -439,4 +440,4 @@ class ChatClient:
 def is_retryable(fault: str) -> bool:
     """Returns whether a later run may succeed: transport errors and refused requests."""
     known = ("timeout", "no connection", "connection broken off", "malformed reply", "web page")
-    return fault in (*known, "error") or fault.isdigit() or fault.startswith("refused with")
+    return fault in (*known, ERROR) or fault.isdigit() or fault.startswith("refused with")

@@ -16,6 +16,7 @@ import httpx2
 # Longer responses are malformed: the endpoint ignores every token limit.
 MAX_RESPONSE_BYTES = 8_000_000
 _MAX_MESSAGE = 300  # characters of a server's message that are kept
+ERROR = "error in place of a reply"
 StoredReply = dict[str, Any]  # see parse_reply
 _TEXT_PARTS = (None, "text", "output_text")
 _THOUGHTS = ("reasoning_content", "reasoning", "thinking", "reasoning_details")
@@ -180,7 +181,7 @@ def _raise_error(response: httpx2.Response, body: Any) -> None:
     code = code if code is not None else body.get("code")
     is_status = re.fullmatch(r"[45]\d\d", str(code)) is not None
     message = _one_line("; ".join(_words(error))) or server_message(response)
-    raise NotAReply("error", message, status=int(str(code)) if is_status else 0)
+    raise NotAReply(ERROR, message, status=int(str(code)) if is_status else 0)
 
 
 def _read_choice(choice: Mapping[str, Any]) -> StoredReply:

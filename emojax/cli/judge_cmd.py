@@ -120,7 +120,7 @@ def _show(result: dict[str, Any], task: str, console: Console) -> None:
     _show_published(result, console)
     for key in ("not_scored", "faults"):
         if result[key]:
-            counts = ", ".join(f"{n} {kind}" for kind, n in result[key].items())
+            counts = ", ".join(f"{n} x {kind}" for kind, n in result[key].items())
             console.print(f"{key.replace('_', ' ')}: {counts}", soft_wrap=True)
     for fault, message in result["server_says"].items():
         console.print(f"{fault}: {message}", soft_wrap=True)

@@ -162,7 +162,10 @@ def write_answer(
     elif task in REASON_TASKS:
         task = bundle.reason_task  # the one that this model was trained on
     on_ids = (lambda _, ids: on_text(tokenizer.decode(ids[:limit]))) if on_text else None
-    part, advice = ("question", "shorten") if bundle.can_reason else ("labels", "give fewer labels")
+    if bundle.can_reason:
+        part, advice = "question", "shorten the question"
+    else:
+        part, advice = "labels", "give fewer labels"
     with prompt_must_fit(part, advice):
         samples, _ = make_samples(bundle, encoded, task, question=wording)
         if bundle.can_reason:

@@ -378,8 +378,8 @@ def _log_requests(client: ChatClient, by_set: Mapping[str, Sequence[Prediction]]
     rows = [row for set_rows in by_set.values() for row in set_rows]
     reasons = (r.error.removeprefix(NO_ANSWER) for r in rows if is_unanswered(r))
     for reason, number in count_faults(reasons).items():
-        logger.warning("%d clips without an answer: %s", number, reason)
-    faults = ", ".join(f"{n} {kind}" for kind, n in sorted(client.faults.items()))
+        logger.warning("without an answer: %d, %s", number, reason)
+    faults = ", ".join(f"{n} x {kind}" for kind, n in sorted(client.faults.items()))
     prompts, replies = client.tokens_paid
     cost = ""
     if client.endpoint.price_in is not None:

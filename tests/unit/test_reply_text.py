@@ -11,6 +11,7 @@ import httpx2
 import pytest
 
 from data_pipeline.llm.replies import (
+    ERROR,
     NotAReply,
     UnusableReply,
     count_faults,
@@ -100,14 +101,14 @@ PAGE = b"<!DOCTYPE html><html><head><title>Sign in &amp; pay</title></head><body
 @pytest.mark.parametrize(
     ("response", "fault", "status", "message", "billed"),
     [
-        (respond({"error": {"message": "no credits", "code": 402}}), "error", 402, "no credits", 0),
-        (respond({"error": {"message": "busy", "code": "503"}}), "error", 503, "busy", 0),
-        (respond({"error": "model not loaded"}), "error", 0, "model not loaded", 0),
-        (respond({"object": "error", "message": "too long", "code": 400}), "error", 400, "too", 0),
-        (respond({"detail": [{"loc": ["body", "n"], "msg": "odd"}]}), "error", 0, "body.n: odd", 0),
+        (respond({"error": {"message": "no credits", "code": 402}}), ERROR, 402, "no credits", 0),
+        (respond({"error": {"message": "busy", "code": "503"}}), ERROR, 503, "busy", 0),
+        (respond({"error": "model not loaded"}), ERROR, 0, "model not loaded", 0),
+        (respond({"object": ERROR, "message": "too long", "code": 400}), ERROR, 400, "too", 0),
+        (respond({"detail": [{"loc": ["body", "n"], "msg": "odd"}]}), ERROR, 0, "body.n: odd", 0),
         (
             respond({"choices": [{"error": {"code": 502, "message": "upstream is gone"}}]}),
-            "error",
+            ERROR,
             502,
             "upstream is gone",
             0,
