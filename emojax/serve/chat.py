@@ -13,7 +13,6 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
 
-from data_pipeline.loader.prompts import QUESTIONS
 from data_pipeline.media.views import make_views
 from emojax.bundle.model_folder import REASON_TASKS, Bundle
 from emojax.infer.answer import (
@@ -25,7 +24,7 @@ from emojax.infer.answer import (
     unlabelled_record,
 )
 from emojax.infer.sample import Sampler
-from emojax.serve.chat_request import CLIP_ID, TAG, ChatRequest, read_request
+from emojax.serve.chat_request import CLIP_ID, ChatRequest, read_request, split_task
 from emojax.serve.limits import RequestError
 from emojax.serve.service import Service, prompt_must_fit
 
@@ -154,11 +153,10 @@ def write_answer(
       RequestError: the prompt is too long.
     """
     tokenizer, limit = bundle.tokenizer, min(max_tokens or sampler.max_tokens, sampler.max_tokens)
-    tag = TAG.match(text)
-    task = tag.group(1) if tag and tag.group(1) in QUESTIONS else bundle.reason_task
-    wording = TAG.sub("", text).strip() or None
+    task, wording = split_task(text)
+    task, question = task or bundle.reason_task, wording or None
     if not bundle.can_reason:
-        task, wording = "emotion", None
+        task, question = "emotion", None
     elif task in REASON_TASKS:
         task = bundle.reason_task  # the one that this model was trained on
     on_ids = (lambda _, ids: on_text(tokenizer.decode(ids[:limit]))) if on_text else None
@@ -167,9 +165,9 @@ def write_answer(
     else:
         part, advice = "labels", "give fewer labels"
     with prompt_must_fit(part, advice):
-        samples, _ = make_samples(bundle, encoded, task, question=wording)
+        samples, _ = make_samples(bundle, encoded, task, question=question)
         if bundle.can_reason:
-            questions = [(task, wording)]
+            questions = [(task, question)]
             (ids,) = answer_questions(
                 bundle, encoded, questions, sampler=sampler, seed=seed, on_ids=on_ids
             )

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from data_pipeline.loader.prompts import QUESTIONS
 from data_pipeline.media.clip import Sampling, read_clip
 from data_pipeline.media.container import ClipError
 from data_pipeline.schema import Clip
@@ -23,7 +24,7 @@ from emojax.serve.service import Service
 MAX_IMAGES = 64
 MAX_PIXELS = 50_000_000  # of one image
 CLIP_ID = "chat"
-TAG = re.compile(r"^\s*\[([a-z][a-z_-]*)\]\s*")  # names a task at the begin of a question
+_TAG = re.compile(r"^\s*\[([a-z][a-z_-]*)\]\s*")  # names a task
 _SYSTEM = ("system", "developer")
 # type of a content part -> the key within it
 _PARTS = {
@@ -191,11 +192,18 @@ def _question(content: _Content) -> str:
     text, system = " ".join(content.texts), " ".join(content.system)
     if not system:
         return text
-    question = TAG.sub("", text).strip()
+    task, question = split_task(text)
     if not question:
         raise RequestError(400, "messages: a system message needs a question in words beside it")
-    tag = TAG.match(text)
-    return f"{tag[0] if tag else ''}{system} {question}"
+    return f"{f'[{task}] ' if task else ''}{system} {question}"
+
+
+def split_task(text: str) -> tuple[str, str]:
+    """Splits a question into the task that its tag names, "" if it names none, and the rest."""
+    tag = _TAG.match(text)
+    if tag is None or tag[1] not in QUESTIONS:
+        return "", text.strip()
+    return tag[1], text[tag.end() :].strip()
 
 
 def _check_one_clip(content: _Content, words: str) -> None:
