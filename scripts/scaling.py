@@ -1,9 +1,10 @@
-"""Writes docs/scaling.md: memory, FLOPs and step time on TPU slices, compiled without a TPU.
+"""Writes docs/scaling.md: memory, FLOPs and step time on TPU slices and GPUs that are not present.
 
-    pip install -e .[tpu] && python scripts/scaling.py        # about half an hour on 2 cores
+    pip install -e .[tpu] && python scripts/scaling.py tpu             # half an hour on 2 cores
+    pip install -e .[gpu-compiler] && python scripts/scaling.py gpu    # six minutes
 
-An interrupted script continues: plans are stored in runs/scaling/. Remove that folder after a
-change of the model or the step.
+Each prints its rows and replaces its part of the page. An interrupted script continues: plans are
+stored in runs/scaling/. Remove that folder after a change of the model or the step.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from emojax.plan.topology import LIBTPU_VARIABLES, parse_topology
 ROOT = Path(__file__).parents[1]
 STORED = ROOT / "runs" / "scaling"
 GIB = 2.0**30
+GPUS = ("h100:1", "h100:8", "h100:2x8")
 SLICES = ("v4-16", "v5e-16", "v5e-256", "v5p-8", "v6e-16")
 # (configuration, stage, row and answer length); the answers of second stages contain reasons
 STAGES = (
@@ -96,9 +98,31 @@ HEAD = (
     "|---|---|---|---|---|---|---|---|---|---|"
 )
 
-TEXT = """# Full size on TPU slices
+GPU_HEAD = (
+    "| | mesh | batch x tokens | peak GiB per card, compiler | by formula "
+    "| TFLOP per card, executed / useful | step s at 55 % of the peak | compile s |\n"
+    "|---|---|---|---|---|---|---|---|"
+)
 
-    .venv/bin/python scripts/scaling.py        # writes this page; needs `pip install -e .[tpu]`
+
+def gpu_row(first: str, p: dict) -> str:
+    """A row of the table of GPUs, with `first` in its first cell."""
+    if p["source"] != "compiler":
+        raise SystemExit("GPU rows need `pip install -e .[gpu-compiler]`")
+    mesh = ",".join(map(str, p["mesh"]))
+    per_card = 1e12 * p["chips"]
+    return (
+        f"| {first} | {mesh} | {p['batch']} x {p['length']} | "
+        f"{p['peak_bytes_per_chip'] / GIB:.1f} of {p['hbm_bytes'] / GIB:.0f} | "
+        f"{p['formula_peak_bytes_per_chip'] / GIB:.1f} | "
+        f"{p['executed_flops'] / per_card:.1f} / {p['useful_flops'] / per_card:.1f} | "
+        f"{p['step_seconds_estimate']:.2f} | {p['compile_seconds']:.0f} |"
+    )
+
+
+TPU_TEXT = """# Full size on TPU slices and GPUs
+
+    .venv/bin/python scripts/scaling.py tpu    # writes this part; needs `pip install -e .[tpu]`
     emojax plan train --config configs/v2.py:stage1_pod --topology v5e-16 --cached
 
 No TPU was used: the training step (`emojax/train/step.py`) was compiled ahead of time by the TPU
@@ -133,27 +157,80 @@ off at this size.
 """
 
 
-def main() -> None:
+GPU_TITLE = "## NVIDIA H100: compiled, never run\n"
+GPU_TEXT = """
+    .venv/bin/python scripts/scaling.py gpu    # writes this part; needs the gpu-compiler extra
+    emojax plan train --config configs/v2.py:stage1_pod --topology h100:2x8 --cached
+
+No GPU was used: XLA compiled the step of both models and stages for H100 SXM cards on {machine};
+cached features, `_pod` presets. 2 x 8 are two machines with eight cards; only gradients travel
+between them.
+
+* Peak memory is the compiler's figure; beside it the formula's (`emojax/plan/formula.py`), which
+  `emojax plan` prints where the compiler is not installed. Workspaces of cuDNN, buffers of NCCL and
+  the CUDA context come on top of both.
+* Step time is the time of the executed FLOPs at 55 % of the peak, which is an assumption.
+* Not shown: that cuDNN accepts the calls, what tuning on the device picks, and any speed.
+
+{head}
+{main}
+"""
+
+
+def tpu_part(machine: str) -> str:
+    """The part of the page about TPUs; its rows are printed too."""
     for name, value in LIBTPU_VARIABLES.items():
         os.environ.setdefault(name, value)
     rows = []
     for config, stage, bucket in STAGES:
         for topology in SLICES:
             name = f"{config.replace(':', '-')}-{topology}-{bucket[0]}"
-            rows.append(
-                row(f"{config[:2]} {stage}, {topology}", plan(name, config, topology, bucket))
-            )
+            made = plan(name, config, topology, bucket)
+            rows.append(printed(row(f"{config[:2]} {stage}, {topology}", made)))
     changes = []
     for label, (bucket, cached, fields) in CHANGES.items():
         topology = "v5e:4x4*2" if label == "two slices" else "v5e-16"
         name = "change-" + "".join(c if c.isalnum() else "_" for c in label)
         config = "v2:stage1_pod"
         made = plan(name, config, topology, bucket, cached=cached, changes=fields)
-        changes.append(row(label, made))
+        changes.append(printed(row(label, made)))
+    return TPU_TEXT.format(
+        machine=machine, head=HEAD, main="\n".join(rows), changes="\n".join(changes)
+    )
+
+
+def gpu_part(machine: str) -> str:
+    """The part of the page about GPUs; its rows are printed too."""
+    rows = []
+    for config, stage, bucket in STAGES:
+        for topology in GPUS:
+            name = f"{config.replace(':', '-')}-{topology.replace(':', '-')}-{bucket[0]}"
+            made = plan(name, config, topology, bucket)
+            cards = topology.split(":")[1].replace("x", " x ")
+            label = f"{config[:2]} {stage}, {cards} {'card' if cards == '1' else 'cards'}"
+            rows.append(printed(gpu_row(label, made)))
+    return GPU_TITLE + GPU_TEXT.format(machine=machine, head=GPU_HEAD, main="\n".join(rows))
+
+
+def printed(line: str) -> str:
+    """The line, after printing it."""
+    print(line, flush=True)
+    return line
+
+
+def main(parts: list[str]) -> None:
+    if set(parts) - {"tpu", "gpu"}:
+        raise SystemExit(f"parts of the page are tpu and gpu, got {' '.join(parts)}")
+    page = ROOT / "docs" / "scaling.md"
+    tpu, _, gpu = page.read_text().partition(GPU_TITLE)
+    gpu = GPU_TITLE + gpu
     machine = f"a CPU machine ({platform.machine()}, {os.cpu_count()} cores)"
-    text = TEXT.format(machine=machine, head=HEAD, main="\n".join(rows), changes="\n".join(changes))
-    (ROOT / "docs" / "scaling.md").write_text(text)
+    if not parts or "tpu" in parts:
+        tpu = tpu_part(machine) + "\n"
+    if not parts or "gpu" in parts:
+        gpu = gpu_part(machine)
+    page.write_text(tpu.rstrip("\n") + "\n\n" + gpu)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -30,8 +30,7 @@ from emojax.train.flops import executed_flops, useful_flops
 KERNEL_MFU = 0.5  # fraction of the peak that Pallas kernels are assumed to reach
 GPU_ASSUMPTIONS = (
     "compiled for the GPU, run on none",
-    "the peak does not include workspaces of cuDNN and cuBLAS, buffers of NCCL and the CUDA "
-    "context",
+    "the peak does not include workspaces of cuDNN, buffers of NCCL and the CUDA context",
 )
 NO_GPU_COMPILER = "`pip install 'emojax[gpu-compiler]'` compiles the step instead (docs/gpu.md)"
 REMAT_BY_MEMORY = ("most", "qkv_gate", "qkv", "full")  # from the fastest to the smallest
