@@ -181,7 +181,11 @@ class _Track:
             return [part + self.first - spans[:, 0].min() for part in found]
         # What comes before the first frame could not be decoded: the file begins between key frames
         shown = found[0][found[0][:, 0] >= self.first - 1e-3]
-        return [shown if len(shown) else found[0], *found[1:]]
+        if not len(shown):
+            return found
+        if self.stream.type == "audio":  # part of a packet that is left out may be heard
+            shown[0, 0] = min(shown[0, 0], self.first)
+        return [shown, *found[1:]]
 
 
 def read_times(
