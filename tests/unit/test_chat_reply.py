@@ -249,3 +249,22 @@ def test_a_reply_without_an_end(tmp_path, packed, piece, pause, fault):
         over.set()
         listening.close()
         serving.join(10)
+
+
+@pytest.mark.parametrize("head", ["Transfer-Encoding: chunked\r\n\r\n50", "Content-Length: 80\r\n"])
+def test_a_reply_that_ends_early(tmp_path, head):
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def answer():
+        connection, _ = listening.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.recv(65536)
+            connection.sendall(f'HTTP/1.1 200 OK\r\n{head}\r\n{{"choices": ['.encode())
+
+    serving = threading.Thread(target=answer)
+    serving.start()
+    with listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
+        with ChatClient(Endpoint(url=url, model="m"), tmp_path, retries=0) as client:
+            assert client.ask(ASKED, some).fault == "connection broken off"
+        serving.join(10)
