@@ -181,7 +181,8 @@ def label_only(model: Path, clip: str, rounds: int) -> dict[str, float]:
     from data_pipeline.media.views import make_views
     from data_pipeline.schema import ClipRecord
     from emojax.bundle.model_folder import load_bundle
-    from emojax.infer.answer import encode, label_probabilities, reasons
+    from emojax.infer.answer import label_probabilities, reasons
+    from emojax.infer.encode_clips import encode
     from emojax.infer.prepare import prepare_for_inference
 
     bundle = prepare_for_inference(load_bundle(model))

@@ -28,8 +28,9 @@ from data_pipeline.loader.open_sources import open_views
 from emojax.bundle.model_folder import load_bundle
 from emojax.cli.console import progress_bars, setup, shown_log
 from emojax.evaluate.confidence_scores import calibration
-from emojax.infer.answer import encode, label_probabilities
+from emojax.infer.answer import label_probabilities
 from emojax.infer.attribution import contributions
+from emojax.infer.encode_clips import encode
 from emojax.workflows.score import items_of
 
 COVERAGE, MORE = 0.8, 1000

@@ -134,13 +134,14 @@ def feature_arrays(
         "audio": features.has_audio and "audio" in streams,
     }
     out: dict[str, Any] = {f"has_{stream}": np.bool_(flag) for stream, flag in flags.items()}
-    for name, absent in blank.items():
+    for name in blank:
         if flags[stream_of(name)]:
             out[f"feature_{name}"] = features.arrays[name]
+        elif name == "image" and zero_hidden:
+            out[f"feature_{name}"] = blank[name]
         else:
-            out[f"feature_{name}"] = (
-                absent if name == "image" and zero_hidden else np.zeros_like(absent)
-            )
+            known = features.arrays if name in features.arrays else blank
+            out[f"feature_{name}"] = np.zeros_like(known[name])
     return out
 
 

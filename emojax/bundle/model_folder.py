@@ -24,11 +24,11 @@ from data_pipeline.loader.tokens import LlamaTokenizer, SmallTokenizer, Tokenize
 from data_pipeline.media.speaker_norm import Speakers, VoiceStats
 from emojax.bundle.calibration import FILE as CALIBRATION
 from emojax.bundle.calibration import Calibration, load_calibration
-from emojax.bundle.errors import first_line
+from emojax.bundle.precision import restore_weights, with_precision
 from emojax.config import Settings, resolve_saved
 from emojax.model.quantize import quantize_leaves
 from emojax.model.variables import flatten, merge
-from emojax.sharding import broadcast_text, shape_struct
+from emojax.sharding import broadcast_text
 
 MODEL_FILE = "model.json"
 TOKENIZER_MODEL, MANIFEST = "tokenizer.model", "manifest.json"
@@ -157,19 +157,53 @@ def _clear(folder: epath.Path, weights: epath.Path, *, keep_manifest: bool) -> N
         weights.rmtree()
 
 
-def load_bundle(folder: Path, *, shardings: Mapping[str, Any] | None = None) -> Bundle:
+def load_bundle(
+    folder: Path, *, shardings: Mapping[str, Any] | None = None, precision: str = ""
+) -> Bundle:
     """Reads a model folder.
 
     Args:
       folder: local folder.
       shardings: {path: sharding} of its weights; by default they go to the first device.
+      precision: a key of precision.FORMATS; "": as the weights are stored.
 
     Returns:
       The model with its tokenizer, labels and calibration.
 
     Raises:
       FileNotFoundError: the folder holds no complete model.
-      ValueError: a file is damaged or belongs to another model.
+      ValueError: a file is damaged or belongs to another model, or the stored weights cannot be
+        converted to this precision.
+    """
+    facts, saved = read_facts(folder)
+    settings = with_precision(saved, precision)
+    tokenizer = load_tokenizer(folder)
+    if tokenizer.vocab_size > settings.model.llama.vocab:
+        raise ValueError(
+            f"the tokenizer of {folder} belongs to another model: it has {tokenizer.vocab_size} "
+            "tokens"
+        )
+    average = folder / "speaker.json"
+    return Bundle(
+        name=f"{facts['name']}@{folder}",
+        settings=settings,
+        tokenizer=tokenizer,
+        variables=restore_weights(folder, shardings or {}, saved=saved, settings=settings),
+        labels=tuple(facts["labels"]),
+        style=facts["style"],
+        # Folders of the first version only say whether there is one.
+        reason_task=facts.get("reason_task", "reason" if facts.get("can_reason") else ""),
+        average_speaker=VoiceStats.from_json(average.read_text()) if average.exists() else None,
+        calibration=load_calibration(folder),
+    )
+
+
+def read_facts(folder: Path) -> tuple[dict[str, Any], Settings]:
+    """The content of `model.json`, and the settings in it.
+
+    Raises:
+      FileNotFoundError: the folder holds no complete model.
+      ValueError: the file is damaged.
     """
     facts_path = folder / MODEL_FILE
     if not facts_path.exists():
@@ -182,29 +216,7 @@ def load_bundle(folder: Path, *, shardings: Mapping[str, Any] | None = None) -> 
         settings = resolve_saved(facts["config"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{facts_path} is damaged ({type(error).__name__}: {error})") from error
-    if not (folder / "weights" / "_METADATA").exists():
-        raise FileNotFoundError(
-            f"{folder}/weights is missing or damaged: copy the whole model folder again"
-        )
-    tokenizer = load_tokenizer(folder)
-    if tokenizer.vocab_size > settings.model.llama.vocab:
-        raise ValueError(
-            f"the tokenizer of {folder} belongs to another model: it has {tokenizer.vocab_size} "
-            "tokens"
-        )
-    average = folder / "speaker.json"
-    return Bundle(
-        name=f"{facts['name']}@{folder}",
-        settings=settings,
-        tokenizer=tokenizer,
-        variables=_restore(folder, shardings or {}),
-        labels=tuple(facts["labels"]),
-        style=facts["style"],
-        # Folders of the first version only say whether there is one.
-        reason_task=facts.get("reason_task", "reason" if facts.get("can_reason") else ""),
-        average_speaker=VoiceStats.from_json(average.read_text()) if average.exists() else None,
-        calibration=load_calibration(folder),
-    )
+    return facts, settings
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
@@ -222,27 +234,9 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 
 def as_int8(bundle: Bundle) -> Bundle:
     """The same model with its frozen kernels as int8 (weights only), if they are not yet."""
-    raw = bundle.settings.raw
-    if raw["model"]["kernels"] == "int8":
+    settings = with_precision(bundle.settings, "int8")
+    if settings is bundle.settings:
         return bundle
-    settings = resolve_saved({**raw, "model": {**raw["model"], "kernels": "int8"}})
     leaves = quantize_leaves(flatten(bundle.variables))
     variables = merge({p: jnp.asarray(x) for p, x in leaves.items()}, {})
     return dataclasses.replace(bundle, settings=settings, variables=variables)
-
-
-def _restore(folder: Path, shardings: Mapping[str, Any]) -> Any:
-    weights = folder.absolute() / "weights"
-    try:
-        with ocp.StandardCheckpointer() as checkpointer:
-            metadata = checkpointer.metadata(weights).item_metadata
-            device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-            abstract: dict[str, Any] = {
-                p: shape_struct(m.shape, m.dtype, shardings.get(p, device))
-                for p, m in flatten(metadata.tree).items()
-            }
-            return checkpointer.restore(weights, merge(abstract, {}))
-    except Exception as error:  # Orbax raises many types for truncated, changed or missing files
-        raise ValueError(
-            f"{weights} is damaged: import or train the model again ({first_line(error)})"
-        ) from error

@@ -7,6 +7,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
+# Number formats of weights, as in bundle/precision.py, which parsing need not import.
+PRECISIONS = {
+    "bf16": "weights and activations as bfloat16",
+    "int8": "frozen kernels as int8: half the memory of bfloat16",
+    "fp16-parity": "weights and activations as float16, as in the released runs",
+}
+
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
@@ -74,6 +81,15 @@ def percent(text: str) -> int:
 def name_list(text: str | None) -> list[str]:
     """The names of a comma-separated list, each once."""
     return list(dict.fromkeys(filter(None, map(str.strip, (text or "").split(",")))))
+
+
+def add_precision(p: argparse.ArgumentParser) -> None:
+    """Adds the options for the number format of weights; `args.precision` is "" without any."""
+    group = p.add_mutually_exclusive_group()
+    for name, text in PRECISIONS.items():
+        group.add_argument(
+            f"--{name}", action="store_const", const=name, default="", dest="precision", help=text
+        )
 
 
 def check_url(url: str, where: str) -> None:

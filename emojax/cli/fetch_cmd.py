@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from emojax.cli.arguments import Commands, output_folder
+from emojax.cli.arguments import Commands, add_precision, output_folder
 from emojax.cli.console import progress_bars, setup
 
 
@@ -45,9 +45,7 @@ def add_import_options(p: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help='JSON {task: [wordings]}, e.g. the original ones; "{labels}" is filled in',
     )
-    p.add_argument(
-        "--int8", action="store_true", help="keep frozen kernels as int8 (config.model.kernels)"
-    )
+    add_precision(p)
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
@@ -80,7 +78,7 @@ def import_files(args: argparse.Namespace, console: Console, *, download: bool) 
     files = _given_files(args.file, model.sources)
     out = output_folder(args.out or str(weights_folder(args.name)))
     settings = importer.model_settings(
-        model, preset=args.preset, int8=args.int8, questions=_questions(args.questions)
+        model, preset=args.preset, precision=args.precision, questions=_questions(args.questions)
     )
     with progress_bars(console) as progress:
         if download:

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from data_pipeline.media.notes import count_notes, counted
-from emojax.cli.arguments import Commands, beams, name_list, not_negative, seconds, share
+from emojax.cli.arguments import (
+    Commands,
+    add_precision,
+    beams,
+    name_list,
+    not_negative,
+    seconds,
+    share,
+)
 from emojax.cli.console import progress_bars, setup
 from emojax.cli.output import model_folder
 
@@ -90,9 +98,7 @@ def _add_answer_options(p: argparse.ArgumentParser) -> None:
         help="all files are of one person: audio features are normalised over them (models "
         "trained with speaker normalisation)",
     )
-    p.add_argument(
-        "--int8", action="store_true", help="frozen kernels as int8: half the memory of bfloat16"
-    )
+    add_precision(p)
     p.add_argument(
         "--abstain",
         type=share,
@@ -209,11 +215,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
         raise ValueError("--labels needs at least two labels, separated by commas")
     if is_recording:
         _check_recordings(args, paths)
-    from emojax.bundle.model_folder import as_int8, load_bundle
-    from emojax.infer.prepare import prepare_for_inference
+    from emojax.infer.memory_plan import open_for_answers
 
-    bundle = load_bundle(folder)
-    bundle = prepare_for_inference(as_int8(bundle) if args.int8 else bundle)
+    bundle = open_for_answers(folder, precision=args.precision)
     # bytes of the command line that are not UTF-8 are replaced
     subtitle = args.subtitle.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     if is_recording:

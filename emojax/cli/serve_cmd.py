@@ -9,7 +9,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from emojax.cli.arguments import Commands, check_port_is_free, count, positive, seconds
+from emojax.cli.arguments import (
+    Commands,
+    add_precision,
+    check_port_is_free,
+    count,
+    positive,
+    seconds,
+)
 from emojax.cli.console import setup
 from emojax.cli.output import model_folder
 from emojax.serve.limits import Limits
@@ -60,7 +67,7 @@ def add_parser(commands: Commands) -> None:
         help="requests that may wait (default %(default)s)",
     )
     p.add_argument("--no-page", action="store_true", help="without the page at /ui")
-    p.add_argument("--int8", action="store_true", help="frozen kernels as int8")
+    add_precision(p)
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
@@ -76,8 +83,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         raise ValueError(
             f"the server needs more packages: pip install -e '.[serve]' ({error})"
         ) from error
-    from emojax.bundle.model_folder import as_int8, load_bundle
-    from emojax.infer.prepare import prepare_for_inference
+    from emojax.infer.memory_plan import open_for_answers
 
     model = model_folder(args.model, console)
     if model is None:
@@ -85,8 +91,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     token = os.environ.get("EMOJAX_TOKEN", "")
     _check(args, token)
     setup()
-    bundle = load_bundle(model)
-    bundle = prepare_for_inference(as_int8(bundle) if args.int8 else bundle)
+    bundle = open_for_answers(model, precision=args.precision)
     limits = Limits(
         body=int(args.max_mb * 1e6),
         seconds=args.max_seconds,

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from emojax.bundle.model_folder import Bundle
-from emojax.infer.answer import Encoded
+from emojax.infer.encode_clips import Encoded
 from emojax.infer.sample import Variables
 from emojax.model.build import ModelConfig, make_model
 from emojax.sharding import to_host

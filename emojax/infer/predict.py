@@ -23,15 +23,10 @@ from data_pipeline.media.views import Views, make_views, window_notes
 from data_pipeline.progress import Progress, no_progress
 from data_pipeline.schema import Clip, ClipRecord
 from emojax.bundle.model_folder import MODEL_FILE, Bundle
-from emojax.infer.answer import (
-    Encoded,
-    encode,
-    label_probabilities,
-    reasons,
-    unlabelled_record,
-    with_subtitles,
-)
+from emojax.infer.answer import label_probabilities, reasons
 from emojax.infer.attribution import CANNOT_TELL, contributions, fusion_weights
+from emojax.infer.encode_clips import Encoded, encode, unlabelled_record, with_subtitles
+from emojax.infer.prepare import clips_at_once
 from emojax.infer.transcribe import Transcription
 from emojax.types import Answer
 
@@ -39,7 +34,6 @@ logger = logging.getLogger(__name__)
 
 # float[B, S, D], states of Whisper's encoder -> one transcription per clip
 TranscribeFn = Callable[[np.ndarray], list[Transcription]]
-BATCH_SIZE = 4  # files that are answered together; small, so that answers appear soon
 LONG = 60.0  # seconds from which one answer says little about a recording
 NOTHING_INSIDE = "there is nothing to see, hear or read in it"  # why an empty clip is refused
 ONE_SPEAKER = "one"  # the speaker's name if all files are of one person
@@ -114,9 +108,10 @@ def predict(
     """
     labels = tuple(labels or bundle.labels)
     options = options or PredictOptions()
-    for start in range(0, len(paths), BATCH_SIZE):
+    batch_size = clips_at_once(bundle)
+    for start in range(0, len(paths), batch_size):
         chunk: list[tuple[str, Clip | str, float]] = []  # path, clip or error, seconds
-        for path in paths[start : start + BATCH_SIZE]:
+        for path in paths[start : start + batch_size]:
             begin = time.monotonic()
             decoded = _decode(bundle, path, subtitle, timeout, options.for_recordings)
             chunk.append((path, decoded, time.monotonic() - begin))
@@ -253,21 +248,22 @@ def answer_clips(
     options = options or PredictOptions()
     if not clips:
         return []
+    batch_size = clips_at_once(bundle)
     encoded, transcriptions = _encode(bundle, clips, labels, options)
     clips = [
         (path, dataclasses.replace(clip, subtitle=record.subtitle))
         for (path, clip), record in zip(clips, encoded.records, strict=True)
     ]
-    probs = label_probabilities(bundle, encoded, labels, batch_size=BATCH_SIZE)
+    probs = label_probabilities(bundle, encoded, labels, batch_size=batch_size)
     texts = [""] * len(clips)
     if options.reason and bundle.can_reason:
-        texts = reasons(bundle, encoded, batch_size=BATCH_SIZE)
+        texts = reasons(bundle, encoded, batch_size=batch_size)
     added: list[dict[str, float] | None] = [None] * len(clips)
     if options.explain:
 
         def score(modalities: Sequence[str]) -> np.ndarray:
             return label_probabilities(
-                bundle, encoded, labels, modalities=modalities, batch_size=BATCH_SIZE
+                bundle, encoded, labels, modalities=modalities, batch_size=batch_size
             )
 
         present = [clip.modalities for _, clip in clips]
@@ -354,7 +350,7 @@ def _encode(
         items.append((record, views))
     transcribe = options.transcribe
     encoded = encode(
-        bundle, items, batch_size=BATCH_SIZE, keep_encoder_states=transcribe is not None
+        bundle, items, batch_size=clips_at_once(bundle), keep_encoder_states=transcribe is not None
     )
     wordless = [
         i

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from emojax.bundle.model_folder import Bundle
@@ -13,6 +16,10 @@ from emojax.model.layers import unstack_layers
 from emojax.model.lm.llama import LlamaConfig
 from emojax.model.variables import flatten, merge
 from emojax.sharding import platform
+
+CLIPS = 4
+LARGE = 1_000_000_000  # parameters
+MOST_COPIES = 2_000_000_000  # bytes of float32 copies of kernels that may be held besides them
 
 
 def merge_lora(leaves: dict[str, Any], config: LlamaConfig) -> dict[str, Any]:
@@ -34,8 +41,34 @@ def merge_lora(leaves: dict[str, Any], config: LlamaConfig) -> dict[str, Any]:
         if out[kernel].dtype == jnp.int8:
             raise ValueError(f"{kernel} is int8: merge adapters before kernels become int8")
         a, b = (jnp.asarray(leaves[path.removesuffix("/a") + end]) for end in ("/a", "/b"))
-        out[kernel] = merge_lora_kernel(jnp.asarray(out[kernel]), a, b, lora=config.lora)
+        out[kernel] = _merged(jnp.asarray(out[kernel]), a, b, lora=config.lora)
     return out
+
+
+@jax.jit(static_argnames="lora")
+def _merged(kernel: Any, a: Any, b: Any, *, lora: LoraConfig) -> Any:
+    """`merge_lora_kernel`; of stacked layers, one at a time is float32."""
+    if kernel.ndim == 2:
+        return merge_lora_kernel(kernel, a, b, lora=lora)
+    return jax.lax.map(lambda x: merge_lora_kernel(*x, lora=lora), (kernel, a, b))
+
+
+def keeps_stacked_layers(leaves: Mapping[str, Any], config: LlamaConfig) -> bool:
+    """Whether a model answers with its layers stacked, as they are stored.
+
+    On CPU, XLA copies each layer's part of stacked arrays for every token. Of unstacked kernels
+    that are not float32 it holds float32 copies all the time, which only small models can afford.
+
+    Args:
+      leaves: {path: anything with shape and dtype}.
+      config: of the model's language model.
+    """
+    copies = sum(
+        4 * math.prod(x.shape)
+        for path, x in leaves.items()
+        if path.endswith("/kernel") and x.dtype != jnp.float32
+    )
+    return platform() != "cpu" or config.unstacked_layers or copies > MOST_COPIES
 
 
 def prepare_for_inference(bundle: Bundle) -> Bundle:
@@ -51,8 +84,7 @@ def prepare_for_inference(bundle: Bundle) -> Bundle:
         leaves = merge_lora(leaves, llama)
         llama = dataclasses.replace(llama, lora=LoraConfig(rank=0))
     changed: Any = dataclasses.replace(model, llama=llama)
-    # On CPU, XLA would copy each layer's part of stacked arrays for every token.
-    if platform() == "cpu" and not llama.unstacked_layers:
+    if not keeps_stacked_layers(leaves, llama):
         leaves = unstack_layers(leaves)
         changed = _unstacked(changed)
     if changed == model:
@@ -72,3 +104,13 @@ def _unstacked(config: Any) -> Any:
     if "unstacked_layers" in names:
         changed["unstacked_layers"] = True
     return dataclasses.replace(config, **changed)
+
+
+def clips_at_once(bundle: Bundle) -> int:
+    """Number of clips that `predict` and timelines answer together; small, so answers appear soon.
+
+    Batches are filled up to this number. On CPU, where a row of a large model takes minutes, that
+    would cost more than compiling once for each number.
+    """
+    parameters = sum(math.prod(x.shape) for x in flatten(bundle.variables).values())
+    return 1 if platform() == "cpu" and parameters > LARGE else CLIPS

@@ -30,13 +30,13 @@ from emojax.bundle.model_folder import Bundle
 from emojax.infer.answer_cache import AnswerCache, Place, answer_key
 from emojax.infer.face_tracks import PersonSplitter, WholePicture
 from emojax.infer.predict import (
-    BATCH_SIZE,
     NOTHING_INSIDE,
     PredictOptions,
     TranscribeFn,
     answer_clips,
     refusal,
 )
+from emojax.infer.prepare import clips_at_once
 from emojax.infer.smoothing import Change, label_changes, smooth, viterbi_path
 from emojax.infer.timeline_records import Span, Timeline, TimelineOptions
 from emojax.infer.valence_arousal import valence_arousal
@@ -250,11 +250,12 @@ def _answer_segments(
     sampling = q.bundle.settings.sampling(None)
     with AnswerCache(resume_file, key + transcriber_name) as cache:
         waiting: list[tuple[Segment, str, Clip]] = []
+        batch_size = clips_at_once(q.bundle)
         segments = read_segments(q.path, q.options.cut, sampling, notes=notes, recording=recording)
         for segment in segments:
             waiting += [(segment, person, clip) for person, clip in q.people.split(segment)]
-            while len(waiting) >= BATCH_SIZE:
-                chunk, waiting = waiting[:BATCH_SIZE], waiting[BATCH_SIZE:]
+            while len(waiting) >= batch_size:
+                chunk, waiting = waiting[:batch_size], waiting[batch_size:]
                 yield from _answer_chunk(q, chunk, cache)
         if waiting:
             yield from _answer_chunk(q, waiting, cache)

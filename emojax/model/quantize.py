@@ -19,6 +19,12 @@ SCALE = "_scale"
 
 def quantize_kernel(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """float[.., d_in, d_out] -> (int8 of the same shape, float32[.., d_out])."""
+    if kernel.ndim > 2:  # layer by layer, so that only one layer is in memory as float32
+        quantized, scales = np.empty(kernel.shape, np.int8), []
+        for i, layer in enumerate(kernel):
+            quantized[i], scale = quantize_kernel(layer)
+            scales.append(scale)
+        return quantized, np.stack(scales)
     kernel = np.asarray(kernel, np.float32)
     scale = np.maximum(np.abs(kernel).max(axis=-2), np.finfo(np.float32).tiny) / 127
     return np.rint(kernel / scale[..., None, :]).astype(np.int8), scale

@@ -15,14 +15,8 @@ from fastapi.responses import StreamingResponse
 
 from data_pipeline.media.views import make_views
 from emojax.bundle.model_folder import REASON_TASKS, Bundle
-from emojax.infer.answer import (
-    Encoded,
-    answer_questions,
-    encode,
-    label_probabilities,
-    make_samples,
-    unlabelled_record,
-)
+from emojax.infer.answer import answer_questions, label_probabilities, make_samples
+from emojax.infer.encode_clips import Encoded, encode, unlabelled_record
 from emojax.infer.sample import Sampler
 from emojax.serve.chat_request import CLIP_ID, ChatRequest, read_request, split_task
 from emojax.serve.limits import RequestError

@@ -28,7 +28,8 @@ from data_pipeline.media.notes import counted
 from data_pipeline.media.stream import recording_seconds
 from data_pipeline.media.transcript import untimed_transcript
 from data_pipeline.media.views import make_views
-from emojax.infer.answer import Encoded, encode, label_probabilities, unlabelled_record
+from emojax.infer.answer import label_probabilities
+from emojax.infer.encode_clips import Encoded, encode, unlabelled_record
 from emojax.infer.predict import NOTHING_INSIDE
 from emojax.infer.sample import Sampler
 from emojax.infer.timeline import make_timeline

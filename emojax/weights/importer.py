@@ -10,6 +10,7 @@ import json
 import logging
 import math
 import re
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,9 @@ import jax.numpy as jnp
 from data_pipeline.io import file_sha256, write_text
 from data_pipeline.loader.tokens import LlamaTokenizer
 from data_pipeline.progress import Progress, no_progress
+from emojax.bundle.memory import GB, PROCESS, REPORTED, free_memory
 from emojax.bundle.model_folder import MANIFEST, MODEL_FILE, TOKENIZER_MODEL, save_bundle
+from emojax.bundle.precision import FORMATS
 from emojax.config import Settings, load_config, resolve
 from emojax.model.quantize import SCALE
 from emojax.model.variables import (
@@ -49,7 +52,7 @@ def model_settings(
     model: Model,
     *,
     preset: str | None = None,
-    int8: bool = False,
+    precision: str = "",
     questions: Mapping[str, Sequence[str]] | None = None,
 ) -> Settings:
     """The configuration of a catalogue model.
@@ -57,7 +60,7 @@ def model_settings(
     Args:
       model: an entry of MODELS.
       preset: another preset, with the same changes for released weights.
-      int8: whether frozen kernels are stored as int8.
+      precision: number format, a key of precision.FORMATS; "": that of the preset.
       questions: {task: wordings}, such as those of the originals, which this project does not
         contain.
 
@@ -65,8 +68,7 @@ def model_settings(
       The settings.
     """
     config = load_config(preset or model.preset)
-    if int8:
-        config.model.kernels = "int8"
+    config.model.update(FORMATS[precision] if precision else {})
     config.data.questions.update(questions or {})
     for field, value in model.fields:
         config.update_from_flattened_dict({field: value})
@@ -104,7 +106,8 @@ def import_model(
       The model folder.
 
     Raises:
-      ValueError: a source is missing, the tokenizer does not fit, or a leaf is in no source.
+      ValueError: a source is missing, the tokenizer does not fit, a leaf is in no source, or
+        memory or disk space lack.
       FileNotFoundError: a file is missing.
       WeightsError: a file does not fit the model.
     """
@@ -117,6 +120,7 @@ def import_model(
     if out.is_file():
         raise ValueError(f"{out} is a file, --out needs a folder")
     tokenizer = _load_tokenizer(settings, list(files.values()))
+    _check_space(name, settings, out)
     # Sources beyond the model's own come last: their tensors replace the others.
     order = (*needed, *(s for s in files if s not in needed))
     variables, origin = _read_sources(
@@ -139,6 +143,23 @@ def import_model(
         imported=True,
     )
     return out
+
+
+def _check_space(name: str, settings: Settings, out: Path) -> None:
+    """Reports the memory and the disk space that an import needs; refuses it if they lack."""
+    sizes = [math.prod(x.shape) * x.dtype.itemsize for x in leaf_types(settings).values()]
+    memory, disk = sum(sizes) + max(sizes) + PROCESS, float(sum(sizes))
+    folder = next(p for p in (out.absolute(), *out.absolute().parents) if p.exists())
+    free_disk = float(shutil.disk_usage(folder).free)
+    facts = (
+        f"needs about {memory / GB:.1f} GB of memory ({free_memory() / GB:.1f} GB are free) and "
+        f"{disk / GB:.1f} GB of disk ({free_disk / GB:.1f} GB are free)"
+    )
+    if memory > free_memory() or disk > free_disk:
+        int8 = settings.raw["model"]["kernels"] == "int8"
+        raise ValueError(f"the import of {name} {facts}" + ("" if int8 else "; try --int8"))
+    if memory > REPORTED:
+        logger.info("the import of %s %s", name, facts)
 
 
 def _needed_sources(name: str, model: Model, files: Mapping[str, Path]) -> list[str]:

@@ -17,7 +17,7 @@ from data_pipeline.media.views import make_views
 from data_pipeline.progress import Progress, no_progress
 from data_pipeline.schema import Clip, ClipRecord
 from emojax.bundle.model_folder import load_bundle
-from emojax.infer.answer import encode
+from emojax.infer.encode_clips import encode
 from emojax.infer.transcribe import open_transcriber
 from emojax.weights.locations import find_model
 

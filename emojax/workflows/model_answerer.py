@@ -15,11 +15,12 @@ from jax.sharding import Mesh
 
 from data_pipeline.media.views import Views
 from data_pipeline.schema import ClipRecord
-from emojax.bundle.model_folder import Bundle, as_int8, load_bundle
+from emojax.bundle.model_folder import Bundle, load_bundle
 from emojax.evaluate.predictions import Prediction
 from emojax.evaluate.suite_runner import Answerer, Question, prompt_tokens
 from emojax.evaluate.suites import Member
 from emojax.infer.answer import label_probabilities, reasons
+from emojax.infer.memory_plan import check_memory
 from emojax.infer.sample import Sampler
 from emojax.model.variables import flatten, variable_shardings
 
@@ -29,9 +30,9 @@ CLOSED_METRICS = ("hit_rate", "two_class", "single", "last_word")
 
 def load_on_mesh(model: Path, mesh: Mesh, *, int8: bool = False) -> Bundle:
     """Loads a model folder with its weights on the devices of a mesh."""
-    bundle = load_bundle(model)
-    if int8:
-        bundle = as_int8(bundle)
+    precision = "int8" if int8 else ""
+    check_memory(model, precision=precision)
+    bundle = load_bundle(model, precision=precision)
     if mesh.size == 1:
         return bundle
     shardings = variable_shardings(bundle.settings.model, mesh)

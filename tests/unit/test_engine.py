@@ -10,14 +10,9 @@ from random_model import LABELS, random_bundle, with_llama
 
 from data_pipeline.media.views import Views
 from data_pipeline.schema import ClipRecord
-from emojax.infer.answer import (
-    answer_questions,
-    encode,
-    label_probabilities,
-    make_samples,
-    reasons,
-)
+from emojax.infer.answer import answer_questions, label_probabilities, make_samples, reasons
 from emojax.infer.device_transfer import to_device
+from emojax.infer.encode_clips import encode
 from emojax.infer.engine import Engine, Session, shared_prefix
 from emojax.infer.prepare import prepare_for_inference
 from emojax.infer.sample import Sampler, generate, prefill, score_choices
