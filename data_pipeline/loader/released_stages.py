@@ -185,9 +185,8 @@ def _label(
 ) -> TaskDraw:
     target = record.target(task)
     space = tuple(labels) if labels is not None else target.labels if target else ()
-    return TaskDraw(
-        tag=tag, question=task, labels=space, answer=target.label if target else "", key=task
-    )
+    answer = ",".join(target.parts) if target else ""  # several labels as in the released CSV files
+    return TaskDraw(tag=tag, question=task, labels=space, answer=answer, key=task)
 
 
 def _single_or_several(record: ClipRecord) -> TaskDraw:
@@ -296,6 +295,6 @@ def _reasoned(record: ClipRecord, plan: SetPlan, task: str, rng: np.random.Gener
     answer = record.texts.get(key, "")
     if task != "reason":
         # BoLD's labels keep their semicolons here, which normalization replaces by spaces.
-        label = "" if target is None else target.native if name == "bold" else target.label
+        label = (";" if name == "bold" else ",").join(target.parts) if target else ""
         answer = prompts.think_answer(answer, label)
     return TaskDraw(tag=tag, question=question, labels=labels, answer=answer, key=key)

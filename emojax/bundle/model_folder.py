@@ -32,6 +32,7 @@ from emojax.sharding import broadcast_text
 
 MODEL_FILE = "model.json"
 TOKENIZER_MODEL, MANIFEST = "tokenizer.model", "manifest.json"
+RELEASED_ANSWER = {"v1": 500, "v2": 200}  # max_new_tokens of the official evaluations
 REASON_TASKS = ("reason", "reason_v2")
 
 
@@ -65,6 +66,14 @@ class Bundle:
     def can_reason(self) -> bool:
         """Whether the model was trained to write explanations."""
         return bool(self.reason_task)
+
+    @property
+    def answer_tokens(self) -> int:
+        """Most tokens of an answer; of released models as many as in their official runs."""
+        longest = self.settings.data.max_answer
+        if self.settings.data.layout == "train":
+            return longest
+        return min(longest, RELEASED_ANSWER["v1" if self.style == "v1" else "v2"])
 
     def rows(self) -> RowConfig:
         """How samples of this model become arrays, without augmentation."""

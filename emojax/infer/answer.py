@@ -201,7 +201,7 @@ def reasons(
     """
     if not len(items):
         return []
-    sampler = sampler or Sampler(max_tokens=bundle.settings.data.max_answer)
+    sampler = sampler or Sampler(max_tokens=bundle.answer_tokens)
     samples, collate = make_samples(
         bundle, items, task or bundle.reason_task, modalities=modalities
     )
@@ -245,7 +245,7 @@ def answer_questions(
     """
     if len(clip) != 1:
         raise ValueError(f"questions are about one clip, got {len(clip)}")
-    sampler = sampler or Sampler(max_tokens=bundle.settings.data.max_answer)
+    sampler = sampler or Sampler(max_tokens=bundle.answer_tokens)
     pairs = [make_samples(bundle, clip, task, question=wording) for task, wording in questions]
     samples = [own[0] for own, _ in pairs]
     engine = _engine(bundle, pairs[0][1], len(samples))

@@ -105,9 +105,9 @@ def _float32_copies(leaves: Mapping[str, Any], settings: Settings) -> float:
 
 
 def _cache_bytes(settings: Settings) -> float:
-    """Keys and values of one clip's longest prompt and answer."""
+    """Keys and values of one clip with a usual prompt (the smallest bucket) and answer."""
     llama, data = settings.model.llama, settings.data
-    tokens = max(length for length, _ in data.buckets) + data.max_answer
+    tokens = min(length for length, _ in data.buckets) + min(data.max_answer, 200)
     size = 1 if llama.cache == "int8" else jnp.dtype(llama.precision.compute).itemsize
     return 2.0 * llama.depth * llama.width * tokens * size
 

@@ -26,13 +26,17 @@ class Sampler:
       max_tokens: most tokens of an answer.
       temperature: 0 decodes greedily; above 0, tokens are drawn by top-p (nucleus) sampling.
       top_p: the draw is among the smallest set of tokens whose probability reaches it.
-      min_tokens: the end token is blocked before this many tokens.
+      repetition_penalty: above 1, tokens that the answer already has become less probable (Keskar
+        et al. 2019); tokens of the prompt do not count. 1 changes nothing.
+      min_tokens: the end token is blocked before this many tokens. The released `min_length=1`
+        blocks nothing, because it counts the BOS token.
     """
 
     max_tokens: int = 200
     temperature: float = 0.0
     top_p: float = 0.9
-    min_tokens: int = 1
+    repetition_penalty: float = 1.0
+    min_tokens: int = 0
 
 
 class State(NamedTuple):
@@ -75,22 +79,42 @@ def sample_tokens(logits: Array, sampler: Sampler, keys: Array) -> Array:
     return jax.vmap(jax.random.categorical)(keys, jnp.where(scaled >= least, scaled, -jnp.inf))
 
 
-def next_tokens(logits: Array, length: Array, keys: Array, *, sampler: Sampler, eos: int) -> Array:
+def next_tokens(
+    logits: Array, length: Array, keys: Array, *, ids: Array, sampler: Sampler, eos: int
+) -> Array:
     """Chooses token number `length` of each row from the row's own logits and key only.
 
     Args:
       logits: float32[B, V].
       length: int[B], tokens that each row has so far.
       keys: one random key per row.
+      ids: int[B, max_tokens], the tokens so far; entries from `length` on are ignored.
       sampler: see Sampler.
       eos: id of the end token.
 
     Returns:
       int32[B].
     """
-    blocked = (jnp.arange(logits.shape[-1]) == eos) & (length < sampler.min_tokens)[:, None]
+    if sampler.repetition_penalty != 1:
+        logits = _penalize(logits, length, ids, sampler.repetition_penalty)
+    if sampler.min_tokens:
+        blocked = (jnp.arange(logits.shape[-1]) == eos) & (length < sampler.min_tokens)[:, None]
+        logits = jnp.where(blocked, -jnp.inf, logits)
     keys = jax.vmap(jax.random.fold_in)(keys, length)
-    return sample_tokens(jnp.where(blocked, -jnp.inf, logits), sampler, keys).astype(jnp.int32)
+    return sample_tokens(logits, sampler, keys).astype(jnp.int32)
+
+
+def _penalize(logits: Array, length: Array, ids: Array, penalty: float) -> Array:
+    """Logits of tokens in the answer so far: divided by the penalty, or times it if negative.
+
+    Source: transformers' RepetitionPenaltyLogitsProcessor.
+    """
+    rows, vocabulary = logits.shape
+    # Places after the answer's end count for no token.
+    used = jnp.where(jnp.arange(ids.shape[1]) < length[:, None], ids, vocabulary)
+    seen = jnp.zeros((rows, vocabulary), bool)
+    seen = seen.at[jnp.arange(rows)[:, None], used].set(True, mode="drop")
+    return jnp.where(seen, jnp.where(logits < 0, logits * penalty, logits / penalty), logits)
 
 
 def soft_prompt_of(model: Any, variables: Variables, batch: dict[str, Array]) -> SoftPrompt:
@@ -133,8 +157,8 @@ def initial_state(logits: Array, cache: Cache, keys: Array, *, sampler: Sampler,
       eos: id of the end token.
     """
     none = jnp.zeros(logits.shape[:1], jnp.int32)
-    token = next_tokens(logits, none, keys, sampler=sampler, eos=eos)
     ids = jnp.full((logits.shape[0], sampler.max_tokens), eos, jnp.int32)
+    token = next_tokens(logits, none, keys, ids=ids, sampler=sampler, eos=eos)
     return State(token=token, length=none, done=token == eos, ids=ids, keys=keys, cache=cache)
 
 
@@ -183,7 +207,7 @@ def advance(
         )
         # A row that has ended keeps its position, so that it cannot run past the end of its cache.
         cache = cache._replace(used=jnp.where(s.done, s.cache.used, cache.used))
-        chosen = next_tokens(logits[:, 0], length, s.keys, sampler=sampler, eos=eos)
+        chosen = next_tokens(logits[:, 0], length, s.keys, ids=ids, sampler=sampler, eos=eos)
         token = jnp.where(s.done, eos, chosen)
         done = s.done | (token == eos) | (length >= sampler.max_tokens)
         return step + 1, State(

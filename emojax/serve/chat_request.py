@@ -310,7 +310,7 @@ def _sampler(body: Mapping[str, Any], service: Service) -> Sampler:
     if not (0 <= temperature <= 2 and 0 < top_p <= 1):
         raise RequestError(422, "temperature must be from 0 to 2, top_p above 0 and at most 1")
     return Sampler(
-        max_tokens=service.bundle.settings.data.max_answer,
+        max_tokens=service.bundle.answer_tokens,
         temperature=round(temperature, 1),
         top_p=max(0.1, round(top_p, 1)),
     )

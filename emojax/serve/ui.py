@@ -203,7 +203,7 @@ class Page:
             path = self._check(question, clip)
             labels = self._labels(offered, question)
             sampler = Sampler(
-                max_tokens=self.service.bundle.settings.data.max_answer,
+                max_tokens=self.service.bundle.answer_tokens,
                 temperature=round(float(temperature), 1),
             )
             updates = self._answer(question.strip(), path, words, labels=labels, sampler=sampler)

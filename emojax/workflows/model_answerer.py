@@ -74,7 +74,7 @@ def answerer(bundle: Bundle, member: Member, answers: str, batch: int) -> Answer
     """
     closed = member.benchmark.metric in CLOSED_METRICS
     # greedy, at most 200 tokens: as the released evaluation
-    sampler = Sampler(max_tokens=min(Sampler().max_tokens, bundle.settings.data.max_answer))
+    sampler = Sampler(max_tokens=min(Sampler().max_tokens, bundle.answer_tokens))
 
     def answer(items: Sequence[tuple[ClipRecord, Views]], tag: str) -> list[Prediction]:
         rows = [Prediction(clip=record.id) for record, _ in items]
