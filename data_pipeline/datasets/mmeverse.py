@@ -137,7 +137,7 @@ class Table:
             if column in row.cells:
                 texts[key] = row.text(column)
                 provenance[key] = author
-        subtitle = row.text(self.text)
+        subtitle = row.verbatim(self.text)
         if subtitle:
             provenance["subtitle"] = (
                 "Whisper, MMEVerse"

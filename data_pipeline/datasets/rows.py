@@ -11,6 +11,14 @@ from data_pipeline.datasets.file_index import FileIndex
 from data_pipeline.datasets.labels import match_label
 from data_pipeline.schema import SEPARATOR, Target
 
+# Cells of CSV files that pandas.read_csv reads as missing values by default.
+PANDAS_MISSING = frozenset(
+    (
+        *("", "<NA>", "N/A", "n/a", "NA", "#N/A", "#N/A N/A", "#NA", "NULL", "null", "None"),
+        *("NaN", "nan", "-NaN", "-nan", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"),
+    )
+)
+
 
 class DataError(ValueError):
     """An annotation file that cannot be used as a whole."""
@@ -84,6 +92,19 @@ class Row:
         if "\0" in text:
             raise CellError(column, "contains a NUL character")
         return "" if text.lower() == "nan" else text
+
+    def verbatim(self, column: str) -> str:
+        """The cell with its white space; "" for what pandas reads as a missing value.
+
+        Released prompts contain subtitles like this.
+
+        Raises:
+          CellError: as `text`.
+        """
+        self.text(column)  # checks the cell
+        value = self.cells[column]
+        is_nan = value != value  # noqa: PLR0124
+        return "" if value is None or is_nan or value in PANDAS_MISSING else str(value)
 
     def optional(self, column: str, *, default: str = "") -> str:
         """The cell as `text` returns it, or a default when there is no such column.

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+TOKENIZER_CONFIG = "tokenizer_config.json"
 FEATURE_HERE = "<FeatureHere>"
 IGNORE = -100
 # Placeholders in the order of the prompt, each with the number of soft tokens that replace it.
@@ -30,12 +31,14 @@ class Tokenizer(Protocol):
       eos_id: id of the end token.
       pad_id: id of the padding token.
       vocab_size: number of ids.
+      legacy: whether text after a special token has a leading space.
     """
 
     bos_id: int
     eos_id: int
     pad_id: int
     vocab_size: int
+    legacy: bool
 
     def encode(self, text: str) -> list[int]:
         """Ids of one text piece."""
@@ -56,17 +59,20 @@ class LlamaTokenizer:
 
     Args:
       path: the `tokenizer.model` file.
+      legacy: whether text after a special token has a leading space. By default the field `legacy`
+        of the `tokenizer_config.json` next to it, or True, as in transformers.
 
     Raises:
-      ValueError: the file is not a valid SentencePiece model.
+      ValueError: the file is not a valid SentencePiece model, or its configuration is not JSON.
     """
 
     bos_id, eos_id, pad_id = 1, 2, 3997
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, *, legacy: bool | None = None):
         import sentencepiece
 
         self.path = path
+        self.legacy = _configured_legacy(path) if legacy is None else legacy
         try:
             self._model = sentencepiece.SentencePieceProcessor(model_file=str(path))
         except (RuntimeError, OSError) as error:
@@ -92,6 +98,17 @@ class LlamaTokenizer:
         return str(self._model.decode(pieces))
 
 
+def _configured_legacy(path: Path) -> bool:
+    config = path.parent / TOKENIZER_CONFIG
+    try:
+        value = json.loads(config.read_text(encoding="utf-8")).get("legacy")
+    except FileNotFoundError:
+        return True
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{config} is not a JSON object ({error})") from error
+    return value is not False
+
+
 class SmallTokenizer:
     """A byte-fallback BPE tokenizer that a from-scratch run trains on its own texts.
 
@@ -102,6 +119,7 @@ class SmallTokenizer:
     """
 
     bos_id, eos_id, pad_id = 1, 2, 3
+    legacy = True
 
     def __init__(self, text: str):
         import tokenizers
@@ -184,7 +202,7 @@ def make_row(
     *,
     max_answer: int = 1024,
     special: bool = False,
-    legacy: bool = True,
+    legacy: bool | None = None,
 ) -> Row:
     """Tokenizes a prompt and an answer.
 
@@ -196,7 +214,7 @@ def make_row(
       max_answer: the answer is cut to this many tokens.
       special: `<s>` and `</s>` in the prompt are tokens, as in the released evaluations; together
         with the BOS of every row there are then two.
-      legacy: whether text after a special token has a leading space; see the tokenizers.
+      legacy: whether text after a special token has a leading space; by default the tokenizer's.
 
     Raises:
       ValueError: the prompt does not contain each placeholder exactly once, in order.
@@ -215,7 +233,7 @@ def make_row(
 
 
 def encode_piece(
-    tokenizer: Tokenizer, text: str, *, special: bool = False, legacy: bool = True
+    tokenizer: Tokenizer, text: str, *, special: bool = False, legacy: bool | None = None
 ) -> list[int]:
     """Ids of one piece of text.
 
@@ -223,10 +241,11 @@ def encode_piece(
       tokenizer: the tokenizer.
       text: the piece.
       special: whether `<s>` and `</s>` in the text are tokens.
-      legacy: whether text after a special token has a leading space.
+      legacy: whether text after a special token has a leading space; by default the tokenizer's.
     """
     if not special:
         return tokenizer.encode(text)
+    legacy = tokenizer.legacy if legacy is None else legacy
     tokens = {"<s>": tokenizer.bos_id, "</s>": tokenizer.eos_id}
     ids: list[int] = []
     for part in filter(None, re.split("(</?s>)", text)):

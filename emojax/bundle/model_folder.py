@@ -2,7 +2,8 @@
 
 DIR/model.json       resolved configuration, labels, prompt style, training tasks
 DIR/speaker.json     audio statistics of the average training speaker (with data.speaker_norm)
-DIR/tokenizer.json   tokenizer that was trained with the model; or tokenizer.model, that of LLaMA-2
+DIR/tokenizer.json   tokenizer that was trained with the model; or tokenizer.model, that of LLaMA-2,
+                     with tokenizer_config.json
 DIR/weights/         Orbax tree of all variables
 """
 
@@ -20,11 +21,11 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from data_pipeline.loader.samples import RowConfig
-from data_pipeline.loader.tokens import LlamaTokenizer, SmallTokenizer, Tokenizer
+from data_pipeline.loader.tokens import TOKENIZER_CONFIG, LlamaTokenizer, SmallTokenizer, Tokenizer
 from data_pipeline.media.speaker_norm import Speakers, VoiceStats
 from emojax.bundle.calibration import FILE as CALIBRATION
 from emojax.bundle.calibration import Calibration, load_calibration
-from emojax.bundle.precision import restore_weights, with_precision
+from emojax.bundle.precision import restore_weights, with_layout, with_precision
 from emojax.config import Settings, resolve_saved
 from emojax.model.quantize import quantize_leaves
 from emojax.model.variables import flatten, merge
@@ -142,6 +143,7 @@ def save_bundle(
         folder / TOKENIZER_MODEL
     ):
         epath.Path(tokenizer.path).copy(folder / TOKENIZER_MODEL, overwrite=True)
+        (folder / TOKENIZER_CONFIG).write_text(json.dumps({"legacy": tokenizer.legacy}))
     if average_speaker:
         (folder / "speaker.json").write_text(average_speaker.to_json())
     last = settings.stages[-1].tasks
@@ -159,7 +161,7 @@ def save_bundle(
 def _clear(folder: epath.Path, weights: epath.Path, *, keep_manifest: bool) -> None:
     """Removes an earlier model: while its weights are replaced, the folder holds no model."""
     folder.mkdir(parents=True, exist_ok=True)
-    names = [MODEL_FILE, "tokenizer.json", "speaker.json", CALIBRATION]
+    names = [MODEL_FILE, "tokenizer.json", TOKENIZER_CONFIG, "speaker.json", CALIBRATION]
     for name in names if keep_manifest else [*names, MANIFEST]:
         (folder / name).unlink(missing_ok=True)
     if weights.exists():
@@ -167,7 +169,11 @@ def _clear(folder: epath.Path, weights: epath.Path, *, keep_manifest: bool) -> N
 
 
 def load_bundle(
-    folder: Path, *, shardings: Mapping[str, Any] | None = None, precision: str = ""
+    folder: Path,
+    *,
+    shardings: Mapping[str, Any] | None = None,
+    precision: str = "",
+    layout: str = "",
 ) -> Bundle:
     """Reads a model folder.
 
@@ -175,6 +181,7 @@ def load_bundle(
       folder: local folder.
       shardings: {path: sharding} of its weights; by default they go to the first device.
       precision: a key of precision.FORMATS; "": as the weights are stored.
+      layout: layout of the prompts of released weights; "": as imported.
 
     Returns:
       The model with its tokenizer, labels and calibration.
@@ -185,6 +192,7 @@ def load_bundle(
         converted to this precision.
     """
     facts, saved = read_facts(folder)
+    saved = with_layout(saved, layout)
     settings = with_precision(saved, precision)
     tokenizer = load_tokenizer(folder)
     if tokenizer.vocab_size > settings.model.llama.vocab:

@@ -49,6 +49,22 @@ def with_precision(settings: Settings, precision: str) -> Settings:
     return resolve_saved({**settings.raw, "model": {**model, **wanted}})
 
 
+def with_layout(settings: Settings, layout: str) -> Settings:
+    """The settings of a saved model with another layout of prompts; "": unchanged.
+
+    Raises:
+      ValueError: the model was trained here, so that it knows only prompts of training.
+    """
+    data = settings.raw["data"]
+    if layout in ("", data["layout"]):
+        return settings
+    if data["layout"] == "train":
+        raise ValueError(
+            f"--mode {layout} is for released weights, and this model was trained here"
+        )
+    return resolve_saved({**settings.raw, "data": {**data, "layout": layout}})
+
+
 def stored_shapes(folder: Path) -> dict[str, Any]:
     """{path: shape and dtype} of the weights in a model folder; reads no values.
 

@@ -92,6 +92,17 @@ def add_precision(p: argparse.ArgumentParser) -> None:
         )
 
 
+def add_released_mode(p: argparse.ArgumentParser) -> None:
+    """Adds --mode, which chooses how released weights are asked."""
+    p.add_argument(
+        "--mode",
+        choices=("released_eval", "released_demo"),
+        default="",
+        help="imported weights: as in the official evaluation or as in the official demo (v1: "
+        "zeros instead of MAE and VideoMAE); default: as imported",
+    )
+
+
 def check_url(url: str, where: str) -> None:
     """Raises ValueError, which names the option or file `where`, if an address is not valid."""
     if not url.startswith(("http://", "https://")):

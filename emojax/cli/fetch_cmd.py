@@ -46,6 +46,11 @@ def add_import_options(p: argparse.ArgumentParser) -> None:
         help='JSON {task: [wordings]}, e.g. the original ones; "{labels}" is filled in',
     )
     add_precision(p)
+    p.add_argument(
+        "--legacy-tokenizer",
+        action=argparse.BooleanOptionalAction,
+        help="whether text after <s> gets a leading space (default: as tokenizer_config.json says)",
+    )
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
@@ -83,7 +88,14 @@ def import_files(args: argparse.Namespace, console: Console, *, download: bool) 
     with progress_bars(console) as progress:
         if download:
             files = fetch_sources(args.name, files, mirror=args.mirror, progress=progress)
-        importer.import_model(args.name, files, out, settings=settings, progress=progress)
+        importer.import_model(
+            args.name,
+            files,
+            out,
+            settings=settings,
+            legacy_tokenizer=args.legacy_tokenizer,
+            progress=progress,
+        )
     where = out if args.out else args.name
     command = f"emojax predict CLIP --model {where}"
     if not model.fields:  # weights to start from cannot answer yet

@@ -15,6 +15,7 @@ from data_pipeline.media.notes import count_notes, counted
 from emojax.cli.arguments import (
     Commands,
     add_precision,
+    add_released_mode,
     beams,
     name_list,
     not_negative,
@@ -99,6 +100,7 @@ def _add_answer_options(p: argparse.ArgumentParser) -> None:
         "trained with speaker normalisation)",
     )
     add_precision(p)
+    add_released_mode(p)
     p.add_argument(
         "--abstain",
         type=share,
@@ -217,7 +219,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         _check_recordings(args, paths)
     from emojax.infer.memory_plan import open_for_answers
 
-    bundle = open_for_answers(folder, precision=args.precision)
+    bundle = open_for_answers(folder, precision=args.precision, layout=args.mode)
     # bytes of the command line that are not UTF-8 are replaced
     subtitle = args.subtitle.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     if is_recording:

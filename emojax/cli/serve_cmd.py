@@ -12,6 +12,7 @@ from rich.console import Console
 from emojax.cli.arguments import (
     Commands,
     add_precision,
+    add_released_mode,
     check_port_is_free,
     count,
     positive,
@@ -68,6 +69,7 @@ def add_parser(commands: Commands) -> None:
     )
     p.add_argument("--no-page", action="store_true", help="without the page at /ui")
     add_precision(p)
+    add_released_mode(p)
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
@@ -91,7 +93,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     token = os.environ.get("EMOJAX_TOKEN", "")
     _check(args, token)
     setup()
-    bundle = open_for_answers(model, precision=args.precision)
+    bundle = open_for_answers(model, precision=args.precision, layout=args.mode)
     limits = Limits(
         body=int(args.max_mb * 1e6),
         seconds=args.max_seconds,

@@ -17,6 +17,7 @@ from emojax.config.fields import Data, Optim, Rules, RunFields, StageFields, Tra
 from emojax.config.model_config import model_config, view_config
 from emojax.config.renamed_fields import rename_fields
 from emojax.model.build import ModelConfig
+from emojax.model.emotion_v1 import EmotionV1Config
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,7 +91,7 @@ def resolve(config: ConfigDict) -> Settings:
     return Settings(
         name=run.name,
         seed=run.seed,
-        model=model_config(run.model),
+        model=_model(run),
         views=view_config(run.model),
         data=run.data,
         stages=tuple(stages),
@@ -99,6 +100,13 @@ def resolve(config: ConfigDict) -> Settings:
         train=run.train,
         raw=raw,
     )
+
+
+def _model(run: RunFields) -> ModelConfig:
+    model = model_config(run.model)
+    if isinstance(model, EmotionV1Config):
+        return dataclasses.replace(model, zero_faces=run.data.layout == "released_demo")
+    return model
 
 
 def _stage(name: str, run: RunFields, earlier: list[str]) -> Stage:

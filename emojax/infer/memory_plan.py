@@ -22,19 +22,20 @@ logger = logging.getLogger(__name__)
 ACTIVATIONS = 1.0 * GB  # of the encoders and of a prompt of one clip at full size; measured
 
 
-def open_for_answers(folder: Path, *, precision: str = "") -> Bundle:
+def open_for_answers(folder: Path, *, precision: str = "", layout: str = "") -> Bundle:
     """Loads a model and prepares it for inference, if the memory of this machine is enough.
 
     Args:
       folder: the model folder.
       precision: as of `load_bundle`.
+      layout: as of `load_bundle`.
 
     Raises:
       ValueError: as `check_memory` and `load_bundle`.
       FileNotFoundError: the folder holds no complete model.
     """
     check_memory(folder, precision=precision)
-    return prepare_for_inference(load_bundle(folder, precision=precision))
+    return prepare_for_inference(load_bundle(folder, precision=precision, layout=layout))
 
 
 def check_memory(folder: Path, *, precision: str = "") -> None:
@@ -122,4 +123,4 @@ def _smaller(folder: Path, saved: Settings, precision: str, free: float) -> str:
 
 
 def _bytes(leaf: Any) -> int:
-    return math.prod(leaf.shape) * int(jnp.dtype(leaf.dtype).itemsize)
+    return int(math.prod(leaf.shape) * jnp.dtype(leaf.dtype).itemsize)

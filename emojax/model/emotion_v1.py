@@ -41,6 +41,8 @@ class EmotionV1Config:
       samples: samples of the audio window, 16 kHz.
       face_pool: vector of a face frame: the MAE's class token, or the mean of its patches, after
         the final norm.
+      zero_faces: whether the features of MAE and VideoMAE are zeros, as in the released demo, which
+        runs neither.
     """
 
     image: EvaConfig
@@ -53,6 +55,7 @@ class EmotionV1Config:
     missing: Literal["released", "masked"] = "released"
     word_heads: bool = False
     detach_towers: bool = False
+    zero_faces: bool = False
 
     @property
     def num_frames(self) -> int:
@@ -151,12 +154,7 @@ class EmotionV1(Emotion):
         if c.missing == "released":
             image = image * batch["has_image"][:, None, None, None].astype(image.dtype)
         image_tokens = self.ln_vision(self.eva_image(image, deterministic))
-        frames = normalize_pixels(batch["frames"], c.face, c.face.encoder.precision.compute)
-        count = frames.shape[1]
-        faces = self.mae(einops.rearrange(frames, "b f h w c -> (b f) h w c"), deterministic)
-        faces = faces[:, 0] if c.face_pool == "cls" else faces[:, 1:].mean(axis=1)
-        face = einops.reduce(faces, "(b f) d -> b d", "mean", f=count)
-        motion = self.videomae(frames, deterministic).mean(axis=1)
+        face, motion = self._encode_faces(batch["frames"], deterministic)
         valid = jnp.maximum(1, batch["audio_frames"])
         steps = self.hubert(
             normalize_waveform(batch["sound"][:, :, 0], valid), valid, deterministic
@@ -164,6 +162,21 @@ class EmotionV1(Emotion):
         inside = (jnp.arange(steps.shape[1]) < c.audio.steps(valid)[:, None])[:, :, None]
         audio = jnp.where(inside, steps, 0).sum(axis=1) / inside.sum(axis=1)
         return FeaturesV1(image_tokens, face, motion, audio.astype(steps.dtype))
+
+    def _encode_faces(self, frames: Array, deterministic: bool) -> tuple[Array, Array]:
+        """The features of MAE and VideoMAE, float[B, D] each."""
+        c = self.config
+        pixels = normalize_pixels(frames, c.face, c.face.encoder.precision.compute)
+        rows, count = pixels.shape[:2]
+        if c.zero_faces and not self.is_initializing():
+            return (
+                jnp.zeros((rows, c.face.encoder.width), pixels.dtype),
+                jnp.zeros((rows, c.motion.encoder.width), pixels.dtype),
+            )
+        faces = self.mae(einops.rearrange(pixels, "b f h w c -> (b f) h w c"), deterministic)
+        faces = faces[:, 0] if c.face_pool == "cls" else faces[:, 1:].mean(axis=1)
+        face = einops.reduce(faces, "(b f) d -> b d", "mean", f=count)
+        return face, self.videomae(pixels, deterministic).mean(axis=1)
 
     def soft_prompt(
         self,
@@ -184,10 +197,12 @@ class EmotionV1(Emotion):
         del deterministic
         masked = self.config.missing == "masked"
         image = zero_absent(features.image, present.image) if masked else features.image
+        # Features from a cache may be those of the towers.
+        sees_faces = present.video & (not self.config.zero_faces)
         streams = {
             "image": group_patches(image),
-            "face": zero_absent(features.face, present.video)[:, None],
-            "motion": zero_absent(features.motion, present.video)[:, None],
+            "face": zero_absent(features.face, sees_faces)[:, None],
+            "motion": zero_absent(features.motion, sees_faces)[:, None],
             "audio": zero_absent(features.audio, present.audio)[:, None],
             "cls": image[:, :1],
         }

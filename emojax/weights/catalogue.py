@@ -159,6 +159,7 @@ SOURCES: dict[str, Source] = {
             "model-00001-of-00002.safetensors",
             "model-00002-of-00002.safetensors",
             "tokenizer.model",
+            "tokenizer_config.json",
         ),
         mirror="NousResearch/Llama-2-7b-chat-hf",
         size=13_476_900_000,
@@ -272,6 +273,8 @@ _NEW = r"params/(fusion|project_(video|audio|fusion))/.*"
 _V2 = ("llama-2-7b-chat", "eva-vit-g", "whisper-large-v3")
 _V1 = ("llama-2-7b-chat", "eva-vit-g", "mae-faces", "videomae-faces", "chinese-hubert-large")
 
+_FACE_TOWERS = r"params/(mae|videomae)/.*"
+
 MODELS: dict[str, Model] = {
     "emotion-llama-v2": Model(
         title="Emotion-LLaMAv2",
@@ -294,6 +297,13 @@ MODELS: dict[str, Model] = {
     ),
     "emotion-llama": Model(
         title="Emotion-LLaMA", preset="v1", sources=(*_V1, "emotion-llama"), starts=(_LN_VISION,)
+    ),
+    "emotion-llama-demo": Model(
+        title="Emotion-LLaMA as its released demo runs it: zeros instead of MAE and VideoMAE",
+        preset="v1",
+        sources=("llama-2-7b-chat", "eva-vit-g", "chinese-hubert-large", "emotion-llama"),
+        fields=(("data.layout", "released_demo"), ("data.image_choice", "first")),
+        starts=(_LN_VISION, (_FACE_TOWERS, "the demo does not run them")),
     ),
     "emotion-llama-mer2023": Model(
         title="Emotion-LLaMA, labels of MER2023",

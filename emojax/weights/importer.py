@@ -88,6 +88,7 @@ def import_model(
     out: Path,
     *,
     settings: Settings | None = None,
+    legacy_tokenizer: bool | None = None,
     progress: Progress = no_progress,
 ) -> Path:
     """Imports a model of the catalogue into a model folder.
@@ -100,6 +101,7 @@ def import_model(
         tensors replace theirs.
       out: the model folder.
       settings: of the run; the catalogue's by default.
+      legacy_tokenizer: as `legacy` of LlamaTokenizer.
       progress: called with imported and all leaves, task "import <name>".
 
     Returns:
@@ -119,7 +121,7 @@ def import_model(
         tensor_files(file)
     if out.is_file():
         raise ValueError(f"{out} is a file, --out needs a folder")
-    tokenizer = _load_tokenizer(settings, list(files.values()))
+    tokenizer = _load_tokenizer(settings, list(files.values()), legacy=legacy_tokenizer)
     _check_space(name, settings, out)
     # Sources beyond the model's own come last: their tensors replace the others.
     order = (*needed, *(s for s in files if s not in needed))
@@ -172,8 +174,10 @@ def _needed_sources(name: str, model: Model, files: Mapping[str, Path]) -> list[
     return needed
 
 
-def _load_tokenizer(settings: Settings, files: Sequence[Path]) -> LlamaTokenizer:
-    tokenizer = LlamaTokenizer(find_tokenizer(settings, files))
+def _load_tokenizer(
+    settings: Settings, files: Sequence[Path], *, legacy: bool | None
+) -> LlamaTokenizer:
+    tokenizer = LlamaTokenizer(find_tokenizer(settings, files), legacy=legacy)
     if tokenizer.vocab_size > settings.model.llama.vocab:
         raise ValueError(
             f"{tokenizer.path} has {tokenizer.vocab_size} pieces, "
@@ -258,10 +262,11 @@ def start_leaves(
         raise ValueError(
             f"{len(unexplained)} leaves are in no source, such as {', '.join(unexplained[:5])}"
         )
-    constant = {p for p in missing if p.startswith("params/ln_vision/")}
+    # The released ln_vision is the identity; towers that never run need no values.
+    constant = {p for p in missing if p.split("/")[1] in ("ln_vision", "mae", "videomae")}
     for path in constant:
-        shape = types[path].shape
-        variables[path] = jnp.ones(shape) if path.endswith("scale") else jnp.zeros(shape)
+        ones = path.endswith("ln_vision/scale")
+        variables[path] = jnp.full(types[path].shape, float(ones), types[path].dtype)
     if random := [p for p in missing if p not in constant]:
         started = init_flat(
             settings.model, settings.seed, make_mesh(shape=settings.train.mesh), paths=random

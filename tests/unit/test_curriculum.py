@@ -327,7 +327,8 @@ def test_several_labels():
     assert ("think-multi", "Anger") in {(a.tag, a.answer) for a in draws(single, "cognition")}
     both = record("mafw", targets={"multi-label": Target("Anger, Fear", SPACE)})
     answers = {a.answer for a in draws(both, "cognition")}
-    assert "<think>both</think><answer>Anger, Fear</answer>" in answers and "Anger, Fear" in answers
+    # The released CSV files have no space after the comma.
+    assert "<think>both</think><answer>Anger,Fear</answer>" in answers and "Anger,Fear" in answers
     bold = record("bold", label="Anger, Fear", native="Anger;Fear")
     stage = StageTasks(style="cognition", tasks=(), released=True)
     examples = (draw_example(bold, stage, np.random.default_rng(i)) for i in range(99))
