@@ -9,12 +9,19 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from data_pipeline.datasets.unpickle import load_object_npz
-from emojax.evaluate.predictions import ID_KEYS, Prediction, PredictionError, parse_prediction
+from emojax.evaluate.predictions import (
+    ID_KEYS,
+    NO_ROW,
+    Prediction,
+    PredictionError,
+    parse_prediction,
+)
 
 _CLIP_COLUMNS = ("names", *ID_KEYS)
 _RESPONSE_COLUMNS = (
@@ -31,7 +38,8 @@ def read_predictions(path: Path, *, truth: Mapping[str, str] | None = None) -> l
 
     Args:
       path: the file.
-      truth: label by clip, for files without truths; clips that it does not name are left out.
+      truth: label by clip, for files without truths; clips that it does not name are left out, and
+        a clip without a prediction gets a row whose `error` is NO_ROW.
 
     Raises:
       PredictionError: there is no such file, its format is not supported, a row cannot be used, or
@@ -53,17 +61,33 @@ def read_predictions(path: Path, *, truth: Mapping[str, str] | None = None) -> l
     rows = reader(path)
     if truth is not None:
         rows = _with_truth(path, rows, truth)
-    first_row: dict[tuple[str, ...], int] = {}
-    for number, row in enumerate(rows, 1):
-        key = (row.set, row.mode, row.clip, row.speaker)  # E3 asks about several people per clip
-        if key in first_row:
-            raise PredictionError(
-                f"{path}: clip '{row.clip}' occurs twice (rows {first_row[key]} and {number})"
-            )
-        first_row[key] = number
+    rows = _each_once(path, rows)
     if not rows:
         raise PredictionError(f"{path} contains no prediction")
     return rows
+
+
+def _each_once(path: Path, rows: Sequence[Prediction]) -> list[Prediction]:
+    """The rows, with a number after a clip of E3 that occurs again.
+
+    E3 asks about several people per clip, and the official files do not name them; the official
+    script scores row by row.
+    """
+    first_row: dict[tuple[str, ...], int] = {}
+    seen: Counter[tuple[str, ...]] = Counter()
+    out = []
+    for number, row in enumerate(rows, 1):
+        key = (row.set, row.mode, row.clip, row.speaker)
+        seen[key] += 1
+        if seen[key] > 1:
+            if (row.set or path.stem) != "e3" or row.speaker:
+                raise PredictionError(
+                    f"{path}: clip '{row.clip}' occurs twice (rows {first_row[key]} and {number})"
+                )
+            row = dataclasses.replace(row, clip=f"{row.clip}#{seen[key]}")
+        first_row.setdefault(key, number)
+        out.append(row)
+    return out
 
 
 def _with_truth(
@@ -79,12 +103,11 @@ def _with_truth(
     if not known:
         raise PredictionError(f"{path} and the truth have no clip in common")
     predicted = {r.clip for r in known}
-    if missing := [clip for clip in truth if clip not in predicted]:
-        raise PredictionError(
-            f"{path} has no prediction for {len(missing)} clips of the truth, such as "
-            f"'{missing[0]}'"
-        )
-    return known
+    absent = [clip for clip in truth if clip not in predicted]
+    return known + [
+        Prediction(clip=c, answer=truth[c], mode=known[0].mode, set=known[0].set, error=NO_ROW)
+        for c in absent
+    ]
 
 
 def _read_json_lines(path: Path) -> list[Prediction]:

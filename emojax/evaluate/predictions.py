@@ -18,6 +18,9 @@ class PredictionError(ValueError):
     """A predictions file cannot be used; the message names file, line and field."""
 
 
+NO_ROW = "no prediction: the file has no row for this clip of the truth"
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Prediction:
     """The answer to one clip.
@@ -44,7 +47,7 @@ class Prediction:
       valence: predicted valence.
       valence_answer: true valence.
       error: why there is no response: the clip could not be decoded (`refused: ...`), or the
-        server gave no usable reply (`no answer: ...`).
+        server gave no usable reply (`no answer: ...`), or it was not asked (NO_ROW).
     """
 
     clip: str

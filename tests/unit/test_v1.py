@@ -200,6 +200,29 @@ def test_absent_streams_are_hidden_or_constant():
     assert bool(soft.mask.all()), "the released code hides nothing"
 
 
+def test_the_released_demo_has_no_faces():
+    """Its features of MAE and VideoMAE are zeros, so only the bias of their projection is left."""
+    config = load_config("tiny:test_v1")
+    config.data.layout = "released_demo"
+    settings = resolve(config)
+    variables = small_model()[1]
+    batch = batch_of(settings, clip_of(16_000), small_tokenizer())
+    model, yes = make_model(settings.model), jnp.ones(1, bool)
+
+    @jax.jit
+    def run(b):
+        features = model.apply(variables, b, method="encode")
+        soft = model.apply(variables, features, Present(yes, yes, yes), method="soft_prompt")
+        return features, soft.tokens[0]
+
+    features, tokens = run(batch)
+    assert not features.face.any() and not features.motion.any() and features.audio.any()
+    for place, name in enumerate(("face", "motion")):
+        bias = variables["params"][f"project_{name}"]["bias"]
+        at = settings.model.spans["image"] + place
+        np.testing.assert_allclose(tokens[at], bias, rtol=1e-6)
+
+
 def test_one_training_step():
     """On random features, with v1's rules: every adapter and projection is trained."""
     config = load_config("tiny:test_v1")
