@@ -84,8 +84,9 @@ def _each_once(path: Path, rows: Sequence[Prediction]) -> list[Prediction]:
                 raise PredictionError(
                     f"{path}: clip '{row.clip}' occurs twice (rows {first_row[key]} and {number})"
                 )
-            row = dataclasses.replace(row, clip=f"{row.clip}#{seen[key]}")
-        first_row.setdefault(key, number)
+            out.append(dataclasses.replace(row, clip=f"{row.clip}#{seen[key]}"))
+            continue
+        first_row[key] = number
         out.append(row)
     return out
 
