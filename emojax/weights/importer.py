@@ -116,17 +116,15 @@ def import_model(
     model = catalogue_model(name)
     settings = settings or model_settings(model)
     files = {source: path.expanduser() for source, path in files.items()}
-    needed = _needed_sources(name, model, files)
+    files = _in_order(name, model, files)
     for file in files.values():
         tensor_files(file)
     if out.is_file():
         raise ValueError(f"{out} is a file, --out needs a folder")
     tokenizer = _load_tokenizer(settings, list(files.values()), legacy=legacy_tokenizer)
     _check_space(name, settings, out)
-    # Sources beyond the model's own come last: their tensors replace the others.
-    order = (*needed, *(s for s in files if s not in needed))
     variables, origin = _read_sources(
-        model, settings, {s: files[s] for s in order}, task=f"import {name}", progress=progress
+        model, settings, files, task=f"import {name}", progress=progress
     )
     start_leaves(model, settings, variables, origin=origin)
     manifest = make_manifest(name, files, variables, origin=origin)
@@ -164,14 +162,14 @@ def _check_space(name: str, settings: Settings, out: Path) -> None:
         logger.info("the import of %s %s", name, facts)
 
 
-def _needed_sources(name: str, model: Model, files: Mapping[str, Path]) -> list[str]:
-    """The model's sources, or what `files` has in their place."""
+def _in_order(name: str, model: Model, files: Mapping[str, Path]) -> dict[str, Path]:
+    """The model's sources, or what replaces them, then others: their tensors replace the former."""
     needed = [next((f for f in files if SOURCES[f].instead_of == s), s) for s in model.sources]
     if absent := [s for s in needed if s not in files]:
         raise ValueError(
             f"{name} needs files of {', '.join(absent)}; see `emojax weights show {name}`"
         )
-    return needed
+    return {s: files[s] for s in (*needed, *(f for f in files if f not in needed))}
 
 
 def _load_tokenizer(
