@@ -93,7 +93,7 @@ def import_model(
 ) -> Path:
     """Imports a model of the catalogue into a model folder.
 
-    Tensors are read one by one, laid out and put on the devices leaf by leaf, in their shards.
+    Tensors are read one by one and put on the devices leaf by leaf, in their shards.
 
     Args:
       name: key of MODELS.
@@ -108,24 +108,22 @@ def import_model(
       The model folder.
 
     Raises:
-      ValueError: a source is missing, the tokenizer does not fit, a leaf is in no source, or
-        memory or disk space lack.
+      ValueError: a source, memory or disk space is missing, the tokenizer does not fit, or a leaf
+        is in no source.
       FileNotFoundError: a file is missing.
       WeightsError: a file does not fit the model.
     """
     model = catalogue_model(name)
     settings = settings or model_settings(model)
-    files = {source: path.expanduser() for source, path in files.items()}
-    files = _in_order(name, model, files)
+    files = _in_order(name, model, {source: p.expanduser() for source, p in files.items()})
     for file in files.values():
-        tensor_files(file)
+        tensor_files(file)  # raises if it is not there
     if out.is_file():
         raise ValueError(f"{out} is a file, --out needs a folder")
     tokenizer = _load_tokenizer(settings, list(files.values()), legacy=legacy_tokenizer)
     _check_space(name, settings, out)
-    variables, origin = _read_sources(
-        model, settings, files, task=f"import {name}", progress=progress
-    )
+    task = f"import {name}"
+    variables, origin = _read_sources(model, settings, files, task=task, progress=progress)
     start_leaves(model, settings, variables, origin=origin)
     manifest = make_manifest(name, files, variables, origin=origin)
     manifest["tokenizer_sha256"] = file_sha256(tokenizer.path)
