@@ -41,6 +41,9 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+_ESCAPED = "backslashreplace"  # of names of files that are not UTF-8; JSON reads such escapes
+
+
 def printable(path: str | os.PathLike[str]) -> str:
     """A path as text that can be printed and stored; bytes that are not UTF-8 are replaced."""
     return os.fsencode(path).decode("utf-8", "replace")
@@ -126,14 +129,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str, *, durable: bool = False) -> None:
-    """Writes a UTF-8 text file atomically.
+    """Writes a UTF-8 text file atomically; what is not valid Unicode is written as escapes.
 
     Args:
       path: the file.
       text: its contents.
       durable: whether to wait until the contents are on disk.
     """
-    with atomic_path(path) as part, part.open("w", encoding="utf-8") as file:
+    with atomic_path(path) as part, part.open("w", encoding="utf-8", errors=_ESCAPED) as file:
         file.write(text)
         if durable:
             file.flush()

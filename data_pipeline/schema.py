@@ -190,9 +190,7 @@ class ClipRecord:
 
     def to_json(self) -> str:
         """One line of JSON, including the schema version."""
-        return json.dumps(
-            {"schema": SCHEMA_VERSION, **dataclasses.asdict(self)}, ensure_ascii=False
-        )
+        return _to_line({"schema": SCHEMA_VERSION, **dataclasses.asdict(self)})
 
     @classmethod
     def from_json(cls, line: str | bytes) -> ClipRecord:
@@ -247,9 +245,7 @@ class Example:
 
     def to_json(self) -> str:
         """One line of JSON, including the schema version; the clip is a nested object."""
-        return json.dumps(
-            {"schema": SCHEMA_VERSION, **dataclasses.asdict(self)}, ensure_ascii=False
-        )
+        return _to_line({"schema": SCHEMA_VERSION, **dataclasses.asdict(self)})
 
     @classmethod
     def from_json(cls, line: str | bytes) -> Example:
@@ -267,6 +263,12 @@ class Example:
             return cls(**{**fields, **changes})
         except (KeyError, TypeError) as error:
             raise ValueError(str(error)) from error
+
+
+def _to_line(fields: dict[str, Any]) -> str:
+    """JSON in which names of files that are not UTF-8 are escapes, as Python reads them again."""
+    text = json.dumps(fields, ensure_ascii=False)
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 _TYPES: dict[str, tuple[type, ...]] = {

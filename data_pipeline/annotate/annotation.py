@@ -92,7 +92,8 @@ class Annotation:
 
     def to_json(self) -> str:
         """Returns one line of JSON."""
-        return json.dumps(dataclasses.asdict(self), ensure_ascii=False)
+        text = json.dumps(dataclasses.asdict(self), ensure_ascii=False)
+        return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
     @classmethod
     def from_json(cls, line: str | bytes) -> Annotation:

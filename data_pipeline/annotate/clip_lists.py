@@ -19,6 +19,7 @@ from data_pipeline.datasets.manifest import (
     read_manifest_table,
 )
 from data_pipeline.datasets.manifest_labels import LabelReader
+from data_pipeline.io import printable
 from data_pipeline.schema import ClipRecord, holds_records, read_records
 
 logger = logging.getLogger(f"emojax.{__name__}")
@@ -52,10 +53,14 @@ def _folder(path: Path, labels: tuple[str, ...]) -> list[ClipRecord]:
     found = search_media([path])
     for line in found.notes():
         logger.info("note: %s", line)
-    files = [Path(file) for file in found.files]
+    files = [Path(file) for file in found.files if os.path.isfile(file)]
+    if other := [file for file in found.files if not os.path.isfile(file)]:
+        logger.info("note: left out (not regular files): %s", ", ".join(map(printable, other)))
     if not files:
         raise ValueError(f"{path}: no media file in it")
-    names = [os.path.relpath(p, path).rsplit(".", 1)[0].replace(os.sep, "/") for p in files]
+    names = [
+        printable(os.path.relpath(p, path)).rsplit(".", 1)[0].replace(os.sep, "/") for p in files
+    ]
     dataset = path.name or "clips"
     return [_record(n, dataset, p, labels) for n, p in zip(names, files, strict=True)]
 

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, Literal
 import av
 import numpy as np
 
+from data_pipeline.io import printable
 from data_pipeline.media.container import (
     NO_PICTURE,
     NO_SOUND,
@@ -128,7 +129,7 @@ def read_clip(
     """
     sampling = sampling or Sampling()
     name = "<bytes>" if isinstance(source, bytes) else os.fspath(source)
-    clip_id = clip_id if clip_id is not None else Path(name).stem
+    clip_id = clip_id if clip_id is not None else printable(Path(name).stem)
     data = source if isinstance(source, bytes) else _content(name)
     shown = "" if isinstance(source, bytes) else name
     reader = _Reader(data, shown, start=start, end=end, timeout=timeout)

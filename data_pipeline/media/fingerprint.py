@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import os
 from collections import defaultdict
@@ -18,8 +17,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from data_pipeline.io import file_sha256
 from data_pipeline.media.clip import Sampling, read_clip
-from data_pipeline.media.container import ClipError
+from data_pipeline.media.container import ClipError, open_regular
 from data_pipeline.media.file_kinds import is_picture
 from data_pipeline.media.tracks import read_picture
 from data_pipeline.media.worker_pool import spawn_pool
@@ -101,20 +101,17 @@ def inspect_media(path: str) -> Media:
     """Decodes a file and computes its fingerprint; problems are reported in its `error`."""
     try:
         stat = os.stat(path)
-        media = Media(path=path, size=stat.st_size, mtime=stat.st_mtime_ns)
-        data = Path(path).read_bytes()
     except OSError as error:
         return Media(path=path, size=0, mtime=0, error=f"cannot be read ({error.strerror})")
-    media = dataclasses.replace(media, sha256=hashlib.sha256(data).hexdigest())
-    if is_picture(path):
-        try:
+    media = Media(path=path, size=stat.st_size, mtime=stat.st_mtime_ns)
+    try:
+        with open_regular(path):
+            media = dataclasses.replace(media, sha256=file_sha256(Path(path)))
+        if is_picture(path):
             bits = difference_hash(read_picture(path))
             return dataclasses.replace(media, pictures=(bits,) * FRAMES)
-        except ClipError as error:
-            return dataclasses.replace(media, error=f"is {error}")
-    try:
         clip = read_clip(
-            data,
+            path,
             sampling=Sampling(image="middle", temporal="uniform", num_frames=FRAMES),
             clip_id=path,
         )

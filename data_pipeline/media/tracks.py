@@ -12,7 +12,8 @@ from av.sidedata.sidedata import Type as SideData
 from av.stream import Disposition
 from PIL import Image, ImageOps
 
-from data_pipeline.media.container import ClipError, cause_of
+from data_pipeline.media.container import ClipError, cause_of, open_regular
+from data_pipeline.media.file_faults import HEAD, content_fault, structure_fault
 from data_pipeline.media.notes import counted
 
 # Pictures that are not the film: cover art and the thumbnails of chapters.
@@ -107,12 +108,23 @@ def read_picture(file: str | BinaryIO) -> np.ndarray:
     Raises:
       ClipError: it cannot be read.
     """
+    if isinstance(file, str):
+        with open_regular(file) as opened:
+            return _read_picture(opened, file)
+    return _read_picture(file, "")
+
+
+def _read_picture(file: BinaryIO, name: str) -> np.ndarray:
+    if fault := content_fault(file.read(HEAD), name):
+        raise ClipError(fault)
+    file.seek(0)
     try:
         with Image.open(file) as picture:
             upright_picture = ImageOps.exif_transpose(picture)
             return np.asarray(upright_picture.convert("RGB"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ClipError(f"not an image that can be read ({error})") from error
+        cause = f"not an image that can be read ({cause_of(error)})"
+        raise ClipError(structure_fault(file, name) or cause) from error
 
 
 def display_matrix(frame: Any, stream: Any) -> tuple[int, int, int, int]:

@@ -167,7 +167,7 @@ def make_samples(
 
 def clip_seed(record: ClipRecord) -> int:
     """The number that, with the seed, the random draws of a clip's answers depend on."""
-    return zlib.crc32(record.id.encode())
+    return zlib.crc32(record.id.encode("utf-8", "replace"))
 
 
 def reasons(
