@@ -52,6 +52,8 @@ _UNSUPPORTED = re.compile(
     r"|not allowed|only the default|extra (?:inputs|fields)|no such",
     re.I,
 )
+# and about its value; that of max_tokens may only be too large for one question
+_INVALID = re.compile(r"invalid|not (?:a )?valid|must be|n[o']t accept|deprecated", re.I)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -408,12 +410,13 @@ class ChatClient:
 
     def _advice(self, words: str, body: dict[str, Any]) -> str:
         """Returns what to do if an error is about a field that the server does not take, or ""."""
-        if not _UNSUPPORTED.search(words):
-            return ""
         names = dict(self.endpoint.renamed)
         for field in OPTIONAL_FIELDS:
             name = names.get(field, field)
-            if name in body and re.search(rf"\b{re.escape(name)}\b", words):
+            is_refused = _UNSUPPORTED.search(words) or (
+                field != "max_tokens" and _INVALID.search(words)
+            )
+            if is_refused and name in body and re.search(rf"\b{re.escape(name)}\b", words):
                 known_as = "max_completion_tokens"
                 rename = f" or --rename {field}={known_as}" if known_as in words else ""
                 return (

@@ -137,6 +137,7 @@ def test_a_redirect_names_its_place(tmp_path):
             "Only the default (1) value is supported.",
             "--leave-out temperature",
         ),
+        ("temperature", "temperature must be 1 for this model", "--leave-out temperature"),
         ("seed", "Extra inputs are not permitted: body.seed", "--leave-out seed"),
     ],
 )
@@ -162,8 +163,14 @@ def test_a_field_that_a_server_refuses_can_be_left_out(tmp_path, refused, words,
         assert (last["max_completion_tokens"], last["heat"], last["s"]) == (512, 0.0, 0)
 
 
-def test_a_prompt_that_is_too_long_stops_no_other(tmp_path):
-    words = "This model's maximum context length is 4096 tokens, max_tokens is 512."
+@pytest.mark.parametrize(
+    "words",
+    [
+        "This model's maximum context length is 4096 tokens, max_tokens is 512.",
+        "max_tokens must be at least 1, got -200.",
+    ],
+)
+def test_a_prompt_that_is_too_long_stops_no_other(tmp_path, words):
     with (
         serve(Chat(lambda body, number: (400, words))) as chat,
         ChatClient(Endpoint(url=chat.url, model="m"), tmp_path) as client,
