@@ -29,7 +29,8 @@ LATIN_1 = os.fsdecode(b"caf\xe9")
 
 
 @pytest.fixture
-def bundle():
+def bundle(monkeypatch):
+    monkeypatch.setattr(predicting, "clips_at_once", lambda bundle: 4)
     settings = SimpleNamespace(sampling=lambda peak: Sampling(index=peak, num_frames=2))
     return SimpleNamespace(name="m", labels=("happy", "sad"), settings=settings)
 
