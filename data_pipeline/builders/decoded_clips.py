@@ -23,7 +23,7 @@ import tensorflow_datasets as tfds
 from data_pipeline.builders.array_record_builder import ArrayRecordBuilder
 from data_pipeline.io import write_json
 from data_pipeline.media.clip import Sampling, read_clip
-from data_pipeline.media.container import ClipError
+from data_pipeline.media.container import ClipError, one_file
 from data_pipeline.media.views import ViewConfig, Views, make_views, window_notes
 from data_pipeline.media.worker_pool import spawn_pool
 from data_pipeline.progress import Progress, no_progress
@@ -77,17 +77,19 @@ def _decode(job: _Job) -> tuple[dict[str, bytes], tuple[str, ...]] | str:
     """(fields, notes), or the reason why the clip cannot be decoded."""
     record = job.record
     try:
-        clip = read_clip(
-            record.path,
-            sampling=job.sampling,
-            clip_id=record.id,
-            subtitle=record.subtitle,
-            start=record.start,
-            end=record.end,
-        )
+        with one_file():
+            clip = read_clip(
+                record.path,
+                sampling=job.sampling,
+                clip_id=record.id,
+                subtitle=record.subtitle,
+                start=record.start,
+                end=record.end,
+            )
+            fields = pack_views(make_views(clip, job.views))
     except ClipError as error:
         return str(error)
-    return pack_views(make_views(clip, job.views)), (*clip.notes, *window_notes(clip, job.views))
+    return fields, (*clip.notes, *window_notes(clip, job.views))
 
 
 class Clips(ArrayRecordBuilder):

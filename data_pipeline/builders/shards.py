@@ -24,7 +24,7 @@ from array_record.python import array_record_module
 
 from data_pipeline.builders.array_record_builder import ArrayRecordBuilder
 from data_pipeline.io import atomic_path, try_lock, write_json, write_text
-from data_pipeline.media.container import ClipError
+from data_pipeline.media.container import ClipError, one_file
 from data_pipeline.media.storage import StoreConfig, pack_media
 from data_pipeline.media.worker_pool import spawn_pool
 from data_pipeline.progress import Progress, no_progress
@@ -95,7 +95,8 @@ def _build_chunk(chunk: _Chunk) -> int:
     items, skipped, notes = [], [], []
     for r in chunk.records:
         try:
-            fields, irregularities = pack_media(r, chunk.config)
+            with one_file():
+                fields, irregularities = pack_media(r, chunk.config)
         except ClipError as error:
             skipped.append({"id": r.id, "split": r.split, "path": r.path, "reason": str(error)})
             continue

@@ -23,7 +23,7 @@ from data_pipeline.io import try_lock, write_text
 from data_pipeline.loader.batches import eval_row
 from data_pipeline.loader.tokens import pick_bucket
 from data_pipeline.media.clip import read_clip
-from data_pipeline.media.container import ClipError
+from data_pipeline.media.container import ClipError, one_file
 from data_pipeline.media.views import make_views
 from data_pipeline.progress import Progress, no_progress
 from data_pipeline.schema import ClipRecord
@@ -268,7 +268,8 @@ def _decoded_batches(
 def _decode_one(record: ClipRecord, decode: Decode) -> DecodedClip | str:
     """The decoded clip, or the error message."""
     try:
-        return decode(record)
+        with one_file():
+            return decode(record)
     except ClipError as error:
         return " ".join(str(error).split())
 
