@@ -10,7 +10,9 @@
 
 from ml_collections import ConfigDict
 
-from emojax.config.presets import preset_module
+from emojax.config.presets import preset_module, unknown_variant
+
+VARIANTS = ("people", "v1", "test", "test_v1", "released", "released_v1")
 
 v1, v2 = preset_module("v1"), preset_module("v2")
 
@@ -62,10 +64,7 @@ def get_config(variant: str = "") -> ConfigDict:
         _test(c)
         _released(c, v1.get_config())
     elif variant:
-        raise ValueError(
-            f"tiny.py:{variant} is not known; there are people, v1, test, test_v1, released, "
-            "released_v1"
-        )
+        raise unknown_variant("tiny", variant, VARIANTS)
     return c
 
 

@@ -13,7 +13,7 @@ on the test split; this recipe uses the validation split.
 
 from ml_collections import ConfigDict
 
-from emojax.config.presets import preset_module, split_variant, stage, to_pod
+from emojax.config.presets import preset_module, split_variant, stage, to_pod, unknown_variant
 
 _STAGES = {
     "": ("pretrain", "tune"),
@@ -32,8 +32,8 @@ def get_config(variant: str = "") -> ConfigDict:
     """
     stages, pod = split_variant(variant)
     if stages not in _STAGES:
-        known = ", ".join(filter(None, _STAGES))
-        raise ValueError(f"v1.py:{variant} is not known; there are {known}, each also with _pod")
+        known = [*filter(None, _STAGES), "pod", *(f"{name}_pod" for name in _STAGES if name)]
+        raise unknown_variant("v1", variant, known)
     c = preset_module("base").get_config()
     c.name = "v1"
     to_v1(c)

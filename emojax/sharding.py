@@ -46,6 +46,9 @@ RULES = (
 _spec: Callable[..., PartitionSpec] = PartitionSpec
 
 
+_MESH = "set config.train.mesh to three sizes with this product, such as -1,1,1"
+
+
 def resolve_mesh_shape(
     shape: tuple[int, int, int], devices: int, *, slices: int = 1
 ) -> tuple[int, int, int]:
@@ -66,18 +69,25 @@ def resolve_mesh_shape(
     """
     sizes = list(shape) if any(shape) else [-1, min(MAX_FSDP, devices // slices), 1]
     if sizes.count(-1) > 1:
-        raise ValueError(f"mesh {tuple(shape)}: only one entry may be -1")
+        raise ValueError(
+            f"mesh {tuple(shape)}: only one entry of config.train.mesh may be -1 (what is left)"
+        )
     if -1 in sizes:
         fixed = int(np.prod([s for s in sizes if s != -1]))
         if devices % fixed:
-            raise ValueError(f"mesh {tuple(shape)}: {devices} devices cannot be divided by {fixed}")
+            raise ValueError(
+                f"mesh {tuple(shape)}: {devices} devices cannot be divided by {fixed}; {_MESH}"
+            )
         sizes[sizes.index(-1)] = devices // fixed
     if int(np.prod(sizes)) != devices:
         raise ValueError(
-            f"mesh {tuple(sizes)} needs {int(np.prod(sizes))} devices, there are {devices}"
+            f"mesh {tuple(sizes)} needs {int(np.prod(sizes))} devices, there are {devices}; {_MESH}"
         )
     if sizes[0] % slices:
-        raise ValueError(f"mesh {tuple(sizes)}: data must be a multiple of the {slices} slices")
+        raise ValueError(
+            f"mesh {tuple(sizes)}: data must be a multiple of the {slices} slices, as in "
+            f"--config.train.mesh={slices},-1,1"
+        )
     return (sizes[0], sizes[1], sizes[2])
 
 
@@ -194,6 +204,27 @@ def tree_shardings(abstract: Any, mesh: Mesh) -> Any:
     return spmd.logical_to_mesh_sharding(nn.get_partition_spec(abstract), mesh, RULES)
 
 
+def check_division(batch: int, parts: int, accumulate: int) -> None:
+    """Checks that a training batch can be split over parts of a mesh.
+
+    Args:
+      batch: global batch size.
+      parts: devices along data x fsdp.
+      accumulate: number of micro-batches in a step.
+
+    Raises:
+      ValueError: it cannot.
+    """
+    if batch % (parts * accumulate):
+        micro = f" in {accumulate} micro-batches" if accumulate > 1 else ""
+        raise ValueError(
+            f"a batch size of {batch} cannot be divided over {parts} parts (data x fsdp) of the "
+            f"mesh{micro}: set config.train.batch to a multiple of {parts * accumulate}, or the "
+            "batch size per device, config.train.rows_per_device (presets that end in _pod, such "
+            "as configs/v2.py:stage1_pod, set it to 4)"
+        )
+
+
 def check_batch_size(mesh: Mesh, batch: int, accumulate: int) -> None:
     """Checks that a training batch can be split over the mesh and the processes.
 
@@ -207,12 +238,7 @@ def check_batch_size(mesh: Mesh, batch: int, accumulate: int) -> None:
         axis crosses processes.
     """
     parts = mesh.shape["data"] * mesh.shape["fsdp"]
-    if batch % (parts * accumulate):
-        micro = f" in {accumulate} micro-batches" if accumulate > 1 else ""
-        raise ValueError(
-            f"a batch of {batch} cannot be divided over {parts} parts (data x fsdp) of the mesh"
-            f"{micro}"
-        )
+    check_division(batch, parts, accumulate)
     local = np.argwhere(
         np.vectorize(lambda d: d.process_index == jax.process_index())(mesh.devices)
     )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 # Number formats of weights, as in bundle/precision.py, which parsing need not import.
 PRECISIONS = {
@@ -14,7 +15,10 @@ PRECISIONS = {
     "fp16-parity": "weights and activations as float16, as in the released runs",
 }
 
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+if TYPE_CHECKING:
+    from emojax.cli.parser import Parser
+
+Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 
 
 def _number(text: str, is_valid: Callable[[float], bool], expected: str) -> float:
@@ -134,13 +138,20 @@ def check_port_is_free(host: str, port: int) -> None:
         ) from None
 
 
-def output_folder(path: str) -> Path:
+@contextlib.contextmanager
+def output_folder(path: str) -> Iterator[Path]:
     """Makes the folder of a command's results, before anything slow starts.
+
+    A folder that was made here and is still empty when the command fails is removed again.
+
+    Yields:
+      The folder.
 
     Raises:
       ValueError: the name is empty, or has characters that the checkpoint library does not accept.
-      OSError: the folder cannot be made.
+      OSError: the folder cannot be made, or nothing can be written into it.
     """
-    from emojax.train.run_folder import run_path
+    from emojax.train.run_folder import open_run_folder
 
-    return Path(run_path(path))
+    with open_run_folder(path) as folder:
+        yield Path(folder)

@@ -35,12 +35,12 @@ def add_parser(commands: Commands) -> None:
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    """Calibrates a model folder; exit code 2 if there are too few clips."""
+    """Calibrates a model folder."""
     setup()
     from data_pipeline.loader.open_sources import open_views, read_records
     from emojax.bundle.model_folder import load_bundle
     from emojax.weights.locations import find_model
-    from emojax.workflows.score import calibrate
+    from emojax.workflows.score import FEW_CLIPS, calibrate
 
     if args.split == "train":
         logger.warning(
@@ -56,6 +56,11 @@ def run(args: argparse.Namespace, console: Console) -> int:
     views, sampling = bundle.settings.views, bundle.settings.sampling
     with progress_bars(console) as progress:
         source = open_views(records, views, sampling, progress=progress)[args.split]
+        if len(source) < FEW_CLIPS:
+            raise ValueError(
+                f"{len(source)} clips are too few to calibrate probabilities on: give a manifest "
+                f"with at least {FEW_CLIPS} of split '{args.split}', or another --split"
+            )
         name = f"{args.manifest}, {args.split}"
-        fitted = calibrate(folder, source, name=name, keep=True, progress=progress)
-    return 0 if fitted else 2
+        calibrate(folder, source, name=name, keep=True, progress=progress)
+    return 0

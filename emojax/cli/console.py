@@ -63,13 +63,6 @@ def shown_log(console: Console) -> Iterator[None]:
         logger.propagate = propagate
 
 
-def first_process_only(console: Console) -> Console:
-    """The console in process 0 of a run; a silent one in the others, which would repeat it."""
-    import jax
-
-    return console if jax.process_index() == 0 else Console(quiet=True)
-
-
 @contextmanager
 def progress_bars(
     console: Console, *, note: Callable[[float, float | None], str] | None = None
@@ -134,8 +127,8 @@ def progress_bars(
 def setup(*, training: bool = False) -> None:
     """Prepares the process for a command that uses the model.
 
-    Marks absl's flags as parsed (Grain reads them), silences Orbax and transformers below errors,
-    and keeps compiled programs in the cache folder.
+    Marks absl's flags as parsed (Grain reads them), silences Orbax (which raises its errors) and
+    transformers below errors, and keeps compiled programs in the cache folder.
 
     Args:
       training: whether to tune malloc for training steps. Must then run before threads start.
@@ -150,7 +143,8 @@ def setup(*, training: bool = False) -> None:
         tune_malloc()
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
-    absl.logging.set_verbosity(absl.logging.ERROR)  # Orbax logs each step that it saves
+    # Orbax logs each step that it saves, and the traceback of each thread that cannot write.
+    absl.logging.set_verbosity(absl.logging.FATAL)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     warnings.filterwarnings("ignore", message=".*donated buffers were not usable.*")
     config: Any = jax.config  # its methods have no types

@@ -295,16 +295,18 @@ def _build(args: argparse.Namespace, console: Console) -> int:
         kind=args.media, image_choice=args.image, temporal=args.temporal, quality=args.quality
     )
     chosen = _chosen(args, console)
-    missing = {c.name: c.missing for c in chosen if c.missing}
-    for name, clips in missing.items():
-        console.print(
-            f"{name}: {counted(len(clips), 'clip')} missing, such as {clips[0].path}",
-            soft_wrap=True,
-        )
+    missing = [
+        f"{c.name}: {counted(len(c.missing), 'clip')} missing, such as {c.missing[0].path}"
+        for c in chosen
+        if c.missing
+    ]
     if missing and not args.skip_missing:
         raise ValueError(
-            "clips are missing; add them, name other --sets, or leave them out with --skip-missing"
+            "\n".join(missing)
+            + "\nadd them, name other --sets, or leave them out with --skip-missing"
         )
+    for line in missing:
+        console.print(line, soft_wrap=True)
     with progress_bars(console) as progress:
         built = [_build_one(args, config, c, console, progress=progress) for c in chosen]
     console.print(

@@ -35,6 +35,7 @@ def add_parser(commands: Commands) -> None:
         default="tiny",
         help="tiny: Emotion-LLaMAv2 in miniature; tiny:v1: Emotion-LLaMA",
     )
+    p.accept_fields()
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
@@ -42,9 +43,14 @@ def run(args: argparse.Namespace, console: Console) -> int:
     setup(training=True)
     from emojax.workflows.demo import demo
 
-    out = output_folder(args.out)
-    with progress_bars(console) as progress:
-        result = demo(out, overwrite=args.overwrite, preset=args.preset, progress=progress)
+    with output_folder(args.out) as out, progress_bars(console) as progress:
+        result = demo(
+            out,
+            overwrite=args.overwrite,
+            preset=args.preset,
+            changes=args.fields,
+            progress=progress,
+        )
     show(result, console)
     return 0
 

@@ -128,10 +128,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
         labels=tuple(name_list(args.labels)),
         mode=args.mode,
     )
-    out = output_folder(args.out)
-    if (out / "evaluation.json").exists():
-        console.print(f"note: the evaluation in {out} will be replaced", soft_wrap=True)
-    with progress_bars(console) as progress:
+    with output_folder(args.out) as out, progress_bars(console) as progress:
+        if (out / "evaluation.json").exists():
+            console.print(f"note: the evaluation in {out} will be replaced", soft_wrap=True)
         if args.predictions:
             results = _score_files(args, suite, out, options, progress=progress)
         else:

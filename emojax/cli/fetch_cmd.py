@@ -10,6 +10,7 @@ from rich.console import Console
 
 from emojax.cli.arguments import Commands, add_precision, output_folder
 from emojax.cli.console import progress_bars, setup
+from emojax.cli.parser import Parser
 
 
 def add_parser(commands: Commands) -> None:
@@ -27,7 +28,7 @@ def add_parser(commands: Commands) -> None:
     p.add_argument("--mirror", action="store_true", help="use mirrors of gated repositories")
 
 
-def add_import_options(p: argparse.ArgumentParser) -> None:
+def add_import_options(p: Parser) -> None:
     """Adds the options that `fetch` and `weights import` have in common."""
     p.add_argument(
         "--file",
@@ -51,6 +52,7 @@ def add_import_options(p: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         help="whether text after <s> gets a leading space (default: as tokenizer_config.json says)",
     )
+    p.accept_fields()
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
@@ -81,11 +83,15 @@ def import_files(args: argparse.Namespace, console: Console, *, download: bool) 
 
     model = catalogue_model(args.name)
     files = _given_files(args.file, model.sources)
-    out = output_folder(args.out or str(weights_folder(args.name)))
     settings = importer.model_settings(
-        model, preset=args.preset, precision=args.precision, questions=_questions(args.questions)
+        model,
+        preset=args.preset,
+        changes=args.fields,
+        precision=args.precision,
+        questions=_questions(args.questions),
     )
-    with progress_bars(console) as progress:
+    folder = args.out or str(weights_folder(args.name))
+    with output_folder(folder) as out, progress_bars(console) as progress:
         if download:
             files = fetch_sources(args.name, files, mirror=args.mirror, progress=progress)
         importer.import_model(

@@ -11,13 +11,16 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from rich.console import Console
 
 from emojax.cli.arguments import Commands
 from emojax.cli.console import escape_unprintable, shown_log
+from emojax.cli.faults import file_fault
+from emojax.cli.interrupts import Interrupts, end_process
+from emojax.cli.parser import Parser, ShowVersion
 
 COMMANDS = {
     "demo": "emojax.cli.demo_cmd",
@@ -41,7 +44,6 @@ COMMANDS = {
     "report": "emojax.cli.report_cmd",
     "corpus": "emojax.cli.corpus_cmd",
 }
-CONTINUES = ("annotate", "data", "sweep", "train")  # commands that continue where they stopped
 
 
 class CommandModule(Protocol):
@@ -53,6 +55,9 @@ class CommandModule(Protocol):
     def run(self, args: argparse.Namespace, console: Console) -> int:
         """Runs the command and returns its exit code."""
 
+    # May be missing. def kept(args: argparse.Namespace) -> str: what an interrupted command has
+    # kept, and how to go on.
+
 
 def module_of(command: str) -> CommandModule:
     """Imports the module of a command."""
@@ -60,11 +65,12 @@ def module_of(command: str) -> CommandModule:
     return module
 
 
-def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+def make_parser(argv: Sequence[str]) -> Parser:
     """The parser of the command that `argv` names, or of all commands if it names none."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="emojax", description="Names the emotion that a clip of a person shows, and why."
     )
+    parser.add_argument("--version", action=ShowVersion, nargs=0, help="print the version and end")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     for name in argv[:1] if argv and argv[0] in COMMANDS else COMMANDS:
         module_of(name).add_parser(commands)
@@ -78,56 +84,84 @@ def main(argv: Sequence[str] | None = None) -> int:
       argv: the words of the command line; by default those of the process.
 
     Returns:
-      The exit code: 0 done, 1 failed, 2 wrong usage, 3 some files were refused or
-      some clips are unfinished, 130 interrupted.
+      The exit code: 0 done, 1 failed, 2 wrong usage or a fault of a file or disk, 3 some files
+      were refused or some clips are unfinished, 130 interrupted.
     """
     escape_unprintable()
-    argv = list(sys.argv[1:] if argv is None else argv)
-    if argv[:1] == ["train"] and any(a.startswith("--config") for a in argv):
-        return _run_config(argv[1:])
-    parser = make_parser(argv)
-    args, unknown = parser.parse_known_args(argv)
-    if args.command == "plan" and args.what == "train":
-        args.fields = [word for word in unknown if word.startswith("--config.")]
-        unknown = [word for word in unknown if word not in args.fields]
-    if unknown:
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    if argv is not None:
+        return _run(list(argv), lambda: False)[0]
+    with Interrupts() as interrupts:
+        code, in_order = _run(sys.argv[1:], lambda: interrupts.requested)
+    if not in_order:
+        end_process(code)
+    return code
+
+
+def _run(argv: list[str], is_interrupted: Callable[[], bool]) -> tuple[int, bool]:
+    """Runs one command; prints its faults on stderr.
+
+    Returns:
+      (exit code, False if threads may still work on what cannot be finished).
+    """
+    faults = Console(stderr=True, markup=False, highlight=False)
+    args = argparse.Namespace(command=argv[0] if argv else "")
+    try:
+        if not argv:
+            make_parser(argv).print_help(sys.stderr)
+            return 2, True
+        args = make_parser(argv).parse_args(argv)
+        code = _run_command(args)
+        sys.stdout.flush()  # a full disk is noticed here, not after the end
+        return code, True
+    except BrokenPipeError:  # the reader of the pipe, such as `head`, has ended
+        _give_up_stdout()
+        return 0, True
+    except KeyboardInterrupt as stop:
+        return _report_stop(stop, args, faults), False
+    except Exception as error:
+        if is_interrupted():
+            return _report_stop(KeyboardInterrupt(), args, faults), False
+        text = file_fault(error, place=getattr(args, "out", None) or "")
+        if not text and not isinstance(error, ValueError | OSError):
+            raise
+        faults.print(f"emojax {args.command}: {text or error}", soft_wrap=True)
+        if text:
+            _give_up_stdout()
+            if kept := _kept(args):
+                faults.print(kept, soft_wrap=True)
+        return 2, not text
+
+
+def _run_command(args: argparse.Namespace) -> int:
     answers_on_stdout = args.command in ("predict", "annotate", "verify") or (
         args.command in ("data", "plan") and getattr(args, "json", False)
     )
     console = Console(stderr=answers_on_stdout, markup=False, highlight=False)
-    try:
-        with shown_log(console):
-            return module_of(args.command).run(args, console)
-    except BrokenPipeError:  # the reader of the pipe, such as `head`, has ended
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except (ValueError, OSError) as error:
-        console.print(f"emojax {args.command}: {error}", soft_wrap=True)
-        return 2
-    except KeyboardInterrupt as stop:
-        if str(stop):  # train.stop.Stopped says what was saved
-            console.print(f"emojax {args.command}: {stop}", soft_wrap=True)
-            return getattr(stop, "code", 130)
-        console.print(f"emojax {args.command}: stopped{_how_to_continue(args)}")
-        return 130
+    with shown_log(console):
+        return module_of(args.command).run(args, console)
 
 
-def _how_to_continue(args: argparse.Namespace) -> str:
-    recording = getattr(args, "timeline", False) or getattr(args, "report", None)
-    if args.command not in CONTINUES and not (args.command == "predict" and recording):
+def _report_stop(stop: KeyboardInterrupt, args: argparse.Namespace, faults: Console) -> int:
+    """Says what was kept; returns the exit code."""
+    text = str(stop) or "; ".join(filter(None, ("stopped", _kept(args))))
+    faults.print(f"emojax {args.command}: {text}", soft_wrap=True)
+    return int(getattr(stop, "code", 130))
+
+
+def _kept(args: argparse.Namespace) -> str:
+    """What an interrupted command has kept, and how to go on; "" if it says nothing."""
+    if args.command not in COMMANDS:
         return ""
-    where = " from the last checkpoint" if args.command == "train" else ""
-    return f"; run the same command again to continue{where}"
+    kept = getattr(module_of(args.command), "kept", None)
+    return str(kept(args)) if kept is not None else ""
 
 
-def _run_config(argv: list[str]) -> int:
-    from absl import app
-
-    from emojax.cli import train_config_cmd
-
-    app.run(train_config_cmd.main, ["emojax train", *argv], flags_parser=train_config_cmd.parse)
-    return 0
+def _give_up_stdout() -> None:
+    """If stdout cannot take what is still to be printed, sends it nowhere."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

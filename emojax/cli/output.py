@@ -43,12 +43,16 @@ def print_parts(parts: Iterable[Table | str], console: Console) -> None:
         console.print(part, soft_wrap=isinstance(part, str))
 
 
-def model_folder(name: str | None, console: Console) -> Path | None:
-    """The folder of a model by name or path, or the newest one; prints how to get one if none."""
+def model_folder(name: str | None) -> Path:
+    """The folder of a model by name or path, or the newest one.
+
+    Raises:
+      ValueError: there is none; the message says how to get one.
+    """
     from emojax.infer.predict import default_model
     from emojax.weights.locations import find_model
 
     folder = find_model(name) if name else default_model()
     if folder is None:
-        console.print(NO_MODEL, soft_wrap=True)
+        raise ValueError(NO_MODEL)
     return folder

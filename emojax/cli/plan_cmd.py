@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import ast
 import json
 import os
 import re
@@ -33,8 +32,6 @@ def add_parser(commands: Commands) -> None:
         "train",
         help="memory, FLOPs, collectives and time of a training step, compiled for a TPU or GPU "
         "that need not be here",
-        epilog="any field of the configuration can be set: --config.model.remat=full "
-        "--config.train.mesh=4,4,1",
     )
     t.add_argument("--config", required=True, help="e.g. configs/v2.py:stage1_pod")
     t.add_argument(
@@ -62,32 +59,8 @@ def add_parser(commands: Commands) -> None:
         help="estimate GPUs by formula, in seconds, also where the gpu-compiler extra is installed",
     )
     t.add_argument("--json", action="store_true", help="print one JSON object")
-
-
-def set_fields(config: Any, changes: list[str]) -> None:
-    """Applies words of the form `--config.a.b=value`, read as the type of the field.
-
-    Raises:
-      ValueError: a word has another form, a field does not exist, or a value has another type.
-    """
-    from emojax.config import known_name
-
-    for word in changes:
-        name, equals, text = word.removeprefix("--config.").partition("=")
-        if not word.startswith("--config.") or not equals:
-            raise ValueError(
-                f"not understood: {word} (fields are set as --config.model.remat=full)"
-            )
-        *owners, field = known_name(config, name).split(".")
-        owner = config
-        for part in owners:
-            owner = owner[part]
-        before = owner[field]
-        try:
-            value = text if isinstance(before, str) else ast.literal_eval(text)
-            owner[field] = tuple(value) if isinstance(before, tuple) else value
-        except (ValueError, SyntaxError, TypeError) as error:
-            raise ValueError(f"{word}: the field holds {before!r}") from error
+    for parser in (w, t):
+        parser.accept_fields()
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
@@ -99,7 +72,8 @@ def _plan_weights(args: argparse.Namespace, console: Console) -> int:
     from emojax.weights import importer
 
     plans = [
-        importer.plan_weights(preset, int8=args.int8) for preset in args.preset or ("v1", "v2")
+        importer.plan_weights(preset, int8=args.int8, changes=args.fields)
+        for preset in args.preset or ("v1", "v2")
     ]
     if args.json:
         print(json.dumps(plans))
@@ -129,8 +103,7 @@ def _plan_train(args: argparse.Namespace, console: Console) -> int:
     for name, value in LIBTPU_VARIABLES.items():
         os.environ.setdefault(name, value)
     topology = parse_topology(args.topology)
-    config = load_config(args.config)
-    set_fields(config, args.fields)
+    config = load_config(args.config, args.fields)
     if args.batch is not None:
         if args.batch % topology.chips == 0:  # the same number of samples, in other steps
             config.train.rows_per_device = args.batch // topology.chips

@@ -201,9 +201,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     setup()
     from data_pipeline.datasets.file_index import search_media
 
-    folder = model_folder(args.model, console)
-    if folder is None:
-        return 2
+    folder = model_folder(args.model)
     is_recording = bool(args.timeline or args.report)
     found = search_media(args.paths, pictures=not is_recording)
     for note in found.notes():

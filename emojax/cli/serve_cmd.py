@@ -87,9 +87,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         ) from error
     from emojax.infer.memory_plan import open_for_answers
 
-    model = model_folder(args.model, console)
-    if model is None:
-        return 2
+    model = model_folder(args.model)
     token = os.environ.get("EMOJAX_TOKEN", "")
     _check(args, token)
     setup()

@@ -84,7 +84,7 @@ def _run_here(args: argparse.Namespace, console: Console) -> int:
     corpus, clips = CorpusConfig(), args.clips
     if clips != CLIPS:
         corpus = CorpusConfig(train=clips, val=max(9, clips // 4), test=max(9, clips // 2))
-    with progress_bars(console) as progress:
-        results = sweep.run(args.name, output_folder(args.out), corpus=corpus, progress=progress)
+    with output_folder(args.out) as out, progress_bars(console) as progress:
+        results = sweep.run(args.name, out, corpus=corpus, progress=progress)
     print(sweep.table(results))
     return 0

@@ -1,57 +1,90 @@
-"""`emojax train`: trains on the clips of a manifest, calibrates and scores the model."""
+"""`emojax train`: trains on a manifest, built data or the embedded corpus, and scores the model."""
 
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from emojax.cli.arguments import Commands, name_list, output_folder
+from emojax.cli.arguments import Commands, check_required, name_list, output_folder
 from emojax.cli.console import progress_bars, setup
 from emojax.cli.manifest_options import add_columns_option, add_labels_option
 from emojax.cli.output import show_evaluation
+
+if TYPE_CHECKING:
+    from emojax.config import Settings
+
+DEFAULT_PRESET, DEFAULT_OUT = "tiny:people", "runs/train"
 
 
 def add_parser(commands: Commands) -> None:
     """Adds `train`."""
     p = commands.add_parser(
-        "train", help="train on the clips of a manifest; --config=FILE runs emojax.train instead"
+        "train",
+        help="train on the clips of a manifest or on built data, calibrate and score the model",
+        description="Trains on the clips of a manifest, on built data (--data), or with --config "
+        "alone on the embedded corpus; then scores every split. With --config one run may have "
+        "several processes, and its folder may be remote.",
     )
+    p.add_argument("--manifest", help="CSV with path,label[,subtitle,split,speaker,start,end]")
     p.add_argument(
-        "--manifest", required=True, help="CSV with path,label[,subtitle,split,speaker,start,end]"
+        "--out",
+        help=f"run folder; an unfinished run in it is continued (with --config: {DEFAULT_OUT})",
     )
     add_columns_option(p)
     add_labels_option(p)
-    p.add_argument("--out", required=True, help="run folder; an unfinished run in it is continued")
-    p.add_argument(
-        "--preset", default="tiny:people", help="configuration by name (default %(default)s)"
+    which = p.add_mutually_exclusive_group()
+    which.add_argument(
+        "--preset",
+        help=f"configuration by name (default {DEFAULT_PRESET})",
+    )
+    which.add_argument(
+        "--config", metavar="FILE", help="configuration by file, e.g. configs/v2.py:stage1"
     )
     p.add_argument("--seed", type=int, help="seed of weights, order and augmentation")
+    p.add_argument("--data", help="folder of `emojax data build`, in place of a manifest")
+    p.add_argument("--sets", metavar="A,B,...", help="data sets of --data (default: all)")
+    p.add_argument(
+        "--cache", help="folder of `emojax data encode`: features of the frozen encoders"
+    )
+    p.accept_fields()
+
+
+def kept(args: argparse.Namespace) -> str:
+    """The newest complete checkpoint, or what else is there."""
+    from etils import epath
+
+    from emojax.train.run_folder import describe_progress
+
+    return describe_progress(epath.Path(_out(args)))
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """Trains, calibrates on the validation split and scores every split."""
-    from emojax.config import load_config, resolve
-    from emojax.train.start import check_tokenizer
-
-    config = load_config(args.preset)
-    if args.seed is not None:
-        config.seed = args.seed
-    settings = resolve(config)
-    check_tokenizer(settings.train)
+    _check_options(args)
+    settings = _settings(args)
     setup(training=True)
+    if args.config:
+        from emojax.cli.train_config import train_config
+        from emojax.sharding import start_processes
+
+        start_processes()
+        train_config(args, settings, _out(args), console)
+        return 0
     from data_pipeline.loader.open_sources import open_views, read_records
+    from emojax.train.start import check_run
     from emojax.workflows.score import calibrate, score_splits
     from emojax.workflows.train import run_training
 
-    out = output_folder(args.out)
     records = read_records(
         args.manifest,
         labels=name_list(args.labels) or None,
         seed=settings.seed,
         columns=args.columns,
     )
-    with progress_bars(console) as progress:
+    with output_folder(args.out) as out, progress_bars(console) as progress:
+        check_run(settings, records, out)
         sources = open_views(records, settings.views, settings.sampling, progress=progress)
         run_training(settings, records, sources, out, progress=progress)
         if "val" in sources:
@@ -60,3 +93,33 @@ def run(args: argparse.Namespace, console: Console) -> int:
     show_evaluation(results, out, console)
     console.print(f"try next: emojax predict CLIP --model {out}", soft_wrap=True)
     return 0
+
+
+def _out(args: argparse.Namespace) -> str:
+    return args.out if args.out is not None else DEFAULT_OUT
+
+
+def _check_options(args: argparse.Namespace) -> None:
+    if args.config is None:
+        if args.data or args.cache or args.sets:
+            raise ValueError("--data, --cache and --sets need --config FILE")
+        check_required(args, ("manifest", "out"))
+    if args.manifest and args.data:
+        raise ValueError("--manifest and --data both name the clips: give one of them")
+    if args.cache and not args.data:
+        raise ValueError("--cache needs --data, the built data that were encoded")
+
+
+def _settings(args: argparse.Namespace) -> Settings:
+    from emojax.config import load_config, resolve
+    from emojax.train.start import check_tokenizer
+    from emojax.weights.locations import find_model
+
+    config = load_config(args.config or args.preset or DEFAULT_PRESET, args.fields)
+    if args.seed is not None:
+        config.seed = args.seed
+    if config.train.init_from:
+        config.train.init_from = str(find_model(config.train.init_from))
+    settings = resolve(config)
+    check_tokenizer(settings.train)
+    return settings

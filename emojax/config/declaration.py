@@ -79,11 +79,51 @@ def config_names(config: ConfigDict) -> Iterator[str]:
             yield from (f"{name}.{below}" for below in config_names(value))
 
 
+# What other projects call a field -> its name here.
+_OTHER_NAMES = {
+    "learning_rate": "optim.lr",
+    "min_learning_rate": "optim.min_lr",
+    "beta1": "optim.b1",
+    "beta2": "optim.b2",
+    "epsilon": "optim.eps",
+    "warmup_steps": "optim.warmup",
+    "wd": "optim.weight_decay",
+    "grad_clip": "optim.clip",
+    "max_grad_norm": "optim.clip",
+    "batch_size": "train.batch",
+    "per_device_batch_size": "train.rows_per_device",
+    "gradient_accumulation_steps": "train.accumulate",
+    "num_workers": "data.workers",
+    "eval_every": "train.validate_every",
+    "checkpoint_every": "train.save_every",
+    "tokenizer_file": "train.tokenizer_path",
+    "random_seed": "seed",
+}
+
+
 def unknown_field(name: str, known: Iterable[str]) -> ValueError:
-    """The error for a field that does not exist, with the nearest name that does."""
-    nearest = difflib.get_close_matches(name, list(known), n=1)
-    hint = f"; did you mean {nearest[0]}?" if nearest else ""
+    """The error for a field that does not exist, with the nearest names that do.
+
+    A name is near if its last part is: fields are looked for in all sections.
+
+    Args:
+      name: dotted name, beginning with `config.`.
+      known: the names that exist.
+    """
+    targets = {name: name for name in known}
+    others = {f"config.{old}": f"config.{new}" for old, new in _OTHER_NAMES.items()}
+    targets |= {old: new for old, new in others.items() if new in targets}
+    last = name.rpartition(".")[2]
+    scores = {n: (_ratio(last, n.rpartition(".")[2]), _ratio(name, n)) for n in targets}
+    best = max(scores.values(), default=(0.0, 0.0))
+    near = [n for n, (part, whole) in scores.items() if part == best[0] and best[1] - whole < 0.1]
+    shown = dict.fromkeys(targets[n] for n in near)
+    hint = f"; did you mean {' or '.join(shown)}?" if sum(best) >= 1.2 and len(shown) < 4 else ""
     return ValueError(f"there is no field {name}{hint}")
+
+
+def _ratio(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, one, other).ratio()
 
 
 @functools.cache

@@ -8,23 +8,25 @@ from __future__ import annotations
 import functools
 import importlib.util
 import inspect
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from data_pipeline.suggestions import no_such
 from emojax.config.declaration import config_names, to_config_dict, unknown_field
 from emojax.config.fields import StageFields
-from emojax.config.renamed_fields import current_arguments, current_name
+from emojax.config.overrides import set_fields
+from emojax.config.renamed_fields import current_name
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 PRESETS = (
-    "tiny, tiny:people, tiny:v1, tiny:test, tiny:test_v1, tiny:released, tiny:released_v1, "
-    "v1, v1:pretrain, v1:tune, v1:labels, v1:mer2023_semi, v2, v2:stage1, v2:stage2, v2:joint; "
-    "those of v1 and v2 with _pod for many devices"
+    *("tiny", "tiny:people", "tiny:v1", "tiny:test", "tiny:test_v1"),
+    *("tiny:released", "tiny:released_v1"),
+    *("v1", "v1:pretrain", "v1:tune", "v1:labels", "v1:mer2023_semi"),
+    *("v2", "v2:stage1", "v2:stage2", "v2:joint"),
 )
 
 
@@ -38,37 +40,54 @@ def preset_module(name: str) -> ModuleType:
     return _load(CONFIGS / f"{name}.py")
 
 
-def load_config(preset: str) -> ConfigDict:
-    """A configuration of `configs/` by name: `tiny`, `tiny:people`, `configs/v2.py:stage1`.
+def load_config(preset: str, changes: Sequence[str] = ()) -> ConfigDict:
+    """A configuration by name, or of a file: `tiny`, `configs/v2.py:stage1`, `my/own.py:variant`.
+
+    Args:
+      preset: the name or file, with a variant after a colon.
+      changes: words such as `--config.optim.lr=3e-4`.
 
     Raises:
-      ValueError: there is no such preset.
+      ValueError: there is no such preset or file, or a change is not valid.
     """
-    name, _, variant = preset.partition(":")
-    name = name.removeprefix("configs/").removesuffix(".py")  # as --config takes them
-    unknown = ValueError(f"there is no preset '{preset}'; there are {PRESETS}")
-    if not (CONFIGS / f"{name}.py").is_file():
-        raise unknown
-    module = preset_module(name)
+    _, _, variant = preset.partition(":")
+    module = _find(preset)
     get_config = getattr(module, "get_config", None)
     if get_config is None or (variant and not inspect.signature(get_config).parameters):
-        raise unknown
-    return _get_config(module, variant)
+        raise _unknown_preset(preset)
+    config: ConfigDict = get_config(variant) if variant else get_config()
+    if changes:
+        set_fields(config, changes)
+    return config
 
 
-def check_arguments(argv: Sequence[str]) -> None:
-    """Checks the names in `--config.NAME=VALUE` against the configuration of `--config=FILE`.
+def unknown_variant(preset: str, variant: str, known: Iterable[str]) -> ValueError:
+    """The error of a preset's file for a variant that it does not have."""
+    names = (f"{preset}:{name}" for name in known)
+    return ValueError(no_such("preset", f"{preset}:{variant}", names))
 
-    Raises:
-      ValueError: there is no such field.
-      OSError: there is no such file.
-    """
-    path, _, variant = _option(argv, "--config").partition(":")
-    known = [f"config.{name}" for name in config_names(_get_config(_load(Path(path)), variant))]
-    for argument in current_arguments(argv):
-        if match := re.match(r"--?(?:no)?(config\.[\w.]+)", argument):
-            if match[1] not in known:
-                raise unknown_field(match[1], known)
+
+def _unknown_preset(preset: str) -> ValueError:
+    short, kind = _short_name(preset), "preset or file" if ".py" in preset else "preset"
+    text = no_such(kind, short, PRESETS).replace(f"'{short}'", f"'{preset}'", 1)
+    return ValueError(f"{text}; those of v1 and v2 also with _pod for many devices")
+
+
+def _short_name(preset: str) -> str:
+    """`configs/v2.py:stage1` -> `v2:stage1`."""
+    name, colon, variant = preset.partition(":")
+    return name.removeprefix("configs/").removesuffix(".py") + colon + variant
+
+
+def _find(preset: str) -> ModuleType:
+    """The module of a preset, or of a file of the user."""
+    name = preset.partition(":")[0]
+    short = _short_name(name)
+    if (CONFIGS / f"{short}.py").is_file():
+        return preset_module(short)
+    if name.endswith(".py") and Path(name).is_file():
+        return _load(Path(name))
+    raise _unknown_preset(preset)
 
 
 def _load(path: Path) -> ModuleType:
@@ -78,20 +97,6 @@ def _load(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def _get_config(module: ModuleType, variant: str) -> ConfigDict:
-    return module.get_config(variant) if variant else module.get_config()
-
-
-def _option(argv: Sequence[str], name: str) -> str:
-    """The value of `--name=VALUE` or `--name VALUE`."""
-    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
-        if argument == name:
-            return following
-        if argument.startswith(f"{name}="):
-            return argument.removeprefix(f"{name}=")
-    return ""
 
 
 def known_name(config: ConfigDict, name: str) -> str:

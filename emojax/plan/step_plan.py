@@ -24,7 +24,7 @@ from emojax.plan.abstract_step import trace_step
 from emojax.plan.formula import ASSUMED_MFU, estimate_gpu, rates
 from emojax.plan.gpu_target import COMPILER_OPTIONS, has_gpu_compiler
 from emojax.plan.topology import CHIPS, GIB, Chip, Topology, describe_devices
-from emojax.sharding import AXES, list_copies, make_mesh, resolve_mesh_shape
+from emojax.sharding import AXES, check_division, list_copies, make_mesh, resolve_mesh_shape
 from emojax.train.flops import executed_flops, useful_flops
 
 KERNEL_MFU = 0.5  # fraction of the peak that Pallas kernels are assumed to reach
@@ -68,7 +68,8 @@ def plan_step(
     devices = describe_devices(topology) if compiles else None
     shape = resolve_mesh_shape(settings.train.mesh, topology.chips, slices=topology.slices)
     sizes = dict(zip(AXES, shape, strict=True))
-    _check_batch_size(settings, sizes["data"] * sizes["fsdp"])
+    train = settings.train
+    check_division(train.batch, sizes["data"] * sizes["fsdp"], train.accumulate)
     out: dict[str, Any] = {
         "config": settings.name,
         "stage": stage.name,
@@ -94,16 +95,6 @@ def plan_step(
         return out | {"formula_peak_bytes_per_chip": formula["peak_bytes_per_chip"]}
     out |= {"source": "formula"} if by_formula else {"source": "formula", "note": NO_GPU_COMPILER}
     return out | formula
-
-
-def _check_batch_size(settings: Settings, shards: int) -> None:
-    batch, parts = settings.train.batch, settings.train.accumulate
-    if batch % (shards * parts):
-        accumulated = f" in {parts} parts of a step" if parts > 1 else ""
-        raise ValueError(
-            f"a batch size of {batch} cannot be divided over {shards} parts (data x fsdp)"
-            f"{accumulated}"
-        )
 
 
 def _compile(

@@ -1,6 +1,9 @@
-"""`python -m emojax.train --config=FILE ...`: see emojax/cli/train_config_cmd.py."""
+"""`python -m emojax.train ...` is the same as `emojax train ...`."""
 
-from emojax.cli.train_config_cmd import start
+import sys
+
+from emojax.cli.main import main
 
 if __name__ == "__main__":
-    start()
+    sys.argv.insert(1, "train")
+    sys.exit(main())

@@ -8,12 +8,14 @@ starts.jsonl   one line per start: code, packages, devices, processes
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
 import subprocess
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,20 +30,90 @@ from emojax.sharding import broadcast_text
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "libtpu")
 
 
-def run_path(path: str) -> epath.Path:
+@contextlib.contextmanager
+def open_run_folder(path: str) -> Iterator[epath.Path]:
     """Creates the folder of a run, local or remote (gs://bucket/run), before anything slow starts.
 
+    If the body raises and the folder is still empty, what was created here is removed again.
+
+    Yields:
+      The folder.
+
     Raises:
-      ValueError: the name is empty, or the checkpoint library would read it as a pattern.
-      OSError: the folder cannot be created.
+      ValueError: the name is empty, the checkpoint library would read it as a pattern, or the
+        package for a remote path is missing.
+      OSError: the folder cannot be created, or nothing can be written into it.
     """
     if not path.strip():
         raise ValueError("the run folder has no name (--out is empty)")
     if set("[]*?") & set(path):
         raise ValueError(f"the name of a run folder must not contain any of [ ] * ?: {path}")
     folder = epath.Path(path)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    made: list[epath.Path] = []
+    if "://" in path:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except ImportError as error:  # etils asks for the package of a remote path
+            raise ValueError(f"{error}; for gs:// paths: pip install gcsfs") from error
+    else:
+        made = [p for p in (folder, *folder.parents) if not p.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    try:
+        yield folder
+    except BaseException:
+        with contextlib.suppress(OSError):  # rmdir removes empty folders only
+            for one in made:
+                one.rmdir()
+        raise
+
+
+def describe_progress(out: epath.Path) -> str:
+    """What a run that was stopped has saved, and how to go on."""
+    again = "run the same command again"
+    if (out / MODEL_FILE).exists():
+        return f"the model in {out} is trained and saved; {again} to score it"
+    saved = [p for p in (out / "checkpoints").glob("*/[0-9]*") if p.name.isdecimal()]
+    if not saved:
+        return f"no checkpoint is saved yet; {again} to start from the beginning"
+    newest = max(saved, key=lambda p: p.stat().mtime)
+    return (
+        f"step {newest.name} of stage {newest.parent.name} is saved in {out}; {again} to continue "
+        "from it"
+    )
+
+
+def check_same_run(
+    out: epath.Path, raw: dict[str, Any], base: dict[str, Any], records: Sequence[ClipRecord]
+) -> None:
+    """Checks that a run folder is new, or holds the same run.
+
+    Args:
+      out: run folder.
+      raw: configuration of the run as JSON.
+      base: what `base_weights` returns.
+      records: the training clips.
+
+    Raises:
+      ValueError: the folder holds another run; to continue from its checkpoints would mix the two.
+    """
+    fault = ""
+    begun = any((out / name).exists() for name in ("log.jsonl", MODEL_FILE)) or any(
+        (out / "checkpoints").glob("*/[0-9]*")
+    )
+    if begun and jax.process_index() == 0:
+        for name, value in _facts(raw, base, records).items():
+            path = out / name
+            if path.exists() and (before := _read(path)) != value:
+                fields = ", ".join(differing(before, value)[:5])
+                fault = (
+                    f"{out} holds a run with another {name} ({fields}); choose another folder or "
+                    "remove it"
+                )
+                break
+    if fault := broadcast_text(fault):
+        raise ValueError(fault)
 
 
 def register_run(
@@ -58,30 +130,23 @@ def register_run(
       records: the training clips.
 
     Raises:
-      ValueError: the folder holds another run; to continue from its checkpoints would mix the two.
+      ValueError: as `check_same_run`.
     """
-    lines = "".join(r.to_json() for r in records)
-    data = {"clips": len(records), "sha256": hashlib.sha256(lines.encode()).hexdigest()}
-    fault = ""
+    check_same_run(out, raw, base, records)
     if jax.process_index() == 0:
         out.mkdir(parents=True, exist_ok=True)
-        begun = any((out / name).exists() for name in ("log.jsonl", MODEL_FILE)) or any(
-            (out / "checkpoints").glob("*/[0-9]*")
-        )
-        for name, value in (("config.json", stable(raw)), ("data.json", data), ("base.json", base)):
-            path = out / name
-            if begun and path.exists() and (before := _read(path)) != value:
-                fields = ", ".join(differing(before, value)[:5])
-                fault = (
-                    f"{out} holds a run with another {name} ({fields}); choose another folder or "
-                    "remove it"
-                )
-                break
-            path.write_text(json.dumps(value, indent=1))
-        else:
-            append(out / "starts.jsonl", json.dumps(start_facts()) + "\n")
-    if fault := broadcast_text(fault):
-        raise ValueError(fault)
+        for name, value in _facts(raw, base, records).items():
+            (out / name).write_text(json.dumps(value, indent=1))
+        append(out / "starts.jsonl", json.dumps(start_facts()) + "\n")
+
+
+def _facts(
+    raw: dict[str, Any], base: dict[str, Any], records: Sequence[ClipRecord]
+) -> dict[str, dict[str, Any]]:
+    """File name -> what a run is."""
+    lines = "".join(r.to_json() for r in records)
+    data = {"clips": len(records), "sha256": hashlib.sha256(lines.encode()).hexdigest()}
+    return {"config.json": stable(raw), "data.json": data, "base.json": base}
 
 
 def _read(path: epath.Path) -> dict[str, Any]:

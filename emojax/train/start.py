@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from etils import epath
 
 from data_pipeline.datasets.labels import normalize_answer
 from data_pipeline.loader import prompts, released_stages
@@ -18,7 +19,7 @@ from data_pipeline.media.speaker_norm import Speakers, average_speaker, measure_
 from data_pipeline.media.views import ViewConfig
 from data_pipeline.schema import ClipRecord
 from emojax.bundle.model_folder import load_bundle, load_tokenizer
-from emojax.config import Data, Stage, Train
+from emojax.config import Data, Settings, Stage, Train, for_devices
 from emojax.model.build import ModelConfig
 from emojax.model.variables import (
     Flat,
@@ -29,11 +30,32 @@ from emojax.model.variables import (
     unbox,
     variable_shardings,
 )
+from emojax.sharding import check_batch_size, make_mesh
+from emojax.train.run_folder import base_weights, check_same_run
 
 logger = logging.getLogger(__name__)
 
 # Data set -> (random-access source of training elements, mixture weight).
 Mixture = Mapping[str, tuple[Any, float]]
+
+
+def check_run(settings: Settings, records: Sequence[ClipRecord], out: Path) -> None:
+    """Refuses a run that cannot start here, before its clips are decoded.
+
+    Args:
+      settings: the resolved run.
+      records: all clips.
+      out: run folder.
+
+    Raises:
+      ValueError: the batch size cannot be divided over the devices, or `out` holds another run.
+    """
+    settings = for_devices(settings, jax.device_count())
+    mesh = make_mesh(shape=settings.train.mesh)
+    check_batch_size(mesh, settings.train.batch, settings.train.accumulate)
+    base = base_weights(settings.train.init_from, seed=settings.seed)
+    trained = [r for r in records if r.split == "train"]
+    check_same_run(epath.Path(out), settings.raw, base, trained)
 
 
 def check_tokenizer(train: Train) -> None:

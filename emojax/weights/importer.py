@@ -52,6 +52,7 @@ def model_settings(
     model: Model,
     *,
     preset: str | None = None,
+    changes: Sequence[str] = (),
     precision: str = "",
     questions: Mapping[str, Sequence[str]] | None = None,
 ) -> Settings:
@@ -60,6 +61,7 @@ def model_settings(
     Args:
       model: an entry of MODELS.
       preset: another preset, with the same changes for released weights.
+      changes: words such as `--config.model.remat=full`.
       precision: number format, a key of precision.FORMATS; "": that of the preset.
       questions: {task: wordings}, such as those of the originals, which this project does not
         contain.
@@ -67,7 +69,7 @@ def model_settings(
     Returns:
       The settings.
     """
-    config = load_config(preset or model.preset)
+    config = load_config(preset or model.preset, changes)
     config.model.update(FORMATS[precision] if precision else {})
     config.data.questions.update(questions or {})
     for field, value in model.fields:
@@ -294,19 +296,20 @@ def find_tokenizer(settings: Settings, files: Sequence[Path]) -> Path:
     )
 
 
-def plan_weights(preset: str, *, int8: bool = False) -> dict[str, Any]:
+def plan_weights(preset: str, *, int8: bool = False, changes: Sequence[str] = ()) -> dict[str, Any]:
     """Counts parameters and stored bytes by module, from shapes only.
 
     Args:
       preset: name of a configuration.
       int8: whether frozen kernels are stored as int8.
+      changes: words such as `--config.model.llama.depth=16`.
 
     Returns:
       preset, modules (one record each, largest first) and total. The fields of a record are module,
       parameters, trainable, bytes, and tensors: trainable tensors as the original projects' files
       count them, one per layer.
     """
-    config = load_config(preset)
+    config = load_config(preset, changes)
     config.model.kernels = "int8" if int8 else config.model.kernels
     settings = resolve(config)
     leaves = leaf_types(settings)

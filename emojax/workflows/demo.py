@@ -7,6 +7,7 @@ import json
 import logging
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,12 @@ def _make_room(out: Path, *, overwrite: bool) -> None:
 
 
 def demo(
-    out: Path, *, overwrite: bool = False, preset: str = "tiny", progress: Progress = no_progress
+    out: Path,
+    *,
+    overwrite: bool = False,
+    preset: str = "tiny",
+    changes: Sequence[str] = (),
+    progress: Progress = no_progress,
 ) -> DemoResult:
     """Makes the corpus, trains all stages, scores the test split and explains one clip.
 
@@ -78,6 +84,7 @@ def demo(
         kept under another name.
       overwrite: remove an earlier run in `out` first.
       preset: name of the configuration.
+      changes: words such as `--config.train.batch=16`.
       progress: gets the tasks of all steps.
 
     Returns:
@@ -87,7 +94,7 @@ def demo(
       ValueError: `out` holds other things than a demo.
     """
     begin = time.monotonic()
-    settings = resolve(load_config(preset))
+    settings = resolve(load_config(preset, changes))
     _make_room(out, overwrite=overwrite)
     corpus = CorpusConfig()
     records = load_corpus(make_corpus(config=corpus, progress=progress))

@@ -124,7 +124,7 @@ def test_a_folder_has_one_server_and_a_port_too(server, model, capsys):
             free.bind(("127.0.0.1", 0))
             options = ["--port", str(free.getsockname()[1])] if options else []
         assert main(["serve", "--model", str(model), *options, *more]) == 2
-        assert fault in " ".join(capsys.readouterr().out.split())
+        assert fault in " ".join(capsys.readouterr().err.split())
     assert httpx2.get(f"{server.url}/health").status_code == 200
 
 

@@ -79,7 +79,7 @@ def test_watch_and_report(run, capsys, tmp_path):
         and "Answers over time" in text
         and "http" not in text
     )
-    assert main(["report", str(tmp_path)]) == 2 and "no config.json" in capsys.readouterr().out
+    assert main(["report", str(tmp_path)]) == 2 and "no config.json" in capsys.readouterr().err
 
 
 def test_weights_of_a_stage():

@@ -117,32 +117,32 @@ def test_an_import_over_another_model_leaves_nothing_of_it(place, tmp_path):
 def test_the_demo_does_not_touch_other_files(place, tmp_path):
     (tmp_path / "precious.txt").write_text("precious")
     out = run_command(place, "demo", "--out", str(tmp_path))
-    assert out.returncode == 2 and "is not a run folder and is not empty" in out.stdout
+    assert out.returncode == 2 and "is not a run folder and is not empty" in out.stderr
     out = run_command(place, "demo", "--out", str(tmp_path), "--preset", "nonsense")
-    assert out.returncode == 2 and "there is no preset" in out.stdout
+    assert out.returncode == 2 and "there is no preset" in out.stderr
     assert (tmp_path / "precious.txt").read_text() == "precious"
 
 
 def test_wrong_usage_is_explained(place):
     out = run_command(place, "weights", "import", "emotion-llama-v2", "--file", "llama=/x")
-    assert out.returncode == 2 and "llama-2-7b-chat" in out.stdout
+    assert out.returncode == 2 and "llama-2-7b-chat" in out.stderr
     out = run_command(place, "weights", "import", "emotion-llama-v3")
-    assert out.returncode == 2 and "there is no model 'emotion-llama-v3'" in out.stdout
+    assert out.returncode == 2 and "there is no model 'emotion-llama-v3'" in out.stderr
     out = run_command(place, "weights", "import", "emotion-llama-v2")
-    assert out.returncode == 2 and "needs files of llama-2-7b-chat, eva-vit-g" in out.stdout
+    assert out.returncode == 2 and "needs files of llama-2-7b-chat, eva-vit-g" in out.stderr
     out = run_command(place, "fetch", "emotion-llama", "--file", "llama-2-7b-chat=/nothing")
-    assert out.returncode == 2 and "/nothing does not exist" in out.stdout, (
+    assert out.returncode == 2 and "/nothing does not exist" in out.stderr, (
         "checked before anything is fetched"
     )
     out = run_command(place, "fetch", "emotion-llama")
-    assert out.returncode == 2 and "cannot be downloaded by a program" in out.stdout
+    assert out.returncode == 2 and "cannot be downloaded by a program" in out.stderr
     assert "--file emotion-llama=PATH" in out.stdout and "--file mae-faces=PATH" in out.stdout
     out = run_command(place, "predict", "x.mp4", "--model", "nonsense")
     assert out.returncode == 2 and "emotion-llama-v2" in out.stderr
     out = run_command(
         place, "train", "--manifest", "m.csv", "--out", str(place / "x"), "--preset", "v2"
     )
-    assert out.returncode == 2 and "train.tokenizer_path" in out.stdout
+    assert out.returncode == 2 and "train.tokenizer_path" in out.stderr
 
 
 def test_the_plan_adds_up_to_the_published_counts(place):
@@ -211,7 +211,7 @@ def test_a_model_trained_from_imported_weights_is_exported(place, tmp_path):
     out = emojax(
         place, "train", "--config=configs/tiny.py:test", f"--config.train.init_from={model}", *where
     )
-    assert out.returncode == 2 and "is another model" in out.stdout + out.stderr
+    assert out.returncode == 2 and "is another model" in out.stderr
 
 
 @pytest.mark.full

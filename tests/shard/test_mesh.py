@@ -120,7 +120,7 @@ def test_impossible_meshes():
         make_mesh(shape=(-1, -1, 1))
     mesh = make_mesh(shape=(-1, 2, 1))
     assert dict(mesh.shape) == {"data": 4, "fsdp": 2, "tensor": 1}
-    with pytest.raises(ValueError, match="a batch of 6 cannot be divided over 8"):
+    with pytest.raises(ValueError, match="a batch size of 6 cannot be divided over 8"):
         put_batch({"x": np.zeros((6, 2))}, mesh)
 
 

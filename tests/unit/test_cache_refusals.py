@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from absl import flags
 
 from emojax.bundle.model_folder import row_config
-from emojax.cli import train_config_cmd
+from emojax.cli.main import main
 from emojax.config import Settings, load_config, resolve
 from emojax.train.start import check_cached
 from emojax.workflows import train
@@ -80,11 +79,8 @@ def test_clips_and_labels_are_those_that_were_encoded(build, records, same, monk
         train._offload_encoders(run, Path("cache"), sources, arrays)
 
 
-def test_a_cache_needs_the_data_that_were_encoded(monkeypatch, tmp_path):
-    words = {"out": str(tmp_path), "cache": str(tmp_path / "cache"), "data": None}
-    for name, value in words.items():
-        monkeypatch.setattr(flags.FLAGS[name], "value", value)
-    config = load_config("tiny:test")
-    monkeypatch.setattr(train_config_cmd, "_CONFIG", types.SimpleNamespace(value=config))
-    with pytest.raises(ValueError, match="--cache needs --data, the built data that were encoded"):
-        train_config_cmd.run(None)
+def test_a_cache_needs_the_data_that_were_encoded(capsys, tmp_path):
+    words = ("--config=tiny:test", f"--out={tmp_path / 'out'}", f"--cache={tmp_path}")
+    assert main(["train", *words]) == 2 and not (tmp_path / "out").exists()
+    message = "--cache needs --data, the built data that were encoded"
+    assert message in " ".join(capsys.readouterr().err.split())

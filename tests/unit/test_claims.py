@@ -149,4 +149,4 @@ def test_the_command(tmp_path, capsys):
         "what the clips"
     )
     assert main([*command, "--references", str(tmp_path)]) == 2
-    assert "contains no records to check claims against" in capsys.readouterr().out
+    assert "contains no records to check claims against" in capsys.readouterr().err

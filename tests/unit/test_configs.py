@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,8 +17,6 @@ from data_pipeline.media.transcript import Cue, Transcript
 from emojax.cli.main import main
 from emojax.config import (
     change_fields,
-    check_arguments,
-    current_arguments,
     load_config,
     original_names,
     presets,
@@ -25,6 +24,7 @@ from emojax.config import (
     resolve_saved,
 )
 from emojax.config.fields import Optim, StageFields
+from emojax.config.renamed_fields import current_arguments
 from emojax.infer import answer_cache
 from emojax.infer.timeline_records import TimelineOptions
 from emojax.reports.sweep_plot import save_sweep
@@ -157,10 +157,6 @@ def test_unknown_fields_are_refused_with_the_nearest_name():
     raw["model"]["image"]["witdh"] = 3
     with pytest.raises(ValueError, match="did you mean config.model.image.width"):
         resolve_saved(raw)
-    command = [f"--config={ROOT / 'configs' / 'tiny.py'}:test", "--config.data.buckets[0]=(1, 2)"]
-    check_arguments([*command, "--config.stage.joint.strange_words=0.1", "--out=x"])
-    with pytest.raises(ValueError, match="did you mean config.stage.perception.steps"):
-        check_arguments([*command, "--config.stage.percepton.steps=2"])
 
 
 def test_presets_do_not_depend_on_the_working_folder(tmp_path):
@@ -184,8 +180,10 @@ def test_typos_are_refused():
         config.optim.lrr = 1.0
     with pytest.raises(ValueError, match="no preset 'tinny'"):
         load_config("tinny")
-    with pytest.raises(ValueError, match="tiny.py:huge is not known"):
-        load_config("tiny:huge")
+    with pytest.raises(ValueError, match="did you mean 'tiny:people'. There are tiny:people, tin"):
+        load_config("tiny:poeple")
+    with pytest.raises(ValueError, match="preset or file 'configs/nope.py'; there are tiny, tiny:"):
+        load_config("configs/nope.py")
     config = load_config("tiny")
     config.data.temporal = "unifrom"
     with pytest.raises(
@@ -210,6 +208,44 @@ def test_a_fault_of_a_preset_file_is_not_hidden(tmp_path, monkeypatch):
     monkeypatch.setattr(presets, "CONFIGS", tmp_path)
     with pytest.raises(AttributeError, match="lacking"):
         load_config("faulty")
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("--config.optim.rl=1", "no field config.optim.rl; did you mean config.optim.lr?"),
+        ("--config.lr=1", "no field config.lr; did you mean config.optim.lr?"),
+        ("--config.train.lerning_rate=1", "did you mean config.optim.lr?"),
+        ("--config.batch_size=1", "did you mean config.train.batch?"),
+        ("--config.stage.percepton.steps=2", "did you mean config.stage.perception.steps?"),
+        (
+            "--config.train.steps=2",
+            "mean config.stage.cognition.steps or config.stage.perception.steps?",
+        ),
+        ("--config.no.such.qqq=1", "there is no field config.no.such.qqq$"),
+        ("--config.train.batch=many", "config.train.batch is 'many'; it must be a whole number, s"),
+        ("--config.model.word_heads=maybe", "it must be true or false, such as True"),
+        ("--config.train.batch", "config.train.batch has no value: give --config.train.batch=8"),
+        ("--config.train=3", "config.train is a section: set its fields one by one"),
+        ("--config.data.buckets[0]=3", "give the whole value of config.data.buckets"),
+        ("--x=1", "not understood: --x=1"),
+    ],
+)
+def test_mistyped_words_of_a_command_line(word, message):
+    with pytest.raises(ValueError, match=re.escape(message).replace(r"\$", "$")):
+        load_config("tiny:test", [word])
+
+
+def test_words_of_a_command_line_are_read_as_ml_collections_reads_them(tmp_path):
+    words = ["--config.train.mesh=(1,2,4)", "--config.model.remat=full", "--config.optim.lr=0.5"]
+    words += ["--noconfig.model.word_heads", "--config.stages=perception", "--config.optim.lr=3e-4"]
+    words += ["--config.stage.joint.strange_words=0.1", "--config.train.init_from=folder"]
+    (tmp_path / "own.py").write_text((ROOT / "configs" / "tiny.py").read_text())
+    for preset in ("tiny:test", f"{tmp_path}/own.py:test"):
+        c = load_config(preset, words)
+        assert c.train.mesh == (1, 2, 4) and c.model.remat == "full" and c.optim.lr == 3e-4
+        assert not c.model.word_heads and c.stages == ("perception",)
+        assert c.stage.joint.random_word_insertion == 0.1 and c.train.init_from == "folder"
 
 
 @pytest.mark.parametrize(
@@ -246,7 +282,7 @@ def test_sweep_files_are_checked_before_the_first_run(tmp_path, capsys):
     (tmp_path / "text.md").write_text("no sweep\n")
     for name in ("own.py", "none.py", "text.md"):
         assert main(["sweep", "run", str(tmp_path / name), "--out", str(tmp_path / "out")]) == 2
-    printed = " ".join(capsys.readouterr().out.split())
+    printed = " ".join(capsys.readouterr().err.split())
     name = "config.stage.perception"
     assert f"there is no field {name}.stepz; did you mean {name}.steps?" in printed
     assert "it has no SEEDS, sweep" in printed and "is not a Python file" in printed

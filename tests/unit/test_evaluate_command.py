@@ -103,7 +103,7 @@ def test_wrong_usage_is_reported(tmp_path, capsys):
         (["m", "--predictions", str(path)], "leave out the model"),
     ):
         assert main(["evaluate", *arguments, *out]) == 2
-        assert message in " ".join(capsys.readouterr().out.split()), arguments
+        assert message in " ".join(capsys.readouterr().err.split()), arguments
     for option, value, message in (
         ("--resamples", "-1", "'-1' is not a whole number of at least 0"),
         ("--seed", "-1", "'-1' is not a whole number of at least 0"),
@@ -204,7 +204,7 @@ def test_runs_are_compared_by_name_of_test(tmp_path, capsys):
         "*" in text.splitlines()[4] and "paired permutation test over groups, two-sided" in text
     )  # stars, and of what
     assert main(["compare", *map(str, (tmp_path / "one", tmp_path)), "--out", str(out)]) == 2
-    assert "contains no evaluation" in capsys.readouterr().out
+    assert "contains no evaluation" in capsys.readouterr().err
     jsonl(tmp_path / "three.jsonl", *(row(f"c{i}", "sad", "sad") for i in range(90)))
     assert (
         main(
@@ -219,7 +219,7 @@ def test_runs_are_compared_by_name_of_test(tmp_path, capsys):
         == 0
     )
     assert main(["compare", str(tmp_path / "one"), str(tmp_path / "three"), "--out", str(out)]) == 2
-    assert "in one run and 'sad' in the other" in " ".join(capsys.readouterr().out.split())
+    assert "in one run and 'sad' in the other" in " ".join(capsys.readouterr().err.split())
 
 
 # --- servers ---

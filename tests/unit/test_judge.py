@@ -370,5 +370,5 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     assert json.loads(capsys.readouterr().out)["scores"]["clue_overlap"]["mean_difference"] == 0.0
     assert (
         main(["judge", "--task", "ov"]) == 2
-        and "--predictions is missing" in capsys.readouterr().out
+        and "--predictions is missing" in capsys.readouterr().err
     )

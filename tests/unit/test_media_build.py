@@ -287,7 +287,7 @@ def test_commands(corpus, tmp_path, capsys):
     assert (
         main(["data", "build", str(tmp_path / "lost.jsonl"), str(tmp_path / "o2"), *options]) == 2
     )
-    assert "1 clip missing" in capsys.readouterr().out
+    assert "1 clip missing" in capsys.readouterr().err
     assert (
         main(
             [
@@ -311,7 +311,7 @@ def test_commands(corpus, tmp_path, capsys):
     capsys.readouterr()
     (tmp_path / "bare").mkdir()
     assert main(["data", "build", str(tmp_path / "bare"), str(tmp_path / "o3")]) == 2
-    assert "holds no known data set" in capsys.readouterr().out
+    assert "holds no known data set" in capsys.readouterr().err
     assert (
         main(
             [

@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from emojax.cli.main import main
-from emojax.cli.plan_cmd import set_fields, show
-from emojax.config import for_devices, load_config, resolve
+from emojax.cli.plan_cmd import show
+from emojax.config import for_devices, load_config, resolve, set_fields
 from emojax.plan import hlo, step_plan
 from emojax.plan.gpu_target import GPU_TARGETS, target_config
 from emojax.plan.topology import CHIPS, Topology, describe_devices, parse_topology
@@ -119,13 +119,6 @@ def test_fields_on_the_command_line():
     assert (
         config.model.remat == "full" and config.train.mesh == (1, 2, 4) and config.optim.lr == 0.5
     )
-    for wrong, says in (
-        ("--config.no.such=1", "no field"),
-        ("--config.train.batch=x", "holds"),
-        ("--x=1", "understood"),
-    ):
-        with pytest.raises(ValueError, match=says):
-            set_fields(config, [wrong])
 
 
 @pytest.fixture
@@ -266,7 +259,7 @@ LENGTHS = "it must be a row and an answer length, as in 768,128"
 )
 def test_what_cannot_be_planned(config, words, text, capsys, no_gpu_compiler):
     assert main(["plan", "train", "--config", config, "--topology", *words]) == 2
-    assert f"emojax plan: {text}" in " ".join(capsys.readouterr().out.split())
+    assert f"emojax plan: {text}" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize("batch", ["0", "-8"])
@@ -274,4 +267,4 @@ def test_a_batch_size_below_one(batch, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["plan", "train", "--config", "tiny:test", "--topology", "h100:8", f"--batch={batch}"])
     printed = " ".join(capsys.readouterr().err.split())
-    assert f"argument --batch: '{batch}' is not a whole number of at least 1" in printed
+    assert f"--batch: '{batch}' is not a whole number of at least 1" in printed

@@ -239,6 +239,6 @@ def test_fetched_tables_are_checked_and_used(mirror, tmp_path, monkeypatch, caps
     damaged = official_files.folder() / "emotion_wheel" / "wheel1.xlsx"
     damaged.write_bytes(b"x")
     assert main(["evaluate", "--predictions", str(path), "--out", str(tmp_path / "o")]) == 2
-    assert "is not the official file" in capsys.readouterr().out
+    assert "is not the official file" in capsys.readouterr().err
     assert main(["fetch", "mer-unibench"]) == 2  # it is deleted, and the next fetch brings it
     assert main(["fetch", "mer-unibench"]) == 0 and find_tables().name == "MER-UniBench word tables"

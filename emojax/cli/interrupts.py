@@ -1,0 +1,64 @@
+"""Ctrl-C in the process of a command: always seen, and the process ends at once afterwards."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from typing import Any, NoReturn, Self
+
+
+class Interrupts:
+    """Handles Ctrl-C while its body runs; the main thread of a process uses it once.
+
+    Python raises KeyboardInterrupt wherever the main thread is. If that is a callback of a library,
+    the exception is lost, or becomes another one (an ImportError, for example). `requested` tells
+    that it was Ctrl-C; a lost exception is raised again. A second Ctrl-C ends the process at once.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._previous: Any = None
+        self._lost = 0
+
+    def __enter__(self) -> Self:
+        self._previous = signal.signal(signal.SIGINT, self._receive)
+        sys.unraisablehook = self._raise_again
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._previous)
+        sys.unraisablehook = sys.__unraisablehook__
+
+    def _receive(self, *_: object) -> None:
+        if self.requested and not self._lost:
+            os.write(2, b"\n")
+            end_process(128 + signal.SIGINT)
+        self.requested, self._lost = True, 0
+        raise KeyboardInterrupt
+
+    def _raise_again(self, unraisable: Any) -> None:
+        if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+            sys.__unraisablehook__(unraisable)
+            return
+        self._lost = 1
+        # Not from here, where it would be lost again.
+        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+
+def end_process(code: int) -> NoReturn:
+    """Ends the process without the exit functions of libraries.
+
+    They wait for threads that still compile or write, and end in a segmentation fault or in
+    tracebacks about files that cannot be written.
+    """
+    for child in multiprocessing.active_children():
+        child.terminate()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            continue
+    os._exit(code)
