@@ -109,6 +109,7 @@ fi
 [[ ${#place[@]} -eq 3 ]] || usage
 [[ -n $down || ${#arguments[@]} -gt 0 ]] || usage
 name=${place[0]} zone=${place[1]} type=${place[2]}
+[[ -n $dry ]] || command -v gcloud >/dev/null || wrong "gcloud is not installed: see https://cloud.google.com/sdk/docs/install"
 [[ $name =~ ^[a-z]([-a-z0-9]*[a-z0-9])?$ ]] || wrong "the name of a slice has lower-case letters, digits and dashes: '$name'"
 [[ $type =~ ^v[2-9][a-z]*-[0-9]+$ ]] || wrong "'$type' is not a valid type of slice, such as v5litepod-16, v5p-8 or v4-16"
 if [[ -z $down ]]; then
@@ -170,11 +171,11 @@ create() {
     options+=(--runtime-version="$runtime")
     [[ -z $spot ]] || options+=(--spot)
     if [[ $slices -gt 1 ]]; then options+=(--node-count="$slices" --node-prefix="$name"); else options+=(--node-id="$name"); fi
-    do_it "${queue[@]}" create "$name" "${where[@]}" "${options[@]}"
+    do_it "${queue[@]}" create "$name" "${where[@]}" "${options[@]}" || return
     [[ -z $dry ]] || return 0
     local status
     while true; do
-      status=$("${queue[@]}" describe "$name" "${where[@]}" --format='value(state.state)')
+      status=$("${queue[@]}" describe "$name" "${where[@]}" --format='value(state.state)') || return
       case $status in
         ACTIVE) return 0 ;;
         FAILED | SUSPENDED | SUSPENDING) say "the queued resource is $status"; return 1 ;;
@@ -210,11 +211,12 @@ find_or_create() {
 
 archive=emojax.tgz
 push() { # copies the committed files and the name of the commit: a pod has no repository
+  failed="packing the code"
   if [[ -z $dry ]]; then
     git diff --quiet HEAD || say "note: uncommitted changes are not copied"
     local box
     box=$(mktemp -d)
-    git archive --format=tar HEAD >"$box/emojax.tar"
+    git archive --format=tar HEAD >"$box/emojax.tar" || return
     git rev-parse HEAD >"$box/COMMIT"
     tar -rf "$box/emojax.tar" -C "$box" COMMIT
     gzip -c "$box/emojax.tar" >"$archive"
@@ -222,9 +224,11 @@ push() { # copies the committed files and the name of the commit: a pod has no r
   fi
   local node
   for node in "${nodes[@]}"; do
+    failed="copying the code to $node"
     do_it "${tpu[@]}" scp "$archive" "$node:emojax.tgz" "${where[@]}" --worker=all || return
+    failed="installing the code on $node"
     do_it "${tpu[@]}" ssh "$node" "${where[@]}" --worker=all \
-      --command="mkdir -p emojax && tar xzf emojax.tgz -C emojax && cd emojax && (test -x .venv/bin/python || python3.11 -m venv .venv || { rm -rf .venv && python3 -m pip install -q --user uv && python3 -m uv venv -q --seed --python 3.11 .venv; }) && .venv/bin/pip install -q -e .[tpu]"
+      --command="mkdir -p emojax && tar xzf emojax.tgz -C emojax && cd emojax && (test -x .venv/bin/python || python3.11 -m venv .venv || { rm -rf .venv && python3 -m pip install -q --user uv && python3 -m uv venv -q --seed --python 3.11 .venv; }) && .venv/bin/pip install -q -e .[tpu]" || return
   done
   [[ -n $dry ]] || rm -f "$archive"
 }
@@ -242,12 +246,20 @@ train() { # on every worker of every slice at once; prints the log of the first 
     [[ -z $dry ]] || wait
   done
   [[ -z $dry ]] || return 0
-  for job in "${jobs[@]}"; do
+  for job in "${!jobs[@]}"; do
     status=0
-    wait "$job" || status=$?
-    [[ $status -eq 0 || $code -ne 0 ]] || code=$status
+    wait "${jobs[$job]}" || status=$?
+    [[ $status -eq 0 || $code -ne 0 ]] || { code=$status failed="training on ${nodes[$job]}"; }
   done
   return "$code"
+}
+
+give_up() { # what failed, exit code
+  local kept="; the slice is deleted"
+  [[ -z $keep ]] || kept="; $name is kept and will be used"
+  say "$1 failed with exit code $2 (what it printed is above): correct the cause and run the same command again, \
+it continues from the last checkpoint$kept"
+  exit "$2"
 }
 
 if [[ -n $down ]]; then delete_all; exit; fi
@@ -258,19 +270,20 @@ finish() {
 }
 trap finish EXIT
 
+lost=0
 for ((attempt = 0; ; attempt++)); do
   code=0
-  find_or_create
-  if push; then train || code=$?; else code=255; fi
+  find_or_create || give_up "creating $name" $?
+  if push; then lost=0; train || code=$?; else code=$?; lost=$((lost + 1)); fi
   [[ $code -ne 0 ]] || break
   current=$(state_of_all)
-  # A failure of the program itself would repeat: restart only after lost machines.
-  if [[ $current == READY && $code -ne 143 && $code -ne 255 ]]; then
-    say "training failed with exit code $code"
-    exit "$code"
+  # A failure of the program itself would repeat: restart only after lost machines. A new slice may be READY
+  # before it takes connections.
+  if [[ $current == READY && $code -ne 143 && ($code -ne 255 || $lost -ge 3) ]]; then
+    give_up "$failed" "$code"
   fi
   if [[ $attempt -ge $retries ]]; then
-    say "gave up after $retries restarts"
+    say "gave up after $retries restarts; run the same command again to continue from the last checkpoint"
     exit "$code"
   fi
   say "preempted (${current:-gone}, exit code $code); restarting from the last checkpoint"

@@ -5,6 +5,8 @@ $FAKE/state         state of the slice; absent if there is none
 $FAKE/calls.jsonl   arguments of every call
 $FAKE/script        JSON list, one entry per start of a training:
                     {"code": exit code, "then": state of the slice afterwards}
+$FAKE/install       JSON list, exit codes of the installations, one each
+$FAKE/no_quota      if there, no slice can be created
 """
 
 import fcntl
@@ -25,14 +27,18 @@ if "describe" in args:
         sys.exit(1)
     print("ACTIVE" if "queued-resources" in args else state.read_text())
 elif verb == "create":
-    if state.exists():
-        print("ALREADY_EXISTS", file=sys.stderr)
+    if state.exists() or (home / "no_quota").exists():
+        print("ALREADY_EXISTS" if state.exists() else "QUOTA_EXCEEDED", file=sys.stderr)
         sys.exit(1)
     state.write_text("READY")
 elif verb == "delete":
     state.unlink(missing_ok=True)
 elif verb == "scp":
     assert Path(args[4]).stat().st_size > 1000, "the archive is there"
+elif verb == "ssh" and (home / "install").exists() and not any("emojax.train" in a for a in args):
+    codes = json.loads((home / "install").read_text())
+    (home / "install").write_text(json.dumps(codes[1:]))
+    sys.exit(codes[0] if codes else 0)
 elif verb == "ssh" and any("emojax.train" in a for a in args):
     with (home / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # the slices of a pod start at the same time

@@ -92,6 +92,13 @@ def _add_output_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--json", action="store_true", help="print summary.json")
 
 
+def kept(args: argparse.Namespace) -> str:
+    """What a run that was stopped has kept, and how to go on."""
+    if not args.out:
+        return ""
+    return f"what is annotated is kept in {args.out}; run the same command again to go on"
+
+
 def run(args: argparse.Namespace, console: Console) -> int:
     """Annotates clips; exit code 3 if some are unfinished."""
     from data_pipeline.annotate import outputs

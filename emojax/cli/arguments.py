@@ -82,6 +82,16 @@ def percent(text: str) -> int:
     return _whole(text, 1, most=100)
 
 
+def part(text: str) -> tuple[int, int]:
+    """`I/N`, the I-th of N parts."""
+    number, slash, parts = text.partition("/")
+    if not (slash and number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts)):
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is not a part: give I/N with I from 1 to N, such as 2/4"
+        )
+    return int(number), int(parts)
+
+
 def name_list(text: str | None) -> list[str]:
     """The names of a comma-separated list, each once."""
     return list(dict.fromkeys(filter(None, map(str.strip, (text or "").split(",")))))

@@ -34,6 +34,11 @@ def add_parser(commands: Commands) -> None:
     )
 
 
+def kept(_args: argparse.Namespace) -> str:
+    """What a run that was stopped has kept, and how to go on."""
+    return "the model is as it was; run the same command again"
+
+
 def run(args: argparse.Namespace, console: Console) -> int:
     """Calibrates a model folder."""
     setup()

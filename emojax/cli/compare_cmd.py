@@ -40,6 +40,11 @@ def add_parser(commands: Commands) -> None:
     add_latex_option(p)
 
 
+def kept(_args: argparse.Namespace) -> str:
+    """What a run that was stopped has kept, and how to go on."""
+    return "the output may be incomplete; run the same command again"
+
+
 def run(args: argparse.Namespace, console: Console) -> int:
     """Compares the first folder with each of the others."""
     from emojax.evaluate.comparison_stats import compare_runs

@@ -23,6 +23,11 @@ def add_parser(commands: Commands) -> None:
     p.add_argument("--seed", type=whole, default=0, help="each seed gives another corpus")
 
 
+def kept(_args: argparse.Namespace) -> str:
+    """What a run that was stopped has kept, and how to go on."""
+    return "the corpus is incomplete; run the same command again to make it"
+
+
 def run(args: argparse.Namespace, console: Console) -> int:
     """Writes the corpus."""
     from data_pipeline.embedded.generate import make_corpus

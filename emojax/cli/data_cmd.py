@@ -151,6 +151,14 @@ def set_names(args: argparse.Namespace) -> list[str] | None:
     return names
 
 
+def kept(args: argparse.Namespace) -> str:
+    """What a run that was stopped has kept, and how to go on."""
+    if args.action in ("check", "build", "encode"):
+        place = args.cache if args.action == "encode" else args.out
+        return f"what is finished is kept in {place}; run the same command again to go on"
+    return "nothing was written; run the same command again"
+
+
 def run(args: argparse.Namespace, console: Console) -> int:
     """Runs one action; exit code 2 if nothing was found, 3 if something was refused."""
     actions = {

@@ -38,6 +38,15 @@ def add_parser(commands: Commands) -> None:
     p.accept_fields()
 
 
+def kept(args: argparse.Namespace) -> str:
+    """What a run that was stopped has kept, and how to go on."""
+    from etils import epath
+
+    from emojax.train.run_folder import describe_progress
+
+    return describe_progress(epath.Path(args.out))
+
+
 def run(args: argparse.Namespace, console: Console) -> int:
     """Runs the demo."""
     setup(training=True)

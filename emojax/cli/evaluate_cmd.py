@@ -112,6 +112,13 @@ def _add_prediction_options(p: argparse.ArgumentParser) -> None:
     )
 
 
+def kept(args: argparse.Namespace) -> str:
+    """What a run that was stopped has kept, and how to go on."""
+    if (args.suite and not args.predictions) or args.endpoint:
+        return f"answers are kept in {args.out}; run the same command again to go on"
+    return "nothing was written; run the same command again"
+
+
 def run(args: argparse.Namespace, console: Console) -> int:
     """Scores what the options name."""
     from emojax.evaluate.emotion_wheels import find_tables

@@ -26,6 +26,11 @@ def add_parser(commands: Commands) -> None:
     p.add_argument("--out", required=True, help="file or folder to write")
 
 
+def kept(_args: argparse.Namespace) -> str:
+    """What a run that was stopped has kept, and how to go on."""
+    return "the export is incomplete; run the same command again"
+
+
 def run(args: argparse.Namespace, console: Console) -> int:
     """Writes the files."""
     setup()

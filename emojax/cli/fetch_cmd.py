@@ -55,6 +55,11 @@ def add_import_options(p: Parser) -> None:
     p.accept_fields()
 
 
+def kept(_args: argparse.Namespace) -> str:
+    """What a run that was stopped has kept, and how to go on."""
+    return "what is downloaded is kept; run the same command again to go on"
+
+
 def run(args: argparse.Namespace, console: Console) -> int:
     """Fetches word tables, one source, or all sources of a model."""
     setup()

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from types import TracebackType
 from typing import Any, NoReturn, Self
 
 
@@ -26,11 +27,12 @@ class Interrupts:
     def __enter__(self) -> Self:
         self._previous = signal.signal(signal.SIGINT, self._receive)
         sys.unraisablehook = self._raise_again
+        sys.excepthook = _print_exception
         return self
 
     def __exit__(self, *_: object) -> None:
         signal.signal(signal.SIGINT, self._previous)
-        sys.unraisablehook = sys.__unraisablehook__
+        sys.unraisablehook, sys.excepthook = sys.__unraisablehook__, sys.__excepthook__
 
     def _receive(self, *_: object) -> None:
         if self.requested and not self._lost:
@@ -46,6 +48,17 @@ class Interrupts:
         self._lost = 1
         # Not from here, where it would be lost again.
         threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+
+def _print_exception(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Prints an exception that nobody handled.
+
+    TensorStore prints one for every write that is still under way when a checkpoint has failed.
+    """
+    if str(error) != "Event loop is closed":
+        sys.__excepthook__(kind, error, trace)
 
 
 def end_process(code: int) -> NoReturn:

@@ -59,6 +59,13 @@ def add_parser(commands: Commands) -> None:
     p.add_argument("--out", help="folder for judge_<task>_<model>.json and the stored replies")
 
 
+def kept(args: argparse.Namespace) -> str:
+    """What a run that was stopped has kept, and how to go on."""
+    if args.task == "clues" or args.agreement or not args.out:
+        return "nothing was written; run the same command again"
+    return f"replies are kept in {args.out}/replies; run the same command again to go on"
+
+
 def run(args: argparse.Namespace, console: Console) -> int:
     """Runs the judge; exit code 1 if no clip could be scored."""
     if args.agreement:

@@ -19,6 +19,7 @@ from emojax.cli.arguments import (
     beams,
     name_list,
     not_negative,
+    part,
     seconds,
     share,
 )
@@ -28,6 +29,7 @@ from emojax.cli.output import model_folder
 if TYPE_CHECKING:
     from emojax.bundle.model_folder import Bundle
     from emojax.types import Answer
+    from emojax.workflows.answer_file import Todo
 
 FORMATS = ("json", "csv", "parquet", "srt", "vtt", "eaf", "png", "html")
 FURTHER_FORMATS = ("svg", "pdf")  # written only where they are named
@@ -119,6 +121,19 @@ def _add_answer_options(p: argparse.ArgumentParser) -> None:
         help="with --json: the weights of the Conv-Attention at each position",
     )
     p.add_argument("--json", action="store_true", help="one JSON object per line")
+    p.add_argument(
+        "--shard",
+        type=part,
+        metavar="I/N",
+        help="answer only the I-th of N equal parts (from 1), for several machines; they must see "
+        "the same files",
+    )
+    p.add_argument(
+        "--resume",
+        metavar="FILE.jsonl",
+        help="write each answer into this file as JSON, too; files that are answered there are not "
+        "answered again",
+    )
     p.add_argument(
         "--decode-timeout",
         type=seconds,
@@ -216,15 +231,35 @@ def run(args: argparse.Namespace, console: Console) -> int:
     if is_recording:
         _check_recordings(args, paths)
     from emojax.infer.memory_plan import open_for_answers
+    from emojax.workflows.answer_file import Todo
 
+    todo = Todo.of(paths, part=args.shard, resume=args.resume)
+    if not todo.missing:
+        console.print(f"nothing is left to answer: {len(todo.part)} files are in this part")
+        return 3 if todo.refused else 0
     bundle = open_for_answers(folder, precision=args.precision, layout=args.mode)
+    if todo.file is not None:
+        todo.file.check_model(bundle.name)
     # bytes of the command line that are not UTF-8 are replaced
     subtitle = args.subtitle.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    if is_recording:
-        return _predict_recordings(
-            args, console, bundle, paths=paths, labels=labels, subtitle=subtitle, formats=formats
-        )
-    return _predict_clips(args, console, bundle, paths=paths, labels=labels, subtitle=subtitle)
+    with todo.writing():
+        if is_recording:
+            return _predict_recordings(
+                args, console, bundle, todo=todo, labels=labels, subtitle=subtitle, formats=formats
+            )
+        return _predict_clips(args, console, bundle, todo=todo, labels=labels, subtitle=subtitle)
+
+
+def kept(args: argparse.Namespace) -> str:
+    """What a run that was stopped has kept, and how to go on."""
+    if args.resume:
+        return f"answers are kept in {args.resume}; run the same command again to go on"
+    if args.timeline or args.report:
+        return "answered segments are kept; run the same command again to go on"
+    return (
+        "the printed answers are complete; with --resume FILE.jsonl the same command goes on where "
+        "it was stopped"
+    )
 
 
 def _check_options(args: argparse.Namespace) -> None:
@@ -287,18 +322,18 @@ def _predict_clips(
     console: Console,
     bundle: Bundle,
     *,
-    paths: Sequence[str],
+    todo: Todo,
     labels: Sequence[str] | None,
     subtitle: str,
 ) -> int:
     from emojax.infer.predict import PredictOptions, measure_speaker, predict
 
     transcribe = _transcriber(args)
-    refused, speakers, timeout = 0, None, args.decode_timeout
+    speakers, timeout = None, args.decode_timeout
     notes: list[tuple[str, ...]] = []  # of each answer
     with progress_bars(console) as progress:
         if args.one_speaker:
-            speakers = measure_speaker(bundle, paths, timeout=timeout, progress=progress)
+            speakers = measure_speaker(bundle, todo.paths, timeout=timeout, progress=progress)
         options = PredictOptions(
             reason=not args.label_only,
             speakers=speakers,
@@ -307,22 +342,23 @@ def _predict_clips(
             fusion_weights=args.fusion_weights,
             transcribe=transcribe,
         )
-        progress("predict", 0, len(paths))
+        total, before = len(todo.part), len(todo.part) - len(todo.missing)
+        progress("predict", before, total)
         answers = predict(
-            bundle, paths, labels=labels, subtitle=subtitle, timeout=timeout, options=options
+            bundle, todo.missing, labels=labels, subtitle=subtitle, timeout=timeout, options=options
         )
-        for number, answer in enumerate(answers, 1):
-            refused += answer.error is not None
+        for number, answer in enumerate(answers, before + 1):
             fields = answer.to_json() | ({"purpose": args.purpose} if args.purpose else {})
+            todo.add(fields)
             text = plain(answer, known={note for own in notes for note in own})
             print(json.dumps(fields, ensure_ascii=False) if args.json else text, flush=True)
             notes.append(answer.notes)
-            progress("predict", number, len(paths))
-    if len(paths) > 1 and any(notes):
-        console.print(f"notes on {sum(map(bool, notes))} of {counted(len(paths), 'file')}:")
+            progress("predict", number, total)
+    if total > 1 and any(notes):
+        console.print(f"notes on {sum(map(bool, notes))} of {counted(len(notes), 'file')}:")
         for line in count_notes(notes, noun="file"):
             console.print(f"  {line}", soft_wrap=True)
-    return 3 if refused else 0
+    return 3 if todo.refused else 0
 
 
 def on_one_line(text: str) -> str:
@@ -367,7 +403,7 @@ def _predict_recordings(
     console: Console,
     bundle: Bundle,
     *,
-    paths: Sequence[str],
+    todo: Todo,
     labels: Sequence[str] | None,
     subtitle: str,
     formats: Sequence[str],
@@ -402,18 +438,23 @@ def _predict_recordings(
         embed=args.embed,
         page=Path(args.report) if args.report else None,
     )
-    stems = output_stems(paths, out=args.out, page=args.report)
-    refused, recordings = 0, list(zip(paths, stems, strict=True))
+    # Of all parts: two recordings of one name get different outputs, whichever part they are in.
+    stems = output_stems(todo.paths, out=args.out, page=args.report)
+    missing = set(todo.missing)
+    recordings = [pair for pair in zip(todo.paths, stems, strict=True) if pair[0] in missing]
     with progress_bars(console) as progress:
         for result in make_timelines(bundle, recordings, request, progress=progress):
             if result.timeline is None:
-                refused += 1
                 fields = {"path": result.path, "error": result.error}
+                todo.add(fields)
                 plain_text = f"{on_one_line(result.path)}\n  refused: {result.error}"
                 print(json.dumps(fields) if args.json else plain_text, flush=True)
-            elif args.json:
-                print(json.dumps(timeline_json(result.timeline), ensure_ascii=False), flush=True)
+                continue
+            fields = timeline_json(result.timeline)
+            todo.add(fields | {"path": result.path})
+            if args.json:
+                print(json.dumps(fields, ensure_ascii=False), flush=True)
             else:
                 show_timeline(result.timeline, console)
                 console.print(f"written: {', '.join(map(str, result.files))}", soft_wrap=True)
-    return 3 if refused else 0
+    return 3 if todo.refused else 0

@@ -22,6 +22,11 @@ def add_parser(commands: Commands) -> None:
     )
 
 
+def kept(_args: argparse.Namespace) -> str:
+    """What a run that was stopped has kept, and how to go on."""
+    return "the output may be incomplete; run the same command again"
+
+
 def run(args: argparse.Namespace, console: Console) -> int:
     """Writes the page."""
     from emojax.reports import training_page

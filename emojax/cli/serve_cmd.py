@@ -72,6 +72,11 @@ def add_parser(commands: Commands) -> None:
     add_released_mode(p)
 
 
+def kept(args: argparse.Namespace) -> str:
+    """What a run that was stopped has kept, and how to go on."""
+    return f"finished jobs are kept in {args.folder}"
+
+
 def run(args: argparse.Namespace, console: Console) -> int:
     """Serves until SIGTERM or Ctrl-C.
 

@@ -46,6 +46,13 @@ def add_parser(commands: Commands) -> None:
     )
 
 
+def kept(args: argparse.Namespace) -> str:
+    """What a run that was stopped has kept, and how to go on."""
+    if args.action != "run":
+        return ""
+    return f"finished runs are kept in {args.out}; run the same command again to go on"
+
+
 def run(args: argparse.Namespace, console: Console) -> int:
     """Runs one action."""
     from emojax.workflows import sweep

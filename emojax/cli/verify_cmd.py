@@ -42,6 +42,11 @@ def add_parser(commands: Commands) -> None:
     p.add_argument("--json", action="store_true", help="print agreement.json")
 
 
+def kept(args: argparse.Namespace) -> str:
+    """What a run that was stopped has kept, and how to go on."""
+    return f"marks are kept in {args.out} as they are made; run the same command again to go on"
+
+
 def run(args: argparse.Namespace, console: Console) -> int:
     """Serves the page of one annotator, or shows the agreement of all."""
     from data_pipeline.annotate import verify

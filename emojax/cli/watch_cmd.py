@@ -16,6 +16,11 @@ def add_parser(commands: Commands) -> None:
     p.add_argument("--once", action="store_true", help="print the current state and end")
 
 
+def kept(args: argparse.Namespace) -> str:
+    """What a run that was stopped has kept, and how to go on."""
+    return f"the run in {args.run} is not touched"
+
+
 def run(args: argparse.Namespace, console: Console) -> int:
     """Shows the run until it ends."""
     from etils import epath

@@ -33,6 +33,13 @@ def add_parser(commands: Commands) -> None:
     add_import_options(a)
 
 
+def kept(args: argparse.Namespace) -> str:
+    """What a run that was stopped has kept, and how to go on."""
+    return (
+        "the model is not imported; run the same command again" if args.action == "import" else ""
+    )
+
+
 def run(args: argparse.Namespace, console: Console) -> int:
     """Runs one action."""
     setup()

@@ -49,14 +49,14 @@ def open_run_folder(path: str) -> Iterator[epath.Path]:
     if set("[]*?") & set(path):
         raise ValueError(f"the name of a run folder must not contain any of [ ] * ?: {path}")
     folder = epath.Path(path)
-    made: list[epath.Path] = []
+    made: list[Path] = []
     if "://" in path:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except ImportError as error:  # etils asks for the package of a remote path
             raise ValueError(f"{error}; for gs:// paths: pip install gcsfs") from error
     else:
-        made = [p for p in (folder, *folder.parents) if not p.exists()]
+        made = [p for p in (Path(path), *Path(path).parents) if not p.exists()]
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors.numpy import save_file
 
-from data_pipeline.io import write_text
+from data_pipeline.io import atomic_path, write_text
 from emojax.bundle.model_folder import MODEL_FILE, TOKENIZER_MODEL, Bundle, load_bundle
 from emojax.model.dense import merge_lora_kernel
 from emojax.model.lm.llama import LlamaConfig
@@ -75,7 +75,7 @@ def export_model(folder: Path, layout: str, out: Path) -> list[Path]:
         return _write_peft(bundle, tensors, out)
     out.parent.mkdir(parents=True, exist_ok=True)
     if layout == "safetensors":
-        save_file(tensors, out, metadata={"format": "pt"})
+        _save(tensors, out)
     else:
         _write_torch(bundle, tensors, out)
     return [out]
@@ -135,7 +135,13 @@ def _write_torch(bundle: Bundle, tensors: dict[str, np.ndarray], out: Path) -> N
             "a .pth is written by torch: pip install -e '.[parity]', or use --format safetensors"
         ) from error
     state = {name: torch.from_numpy(np.array(value, np.float32)) for name, value in tensors.items()}
-    torch.save({"model": state, "config": bundle.settings.raw, "epoch": 0}, out)
+    with atomic_path(out) as part:
+        torch.save({"model": state, "config": bundle.settings.raw, "epoch": 0}, part)
+
+
+def _save(tensors: dict[str, np.ndarray], path: Path) -> None:
+    with atomic_path(path) as part:
+        save_file(tensors, part, metadata={"format": "pt"})
 
 
 def _write_peft(bundle: Bundle, tensors: dict[str, np.ndarray], out: Path) -> list[Path]:
@@ -155,7 +161,7 @@ def _write_peft(bundle: Bundle, tensors: dict[str, np.ndarray], out: Path) -> li
         "inference_mode": True,
     }
     write_text(out / "adapter_config.json", json.dumps(config, indent=1))
-    save_file(tensors, out / "adapter_model.safetensors", metadata={"format": "pt"})
+    _save(tensors, out / "adapter_model.safetensors")
     return [out / "adapter_config.json", out / "adapter_model.safetensors"]
 
 
@@ -204,7 +210,7 @@ def _write_shards(config: LlamaConfig, leaves: Leaves, out: Path) -> list[Path]:
 
 def _write_part(tensors: dict[str, np.ndarray], out: Path, number: int) -> tuple[Path, list[str]]:
     path = out / f"part-{number}.safetensors"
-    save_file(tensors, path, metadata={"format": "pt"})
+    _save(tensors, path)
     return path, list(tensors)
 
 

@@ -93,7 +93,7 @@ def test_a_worker_that_saved_and_stopped_is_restarted_but_not_after_an_error(clo
     home, launch = cloud
     (home / "script").write_text(json.dumps([{"code": 143}, {"code": 2}, {"code": 0}]))
     done = launch("pod", "z", "v4-16", *TRAIN)
-    assert done.returncode == 2 and "training failed with exit code 2" in done.stderr
+    assert done.returncode == 2 and "training on pod failed with exit code 2" in done.stderr
     assert verbs(home).count("ssh:train") == 2 and verbs(home)[-1] == "delete"
 
 
@@ -103,6 +103,34 @@ def test_retries_end(cloud):
     done = launch("pod", "z", "v4-16", "--retries", "2", *TRAIN)
     assert done.returncode == 255 and "gave up after 2 restarts" in done.stderr
     assert verbs(home).count("ssh:train") == 3
+
+
+@pytest.mark.parametrize(
+    ("codes", "more", "code", "says"),
+    [
+        ([1], [], 1, "installing the code on pod failed with exit code 1"),
+        ([1], ["--keep"], 1, "pod is kept and will be used"),
+        ([255, 0], [], 0, "exit code 255); restarting"),
+        ([255] * 3 + [0], [], 255, "installing the code on pod failed with exit code 255"),
+    ],
+)
+def test_a_failed_installation_is_named(cloud, codes, more, code, says):
+    home, launch = cloud
+    (home / "install").write_text(json.dumps(codes))
+    done = launch("pod", "z", "v4-16", *more, *TRAIN)
+    assert done.returncode == code and says in done.stderr
+    assert verbs(home).count("ssh") == len(codes) - (code == 255)
+    assert ("ssh:train" in verbs(home)) == (code == 0)
+    assert (verbs(home)[-1] == "delete") == (not more)
+    assert code == 0 or "run the same command again" in done.stderr
+
+
+def test_a_slice_that_cannot_be_created(cloud):
+    home, launch = cloud
+    (home / "no_quota").write_text("")
+    done = launch("pod", "z", "v4-16", *TRAIN)
+    assert done.returncode == 1 and "creating pod failed with exit code 1" in done.stderr
+    assert "QUOTA_EXCEEDED" in done.stderr and "scp" not in verbs(home)
 
 
 def test_queued_slices(cloud):

@@ -113,7 +113,7 @@ def test_wrong_usage_is_reported(tmp_path, capsys):
     ):
         with pytest.raises(SystemExit, match="2"):
             main(["evaluate", "--predictions", str(path), f"{option}={value}", *out])
-        assert f"argument {option}: {message}" in capsys.readouterr().err
+        assert f"{option}: {message}" in capsys.readouterr().err
 
 
 def test_labels_and_metric_can_be_given(tmp_path):
