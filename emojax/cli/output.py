@@ -1,13 +1,18 @@
-"""What several commands print: the tables of an evaluation, how to get a model."""
+"""What commands print: an answer, the tables of an evaluation, how to get a model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
+
+from data_pipeline.media.notes import counted
+
+if TYPE_CHECKING:
+    from emojax.types import Answer
 
 NO_MODEL = "\n".join(
     (
@@ -56,3 +61,40 @@ def model_folder(name: str | None) -> Path:
     if folder is None:
         raise ValueError(NO_MODEL)
     return folder
+
+
+def on_one_line(text: str) -> str:
+    """A text in which line ends and what no terminal can show are blanks."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def answer_text(answer: Answer, *, known: Collection[str] = ()) -> str:
+    """An answer as lines of text.
+
+    Args:
+      answer: the answer.
+      known: notes that were shown with an earlier file, and are counted only.
+    """
+    path = on_one_line(answer.path)
+    if answer.error is not None:
+        return f"{path}\n  refused: {answer.error}"
+    ranked = sorted(answer.probabilities.items(), key=lambda pair: -pair[1])
+    best = ", ".join(f"{name} {p:.2f}" for name, p in ranked[:3])
+    label = answer.label
+    if answer.leading:
+        label = f"{label}: {answer.leading[0]} or {answer.leading[1]}"
+    lines = [path, f"  {label}   {best}"]
+    if answer.contributions is not None:
+        parts = ", ".join(f"{m} {v:+.2f}" for m, v in answer.contributions.items())
+        lines.append(
+            f"  contributions to the log-probability of the best label: {parts or 'no modality'}"
+        )
+    if answer.transcript is not None:
+        lines.append(f"  transcript ({answer.transcript['language']}): {answer.transcript['text']}")
+    if answer.reason:
+        lines.append(f"  {on_one_line(answer.reason)}")
+    notes = [note for note in answer.notes if note not in known]
+    if repeated := len(answer.notes) - len(notes):
+        notes.append(f"{counted(repeated, 'note')} as above")
+    lines.append("; ".join([f"  from {', '.join(answer.modalities)}", *notes]))
+    return "\n".join(lines)

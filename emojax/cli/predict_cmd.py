@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import functools
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,11 +24,10 @@ from emojax.cli.arguments import (
     share,
 )
 from emojax.cli.console import progress_bars, setup
-from emojax.cli.output import model_folder
+from emojax.cli.output import answer_text, model_folder, on_one_line
 
 if TYPE_CHECKING:
     from emojax.bundle.model_folder import Bundle
-    from emojax.types import Answer
     from emojax.workflows.answer_file import Todo
 
 FORMATS = ("json", "csv", "parquet", "srt", "vtt", "eaf", "png", "html")
@@ -350,7 +349,7 @@ def _predict_clips(
         for number, answer in enumerate(answers, before + 1):
             fields = answer.to_json() | ({"purpose": args.purpose} if args.purpose else {})
             todo.add(fields)
-            text = plain(answer, known={note for own in notes for note in own})
+            text = answer_text(answer, known={note for own in notes for note in own})
             print(json.dumps(fields, ensure_ascii=False) if args.json else text, flush=True)
             notes.append(answer.notes)
             progress("predict", number, total)
@@ -359,43 +358,6 @@ def _predict_clips(
         for line in count_notes(notes, noun="file"):
             console.print(f"  {line}", soft_wrap=True)
     return 3 if todo.refused else 0
-
-
-def on_one_line(text: str) -> str:
-    """A text in which line ends and what no terminal can show are blanks."""
-    return "".join(c if c.isprintable() else " " for c in text)
-
-
-def plain(answer: Answer, *, known: Collection[str] = ()) -> str:
-    """An answer as lines of text.
-
-    Args:
-      answer: the answer.
-      known: notes that were shown with an earlier file, and are counted only.
-    """
-    path = on_one_line(answer.path)
-    if answer.error is not None:
-        return f"{path}\n  refused: {answer.error}"
-    ranked = sorted(answer.probabilities.items(), key=lambda pair: -pair[1])
-    best = ", ".join(f"{name} {p:.2f}" for name, p in ranked[:3])
-    label = answer.label
-    if answer.leading:
-        label = f"{label}: {answer.leading[0]} or {answer.leading[1]}"
-    lines = [path, f"  {label}   {best}"]
-    if answer.contributions is not None:
-        parts = ", ".join(f"{m} {v:+.2f}" for m, v in answer.contributions.items())
-        lines.append(
-            f"  contributions to the log-probability of the best label: {parts or 'no modality'}"
-        )
-    if answer.transcript is not None:
-        lines.append(f"  transcript ({answer.transcript['language']}): {answer.transcript['text']}")
-    if answer.reason:
-        lines.append(f"  {on_one_line(answer.reason)}")
-    notes = [note for note in answer.notes if note not in known]
-    if repeated := len(answer.notes) - len(notes):
-        notes.append(f"{counted(repeated, 'note')} as above")
-    lines.append("; ".join([f"  from {', '.join(answer.modalities)}", *notes]))
-    return "\n".join(lines)
 
 
 def _predict_recordings(
