@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import logging
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PureWindowsPath
 
+import av
 import numpy as np
 
 from data_pipeline.datasets.labels import SPLIT_WORDS
@@ -23,6 +25,8 @@ from data_pipeline.datasets.manifest_labels import LabelReader
 from data_pipeline.datasets.manifest_notes import copy_notes, label_notes, recordings
 from data_pipeline.datasets.media_paths import locate_file, nearest_name
 from data_pipeline.datasets.table_files import TableError, read_table
+from data_pipeline.media.container import ClipError, open_media
+from data_pipeline.media.stream import recording_seconds
 from data_pipeline.schema import ClipRecord
 
 REQUIRED = ("path", "label")
@@ -214,7 +218,28 @@ def check_line(
             faults.append((column, f"'{cells[column]}' is not a number of seconds"))
     if start is not None and end is not None and end <= start:
         faults.append(("end", f"{cells['end']} is not after start {cells['start']}"))
+    elif start and media.is_file() and (seconds := _seconds_before(str(media), start)):
+        text = f"{cells['start']} is not before the end of '{media.name}', which lasts"
+        faults.append(("start", f"{text} {seconds:.2f} s"))
     return LineCells(media=media, split=split, start=start, end=end), faults
+
+
+def _seconds_before(media: str, start: float) -> float | None:
+    """The length of a file that ends before a span of it starts; None for other files."""
+    try:
+        if (stated := _stated_seconds(media)) is None or stated > start:
+            return None
+        seconds = recording_seconds(media)  # reads the whole file: headers only estimate
+    except ClipError:
+        return None  # decoding says what is wrong with the file
+    return seconds if seconds <= start else None
+
+
+@functools.lru_cache(maxsize=4096)  # many rows are spans of one file
+def _stated_seconds(media: str) -> float | None:
+    """The length that the header of a file states."""
+    with open_media(media) as container:
+        return float(container.duration / av.time_base) if container.duration else None
 
 
 def _missing_file(media: Path, text: str, *, hint: bool) -> str:

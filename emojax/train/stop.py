@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from typing import Any, Self
 
 import jax
+
+STOPPING = "stopping after this step, which is saved first; Ctrl-C again stops at once"
+
+logger = logging.getLogger(__name__)
 
 
 class Stopped(KeyboardInterrupt):
@@ -45,6 +50,8 @@ class StopRequest:
     def _receive(self, number: int, *_: Any) -> None:
         if self._requested and number == signal.SIGINT:
             raise KeyboardInterrupt
+        if not self._requested:  # from a thread: a handler must not wait for locks of the log
+            threading.Thread(target=logger.info, args=(STOPPING,), daemon=True).start()
         self._requested = True
         self.code = 128 + number
 

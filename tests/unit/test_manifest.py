@@ -1,3 +1,5 @@
+import wave
+
 """Manifests: every fault is reported with row and column."""
 
 import csv
@@ -131,3 +133,17 @@ def test_all_faults_at_once_and_a_models_label_space(folder):
     (folder / "m.csv").write_bytes(b"path,label\na.mp4,\x81\n")
     with pytest.raises(ManifestError, match="not Windows-1252 text .*save it as CSV in UTF-8"):
         read_manifest(folder / "m.csv")
+
+
+def test_a_span_after_the_end_is_reported_with_the_other_faults(tmp_path):
+    """Known before anything is decoded; a second that starts within the file is a span of it."""
+    with wave.open(str(tmp_path / "a.wav"), "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        file.writeframes(bytes(2 * 8000))  # 1 s
+    path = tmp_path / "m.csv"
+    path.write_text("path,label,start,end\na.wav,x,0.5,9\na.wav,y,5,6\na.wav,,0,1\n")
+    with pytest.raises(ManifestError) as refusal:
+        read_manifest(path)
+    first, second = str(refusal.value).splitlines()
+    assert "row 3, column 'start': 5 is not before the end of 'a.wav', which lasts 1.00 s" in first
+    assert "row 4, column 'label'" in second
