@@ -185,7 +185,7 @@ def eval_row(
     prompt = prompts.eval_prompt(
         subtitle or config.no_subtitle,
         task,
-        prompts.question(task, labels, custom=config.questions),
+        prompts.question(task, labels, custom=config.questions, dataset=record.dataset),
         style,
         layout=config.layout,
         dataset=record.dataset,

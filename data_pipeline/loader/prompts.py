@@ -224,13 +224,27 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
 Questions = Mapping[str, Sequence[str]]
 
 
-def question_pool(task: str, *, custom: Questions | None = None) -> Sequence[str]:
-    """The wordings of the question of a task, from `custom` if it has the task."""
-    return (custom or {}).get(task) or QUESTIONS[task]
+def question_pool(
+    task: str, *, custom: Questions | None = None, dataset: str = ""
+) -> Sequence[str]:
+    """The wordings of the question of a task.
+
+    Args:
+      task: key of the question pool.
+      custom: wordings that replace the built-in ones, by DATASET/TASK or by task.
+      dataset: name of the data set.
+    """
+    custom = custom or {}
+    return custom.get(f"{dataset}/{task}") or custom.get(task) or QUESTIONS[task]
 
 
 def question(
-    task: str, labels: tuple[str, ...], *, index: int = 0, custom: Questions | None = None
+    task: str,
+    labels: tuple[str, ...],
+    *,
+    index: int = 0,
+    custom: Questions | None = None,
+    dataset: str = "",
 ) -> str:
     """The question of a task.
 
@@ -238,7 +252,8 @@ def question(
       task: key of the question pool.
       labels: label space, replaces `{labels}`.
       index: number of the wording, modulo the size of the pool.
-      custom: wordings by task that replace the built-in ones.
+      custom: as of `question_pool`.
+      dataset: as of `question_pool`.
     """
-    pool = question_pool(task, custom=custom)
+    pool = question_pool(task, custom=custom, dataset=dataset)
     return pool[index % len(pool)].replace("{labels}", ", ".join(labels))

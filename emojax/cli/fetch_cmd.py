@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from rich.console import Console
@@ -44,7 +43,9 @@ def add_import_options(p: Parser) -> None:
     p.add_argument(
         "--questions",
         metavar="FILE",
-        help='JSON {task: [wordings]}, e.g. the original ones; "{labels}" is filled in',
+        help="the questions that are asked: an official file (mer_eval_datasets.py of "
+        "Emotion-LLaMAv2, first_face.py of Emotion-LLaMA), or JSON {task: [wordings]}, in which "
+        '"{labels}" is filled in, or "builtin"; default: the official ones, if they can be had',
     )
     add_precision(p)
     p.add_argument(
@@ -84,16 +85,17 @@ def import_files(args: argparse.Namespace, console: Console, *, download: bool) 
     from emojax.weights import importer
     from emojax.weights.catalogue import catalogue_model
     from emojax.weights.locations import weights_folder
-    from emojax.workflows.fetch_weights import fetch_sources
+    from emojax.workflows.fetch_weights import choose_questions, fetch_sources
 
     model = catalogue_model(args.name)
     files = _given_files(args.file, model.sources)
+    questions = choose_questions(model, args.questions, download=download)
     settings = importer.model_settings(
         model,
         preset=args.preset,
         changes=args.fields,
         precision=args.precision,
-        questions=_questions(args.questions),
+        questions=questions,
     )
     folder = args.out or str(weights_folder(args.name))
     with output_folder(folder) as out, progress_bars(console) as progress:
@@ -132,12 +134,3 @@ def _given_files(entries: list[str], sources: tuple[str, ...]) -> dict[str, Path
         files[key] = Path(path).expanduser()
         tensor_files(files[key])  # raises if they are not there
     return files
-
-
-def _questions(path: str | None) -> dict[str, list[str]]:
-    questions = json.loads(Path(path).read_text()) if path else {}
-    if not isinstance(questions, dict) or not all(
-        isinstance(wordings, list) and wordings for wordings in questions.values()
-    ):
-        raise ValueError(f"{path}: expected a JSON object of lists, {{task: [wordings]}}")
-    return questions

@@ -160,7 +160,8 @@ class Data:
     # (row length, answer length) that are compiled; a batch uses the smallest pair that holds it.
     buckets: tuple[tuple[int, int], ...] = ((640, 32), (768, 128), (1024, 384), (2048, 1024))
     layout: Layout = "train"  # prompts of an evaluation (data_pipeline/loader/prompts.py)
-    # Custom questions per task, in which {labels} is replaced; evaluation uses the first one.
+    # Custom questions per task, or per DATASET/TASK for evaluation, which uses the first one;
+    # {labels} is replaced.
     # Tasks without an entry use those of data_pipeline/loader/prompts.py.
     questions: dict[str, tuple[str, ...]] = field(default_factory=dict)
     max_answer: int = 1024  # tokens, including the end token

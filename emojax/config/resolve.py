@@ -77,7 +77,8 @@ def resolve(config: ConfigDict) -> Settings:
     """
     raw = rename_fields(json.loads(config.to_json_best_effort()))
     run = build(RunFields, rename_fields(config.to_dict()))
-    if unknown := sorted(set(run.data.questions) - {*TASKS, *OTHER_QUESTIONS}):
+    tasks = {name: name.rsplit("/", 1)[-1] for name in run.data.questions}  # of DATASET/TASK
+    if unknown := sorted(n for n, task in tasks.items() if task not in {*TASKS, *OTHER_QUESTIONS}):
         raise ValueError(
             f"config.data.questions names tasks {unknown}; tasks are {', '.join(TASKS)}"
         )

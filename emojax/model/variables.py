@@ -7,6 +7,7 @@ well as on arrays.
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -51,6 +52,7 @@ def unbox(boxed: Any) -> Any:
     return jax.tree.map(lambda x: x.value if is_box(x) else x, boxed, is_leaf=is_box)
 
 
+@functools.lru_cache(maxsize=16)  # tracing the initialisers takes a second or two
 def abstract_variables(config: ModelConfig) -> Any:
     """Boxed shapes of all variables; nothing is allocated."""
     return jax.eval_shape(lambda: init_variables(config, jax.random.key(0)))

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
 from data_pipeline.progress import Progress, no_progress
 from emojax.evaluate import official_files
-from emojax.weights.catalogue import MODELS, SOURCES
+from emojax.weights import official_prompts
+from emojax.weights.catalogue import MODELS, SOURCES, Model
 from emojax.weights.fetch import fetch
 from emojax.weights.locations import downloads_folder
+
+logger = logging.getLogger(__name__)
 
 
 def fetch_tables(*, progress: Progress = no_progress) -> None:
@@ -34,6 +39,50 @@ def fetch_source(name: str, *, mirror: bool = False, progress: Progress = no_pro
         mirror=mirror,
         progress=progress,
     )
+
+
+def choose_questions(model: Model, given: str | None, *, download: bool) -> dict[str, list[str]]:
+    """The questions that an imported model is asked, and a record of the log about them.
+
+    Args:
+      model: an entry of MODELS.
+      given: a file, "builtin", or None for the official questions.
+      download: whether the official file may be downloaded; else it is used if it is here.
+
+    Returns:
+      {key: wordings} for `config.data.questions`; empty for this project's own.
+
+    Raises:
+      ValueError: the file has no questions.
+      OSError: it cannot be read.
+    """
+    if given == "builtin" or (given is None and not model.fields):  # training draws its own
+        return {}
+    family = "v1" if model.preset.startswith("v1") else "v2"
+    path = Path(given) if given else official_prompts.official_file(family)
+    if given is None and download:
+        path = official_prompts.fetch_official(family) or path
+    if given is None and not path.exists():
+        logger.info(
+            "questions: this project's own; scores of released weights depend on their wording "
+            "(`emojax fetch` reads the official one)"
+        )
+        return {}
+    questions = _read_json(path) if path.suffix == ".json" else official_prompts.read_official(path)
+    logger.info("questions: %d of %s", len(questions), path)
+    return questions
+
+
+def _read_json(path: Path) -> dict[str, list[str]]:
+    try:
+        questions = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON ({error})") from error
+    if not isinstance(questions, dict) or not all(
+        isinstance(wordings, list) and wordings for wordings in questions.values()
+    ):
+        raise ValueError(f"{path}: expected a JSON object of lists, {{task: [wordings]}}")
+    return questions
 
 
 def fetch_sources(
