@@ -20,6 +20,7 @@ from emojax.cli.arguments import (
     name_list,
     not_negative,
     part,
+    positive,
     seconds,
     share,
 )
@@ -108,6 +109,14 @@ def _add_answer_options(p: argparse.ArgumentParser) -> None:
         default=0.0,
         metavar="P",
         help='answer "cannot tell" below this probability',
+    )
+    p.add_argument(
+        "--repetition-penalty",
+        type=positive,
+        default=1.0,
+        metavar="P",
+        help="of clips' reasons; above 1, words of the reason so far become less probable "
+        "(default %(default)s: none)",
     )
     p.add_argument(
         "--contributions",
@@ -338,6 +347,7 @@ def _predict_clips(
             speakers=speakers,
             abstain=args.abstain,
             explain=args.contributions,
+            repetition_penalty=args.repetition_penalty,
             fusion_weights=args.fusion_weights,
             transcribe=transcribe,
         )

@@ -27,6 +27,7 @@ from emojax.infer.answer import label_probabilities, reasons
 from emojax.infer.attribution import CANNOT_TELL, contributions, fusion_weights
 from emojax.infer.encode_clips import Encoded, encode, unlabelled_record, with_subtitles
 from emojax.infer.prepare import clips_at_once
+from emojax.infer.sample import Sampler
 from emojax.infer.transcribe import Transcription
 from emojax.types import Answer
 
@@ -52,6 +53,7 @@ class PredictOptions:
       explain: also measure what each modality contributes (2^modalities forward passes).
       fusion_weights: also return the weights of the Conv-Attention.
       transcribe: transcribes clips that come without words.
+      repetition_penalty: of the reason, as of `Sampler`.
       for_recordings: what to do with a recording that is too long for one answer; "": any clip may
         be long.
     """
@@ -62,6 +64,7 @@ class PredictOptions:
     explain: bool = False
     fusion_weights: bool = False
     transcribe: TranscribeFn | None = None
+    repetition_penalty: float = 1.0
     for_recordings: str = "--timeline answers recordings of any length, part by part"
 
 
@@ -257,7 +260,9 @@ def answer_clips(
     probs = label_probabilities(bundle, encoded, labels, batch_size=batch_size)
     texts = [""] * len(clips)
     if options.reason and bundle.can_reason:
-        texts = reasons(bundle, encoded, batch_size=batch_size)
+        penalty = options.repetition_penalty
+        sampler = Sampler(max_tokens=bundle.answer_tokens, repetition_penalty=penalty)
+        texts = reasons(bundle, encoded, batch_size=batch_size, sampler=sampler)
     added: list[dict[str, float] | None] = [None] * len(clips)
     if options.explain:
 
