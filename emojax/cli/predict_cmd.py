@@ -66,6 +66,8 @@ def add_parser(commands: Commands) -> None:
     )
     _add_transcription(p)
     _add_answer_options(p)
+    add_precision(p)
+    add_released_mode(p)
     _add_recording_options(p)
 
 
@@ -101,8 +103,6 @@ def _add_answer_options(p: argparse.ArgumentParser) -> None:
         help="all files are of one person: audio features are normalised over them (models "
         "trained with speaker normalisation)",
     )
-    add_precision(p)
-    add_released_mode(p)
     p.add_argument(
         "--abstain",
         type=share,
@@ -115,8 +115,7 @@ def _add_answer_options(p: argparse.ArgumentParser) -> None:
         type=positive,
         default=1.0,
         metavar="P",
-        help="of clips' reasons; above 1, words of the reason so far become less probable "
-        "(default %(default)s: none)",
+        help="above 1: makes repetitions in the reasons of clips less probable",
     )
     p.add_argument(
         "--contributions",

@@ -242,7 +242,7 @@ def answer_clips(
     Args:
       bundle: the model.
       clips: (path, clip).
-      labels: label strings to choose from.
+      labels: label strings.
       options: what is predicted besides the label.
 
     Raises:
@@ -258,9 +258,8 @@ def answer_clips(
         for (path, clip), record in zip(clips, encoded.records, strict=True)
     ]
     probs = label_probabilities(bundle, encoded, labels, batch_size=batch_size)
-    texts = [""] * len(clips)
+    texts, penalty = [""] * len(clips), options.repetition_penalty
     if options.reason and bundle.can_reason:
-        penalty = options.repetition_penalty
         sampler = Sampler(max_tokens=bundle.answer_tokens, repetition_penalty=penalty)
         texts = reasons(bundle, encoded, batch_size=batch_size, sampler=sampler)
     added: list[dict[str, float] | None] = [None] * len(clips)
