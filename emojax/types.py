@@ -90,6 +90,8 @@ class Answer:
       calibrated: whether the probabilities were calibrated on validation clips.
       fusion_weights: {stream: one weight per position} of the Conv-Attention, see
         infer/attribution.py. None when not requested.
+      signs: what the clip has of a person: `face`, `speech`, `words`; () where nobody is seen,
+        heard or quoted and the answer is "cannot tell". None in answers of earlier versions.
       transcript: the words that were transcribed because none were given: language, text, cues
         (start, end, text; seconds of the clip), certainty (mean log-probability per token). None
         when nothing was transcribed.
@@ -110,6 +112,12 @@ class Answer:
     calibrated: bool = False
     fusion_weights: dict[str, list[float]] | None = None
     transcript: dict[str, Any] | None = None
+    signs: tuple[str, ...] | None = None
+
+    @property
+    def nobody(self) -> bool:
+        """Whether the clip was answered although nobody is seen, heard or quoted in it."""
+        return self.error is None and self.signs == ()
 
     def to_json(self) -> dict[str, Any]:
         """A dict of JSON types in the order of the fields; `transcript` is written as "heard"."""
@@ -117,6 +125,7 @@ class Answer:
         record["modalities"] = list(self.modalities)
         record["notes"] = list(self.notes)
         record["leading"] = list(self.leading)
+        record["signs"] = None if self.signs is None else list(self.signs)
         record["heard"] = record.pop("transcript")  # the last key, so the order stays
         return record
 
@@ -126,4 +135,6 @@ class Answer:
         fields = {("transcript" if k == "heard" else k): v for k, v in record.items()}
         for name in ("modalities", "notes", "leading"):
             fields[name] = tuple(fields[name])
+        if fields.get("signs") is not None:
+            fields["signs"] = tuple(fields["signs"])
         return cls(**fields)

@@ -10,11 +10,13 @@ RATE, SOUND = 25, 16_000
 
 
 def speech(seconds: float, seed: int = 0) -> np.ndarray:
-    """A pulsed buzz with formants, four syllables per second: a voice detector reports speech."""
+    """A gliding buzz with moving formants, four syllables per second: it is taken for speech."""
     t = np.arange(int(seconds * SOUND)) / SOUND
     rng = np.random.default_rng(seed)
+    phase = 2 * np.pi * (140 * t - 6 * np.cos(2 * np.pi * 1.3 * t))
+    formant = 5 + 3 * np.sin(2 * np.pi * 2 * t)  # number of the strongest harmonic
     voice = sum(
-        np.sin(2 * np.pi * 140 * k * t + rng.uniform(0, 6)) / k * (3 if 3 < k < 8 else 1)
+        np.sin(k * phase + rng.uniform(0, 6)) / k * (0.5 + 4 * np.exp(-(((k - formant) / 2) ** 2)))
         for k in range(1, 25)
     )
     envelope = 0.25 + 0.75 * np.clip(np.sin(2 * np.pi * 4 * t), 0, 1)

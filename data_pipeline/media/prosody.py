@@ -46,7 +46,7 @@ def measure_voice(samples: np.ndarray) -> Voice:
     power = np.square(frames).mean(axis=1)
     loud = power >= np.median(power)
     loudness = 10 * float(np.log10(max(power[loud].mean(), 1e-12)))
-    pitch = _frame_pitch(frames - frames.mean(axis=1, keepdims=True), power)
+    pitch = pitch_of_frames(frames - frames.mean(axis=1, keepdims=True), power)
     voiced = pitch[pitch > 0]
     enough = len(voiced) >= 5
     low, high = np.percentile(voiced, [10, 90]) if enough else (1.0, 1.0)
@@ -59,7 +59,7 @@ def measure_voice(samples: np.ndarray) -> Voice:
     )
 
 
-def _frame_pitch(frames: np.ndarray, power: np.ndarray) -> np.ndarray:
+def pitch_of_frames(frames: np.ndarray, power: np.ndarray) -> np.ndarray:
     """float[n, size] frames and float[n] power -> float[n] Hz, 0 for unvoiced frames."""
     size = frames.shape[1]
     window = np.hanning(size)

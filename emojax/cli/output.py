@@ -81,7 +81,9 @@ def answer_text(answer: Answer, *, known: Collection[str] = ()) -> str:
     ranked = sorted(answer.probabilities.items(), key=lambda pair: -pair[1])
     best = ", ".join(f"{name} {p:.2f}" for name, p in ranked[:3])
     label = answer.label
-    if answer.leading:
+    if answer.nobody:
+        label = f"{label}: nobody is seen, heard or quoted"
+    elif answer.leading:
         label = f"{label}: {answer.leading[0]} or {answer.leading[1]}"
     lines = [path, f"  {label}   {best}"]
     if answer.contributions is not None:

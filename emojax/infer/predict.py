@@ -18,6 +18,7 @@ from data_pipeline.loader.samples import truncate_subtitle
 from data_pipeline.loader.tokens import RowTooLong
 from data_pipeline.media.clip import read_clip
 from data_pipeline.media.container import ClipError, DecodeTimeout, cause_of
+from data_pipeline.media.presence import find_signs, has_speech, missing_signs
 from data_pipeline.media.speaker_norm import Speakers, measure_speakers
 from data_pipeline.media.views import Views, make_views, window_notes
 from data_pipeline.progress import Progress, no_progress
@@ -26,6 +27,7 @@ from emojax.bundle.model_folder import MODEL_FILE, Bundle
 from emojax.infer.answer import label_probabilities, reasons
 from emojax.infer.attribution import CANNOT_TELL, contributions, fusion_weights
 from emojax.infer.encode_clips import Encoded, encode, unlabelled_record, with_subtitles
+from emojax.infer.grounding import grounded_reason
 from emojax.infer.prepare import clips_at_once
 from emojax.infer.sample import Sampler
 from emojax.infer.transcribe import Transcription
@@ -303,13 +305,22 @@ def _answer(
 ) -> Answer:
     labels = tuple(probabilities)
     label = max(probabilities, key=lambda name: probabilities[name])
+    signs = find_signs(clip)
     leading: tuple[str, ...] = ()
-    if probabilities[label] < options.abstain:
+    if not signs or probabilities[label] < options.abstain:
         leading = tuple(sorted(probabilities, key=lambda name: -probabilities[name])[:2])
-    notes = _notes(bundle, clip, record, options)
+    notes = _notes(bundle, clip, record, options) + missing_signs(clip, signs)
+    reason, left_out = grounded_reason(reason, modalities=clip.modalities, signs=signs)
+    if not signs:
+        reason = ""
+    elif left_out:
+        notes.append(
+            f"the written reason described {' and '.join(left_out)} that the clip does not have:"
+            " this part is left out"
+        )
     # The reason is generated freely and may conclude another label than the probabilities.
     concluded = _concluded(reason, (*labels, *bundle.labels))
-    if concluded and label not in concluded:
+    if signs and concluded and label not in concluded:
         notes.append(f"the written reason concludes '{concluded[0]}', the probabilities '{label}'")
     return Answer(
         path="",
@@ -324,6 +335,7 @@ def _answer(
         duration=clip.duration,
         leading=leading,
         calibrated=bundle.calibration is not None and labels == bundle.calibration.labels,
+        signs=signs,
     )
 
 
@@ -359,7 +371,8 @@ def _encode(
     wordless = [
         i
         for i, (_, clip) in enumerate(clips)
-        if "audio" in clip.modalities and not clip.subtitle.strip()
+        # A transcription model makes up words for sounds that are no speech.
+        if clip.waveform is not None and not clip.subtitle.strip() and has_speech(clip.waveform)
     ]
     if transcribe is None or not wordless:
         return encoded, {}

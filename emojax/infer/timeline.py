@@ -188,7 +188,12 @@ def complete_spans(
     complete: dict[int, Span] = {}
     changes: dict[str, tuple[Change, ...]] = {}
     for person in dict.fromkeys(s.person for s in spans):
-        at = [i for i, s in enumerate(spans) if s.person == person and s.answer.error is None]
+        # Where nobody is, the probabilities are a guess: such a segment is no part of the track.
+        at = [
+            i
+            for i, s in enumerate(spans)
+            if s.person == person and s.answer.error is None and not s.answer.nobody
+        ]
         if not at:
             continue
         probs = np.array([[spans[i].answer.probabilities[name] for name in labels] for i in at])

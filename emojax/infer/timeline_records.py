@@ -60,8 +60,8 @@ class Span:
       answer: the model's answer.
       voice: measured from the sound; None without sound.
       motion: s, time of the largest change of the picture.
-      smoothed: probabilities averaged over neighbours.
-      track: label of the segment in the best label path.
+      smoothed: probabilities averaged over neighbours; {} where nobody is seen, heard or quoted.
+      track: label of the segment in the best label path; "" where nobody is seen, heard or quoted.
       valence: of the probabilities; None where the labels have no coordinates.
       arousal: of the probabilities; None where the labels have no coordinates.
       evidence: the claims of the reason, checked.

@@ -15,7 +15,9 @@ def caption(span: Span) -> str:
     answer = span.answer
     if answer.error is not None:
         return "[not answered]"
-    if answer.leading:
+    if answer.nobody:
+        label = f"{answer.label}: nobody seen or heard"
+    elif answer.leading:
         label = f"{answer.label}: {' or '.join(answer.leading)}"
     else:
         label = f"{answer.label} {answer.probabilities[answer.label or '']:.0%}"

@@ -27,7 +27,7 @@ def to_plot(timeline: Timeline, kind: str = "png") -> bytes:
     )
     for row, person in enumerate(persons):
         panels = [axes[3 * row + i, 0] for i in range(3)]
-        spans = [s for s in timeline.spans_of(person) if s.answer.probabilities]
+        spans = [s for s in timeline.spans_of(person) if s.smoothed]
         _draw_probabilities(panels[0], timeline.labels, spans)
         panels[0].set_title(person or timeline.people, loc="left", fontsize=10)
         _draw_track(panels[1], timeline.labels, spans)

@@ -72,6 +72,7 @@ def _segment(span: Span) -> dict[str, Any]:
         "modalities": list(answer.modalities),
         "words": span.words,
         "heard": answer.transcript,
+        "signs": None if answer.signs is None else list(answer.signs),
         "speakers": list(span.speakers),
         "turns": [{"speaker": who, "words": said} for who, said in span.turns],
         "speech": span.speech,

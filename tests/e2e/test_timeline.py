@@ -77,7 +77,16 @@ def test_json_has_everything(outputs, talk):
     np.testing.assert_allclose(
         [s["end"] for s in segments], np.cumsum([s for s, _ in SCENES]), atol=0.15
     )
-    for s in segments:
+    *spoken, nobody = segments  # the last one has faint noise and coloured squares
+    assert (nobody["label"], nobody["track"], nobody["signs"]) == ("cannot tell", None, [])
+    assert nobody["smoothed"] == {} and nobody["reason"] == ""
+    assert [n.split(":")[0] for n in nobody["notes"][-3:]] == [
+        "no face is found in the picture",
+        "no speech is found in the sound",
+        "nobody is seen, heard or quoted",
+    ]
+    for s in spoken:
+        assert "speech" in s["signs"]
         assert s["probabilities"].keys() == set(LABELS) and sum(
             s["probabilities"].values()
         ) == pytest.approx(1, abs=1e-4)
@@ -90,9 +99,9 @@ def test_json_has_everything(outputs, talk):
     assert segments[0]["words"] == "the first & words" and segments[0]["speakers"] == ["ANNA"]
     assert "text" in segments[0]["modalities"] and "text" not in segments[3]["modalities"]
     at = [c["time"] for c in found["changes"]]
-    tracks = [s["track"] for s in segments]
+    tracks = [s["track"] for s in spoken]
     assert at == [
-        s["start"] for a, b, s in zip(tracks, tracks[1:], segments[1:], strict=False) if a != b
+        s["start"] for a, b, s in zip(tracks, tracks[1:], spoken[1:], strict=False) if a != b
     ]
 
 

@@ -18,7 +18,7 @@ function draw(name, parent, attributes, text) {
   parent.append(e);
   return e;
 }
-const labelText = s => s.error ? "not answered" : s.leading.length ? s.label + ": " + s.leading.join(" or ") : s.label;
+const labelText = s => s.error ? "not answered" : s.signs && !s.signs.length ? s.label + ": nobody seen or heard" : s.leading.length ? s.label + ": " + s.leading.join(" or ") : s.label;
 let zoom = 1, head = null, current = -1;
 function width() { return Math.max(300, ($("scroll").clientWidth || 1100) - 2) * zoom; }
 const LEFT = 70;
@@ -38,6 +38,7 @@ function chart() {
     for (const label of D.labels) {
       let path = "", last = -1;
       for (const [s] of segs) {
+        if (!(label in s.smoothed)) continue;
         const y = (top + high * (1 - (s.smoothed[label] || 0))).toFixed(1);
         path += (Math.abs(s.start - last) < 0.05 ? "L" : "M") + x(s.start).toFixed(1) + " " + y + "L" + x(s.end).toFixed(1) + " " + y;
         last = s.end;
