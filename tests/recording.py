@@ -34,7 +34,7 @@ def record(
 
     Args:
       path: the file to write.
-      scenes: (seconds, seed of the picture) of each scene.
+      scenes: (seconds, seed of the picture) of each scene; 0 is a grey picture.
       spoken: (start, end) of each span of speech in seconds.
       video: whether there is a video track.
       size: side of the picture in pixels.
@@ -56,6 +56,7 @@ def record(
         for seconds, seed in scenes if video else ():
             rng = np.random.default_rng(seed)
             base = rng.integers(30, 220, (8, 8, 3)).repeat(size // 8, 0).repeat(size // 8, 1)
+            base = base if seed else np.full_like(base, 128)
             for _ in range(round(seconds * RATE)):
                 picture = np.clip(base + rng.normal(0, 1, base.shape), 0, 255).astype(np.uint8)
                 frame = av.VideoFrame.from_ndarray(picture, "rgb24")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -87,10 +88,11 @@ def has_face(frames: np.ndarray) -> bool:
 
 @functools.cache
 def _cascade() -> Any:
-    from skimage.data import lbp_frontal_face_cascade_filename  # slow to import
+    import skimage.data  # slow to import
     from skimage.feature import Cascade
 
-    return Cascade(lbp_frontal_face_cascade_filename())
+    # Its function with this file's name has no types.
+    return Cascade(str(Path(skimage.data.__file__).parent / "lbpcascade_frontalface_opencv.xml"))
 
 
 def _shows_face(picture: np.ndarray) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
 
+from data_pipeline.media.presence import find_signs, missing_signs
 from data_pipeline.media.views import make_views
 from emojax.bundle.model_folder import REASON_TASKS, Bundle
 from emojax.infer.answer import answer_questions, label_probabilities, make_samples
@@ -63,10 +64,13 @@ def add_chat(app: FastAPI, service: Service) -> None:
         except (ValueError, RecursionError):
             raise RequestError(422, "the body is not valid JSON") from None
         chat_request = await asyncio.to_thread(read_request, body, service)
+        clip = chat_request.clip
+        signs = await asyncio.to_thread(find_signs, clip)
         head = {
             "id": f"chatcmpl-{secrets.token_hex(12)}",
             "created": int(time.time()),
             "model": service.name,
+            "notes": [*clip.notes, *missing_signs(clip, signs)],
         }
         if chat_request.stream:
             service.check_queue()  # while the response can still have an error status

@@ -25,6 +25,7 @@ from PIL import Image
 from data_pipeline.media.clip import read_clip
 from data_pipeline.media.container import ClipError
 from data_pipeline.media.notes import counted
+from data_pipeline.media.presence import find_signs, missing_signs
 from data_pipeline.media.stream import recording_seconds
 from data_pipeline.media.transcript import untimed_transcript
 from data_pipeline.media.views import make_views
@@ -133,7 +134,9 @@ class Page:
           folder: of uploads.
         """
         self.service, self.folder = service, folder
-        self._encoded: OrderedDict[tuple[str, str, tuple[str, ...]], Encoded] = OrderedDict()
+        self._encoded: OrderedDict[tuple[str, str, tuple[str, ...]], tuple[Encoded, str]] = (
+            OrderedDict()
+        )
 
     def blocks(self) -> gr.Blocks:
         """The elements of the page and their events."""
@@ -235,13 +238,13 @@ class Page:
         def work() -> str:
             bundle = self.service.bundle
             with prompt_must_fit("labels", "give fewer labels"):
-                encoded = self._features(path, words, labels)
+                encoded, notes = self._features(path, words, labels)
                 probs = label_probabilities(bundle, encoded, labels, batch_size=1)[0]
             update("bars", {name: float(p) for name, p in zip(labels, probs, strict=True)})
             answer = write_answer(
                 bundle, encoded, question, sampler, on_text=lambda text: update("text", text)
             )
-            return answer.text
+            return (answer.text or "(the model wrote nothing)") + notes
 
         async def run() -> str:
             try:
@@ -258,7 +261,7 @@ class Page:
                 yield None, value, gr.skip()
             elif value:
                 yield value, gr.skip(), gr.skip()
-        yield await task or "(the model wrote nothing)", gr.skip(), gr.skip()
+        yield await task, gr.skip(), gr.skip()
 
     async def timeline(
         self, clip: str | None, words: str, offered: str, purpose: str
@@ -351,8 +354,11 @@ class Page:
             return tuple(parse_labels(offered))
         return SENTIMENTS if question.startswith("[sentiment]") else self.service.bundle.labels
 
-    def _features(self, path: Path, words: str, labels: tuple[str, ...]) -> Encoded:
-        """A clip's features, kept for further questions. Call it in the model's thread."""
+    def _features(self, path: Path, words: str, labels: tuple[str, ...]) -> tuple[Encoded, str]:
+        """A clip's features, kept for further questions, and a paragraph on who is missing in it.
+
+        Call it in the model's thread.
+        """
         key = (str(path), words, labels)
         if key not in self._encoded:
             bundle, limit = self.service.bundle, self.service.limits.seconds
@@ -366,8 +372,11 @@ class Page:
             record = unlabelled_record(
                 bundle, path.name, labels=labels, subtitle=words, dataset="serve"
             )
-            self._encoded[key] = encode(
-                bundle, [(record, make_views(clip, bundle.settings.views))], batch_size=1
+            missing = "; ".join(missing_signs(clip, find_signs(clip)))
+            views = make_views(clip, bundle.settings.views)
+            self._encoded[key] = (
+                encode(bundle, [(record, views)], batch_size=1),
+                f"\n\n*{missing}*" if missing else "",
             )
             while len(self._encoded) > CACHED_CLIPS:
                 self._encoded.popitem(last=False)
