@@ -9,16 +9,19 @@ import numpy as np
 RATE, SOUND = 25, 16_000
 
 
-def speech(seconds: float, seed: int = 0) -> np.ndarray:
-    """A gliding buzz with moving formants, four syllables per second: it is taken for speech."""
+def speech(seconds: float, seed: int = 0, *, moving: bool = False) -> np.ndarray:
+    """A pulsed buzz with formants, four syllables per second: a voice detector reports speech.
+
+    If `moving`, pitch and formants glide as those of a voice do.
+    """
     t = np.arange(int(seconds * SOUND)) / SOUND
     rng = np.random.default_rng(seed)
-    phase = 2 * np.pi * (140 * t - 6 * np.cos(2 * np.pi * 1.3 * t))
-    formant = 5 + 3 * np.sin(2 * np.pi * 2 * t)  # number of the strongest harmonic
-    voice = sum(
-        np.sin(k * phase + rng.uniform(0, 6)) / k * (0.5 + 4 * np.exp(-(((k - formant) / 2) ** 2)))
-        for k in range(1, 25)
-    )
+    phase, strengths = 2 * np.pi * 140 * t, [3 if 3 < k < 8 else 1 for k in range(25)]
+    if moving:
+        phase = phase - 12 * np.pi * np.cos(2 * np.pi * 1.3 * t)
+        formant = 5 + 3 * np.sin(2 * np.pi * 2 * t)  # number of the strongest harmonic
+        strengths = [0.5 + 4 * np.exp(-(((k - formant) / 2) ** 2)) for k in range(25)]
+    voice = sum(np.sin(k * phase + rng.uniform(0, 6)) / k * strengths[k] for k in range(1, 25))
     envelope = 0.25 + 0.75 * np.clip(np.sin(2 * np.pi * 4 * t), 0, 1)
     return (0.06 * voice * envelope).astype(np.float32)
 
@@ -29,6 +32,8 @@ def record(
     spoken: list[tuple[float, float]],
     video: bool = True,
     size: int = 64,
+    *,
+    moving: bool = False,
 ) -> Path:
     """Writes an .mp4 file with faint noise outside of speech.
 
@@ -38,11 +43,12 @@ def record(
       spoken: (start, end) of each span of speech in seconds.
       video: whether there is a video track.
       size: side of the picture in pixels.
+      moving: whether pitch and formants of the speech glide, see `speech`.
     """
     total = sum(s for s, _ in scenes)
     wave = 0.0005 * np.random.default_rng(9).standard_normal(int(total * SOUND)).astype(np.float32)
     for a, b in spoken:
-        voice = speech(b - a)
+        voice = speech(b - a, moving=moving)
         wave[int(a * SOUND) : int(a * SOUND) + len(voice)] += voice
     with av.open(str(path), "w") as container:
         if video:

@@ -188,12 +188,7 @@ def complete_spans(
     complete: dict[int, Span] = {}
     changes: dict[str, tuple[Change, ...]] = {}
     for person in dict.fromkeys(s.person for s in spans):
-        # Where nobody is, the probabilities are a guess: such a segment is no part of the track.
-        at = [
-            i
-            for i, s in enumerate(spans)
-            if s.person == person and s.answer.error is None and not s.answer.nobody
-        ]
+        at = [i for i, s in enumerate(spans) if s.person == person and _is_answer(s.answer)]
         if not at:
             continue
         probs = np.array([[spans[i].answer.probabilities[name] for name in labels] for i in at])
@@ -225,6 +220,11 @@ def complete_spans(
                 ),
             )
     return tuple(complete.get(i, s) for i, s in enumerate(spans)), changes
+
+
+def _is_answer(answer: Answer) -> bool:
+    """Whether a segment belongs to the track; where nobody is, its probabilities are a guess."""
+    return answer.error is None and not answer.nobody
 
 
 def _face(units: UnitTrack | None, span: Span) -> tuple[frozenset[str] | None, float | None]:

@@ -35,7 +35,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def talk(tmp_path_factory):
-    path = record(tmp_path_factory.mktemp("media") / "my talk.mp4", SCENES, SAID)
+    path = record(tmp_path_factory.mktemp("media") / "my talk.mp4", SCENES, SAID, moving=True)
     path.with_suffix(".srt").write_text(SRT)
     return path
 

@@ -29,8 +29,8 @@ def clip(frames=None, waveform=None, subtitle=""):
 @pytest.mark.parametrize(
     ("sound", "spoken"),
     [
-        (speech(2.0), True),
-        (speech(0.6), True),
+        (speech(2.0, moving=True), True),
+        (speech(0.6, moving=True), True),
         (0.3 * np.sin(2 * np.pi * 440 * T), False),
         (0.3 * np.sin(2 * np.pi * 440 * T) * (T * 4 % 1 < 0.5), False),
         (0.15 * sum(np.sin(2 * np.pi * f * T) for f in (262, 330, 392)), False),
@@ -63,7 +63,7 @@ def test_what_is_missing_is_said():
     assert find_signs(nobody) == ()
     blank, silent, guess = missing_signs(nobody, ())
     assert "blank" in blank and "no speech" in silent and "nobody" in guess
-    spoken = clip(grey, speech(2.0), "hello")
+    spoken = clip(grey, speech(2.0, moving=True), "hello")
     assert find_signs(spoken) == ("speech", "words")
     assert missing_signs(spoken, ("speech", "words")) == [blank]
     muted = clip(None, np.zeros(32_000, np.float32), "hello")
