@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from data_pipeline.datasets.media_paths import locate_file
 from data_pipeline.io import printable
 from data_pipeline.media.file_kinds import (
     AUDIO_SUFFIXES,
@@ -140,15 +141,18 @@ class FoundMedia:
       files: the media files.
       others: files that are not media by their names; those that systems hide are not listed.
       unreadable: folders that could not be listed, each with the reason.
+      empty: folders without media.
     """
 
     files: list[str]
     others: list[str] = dataclasses.field(default_factory=list)
     unreadable: list[str] = dataclasses.field(default_factory=list)
+    empty: list[str] = dataclasses.field(default_factory=list)
 
     def notes(self) -> list[str]:
         """What was left out, one sentence for each reason; texts and tables are not mentioned."""
         notes = [f"the folder {printable(place)} cannot be read" for place in self.unreadable]
+        notes += [f"there is no media file in {printable(place)}" for place in self.empty]
         names = [name for name in self.others if not is_companion(name)]
         for reason, left_out in (
             ("not media by name", [name for name in names if not is_media(name)]),
@@ -179,16 +183,19 @@ def search_media(paths: Iterable[str | Path], *, pictures: bool = True) -> Found
     found = FoundMedia(files=[])
     for path in map(str, paths):
         if not os.path.isdir(path):  # unlike Path.is_dir, False for names that no file can have
-            found.files.append(path)
+            other = path if os.path.lexists(path) else str(locate_file(path, Path()))
+            found.files.append(other if os.path.isfile(other) else path)
             continue
         index = FileIndex(Path(path))
-        files = sorted(map(str, index.all()))
+        files, before = sorted(map(str, index.all())), len(found.files)
         stems = {os.path.splitext(file)[0] for file in files if _has_previews(file)}
         for file in files:
             wanted = is_media(file)
             if is_picture(file):
                 wanted = pictures and os.path.splitext(file)[0] not in stems
             (found.files if wanted else found.others).append(file)
+        if len(found.files) == before:
+            found.empty.append(path)
         found.unreadable.extend(index.unreadable)
     return found
 

@@ -230,7 +230,6 @@ def run(args: argparse.Namespace, console: Console) -> int:
         console.print(f"note: {note}", soft_wrap=True, markup=False)
     paths = found.files
     if not paths:
-        console.print(f"no media file in {', '.join(args.paths)}")
         return 3
     labels = name_list(args.labels) or None
     if labels and len(labels) < 2:

@@ -151,6 +151,11 @@ def test_a_folder_gives_its_media_and_names_what_it_leaves_out(tmp_path):
         f"left out (pictures that are not clips of their own): {tmp_path / 'a.jpg'}",
     ]
     assert search_media([tmp_path], pictures=False).files == found.files[:3]
+    (tmp_path / "empty").mkdir()
+    (tmp_path / unicodedata.normalize("NFD", "café.mp4")).touch()
+    other = search_media([tmp_path / "empty", tmp_path / "café.mp4"])
+    assert other.notes() == [f"there is no media file in {tmp_path / 'empty'}"]
+    assert [unicodedata.is_normalized("NFD", f) for f in other.files] == [True]
     assert is_hidden("desktop.ini") and not is_hidden("desktop.mp4")
 
 
