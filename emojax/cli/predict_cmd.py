@@ -241,7 +241,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
     todo = Todo.of(paths, part=args.shard, resume=args.resume)
     if not todo.missing:
-        console.print(f"nothing is left to answer: {len(todo.part)} files are in this part")
+        console.print(f"nothing is left to answer: {counted(len(todo.part), 'file')} in this part")
         return 3 if todo.refused else 0
     bundle = open_for_answers(folder, precision=args.precision, layout=args.mode)
     if todo.file is not None:
@@ -337,6 +337,7 @@ def _predict_clips(
     transcribe = _transcriber(args)
     speakers, timeout = None, args.decode_timeout
     notes: list[tuple[str, ...]] = []  # of each answer
+    known: set[str] = set()
     with progress_bars(console) as progress:
         if args.one_speaker:
             speakers = measure_speaker(bundle, todo.paths, timeout=timeout, progress=progress)
@@ -357,9 +358,10 @@ def _predict_clips(
         for number, answer in enumerate(answers, before + 1):
             fields = answer.to_json() | ({"purpose": args.purpose} if args.purpose else {})
             todo.add(fields)
-            text = answer_text(answer, known={note for own in notes for note in own})
+            text = answer_text(answer, known=known)
             print(json.dumps(fields, ensure_ascii=False) if args.json else text, flush=True)
             notes.append(answer.notes)
+            known.update(answer.notes)
             progress("predict", number, total)
     if total > 1 and any(notes):
         console.print(f"notes on {sum(map(bool, notes))} of {counted(len(notes), 'file')}:")

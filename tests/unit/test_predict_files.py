@@ -16,7 +16,7 @@ from data_pipeline.loader.tokens import RowTooLong
 from data_pipeline.media.clip import Sampling, read_clip
 from data_pipeline.schema import ClipRecord, read_records, write_records
 from emojax.cli.console import escape_unprintable
-from emojax.cli.predict_cmd import plain
+from emojax.cli.output import answer_text
 from emojax.infer import predict as predicting
 from emojax.infer.timeline_records import Timeline
 from emojax.reports.elan import to_eaf
@@ -124,8 +124,8 @@ def test_outputs_of_long_names_fit_a_file_system(tmp_path):
 
 def test_an_answer_is_printed_on_its_lines_and_repeated_notes_are_counted():
     quiet, late = "there is no sound", "the sound starts at 1.00 s"
-    assert plain(answer("a\nb.mp4", (quiet,))) == (
+    assert answer_text(answer("a\nb.mp4", (quiet,))) == (
         "a b.mp4\n  sad   sad 1.00\n  from video; there is no sound"
     )
-    text = plain(answer(f"{LATIN_1}.mp4", (quiet, late)), known={quiet})
+    text = answer_text(answer(f"{LATIN_1}.mp4", (quiet, late)), known={quiet})
     assert text.startswith("caf .mp4\n") and text.endswith(f"from video; {late}; 1 note as above")
