@@ -362,7 +362,9 @@ def _find_columns(
             )
     if missing := [c for c in required if c not in index]:
         likely = {c: _likely_column(c, unread) for c in missing}
-        option = ",".join(f"{c}={own or 'NAME'}" for c, own in likely.items())
+        rest = [name for name in unread if name and name not in likely.values()]
+        only = rest[0] if len(rest) == 1 else "NAME"
+        option = ",".join(f"{c}={own or only}" for c, own in likely.items())
         raise ManifestError(
             f"{place}: no column '{missing[0]}' among {listed}; rename the column, or name it "
             f"with --columns {option}"

@@ -34,12 +34,13 @@ class LabelReader:
         self.faults: list[str] = []
         declared = tuple(labels or ())
         named = [n for n in counts if n in declared or not is_missing(n)]
+        declare = ", or name the classes if it is one of them (--labels A,B,...)"
         for name in set(counts) - set(named):
             self._faults[name] = (
                 "is empty; every row needs a label"
                 if not name
-                else f"'{name}' stands for an empty cell, it is not a label; give a label, leave "
-                "the row out, or name the classes if it is one of them (--labels A,B,...)"
+                else f"'{name}' stands for an empty cell, it is not a label; give a label or leave "
+                f"the row out{'' if declared else declare}"
             )
         if labels is None:
             self._take_from_file(named)
@@ -60,7 +61,7 @@ class LabelReader:
         """Labels that are read as another spelling."""
         changed = sorted((n, label) for n, label in self._labels.items() if n != label)
         return [
-            f"label '{native}' of {self._counts[native]:,} rows is read as '{label}'"
+            f"label '{native}' ({self._counts[native]:,} rows) is read as '{label}'"
             for native, label in changed
         ]
 

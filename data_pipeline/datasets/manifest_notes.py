@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from data_pipeline.datasets.labels import concept
+from data_pipeline.datasets.labels import CONCEPTS, concept
 from data_pipeline.io import file_sha256
 from data_pipeline.schema import ClipRecord
 
@@ -59,6 +59,8 @@ def _clips(n: int) -> str:
 
 def _nearest(label: str, totals: dict[str, int]) -> str | None:
     """The more frequent label that this one may be a misspelling of; None if none is alike."""
+    if label.lower() in CONCEPTS:
+        return None  # a word of its own
     spellings = {
         other.lower(): other
         for other, n in totals.items()
@@ -124,11 +126,12 @@ def copy_notes(
     for (one, other), pairs in sorted(found.items()):
         shown = "; ".join(pairs[:_SHOWN]) + "; ..." * (len(pairs) > _SHOWN)
         if one == other:
-            notes.append(f"{_clips(len(pairs))} of {one} occur twice ({shown})")
+            occur = "occurs" if len(pairs) == 1 else "occur"
+            notes.append(f"{_clips(len(pairs))} of {one} {occur} twice ({shown})")
         else:
             notes.append(
-                f"{_clips(len(pairs))} in {one} are also in {other} ({shown}); leave them out of "
-                "one split, or its scores are too good"
+                f"{_clips(len(pairs))} of {one} {'is' if len(pairs) == 1 else 'are'} also in "
+                f"{other} ({shown}); in both, the scores of {other} are too good"
             )
     if labels:
         notes.append(f"the same clip has two labels: {'; '.join(labels[:_SHOWN])}")

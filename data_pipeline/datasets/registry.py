@@ -121,7 +121,7 @@ def read_manifest_set(
                 terms="your own",
                 disjoint="speaker",
             ),
-            annotation_files=[AnnotationFile(path=path, records=own)],
+            annotation_files=[AnnotationFile(path=path.absolute(), records=own)],
             records=own,
             conflicts=[],
         )

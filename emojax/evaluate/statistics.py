@@ -131,14 +131,14 @@ def intervals(
         finite = values[np.isfinite(values)]
         if not len(finite) or not np.isfinite(point[name]):
             continue
-        low, high = np.quantile(finite - point[name], [(1 - level) / 2, (1 + level) / 2])
+        widened = point[name] + (finite - point[name]) * _widening(max(2, counts[name]))
+        low, high = np.quantile(widened, [(1 - level) / 2, (1 + level) / 2])
         if high - low < _EQUAL or counts[name] < 2:
             span = _interval_of_equals(name, point[name], counts[name], level=level)
         else:
-            widening = _widening(counts[name])
-            span = [float(point[name] + widening * deviation) for deviation in (low, high)]
             if name not in _UNBOUNDED:
-                span = [max(0.0, span[0]), min(1.0, span[1])]
+                low, high = max(0.0, low), min(1.0, high)
+            span = [float(low), float(high)]
         if span:
             spans[name] = span
     return spans

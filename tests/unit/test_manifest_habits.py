@@ -152,7 +152,7 @@ def test_spellings_of_one_label(folder, caplog):
     path = folder / "m.csv"
     path.write_text("path,label\na.mp4,Happy\nb.mp4,sad\nc.mp4,happy\nd.mp4,happy.\n")
     assert {r.label for r in read_manifest(path)} == {"happy", "sad"}
-    assert "label 'Happy' of 1 rows is read as 'happy'" in caplog.text
+    assert "label 'Happy' (1 rows) is read as 'happy'" in caplog.text
     path.write_text("path,label\na.mp4,Anger\nb.mp4,sadness\n")
     found = read_manifest(path, labels=("angry", "sad"))
     assert [r.label for r in found] == ["angry", "sad"]
@@ -189,9 +189,9 @@ def test_the_same_clip_under_another_name(folder, caplog):
     read_manifest(path)
     warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
     both, val, labels = warnings
-    assert "3 clips in train are also in test (rows 2 and 5: " in both
+    assert "3 clips of train are also in test (rows 2 and 5: " in both
     assert "rows 3 and 6: " in both and "rows 4 and 7: " in both
-    assert "1 clip in val are also in test (rows 8 and 7" in val
+    assert "1 clip of val is also in test (rows 8 and 7" in val
     assert "the same clip has two labels: rows 2 'x' and 5 'y'" in labels
     caplog.clear()
     path.write_text("path,label\na.mp4,x\nb.mp4,x\nagain.mp4,x\nc.mp4,y\n")
