@@ -111,7 +111,7 @@ def find_apex(path: str, *, start: float | None = None, end: float | None = None
         return None
     decoded = itertools.takewhile(
         lambda p: p.time <= shown[-1] + TOLERANCE,
-        read_frames(path, 1.0, [], times=recording.times),
+        read_frames(path, [], times=recording.times, keep=False),
     )
     motion = [(p.time, p.change) for p in decoded if p.time >= shown[0] - TOLERANCE]
     if not motion:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import webrtcvad
 
-from data_pipeline.media.clip import SAMPLE_RATE, Sampling, resize_to, uniform_indices
+from data_pipeline.media.clip import SAMPLE_RATE, Sampling, image_index, resize_to, uniform_indices
 from data_pipeline.media.container import nothing_decoded, open_regular
 from data_pipeline.media.file_times import HELD, TOLERANCE, end_of_recording
 from data_pipeline.media.stream import (
@@ -27,10 +27,10 @@ from data_pipeline.schema import Clip
 
 STEP = 0.03  # seconds per speech decision
 LOOKAHEAD = 3.0  # seconds after a boundary that must be known before it is set
-KEPT_RATE = 8.0  # frames per second whose pixels are kept for the segments' clips
 SILENCE = 2.5  # seconds without speech from which they become a segment of their own
 _MARGIN = 0.3  # seconds of quiet that stay with the speech next to a long silence
 _NEAR = 0.5  # a pause within this many seconds of a shot change is the same boundary
+_SILENT = 1e-9  # power of the noise that codecs add to silence, at most
 _STEP_SAMPLES = round(STEP * SAMPLE_RATE)
 # A shot change: the picture changes by more than MIN_CHANGE grey levels and by MIN_RATIO times the
 # median change of the NEIGHBOURS frames before and the three frames after. At the joins of real
@@ -184,8 +184,7 @@ class _Cutter:
     def add_frame(self, frame: VideoFrame) -> None:
         self.changes.append((frame.time, frame.change))
         self.motions.append((frame.change, frame.time))
-        if frame.pixels is not None:
-            self.frames.append(frame)
+        self.frames.append(frame)
         at = len(self.changes) - 4  # three later frames tell a flash from a cut
         if at >= 1:
             time, change = self.changes[at]
@@ -238,12 +237,15 @@ class _Cutter:
         if len(power) < 5:
             return limit
         smooth = np.convolve(power, np.ones(5) / 5, mode="valid")
-        return self.begin + (first + 2 + int(smooth.argmin())) * STEP
+        # The first one within 1 dB: codecs change which of equally quiet ones is the quietest.
+        quiet = smooth <= 10**0.1 * max(float(smooth.min()), _SILENT)
+        return self.begin + (first + 2 + int(quiet.argmax())) * STEP
 
     def finish_segment(self, end: float, reason: str) -> Segment:
         """Returns the segment up to `end` and drops what later segments do not need."""
+        end = round(end, 3)  # the times in outputs cut the same picture and sound
         begin = self.begin
-        frames = [f for f in self.frames if f.time < end]
+        frames = [f for f in self.frames if f.time < end - TOLERANCE]
         late = not frames or frames[0].time > self.start + HELD
         if self.previous is not None and late:
             # The previous frame is shown until the next one.
@@ -255,8 +257,8 @@ class _Cutter:
         flags = self.flags[max(0, int((self.start - begin) / STEP)) : int((end - begin) / STEP)]
         segment = Segment(
             index=self.index,
-            start=round(self.start, 3),
-            end=round(end, 3),
+            start=self.start,
+            end=end,
             ends_at=reason,
             speech=float(np.mean(flags)) if flags else None,
             clip=self._clip(frames, waveform if len(waveform) else None, end),
@@ -264,7 +266,7 @@ class _Cutter:
         )
         self.previous = frames[-1] if frames else self.previous
         self.motions = [m for m in self.motions if m[1] >= end]
-        self.frames = [f for f in self.frames if f.time >= end]
+        self.frames = [f for f in self.frames if f.time >= end - TOLERANCE]
         self.cuts = [c for c in self.cuts if c > end]
         # Whole steps are dropped. The last SILENCE seconds stay, so that a pause across the
         # boundary keeps its full length.
@@ -289,17 +291,15 @@ class _Cutter:
         )
         if not frames:
             return clip
-        indices = uniform_indices(len(frames), self.sampling.num_frames)
-        middle = 0 if self.sampling.image == "first" else len(frames) // 2
-        image = frames[middle].pixels
-        assert image is not None
-        pixels = [p for i in indices if (p := frames[i].pixels) is not None]
+        indices = uniform_indices(len(frames), self.sampling.num_frames).tolist()
+        middle = image_index(len(frames), self.sampling)
+        pixels = {i: frames[i].pixels for i in {*indices, middle}}
         return dataclasses.replace(
             clip,
             # A stream may change its size half-way; the frames take the size of the image.
-            frames=np.stack([resize_to(p, image.shape) for p in pixels]),
+            frames=np.stack([resize_to(pixels[i], pixels[middle].shape) for i in indices]),
             times=np.array([frames[i].time - self.start for i in indices]),
-            image=image,
+            image=pixels[middle],
             image_index=middle,
             num_frames=len(frames),
         )
@@ -319,7 +319,7 @@ def read_segments(
       path: the file.
       config: how the recording is cut.
       sampling: number of frames per segment and which one is its image. The frames are always
-        spread over the segment (`sampling.temporal` is ignored), out of KEPT_RATE per second.
+        spread over the segment (`sampling.temporal` is ignored).
       notes: receives irregularities of the file.
       recording: the opened file, opened here if not given.
 
@@ -338,7 +338,7 @@ def read_segments(
             raise nothing_decoded(file, notes)
     while end := cutter.next_end(last, over=True):
         yield cutter.finish_segment(*end)
-    if last - cutter.start > 1e-6:
+    if last - cutter.start > 1e-3:
         yield cutter.finish_segment(last, "end")
 
 
@@ -348,7 +348,7 @@ def _read_both(cutter: _Cutter, recording: Recording, notes: list[str]) -> Itera
     At the end `cutter.last` is the end of the recording.
     """
     times = recording.times
-    frames = read_frames(recording.path, KEPT_RATE, notes, times=times)
+    frames = read_frames(recording.path, notes, times=times)
     sound = read_sound(recording.path, notes, times=times)
     # The track that is behind is read next; infinity marks a track that has ended.
     video = 0.0 if recording.has_video else np.inf

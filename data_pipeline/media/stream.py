@@ -17,10 +17,17 @@ from data_pipeline.media.clip import clean_samples, cut_sound, frame_seconds, pl
 from data_pipeline.media.container import check_size, nothing_decoded, one_file, open_media
 from data_pipeline.media.file_faults import cut_off
 from data_pipeline.media.file_times import FileTimes, read_times
-from data_pipeline.media.tracks import decode_track, default_track, to_rgb, unknown_tracks
+from data_pipeline.media.tracks import (
+    decode_track,
+    default_track,
+    display_matrix,
+    unknown_tracks,
+    upright,
+)
 
 THUMBNAIL = (64, 36)  # pixels, grey: shot changes are measured on these
 LONGEST_SIDE = 640  # pixels of frames that are kept; more than the 448 of the image stream
+_COMPACT = ("yuv420p", "yuvj420p")  # formats of pixels that a smaller frame keeps
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,12 +66,21 @@ class VideoFrame:
       time: seconds from the first shown frame of the file.
       change: mean absolute difference (0 to 255) between the thumbnails of this frame and the
         previous one; 0 for the first frame.
-      pixels: uint8[h, w, 3], the longest side at most LONGEST_SIDE; None for frames not kept.
+      kept: the frame as PyAV decoded it, the longest side at most LONGEST_SIDE; None if it is not
+        kept.
+      matrix: how it is shown, see `display_matrix`.
     """
 
     time: float
     change: float
-    pixels: np.ndarray | None
+    kept: Any | None
+    matrix: tuple[int, int, int, int] = (1, 0, 0, 1)
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """uint8[h, w, 3], as a player shows it."""
+        assert self.kept is not None
+        return upright(self.kept.to_ndarray(format="rgb24"), self.matrix)
 
 
 def recording_seconds(path: str) -> float:
@@ -128,15 +144,15 @@ def _decode(
 
 
 def read_frames(
-    path: str, rate: float, notes: list[str], *, times: FileTimes | None = None
+    path: str, notes: list[str], *, times: FileTimes | None = None, keep: bool = True
 ) -> Iterator[VideoFrame]:
     """Yields every frame of a recording.
 
     Args:
       path: the file.
-      rate: the pixels of this many frames per second are kept.
       notes: receives irregularities of the file.
       times: those of the file, read if not given.
+      keep: whether the frames have pixels.
 
     Raises:
       ClipError: the file is not a media file.
@@ -144,20 +160,28 @@ def read_frames(
     to_thumbnail = av.video.reformatter.VideoReformatter()
     to_kept = av.video.reformatter.VideoReformatter()
     previous: np.ndarray | None = None
-    due = 0.0
     with one_file():
         for seconds, frame, stream in _decode(path, "video", notes, times):
-            time = max(0.0, seconds)
             grey = to_thumbnail.reformat(frame, *THUMBNAIL, format="gray", threads=1)
             thumbnail = grey.to_ndarray().astype(np.int16)
             change = 0.0 if previous is None else float(np.abs(thumbnail - previous).mean())
             previous = thumbnail
-            pixels = None
-            if time >= due - 1e-3:
-                scale = min(1.0, LONGEST_SIDE / max(frame.width, frame.height))
-                pixels = to_rgb(frame, to_kept, stream, scale=scale)
-                due = max(due, time - 1 / rate) + 1 / rate
-            yield VideoFrame(time=time, change=change, pixels=pixels)
+            yield VideoFrame(
+                time=max(0.0, seconds),
+                change=change,
+                kept=_reduced(frame, to_kept) if keep else None,
+                matrix=display_matrix(frame, stream),
+            )
+
+
+def _reduced(frame: Any, converter: Any) -> Any:
+    """The frame itself, or a smaller copy whose longest side is LONGEST_SIDE."""
+    scale = LONGEST_SIDE / max(frame.width, frame.height)
+    if scale >= 1:
+        return frame
+    size = round(frame.width * scale), round(frame.height * scale)
+    name = frame.format.name if frame.format.name in _COMPACT else "rgb24"
+    return converter.reformat(frame, *size, format=name, threads=1)
 
 
 def read_sound(

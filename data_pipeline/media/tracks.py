@@ -88,17 +88,15 @@ def decode_track(
         notes.append(f"{counted(lost, 'packet')} of the {stream.type} track could not be decoded")
 
 
-def to_rgb(frame: Any, converter: Any, stream: Any, *, scale: float = 1.0) -> np.ndarray:
+def to_rgb(frame: Any, converter: Any, stream: Any) -> np.ndarray:
     """A decoded frame -> uint8[H, W, 3], as a player shows it.
 
     Args:
       frame: a frame of PyAV.
       converter: a VideoReformatter of PyAV; creating one costs more than using it.
       stream: the track of the frame.
-      scale: factor of height and width.
     """
-    size = {"width": round(frame.width * scale), "height": round(frame.height * scale)}
-    rgb = converter.reformat(frame, **(size if scale != 1 else {}), format="rgb24", threads=1)
+    rgb = converter.reformat(frame, format="rgb24", threads=1)
     return upright(rgb.to_ndarray(), display_matrix(frame, stream))
 
 

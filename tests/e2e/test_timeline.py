@@ -435,4 +435,4 @@ def test_a_recording_is_cut_and_answered_alike_in_every_container(model, talk, t
         best = max(segment["probabilities"], key=segment["probabilities"].get)
         assert answer["end"] == segment["end"] and answer["response"] == best
         for label, p in segment["probabilities"].items():
-            assert answer["probabilities"][label] == pytest.approx(p, abs=0.05)
+            assert answer["probabilities"][label] == pytest.approx(p, abs=1e-4)

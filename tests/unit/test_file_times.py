@@ -123,7 +123,7 @@ def test_joined_parts_do_not_drift(film, tmp_path):
     notes: list[str] = []
     recording = open_recording(str(tmp_path / "joined.ts"), notes)
     assert len(recording.times.joins) == 2 and "jump in 2 places" in notes[0]
-    frames = list(read_frames(recording.path, 1.0, [], times=recording.times))
+    frames = list(read_frames(recording.path, [], times=recording.times))
     sound = np.concatenate(list(read_sound(recording.path, [], times=recording.times)))
     changes = [f.time for f in frames if f.change > 20]
     assert len(changes) == 3 * 3 + 2
@@ -192,7 +192,7 @@ def test_the_default_track_is_read(tmp_path):
     )
     clip = read_clip(path)
     assert clip.image.mean() == pytest.approx(190, abs=4) and hertz(clip.waveform[:16000]) == 1300
-    assert next(read_frames(str(path), 1.0, [])).pixels.mean() == pytest.approx(190, abs=4)
+    assert next(read_frames(str(path), [])).pixels.mean() == pytest.approx(190, abs=4)
 
 
 # Matrices (a, b, c, d) of ISO 14496-12, and what was done to the upright picture to store it.
@@ -221,7 +221,7 @@ def test_a_mirrored_film_and_an_old_rotate_tag(tmp_path):
     struct.pack_into(">i", data, at, -1 << 16)
     path.write_bytes(bytes(data))
     assert look(read_clip(path).image) == [0, 1, 2, 3]
-    assert look(next(read_frames(str(path), 1.0, [])).pixels) == [0, 1, 2, 3]
+    assert look(next(read_frames(str(path), [])).pixels) == [0, 1, 2, 3]
     half = np.ascontiguousarray(quarters()[::-1, ::-1])
     path = write(tmp_path / "tag.mkv", [half] * 5, rotate="180")
     assert look(read_clip(path).image) == [0, 1, 2, 3]
@@ -257,7 +257,7 @@ def test_a_recording_of_a_broadcast_starts_between_key_frames(tmp_path):
     data = restamped(path, tmp_path / "a.ts", form="mpegts").read_bytes()
     (tmp_path / "cut.ts").write_bytes(data[len(data) // 3 // 188 * 188 :])
     recording = open_recording(str(tmp_path / "cut.ts"))
-    frames = list(read_frames(recording.path, 1.0, [], times=recording.times))
+    frames = list(read_frames(recording.path, [], times=recording.times))
     assert len(frames) == len(recording.times.frames)
     assert frames[0].time == pytest.approx(recording.times.frames[0], abs=1e-3)
     assert read_clip(tmp_path / "cut.ts").num_frames == len(frames)

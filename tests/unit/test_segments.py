@@ -42,16 +42,12 @@ def test_a_segment_holds_its_own_pictures_and_sound(talk):
             start=segment.start,
             end=segment.end,
         )
-        # Pictures of one scene differ only by noise, those of different scenes differ more.
-        assert np.abs(segment.clip.frames.astype(int) - own.frames.astype(int)).mean() < 4
+        np.testing.assert_array_equal(segment.clip.frames, own.frames)
+        np.testing.assert_array_equal(segment.clip.image, own.image)
+        np.testing.assert_array_equal(segment.clip.waveform, own.waveform)
         other = found[(number + 2) % len(found)].clip
         if found[(number + 2) % len(found)].start // 4 != segment.start // 4 and number in (0, 2):
             assert np.abs(segment.clip.image.astype(int) - other.image.astype(int)).mean() > 15
-        assert len(segment.clip.waveform) == pytest.approx(
-            (segment.end - segment.start) * 16000, abs=1200
-        )
-        loud = float(np.abs(segment.clip.waveform).mean())
-        assert loud == pytest.approx(float(np.abs(own.waveform).mean()), rel=0.1, abs=2e-4)
         assert segment.clip.times[0] >= 0 and segment.clip.times[-1] <= segment.end - segment.start
     whole = np.concatenate([s.clip.waveform for s in found])
     straight = np.concatenate(list(read_sound(str(talk), [])))
@@ -83,7 +79,7 @@ def test_sound_alone_and_picture_alone(tmp_path):
         and found[0].motion is None
         and found[0].clip.modalities == ("audio",)
     )
-    seen = [p.time for p in read_frames(str(path), 8, [])]
+    seen = [p.time for p in read_frames(str(path), [])]
     assert seen == [] and not open_recording(str(path)).has_video
 
 
@@ -205,7 +201,7 @@ def test_motion_is_the_greatest_change_of_all_frames(tmp_path):
     """Also of frames whose pixels are not kept."""
     path = record(tmp_path / "m.mp4", [(6.0, 1)], [], size=64)
     (one,) = cut(path)
-    moves = [(p.change, p.time) for p in read_frames(str(path), 8, []) if p.time > 0]
+    moves = [(p.change, p.time) for p in read_frames(str(path), []) if p.time > 0]
     assert one.motion == max(moves)[1]
 
 
