@@ -35,8 +35,11 @@ from data_pipeline.media.file_faults import cut_off
 from data_pipeline.media.file_times import TOLERANCE, FileTimes, read_times
 from data_pipeline.media.notes import merge_notes
 from data_pipeline.media.tracks import (
+    AS_STORED,
+    Matrix,
     decode_track,
     default_track,
+    display_matrix,
     read_picture,
     to_rgb,
     unknown_tracks,
@@ -214,32 +217,35 @@ class _Reader:
                 f"decoding took more than {self.timeout:g} s; cut the file, or allow more time"
             )
 
-    def decode(self, kind: str) -> Iterator[tuple[float, Any, Any]]:
-        """Yields (time by the file's clock, frame, its track) from the start of the file."""
+    def decode(self, kind: str) -> Iterator[tuple[float, Any, Matrix]]:
+        """Yields (time by the file's clock, frame, how it is shown) from the start of the file."""
         with self.open() as container:
             stream = default_track(container, kind)
             if stream is None:
                 return
             if kind == "video":
                 stream.thread_type = "SLICE"  # frame threads would decode more than is needed
-            clock = self.times.clock(kind)
-            for frame in decode_track(container, stream, self.notes, check=self.check_time):
-                yield clock(frame.time, frame_seconds(frame, self.times)), frame, stream
+            clock, matrix = self.times.clock(kind), AS_STORED
+            frames = decode_track(container, stream, self.notes, check=self.check_time)
+            for number, frame in enumerate(frames):
+                if kind == "video" and number == 0:
+                    matrix = display_matrix(frame, stream)
+                yield clock(frame.time, frame_seconds(frame, self.times)), frame, matrix
 
-    def shown(self, times: np.ndarray) -> Iterator[tuple[float, Any, Any]]:
+    def shown(self, times: np.ndarray) -> Iterator[tuple[float, Any, Matrix]]:
         """The decoded pictures of the span; `times`: those that FileTimes gives of them."""
-        for seconds, frame, stream in self.decode("video"):
+        for seconds, frame, matrix in self.decode("video"):
             if self.end is not None and seconds >= self.end - TOLERANCE:
                 return
             if self.start is None or seconds >= times[0] - TOLERANCE:
-                yield seconds, frame, stream
+                yield seconds, frame, matrix
 
-    def pixels(self, frame: Any, converter: Any, stream: Any) -> np.ndarray:
+    def pixels(self, frame: Any, converter: Any, matrix: Matrix) -> np.ndarray:
         """uint8[H, W, 3], upright; a still picture is read as in built data sets."""
         if self.is_still:
             with contextlib.suppress(ClipError), self.file() as file:
                 return read_picture(file)
-        return to_rgb(frame, converter, stream)
+        return to_rgb(frame, converter, matrix)
 
     def read_frames(self, sampling: Sampling, clip_id: str) -> _Frames | None:
         times = self.times.shown(self.start, self.end)
@@ -257,9 +263,9 @@ class _Reader:
             needed = set(indices.tolist()) | {image_at}
             frames: dict[int, tuple[np.ndarray, float]] = {}
             decoded = 0
-            for seconds, frame, stream in self.shown(times):
+            for seconds, frame, matrix in self.shown(times):
                 if decoded in needed:
-                    frames[decoded] = (self.pixels(frame, converter, stream), seconds)
+                    frames[decoded] = (self.pixels(frame, converter, matrix), seconds)
                 decoded += 1
                 if len(frames) == len(needed):
                     break

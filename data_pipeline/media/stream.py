@@ -18,6 +18,8 @@ from data_pipeline.media.container import check_size, nothing_decoded, one_file,
 from data_pipeline.media.file_faults import cut_off
 from data_pipeline.media.file_times import FileTimes, read_times
 from data_pipeline.media.tracks import (
+    AS_STORED,
+    Matrix,
     decode_track,
     default_track,
     display_matrix,
@@ -74,7 +76,7 @@ class VideoFrame:
     time: float
     change: float
     kept: Any | None
-    matrix: tuple[int, int, int, int] = (1, 0, 0, 1)
+    matrix: Matrix = AS_STORED
 
     @property
     def pixels(self) -> np.ndarray:
@@ -129,8 +131,8 @@ def open_recording(path: str, notes: list[str] | None = None) -> Recording:
 
 def _decode(
     path: str, kind: str, notes: list[str], times: FileTimes | None
-) -> Iterator[tuple[float, Any, Any]]:
-    """Yields (time by the file's clock, decoded frame, its track)."""
+) -> Iterator[tuple[float, Any, Matrix]]:
+    """Yields (time by the file's clock, decoded frame, how it is shown)."""
     times = open_recording(path).times if times is None else times
     with open_media(path) as container:
         stream = default_track(container, kind)
@@ -138,9 +140,11 @@ def _decode(
             return
         if kind == "video":
             stream.thread_type = "SLICE"
-        clock = times.clock(kind)
-        for frame in decode_track(container, stream, notes):
-            yield clock(frame.time, frame_seconds(frame, times)), frame, stream
+        clock, matrix = times.clock(kind), AS_STORED
+        for number, frame in enumerate(decode_track(container, stream, notes)):
+            if kind == "video" and number == 0:
+                matrix = display_matrix(frame, stream)
+            yield clock(frame.time, frame_seconds(frame, times)), frame, matrix
 
 
 def read_frames(
@@ -161,7 +165,7 @@ def read_frames(
     to_kept = av.video.reformatter.VideoReformatter()
     previous: np.ndarray | None = None
     with one_file():
-        for seconds, frame, stream in _decode(path, "video", notes, times):
+        for seconds, frame, matrix in _decode(path, "video", notes, times):
             grey = to_thumbnail.reformat(frame, *THUMBNAIL, format="gray", threads=1)
             thumbnail = grey.to_ndarray().astype(np.int16)
             change = 0.0 if previous is None else float(np.abs(thumbnail - previous).mean())
@@ -170,7 +174,7 @@ def read_frames(
                 time=max(0.0, seconds),
                 change=change,
                 kept=_reduced(frame, to_kept) if keep else None,
-                matrix=display_matrix(frame, stream),
+                matrix=matrix,
             )
 
 

@@ -16,6 +16,8 @@ from data_pipeline.media.container import ClipError, cause_of, open_regular
 from data_pipeline.media.file_faults import HEAD, content_fault, structure_fault
 from data_pipeline.media.notes import counted
 
+Matrix = tuple[int, int, int, int]  # see display_matrix
+AS_STORED: Matrix = (1, 0, 0, 1)
 # Pictures that are not the film: cover art and the thumbnails of chapters.
 _STILLS = Disposition.attached_pic | Disposition.timed_thumbnails
 # Tracks beside the main one, for those who ask for them.
@@ -88,16 +90,16 @@ def decode_track(
         notes.append(f"{counted(lost, 'packet')} of the {stream.type} track could not be decoded")
 
 
-def to_rgb(frame: Any, converter: Any, stream: Any) -> np.ndarray:
+def to_rgb(frame: Any, converter: Any, matrix: Matrix) -> np.ndarray:
     """A decoded frame -> uint8[H, W, 3], as a player shows it.
 
     Args:
       frame: a frame of PyAV.
       converter: a VideoReformatter of PyAV; creating one costs more than using it.
-      stream: the track of the frame.
+      matrix: how it is shown, see `display_matrix`.
     """
     rgb = converter.reformat(frame, format="rgb24", threads=1)
-    return upright(rgb.to_ndarray(), display_matrix(frame, stream))
+    return upright(rgb.to_ndarray(), matrix)
 
 
 def read_picture(file: str | BinaryIO) -> np.ndarray:
@@ -125,11 +127,12 @@ def _read_picture(file: BinaryIO, name: str) -> np.ndarray:
         raise ClipError(structure_fault(file, name) or cause) from error
 
 
-def display_matrix(frame: Any, stream: Any) -> tuple[int, int, int, int]:
+def display_matrix(frame: Any, stream: Any) -> Matrix:
     """How a stored picture is shown: x' = a x + c y, y' = b x + d y (ISO 14496-12), y downwards.
 
     It is that of the frame, or else made of the `rotate` tag of the track (degrees clockwise),
-    which files of older programs have.
+    which files of older programs have. To be asked once per track: PyAV keeps a frame whose side
+    data were read in a cycle of references, hence in memory.
 
     Returns:
       (a, b, c, d); only signs and which ones are largest matter.
@@ -147,10 +150,10 @@ def display_matrix(frame: Any, stream: Any) -> tuple[int, int, int, int]:
         turns = round(float(degrees) / 90) % 4
     except (ValueError, OverflowError):
         turns = 0
-    return ((1, 0, 0, 1), (0, 1, -1, 0), (-1, 0, 0, -1), (0, -1, 1, 0))[turns]
+    return (AS_STORED, (0, 1, -1, 0), (-1, 0, 0, -1), (0, -1, 1, 0))[turns]
 
 
-def upright(picture: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarray:
+def upright(picture: np.ndarray, matrix: Matrix) -> np.ndarray:
     """Turns and mirrors a stored picture [H, W, 3] as its display matrix says (to 90 degrees)."""
     a, b, c, d = matrix
     right, down = a, d
