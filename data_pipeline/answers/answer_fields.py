@@ -86,8 +86,7 @@ _ASIDE = _words(
         "eyes|mouth|text|textual|subtitles?|transcript|dialogue|lexical|verbal|video|frames?",
         "options?|choices|candidates?|possible|available|list|categories|labels_to|choose_from|"
         "given",
-        "secondary|other|others|second|alternative|alternatives|excluded|ruled_out|incorrect|"
-        "wrong|not",
+        "secondary|other|others|second|alternative|alternatives|excluded|ruled_out|incorrect|wrong",
         "initial|initially|previous|earlier|first_impression|bystanders?|friend|crowd|audience|"
         "opposite",
         "intensity|strength|level|confidence|certainty|score|probability|arousal|dominance|"
@@ -126,7 +125,7 @@ _NAME = r"[^\n:=|;,.!?()\[\]{}。；，、？！→]{1,64}"
 _FIELD = re.compile(
     rf"(?:^|(?<=[\n;,|.!。；，、/\t])|(?<=\s\()|(?<=  ))[ \t]*(?P<open>[【\[〔「(]?)"
     rf"(?P<name>{_NAME}(?:\([^()\n]{{1,40}}\))?)[】\]〕」)]?[ \t]*"
-    r"(?P<sep>:|=>?|->|→|\t|(?<=[】\]〕」])|[ \t][-–—][ \t])(?!//)",
+    r"(?P<sep>:|=>?|\||->|→|\t|(?<=[】\]〕」])|[ \t][-–—][ \t])(?!//)",
     re.MULTILINE,
 )
 _HEADING = re.compile(rf"^[ \t]*[【\[]?(?P<name>{_NAME})[】\]]?[ \t]*:?[ \t]*$")
@@ -213,6 +212,8 @@ def find_fields(text: str, kind: str) -> list[Field]:
             ):
                 starts.append((at, at + len(line), heading.group("name").strip(), rank))
         at += len(line) + 1
+    if any("情绪" in name for _, _, name, _ in starts):  # beside it, 情感 is the sentiment
+        starts = [(a, b, n, ASIDE if n.startswith("情感") else r) for a, b, n, r in starts]
     return list(_with_values(text, sorted(starts)))
 
 

@@ -5,13 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
-_THOUGHT = r"think|thinking|thoughts?|reasoning|analysis|reflection|scratchpad|cot"
-_THOUGHTS = re.compile(
-    rf"[<\[◁]({_THOUGHT})[>\]▷].*?(?:[<\[◁]/\1[>\]▷]|$)"
-    r"|<\|begin_of_(thought)\|>.*?(?:<\|end_of_thought\|>|$)",
-    re.DOTALL | re.IGNORECASE,
-)
-_END_OF_THOUGHTS = re.compile(rf"[<\[◁]/(?:{_THOUGHT})[>\]▷]|<\|end_of_thought\|>", re.IGNORECASE)
+from data_pipeline.llm.reply_text import strip_thoughts
+
 # what comes before these is the question, or a draft
 _TURN = re.compile(
     r"\[/INST\]|<\|im_start\|>\s*assistant|<\|start_header_id\|>\s*assistant\s*<\|end_header_id\|>"
@@ -26,7 +21,15 @@ _BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
 _LATEX = re.compile(r"\\(?:text|textbf|mathrm|mathbf)\s*\{([^{}]*)\}|\$+|\\[()\[\]]")
 _ELEMENT = re.compile(r"<([a-z][a-z_ -]{1,30})>([^<>]*)</\1>", re.IGNORECASE)
 _HTML = re.compile(r"</?(?:b|i|u|em|strong|p|br|div|span|s|code|pre|ul|ol|li|h\d)\s*/?>", re.I)
-_TAG = re.compile(r"</?[a-z_]+/?>|<\|[a-z_]+\|>|</s>|\[/?(?:answer|final)\]", re.IGNORECASE)
+# `<sad>` may be the answer; these are not
+_TAG = re.compile(
+    r"</[a-z_]+>|<(?:s|pad|unk|[be]os|img|image\w*|vid\w*|audio\w*|answer|final|label|emotions?|"
+    r"output|response|result|reason\w*|explanation|think\w*|\w+[ _]?here)/?>|<\|[a-z_]+\|>"
+    r"|\[/?(?:answer|final)\]",
+    re.IGNORECASE,
+)
+# `angry? no. sad? yes.`
+_QUESTION = re.compile(r"\s*\?\s*(?=(?:yes|no|nein|ja|non|oui|sí|是|否|不是)\b)", re.IGNORECASE)
 _STRUCK = re.compile(r"~~.+?~~")
 _FENCE = re.compile(r"```[a-z]*", re.IGNORECASE)
 _EMPHASIS = re.compile(r"\*{1,3}|`+|(?<!\w)_{1,2}(?=\w)|(?<=\w)_{1,2}(?!\w)")
@@ -34,20 +37,10 @@ _LINE_MARK = re.compile(r"^[ \t]*(?:#{1,6}[ \t]+|>[ \t]*)+", re.MULTILINE)
 _QUOTES = str.maketrans(dict.fromkeys("“”„«»‟〝〞", '"') | dict.fromkeys("’‘‛", "'"))
 
 
-def without_thoughts(text: str) -> str:
-    """A response without what a model thought first, also where one of the tags is missing.
-
-    A chat template may have swallowed the opening tag; a limit of tokens cuts the closing one.
-    """
-    return _END_OF_THOUGHTS.split(_THOUGHTS.sub(" ", text))[-1]
-
-
 def _inside_answer_tags(text: str) -> str:
     answers = [m.group(2) for m in _ANSWER.finditer(text) if m.group(2).strip()]
-    if answers:
-        return answers[-1]
-    boxed = _BOXED.findall(text)
-    return boxed[-1] if boxed else ""
+    boxed = _BOXED.findall(answers[-1] if answers else text)
+    return boxed[-1] if boxed else answers[-1] if answers else ""
 
 
 def answer_part(response: str) -> str:
@@ -57,13 +50,13 @@ def answer_part(response: str) -> str:
     thoughts. Full-width letters and curly quotes become plain ones.
     """
     text = unicodedata.normalize("NFKC", response).translate(_QUOTES).replace("\r\n", "\n")
-    spoken = without_thoughts(text)
+    after = _TURN.split(text)[-1]
+    text = after if after.strip() else text
+    spoken = strip_thoughts(text)
     part = _inside_answer_tags(spoken)
     if not part and not spoken.strip():
         part = _inside_answer_tags(text)
-    text = part or spoken
-    after = _TURN.split(text)[-1]
-    return after if after.strip() else text
+    return part or spoken
 
 
 def plain_text(text: str) -> str:
@@ -76,5 +69,5 @@ def plain_text(text: str) -> str:
         lambda m: "\n" if m.group()[1:3].lower() in ("br", "/p", "/l", "/d") else "", text
     )
     text = _ELEMENT.sub(r"\n\1: \2\n", text)
-    text = _FENCE.sub(" ", _TAG.sub(" ", text))
+    text = _QUESTION.sub(": ", _FENCE.sub(" ", _TAG.sub(" ", text)))
     return _EMPHASIS.sub("", _LINE_MARK.sub("", text)).strip()

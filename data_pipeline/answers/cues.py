@@ -131,7 +131,7 @@ HEDGE = re.compile(
     + r"[^,;]{0,40}$|(?:可能|或许|也许|또는|아마)[^,;。]{0,12}$"
 )
 SAID = re.compile(
-    r"\b(?:says?|said|saying|claims?|claimed|claiming|pretend(?:s|ing)?|fak(?:es|ing)|feign(?:s|"
+    r"\b(?:says|said|saying|claims?|claimed|claiming|pretend(?:s|ing)?|fak(?:es|ing)|feign(?:s|"
     r"ing)?"
     r"|insists?|sings?|singing|reads?|talks? about|would expect|might expect|might think|would "
     r"think"

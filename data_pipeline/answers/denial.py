@@ -20,7 +20,7 @@ _WRONG = re.compile(
     r"faux) "
     r"(?:to|zu|de)?|too \w+ to (?:be|seem|look|count)|mistaken? for|mistaking (?:\w+ ){0,2}for|"
     r"confused? with|misread as|misinterpreted as|rul(?:e|es|ed|ing) out|exclud\w+|dismiss\w+|"
-    r"reject\w+|unlike|as opposed to|contrary to|nowhere near|by no means|in no way|less)\b"
+    r"reject\w+|nothing|nobody|no one|not (?:that|because|as if)|unlike|as opposed to|contrary to|nowhere near|by no means|in no way|less)\b"
     r"(?P<reach>[^,;]*)$"
 )
 _COMPARED = re.compile(
@@ -56,13 +56,16 @@ _CHINESE = re.compile(
     r"不(?![仅但只断由禁过错]|得不|知不觉)|无(?![疑法比论])|無(?![疑法比論])|非(?!常)|未|"
     r"别)(?P<reach>[^,。;]{0,18})$"
 )
-_CHINESE_CONTRAST = re.compile("而是|但|却|反而|只是|不如说|更(?:像|多)是|忍不住|掩饰不住|掩饰")
+_CHINESE_CONTRAST = re.compile(
+    "[ぁ-ん]|而是|但|却|反而|只是|不如说|更(?:像|多)是|忍不住|掩饰不住|掩饰"
+)
 _AFTER = re.compile(
     r"^(?:ness)?(?: \w+)?(?: is| are| was| does| do| can| could| would| seems?| looks?)(?:n't| "
     r"not\b| "
     r"(?:unlikely|ruled out|excluded|absent|wrong|incorrect|out\b|less likely|never|missing|"
     r"lacking|"
     r"be (?:ruled out|excluded)))"
+    r"|^\s*(?:[?:=(–-]\s*)?(?:no|nope|nein|non|否|不是)(?=[.,;)!\n]|$)"
     r"|^\s*[(,]?\s*(?:can be |is )?(?:ruled out|excluded|unlikely|absent|not present|not detected|"
     r"not shown)\b"
     r"|^(?: emotion)?,? (?:cannot|can't) be\b|^ (?:ist|wäre) (?:nicht|ausgeschlossen)|^ değil"
@@ -106,7 +109,8 @@ def _is_denied_elsewhere(before: str) -> bool:
     if last is None:
         return False
     reach = before[last.end() :]
-    if CONTRAST.search(reach):
+    verb = _NEXT_CLAUSE.search(reach)
+    if CONTRAST.search(reach) or (verb and reach[: verb.start()].strip()):
         return False
     first, *more = reach.split(",")
     if not more:

@@ -127,6 +127,9 @@ class _Reader:
             if item
             for i in ([item] if item in self.words.words else map(self._item, item.split("/")))
         ]
+        ranking = [self._item(i) for i in re.split("[>≥]", plain)] if len(whole) <= 2 else []
+        if len(ranking) > 1 and all(map(self.words.look_up, ranking)):  # `happy > sad`
+            items = ranking[:1]
         entries = [self.words.look_up(i) for i in items]
         return self._named([e for e in entries if e]) if items and all(entries) else None
 

@@ -67,7 +67,8 @@ def without_quotes(text: str, words: Vocabulary) -> str:
             r"shouts?|exclaims?|repliques?|sagt|dice|dit)\W*(?:\w+\W+){0,2}$|说\W*$",
             text[: match.start()],
         )
-        is_label = found and not re.sub(r"\band\b|\bor\b", "", rest).strip(" ,.!/")
+        rest = re.sub(r"\band\b|\bor\b|^[ぁ-んー]{1,2}$", "", rest)
+        is_label = found and not rest.strip(" ,.!/")
         return f" {content} " if is_label and not spoken else " \u2026 "[:2]
 
     return _SINGLE_QUOTE.sub(replace, _DOUBLE_QUOTE.sub(replace, text))
@@ -147,6 +148,8 @@ def _weight(before: str, after: str) -> int:
 def _is_first_of_a_change(before: str, after: str) -> bool:
     """`neutral at first`, `from neutral to happy`."""
     if _FROM_TO.search(before) and _TO.match(after):
+        return True
+    if re.fullmatch(r"\s*(?:before|earlier|previously)\s*", after):
         return True
     if cues.TEMPORAL.search(after) and not cues.LATER.search(after):
         return True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -10,8 +9,11 @@ from typing import Any
 
 from data_pipeline.answers.answer_fields import ASIDE, LABEL, field_rank
 from data_pipeline.answers.vocabulary import BEHAVIOUR, Mention, Vocabulary
+from data_pipeline.llm.reply_text import loose_json
 
 _DECODER = json.JSONDecoder(strict=False)
+_BRACKET, _ANY_BRACKET = re.compile(r"[{\[]"), re.compile(r"[{}\[\]]")
+_MAX_BRACKETS, _MAX_JSON = 200, 20_000  # no answer is longer
 _LEVELS = {
     word: number
     for number, words in (
@@ -48,13 +50,18 @@ def json_values(text: str) -> list[Any]:
     """The complete JSON or Python objects and lists that stand in a text, outermost only."""
     found: list[Any] = []
     at = 0
-    while (match := re.compile(r"[{\[]").search(text, at)) is not None:
+    for _ in range(_MAX_BRACKETS):
+        match = _BRACKET.search(text, at)
+        if match is None:
+            break
         at = match.start() + 1
         try:
             value, end = _DECODER.raw_decode(text, match.start())
-        except (ValueError, RecursionError):
+        except RecursionError:  # brackets without end
+            break
+        except ValueError:
             piece = _balanced(text, match.start())
-            value, end = _lenient(piece), match.start() + len(piece)
+            value, end = loose_json(piece) if piece else None, match.start() + len(piece)
         if isinstance(value, dict) or (isinstance(value, list) and value):
             found.append(value)
             at = end
@@ -63,33 +70,12 @@ def json_values(text: str) -> list[Any]:
 
 def _balanced(text: str, start: int) -> str:
     """The text from a bracket to the one that closes it; "" if none does."""
-    pairs = {"{": "}", "[": "]"}
-    open_: list[str] = []
-    for at in range(start, min(len(text), start + 20_000)):
-        if text[at] in pairs:
-            open_.append(pairs[text[at]])
-        elif open_ and text[at] == open_[-1]:
-            open_.pop()
-            if not open_:
-                return text[start : at + 1]
+    depth = 0
+    for match in _ANY_BRACKET.finditer(text, start, start + _MAX_JSON):
+        depth += 1 if match.group() in "{[" else -1
+        if depth == 0:
+            return text[start : match.end()]
     return ""
-
-
-def _lenient(piece: str) -> Any:
-    """Decodes Python literals, trailing commas, comments, and keys without quotes; else None."""
-    if not piece or len(piece) > 20_000:
-        return None
-    repaired = re.sub(r",\s*([}\]])", r"\1", re.sub(r"(?m)//.*$", "", piece))
-    unquoted = re.sub(r"([{,]\s*)([^\W\d]\w*)\s*:", r'\1"\2":', repaired)
-    for attempt in (repaired, unquoted):
-        for decode in (json.loads, ast.literal_eval):
-            try:
-                value = decode(attempt)
-            except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
-                continue
-            if isinstance(value, (dict, list)):
-                return value
-    return None
 
 
 def number_of(value: Any) -> float | None:

@@ -15,7 +15,7 @@ ONLY_THOUGHTS = "thoughts without an answer"
 CUT_FAULTS = (CUT_OFF, f"{ONLY_THOUGHTS}: raise --max-reply")
 _CUT_FINISHES = ("length", "max_tokens", "model_length")
 _FILTER_FINISHES = ("content_filter", "safety", "recitation", "blocklist", "prohibited_content")
-_NAMES = "think|thinking|thought|thoughts|reasoning|seed:think"
+_NAMES = "think|thinking|thought|thoughts|reasoning|analysis|reflection|scratchpad|seed:think"
 _THOUGHTS = re.compile(rf"[<\[◁]({_NAMES})[>\]▷].*?[<\[◁]/\1[>\]▷]", re.S | re.I)
 _END = re.compile(rf"[<\[◁]/(?:{_NAMES})[>\]▷]", re.I)
 _BEGIN = re.compile(rf"[<◁](?:{_NAMES})[>▷]|\[THINK\]", re.I)
@@ -124,7 +124,7 @@ def _objects(text: str) -> Iterator[tuple[dict[str, Any], int]]:
             return
         except ValueError:
             if at in closing:
-                value, end = _loose_object(text[at : closing[at]]), closing[at]
+                value, end = loose_json(text[at : closing[at]]), closing[at]
         if isinstance(value, dict):
             yield value, end
         else:
@@ -144,8 +144,8 @@ def _closing_braces(text: str) -> dict[int, int]:
     return out
 
 
-def _loose_object(text: str) -> Any:
-    """Reads an object that is not quite JSON; None if it cannot be read."""
+def loose_json(text: str) -> Any:
+    """Returns what a text holds that is not quite JSON, None if it cannot be read."""
     if len(text) > 20_000:  # no answer that was asked for is so long
         return None
     repaired = text

@@ -1,0 +1,118 @@
+"""Which column of a predictions file holds the clip, the response and the truth.
+
+The truth is never taken for the response: a file whose columns leave that open is refused with the
+names that are known, and `--columns` names them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from emojax.evaluate.predictions import ID_KEYS, PredictionError
+
+CLIP = (
+    *("names", *ID_KEYS, "clip_id", "clip_name", "videoid", "video_name", "video_file", "vid"),
+    *("file", "file_name", "filename", "filepath", "file_path", "video_path", "path", "video"),
+    *("sample", "sample_id", "utterance_id", "utt_id", "segment_id", "uid", "key", "index"),
+)
+RESPONSE = (
+    *("response", "prediction", "predictions", "predicted", "predict", "pred", "preds", "y_pred"),
+    *("ypred", "pred_label", "predicted_label", "label_pred", "predicted_emotion", "pred_emotion"),
+    *("emotion_pred", "pred_class", "predicted_class", "model_answer", "model_response", "output"),
+    *("model_output", "model_prediction", "generated", "generated_text", "generation", "hypothesis"),
+    *("hyp", "system_output", "pred_answer", "predicted_answer", "llm_output", "model_pred"),
+)
+TRUTH = (
+    *("answer", "truth", "gt", "ground_truth", "groundtruth", "gold", "gold_label", "y_true"),
+    *("ytrue", "true_label", "true", "label_true", "actual", "target", "gt_label", "gt_answer"),
+    *("correct_answer", "true_emotion", "gt_emotion", "ref", "expected", "label", "labels"),
+    *("emotions", "emotion", "emotion_label", "class", "sentiment", "discrete", "openset"),
+)
+# texts of EMER and AffectGPT: responses where the file has no other column that could be one
+_TEXTS = ("chi_reasons", "reasons", "reason", "openset")
+OTHERS = (
+    *("mode", "set", "speaker", "new_response", "language", "subtitle", "duration", "split"),
+    *("start", "end", "modalities", "probabilities", "error", "valence", "valence_answer"),
+    *("confidence", "score", "text", "transcript", "sentence", "question", "prompt", "dataset"),
+)
+# what `--columns` can name
+FIELDS = (
+    *("clip", "response", "answer", "mode", "set", "new_response", "speaker", "video", "language"),
+    *("path", "subtitle", "reason", "duration", "start", "end", "valence", "valence_answer"),
+)
+
+
+def column_names(
+    header: Sequence[str], given: Mapping[str, str] | None = None, *, with_truth: bool = True
+) -> dict[str, str]:
+    """{field: column of the file} for clip, response, answer and every field that is named.
+
+    Args:
+      header: the names of the file's columns.
+      given: {one of FIELDS: column}, which goes before everything else.
+      with_truth: whether the file itself may hold the truth.
+
+    Raises:
+      PredictionError: a column that is named is missing, or none is known as the response.
+    """
+    plain = {re.sub(r"\W+", "_", name.strip().lower()).strip("_"): name for name in header if name}
+    found: dict[str, str] = {}
+    for field, column in (given or {}).items():
+        if field not in FIELDS:
+            raise PredictionError(
+                f"predictions have no field '{field}' (they have {', '.join(FIELDS)})"
+            )
+        own = next((n for n in header if n and n.strip().lower() == column.strip().lower()), None)
+        if own is None:
+            raise PredictionError(f"there is no column '{column}' among {', '.join(header)}")
+        found[field] = own
+    left = {key: name for key, name in plain.items() if name not in found.values()}
+    for field, known in (("response", RESPONSE), ("clip", CLIP), ("answer", TRUTH)):
+        if field in found or (field == "answer" and not with_truth):
+            continue
+        if key := next((k for k in known if k in left), None):
+            found[field] = left.pop(key)
+    if "response" not in found:
+        _take_text(left, found)
+    if "response" not in found:
+        raise PredictionError(_unknown(header, found, left))
+    for key, name in left.items():
+        if key in FIELDS:
+            found.setdefault(key, name)
+    return found
+
+
+def _take_text(left: dict[str, str], found: dict[str, str]) -> None:
+    """Takes a column of texts as the response if nothing else could be one."""
+    open_ = [k for k in left if k not in (*_TEXTS, *OTHERS, *CLIP)]
+    key = next((k for k in _TEXTS if k in left), None)
+    if key and not open_:
+        found["response"] = left.pop(key)
+    elif found.get("answer") == "openset" and not open_:  # the only column: words of a model
+        found["response"] = found.pop("answer")
+
+
+def _unknown(header: Sequence[str], found: Mapping[str, str], left: Mapping[str, str]) -> str:
+    listed = ", ".join(name for name in header if name)
+    truth = found.get("answer")
+    guess = next((name for key, name in left.items() if key not in (*OTHERS, *CLIP)), "NAME")
+    parts = [("clip", found.get("clip", "NAME")), ("response", guess), ("answer", truth)]
+    option = ",".join(f"{field}={name}" for field, name in parts if name)
+    reason = (
+        f"'{truth}' may hold the truth, so it is not taken for the response"
+        if truth
+        else "none is known as the response"
+    )
+    return (
+        f"has the columns {listed}: {reason}. Known names are {', '.join(RESPONSE[:8])}, ...; name "
+        f"the columns with --columns {option}"
+    )
+
+
+def rename(fields: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
+    """A row of a file under the names of our fields; columns without one keep theirs."""
+    taken = set(columns.values())
+    rest = {k: v for k, v in fields.items() if k not in taken and k not in columns}
+    return rest | {field: fields[column] for field, column in columns.items() if column in fields}
