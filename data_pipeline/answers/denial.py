@@ -20,7 +20,8 @@ _WRONG = re.compile(
     r"faux) "
     r"(?:to|zu|de)?|too \w+ to (?:be|seem|look|count)|mistaken? for|mistaking (?:\w+ ){0,2}for|"
     r"confused? with|misread as|misinterpreted as|rul(?:e|es|ed|ing) out|exclud\w+|dismiss\w+|"
-    r"reject\w+|nothing|nobody|no one|not (?:that|because|as if)|unlike|as opposed to|contrary to|nowhere near|by no means|in no way|less)\b"
+    r"reject\w+|nothing|nobody|no one|not (?:that|because|as if)|unlike|as opposed to|contrary to|"
+    r"nowhere near|by no means|in no way|less)\b"
     r"(?P<reach>[^,;]*)$"
 )
 _COMPARED = re.compile(

@@ -17,7 +17,8 @@ _NOT_A_NEGATION = re.compile(
 _CLAUSE_END = re.compile(
     r"[.;!?]|\b(?:but|however|while|although|though|yet|instead|is|are|was|look(?:s|ed)?|"
     r"seem(?:s|ed)?|appear(?:s|ed)?|show(?:s|ed)?|sound(?:s|ed)?|feels?|felt|rather(?! than)|"
-    r"just|only|merely|simply|suggest\w*|indicate\w*|points? to|he|she|they|it|est[áa]|parece|se ve|sino|pero)\b"
+    r"just|only|merely|simply|suggest\w*|indicate\w*|points? to|he|she|they|it|est[áa]|parece|se "
+    r"ve|sino|pero)\b"
 )
 
 
@@ -32,7 +33,8 @@ def is_negated(before: str) -> bool:
     if last.group().endswith("n't") or last.group() in ("not", "never"):
         # `does not look sad`: the negated verb is part of the negation.
         reach = re.sub(
-            r"^\s*(?:\w+ly\s+)?(?:be|look|seem|appear|show|sound|feel|suggest|indicate|point to|looking|seeming|feeling|"
+            r"^\s*(?:\w+ly\s+)?(?:be|look|seem|appear|show|sound|feel|suggest|indicate|point to|"
+            r"looking|seeming|feeling|"
             r"showing|sounding)\b",
             "",
             reach,

@@ -67,7 +67,10 @@ def add_parser(commands: Commands) -> None:
 
 def _add_clip_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--manifest", help="table as for train")
-    add_columns_option(p)
+    add_columns_option(
+        p,
+        more="; of predictions: clip=, response=, answer= (the truth)",
+    )
     p.add_argument(
         "--split",
         type=str.lower,
@@ -198,6 +201,7 @@ def _score_files(
         truth=Path(args.truth) if args.truth else None,
         out=out,
         options=options,
+        columns=args.columns,
         progress=progress,
     )
 

@@ -28,9 +28,16 @@ def column_names(text: str) -> dict[str, str]:
     return names
 
 
-def add_columns_option(p: argparse.ArgumentParser) -> None:
-    """Adds `--columns`."""
-    p.add_argument("--columns", type=column_names, metavar="A=B,...", default={}, help=COLUMNS_HELP)
+def add_columns_option(p: argparse.ArgumentParser, *, more: str = "") -> None:
+    """Adds `--columns`.
+
+    Args:
+      p: the command's parser.
+      more: what to add to its help.
+    """
+    p.add_argument(
+        "--columns", type=column_names, metavar="A=B,...", default={}, help=COLUMNS_HELP + more
+    )
 
 
 def add_labels_option(p: argparse.ArgumentParser) -> None:

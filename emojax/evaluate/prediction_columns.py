@@ -21,14 +21,14 @@ RESPONSE = (
     *("response", "prediction", "predictions", "predicted", "predict", "pred", "preds", "y_pred"),
     *("ypred", "pred_label", "predicted_label", "label_pred", "predicted_emotion", "pred_emotion"),
     *("emotion_pred", "pred_class", "predicted_class", "model_answer", "model_response", "output"),
-    *("model_output", "model_prediction", "generated", "generated_text", "generation", "hypothesis"),
-    *("hyp", "system_output", "pred_answer", "predicted_answer", "llm_output", "model_pred"),
+    *("model_output", "model_prediction", "generated", "generated_text", "generation", "hyp"),
+    *("hypothesis", "system_output", "pred_answer", "predicted_answer", "llm_output", "model_pred"),
 )
 TRUTH = (
     *("answer", "truth", "gt", "ground_truth", "groundtruth", "gold", "gold_label", "y_true"),
     *("ytrue", "true_label", "true", "label_true", "actual", "target", "gt_label", "gt_answer"),
     *("correct_answer", "true_emotion", "gt_emotion", "ref", "expected", "label", "labels"),
-    *("emotions", "emotion", "emotion_label", "class", "sentiment", "discrete", "openset"),
+    *("emotions", "emotion", "emotion_label", "class", "sentiment"),
 )
 # texts of EMER and AffectGPT: responses where the file has no other column that could be one
 _TEXTS = ("chi_reasons", "reasons", "reason", "openset")
@@ -44,15 +44,12 @@ FIELDS = (
 )
 
 
-def column_names(
-    header: Sequence[str], given: Mapping[str, str] | None = None, *, with_truth: bool = True
-) -> dict[str, str]:
+def column_names(header: Sequence[str], given: Mapping[str, str] | None = None) -> dict[str, str]:
     """{field: column of the file} for clip, response, answer and every field that is named.
 
     Args:
       header: the names of the file's columns.
       given: {one of FIELDS: column}, which goes before everything else.
-      with_truth: whether the file itself may hold the truth.
 
     Raises:
       PredictionError: a column that is named is missing, or none is known as the response.
@@ -70,17 +67,13 @@ def column_names(
         found[field] = own
     left = {key: name for key, name in plain.items() if name not in found.values()}
     for field, known in (("response", RESPONSE), ("clip", CLIP), ("answer", TRUTH)):
-        if field in found or (field == "answer" and not with_truth):
-            continue
-        if key := next((k for k in known if k in left), None):
+        key = next((k for k in known if k in left), None)
+        if field not in found and key:
             found[field] = left.pop(key)
     if "response" not in found:
         _take_text(left, found)
     if "response" not in found:
         raise PredictionError(_unknown(header, found, left))
-    for key, name in left.items():
-        if key in FIELDS:
-            found.setdefault(key, name)
     return found
 
 
@@ -90,8 +83,6 @@ def _take_text(left: dict[str, str], found: dict[str, str]) -> None:
     key = next((k for k in _TEXTS if k in left), None)
     if key and not open_:
         found["response"] = left.pop(key)
-    elif found.get("answer") == "openset" and not open_:  # the only column: words of a model
-        found["response"] = found.pop("answer")
 
 
 def _unknown(header: Sequence[str], found: Mapping[str, str], left: Mapping[str, str]) -> str:
@@ -113,6 +104,6 @@ def _unknown(header: Sequence[str], found: Mapping[str, str], left: Mapping[str,
 
 def rename(fields: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
     """A row of a file under the names of our fields; columns without one keep theirs."""
-    taken = set(columns.values())
+    taken = {column for field, column in columns.items() if field != "clip"}
     rest = {k: v for k, v in fields.items() if k not in taken and k not in columns}
     return rest | {field: fields[column] for field, column in columns.items() if column in fields}

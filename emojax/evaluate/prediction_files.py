@@ -1,7 +1,7 @@
 """Reads predictions, truths and reference texts from the files of any system.
 
 JSON Lines with the keys of Emotion-LLaMAv2 and ours, npz files of AffectGPT, CSV files of EMER
-outputs. docs/evaluation.md lists every key.
+outputs and of any other system (`prediction_columns`). docs/evaluation.md lists every key.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.datasets.unpickle import load_object_npz
+from emojax.evaluate.prediction_columns import CLIP, TRUTH, column_names, rename
 from emojax.evaluate.predictions import (
     ID_KEYS,
     NO_ROW,
@@ -23,23 +24,25 @@ from emojax.evaluate.predictions import (
     parse_prediction,
 )
 
-_CLIP_COLUMNS = ("names", *ID_KEYS)
-_RESPONSE_COLUMNS = (
-    *("response", "chi_reasons", "reasons", "reason"),
-    *("openset", "prediction", "discrete", "label"),
-)
-_LABEL_COLUMNS = ("answer", "openset", "discrete", "label", "emotions", "emotion")
+_LABEL_COLUMNS = (*TRUTH[:1], "openset", "discrete", *TRUTH[1:])
+_CSV_FIELDS = ("mode", "speaker", "new_response", "language", "subtitle", "reason")
 _REFERENCE_COLUMNS = ("reference", "english", "reasons", "reason", "openset")
 _REFERENCE_KEYS = ("reference", "reason", "answer")
 
 
-def read_predictions(path: Path, *, truth: Mapping[str, str] | None = None) -> list[Prediction]:
-    """Reads the predictions of one file, by its suffix: .jsonl (or .json), .npz, .csv.
+def read_predictions(
+    path: Path,
+    *,
+    truth: Mapping[str, str] | None = None,
+    columns: Mapping[str, str] | None = None,
+) -> list[Prediction]:
+    """Reads the predictions of one file, by its suffix: .jsonl (or .json), .npz, .csv (or .tsv).
 
     Args:
       path: the file.
       truth: label by clip, for files without truths; clips that it does not name are left out, and
         a clip without a prediction gets a row whose `error` is NO_ROW.
+      columns: {field: its column or key in the file}, where the names are not known.
 
     Raises:
       PredictionError: there is no such file, its format is not supported, a row cannot be used, or
@@ -52,13 +55,14 @@ def read_predictions(path: Path, *, truth: Mapping[str, str] | None = None) -> l
         ".json": _read_json_lines,
         ".npz": _read_npz,
         ".csv": _read_csv,
+        ".tsv": _read_csv,
     }
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise PredictionError(
             f"{path}: predictions are read from .jsonl, .json, .npz and .csv files"
         )
-    rows = reader(path)
+    rows = reader(path, columns or {})
     if truth is not None:
         rows = _with_truth(path, rows, truth)
     rows = _each_once(path, rows)
@@ -111,33 +115,57 @@ def _with_truth(
     ]
 
 
-def _read_json_lines(path: Path) -> list[Prediction]:
-    text = _read_text(path)
-    if text.lstrip().startswith("["):
-        try:
-            objects = list(enumerate(json.loads(text), 1))
-        except ValueError as error:
-            raise PredictionError(f"{path} is not valid JSON ({error})") from error
-    else:
-        objects = []
-        for number, line in enumerate(text.split("\n"), 1):
-            if line.strip():
-                try:
-                    objects.append((number, json.loads(line)))
-                except ValueError as error:
-                    raise PredictionError(
-                        f"{path}, line {number}: not valid JSON ({error})"
-                    ) from error
+def _read_json_lines(path: Path, columns: Mapping[str, str]) -> list[Prediction]:
     rows = []
-    for number, fields in objects:
+    for number, fields in _json_objects(path):
         try:
-            rows.append(parse_prediction(fields, number=number))
+            own_names = not isinstance(fields, dict) or (
+                not columns and ({"response", "answer"} <= set(fields) or "new_response" in fields)
+            )
+            named = fields if own_names else rename(fields, column_names([*fields], columns))
+            rows.append(parse_prediction(named, number=number))
         except ValueError as error:
             raise PredictionError(f"{path}, row {number}: {error}") from error
     return rows
 
 
-def _read_npz(path: Path) -> list[Prediction]:
+def _json_objects(path: Path) -> list[tuple[int, Any]]:
+    """(number, value) of every row of a JSON Lines file or a JSON list, or of {clip: response}."""
+    text = _read_text(path)
+    start = text.lstrip()[:1]
+    if start == "[" or (start == "{" and path.suffix.lower() == ".json"):
+        try:
+            value = json.loads(text)
+        except ValueError as error:
+            if start == "[":
+                raise PredictionError(f"{path} is not valid JSON ({error})") from error
+        else:
+            if isinstance(value, dict) and not {"response", "new_response"} & set(value):
+                value = _rows_of_object(value)
+            return list(enumerate(value if isinstance(value, list) else [value], 1))
+    objects = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                objects.append((number, json.loads(line)))
+            except ValueError as error:
+                raise PredictionError(f"{path}, line {number}: not valid JSON ({error})") from error
+    return objects
+
+
+def _rows_of_object(value: dict[str, Any]) -> Any:
+    """The rows of an object that holds them in a list, or by clip."""
+    lists = [v for v in value.values() if isinstance(v, list) and v and isinstance(v[0], dict)]
+    if len(lists) == 1:
+        return lists[0]
+    if value and all(isinstance(v, str) for v in value.values()):
+        return [{"video_id": clip, "response": text} for clip, text in value.items()]
+    if value and all(isinstance(v, dict) for v in value.values()):
+        return [{"video_id": clip, **fields} for clip, fields in value.items()]
+    return [value]
+
+
+def _read_npz(path: Path, columns: Mapping[str, str]) -> list[Prediction]:  # noqa: ARG001
     """AffectGPT: `name2reason` (text by clip), or `filenames` and `fileitems` (labels by clip)."""
     arrays = _npz_arrays(path)
     if "name2reason" in arrays:
@@ -166,7 +194,9 @@ def _to_list(array: Any) -> list[Any]:
 
 
 def _first_of(names: Sequence[str], header: Sequence[str]) -> str | None:
-    return next((name for name in names if name in header), None)
+    """The column of the first of some names that a header has, whatever its case."""
+    lower = {column.strip().lower(): column for column in header}
+    return next((lower[name] for name in names if name in lower), None)
 
 
 def _read_text(path: Path) -> str:
@@ -184,42 +214,51 @@ def _npz_arrays(path: Path) -> dict[str, Any]:
 
 
 def _csv_rows(path: Path) -> list[dict[str, str]]:
+    """The rows below the header; columns are separated by a comma, a semicolon or a tab."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            return list(csv.DictReader(file))
+            header = file.readline()
+            file.seek(0)
+            separator = max(",;\t", key=header.count)
+            return list(csv.DictReader(file, delimiter=separator))
     except (UnicodeDecodeError, csv.Error) as error:
         raise PredictionError(f"{path} is not a CSV file in UTF-8 ({error})") from error
 
 
-def _read_csv(path: Path) -> list[Prediction]:
+def _read_csv(path: Path, columns: Mapping[str, str]) -> list[Prediction]:
     """EMER outputs (`names`, `chi_reasons`, which is English) or any CSV with clip and response."""
     rows = _csv_rows(path)
     if not rows:
         raise PredictionError(f"{path} has no rows below its header")
-    header = [*rows[0]]
-    clip, response = _first_of(_CLIP_COLUMNS, header), _first_of(_RESPONSE_COLUMNS, header)
-    if clip is None or response is None:
+    try:
+        names = column_names([n for n in rows[0] if n], columns)
+    except ValueError as error:
+        raise PredictionError(f"{path} {error}") from error
+    if "clip" not in names:
         raise PredictionError(
-            f"{path} has the columns {header}; it needs one of {', '.join(_CLIP_COLUMNS)} and one "
-            f"of {', '.join(_RESPONSE_COLUMNS)}"
+            f"{path} has the columns {', '.join(filter(None, rows[0]))}: none is known as the "
+            "clip; name it with --columns clip=NAME"
         )
-    return [
-        Prediction(
-            clip=row[clip] or "",
-            answer=row.get("answer") or "",
-            response=row[response] or "",
-            mode=row.get("mode") or "",
-        )
-        for row in rows
-    ]
+    kept = {"clip", "response", "answer", *columns, *_CSV_FIELDS}
+    out = []
+    for number, row in enumerate(rows, 1):
+        fields = {k: v for k, v in rename(row, names).items() if k in kept}
+        full = {k: v for k, v in fields.items() if v or k == "response"}
+        try:
+            out.append(parse_prediction({"response": "", **full}, number=number))
+        except ValueError as error:
+            raise PredictionError(f"{path}, row {number}: {error}") from error
+    return out
 
 
-def read_truth(path: Path) -> dict[str, str]:
+def read_truth(path: Path, *, columns: Mapping[str, str] | None = None) -> dict[str, str]:
     """Reads labels by clip.
 
     Args:
       path: an .npz of the official scorer (one array per clip), a .csv (a clip and one of answer,
-        openset, discrete, label, emotions, emotion), or .jsonl rows with an answer.
+        openset, discrete, truth, label, emotion and other names), or .jsonl rows with an answer.
+      columns: {`clip` or `answer`: its column}, where the names are not known; names that the file
+        lacks are those of the predictions.
 
     Raises:
       PredictionError: it is none of these, cannot be read, or labels one clip in two ways.
@@ -228,13 +267,18 @@ def read_truth(path: Path) -> dict[str, str]:
         raise PredictionError(f"there is no truth file '{path}'")
     if path.suffix.lower() == ".npz":
         return {clip: str(value) for clip, value in _npz_arrays(path).items()}
-    if path.suffix.lower() != ".csv":
-        return {r.clip: r.answer for r in _read_json_lines(path)}
+    if path.suffix.lower() not in (".csv", ".tsv"):
+        return {r.clip: r.answer for r in _read_truth_lines(path, columns or {})}
     rows = _csv_rows(path)
-    header = [*rows[0]] if rows else []
-    clip, label = _first_of(_CLIP_COLUMNS, header), _first_of(_LABEL_COLUMNS, header)
+    header = [n for n in rows[0] if n] if rows else []
+    given = {field: name for field, name in (columns or {}).items() if name in header}
+    clip = given.get("clip") or _first_of(CLIP, header)
+    label = given.get("answer") or _first_of(_LABEL_COLUMNS, header)
     if not clip or not label:
-        raise PredictionError(f"{path} has the columns {header}; it needs a clip and a label")
+        raise PredictionError(
+            f"{path} has the columns {', '.join(header)}; it needs a clip and a label: rename "
+            "them, or name them with --columns clip=NAME,answer=NAME"
+        )
     truth: dict[str, str] = {}
     for row in rows:
         if truth.setdefault(row[clip], row[label] or "") != (row[label] or ""):
@@ -242,6 +286,25 @@ def read_truth(path: Path) -> dict[str, str]:
                 f"{path} labels clip '{row[clip]}' both '{truth[row[clip]]}' and '{row[label]}'"
             )
     return truth
+
+
+def _read_truth_lines(path: Path, columns: Mapping[str, str]) -> list[Prediction]:
+    rows = []
+    for number, fields in _json_objects(path):
+        try:
+            if not isinstance(fields, dict):
+                raise PredictionError("needs a JSON object")
+            lower = {k.lower(): k for k in fields}
+            own = {k: n for k, n in columns.items() if k in ("clip", "answer") and n in fields}
+            key = own.get("answer") or next((lower[k] for k in TRUTH if k in lower), "answer")
+            clip = own.get("clip") or next((lower[k] for k in CLIP if k in lower), None)
+            row = {"response": "", "answer": fields.get(key)}
+            rows.append(
+                parse_prediction(row | ({"clip": fields[clip]} if clip else {}), number=number)
+            )
+        except ValueError as error:
+            raise PredictionError(f"{path}, row {number}: {error}") from error
+    return rows
 
 
 def read_references(path: Path) -> dict[str, str]:
@@ -259,7 +322,7 @@ def read_references(path: Path) -> dict[str, str]:
     if path.suffix.lower() == ".csv":
         rows = _csv_rows(path)
         header = [*rows[0]] if rows else []
-        clip, text = _first_of(_CLIP_COLUMNS, header), _first_of(_REFERENCE_COLUMNS, header)
+        clip, text = _first_of(CLIP, header), _first_of(_REFERENCE_COLUMNS, header)
         if clip and text:
             return {row[clip]: row[text] for row in rows if row[text]}
         raise PredictionError(f"{path} has the columns {header}; it needs a clip and a reference")

@@ -27,7 +27,7 @@ from emojax.evaluate.scorer import score_set
 from emojax.evaluate.subgroups import resampling_groups
 from emojax.evaluate.suites import SETS, Suite
 
-SUFFIXES = (".jsonl", ".json", ".npz", ".csv")
+SUFFIXES = (".jsonl", ".json", ".npz", ".csv", ".tsv")
 logger = logging.getLogger(__name__)
 
 
@@ -62,7 +62,11 @@ def set_name(path: Path) -> str:
 
 
 def read_files(
-    path: Path, *, name: str = "", truth: Path | None = None
+    path: Path,
+    *,
+    name: str = "",
+    truth: Path | None = None,
+    columns: Mapping[str, str] | None = None,
 ) -> dict[str, list[Prediction]]:
     """Reads a predictions file, or all files of a folder that are named after sets.
 
@@ -70,6 +74,7 @@ def read_files(
       path: the file or folder.
       name: the set of a file that is not named after one.
       truth: file of labels by clip, for predictions without truths.
+      columns: {field: its column in the files}, where the names are not known.
 
     Returns:
       {set: rows}.
@@ -77,9 +82,9 @@ def read_files(
     Raises:
       PredictionError: there are no predictions, or a file cannot be used.
     """
-    known = read_truth(truth) if truth else None
+    known = read_truth(truth, columns=columns) if truth else None
     if not path.is_dir():
-        rows = read_predictions(path, truth=known)
+        rows = read_predictions(path, truth=known, columns=columns)
         by_set = split_by_set(rows)
         if len(by_set) > 1:
             return by_set
@@ -93,7 +98,7 @@ def read_files(
             continue  # the official scorer writes what it has read next to the predictions
         if file.stem in by_set:
             raise PredictionError(f"{path} contains two files of {file.stem}")
-        by_set[file.stem] = read_predictions(file, truth=known)
+        by_set[file.stem] = read_predictions(file, truth=known, columns=columns)
     if not by_set:
         raise PredictionError(
             f"{path} contains no predictions file named after a set, such as mer2023.jsonl"

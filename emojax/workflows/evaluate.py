@@ -66,6 +66,7 @@ def evaluate_files(
     truth: Path | None,
     out: Path,
     options: ScoringOptions,
+    columns: Mapping[str, str] | None = None,
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """Scores prediction files of any system.
@@ -77,6 +78,7 @@ def evaluate_files(
       truth: labels by clip, for files without labels.
       out: folder of the results.
       options: how to score.
+      columns: {field: its column in the files}, where the names are not known.
       progress: gets the task "score".
 
     Returns:
@@ -85,9 +87,9 @@ def evaluate_files(
     Raises:
       PredictionError: the files cannot be used.
     """
-    by_set = score_files.read_files(path, name=name, truth=truth)
+    by_set = score_files.read_files(path, name=name, truth=truth, columns=columns)
     if truth and path.is_file():
-        total = len(read_predictions(path))
+        total = len(read_predictions(path, columns=columns))
         if lost := total - sum(map(len, by_set.values())):
             logger.warning(
                 "%d of %d predictions are of clips that %s does not name, and are left out",

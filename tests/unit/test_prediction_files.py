@@ -88,7 +88,7 @@ def test_csv_of_emer(tmp_path):
         Prediction(clip="sample_1", response="she smiles")
     ]
     (tmp_path / "f.csv").write_text("who,what\na,b\n")
-    with pytest.raises(PredictionError, match=r"has the columns \['who', 'what'\]"):
+    with pytest.raises(PredictionError, match="has the columns who, what: none is known as"):
         read_predictions(tmp_path / "f.csv")
 
 
@@ -113,7 +113,7 @@ def test_truth_from_elsewhere(tmp_path):
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ('{"video_id": "a"}', "row 1: has no 'response'"),
+        ('{"video_id": "a"}', "row 1: has the columns video_id: none is known as the response"),
         ('{"video_id": "a", "response": "x"}\n{broken', "line 2: not valid JSON"),
         (
             '{"video_id": "a", "response": "x"}\n{"video_id": "a", "response": "y"}',
