@@ -52,7 +52,9 @@ class ScoredSet:
       official: sufficient statistics of the official scores, or None.
       correctness: float[n], how correct each answer is, from 0 to 1.
       parsed: the labels or words that were parsed from each answer.
+      how: how each answer was read, see `parse_answers.HOW`.
       rows: the clips, in the same order.
+      differences: answers that the official reader reads differently (`reader_differences`).
       classes: sufficient statistics of the scores of each class, or None.
     """
 
@@ -61,8 +63,22 @@ class ScoredSet:
     official: SufficientStatistics | None
     correctness: np.ndarray
     parsed: list[tuple[str, ...]]
+    how: list[str]
     rows: list[Prediction] = dataclasses.field(default_factory=list)
+    differences: list[Any] = dataclasses.field(default_factory=list)
     classes: SufficientStatistics | None = None
+
+
+def official_scores(
+    rows: Sequence[Prediction], metric: str, tables: WordTables, labels: Sequence[str] = ()
+) -> dict[str, Any]:
+    """What the official script of a metric prints about some answers."""
+    if metric == "open_vocabulary":
+        truth = {r.clip: answer_words(r.answer) for r in rows}
+        return official_open_vocabulary(truth, {r.clip: r.response for r in rows}, tables)
+    if metric == "multi_label":
+        return _official_multi_label(rows)
+    return _official_single_label(rows, metric, tables, labels)[0]
 
 
 # --- one label per clip ---
@@ -115,6 +131,7 @@ def score_single_label(
         official=official,
         correctness=correctness,
         parsed=parsed,
+        how=[r.how for r in readings],
         classes=class_statistics(strict, labels),
     )
 
@@ -214,6 +231,7 @@ def score_multi_label(
             [_intersection_over_union(set(t), set(p)) for t, p in zip(truth, parsed, strict=True)]
         ),
         parsed=parsed,
+        how=[r.how for r in readings],
         classes=multi_label_class_statistics(strict, labels),
     )
 
@@ -301,11 +319,7 @@ def score_open_vocabulary(
             "true_words_per_clip": float(np.mean([len(t) for t in truth])),
             "unknown_words": unknown,
         },
-        "released": official_open_vocabulary(
-            {r.clip: t for r, t in zip(rows, truth, strict=True)},
-            {r.clip: r.response for r in rows},
-            tables,
-        ),
+        "released": official_scores(rows, "open_vocabulary", tables),
     }
     correctness = [
         _intersection_over_union(clusters(t)[0], clusters(p)[0])
@@ -317,4 +331,5 @@ def score_open_vocabulary(
         official=official,
         correctness=np.array(correctness),
         parsed=parsed,
+        how=["words" if p else "unparsable" for p in parsed],
     )

@@ -23,7 +23,7 @@ from emojax.evaluate.suites import SETS, Member
 
 _CLIP_COLUMNS = (
     *("set", "clip", "mode", "truth", "response", "read", "right", "probability"),
-    *("speaker", "duration"),
+    *("speaker", "duration", "read_as"),
 )
 
 
@@ -84,7 +84,9 @@ def write_clips_csv(out: Path, scored: Mapping[str, ScoredSet]) -> None:
         writer = csv.writer(file)
         writer.writerow(_CLIP_COLUMNS)
         for name, one in scored.items():
-            for row, parsed, correct in zip(one.rows, one.parsed, one.correctness, strict=True):
+            for row, parsed, correct, how in zip(
+                one.rows, one.parsed, one.correctness, one.how, strict=True
+            ):
                 writer.writerow(
                     [
                         name,
@@ -97,6 +99,7 @@ def write_clips_csv(out: Path, scored: Mapping[str, ScoredSet]) -> None:
                         max((row.probabilities or {}).values(), default=""),
                         row.speaker,
                         "" if row.duration is None else row.duration,
+                        how,
                     ]
                 )
 

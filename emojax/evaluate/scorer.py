@@ -24,6 +24,7 @@ from emojax.evaluate.metric_scorers import (
     score_single_label,
 )
 from emojax.evaluate.predictions import NO_ROW, Prediction
+from emojax.evaluate.reader_differences import reader_differences, summary
 from emojax.evaluate.subgroups import interval_method, resampling_groups, subgroup_scores
 from emojax.evaluate.valence_scores import valence_statistics
 
@@ -88,7 +89,11 @@ def score_set(
     if "confusion" in result:
         result |= probability_scores(rows, scored.parsed, result["labels"]) or {}
     result |= _valence_scores(rows, resamples=resamples, seed=seed)
-    return dataclasses.replace(scored, result=result, rows=list(rows))
+    scored = dataclasses.replace(scored, result=result, rows=list(rows))
+    differences = reader_differences(scored, metric, tables)
+    scored = dataclasses.replace(scored, differences=differences)
+    result["readers"] = summary(scored, metric, tables)
+    return scored
 
 
 def _without_official(scored: ScoredSet, metric: str, absent: Sequence[str]) -> ScoredSet:

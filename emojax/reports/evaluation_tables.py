@@ -16,6 +16,7 @@ from rich.table import Table
 from data_pipeline.io import write_text
 from emojax.evaluate.emotion_wheels import BUILTIN_NAME
 from emojax.evaluate.paper_results import SIZES, published_figures
+from emojax.evaluate.reader_differences import FILE
 from emojax.evaluate.results_folder import sets_of, write_results_json
 from emojax.evaluate.suites import PRIMARY
 from emojax.reports.confusion_plot import save_confusion
@@ -34,12 +35,25 @@ SCORE_NAMES = {
     "example_accuracy": "example accuracy",
     "map": "mAP",
 }
+_SHOWN = 10  # differences of two readers in evaluation.md
 
 
-def write_evaluation(results: dict[str, Any], out: Path) -> None:
-    """Writes evaluation.json, evaluation.md and the plots of each set as PNG."""
+def write_evaluation(
+    results: dict[str, Any],
+    out: Path,
+    *,
+    differences: Mapping[str, Sequence[Sequence[str]]] | None = None,
+) -> None:
+    """Writes evaluation.json, evaluation.md and the plots of each set as PNG.
+
+    Args:
+      results: the scores, as in evaluation.json.
+      out: folder of the results.
+      differences: {set: rows of reader_differences.csv}.
+    """
     write_results_json(results, out / "evaluation.json")
-    write_text(out / "evaluation.md", markdown(results))
+    text = markdown(results) + "".join(_reader_tables(results, differences or {}))
+    write_text(out / "evaluation.md", text)
     write_plots(results, out)
 
 
@@ -187,6 +201,45 @@ def _missing_clips(results: dict[str, Any], benchmark: str) -> str:
     return f"{ours} clips, published over {published}" if differs else ""
 
 
+def reader_line(name: str, scores: Mapping[str, Any]) -> str:
+    """How often our reader and the official one differ in a set, "" if they never do."""
+    readers = scores.get("readers", {})
+    if not readers.get("differ"):
+        return ""
+    counts = [
+        f"{readers[key]} {words}"
+        for key, words in (
+            ("ours_better", "count as more correct by ours"),
+            ("released_better", "by the released one"),
+            ("not_scored", "are not scored by the official script"),
+        )
+        if readers[key]
+    ]
+    score = readers["official_score"]
+    values = [format_score(score[k]) for k in ("released_reader", "our_reader")]
+    return (
+        f"{name}: our reader and that of the official script differ on {readers['differ']} of "
+        f"{scores['n']} answers"
+        + (f" ({', '.join(counts)})" if counts else "")
+        + f"; {SCORE_NAMES[score['name']]} of the script {values[0]}, with our reader {values[1]}"
+    )
+
+
+def _reader_tables(
+    results: dict[str, Any], differences: Mapping[str, Sequence[Sequence[str]]]
+) -> list[str]:
+    """The first differences of each set, as Markdown; reader_differences.csv has all of them."""
+    out = []
+    for name, scores in sets_of(results).items():
+        rows = differences.get(name, ())
+        if line := reader_line(name, scores):
+            cells = [[" ".join(c.split())[:80] for c in row[1:]] for row in rows[:_SHOWN]]
+            header = ["clip", "truth", "response", "read as", "ours", "right"]
+            table = markdown_table([*header, "released", "right"], cells)
+            out.append("\n".join(["", f"**readers**: {line}; all in {FILE}", "", *table, ""]))
+    return out
+
+
 def headline(results: dict[str, Any]) -> str:
     """The suite's figure, and the number of sets in it if some are missing."""
     figure, missing = results["figure"], results.get("missing_sets", [])
@@ -280,6 +333,8 @@ def terminal_tables(results: dict[str, Any]) -> list[Table | str]:
     for name, s in sets_of(results).items():
         if note := s.get("released", {}).get("note"):
             parts.append(f"{name}: {note}")
+        if line := reader_line(name, s):
+            parts.append(line)
     if published := published_rows(results):
         title = "published figures (percent; all of them in report.html)"
         parts.append(_table(title, ["set", "score", "system", "value"], _main_rows(published), 3))

@@ -37,6 +37,7 @@ def test_the_command_writes_every_file_and_twice_the_same(tmp_path, capsys):
         "evaluation.json",
         "evaluation.md",
         "predictions/predictions.jsonl",
+        "reader_differences.csv",
         "reliability_predictions.png",
         "report.html",
     ]

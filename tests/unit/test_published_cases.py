@@ -5,8 +5,10 @@ import json
 import numpy as np
 import pytest
 from conftest import DATA
+from prediction_rows import jsonl
 
 from emojax.evaluate.emotion_wheels import builtin_tables, official_tables
+from emojax.evaluate.reader_differences import write_reader_differences
 from emojax.evaluate.score_files import ScoringOptions, read_files, score_predictions
 
 CASES = json.loads((DATA / "v2_metric_examples.json").read_text())
@@ -75,3 +77,42 @@ def test_multi_label(tmp_path, case):
         [want["f1_micro"], want["f1_samples"], want["map_macro"], want["jaccard_example_accuracy"]],
         abs=1e-9,
     )
+
+
+PUBLISHED = [
+    (case, metric)
+    for name, metric in (("single_label", "single"), ("sentiment_no_neutral", "two_class"))
+    for case in CASES[name]
+] + [(case, "multi_label") for case in CASES["multi_label"]]
+# case: answers that our reader reads otherwise than the script, by hand
+READ_OTHERWISE = {
+    "single1_basic": [],
+    "single2_split_and_out_of_vocabulary": ["joyful", "angry", "the person is neutral"],
+    "single3_answer_case_trap": ["Happy", "sad"],  # the script does not lower truths
+    "single4_no_split": [],
+    "sent1_basic": [],
+    "sent2_neutral_prediction": [],
+    "sent3_case_and_space": [],
+    "multi1_basic": [],
+    "multi2_semicolon_case_unknown": ["doubt confusion"],
+    "multi3_duplicates_and_sentence": ["The person looks neutral"],
+}
+
+
+@pytest.mark.parametrize(("case", "metric"), PUBLISHED, ids=[c["name"] for c, _ in PUBLISHED])
+def test_both_readers(tmp_path, case, metric):
+    rows = [{"video_id": str(i), **r} for i, r in enumerate(case["input"]["jsonl"])]
+    path = jsonl(tmp_path / "preds.jsonl", *rows)
+    options = ScoringOptions(
+        tables=builtin_tables(), resamples=0, metric=metric, mode=case["input"].get("split") or ""
+    )
+    results, scored = score_predictions(None, read_files(path), options)
+    want = case["output"].get("weighted_f1", case["output"].get("f1_micro"))
+    score = results["readers"]["official_score"]
+    assert score["released_reader"] == pytest.approx(want, abs=1e-9)
+    differences = next(iter(scored.values())).differences
+    assert [d.row.final_response for d in differences] == READ_OTHERWISE[case["name"]]
+    assert results["readers"]["differ"] == len(differences)
+    write_reader_differences(tmp_path, scored)
+    listed = tmp_path / "reader_differences.csv"
+    assert listed.is_file() == bool(differences)
