@@ -5,6 +5,9 @@ emotions; the texts are ours. "" marks an answer that names no label, `a|b` one 
 both.
 """
 
+import answer_table_english
+import answer_table_further
+
 SIX = ("angry", "happy", "neutral", "sad", "surprise", "worried")
 SEVEN = ("Anger", "Disgust", "Fear", "Happiness", "Neutral", "Sadness", "Surprise")
 FOUR = ("angry", "happy", "neutral", "sad")
@@ -354,4 +357,10 @@ OTHER_SPACES: list[tuple[tuple[str, ...], str, str]] = [
 def all_cases() -> list[tuple[tuple[str, ...], str, str]]:
     """(label space, answer, label) of the whole table."""
     over_six = [(SIX, text, label) for cases in OVER_SIX.values() for text, label in cases]
-    return over_six + OTHER_SPACES
+    further = (
+        answer_table_english.ANSWERS,
+        answer_table_further.ANSWERS,
+        answer_table_further.IN_OTHER_SCRIPTS,
+    )
+    over_six += [(SIX, text, label) for cases in further for text, label in cases]
+    return over_six + OTHER_SPACES + answer_table_further.OTHER

@@ -84,7 +84,8 @@ _ASIDE = _words(
         "voice|tone|audio|vocal|acoustic|speech|prosody|pitch|facial|face|visual|body|gestures?|"
         "posture",
         "eyes|mouth|text|textual|subtitles?|transcript|dialogue|lexical|verbal|video|frames?",
-        "options?|choices|candidates?|possible|available|list|categories|labels_to|choose_from|"
+        "options?|choices|candidates?|possible_(?:emotions|labels|answers|options|choices|"
+        "categories)|available|list|categories|labels_to|choose_from|"
         "given",
         "secondary|other|others|second|alternative|alternatives|excluded|ruled_out|incorrect|wrong",
         "initial|initially|previous|earlier|first_impression|bystanders?|friend|crowd|audience|"
@@ -120,12 +121,12 @@ _PROSE = _words(
 )
 _ONE_WORD = re.compile(r"\((?:one word|single word|1 word|label only|chosen|selected)[^)]*\)")
 _LEADING = re.compile(r"^(?:\W|_)*(?:(?:step|part)?\s*\d{1,2}\s*[.):]\s*)?(?:\W|_)*")
-_NAME = r"[^\n:=|;,.!?()\[\]{}。；，、？！→]{1,64}"
+_NAME = r"[^\n:=|;,.!?()\[\]{}\"「」『』。；，、？！→]{1,64}"
 # names end in a colon, an equals sign or a spaced dash; `(...)` may follow the name
 _FIELD = re.compile(
-    rf"(?:^|(?<=[\n;,|.!。；，、/\t])|(?<=\s\()|(?<=  ))[ \t]*(?P<open>[【\[〔「(]?)"
-    rf"(?P<name>{_NAME}(?:\([^()\n]{{1,40}}\))?)[】\]〕」)]?[ \t]*"
-    r"(?P<sep>:|=>?|\||->|→|\t|(?<=[】\]〕」])|[ \t][-–—][ \t])(?!//)",
+    rf"(?:^|(?<=[\n;,|.!。；，、/\t])|(?<=\s\()|(?<=  ))[ \t]*(?P<open>[【\[〔(]?)"
+    rf"(?P<name>{_NAME}(?:\([^()\n]{{1,40}}\))?)[】\]〕)]?[ \t]*"
+    r"(?P<sep>:|=>?|\||->|→|\t|(?<=[】\]〕])|[ \t][-–—][ \t])(?!//)",
     re.MULTILINE,
 )
 _HEADING = re.compile(rf"^[ \t]*[【\[]?(?P<name>{_NAME})[】\]]?[ \t]*:?[ \t]*$")

@@ -31,6 +31,8 @@ _TAG = re.compile(
 # `angry? no. sad? yes.`
 _QUESTION = re.compile(r"\s*\?\s*(?=(?:yes|no|nein|ja|non|oui|sí|是|否|不是)\b)", re.IGNORECASE)
 _STRUCK = re.compile(r"~~.+?~~")
+_MAX_PART = 5000  # characters of the beginning and of the end of an answer that are read
+_MARK = re.compile("[☑✅✔☐❌✗✘❎]")
 _FENCE = re.compile(r"```[a-z]*", re.IGNORECASE)
 _EMPHASIS = re.compile(r"\*{1,3}|`+|(?<!\w)_{1,2}(?=\w)|(?<=\w)_{1,2}(?!\w)")
 _LINE_MARK = re.compile(r"^[ \t]*(?:#{1,6}[ \t]+|>[ \t]*)+", re.MULTILINE)
@@ -43,12 +45,32 @@ def _inside_answer_tags(text: str) -> str:
     return boxed[-1] if boxed else answers[-1] if answers else ""
 
 
+def _marks_as_words(text: str) -> str:
+    """Ticked and crossed items as `item: yes` and `item: no`, if there are at least two."""
+    text = re.sub(r"\[[xX]\]", "☑", re.sub(r"\[ ?\](?=\s*\w)", "☐", text))
+    marks = _MARK.findall(text)
+    if len(marks) < 2:
+        return text
+    first = bool(re.match(rf"[\s*•-]*{_MARK.pattern}", text))
+    item = r"[ \t]*([^\n☑✅✔☐❌✗✘❎]+)"
+    pattern = rf"({_MARK.pattern})\ufe0f?{item}" if first else rf"{item}({_MARK.pattern})\ufe0f?"
+    mark, name = (1, 2) if first else (2, 1)
+    return re.sub(
+        pattern,
+        lambda m: f"{m.group(name).strip(' ,;-:')}: {'yes' if m.group(mark) in '☑✅✔' else 'no'}\n",
+        text,
+    )
+
+
 def answer_part(response: str) -> str:
     """The part of a response that answers.
 
     What stands in answer tags or a box, else what follows the thoughts, else an answer within the
     thoughts. Full-width letters and curly quotes become plain ones.
     """
+    response = response.strip()
+    if len(response) > 2 * _MAX_PART:  # a model that repeats itself
+        response = f"{response[:_MAX_PART]}\n{response[-_MAX_PART:]}"
     text = unicodedata.normalize("NFKC", response).translate(_QUOTES).replace("\r\n", "\n")
     after = _TURN.split(text)[-1]
     text = after if after.strip() else text
@@ -64,6 +86,7 @@ def plain_text(text: str) -> str:
 
     `<emotion>sad</emotion>` becomes a line `emotion: sad`, a struck word goes, a line break stays.
     """
+    text = _marks_as_words(text)
     text = _LATEX.sub(lambda m: m.group(1) or " ", _STRUCK.sub(" ", text))
     text = _HTML.sub(
         lambda m: "\n" if m.group()[1:3].lower() in ("br", "/p", "/l", "/d") else "", text

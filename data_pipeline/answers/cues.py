@@ -29,7 +29,7 @@ IDIOMS = re.compile(
             r"\b(?:feel free|thank you|thanks for|great question|hope (?:this|that) helps)\b",
             r"(?:^|[.!?\n])\W*(?:surprisingly|not surprisingly|sadly|happily|hopefully|regrettably|"
             r"unfortunately|interestingly|amazingly|thankfully|gladly|sorry|certainly|"
-            r"absolutely)\s*[,!.]",
+            r"absolutely)\s*,",
             r"\b(?:without (?:a |any )?doubt|beyond (?:any )?doubt|no doubt|undoubtedly|no wonder|"
             r"happy birthday|happy new year|happy ending|happy hour|to be positive|positively|for "
             r"sure)\b",
@@ -90,7 +90,8 @@ TEMPORAL = re.compile(
             "anfangs anfänglich zuerst al_principio inicialmente primero d'abord au_début "
             "initialement",
             "inizialmente all'inizio no_início no_começo сначала вначале поначалу aanvankelijk",
-            "was_previously briefly momentarily at_first_glance at_first_sight on_the_surface",
+            "was_previously briefly momentarily first_considered first_thought at_first_glance "
+            "at_first_sight on_the_surface",
         ]
     )
     + "|一开始|起初|最初|开始时|刚开始|開始時|先是|初め|はじめ|처음"
@@ -215,7 +216,7 @@ CHOICE = re.compile(
             r"describe|guess|call|answer|lean|think|believe|settle|assign|opt|categori[sz]e|infer|"
             r"interpret)\b",
             r"\b(?:if (?:i )?(?:had|have|forced|must|pressed|were) to|forced to|have to) "
-            r"(?:choose|pick|guess|say|select|decide)\b",
+            r"(?:choose|pick|guess|say|select|decide)\b|\bmore likely\b",
             r"\bmy (?:best )?(?:answer|choice|guess|pick|assessment|judg\w+|prediction)\b",
             r"\bbest (?:\w+ )?(?:described|answer|guess|choice|label|option|match|fit|fits|matches|"
             r"characteri[sz]ed|captured|represented|category|summari[sz]ed|classified)\b",
@@ -233,7 +234,8 @@ CHOICE = re.compile(
             r"|\blo más probable|\bje (?:dirais|pense|choisi\w*)|\ble plus probable|\bdirei\b|"
             r"\bsceglierei\b"
             r"|\beu diria|\bescolheria|\bскорее всего|\bя (?:бы|думаю)",
-            r"如果(?:必须|一定要|非要)|我(?:选择|认为|觉得|会选)|最(?:可能|符合|贴切|接近|合适)|"
+            r"如果(?:必须|一定要|非要)|更(?:可能|像)|我(?:选择|认为|觉得|会选)|最(?:可能|符合|"
+            r"贴切|接近|合适)|"
             r"(?:判断|归类|判定|识别|概括)为|属于"
             r"|最も(?:近い|適切|可能性)|と(?:判断|考え|思)|あえて|가장 (?:적절|가까|가능)|굳이|"
             r"판단",
@@ -249,6 +251,11 @@ EMOTION_NOUN = (
     r"情绪|情緒|情感|感情|心情|答案|标签|気持ち|答え|감정|정답|答え|ラベル|conclusion|verdict|"
     r"category|class)"
 )
+_RELATIVES = (
+    r"(?:wife|husband|mother|father|brother|sister|sons?|daughters?|boyfriend|girlfriend|partner|"
+    r"boss|mom|dad|child|children|kids?|parents?|team\w*|opponents?|teacher|neighbou?rs?|dog|"
+    r"family)"
+)
 PERSON_NOUN = (
     r"(?:he|she|they|person|people|individual|man|woman|men|women|boy|girl|child|kid|baby|lady|guy|"
     r"gentleman|speaker|character|subject|protagonist|actor|actress|mother|father|mom|dad|narrator|"
@@ -263,7 +270,10 @@ PERSON_NOUN = (
     r"主人公|她|他|彼女|彼|話者|この人|사람|화자|그녀|그는|남자|여자|인물|남성|여성|you)"
 )
 OTHER_NOUN = (
-    r"(?:other (?:person|people|man|woman|speaker|character)s?|another (?:person|man|woman)|others|"
+    rf"(?:(?:his|her|their)\s+(?:\w+\s+)?{_RELATIVES}|everyone (?:else|around)|"
+    r"(?:man|woman|person|people|boy|girl|guy) (?:in the background|behind|next to|beside|"
+    r"opposite)|"
+    r"other (?:person|people|man|woman|speaker|character)s?|another (?:person|man|woman)|others|"
     r"friends?|colleagues?|companion|crowd|audience|bystanders?|interlocutor|listener|everyone "
     r"else|"
     r"people around (?:him|her|them)|(?:background )?music|scene|atmosphere|background|setting|"
@@ -300,8 +310,11 @@ _SIGNS = (
     r"deutet auf|deuten auf|indica\w*|sugier\w+|refleja\w*|sugg[eè]r\w+|indique\w*|表明|说明|暗示|"
     r"反映|示し)"
 )
+_CHANGES = r"(?:turn(?:s|ed)(?: into| to)?|becom\w+|became|grows?|changes? (?:in)?to)"
 VERB = re.compile(
-    rf"(?<!\w)(?:(?P<sign>{_SIGNS})|{_VERBS})(?!\w)|[は是为為]|(?<=[가-힣])[은는이가](?=\s)"
+    rf"(?<!\w)(?:(?P<sign>{_SIGNS})|(?P<change>{_CHANGES})|{_VERBS})(?!\w)|(?<=he)'s(?= )|"
+    rf"(?<=it)'s(?= )|"
+    r"(?<=who)'s(?= )|(?<=they)'re(?= )|[は是为為]|(?<=[가-힣])[은는이가](?=\s)"
 )
 NOUN = re.compile(
     rf"(?<!\w)(?:(?P<other>{OTHER_NOUN})|(?P<emotion>{EMOTION_NOUN})|"

@@ -29,7 +29,13 @@ _COMPARED = re.compile(
     r"plutôt \S+ que|"
     r"più \S+ che|mais \S+ (?:do )?que|скорее \S+,? чем)\s+(?:\w+\s+){0,2}$"
 )
+# what a negation before them does not reach behind
+_CUT = re.compile(
+    r":|\(|\s[-–—]\s|,\s*(?:so|thus|therefore|hence|leaving|just|only|merely|simply|rather)\b"
+)
 _NO_DENIAL = re.compile(
+    r"\bnot so much\b.{1,40}?\bas\b|\bnever (?:\w+ ){0,5}(?:so|more)\b|"
+    r"\bcan(?:'t|not) (?:hide|contain|conceal|suppress|stop)\b|\bcould(?:n't| not) be\b|"
     r"\b(?:not only|not just|not merely|nicht nur|no solo|no sólo|non seulement|pas seulement|non "
     r"solo|"
     r"não só|не только|cannot help|can't help|couldn't be (?:more|any)|nothing but|why not|no "
@@ -38,7 +44,8 @@ _NO_DENIAL = re.compile(
 _WORDS = re.compile(
     r"(?<!\w)(?:nicht|kein\w*|weder|ohne|statt|anstatt|anstelle|keineswegs|kaum|niemals|no|ni|sin|"
     r"nunca|"
-    r"jamás|tampoco|ningún|ninguna?|en lugar de|en vez de|lejos de|pas|sans|jamais|aucune?|guère|"
+    r"jamás|tampoco|ningún|ninguna?|en lugar de|en vez de|lejos de|todo menos|alles andere als|"
+    r"tout sauf|tutt'altro che|tudo menos|pas|sans|jamais|aucune?|guère|"
     r"au lieu d[e']|plutôt qu[e']|loin d[e']|non|né|senza|nessun[oa]?|anziché|invece di|piuttosto "
     r"che|"
     r"lontan[oa] da|não|nem|sem|nenhuma?|em vez de|longe de|не|ни|без|вместо|нет|далек\w* от|niet|"
@@ -54,15 +61,15 @@ _NEXT_CLAUSE = re.compile(
 _CHINESE = re.compile(
     r"(?:不是|并非|並非|并不|並不|不能说|谈不上|与其说是?|没有?|沒有?|毫无|毫無|缺乏|排除|绝非|"
     r"远非|而非|"
-    r"不(?![仅但只断由禁过错]|得不|知不觉)|无(?![疑法比论])|無(?![疑法比論])|非(?!常)|未|"
-    r"别)(?P<reach>[^,。;]{0,18})$"
+    r"不(?![仅但只断由禁过错如]|得不|知不觉)|无(?![疑法比论])|無(?![疑法比論])|非(?!常)|未)"
+    r"(?P<reach>[^,。;]{0,18})$"
 )
 _CHINESE_CONTRAST = re.compile(
     "[ぁ-ん]|而是|但|却|反而|只是|不如说|更(?:像|多)是|忍不住|掩饰不住|掩饰"
 )
 _AFTER = re.compile(
-    r"^(?:ness)?(?: \w+)?(?: is| are| was| does| do| can| could| would| seems?| looks?)(?:n't| "
-    r"not\b| "
+    r"^(?:ness)?\s*(?:\w+\s+)??(?:is|are|was|does|do|can|could|would|seems?|looks?)(?:n't|\s+not\b|"
+    r"\s+"
     r"(?:unlikely|ruled out|excluded|absent|wrong|incorrect|out\b|less likely|never|missing|"
     r"lacking|"
     r"be (?:ruled out|excluded)))"
@@ -70,9 +77,11 @@ _AFTER = re.compile(
     r"|^\s*[(,]?\s*(?:can be |is )?(?:ruled out|excluded|unlikely|absent|not present|not detected|"
     r"not shown)\b"
     r"|^(?: emotion)?,? (?:cannot|can't) be\b|^ (?:ist|wäre) (?:nicht|ausgeschlossen)|^ değil"
-    r"|^[^、。,\s]{0,4}?(?:では|じゃ|で(?=な)|とは|くは|わけでは|しては|て)(?:な|あり|言え|いえ|"
+    r"|^[^、。,(\s]{0,4}?(?:では|じゃ|で(?=な)|とは|くは|わけでは|しては|て)(?:な|あり|言え|いえ|"
     r"い?な)"
-    r"|^[^、。,\s]{0,3}?(?:くな[いくか]|というより|よりも|より(?=も?[、\w])|どころか)"
+    r"|^[ぁ-ん]{0,4}?(?:ません|いない|おらず|なかった)(?!でした?か)"
+    r"|^[ぁ-ん]{0,2}でも(?:[^、。,]{0,10}でも)?な"
+    r"|^[^、。,(\s]{0,3}?(?:くな[いくか]|というより|よりも|より(?=も?[、\w])|どころか)"
     r"|^[^,。\s]{0,4}?(?:이|가|은|는|지|지는|하지|하지는|것은|것이|한 것이)?\s*(?:아니|아닌|않|"
     r"못하|없|기보다|보다)"
     r"|^ ?(?:नहीं)|^[^,。]{0,2}的可能性(?:很|较|不)?(?:小|低|大(?<=不大))|^(?:不太可能|被排除|"
@@ -87,14 +96,14 @@ def is_denied(before: str, after: str) -> bool:
       before: the sentence up to the emotion word, in lower case.
       after: what follows the word, up to the end of the sentence.
     """
-    before = _NO_DENIAL.sub(" ", re.split(r":|\(|\s[-–—]\s", before)[-1])
+    before = _NO_DENIAL.sub(" ", _CUT.split(before)[-1])
     if is_negated(before) or _AFTER.match(after) or _COMPARED.search(before):
         return True
     for pattern in (_RAISED, _WRONG):
         match = pattern.search(before)
         if match and not re.search(
             rf"{CONTRAST.pattern}|\band (?:is|looks|seems|appears|feels|sounds|shows)\b"
-            r"|\bin favou?r of\b|\bso\b|\bthan\b",
+            r"|\bin favou?r of\b|\bleav(?:es|ing)\b|\bremains?\b|\bso\b|\bthan\b",
             match.group("reach"),
         ):
             return True

@@ -9,6 +9,7 @@ describes the rules. The official scores parse almost nothing (`official_parsing
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -40,6 +41,9 @@ _HEAD_END = re.compile(
     r"as the|"
     r"as (?:s?he|they)|based on|weil|porque|parce que|perché|потому)\b|因为|,因"
 )
+_RANKING = re.compile(
+    r"\b(?:ranking|ranked(?: list)?|top[- ]?\d+|most likely first|most to least likely)\b[^:\n]*:"
+)
 _MAX_DEPTH = 3
 
 
@@ -60,6 +64,21 @@ class Reading:
     how: str
 
 
+@functools.lru_cache(maxsize=8192)
+def _read(response: str, labels: tuple[str, ...], *, several: bool) -> Reading:
+    words = vocabulary(labels)
+    reader = _Reader(words, several=several)
+    if entry := words.words.get(response.strip().lower()):  # most answers are one label
+        return reader.named([entry])
+    part = answer_part(response)
+    if not part.strip(_EDGE):
+        return Reading((), "empty")
+    reading = reader.read(part)
+    if not several and len(reading.labels) > 1:
+        return Reading(reading.labels, "ambiguous")
+    return reading
+
+
 def read_labels(response: str, labels: Sequence[str], *, several: bool = False) -> Reading:
     """The labels of a label space that a response settles on.
 
@@ -68,13 +87,7 @@ def read_labels(response: str, labels: Sequence[str], *, several: bool = False) 
       labels: the label space.
       several: whether all labels that fit are asked for, or one.
     """
-    part = answer_part(response)
-    if not part.strip(_EDGE):
-        return Reading((), "empty")
-    reading = _Reader(vocabulary(tuple(labels)), several=several).read(part)
-    if not several and len(reading.labels) > 1:
-        return Reading(reading.labels, "ambiguous")
-    return reading
+    return _read(response, tuple(labels), several=several)
 
 
 def read_label(response: str, labels: Sequence[str]) -> str:
@@ -103,7 +116,8 @@ class _Reader:
         known = fields.find_fields(text, self.words.kind) if depth < _MAX_DEPTH else []
         mentions = self.words.mentions(text)
         return (
-            self._fields(known, (fields.FINAL, fields.ANSWER), text, depth)
+            self._ranking(text)
+            or self._fields(known, (fields.FINAL, fields.ANSWER), text, depth)
             or self._scores(structured.scores_in_text(text, mentions))
             or self._list(text)
             or self._fields(known, (fields.LABEL,), text, depth)
@@ -119,7 +133,7 @@ class _Reader:
         plain = text.strip(_EDGE)
         whole = [self._item(i) for i in (plain, *_ITEMS.split(plain))]
         if entry := self.words.words.get(plain) or self.words.words.get(whole[0]):
-            return self._named([entry])
+            return self.named([entry])
         # `angry/sad` is two labels, `doubt/confusion` may be one
         items = [
             i
@@ -131,13 +145,24 @@ class _Reader:
         if len(ranking) > 1 and all(map(self.words.look_up, ranking)):  # `happy > sad`
             items = ranking[:1]
         entries = [self.words.look_up(i) for i in items]
-        return self._named([e for e in entries if e]) if items and all(entries) else None
+        return self.named([e for e in entries if e]) if items and all(entries) else None
+
+    def _ranking(self, text: str) -> Reading | None:
+        """The first label of a list that is said to be in order of likelihood."""
+        if (match := _RANKING.search(text)) is None or self.several:
+            return None
+        items = [
+            self._item(i) for i in re.split(r"[,;\n>]|\d[.)]", text[match.end() :]) if i.strip()
+        ]
+        entry = self.words.look_up(items[0]) if items else None
+        return self.named([entry]) if entry else None
 
     def _item(self, item: str) -> str:
         item = _ITEM_MARK.sub("", item.strip().strip("\"'`*_ "))
         return _ITEM_SCORE.sub("", item).strip(_EDGE)
 
-    def _named(self, entries: Sequence[tuple[str, int]]) -> Reading:
+    def named(self, entries: Sequence[tuple[str, int]]) -> Reading:
+        """The reading of words: (label, tier) each, with the label "" for another emotion."""
         inside = [(label, tier) for label, tier in entries if label]
         if not inside:
             return Reading((), "outside")
@@ -147,11 +172,12 @@ class _Reader:
 
     def _head(self, text: str) -> Reading | None:
         """The labels that an answer begins with, before it explains them."""
+        text = IDIOMS.sub(" ", text)
         for end in _HEAD_END.finditer(text):
             head = text[: end.start()]
             if len(head) > 80:
                 break
-            if (found := self._list(head)) and not is_denied(head, text[end.end() :]):
+            if (found := self._list(head)) and not is_denied(head, text[end.start() :]):
                 return found
         return None
 
@@ -197,7 +223,8 @@ class _Reader:
         return self._object(value, depth) if isinstance(value, dict) else None
 
     def _object(self, value: dict[Any, Any], depth: int) -> Reading | None:
-        if found := self._scores(structured.scores_of(value, self.words)):
+        scores = structured.scores_of(value, self.words) or self._parallel_scores(value)
+        if found := self._scores(scores):
             return found
         ranked = [(fields.field_rank(str(k), self.words.kind), c) for k, c in value.items()]
         for rank in (fields.FINAL, fields.ANSWER, fields.LABEL, fields.WEAK):
@@ -210,6 +237,16 @@ class _Reader:
             return found
         texts = [c for r, c in ranked if r is None and isinstance(c, str)]
         return self._value(texts[0], depth + 1) if len(ranked) == 1 and texts else None
+
+    def _parallel_scores(self, value: dict[Any, Any]) -> list[tuple[str, float]]:
+        """The scores of `{"labels": [...], "scores": [...]}`; [] if it is no such object."""
+        lists = [c for c in value.values() if isinstance(c, list) and len(c) > 1]
+        texts = [c for c in lists if all(isinstance(x, str) for x in c)]
+        numbers = [c for c in lists if all(isinstance(x, (int, float)) for x in c)]
+        if len(texts) != 1 or len(numbers) != 1 or len(texts[0]) != len(numbers[0]):
+            return []
+        entries = [self.words.look_up(self._item(t.lower())) for t in texts[0]]
+        return [(e[0], n) for e, n in zip(entries, numbers[0], strict=True) if e is not None]
 
     def _items(self, items: list[Any], depth: int) -> Reading | None:
         if scores := structured.item_scores(items):
@@ -335,7 +372,8 @@ def read_words(response: str, known: Sequence[str] | frozenset[str]) -> tuple[st
             word = match.group()
             entry = vocabulary(("neutral",)).words.get(word)
             common = entry is not None and entry[1] == EVERYDAY
-            before, after = sentence[: match.start()], sentence[match.end() :]
+            before = sentence[max(0, match.start() - 300) : match.start()]
+            after = sentence[match.end() : match.end() + 300]
             if word in known and not common and not is_denied(before, after):
                 words[word] = None
     return tuple(words)

@@ -14,6 +14,8 @@ from data_pipeline.answers import cues
 from data_pipeline.answers.denial import is_denied
 from data_pipeline.answers.vocabulary import BEHAVIOUR, EVERYDAY, Mention, Vocabulary
 
+_MANY = 20
+_REACH = 300  # characters of a sentence around a mention that say how it is meant
 # Weights of a mention.
 NONE, WEAK, PLAIN, PERSON, EMOTION, CHOICE = range(6)
 _SENTENCE_END = re.compile(r"(?<!\be\.g)(?<!\bi\.e)(?<!\bvs)[.!?。…]+(?![\w.])|[;\n]|(?<=[。!?])")
@@ -81,9 +83,12 @@ def weigh_text(text: str, words: Vocabulary) -> list[Weighed]:
     out: list[Weighed] = []
     for number, sentence in enumerate(sentences(text)):
         mentions = words.mentions(sentence)
+        if len(mentions) > 2 * _MANY:  # a model that repeats itself
+            mentions = mentions[:_MANY] + mentions[-_MANY:]
         echoed = set(_echoed(sentence, mentions, words))
         for at, mention in enumerate(mentions):
-            before, after = sentence[: mention.start], sentence[mention.end :]
+            before = sentence[max(0, mention.start - _REACH) : mention.start]
+            after = sentence[mention.end : mention.end + _REACH]
             weight = NONE if at in echoed else _weight(before, after)
             contrast = bool(cues.CONTRAST.search(before))
             out.append(
@@ -109,7 +114,8 @@ def _if_echo(
 ) -> list[int]:
     if len(run) < 2:
         return []
-    before = sentence[: mentions[run[0]].start]
+    begin = mentions[run[0]].start
+    before = sentence[max(0, begin - _REACH) : begin]
     named = {mentions[i].label for i in run}
     every = len(named) >= max(3, len(words.labels))
     listed = len(run) > 1 and bool(cues.ECHO_BEFORE.search(before))
@@ -186,9 +192,10 @@ def _by_subject(before: str) -> int:
             begin = verbs[number - 1].end() if number else 0
             kind = _subject(clause[begin : verbs[number].start()])
             if kind:
-                sign = verbs[-1].groupdict().get("sign")
-                return PERSON if sign and kind == WEAK else kind
-        return PERSON
+                groups = verbs[-1].groupdict()
+                return PERSON if kind == WEAK and (groups["sign"] or groups["change"]) else kind
+        relative = re.search(r"\b(?:who|which|that)\s*$", before[:start])
+        return (relative and _subject(_clause(before[: relative.start()].rstrip(" ,")))) or PERSON
     return PLAIN
 
 

@@ -139,7 +139,9 @@ def scores_in_text(text: str, mentions: Sequence[Mention]) -> list[tuple[str, fl
     limits = [m.start for m in named[1:]] + [len(text)]
     after = [_score_after(text[m.end : end]) for m, end in zip(named, limits, strict=True)]
     before = [
-        float(found.group(1)) if (found := _SCORE_BEFORE.search(text[: m.start])) else None
+        float(found.group(1))
+        if (found := _SCORE_BEFORE.search(text[max(0, m.start - 40) : m.start]))
+        else None
         for m in named
     ]
     # `70% worried, 20% sad` has a number on both sides of the first word
@@ -190,7 +192,9 @@ def _table_lines(rows: list[list[str]], kind: str) -> list[str]:
     header, *body = rows
     if len(header) < 2 or not body:
         return [" ".join(header)]
-    if any(field_rank(row[0], kind) is not None for row in body):  # a table of fields
+    numbers = sum(number_of(cell) is not None for cell in body[0])
+    fielded = any(field_rank(row[0], kind) is not None for row in body)
+    if fielded and not (len(body) == 1 and numbers > 1):  # a table of fields
         all_rows = [header, *body] if field_rank(header[0], kind) is not None else body
         return [f"{row[0]}: {' '.join(row[1:])}" for row in all_rows]
     if len(body) == 1:

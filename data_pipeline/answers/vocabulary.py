@@ -24,7 +24,7 @@ _SUFFIX = re.compile(r"-(?!looking|sounding|faced|ish\b)[^\W_]")
 _COMMON = frozenset(
     "blue low cross moved touched alone kind care cold heated warm tender gentle firm bold certain "
     "interest interested content concern concerns loss wonder respect praise comfortable attentive "
-    "wondering questioning unexpected teasing afraid positive confident determined agreeing thanks "
+    "wondering questioning unexpected teasing positive confident determined agreeing thanks "
     "critical expecting expectation care caring hope passion energetic lively approval approving "
     "uncertain uncertainty unsure doubt hesitation composed friendly accepting conflicted".split()
 )
@@ -170,14 +170,16 @@ def vocabulary(labels: tuple[str, ...]) -> Vocabulary:
         if key not in table or (table[key][1] > entry[1] and entry[0]):
             table[key] = entry
     phrases = sorted((w for w in words if not _is_plain(w)), key=len, reverse=True)
-    pattern = rf"(?<!{LETTER})(?<!{LETTER}-)(?:{'|'.join(map(re.escape, phrases))})(?!{LETTER})"
+    latin = "|".join(re.escape(w) for w in phrases if not _RUN.match(w))
+    joined_phrases = "|".join(re.escape(w) for w in phrases if _RUN.match(w)) or "(?!)"
+    pattern = rf"(?<!{LETTER})(?<!{LETTER}-)(?:{latin or '(?!)'})(?!{LETTER})|(?:{joined_phrases})"
     joined = [len(w) for w in words if _RUN.fullmatch(w)]
     return Vocabulary(
         labels=labels,
         kind=kind,
         words=words,
         stems=stems,
-        phrases=re.compile(pattern if phrases else r"(?!)"),
+        phrases=re.compile(pattern),
         longest=max(joined, default=0),
     )
 
