@@ -72,7 +72,14 @@ class ScoredSet:
 def official_scores(
     rows: Sequence[Prediction], metric: str, tables: WordTables, labels: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """What the official script of a metric prints about some answers."""
+    """What the official script of a metric prints about some answers.
+
+    Args:
+      rows: the answered clips.
+      metric: one of `suites.METRICS`.
+      tables: clusters of emotion words.
+      labels: the label space, for `last_word`.
+    """
     if metric == "open_vocabulary":
         truth = {r.clip: answer_words(r.answer) for r in rows}
         return official_open_vocabulary(truth, {r.clip: r.response for r in rows}, tables)

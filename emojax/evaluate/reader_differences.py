@@ -169,7 +169,9 @@ def summary(scored: ScoredSet, metric: str, tables: WordTables) -> dict[str, Any
         "official_score": {
             "name": PRIMARY[metric],
             "released_reader": scored.result["released"].get(PRIMARY[metric]),
-            "our_reader": official_score_by_our_reader(scored, metric, tables),
+            "our_reader": None
+            if scored.official is None  # a clip without prediction stops the script
+            else official_score_by_our_reader(scored, metric, tables),
         },
     }
 

@@ -90,9 +90,14 @@ def score_set(
         result |= probability_scores(rows, scored.parsed, result["labels"]) or {}
     result |= _valence_scores(rows, resamples=resamples, seed=seed)
     scored = dataclasses.replace(scored, result=result, rows=list(rows))
+    return _with_readers(scored, metric, tables)
+
+
+def _with_readers(scored: ScoredSet, metric: str, tables: WordTables) -> ScoredSet:
+    """The scores with what the official reader of answers does differently."""
     differences = reader_differences(scored, metric, tables)
     scored = dataclasses.replace(scored, differences=differences)
-    result["readers"] = summary(scored, metric, tables)
+    scored.result["readers"] = summary(scored, metric, tables)
     return scored
 
 

@@ -92,6 +92,74 @@ def test_csv_of_emer(tmp_path):
         read_predictions(tmp_path / "f.csv")
 
 
+WRONG = "a,happy,sad\nb,sad,happy\nc,happy,happy\n"  # clip, truth, prediction
+
+
+@pytest.mark.parametrize(
+    ("header", "columns"),
+    [
+        ("name,label,pred", {}),
+        ("video_id,y_true,y_pred", {}),
+        ("File Name,Emotion,Predicted Emotion", {}),
+        ("clip,ground_truth,model_output", {}),
+        ("id,answer,prediction", {}),
+        ("who,gold_standard,mine", {"clip": "who", "response": "mine", "answer": "gold_standard"}),
+        ("name,label,answer", {"response": "answer", "answer": "label"}),
+    ],
+)
+def test_columns_of_any_name(tmp_path, header, columns):
+    expected = [("a", "happy", "sad"), ("b", "sad", "happy"), ("c", "happy", "happy")]
+    for suffix, mark in ((".csv", ","), (".csv", ";"), (".tsv", "\t")):
+        path = tmp_path / f"p{suffix}"
+        path.write_text(f"{header}\n{WRONG}".replace(",", mark))
+        rows = read_predictions(path, columns=columns)
+        assert [(r.clip, r.answer, r.response) for r in rows] == expected
+    names = header.split(",")
+    lines = [dict(zip(names, line.split(","), strict=True)) for line in WRONG.split()]
+    rows = read_predictions(jsonl(tmp_path / "p.jsonl", *lines), columns=columns)
+    assert [(r.clip, r.answer, r.response) for r in rows] == expected
+
+
+@pytest.mark.parametrize(
+    ("header", "fault"),
+    [
+        ("name,label,mine", "'label' may hold the truth, so it is not taken for the response"),
+        ("name,answer,reason2", "--columns clip=name,response=reason2,answer=answer"),
+        ("name,answer,label", "'answer' may hold the truth"),
+        ("who,label,pred", "none is known as the clip"),
+    ],
+)
+def test_the_truth_is_never_the_response(tmp_path, header, fault):
+    (tmp_path / "p.csv").write_text(f"{header}\n{WRONG}")
+    with pytest.raises(PredictionError, match=fault):
+        read_predictions(tmp_path / "p.csv")
+
+
+def test_a_reason_is_no_response_beside_a_prediction(tmp_path):
+    (tmp_path / "p.csv").write_text("video_id,answer,reason,pred\na,sad,looks happy,sad\n")
+    assert read_predictions(tmp_path / "p.csv") == [
+        Prediction(clip="a", answer="sad", response="sad", reason="looks happy")
+    ]
+    with pytest.raises(PredictionError, match="there is no column 'nope' among video_id, answer"):
+        read_predictions(tmp_path / "p.csv", columns={"response": "nope"})
+    with pytest.raises(PredictionError, match="predictions have no field 'colour'"):
+        read_predictions(tmp_path / "p.csv", columns={"colour": "pred"})
+
+
+def test_objects_of_responses_by_clip(tmp_path):
+    path = tmp_path / "p.json"
+    for value in (
+        {"a": "sad", "b": "happy"},
+        {"a": {"response": "sad"}, "b": {"response": "happy"}},
+        {"model": "m", "results": [{"id": "a", "pred": "sad"}, {"id": "b", "pred": "happy"}]},
+    ):
+        path.write_text(json.dumps(value, indent=1))
+        assert [(r.clip, r.response) for r in read_predictions(path)] == [
+            ("a", "sad"),
+            ("b", "happy"),
+        ]
+
+
 def test_truth_from_elsewhere(tmp_path):
     np.savez(tmp_path / "gt.npz", a=np.array("happy"), b=np.array("sad"))
     (tmp_path / "gt.csv").write_text("name,openset\na,\"['happy']\"\n")
