@@ -35,7 +35,8 @@ class Clip:
       id: name of the clip, unique in its data set.
       path: the source, as given by the caller.
       frames: uint8[F, H, W, 3], the temporally sampled frames; None if there is no picture.
-      times: float64[F], time of each frame in seconds, or None.
+      times: float64[F], seconds of each frame from the file's first shown frame (of a segment:
+        from its start), or None.
       image: uint8[H, W, 3], the single frame that represents the clip, or None.
       image_index: number of the decoded frame used as `image`, or None.
       waveform: float32[n], mono at 16 kHz; None if there is no sound.
@@ -118,8 +119,8 @@ class ClipRecord:
       labels: label space of the main label task; see Target.
       subtitle: the transcript, "" if unknown.
       speaker: speaker identity, "" if unknown.
-      start: start of the clip in the file in seconds; None is the beginning of the file.
-      end: end of the clip in the file in seconds; None is the end of the file.
+      start: seconds from the file's first shown frame; None is the beginning of the file.
+      end: seconds from the file's first shown frame; None is the end of the file.
       peak_index: frame number of the apex, from 0; None if unknown.
       texts: descriptions by kind: `audio` (and `audio_2`, by a second model), `image`, `text` clue
         (about the transcript), multimodal `reason` (`reason_sentiment` and `reason_multi` for the

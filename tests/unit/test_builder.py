@@ -58,6 +58,14 @@ def test_failures_are_listed_and_an_empty_split_is_dropped(built):
     assert all(s["reason"] for s in skipped)
 
 
+def test_a_clip_that_fails_in_one_split_is_kept_in_another(built, tmp_path):
+    """Ids are unique within a split only."""
+    good = next(r for r in built[1] if r.split == "train")
+    bad = dataclasses.replace(good, split="test", path=str(built[0] / "bad.mp4"))
+    sources, skipped, _ = build_views(tmp_path, [good, bad], VIEWS, sampling)
+    assert set(sources) == {"train"} and [s["split"] for s in skipped] == ["test"]
+
+
 def test_irregularities_are_listed_and_a_second_call_decodes_nothing(built, monkeypatch):
     folder, records, (_, _, home) = built
     notes = json.loads((home / NOTES).read_text())

@@ -1,5 +1,6 @@
 """`emojax evaluate`, `compare` and `suites` on predictions files, and `evaluate` with a server."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -8,7 +9,10 @@ from chat_server import Chat, serve
 from prediction_rows import jsonl, row
 from suite_fixture import drawn_clips
 
+from data_pipeline.media.clip import read_clip
+from data_pipeline.schema import ClipRecord
 from emojax.cli.main import main
+from emojax.evaluate.server_answers import decode_for_server
 
 
 def test_the_command_writes_every_file_and_twice_the_same(tmp_path, capsys):
@@ -275,3 +279,15 @@ def test_a_multimodal_server_answers_a_manifest(tmp_path, capsys):
         and "cost 0.00" in message
         and "1 clips could not be decoded" in message
     )
+
+
+def test_a_part_of_a_file_is_sent_as_frames_and_sound():
+    """A file is sent as video only where the clip is all of it; its sound is never left out."""
+    clip = next(c for c in drawn_clips() if read_clip(c).waveform is not None)
+    whole = ClipRecord(
+        id="a", dataset="x", split="test", path=str(clip), label="sad", labels=("sad",)
+    )
+    decode = decode_for_server("video", frames=2)
+    assert [p["type"] for p in decode(whole).views] == ["video_url"]
+    part = decode(dataclasses.replace(whole, start=0.0, end=1.0))
+    assert [p["type"] for p in part.views] == ["image_url", "image_url", "input_audio"]
