@@ -15,6 +15,7 @@ from typing import Any
 
 from data_pipeline.annotate.units import TABLES
 from data_pipeline.llm.endpoint import prompt_hash
+from data_pipeline.suggestions import no_such
 
 AGENTS = ("visual", "audio", "audio_2", "reasoning")
 FILTER_DEFAULTS: dict[str, dict[str, Any]] = {  # kind -> settings with their defaults
@@ -132,8 +133,7 @@ def recipe_text(name: str) -> str:
     if path.suffix == ".toml" and path.is_file():
         return path.read_text(encoding="utf-8")
     raise ValueError(
-        f"--recipe {name}: there are {', '.join(builtin_recipes())}, or give a .toml file of "
-        "your own"
+        f"--recipe: {no_such('recipe', name, builtin_recipes())}, or give a .toml file of your own"
     )
 
 
@@ -150,9 +150,7 @@ def load_recipe(name: str) -> Recipe:
     filters = fields.pop("filter", [])
     known = {f.name: f for f in dataclasses.fields(Recipe)}
     if unknown := set(fields) - set(known) | (set(fields) & {"filters"}):
-        raise ValueError(
-            f"{name}: no setting {', '.join(sorted(unknown))}; there are {', '.join(known)}"
-        )
+        raise ValueError(f"{name}: {no_such('setting', min(unknown), known)}")
     if "name" not in fields:
         raise ValueError(f"{name}: a recipe needs a name")
     for key, value in fields.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,6 +28,7 @@ from data_pipeline.datasets.file_index import FileIndex
 from data_pipeline.datasets.manifest import read_manifest
 from data_pipeline.datasets.reading import AnnotationFile
 from data_pipeline.schema import ClipRecord, holds_records, read_records
+from data_pipeline.suggestions import no_such
 
 _SETS = (
     mer.MER2023,
@@ -72,11 +72,7 @@ def choose_sets(names: Sequence[str] | None) -> list[DataSet]:
       ValueError: there is no data set of a name.
     """
     if unknown := sorted(set(names or ()) - set(DATASETS)):
-        close = difflib.get_close_matches(unknown[0].lower(), DATASETS, 1)
-        hint = f"; did you mean '{close[0]}'?" if close else ""
-        raise ValueError(
-            f"there is no data set '{unknown[0]}'{hint}; there are {', '.join(DATASETS)}"
-        )
+        raise ValueError(no_such("data set", unknown[0], DATASETS))
     return [DATASETS[n] for n in names] if names else list(DATASETS.values())
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from data_pipeline.suggestions import not_one_of
 from emojax.cli.arguments import Commands, count, name_list, output_folder, whole
 from emojax.cli.console import progress_bars, setup
 from emojax.cli.endpoint_options import add_endpoint_options, endpoint_of
@@ -169,7 +170,7 @@ def _check_options(args: argparse.Namespace) -> None:
     from emojax.evaluate.suites import METRICS
 
     if args.metric and args.metric not in METRICS:
-        raise ValueError(f"--metric {args.metric}: it must be one of {', '.join(METRICS)}")
+        raise ValueError(f"--metric: {not_one_of(args.metric, METRICS)}")
     if args.predictions:
         for name in ("endpoint", "served", "data", "split", "limit", "int8"):
             if getattr(args, name):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from data_pipeline.suggestions import no_such
 from emojax.cli.arguments import Commands, count
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def _plan_train(args: argparse.Namespace, console: Console) -> int:
     settings = for_devices(resolve(config), topology.chips)
     stages = {s.name: s for s in settings.stages}
     if args.stage and args.stage not in stages:
-        raise ValueError(f"{args.config} has no stage '{args.stage}'; it has {', '.join(stages)}")
+        raise ValueError(f"--stage: {no_such('stage', args.stage, stages)}")
     stage = stages[args.stage] if args.stage else settings.stages[0]
     bucket = _bucket(args.bucket, settings)
     with console.status(f"compiling {settings.name}:{stage.name} for {topology}"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from data_pipeline.suggestions import not_one_of
 from emojax.cli.arguments import name_list
 
 KINDS = ("png", "svg", "pdf")  # as in reports/plot_files.py, whose import is slow
@@ -17,9 +18,7 @@ def plot_kinds(text: str) -> list[str]:
     """
     kinds = [kind.lstrip(".") for kind in name_list(text.lower())]
     if unknown := [kind for kind in kinds if kind not in KINDS]:
-        raise argparse.ArgumentTypeError(
-            f"'{unknown[0]}' is not a kind of plot; there are {', '.join(KINDS)}"
-        )
+        raise argparse.ArgumentTypeError(f"{not_one_of(unknown[0], KINDS)} (kinds of plots)")
     return kinds
 
 

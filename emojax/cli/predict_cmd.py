@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from data_pipeline.media.notes import count_notes, counted
+from data_pipeline.suggestions import not_one_of
 from emojax.cli.arguments import (
     Commands,
     add_precision,
@@ -307,7 +308,7 @@ def _formats(text: str) -> list[str]:
         raise ValueError(f"--formats {text}: there are {', '.join(known)}")
     for name in formats:
         if name not in known:
-            raise ValueError(f"--formats {text}: there are {', '.join(known)}, not {name}")
+            raise ValueError(f"--formats: {not_one_of(name, known)}")
     return formats
 
 

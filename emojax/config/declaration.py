@@ -17,6 +17,8 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from ml_collections import ConfigDict, config_dict
 
+from data_pipeline.suggestions import nearest
+
 T = TypeVar("T")
 
 
@@ -170,7 +172,9 @@ def _read(hint: Any, value: Any, at: str) -> Any:
 
 def _check_word(value: Any, words: tuple[str, ...], at: str) -> None:
     if value not in words:
-        raise ValueError(f"{at} is '{value}'; it must be one of {', '.join(words)}")
+        near = nearest(str(value), words)
+        hint = f"; did you mean '{near}'?" if near else ""
+        raise ValueError(f"{at} is '{value}'; it must be one of {', '.join(words)}{hint}")
 
 
 def _tuples(value: Any) -> Any:

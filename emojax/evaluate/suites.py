@@ -8,9 +8,9 @@ score.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 
 from data_pipeline.datasets.benchmarks import BENCHMARKS, Benchmark
+from data_pipeline.suggestions import nearest
 
 # metric -> the official score that represents a set
 PRIMARY = {
@@ -275,8 +275,8 @@ def find_suite(name: str) -> Suite:
         return SUITES[name]
     if name in SETS:
         return Suite(name=name, title=name, members=_members(name), figure="its primary score")
-    close = difflib.get_close_matches(name.lower(), [*SUITES, *SETS], 1)
-    hint = f"; did you mean '{close[0]}'?" if close else ""
+    near = nearest(name, [*SUITES, *SETS])
+    hint = f"; did you mean '{near}'? Suites" if near else "; suites"
     raise ValueError(
-        f"there is no suite '{name}'{hint}; suites: {', '.join(SUITES)}; sets: {', '.join(SETS)}"
+        f"there is no suite '{name}'{hint}: {', '.join(SUITES)}; sets: {', '.join(SETS)}"
     )

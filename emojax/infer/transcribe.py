@@ -17,6 +17,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from data_pipeline.media.transcript import Cue
+from data_pipeline.suggestions import not_one_of
 from emojax.model.lm.kv_cache import Cache, map_rows
 from emojax.model.lm.whisper_decoder import Cross, DecoderConfig, WhisperDecoder, make_cache
 from emojax.sharding import to_host
@@ -285,7 +286,7 @@ class Transcriber:
             )
         known = dict(self.rules.languages)
         if language is not None and language not in known:
-            raise ValueError(f"language '{language}' is not one of {', '.join(sorted(known))}")
+            raise ValueError(f"language {not_one_of(language, sorted(known))}")
         cross = _cross_attention(self.config, self.variables, jnp.asarray(states))
         rows = states.shape[0]
         if language is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
+from data_pipeline.suggestions import no_such
 from emojax.model.build import ModelConfig
 from emojax.model.emotion import EmotionConfig
 from emojax.model.emotion_v1 import EmotionV1Config
@@ -321,7 +322,7 @@ def catalogue_model(name: str) -> Model:
       ValueError: there is no model of this name.
     """
     if name not in MODELS:
-        raise ValueError(f"there is no model '{name}'; there are {', '.join(MODELS)}")
+        raise ValueError(no_such("model", name, MODELS))
     return MODELS[name]
 
 

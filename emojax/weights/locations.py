@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from data_pipeline.io import cache_root
+from data_pipeline.suggestions import nearest
 from emojax.bundle.model_folder import MODEL_FILE
 from emojax.weights.catalogue import MODELS, SOURCES, describe_source
 
@@ -37,9 +38,11 @@ def find_model(name: str) -> Path:
         return path
     if name not in MODELS:
         if not path.exists():
+            near = nearest(name, MODELS)
+            hint = f"did you mean '{near}'? Models" if near else "models"
             raise FileNotFoundError(
-                f"there is no folder '{name}', and no model of this name; "
-                f"models: {', '.join(MODELS)}"
+                f"there is no folder '{name}', and no model of this name; {hint}: "
+                f"{', '.join(MODELS)}"
             )
         return path
     folder = weights_folder(name)

@@ -25,6 +25,7 @@ from data_pipeline.embedded.truth import CorpusConfig
 from data_pipeline.io import write_json, write_text
 from data_pipeline.loader.open_sources import open_views
 from data_pipeline.progress import Progress, no_progress
+from data_pipeline.suggestions import no_such
 from emojax.bundle.model_folder import load_bundle
 from emojax.config import (
     CONFIGS,
@@ -61,9 +62,7 @@ def find_sweep(name: str) -> Path:
     packaged = SWEEPS / f"{name}.py"
     path = packaged if packaged.exists() else Path(name)
     if not path.is_file():
-        raise ValueError(
-            f"there is no sweep '{name}'; there are {', '.join(known())}, or give a file"
-        )
+        raise ValueError(f"{no_such('sweep', name, known())}, or give a file")
     return path
 
 

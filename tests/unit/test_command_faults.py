@@ -49,6 +49,9 @@ from emojax.train.run_folder import describe_progress, open_run_folder
             "config.optim.lr is 'x'; it must",
         ),
         (["train", "--config=tiny:test", "--sets=a", "--cache=c"], "--cache needs --data"),
+        (["sweep", "run", "fusoin", "--out=o"], "no sweep 'fusoin'; did you mean 'fusion'?"),
+        (["predict", "a.mp4", "--timeline", "--formats=jsn"], "'jsn' is not one of json, csv"),
+        (["data", "list", "x"], "not understood: x"),
     ],
 )
 def test_wrong_words_are_answered_on_stderr_with_the_right_ones(tmp_path, words, message):

@@ -116,4 +116,4 @@ def test_training_clips_are_not_compared_unasked(tmp_path):
     out, sets = compared("--sets", "train,test")
     assert sets == ["train", "test"] and "the comparison in" in out.stdout
     out, _ = compared("--sets", "dev")
-    assert out.returncode == 2 and "no set 'dev' in common; they have" in out.stdout
+    assert out.returncode == 2 and "no set 'dev' in common; they have" in out.stderr

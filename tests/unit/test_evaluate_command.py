@@ -88,7 +88,7 @@ def test_wrong_usage_is_reported(tmp_path, capsys):
         ),
         (
             ["--predictions", str(path), "--metric", "best"],
-            "--metric best: it must be one of hit_rate",
+            "--metric: 'best' is not one of hit_rate",
         ),
         (["--predictions", str(path), "--limit", "5"], "--limit has no use with --predictions"),
         (

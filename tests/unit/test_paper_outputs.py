@@ -60,4 +60,4 @@ def test_tables_are_latex(evaluated):
 def test_other_kinds_are_refused(evaluated):
     words = ("--predictions", "x.jsonl", "--out", "o", "--plots", "jpg")
     out = run_command(evaluated, "evaluate", *words)
-    assert out.returncode == 2 and "'jpg' is not a kind of plot" in out.stderr
+    assert out.returncode == 2 and "'jpg' is not one of" in out.stderr

@@ -240,7 +240,11 @@ LENGTHS = "it must be a row and an answer length, as in 768,128"
     ("config", "words", "text"),
     [
         ("v2:stage1", ["nothing"], f"'nothing' is not a valid topology: {TOPOLOGIES}"),
-        ("v2:stage1", ["h100:8", "--stage", "x", "--cached"], "v2:stage1 has no stage 'x'; it has"),
+        (
+            "v2:stage1",
+            ["h100:8", "--stage", "x", "--cached"],
+            "--stage: there is no stage 'x'; there are",
+        ),
         (
             "v2:stage1",
             ["h100:8"],

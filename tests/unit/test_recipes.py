@@ -55,7 +55,7 @@ def test_builtin_recipes_are_those_of_the_papers():
         ('table = "merr"', "needs a name"),
         ('name = "x"\ntable = "facs"', "table is 'facs'"),
         ('name = "x"\nagents = ["smell"]', "agents is 'smell'"),
-        ('name = "x"\ncolour = 3', "no setting colour"),
+        ('name = "x"\ncolour = 3', "there is no setting 'colour'"),
         ('name = "x"\nframes = "many"', "frames is 'many', needs int"),
         ('name = "x"\nlabel = "model"', "label = 'model' needs"),
         ('name = "x"\n[[filter]]\nkind = "contradiction"\nmost = "x"', "needs a number"),
