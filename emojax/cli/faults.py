@@ -27,6 +27,7 @@ FAULTS = {
 }
 # Of libraries that are not written in Python only the text of such a fault arrives.
 IN_TEXT = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_SQLITE = "database or disk is full"
 _PATH = re.compile(r"""["']((?:[a-zA-Z]:)?[^"'\n]*[/\\][^"'\n]*)["']""")
 
 
@@ -43,7 +44,7 @@ def file_fault(error: BaseException, *, place: str = "") -> str:
         return FAULTS[error.errno].format(name or "the output")
     for one in _chain(error):
         for number in IN_TEXT:
-            if os.strerror(number) in str(one):
+            if os.strerror(number) in str(one) or (number == errno.ENOSPC and _SQLITE in str(one)):
                 quoted = _PATH.search(str(one))
                 return FAULTS[number].format(place or (quoted[1] if quoted else "the output"))
     return ""

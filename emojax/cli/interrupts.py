@@ -25,7 +25,9 @@ class Interrupts:
         self._lost = 0
 
     def __enter__(self) -> Self:
-        self._previous = signal.signal(signal.SIGINT, self._receive)
+        self._previous = signal.getsignal(signal.SIGINT)
+        if self._previous != signal.SIG_IGN:  # as of a command that a shell runs behind `&`
+            signal.signal(signal.SIGINT, self._receive)
         sys.unraisablehook = self._raise_again
         sys.excepthook = _print_exception
         return self
