@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from data_pipeline.loader.tokens import TOKENIZER_CONFIG, LlamaTokenizer, SmallT
 from data_pipeline.media.speaker_norm import Speakers, VoiceStats
 from emojax.bundle.calibration import FILE as CALIBRATION
 from emojax.bundle.calibration import Calibration, load_calibration
+from emojax.bundle.memory import GB
 from emojax.bundle.precision import restore_weights, with_layout, with_precision
 from emojax.config import Settings, resolve_saved
 from emojax.model.quantize import quantize_leaves
@@ -131,9 +133,12 @@ def save_bundle(
     if main:
         _clear(folder, weights, keep_manifest=imported)
     broadcast_text("cleared")
-    # Uncompressed: to compress, Orbax holds a second copy of large trees while it writes, and is
-    # slower.
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_compression=False)) as checkpointer:
+    # Orbax holds a copy of what it writes: of a few leaves at a time, and of whole trees if it
+    # compresses, which is slower too.
+    handler = ocp.PyTreeCheckpointHandler(
+        use_compression=False, save_concurrent_gb=write_buffer_gb(variables)
+    )
+    with ocp.Checkpointer(handler) as checkpointer:
         checkpointer.save(weights, args=ocp.args.PyTreeSave(variables))
     if not main:
         return
@@ -156,6 +161,12 @@ def save_bundle(
         "config": settings.raw,
     }
     (folder / MODEL_FILE).write_text(json.dumps(facts, indent=1))
+
+
+def write_buffer_gb(variables: Any) -> int:
+    """GB of weights that are copied at the same time while they are written."""
+    largest = max(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(variables))
+    return max(2, math.ceil(largest / GB))
 
 
 def _clear(folder: epath.Path, weights: epath.Path, *, keep_manifest: bool) -> None:

@@ -22,7 +22,13 @@ from data_pipeline.io import file_sha256, write_text
 from data_pipeline.loader.tokens import LlamaTokenizer
 from data_pipeline.progress import Progress, no_progress
 from emojax.bundle.memory import GB, PROCESS, REPORTED, free_memory
-from emojax.bundle.model_folder import MANIFEST, MODEL_FILE, TOKENIZER_MODEL, save_bundle
+from emojax.bundle.model_folder import (
+    MANIFEST,
+    MODEL_FILE,
+    TOKENIZER_MODEL,
+    save_bundle,
+    write_buffer_gb,
+)
 from emojax.bundle.precision import FORMATS
 from emojax.config import Settings, load_config, resolve
 from emojax.model.quantize import SCALE
@@ -147,8 +153,9 @@ def import_model(
 
 def _check_space(name: str, settings: Settings, out: Path) -> None:
     """Reports the memory and the disk space that an import needs; refuses it if they lack."""
-    sizes = [math.prod(x.shape) * x.dtype.itemsize for x in leaf_types(settings).values()]
-    memory, disk = sum(sizes) + max(sizes) + PROCESS, float(sum(sizes))
+    leaves = leaf_types(settings)
+    disk = float(sum(math.prod(x.shape) * x.dtype.itemsize for x in leaves.values()))
+    memory = disk + GB * write_buffer_gb(leaves) + PROCESS
     folder = next(p for p in (out.absolute(), *out.absolute().parents) if p.exists())
     free_disk = float(shutil.disk_usage(folder).free)
     facts = (
