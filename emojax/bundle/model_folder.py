@@ -165,7 +165,7 @@ def save_bundle(
 
 def write_buffer_gb(variables: Any) -> int:
     """GB of weights that are copied at the same time while they are written."""
-    largest = max(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(variables))
+    largest: int = max(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(variables))
     return max(2, math.ceil(largest / GB))
 
 
