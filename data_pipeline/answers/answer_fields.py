@@ -6,6 +6,8 @@ import dataclasses
 import re
 from collections.abc import Iterator, Sequence
 
+from data_pipeline.answers.cues import CHOICE
+
 # Ranks of fields, the strongest last; ASIDE never names the emotion, PROSE is read as text.
 ASIDE, PROSE, WEAK, LABEL, ANSWER, FINAL = range(6)
 
@@ -163,6 +165,8 @@ def field_rank(name: str, kind: str) -> int | None:
     name = _ONE_WORD.sub(" ", _LEADING.sub("", re.sub(r"[_\-*`\"']+", " ", name))).lower().strip()
     if not name or len(name.split()) > 9:
         return None
+    if CHOICE.search(name):  # `I go with the voice: sad`
+        return ANSWER
     nouns = {"emotion": _EMOTION_NOUN, "sentiment": _SENTIMENT_NOUN, "intent": _INTENT_NOUN}
     own = nouns.pop(kind)
     answers = bool(_ANSWER_NOUN.search(name))

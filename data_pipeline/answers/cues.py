@@ -117,7 +117,7 @@ _REASON = _words([
     "as_(?:the|he|she|they|his|her|their|there|it|indicated|evidenced|shown|seen|reflected|"
     "suggested)",
 ]) + "|因为|由于|因為|由於"  # fmt: skip
-REASON = re.compile(rf"(?:{_REASON})[^,;]*$")
+REASON = re.compile(rf"(?:{_REASON})[^,;而]*$")
 REASON_AFTER = re.compile(r"^[^、。,]{0,14}(?:ので|から|ため)[、,]|^[^,.]{0,8}(?:때문)")
 HEDGE = re.compile(
     _words(
@@ -136,7 +136,8 @@ SAID = re.compile(
     r"ing)?"
     r"|insists?|sings?|singing|reads?|talks? about|would expect|might expect|might think|would "
     r"think"
-    r"|would assume|behauptet|sagt|dice|dit)\b[^,;]*$|说[^,。]*$|と言[^、。]*$"
+    r"|would assume|(?:was|am) going to say|would have said|tempted to say|behauptet|sagt|dice|"
+    r"dit)\b[^,;]*$|说[^,。]*$|と言[^、。]*$"
 )
 CONDITION = re.compile(
     r"(?<!as )\b(?:if|unless|whether)\s+(?:he|she|they|it|the|this|someone|a|an|happy|sad|"
@@ -145,6 +146,7 @@ CONDITION = re.compile(
 MINOR = re.compile(
     _any(
         [
+            r"\bwhat (?:looks|seems|sounds|appears) (?:like|to be)\s+(?:\w+\s+){0,2}$",
             r"\b(?:hint|touch|trace|tinge|undertone|undercurrent|dash|shade|flicker|glimmer|"
             r"element|"
             r"note)s?"
@@ -171,7 +173,8 @@ MAJOR = re.compile(
                 [
                     "mainly mostly primarily predominantly chiefly above_all first_and_foremost "
                     "dominantly primary",
-                    "main dominant strongest largely essentially overwhelmingly actually truly "
+                    "main dominant strongest largely essentially overwhelmingly really actually "
+                    "truly "
                     "in_fact "
                     "in_reality",
                     "deep_down vor_allem hauptsächlich eigentlich principalmente sobre_todo "
@@ -305,7 +308,8 @@ _VERBS = (
     r"呈现出?|は|が|を|은|는|이|가)"
 )
 _SIGNS = (
-    r"(?:suggest\w*|indicat\w+|convey\w*|reflect\w*|points? to|signals?|reveal\w*|impl(?:y|ies)|"
+    r"(?:suggest\w*|indicat\w+|convey\w*|reflect\w*|points? to|tells? (?:me|us)|signals?|"
+    r"reveal\w*|impl(?:y|ies)|"
     r"denotes?|"
     r"deutet auf|deuten auf|indica\w*|sugier\w+|refleja\w*|sugg[eè]r\w+|indique\w*|表明|说明|暗示|"
     r"反映|示し)"

@@ -31,7 +31,8 @@ _COMPARED = re.compile(
 )
 # what a negation before them does not reach behind
 _CUT = re.compile(
-    r":|\(|\s[-–—]\s|,\s*(?:so|thus|therefore|hence|leaving|just|only|merely|simply|rather)\b"
+    r":|\(|\s[-–—]\s|,\s*(?:so|thus|therefore|hence|leaving|just|only|merely|simply|rather|eher|nur|"
+    r"vielmehr|solo|sólo|más bien|plutôt|seulement|juste|piuttosto|apenas|só|а|скорее|только)\b"
 )
 _NO_DENIAL = re.compile(
     r"\bnot so much\b.{1,40}?\bas\b|\bnever (?:\w+ ){0,5}(?:so|more)\b|"
@@ -56,7 +57,7 @@ _NEXT_CLAUSE = re.compile(
     r"(?<!\w)(?:está|estaba|parece|es|se ve|ist|sieht|wirkt|scheint|est|semble|paraît|è|sembra|é|"
     r"выглядит|кажется|он|она|il|elle|él|ella|er|sie|lui|lei|ele|ela|y está|und ist|et est|al "
     r"contrario|"
-    r"sino|sondern|zij|hij|is)(?!\w)"
+    r"muestra|expresa|zeigt|montre|exprime|mostra|esprime|показывает|sino|sondern|zij|hij|is)(?!\w)"
 )
 _CHINESE = re.compile(
     r"(?:不是|并非|並非|并不|並不|不能说|谈不上|与其说是?|没有?|沒有?|毫无|毫無|缺乏|排除|绝非|"

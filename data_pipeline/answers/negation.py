@@ -17,7 +17,8 @@ _NOT_A_NEGATION = re.compile(
 _CLAUSE_END = re.compile(
     r"[.;!?]|\b(?:but|however|while|although|though|yet|instead|is|are|was|look(?:s|ed)?|"
     r"seem(?:s|ed)?|appear(?:s|ed)?|show(?:s|ed)?|sound(?:s|ed)?|feels?|felt|rather(?! than)|"
-    r"just|only|merely|simply|suggest\w*|indicate\w*|points? to|he|she|they|it|est[áa]|parece|se "
+    r"just|only|merely|simply|suggest\w*|indicate\w*|points? to|he|she|they|it|est[áa]|parece|"
+    r"muestra|siente|se "
     r"ve|sino|pero)\b"
 )
 

@@ -37,13 +37,15 @@ _ITEM_SCORE = re.compile(
 _HEAD_END = re.compile(
     r"\n|[.!;:。](?!\d)|,\s*(?:because|since|as|with|but|though|although|not|due|her|his|the|she|"
     r"he|"
-    r"they|因为|weil|porque|parce|perché|потому)\b|\s*[(（]|\s[-–—]+\s?|\s(?:because|since|due to|"
+    r"they|因为|weil|porque|parce|perché|потому)\b|\s*[(（]|\s[-–—]+(?!>)\s?|\s(?:because|since|"
+    r"due to|"
     r"as the|"
     r"as (?:s?he|they)|based on|weil|porque|parce que|perché|потому)\b|因为|,因"
 )
 _RANKING = re.compile(
     r"\b(?:ranking|ranked(?: list)?|top[- ]?\d+|most likely first|most to least likely)\b[^:\n]*:"
 )
+_ARROW = re.compile("→|->|=>")
 _MAX_DEPTH = 3
 
 
@@ -184,6 +186,9 @@ class _Reader:
     def _tail(self, text: str) -> Reading | None:
         """The labels that stand alone in the last line."""
         *before, last = text.rstrip().split("\n")
+        *_, behind_arrow = _ARROW.split(last)
+        if behind_arrow != last and (found := self._list(behind_arrow)):
+            return found
         return self._list(last) if before and len(last) <= 80 else None
 
     # --- structured output ---

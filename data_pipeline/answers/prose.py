@@ -192,8 +192,8 @@ def _by_subject(before: str) -> int:
             begin = verbs[number - 1].end() if number else 0
             kind = _subject(clause[begin : verbs[number].start()])
             if kind:
-                groups = verbs[-1].groupdict()
-                return PERSON if kind == WEAK and (groups["sign"] or groups["change"]) else kind
+                signs = any(v["sign"] or v["change"] for v in verbs[number:])
+                return PERSON if kind == WEAK and signs else kind
         relative = re.search(r"\b(?:who|which|that)\s*$", before[:start])
         return (relative and _subject(_clause(before[: relative.start()].rstrip(" ,")))) or PERSON
     return PLAIN

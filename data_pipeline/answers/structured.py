@@ -41,7 +41,11 @@ _SCORE_AFTER = re.compile(
 _SCORE_BEFORE = re.compile(
     r"(\d+(?:\.\d+)?)[ \t]*(?:%|percent)[ \t]*(?:of\s+|probability of\s+|-\s*)?$"
 )
-_LEVEL_AFTER = re.compile(rf"[\"'*)\]]*[ \t]*[:=|(\-–—→][ \t|]*[\"']?({_LEVEL_WORDS})(?![^\W\d_])")
+_BARE = re.compile(r"[ \t]+(\d+(?:\.\d+)?)(?=\s*(?:[,;\n|]|$|\.\s*$))")
+_LEVEL_AFTER = re.compile(
+    rf"[\"'*)\]]*(?:[ \t]*[:=|(\-–—→][ \t|]*[\"']?|[ \t]+is[ \t]+)({_LEVEL_WORDS})"
+    r"(?![^\W\d_])"
+)
 _ROW = re.compile(r"^[ \t]*\|?(.+?\|.+?)\|?[ \t]*$")
 _RULE = re.compile(r"^[ \t]*\|?[ \t]*:?-{2,}:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)+\|?[ \t]*$")
 
@@ -147,6 +151,10 @@ def scores_in_text(text: str, mentions: Sequence[Mention]) -> list[tuple[str, fl
     # `70% worried, 20% sad` has a number on both sides of the first word
     chosen = before if before and before[0] is not None else after
     out = [(m.label, n) for m, n in zip(named, chosen, strict=True) if n is not None]
+    if len(out) < 2 and not re.match(r"\W*\d", text):  # `sad 7, angry 2`
+        bare = [_BARE.match(text[m.end : end]) for m, end in zip(named, limits, strict=True)]
+        if all(bare):
+            out = [(m.label, float(b.group(1))) for m, b in zip(named, bare, strict=True) if b]
     if len({label for label, _ in out}) < 2 or len(out) < 0.6 * len(named):
         return []
     return out
