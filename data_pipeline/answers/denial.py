@@ -9,7 +9,8 @@ from data_pipeline.answers.negation import is_negated
 
 # the verb that a negation belongs to is no end of its reach: `doesn't seem to be`
 _RAISED = re.compile(
-    r"(?:n't|\bnot|\bnever)\s+(?:\w+ly\s+)?(?:think|believe|say|call|describe|label|classify|feel|"
+    r"(?:n't|\bnot|\bnever)\s+(?:\w+ly\s+)?(?:think|believe|say|call|describe|label|"
+    r"classify|feel|"
     r"mean|"
     r"suggest|indicate|imply|consider|find|interpret|conclude|look like|seem like|come across as|"
     r"qualify as|reflect|convey|express|show|display|exhibit|reveal|detect|observe|notice|see)\b"
@@ -20,7 +21,8 @@ _WRONG = re.compile(
     r"faux) "
     r"(?:to|zu|de)?|too \w+ to (?:be|seem|look|count)|mistaken? for|mistaking (?:\w+ ){0,2}for|"
     r"confused? with|misread as|misinterpreted as|rul(?:e|es|ed|ing) out|exclud\w+|dismiss\w+|"
-    r"reject\w+|nothing|nobody|no one|not (?:that|because|as if)|unlike|as opposed to|contrary to|"
+    r"reject\w+|nothing|nobody|no one|not (?:that|because|as if)|unlike|as opposed to|"
+    r"contrary to|"
     r"nowhere near|by no means|in no way|less)\b"
     r"(?P<reach>[^,;]*)$"
 )
@@ -31,25 +33,30 @@ _COMPARED = re.compile(
 )
 # what a negation before them does not reach behind
 _CUT = re.compile(
-    r":|\(|\s[-–—]\s|,\s*(?:so|thus|therefore|hence|leaving|just|only|merely|simply|rather|eher|nur|"
+    r":|\(|\s[-–—]\s|,\s*(?:so|thus|therefore|hence|leaving|just|only|merely|simply|rather|eher|"
+    r"nur|"
     r"vielmehr|solo|sólo|más bien|plutôt|seulement|juste|piuttosto|apenas|só|а|скорее|только)\b"
 )
 _NO_DENIAL = re.compile(
     r"\bnot so much\b.{1,40}?\bas\b|\bnever (?:\w+ ){0,5}(?:so|more)\b|"
     r"\bcan(?:'t|not) (?:hide|contain|conceal|suppress|stop)\b|\bcould(?:n't| not) be\b|"
-    r"\b(?:not only|not just|not merely|nicht nur|no solo|no sólo|non seulement|pas seulement|non "
+    r"\b(?:not only|not just|not merely|nicht nur|no solo|no sólo|non seulement|"
+    r"pas seulement|non "
     r"solo|"
     r"não só|не только|cannot help|can't help|couldn't be (?:more|any)|nothing but|why not|no "
     r"less than)\b"
 )
 _WORDS = re.compile(
-    r"(?<!\w)(?:nicht|kein\w*|weder|ohne|statt|anstatt|anstelle|keineswegs|kaum|niemals|no|ni|sin|"
+    r"(?<!\w)(?:nicht|kein\w*|weder|ohne|statt|anstatt|anstelle|keineswegs|kaum|niemals|"
+    r"no|ni|sin|"
     r"nunca|"
     r"jamás|tampoco|ningún|ninguna?|en lugar de|en vez de|lejos de|todo menos|alles andere als|"
     r"tout sauf|tutt'altro che|tudo menos|pas|sans|jamais|aucune?|guère|"
-    r"au lieu d[e']|plutôt qu[e']|loin d[e']|non|né|senza|nessun[oa]?|anziché|invece di|piuttosto "
+    r"au lieu d[e']|plutôt qu[e']|loin d[e']|non|né|senza|nessun[oa]?|anziché|invece di|"
+    r"piuttosto "
     r"che|"
-    r"lontan[oa] da|não|nem|sem|nenhuma?|em vez de|longe de|не|ни|без|вместо|нет|далек\w* от|niet|"
+    r"lontan[oa] da|não|nem|sem|nenhuma?|em vez de|longe de|не|ни|без|вместо|нет|"
+    r"далек\w* от|niet|"
     r"geen|"
     r"zonder|không|bukan|tidak)(?!\w)"
 )
@@ -57,7 +64,8 @@ _NEXT_CLAUSE = re.compile(
     r"(?<!\w)(?:está|estaba|parece|es|se ve|ist|sieht|wirkt|scheint|est|semble|paraît|è|sembra|é|"
     r"выглядит|кажется|он|она|il|elle|él|ella|er|sie|lui|lei|ele|ela|y está|und ist|et est|al "
     r"contrario|"
-    r"muestra|expresa|zeigt|montre|exprime|mostra|esprime|показывает|sino|sondern|zij|hij|is)(?!\w)"
+    r"muestra|expresa|zeigt|montre|exprime|mostra|esprime|показывает|sino|sondern|zij|hij|"
+    r"is)(?!\w)"
 )
 _CHINESE = re.compile(
     r"(?:不是|并非|並非|并不|並不|不能说|谈不上|与其说是?|没有?|沒有?|毫无|毫無|缺乏|排除|绝非|"
@@ -69,13 +77,15 @@ _CHINESE_CONTRAST = re.compile(
     "[ぁ-ん]|而是|但|却|反而|只是|不如说|更(?:像|多)是|忍不住|掩饰不住|掩饰"
 )
 _AFTER = re.compile(
-    r"^(?:ness)?\s*(?:\w+\s+)??(?:is|are|was|does|do|can|could|would|seems?|looks?)(?:n't|\s+not\b|"
+    r"^(?:ness)?\s*(?:\w+\s+)??(?:is|are|was|does|do|can|could|would|seems?|looks?)(?:n't|"
+    r"\s+not\b|"
     r"\s+"
     r"(?:unlikely|ruled out|excluded|absent|wrong|incorrect|out\b|less likely|never|missing|"
     r"lacking|"
     r"be (?:ruled out|excluded)))"
     r"|^\s*(?:[?:=(–-]\s*)?(?:no|nope|nein|non|否|不是)(?=[.,;)!\n]|$)"
-    r"|^\s*[(,]?\s*(?:can be |is )?(?:ruled out|excluded|unlikely|absent|not present|not detected|"
+    r"|^\s*[(,]?\s*(?:can be |is )?(?:ruled out|excluded|unlikely|absent|not present|"
+    r"not detected|"
     r"not shown)\b"
     r"|^(?: emotion)?,? (?:cannot|can't) be\b|^ (?:ist|wäre) (?:nicht|ausgeschlossen)|^ değil"
     r"|^[^、。,(\s]{0,4}?(?:では|じゃ|で(?=な)|とは|くは|わけでは|しては|て)(?:な|あり|言え|いえ|"
