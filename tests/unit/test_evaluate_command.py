@@ -275,7 +275,7 @@ def test_a_multimodal_server_answers_a_manifest(tmp_path, capsys):
     assert found["accuracy"] == pytest.approx(2 / 5)
     message = " ".join(capsys.readouterr().out.split())
     assert (
-        "1 empty reply" in message
+        "1 x empty reply" in message
         and "cost 0.00" in message
         and "1 clips could not be decoded" in message
     )
