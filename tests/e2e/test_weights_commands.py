@@ -117,7 +117,7 @@ def test_an_import_over_another_model_leaves_nothing_of_it(place, tmp_path):
 def test_the_demo_does_not_touch_other_files(place, tmp_path):
     (tmp_path / "precious.txt").write_text("precious")
     out = run_command(place, "demo", "--out", str(tmp_path))
-    assert out.returncode == 2 and "is not a run folder and is not empty" in out.stderr
+    assert out.returncode == 2 and "holds other files than those of the demo" in out.stderr
     out = run_command(place, "demo", "--out", str(tmp_path), "--preset", "nonsense")
     assert out.returncode == 2 and "there is no preset" in out.stderr
     assert (tmp_path / "precious.txt").read_text() == "precious"
