@@ -120,7 +120,7 @@ def copy_notes(
         same = f"'{a.path}'" if a.path == b.path else f"'{a.path}' and '{b.path}'"
         where = f"rows {rows[i]} and {rows[j]}: {same}"
         found[a.split, b.split].append(where)
-        if a.label != b.label:
+        if a.label != b.label and (a.start, a.end) == (b.start, b.end):
             labels.append(f"rows {rows[i]} '{a.label}' and {rows[j]} '{b.label}'")
     notes = []
     for (one, other), pairs in sorted(found.items()):
@@ -139,20 +139,27 @@ def copy_notes(
 
 
 def _overlapping(records: Sequence[ClipRecord], groups: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Pairs of clips whose spans of one recording overlap, each with train first."""
+    """Pairs of clips of one recording, each with train first.
+
+    Their spans overlap if they are in two splits, and are equal if they are in one, where windows
+    may overlap. Of several such clips in a split, a clip is paired with the first one.
+    """
     members: dict[int, list[int]] = defaultdict(list)
     for index, group in enumerate(groups):
         members[group].append(index)
     order = {"train": 0, "val": 1, "test": 2}
     for own in members.values():
         own.sort(key=lambda i: records[i].start or 0.0)
+        paired: set[tuple[int, str]] = set()
         for position, i in enumerate(own):
-            end = records[i].end
+            a = records[i]
             for j in own[position + 1 :]:
-                if end is not None and (records[j].start or 0.0) >= end:
+                b = records[j]
+                if a.end is not None and (b.start or 0.0) >= a.end:
                     break
-                yield (
-                    (i, j)
-                    if order.get(records[i].split, 3) <= order.get(records[j].split, 3)
-                    else (j, i)
-                )
+                if (j, a.split) in paired or (
+                    a.split == b.split and (a.start, a.end) != (b.start, b.end)
+                ):
+                    continue
+                paired.add((j, a.split))
+                yield (i, j) if order.get(a.split, 3) <= order.get(b.split, 3) else (j, i)
