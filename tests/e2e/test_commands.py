@@ -191,7 +191,8 @@ def test_a_closed_pipe_and_an_interrupt_end_quietly(place, model):
         out, err = process.communicate()
         assert (
             process.returncode == 130
-            and "which is saved; run the same command again to continue" in out
+            and "which is saved; run the same command again to continue" in err
+            and "stopping after this step, which is saved first" in out
             and "Traceback" not in err
         )
 
