@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from array import array
 from collections.abc import Callable
 from typing import IO, Any
 
@@ -136,8 +137,8 @@ class _Track:
         self.stream = stream
         rate = stream.average_rate if stream.type == "video" else None
         self.step = 1 / float(rate or 25)
-        self.spans: list[tuple[float, float]] = []  # (start, end) of each packet that is shown
-        self.order: list[float] = []  # times of decoding, which never go back within a part
+        # Start and end of each packet that is shown; times of decoding never go back within a part.
+        self.starts, self.ends, self.order = array("d"), array("d"), array("d")
         self.first: float | None = None  # time stamp of the first frame that was decoded
         self.guessed = False  # the file gives no times of presentation
 
@@ -150,13 +151,12 @@ class _Track:
         base = packet.time_base
         length = float((packet.duration or 0) * base)
         stamp = packet.pts if packet.pts is not None else packet.dts
-        previous = self.spans[-1][0] if self.spans else -self.step
+        previous = self.starts[-1] if self.starts else -self.step
         start = previous + (length or self.step) if stamp is None else float(stamp * base)
         self.guessed |= packet.pts is None
         self.order.append(start if packet.dts is None else float(packet.dts * base))
-        self.spans.append(
-            (start, start + (length or (self.step if self.stream.type == "video" else 0.0)))
-        )
+        self.starts.append(start)
+        self.ends.append(start + (length or (self.step if self.stream.type == "video" else 0.0)))
 
     def _decode(self, packet: Any) -> None:
         with contextlib.suppress(av.error.FFmpegError, ValueError, MemoryError):
@@ -173,7 +173,7 @@ class _Track:
         Returns:
           float64[n, 2]: start and end of each packet that is shown, for each part.
         """
-        spans, jumps = np.array(self.spans), np.diff(self.order)
+        spans, jumps = np.column_stack([self.starts, self.ends]), np.diff(self.order)
         found = np.split(spans, np.flatnonzero((jumps < -_BACK) | (jumps > ahead)) + 1)
         if self.first is None:
             return found
@@ -212,7 +212,7 @@ def read_times(
     except (av.error.FFmpegError, MemoryError) as error:
         if notes is not None:
             notes.append(f"the file ends early ({cause_of(error)})")
-    return _file_times(container, {t.stream.type: t for t in tracks.values() if t.spans}, file)
+    return _file_times(container, {t.stream.type: t for t in tracks.values() if t.starts}, file)
 
 
 def _file_times(container: Any, tracks: dict[str, _Track], file: IO[bytes]) -> FileTimes:
