@@ -283,7 +283,7 @@ def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     rows = len(next(iter(batch.values()))) * jax.process_count()
     if rows % parts:
         raise ValueError(
-            f"a batch of {rows} cannot be divided over {parts} parts (data x fsdp) of the mesh"
+            f"a batch size of {rows} cannot be divided over {parts} parts (data x fsdp) of the mesh"
         )
     sharding = batch_sharding(mesh)
     make: Callable[..., jax.Array] = jax.make_array_from_process_local_data

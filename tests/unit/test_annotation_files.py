@@ -96,7 +96,7 @@ def test_unreadable_files_are_refused_even_when_lenient(tmp_path):
     found, _ = read(tmp_path, "mer2023", lenient=True)
     assert (
         found.annotation_files[0].refused
-        and "columns are separated by commas" in found.annotation_files[0].fault_lines()[0]
+        and "no column 'response_AudioReasoner' among video_id" in found.annotation_files[0].fault_lines()[0]
     )
     (tmp_path / "label-disdim.csv").write_text("name,discrete,discrete\na,happy,sad\n")
     found, _ = read(tmp_path, "mer2024")
