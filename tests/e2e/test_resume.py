@@ -144,7 +144,7 @@ def test_sigterm_saves_and_the_run_goes_on(manifest, tmp_path):
         time.sleep(0.02)
     begin = time.monotonic()
     process.send_signal(signal.SIGTERM)
-    printed, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == 143 and time.monotonic() - begin < 30, errors[-2000:]
     step = int(re.search(r"stopped after perception step (\d+)", errors)[1])
     assert (out / "checkpoints" / "perception" / str(step)).is_dir()

@@ -94,10 +94,9 @@ def test_json_that_is_not_a_table(text, message, tmp_path):
 def test_unreadable_files_are_refused_even_when_lenient(tmp_path):
     (tmp_path / "MER2024_merged.csv").write_text("video_id;MER2023_mode;english\n1;train;x\n")
     found, _ = read(tmp_path, "mer2023", lenient=True)
-    assert (
-        found.annotation_files[0].refused
-        and "no column 'response_AudioReasoner' among video_id" in found.annotation_files[0].fault_lines()[0]
-    )
+    line = found.annotation_files[0].fault_lines()[0]
+    assert found.annotation_files[0].refused
+    assert "no column 'response_AudioReasoner' among video_id" in line
     (tmp_path / "label-disdim.csv").write_text("name,discrete,discrete\na,happy,sad\n")
     found, _ = read(tmp_path, "mer2024")
     assert "column 'discrete' occurs twice" in found.annotation_files[0].fault_lines()[0]
