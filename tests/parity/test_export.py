@@ -195,7 +195,7 @@ def test_an_adapter_of_another_scale_is_refused(v2, tmp_path):
     settings = load_bundle(model).settings
     for change, message in (
         ({"lora_alpha": 64.0}, "lora_alpha 64"),
-        ({"use_rslora": True}, "sets use_rslora"),
+        ({"use_rslora": True}, r"a scale of 2 \(lora_alpha / sqrt\(r\)"),  # 4 / sqrt(4)
     ):
         (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps(facts | change))
         with pytest.raises(ValueError, match=message):
