@@ -101,11 +101,14 @@ def open_media(source: str | bytes, *, name: str = "") -> Any:
 
 
 class _NamedBytes(io.BytesIO):
-    """Bytes with the name of their file, whose suffix helps to find the format."""
+    """Bytes with the name of their file, whose suffix helps to find the format.
+
+    Not of a picture: FFmpeg would take some suffixes, such as .jpg, for a sequence of files.
+    """
 
     def __init__(self, data: bytes, name: str):
         super().__init__(data)
-        self.name = name
+        self.name = "picture" if is_picture(name) else name
 
 
 def _open_checked(file: BinaryIO, name: str, *, path: str = "") -> Any:

@@ -10,11 +10,12 @@ import zipfile
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from data_pipeline.datasets.file_index import FileIndex, search_media
 from data_pipeline.embedded.generate import write_mp4
 from data_pipeline.media import clip
-from data_pipeline.media.clip import mix_channels, read_clip
+from data_pipeline.media.clip import Sampling, mix_channels, read_clip
 from data_pipeline.media.container import ClipError, one_file
 from data_pipeline.media.file_faults import cut_off, structure_fault
 from data_pipeline.media.file_kinds import (
@@ -211,3 +212,14 @@ def test_a_name_with_a_colon_is_a_file_and_no_address(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_mp4(tmp_path / "12:30 talk.mp4", [np.zeros((48, 64, 3), np.uint8)] * 3, None, 12)
     assert recording_seconds("12:30 talk.mp4") > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "form"), [("a.jpg", "JPEG"), ("b.PNG", "JPEG"), ("c.jpeg", "PNG")]
+)
+def test_pictures_are_read_by_their_content(tmp_path, name, form):
+    """FFmpeg takes .jpg and .png for the names of numbered sequences."""
+    colours = np.full((48, 64, 3), (200, 40, 90), np.uint8)
+    Image.fromarray(colours).save(tmp_path / name, form)
+    read = read_clip(str(tmp_path / name), sampling=Sampling(image="middle"))
+    assert np.abs(read.image.astype(int) - colours).max() < 8
