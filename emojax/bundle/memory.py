@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
 import jax
 import psutil
@@ -30,3 +32,15 @@ def free_memory() -> float:
     except (OSError, ValueError, KeyError):
         return free
     return min(free, limit - used + files)
+
+
+def buffer_gb(tree: Any) -> int:
+    """GB of weights that Orbax may copy at the same time while it writes or reads a tree.
+
+    Args:
+      tree: nested arrays, or shapes and dtypes; the largest must fit into the buffer.
+    """
+    largest: int = max(
+        (math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree)), default=0
+    )
+    return max(2, math.ceil(largest / GB))

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from data_pipeline.loader.tokens import TOKENIZER_CONFIG, LlamaTokenizer, SmallT
 from data_pipeline.media.speaker_norm import Speakers, VoiceStats
 from emojax.bundle.calibration import FILE as CALIBRATION
 from emojax.bundle.calibration import Calibration, load_calibration
-from emojax.bundle.memory import GB
+from emojax.bundle.memory import buffer_gb
 from emojax.bundle.precision import restore_weights, with_layout, with_precision
 from emojax.config import Settings, resolve_saved
 from emojax.model.quantize import quantize_leaves
@@ -136,7 +135,7 @@ def save_bundle(
     # Orbax holds a copy of what it writes: of a few leaves at a time, and of whole trees if it
     # compresses, which is slower too.
     handler = ocp.PyTreeCheckpointHandler(
-        use_compression=False, save_concurrent_gb=write_buffer_gb(variables)
+        use_compression=False, save_concurrent_gb=buffer_gb(variables)
     )
     with ocp.Checkpointer(handler) as checkpointer:
         checkpointer.save(weights, args=ocp.args.PyTreeSave(variables))
@@ -161,12 +160,6 @@ def save_bundle(
         "config": settings.raw,
     }
     (folder / MODEL_FILE).write_text(json.dumps(facts, indent=1))
-
-
-def write_buffer_gb(variables: Any) -> int:
-    """GB of weights that are copied at the same time while they are written."""
-    largest: int = max(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(variables))
-    return max(2, math.ceil(largest / GB))
 
 
 def _clear(folder: epath.Path, weights: epath.Path, *, keep_manifest: bool) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from emojax.bundle.errors import first_line
+from emojax.bundle.memory import buffer_gb
 from emojax.config import Settings, resolve_saved
 from emojax.model.quantize import INT8_KERNELS, SCALE, quantize_kernel
 from emojax.model.variables import abstract_variables, flatten, merge, unbox
@@ -157,8 +158,10 @@ def _restore(weights: Path, leaves: Mapping[str, Any]) -> dict[str, Any]:
     """Some leaves of a checkpoint, in the dtypes and shardings of `leaves`."""
     tree = merge(dict(leaves), {})
     arguments = ocp.checkpoint_utils.construct_restore_args(tree)
+    # Orbax holds a copy of what it reads: of a few leaves at a time.
+    handler = ocp.PyTreeCheckpointHandler(restore_concurrent_gb=buffer_gb(leaves))
     try:
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        with ocp.Checkpointer(handler) as checkpointer:
             return flatten(
                 checkpointer.restore(
                     weights,

@@ -21,13 +21,12 @@ import jax.numpy as jnp
 from data_pipeline.io import file_sha256, write_text
 from data_pipeline.loader.tokens import LlamaTokenizer
 from data_pipeline.progress import Progress, no_progress
-from emojax.bundle.memory import GB, PROCESS, REPORTED, free_memory
+from emojax.bundle.memory import GB, PROCESS, REPORTED, buffer_gb, free_memory
 from emojax.bundle.model_folder import (
     MANIFEST,
     MODEL_FILE,
     TOKENIZER_MODEL,
     save_bundle,
-    write_buffer_gb,
 )
 from emojax.bundle.precision import FORMATS
 from emojax.config import Settings, load_config, resolve
@@ -155,7 +154,7 @@ def _check_space(name: str, settings: Settings, out: Path) -> None:
     """Reports the memory and the disk space that an import needs; refuses it if they lack."""
     leaves = leaf_types(settings)
     disk = float(sum(math.prod(x.shape) * x.dtype.itemsize for x in leaves.values()))
-    memory = disk + GB * write_buffer_gb(leaves) + PROCESS
+    memory = disk + GB * buffer_gb(leaves) + PROCESS
     folder = next(p for p in (out.absolute(), *out.absolute().parents) if p.exists())
     free_disk = float(shutil.disk_usage(folder).free)
     facts = (
