@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import errno
 import hashlib
 import itertools
 import json
 import os
 import re
+import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,6 +41,18 @@ def file_sha256(path: Path) -> str:
     """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def refuse_device(path: Path) -> Path:
+    """The path itself, unless it is a device such as /dev/zero, whose content may never end.
+
+    Raises:
+      OSError: the path is a device, or nothing is there.
+    """
+    mode = path.stat().st_mode
+    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+        raise OSError(errno.ENODEV, "this is a device, not a file", str(path))
+    return path
 
 
 _ESCAPED = "backslashreplace"  # of names of files that are not UTF-8; JSON reads such escapes
@@ -184,11 +198,13 @@ def try_lock(path: Path, message: str) -> filelock.AcquireReturnProxy[Any]:
 
     Raises:
       ValueError: another process holds the lock.
+      OSError: the lock file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         return filelock.FileLock(path, thread_local=False).acquire(timeout=0)
     except filelock.Timeout as error:
+        path.open("ab").close()  # filelock also ends here if the file cannot be written
         raise ValueError(message) from error
 
 

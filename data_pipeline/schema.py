@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from data_pipeline.io import atomic_path
+from data_pipeline.io import atomic_path, refuse_device
 
 SCHEMA_VERSION = 2
 _READABLE = (1, 2)  # version 1 has a subset of the fields of version 2
@@ -353,7 +353,7 @@ def read_records(path: Path) -> list[ClipRecord]:
     """
     out = []
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = refuse_device(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text (byte {error.start})") from error
     # Not splitlines: it would also split at U+2028 and the like, which JSON strings may contain.

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
+from data_pipeline.io import refuse_device
 from data_pipeline.media.container import ClipError
 
 MIN_CONFIDENCE = 0.5  # of face detection; frames below it count as frames without a face
@@ -179,7 +180,7 @@ def read_units(path: Path, *, eight_units: tuple[int, ...] = ()) -> UnitTrack:
 
 def _read_table(path: Path) -> pa.Table:
     try:
-        data = path.read_bytes()
+        data = refuse_device(path).read_bytes()
         table = pa.csv.read_csv(io.BytesIO(data)) if data.strip() else None
     except OSError as error:
         raise UnitsError(f"{path}: {error.strerror}") from error

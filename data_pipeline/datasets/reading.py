@@ -11,7 +11,7 @@ from pathlib import Path
 
 from data_pipeline.datasets.file_index import FileIndex
 from data_pipeline.datasets.rows import CellError, DataError, RawRow, Row, RowExcluded
-from data_pipeline.io import decode_text
+from data_pipeline.io import decode_text, refuse_device
 from data_pipeline.schema import ClipRecord
 
 _MAX_SHOWN = 20
@@ -54,7 +54,7 @@ class AnnotationFile:
           DataError: the file is not text, or its encoding is a guess that was not asked for.
         """
         try:
-            text, encoding = decode_text(self.path.read_bytes())
+            text, encoding = decode_text(refuse_device(self.path).read_bytes())
         except ValueError as error:
             raise DataError(f"cannot be read, it {error}; save it as UTF-8") from error
         if encoding not in ("UTF-8", "UTF-16"):

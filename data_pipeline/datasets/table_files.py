@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.datasets.reading import long_csv_cells
-from data_pipeline.io import decode_text
+from data_pipeline.io import decode_text, refuse_device
 
 SEPARATORS = (",", ";", "\t", "|")  # the first one that fits best
 _ZIP, _OLD_EXCEL = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
@@ -51,7 +51,7 @@ def read_table(path: Path, *, wanted: Sequence[str] = ()) -> TableFile:
       TableError: the file is not a readable table; an empty one has no header.
       OSError: the file cannot be read.
     """
-    data = path.read_bytes()
+    data = refuse_device(path).read_bytes()
     if data.startswith(_OLD_EXCEL):
         raise TableError(f"{path} is a file of Excel 97 to 2003; save it as .xlsx or as CSV")
     notes: list[str] = []

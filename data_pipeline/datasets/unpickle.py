@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from data_pipeline.io import refuse_device
+
 _DTYPE = re.compile(r"O8?|[biuf][1248]|[US]\d+")
 
 
@@ -128,7 +130,7 @@ def load_plain_pickle(path: Path) -> Any:
     Raises:
       ValueError: the file is damaged, or uses anything else.
     """
-    return _load(path.read_bytes())
+    return _load(refuse_device(path).read_bytes())
 
 
 def load_object_npz(path: Path) -> dict[str, Any]:

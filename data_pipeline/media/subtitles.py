@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pysubs2
 
+from data_pipeline.io import refuse_device
 from data_pipeline.media.speaker_turns import split_turns, voice_marks
 from data_pipeline.media.text_encoding import decode_text
 from data_pipeline.media.transcript import Cue, Transcript
@@ -74,7 +75,7 @@ def read_transcript(path: Path, *, duration: float = 0.0) -> Transcript:
     if path.suffix.lower() not in SUFFIXES:
         raise TranscriptError(f"{path}: transcripts must be {', '.join(SUFFIXES)} files")
     try:
-        text, encoding = decode_text(path.read_bytes())
+        text, encoding = decode_text(refuse_device(path).read_bytes())
     except ValueError as error:
         raise TranscriptError(f"{path} {error}: save it as UTF-8") from error
     source = path.name if encoding == "UTF-8" else f"{path.name} (read as {encoding})"

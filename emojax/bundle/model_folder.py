@@ -206,7 +206,7 @@ def load_bundle(
         )
     average = folder / "speaker.json"
     return Bundle(
-        name=f"{facts['name']}@{folder}",
+        name=model_name(folder, facts),
         settings=settings,
         tokenizer=tokenizer,
         variables=restore_weights(folder, shardings or {}, saved=saved, settings=settings),
@@ -238,6 +238,16 @@ def read_facts(folder: Path) -> tuple[dict[str, Any], Settings]:
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{facts_path} is damaged ({type(error).__name__}: {error})") from error
     return facts, settings
+
+
+def model_name(folder: Path, facts: Mapping[str, Any]) -> str:
+    """The name of a model in answers: NAME@FOLDER.
+
+    Args:
+      folder: the model folder.
+      facts: the content of its `model.json`.
+    """
+    return f"{facts['name']}@{folder}"
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from data_pipeline.io import refuse_device
 from data_pipeline.llm.endpoint import BACKOFF, OPTIONAL_FIELDS, RETRIES
 from emojax.cli.arguments import check_url, count, not_negative, positive, seconds, whole
 from emojax.cli.endpoint_options import add_request_options
@@ -192,7 +193,7 @@ def _endpoint(where: str, *, url: str, model: str, key_from: str, **fields: Any)
 
 def _read_agents(path: Path, agents: Sequence[str]) -> dict[str, dict[str, Any]]:
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = tomllib.loads(refuse_device(path).read_text(encoding="utf-8"))
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise ValueError(f"{path}: {error}") from error
     except UnicodeDecodeError as error:

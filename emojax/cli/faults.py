@@ -20,6 +20,8 @@ FAULTS = {
     errno.EEXIST: "{} exists already and is a file; choose another name",
     errno.EISDIR: "{} is a folder, where a file is expected",
     errno.ENOTDIR: "{}: a part of this path is a file, where a folder is expected",
+    errno.ENODEV: "{} is a device, where a file is expected",
+    errno.ENXIO: "{} is a device or a socket, where a file is expected",
     errno.ENAMETOOLONG: "{}: the name is too long; choose a shorter one",
     errno.EFBIG: "{}: the file is larger than its file system allows",
     errno.EIO: "{}: its disk or network folder reports an error",

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from data_pipeline.io import write_json
+from data_pipeline.io import refuse_device, write_json
 from emojax.cli.arguments import Commands, check_required, whole
 from emojax.cli.console import progress_bars
 from emojax.cli.endpoint_options import add_endpoint_options, endpoint_of
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     if args.agreement:
         from emojax.evaluate import llm_judge
 
-        first, second = (json.loads(Path(p).read_text()) for p in args.agreement)
+        first, second = (json.loads(refuse_device(Path(p)).read_text()) for p in args.agreement)
         print(json.dumps(llm_judge.judge_agreement(first, second), indent=1))
         return 0
     if args.task == "clues":

@@ -237,16 +237,22 @@ def run(args: argparse.Namespace, console: Console) -> int:
         raise ValueError("--labels needs at least two labels, separated by commas")
     if is_recording:
         _check_recordings(args, paths)
+    from emojax.bundle.model_folder import model_name, read_facts
     from emojax.infer.memory_plan import open_for_answers
     from emojax.workflows.answer_file import Todo
 
     todo = Todo.of(paths, part=args.shard, resume=args.resume)
+    if todo.file is not None:
+        facts, _ = read_facts(folder)
+        todo.file.check_question(
+            model=model_name(folder, facts),
+            labels=labels or facts["labels"],
+            is_recording=is_recording,
+        )
     if not todo.missing:
         console.print(f"nothing is left to answer: {counted(len(todo.part), 'file')} in this part")
         return 3 if todo.refused else 0
     bundle = open_for_answers(folder, precision=args.precision, layout=args.mode)
-    if todo.file is not None:
-        todo.file.check_model(bundle.name)
     # bytes of the command line that are not UTF-8 are replaced
     subtitle = args.subtitle.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     with todo.writing():
@@ -258,10 +264,17 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
 
 def kept(args: argparse.Namespace) -> str:
-    """What a run that was stopped has kept, and how to go on."""
+    """What a run that was stopped has kept, and how to go on; "" if it has kept nothing."""
     if args.resume:
-        return f"answers are kept in {args.resume}; run the same command again to go on"
+        file = Path(args.resume)
+        if not file.is_file() or not file.stat().st_size:
+            return ""
+        return f"answers are kept in {file}; run the same command again to go on"
     if args.timeline or args.report:
+        folder = Path(args.report).parent if args.report else Path(args.out or "")
+        begun = "*.unfinished.jsonl" if args.report or args.out else "*-emotions/*.unfinished.jsonl"
+        if not any(folder.glob(begun)):
+            return ""
         return "answered segments are kept; run the same command again to go on"
     return (
         "the printed answers are complete; with --resume FILE.jsonl the same command goes on where "

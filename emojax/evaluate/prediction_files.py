@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.datasets.unpickle import load_object_npz
+from data_pipeline.io import refuse_device
 from emojax.evaluate.prediction_columns import CLIP, TRUTH, column_names, rename
 from emojax.evaluate.predictions import (
     ID_KEYS,
@@ -201,7 +202,7 @@ def _first_of(names: Sequence[str], header: Sequence[str]) -> str | None:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return refuse_device(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise PredictionError(f"{path} is not UTF-8 text (byte {error.start})") from error
 
@@ -216,7 +217,7 @@ def _npz_arrays(path: Path) -> dict[str, Any]:
 def _csv_rows(path: Path) -> list[dict[str, str]]:
     """The rows below the header; columns are separated by a comma, a semicolon or a tab."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with refuse_device(path).open(encoding="utf-8-sig", newline="") as file:
             header = file.readline()
             file.seek(0)
             separator = max(",;\t", key=header.count)

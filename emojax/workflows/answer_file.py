@@ -39,12 +39,17 @@ class AnswerFile:
         """Reads the file, if there is one.
 
         Raises:
-          ValueError: it holds something else.
+          ValueError: it holds something else, or is a folder, a pipe or a device.
+          OSError: it cannot be read.
         """
         self.path = path
         self.rows: dict[str, dict[str, Any]] = {}
         self._file: BinaryIO | None = None
+        if path.exists() and not path.is_file():
+            kind = "a folder" if path.is_dir() else "a pipe or a device"
+            raise ValueError(f"{path} is {kind}: give a file for --resume")
         data = path.read_bytes() if path.exists() else b""
+        self._size = len(data)
         self._complete = data.rfind(b"\n") + 1
         for number, line in enumerate(data[: self._complete].splitlines(), 1):
             row = _read(line)
@@ -61,23 +66,48 @@ class AnswerFile:
             "another file for --resume"
         )
 
-    def check_model(self, model: str) -> None:
-        """Raises ValueError if the file holds answers of another model than `NAME@FOLDER`."""
-        others = {r["model"] for r in self.rows.values() if r.get("model")}
-        if wrong := sorted(m for m in others if _place(m) != _place(model)):
-            raise ValueError(
-                f"{self.path} holds answers of another model, {wrong[0]}: choose another file for "
-                "--resume"
-            )
+    def check_question(self, *, model: str, labels: Sequence[str], is_recording: bool) -> None:
+        """Checks that the answers in the file are to the same question.
+
+        Args:
+          model: `NAME@FOLDER`.
+          labels: label strings to choose from.
+          is_recording: whether the answers are emotion tracks of recordings.
+
+        Raises:
+          ValueError: the file holds answers of another kind, of another model, or to other labels.
+        """
+        for path, row in self.rows.items():
+            if row.get("error"):
+                continue
+            other = ""
+            if ("segments" in row) != is_recording:
+                other = f"{'single answers' if is_recording else 'emotion tracks'} (of {path})"
+            elif row.get("model") and _place(row["model"]) != _place(model):
+                other = f"answers of another model, {row['model']}"
+            elif (known := _labels(row)) and known != set(labels):
+                other = f"answers with the labels {', '.join(sorted(known))}"
+            if other:
+                raise ValueError(f"{self.path} holds {other}: choose another file for --resume")
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Self]:
-        """Opens the file for new answers; no other process can write into it meanwhile."""
+        """Opens the file for new answers; no other process can write into it meanwhile.
+
+        Raises:
+          ValueError: another process writes, or has written since the file was read.
+          OSError: the file cannot be written.
+        """
         lock = self.path.with_name(f".{self.path.name}.lock")
         with (
-            try_lock(lock, f"another process writes into {self.path}"),
             self.path.open("ab") as self._file,
+            try_lock(lock, f"another process writes into {self.path}"),
         ):
+            if self._file.tell() != self._size:
+                raise ValueError(
+                    f"another process has written into {self.path} meanwhile: run the same command"
+                    " again to go on"
+                )
             self._file.truncate(self._complete)
             yield self
         lock.unlink(missing_ok=True)
@@ -94,6 +124,11 @@ class AnswerFile:
 def _place(model: str) -> tuple[str, Path]:
     name, _, folder = model.partition("@")
     return name, Path(folder).absolute()
+
+
+def _labels(row: dict[str, Any]) -> set[str]:
+    """The labels that an answer chose from; none if it does not say."""
+    return set(row.get("labels") or row.get("probabilities") or ())
 
 
 def _read(line: bytes) -> dict[str, Any] | None:

@@ -1,9 +1,16 @@
 """Answers that a stopped run of `predict` continues, and parts for several machines."""
 
+import contextlib
 import json
+import os
+import threading
+from pathlib import Path
 
 import pytest
 
+from data_pipeline.datasets.table_files import read_table
+from data_pipeline.io import try_lock
+from emojax.cli.faults import file_fault
 from emojax.workflows.answer_file import AnswerFile, Todo, part_of
 
 FILES = [f"clip{i}.wav" for i in range(7)]
@@ -56,16 +63,73 @@ def test_other_files_are_refused_and_stay(tmp_path, text):
     assert (tmp_path / "notes.txt").read_text() == text
 
 
-def test_answers_of_another_model_and_a_second_writer_are_refused(tmp_path):
+CLIP = {"path": "a", "model": "v2@/models/one", "probabilities": {"happy": 0.9, "sad": 0.1}}
+TRACK = {"schema": 1, "path": "a", "model": "v2@/models/one", "labels": ["sad"], "segments": []}
+
+
+@pytest.mark.parametrize(
+    ("row", "question", "says"),
+    [
+        (CLIP, {}, ""),
+        (CLIP, {"labels": ["sad", "happy"]}, ""),
+        ({"path": "a", "error": "damaged", "probabilities": {}}, {}, ""),
+        (CLIP, {"model": "v2@/models/two"}, "answers of another model, v2@/models/one"),
+        (CLIP, {"labels": ["happy", "angry"]}, "answers with the labels happy, sad"),
+        (CLIP, {"is_recording": True}, "single answers"),
+        (TRACK, {}, "emotion tracks"),
+        (TRACK, {"is_recording": True, "labels": ["sad"]}, ""),
+        (TRACK, {"is_recording": True}, "answers with the labels sad"),
+    ],
+)
+def test_answers_to_another_question_are_refused(tmp_path, row, question, says):
     path = tmp_path / "r.jsonl"
-    path.write_text(json.dumps({"path": "a", "model": "v2@/models/one"}) + "\n")
-    file = AnswerFile(path)
-    file.check_model("v2@/models/one")
-    with pytest.raises(ValueError, match="answers of another model, v2@/models/one: choose"):
-        file.check_model("v2@/models/two")
-    with (
-        file.writing(),
-        pytest.raises(ValueError, match="another process writes into"),
-        AnswerFile(path).writing(),
-    ):
+    path.write_text(json.dumps(row) + "\n")
+    same = {"model": "v2@/models/one", "labels": ["happy", "sad"], "is_recording": False}
+    refusal = pytest.raises(ValueError, match=f"r.jsonl holds {says}.*: choose another file for")
+    with refusal if says else contextlib.nullcontext():
+        AnswerFile(path).check_question(**(same | question))
+
+
+def test_a_second_writer_is_refused(tmp_path):
+    path = tmp_path / "r.jsonl"
+    first, second = AnswerFile(path), AnswerFile(path)
+    with first.writing():
+        first.add(CLIP)
+        with pytest.raises(ValueError, match="another process writes into"), second.writing():
+            pass
+    with pytest.raises(ValueError, match="has written into .*r.jsonl meanwhile"), second.writing():
         pass
+    assert json.loads(path.read_text()) == CLIP
+
+
+def test_what_is_not_a_file_is_refused_at_once(tmp_path):
+    """A device may never end, and nobody may ever write into a pipe."""
+    os.mkfifo(tmp_path / "pipe")
+    for place, kind in (
+        (tmp_path, "a folder"),
+        (tmp_path / "pipe", "a pipe or a device"),
+        (Path("/dev/full"), "a pipe or a device"),
+    ):
+        with pytest.raises(ValueError, match=f"{place} is {kind}: give a file for --resume"):
+            AnswerFile(place)
+
+
+def test_a_file_that_cannot_be_made_is_named():
+    """Not said to be in use by another process."""
+    file = AnswerFile(Path("/proc/r.jsonl"))
+    with pytest.raises(FileNotFoundError, match="/proc/r.jsonl"), file.writing():
+        pass
+    with pytest.raises(FileNotFoundError):
+        try_lock(Path("/proc/.lock"), "in use")
+
+
+def test_devices_are_not_read_as_input(tmp_path):
+    link = tmp_path / "units.csv"
+    link.symlink_to("/dev/zero")
+    with pytest.raises(OSError, match="device") as error:
+        read_table(link)
+    assert file_fault(error.value) == f"{link} is a device, where a file is expected"
+    link.unlink()
+    os.mkfifo(link)
+    threading.Thread(target=link.write_text, args=("name,label\na,sad\n",)).start()
+    assert read_table(link).rows == [(2, ["a", "sad"])]

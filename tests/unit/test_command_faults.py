@@ -160,12 +160,24 @@ def test_ctrl_c_counts_wherever_it_arrives(body):
     assert done.stderr.strip().startswith(expected) and "Traceback" not in done.stderr
 
 
-def test_ctrl_c_says_what_is_kept(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("options", "file", "kept"),
+    [
+        (["--resume", "r.jsonl"], "r.jsonl", "answers are kept in r.jsonl"),
+        (["--timeline", "--out", "o"], "o/a.unfinished.jsonl", "answered segments are kept"),
+        (["--timeline"], "a-emotions/a.unfinished.jsonl", "answered segments are kept"),
+        (["--report", "p/a.html"], "p/a.unfinished.jsonl", "answered segments are kept"),
+    ],
+)
+def test_ctrl_c_says_what_is_kept_and_nothing_else(tmp_path, monkeypatch, options, file, kept):
     monkeypatch.setattr("emojax.cli.predict_cmd.run", fail(KeyboardInterrupt()))
-    done = run_command(tmp_path, "predict", "a.mp4", "--resume", "r.jsonl")
+    done = run_command(tmp_path, "predict", "a.mp4", *options, cwd=tmp_path)
     assert done.returncode == 128 + signal.SIGINT
-    kept = "answers are kept in r.jsonl; run the same command again to go on"
-    assert done.stderr == f"emojax predict: stopped; {kept}\n"
+    assert done.stderr == "emojax predict: stopped\n"
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text("{}\n")
+    done = run_command(tmp_path, "predict", "a.mp4", *options, cwd=tmp_path)
+    assert done.stderr == f"emojax predict: stopped; {kept}; run the same command again to go on\n"
 
 
 def test_what_a_run_has_saved(tmp_path):
