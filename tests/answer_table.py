@@ -5,6 +5,7 @@ emotions; the texts are ours. "" marks an answer that names no label, `a|b` one 
 both.
 """
 
+import answer_table_denials
 import answer_table_english
 import answer_table_further
 
@@ -361,6 +362,7 @@ def all_cases() -> list[tuple[tuple[str, ...], str, str]]:
         answer_table_english.ANSWERS,
         answer_table_further.ANSWERS,
         answer_table_further.IN_OTHER_SCRIPTS,
+        answer_table_denials.ANSWERS,
     )
     over_six += [(SIX, text, label) for cases in further for text, label in cases]
     return over_six + OTHER_SPACES + answer_table_further.OTHER

@@ -332,71 +332,32 @@ IN_OTHER_SCRIPTS: list[tuple[str, str]] = [
     ("Он удивлён.", "surprise"),
 ]
 
+EKMAN = ("Anger", "Disgust", "Fear", "Happiness", "Neutral", "Sadness", "Surprise")
+FOUR = ("angry", "happy", "neutral", "sad")
+SENTIMENTS = ("positive", "negative", "neutral")
+NINE = ("angry", "happy", "neutral", "sad", "fear", "disgust", "surprise", "doubt", "worried")
+
 OTHER: list[tuple[tuple[str, ...], str, str]] = [
-    (
-        ("Anger", "Disgust", "Fear", "Happiness", "Neutral", "Sadness", "Surprise"),
-        "The person is not sad but afraid.",
-        "Fear",
-    ),
-    (
-        ("Anger", "Disgust", "Fear", "Happiness", "Neutral", "Sadness", "Surprise"),
-        "Emotion: Anger\nHe is not disgusted.",
-        "Anger",
-    ),
-    (
-        ("Anger", "Disgust", "Fear", "Happiness", "Neutral", "Sadness", "Surprise"),
-        "Happiness (smiling)",
-        "Happiness",
-    ),
-    (
-        ("Anger", "Disgust", "Fear", "Happiness", "Neutral", "Sadness", "Surprise"),
-        "The man appears to be disgusted by the smell, not angry.",
-        "Disgust",
-    ),
-    (
-        ("Anger", "Disgust", "Fear", "Happiness", "Neutral", "Sadness", "Surprise"),
-        "worried",
-        "Fear",
-    ),
-    (
-        ("Anger", "Disgust", "Fear", "Happiness", "Neutral", "Sadness", "Surprise"),
-        "shocked",
-        "Surprise",
-    ),
-    (("Anger", "Disgust", "Fear", "Happiness", "Neutral", "Sadness", "Surprise"), "contempt", ""),
-    (
-        ("Anger", "Disgust", "Fear", "Happiness", "Neutral", "Sadness", "Surprise"),
-        "neutral expression",
-        "Neutral",
-    ),
-    (("angry", "happy", "neutral", "sad"), "The person is surprised.", ""),
-    (("angry", "happy", "neutral", "sad"), "annoyed", "angry"),
-    (("angry", "happy", "neutral", "sad"), "depressed", "sad"),
-    (("angry", "happy", "neutral", "sad"), "cheerful", "happy"),
-    (
-        ("angry", "happy", "neutral", "sad", "fear", "disgust", "surprise", "doubt", "worried"),
-        "He expresses doubt about the plan.",
-        "doubt",
-    ),
-    (
-        ("angry", "happy", "neutral", "sad", "fear", "disgust", "surprise", "doubt", "worried"),
-        "worried, without doubt",
-        "worried",
-    ),
-    (("positive", "negative", "neutral"), "The speaker is happy.", "positive"),
-    (("positive", "negative", "neutral"), "slightly negative", "negative"),
-    (
-        ("positive", "negative", "neutral"),
-        "Overall negative, with some positive words.",
-        "negative",
-    ),
-    (("positive", "negative", "neutral"), "Positive: 0.2, Negative: 0.7, Neutral: 0.1", "negative"),
-    (
-        ("positive", "negative", "neutral"),
-        "The emotion is sad, so the sentiment is negative.",
-        "negative",
-    ),
-    (("positive", "negative", "neutral"), "Emotion: neutral. Sentiment: positive.", "positive"),
+    (EKMAN, "The person is not sad but afraid.", "Fear"),
+    (EKMAN, "Emotion: Anger\nHe is not disgusted.", "Anger"),
+    (EKMAN, "Happiness (smiling)", "Happiness"),
+    (EKMAN, "The man appears to be disgusted by the smell, not angry.", "Disgust"),
+    (EKMAN, "worried", "Fear"),
+    (EKMAN, "shocked", "Surprise"),
+    (EKMAN, "contempt", ""),
+    (EKMAN, "neutral expression", "Neutral"),
+    (FOUR, "The person is surprised.", ""),
+    (FOUR, "annoyed", "angry"),
+    (FOUR, "depressed", "sad"),
+    (FOUR, "cheerful", "happy"),
+    (NINE, "He expresses doubt about the plan.", "doubt"),
+    (NINE, "worried, without doubt", "worried"),
+    (SENTIMENTS, "The speaker is happy.", "positive"),
+    (SENTIMENTS, "slightly negative", "negative"),
+    (SENTIMENTS, "Overall negative, with some positive words.", "negative"),
+    (SENTIMENTS, "Positive: 0.2, Negative: 0.7, Neutral: 0.1", "negative"),
+    (SENTIMENTS, "The emotion is sad, so the sentiment is negative.", "negative"),
+    (SENTIMENTS, "Emotion: neutral. Sentiment: positive.", "positive"),
     (("positive", "negative"), "It is more negative than positive.", "negative"),
     (
         ("strongly negative", "weakly negative", "neutral", "weakly positive", "strongly positive"),

@@ -90,6 +90,7 @@ _ASIDE = _words(
         "categories)|available|list|categories|labels_to|choose_from|"
         "given",
         "secondary|other|others|second|alternative|alternatives|excluded|ruled_out|incorrect|wrong",
+        "absent|rejected|dismissed|discarded|eliminated|denied|unlikely|least|false|missing",
         "initial|initially|previous|earlier|first_impression|bystanders?|friend|crowd|audience|"
         "opposite",
         "intensity|strength|level|confidence|certainty|score|probability|arousal|dominance|"
@@ -106,6 +107,11 @@ _ASIDE = _words(
         "问题 問題 次要 口調 声 雰囲気 場面 音楽 信頼度 確信度 選択肢 質問 말투 목소리 분위기 배경 "
         "음악 신뢰도 강도 질문",
     ]
+)
+# `not emotion`, `emotions not shown`; `not sure, but the answer` denies nothing
+_DENIED = re.compile(
+    r"^(?:not|non)\b|(?<!\bif )(?:\bnot|n't|\bnever|\bnicht|\bpas|\bне|不是|非)"
+    r"(?! (?:only|just|sure|certain|clear\w*|obvious|strong\w*|specified|stated|known)\b)"
 )
 _PROSE = _words(
     [
@@ -126,7 +132,7 @@ _LEADING = re.compile(r"^(?:\W|_)*(?:(?:step|part)?\s*\d{1,2}\s*[.):]\s*)?(?:\W|
 _NAME = r"[^\n:=|;,.!?()\[\]{}\"「」『』。；，、？！→]{1,64}"
 # names end in a colon, an equals sign or a spaced dash; `(...)` may follow the name
 _FIELD = re.compile(
-    rf"(?:^|(?<=[\n;,|.!。；，、/\t])|(?<=\s\()|(?<=  ))[ \t]*(?P<open>[【\[〔(]?)"
+    rf"(?:^|(?<=[\n;,|.!?。；，、/\t])|(?<=\s\()|(?<=  ))[ \t]*(?P<open>[【\[〔(]?)"
     rf"(?P<name>{_NAME}(?:\([^()\n]{{1,40}}\))?)[】\]〕)]?[ \t]*"
     r"(?P<sep>:|=>?|\||->|→|\t|(?<=[】\]〕])|[ \t][-–—][ \t])(?!//)",
     re.MULTILINE,
@@ -165,8 +171,9 @@ def field_rank(name: str, kind: str) -> int | None:
     name = _ONE_WORD.sub(" ", _LEADING.sub("", re.sub(r"[_\-*`\"']+", " ", name))).lower().strip()
     if not name or len(name.split()) > 9:
         return None
+    denied = bool(_DENIED.search(re.sub(r"\(.*", "", name))) and " but " not in name
     if CHOICE.search(name):  # `I go with the voice: sad`
-        return ANSWER
+        return ASIDE if denied else ANSWER
     nouns = {"emotion": _EMOTION_NOUN, "sentiment": _SENTIMENT_NOUN, "intent": _INTENT_NOUN}
     own = nouns.pop(kind)
     answers = bool(_ANSWER_NOUN.search(name))
@@ -175,6 +182,8 @@ def field_rank(name: str, kind: str) -> int | None:
     named = bool(own.search(name)) and not (
         kind == "emotion" and _SENTIMENT_NOUN.search(name) and "emotion" not in name
     )
+    if denied and (named or answers or name in ("not", "nicht")):
+        return ASIDE
     aside = _ASIDE.search(name)
     if aside and not (final and answers):
         return ASIDE if (named or answers or len(name.split()) <= 4) else None
@@ -227,6 +236,8 @@ def _with_values(text: str, starts: list[tuple[int, int, str, int]]) -> Iterator
         limit = starts[number + 1][0] if number + 1 < len(starts) else len(text)
         end = text.find("\n", begin, limit)
         end = limit if end < 0 else end
+        if rank == ASIDE:  # `Question: happy or sad? He is sad.`
+            end = text.find("?", begin, end) + 1 or end
         value = text[begin:end].strip(" \t,;|(")
         if not re.search(r"\w", value):
             below = text[end:limit].strip("\n").split("\n")

@@ -11,7 +11,8 @@ from data_pipeline.llm.reply_text import strip_thoughts
 _TURN = re.compile(
     r"\[/INST\]|<\|im_start\|>\s*assistant|<\|start_header_id\|>\s*assistant\s*<\|end_header_id\|>"
     r"|<start_of_turn>\s*model|\bASSISTANT\s*:|^\W*assistant\s*:|<\|channel\|>final<\|message\|>"
-    r"|assistantfinal(?=\S)",
+    r"|assistantfinal(?=\S)"
+    r"|(?<=\?)\s*(?i:a|assistant|ai|bot|model|答)\s*:(?!\s*(?i:yes|no)\b)",
     re.MULTILINE,
 )
 _ANSWER = re.compile(
@@ -29,7 +30,21 @@ _TAG = re.compile(
     re.IGNORECASE,
 )
 # `angry? no. sad? yes.`
-_QUESTION = re.compile(r"\s*\?\s*(?=(?:yes|no|nein|ja|non|oui|sí|是|否|不是)\b)", re.IGNORECASE)
+_ANSWERED = re.compile(
+    r"\s*\?\s*(?:(?:a|answer)\s*:\s*)?"
+    r"(?:(?:(?P<hardly>not (?:really|at all|quite|exactly)|hardly|wrong|no way|far from it|"
+    r"(?:definitely|certainly|absolutely|of course|probably) not|(?:quite )?the opposite|"
+    r"on the contrary)|definitely|certainly|absolutely|of course|indeed|very much(?: so)?|exactly)"
+    r"(?=\s*(?:[,.;!:–—-]|$))"
+    r"|(?P<no>no|nope|nah|nein|non|não|нет|nee|いいえ|아니요?|否|不是?)"
+    r"|yes|yep|yeah|ja|oui|sí|sim|да|はい|네|是的?)"
+    r"(?!\w)(?P<end>\s*(?:[,.;!:–—-]+\s*|$))?",
+    re.IGNORECASE | re.MULTILINE,
+)
+# the question of `Question: is she sad: yes`
+_ASKED = re.compile(
+    r"^\W*(?:q|question)\s*:\s*(?=[^\n?]*: (?:yes|no)$)", re.IGNORECASE | re.MULTILINE
+)
 _STRUCK = re.compile(r"~~.+?~~")
 _MAX_PART = 5000  # characters of the beginning and of the end of an answer that are read
 _MARK = re.compile("[☑✅✔☐❌✗✘❎]")
@@ -62,6 +77,12 @@ def _marks_as_words(text: str) -> str:
     )
 
 
+def _yes_or_no(match: re.Match[str]) -> str:
+    """`: no` for `? No`, on a line of its own if the answer goes on after a comma or full stop."""
+    word = "no" if match["no"] or match["hardly"] else "yes"
+    return f": {word}" + ("" if match["end"] is None else "\n")
+
+
 def answer_part(response: str) -> str:
     """The part of a response that answers.
 
@@ -92,5 +113,5 @@ def plain_text(text: str) -> str:
         lambda m: "\n" if m.group()[1:3].lower() in ("br", "/p", "/l", "/d") else "", text
     )
     text = _ELEMENT.sub(r"\n\1: \2\n", text)
-    text = _QUESTION.sub(": ", _FENCE.sub(" ", _TAG.sub(" ", text)))
+    text = _ASKED.sub("", _ANSWERED.sub(_yes_or_no, _FENCE.sub(" ", _TAG.sub(" ", text))))
     return _EMPHASIS.sub("", _LINE_MARK.sub("", text)).strip()

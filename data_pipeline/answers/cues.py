@@ -22,9 +22,16 @@ IDIOMS = re.compile(
             r"(?:\b(?:i|we)(?:'m|'d be|'ll be| am| are| would be| will be)\s+(?:\w+\s+){0,2}|^\W*|"
             r"[.!?]\s+)"
             r"(?:happy|glad|pleased|delighted|excited|thrilled) to\b",
-            r"\bi(?:'m| am) (?:so |very |really )?(?:sorry|afraid|happy|glad|confident|certain|"
+            r"\bi(?:'m| am) (?:so |very |really )?"
+            r"(?:sorry|afraid|happy(?!\W*$)|glad|confident|certain|"
             r"sure|"
             r"uncertain|unsure|hesitant|curious)\b",
+            r"\b(?:i(?:'m| am)|we(?:'re| are)) (?:\w+ )?(?:sad|saddened|sorry|surprised|amused|"
+            r"ashamed|proud|honou?red|afraid) (?:to (?:say|report|see|tell|inform|note|admit|hear|"
+            r"announce|share|learn|find)|that you)\b",
+            r"(?:^|[.!?\n])\W*sad to (?:say|report|tell)\b|\bto my \w+,",
+            r"\bhave an? (?:\w+ ){1,2}(?:day|time|week|weekend|evening)\b",
+            r"\bhope (?:that )?you(?:'re| are|'ll be| will be) \w+",
             r"\bi (?:hope|trust|appreciate|regret|doubt)\b",
             r"\b(?:feel free|thank you|thanks for|great question|hope (?:this|that) helps)\b",
             r"(?:^|[.!?\n])\W*(?:surprisingly|not surprisingly|sadly|happily|hopefully|regrettably|"
@@ -65,6 +72,21 @@ CONTRAST = re.compile(
     )
     + "|但是|但|却|而是|反而|不过|不過|只是|しかし|ですが|けれど|むしろ|하지만|그러나|오히려|لكن|"
     "बल्कि|लेकिन"
+)
+# the `no` of `no, sad` answers a question and does not deny what follows
+INTERJECTION = re.compile(
+    r"(?<!\w)(?:no|nope|nah|nein|non|não|нет|nee|いいえ|아니요?|不|不是)\s*[,!.–—-]"
+)
+# `not only sad but angry` denies nothing: the answer goes on to a stronger emotion
+NOT_ONLY = re.compile(
+    r"\b(?:not|\w+n't) (?:only|just|merely|simply|solely|mere)\b"
+    r"|\b(?:nicht (?:nur|bloß|allein)|no (?:solo|sólo|solamente|únicamente)|"
+    r"(?:non|pas) (?:seulement|juste|uniquement)|non (?:solo|soltanto)|não (?:só|somente|apenas)|"
+    r"не (?:только|просто)|niet (?:alleen|slechts))(?!\w)"
+    r"|不(?:仅仅?|只|单|單|光|僅)是?"
+)
+NOT_ONLY_AFTER = re.compile(
+    r"^[^、。,]{0,6}?(?:(?:だけ|ばかり)で(?:は|も)?な|뿐(?:만)? ?아니라|(?:에|데) 그치지 않)"
 )
 _CONCESSION = _words([
     "although though while despite whereas albeit regardless_of notwithstanding in_spite_of",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from data_pipeline.answers.cues import CONTRAST
+from data_pipeline.answers.cues import CONTRAST, INTERJECTION, NOT_ONLY, NOT_ONLY_AFTER
 from data_pipeline.answers.negation import is_negated
 
 # the verb that a negation belongs to is no end of its reach: `doesn't seem to be`
@@ -40,11 +40,8 @@ _CUT = re.compile(
 _NO_DENIAL = re.compile(
     r"\bnot so much\b.{1,40}?\bas\b|\bnever (?:\w+ ){0,5}(?:so|more)\b|"
     r"\bcan(?:'t|not) (?:hide|contain|conceal|suppress|stop)\b|\bcould(?:n't| not) be\b|"
-    r"\b(?:not only|not just|not merely|nicht nur|no solo|no sólo|non seulement|"
-    r"pas seulement|non "
-    r"solo|"
-    r"não só|не только|cannot help|can't help|couldn't be (?:more|any)|nothing but|why not|no "
-    r"less than)\b"
+    r"\b(?:cannot help|can't help|couldn't be (?:more|any)|nothing but|why not|no less than)\b|"
+    rf"{NOT_ONLY.pattern}"
 )
 _WORDS = re.compile(
     r"(?<!\w)(?:nicht|kein\w*|weder|ohne|statt|anstatt|anstelle|keineswegs|kaum|niemals|"
@@ -83,7 +80,7 @@ _AFTER = re.compile(
     r"(?:unlikely|ruled out|excluded|absent|wrong|incorrect|out\b|less likely|never|missing|"
     r"lacking|"
     r"be (?:ruled out|excluded)))"
-    r"|^\s*(?:[?:=(–-]\s*)?(?:no|nope|nein|non|否|不是)(?=[.,;)!\n]|$)"
+    r"|^\s*(?:[?:=(–—-]\s*)?(?:no|nope|nein|non|否|不是)(?=[.,;)!\n]|$)"
     r"|^\s*[(,]?\s*(?:can be |is )?(?:ruled out|excluded|unlikely|absent|not present|"
     r"not detected|"
     r"not shown)\b"
@@ -107,7 +104,9 @@ def is_denied(before: str, after: str) -> bool:
       before: the sentence up to the emotion word, in lower case.
       after: what follows the word, up to the end of the sentence.
     """
-    before = _NO_DENIAL.sub(" ", _CUT.split(before)[-1])
+    if NOT_ONLY_AFTER.match(after):
+        return False
+    before = _NO_DENIAL.sub(" ", INTERJECTION.sub(" ", _CUT.split(before)[-1]))
     if is_negated(before) or _AFTER.match(after) or _COMPARED.search(before):
         return True
     for pattern in (_RAISED, _WRONG):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from data_pipeline.answers.cues import NOT_ONLY
+
 # A negation holds to the end of its clause, over a list (`no joy, anger or fear`), but not over
 # another verb.
 _NEGATION = re.compile(
@@ -11,8 +13,9 @@ _NEGATION = re.compile(
     r"instead of|absence of|far from|anything but|free of|devoid of)\b"
 )
 _NOT_A_NEGATION = re.compile(
-    r"\b(?:without (?:a |any )?doubt|no doubt|not only|never (?:been |felt |seemed |"
+    r"\b(?:without (?:a |any )?doubt|no doubt|never (?:been |felt |seemed |"
     r"looked )*(?:so|more))\b"
+    rf"|{NOT_ONLY.pattern}"
 )
 _CLAUSE_END = re.compile(
     r"[.;!?]|\b(?:but|however|while|although|though|yet|instead|is|are|was|look(?:s|ed)?|"

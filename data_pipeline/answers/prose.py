@@ -38,12 +38,14 @@ class Weighed:
       weight: NONE, WEAK, PLAIN, PERSON, EMOTION or CHOICE.
       sentence: number of its sentence.
       after_contrast: whether a `but` of its sentence stands before it.
+      not_only: whether its sentence says `not only` of it.
     """
 
     mention: Mention
     weight: int
     sentence: int
     after_contrast: bool
+    not_only: bool
 
 
 def sentences(text: str) -> list[str]:
@@ -90,9 +92,14 @@ def weigh_text(text: str, words: Vocabulary) -> list[Weighed]:
             before = sentence[max(0, mention.start - _REACH) : mention.start]
             after = sentence[mention.end : mention.end + _REACH]
             weight = NONE if at in echoed else _weight(before, after)
-            contrast = bool(cues.CONTRAST.search(before))
             out.append(
-                Weighed(mention=mention, weight=weight, sentence=number, after_contrast=contrast)
+                Weighed(
+                    mention=mention,
+                    weight=weight,
+                    sentence=number,
+                    after_contrast=bool(cues.CONTRAST.search(before)),
+                    not_only=_is_not_only(before, after),
+                )
             )
     return out
 
@@ -175,6 +182,13 @@ def _is_minor(before: str, after: str) -> bool:
     )
 
 
+def _is_not_only(before: str, after: str) -> bool:
+    """`not only sad`: the answer goes on to a stronger emotion."""
+    last = max((m.end() for m in cues.NOT_ONLY.finditer(before)), default=None)
+    reached = last is not None and not cues.CLAUSE_START.search(before[last:].replace(" and ", " "))
+    return reached or bool(cues.NOT_ONLY_AFTER.match(after))
+
+
 def _clause(before: str) -> str:
     starts = [m.end() for m in cues.CLAUSE_START.finditer(before)]
     return before[starts[-1] :] if starts else before
@@ -233,6 +247,9 @@ def settle(weighed: Sequence[Weighed], *, several: bool = False) -> tuple[tuple[
     if several:
         enough = min(PLAIN, top_inside)
         return _labels([w for w in inside if w.weight >= enough]), False
+    beyond = [w for w in inside if not w.not_only and w.weight >= PLAIN]
+    if beyond:  # `not only sad, he is angry`
+        inside, top_inside = beyond, max(w.weight for w in beyond)
     best = [w for w in inside if w.weight == top_inside]
     closest = min(w.mention.tier for w in best)
     best = [w for w in best if w.mention.tier == closest]

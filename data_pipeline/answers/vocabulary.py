@@ -91,7 +91,7 @@ class Vocabulary:
             return self.words[word]
         for end in range(len(word), 2, -1):
             if (found := self.stems.get(word[:end])) is not None:
-                return found if len(word) - end <= 6 else None
+                return found if re.fullmatch(rf"{LETTER}{{0,6}}", word[end:]) else None
         return None
 
     def mentions(self, text: str) -> list[Mention]:
