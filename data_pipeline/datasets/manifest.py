@@ -9,7 +9,6 @@ note.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import logging
 import re
@@ -28,6 +27,7 @@ from data_pipeline.datasets.table_files import TableError, read_table
 from data_pipeline.media.container import ClipError, open_media
 from data_pipeline.media.stream import recording_seconds
 from data_pipeline.schema import ClipRecord
+from data_pipeline.suggestions import did_you_mean, nearest, no_such
 
 REQUIRED = ("path", "label")
 HOLD_OUT = 0.15  # share of clips, or of speakers, where a list has no splits
@@ -330,11 +330,7 @@ def _check_column_names(columns: Mapping[str, str]) -> dict[str, str]:
     """
     for name in columns:
         if name not in COLUMNS:
-            close = difflib.get_close_matches(name.lower(), COLUMNS, 1)
-            near = f"; did you mean '{close[0]}'?" if close else ""
-            raise ManifestError(
-                f"a manifest has no column '{name}'{near} (it has {', '.join(COLUMNS)})"
-            )
+            raise ManifestError(f"--columns: {no_such('column of a manifest', name, COLUMNS)}")
     return {name: own.strip().lower() for name, own in columns.items()}
 
 
@@ -348,17 +344,16 @@ def _find_columns(
         if header.count(name) > 1:
             raise ManifestError(f"{place}: column '{name}' occurs twice")
         if column in given and name not in header:
-            close = difflib.get_close_matches(name, header, 1)
-            near = f"; did you mean '{close[0]}'?" if close else ""
+            near = did_you_mean(name, header)
             raise ManifestError(f"{place}: no column '{name}' among {listed}{near}")
     index = {c: header.index(name) for c, name in names.items() if name in header}
     unread = [name for i, name in enumerate(header) if i not in index.values()]
     for name in unread:
-        close = difflib.get_close_matches(name, COLUMNS, 1, 0.8)
-        if close and close[0] not in index:
+        close = nearest(name, COLUMNS, cutoff=0.8)
+        if close and close not in index:
             raise ManifestError(
-                f"{place}: column '{name}' is not known; did you mean '{close[0]}'? "
-                f"(--columns {close[0]}={name} reads it so)"
+                f"{place}: column '{name}' is not known; did you mean '{close}'? "
+                f"(--columns {close}={name} reads it so)"
             )
     if missing := [c for c in required if c not in index]:
         likely = {c: _likely_column(c, unread) for c in missing}

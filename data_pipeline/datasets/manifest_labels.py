@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from data_pipeline.datasets.labels import is_missing, match_label, normalize_answer
 from data_pipeline.schema import VIDEO_HERE
+from data_pipeline.suggestions import did_you_mean
 
 
 class LabelReader:
@@ -88,6 +88,5 @@ class LabelReader:
         try:
             self._labels[name] = same[0] if same else match_label(name, self.space)
         except ValueError:
-            close = difflib.get_close_matches(answer, self.space, 1, 0.7)
-            near = f"; did you mean '{close[0]}'?" if close else ""
+            near = did_you_mean(answer, self.space, cutoff=0.7)
             self._faults[name] = f"'{name}' is not one of {', '.join(self.space)}{near}"

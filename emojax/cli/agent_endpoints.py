@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_pipeline.io import refuse_device
 from data_pipeline.llm.endpoint import BACKOFF, OPTIONAL_FIELDS, RETRIES
+from data_pipeline.suggestions import not_one_of
 from emojax.cli.arguments import check_url, count, not_negative, positive, seconds, whole
 from emojax.cli.endpoint_options import add_request_options
 
@@ -221,8 +222,7 @@ def _check_fields(where: str, fields: Any) -> None:
             raise ValueError(f"{where}: {key} is {value!r}, needs {expected}")
     named = {*fields.get("leave_out", ()), *fields.get("rename", {})}
     if unknown := sorted(map(str, named - set(OPTIONAL_FIELDS))):
-        raise ValueError(
-            f"{where}: leave_out and rename may name {', '.join(OPTIONAL_FIELDS)}, not {unknown[0]}"
-        )
+        fault = not_one_of(unknown[0], OPTIONAL_FIELDS)
+        raise ValueError(f"{where}: leave_out, rename: {fault}")
     if "key_from" in fields and fields["key_from"] not in os.environ:
         raise ValueError(f"{where}: the environment has no variable {fields['key_from']}")

@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from data_pipeline.llm.endpoint import OPTIONAL_FIELDS
+from data_pipeline.suggestions import not_one_of
 from emojax.cli.arguments import check_url, count, not_negative, seconds
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def _renamed(text: str) -> tuple[tuple[str, str], ...]:
 
 
 def _not_optional(field: str) -> str:
-    return f"'{field}' is not one of {', '.join(OPTIONAL_FIELDS)}"
+    return f"{not_one_of(field, OPTIONAL_FIELDS)} (fields that may be left out or renamed)"
 
 
 def endpoint_of(args: argparse.Namespace, model: str) -> Endpoint:

@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import threading
-from types import TracebackType
 from typing import Any, NoReturn, Self
 
 
@@ -15,26 +14,30 @@ class Interrupts:
     """Handles Ctrl-C while its body runs; the main thread of a process uses it once.
 
     Python raises KeyboardInterrupt wherever the main thread is. If that is a callback of a library,
-    the exception is lost, or becomes another one (an ImportError, for example). `requested` tells
-    that it was Ctrl-C; a lost exception is raised again. A second Ctrl-C ends the process at once.
+    the exception is lost, or becomes another one (an ImportError, for example). `requested` is true
+    after any Ctrl-C; a lost exception is raised again. A second Ctrl-C ends the process at once.
+
+    Other exceptions that Python cannot raise are printed, except TensorStore's "Event loop is
+    closed": one for every write that is under way when a checkpoint has failed.
     """
 
     def __init__(self) -> None:
         self.requested = False
         self._previous: Any = None
+        self._print_unraisable: Any = None
         self._lost = 0
 
     def __enter__(self) -> Self:
         self._previous = signal.getsignal(signal.SIGINT)
         if self._previous != signal.SIG_IGN:  # as of a command that a shell runs behind `&`
             signal.signal(signal.SIGINT, self._receive)
-        sys.unraisablehook = self._raise_again
-        sys.excepthook = _print_exception
+        self._print_unraisable = sys.unraisablehook
+        sys.unraisablehook = self._handle_unraisable
         return self
 
     def __exit__(self, *_: object) -> None:
         signal.signal(signal.SIGINT, self._previous)
-        sys.unraisablehook, sys.excepthook = sys.__unraisablehook__, sys.__excepthook__
+        sys.unraisablehook = self._print_unraisable
 
     def _receive(self, *_: object) -> None:
         if self.requested and not self._lost:
@@ -43,24 +46,14 @@ class Interrupts:
         self.requested, self._lost = True, 0
         raise KeyboardInterrupt
 
-    def _raise_again(self, unraisable: Any) -> None:
+    def _handle_unraisable(self, unraisable: Any) -> None:
         if not issubclass(unraisable.exc_type, KeyboardInterrupt):
-            sys.__unraisablehook__(unraisable)
+            if str(unraisable.exc_value) != "Event loop is closed":
+                self._print_unraisable(unraisable)
             return
         self._lost = 1
         # Not from here, where it would be lost again.
         threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
-
-
-def _print_exception(
-    kind: type[BaseException], error: BaseException, trace: TracebackType | None
-) -> None:
-    """Prints an exception that nobody handled.
-
-    TensorStore prints one for every write that is still under way when a checkpoint has failed.
-    """
-    if str(error) != "Event loop is closed":
-        sys.__excepthook__(kind, error, trace)
 
 
 def end_process(code: int) -> NoReturn:

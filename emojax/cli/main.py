@@ -92,8 +92,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(list(argv), lambda: False)[0]
     with Interrupts() as interrupts:
         code, in_order = _run(sys.argv[1:], lambda: interrupts.requested)
-    if not in_order:
-        end_process(code)
+        if not in_order:  # the hooks of `Interrupts` stay until the end
+            end_process(code)
     return code
 
 

@@ -8,8 +8,8 @@ gives a lower bound. The same tree becomes a ConfigDict (`to_config_dict`) and i
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
+import math
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from ml_collections import ConfigDict, config_dict
 
-from data_pipeline.suggestions import nearest
+from data_pipeline.suggestions import did_you_mean, similarity
 
 T = TypeVar("T")
 
@@ -55,7 +55,7 @@ def build(cls: Callable[..., T], values: Mapping[str, Any], *, at: str = "config
       The dataclass.
 
     Raises:
-      ValueError: a field is unknown or missing, or its value is not allowed.
+      ValueError: a field is unknown or missing, or its value is not allowed or not finite.
     """
     hints = _hints(cls)
     if unknown := sorted(set(values) - set(hints)):
@@ -116,16 +116,12 @@ def unknown_field(name: str, known: Iterable[str]) -> ValueError:
     others = {f"config.{old}": f"config.{new}" for old, new in _OTHER_NAMES.items()}
     targets |= {old: new for old, new in others.items() if new in targets}
     last = name.rpartition(".")[2]
-    scores = {n: (_ratio(last, n.rpartition(".")[2]), _ratio(name, n)) for n in targets}
+    scores = {n: (similarity(last, n.rpartition(".")[2]), similarity(name, n)) for n in targets}
     best = max(scores.values(), default=(0.0, 0.0))
     near = [n for n, (part, whole) in scores.items() if part == best[0] and best[1] - whole < 0.1]
     shown = dict.fromkeys(targets[n] for n in near)
     hint = f"; did you mean {' or '.join(shown)}?" if sum(best) >= 1.2 and len(shown) < 4 else ""
     return ValueError(f"there is no field {name}{hint}")
-
-
-def _ratio(one: str, other: str) -> float:
-    return difflib.SequenceMatcher(None, one, other).ratio()
 
 
 @functools.cache
@@ -153,6 +149,8 @@ def _value(value: Any, hint: Any) -> Any:
 
 def _read(hint: Any, value: Any, at: str) -> Any:
     """A field's value as it is in the dataclass tree."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{at} is {value}; it must be a finite number")
     if get_origin(hint) is Annotated:
         hint, *marks = get_args(hint)
         for mark in marks:
@@ -172,8 +170,7 @@ def _read(hint: Any, value: Any, at: str) -> Any:
 
 def _check_word(value: Any, words: tuple[str, ...], at: str) -> None:
     if value not in words:
-        near = nearest(str(value), words)
-        hint = f"; did you mean '{near}'?" if near else ""
+        hint = did_you_mean(str(value), words)
         raise ValueError(f"{at} is '{value}'; it must be one of {', '.join(words)}{hint}")
 
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from data_pipeline.suggestions import did_you_mean, no_such
 from emojax.evaluate.predictions import ID_KEYS, PredictionError
 
 CLIP = (
@@ -58,12 +59,11 @@ def column_names(header: Sequence[str], given: Mapping[str, str] | None = None) 
     found: dict[str, str] = {}
     for field, column in (given or {}).items():
         if field not in FIELDS:
-            raise PredictionError(
-                f"predictions have no field '{field}' (they have {', '.join(FIELDS)})"
-            )
+            raise PredictionError(f"--columns: {no_such('field of predictions', field, FIELDS)}")
         own = next((n for n in header if n and n.strip().lower() == column.strip().lower()), None)
         if own is None:
-            raise PredictionError(f"there is no column '{column}' among {', '.join(header)}")
+            near = did_you_mean(column, filter(None, header))
+            raise PredictionError(f"there is no column '{column}' among {', '.join(header)}{near}")
         found[field] = own
     left = {key: name for key, name in plain.items() if name not in found.values()}
     for field, known in (("response", RESPONSE), ("clip", CLIP), ("answer", TRUTH)):

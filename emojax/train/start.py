@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -220,17 +221,18 @@ def parse_weights(text: str) -> dict[str, float]:
     """`meld=150,own=30` -> weight per name.
 
     Raises:
-      ValueError: the text has another form.
+      ValueError: the text has another form, or a weight is not finite.
     """
     out = {}
     for part in filter(None, map(str.strip, text.split(","))):
         name, _, value = part.partition("=")
         try:
-            out[name.strip()] = float(value)
-        except ValueError as error:
-            raise ValueError(
-                f"the mixture weights hold '{part}', which is not name=number"
-            ) from error
+            weight = float(value)
+        except ValueError:
+            weight = math.nan
+        if not math.isfinite(weight):
+            raise ValueError(f"the mixture weights hold '{part}', which is not name=number")
+        out[name.strip()] = weight
     return out
 
 

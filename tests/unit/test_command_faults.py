@@ -13,6 +13,7 @@ from etils import epath
 
 from emojax.cli import corpus_cmd
 from emojax.cli.faults import file_fault
+from emojax.cli.interrupts import Interrupts
 from emojax.cli.main import main
 from emojax.train.run_folder import describe_progress, open_run_folder
 
@@ -28,6 +29,7 @@ from emojax.train.run_folder import describe_progress, open_run_folder
             ["predict", "a.mp4", "--lable-only"],
             "no option --lable-only; did you mean --label-only?",
         ),
+        (["predict", "a.mp4", "--modle=m"], "no option --modle; did you mean --model?"),
         (["predict", "a.mp4", "-json"], "there is no option -json; did you mean --json?"),
         (["train", "--manifst=m.csv"], "there is no option --manifst; did you mean --manifest?"),
         (["train", "--manifest", "m.csv"], "--out is missing"),
@@ -52,6 +54,9 @@ from emojax.train.run_folder import describe_progress, open_run_folder
         (["sweep", "run", "fusoin", "--out=o"], "no sweep 'fusoin'; did you mean 'fusion'?"),
         (["predict", "a.mp4", "--timeline", "--formats=jsn"], "'jsn' is not one of json, csv"),
         (["data", "list", "x"], "not understood: x"),
+        (["annotate", "c", "--leave-out=max_token"], "is not one of temperature"),
+        (["annotate", "c", "--leave-out=max_token"], "did you mean 'max_tokens'?"),
+        (["annotate", "c", "--rename=sede=s"], "did you mean 'seed'?"),
     ],
 )
 def test_wrong_words_are_answered_on_stderr_with_the_right_ones(tmp_path, words, message):
@@ -158,6 +163,26 @@ def test_ctrl_c_counts_wherever_it_arrives(body):
         "emojax corpus: stopped; the corpus is incomplete; run the same command again to make"
     )
     assert done.stderr.strip().startswith(expected) and "Traceback" not in done.stderr
+
+
+class Fails:
+    """An exception that Python cannot raise, as those of TensorStore's threads."""
+
+    def __init__(self, text: str):
+        self.text = text
+
+    def __del__(self):
+        raise RuntimeError(self.text)
+
+
+def test_late_writes_of_a_failed_checkpoint_are_not_printed(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "unraisablehook", sys.__unraisablehook__)
+    with Interrupts():
+        Fails("Event loop is closed")
+        assert capsys.readouterr().err == ""
+        Fails("a fault of the program")
+        assert "RuntimeError: a fault of the program" in capsys.readouterr().err
+    assert sys.unraisablehook is sys.__unraisablehook__
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from data_pipeline.media.transcript import Cue, Transcript
+from data_pipeline.suggestions import nearest, similarity
 from emojax.cli.main import main
 from emojax.config import (
     change_fields,
@@ -28,6 +29,7 @@ from emojax.config.renamed_fields import current_arguments
 from emojax.infer import answer_cache
 from emojax.infer.timeline_records import TimelineOptions
 from emojax.reports.sweep_plot import save_sweep
+from emojax.train.start import parse_weights
 from emojax.workflows.evaluate import settings_id
 from emojax.workflows.sweep import (
     fused_by_variant,
@@ -270,6 +272,36 @@ def test_numbers_out_of_range_are_refused():
     config.stage.perception.steps = -5
     with pytest.raises(ValueError, match="perception.steps is -5"):
         resolve(config)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        *("optim.lr", "optim.clip", "data.augment", "model.image.dropout", "model.audio.seconds"),
+        *("stage.perception.drop_modality", "stage.perception.optim.lr"),
+    ],
+)
+def test_numbers_that_are_not_finite_are_refused(field):
+    for value in ("nan", "inf", "-inf"):
+        config = load_config("tiny:test", [f"--config.{field}={value}"])
+        with pytest.raises(ValueError, match=f"config.{field} is {value}; it must be a finite"):
+            resolve(config)
+
+
+def test_mixture_weights_are_finite_numbers():
+    assert parse_weights("meld=150, own=0.5,") == {"meld": 150.0, "own": 0.5}
+    for text in ("meld", "meld=many", "meld=nan", "own=1,meld=inf"):
+        with pytest.raises(ValueError, match="the mixture weights hold 'meld"):
+            parse_weights(text)
+
+
+def test_swapped_letters_are_one_error():
+    """Damerau's distance: a transposition is one edit, so that `model` is as near as `mode`."""
+    assert nearest("--modle", ("--mode", "--model", "--module")) == "--model"
+    assert nearest("fomrat", ("form", "format", "formats")) == "format"
+    assert nearest("max_token", ("temperature", "max_tokens", "seed")) == "max_tokens"
+    assert nearest("xyz", ("abc",)) == "" and nearest("a", ()) == ""
+    assert similarity("ab", "ba") > similarity("ab", "a") and similarity("abc", "abc") == 1
 
 
 def test_sweep_files_are_checked_before_the_first_run(tmp_path, capsys):

@@ -42,9 +42,9 @@ def test_each_agent_has_fields_of_its_own(tmp_path):
     args = parse(add_agent_options, "--agents", file, "--leave-out", "seed")
     assert endpoints_of(args, ["visual"])["visual"].left_out == ("seed",)
     for wrong, message in (
-        ('leave_out = ["mood"]', "not mood"),
+        ('leave_out = ["mood"]', "'mood' is not one of temperature"),
         ('leave_out = "seed"', "needs a list"),
-        ("rename = {mood = 'x'}", "not mood"),
+        ("rename = {sede = 'x'}", "'sede' is not one of .*; did you mean 'seed'"),
         ("rename = 5", "needs a table"),
     ):
         file.write_text(table + wrong, encoding="utf-8")

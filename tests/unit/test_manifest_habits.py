@@ -86,7 +86,7 @@ def test_columns_of_other_names(folder):
     assert (first.label, first.start, second.start) == ("happy", 1.5, 3723.0)
     for given, message in (
         ({"path": "file", "label": "emotions"}, "no column 'emotions' among .* mean 'emotion'"),
-        ({"pth": "file"}, "no column 'pth'; did you mean 'path'.*path, label, subtitle"),
+        ({"pth": "file"}, "no column of a manifest 'pth'; did you mean 'path'. There are path, l"),
         ({}, "no column 'path' among file, emotion.*--columns path=file$"),
     ):
         with pytest.raises(ManifestError, match=message):

@@ -142,8 +142,10 @@ def test_a_reason_is_no_response_beside_a_prediction(tmp_path):
     ]
     with pytest.raises(PredictionError, match="there is no column 'nope' among video_id, answer"):
         read_predictions(tmp_path / "p.csv", columns={"response": "nope"})
-    with pytest.raises(PredictionError, match="predictions have no field 'colour'"):
-        read_predictions(tmp_path / "p.csv", columns={"colour": "pred"})
+    with pytest.raises(
+        PredictionError, match="no field of predictions 'clpi'; did you mean 'clip'"
+    ):
+        read_predictions(tmp_path / "p.csv", columns={"clpi": "pred"})
 
 
 def test_objects_of_responses_by_clip(tmp_path):
