@@ -13,7 +13,7 @@ import functools
 import logging
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PureWindowsPath
 
 import av
@@ -112,7 +112,7 @@ def read_manifest(
     *,
     labels: Sequence[str] | None = None,
     seed: int = 0,
-    hold_out: float = HOLD_OUT,
+    split_of: Callable[[ClipRecord], str] | None = None,
     columns: Mapping[str, str] | None = None,
 ) -> list[ClipRecord]:
     """Reads and checks a manifest, and logs notes on what it assumed and found.
@@ -121,8 +121,9 @@ def read_manifest(
       path: the file; see `read_table`.
       labels: label space that the rows must use, such as a model's; None uses the labels of the
         file, sorted.
-      seed: of the validation split, when the file has no split column.
-      hold_out: fraction of that split; with 0 every row is `test`.
+      seed: of the clips that are held out, when the file has no split column.
+      split_of: gives the split of a clip, when the file has no split column; None holds out
+        HOLD_OUT of the clips as `val`.
       columns: {one of COLUMNS: name of this column in the file}, where they differ.
 
     Raises:
@@ -149,10 +150,12 @@ def read_manifest(
     raise_faults(faults)
     records = _records(table, cells, reader)
     groups = recordings(records)
-    if "split" not in table.columns:
-        records = _with_splits(records, groups, seed=seed, hold_out=hold_out)
     rows = [line.number for line in table.lines]
     drawn = "split" not in table.columns
+    if drawn and split_of:
+        records = [dataclasses.replace(r, split=split_of(r)) for r in records]
+    elif drawn:
+        records = _with_splits(records, groups, seed=seed)
     for note in (*reader.notes(), *label_notes(records, drawn=drawn)):
         logger.info("note: %s: %s", path, note)
     for note in copy_notes(records, groups, rows):
@@ -376,11 +379,9 @@ def _likely_column(column: str, header: Sequence[str]) -> str | None:
 
 
 def _with_splits(
-    records: Sequence[ClipRecord], groups: Sequence[int], *, seed: int, hold_out: float
+    records: Sequence[ClipRecord], groups: Sequence[int], *, seed: int
 ) -> list[ClipRecord]:
     """Holds out whole speakers if every row names one and there are over two, else recordings."""
-    if not hold_out:
-        return [dataclasses.replace(r, split="test") for r in records]
     rng = np.random.default_rng(seed)
     speakers = [r.speaker for r in records]
     by_speaker = all(speakers) and len(set(speakers)) > 2
@@ -388,7 +389,7 @@ def _with_splits(
     keys = speakers if by_speaker else [str(group) for group in rows]
     names = sorted(set(keys))
     rng.shuffle(names)
-    held_out = set(names[: max(1, round(hold_out * len(names)))])
+    held_out = set(names[: max(1, round(HOLD_OUT * len(names)))])
     return [
         dataclasses.replace(r, split="val" if key in held_out else "train")
         for r, key in zip(records, keys, strict=True)

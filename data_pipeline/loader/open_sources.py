@@ -14,7 +14,7 @@ from typing import Any
 from data_pipeline import schema
 from data_pipeline.builders.decoded_clips import NOTES, build_views
 from data_pipeline.builders.shards import open_built
-from data_pipeline.datasets.manifest import HOLD_OUT, read_manifest
+from data_pipeline.datasets.manifest import read_manifest
 from data_pipeline.io import cache_root, wait_for_lock
 from data_pipeline.loader.batches import BuiltSource
 from data_pipeline.media.clip import Sampling
@@ -35,7 +35,7 @@ def read_records(
     *,
     labels: Sequence[str] | None = None,
     seed: int = 0,
-    hold_out: float = HOLD_OUT,
+    split_of: Callable[[ClipRecord], str] | None = None,
     columns: Mapping[str, str] | None = None,
 ) -> list[ClipRecord]:
     """Reads the clips of a manifest, or of records.jsonl as `emojax annotate` writes it.
@@ -43,8 +43,8 @@ def read_records(
     Args:
       manifest: a table (see `read_manifest`) or a .jsonl file of records.
       labels: the label space to stay in (a model's); by default the labels of the file.
-      seed: seeds the split of a manifest that has no splits.
-      hold_out: share of clips, or of speakers, that such a manifest holds out.
+      seed: of a manifest; see `read_manifest`.
+      split_of: of a manifest; see `read_manifest`.
       columns: of a manifest; see `read_manifest`.
 
     Raises:
@@ -60,7 +60,7 @@ def read_records(
             of_model = " of this model" if labels else ""
             raise ValueError(f"{manifest}: no record has a split and a label{of_model}")
         return usable
-    return read_manifest(manifest, labels=labels, seed=seed, hold_out=hold_out, columns=columns)
+    return read_manifest(manifest, labels=labels, seed=seed, split_of=split_of, columns=columns)
 
 
 def open_views(

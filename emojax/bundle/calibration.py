@@ -16,7 +16,9 @@ import numpy as np
 from data_pipeline.io import write_text
 
 FILE = "calibration.json"  # in the model folder
+FOLDS = 5  # of clips in `held_out_probs`
 _FLOOR = 1e-12
+_LOWEST, _HIGHEST = 0.05, 20.0  # temperatures that are tried
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,11 @@ class Calibration:
     nll_after: float
     source: str = ""
     labels: tuple[str, ...] = ()
+
+    @property
+    def is_at_bound(self) -> bool:
+        """Whether the temperature is the lowest or highest that is tried, to 1 %."""
+        return not 1.01 * _LOWEST < self.temperature < 0.99 * _HIGHEST
 
     def apply(self, probs: np.ndarray) -> np.ndarray:
         """float[..., C] -> the probabilities at this temperature; the order of labels is kept."""
@@ -104,9 +111,8 @@ def fit_temperature(
         likelihood = scaled[np.arange(len(truth)), truth]
         return float(-np.log(np.maximum(likelihood, _FLOOR)).mean())
 
-    fit: Any = optimize.minimize_scalar(
-        loss, bounds=(math.log(0.05), math.log(20.0)), method="bounded"
-    )
+    bounds = (math.log(_LOWEST), math.log(_HIGHEST))
+    fit: Any = optimize.minimize_scalar(loss, bounds=bounds, method="bounded")
     return Calibration(
         temperature=float(math.exp(fit.x)),
         n=len(truth),
@@ -115,3 +121,21 @@ def fit_temperature(
         source=source,
         labels=labels,
     )
+
+
+def held_out_probs(probs: np.ndarray, truth: np.ndarray, *, folds: int = FOLDS) -> np.ndarray:
+    """Calibrated probabilities of clips that the temperature was not fitted on.
+
+    Args:
+      probs: float[n, C].
+      truth: int[n], index of the true label.
+      folds: number of parts; each has the temperature of the other parts.
+
+    Returns:
+      float[n, C].
+    """
+    out, part = np.empty_like(probs), np.arange(len(truth)) % folds
+    for fold in range(folds):
+        fitted = fit_temperature(probs[part != fold], truth[part != fold])
+        out[part == fold] = fitted.apply(probs[part == fold])
+    return out

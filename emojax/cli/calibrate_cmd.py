@@ -29,8 +29,7 @@ def add_parser(commands: Commands) -> None:
         "--split",
         type=str.lower,
         choices=("train", "val", "test"),
-        default="val",
-        help="(default %(default)s)",
+        help="clips of this split (default: val if the manifest has it, else test)",
     )
 
 
@@ -42,10 +41,11 @@ def kept(_args: argparse.Namespace) -> str:
 def run(args: argparse.Namespace, console: Console) -> int:
     """Calibrates a model folder."""
     setup()
-    from data_pipeline.loader.open_sources import open_views, read_records
+    from data_pipeline.loader.open_sources import open_views
+    from emojax.bundle.calibration import FILE
     from emojax.bundle.model_folder import load_bundle
     from emojax.weights.locations import find_model
-    from emojax.workflows.score import FEW_CLIPS, calibrate
+    from emojax.workflows.score import FEW_CLIPS, calibrate, read_labelled_clips
 
     if args.split == "train":
         logger.warning(
@@ -54,18 +54,23 @@ def run(args: argparse.Namespace, console: Console) -> int:
         )
     folder = find_model(args.model)
     bundle = load_bundle(folder)
-    records = read_records(args.manifest, labels=bundle.labels, columns=args.columns)
-    records = [r for r in records if r.split == args.split]
-    if not records:
-        raise ValueError(f"{args.manifest} has no row of split '{args.split}'")
+    records = read_labelled_clips(
+        folder,
+        args.manifest,
+        labels=bundle.labels,
+        splits=(args.split,) if args.split else ("val", "test"),
+        columns=args.columns,
+    )
+    split = records[0].split
     views, sampling = bundle.settings.views, bundle.settings.sampling
     with progress_bars(console) as progress:
-        source = open_views(records, views, sampling, progress=progress)[args.split]
+        source = open_views(records, views, sampling, progress=progress)[split]
         if len(source) < FEW_CLIPS:
             raise ValueError(
                 f"{len(source)} clips are too few to calibrate probabilities on: give a manifest "
-                f"with at least {FEW_CLIPS} of split '{args.split}', or another --split"
+                f"with at least {FEW_CLIPS} of split '{split}', or another --split"
             )
-        name = f"{args.manifest}, {args.split}"
+        name = f"{args.manifest}, {split}"
         calibrate(folder, source, name=name, keep=True, progress=progress)
+    console.print(f"written: {folder / FILE}", soft_wrap=True)
     return 0

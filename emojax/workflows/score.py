@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,20 @@ import numpy as np
 from data_pipeline.io import keep_earlier
 from data_pipeline.loader.open_sources import DataSources, Sources, open_views, read_records
 from data_pipeline.loader.samples import read_element
+from data_pipeline.media.notes import counted
 from data_pipeline.media.speaker_norm import normalize_items
 from data_pipeline.progress import Progress, no_progress
 from data_pipeline.schema import ClipRecord
 from emojax.bundle.calibration import FILE as CALIBRATION_FILE
-from emojax.bundle.calibration import Calibration, fit_temperature, load_calibration
+from emojax.bundle.calibration import (
+    FOLDS,
+    Calibration,
+    fit_temperature,
+    held_out_probs,
+    load_calibration,
+)
 from emojax.bundle.model_folder import Bundle, load_bundle
+from emojax.bundle.training_clips import clip_key, load_training_clips, seen_notes
 from emojax.evaluate import results_folder
 from emojax.evaluate.confidence_scores import calibration
 from emojax.evaluate.model_answers import Items, evaluate
@@ -81,15 +90,31 @@ def calibrate(
             CALIBRATION_FILE,
         )
     fitted.save(folder)
-    before, after = (calibration(p, targets)["ece"] for p in (probs, fitted.apply(probs)))
-    logger.info(
-        "probabilities calibrated on %d clips: temperature %.2f, ECE %.3f before and %.3f after",
-        fitted.n,
-        fitted.temperature,
-        before,
-        after,
-    )
+    _log_calibration(fitted, probs, targets)
     return fitted
+
+
+def _log_calibration(fitted: Calibration, probs: np.ndarray, targets: np.ndarray) -> None:
+    """Logs what a calibration does for clips that it was not fitted on."""
+    held_out = held_out_probs(probs, targets)
+    before, after = (calibration(p, targets)["ece"] for p in (probs, held_out))
+    logger.info(
+        f"probabilities calibrated on {fitted.n:,} clips: temperature {fitted.temperature:.2f}; "
+        f"ECE {before:.3f} before and {after:.3f} after, by {FOLDS}-fold cross-validation"
+    )
+    if fitted.is_at_bound and fitted.temperature > 1:
+        logger.warning(
+            "note: temperature %.2f is the highest that is tried: these probabilities say almost "
+            "nothing about the labels of these clips, and are nearly equal now. Check the labels, "
+            "calibrate on more clips, or train on clips of this kind",
+            fitted.temperature,
+        )
+    elif fitted.is_at_bound:
+        logger.warning(
+            "note: temperature %.2f is the lowest that is tried: the model is right on all of "
+            "these clips, or nearly. Calibrate on clips that it was not trained on",
+            fitted.temperature,
+        )
 
 
 def score_splits(
@@ -162,6 +187,64 @@ def score_data(
     return results
 
 
+def read_labelled_clips(
+    folder: Path,
+    manifest: str,
+    *,
+    labels: Sequence[str],
+    splits: Sequence[str] = (),
+    columns: Mapping[str, str] | None = None,
+) -> list[ClipRecord]:
+    """Reads the clips of a manifest to score or calibrate a model on.
+
+    Where the manifest has no splits, clips of the data that the model was trained on keep their
+    split of the training, and the others are `test`.
+
+    Args:
+      folder: the model folder.
+      manifest: see `read_records`.
+      labels: the model's.
+      splits: only clips of the first of these splits that the manifest has; () for all clips.
+      columns: see `read_records`.
+
+    Returns:
+      The clips; those that the model was trained on are noted, and left in.
+
+    Raises:
+      ManifestError: the manifest has faults.
+      ValueError: the manifest has no clip of these splits.
+    """
+    trained = load_training_clips(folder)
+    known: Counter[str] = Counter()
+
+    def split_of(record: ClipRecord) -> str:
+        before = trained.get(clip_key(record) or "")
+        known.update([before] if before else [])
+        return before or "test"
+
+    records = read_records(manifest, labels=labels, split_of=split_of, columns=columns)
+    if known:
+        logger.info(
+            "note: %s: the splits of %s are those of the model's training (%s)",
+            manifest,
+            counted(known.total(), "clip"),
+            ", ".join(f"{name} {n:,}" for name, n in sorted(known.items())),
+        )
+    if splits:
+        present = {r.split for r in records}
+        chosen = next((name for name in splits if name in present), None)
+        if chosen is None:
+            raise ValueError(
+                f"{manifest} has no row of split {' or '.join(splits)}, only of "
+                f"{', '.join(sorted(present))} (without a column 'split', rows are test unless "
+                "they are of the model's training data)"
+            )
+        records = [r for r in records if r.split == chosen]
+    for note in seen_notes(records, trained):
+        logger.warning("note: %s: %s", manifest, note)
+    return records
+
+
 def score_manifest(
     model: Path,
     manifest: str,
@@ -190,11 +273,9 @@ def score_manifest(
       FileNotFoundError: `model` is not a model folder.
     """
     bundle = load_bundle(model)
-    records = read_records(manifest, labels=bundle.labels, hold_out=0, columns=columns)
-    if split:
-        records = [r for r in records if r.split == split]
-        if not records:
-            raise ValueError(f"{manifest} has no row of split '{split}'")
+    records = read_labelled_clips(
+        model, manifest, labels=bundle.labels, splits=(split,) if split else (), columns=columns
+    )
     settings = bundle.settings
     sources = open_views(records, settings.views, settings.sampling, progress=progress)
     return score_splits(model, sources, out, progress=progress)

@@ -39,7 +39,7 @@ def manifest_clips(
     Raises:
       ValueError: the manifest has no clip of this split.
     """
-    records = read_records(str(manifest), labels=labels, hold_out=0, columns=columns)
+    records = read_records(str(manifest), labels=labels, split_of=lambda _: "test", columns=columns)
     records = [r for r in records if split in (None, r.split)]
     if not records:
         raise ValueError(f"{manifest} has no row of split '{split}'")

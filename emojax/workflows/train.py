@@ -25,6 +25,7 @@ from data_pipeline.media.speaker_norm import VoiceStats
 from data_pipeline.progress import Progress, no_progress
 from data_pipeline.schema import ClipRecord
 from emojax.bundle.model_folder import Bundle, row_config, save_bundle
+from emojax.bundle.training_clips import save_training_clips
 from emojax.config import Rules, Settings, Stage, for_devices
 from emojax.model.variables import Flat, count_parameters, is_encoder_path, merge, split_trainable
 from emojax.sharding import check_batch_size, make_mesh, put_batch, replicated, to_host
@@ -101,6 +102,7 @@ def run_training(
         validation = Validation(sources["val"], start.label_space(trained), clips=number)
     mixture = {"data": (sources["train"], 1.0)}
     train(settings, trained, mixture, out, validation=validation, progress=progress)
+    save_training_clips(out, records)
 
 
 def train_on_data(
@@ -145,6 +147,7 @@ def train_on_data(
         number = settings.train.validate_clips
         validation = Validation(sources[name]["val"], labels, clips=number)
     train(settings, trained, mixture, out, cache=cache, validation=validation, progress=progress)
+    save_training_clips(out, records)
 
 
 def train(

@@ -48,6 +48,7 @@ def test_train_writes_a_model_and_scores(model):
         assert set(scores[split]) >= SPLIT_KEYS and scores[split]["n"] == n
         assert np.sum(scores[split]["confusion"]) == n and len(scores[split]["labels"]) == 9
     assert (model / "confusion_test.png").stat().st_size > 5000
+    assert len(json.loads((model / "training_clips.json").read_text())) == 39
     assert json.loads((model / "config.json").read_text())["seed"] == 3
     rows = [json.loads(line) for line in (model / "log.jsonl").read_text().splitlines()]
     assert json.loads((model / "model.json").read_text())["reason_task"] == "", (

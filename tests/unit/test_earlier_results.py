@@ -7,7 +7,12 @@ import pytest
 from commands import run_command
 
 from data_pipeline.io import keep_earlier
-from emojax.bundle.calibration import Calibration, load_calibration
+from emojax.bundle.calibration import (
+    Calibration,
+    fit_temperature,
+    held_out_probs,
+    load_calibration,
+)
 from emojax.config import load_config, resolve
 from emojax.reports import training_page
 from emojax.workflows import demo, score
@@ -117,3 +122,32 @@ def test_training_clips_are_not_compared_unasked(tmp_path):
     assert sets == ["train", "test"] and "the comparison in" in out.stdout
     out, _ = compared("--sets", "dev")
     assert out.returncode == 2 and "no set 'dev' in common; they have" in out.stderr
+
+
+@pytest.mark.parametrize(
+    ("right", "probability", "expected"),
+    [
+        # of 20 clips 10 are right: probabilities of 0.9 are flattened to 0.5
+        (10, 0.9, "temperature 20.00 is the highest that is tried"),
+        (20, 0.6, "temperature 0.05 is the lowest that is tried"),
+        # a share of 15 / 20 at probabilities of 0.9: ln(0.9 / 0.1) / ln(0.75 / 0.25) = 2.0
+        (15, 0.9, "temperature 2.00; ECE 0.150 before"),
+    ],
+)
+def test_a_temperature_at_its_bound_is_noted(right, probability, expected, caplog):
+    caplog.set_level("INFO")
+    probs = np.tile([probability, 1 - probability], (20, 1))
+    truth = np.array([int(i >= right) for i in range(20)])
+    fitted = fit_temperature(probs, truth)
+    score._log_calibration(fitted, probs, truth)
+    assert expected in caplog.text
+    assert ("is tried" in caplog.text) == fitted.is_at_bound == ("tried" in expected)
+
+
+def test_the_error_of_calibrated_probabilities_is_of_clips_not_fitted_on():
+    """One wrong clip: where it is held out, the others are all right, and it is 0.999 sure."""
+    probs, truth = np.tile([0.9, 0.1], (20, 1)), np.zeros(20, int)
+    truth[7] = 1
+    held_out = held_out_probs(probs, truth)
+    assert fit_temperature(probs, truth).apply(probs).max() < 0.96
+    assert held_out[7, 0] > 0.999 and held_out[2, 0] == held_out[7, 0] > held_out[0, 0]

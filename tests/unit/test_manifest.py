@@ -58,7 +58,7 @@ def test_blank_rows_and_line_breaks_of_spreadsheets(folder):
     )
     path = folder / "m.csv"
     path.write_bytes(text.encode("utf-8-sig"))
-    first, second = read_manifest(path, hold_out=0)
+    first, second = read_manifest(path, split_of=lambda _: "test")
     assert first.subtitle == "first line second third" and (first.id, second.id) == ("a#2", "b#5")
     assert first.split == second.split == "test"
 
