@@ -28,6 +28,8 @@ from emojax.bundle.calibration import Calibration, load_calibration
 from emojax.bundle.memory import buffer_gb
 from emojax.bundle.precision import restore_weights, with_layout, with_precision
 from emojax.config import Settings, resolve_saved
+from emojax.model.build import ModelConfig
+from emojax.model.emotion_v1 import EmotionV1Config
 from emojax.model.quantize import quantize_leaves
 from emojax.model.variables import flatten, merge
 from emojax.sharding import broadcast_text
@@ -35,6 +37,7 @@ from emojax.sharding import broadcast_text
 MODEL_FILE = "model.json"
 TOKENIZER_MODEL, MANIFEST = "tokenizer.model", "manifest.json"
 RELEASED_ANSWER = {"v1": 500, "v2": 200}  # max_new_tokens of the official evaluations
+FACE_ENCODER_SCALE = "params/mae/norm/scale"  # zeros if the face encoders were not imported
 REASON_TASKS = ("reason", "reason_v2")
 
 
@@ -193,7 +196,7 @@ def load_bundle(
     Raises:
       FileNotFoundError: the folder holds no complete model.
       ValueError: a file is damaged or belongs to another model, or the stored weights cannot be
-        converted to this precision.
+        converted to this precision or have no encoders that this layout needs.
     """
     facts, saved = read_facts(folder)
     saved = with_layout(saved, layout)
@@ -205,11 +208,14 @@ def load_bundle(
             "tokens"
         )
     average = folder / "speaker.json"
+    name = model_name(folder, facts)
+    variables = restore_weights(folder, shardings or {}, saved=saved, settings=settings)
+    check_face_encoders(name, settings.model, variables)
     return Bundle(
-        name=model_name(folder, facts),
+        name=name,
         settings=settings,
         tokenizer=tokenizer,
-        variables=restore_weights(folder, shardings or {}, saved=saved, settings=settings),
+        variables=variables,
         labels=tuple(facts["labels"]),
         style=facts["style"],
         # Folders of the first version only say whether there is one.
@@ -217,6 +223,27 @@ def load_bundle(
         average_speaker=VoiceStats.from_json(average.read_text()) if average.exists() else None,
         calibration=load_calibration(folder),
     )
+
+
+def check_face_encoders(name: str, model: ModelConfig, variables: Any) -> None:
+    """Checks that a model has the face encoders that it runs.
+
+    Args:
+      name: of the model, for the message.
+      model: the network that is to run.
+      variables: nested {params, lora}.
+
+    Raises:
+      ValueError: it would run MAE and VideoMAE, whose weights were not imported, so that their
+        outputs would be zeros.
+    """
+    if not isinstance(model, EmotionV1Config) or model.zero_faces:
+        return
+    if not jnp.any(flatten(variables)[FACE_ENCODER_SCALE]):
+        raise ValueError(
+            f"{name} was imported without MAE and VideoMAE: it can only answer as the released "
+            "demo does (--mode released_demo); import emotion-llama for everything else"
+        )
 
 
 def read_facts(folder: Path) -> tuple[dict[str, Any], Settings]:

@@ -19,7 +19,7 @@ from data_pipeline.loader.tokens import LlamaTokenizer, SmallTokenizer, Tokenize
 from data_pipeline.media.speaker_norm import Speakers, average_speaker, measure_speakers
 from data_pipeline.media.views import ViewConfig
 from data_pipeline.schema import ClipRecord
-from emojax.bundle.model_folder import load_bundle, load_tokenizer
+from emojax.bundle.model_folder import check_face_encoders, load_bundle, load_tokenizer
 from emojax.config import Data, Settings, Stage, Train, for_devices
 from emojax.model.build import ModelConfig
 from emojax.model.variables import (
@@ -126,7 +126,7 @@ def initial_variables(
       {path: array} of all variables.
 
     Raises:
-      ValueError: the model in the folder has other sizes.
+      ValueError: the model in the folder has other sizes, or lacks encoders that this one runs.
     """
     if not init_from:
         return init_flat(model, seed, mesh)
@@ -146,6 +146,7 @@ def initial_variables(
         raise ValueError(
             f"{init_from} is another model: {len(wrong)} arrays differ, for example {wrong[0]}"
         )
+    check_face_encoders(bundle.name, model, bundle.variables)
     logger.info("starts from %s", bundle.name)
     return variables
 

@@ -22,12 +22,7 @@ from data_pipeline.io import file_sha256, write_text
 from data_pipeline.loader.tokens import LlamaTokenizer
 from data_pipeline.progress import Progress, no_progress
 from emojax.bundle.memory import GB, PROCESS, REPORTED, buffer_gb, free_memory
-from emojax.bundle.model_folder import (
-    MANIFEST,
-    MODEL_FILE,
-    TOKENIZER_MODEL,
-    save_bundle,
-)
+from emojax.bundle.model_folder import MANIFEST, MODEL_FILE, TOKENIZER_MODEL, save_bundle
 from emojax.bundle.precision import FORMATS
 from emojax.config import Settings, load_config, resolve
 from emojax.model.quantize import SCALE

@@ -15,13 +15,14 @@ from data_pipeline.loader.tokens import SmallTokenizer, make_row
 from data_pipeline.media.augment import augment_views
 from data_pipeline.media.views import make_views
 from data_pipeline.schema import Clip, ClipRecord
-from emojax.bundle.model_folder import row_config
+from emojax.bundle.model_folder import load_bundle, row_config, save_bundle
 from emojax.config import load_config, resolve
 from emojax.model.build import make_model
 from emojax.model.emotion import CACHED_PREFIX
 from emojax.model.emotion_v1 import normalize_waveform
 from emojax.model.variables import is_encoder_path, merge, split_trainable
 from emojax.sharding import make_mesh
+from emojax.train import start
 from emojax.train.state import start_state
 from emojax.train.step import make_optimizer, make_step
 from emojax.types import Present
@@ -221,6 +222,24 @@ def test_the_released_demo_has_no_faces():
         bias = variables["params"][f"project_{name}"]["bias"]
         at = settings.model.spans["image"] + place
         np.testing.assert_allclose(tokens[at], bias, rtol=1e-6)
+
+
+def test_face_encoders_that_were_not_imported_do_not_run(tmp_path, monkeypatch):
+    """An import for the released demo has zeros in their place."""
+    config = load_config("tiny:test_v1")
+    config.data.layout = "released_demo"
+    settings = resolve(config)
+    variables = merge({"params/mae/norm/scale": jnp.zeros(4)}, {})
+    facts = {"labels": ("happy",), "reasons": False}
+    save_bundle(tmp_path, settings, small_tokenizer(), variables=variables, **facts)
+    assert load_bundle(tmp_path).settings.model.zero_faces
+    with pytest.raises(ValueError, match="without MAE and VideoMAE.*--mode released_demo"):
+        load_bundle(tmp_path, layout="released_eval")
+    monkeypatch.setattr(start, "abstract_variables", lambda model: variables)
+    monkeypatch.setattr(start, "variable_shardings", lambda model, mesh: {})
+    model = dataclasses.replace(settings.model, zero_faces=False)
+    with pytest.raises(ValueError, match="without MAE and VideoMAE"):
+        start.initial_variables(str(tmp_path), model, seed=0, mesh=None)
 
 
 def test_one_training_step():
