@@ -224,7 +224,7 @@ def measure(side: str, words: list[str]) -> dict[str, float]:
     command = [sys.executable, __file__, "--side", side, *words]
     done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
     if done.returncode:
-        raise SystemExit(done.returncode)  # it has said why
+        raise SystemExit(done.returncode)  # the process has printed why
     return json.loads(done.stdout.splitlines()[-1])
 
 

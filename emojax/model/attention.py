@@ -67,8 +67,8 @@ def takes_row_lengths(dtype: Any) -> bool:
 def cudnn_attention(q: Array, k: Array, v: Array, key_mask: Array | None, *, causal: bool) -> Array:
     """Attention by cuDNN's flash kernel for NVIDIA GPUs.
 
-    Padding is told as the number of visible keys of each row. A mask would be a bias, whose
-    gradient cuDNN would compute and nobody use. Every query is computed, those on padding too, so
+    cuDNN gets the number of visible keys of each row. A mask would be a bias, whose gradient it
+    would compute although nothing needs it. Every query is computed, those on padding too, so
     that no output stays unwritten. Odd lengths are padded: JAX refuses them in training. The
     policies of remat.py save what the kernel gives its backward pass.
 

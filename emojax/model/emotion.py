@@ -204,7 +204,7 @@ class Emotion(nn.Module):
         video = pool_video(tokens, c.video_pool)
         valid = batch["audio_frames"] if c.audio_span == "real" else None
         states = self.whisper(batch["sound"], valid, deterministic)
-        # Kept only where a caller transcribes speech (infer/answer.py).
+        # Kept only where a caller transcribes speech (infer/encode_clips.py).
         self.sow("intermediates", "encoder_states", states)
         audio = pool_audio(states, c.stream_tokens, valid=valid)
         return Features(image_tokens, video, audio)

@@ -39,6 +39,17 @@ class GpuTarget:
 
 
 # The figures of XLA's own target configurations (openxla/xla, backends/gpu/target_config/specs).
+_H100 = GpuTarget(
+    description="NVIDIA H100 80GB HBM3",
+    capability=(9, 0),
+    cores=132,
+    lanes=128,
+    memory=84_942_979_072,
+    bandwidth=3_352_320_000_000,
+    l2=52_428_800,
+    clock=1.98,
+    shared=233_472,
+)
 GPU_TARGETS = {
     "a100": GpuTarget(
         description="NVIDIA A100-SXM4-80GB",
@@ -51,33 +62,18 @@ GPU_TARGETS = {
         clock=1.41,
         shared=167_936,
     ),
-    "h100": GpuTarget(
-        description="NVIDIA H100 80GB HBM3",
-        capability=(9, 0),
-        cores=132,
-        lanes=128,
-        memory=84_942_979_072,
-        bandwidth=3_352_320_000_000,
-        l2=52_428_800,
-        clock=1.98,
-        shared=233_472,
-    ),
-    "h200": GpuTarget(
+    "h100": _H100,
+    "h200": dataclasses.replace(
+        _H100,
         description="NVIDIA H200 141GB HBM3e",
-        capability=(9, 0),
-        cores=132,
-        lanes=128,
         memory=151_397_597_184,
         bandwidth=4_800_000_000_000,
-        l2=52_428_800,
-        clock=1.98,
-        shared=233_472,
     ),
 }
 
 
 def has_gpu_compiler() -> bool:
-    """Whether what `pip install 'emojax[gpu-compiler]'` brings can be imported."""
+    """Whether the packages of the gpu-compiler extra can be imported."""
     try:
         return all(importlib.util.find_spec(name) for name in COMPILER)
     except ModuleNotFoundError:  # the folder around a package is missing

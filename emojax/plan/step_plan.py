@@ -32,7 +32,10 @@ GPU_ASSUMPTIONS = (
     "compiled for the GPU, run on none",
     "the peak does not include workspaces of cuDNN, buffers of NCCL and the CUDA context",
 )
-NO_GPU_COMPILER = "`pip install 'emojax[gpu-compiler]'` compiles the step instead (docs/gpu.md)"
+NO_GPU_COMPILER = (
+    "to have the step compiled instead, install the gpu-compiler extra: "
+    "pip install -e '.[gpu-compiler]' (docs/gpu.md)"
+)
 REMAT_BY_MEMORY = ("most", "qkv_gate", "qkv", "full")  # from the fastest to the smallest
 
 logger = logging.getLogger(__name__)

@@ -43,7 +43,7 @@ def official_file(family: str) -> Path:
 
 
 def fetch_official(family: str, *, progress: Progress = no_progress) -> Path | None:
-    """Downloads the official file unless it is here; None, with a warning, if it cannot be had.
+    """Downloads the official file unless it is here; None, with a warning, if that fails.
 
     $EMOJAX_PROMPTS can name the address of a mirror, which has FAMILY/FILE below it.
     """

@@ -42,7 +42,7 @@ def fetch_source(name: str, *, mirror: bool = False, progress: Progress = no_pro
 
 
 def choose_questions(model: Model, given: str | None, *, download: bool) -> dict[str, list[str]]:
-    """The questions that an imported model is asked, and a record of the log about them.
+    """Chooses the questions that an imported model is asked, and logs where they come from.
 
     Args:
       model: an entry of MODELS.

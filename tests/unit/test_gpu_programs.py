@@ -26,19 +26,16 @@ from emojax.plan import abstract_step
 from emojax.train.flops import CUDNN_MATMULS, executed_flops
 
 FORWARD, BACKWARD = "__cudnn$fmhaSoftmax", "__cudnn$fmhaSoftmaxBackward"
-SHAPES = functools.cache(tree.abstract_variables)  # half of the time of a trace
 CLIPS, LENGTH, ANSWER, CHOICES = 2, 768, 128, 7
 
 
 @pytest.fixture
 def for_gpu(monkeypatch):
-    """The code traces for a GPU; JAX, which asks for cuDNN's version, hears of 9.10."""
+    """The code traces for a GPU; JAX, which asks for cuDNN's version, gets 9.10."""
     asked = sharding.platform
     for name, module in list(sys.modules.items()):
         if name.startswith("emojax.") and getattr(module, "platform", None) is asked:
             monkeypatch.setattr(module, "platform", lambda: "gpu")
-    for module in (tree, abstract_step):
-        monkeypatch.setattr(module, "abstract_variables", SHAPES)
     monkeypatch.setattr(cudnn, "check_cudnn_version", lambda: 91000)
 
 
@@ -108,7 +105,7 @@ def test_inference(for_gpu, name, towers):
     """Encoders and prefill; decode; label scores with the mask of a block of answers."""
     settings = resolve(masked(name))
     model = settings.model
-    variables = tree.unbox(SHAPES(model))
+    variables = tree.unbox(tree.abstract_variables(model))
     mesh = sharding.make_mesh(shape=(1, 1, 1), devices=jax.devices()[:1])
     batch = {
         key: jax.ShapeDtypeStruct(x.shape, x.dtype)
@@ -221,6 +218,7 @@ def test_values_with_row_lengths(monkeypatch):
     expected = jax.jit(every)(x)
     for module in (forms, lm):
         monkeypatch.setattr(module, "takes_row_lengths", lambda dtype: True)
+    # A new function, so that it is traced again.
     for one, other in zip(jax.jit(functools.partial(every))(x), expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
     # rows without anything visible stay finite
