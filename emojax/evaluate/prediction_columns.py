@@ -1,7 +1,7 @@
 """Which column of a predictions file holds the clip, the response and the truth.
 
-The truth is never taken for the response: a file whose columns leave that open is refused with the
-names that are known, and `--columns` names them.
+The truth is never taken for the response. A file whose columns leave open which one holds the
+response is refused with the names that are known, and `--columns` names them.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def column_names(header: Sequence[str], given: Mapping[str, str] | None = None) 
       given: {one of FIELDS: column}, which goes before everything else.
 
     Raises:
-      PredictionError: a column that is named is missing, or none is known as the response.
+      PredictionError: a column that is named is missing, or none or several are known as the
+        response.
     """
     plain = {re.sub(r"\W+", "_", name.strip().lower()).strip("_"): name for name in header if name}
     found: dict[str, str] = {}
@@ -66,6 +67,9 @@ def column_names(header: Sequence[str], given: Mapping[str, str] | None = None) 
             raise PredictionError(f"there is no column '{column}' among {', '.join(header)}{near}")
         found[field] = own
     left = {key: name for key, name in plain.items() if name not in found.values()}
+    responses = [key for key in RESPONSE if key in left]
+    if "response" not in found and len(responses) > 1:
+        raise PredictionError(_several(header, [left[key] for key in responses]))
     for field, known in (("response", RESPONSE), ("clip", CLIP), ("answer", TRUTH)):
         key = next((k for k in known if k in left), None)
         if field not in found and key:
@@ -85,10 +89,19 @@ def _take_text(left: dict[str, str], found: dict[str, str]) -> None:
         found["response"] = left.pop(key)
 
 
+def _several(header: Sequence[str], responses: Sequence[str]) -> str:
+    listed = ", ".join(name for name in header if name)
+    return (
+        f"has the columns {listed}: {' and '.join(responses)} may each hold the response; name the "
+        f"one to score with --columns response={responses[-1]}"
+    )
+
+
 def _unknown(header: Sequence[str], found: Mapping[str, str], left: Mapping[str, str]) -> str:
     listed = ", ".join(name for name in header if name)
     truth = found.get("answer")
-    guess = next((name for key, name in left.items() if key not in (*OTHERS, *CLIP)), "NAME")
+    known = (*_TEXTS, *OTHERS, *CLIP)
+    guess = next((name for key, name in left.items() if key not in known), "NAME")
     parts = [("clip", found.get("clip", "NAME")), ("response", guess), ("answer", truth)]
     option = ",".join(f"{field}={name}" for field, name in parts if name)
     reason = (

@@ -1,7 +1,8 @@
 """Reads predictions, truths and reference texts from the files of any system.
 
-JSON Lines with the keys of Emotion-LLaMAv2 and ours, npz files of AffectGPT, CSV files of EMER
-outputs and of any other system (`prediction_columns`). docs/evaluation.md lists every key.
+JSON Lines with the keys of Emotion-LLaMAv2 and ours or of `emojax predict --json`, npz files of
+AffectGPT, CSV files of EMER outputs and of any other system (`prediction_columns`).
+docs/evaluation.md lists every key.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from emojax.evaluate.predictions import (
     NO_ROW,
     Prediction,
     PredictionError,
+    is_predict_output,
     parse_prediction,
+    predict_output_fields,
 )
 
 _LABEL_COLUMNS = (*TRUTH[:1], "openset", "discrete", *TRUTH[1:])
@@ -96,6 +99,25 @@ def _each_once(path: Path, rows: Sequence[Prediction]) -> list[Prediction]:
     return out
 
 
+def _by_common_name(
+    rows: Sequence[Prediction], truth: Mapping[str, str]
+) -> tuple[Sequence[Prediction], Mapping[str, str]]:
+    """Rows and truth by file name, or by file name without suffix, if no clip is in both as it is.
+
+    A name counts only where it is that of one row and of one clip of the truth.
+    """
+    if any(row.clip in truth for row in rows):
+        return rows, truth
+    for shorten in (lambda clip: Path(clip).name, lambda clip: Path(clip).stem):
+        named = {shorten(clip): label for clip, label in truth.items()}
+        clips = [shorten(row.clip) for row in rows]
+        if len(named) == len(truth) and len(set(clips)) == len(clips) and set(clips) & set(named):
+            return [
+                dataclasses.replace(row, clip=clip) for row, clip in zip(rows, clips, strict=True)
+            ], named
+    return rows, truth
+
+
 def _with_truth(
     path: Path, rows: Sequence[Prediction], truth: Mapping[str, str]
 ) -> list[Prediction]:
@@ -105,6 +127,7 @@ def _with_truth(
                 f"{path}: clip '{row.clip}' has the answer '{row.answer}' here and "
                 f"'{truth[row.clip]}' in the file of truths; leave out one of them"
             )
+    rows, truth = _by_common_name(rows, truth)
     known = [dataclasses.replace(r, answer=truth[r.clip]) for r in rows if r.clip in truth]
     if not known:
         raise PredictionError(f"{path} and the truth have no clip in common")
@@ -120,14 +143,22 @@ def _read_json_lines(path: Path, columns: Mapping[str, str]) -> list[Prediction]
     rows = []
     for number, fields in _json_objects(path):
         try:
-            own_names = not isinstance(fields, dict) or (
-                not columns and ({"response", "answer"} <= set(fields) or "new_response" in fields)
-            )
-            named = fields if own_names else rename(fields, column_names([*fields], columns))
-            rows.append(parse_prediction(named, number=number))
+            rows.append(parse_prediction(_own_names(fields, columns), number=number))
         except ValueError as error:
             raise PredictionError(f"{path}, row {number}: {error}") from error
     return rows
+
+
+def _own_names(fields: Any, columns: Mapping[str, str]) -> Any:
+    """A JSON object under the names of our fields; other values as they are."""
+    if not isinstance(fields, dict):
+        return fields
+    if is_predict_output(fields):
+        named = {field: fields[key] for field, key in columns.items() if key in fields}
+        return predict_output_fields(fields) | named
+    if not columns and ({"response", "answer"} <= set(fields) or "new_response" in fields):
+        return fields
+    return rename(fields, column_names([*fields], columns))
 
 
 def _json_objects(path: Path) -> list[tuple[int, Any]]:

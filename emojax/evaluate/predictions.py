@@ -145,6 +145,25 @@ def parse_prediction(fields: Any, *, number: int = 0) -> Prediction:
     return Prediction(**values)
 
 
+_PREDICT_KEYS = {"path", "label", "probabilities", "reason", "modalities", "seconds"}
+
+
+def is_predict_output(fields: Any) -> bool:
+    """Whether a JSON value is an answer of `emojax predict --json`."""
+    return isinstance(fields, dict) and _PREDICT_KEYS <= set(fields) and "response" not in fields
+
+
+def predict_output_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """An answer of `emojax predict --json` under the names of our fields.
+
+    The clip is the path, and the response is the label; of a refused clip, it is empty.
+    """
+    kept = ("path", "probabilities", "reason", "modalities", "duration")
+    named = {key: fields[key] for key in kept if fields.get(key)}
+    error = {"error": f"refused: {fields['error']}"} if fields.get("error") else {}
+    return {"clip": fields["path"], "response": fields["label"] or "", **named, **error}
+
+
 def _number(key: str, value: Any) -> float:
     try:
         number = float(value)

@@ -9,6 +9,7 @@ from prediction_rows import jsonl, row
 
 from emojax.evaluate.prediction_files import read_predictions, read_references, read_truth
 from emojax.evaluate.predictions import Prediction, PredictionError, parse_prediction
+from emojax.types import Answer
 
 
 def test_rows_of_emotion_llama_v2(tmp_path):
@@ -127,6 +128,7 @@ def test_columns_of_any_name(tmp_path, header, columns):
         ("name,answer,reason2", "--columns clip=name,response=reason2,answer=answer"),
         ("name,answer,label", "'answer' may hold the truth"),
         ("who,label,pred", "none is known as the clip"),
+        ("name,response,prediction", "response and prediction may each hold the response; name"),
     ],
 )
 def test_the_truth_is_never_the_response(tmp_path, header, fault):
@@ -146,6 +148,46 @@ def test_a_reason_is_no_response_beside_a_prediction(tmp_path):
         PredictionError, match="no field of predictions 'clpi'; did you mean 'clip'"
     ):
         read_predictions(tmp_path / "p.csv", columns={"clpi": "pred"})
+
+
+def test_answers_of_predict(tmp_path):
+    answer = Answer(
+        path="films/a.mp4",
+        label="happy",
+        probabilities={"happy": 0.75, "sad": 0.25},
+        reason="she looks sad at first",
+        modalities=("video", "audio"),
+        seconds=1.0,
+        duration=2.5,
+    )
+    refused = dataclasses.replace(
+        answer, path="films/b.mp4", label=None, probabilities={}, error="the file is empty"
+    )
+    path = jsonl(tmp_path / "p.jsonl", answer.to_json(), refused.to_json())
+    first, second = read_predictions(path, truth={"a": "sad", "b": "happy"})
+    assert first == Prediction(
+        clip="a",
+        answer="sad",
+        response="happy",
+        probabilities={"happy": 0.75, "sad": 0.25},
+        reason="she looks sad at first",
+        modalities=("video", "audio"),
+        duration=2.5,
+        path="films/a.mp4",
+    )
+    assert (second.response, second.error) == ("", "refused: the file is empty")
+    gold = jsonl(tmp_path / "g.jsonl", answer.to_json() | {"gold": "sad"})
+    assert read_predictions(gold, columns={"answer": "gold"})[0].answer == "sad"
+
+
+def test_truths_are_found_by_file_name(tmp_path):
+    path = tmp_path / "p.csv"
+    path.write_text("file,pred\nx/a.mp4,sad\ny/b.mp4,happy\n")
+    for truth in ({"a": "sad", "b": "sad"}, {"z/a.mp4": "sad", "z/b.mp4": "sad"}):
+        assert [r.answer for r in read_predictions(path, truth=truth)] == ["sad", "sad"]
+    path.write_text("file,pred\nx/a.mp4,sad\ny/a.mp4,happy\n")
+    with pytest.raises(PredictionError, match="no clip in common"):
+        read_predictions(path, truth={"a": "sad"})
 
 
 def test_objects_of_responses_by_clip(tmp_path):
