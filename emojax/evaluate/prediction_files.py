@@ -108,9 +108,9 @@ def _by_common_name(
     """
     if any(row.clip in truth for row in rows):
         return rows, truth
-    for shorten in (lambda clip: Path(clip).name, lambda clip: Path(clip).stem):
-        named = {shorten(clip): label for clip, label in truth.items()}
-        clips = [shorten(row.clip) for row in rows]
+    for part in ("name", "stem"):
+        named = {getattr(Path(clip), part): label for clip, label in truth.items()}
+        clips = [getattr(Path(row.clip), part) for row in rows]
         if len(named) == len(truth) and len(set(clips)) == len(clips) and set(clips) & set(named):
             return [
                 dataclasses.replace(row, clip=clip) for row, clip in zip(rows, clips, strict=True)
