@@ -13,6 +13,8 @@ from typing import Any
 
 import httpx2
 
+from data_pipeline.llm.endpoint import EndpointError
+
 # Longer responses are malformed: the endpoint ignores every token limit.
 MAX_RESPONSE_BYTES = 8_000_000
 _MAX_MESSAGE = 300  # characters of a server's message that are kept
@@ -95,6 +97,20 @@ def count_faults(reasons: Iterable[str]) -> dict[str, int]:
         fault = reason.partition(" (")[0]
         counts[first.setdefault(fault, reason)] += 1
     return dict(counts.most_common())
+
+
+def no_usable_reply(url: str, reasons: Sequence[str]) -> EndpointError:
+    """Returns the error of a run that has nothing to score.
+
+    Args:
+      url: address of the endpoint.
+      reasons: why each clip has no usable reply, as for `count_faults`.
+    """
+    counts = "; ".join(f"{number} x {reason}" for reason, number in count_faults(reasons).items())
+    return EndpointError(
+        f"{url} gave no usable reply about any clip ({counts}), so there is no score; check the "
+        "server and its model, then run the same command again"
+    )
 
 
 def _is_web_page(response: httpx2.Response) -> bool:

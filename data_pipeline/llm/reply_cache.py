@@ -21,7 +21,6 @@ class ReplyCache:
         self._folder, self._endpoint = folder, endpoint
         self._mutex = threading.Lock()
         self._in_flight: dict[str, tuple[threading.Lock, int]] = {}
-        folder.mkdir(parents=True, exist_ok=True)
 
     def key(self, messages: Messages, *, attempt: int = 0) -> str:
         """Returns the hash of everything that a reply depends on."""
@@ -41,6 +40,7 @@ class ReplyCache:
 
     def store(self, key: str, reply: StoredReply) -> None:
         """Writes a reply atomically."""
+        self._folder.mkdir(parents=True, exist_ok=True)  # only now: a refused run leaves nothing
         write_text(self._folder / f"{key}.json", json.dumps(reply, ensure_ascii=False))
 
     @contextlib.contextmanager

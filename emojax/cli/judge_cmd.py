@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from data_pipeline.io import refuse_device, write_json
+from data_pipeline.llm.replies import no_usable_reply
+from data_pipeline.media.notes import counted
 from emojax.cli.arguments import Commands, check_required, whole
 from emojax.cli.console import progress_bars
 from emojax.cli.endpoint_options import add_endpoint_options, endpoint_of
@@ -67,7 +69,11 @@ def kept(args: argparse.Namespace) -> str:
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    """Runs the judge; exit code 1 if no clip could be scored."""
+    """Runs the judge.
+
+    Raises:
+      EndpointError: no clip could be scored.
+    """
     if args.agreement:
         from emojax.evaluate import llm_judge
 
@@ -83,9 +89,16 @@ def run(args: argparse.Namespace, console: Console) -> int:
     name = f"judge_{args.task}_{re.sub(r'[^A-Za-z0-9._-]+', '-', args.model)}.json"
     path = Path(args.out) / name
     write_json(path, result, indent=1)
-    _show(result, args.task, console)
+    if result["scored"]:
+        _show(result, args.task, console)
     console.print(f"written: {path}", soft_wrap=True)
-    return 0 if result["scored"] else 1
+    if not result["scored"]:
+        says = (f" ({c['server_says']})" if "server_says" in c else "" for c in result["clips"])
+        raise no_usable_reply(
+            args.endpoint,
+            [c["fault"] + words for c, words in zip(result["clips"], says, strict=True)],
+        )
+    return 0
 
 
 def _judge(args: argparse.Namespace, console: Console) -> dict[str, Any]:
@@ -99,11 +112,12 @@ def _judge(args: argparse.Namespace, console: Console) -> dict[str, Any]:
     if not known:
         raise ValueError(f"{args.predictions} and {args.references} have no clip in common")
     if unknown := len(rows) - len(known):
-        console.print(f"{unknown} of {len(rows)} predictions have no reference, and are left out")
+        console.print(
+            f"left out: {unknown} of {counted(len(rows), 'prediction')} without a reference"
+        )
     if lost := len(references) - len(known):
         console.print(
-            f"{lost} of {len(references)} references have no prediction; "
-            "the scores are over the others"
+            f"not scored: {lost} of {counted(len(references), 'reference')} without a prediction"
         )
     endpoint = endpoint_of(args, args.model)
     with (
@@ -114,7 +128,7 @@ def _judge(args: argparse.Namespace, console: Console) -> dict[str, Any]:
 
 
 def _show(result: dict[str, Any], task: str, console: Console) -> None:
-    table = Table(title=f"{task}: {result['scored']} of {result['n']} clips scored")
+    table = Table(title=f"{task}: {result['scored']} of {counted(result['n'], 'clip')} scored")
     for column in ("judge that answered", "score", "mean", "95 %"):
         table.add_column(column, justify="right" if column in ("mean", "95 %") else "left")
     for model, scores in result["by_model"].items():
@@ -134,12 +148,14 @@ def _show(result: dict[str, Any], task: str, console: Console) -> None:
     tokens = result["tokens"]
     if estimated := tokens.get("estimated"):
         console.print(
-            f"the server reported no tokens of {estimated} replies: they are estimated",
+            f"the server did not count the tokens of {estimated} of the replies: they are "
+            "estimated",
             soft_wrap=True,
         )
     cost = f", cost {result['cost']:.2f}" if result["cost"] is not None else ""
     console.print(
-        f"{result['requests']} requests, {tokens['prompt']:,} + {tokens['reply']:,} tokens{cost}"
+        f"{counted(result['requests'], 'request')}, {tokens['prompt']:,} + {tokens['reply']:,} "
+        f"tokens{cost}"
     )
     if len(result["by_model"]) > 1:
         console.print("several models answered: there is no mean over all of them", soft_wrap=True)
@@ -169,7 +185,7 @@ def _check_clues(args: argparse.Namespace, console: Console) -> int:
     result = {"task": "clues", "judge": None, "n": len(both)} | check_clues(both)
     out = Path(args.out)
     write_json(out / "judge_clues.json", result, indent=1)
-    table = Table(title=f"clues of {len(both)} clips, checked without a judge")
+    table = Table(title=f"clues of {counted(len(both), 'clip')}, checked without a judge")
     for column in ("", "claims", "precision", "recall", "cannot be checked"):
         table.add_column(column, justify="right" if column else "left")
     for name, v in {"all": result, **result["by_modality"]}.items():

@@ -17,13 +17,12 @@ from data_pipeline.io import write_text
 from data_pipeline.schema import ClipRecord
 from emojax.evaluate.predictions import Prediction, parse_prediction
 
-NO_ANSWER = "no answer: "  # prefix of Prediction.error: a server gave no usable reply
 Batches = dict[int, list[Prediction]]  # rows by the number of their batch
 
 
 def is_unanswered(row: Prediction) -> bool:
     """True if a server gave no usable reply; the same command asks again."""
-    return row.error.startswith(NO_ANSWER)
+    return row.error_type == "no_answer"
 
 
 def questions_digest(questions: Sequence[tuple[ClipRecord, str, bool]]) -> str:

@@ -18,7 +18,10 @@ class PredictionError(ValueError):
     """A predictions file cannot be used; the message names file, line and field."""
 
 
+# of Prediction.error: the whole text, and two beginnings
 NO_ROW = "no prediction: the file has no row for this clip of the truth"
+REFUSED = "refused: "
+NO_ANSWER = "no answer: "
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,7 +50,7 @@ class Prediction:
       valence: predicted valence.
       valence_answer: true valence.
       error: why there is no response: the clip could not be decoded (`refused: ...`), or the
-        server gave no usable reply (`no answer: ...`), or it was not asked (NO_ROW).
+        server gave no usable reply (`no answer: ...`), or the file has no row for it (NO_ROW).
     """
 
     clip: str
@@ -80,6 +83,18 @@ class Prediction:
     def final_response(self) -> str:
         """The corrected response if there is one, else the response."""
         return self.response if self.new_response is None else self.new_response
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the system answered, maybe with an empty text."""
+        return not self.error or bool(self.final_response)
+
+    @property
+    def error_type(self) -> str:
+        """`refused`, `no_answer`, `no_row` or `other`; "" without an error."""
+        starts = {REFUSED: "refused", NO_ANSWER: "no_answer", NO_ROW: "no_row"}
+        found = (name for start, name in starts.items() if self.error.startswith(start))
+        return next(found, "other") if self.error else ""
 
     def to_json(self) -> str:
         """One line of JSON with the keys of Emotion-LLaMAv2; fields without a value are omitted."""

@@ -11,6 +11,7 @@ functions in the file of each metric).
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -51,12 +52,9 @@ def score_set(
       seed: of the bootstrap.
 
     Raises:
-      ValueError: there are no rows, or a row has no truth.
+      ValueError: there are no rows, a row has no truth, or no clip has an answer.
     """
-    if not rows:
-        raise ValueError("there is no clip to score")
-    if without := next((r for r in rows if not r.answer.strip()), None):
-        raise ValueError(f"clip '{without.clip}' has no 'answer' to compare with")
+    _check_rows(rows)
     scorers: dict[str, Callable[..., ScoredSet]] = {
         "open_vocabulary": score_open_vocabulary,
         "multi_label": score_multi_label,
@@ -65,6 +63,8 @@ def score_set(
     if absent := [r.clip for r in rows if r.error == NO_ROW]:
         scored = _without_official(scored, metric, absent)
     result: dict[str, Any] = {"n": len(rows), "metric": metric, "mode": "strict", **scored.result}
+    if unanswered := Counter(r.error_type for r in rows if not r.is_answered):
+        result["unanswered"] = dict(sorted(unanswered.items()))
     result["primary"] = scored.strict.primary
     groups = resampling_groups(rows)
     result["groups"] = {
@@ -91,6 +91,18 @@ def score_set(
     result |= _valence_scores(rows, resamples=resamples, seed=seed)
     scored = dataclasses.replace(scored, result=result, rows=list(rows))
     return _with_readers(scored, metric, tables)
+
+
+def _check_rows(rows: Sequence[Prediction]) -> None:
+    """Raises ValueError if there are no rows, a row has no truth, or no clip has an answer."""
+    if not rows:
+        raise ValueError("there is no clip to score")
+    if without := next((r for r in rows if not r.answer.strip()), None):
+        raise ValueError(f"clip '{without.clip}' has no 'answer' to compare with")
+    if not any(r.is_answered for r in rows):
+        raise ValueError(
+            f"no clip has an answer, so there is no score; clip '{rows[0].clip}': {rows[0].error}"
+        )
 
 
 def _with_readers(scored: ScoredSet, metric: str, tables: WordTables) -> ScoredSet:

@@ -13,8 +13,7 @@ from data_pipeline.llm.messages import audio_part, image_part
 from data_pipeline.llm.replies import UnusableReply
 from data_pipeline.media.clip import SAMPLE_RATE, Sampling, read_clip
 from data_pipeline.schema import ClipRecord
-from emojax.evaluate.partial_answers import NO_ANSWER
-from emojax.evaluate.predictions import Prediction
+from emojax.evaluate.predictions import NO_ANSWER, Prediction
 from emojax.evaluate.suite_runner import Answerer, Decode, DecodedClip
 
 _HEIGHT = 448  # of the frames that are sent, in pixels

@@ -15,8 +15,6 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 from data_pipeline.datasets.benchmarks import benchmark_clips
 from data_pipeline.datasets.dataset import DatasetContents
 from data_pipeline.io import try_lock, write_text
@@ -38,11 +36,10 @@ from emojax.evaluate.partial_answers import (
     questions_digest,
     read_partial,
 )
-from emojax.evaluate.predictions import Prediction, parse_prediction, write_predictions
+from emojax.evaluate.predictions import REFUSED, Prediction, parse_prediction, write_predictions
 from emojax.evaluate.suites import Member
 
 BATCH = 16
-REFUSED = "refused: "  # prefix of Prediction.error: the clip could not be decoded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,13 +78,20 @@ Decode = Callable[[ClipRecord], DecodedClip]
 Answerer = Callable[[Sequence[tuple[ClipRecord, Any]], str], list[Prediction]]
 
 
-def lock_output(out: Path) -> filelock.AcquireReturnProxy[Any]:
+@contextlib.contextmanager
+def lock_output(out: Path) -> Iterator[None]:
     """Locks a folder while answers are written into it.
 
     Raises:
       ValueError: another process is writing into it.
     """
-    return try_lock(out / ".writing", f"another evaluation is writing into {out}")
+    lock = out / ".writing"
+    with try_lock(lock, f"another evaluation is writing into {out}"):
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # Windows keeps files that are open
+                lock.unlink()
 
 
 def make_questions(member: Member, dataset: DatasetContents) -> list[Question]:
@@ -175,20 +179,21 @@ def answer_set(
       write: False on processes that only take part in the computation.
 
     Returns:
-      Rows in the order of the questions; clips that cannot be decoded have an `error`.
+      Rows in the order of the questions; clips that cannot be decoded or got no usable reply have
+      an `error`. If all have one, no file is kept.
 
     Raises:
       ValueError: the folder contains answers of another model or other clips.
     """
     final = out / "predictions" / member.folder / f"{member.name}.jsonl"
-    partial, identity_file = final.with_suffix(".partial.jsonl"), final.with_suffix(".run.json")
+    partial, identity_file = _partial_file(final), _identity_file(final)
     plan = plan_batches(lengths, batch)
     head = {"set": member.name, "clips": _digest(questions), "batch": batch, **identity}
     if final.exists() and identity_file.exists() and not partial.exists():
         check_same_run(head, json.loads(identity_file.read_text()), final)
         return _read_complete(final, len(questions))
     done = read_partial(partial, head, plan)
-    if write:
+    if write and partial.exists():
         begin_partial(partial, head, done)
     tag = member.benchmark.tag or member.benchmark.task
     new = _answer_batches(questions, plan, [*done], answer=answer, decode=decode, tag=tag)
@@ -196,17 +201,46 @@ def answer_set(
         progress(member.name, sum(map(len, done.values())), len(questions))
         for number, new_rows in new:
             if write:
-                append_batch(partial, number, new_rows)
+                _store(partial, head, number, new_rows)
             done[number] = new_rows
             progress(member.name, sum(map(len, done.values())), len(questions))
     rows = _in_order(done, plan)
     if write:
-        # the growing file is removed last: as long as it exists, the set is not complete
-        write_predictions(final, rows)
-        if not any(map(is_unanswered, rows)):
-            write_text(identity_file, json.dumps(head, indent=1), durable=True)
-            partial.unlink(missing_ok=True)
+        _finish(final, head, rows)
     return rows
+
+
+def _store(partial: Path, head: dict[str, Any], number: int, rows: Sequence[Prediction]) -> None:
+    """Appends a batch to the growing file, unless a later run asks about its clips again."""
+    if any(map(is_unanswered, rows)):
+        return
+    if not partial.exists():
+        begin_partial(partial, head, {})
+    append_batch(partial, number, rows)
+
+
+def _finish(final: Path, head: dict[str, Any], rows: Sequence[Prediction]) -> None:
+    """Writes the rows of a set, if there is any answer, and whether a later run asks again.
+
+    The growing file is removed last: as long as it exists, the set is not complete.
+    """
+    partial, again = _partial_file(final), any(map(is_unanswered, rows))
+    if any(row.is_answered for row in rows):
+        if again and not partial.exists():
+            begin_partial(partial, head, {})
+        write_predictions(final, rows)
+        if again:
+            return
+        write_text(_identity_file(final), json.dumps(head, indent=1), durable=True)
+    partial.unlink(missing_ok=True)
+
+
+def _partial_file(final: Path) -> Path:
+    return final.with_suffix(".partial.jsonl")
+
+
+def _identity_file(final: Path) -> Path:
+    return final.with_suffix(".run.json")
 
 
 def _digest(questions: Sequence[Question]) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from rich.table import Table
 
 from data_pipeline.io import write_text
+from data_pipeline.media.notes import counted
 from emojax.evaluate.emotion_wheels import BUILTIN_NAME
 from emojax.evaluate.paper_results import SIZES, published_figures
 from emojax.evaluate.reader_differences import FILE
@@ -34,6 +35,12 @@ SCORE_NAMES = {
     "f1_samples": "sample F1",
     "example_accuracy": "example accuracy",
     "map": "mAP",
+}
+# Prediction.error_type -> why a clip that is scored has no answer; `no_row` has a note of its own
+_UNANSWERED = {
+    "refused": "could not be decoded",
+    "no_answer": "got no usable reply",
+    "other": "without an answer, which has an error instead",
 }
 _SHOWN = 10  # differences of two readers in evaluation.md
 
@@ -91,6 +98,25 @@ def score_cell(scores: Mapping[str, Any], name: str) -> str:
     return format_score(scores.get(name), scores.get("intervals", {}).get(name))
 
 
+def clips_cell(scores: Mapping[str, Any]) -> str:
+    """The number of scored clips of a set, and how many of them have no answer."""
+    unanswered = sum(scores.get("unanswered", {}).values())
+    return f"{scores['n']} ({unanswered} unanswered)" if unanswered else str(scores["n"])
+
+
+def unanswered_lines(name: str, scores: Mapping[str, Any]) -> list[str]:
+    """Why clips of a set have no answer, and what that means for the scores."""
+    counts = scores.get("unanswered", {})
+    lines = [
+        f"{name}: {counted(counts[key], 'clip')} {text}: counted as wrong"
+        for key, text in _UNANSWERED.items()
+        if key in counts
+    ]
+    if number := scores.get("clips", {}).get("missing_media"):
+        lines.append(f"{name}: the files of {counted(number, 'clip')} are missing; not scored")
+    return lines
+
+
 def official_score(scores: Mapping[str, Any]) -> str:
     """The name of the official score that represents a set, "" if none."""
     return PRIMARY.get(scores.get("released", {}).get("metric", ""), "")
@@ -116,7 +142,7 @@ def main_table(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
         rows.append(
             [
                 name,
-                str(s["n"]),
+                clips_cell(s),
                 f"{SCORE_NAMES.get(primary, primary)} {score_cell(s, primary)}",
                 *(format_score(s.get(k)) for k in SCORES),
                 f"{SCORE_NAMES[official]} {score_cell(s['released'], official)}"
@@ -252,6 +278,8 @@ def markdown(results: dict[str, Any]) -> str:
     """The scores, published figures, per-class tables and confusion matrices as Markdown."""
     header, rows = main_table(results)
     lines = [*markdown_table(header, rows)]
+    for name, s in sets_of(results).items():
+        lines += [part for line in unanswered_lines(name, s) for part in ("", line)]
     if "figure" in results:
         lines = [f"**{headline(results)}** ({results['figure']['what']})", "", *lines]
     if any("released" in s for s in sets_of(results).values()):
@@ -312,7 +340,7 @@ def terminal_tables(results: dict[str, Any]) -> list[Table | str]:
     plain = [
         [
             name,
-            str(s["n"]),
+            clips_cell(s),
             *(format_score(s.get(k)) for k in SCORES),
             str(s.get("answers", {}).get("unparsable", "-")),
         ]
@@ -328,6 +356,8 @@ def terminal_tables(results: dict[str, Any]) -> list[Table | str]:
         title = "primary score of each set, 95 % intervals"
         both = [[r[0], r[2], r[7]] for r in rows]
         parts.append(_table(title, ["set", "strict", "official script"], both, 3))
+    for name, s in sets_of(results).items():
+        parts += unanswered_lines(name, s)
     if "figure" in results:
         parts.append(f"{headline(results)}   {results['figure']['what']}")
     for name, s in sets_of(results).items():

@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import importlib.metadata
 import json
+import os
 import subprocess
 import tempfile
 import time
@@ -34,7 +35,7 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "nump
 def open_run_folder(path: str) -> Iterator[epath.Path]:
     """Creates the folder of a run, local or remote (gs://bucket/run), before anything slow starts.
 
-    If the body raises and the folder is still empty, what was created here is removed again.
+    If the body raises and the folder has no file yet, what was created here is removed again.
 
     Yields:
       The folder.
@@ -64,7 +65,8 @@ def open_run_folder(path: str) -> Iterator[epath.Path]:
         yield folder
     except BaseException:
         with contextlib.suppress(OSError):  # rmdir removes empty folders only
-            for one in made:
+            below = [Path(p) for p, _, _ in os.walk(made[0], topdown=False)][:-1] if made else []
+            for one in (*below, *made):
                 one.rmdir()
         raise
 

@@ -15,20 +15,19 @@ import jax
 
 from data_pipeline.llm.client import ChatClient
 from data_pipeline.llm.endpoint import Endpoint, prompt_hash
-from data_pipeline.llm.replies import count_faults
+from data_pipeline.llm.replies import count_faults, no_usable_reply
 from data_pipeline.progress import Progress, no_progress
 from emojax.bundle.model_folder import Bundle
 from emojax.config import Settings, original_names
 from emojax.evaluate import results_folder, score_files
 from emojax.evaluate.emotion_wheels import BUILTIN_NAME
 from emojax.evaluate.metric_scorers import ScoredSet
-from emojax.evaluate.partial_answers import NO_ANSWER, is_unanswered
+from emojax.evaluate.partial_answers import is_unanswered
 from emojax.evaluate.prediction_files import read_predictions
-from emojax.evaluate.predictions import Prediction
+from emojax.evaluate.predictions import NO_ANSWER, Prediction
 from emojax.evaluate.score_files import ScoringOptions
 from emojax.evaluate.server_answers import decode_for_server, prompts_id, server_answerer
 from emojax.evaluate.suite_runner import (
-    REFUSED,
     Answerer,
     Decode,
     Question,
@@ -48,12 +47,6 @@ from emojax.workflows.model_answerer import (
     weights_id,
 )
 from emojax.workflows.suite_clips import manifest_clips, suite_clips
-
-_PROBLEMS = {
-    "refused": "could not be decoded and have no answer",
-    "missing_media": "are not there",
-    "no_answer": "got no usable reply",
-}
 
 logger = logging.getLogger(__name__)
 
@@ -283,11 +276,10 @@ def answer_members(
 
 
 def _count(rows: Sequence[Prediction], missing: int) -> dict[str, int]:
-    refused = sum(r.error.startswith(REFUSED) for r in rows)
-    silent = sum(is_unanswered(r) for r in rows)
+    silent = sum(map(is_unanswered, rows))
     counts = {
-        "answered": len(rows) - refused - silent,
-        "refused": refused,
+        "answered": sum(r.is_answered for r in rows),
+        "refused": sum(r.error_type == "refused" for r in rows),
         "missing_media": missing,
     }
     return counts | ({"no_answer": silent} if silent else {})
@@ -303,14 +295,20 @@ def _score_answers(
     options: ScoringOptions,
     by: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Scores answers and writes the results; `by` names who answered each set."""
+    """Scores answers and writes the results; `by` names who answered each set.
+
+    Sets without any answer have no score.
+
+    Raises:
+      PredictionError: no clip has an answer.
+    """
     if jax.process_index():
         return {}
-    for name, count in counts.items():
-        for key, text in _PROBLEMS.items():
-            if count.get(key):
-                logger.warning("%s: %d clips %s", name, count[key], text)
-    facts = {name: {"clips": count, "answered_by": by[name]} for name, count in counts.items()}
+    answered = {name: rows for name, rows in by_set.items() if any(r.is_answered for r in rows)}
+    for name in sorted(set(by_set) - set(answered)) if answered else ():
+        logger.warning("%s: no clip has an answer, so this set has no score", name)
+    by_set = answered or by_set  # without any, the scorer says why
+    facts = {name: {"clips": counts[name], "answered_by": by[name]} for name in by_set}
     results, scored = score_files.score_predictions(suite, by_set, options, facts=facts)
     return write_results(results, scored, out=out, title=title, options=options)
 
@@ -349,7 +347,7 @@ def evaluate_server(
 
     Raises:
       ValueError: there is no clip.
-      EndpointError: the server cannot be used.
+      EndpointError: the server cannot be used, or gave no usable reply about any clip.
     """
     if suite is None:
         questions, labels = manifest_clips(
@@ -370,17 +368,28 @@ def evaluate_server(
         )
         if not by_set:
             raise ValueError(f"{place} holds no clip of {suite.title if suite else 'the manifest'}")
-        _log_requests(client, by_set)
+        _log_requests(client)
+    _report_unanswered(endpoint.url, by_set)
     title, by = f"{place.name}: {endpoint.model}", dict.fromkeys(by_set, endpoint.model)
     return _score_answers(suite, by_set, counts, out=out, title=title, options=options, by=by)
 
 
-def _log_requests(client: ChatClient, by_set: Mapping[str, Sequence[Prediction]]) -> None:
-    """Logs why clips have no answer, in the server's own words, and what the requests cost."""
+def _report_unanswered(url: str, by_set: Mapping[str, Sequence[Prediction]]) -> None:
+    """Logs why clips have no answer, in the server's own words.
+
+    Raises:
+      EndpointError: no clip has one.
+    """
     rows = [row for set_rows in by_set.values() for row in set_rows]
-    reasons = (r.error.removeprefix(NO_ANSWER) for r in rows if is_unanswered(r))
+    reasons = [r.error.removeprefix(NO_ANSWER) for r in rows if is_unanswered(r)]
+    if reasons and not any(r.is_answered for r in rows):
+        raise no_usable_reply(url, reasons)
     for reason, number in count_faults(reasons).items():
         logger.warning("without an answer: %d, %s", number, reason)
+
+
+def _log_requests(client: ChatClient) -> None:
+    """Logs how many requests a run sent, and what they cost."""
     faults = ", ".join(f"{n} x {kind}" for kind, n in sorted(client.faults.items()))
     prompts, replies = client.tokens_paid
     cost = ""

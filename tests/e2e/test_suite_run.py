@@ -18,7 +18,7 @@ from data_jobs import save_random_model
 from suite_fixture import write_suite
 
 from data_pipeline.llm import client
-from data_pipeline.llm.endpoint import Endpoint
+from data_pipeline.llm.endpoint import Endpoint, EndpointError
 from emojax.bundle.calibration import Calibration
 from emojax.evaluate import partial_answers, predictions, suite_runner
 from emojax.evaluate.emotion_wheels import builtin_tables
@@ -242,8 +242,13 @@ def test_rows_are_spread_over_devices(whole, model, suite, tmp_path):
 
 
 def test_a_server_that_was_away_is_asked_again(suite, tmp_path):
-    away = [True]
-    chat = Chat(lambda body, n: (503, "busy") if away[0] else "neutral")
+    away = [3]  # of the clips, in the order in which they are asked about
+
+    def reply(body, number):
+        place = list(chat.asked).index(json.dumps(body["messages"]))
+        return (503, "busy") if place < away[0] else "neutral"
+
+    chat = Chat(reply)
     options = ScoringOptions(tables=builtin_tables(), resamples=0)
     with serve(chat):
         run = lambda: evaluate.evaluate_server(
@@ -256,9 +261,14 @@ def test_a_server_that_was_away_is_asked_again(suite, tmp_path):
         )
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(client, "RETRIES", 0)
+            with pytest.raises(EndpointError, match="no usable reply about any clip .3 x 503"):
+                run()
+            assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+            away[0] = 1
             first = run()["sets"]["caer"]
-        assert first["clips"] == {"answered": 0, "refused": 0, "missing_media": 0, "no_answer": 3}
-        away[0] = False
+        assert first["clips"] == {"answered": 2, "refused": 0, "missing_media": 0, "no_answer": 1}
+        assert first["unanswered"] == {"no_answer": 1}
+        away[0] = 0
         again = run()["sets"]["caer"]
         asked = sum(chat.asked.values())
         assert again["clips"]["answered"] == 3 and again["accuracy"] == pytest.approx(1 / 3)

@@ -9,10 +9,13 @@ from chat_server import Chat, serve
 from prediction_rows import jsonl, row
 from suite_fixture import drawn_clips
 
+from data_pipeline.llm import client
 from data_pipeline.media.clip import read_clip
 from data_pipeline.schema import ClipRecord
 from emojax.cli.main import main
 from emojax.evaluate.server_answers import decode_for_server
+
+NOTHING = "http://127.0.0.1:9/v1"  # where nothing listens
 
 
 def test_the_command_writes_every_file_and_twice_the_same(tmp_path, capsys):
@@ -277,8 +280,49 @@ def test_a_multimodal_server_answers_a_manifest(tmp_path, capsys):
     assert (
         "1 x empty reply" in message
         and "cost 0.00" in message
-        and "1 clips could not be decoded" in message
+        and "5 (1 unanswered)" in message
+        and "test: 1 clip could not be decoded: counted as wrong" in message
     )
+    assert found["unanswered"] == {"refused": 1}
+    assert "test: 1 clip could not be decoded" in (out / "evaluation.md").read_text()
+
+
+@pytest.mark.parametrize("command", ["evaluate", "judge"])
+def test_without_any_usable_reply_there_is_no_score(command, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(client, "RETRIES", 0)
+    table = tmp_path / "m.csv"
+    table.write_text(
+        "path,label,clip,response,reference\n"
+        + "".join(f"{clip},sad,{clip},x,y\n" for clip in drawn_clips()[:3])
+    )
+    out = tmp_path / "new" / "o"
+    given = {
+        "evaluate": ["--served", "m", "--manifest", str(table), "--labels", "happy,sad"],
+        "judge": [
+            *("--model", "m", "--task", "reasoning"),
+            *(f"--{option}={table}" for option in ("predictions", "references")),
+        ],
+    }[command]
+    with serve(Chat(lambda body, n: (503, "no such luck"))) as chat:
+        for url, fault in ((chat.url, "3 x 503 (no such luck)"), (NOTHING, "3 x no connection (")):
+            assert main([command, *given, "--endpoint", url, "--out", str(out)]) == 2
+            printed, fault_text = capsys.readouterr()
+            assert f"{url} gave no usable reply about any clip ({fault}" in fault_text
+            assert "so there is no score" in fault_text
+            assert "UAR" not in printed and "mean" not in printed
+    if command == "evaluate":
+        assert not out.parent.exists()
+
+
+def test_without_any_clip_that_can_be_decoded_there_is_no_score(tmp_path, capsys):
+    (tmp_path / "broken.mp4").write_bytes(b"no film")
+    (tmp_path / "m.csv").write_text("path,label\nbroken.mp4,sad\n")
+    out = tmp_path / "o"
+    place = ["--manifest", str(tmp_path / "m.csv"), "--out", str(out), "--labels", "happy,sad"]
+    assert main(["evaluate", *place, "--served", "m", "--endpoint", NOTHING]) == 2
+    error = capsys.readouterr().err
+    assert "no clip has an answer, so there is no score; clip 'broken#2': refused: " in error
+    assert not out.exists()
 
 
 def test_a_part_of_a_file_is_sent_as_frames_and_sound():

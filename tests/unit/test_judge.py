@@ -361,7 +361,7 @@ def test_the_command(tmp_path, capsys, monkeypatch):
         assert main(command) == 0
         assert set(chat.keys) == {"Bearer sesame"}
     output = capsys.readouterr().out
-    assert "1 of 3 references have no prediction" in output and "6.000" in output
+    assert "not scored: 1 of 3 references without a prediction" in output and "6.000" in output
     found = json.loads((out / "judge_clue-overlap_org-judge.json").read_text())
     assert found["scores"]["clue_overlap"]["mean"] == 6.0 and found["n"] == 2
     assert (
