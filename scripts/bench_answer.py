@@ -252,7 +252,7 @@ def main() -> None:
     for (work, name), job in jobs.items():
         a, b = timed(job, args.rounds)
         print(f"| {work} | {name} | {a * 1e3:.1f} | {b * 1e3:.1f} | {b / a:.2f} |", flush=True)
-    from emojax.infer.predict import default_model
+    from emojax.weights.locations import default_model
 
     folder = args.model or default_model()
     if folder and args.clip:

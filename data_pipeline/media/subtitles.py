@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import html
 import itertools
+import os
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -18,8 +19,9 @@ import pysubs2
 
 from data_pipeline.io import refuse_device
 from data_pipeline.media.speaker_turns import split_turns, voice_marks
+from data_pipeline.media.stream import recording_seconds
 from data_pipeline.media.text_encoding import decode_text
-from data_pipeline.media.transcript import Cue, Transcript
+from data_pipeline.media.transcript import Cue, Transcript, untimed_transcript
 
 SUFFIXES = (".srt", ".vtt", ".ass", ".ssa", ".txt")
 _HOUR = 3600.0  # broadcast clocks start at a full hour
@@ -70,12 +72,14 @@ def read_transcript(path: Path, *, duration: float = 0.0) -> Transcript:
       The transcript; its notes say what could not be used as it stands in the file.
 
     Raises:
-      TranscriptError: the file is not text, or not in the format of its suffix.
+      TranscriptError: the file cannot be read, is not text, or not in the format of its suffix.
     """
     if path.suffix.lower() not in SUFFIXES:
         raise TranscriptError(f"{path}: transcripts must be {', '.join(SUFFIXES)} files")
     try:
         text, encoding = decode_text(refuse_device(path).read_bytes())
+    except OSError as error:
+        raise TranscriptError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise TranscriptError(f"{path} {error}: save it as UTF-8") from error
     source = path.name if encoding == "UTF-8" else f"{path.name} (read as {encoding})"
@@ -265,6 +269,49 @@ def _clock(seconds: float) -> str:
     return f"{minutes // 60:02.0f}:{minutes % 60:02.0f}:{rest:06.3f}"
 
 
+def transcript_of(path: str, *, given: str | None = None, subtitle: str = "") -> Transcript:
+    """The transcript of a recording.
+
+    Args:
+      path: the recording.
+      given: a subtitle or text file; None: the file of the recording's name in its folder;
+        "none": no transcript.
+      subtitle: the whole text, in place of a file.
+
+    Returns:
+      The transcript; an empty one if there is no file.
+
+    Raises:
+      ValueError: there is no file `given`.
+      TranscriptError: the file cannot be read.
+    """
+    if subtitle:
+        return untimed_transcript(subtitle, path)
+    if given == "none":
+        return Transcript()
+    if given and not Path(given).is_file():
+        raise ValueError(f"--words {given}: there is no such file")
+    files = [Path(given)] if given else find_subtitles(Path(path))
+    if not files:
+        return Transcript()
+    transcript = read_transcript(files[0], duration=recording_seconds(path))
+    return dataclasses.replace(transcript, notes=(*_choice_notes(files), *transcript.notes))
+
+
+def _choice_notes(files: Sequence[Path]) -> list[str]:
+    """What a user should know about the choice of the first of several files of words."""
+    first, *others = files
+    notes = []
+    if is_partial(first):
+        notes.append(f"{first.name} may hold only a part of the words, by its name")
+    if names := [p.name for p in others if is_partial(first) or not is_partial(p)]:
+        notes.append(
+            f"the words are those of {first.name}, not of {' or '.join(names)} beside it:"
+            " --words FILE chooses"
+        )
+    return notes
+
+
 def find_subtitles(media: Path) -> list[Path]:
     """The subtitle files of a recording in its folder, the best one first.
 
@@ -274,10 +321,10 @@ def find_subtitles(media: Path) -> list[Path]:
     stem, full = _folded(media.stem), _folded(media.name)
     ranked = []
     try:
-        files = [p for p in media.parent.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file()]
+        names = [name for name in os.listdir(media.parent) if name.lower().endswith(SUFFIXES)]
     except OSError:
         return []
-    for path in files:
+    for path in filter(Path.is_file, map(media.parent.joinpath, names)):
         name = _folded(path.stem)
         if name in (stem, full):
             rank = (0, int(name != stem), int(path.stem not in (media.stem, media.name)))

@@ -54,8 +54,7 @@ def model_folder(name: str | None) -> Path:
     Raises:
       ValueError: there is none; the message says how to get one.
     """
-    from emojax.infer.predict import default_model
-    from emojax.weights.locations import find_model
+    from emojax.weights.locations import default_model, find_model
 
     folder = find_model(name) if name else default_model()
     if folder is None:

@@ -63,6 +63,12 @@ def add_parser(commands: Commands) -> None:
     )
     p.add_argument("--subtitle", default="", help="transcript, the same for all files")
     p.add_argument(
+        "--words",
+        metavar="FILE",
+        help="subtitles (.srt, .vtt, .ass) or text (.txt) of the one clip or recording; default: "
+        "the file of its name in its folder; 'none' reads none",
+    )
+    p.add_argument(
         "--labels", metavar="A,B,...", help="labels to choose from (default: the model's own)"
     )
     _add_transcription(p)
@@ -173,12 +179,6 @@ def _add_recording_options(p: argparse.ArgumentParser) -> None:
         help="of the outputs, also svg and pdf (default %(default)s)",
     )
     t.add_argument(
-        "--words",
-        metavar="FILE",
-        help="subtitles (.srt, .vtt, .ass) or text (.txt) of the one recording; default: the file "
-        "of its name in its folder; 'none' reads none",
-    )
-    t.add_argument(
         "--window",
         type=seconds,
         metavar="S",
@@ -235,6 +235,10 @@ def run(args: argparse.Namespace, console: Console) -> int:
     labels = name_list(args.labels) or None
     if labels and len(labels) < 2:
         raise ValueError("--labels needs at least two labels, separated by commas")
+    if len(paths) > 1 and args.words not in (None, "none"):
+        raise ValueError(
+            "--words FILE is for one file; without it each has the words of the file of its name"
+        )
     if is_recording:
         _check_recordings(args, paths)
     from emojax.bundle.model_folder import model_name, read_facts
@@ -284,7 +288,7 @@ def kept(args: argparse.Namespace) -> str:
 
 def _check_options(args: argparse.Namespace) -> None:
     is_recording = args.timeline or args.report
-    given = [n for n in ("out", "words", "window", "faces", "units") if getattr(args, n)]
+    given = [n for n in ("out", "window", "faces", "units") if getattr(args, n)]
     given += [n for n, default in RECORDING_DEFAULTS.items() if getattr(args, n) != default]
     if not is_recording and given:
         raise ValueError(f"--{given[0]} is for recordings: give --timeline too")
@@ -306,10 +310,9 @@ def _check_options(args: argparse.Namespace) -> None:
 
 
 def _check_recordings(args: argparse.Namespace, paths: Sequence[str]) -> None:
-    if len(paths) > 1 and (args.report or args.units or args.words not in (None, "none")):
+    if len(paths) > 1 and (args.report or args.units):
         raise ValueError(
-            "--report, --units and --words FILE are for one recording; several are written with "
-            "--out DIR"
+            "--report and --units are for one recording; several are written with --out DIR"
         )
     if args.one_speaker:
         raise ValueError("--one-speaker is for clips; segments of a recording may be of anybody")
@@ -362,6 +365,7 @@ def _predict_clips(
             explain=args.contributions,
             repetition_penalty=args.repetition_penalty,
             fusion_weights=args.fusion_weights,
+            words=args.words,
             transcribe=transcribe,
         )
         total, before = len(todo.part), len(todo.part) - len(todo.missing)

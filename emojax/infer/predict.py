@@ -7,23 +7,23 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data_pipeline.datasets.labels import normalize_answer
-from data_pipeline.io import cache_root
 from data_pipeline.loader.samples import truncate_subtitle
 from data_pipeline.loader.tokens import RowTooLong
 from data_pipeline.media.clip import read_clip
 from data_pipeline.media.container import ClipError, DecodeTimeout, cause_of
+from data_pipeline.media.file_kinds import is_picture
 from data_pipeline.media.presence import find_signs, has_speech, missing_signs
 from data_pipeline.media.speaker_norm import Speakers, measure_speakers
+from data_pipeline.media.subtitles import TranscriptError, transcript_of
 from data_pipeline.media.views import Views, make_views, window_notes
 from data_pipeline.progress import Progress, no_progress
 from data_pipeline.schema import Clip, ClipRecord
-from emojax.bundle.model_folder import MODEL_FILE, Bundle
+from emojax.bundle.model_folder import Bundle
 from emojax.infer.answer import label_probabilities, reasons
 from emojax.infer.attribution import CANNOT_TELL, contributions, fusion_weights
 from emojax.infer.encode_clips import Encoded, encode, unlabelled_record, with_subtitles
@@ -40,7 +40,6 @@ TranscribeFn = Callable[[np.ndarray], list[Transcription]]
 LONG = 60.0  # seconds from which one answer says little about a recording
 NOTHING_INSIDE = "there is nothing to see, hear or read in it"  # why an empty clip is refused
 ONE_SPEAKER = "one"  # the speaker's name if all files are of one person
-DEMO_POINTER = "demo_model.txt"  # file in the cache: the folder of the newest `emojax demo` model
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,6 +53,8 @@ class PredictOptions:
       abstain: below this probability the answer is "cannot tell" with the two most probable labels.
       explain: also measure what each modality contributes (2^modalities forward passes).
       fusion_weights: also return the weights of the Conv-Attention.
+      words: a subtitle or text file of the one clip; None: the file of each clip's name in its
+        folder; "none": no file.
       transcribe: transcribes clips that come without words.
       repetition_penalty: of the reason, as of `Sampler`.
       for_recordings: what to do with a recording that is too long for one answer; "": any clip may
@@ -65,25 +66,10 @@ class PredictOptions:
     abstain: float = 0.0
     explain: bool = False
     fusion_weights: bool = False
+    words: str | None = "none"
     transcribe: TranscribeFn | None = None
     repetition_penalty: float = 1.0
     for_recordings: str = "--timeline answers recordings of any length, part by part"
-
-
-def default_model() -> Path | None:
-    """The newest model folder among imported weights, `runs/demo` here and the last `emojax demo`.
-
-    Imported weights that are only a start for training are left out.
-    """
-    root = cache_root()
-    folders = [
-        Path("runs/demo"),
-        *(f for f in (root / "weights").glob("*") if not f.name.endswith("-start")),
-    ]
-    if (root / DEMO_POINTER).exists():
-        folders.append(Path((root / DEMO_POINTER).read_text().strip()))
-    complete = [f for f in folders if (f / MODEL_FILE).exists()]
-    return max(complete, key=lambda f: (f / MODEL_FILE).stat().st_mtime, default=None)
 
 
 def predict(
@@ -101,7 +87,7 @@ def predict(
       bundle: the model.
       paths: media files.
       labels: label strings to choose from, the model's own by default.
-      subtitle: spoken words, the same for all files.
+      subtitle: spoken words, the same for all files; files of words are then not read.
       timeout: seconds of decoding after which a file is refused.
       options: what is predicted besides the label.
 
@@ -118,7 +104,7 @@ def predict(
         chunk: list[tuple[str, Clip | str, float]] = []  # path, clip or error, seconds
         for path in paths[start : start + batch_size]:
             begin = time.monotonic()
-            decoded = _decode(bundle, path, subtitle, timeout, options.for_recordings)
+            decoded = _decode(bundle, path, subtitle, timeout, options)
             chunk.append((path, decoded, time.monotonic() - begin))
         clips = [(path, clip) for path, clip, _ in chunk if isinstance(clip, Clip)]
         begin = time.monotonic()
@@ -177,19 +163,31 @@ def refusal(
 
 
 def _decode(
-    bundle: Bundle, path: str, subtitle: str, timeout: float, for_recordings: str
+    bundle: Bundle, path: str, subtitle: str, timeout: float, options: PredictOptions
 ) -> Clip | str:
     """The clip, or why there is none."""
     sampling = bundle.settings.sampling(None)
     try:
         clip = read_clip(path, sampling=sampling, subtitle=subtitle, timeout=timeout)
+        if not subtitle and not is_picture(path):
+            clip = _with_words(clip, path, options.words)
     except DecodeTimeout as error:
-        return f"{error}; {for_recordings}"
-    except ClipError as error:
+        return f"{error}; {options.for_recordings}"
+    except (ClipError, TranscriptError) as error:
         return str(error)
     if not clip.modalities:
         return "; ".join(clip.notes) or NOTHING_INSIDE
     return clip
+
+
+def _with_words(clip: Clip, path: str, given: str | None) -> Clip:
+    """The clip with the words of its file of words, see `transcript_of`."""
+    transcript = transcript_of(path, given=given)
+    words = transcript.words(0, clip.duration)
+    source = (f"words: {transcript.source}",) if words else ()
+    return dataclasses.replace(
+        clip, subtitle=words, notes=(*clip.notes, *source, *transcript.notes)
+    )
 
 
 def measure_speaker(

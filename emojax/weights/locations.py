@@ -9,6 +9,8 @@ from data_pipeline.suggestions import nearest
 from emojax.bundle.model_folder import MODEL_FILE
 from emojax.weights.catalogue import MODELS, SOURCES, describe_source
 
+DEMO_POINTER = "demo_model.txt"  # file in the cache: the folder of the newest `emojax demo` model
+
 
 def weights_folder(name: str) -> Path:
     """The folder of an imported model."""
@@ -18,6 +20,22 @@ def weights_folder(name: str) -> Path:
 def downloads_folder() -> Path:
     """The folder of fetched files, with one folder per source."""
     return cache_root() / "downloads"
+
+
+def default_model() -> Path | None:
+    """The newest model folder among imported weights, `runs/demo` here and the last `emojax demo`.
+
+    Imported weights that are only a start for training are left out.
+    """
+    root = cache_root()
+    folders = [
+        Path("runs/demo"),
+        *(f for f in (root / "weights").glob("*") if not f.name.endswith("-start")),
+    ]
+    if (root / DEMO_POINTER).exists():
+        folders.append(Path((root / DEMO_POINTER).read_text().strip()))
+    complete = [f for f in folders if (f / MODEL_FILE).exists()]
+    return max(complete, key=lambda f: (f / MODEL_FILE).stat().st_mtime, default=None)
 
 
 def find_model(name: str) -> Path:

@@ -20,9 +20,10 @@ from data_pipeline.schema import ClipRecord
 from emojax.bundle.model_folder import load_bundle
 from emojax.config import load_config, resolve
 from emojax.evaluate.model_answers import evaluate_embedded
-from emojax.infer.predict import DEMO_POINTER, predict
+from emojax.infer.predict import predict
 from emojax.reports import evaluation_tables
 from emojax.types import Answer
+from emojax.weights.locations import DEMO_POINTER
 from emojax.workflows.score import calibrate, items_of
 from emojax.workflows.train import run_training
 

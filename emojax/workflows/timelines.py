@@ -12,14 +12,7 @@ import numpy as np
 from data_pipeline.annotate.unit_tracks import read_units
 from data_pipeline.io import write_bytes
 from data_pipeline.media.container import ClipError
-from data_pipeline.media.stream import recording_seconds
-from data_pipeline.media.subtitles import (
-    TranscriptError,
-    find_subtitles,
-    is_partial,
-    read_transcript,
-)
-from data_pipeline.media.transcript import Transcript, untimed_transcript
+from data_pipeline.media.subtitles import TranscriptError, transcript_of
 from data_pipeline.progress import Progress, no_progress
 from emojax.bundle.model_folder import Bundle
 from emojax.infer.face_tracks import FaceTracker, YuNetDetector
@@ -144,49 +137,6 @@ def _write(timeline: Timeline, stem: Path, request: TimelineRequest) -> list[Pat
         write_bytes(request.page, page)
         files.append(request.page)
     return files
-
-
-def transcript_of(path: str, *, given: str | None = None, subtitle: str = "") -> Transcript:
-    """The transcript of a recording.
-
-    Args:
-      path: the recording.
-      given: a subtitle or text file; None: the file of the recording's name in its folder;
-        "none": no transcript.
-      subtitle: the whole text, in place of a file.
-
-    Returns:
-      The transcript; an empty one if there is no file.
-
-    Raises:
-      ValueError: there is no file `given`.
-      TranscriptError: the file cannot be read.
-    """
-    if subtitle:
-        return untimed_transcript(subtitle, path)
-    if given == "none":
-        return Transcript()
-    if given and not Path(given).is_file():
-        raise ValueError(f"--words {given}: there is no such file")
-    files = [Path(given)] if given else find_subtitles(Path(path))
-    if not files:
-        return Transcript()
-    transcript = read_transcript(files[0], duration=recording_seconds(path))
-    return dataclasses.replace(transcript, notes=(*_choice_notes(files), *transcript.notes))
-
-
-def _choice_notes(files: Sequence[Path]) -> list[str]:
-    """What a user should know about the choice of the first of several subtitle files."""
-    first, *others = files
-    notes = []
-    if is_partial(first):
-        notes.append(f"{first.name} may hold only a part of the words, by its name")
-    if names := [p.name for p in others if is_partial(first) or not is_partial(p)]:
-        notes.append(
-            f"the words are those of {first.name}; {', '.join(names)} lies beside it too:"
-            " --words FILE chooses"
-        )
-    return notes
 
 
 def output_stems(

@@ -337,7 +337,7 @@ def test_errors_are_reported(model, talk, tmp_path, capsys):
     )
     assert "refused: not a media file" in capsys.readouterr().out
     for options, message in (
-        (["--words", "x.srt"], "give --timeline"),
+        (["--window", "2"], "give --timeline"),
         (["--timeline", "--formats", "xls"], "'xls' is not one of json"),
         (["--timeline", "--words", str(tmp_path / "no.srt")], "no.srt"),
         (["--timeline", "--longest", "0.1"], "segments of"),

@@ -80,6 +80,41 @@ def test_a_long_recording_is_sent_to_where_it_is_answered_in_parts(bundle, tmp_p
         assert "decoding took more than" in refused.error and way in refused.error
 
 
+@pytest.mark.parametrize(
+    ("options", "right"),  # (--words, --subtitle), (words, note)
+    [
+        ((None, ""), ("so sorry", "words: a.en.srt")),
+        ((None, "given"), ("given", "")),
+        (("none", ""), ("", "")),
+        (("other.txt", ""), ("oh no", "words: other.txt")),
+    ],
+)
+def test_clips_have_the_words_of_their_subtitles(bundle, tmp_path, monkeypatch, options, right):
+    """By the rule of timelines; the cue after the end is not of the clip."""
+    (words, subtitle), (used, note) = options, right
+    cues = "1\n00:00:00,000 --> 00:00:00,200\nso sorry\n\n2\n00:09:00,000 --> 00:09:01,000\nx\n"
+    (tmp_path / "a.en.srt").write_text(cues)
+    (tmp_path / "other.txt").write_text("oh no")
+    (tmp_path / "b.srt").write_bytes(b"1\n\0\x01\x02")
+    paths = [film(tmp_path / "a.mp4"), film(tmp_path / "b.mp4")]
+    clips = []
+
+    def answer_clips(bundle, pairs, labels, *, options):
+        clips.extend(clip for _, clip in pairs)
+        return [answer(path) for path, _ in pairs]
+
+    monkeypatch.setattr(predicting, "answer_clips", answer_clips)
+    monkeypatch.chdir(tmp_path)
+    wanted = predicting.PredictOptions(words=words)
+    _, second = predicting.predict(bundle, paths, subtitle=subtitle, options=wanted)
+    assert clips[0].subtitle == used and [n for n in clips[0].notes if "words:" in n] == (
+        [note] if note else []
+    )
+    assert ("text" in clips[0].modalities) == bool(used)
+    damaged = words is None and not subtitle
+    assert ("b.srt is not text" in (second.error or "")) == damaged
+
+
 def test_names_of_other_bytes_reach_every_output(tmp_path, monkeypatch):
     path = film(tmp_path / f"{LATIN_1}.mp4")
     clip = read_clip(path, sampling=Sampling(temporal="window", num_frames=2))

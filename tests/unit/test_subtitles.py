@@ -5,8 +5,7 @@ Each right answer is what a viewer of these subtitles hears, written out by hand
 
 import pytest
 
-from data_pipeline.media.subtitles import find_subtitles, read_transcript
-from emojax.workflows.timelines import _choice_notes
+from data_pipeline.media.subtitles import _choice_notes, find_subtitles, read_transcript
 
 
 def srt(*cues):
@@ -157,7 +156,7 @@ def test_voices_of_one_cue(tmp_path):
         (["talk.en-US.vtt", "other.srt"], "talk.en-US.vtt", ""),
         (["talk.en.forced.srt", "talk.en.srt"], "talk.en.srt", ""),
         (["talk.forced.srt"], "talk.forced.srt", "only a part"),
-        (["talk.de.srt", "talk.en.srt"], "talk.de.srt", "talk.en.srt lies beside"),
+        (["talk.de.srt", "talk.en.srt"], "talk.de.srt", "not of talk.en.srt"),
         (["talk.en.sdh.srt", "talk.en.srt", "talk.srt"], "talk.srt", "talk.en.srt"),
         (["talk.Spanish.srt", "talk.emotions.srt", "talking.srt"], "talk.Spanish.srt", ""),
     ],
