@@ -73,7 +73,7 @@ def add_parser(commands: Commands) -> None:
         nargs="?",
         const="local",
         metavar="ADDRESS",
-        help="run on Ray: address of a running cluster, or `local` (emojax[cluster])",
+        help="run on Ray: address of a running cluster, or `local` (needs the extra .[cluster])",
     )
     _add_output_options(p)
 

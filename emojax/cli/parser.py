@@ -46,6 +46,9 @@ class Parser(argparse.ArgumentParser):
         """Prints one sentence and where the options are explained; exit code 2."""
         text = message.removeprefix("argument ")
         text = text.replace("the following arguments are required: ", "missing: ")
+        actions = self._subparsers._group_actions[0] if self._subparsers else None
+        if actions is not None and actions.choices and text == f"missing: {actions.metavar}":
+            text += f", one of {', '.join(actions.choices)}"
         self.exit(2, f"{self.prog}: {text}\n`{self.prog} --help` explains the options\n")
 
     def _check_options(self, words: Sequence[str]) -> None:

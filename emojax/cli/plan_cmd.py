@@ -164,9 +164,10 @@ def show(p: dict[str, Any], console: Console) -> None:
         f"{p['config']}:{p['stage']} on {p['topology']} ({p['chips']} x {p['chip']}), "
         f"mesh data x fsdp x tensor {mesh}"
     )
+    kernels = p["param_dtype"] if p["kernels"] == "float" else p["kernels"]
     console.print(
         f"batch of {p['batch']} x {p['length']} tokens, {p['answer']} answer positions, "
-        f"encoders {p['encoders']}, remat {p['remat']}, kernels {p['kernels']}"
+        f"encoders {p['encoders']}, remat {p['remat']}, frozen kernels {kernels}"
     )
     table = Table("", "", show_header=False, title="per chip")
 

@@ -206,7 +206,7 @@ def _add_recording_options(p: argparse.ArgumentParser) -> None:
     t.add_argument(
         "--faces",
         metavar="MODEL.onnx",
-        help="tell people apart by this face detector (emojax[people])",
+        help="tell people apart by this face detector (needs the extra .[people])",
     )
     t.add_argument(
         "--embed",

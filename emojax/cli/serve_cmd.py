@@ -28,7 +28,7 @@ LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
 def add_parser(commands: Commands) -> None:
     """Adds `serve`."""
     p = commands.add_parser(
-        "serve", help="clips and recordings over HTTP (docs/serve.md); needs emojax[serve]"
+        "serve", help="clips and recordings over HTTP (docs/serve.md); needs the extra .[serve]"
     )
     p.add_argument(
         "--model", help="model folder, or the name of an imported model (default: the newest)"

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from emojax.cli.arguments import Commands, check_required, name_list, output_folder
-from emojax.cli.console import progress_bars, setup
+from emojax.cli.arguments import Commands, check_required
+from emojax.cli.console import setup
 from emojax.cli.manifest_options import add_columns_option, add_labels_option
-from emojax.cli.output import show_evaluation
 
 if TYPE_CHECKING:
     from emojax.config import Settings
@@ -65,33 +64,14 @@ def run(args: argparse.Namespace, console: Console) -> int:
     _check_options(args)
     settings = _settings(args)
     setup(training=True)
+    from emojax.cli.train_config import train_config
+    from emojax.sharding import start_processes
+
     if args.config:
-        from emojax.cli.train_config import train_config
-        from emojax.sharding import start_processes
-
         start_processes()
-        train_config(args, settings, _out(args), console)
-        return 0
-    from data_pipeline.loader.open_sources import open_views, read_records
-    from emojax.train.start import check_run
-    from emojax.workflows.score import calibrate, score_splits
-    from emojax.workflows.train import run_training
-
-    records = read_records(
-        args.manifest,
-        labels=name_list(args.labels) or None,
-        seed=settings.seed,
-        columns=args.columns,
-    )
-    with output_folder(args.out) as out, progress_bars(console) as progress:
-        check_run(settings, records, out)
-        sources = open_views(records, settings.views, settings.sampling, progress=progress)
-        run_training(settings, records, sources, out, progress=progress)
-        if "val" in sources:
-            calibrate(out, sources["val"], name=f"{args.manifest}, val", progress=progress)
-        results = score_splits(out, sources, out, progress=progress)
-    show_evaluation(results, out, console)
-    console.print(f"try next: emojax predict CLIP --model {out}", soft_wrap=True)
+    train_config(args, settings, _out(args), console)
+    if not args.config:
+        console.print(f"try next: emojax predict CLIP --model {args.out}", soft_wrap=True)
     return 0
 
 

@@ -1,8 +1,9 @@
-"""`emojax train --config=FILE`: trains one configuration, in one or more processes."""
+"""The run of `emojax train`: reads the data, trains and scores, in one or more processes."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ from emojax.train.start import check_run
 from emojax.workflows.score import calibrate, score_data, score_splits
 from emojax.workflows.train import run_training, train_on_data
 
-Results = dict[Path, dict[str, Any]]  # {folder: {split: scores}}
+# Scores what was trained; returns {folder: {split: scores}}.
+Scoring = Callable[[], dict[Path, dict[str, Any]]]
 
 
 def train_config(args: argparse.Namespace, settings: Settings, out: str, console: Console) -> None:
@@ -42,7 +44,8 @@ def train_config(args: argparse.Namespace, settings: Settings, out: str, console
     with_scores = jax.process_count() == 1 and "://" not in out
     train = _train_built if args.data else _train_clips
     with open_run_folder(out) as folder, progress_bars(console) as progress:
-        results = train(args, settings, folder, with_scores=with_scores, progress=progress)
+        score = train(args, settings, folder, progress=progress)
+        results = score() if with_scores else {}
     for place, result in results.items():
         show_evaluation(result, place, console)
     if not with_scores:
@@ -50,30 +53,18 @@ def train_config(args: argparse.Namespace, settings: Settings, out: str, console
 
 
 def _train_built(
-    args: argparse.Namespace,
-    settings: Settings,
-    out: epath.Path,
-    *,
-    with_scores: bool,
-    progress: Progress,
-) -> Results:
+    args: argparse.Namespace, settings: Settings, out: epath.Path, *, progress: Progress
+) -> Scoring:
     names = name_list(args.sets) or None
     records, sources = open_data(Path(args.data), settings.views, settings.sampling, names=names)
     cache = Path(args.cache) if args.cache else None
     train_on_data(settings, records, sources, out, cache=cache, progress=progress)
-    if not with_scores:
-        return {}
-    return score_data(Path(out), records, sources, Path(out), progress=progress)
+    return lambda: score_data(Path(out), records, sources, Path(out), progress=progress)
 
 
 def _train_clips(
-    args: argparse.Namespace,
-    settings: Settings,
-    out: epath.Path,
-    *,
-    with_scores: bool,
-    progress: Progress,
-) -> Results:
+    args: argparse.Namespace, settings: Settings, out: epath.Path, *, progress: Progress
+) -> Scoring:
     if args.manifest:
         records = read_records(
             args.manifest,
@@ -86,12 +77,15 @@ def _train_clips(
     check_run(settings, records, out)
     sources = open_views(records, settings.views, settings.sampling, progress=progress)
     run_training(settings, records, sources, out, progress=progress)
-    if not with_scores:
-        return {}
-    folder = Path(out)
-    if "val" in sources:
-        calibrate(folder, sources["val"], name="val", progress=progress)
-    return {folder: score_splits(folder, sources, folder, progress=progress)}
+
+    def score() -> dict[Path, dict[str, Any]]:
+        folder = Path(out)
+        if "val" in sources:
+            name = f"{args.manifest}, val" if args.manifest else "val"
+            calibrate(folder, sources["val"], name=name, progress=progress)
+        return {folder: score_splits(folder, sources, folder, progress=progress)}
+
+    return score
 
 
 def _embedded_corpus(progress: Progress) -> list[ClipRecord]:

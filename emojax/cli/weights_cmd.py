@@ -105,7 +105,7 @@ def _source_table(sources: list[dict[str, Any]]) -> Table:
 def _show(args: argparse.Namespace, console: Console) -> int:
     from emojax.bundle.model_folder import MANIFEST
     from emojax.weights.catalogue import MODELS, SOURCES, describe_source
-    from emojax.weights.locations import weights_folder
+    from emojax.weights.locations import check_folder, weights_folder
 
     folder = Path(args.name) if args.name not in MODELS else weights_folder(args.name)
     if (folder / MANIFEST).exists():
@@ -116,8 +116,10 @@ def _show(args: argparse.Namespace, console: Console) -> int:
             _show_imported(facts, folder, console)
         return 0
     if args.name not in MODELS:
-        raise FileNotFoundError(
-            f"{folder} has no {MANIFEST}; models of the catalogue: {', '.join(MODELS)}"
+        check_folder(folder)
+        raise ValueError(
+            f"{folder} has no {MANIFEST}: it is not an imported model; models of the catalogue: "
+            f"{', '.join(MODELS)}"
         )
     model = MODELS[args.name]
     if args.json:

@@ -85,6 +85,7 @@ def plan_step(
         "answer": bucket[1],
         "remat": for_length(settings.model, bucket[0]).llama.remat,
         "kernels": settings.model.llama.precision.kernels,
+        "param_dtype": settings.model.llama.precision.params,
         "encoders": "cached" if cached else "in the step",
         "hbm_bytes": chip.hbm,
     }

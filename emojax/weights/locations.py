@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from data_pipeline.io import cache_root
-from data_pipeline.suggestions import nearest
+from data_pipeline.suggestions import no_such
 from emojax.bundle.model_folder import MODEL_FILE
 from emojax.weights.catalogue import MODELS, SOURCES, describe_source
 
@@ -38,6 +38,18 @@ def default_model() -> Path | None:
     return max(complete, key=lambda f: (f / MODEL_FILE).stat().st_mtime, default=None)
 
 
+def check_folder(path: Path) -> None:
+    """Checks what is given as a model and is no name of the catalogue.
+
+    Raises:
+      FileNotFoundError: there is no such folder; the message lists the models of the catalogue.
+    """
+    if not path.exists():
+        raise FileNotFoundError(
+            f"there is no folder '{path}'; {no_such('model', str(path), MODELS)}"
+        )
+
+
 def find_model(name: str) -> Path:
     """Finds a model folder.
 
@@ -55,13 +67,7 @@ def find_model(name: str) -> Path:
     if (path / MODEL_FILE).exists():
         return path
     if name not in MODELS:
-        if not path.exists():
-            near = nearest(name, MODELS)
-            hint = f"did you mean '{near}'? Models" if near else "models"
-            raise FileNotFoundError(
-                f"there is no folder '{name}', and no model of this name; {hint}: "
-                f"{', '.join(MODELS)}"
-            )
+        check_folder(path)
         return path
     folder = weights_folder(name)
     if (folder / MODEL_FILE).exists():

@@ -209,7 +209,8 @@ def test_gpu_plan_with_a_compiler(monkeypatch, capsys):
     assert 0 < plan["formula_peak_bytes_per_chip"] < 1 << 30
     assert plan["assumptions"][0] == "compiled for the GPU, run on none"
     show(plan, Console())
-    assert "peak, by formula" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "peak, by formula" in printed and "frozen kernels float32" in printed
     page = (Path(__file__).parents[2] / "docs" / "logs.md").read_text()
     assert not [key for key in plan if f"`{key}`" not in page]
     asked.clear()
