@@ -11,6 +11,7 @@ from pathlib import Path
 
 from data_pipeline.datasets.media_paths import locate_file
 from data_pipeline.io import printable
+from data_pipeline.media.container import media_fault
 from data_pipeline.media.file_kinds import (
     AUDIO_SUFFIXES,
     MEDIA_SUFFIXES,
@@ -154,19 +155,23 @@ class FoundMedia:
         notes = [f"the folder {printable(place)} cannot be read" for place in self.unreadable]
         notes += [f"there is no media file in {printable(place)}" for place in self.empty]
         names = [name for name in self.others if not is_companion(name)]
+        pictures = [name for name in names if is_picture(name)]
         for reason, left_out in (
             ("not media by name", [name for name in names if not is_media(name)]),
-            (
-                "pictures that are not clips of their own",
-                [name for name in names if is_media(name)],
-            ),
+            ("pictures that are not clips of their own", pictures),
         ):
             if left_out:
-                listed = ", ".join(map(printable, left_out[:MAX_NAMED]))
+                listed = ", ".join(map(_described, left_out[:MAX_NAMED]))
                 rest = len(left_out) - MAX_NAMED
                 more = f" and {rest:,} more" if rest > 0 else ""
                 notes.append(f"left out ({reason}): {listed}{more}")
         return notes
+
+
+def _described(name: str) -> str:
+    """The name of a file that is left out; of a picture that cannot be read also why."""
+    fault = media_fault(name) if is_picture(name) else ""
+    return f"{printable(name)} ({fault})" if fault else printable(name)
 
 
 def search_media(paths: Iterable[str | Path], *, pictures: bool = True) -> FoundMedia:

@@ -79,6 +79,15 @@ def open_regular(path: str) -> Iterator[BinaryIO]:
         raise ClipError(str(error)) from error
 
 
+def media_fault(path: str) -> str:
+    """Why a file cannot be media, by its first bytes; "" if it may be."""
+    try:
+        with open_regular(path) as file:
+            return content_fault(file.read(HEAD), path)
+    except ClipError as error:
+        return str(error)
+
+
 def open_media(source: str | bytes, *, name: str = "") -> Any:
     """Opens a PyAV container that may not refer to other files or addresses.
 

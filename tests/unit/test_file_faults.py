@@ -141,6 +141,8 @@ def test_a_folder_gives_its_media_and_names_what_it_leaves_out(tmp_path):
     for name in names.split():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
+    (tmp_path / "a.png").write_text("version https://git-lfs.github.com/spec/v1\n")
+    (tmp_path / "a.ppm").write_text("P3\n1 1\n255\n0 0 0\n")
     os.mkfifo(tmp_path / "pipe.wav")
     found = search_media([tmp_path, "given.xyz"])
     relative = [os.path.relpath(path, tmp_path) for path in found.files[:-1]]
@@ -149,7 +151,10 @@ def test_a_folder_gives_its_media_and_names_what_it_leaves_out(tmp_path):
     others = [str(tmp_path / n) for n in (".f.mp4.icloud", "x.mp4.part")]
     assert found.notes() == [
         f"left out (not media by name): {', '.join(others)}",
-        f"left out (pictures that are not clips of their own): {tmp_path / 'a.jpg'}",
+        f"left out (pictures that are not clips of their own): {tmp_path / 'a.jpg'} (the file is"
+        " empty (0 bytes): the recording, the copy or the download failed),"
+        f" {tmp_path / 'a.png'} (not a media file: it is a pointer of git-lfs to one: run"
+        f" `git lfs pull`), {tmp_path / 'a.ppm'}",
     ]
     assert search_media([tmp_path], pictures=False).files == found.files[:3]
     (tmp_path / "empty").mkdir()
@@ -160,10 +165,18 @@ def test_a_folder_gives_its_media_and_names_what_it_leaves_out(tmp_path):
     assert is_hidden("desktop.ini") and not is_hidden("desktop.mp4")
 
 
-def test_notes_are_counted_and_numbers_are_left_out():
+def test_notes_are_counted_and_numbers_become_ranges():
     late, quiet = "the sound starts at {} s", "there is no picture"
     notes = [(late.format("0.50"), quiet), (late.format("1.25"),), (), (quiet,), (quiet,)]
-    assert count_notes(notes) == [f"3 clips: {quiet}", "2 clips: the sound starts at N s"]
+    assert count_notes(notes) == [
+        f"3 clips: {quiet}",
+        "2 clips: the sound starts at 0.50 to 1.25 s",
+    ]
+    heard = [(f"the model hears the first 2.5 s of {s} s of sound",) for s in (5.0, "1,200", 40)]
+    (line,) = count_notes(heard)
+    assert line == "3 clips: the model hears the first 2.5 s of 5.0 to 1,200 s of sound"
+    names = [(f"words: talk{i}.srt",) for i in (1, 2)]
+    assert count_notes(names) == ["2 clips: words: talk*.srt"]
     assert count_notes(notes[:1], most=1) == ["1 clip: the sound starts at 0.50 s"]
     jumps = [f"the time stamps jump at {i} s" for i in (3, 7, 9)]
     assert merge_notes([*jumps, quiet, quiet]) == (
