@@ -6,19 +6,18 @@ import dataclasses
 import re
 from collections.abc import Iterator, Sequence
 
-from data_pipeline.answers.cues import CHOICE
+from data_pipeline.answers.cues import CHOICE, whole_words
 
 # Ranks of fields, the strongest last; ASIDE never names the emotion, PROSE is read as text.
 ASIDE, PROSE, WEAK, LABEL, ANSWER, FINAL = range(6)
 
 
 def _words(lines: Sequence[str]) -> re.Pattern[str]:
-    """Whole words; those of scripts without blanks anywhere. `_` stands for a blank."""
-    words = [w.replace("_", " ") for line in lines for w in line.split()]
+    """Whole words; those of scripts without blanks anywhere. `_` is a blank within a word."""
+    words = [word for line in lines for word in line.split()]
     latin = [w for w in words if w[0].isascii() or "\u00c0" <= w[0] <= "\u04ff"]
     other = [w for w in words if w not in latin]
-    parts = [rf"(?<!\w)(?:{'|'.join(latin)})(?!\w)"] + (["|".join(other)] if other else [])
-    return re.compile("|".join(parts))
+    return re.compile("|".join([whole_words(latin), *other]))
 
 
 _FINAL = _words(
@@ -42,9 +41,7 @@ _ANSWER_NOUN = _words(
         "conclusão|escolha|ответ|метка|класс|категория|результат|вывод|antwoord|cevap|sonuç|"
         "odpowiedź",
         "答案 回答 标签 標籤 预测 預測 结论 結論 结果 結果 類別 类别 分类 判断 判斷 答え ラベル "
-        "予測 "
-        "判定 分類 "
-        "정답 답변 답 라벨 레이블 결론 결과 예측 분류 الإجابة الجواب उत्तर",
+        "予測 判定 分類 정답 답변 답 라벨 레이블 결론 결과 예측 분류 الإجابة الجواب उत्तर",
     ]
 )
 _EMOTION_NOUN = _words(
@@ -102,10 +99,8 @@ _ASIDE = _words(
         "confianza|intensidad|ton|voix|scène|musique|confiance|intensité|voce|scena|musica|fiducia",
         "intensità|tom|cena|confiança|intensidade|тон|голос|уверенность|сцена|музыка",
         "语气 語氣 语调 語調 声音 聲音 场景 場景 氛围 氛圍 背景 音乐 音樂 置信度 强度 強度 面部 "
-        "动作 "
-        "動作 选项 選項 "
-        "问题 問題 次要 口調 声 雰囲気 場面 音楽 信頼度 確信度 選択肢 質問 말투 목소리 분위기 배경 "
-        "음악 신뢰도 강도 질문",
+        "动作 動作 选项 選項 问题 問題 次要 口調 声 雰囲気 場面 音楽 信頼度 確信度 選択肢 質問 "
+        "말투 목소리 분위기 배경 음악 신뢰도 강도 질문",
     ]
 )
 # `not emotion`, `emotions not shown`; `not sure, but the answer` denies nothing
@@ -178,7 +173,7 @@ def field_rank(name: str, kind: str) -> int | None:
     own = nouns.pop(kind)
     answers = bool(_ANSWER_NOUN.search(name))
     final = bool(_FINAL.search(name))
-    # `sentimiento` and French `sentiment` are feelings, `情感倾向` is none
+    # `sentimiento` and French `sentiment` are feelings, `情感倾向` is not
     named = bool(own.search(name)) and not (
         kind == "emotion" and _SENTIMENT_NOUN.search(name) and "emotion" not in name
     )

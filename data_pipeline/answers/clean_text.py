@@ -9,10 +9,9 @@ from data_pipeline.llm.reply_text import strip_thoughts
 
 # what comes before these is the question, or a draft
 _TURN = re.compile(
-    r"\[/INST\]|<\|im_start\|>\s*assistant|<\|start_header_id\|>\s*assistant\s*<\|end_header_id\|>"
-    r"|<start_of_turn>\s*model|\bASSISTANT\s*:|^\W*assistant\s*:|<\|channel\|>final<\|message\|>"
-    r"|assistantfinal(?=\S)"
-    r"|(?<=\?)\s*(?i:a|assistant|ai|bot|model|答)\s*:(?!\s*(?i:yes|no)\b)",
+    r"\[/INST\]|<\|im_start\|>\s*assistant|<\|start_header_id\|>\s*assistant\s*<\|end_header_id\|"
+    r">|<start_of_turn>\s*model|\bASSISTANT\s*:|^\W*assistant\s*:|<\|channel\|>final<\|message\|>|"
+    r"assistantfinal(?=\S)|(?<=\?)\s*(?i:a|assistant|ai|bot|model|答)\s*:(?!\s*(?i:yes|no)\b)",
     re.MULTILINE,
 )
 _ANSWER = re.compile(
@@ -31,14 +30,12 @@ _TAG = re.compile(
 )
 # `angry? no. sad? yes.`
 _ANSWERED = re.compile(
-    r"\s*\?\s*(?:(?:a|answer)\s*:\s*)?"
-    r"(?:(?:(?P<hardly>not (?:really|at all|quite|exactly)|hardly|wrong|no way|far from it|"
-    r"(?:definitely|certainly|absolutely|of course|probably) not|(?:quite )?the opposite|"
-    r"on the contrary)|definitely|certainly|absolutely|of course|indeed|very much(?: so)?|exactly)"
-    r"(?=\s*(?:[,.;!:–—-]|$))"
-    r"|(?P<no>no|nope|nah|nein|non|não|нет|nee|いいえ|아니요?|否|不是?)"
-    r"|yes|yep|yeah|ja|oui|sí|sim|да|はい|네|是的?)"
-    r"(?!\w)(?P<end>\s*(?:[,.;!:–—-]+\s*|$))?",
+    r"\s*\?\s*(?:(?:a|answer)\s*:\s*)?(?:(?:(?P<hardly>not (?:really|at all|quite|exactly)|hardly|"
+    r"wrong|no way|far from it|(?:definitely|certainly|absolutely|of course|probably) not|"
+    r"(?:quite )?the opposite|on the contrary)|definitely|certainly|absolutely|of course|indeed|"
+    r"very much(?: so)?|exactly)(?=\s*(?:[,.;!:–—-]|$))|(?P<no>no|nope|nah|nein|non|não|нет|nee|"
+    r"いいえ|아니요?|否|不是?)|yes|yep|yeah|ja|oui|sí|sim|да|はい|네|"
+    r"是的?)(?!\w)(?P<end>\s*(?:[,.;!:–—-]+\s*|$))?",
     re.IGNORECASE | re.MULTILINE,
 )
 # the question of `Question: is she sad: yes`
@@ -86,8 +83,8 @@ def _yes_or_no(match: re.Match[str]) -> str:
 def answer_part(response: str) -> str:
     """The part of a response that answers.
 
-    What stands in answer tags or a box, else what follows the thoughts, else an answer within the
-    thoughts. Full-width letters and curly quotes become plain ones.
+    It is in answer tags or a box; else it is the text behind the thoughts; else it is an answer
+    within the thoughts. Full-width letters and curly quotes become plain ones.
     """
     response = response.strip()
     if len(response) > 2 * _MAX_PART:  # a model that repeats itself

@@ -7,35 +7,28 @@ import re
 from data_pipeline.answers.cues import CONTRAST, INTERJECTION, NOT_ONLY, NOT_ONLY_AFTER
 from data_pipeline.answers.negation import is_negated
 
-# the verb that a negation belongs to is no end of its reach: `doesn't seem to be`
+# a negation reaches beyond the verb that it belongs to: `doesn't seem to be`
 _RAISED = re.compile(
-    r"(?:n't|\bnot|\bnever)\s+(?:\w+ly\s+)?(?:think|believe|say|call|describe|label|"
-    r"classify|feel|"
-    r"mean|"
-    r"suggest|indicate|imply|consider|find|interpret|conclude|look like|seem like|come across as|"
-    r"qualify as|reflect|convey|express|show|display|exhibit|reveal|detect|observe|notice|see)\b"
-    r"(?P<reach>[^,;]*)$"
+    r"(?:n't|\bnot|\bnever)\s+(?:\w+ly\s+)?(?:think|believe|say|call|describe|label|classify|feel|"
+    r"mean|suggest|indicate|imply|consider|find|interpret|conclude|look like|seem like|"
+    r"come across as|qualify as|reflect|convey|express|show|display|exhibit|reveal|detect|observe|"
+    r"notice|see)\b(?P<reach>[^,;]*)$"
 )
 _WRONG = re.compile(
     r"\b(?:(?:wrong|mistake|incorrect|inaccurate|misleading|unfair|premature|falsch|incorrecto|"
-    r"faux) "
-    r"(?:to|zu|de)?|too \w+ to (?:be|seem|look|count)|mistaken? for|mistaking (?:\w+ ){0,2}for|"
-    r"confused? with|misread as|misinterpreted as|rul(?:e|es|ed|ing) out|exclud\w+|dismiss\w+|"
-    r"reject\w+|nothing|nobody|no one|not (?:that|because|as if)|unlike|as opposed to|"
-    r"contrary to|"
-    r"nowhere near|by no means|in no way|less)\b"
-    r"(?P<reach>[^,;]*)$"
+    r"faux) (?:to|zu|de)?|too \w+ to (?:be|seem|look|count)|mistaken? for|"
+    r"mistaking (?:\w+ ){0,2}for|confused? with|misread as|misinterpreted as|rul(?:e|es|ed|"
+    r"ing) out|exclud\w+|dismiss\w+|reject\w+|nothing|nobody|no one|not (?:that|because|as if)|"
+    r"unlike|as opposed to|contrary to|nowhere near|by no means|in no way|less)\b(?P<reach>[^,;]*)$"
 )
 _COMPARED = re.compile(
     r"\b(?:more (?:of )?\S+(?: \S+){0,2} than|(?:eher|mehr) \S+ als|más \S+ que|plus \S+ que|"
-    r"plutôt \S+ que|"
-    r"più \S+ che|mais \S+ (?:do )?que|скорее \S+,? чем)\s+(?:\w+\s+){0,2}$"
+    r"plutôt \S+ que|più \S+ che|mais \S+ (?:do )?que|скорее \S+,? чем)\s+(?:\w+\s+){0,2}$"
 )
 # what a negation before them does not reach behind
 _CUT = re.compile(
     r":|\(|\s[-–—]\s|,\s*(?:so|thus|therefore|hence|leaving|just|only|merely|simply|rather|eher|"
-    r"nur|"
-    r"vielmehr|solo|sólo|más bien|plutôt|seulement|juste|piuttosto|apenas|só|а|скорее|только)\b"
+    r"nur|vielmehr|solo|sólo|más bien|plutôt|seulement|juste|piuttosto|apenas|só|а|скорее|только)\b"
 )
 _NO_DENIAL = re.compile(
     r"\bnot so much\b.{1,40}?\bas\b|\bnever (?:\w+ ){0,5}(?:so|more)\b|"
@@ -44,56 +37,40 @@ _NO_DENIAL = re.compile(
     rf"{NOT_ONLY.pattern}"
 )
 _WORDS = re.compile(
-    r"(?<!\w)(?:nicht|kein\w*|weder|ohne|statt|anstatt|anstelle|keineswegs|kaum|niemals|"
-    r"no|ni|sin|"
-    r"nunca|"
-    r"jamás|tampoco|ningún|ninguna?|en lugar de|en vez de|lejos de|todo menos|alles andere als|"
-    r"tout sauf|tutt'altro che|tudo menos|pas|sans|jamais|aucune?|guère|"
+    r"(?<!\w)(?:nicht|kein\w*|weder|ohne|statt|anstatt|anstelle|keineswegs|kaum|niemals|no|ni|sin|"
+    r"nunca|jamás|tampoco|ningún|ninguna?|en lugar de|en vez de|lejos de|todo menos|"
+    r"alles andere als|tout sauf|tutt'altro che|tudo menos|pas|sans|jamais|aucune?|guère|"
     r"au lieu d[e']|plutôt qu[e']|loin d[e']|non|né|senza|nessun[oa]?|anziché|invece di|"
-    r"piuttosto "
-    r"che|"
-    r"lontan[oa] da|não|nem|sem|nenhuma?|em vez de|longe de|не|ни|без|вместо|нет|"
-    r"далек\w* от|niet|"
-    r"geen|"
-    r"zonder|không|bukan|tidak)(?!\w)"
+    r"piuttosto che|lontan[oa] da|não|nem|sem|nenhuma?|em vez de|longe de|не|ни|без|вместо|нет|"
+    r"далек\w* от|niet|geen|zonder|không|bukan|tidak)(?!\w)"
 )
 _NEXT_CLAUSE = re.compile(
     r"(?<!\w)(?:está|estaba|parece|es|se ve|ist|sieht|wirkt|scheint|est|semble|paraît|è|sembra|é|"
-    r"выглядит|кажется|он|она|il|elle|él|ella|er|sie|lui|lei|ele|ela|y está|und ist|et est|al "
-    r"contrario|"
-    r"muestra|expresa|zeigt|montre|exprime|mostra|esprime|показывает|sino|sondern|zij|hij|"
-    r"is)(?!\w)"
+    r"выглядит|кажется|он|она|il|elle|él|ella|er|sie|lui|lei|ele|ela|y está|und ist|et est|"
+    r"al contrario|muestra|expresa|zeigt|montre|exprime|mostra|esprime|показывает|sino|sondern|zij|"
+    r"hij|is)(?!\w)"
 )
 _CHINESE = re.compile(
     r"(?:不是|并非|並非|并不|並不|不能说|谈不上|与其说是?|没有?|沒有?|毫无|毫無|缺乏|排除|绝非|"
-    r"远非|而非|"
-    r"不(?![仅但只断由禁过错如]|得不|知不觉)|无(?![疑法比论])|無(?![疑法比論])|非(?!常)|未)"
-    r"(?P<reach>[^,。;]{0,18})$"
+    r"远非|而非|不(?![仅但只断由禁过错如]|得不|知不觉)|无(?![疑法比论])|無(?![疑法比論])|非(?!常)|"
+    r"未)(?P<reach>[^,。;]{0,18})$"
 )
 _CHINESE_CONTRAST = re.compile(
     "[ぁ-ん]|而是|但|却|反而|只是|不如说|更(?:像|多)是|忍不住|掩饰不住|掩饰"
 )
 _AFTER = re.compile(
-    r"^(?:ness)?\s*(?:\w+\s+)??(?:is|are|was|does|do|can|could|would|seems?|looks?)(?:n't|"
-    r"\s+not\b|"
-    r"\s+"
-    r"(?:unlikely|ruled out|excluded|absent|wrong|incorrect|out\b|less likely|never|missing|"
-    r"lacking|"
-    r"be (?:ruled out|excluded)))"
-    r"|^\s*(?:[?:=(–—-]\s*)?(?:no|nope|nein|non|否|不是)(?=[.,;)!\n]|$)"
-    r"|^\s*[(,]?\s*(?:can be |is )?(?:ruled out|excluded|unlikely|absent|not present|"
-    r"not detected|"
-    r"not shown)\b"
-    r"|^(?: emotion)?,? (?:cannot|can't) be\b|^ (?:ist|wäre) (?:nicht|ausgeschlossen)|^ değil"
-    r"|^[^、。,(\s]{0,4}?(?:では|じゃ|で(?=な)|とは|くは|わけでは|しては|て)(?:な|あり|言え|いえ|"
-    r"い?な)"
-    r"|^[ぁ-ん]{0,4}?(?:ません|いない|おらず|なかった)(?!でした?か)"
-    r"|^[ぁ-ん]{0,2}でも(?:[^、。,]{0,10}でも)?な"
-    r"|^[^、。,(\s]{0,3}?(?:くな[いくか]|というより|よりも|より(?=も?[、\w])|どころか)"
-    r"|^[^,。\s]{0,4}?(?:이|가|은|는|지|지는|하지|하지는|것은|것이|한 것이)?\s*(?:아니|아닌|않|"
-    r"못하|없|기보다|보다)"
-    r"|^ ?(?:नहीं)|^[^,。]{0,2}的可能性(?:很|较|不)?(?:小|低|大(?<=不大))|^(?:不太可能|被排除|"
-    r"可以排除|不成立)"
+    r"^(?:ness)?\s*(?:\w+\s+)??(?:is|are|was|does|do|can|could|would|seems?|looks?)(?:n't|\s+not\b|"
+    r"\s+(?:unlikely|ruled out|excluded|absent|wrong|incorrect|out\b|less likely|never|missing|"
+    r"lacking|be (?:ruled out|excluded)))|^\s*(?:[?:=(–—-]\s*)?(?:no|nope|nein|non|否|"
+    r"不是)(?=[.,;)!\n]|$)|^\s*[(,]?\s*(?:can be |is )?(?:ruled out|excluded|unlikely|absent|"
+    r"not present|not detected|not shown)\b|^(?: emotion)?,? (?:cannot|can't) be\b|^ (?:ist|"
+    r"wäre) (?:nicht|ausgeschlossen)|^ değil|^[^、。,(\s]{0,4}?(?:では|じゃ|で(?=な)|とは|くは|"
+    r"わけでは|しては|て)(?:な|あり|言え|いえ|い?な)|^[ぁ-ん]{0,4}?(?:ません|いない|おらず|"
+    r"なかった)(?!でした?か)|^[ぁ-ん]{0,2}でも(?:[^、。,]{0,10}でも)?な|"
+    r"^[^、。,(\s]{0,3}?(?:くな[いくか]|というより|よりも|より(?=も?[、\w])|どころか)|"
+    r"^[^,。\s]{0,4}?(?:이|가|은|는|지|지는|하지|하지는|것은|것이|한 것이)?\s*(?:아니|아닌|않|못하|"
+    r"없|기보다|보다)|^ ?(?:नहीं)|^[^,。]{0,2}的可能性(?:很|较|不)?(?:小|低|大(?<=不大))|"
+    r"^(?:不太可能|被排除|可以排除|不成立)"
 )
 
 

@@ -18,11 +18,10 @@ _NOT_A_NEGATION = re.compile(
     rf"|{NOT_ONLY.pattern}"
 )
 _CLAUSE_END = re.compile(
-    r"[.;!?]|\b(?:but|however|while|although|though|yet|instead|is|are|was|look(?:s|ed)?|"
-    r"seem(?:s|ed)?|appear(?:s|ed)?|show(?:s|ed)?|sound(?:s|ed)?|feels?|felt|rather(?! than)|"
-    r"just|only|merely|simply|suggest\w*|indicate\w*|points? to|he|she|they|it|est[áa]|parece|"
-    r"muestra|siente|se "
-    r"ve|sino|pero)\b"
+    r"[.;!?]|\b(?:but|however|while|although|though|yet|instead|is|are|was|look(?:s|ed)?|seem(?:s|"
+    r"ed)?|appear(?:s|ed)?|show(?:s|ed)?|sound(?:s|ed)?|feels?|felt|rather(?! than)|just|only|"
+    r"merely|simply|suggest\w*|indicate\w*|points? to|he|she|they|it|est[áa]|parece|muestra|siente|"
+    r"se ve|sino|pero)\b"
 )
 
 
@@ -38,8 +37,7 @@ def is_negated(before: str) -> bool:
         # `does not look sad`: the negated verb is part of the negation.
         reach = re.sub(
             r"^\s*(?:\w+ly\s+)?(?:be|look|seem|appear|show|sound|feel|suggest|indicate|point to|"
-            r"looking|seeming|feeling|"
-            r"showing|sounding)\b",
+            r"looking|seeming|feeling|showing|sounding)\b",
             "",
             reach,
         )

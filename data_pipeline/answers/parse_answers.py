@@ -36,11 +36,8 @@ _ITEM_SCORE = re.compile(
 )
 _HEAD_END = re.compile(
     r"\n|[.!;:。](?!\d)|,\s*(?:because|since|as|with|but|though|although|not|due|her|his|the|she|"
-    r"he|"
-    r"they|因为|weil|porque|parce|perché|потому)\b|\s*[(（]|\s[-–—]+(?!>)\s?|\s(?:because|since|"
-    r"due to|"
-    r"as the|"
-    r"as (?:s?he|they)|based on|weil|porque|parce que|perché|потому)\b|因为|,因"
+    r"he|they|因为|weil|porque|parce|perché|потому)\b|\s*[(（]|\s[-–—]+(?!>)\s?|\s(?:because|since|"
+    r"due to|as the|as (?:s?he|they)|based on|weil|porque|parce que|perché|потому)\b|因为|,因"
 )
 _RANKING = re.compile(
     r"\b(?:ranking|ranked(?: list)?|top[- ]?\d+|most likely first|most to least likely)\b[^:\n]*:"
@@ -110,7 +107,7 @@ class _Reader:
         if depth == 0 and (found := self._json(part)):
             return found
         text = plain_text(structured.tables_as_lines(part, self.words.kind)).lower().strip()
-        if depth == 0 and "{" in text:  # an object that was cut, or is no JSON
+        if depth == 0 and "{" in text:  # an object that was cut, or is not valid JSON
             text = re.sub(r"[\"']?\s*,\s*[\"'](?=[\w ]+[\"']\s*:)", "\n", text)
             text = re.sub(r"[{}\"]", "", text).strip()
         if not text.strip(_EDGE):

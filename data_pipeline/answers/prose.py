@@ -31,13 +31,13 @@ _SEPARATORS = re.compile(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Weighed:
-    """A mention and how much its sentence makes of it.
+    """A mention and how strongly its sentence states it.
 
     Attributes:
       mention: the word.
       weight: NONE, WEAK, PLAIN, PERSON, EMOTION or CHOICE.
       sentence: number of its sentence.
-      after_contrast: whether a `but` of its sentence stands before it.
+      after_contrast: whether its sentence has a `but` before it.
       not_only: whether its sentence says `not only` of it.
     """
 
@@ -130,7 +130,7 @@ def _if_echo(
 
 
 def _weight(before: str, after: str) -> int:
-    """How much a sentence makes of an emotion that stands between two parts of it."""
+    """How strongly a sentence states the emotion between its parts `before` and `after`."""
     if after.rstrip().endswith("?") and "," not in after:
         return NONE
     refused = cues.REFUSAL.search(before) or cues.REFUSAL.search(re.split("[,;]", after)[0])

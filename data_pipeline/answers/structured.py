@@ -31,12 +31,12 @@ _SCORE_KEYS = re.compile(
     r"score|confidence|prob|intensity|value|percent|weight|likelihood|置信|分数"
 )
 _NUMBER = re.compile(r"[-+]?\d+(?:[.,]\d+)?")
-# what may stand between a label and its score
+# what may separate a label from its score
 _SCORE_AFTER = re.compile(
     r"[\"'*)\]]*[ \t]*(?P<sep>(?:[:=|(,~≈\-–—]|->|→|\bis\b|\bat\b|\bwith\b|\bscores?\b|"
-    r"\bprobability\b"
-    r"|\bconfidence\b|\bof\b|[\"'\[]|[ \t])*)"
-    r"(?P<number>\d+(?:\.\d+)?)[ \t]*(?P<unit>%|/[ \t]*\d+|percent\b|分|％)?(?![\w])(?!\.\d)"
+    r"\bprobability\b|\bconfidence\b|\bof\b|[\"'\[]|"
+    r"[ \t])*)(?P<number>\d+(?:\.\d+)?)[ \t]*(?P<unit>%|/[ \t]*\d+|percent\b|分|"
+    r"％)?(?![\w])(?!\.\d)"
 )
 _SCORE_BEFORE = re.compile(
     r"(\d+(?:\.\d+)?)[ \t]*(?:%|percent)[ \t]*(?:of\s+|probability of\s+|-\s*)?$"

@@ -1,4 +1,4 @@
-"""The words that stand for the labels of a label space, and where a text mentions them."""
+"""The words that mean the labels of a label space, and where a text mentions them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Mention:
     Attributes:
       start: where it begins in the text.
       end: where it ends.
-      label: the label it stands for, "" for an emotion outside the label space.
+      label: the label that it means, "" for an emotion outside the label space.
       tier: NAME, SPELLING, SYNONYM, WHEEL, BEHAVIOUR or EVERYDAY.
     """
 

@@ -312,7 +312,7 @@ def suite_figure(
     if draws and len(draws) == len(values) and not undefined and np.isfinite(draws).all():
         low, high = np.quantile(np.mean(draws, axis=0), [0.025, 0.975])
         out["interval"] = [max(0.0, float(low)), min(1.0, float(high))]
-        if high - low < 1e-12:  # the sets' own intervals are not from equal resamples
+        if high - low < statistics.EQUAL:  # the sets' own intervals are not from equal resamples
             out["interval"] = statistics.interval_of_mean(
                 list(values.values()), [_interval(suite, scored, name) for name in values]
             )

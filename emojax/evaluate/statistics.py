@@ -17,7 +17,7 @@ from emojax.evaluate.sufficient_statistics import Scores, SufficientStatistics
 
 RESAMPLES = 2000
 _CHUNK = 1 << 24  # random numbers in memory at a time
-_EQUAL = 1e-12  # resamples that differ by less are equal
+EQUAL = 1e-12  # resamples that differ by less are equal
 _UNBOUNDED = ("ccc", "pearson", "mae", "difference", "mean")  # scores that may leave 0 to 1
 
 
@@ -133,7 +133,7 @@ def intervals(
             continue
         widened = point[name] + (finite - point[name]) * _widening(max(2, counts[name]))
         low, high = np.quantile(widened, [(1 - level) / 2, (1 + level) / 2])
-        if high - low < _EQUAL or counts[name] < 2:
+        if high - low < EQUAL or counts[name] < 2:
             span = _interval_of_equals(name, point[name], counts[name], level=level)
         else:
             if name not in _UNBOUNDED:
