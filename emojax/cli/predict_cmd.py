@@ -26,7 +26,7 @@ from emojax.cli.arguments import (
     share,
 )
 from emojax.cli.console import progress_bars, setup
-from emojax.cli.output import answer_text, model_folder, on_one_line
+from emojax.cli.output import answer_text, model_folder
 
 if TYPE_CHECKING:
     from emojax.bundle.model_folder import Bundle
@@ -261,9 +261,16 @@ def run(args: argparse.Namespace, console: Console) -> int:
     subtitle = args.subtitle.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     with todo.writing():
         if is_recording:
-            return _predict_recordings(
-                args, console, bundle, todo=todo, labels=labels, subtitle=subtitle, formats=formats
+            from emojax.cli.predict_timelines import predict_recordings, timeline_request
+
+            request = timeline_request(
+                args,
+                labels=labels,
+                subtitle=subtitle,
+                formats=formats,
+                transcribe=_transcriber(args),
             )
+            return predict_recordings(bundle, request, todo, args=args, console=console)
         return _predict_clips(args, console, bundle, todo=todo, labels=labels, subtitle=subtitle)
 
 
@@ -291,12 +298,16 @@ def _check_options(args: argparse.Namespace) -> None:
     given = [n for n in ("out", "window", "faces", "units") if getattr(args, n)]
     given += [n for n, default in RECORDING_DEFAULTS.items() if getattr(args, n) != default]
     if not is_recording and given:
-        raise ValueError(f"--{given[0]} is for recordings: give --timeline too")
+        raise ValueError(
+            f"--{given[0]} is for recordings: give --timeline too, or --report FILE.html"
+        )
     if args.report and not args.report.lower().endswith((".html", ".htm")):
         raise ValueError(
             f"--report {args.report}: the page is a .html file; the other formats are written "
             "to its folder"
         )
+    if args.report and args.out:
+        raise ValueError("--report FILE.html and --out DIR both name a folder: give one of them")
     if args.window and args.longest != RECORDING_DEFAULTS["longest"]:
         raise ValueError(
             "--window cuts equal parts and --longest limits unequal ones: give one of them"
@@ -385,66 +396,4 @@ def _predict_clips(
         console.print(f"notes on {sum(map(bool, notes))} of {counted(len(notes), 'file')}:")
         for line in count_notes(notes, noun="file"):
             console.print(f"  {line}", soft_wrap=True)
-    return 3 if todo.refused else 0
-
-
-def _predict_recordings(
-    args: argparse.Namespace,
-    console: Console,
-    bundle: Bundle,
-    *,
-    todo: Todo,
-    labels: Sequence[str] | None,
-    subtitle: str,
-    formats: Sequence[str],
-) -> int:
-    from data_pipeline.media.segments import SegmentConfig
-    from emojax.cli.timeline_table import show_timeline
-    from emojax.infer.timeline_records import TimelineOptions
-    from emojax.reports.recording_tables import timeline_json
-    from emojax.workflows.timelines import TimelineRequest, make_timelines, output_stems
-
-    cut = SegmentConfig(longest=args.longest)
-    if args.window:
-        cut = SegmentConfig(mode="window", window=args.window)
-    transcribe = _transcriber(args)
-    request = TimelineRequest(
-        options=TimelineOptions(
-            cut=cut,
-            smoothing=args.smoothing,
-            reasons=not args.label_only,
-            abstain=args.abstain,
-            explain=args.contributions,
-            purpose=args.purpose,
-        ),
-        labels=labels,
-        subtitle=subtitle,
-        words=args.words,
-        units=args.units,
-        faces=args.faces,
-        transcribe=transcribe,
-        transcriber=f"{args.transcribe} {args.language} {args.beams}" if transcribe else "",
-        formats=formats,
-        embed=args.embed,
-        page=Path(args.report) if args.report else None,
-    )
-    # Of all parts: two recordings of one name get different outputs, whichever part they are in.
-    stems = output_stems(todo.paths, out=args.out, page=args.report)
-    missing = set(todo.missing)
-    recordings = [pair for pair in zip(todo.paths, stems, strict=True) if pair[0] in missing]
-    with progress_bars(console) as progress:
-        for result in make_timelines(bundle, recordings, request, progress=progress):
-            if result.timeline is None:
-                fields = {"path": result.path, "error": result.error}
-                todo.add(fields)
-                plain_text = f"{on_one_line(result.path)}\n  refused: {result.error}"
-                print(json.dumps(fields) if args.json else plain_text, flush=True)
-                continue
-            fields = timeline_json(result.timeline)
-            todo.add(fields | {"path": result.path})
-            if args.json:
-                print(json.dumps(fields, ensure_ascii=False), flush=True)
-            else:
-                show_timeline(result.timeline, console)
-                console.print(f"written: {', '.join(map(str, result.files))}", soft_wrap=True)
     return 3 if todo.refused else 0

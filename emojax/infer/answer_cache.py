@@ -33,12 +33,13 @@ class AnswerCache:
     Without a file, nothing is kept. Whoever has written the outputs deletes the file.
     """
 
-    def __init__(self, path: Path | None, key: str):
+    def __init__(self, path: Path | None, key: str, *, fingerprint: str = ""):
         """Reads the answers of an earlier run with the same key.
 
         Args:
           path: the file, or None.
           key: of the question, see `answer_key`.
+          fingerprint: of the recording; others leave the file alone, see `output_stems`.
         """
         self._answers: dict[Place, Answer] = {}
         self._file = None
@@ -47,7 +48,8 @@ class AnswerCache:
         self._answers = _read(path, key)
         path.parent.mkdir(parents=True, exist_ok=True)
         if not self._answers:
-            path.write_text(json.dumps({"schema": SCHEMA, "key": key}) + "\n", encoding="utf-8")
+            header = {"schema": SCHEMA, "key": key, "fingerprint": fingerprint}
+            path.write_text(json.dumps(header) + "\n", encoding="utf-8")
         self._file = path.open("a", encoding="utf-8")
 
     def __enter__(self) -> Self:

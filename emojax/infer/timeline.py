@@ -19,6 +19,7 @@ from data_pipeline.annotate.evidence import baseline, check_reason
 from data_pipeline.annotate.peaks import find_peak
 from data_pipeline.annotate.unit_tracks import UnitTrack
 from data_pipeline.annotate.units import TABLES, unit_code
+from data_pipeline.media.fingerprint import recording_fingerprint
 from data_pipeline.media.notes import merge_notes
 from data_pipeline.media.prosody import measure_voice
 from data_pipeline.media.segments import Segment, read_segments
@@ -51,6 +52,7 @@ class _Question:
 
     bundle: Bundle
     path: str
+    fingerprint: str
     options: TimelineOptions
     labels: tuple[str, ...]
     transcript: Transcript
@@ -96,6 +98,7 @@ def make_timeline(
     question = _Question(
         bundle=bundle,
         path=path,
+        fingerprint=recording_fingerprint(path),
         options=options or TimelineOptions(),
         labels=tuple(labels or bundle.labels),
         transcript=transcript or Transcript(),
@@ -150,6 +153,7 @@ def _assemble(question: _Question, spans: Sequence[Span], units: UnitTrack | Non
     )
     return Timeline(
         path=question.path,
+        fingerprint=question.fingerprint,
         seconds=0.0,
         model=question.bundle.name,
         labels=question.labels,
@@ -253,7 +257,8 @@ def _answer_segments(
         q.bundle, q.path, q.options, labels=q.labels, transcript=q.transcript, people=q.people
     )
     sampling = q.bundle.settings.sampling(None)
-    with AnswerCache(resume_file, key + transcriber_name) as cache:
+    key += transcriber_name
+    with AnswerCache(resume_file, key, fingerprint=q.fingerprint) as cache:
         waiting: list[tuple[Segment, str, Clip]] = []
         batch_size = clips_at_once(q.bundle)
         segments = read_segments(q.path, q.options.cut, sampling, notes=notes, recording=recording)

@@ -104,6 +104,7 @@ class Timeline:
       settings: the options under their names in outputs.
       notes: what was irregular about the file.
       took: s that answering took.
+      fingerprint: of the file's content, see `recording_fingerprint`.
     """
 
     path: str
@@ -119,6 +120,7 @@ class Timeline:
     settings: dict[str, Any]
     notes: tuple[str, ...] = ()
     took: float = 0.0
+    fingerprint: str = ""
 
     @property
     def persons(self) -> tuple[str, ...]:

@@ -38,8 +38,8 @@ def to_plot(timeline: Timeline, kind: str = "png") -> bytes:
             for side in ("top", "right"):
                 panel.spines[side].set_visible(False)
     axes[-1, 0].set_xlabel("seconds")
-    purpose = f"purpose: {timeline.purpose}" if timeline.purpose else ""
-    return plot_bytes(figure, kind, dpi=100, description=purpose)
+    facts = [f"purpose: {timeline.purpose}" if timeline.purpose else "", timeline.fingerprint]
+    return plot_bytes(figure, kind, dpi=100, description="; ".join(filter(None, facts)))
 
 
 def _draw_probabilities(panel: Axes, labels: tuple[str, ...], spans: list[Span]) -> None:

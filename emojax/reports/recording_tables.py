@@ -9,6 +9,7 @@ import csv
 import dataclasses
 import io
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from data_pipeline.io import printable
@@ -30,6 +31,7 @@ def timeline_json(timeline: Timeline) -> dict[str, Any]:
         "program": f"emojax {__version__}",
         "notice": NOTICE,
         "path": printable(timeline.path),
+        "fingerprint": timeline.fingerprint,
         "seconds": timeline.seconds,
         "model": timeline.model,
         "labels": list(timeline.labels),
@@ -95,7 +97,7 @@ def columns(timeline: Timeline) -> list[str]:
         *(f"adds_{m}" for m in MODALITIES),
         *(f"p_{name}" for name in timeline.labels),
         *(f"smoothed_{name}" for name in timeline.labels),
-        *("calibrated", "error", "notes", "model", "purpose"),
+        *("calibrated", "error", "notes", "model", "purpose", "fingerprint"),
     ]
 
 
@@ -140,6 +142,7 @@ def _row(timeline: Timeline, s: Span) -> dict[str, Any]:
         "notes": "; ".join(a.notes) or None,
         "model": timeline.model,
         "purpose": timeline.purpose or None,
+        "fingerprint": timeline.fingerprint or None,
     }
     row |= {
         f"adds_{m}": round(x, 6) if (x := (a.contributions or {}).get(m)) is not None else None
@@ -153,9 +156,19 @@ def _row(timeline: Timeline, s: Span) -> dict[str, Any]:
     return row
 
 
-def to_json(timeline: Timeline) -> bytes:
-    """UTF-8 JSON."""
-    return json.dumps(timeline_json(timeline), ensure_ascii=False, indent=1).encode()
+def to_json(timeline: Timeline, files: Mapping[str, str] | None = None) -> bytes:
+    """UTF-8 JSON.
+
+    Args:
+      timeline: the recording.
+      files: SHA-256 of the other outputs of this run, by name.
+    """
+    return json_bytes(timeline_json(timeline) | {"files": dict(files or {})})
+
+
+def json_bytes(fields: Mapping[str, Any]) -> bytes:
+    """A JSON output with these fields."""
+    return json.dumps(fields, ensure_ascii=False, indent=1).encode()
 
 
 def to_csv(timeline: Timeline) -> bytes:
@@ -182,7 +195,7 @@ def to_parquet(timeline: Timeline) -> bytes:
 
     texts = {
         *("file", "person", "label", "track", "second_label", "ends_at", "modalities", "words"),
-        *("speakers", "reason", "error", "notes", "model", "purpose"),
+        *("speakers", "reason", "error", "notes", "model", "purpose", "fingerprint"),
     }
     integers = {"index", "claims_supported", "claims_unsupported", "claims_not_checkable"}
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from data_pipeline.annotate.unit_tracks import read_units
-from data_pipeline.io import write_bytes
 from data_pipeline.media.container import ClipError
 from data_pipeline.media.subtitles import TranscriptError, transcript_of
 from data_pipeline.progress import Progress, no_progress
@@ -20,9 +18,7 @@ from emojax.infer.predict import TranscribeFn
 from emojax.infer.timeline import make_timeline
 from emojax.infer.timeline_records import Timeline, TimelineOptions
 from emojax.reports.recording import write_all
-from emojax.reports.recording_page import to_html
-
-MAX_STEM = 190  # bytes of a name without suffixes
+from emojax.workflows.timeline_files import state_file
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -104,7 +100,7 @@ def make_timelines(
     if units is not None and (units.times is None or np.isnan(units.times).any()):
         raise ValueError(f"--units {request.units}: its rows have no times in seconds")
     for path, stem in recordings:
-        state = stem.with_name(f"{stem.name}.unfinished.jsonl")
+        state = state_file(stem)
         try:
             timeline = make_timeline(
                 bundle,
@@ -124,57 +120,8 @@ def make_timelines(
                 raise
             yield TimelineResult(path=path, timeline=None, error=str(error))
             continue
-        files = _write(timeline, stem, request)
+        files = write_all(
+            timeline, stem, formats=request.formats, embed=request.embed, page=request.page
+        )
         state.unlink(missing_ok=True)
         yield TimelineResult(path=path, timeline=timeline, files=tuple(files))
-
-
-def _write(timeline: Timeline, stem: Path, request: TimelineRequest) -> list[Path]:
-    formats = [f for f in request.formats if not (request.page and f == "html")]
-    files = write_all(timeline, stem, formats=formats, embed=request.embed)
-    if request.page:
-        page = to_html(timeline, embed=request.embed, folder=request.page.parent)
-        write_bytes(request.page, page)
-        files.append(request.page)
-    return files
-
-
-def output_stems(
-    paths: Sequence[str], *, out: str | None = None, page: str | None = None
-) -> list[Path]:
-    """Where the outputs of each recording go, without suffix; no two have the same name.
-
-    Args:
-      paths: the recordings.
-      out: the folder of the outputs; by default a folder NAME-emotions per recording.
-      page: the page of the one recording; the outputs get its name.
-
-    Returns:
-      One path per recording.
-    """
-    used: set[Path] = set()
-    stems = []
-    for path in paths:
-        name = _shortened(Path(path).stem)
-        if page:
-            stem = Path(page).with_suffix("")
-        else:
-            stem = (Path(out) if out else Path(f"{name}-emotions")) / name
-        if stem.absolute() == Path(path).absolute().with_suffix(""):
-            # `talk.srt` beside `talk.mp4` would be its transcript
-            stem = stem.with_name(f"{stem.name}.emotions")
-        number, first = 1, stem
-        while stem.absolute() in used:
-            number += 1
-            stem = first.with_name(f"{first.name}-{number}")
-        used.add(stem.absolute())
-        stems.append(stem)
-    return stems
-
-
-def _shortened(name: str) -> str:
-    """A name that leaves room for the suffixes of outputs, in file systems that take 255 bytes."""
-    data = os.fsencode(name)
-    if len(data) <= MAX_STEM:
-        return name
-    return data[:MAX_STEM].decode("utf-8", "ignore").rstrip()

@@ -236,16 +236,6 @@ def test_another_question_does_not_reuse_answers(model, talk, tmp_path):
     assert len({key(), key(abstain=0.5), key(reasons=False)}) == 3
 
 
-def test_nothing_of_the_user_is_overwritten(tmp_path):
-    from emojax.workflows.timelines import output_stems
-
-    stems = lambda paths, **given: [str(s) for s in output_stems(paths, **given)]
-    assert stems(["x/a.mp4", "y/a.mp4", "z/a-2.mp4"], out="o") == ["o/a", "o/a-2", "o/a-2-2"]
-    assert stems(["talk.mp4"], page="talk.html") == ["talk.emotions"]
-    assert stems(["in/talk.mp4"], out="in") == ["in/talk.emotions"]
-    assert stems(["in/talk.mp4"]) == ["talk-emotions/talk"]
-
-
 def test_answers_are_kept_until_the_outputs_are_written(model, talk, tmp_path, monkeypatch):
     from emojax.reports import recording
 
