@@ -23,6 +23,7 @@ from data_pipeline.io import printable
 from data_pipeline.media.container import (
     NO_PICTURE,
     NO_SOUND,
+    SILENT_SOUND,
     ClipError,
     DecodeTimeout,
     check_size,
@@ -159,7 +160,7 @@ def read_clip(
         notes=tuple(notes),
     )
     if clip.silent:
-        return dataclasses.replace(clip, notes=(*clip.notes, "the sound track is digital silence"))
+        return dataclasses.replace(clip, notes=(*clip.notes, SILENT_SOUND))
     return clip
 
 

@@ -27,7 +27,9 @@ logger = logging.getLogger(f"emojax.{__name__}")
 REFUSED_FORMATS = frozenset(
     {"hls", "concat", "dash", "tty", "image2", "lavfi", "txt", "webvtt", "srt"}
 )
-NO_PICTURE, NO_SOUND = "there is no picture", "there is no sound"  # notes
+# Notes.
+NO_PICTURE, NO_SOUND = "there is no picture", "there is no sound"
+SILENT_SOUND = "the sound track is digital silence"
 _MAX_PIXELS = 50_000_000
 
 

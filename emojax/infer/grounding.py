@@ -1,17 +1,19 @@
-"""Keeps an answer to what the clip has: no label where nobody is, no words that nobody said.
+"""Keeps what a model writes to what the clip has: no label without a person, no invented words.
 
 A model answers whatever it is given. Where nobody is seen, heard or quoted the answer is "cannot
-tell". The parts of a written reason that describe words, a voice or a picture which the clip does
-not have are left out.
+tell". The parts of a written answer that describe words, a voice or a picture which the clip does
+not have are left out. All answers follow this one rule: those of `predict`, of timelines, of the
+server's routes and of its page.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from collections.abc import Collection
 
 from data_pipeline.annotate.claims import find_claims
-from data_pipeline.media.presence import SPEECH, WORDS
+from data_pipeline.media.presence import SPEECH, WORDS, find_signs, missing_signs
+from data_pipeline.schema import Clip
 
 _PART = re.compile(r"[^,.;:!?，。；：！？]*[,.;:!?，。；：！？]*\s*")
 _END = re.compile(r"[.;!?。；！？]\s*$")
@@ -37,29 +39,86 @@ _ABOUT = {
         re.I,
     ),
 }
+_NAMES = {"words": "words", "voice": "a voice", "picture": "a picture"}
+_EDGES = " ,;:，；：\n"  # before a part that was left out
 
 
-def grounded_reason(
-    reason: str, *, modalities: Collection[str], signs: Collection[str]
-) -> tuple[str, list[str]]:
-    """Leaves out what a reason describes and the clip does not have.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Grounds:
+    """What a clip has that an answer may be about.
 
-    Args:
-      reason: the text that a model wrote.
+    Attributes:
       modalities: those of the clip.
       signs: what `find_signs` found in it.
+      missing: sentences on what was not found.
+    """
+
+    modalities: tuple[str, ...]
+    signs: tuple[str, ...]
+    missing: tuple[str, ...] = ()
+
+    @property
+    def nobody(self) -> bool:
+        """Whether nobody is seen, heard or quoted, so that no answer is given."""
+        return not self.signs
+
+    def absent(self) -> frozenset[str]:
+        """The keys of `_ABOUT` that the clip does not have."""
+        has = {
+            "words": WORDS in self.signs,
+            "voice": SPEECH in self.signs,
+            "picture": "video" in self.modalities,
+        }
+        return frozenset(about for about, present in has.items() if not present)
+
+
+def find_grounds(clip: Clip) -> Grounds:
+    """Looks for a face, speech and words in a clip."""
+    signs = find_signs(clip)
+    return Grounds(
+        modalities=clip.modalities, signs=signs, missing=tuple(missing_signs(clip, signs))
+    )
+
+
+def grounded_text(text: str, grounds: Grounds) -> tuple[str, list[str]]:
+    """Leaves out what a text describes and the clip does not have.
+
+    Args:
+      text: a reason or an answer that a model wrote.
+      grounds: of the clip.
 
     Returns:
-      The text, and what was left out of it: `words`, `a voice`, `a picture`.
+      The text, "" where there is nobody, and a note on what was left out, if anything was.
     """
-    absent = {
-        "words": WORDS not in signs,
-        "voice": SPEECH not in signs,
-        "picture": "video" not in modalities,
-    }
-    names = {"words": "words", "voice": "a voice", "picture": "a picture"}
+    if grounds.nobody:
+        return "", []
+    kept, left_out = _split(text, grounds)
+    if not left_out:
+        return text, []
+    names = " and ".join(_NAMES[about] for about in dict.fromkeys(left_out))
+    note = (
+        f"the written reason described {names} that the clip does not have: this part is left out"
+    )
+    return "".join(kept).rstrip(_EDGES), [note]
+
+
+def grounded_start(text: str, grounds: Grounds) -> str:
+    """The beginning of `grounded_text` that holds for every continuation of an unfinished text."""
+    if grounds.nobody:
+        return ""
+    if not grounds.absent():
+        return text
+    # What the last part is about may be in words that are still to come.
+    last = [m.start() for m in _PART.finditer(text) if m.group()][-1:]
+    kept, _ = _split(text[: last[0]] if last else "", grounds)
+    return "".join(kept).rstrip(_EDGES)
+
+
+def _split(text: str, grounds: Grounds) -> tuple[list[str], list[str]]:
+    """The parts that are kept, and what the others are about."""
+    absent = grounds.absent()
     kept, left_out, about = [], [], ""
-    for match in _PART.finditer(reason):
+    for match in _PART.finditer(text):
         part = match.group()
         if not part:
             continue
@@ -69,15 +128,13 @@ def grounded_reason(
             about = "words"
         else:
             about = next((k for k, pattern in _ABOUT.items() if pattern.search(part)), about)
-        if absent.get(about, False):
-            left_out.append(names[about])
+        if about in absent:
+            left_out.append(about)
         else:
             kept.append(part)
         if _END.search(part):
             about = ""
-    if not left_out:
-        return reason, []
-    return "".join(kept).strip(" ,;:，；：\n"), list(dict.fromkeys(left_out))
+    return kept, left_out
 
 
 def _quotes(part: str) -> bool:

@@ -17,7 +17,7 @@ from data_pipeline.loader.tokens import RowTooLong
 from data_pipeline.media.clip import read_clip
 from data_pipeline.media.container import ClipError, DecodeTimeout, cause_of
 from data_pipeline.media.file_kinds import is_picture
-from data_pipeline.media.presence import find_signs, has_speech, missing_signs
+from data_pipeline.media.presence import has_speech
 from data_pipeline.media.speaker_norm import Speakers, measure_speakers
 from data_pipeline.media.subtitles import TranscriptError, transcript_of
 from data_pipeline.media.views import Views, make_views, window_notes
@@ -27,7 +27,7 @@ from emojax.bundle.model_folder import Bundle
 from emojax.infer.answer import label_probabilities, reasons
 from emojax.infer.attribution import CANNOT_TELL, contributions, fusion_weights
 from emojax.infer.encode_clips import Encoded, encode, unlabelled_record, with_subtitles
-from emojax.infer.grounding import grounded_reason
+from emojax.infer.grounding import find_grounds, grounded_text
 from emojax.infer.prepare import clips_at_once
 from emojax.infer.sample import Sampler
 from emojax.infer.transcribe import Transcription
@@ -303,22 +303,15 @@ def _answer(
 ) -> Answer:
     labels = tuple(probabilities)
     label = max(probabilities, key=lambda name: probabilities[name])
-    signs = find_signs(clip)
+    grounds = find_grounds(clip)
     leading: tuple[str, ...] = ()
-    if not signs or probabilities[label] < options.abstain:
+    if grounds.nobody or probabilities[label] < options.abstain:
         leading = tuple(sorted(probabilities, key=lambda name: -probabilities[name])[:2])
-    notes = _notes(bundle, clip, record, options) + missing_signs(clip, signs)
-    reason, left_out = grounded_reason(reason, modalities=clip.modalities, signs=signs)
-    if not signs:
-        reason = ""
-    elif left_out:
-        notes.append(
-            f"the written reason described {' and '.join(left_out)} that the clip does not have:"
-            " this part is left out"
-        )
+    reason, left_out = grounded_text(reason, grounds)
+    notes = [*clip_notes(bundle, clip, record, options), *grounds.missing, *left_out]
     # The reason is generated freely and may conclude another label than the probabilities.
     concluded = _concluded(reason, (*labels, *bundle.labels))
-    if signs and concluded and label not in concluded:
+    if concluded and label not in concluded:
         notes.append(f"the written reason concludes '{concluded[0]}', the probabilities '{label}'")
     return Answer(
         path="",
@@ -333,7 +326,7 @@ def _answer(
         duration=clip.duration,
         leading=leading,
         calibrated=bundle.calibration is not None and labels == bundle.calibration.labels,
-        signs=signs,
+        signs=grounds.signs,
     )
 
 
@@ -380,8 +373,17 @@ def _encode(
     return with_subtitles(encoded, subtitles), transcriptions
 
 
-def _notes(bundle: Bundle, clip: Clip, record: ClipRecord, options: PredictOptions) -> list[str]:
-    """What is irregular about a clip, one sentence each."""
+def clip_notes(
+    bundle: Bundle, clip: Clip, record: ClipRecord, options: PredictOptions
+) -> list[str]:
+    """What is irregular about a clip and how the model reads it, one sentence each.
+
+    Args:
+      bundle: the model.
+      clip: the decoded clip.
+      record: its labels and words.
+      options: what is predicted.
+    """
     notes = list(clip.notes)
     if clip.duration > LONG and options.for_recordings:
         notes.append(f"one answer for {clip.duration:.0f} s; {options.for_recordings}")

@@ -7,21 +7,24 @@ import dataclasses
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
 
-from data_pipeline.media.presence import find_signs, missing_signs
+from data_pipeline.loader.tokens import Tokenizer
 from data_pipeline.media.views import make_views
 from emojax.bundle.model_folder import REASON_TASKS, Bundle
 from emojax.infer.answer import answer_questions, label_probabilities, make_samples
+from emojax.infer.attribution import CANNOT_TELL
 from emojax.infer.encode_clips import Encoded, encode, unlabelled_record
+from emojax.infer.grounding import Grounds, grounded_start, grounded_text
+from emojax.infer.predict import PredictOptions, clip_notes
 from emojax.infer.sample import Sampler
 from emojax.serve.chat_request import CLIP_ID, ChatRequest, read_request, split_task
 from emojax.serve.limits import RequestError
-from emojax.serve.service import Service, prompt_must_fit
+from emojax.serve.service import FOR_RECORDINGS, Service, prompt_must_fit
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,12 +36,14 @@ class Written:
       prompt_tokens: tokens of the prompt, those of the clip included.
       reply_tokens: tokens of the answer.
       is_cut: whether it ended at a limit of its tokens.
+      notes: what was left out of the answer.
     """
 
     text: str
     prompt_tokens: int
     reply_tokens: int
     is_cut: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def finish_reason(self) -> str:
@@ -64,13 +69,12 @@ def add_chat(app: FastAPI, service: Service) -> None:
         except (ValueError, RecursionError):
             raise RequestError(422, "the body is not valid JSON") from None
         chat_request = await asyncio.to_thread(read_request, body, service)
-        clip = chat_request.clip
-        signs = await asyncio.to_thread(find_signs, clip)
+        notes = _notes(service.bundle, chat_request)
         head = {
             "id": f"chatcmpl-{secrets.token_hex(12)}",
             "created": int(time.time()),
             "model": service.name,
-            "notes": [*clip.notes, *missing_signs(clip, signs)],
+            "notes": notes,
         }
         if chat_request.stream:
             service.check_queue()  # while the response can still have an error status
@@ -86,6 +90,7 @@ def add_chat(app: FastAPI, service: Service) -> None:
             "finish_reason": answer.finish_reason,
         }
         usage = answer.usage()
+        head["notes"] = [*notes, *answer.notes]
         return {**head, "object": "chat.completion", "choices": [choice], "usage": usage}
 
     @app.get("/v1/models")
@@ -94,6 +99,14 @@ def add_chat(app: FastAPI, service: Service) -> None:
             "object": "list",
             "data": [{"id": service.name, "object": "model", "owned_by": "emojax"}],
         }
+
+
+def _notes(bundle: Bundle, request: ChatRequest) -> list[str]:
+    """Those of /v1/analyze that are known before the answer."""
+    clip = request.clip
+    record = unlabelled_record(bundle, CLIP_ID, subtitle=clip.subtitle)
+    options = PredictOptions(for_recordings=FOR_RECORDINGS)
+    return [*clip_notes(bundle, clip, record, options), *request.grounds.missing]
 
 
 def answer_chat(
@@ -117,6 +130,7 @@ def answer_chat(
         encoded,
         request.question,
         request.sampler,
+        grounds=request.grounds,
         seed=request.seed,
         max_tokens=request.max_tokens,
         on_text=on_text,
@@ -129,58 +143,75 @@ def write_answer(
     text: str,
     sampler: Sampler,
     *,
+    grounds: Grounds,
     seed: int = 0,
     max_tokens: int | None = None,
     on_text: Callable[[str], None] | None = None,
 ) -> Written:
     """The model's answer to a question about one encoded clip.
 
-    A model that was trained on labels only answers with the most probable one.
+    A model that was trained on labels only answers with the most probable one. Where nobody is
+    seen, heard or quoted, and where nothing of the text is about what the clip has, the answer is
+    "cannot tell".
 
     Args:
       bundle: the model.
       encoded: one clip.
       text: the question; it may begin with the tag of a task, such as `[reason]`, or be only that.
       sampler: how tokens are chosen.
+      grounds: of the clip; what the text describes beyond them is left out.
       seed: of the random draws.
-      max_tokens: the answer is cut after so many tokens; None: after those of the sampler. It is
-        no setting of the sampler, because each sampler is a program that is compiled.
+      max_tokens: the answer is cut after so many tokens; None: after those of the sampler. (A
+        sampler of its own would be compiled for each value.)
       on_text: called with the answer so far.
 
     Raises:
       RequestError: the prompt is too long.
     """
     tokenizer, limit = bundle.tokenizer, min(max_tokens or sampler.max_tokens, sampler.max_tokens)
-    task, wording = split_task(text)
-    task, question = task or bundle.reason_task, wording or None
-    if not bundle.can_reason:
-        task, question = "emotion", None
-    elif task in REASON_TASKS:
-        task = bundle.reason_task  # the one that this model was trained on
-    on_ids = (lambda _, ids: on_text(tokenizer.decode(ids[:limit]))) if on_text else None
+    task, question = _task_of(bundle, text)
     if bundle.can_reason:
         part, advice = "question", "shorten the question"
     else:
         part, advice = "labels", "give fewer labels"
     with prompt_must_fit(part, advice):
         samples, _ = make_samples(bundle, encoded, task, question=question)
-        if bundle.can_reason:
-            questions = [(task, question)]
+        text, ids, notes = "", list[int](), list[str]()
+        if bundle.can_reason and not grounds.nobody:
+            on_ids = _shows_ids(tokenizer, grounds, limit, on_text) if on_text else None
             (ids,) = answer_questions(
-                bundle, encoded, questions, sampler=sampler, seed=seed, on_ids=on_ids
+                bundle, encoded, [(task, question)], sampler=sampler, seed=seed, on_ids=on_ids
             )
-            text = tokenizer.decode(ids[:limit])
-        else:
+            text, notes = grounded_text(tokenizer.decode(ids[:limit]), grounds)
+        elif not grounds.nobody:
             labels = encoded.records[0].labels
             probs = label_probabilities(bundle, encoded, labels, batch_size=1)[0]
             text = labels[int(probs.argmax())]
             ids = tokenizer.encode(text)[:limit]
     return Written(
-        text=text,
+        text=CANNOT_TELL if grounds.nobody or (notes and not text) else text,
         prompt_tokens=len(samples[0].row.ids),
         reply_tokens=min(len(ids), limit),
         is_cut=len(ids) > limit or len(ids) == sampler.max_tokens,
+        notes=tuple(notes),
     )
+
+
+def _task_of(bundle: Bundle, text: str) -> tuple[str, str | None]:
+    """The task of a question and its wording, None for the model's own."""
+    if not bundle.can_reason:
+        return "emotion", None
+    task, wording = split_task(text)
+    if not task or task in REASON_TASKS:
+        task = bundle.reason_task  # the one that this model was trained on
+    return task, wording or None
+
+
+def _shows_ids(
+    tokenizer: Tokenizer, grounds: Grounds, limit: int, on_text: Callable[[str], None]
+) -> Callable[[int, Sequence[int]], None]:
+    """The function that gets the ids so far and passes on the text that they certainly begin."""
+    return lambda _, ids: on_text(grounded_start(tokenizer.decode(ids[:limit]), grounds))
 
 
 async def _events(
@@ -220,6 +251,8 @@ async def _events(
     except RequestError as error:
         yield event({"error": {"message": error.message, "code": error.status}})
         return
+    if written.notes:
+        head = {**head, "notes": [*head["notes"], *written.notes]}
     yield chunk({"content": written.text.removeprefix(sent)}, written.finish_reason)
     if request.stream_usage:
         usage = written.usage()

@@ -15,8 +15,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from data_pipeline.loader.prompts import QUESTIONS
 from data_pipeline.media.clip import Sampling, read_clip
-from data_pipeline.media.container import ClipError
+from data_pipeline.media.container import NO_PICTURE, NO_SOUND, SILENT_SOUND, ClipError
 from data_pipeline.schema import Clip
+from emojax.infer.grounding import Grounds, find_grounds
 from emojax.infer.sample import Sampler
 from emojax.serve.limits import RequestError, check_duration, check_text, text_field
 from emojax.serve.service import Service
@@ -70,6 +71,7 @@ class ChatRequest:
     Attributes:
       question: the text of the messages.
       clip: the decoded clip.
+      grounds: what the clip has that the answer may be about.
       sampler: how tokens are chosen.
       seed: of the random draws.
       max_tokens: most tokens of the answer, None for the model's own limit.
@@ -79,6 +81,7 @@ class ChatRequest:
 
     question: str
     clip: Clip
+    grounds: Grounds
     sampler: Sampler
     seed: int = 0
     max_tokens: int | None = None
@@ -121,13 +124,15 @@ def read_request(body: Any, service: Service) -> ChatRequest:
     request = ChatRequest(
         question=_question(content),
         clip=_nothing(),
+        grounds=Grounds(modalities=(), signs=()),
         sampler=_sampler(body, service),
         seed=_whole(body, "seed", 0, 2**31 - 1) or 0,
         max_tokens=_max_tokens(body),
         stream=stream,
         stream_usage=usage,
     )
-    return dataclasses.replace(request, clip=_clip_of(content, words, service))
+    clip = _clip_of(content, words, service)  # last: the other fields are refused sooner
+    return dataclasses.replace(request, clip=clip, grounds=find_grounds(clip))
 
 
 def _check_fields(body: Mapping[str, Any]) -> None:
@@ -243,7 +248,18 @@ def _clip_of(content: _Content, words: str, service: Service) -> Clip:
         image_index=clip.image_index,
         waveform=waveform,
         subtitle=words,
+        duration=seconds,
+        notes=_notes_of(clip, sound),
     )
+
+
+def _notes_of(picture: Clip, sound: Clip | None) -> tuple[str, ...]:
+    """The notes on a film or pictures and on separate sound, without those on what is replaced."""
+    if sound is None:
+        return picture.notes
+    of_sound = [n for n in sound.notes if n != NO_PICTURE or picture.frames is None]
+    of_picture = [n for n in picture.notes if n not in (NO_SOUND, SILENT_SOUND)]
+    return (*of_picture, *of_sound)
 
 
 def _decode(url: str, sampling: Sampling) -> Clip:

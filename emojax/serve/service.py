@@ -27,6 +27,8 @@ from emojax.serve.job_store import Job, JobStore
 from emojax.serve.limits import Limits, RequestError, TooManyRequests, check_duration
 from emojax.serve.worker import QueueFull, Worker
 
+FOR_RECORDINGS = "send it to /v1/jobs, which answers recordings part by part"
+
 
 class Service:
     """The model and everything that its routes share.
@@ -148,7 +150,7 @@ class Service:
             reason=request["reasons"],
             abstain=request["abstain"],
             explain=request["contributions"],
-            for_recordings="send it to /v1/jobs, which answers recordings part by part",
+            for_recordings=FOR_RECORDINGS,
         )
         answers = predict(
             self.bundle,

@@ -25,13 +25,13 @@ from PIL import Image
 from data_pipeline.media.clip import read_clip
 from data_pipeline.media.container import ClipError
 from data_pipeline.media.notes import counted
-from data_pipeline.media.presence import find_signs, missing_signs
 from data_pipeline.media.stream import recording_seconds
 from data_pipeline.media.transcript import untimed_transcript
 from data_pipeline.media.views import make_views
 from emojax.infer.answer import label_probabilities
 from emojax.infer.encode_clips import Encoded, encode, unlabelled_record
-from emojax.infer.predict import NOTHING_INSIDE
+from emojax.infer.grounding import Grounds, find_grounds
+from emojax.infer.predict import NOTHING_INSIDE, PredictOptions, clip_notes
 from emojax.infer.sample import Sampler
 from emojax.infer.timeline import make_timeline
 from emojax.infer.timeline_records import Timeline, TimelineOptions
@@ -123,6 +123,15 @@ async def _fetch_nothing(url: str, cache_dir: str) -> str:  # noqa: ARG001
     raise ValueError(f"this server fetches nothing from other servers: {url}")
 
 
+@dataclasses.dataclass(frozen=True)
+class _AskedClip:
+    """An encoded clip, what answers may be about, and what is irregular about it."""
+
+    encoded: Encoded
+    grounds: Grounds
+    notes: tuple[str, ...]
+
+
 class Page:
     """The page's functions, shared by all visitors."""
 
@@ -134,9 +143,7 @@ class Page:
           folder: of uploads.
         """
         self.service, self.folder = service, folder
-        self._encoded: OrderedDict[tuple[str, str, tuple[str, ...]], tuple[Encoded, str]] = (
-            OrderedDict()
-        )
+        self._encoded: OrderedDict[tuple[str, str, tuple[str, ...]], _AskedClip] = OrderedDict()
 
     def blocks(self) -> gr.Blocks:
         """The elements of the page and their events."""
@@ -238,13 +245,20 @@ class Page:
         def work() -> str:
             bundle = self.service.bundle
             with prompt_must_fit("labels", "give fewer labels"):
-                encoded, notes = self._features(path, words, labels)
-                probs = label_probabilities(bundle, encoded, labels, batch_size=1)[0]
+                clip = self._features(path, words, labels)
+                probs = label_probabilities(bundle, clip.encoded, labels, batch_size=1)[0]
             update("bars", {name: float(p) for name, p in zip(labels, probs, strict=True)})
             answer = write_answer(
-                bundle, encoded, question, sampler, on_text=lambda text: update("text", text)
+                bundle,
+                clip.encoded,
+                question,
+                sampler,
+                grounds=clip.grounds,
+                on_text=lambda text: update("text", text),
             )
-            return (answer.text or "(the model wrote nothing)") + notes
+            notes = "; ".join((*clip.notes, *answer.notes))
+            text = answer.text or "(the model wrote nothing)"
+            return f"{text}\n\n*{notes}*" if notes else text
 
         async def run() -> str:
             try:
@@ -354,11 +368,8 @@ class Page:
             return tuple(parse_labels(offered))
         return SENTIMENTS if question.startswith("[sentiment]") else self.service.bundle.labels
 
-    def _features(self, path: Path, words: str, labels: tuple[str, ...]) -> tuple[Encoded, str]:
-        """A clip's features, kept for further questions, and a paragraph on who is missing in it.
-
-        Call it in the model's thread.
-        """
+    def _features(self, path: Path, words: str, labels: tuple[str, ...]) -> _AskedClip:
+        """A clip, kept for further questions. Call it in the model's thread."""
         key = (str(path), words, labels)
         if key not in self._encoded:
             bundle, limit = self.service.bundle, self.service.limits.seconds
@@ -372,11 +383,12 @@ class Page:
             record = unlabelled_record(
                 bundle, path.name, labels=labels, subtitle=words, dataset="serve"
             )
-            missing = "; ".join(missing_signs(clip, find_signs(clip)))
+            grounds, options = find_grounds(clip), PredictOptions(for_recordings="see Timeline")
             views = make_views(clip, bundle.settings.views)
-            self._encoded[key] = (
-                encode(bundle, [(record, views)], batch_size=1),
-                f"\n\n*{missing}*" if missing else "",
+            self._encoded[key] = _AskedClip(
+                encoded=encode(bundle, [(record, views)], batch_size=1),
+                grounds=grounds,
+                notes=(*clip_notes(bundle, clip, record, options), *grounds.missing),
             )
             while len(self._encoded) > CACHED_CLIPS:
                 self._encoded.popitem(last=False)

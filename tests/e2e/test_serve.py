@@ -18,6 +18,8 @@ from random_model import LABELS, save_random_model
 from recording import record
 from served import AUTH, Server, upload
 
+WORDS = "well, hello"  # without words, where nobody is seen or heard, each reply is "cannot tell"
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
@@ -26,7 +28,9 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
-    return record(tmp_path_factory.mktemp("media") / "clip.mp4", [(1.5, 1)], [(0.2, 1.3)])
+    return record(
+        tmp_path_factory.mktemp("media") / "clip.mp4", [(1.5, 1)], [(0.2, 1.3)], moving=True
+    )
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +156,8 @@ def test_tokens_with_any_letters(model, tmp_path, monkeypatch):
 def message(clip, text="[reason] What is shown?", **more):
     film = "data:video/mp4;base64," + base64.b64encode(clip.read_bytes()).decode()
     content = [{"type": "text", "text": text}, {"type": "video_url", "video_url": {"url": film}}]
-    return {"model": "any", "messages": [{"role": "user", "content": content}], **more}
+    messages = [{"role": "user", "content": content}]
+    return {"model": "any", "messages": messages, "subtitle": WORDS, **more}
 
 
 def events(answer) -> list[dict]:
@@ -162,14 +167,14 @@ def events(answer) -> list[dict]:
 
 
 def test_chat_whole_and_streamed(server, clip):
-    whole = server.post("/v1/chat/completions", json=message(clip)).json()
+    whole = server.post("/v1/chat/completions", json=message(clip, "Why?")).json()
     text = whole["choices"][0]["message"]["content"]
     assert whole["object"] == "chat.completion" and text
     used = whole["usage"]
     assert used["prompt_tokens"] > 20 and used["total_tokens"] == sum(
         used[f"{kind}_tokens"] for kind in ("prompt", "completion")
     )
-    streamed = events(server.post("/v1/chat/completions", json=message(clip, stream=True)))
+    streamed = events(server.post("/v1/chat/completions", json=message(clip, "Why?", stream=True)))
     parts = [e["choices"][0]["delta"].get("content", "") for e in streamed]
     assert "".join(parts) == text and len([p for p in parts if p]) > 1
     assert streamed[-1]["choices"][0]["finish_reason"] == "length"  # a random model never stops
@@ -200,7 +205,8 @@ def test_chat_as_our_own_client_sends_it(server, clip):
 def ask(server, *parts, messages=None, **fields):
     """(status, answer or error) of a chat request."""
     content = [{"type": "text", "text": "Which one is shown?"}, *parts]
-    body = {"messages": messages or [{"role": "user", "content": content}], **fields}
+    messages = messages or [{"role": "user", "content": content}]
+    body = {"messages": messages, "subtitle": WORDS, **fields}
     answer = server.post("/v1/chat/completions", json=body)
     if answer.status_code != 200:
         return answer.status_code, answer.json()["error"]["message"]
@@ -259,6 +265,23 @@ def test_every_part_of_a_question_is_used(server, media):
     _, cut = ask(server, image, sound, max_tokens=3)
     assert cut["finish_reason"] == "length"
     assert heard[1]["message"]["content"].startswith(cut["message"]["content"])
+
+
+def test_chat_about_nobody_is_answered_as_analyze_does(server, media, tmp_path):
+    """A tone gets the same label and the same notes, which name who is missing."""
+    picture, _, wav = media
+    tone = tmp_path / "tone.wav"
+    tone.write_bytes(base64.b64decode(wav.partition(",")[2]))
+    expected = server.post("/v1/analyze", **upload(tone)).json()
+    sound = {"type": "audio_url", "audio_url": {"url": wav}}
+    body = message(tone, subtitle=None)
+    body["messages"][0]["content"][1] = sound
+    answer = server.post("/v1/chat/completions", json=body).json()
+    assert expected["label"] == answer["choices"][0]["message"]["content"] == "cannot tell"
+    assert answer["notes"] == expected["notes"] != []
+    image = {"type": "image_url", "image_url": {"url": picture}}
+    status, reply = ask(server, image, subtitle=None)
+    assert status == 200 and reply["message"]["content"] == "cannot tell"
 
 
 def test_what_is_not_used_is_refused_by_its_name(server, media, clip):

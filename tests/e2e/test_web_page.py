@@ -30,7 +30,12 @@ PATIENCE = 90_000  # ms; the first question compiles programs
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
-    return record(tmp_path_factory.mktemp("media") / "clip.mp4", [(2.0, 1), (2.5, 2)], [(0.2, 4.0)])
+    return record(
+        tmp_path_factory.mktemp("media") / "clip.mp4",
+        [(2.0, 1), (2.5, 2)],
+        [(0.2, 4.0)],
+        moving=True,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +84,8 @@ def test_upload_ask_and_stream(server, clip):
     with chromium() as (page, faults):
         enter(page, server)
         give(page, clip)
+        # Without words, parts of the answer are sent once it is known what they are about.
+        page.locator("#words textarea").fill("well, hello")
         page.evaluate(RECORD_TEXTS)
         page.locator("#quick-reason").click()
         finished(page, 1)

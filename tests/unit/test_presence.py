@@ -7,7 +7,7 @@ from recording import speech
 from data_pipeline.embedded.face import make_background
 from data_pipeline.media.presence import find_signs, has_face, has_speech, missing_signs
 from data_pipeline.schema import Clip
-from emojax.infer.grounding import grounded_reason
+from emojax.infer.grounding import Grounds, grounded_start, grounded_text
 
 T = np.arange(32_000) / 16_000
 NOISE = np.random.default_rng(0).standard_normal(32_000)
@@ -97,4 +97,16 @@ PROSE = (
     ],
 )  # fmt: skip
 def test_a_reason_describes_what_the_clip_has(reason, modalities, signs, kept, left_out):
-    assert grounded_reason(reason, modalities=modalities, signs=signs) == (kept, left_out)
+    grounds = Grounds(modalities=modalities, signs=signs)
+    text, notes = grounded_text(reason, grounds)
+    assert text == kept
+    assert [f"described {' and '.join(left_out)} that" in note for note in notes] == (
+        [True] if left_out else []
+    )
+    starts = [grounded_start(reason[:n], grounds) for n in range(len(reason) + 1)]
+    assert all(kept.startswith(start) for start in starts) and any(starts)
+
+
+def test_nothing_is_written_where_nobody_is():
+    nobody = Grounds(modalities=("video", "audio"), signs=())
+    assert grounded_text(DEMO, nobody) == ("", []) and grounded_start(DEMO, nobody) == ""
