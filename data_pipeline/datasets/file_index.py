@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from data_pipeline.media.file_kinds import (
     AUDIO_SUFFIXES,
     MEDIA_SUFFIXES,
     VIDEO_SUFFIXES,
+    fold_name,
     is_companion,
     is_hidden,
     is_media,
@@ -114,24 +114,19 @@ class FileIndex:
         """The first file of these names; names of other capitals or Unicode forms come last."""
         if folder not in self._names:
             if self._same_folders is None:
-                self._same_folders = {_plain(name): name for name in self._names}
-            folder = self._same_folders.get(_plain(folder), "")
+                self._same_folders = {fold_name(name): name for name in self._names}
+            folder = self._same_folders.get(fold_name(folder), "")
         names = self._names.get(folder)
         if not names:
             return None
         found = [name for name in wanted if name in names]
         if not found:
             if folder not in self._same_names:
-                self._same_names[folder] = {_plain(name): name for name in names}
+                self._same_names[folder] = {fold_name(name): name for name in names}
             same = self._same_names[folder]
-            found = [same[_plain(name)] for name in wanted if _plain(name) in same]
+            found = [same[fold_name(name)] for name in wanted if fold_name(name) in same]
         paths = [os.path.join(folder, name) for name in found]
         return next(filter(os.path.exists, paths), None)  # a broken link does not exist
-
-
-def _plain(name: str) -> str:
-    """The form of a name that all its spellings have in common: é is one letter or two."""
-    return unicodedata.normalize("NFC", name).casefold()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

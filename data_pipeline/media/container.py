@@ -1,4 +1,4 @@
-"""Opens media files, and refuses what is none, or cannot be read, with one sentence."""
+"""Opens media files; refuses other files and those that cannot be read, with one sentence."""
 
 from __future__ import annotations
 

@@ -61,17 +61,17 @@ def check_regular(path: str) -> int:
       OSError: there is no such file, or it may not be looked at.
       ValueError: it is something else; the message is a sentence.
     """
-    mode = os.stat(path)
-    if stat.S_ISDIR(mode.st_mode):
+    status = os.stat(path)
+    if stat.S_ISDIR(status.st_mode):
         raise ValueError("this is a folder, not a media file")
-    if stat.S_ISFIFO(mode.st_mode):
+    if stat.S_ISFIFO(status.st_mode):
         raise ValueError(
             "this is a pipe, not a regular file, and decoding needs to read a file more than once:"
             " write it to a file first"
         )
-    if not stat.S_ISREG(mode.st_mode):  # a device may never end
+    if not stat.S_ISREG(status.st_mode):  # a device may never end
         raise ValueError("this is not a regular file, but a device or a socket")
-    return mode.st_size
+    return status.st_size
 
 
 def missing_file(path: str) -> str:
@@ -104,11 +104,11 @@ def content_fault(head: bytes, name: str = "") -> str:
         if head[place : place + len(mark)] == mark:
             return f"not a media file: it is {what}"
     if head[:4] == b"PK\x03\x04":
-        locked = " that is encrypted" if head[6] & 1 else ""
+        locked = " that is encrypted" if int.from_bytes(head[6:7]) & 1 else ""
         office = any(n in head for n in (b"[Content_Types].xml", b"mimetypeapplication/"))
         what = "an Office document" if office else f"a zip archive{locked}: {_ARCHIVE}"
         return f"not a media file: it is {what}"
-    if head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and head[20] & 2:
+    if head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and int.from_bytes(head[20:21]) & 2:
         return (
             "an animated WebP picture is not supported by the decoder: convert it to GIF or to MP4"
         )
@@ -167,7 +167,7 @@ def _as_text(head: bytes) -> str | None:
 
 
 def _quoted(text: str, name: str) -> str:
-    """The begin of a text; not of files such as `.env`, which a server must not show."""
+    """The beginning of a text; "" for files such as `.env`, which a server must not show."""
     return f" ('{_shown(text)}')" if not name or is_media(name) else ""
 
 
@@ -185,7 +185,7 @@ def structure_fault(file: IO[bytes], name: str = "", *, opened: bool = False) ->
       opened: whether the decoder knows its format, and could decode nothing of it.
 
     Returns:
-      A sentence; "" if there is nothing to tell.
+      A sentence; "" if its bytes show no fault.
     """
     file.seek(0)
     head = file.read(65_536)
@@ -232,7 +232,7 @@ def cut_off(file: IO[bytes]) -> str:
     file.seek(0)
     head = file.read(HEAD)
     if head[:4] == b"RIFF":
-        stated = int(struct.unpack("<I", head[4:8])[0])
+        stated = int.from_bytes(head[4:8], "little")
         announced = 0 if stated >= _STREAMED else stated + 8
     elif head[:4] == EBML:
         announced = _matroska_end(head)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 
 # The usual ones first: a clip that is named without suffix is looked for in this order.
 VIDEO_SUFFIXES = (
@@ -42,6 +43,11 @@ UNFINISHED_SUFFIXES = (".part", ".crdownload", ".download", ".partial", ".opdown
 def suffix_of(path: str | os.PathLike[str]) -> str:
     """The suffix of a file's name in lower case, with its dot."""
     return os.path.splitext(os.fspath(path))[1].lower()
+
+
+def fold_name(name: str) -> str:
+    """The form of a name that all its spellings have in common: é is one letter or two."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def is_picture(path: str | os.PathLike[str]) -> bool:

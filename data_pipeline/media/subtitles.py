@@ -11,13 +11,13 @@ import html
 import itertools
 import os
 import re
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
 import pysubs2
 
 from data_pipeline.io import refuse_device
+from data_pipeline.media.file_kinds import fold_name
 from data_pipeline.media.speaker_turns import split_turns, voice_marks
 from data_pipeline.media.stream import recording_seconds
 from data_pipeline.media.text_encoding import decode_text
@@ -318,14 +318,14 @@ def find_subtitles(media: Path) -> list[Path]:
     Names are compared regardless of case: `talk.srt`, `TALK.SRT`, `talk.mp4.srt`, `talk.en.vtt`,
     `talk.en-US.sdh.srt`. Files that hold only a part of the words (`talk.forced.srt`) come last.
     """
-    stem, full = _folded(media.stem), _folded(media.name)
+    stem, full = fold_name(media.stem), fold_name(media.name)
     ranked = []
     try:
         names = [name for name in os.listdir(media.parent) if name.lower().endswith(SUFFIXES)]
     except OSError:
         return []
     for path in filter(Path.is_file, map(media.parent.joinpath, names)):
-        name = _folded(path.stem)
+        name = fold_name(path.stem)
         if name in (stem, full):
             rank = (0, int(name != stem), int(path.stem not in (media.stem, media.name)))
         else:
@@ -341,14 +341,9 @@ def find_subtitles(media: Path) -> list[Path]:
 
 def is_partial(path: Path) -> bool:
     """Whether a subtitle file holds only a part of the words by its name, as `talk.forced.srt`."""
-    return bool(_PARTIAL & set(_folded(path.stem).split(".")[1:]))
+    return bool(_PARTIAL & set(fold_name(path.stem).split(".")[1:]))
 
 
 def _is_tag(word: str) -> bool:
     known = word in _FLAGS or word in _PARTIAL or word in _LANGUAGES
     return known or bool(_LANGUAGE.fullmatch(word))
-
-
-def _folded(name: str) -> str:
-    """A name without differences of case and of composed characters."""
-    return unicodedata.normalize("NFC", name).casefold()

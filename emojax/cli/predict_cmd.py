@@ -313,10 +313,10 @@ def _check_options(args: argparse.Namespace) -> None:
             "--window cuts equal parts and --longest limits unequal ones: give one of them"
         )
     if args.subtitle and args.words not in (None, "none"):
-        raise ValueError("--subtitle and --words both say what is said: give one of them")
+        raise ValueError("--subtitle and --words both give the spoken words: give one of them")
     if args.fusion_weights and (is_recording or not args.json):
         raise ValueError(
-            "--fusion-weights are numbers of single clips: give --json and no --timeline"
+            "--fusion-weights are those of single clips: give --json and no --timeline"
         )
 
 
@@ -326,7 +326,9 @@ def _check_recordings(args: argparse.Namespace, paths: Sequence[str]) -> None:
             "--report and --units are for one recording; several are written with --out DIR"
         )
     if args.one_speaker:
-        raise ValueError("--one-speaker is for clips; segments of a recording may be of anybody")
+        raise ValueError(
+            "--one-speaker is for clips; segments of a recording may show different people"
+        )
 
 
 def _formats(text: str) -> list[str]:

@@ -1,5 +1,6 @@
 """Files that cannot be decoded are called what they are, the same by every reader."""
 
+import contextlib
 import io
 import json
 import os
@@ -16,7 +17,7 @@ from data_pipeline.datasets.file_index import FileIndex, search_media
 from data_pipeline.embedded.generate import write_mp4
 from data_pipeline.media import clip
 from data_pipeline.media.clip import Sampling, mix_channels, read_clip
-from data_pipeline.media.container import ClipError, one_file
+from data_pipeline.media.container import ClipError, one_file, open_media
 from data_pipeline.media.file_faults import cut_off, structure_fault
 from data_pipeline.media.file_kinds import (
     AUDIO_SUFFIXES,
@@ -78,6 +79,23 @@ def test_a_file_is_called_what_it_is_by_clips_and_recordings(tmp_path, name):
     with pytest.raises(ClipError) as of_recording:
         open_recording(str(path))
     assert str(of_clip.value) == str(of_recording.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        zipped(locked=True),
+        b"RIFF\x10\0\0\0WEBPVP8X\x0a\0\0\0\2" + bytes(9),
+        b"RIFF\xff\0\0\0WAVEfmt ",
+        b"\x1a\x45\xdf\xa3\x80\x18\x53\x80\x67\x43\xe8",
+        b"\0\0\0\1mdat\0\0\0\0\0\0\0\x40",
+    ],
+    ids=["zip", "webp", "wav", "mkv", "mp4"],
+)
+def test_a_head_that_is_cut_off_at_any_byte_raises_no_other_error(content):
+    for length in range(min(40, len(content))):
+        with contextlib.suppress(ClipError):
+            open_media(content[:length]).close()
 
 
 def test_a_server_does_not_quote_files_that_are_not_named_as_media(tmp_path):
