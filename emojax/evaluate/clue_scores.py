@@ -9,7 +9,7 @@ from typing import Any
 from data_pipeline.annotate.claims import claim_scores
 from data_pipeline.datasets.registry import read_root
 from data_pipeline.embedded.clues import find_clues
-from data_pipeline.schema import MODALITIES, ClipRecord, read_records
+from data_pipeline.schema import MODALITIES, ClipRecord, holds_records, read_records
 
 # Modality ablations: name -> modalities that the model may use (`video` includes the face).
 ABLATIONS: dict[str, tuple[str, ...]] = {
@@ -63,7 +63,9 @@ def read_evidence(path: Path) -> dict[str, ClipRecord]:
     Raises:
       ValueError: it is neither.
     """
-    if path.suffix == ".jsonl":
+    if not path.exists():
+        raise ValueError(f"--references {path}: there is no such file or folder")
+    if holds_records(path):
         return {r.id: r for r in read_records(path)}
     datasets, _ = read_root(
         path if path.is_dir() else path.parent, names=["merr_fine", "merr_coarse"], lenient=True
@@ -71,8 +73,9 @@ def read_evidence(path: Path) -> dict[str, ClipRecord]:
     records = {r.id: r for d in datasets for r in d.records if "action_units" in r.texts}
     if not records:
         raise ValueError(
-            f"{path} contains no records to check claims against: give records.jsonl, or the "
-            "folder of MERR"
+            f"--references {path} has no action units to check clues against: give the "
+            "records.jsonl of `emojax data build` or `emojax annotate`, or the folder of MERR. "
+            "Tables of reference texts are for the tasks that ask a judge"
         )
     return records
 

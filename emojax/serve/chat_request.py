@@ -17,6 +17,7 @@ from data_pipeline.loader.prompts import QUESTIONS
 from data_pipeline.media.clip import Sampling, read_clip
 from data_pipeline.media.container import NO_PICTURE, NO_SOUND, SILENT_SOUND, ClipError
 from data_pipeline.schema import Clip
+from data_pipeline.suggestions import no_such
 from emojax.infer.grounding import Grounds, find_grounds
 from emojax.infer.sample import Sampler
 from emojax.serve.limits import RequestError, check_duration, check_text, text_field
@@ -25,7 +26,7 @@ from emojax.serve.service import Service
 MAX_IMAGES = 64
 MAX_PIXELS = 50_000_000  # of one image
 CLIP_ID = "chat"
-_TAG = re.compile(r"^\s*\[([a-z][a-z_-]*)\]\s*")  # names a task
+_TAG = re.compile(r"^\s*\[([a-z][a-z0-9_-]*)\]\s*", re.I)  # names a task
 _SYSTEM = ("system", "developer")
 # type of a content part -> the key within it
 _PARTS = {
@@ -91,13 +92,13 @@ class ChatRequest:
 
 @dataclasses.dataclass(kw_only=True)
 class _Content:
-    """The texts and media of the messages, in their order."""
+    """The texts and media of the messages, in their order; media as (type of the part, data)."""
 
     system: list[str] = dataclasses.field(default_factory=list)
     texts: list[str] = dataclasses.field(default_factory=list)
-    videos: list[Any] = dataclasses.field(default_factory=list)
-    images: list[Any] = dataclasses.field(default_factory=list)
-    sounds: list[Any] = dataclasses.field(default_factory=list)
+    videos: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+    images: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+    sounds: list[tuple[str, str]] = dataclasses.field(default_factory=list)
 
 
 def read_request(body: Any, service: Service) -> ChatRequest:
@@ -119,7 +120,7 @@ def read_request(body: Any, service: Service) -> ChatRequest:
     _check_one_clip(content, words)
     options = body.get("stream_options") or {}
     if not isinstance(options, dict) or set(options) - {"include_usage"}:
-        raise RequestError(422, "stream_options: only include_usage is used")
+        raise RequestError(400, "stream_options: only include_usage is used")
     stream, usage = _flag(body, "stream"), _flag(options, "include_usage")
     request = ChatRequest(
         question=_question(content),
@@ -167,8 +168,11 @@ def _read_messages(messages: Any) -> _Content:
             kind, value = _read_part(part)
             if role in _SYSTEM and kind != "text":
                 raise RequestError(400, f"messages: a {role} message cannot have a part {kind}")
-            lists = {"text": out.texts, "video_url": out.videos, "image_url": out.images}
-            (out.system if role in _SYSTEM else lists.get(kind, out.sounds)).append(value)
+            if kind == "text":
+                (out.system if role in _SYSTEM else out.texts).append(value)
+            else:
+                lists = {"video_url": out.videos, "image_url": out.images}
+                lists.get(kind, out.sounds).append((kind, value))
     if not out.texts:
         raise RequestError(422, "messages: there is no message of the user with a text")
     return out
@@ -195,20 +199,31 @@ def _read_part(part: Any) -> tuple[str, Any]:
 def _question(content: _Content) -> str:
     """The text of the user, behind that of the system; a tag stays in front."""
     text, system = " ".join(content.texts), " ".join(content.system)
+    task, question = split_task(text)
     if not system:
         return text
-    task, question = split_task(text)
     if not question:
-        raise RequestError(400, "messages: a system message needs a question in words beside it")
+        raise RequestError(422, "messages: a system message needs a question in words beside it")
     return f"{f'[{task}] ' if task else ''}{system} {question}"
 
 
 def split_task(text: str) -> tuple[str, str]:
-    """Splits a question into the task that its tag names, "" if it names none, and the rest."""
+    """Splits a question into the task of the tag at its beginning, "" without one, and the rest.
+
+    Raises:
+      RequestError: there is no such task.
+    """
     tag = _TAG.match(text)
-    if tag is None or tag[1] not in QUESTIONS:
+    if tag is None:
         return "", text.strip()
-    return tag[1], text[tag.end() :].strip()
+    task = tag[1].lower()
+    if task not in QUESTIONS:
+        raise RequestError(
+            422,
+            f"{no_such('task', task, QUESTIONS)}. Words in brackets at the beginning of a question "
+            "name its task",
+        )
+    return task, text[tag.end() :].strip()
 
 
 def _check_one_clip(content: _Content, words: str) -> None:
@@ -229,13 +244,10 @@ def _check_one_clip(content: _Content, words: str) -> None:
 def _clip_of(content: _Content, words: str, service: Service) -> Clip:
     """The clip of the messages; separate audio replaces that of the video."""
     sampling = service.bundle.settings.sampling(None)
-    try:
-        sound = _decode(content.sounds[0], sampling) if content.sounds else None
-        clip = _decode(content.videos[0], sampling) if content.videos else None
-    except ClipError as error:
-        raise RequestError(422, str(error)) from None
+    sound = _decode(*content.sounds[0], sampling) if content.sounds else None
+    clip = _decode(*content.videos[0], sampling) if content.videos else None
     if sound is not None and sound.waveform is None:
-        raise RequestError(422, "input_audio or audio_url: these media have no sound")
+        raise RequestError(422, f"{content.sounds[0][0]}: these media have no sound")
     clip = clip or _clip_of_images(content.images, sampling.num_frames)
     waveform = sound.waveform if sound is not None else clip.waveform
     seconds = max(clip.duration, len(waveform) / 16_000 if waveform is not None else 0.0)
@@ -262,8 +274,16 @@ def _notes_of(picture: Clip, sound: Clip | None) -> tuple[str, ...]:
     return (*of_picture, *of_sound)
 
 
-def _decode(url: str, sampling: Sampling) -> Clip:
-    return read_clip(_data(url), sampling=sampling, clip_id=CLIP_ID, timeout=8.0)
+def _decode(part: str, url: str, sampling: Sampling) -> Clip:
+    """The clip of a part.
+
+    Raises:
+      RequestError: it cannot be read.
+    """
+    try:
+        return read_clip(_data(part, url), sampling=sampling, clip_id=CLIP_ID, timeout=8.0)
+    except ClipError as error:
+        raise RequestError(422, f"{part}: {error}") from None
 
 
 def _nothing() -> Clip:
@@ -278,30 +298,34 @@ def _nothing() -> Clip:
     )
 
 
-def _data(url: str) -> bytes:
+def _data(part: str, url: str) -> bytes:
     if ":" in url[:40] and not url.startswith("data:"):
         raise RequestError(
-            422, "send media as base64 data: this server fetches nothing from other servers"
+            422,
+            f"{part}: send media as base64 data: this server fetches nothing from other servers",
         )
     try:
         text = url.partition(",")[2] if url.startswith("data:") else url
         return base64.b64decode("".join(text.split()), validate=True)  # some encoders break lines
     except (binascii.Error, ValueError):
-        raise RequestError(422, "the media are not valid base64") from None
+        raise RequestError(422, f"{part}: not valid base64") from None
 
 
-def _clip_of_images(urls: Sequence[str], frames: int) -> Clip:
-    if not urls:
+def _clip_of_images(parts: Sequence[tuple[str, str]], frames: int) -> Clip:
+    if not parts:
         return _nothing()
     images = []
-    for url in urls:
+    for number, (kind, url) in enumerate(parts, 1):
+        part = f"{kind} {number} of {len(parts)}" if len(parts) > 1 else kind
         try:
-            with Image.open(io.BytesIO(_data(url))) as image:
+            with Image.open(io.BytesIO(_data(part, url))) as image:
                 if image.width * image.height > MAX_PIXELS:
-                    raise RequestError(422, "an image is too large")
+                    raise RequestError(
+                        422, f"{part}: more than {MAX_PIXELS:,} pixels; send a smaller picture"
+                    )
                 images.append(ImageOps.exif_transpose(image).convert("RGB"))
         except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError):
-            raise RequestError(422, "an image cannot be read") from None
+            raise RequestError(422, f"{part}: not a picture that can be read") from None
     size = images[0].size
     arrays = np.stack([np.asarray(p if p.size == size else p.resize(size)) for p in images])
     chosen = ((np.arange(frames) + 0.5) * len(arrays) / frames).astype(int)

@@ -149,4 +149,11 @@ def test_the_command(tmp_path, capsys):
         "what the clips"
     )
     assert main([*command, "--references", str(tmp_path)]) == 2
-    assert "contains no records to check claims against" in capsys.readouterr().err
+    assert "has no action units to check clues against" in capsys.readouterr().err
+    (tmp_path / "texts.jsonl").write_text('{"clip": "a", "reference": "she smiles"}\n')
+    for name, fault in (
+        ("texts.jsonl", "has no action units to check clues against: give the records.jsonl"),
+        ("nothing.jsonl", "there is no such file or folder"),
+    ):
+        assert main([*command, "--references", str(tmp_path / name)]) == 2
+        assert fault in " ".join(capsys.readouterr().err.split())
