@@ -39,7 +39,7 @@ _ALIASES = {
     "label": "emotion class target category sentiment y annotation ground_truth gt truth",
     "subtitle": "text transcript utterance sentence transcription words subtitles caption",
     "split": "set subset partition fold phase usage",
-    "speaker": "speaker_id subject actor person subject_id participant spk",
+    "speaker": "speaker_id subject actor person actor subject_id participant spk",
     "start": "start_time begin onset from starttime",
     "end": "end_time stop offset to endtime",
 }
@@ -131,7 +131,7 @@ def read_manifest(
     """
     table = read_manifest_table(Path(path), columns=columns)
     if table.ignored:
-        logger.info("note: columns %s of %s are not read", ", ".join(table.ignored), path)
+        logger.info("note: %s: columns that are not read: %s%s", path, *_ignored(table))
     counts = Counter(line.cells["label"] for line in table.lines)
     reader = LabelReader(counts, labels)
     faults = [f"{path}, column '{table.names['label']}': {text}" for text in reader.faults]
@@ -161,6 +161,13 @@ def read_manifest(
     for note in copy_notes(records, groups, rows):
         logger.warning("note: %s: %s", path, note)
     return records
+
+
+def _ignored(table: ManifestTable) -> tuple[str, str]:
+    """(columns that are not read, how to read those that are probably known under another name)."""
+    likely = {c: _likely_column(c, table.ignored) for c in OPTIONAL if c not in table.columns}
+    option = ",".join(f"{c}={own}" for c, own in likely.items() if own)
+    return ", ".join(table.ignored), f" (to read: --columns {option})" if option else ""
 
 
 def raise_faults(faults: Sequence[str]) -> None:

@@ -7,8 +7,29 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from data_pipeline.datasets.labels import is_missing, match_label, normalize_answer
+from data_pipeline.media.notes import counted
 from data_pipeline.schema import VIDEO_HERE
 from data_pipeline.suggestions import did_you_mean
+
+
+def find_label(native: str, space: Sequence[str]) -> str | None:
+    """The label of a space that is the same answer (`Happy.` and `happy`), or the same emotion.
+
+    Args:
+      native: a label as written.
+      space: the label space, such as a model's.
+
+    Returns:
+      The label; None if the space has none.
+    """
+    if native in space:
+        return native
+    answer = normalize_answer(unicodedata.normalize("NFC", native))
+    same = [label for label in space if normalize_answer(label) == answer]
+    try:
+        return same[0] if same else match_label(native, space)
+    except ValueError:
+        return None
 
 
 class LabelReader:
@@ -61,7 +82,7 @@ class LabelReader:
         """Labels that are read as another spelling."""
         changed = sorted((n, label) for n, label in self._labels.items() if n != label)
         return [
-            f"label '{native}' ({self._counts[native]:,} rows) is read as '{label}'"
+            f"label '{native}' ({counted(self._counts[native], 'row')}) is read as '{label}'"
             for native, label in changed
         ]
 
@@ -83,10 +104,8 @@ class LabelReader:
             )
 
     def _match(self, name: str) -> None:
-        answer = normalize_answer(unicodedata.normalize("NFC", name))
-        same = [label for label in self.space if normalize_answer(label) == answer]
-        try:
-            self._labels[name] = same[0] if same else match_label(name, self.space)
-        except ValueError:
-            near = did_you_mean(answer, self.space, cutoff=0.7)
+        if label := find_label(name, self.space):
+            self._labels[name] = label
+        else:
+            near = did_you_mean(name.lower(), self.space, cutoff=0.7)
             self._faults[name] = f"'{name}' is not one of {', '.join(self.space)}{near}"

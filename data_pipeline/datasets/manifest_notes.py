@@ -10,6 +10,7 @@ from pathlib import Path
 
 from data_pipeline.datasets.labels import CONCEPTS, concept
 from data_pipeline.io import file_sha256
+from data_pipeline.media.notes import counted
 from data_pipeline.schema import ClipRecord
 
 _DOUBTFUL = frozenset(
@@ -38,23 +39,21 @@ def label_notes(records: Sequence[ClipRecord], *, drawn: bool = False) -> list[s
             (split, n), *_ = own.items()
             others = " and ".join(s for s in splits if s != split)
             hint = f"; is it '{near}'?" if near else ""
-            notes.append(f"label '{label}' is only in {split} ({_clips(n)}), not in {others}{hint}")
+            notes.append(
+                f"label '{label}' is only in {split} ({counted(n, 'clip')}), not in {others}{hint}"
+            )
         elif near and totals[label] * 10 <= totals[near]:
-            notes.append(f"label '{label}' ({_clips(totals[label])}) is nearly '{near}'")
+            notes.append(f"label '{label}' ({counted(totals[label], 'clip')}) is nearly '{near}'")
         if label.lower() in _DOUBTFUL:
             notes.append(
-                f"label '{label}' of {_clips(totals[label])} is used as a class; leave these rows "
-                "out if nobody labelled them"
+                f"label '{label}' of {counted(totals[label], 'clip')} is used as a class; leave "
+                "these rows out if nobody labelled them"
             )
     for names in _same_meanings(totals):
         notes.append(f"labels {' and '.join(map(repr, names))} mean the same; use one of them")
     if all(label.lstrip("-").replace(".", "", 1).isdigit() for label in totals):
         notes.append("all labels are numbers; a model answers better with words")
     return notes
-
-
-def _clips(n: int) -> str:
-    return f"{n:,} clip{'s' * (n != 1)}"
 
 
 def _nearest(label: str, totals: dict[str, int]) -> str | None:
@@ -125,13 +124,13 @@ def copy_notes(
     notes = []
     for (one, other), pairs in sorted(found.items()):
         shown = "; ".join(pairs[:_SHOWN]) + "; ..." * (len(pairs) > _SHOWN)
+        clips, single = counted(len(pairs), "clip"), len(pairs) == 1
         if one == other:
-            occur = "occurs" if len(pairs) == 1 else "occur"
-            notes.append(f"{_clips(len(pairs))} of {one} {occur} twice ({shown})")
+            notes.append(f"{clips} of {one} {'occurs' if single else 'occur'} twice ({shown})")
         else:
             notes.append(
-                f"{_clips(len(pairs))} of {one} {'is' if len(pairs) == 1 else 'are'} also in "
-                f"{other} ({shown}); in both, the scores of {other} are too good"
+                f"{clips} of {one} {'is' if single else 'are'} also in {other} ({shown}); in both, "
+                f"the scores of {other} are too good"
             )
     if labels:
         notes.append(f"the same clip has two labels: {'; '.join(labels[:_SHOWN])}")

@@ -7,6 +7,7 @@ import logging
 
 from rich.console import Console
 
+from data_pipeline.media.notes import counted
 from emojax.cli.arguments import Commands
 from emojax.cli.console import progress_bars, setup
 from emojax.cli.manifest_options import add_columns_option
@@ -67,8 +68,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
         source = open_views(records, views, sampling, progress=progress)[split]
         if len(source) < FEW_CLIPS:
             raise ValueError(
-                f"{len(source)} clips are too few to calibrate probabilities on: give a manifest "
-                f"with at least {FEW_CLIPS} of split '{split}', or another --split"
+                f"{counted(len(source), 'clip')} of split '{split}' cannot calibrate "
+                f"probabilities: that needs at least {FEW_CLIPS}. Add clips, or give another "
+                "--split"
             )
         name = f"{args.manifest}, {split}"
         calibrate(folder, source, name=name, keep=True, progress=progress)

@@ -55,6 +55,12 @@ def run(args: argparse.Namespace, console: Console) -> int:
         raise ValueError("give at least two folders of `emojax evaluate`")
     tables = find_tables(Path(args.tables) if args.tables else None)
     folders = [Path(run) for run in args.runs]
+    for folder in folders[1:]:
+        if folder.resolve() == folders[0].resolve():
+            console.print(
+                f"note: {folder} is the folder that it is compared with: nothing can differ",
+                soft_wrap=True,
+            )
     with progress_bars(console) as progress:
         result = compare_runs(
             folders,

@@ -12,7 +12,7 @@ from data_pipeline.suggestions import not_one_of
 from emojax.cli.arguments import Commands, count, name_list, output_folder, whole
 from emojax.cli.console import progress_bars, setup
 from emojax.cli.endpoint_options import add_endpoint_options, endpoint_of
-from emojax.cli.manifest_options import add_columns_option
+from emojax.cli.manifest_options import add_columns_option, labels_to_choose_from
 from emojax.cli.output import show_evaluation
 from emojax.cli.plot_options import add_latex_option, add_plots_option
 
@@ -107,7 +107,8 @@ def _add_prediction_options(p: argparse.ArgumentParser) -> None:
         "--labels",
         metavar="A,B,...",
         default="",
-        help="of --predictions of an unknown set, or of --manifest with --endpoint: the classes",
+        help="of --manifest (default: the model's), or of --predictions of an unknown set: the "
+        "classes",
     )
     p.add_argument("--mode", default="", help="with --predictions: score only rows of this mode")
     p.add_argument(
@@ -140,13 +141,14 @@ def run(args: argparse.Namespace, console: Console) -> int:
         mode=args.mode,
     )
     with output_folder(args.out) as out, progress_bars(console) as progress:
-        if (out / "evaluation.json").exists():
-            console.print(f"note: the evaluation in {out} will be replaced", soft_wrap=True)
+        is_replaced = (out / "evaluation.json").exists()
         if args.predictions:
             results = _score_files(args, suite, out, options, progress=progress)
         else:
             results = _score_clips(args, suite, out, options, progress=progress)
     if results:  # in several processes, only the first has them
+        if is_replaced:
+            console.print(f"note: the earlier evaluation in {out} is replaced", soft_wrap=True)
         show_evaluation(results, out, console)
         _write_for_papers(args, results, out, console)
     return 0
@@ -240,6 +242,7 @@ def _score_clips(
             progress=progress,
         )
     setup()
+    from emojax.bundle.model_folder import read_facts
     from emojax.weights.locations import find_model
     from emojax.workflows.score import score_manifest
 
@@ -250,6 +253,7 @@ def _score_clips(
             args.manifest,
             out,
             split=args.split,
+            labels=labels_to_choose_from(args.labels, read_facts(model)[0]["labels"]),
             columns=args.columns,
             progress=progress,
         )

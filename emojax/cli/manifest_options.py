@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import logging
+from collections.abc import Sequence
 
 from emojax.cli.arguments import name_list
 
+logger = logging.getLogger(__name__)
 COLUMNS_HELP = "path=FILE_COLUMN,label=LABEL_COLUMN,...: what the manifest calls its columns"
 
 
@@ -47,3 +50,30 @@ def add_labels_option(p: argparse.ArgumentParser) -> None:
         metavar="A,B,...",
         help="the classes, in this order (default: the labels of the manifest, sorted)",
     )
+
+
+def labels_to_choose_from(text: str | None, own: Sequence[str]) -> list[str] | None:
+    """The labels in --labels, spelled as the model does where it has them, which is noted.
+
+    Args:
+      text: the option.
+      own: the labels of the model.
+
+    Returns:
+      The labels without repetitions; None if the option is not given.
+
+    Raises:
+      ValueError: the option names fewer than two labels.
+    """
+    from data_pipeline.datasets.manifest_labels import find_label
+
+    if not (names := name_list(text)):
+        return None
+    spelled = {name: find_label(name, own) or name for name in names}
+    for name, label in spelled.items():
+        if name != label:
+            logger.info("note: --labels: '%s' is read as '%s', the model's label", name, label)
+    labels = list(dict.fromkeys(spelled.values()))
+    if len(labels) < 2:
+        raise ValueError("--labels needs at least two different labels, separated by commas")
+    return labels

@@ -26,6 +26,7 @@ from emojax.cli.arguments import (
     share,
 )
 from emojax.cli.console import progress_bars, setup
+from emojax.cli.manifest_options import labels_to_choose_from
 from emojax.cli.output import answer_text, model_folder
 
 if TYPE_CHECKING:
@@ -232,9 +233,6 @@ def run(args: argparse.Namespace, console: Console) -> int:
     paths = found.files
     if not paths:
         return 3
-    labels = name_list(args.labels) or None
-    if labels and len(labels) < 2:
-        raise ValueError("--labels needs at least two labels, separated by commas")
     if len(paths) > 1 and args.words not in (None, "none"):
         raise ValueError(
             "--words FILE is for one file; without it each has the words of the file of its name"
@@ -245,9 +243,10 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from emojax.infer.memory_plan import open_for_answers
     from emojax.workflows.answer_file import Todo
 
+    facts, _ = read_facts(folder)
+    labels = labels_to_choose_from(args.labels, facts["labels"])
     todo = Todo.of(paths, part=args.shard, resume=args.resume)
     if todo.file is not None:
-        facts, _ = read_facts(folder)
         todo.file.check_question(
             model=model_name(folder, facts),
             labels=labels or facts["labels"],

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from data_pipeline.media.notes import counted
 from emojax.evaluate import statistics
 from emojax.evaluate.confidence_scores import probability_scores
 from emojax.evaluate.emotion_wheels import WordTables
@@ -116,8 +117,8 @@ def _with_readers(scored: ScoredSet, metric: str, tables: WordTables) -> ScoredS
 def _without_official(scored: ScoredSet, metric: str, absent: Sequence[str]) -> ScoredSet:
     """The scores without the official ones: its script stops at a clip without prediction."""
     note = (
-        f"{len(absent)} clips of the truth have no prediction, such as '{absent[0]}': the official "
-        "script stops there; strict scores count them as wrong"
+        f"{counted(len(absent), 'clip')} of the truth without a prediction, such as "
+        f"'{absent[0]}': the official script stops there; strict scores count this as wrong"
     )
     official = scored.result["released"]
     released = {k: None if isinstance(x, float) else x for k, x in official.items()}

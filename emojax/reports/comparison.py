@@ -8,6 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from data_pipeline.io import write_text
+from data_pipeline.media.notes import counted
 from emojax.evaluate.results_folder import write_results_json
 from emojax.reports.evaluation_tables import SCORE_NAMES, format_score, markdown_table
 from emojax.reports.html_page import render_page
@@ -50,8 +51,8 @@ def legend(result: dict[str, Any]) -> str:
     counts = sorted({c["test"]["permutations"] for c in result["comparisons"]})
     return (
         f"p: {tests}, {', '.join(map(str, counts))} permutations; corrected by Holm's method for "
-        f"{result['tests']} tests. * p < 0.05, ** p < 0.01, *** p < 0.001, after correction. "
-        "Brackets: 95 %, joint bootstrap of groups."
+        f"{counted(result['tests'], 'test')}. * p < 0.05, ** p < 0.01, *** p < 0.001, after "
+        "correction. Brackets: 95 %, joint bootstrap of groups."
     )
 
 

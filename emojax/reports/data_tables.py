@@ -74,12 +74,13 @@ def _set_lines(report: dict[str, Any]) -> Iterator[str]:
             if split["published"] not in (None, split["clips"]):
                 fold = f" fold {split['fold']}" if split["fold"] else ""
                 yield (
-                    f"{name}{fold} {split['split']}: {split['clips']:,} clips, "
-                    f"{split['published']:,} are published"
+                    f"{name}{fold} {split['split']}: "
+                    f"{counted(split['clips'], 'clip')}, published: {split['published']:,}"
                 )
         if 0 < entry["peaks"] < entry["clips"]:
             yield (
-                f"{name}: {entry['peaks']:,} of {entry['clips']:,} clips have a known peak frame"
+                f"{name}: known peak frames of {entry['peaks']:,} of "
+                f"{counted(entry['clips'], 'clip')}"
             )
 
 
@@ -214,7 +215,7 @@ def _plot_counts(report: dict[str, Any], path: Path) -> None:
             left = [a + b for a, b in zip(left, values, strict=True)]
         axis.invert_yaxis()
         fold = f" fold {folds[0]}" if folds and folds[0] else ""
-        axis.set_title(f"{name}{fold}: {entry['clips']:,} clips", fontsize=9)
+        axis.set_title(f"{name}{fold}: {counted(entry['clips'], 'clip')}", fontsize=9)
         axis.tick_params(labelsize=7)
         if labels:
             axis.legend(fontsize=7)

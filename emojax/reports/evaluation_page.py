@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from data_pipeline.media.notes import counted
 from emojax.evaluate.metric_scorers import ScoredSet
 from emojax.evaluate.predictions import Prediction
 from emojax.evaluate.results_folder import sets_of
@@ -117,7 +118,8 @@ def _calibration_panels(s: dict[str, Any]) -> list[Panel]:
             "y": 220 - 200 * b["accuracy"],
             "radius": 2 + 7 * (b["n"] / most) ** 0.5,
             "title": (
-                f"{b['n']} clips: confidence {b['confidence']:.2f}, accuracy {b['accuracy']:.2f}"
+                f"{counted(b['n'], 'clip')}: confidence {b['confidence']:.2f}, "
+                f"accuracy {b['accuracy']:.2f}"
             ),
         }
         for b in c["bins"]

@@ -235,9 +235,9 @@ def reader_line(name: str, scores: Mapping[str, Any]) -> str:
     counts = [
         f"{readers[key]} {words}"
         for key, words in (
-            ("ours_better", "count as more correct by ours"),
+            ("ours_better", "more correct by ours"),
             ("released_better", "by the released one"),
-            ("not_scored", "are not scored by the official script"),
+            ("not_scored", "not scored by the official script"),
         )
         if readers[key]
     ]

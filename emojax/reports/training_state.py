@@ -37,6 +37,8 @@ def read_run(run: epath.Path) -> dict[str, Any]:
     Raises:
       ValueError: the folder contains no run, or its configuration cannot be read.
     """
+    if not run.exists():
+        raise ValueError(f"there is no folder '{run}'")
     if not is_run(run):
         raise ValueError(f"{run} contains no training run (no config.json)")
     starts = read_rows(run, "starts.jsonl")

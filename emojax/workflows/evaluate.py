@@ -16,6 +16,7 @@ import jax
 from data_pipeline.llm.client import ChatClient
 from data_pipeline.llm.endpoint import Endpoint, prompt_hash
 from data_pipeline.llm.replies import count_faults, no_usable_reply
+from data_pipeline.media.notes import counted
 from data_pipeline.progress import Progress, no_progress
 from emojax.bundle.model_folder import Bundle
 from emojax.config import Settings, original_names
@@ -85,8 +86,8 @@ def evaluate_files(
         total = len(read_predictions(path, columns=columns))
         if lost := total - sum(map(len, by_set.values())):
             logger.warning(
-                "%d of %d predictions are of clips that %s does not name, and are left out",
-                lost,
+                "%s left out (of %d): %s does not name the clip",
+                counted(lost, "prediction"),
                 total,
                 truth,
             )
@@ -396,15 +397,16 @@ def _log_requests(client: ChatClient) -> None:
     if client.endpoint.price_in is not None:
         cost = f", cost {client.cost(client.tokens_paid):.2f}"
     logger.info(
-        f"{client.requests_sent} requests{f' ({faults})' if faults else ''}, "
+        f"{counted(client.requests_sent, 'request')}{f' ({faults})' if faults else ''}, "
         f"{prompts:,} + {replies:,} tokens{cost}"
     )
     if client.estimated:
         logger.info(
-            f"the server reported no tokens of {client.estimated} replies: they are estimated"
+            "the server did not report the tokens of "
+            f"{counted(client.estimated, 'answer')}: they are estimated"
         )
     if client.cut:
         logger.warning(
-            f"{client.cut} answers were cut off after {client.endpoint.max_tokens} tokens, and are "
-            "read as far as they go: raise --max-reply"
+            f"{counted(client.cut, 'answer')} cut off after {client.endpoint.max_tokens} tokens "
+            "and read as far as that: raise --max-reply"
         )

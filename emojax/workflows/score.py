@@ -26,7 +26,7 @@ from emojax.bundle.calibration import (
     held_out_probs,
     load_calibration,
 )
-from emojax.bundle.model_folder import Bundle, load_bundle
+from emojax.bundle.model_folder import Bundle, load_bundle, read_facts
 from emojax.bundle.training_clips import clip_key, load_training_clips, seen_notes
 from emojax.evaluate import results_folder
 from emojax.evaluate.confidence_scores import calibration
@@ -67,9 +67,9 @@ def calibrate(
     """
     if len(source) < FEW_CLIPS:
         logger.warning(
-            "note: %d clips are too few to calibrate probabilities on (at least %d)",
-            len(source),
+            "note: probabilities are not calibrated: that needs at least %d clips, not %d",
             FEW_CLIPS,
+            len(source),
         )
         return None
     bundle = dataclasses.replace(load_bundle(folder), calibration=None)
@@ -144,9 +144,9 @@ def score_splits(
     nameless = sum(v.has_audio and not r.speaker for part in items.values() for r, v in part)
     if bundle.average_speaker is not None and nameless:
         logger.warning(
-            "note: %d clips name no speaker; their audio is not normalised per speaker, "
-            "as the model expects",
-            nameless,
+            "note: %s without a speaker: their audio is not normalised per speaker, as the model "
+            "expects",
+            counted(nameless, "clip"),
         )
     scored = evaluate(bundle, items, progress=progress)
     results = {split: one.result for split, one in scored.items()}
@@ -251,6 +251,7 @@ def score_manifest(
     out: Path,
     *,
     split: str | None = None,
+    labels: Sequence[str] | None = None,
     columns: Mapping[str, str] | None = None,
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
@@ -261,6 +262,7 @@ def score_manifest(
       manifest: see `read_records`.
       out: folder of the results.
       split: score this split only.
+      labels: label space in place of the model's.
       columns: see `read_records`.
       progress: gets the tasks "decode clips" and "evaluate".
 
@@ -272,10 +274,10 @@ def score_manifest(
       ValueError: the manifest has no clip of this split.
       FileNotFoundError: `model` is not a model folder.
     """
-    bundle = load_bundle(model)
+    facts, settings = read_facts(model)
+    space = tuple(labels or facts["labels"])
     records = read_labelled_clips(
-        model, manifest, labels=bundle.labels, splits=(split,) if split else (), columns=columns
+        model, manifest, labels=space, splits=(split,) if split else (), columns=columns
     )
-    settings = bundle.settings
     sources = open_views(records, settings.views, settings.sampling, progress=progress)
-    return score_splits(model, sources, out, progress=progress)
+    return score_splits(model, sources, out, labels=space, progress=progress)

@@ -87,15 +87,14 @@ def run_training(
         raise ValueError("there is no clip with split 'train' to train on")
     for split_name, people in speakers_in_common(records).items():
         logger.info(
-            "note: speakers %s of '%s' are also in 'train'; its scores do not show how the model "
-            "works for unknown speakers",
-            people[:5],
+            "note: '%s' has speakers of 'train' (%s); its scores do not show how the model works "
+            "for unknown speakers",
             split_name,
+            ", ".join(people[:5]),
         )
     if missing := sorted({r.label for r in records} - {r.label for r in trained}):
-        logger.info(
-            "note: labels %s are in no training clip; the model cannot learn them", missing[:5]
-        )
+        labels = " or ".join(missing[:5])
+        logger.info("note: no training clip is labelled %s; the model cannot learn it", labels)
     validation = None
     if "val" in sources:
         number = settings.train.validate_clips

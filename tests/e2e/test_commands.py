@@ -149,7 +149,7 @@ def test_confidence_contract(place, model):
     other = json.loads(emojax(place, *words, "--model", str(own), "--labels", "happy,sad").stdout)
     assert not other["calibrated"]  # it was fitted for nine labels
     out = run_command(place, "calibrate", str(own), "--manifest", manifest)
-    assert "9 clips are too few to calibrate" in out.stderr and out.returncode == 2
+    assert "9 clips of split 'val' cannot calibrate" in out.stderr and out.returncode == 2
     words = ("predict", clip, "--model", str(own), "--abstain", "2")
     assert run_command(place, *words).returncode == 2
 

@@ -13,6 +13,7 @@ from emojax.bundle.calibration import (
     held_out_probs,
     load_calibration,
 )
+from emojax.cli.manifest_options import labels_to_choose_from
 from emojax.config import load_config, resolve
 from emojax.reports import training_page
 from emojax.workflows import demo, score
@@ -151,3 +152,20 @@ def test_the_error_of_calibrated_probabilities_is_of_clips_not_fitted_on():
     held_out = held_out_probs(probs, truth)
     assert fit_temperature(probs, truth).apply(probs).max() < 0.96
     assert held_out[7, 0] > 0.999 and held_out[2, 0] == held_out[7, 0] > held_out[0, 0]
+
+
+def test_labels_to_choose_from_are_spelled_as_the_models(caplog):
+    caplog.set_level("INFO")
+    own = ("angry", "happy", "sad")
+    assert labels_to_choose_from(None, own) is labels_to_choose_from("", own) is None
+    assert labels_to_choose_from("Anger, happy,bored", own) == ["angry", "happy", "bored"]
+    assert caplog.messages == ["note: --labels: 'Anger' is read as 'angry', the model's label"]
+    with pytest.raises(ValueError, match="at least two different labels"):
+        labels_to_choose_from("Anger,angry", own)
+
+
+def test_a_report_of_no_folder_names_the_folder(tmp_path):
+    out = run_command(tmp_path, "report", str(tmp_path / "nope"))
+    assert out.returncode == 2 and f"there is no folder '{tmp_path}/nope'" in out.stderr
+    out = run_command(tmp_path, "report", str(tmp_path))
+    assert out.returncode == 2 and "contains no training run" in out.stderr

@@ -211,6 +211,12 @@ def test_runs_are_compared_by_name_of_test(tmp_path, capsys):
     assert (
         "*" in text.splitlines()[4] and "paired permutation test over groups, two-sided" in text
     )  # stars, and of what
+    same = ["compare", *map(str, (tmp_path / "one", tmp_path / "two" / ".." / "one"))]
+    capsys.readouterr()
+    assert main([*same, "--permutations", "20", "--out", str(out)]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "two/../one is the folder that it is compared with" in printed
+    assert "corrected by Holm's method for 1 test." in printed
     assert main(["compare", *map(str, (tmp_path / "one", tmp_path)), "--out", str(out)]) == 2
     assert "contains no evaluation" in capsys.readouterr().err
     jsonl(tmp_path / "three.jsonl", *(row(f"c{i}", "sad", "sad") for i in range(90)))

@@ -9,6 +9,7 @@ import pytest
 
 from data_pipeline.datasets.labels import is_missing
 from data_pipeline.datasets.manifest import ManifestError, read_manifest
+from data_pipeline.datasets.manifest_labels import find_label
 from data_pipeline.datasets.registry import read_manifest_set
 from data_pipeline.io import decode_text
 
@@ -152,7 +153,7 @@ def test_spellings_of_one_label(folder, caplog):
     path = folder / "m.csv"
     path.write_text("path,label\na.mp4,Happy\nb.mp4,sad\nc.mp4,happy\nd.mp4,happy.\n")
     assert {r.label for r in read_manifest(path)} == {"happy", "sad"}
-    assert "label 'Happy' (1 rows) is read as 'happy'" in caplog.text
+    assert "label 'Happy' (1 row) is read as 'happy'" in caplog.text
     path.write_text("path,label\na.mp4,Anger\nb.mp4,sadness\n")
     found = read_manifest(path, labels=("angry", "sad"))
     assert [r.label for r in found] == ["angry", "sad"]
@@ -208,3 +209,20 @@ def test_a_manifest_is_checked_as_a_data_set(folder):
     (folder / "m.csv").write_text("file,label\na.mp4,x\nb.mp4,y\n")
     contents, files = read_manifest_set(folder / "m.csv", columns={"path": "file"})
     assert [c.dataset.name for c in contents] == ["m"] and files.has(folder / "a.mp4")
+
+
+def test_columns_under_other_names_are_noted_with_the_option_that_reads_them(folder, caplog):
+    caplog.set_level("INFO")
+    (folder / "m.csv").write_text("path,label,Actor,age\na.mp4,x,p,3\nb.mp4,y,q,4\n")
+    read_manifest(folder / "m.csv")
+    assert "columns that are not read: actor, age (to read: --columns speaker=actor)" in caplog.text
+    read_manifest(folder / "m.csv", columns={"speaker": "actor"})
+    assert "columns that are not read: age\n" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("native", "expected"),
+    [("Anger", "angry"), ("HAPPY.", "happy"), ("neutral", "Neutral"), ("bored", None)],
+)
+def test_labels_are_found_in_the_spelling_of_a_model(native, expected):
+    assert find_label(native, ("angry", "happy", "Neutral")) == expected
