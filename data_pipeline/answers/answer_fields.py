@@ -6,7 +6,7 @@ import dataclasses
 import re
 from collections.abc import Iterator, Sequence
 
-from data_pipeline.answers.cues import CHOICE, whole_words
+from data_pipeline.answers.cues import CHOICE, EMOTION_NOUN, PERSON_NOUN, whole_words
 
 # Ranks of fields, the strongest last; ASIDE never names the emotion, PROSE is read as text.
 ASIDE, PROSE, WEAK, LABEL, ANSWER, FINAL = range(6)
@@ -108,6 +108,10 @@ _DENIED = re.compile(
     r"^(?:not|non)\b|(?<!\bif )(?:\bnot|n't|\bnever|\bnicht|\bpas|\bне|不是|非)"
     r"(?! (?:only|just|sure|certain|clear\w*|obvious|strong\w*|specified|stated|known)\b)"
 )
+_NOT_SHOWN = re.compile(
+    r"(?:not|nicht)(?: (?:present|shown|observed|seen|detected|selected|chosen|visible|found|"
+    r"evident|expressed|displayed|likely|applicable))?"
+)
 _PROSE = _words(
     [
         "reasons?|reasoning|rationale|explanations?|explain|justification|evidence|analysis|"
@@ -127,10 +131,15 @@ _LEADING = re.compile(r"^(?:\W|_)*(?:(?:step|part)?\s*\d{1,2}\s*[.):]\s*)?(?:\W|
 _NAME = r"[^\n:=|;,.!?()\[\]{}\"「」『』。；，、？！→]{1,64}"
 # names end in a colon, an equals sign or a spaced dash; `(...)` may follow the name
 _FIELD = re.compile(
-    rf"(?:^|(?<=[\n;,|.!?。；，、/\t])|(?<=\s\()|(?<=  ))[ \t]*(?P<open>[【\[〔(]?)"
+    rf"(?:^|(?<=[\n;,|.!?。；，、/\t])|(?<=\s\()|(?<=  )"
+    r"|(?<=[ )])(?=(?:final )?(?:answer|output|response):))[ \t]*(?P<open>[【\[〔(]?)"
     rf"(?P<name>{_NAME}(?:\([^()\n]{{1,40}}\))?)[】\]〕)]?[ \t]*"
     r"(?P<sep>:|=>?|\||->|→|\t|(?<=[】\]〕])|[ \t][-–—][ \t])(?!//)",
     re.MULTILINE,
+)
+# where a text turns from something else to the person: `Scene: happy. The man is sad.`
+_TURN_TO_PERSON = re.compile(
+    rf"\?|[.!](?=[ \t]+(?:(?:the|this|a|an) )?(?:{PERSON_NOUN}|{EMOTION_NOUN})(?!\w)(?!['’]s? ))"
 )
 _HEADING = re.compile(rf"^[ \t]*[【\[]?(?P<name>{_NAME})[】\]]?[ \t]*:?[ \t]*$")
 _BULLET = re.compile(r"^[ \t]*(?:[-*•·–+]|\d{1,2}[.)])[ \t]+")
@@ -177,7 +186,7 @@ def field_rank(name: str, kind: str) -> int | None:
     named = bool(own.search(name)) and not (
         kind == "emotion" and _SENTIMENT_NOUN.search(name) and "emotion" not in name
     )
-    if denied and (named or answers or name in ("not", "nicht")):
+    if denied and (named or answers or _NOT_SHOWN.fullmatch(name)):
         return ASIDE
     aside = _ASIDE.search(name)
     if aside and not (final and answers):
@@ -231,8 +240,8 @@ def _with_values(text: str, starts: list[tuple[int, int, str, int]]) -> Iterator
         limit = starts[number + 1][0] if number + 1 < len(starts) else len(text)
         end = text.find("\n", begin, limit)
         end = limit if end < 0 else end
-        if rank == ASIDE:  # `Question: happy or sad? He is sad.`
-            end = text.find("?", begin, end) + 1 or end
+        if rank == ASIDE and (turn := _TURN_TO_PERSON.search(text, begin, end)):
+            end = turn.end()
         value = text[begin:end].strip(" \t,;|(")
         if not re.search(r"\w", value):
             below = text[end:limit].strip("\n").split("\n")

@@ -75,7 +75,8 @@ INTERJECTION = re.compile(
 )
 # `not only sad but angry` denies nothing: the answer goes on to a stronger emotion
 NOT_ONLY = re.compile(
-    r"\b(?:not|\w+n't) (?:only|just|merely|simply|solely|mere)\b|\b(?:nicht (?:nur|bloß|allein)|"
+    r"\b(?:not|\w+n't) (?:only|just|merely|simply|solely|mere)\b|"
+    r"\bmore than (?:just|only|merely|simply)\b|\b(?:nicht (?:nur|bloß|allein)|"
     r"no (?:solo|sólo|solamente|únicamente)|(?:non|pas) (?:seulement|juste|uniquement)|non (?:solo|"
     r"soltanto)|não (?:só|somente|apenas)|не (?:только|просто)|niet (?:alleen|slechts))(?!\w)|"
     r"不(?:仅仅?|只|单|單|光|僅)是?"

@@ -61,7 +61,7 @@ _CHINESE_CONTRAST = re.compile(
 _AFTER = re.compile(
     r"^(?:ness)?\s*(?:\w+\s+)??(?:is|are|was|does|do|can|could|would|seems?|looks?)(?:n't|\s+not\b|"
     r"\s+(?:unlikely|ruled out|excluded|absent|wrong|incorrect|out\b|less likely|never|missing|"
-    r"lacking|be (?:ruled out|excluded)))|^\s*(?:[?:=(–—-]\s*)?(?:no|nope|nein|non|否|"
+    r"lacking|be (?:ruled out|excluded)))|^\s*(?:(?:[?:=(–—,-]|\.{2,})\s*)?(?:no|nope|nein|non|否|"
     r"不是)(?=[.,;)!\n]|$)|^\s*[(,]?\s*(?:can be |is )?(?:ruled out|excluded|unlikely|absent|"
     r"not present|not detected|not shown)\b|^(?: emotion)?,? (?:cannot|can't) be\b|^ (?:ist|"
     r"wäre) (?:nicht|ausgeschlossen)|^ değil|^[^、。,(\s]{0,4}?(?:では|じゃ|で(?=な)|とは|くは|"

@@ -41,6 +41,8 @@ def is_negated(before: str) -> bool:
             "",
             reach,
         )
+    elif last.group() in ("rather than", "instead of"):  # `rather than being just sad`
+        reach = re.sub(r"^\s*(?:being |feeling )?(?:just|only|merely|simply)\b", "", reach)
     if _CLAUSE_END.search(reach):
         return False
     # Over a comma only as a list of single words.

@@ -247,7 +247,7 @@ def settle(weighed: Sequence[Weighed], *, several: bool = False) -> tuple[tuple[
     if several:
         enough = min(PLAIN, top_inside)
         return _labels([w for w in inside if w.weight >= enough]), False
-    beyond = [w for w in inside if not w.not_only and w.weight >= PLAIN]
+    beyond = [w for w in inside if not w.not_only and w.weight >= min(PLAIN, top_inside)]
     if beyond:  # `not only sad, he is angry`
         inside, top_inside = beyond, max(w.weight for w in beyond)
     best = [w for w in inside if w.weight == top_inside]
