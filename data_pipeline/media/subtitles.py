@@ -18,12 +18,20 @@ import pysubs2
 
 from data_pipeline.io import refuse_device
 from data_pipeline.media.file_kinds import fold_name
+from data_pipeline.media.notes import counted
 from data_pipeline.media.speaker_turns import split_turns, voice_marks
 from data_pipeline.media.stream import recording_seconds
 from data_pipeline.media.text_encoding import decode_text
 from data_pipeline.media.transcript import Cue, Transcript, untimed_transcript
 
-SUFFIXES = (".srt", ".vtt", ".ass", ".ssa", ".txt")
+# Suffix -> format of pysubs2, whose SubRip reader takes the times of YouTube's .sbv too; "" is text.
+_FORMATS = {".srt": "srt", ".vtt": "vtt", ".ass": "ass", ".ssa": "ssa", ".sbv": "srt", ".txt": ""}
+SUFFIXES = tuple(_FORMATS)
+# Subtitles that are not read: pictures of text, or formats that pysubs2 reads only in part.
+_OTHER_SUFFIXES = tuple(
+    ".sub .idx .sup .ttml .dfxp .itt .smi .sami .lrc .stl .scc .mpl .usf .rt".split()
+)
+_CONVERT = "convert it to .srt, for example with FFmpeg or Subtitle Edit"
 _HOUR = 3600.0  # broadcast clocks start at a full hour
 _SLACK = 1.0  # seconds by which a cue may outlast the recording without a note
 _SECONDS_PER_LETTER = 0.06  # reading speed that subtitlers assume
@@ -31,6 +39,11 @@ _SHORTEST = 1.0  # seconds of a cue that came without length, if there is room f
 _GAP = 0.5  # seconds between cues of one roll
 _STAMP = r"(?:(\d{1,2}):)?(\d{1,2}):(\d{1,2})(?:([.,:;])(\d{1,3}))?"
 _TIME_LINE = re.compile(rf"^\s*{_STAMP}\s*-->\s*{_STAMP}(?=\s|$)")
+# As whisper.cpp prints it: `[00:00:01.000 --> 00:00:02.000]  words`.
+_BRACKETED_TIMES = re.compile(rf"^\s*\[({_STAMP} --> {_STAMP})\]\s*", re.M)
+_MARKUP = re.compile(
+    r"<(?:\?xml|!doctype|html|body|tt|sami|p|div)\b|\{\s*[\"}\\]|\[\s*(?:[{\[\"]|\])", re.I
+)
 _FRAME = 0.04  # seconds; 01:00:00:12 counts frames, and the rate is not in the file
 _INVISIBLE = re.compile("[\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
 _ENTITY = re.compile(r"&(?:[a-zA-Z]+|#\d+|#x[0-9a-fA-F]+);")
@@ -75,7 +88,8 @@ def read_transcript(path: Path, *, duration: float = 0.0) -> Transcript:
       TranscriptError: the file cannot be read, is not text, or not in the format of its suffix.
     """
     if path.suffix.lower() not in SUFFIXES:
-        raise TranscriptError(f"{path}: transcripts must be {', '.join(SUFFIXES)} files")
+        advice = f": {_CONVERT}" if path.suffix.lower() in _OTHER_SUFFIXES else ""
+        raise TranscriptError(f"{path}: transcripts must be {', '.join(SUFFIXES)} files{advice}")
     try:
         text, encoding = decode_text(refuse_device(path).read_bytes())
     except OSError as error:
@@ -89,11 +103,12 @@ def read_transcript(path: Path, *, duration: float = 0.0) -> Transcript:
             f"{path.name} is not UTF-8; it was read as {encoding}: save it as UTF-8 if words are"
             " garbled"
         )
-    if path.suffix.lower() == ".txt":
+    kind, text = _format_of(path, text)
+    if not kind:
         words = " ".join(text.split())
         cues = [Cue(start=0.0, end=max(duration, 0.01), text=words)] if words else []
     else:
-        captions = _read_captions(path, text, notes)
+        captions = _read_captions(path, text, kind, notes)
         captions = _merge_rolling(captions, path.name, notes)
         captions = _with_lengths(captions, path.name, notes)
         captions = _on_recording_clock(captions, duration, path.name, notes)
@@ -105,9 +120,29 @@ def read_transcript(path: Path, *, duration: float = 0.0) -> Transcript:
     )
 
 
-def _read_captions(path: Path, text: str, notes: list[str]) -> list[_Caption]:
+def _format_of(path: Path, text: str) -> tuple[str, str]:
+    """The format of pysubs2, "" for plain words, and the text as that format has it.
+
+    Files named .txt often hold subtitles, or what is no text to read.
+    """
+    kind = _FORMATS[path.suffix.lower()]
+    if kind:
+        return kind, text
+    text = _BRACKETED_TIMES.sub(r"\n\1\n", text)
+    if text.lstrip().startswith("[Script Info]"):
+        return "ass", text
+    if any(map(_TIME_LINE.match, text.splitlines())):
+        return ("vtt" if text.lstrip().startswith("WEBVTT") else "srt"), text
+    if _MARKUP.match(text.lstrip()):
+        raise TranscriptError(
+            f"{path} is not plain text: it begins with {text.lstrip()[:20]!r}, like XML, HTML, JSON"
+            f" or RTF. Save the words alone as .txt; if it has subtitles, {_CONVERT}"
+        )
+    return "", text
+
+
+def _read_captions(path: Path, text: str, kind: str, notes: list[str]) -> list[_Caption]:
     """The cues of a file in order of time, without comments, drawings and exact repetitions."""
-    kind = path.suffix.lower().lstrip(".")
     lines = text.splitlines()
     if kind in ("srt", "vtt"):
         text = "\n".join(_TIME_LINE.sub(_plain_times, line) for line in lines)
@@ -120,9 +155,10 @@ def _read_captions(path: Path, text: str, notes: list[str]) -> list[_Caption]:
     shown = [e for e in events if not e.is_comment and not e.is_drawing]
     announced = sum("-->" in line for line in lines)
     if announced > len(events) > 0 and kind in ("srt", "vtt"):
+        some, have = announced - len(events), "has" if announced - len(events) == 1 else "have"
         notes.append(
-            f"{announced - len(events)} of {announced} cues of {path.name} have times that cannot"
-            " be read: their words are not used as cues of their own"
+            f"{some} of {counted(announced, 'cue')} of {path.name} {have} times that cannot be"
+            " read: words without times are not used as cues of their own"
         )
     if not events and text.strip() and text.strip() != "WEBVTT":
         raise TranscriptError(f"{path} contains no cue with a start, an end and words")
@@ -207,22 +243,29 @@ def _without_first(text: str, count: int) -> str:
 
 def _with_lengths(captions: list[_Caption], name: str, notes: list[str]) -> list[_Caption]:
     """Gives cues without length the time to read them, but not beyond the next cue's start."""
-    count, out = 0, []
+    count, reversed_times, out = 0, 0, []
     starts = [c.start for c in captions]
     for caption in captions:
         if caption.end > caption.start:
             out.append(caption)
             continue
         count += 1
+        reversed_times += caption.end < caption.start
         read = max(_SHORTEST, _SECONDS_PER_LETTER * len(caption.text))
         later = next((s for s in starts if s > caption.start), caption.start + read)
         end = min(caption.start + read, later)
         out.append(dataclasses.replace(caption, end=end))
-    if count:
-        notes.append(
-            f"{count} of {len(captions)} cues of {name} have no length: their words count from"
-            " their start for as long as they take to read"
-        )
+    total = counted(len(captions), "cue")
+    for some, fault in (
+        (count - reversed_times, "no length"),
+        (reversed_times, "an end before {}"),
+    ):
+        if some:
+            have, its = ("has", "its start") if some == 1 else ("have", "their start")
+            notes.append(
+                f"{some} of {total} of {name} {have} {fault.format(its)}: the words count from"
+                f" {its} for as long as they take to read"
+            )
     return out
 
 
@@ -248,9 +291,10 @@ def _on_recording_clock(
     if lost := outside(0):
         first = next(c for c in captions if not 0 <= c.start < duration)
         notes.append(
-            f"{lost} of {len(captions)} cues of {name} lie outside the recording"
-            f" ({_clock(first.start)} is the first, the recording has {_clock(duration)}): their"
-            " words are not used; check that the subtitles are those of this recording"
+            f"{lost} of {counted(len(captions), 'cue')} of {name}"
+            f" {'is' if lost == 1 else 'are'} outside the recording (the first starts at"
+            f" {_clock(first.start)}, the recording ends at {_clock(duration)}): these words are"
+            " not used; check that the subtitles are those of this recording"
         )
     late = max((c.end for c in captions if 0 <= c.start < duration), default=0.0)
     if late > duration + _SLACK:
@@ -293,7 +337,7 @@ def transcript_of(path: str, *, given: str | None = None, subtitle: str = "") ->
         raise ValueError(f"--words {given}: there is no such file")
     files = [Path(given)] if given else find_subtitles(Path(path))
     if not files:
-        return Transcript()
+        return Transcript(notes=tuple(_unread_notes(Path(path))))
     transcript = read_transcript(files[0], duration=recording_seconds(path))
     return dataclasses.replace(transcript, notes=(*_choice_notes(files), *transcript.notes))
 
@@ -312,7 +356,15 @@ def _choice_notes(files: Sequence[Path]) -> list[str]:
     return notes
 
 
-def find_subtitles(media: Path) -> list[Path]:
+def _unread_notes(media: Path) -> list[str]:
+    """Names the files of a recording's subtitles that are in formats which are not read."""
+    names = [p.name for p in find_subtitles(media, suffixes=_OTHER_SUFFIXES)]
+    if not names:
+        return []
+    return [f"the words of {' and '.join(names)} are not used: this format is not read; {_CONVERT}"]
+
+
+def find_subtitles(media: Path, *, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
     """The subtitle files of a recording in its folder, the best one first.
 
     Names are compared regardless of case: `talk.srt`, `TALK.SRT`, `talk.mp4.srt`, `talk.en.vtt`,
@@ -321,7 +373,7 @@ def find_subtitles(media: Path) -> list[Path]:
     stem, full = fold_name(media.stem), fold_name(media.name)
     ranked = []
     try:
-        names = [name for name in os.listdir(media.parent) if name.lower().endswith(SUFFIXES)]
+        names = [name for name in os.listdir(media.parent) if name.lower().endswith(suffixes)]
     except OSError:
         return []
     for path in filter(Path.is_file, map(media.parent.joinpath, names)):
@@ -335,7 +387,7 @@ def find_subtitles(media: Path) -> list[Path]:
                 continue
             partial, deaf = _PARTIAL & set(words), _FOR_THE_DEAF & set(words)
             rank = (2 if partial else 1, len(words), len(deaf))
-        ranked.append((rank, SUFFIXES.index(path.suffix.lower()), path.name, path))
+        ranked.append((rank, suffixes.index(path.suffix.lower()), path.name, path))
     return [path for *_, path in sorted(ranked)]
 
 
