@@ -35,8 +35,8 @@ _ITEM_SCORE = re.compile(
     r"\s*[(\[:=-]*\s*(?:confidence|score|probability)?\W{0,3}\d+(?:\.\d+)?\s*(?:%|/\s*10+)?[)\]]*$"
 )
 _HEAD_END = re.compile(
-    r"\n|\.{2,}|[.!;:。](?!\d)|,\s*(?:because|since|as|with|but|though|although|not|due|her|his|the|she|"
-    r"he|they|因为|weil|porque|parce|perché|потому)\b|\s*[(（]|\s[-–—]+(?!>)\s?|\s(?:because|since|"
+    r"\n|\.{2,}|[.!;:。](?!\d)|,\s*(?:because|since|as|with|but|though|although|not|due|her|his|the|"
+    r"she|he|they|因为|weil|porque|parce|perché|потому)\b|\s*[(（]|\s[-–—]+(?!>)\s?|\s(?:because|since|"
     r"due to|as the|as (?:s?he|they)|based on|weil|porque|parce que|perché|потому)\b|因为|,因"
 )
 _RANKING = re.compile(

@@ -24,7 +24,7 @@ from data_pipeline.media.stream import recording_seconds
 from data_pipeline.media.text_encoding import decode_text
 from data_pipeline.media.transcript import Cue, Transcript, untimed_transcript
 
-# Suffix -> format of pysubs2, whose SubRip reader takes the times of YouTube's .sbv too; "" is text.
+# Suffix -> format of pysubs2 ("" is plain text); its SubRip reader takes YouTube's .sbv too.
 _FORMATS = {".srt": "srt", ".vtt": "vtt", ".ass": "ass", ".ssa": "ssa", ".sbv": "srt", ".txt": ""}
 SUFFIXES = tuple(_FORMATS)
 # Subtitles that are not read: pictures of text, or formats that pysubs2 reads only in part.

@@ -23,7 +23,7 @@ from emojax.reports.elan import to_eaf
 from emojax.reports.recording_page import to_html
 from emojax.reports.recording_tables import to_csv, to_json
 from emojax.types import Answer
-from emojax.workflows.timelines import output_stems
+from emojax.workflows.timeline_files import output_stems
 
 LATIN_1 = os.fsdecode(b"caf\xe9")
 

@@ -5,7 +5,12 @@ Each right answer is what a viewer of these subtitles hears, written out by hand
 
 import pytest
 
-from data_pipeline.media.subtitles import _choice_notes, find_subtitles, read_transcript
+from data_pipeline.media.subtitles import (
+    TranscriptError,
+    _choice_notes,
+    find_subtitles,
+    read_transcript,
+)
 
 
 def srt(*cues):
@@ -71,7 +76,7 @@ def test_a_broadcast_clock_is_subtracted(tmp_path, hour):
 def test_cues_outside_of_the_recording_are_reported(tmp_path):
     text = srt(("00:01:00,000", "00:01:02,500", "gone"), ("00:00:03,000", "00:00:04,000", "here"))
     found, words = read(tmp_path, text)
-    assert words == "here" and "1 of 2 cues of talk.srt lie outside" in found.notes[0]
+    assert words == "here" and "1 of 2 cues of talk.srt is outside" in found.notes[0]
     found, words = read(tmp_path, srt(("00:00:01,000", "00:01:00,000", "a long last cue")))
     assert words == "a long last cue" and "ends at 00:01:00.000" in found.notes[0]
     found, _ = read(tmp_path, text, duration=0.0)  # of a file whose length is not known
@@ -88,7 +93,7 @@ def test_cues_without_length_keep_their_words(tmp_path, end):
 
 def test_times_that_cannot_be_read_are_reported(tmp_path):
     found, _ = read(tmp_path, srt("good", ("tomorrow", "00:00:05", "day")))
-    assert "1 of 2 cues of talk.srt have times that cannot be read" in found.notes[0]
+    assert "1 of 2 cues of talk.srt has times that cannot be read" in found.notes[0]
     assert read(tmp_path, "")[0].notes == ("talk.srt contains no words",)
 
 
@@ -168,3 +173,23 @@ def test_names_of_subtitle_files(tmp_path, names, best, note):
     assert found[0].name == best
     notes = " ".join(_choice_notes(found))
     assert (note in notes) if note else not notes
+
+
+def test_files_named_txt_hold_subtitles_or_words(tmp_path):
+    path = tmp_path / "talk.txt"
+    path.write_text("[00:00:01.000 --> 00:00:02.000]  one\n[00:00:03.000 --> 00:00:04.000]  two\n")
+    assert [(c.start, c.text) for c in read_transcript(path, duration=9).cues] == [
+        (1, "one"),
+        (3, "two"),
+    ]
+    path.write_text('<?xml version="1.0"?><tt><p begin="0s">I am fine.</p></tt>')
+    with pytest.raises(TranscriptError, match="is not plain text: it begins with '<.xml"):
+        read_transcript(path)
+
+
+def test_other_formats_of_subtitles_are_named(tmp_path):
+    (tmp_path / "talk.sbv").write_text("0:00:01.000,0:00:02.000\none\n")
+    assert [c.text for c in read_transcript(tmp_path / "talk.sbv", duration=9).cues] == ["one"]
+    (tmp_path / "talk.sub").write_text("{1}{20}one\n")
+    with pytest.raises(TranscriptError, match="convert it to .srt"):
+        read_transcript(tmp_path / "talk.sub")
