@@ -33,13 +33,10 @@ def _number(text: str, is_valid: Callable[[float], bool], expected: str) -> floa
 
 def _whole(text: str, least: int, *, most: int | None = None) -> int:
     bounds = f"of at least {least}" if most is None else f"from {least} to {most}"
-    if not (
-        text.isascii()
-        and text.isdecimal()
-        and least <= int(text) <= (int(text) if most is None else most)
-    ):
+    value = int(text) if text.isascii() and text.isdecimal() else least - 1
+    if value < least or (most is not None and value > most):
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number {bounds}")
-    return int(text)
+    return value
 
 
 def positive(text: str) -> float:
