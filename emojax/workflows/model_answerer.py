@@ -4,41 +4,46 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
-from flax import traverse_util
 from jax.sharding import Mesh
 
 from data_pipeline.media.views import Views
 from data_pipeline.schema import ClipRecord
-from emojax.bundle.model_folder import Bundle, load_bundle
+from emojax.bundle.model_folder import Bundle, load_bundle, read_facts
+from emojax.bundle.precision import with_precision
 from emojax.evaluate.predictions import Prediction
 from emojax.evaluate.suite_runner import Answerer, Question, prompt_tokens
 from emojax.evaluate.suites import Member
 from emojax.infer.answer import label_probabilities, reasons
 from emojax.infer.memory_plan import check_memory
 from emojax.infer.sample import Sampler
-from emojax.model.variables import flatten, variable_shardings
+from emojax.model.variables import variable_shardings
 
 # Metrics of closed questions: for one label of a list.
 CLOSED_METRICS = ("hit_rate", "two_class", "single", "last_word")
 
 
 def load_on_mesh(model: Path, mesh: Mesh, *, int8: bool = False) -> Bundle:
-    """Loads a model folder with its weights on the devices of a mesh."""
+    """Loads a model folder with its weights on the devices of a mesh.
+
+    Args:
+      model: the folder.
+      mesh: the devices.
+      int8: whether frozen kernels become int8.
+
+    Raises:
+      FileNotFoundError: the folder holds no complete model.
+      ValueError: as `check_memory` and `load_bundle`.
+    """
     precision = "int8" if int8 else ""
     check_memory(model, precision=precision)
-    bundle = load_bundle(model, precision=precision)
-    if mesh.size == 1:
-        return bundle
-    shardings = variable_shardings(bundle.settings.model, mesh)
-    placed = {p: jax.device_put(x, shardings[p]) for p, x in flatten(bundle.variables).items()}
-    unflatten: Callable[..., Any] = traverse_util.unflatten_dict
-    return dataclasses.replace(bundle, variables=unflatten(placed, sep="/"))
+    _, saved = read_facts(model)
+    shardings = variable_shardings(with_precision(saved, precision).model, mesh)
+    return load_bundle(model, precision=precision, shardings=shardings)
 
 
 def long_enough(bundle: Bundle, asked: Sequence[Question], tag: str) -> Bundle:

@@ -1,5 +1,6 @@
 """Memory that answering needs, known before weights are read; number formats on the way in."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from emojax.infer import memory_plan
 from emojax.infer.encode_clips import BlankFeatures
 from emojax.infer.prepare import clips_at_once, keeps_stacked_layers
 from emojax.model.variables import flatten
-from emojax.sharding import shape_struct
+from emojax.sharding import make_mesh, shape_struct
+from emojax.workflows.model_answerer import load_on_mesh
 
 GB = 1e9
 
@@ -64,6 +66,13 @@ def test_kernels_become_int8_while_they_are_read(folder):
     for path, x in expected.items():
         np.testing.assert_array_equal(read[path], x, err_msg=path)
     assert sum(x.dtype == jnp.int8 for x in read.values()) > 10
+    mesh = make_mesh(shape=(1, 2, 1), devices=jax.devices()[:2])
+    placed = flatten(load_on_mesh(folder, mesh, int8=True).variables)
+    for path, x in placed.items():
+        assert len(x.sharding.device_set) == 2, path
+        np.testing.assert_array_equal(x, expected[path], err_msg=path)
+    kernel = placed["params/llama/blocks/q/kernel"]
+    assert kernel.nbytes == 2 * kernel.addressable_shards[0].data.nbytes
 
 
 def test_other_formats(folder, tmp_path):
