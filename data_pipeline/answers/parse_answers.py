@@ -36,8 +36,9 @@ _ITEM_SCORE = re.compile(
 )
 _HEAD_END = re.compile(
     r"\n|\.{2,}|[.!;:。](?!\d)|,\s*(?:because|since|as|with|but|though|although|not|due|her|his|the|"
-    r"she|he|they|因为|weil|porque|parce|perché|потому)\b|\s*[(（]|\s[-–—]+(?!>)\s?|\s(?:because|since|"
-    r"due to|as the|as (?:s?he|they)|based on|weil|porque|parce que|perché|потому)\b|因为|,因"
+    r"she|he|they|因为|weil|porque|parce|perché|потому)\b|\s*[(（]|\s[-–—]+(?!>)\s?"
+    r"|\s(?:because|since|due to|as the|as (?:s?he|they)|based on|weil|porque|parce que|perché"
+    r"|потому)\b|因为|,因"
 )
 _RANKING = re.compile(
     r"\b(?:ranking|ranked(?: list)?|top[- ]?\d+|most likely first|most to least likely)\b[^:\n]*:"
