@@ -1,15 +1,13 @@
-"""File locations, checksums, text encodings and safe writing: the cache folder, locks."""
+"""File locations, checksums and safe writing: the cache folder, locks."""
 
 from __future__ import annotations
 
-import codecs
 import contextlib
 import errno
 import hashlib
 import itertools
 import json
 import os
-import re
 import stat
 import threading
 from collections.abc import Iterator
@@ -61,68 +59,6 @@ _ESCAPED = "backslashreplace"  # of names of files that are not UTF-8; JSON read
 def printable(path: str | os.PathLike[str]) -> str:
     """A path as text that can be printed and stored; bytes that are not UTF-8 are replaced."""
     return os.fsencode(path).decode("utf-8", "replace")
-
-
-def decode_text(data: bytes) -> tuple[str, str]:
-    """Decodes text as editors and spreadsheets save it.
-
-    Args:
-      data: UTF-8 or UTF-16 with or without a byte order mark, GB 18030 (what Chinese Windows
-        saves), or else Windows-1252; a file that is partly UTF-8 may have bytes of Windows-1252.
-
-    Returns:
-      (text, name of the encoding).
-
-    Raises:
-      ValueError: the bytes are not text; the message continues a sentence that names the file.
-    """
-    encoding, name = _guess_encoding(data)
-    try:
-        text = data.decode(encoding, "strict" if encoding != "utf-8" else _BYTES_OF_CP1252)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"is not {name} text (byte {error.start})") from error
-    if "\0" in text:
-        raise ValueError("is not text, it contains NUL bytes")
-    return text, name
-
-
-def _guess_encoding(data: bytes) -> tuple[str, str]:
-    """(Python's name of an encoding, its usual name)."""
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return "utf-16", "UTF-16"
-    for zeros, encoding in ((data[1::2], "utf-16-le"), (data[::2], "utf-16-be")):
-        if zeros.count(0) > 0.5 * len(zeros):
-            return encoding, "UTF-16"
-    if _is_valid(data, "utf-8-sig"):
-        return "utf-8-sig", "UTF-8"
-    # Chinese characters of GB 2312 are pairs of bytes from 0xa1 on; accented letters and quotation
-    # marks of Western text seldom come in pairs only.
-    runs = re.findall(rb"[\x80-\xff]+", data)
-    in_pairs = all(len(run) % 2 == 0 and min(run) >= 0xA1 for run in runs)
-    if in_pairs and _is_valid(data, "gb18030"):
-        return "gb18030", "GB 18030"
-    return "utf-8", "Windows-1252"
-
-
-def _is_valid(data: bytes, encoding: str) -> bool:
-    try:
-        data.decode(encoding)
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _decode_cp1252(error: UnicodeError) -> tuple[str, int]:
-    """Decodes bytes that are not UTF-8 as Windows-1252; an error handler of codecs."""
-    assert isinstance(error, UnicodeDecodeError)
-    try:
-        return error.object[error.start : error.end].decode("cp1252"), error.end
-    except UnicodeDecodeError:
-        raise error from None
-
-
-_BYTES_OF_CP1252 = "emojax.cp1252"
-codecs.register_error(_BYTES_OF_CP1252, _decode_cp1252)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from data_pipeline.datasets.file_index import FileIndex
 from data_pipeline.datasets.rows import CellError, DataError, RawRow, Row, RowExcluded
-from data_pipeline.io import decode_text, refuse_device
+from data_pipeline.io import refuse_device
+from data_pipeline.media.text_encoding import CERTAIN, decode_text
 from data_pipeline.schema import ClipRecord
 
 _MAX_SHOWN = 20
@@ -48,7 +49,7 @@ class AnnotationFile:
         self.faults.append((row, column, text))
 
     def read_text(self) -> str:
-        """The text of the file; one that is neither UTF-8 nor UTF-16 is read with `lenient` only.
+        """The text of the file; one of a guessed encoding is read with `lenient` only.
 
         Raises:
           DataError: the file is not text, or its encoding is a guess that was not asked for.
@@ -57,7 +58,7 @@ class AnnotationFile:
             text, encoding = decode_text(refuse_device(self.path).read_bytes())
         except ValueError as error:
             raise DataError(f"cannot be read, it {error}; save it as UTF-8") from error
-        if encoding not in ("UTF-8", "UTF-16"):
+        if encoding not in CERTAIN:
             what = f"is not UTF-8 text, but looks like {encoding}"
             if not self.lenient:
                 raise DataError(f"the file {what}; save it as UTF-8, or read it with --lenient")

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.datasets.reading import long_csv_cells
-from data_pipeline.io import decode_text, refuse_device
+from data_pipeline.io import refuse_device
+from data_pipeline.media.text_encoding import decode_text
 
 SEPARATORS = (",", ";", "\t", "|")  # the first one that fits best
 _ZIP, _OLD_EXCEL = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
@@ -43,8 +44,8 @@ def read_table(path: Path, *, wanted: Sequence[str] = ()) -> TableFile:
     """Reads a table.
 
     Args:
-      path: CSV (separated by commas, semicolons, tabs or bars; UTF-8, UTF-16, or what
-        `decode_text` recognises), .xlsx, or .jsonl with one object per line.
+      path: CSV (separated by commas, semicolons, tabs or bars; in any encoding
+        that `decode_text` recognises), .xlsx, or .jsonl with one object per line.
       wanted: names of columns, in lower case, that help to recognise the separator.
 
     Raises:

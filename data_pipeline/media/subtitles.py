@@ -21,7 +21,7 @@ from data_pipeline.media.file_kinds import fold_name
 from data_pipeline.media.notes import counted
 from data_pipeline.media.speaker_turns import split_turns, voice_marks
 from data_pipeline.media.stream import recording_seconds
-from data_pipeline.media.text_encoding import decode_text
+from data_pipeline.media.text_encoding import CERTAIN, decode_text
 from data_pipeline.media.transcript import Cue, Transcript, untimed_transcript
 
 # Suffix -> format of pysubs2 ("" is plain text); its SubRip reader takes YouTube's .sbv too.
@@ -91,14 +91,14 @@ def read_transcript(path: Path, *, duration: float = 0.0) -> Transcript:
         advice = f": {_CONVERT}" if path.suffix.lower() in _OTHER_SUFFIXES else ""
         raise TranscriptError(f"{path}: transcripts must be {', '.join(SUFFIXES)} files{advice}")
     try:
-        text, encoding = decode_text(refuse_device(path).read_bytes())
+        text, encoding = decode_text(refuse_device(path).read_bytes(), replace=True)
     except OSError as error:
         raise TranscriptError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise TranscriptError(f"{path} {error}: save it as UTF-8") from error
     source = path.name if encoding == "UTF-8" else f"{path.name} (read as {encoding})"
     notes: list[str] = []
-    if encoding not in ("UTF-8", "UTF-16", "UTF-32"):
+    if encoding not in CERTAIN:
         notes.append(
             f"{path.name} is not UTF-8; it was read as {encoding}: save it as UTF-8 if words are"
             " garbled"

@@ -1,8 +1,8 @@
-"""Finds the encoding of a text file that does not say it, as subtitles of many countries.
+"""Decodes text files of unknown encoding: subtitles, tables, annotation files.
 
-charset-normalizer tells scripts of one byte per letter apart. East Asian encodings accept each
-other's bytes, so a line or two needs a better measure: how many letters lie where an encoding keeps
-the usual ones.
+charset-normalizer distinguishes the encodings of one byte per letter. East Asian encodings accept
+each other's bytes, and a line or two is too little for its statistics. These are therefore chosen
+by how many letters are in the range that an encoding keeps for frequent ones.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "UTF-16"),
     (codecs.BOM_UTF16_BE, "UTF-16"),
 )
+CERTAIN = ("UTF-8", "UTF-16", "UTF-32")  # encodings that are never a guess
 _KANA = re.compile("[\u3041-\u30fc]")
 
 
@@ -56,18 +57,20 @@ _ONE_BYTE = {
 }
 
 
-def decode_text(data: bytes) -> tuple[str, str]:
+def decode_text(data: bytes, *, replace: bool = False) -> tuple[str, str]:
     """Decodes the content of a text file.
 
     Args:
-      data: the content.
+      data: the content. In text that is mostly UTF-8 (joined rows of two programs), the other bytes
+        are read as Windows-1252.
+      replace: whether bytes without a letter become U+FFFD; they are refused otherwise.
 
     Returns:
-      (text, name of the encoding). `UTF-8`, `UTF-16` and `UTF-32` are certain, other encodings are
-      guessed, at last Windows-1252.
+      (text, name of the encoding). Names that are not CERTAIN are a guess; the last resort is
+      Windows-1252.
 
     Raises:
-      ValueError: this is not text; the message continues "FILE ...".
+      ValueError: the content is not text; the message continues "FILE ...".
     """
     for mark, name in _MARKS:
         if data.startswith(mark):
@@ -76,22 +79,31 @@ def decode_text(data: bytes) -> tuple[str, str]:
             except UnicodeDecodeError:
                 raise ValueError(f"begins like {name} text but is not valid") from None
     if b"\0" in data:
-        for codec in ("utf-16-le", "utf-16-be"):  # without a byte order mark
-            text = data.decode(codec, "ignore")
-            latin = len(data) % 2 == 0 and data.count(0) >= len(data) / 4
-            if "-->" in text or (latin and all(c.isprintable() or c.isspace() for c in text)):
-                return text, "UTF-16"
-        raise ValueError(f"is not text (byte {data.index(0)})")
+        if text := _utf16_without_mark(data):
+            return text, "UTF-16"
+        raise ValueError(f"is not text (byte {data.index(0)} is NUL)")
     try:
         return data.decode("utf-8-sig"), "UTF-8"
     except UnicodeDecodeError:
-        return _guess(data)
+        return _guess(data, replace=replace)
 
 
-def _guess(data: bytes) -> tuple[str, str]:
-    # In Latin scripts letters outside of ASCII are rare and stand alone.
+def _utf16_without_mark(data: bytes) -> str:
+    """The text of UTF-16 data without a byte order mark, "" if this is not text."""
+    # The upper byte of a Latin letter is zero.
+    is_little = data[1::2].count(0) > data[::2].count(0)
+    text = data.decode("utf-16-le" if is_little else "utf-16-be", "ignore")
+    is_latin = len(data) % 2 == 0 and data.count(0) >= len(data) / 4
+    is_text = is_latin and all(c.isprintable() or c.isspace() for c in text)
+    return text if "-->" in text or is_text else ""
+
+
+def _guess(data: bytes, *, replace: bool) -> tuple[str, str]:
+    utf8 = data.decode("utf-8", "ignore").encode()
+    is_mostly_utf8 = sum(byte >= 0x80 for byte in utf8) > 3 * (len(data) - len(utf8))
+    # In Latin scripts letters outside of ASCII are rare and single.
     runs = [len(run) for run in re.findall(rb"[\x80-\xff]+", data)]
-    if sum(r for r in runs if r > 1) > sum(runs) / 2:
+    if not is_mostly_utf8 and sum(r for r in runs if r > 1) > sum(runs) / 2:
         shares = {codec: _usual_share(data, codec) for codec in _EAST_ASIAN}
         codec = max(shares, key=lambda c: shares[c])
         if shares[codec] > 0.8:
@@ -100,7 +112,26 @@ def _guess(data: bytes) -> tuple[str, str]:
         if best is not None:
             names = _ONE_BYTE | {c: e.name for c, e in _EAST_ASIAN.items()}
             return str(best), names.get(best.encoding, best.encoding)
-    return data.decode("cp1252", "replace"), "Windows-1252"
+    try:
+        text = data.decode("utf-8", _BYTES_OF_CP1252)
+    except UnicodeDecodeError as error:
+        if not replace:
+            raise ValueError(f"is not Windows-1252 text (byte {error.start})") from None
+        text = data.decode("cp1252", "replace")
+    return text, "Windows-1252"
+
+
+def _decode_cp1252(error: UnicodeError) -> tuple[str, int]:
+    """Decodes bytes that are not UTF-8 as Windows-1252; an error handler of codecs."""
+    assert isinstance(error, UnicodeDecodeError)
+    try:
+        return error.object[error.start : error.end].decode("cp1252"), error.end
+    except UnicodeDecodeError:
+        raise error from None
+
+
+_BYTES_OF_CP1252 = "emojax.cp1252"
+codecs.register_error(_BYTES_OF_CP1252, _decode_cp1252)
 
 
 def _usual_share(data: bytes, codec: str) -> float:

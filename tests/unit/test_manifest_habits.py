@@ -11,7 +11,7 @@ from data_pipeline.datasets.labels import is_missing
 from data_pipeline.datasets.manifest import ManifestError, read_manifest
 from data_pipeline.datasets.manifest_labels import find_label
 from data_pipeline.datasets.registry import read_manifest_set
-from data_pipeline.io import decode_text
+from data_pipeline.media.text_encoding import decode_text
 
 ROWS = [("path", "label", "subtitle"), ("a.mp4", "happy", "café – “yes”"), ("b.mp4", "sad", "no")]
 
@@ -66,10 +66,13 @@ def test_tables_of_many_programs_are_the_same_manifest(folder, caplog, name, con
 def test_encodings_are_told_apart():
     chinese = "路径,标签\na.mp4,开心\n"
     for text, encoding, name in (
-        (chinese, "gb18030", "GB 18030"),
+        (chinese, "gb18030", "GB18030"),
         (chinese, "utf-8", "UTF-8"),
         ("naïve café, it’s “fine”…", "cp1252", "Windows-1252"),
         ("x,é", "utf-16-be", "UTF-16"),
+        ("x,y", "utf-16-be", "UTF-16"),
+        ("ファイル,ラベル\na.mp4,喜び\n", "cp932", "Shift-JIS"),
+        ("файл,метка\na.mp4,радость\nb.mp4,грусть\n", "cp1251", "Windows-1251"),
     ):
         assert decode_text(text.encode(encoding)) == (text, name)
     # a table that was joined from two programs
