@@ -244,6 +244,16 @@ ANSWERS: list[tuple[str, str]] = [
     ("A mulher está triste, embora a música seja alegre.", "sad"),
     ("Ele não está com raiva, mas preocupado.", "worried"),
     ("zangado", "angry"),
+    ("Voice: calm. Face: frown. Hence sad.", "sad"),
+    ("Let me think step by step. Face: smiling. Text: positive. So, happy.", "happy"),
+    ("Voice: sad. Soft music plays. Angry.", "angry"),
+    ("声音:平静。表情:皱眉。生气。", "angry"),
+    ("The second most likely is happy, the most likely is sad.", "sad"),
+    ("Sad more than angry.", "sad"),
+    ("He is more than angry.", "angry"),
+    ("Parece triste más que enfadada.", "sad"),
+    ("Triste plus qu'en colère.", "sad"),
+    ("Il est plus que triste.", "sad"),
 ]
 
 IN_OTHER_SCRIPTS: list[tuple[str, str]] = [

@@ -6,7 +6,7 @@ import dataclasses
 import re
 from collections.abc import Iterator, Sequence
 
-from data_pipeline.answers.cues import CHOICE, EMOTION_NOUN, PERSON_NOUN, whole_words
+from data_pipeline.answers.cues import CHOICE, CONCLUSION, EMOTION_NOUN, PERSON_NOUN, whole_words
 
 # Ranks of fields, the strongest last; ASIDE never names the emotion, PROSE is read as text.
 ASIDE, PROSE, WEAK, LABEL, ANSWER, FINAL = range(6)
@@ -137,9 +137,11 @@ _FIELD = re.compile(
     r"(?P<sep>:|=>?|\||->|→|\t|(?<=[】\]〕])|[ \t][-–—][ \t])(?!//)",
     re.MULTILINE,
 )
-# where a text turns from something else to the person: `Scene: happy. The man is sad.`
+# where a text turns from something else to the person or to its conclusion:
+# `Scene: happy. The man is sad.`, `Voice: calm. So, sad.`
 _TURN_TO_PERSON = re.compile(
-    rf"\?|[.!](?=[ \t]+(?:(?:the|this|a|an) )?(?:{PERSON_NOUN}|{EMOTION_NOUN})(?!\w)(?!['’]s? ))"
+    rf"\?|[.!](?=[ \t]+(?:(?:(?:the|this|a|an) )?(?:{PERSON_NOUN}|{EMOTION_NOUN})(?!\w)"
+    rf"(?!['’]s? )|{CONCLUSION.pattern}))|。(?={CONCLUSION.pattern})"
 )
 _HEADING = re.compile(rf"^[ \t]*[【\[]?(?P<name>{_NAME})[】\]]?[ \t]*:?[ \t]*$")
 _BULLET = re.compile(r"^[ \t]*(?:[-*•·–+]|\d{1,2}[.)])[ \t]+")

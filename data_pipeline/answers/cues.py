@@ -161,6 +161,8 @@ MINOR = re.compile(
     _any(
         [
             r"\bwhat (?:looks|seems|sounds|appears) (?:like|to be)\s+(?:\w+\s+){0,2}$",
+            r"\b(?:second|third|next|less|least)[- ](?:most[- ])?(?:likely|probable|plausible|"
+            r"choice|guess|option|candidate)\b[^,;]*$",
             r"\b(?:hint|touch|trace|tinge|undertone|undercurrent|dash|shade|flicker|glimmer|"
             r"element|note)s? of\s+(?:\w+\s+){0,2}$",
             r"\b(?:slight|slightly|a little|somewhat|a bit|a bit of|mild|mildly|some|underlying|"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from data_pipeline.answers.cues import CONTRAST, INTERJECTION, NOT_ONLY, NOT_ONLY_AFTER
+from data_pipeline.answers.cues import CONTRAST, INTERJECTION, NOT_ONLY, NOT_ONLY_AFTER, VERB
 from data_pipeline.answers.negation import is_negated
 
 # a negation reaches beyond the verb that it belongs to: `doesn't seem to be`
@@ -24,6 +24,14 @@ _WRONG = re.compile(
 _COMPARED = re.compile(
     r"\b(?:more (?:of )?\S+(?: \S+){0,2} than|(?:eher|mehr) \S+ als|más \S+ que|plus \S+ que|"
     r"plutôt \S+ que|più \S+ che|mais \S+ (?:do )?que|скорее \S+,? чем)\s+(?:\w+\s+){0,2}$"
+)
+# `sad more than angry`; `he is more than angry` denies nothing
+_MORE_THAN = re.compile(
+    r"(?P<word>[^\W\d_]+),? (?:more than|mehr als|más que|plus qu(?:e |')|più che|mais (?:do )?que)"
+    r"\s*(?:\w+\s+){0,2}$"
+)
+_DEGREES = frozenset(
+    "much far even no not nothing little so viel mucho beaucoup molto muito".split()
 )
 # what a negation before them does not reach behind
 _CUT = re.compile(
@@ -85,6 +93,9 @@ def is_denied(before: str, after: str) -> bool:
         return False
     before = _NO_DENIAL.sub(" ", INTERJECTION.sub(" ", _CUT.split(before)[-1]))
     if is_negated(before) or _AFTER.match(after) or _COMPARED.search(before):
+        return True
+    compared = _MORE_THAN.search(before)
+    if compared and not (VERB.fullmatch(compared["word"]) or compared["word"] in _DEGREES):
         return True
     for pattern in (_RAISED, _WRONG):
         match = pattern.search(before)

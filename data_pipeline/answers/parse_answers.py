@@ -182,12 +182,18 @@ class _Reader:
         return None
 
     def _tail(self, text: str) -> Reading | None:
-        """The labels that stand alone in the last line."""
+        """The labels that are all of the last line, or of the last sentence."""
         *before, last = text.rstrip().split("\n")
         *_, behind_arrow = _ARROW.split(last)
         if behind_arrow != last and (found := self._list(behind_arrow)):
             return found
-        return self._list(last) if before and len(last) <= 80 else None
+        if before and len(last) <= 80 and (found := self._list(last)):
+            return found
+        *_, previous, end = "", *prose.sentences(text)
+        if self.several or not previous or len(end) > 80 or self._list(previous):
+            return None
+        found = self._list(end)
+        return Reading(found.labels, "sentence") if found and found.labels else found
 
     # --- structured output ---
 
