@@ -20,6 +20,7 @@ from data_pipeline.answers.clean_text import answer_part, plain_text
 from data_pipeline.answers.cues import CORRECTION, IDIOMS, REFUSAL
 from data_pipeline.answers.denial import is_denied
 from data_pipeline.answers.vocabulary import EVERYDAY, NAME, SPELLING, Vocabulary, vocabulary
+from data_pipeline.llm.reply_text import json_values
 
 HOW = (
     *("label", "spelling", "synonym", "field", "scores", "sentence", "ambiguous"),
@@ -213,7 +214,7 @@ class _Reader:
         return Reading(labels, "scores" if labels else "outside")
 
     def _json(self, part: str) -> Reading | None:
-        readings = [self._value(v, 0) for v in structured.json_values(part)]
+        readings = [self._value(value, 0) for value, _ in json_values(part)]
         found = [r for r in readings if r is not None]
         best = [r for r in found if r.labels] or found
         return best[-1] if best else None
@@ -328,7 +329,7 @@ class _Reader:
 def final_answer(text: str) -> str:
     """The answer within a response: in answer tags, outside thoughts, or in a field."""
     part = answer_part(text)
-    for value in reversed(structured.json_values(part)):
+    for value, _ in reversed([*json_values(part)]):
         if isinstance(value, dict):
             ranked = [(fields.field_rank(str(k), "emotion") or 0, c) for k, c in value.items()]
             ranked = [(r, c) for r, c in ranked if r >= fields.LABEL and isinstance(c, (str, list))]

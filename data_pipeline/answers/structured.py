@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from data_pipeline.answers.answer_fields import ASIDE, LABEL, field_rank
 from data_pipeline.answers.vocabulary import BEHAVIOUR, Mention, Vocabulary
-from data_pipeline.llm.reply_text import loose_json
 
-_DECODER = json.JSONDecoder(strict=False)
-_BRACKET, _ANY_BRACKET = re.compile(r"[{\[]"), re.compile(r"[{}\[\]]")
-_MAX_BRACKETS, _MAX_JSON = 200, 20_000  # no answer is longer
 _LEVELS = {
     word: number
     for number, words in (
@@ -48,38 +43,6 @@ _LEVEL_AFTER = re.compile(
 )
 _ROW = re.compile(r"^[ \t]*\|?(.+?\|.+?)\|?[ \t]*$")
 _RULE = re.compile(r"^[ \t]*\|?[ \t]*:?-{2,}:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)+\|?[ \t]*$")
-
-
-def json_values(text: str) -> list[Any]:
-    """The complete JSON or Python objects and lists that stand in a text, outermost only."""
-    found: list[Any] = []
-    at = 0
-    for _ in range(_MAX_BRACKETS):
-        match = _BRACKET.search(text, at)
-        if match is None:
-            break
-        at = match.start() + 1
-        try:
-            value, end = _DECODER.raw_decode(text, match.start())
-        except RecursionError:  # brackets without end
-            break
-        except ValueError:
-            piece = _balanced(text, match.start())
-            value, end = loose_json(piece) if piece else None, match.start() + len(piece)
-        if isinstance(value, dict) or (isinstance(value, list) and value):
-            found.append(value)
-            at = end
-    return found
-
-
-def _balanced(text: str, start: int) -> str:
-    """The text from a bracket to the one that closes it; "" if none does."""
-    depth = 0
-    for match in _ANY_BRACKET.finditer(text, start, start + _MAX_JSON):
-        depth += 1 if match.group() in "{[" else -1
-        if depth == 0:
-            return text[start : match.end()]
-    return ""
 
 
 def number_of(value: Any) -> float | None:

@@ -23,6 +23,8 @@ _BEGIN = re.compile(rf"[<◁](?:{_NAMES})[>▷]|\[THINK\]", re.I)
 _CHANNEL = re.compile(r"<\|channel\|>\s*(\w+).*?<\|message\|>|assistant(final)", re.S)
 _CONTROL = re.compile(r"<\|[\w-]+\|>")
 _FENCE = re.compile(r"[`\s]*$")
+_OPENING = re.compile(r"[{\[]")
+_MAX_REPAIRS = 200  # of values that are not quite JSON; each costs the time to parse it
 # forms that models write in place of JSON, and their repair
 _LOOSE = (
     (re.compile(r"[“”„]"), '"'),
@@ -86,7 +88,7 @@ def last_object(text: str, names: Sequence[str]) -> dict[str, Any]:
     Raises:
       UnusableReply: there is no object, or the last one is cut off.
     """
-    found = [(end, fields) for value, end in _objects(text) for fields in _nested(value)]
+    found = [(end, fields) for value, end in json_values(text) for fields in _nested(value)]
     wanted = [x for x in found if set(names) <= set(x[1])]
     wanted = wanted or [x for x in found if set(names) & set(x[1])] or found
     if not wanted:
@@ -112,35 +114,40 @@ def _field_name(key: str) -> str:
     return re.sub(r"_(?:score|rating)$", "", re.sub(r"\W+", "_", key.strip(" *_`").lower()))
 
 
-def _objects(text: str) -> Iterator[tuple[dict[str, Any], int]]:
-    """Yields the outermost objects of a text with their ends."""
-    closing, decoder = _closing_braces(text), json.JSONDecoder(strict=False)
-    at = text.find("{")
-    while at >= 0:
-        value, end = None, at + 1
+def json_values(text: str) -> Iterator[tuple[Any, int]]:
+    """Yields the outermost JSON or Python objects and lists of a text with their ends.
+
+    Args:
+      text: a reply or a part of it. Values that are cut off are left out.
+    """
+    closing, decoder = _closing_brackets(text), json.JSONDecoder(strict=False)
+    at = repairs = 0
+    while match := _OPENING.search(text, at):
+        start = match.start()
+        value, at = None, start + 1
         try:
-            value, end = decoder.raw_decode(text, at)
-        except RecursionError:  # braces without end
+            value, end = decoder.raw_decode(text, start)
+        except RecursionError:  # brackets without end
             return
         except ValueError:
-            if at in closing:
-                value, end = loose_json(text[at : closing[at]]), closing[at]
-        if isinstance(value, dict):
+            end = closing.get(start, 0)
+            if end and repairs < _MAX_REPAIRS:
+                repairs += 1
+                value = loose_json(text[start:end])
+        if isinstance(value, dict) or (isinstance(value, list) and value):
             yield value, end
-        else:
-            end = at + 1
-        at = text.find("{", end)
+            at = end
 
 
-def _closing_braces(text: str) -> dict[int, int]:
-    """{place of a brace: place behind the one that closes it}."""
-    open_braces: list[int] = []
+def _closing_brackets(text: str) -> dict[int, int]:
+    """{place of a bracket: place behind the one that closes it}."""
+    open_brackets: dict[str, list[int]] = {"}": [], "]": []}
     out = {}
-    for match in re.finditer(r"[{}]", text):
-        if match[0] == "{":
-            open_braces.append(match.start())
-        elif open_braces:
-            out[open_braces.pop()] = match.end()
+    for match in re.finditer(r"[{}\[\]]", text):
+        if match[0] in "{[":
+            open_brackets["}" if match[0] == "{" else "]"].append(match.start())
+        elif places := open_brackets[match[0]]:
+            out[places.pop()] = match.end()
     return out
 
 
