@@ -13,7 +13,14 @@ on the test split; this recipe uses the validation split.
 
 from ml_collections import ConfigDict
 
-from emojax.config.presets import preset_module, split_variant, stage, to_pod, unknown_variant
+from emojax.config.presets import (
+    preset_module,
+    split_variant,
+    stage,
+    to_pod,
+    unknown_variant,
+    with_pods,
+)
 
 _STAGES = {
     "": ("pretrain", "tune"),
@@ -32,8 +39,7 @@ def get_config(variant: str = "") -> ConfigDict:
     """
     stages, pod = split_variant(variant)
     if stages not in _STAGES:
-        known = [*filter(None, _STAGES), "pod", *(f"{name}_pod" for name in _STAGES if name)]
-        raise unknown_variant("v1", variant, known)
+        raise unknown_variant("v1", variant, with_pods(_STAGES))
     c = preset_module("base").get_config()
     c.name = "v1"
     to_v1(c)

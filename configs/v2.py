@@ -9,7 +9,7 @@ many samples.
 
 from ml_collections import ConfigDict
 
-from emojax.config.presets import preset_module, split_variant, to_pod, unknown_variant
+from emojax.config.presets import preset_module, split_variant, to_pod, unknown_variant, with_pods
 
 _STAGES = {
     "": ("perception", "cognition"),
@@ -27,8 +27,7 @@ def get_config(variant: str = "") -> ConfigDict:
     """
     stages, pod = split_variant(variant)
     if stages not in _STAGES:
-        known = [*filter(None, _STAGES), "pod", *(f"{name}_pod" for name in _STAGES if name)]
-        raise unknown_variant("v2", variant, known)
+        raise unknown_variant("v2", variant, with_pods(_STAGES))
     c = preset_module("base").get_config()
     c.stages = _STAGES[stages]
     if pod:

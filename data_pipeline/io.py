@@ -144,6 +144,26 @@ def try_lock(path: Path, message: str) -> filelock.AcquireReturnProxy[Any]:
         raise ValueError(message) from error
 
 
+@contextlib.contextmanager
+def temporary_lock(path: Path, message: str) -> Iterator[None]:
+    """Holds a lock file as `try_lock` does, and removes it at the end.
+
+    Args:
+      path: the lock file.
+      message: text of the error if another process holds the lock.
+
+    Raises:
+      ValueError: another process holds the lock.
+      OSError: the lock file cannot be written.
+    """
+    with try_lock(path, message):
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # Windows keeps files that are open
+                path.unlink()
+
+
 def wait_for_lock(path: Path) -> filelock.AcquireReturnProxy[Any]:
     """Like `try_lock`, but waits until the lock is free."""
     path.parent.mkdir(parents=True, exist_ok=True)

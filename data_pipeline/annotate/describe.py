@@ -272,7 +272,7 @@ class Annotator:
         if reply.value is not None:
             return reply, ""
         if is_retryable(reply.fault):
-            raise Unfinished(f"{name}: {reply.told}")
+            raise Unfinished(f"{name}: {reply.explanation}")
         return None, reply.fault
 
     def _select_notes(self, notes: Mapping[str, AgentReply], clip: str) -> Mapping[str, AgentReply]:

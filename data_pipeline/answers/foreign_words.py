@@ -114,7 +114,6 @@ _ENGLISH = {
     "worry": "worriedness fretful",
     "disgust": "grossed",
 }
-FAMILIES_ELSEWHERE = tuple(_WORDS)
 
 
 def foreign_words() -> Iterator[tuple[str, str]]:

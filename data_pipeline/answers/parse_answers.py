@@ -91,12 +91,6 @@ def read_labels(response: str, labels: Sequence[str], *, several: bool = False) 
     return _read(response, tuple(labels), several=several)
 
 
-def read_label(response: str, labels: Sequence[str]) -> str:
-    """The one label that a response settles on, "" if there is none or it names several."""
-    found = read_labels(response, labels).labels
-    return found[0] if len(found) == 1 else ""
-
-
 @dataclasses.dataclass(frozen=True)
 class _Reader:
     """Reads answers over one label space."""

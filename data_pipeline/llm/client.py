@@ -89,7 +89,7 @@ class Reply(Generic[T]):
     message: str = ""
 
     @property
-    def told(self) -> str:
+    def explanation(self) -> str:
         """The fault with the endpoint's own words."""
         return f"{self.fault} ({self.message})" if self.message else self.fault
 

@@ -34,6 +34,9 @@ def with_precision(settings: Settings, precision: str) -> Settings:
       settings: as saved.
       precision: a key of FORMATS; "": unchanged.
 
+    Returns:
+      `settings` itself if nothing changes, else new ones.
+
     Raises:
       ValueError: the stored weights have lost what this format would need.
     """
@@ -51,10 +54,17 @@ def with_precision(settings: Settings, precision: str) -> Settings:
 
 
 def with_layout(settings: Settings, layout: str) -> Settings:
-    """The settings of a saved model with another layout of prompts; "": unchanged.
+    """The settings of a saved model with another layout of prompts.
+
+    Args:
+      settings: as saved.
+      layout: a value of `config.data.layout`; "": unchanged.
+
+    Returns:
+      `settings` itself if nothing changes, else new ones.
 
     Raises:
-      ValueError: the model was trained here, so that it knows only prompts of training.
+      ValueError: the model was trained here and knows only the prompts of its training.
     """
     data = settings.raw["data"]
     if layout in ("", data["layout"]):

@@ -38,9 +38,10 @@ class ConsoleHandler(logging.Handler):
 
 
 def escape_unprintable() -> None:
-    """Lets stdout and stderr write what their encoding lacks as escapes, which JSON reads too.
+    """Makes stdout and stderr write characters that their encoding lacks as escapes.
 
-    Such as names of files that are not UTF-8, and any text on a terminal of another encoding.
+    JSON reads these escapes too. Such characters occur in file names that are not UTF-8, and in any
+    text on a terminal of another encoding.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

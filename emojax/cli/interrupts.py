@@ -25,7 +25,7 @@ class Interrupts:
         self.requested = False
         self._previous: Any = None
         self._print_unraisable: Any = None
-        self._lost = 0
+        self._lost = False
 
     def __enter__(self) -> Self:
         self._previous = signal.getsignal(signal.SIGINT)
@@ -43,7 +43,7 @@ class Interrupts:
         if self.requested and not self._lost:
             os.write(2, b"\n")
             end_process(128 + signal.SIGINT)
-        self.requested, self._lost = True, 0
+        self.requested, self._lost = True, False
         raise KeyboardInterrupt
 
     def _handle_unraisable(self, unraisable: Any) -> None:
@@ -51,7 +51,7 @@ class Interrupts:
             if str(unraisable.exc_value) != "Event loop is closed":
                 self._print_unraisable(unraisable)
             return
-        self._lost = 1
+        self._lost = True
         # Not from here, where it would be lost again.
         threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
 

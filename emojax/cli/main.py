@@ -55,8 +55,8 @@ class CommandModule(Protocol):
     def run(self, args: argparse.Namespace, console: Console) -> int:
         """Runs the command and returns its exit code."""
 
-    # May be missing. def kept(args: argparse.Namespace) -> str: what an interrupted command has
-    # kept, and how to go on.
+    # Optional: `def kept(args: argparse.Namespace) -> str` returns what an interrupted run of the
+    # command has kept, and how to continue.
 
 
 def module_of(command: str) -> CommandModule:

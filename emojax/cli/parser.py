@@ -14,8 +14,8 @@ from emojax import __version__
 class Parser(argparse.ArgumentParser):
     """Refuses unknown commands, options and choices with the nearest one that exists.
 
-    Each parser checks its own options, before argparse asks for what is missing: the option that
-    is missing may be the one that was mistyped.
+    Each parser checks its own options before argparse reports missing ones: a missing option may be
+    one that was mistyped.
     """
 
     takes_fields = False

@@ -51,7 +51,7 @@ def add_parser(commands: Commands) -> None:
 
 
 def kept(args: argparse.Namespace) -> str:
-    """The newest complete checkpoint, or what else is there."""
+    """What a run that was stopped has kept, and how to go on."""
     from etils import epath
 
     from emojax.train.run_folder import describe_progress

@@ -137,6 +137,12 @@ def split_variant(variant: str) -> tuple[str, bool]:
     return (name, True) if variant.endswith("pod") else (variant, False)
 
 
+def with_pods(variants: Iterable[str]) -> list[str]:
+    """The variants, and those for many devices; "" is the preset without a variant."""
+    names = [name for name in variants if name]
+    return [*names, "pod", *(f"{name}_pod" for name in names)]
+
+
 def to_pod(c: ConfigDict) -> None:
     """Changes a configuration for many devices (docs/scaling.md).
 

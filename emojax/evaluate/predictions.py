@@ -175,7 +175,7 @@ def predict_output_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
     """
     kept = ("path", "probabilities", "reason", "modalities", "duration")
     named = {key: fields[key] for key in kept if fields.get(key)}
-    error = {"error": f"refused: {fields['error']}"} if fields.get("error") else {}
+    error = {"error": f"{REFUSED}{fields['error']}"} if fields.get("error") else {}
     return {"clip": fields["path"], "response": fields["label"] or "", **named, **error}
 
 

@@ -101,7 +101,7 @@ def server_answerer(client: ChatClient) -> Answerer:
         return [
             Prediction(clip=record.id, response=reply.value)
             if reply.value is not None
-            else Prediction(clip=record.id, error=f"{NO_ANSWER}{reply.told}")
+            else Prediction(clip=record.id, error=f"{NO_ANSWER}{reply.explanation}")
             for (record, _), reply in zip(items, client.ask_all(questions, read), strict=True)
         ]
 

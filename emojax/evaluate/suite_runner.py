@@ -17,7 +17,7 @@ from typing import Any
 
 from data_pipeline.datasets.benchmarks import benchmark_clips
 from data_pipeline.datasets.dataset import DatasetContents
-from data_pipeline.io import try_lock, write_text
+from data_pipeline.io import temporary_lock, write_text
 from data_pipeline.loader.batches import eval_row
 from data_pipeline.loader.tokens import pick_bucket
 from data_pipeline.media.clip import read_clip
@@ -78,20 +78,13 @@ Decode = Callable[[ClipRecord], DecodedClip]
 Answerer = Callable[[Sequence[tuple[ClipRecord, Any]], str], list[Prediction]]
 
 
-@contextlib.contextmanager
-def lock_output(out: Path) -> Iterator[None]:
+def lock_output(out: Path) -> contextlib.AbstractContextManager[None]:
     """Locks a folder while answers are written into it.
 
     Raises:
       ValueError: another process is writing into it.
     """
-    lock = out / ".writing"
-    with try_lock(lock, f"another evaluation is writing into {out}"):
-        try:
-            yield
-        finally:
-            with contextlib.suppress(OSError):  # Windows keeps files that are open
-                lock.unlink()
+    return temporary_lock(out / ".writing", f"another evaluation is writing into {out}")
 
 
 def make_questions(member: Member, dataset: DatasetContents) -> list[Question]:

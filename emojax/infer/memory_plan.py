@@ -30,6 +30,9 @@ def open_for_answers(folder: Path, *, precision: str = "", layout: str = "") -> 
       precision: as of `load_bundle`.
       layout: as of `load_bundle`.
 
+    Returns:
+      The model, ready to answer.
+
     Raises:
       ValueError: as `check_memory` and `load_bundle`.
       FileNotFoundError: the folder holds no complete model.

@@ -27,7 +27,7 @@ def caption(span: Span) -> str:
 
 def _spoken(span: Span) -> str:
     """The words, each speaker's after the name: `ANNA: hello. BEN: hi`."""
-    turns = [f"{who}: {said}" if who else said for who, said in span.turns]
+    turns = [f"{who}: {words}" if who else words for who, words in span.turns]
     return " ".join(turns) or span.words
 
 

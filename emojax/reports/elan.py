@@ -90,7 +90,7 @@ def _tiers(timeline: Timeline) -> Iterator[tuple[str, list[tuple[Span, str]]]]:
     # The tracks of a segment share its words.
     segments = list({s.index: s for s in timeline.spans}.values())
     for speaker in dict.fromkeys(who for s in timeline.spans for who, _ in s.turns if who):
-        own = [" ".join(said for who, said in s.turns if who == speaker) for s in segments]
+        own = [" ".join(words for who, words in s.turns if who == speaker) for s in segments]
         yield f"words of {speaker}", list(zip(segments, own, strict=True))
 
 

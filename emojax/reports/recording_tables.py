@@ -76,7 +76,7 @@ def _segment(span: Span) -> dict[str, Any]:
         "heard": answer.transcript,
         "signs": None if answer.signs is None else list(answer.signs),
         "speakers": list(span.speakers),
-        "turns": [{"speaker": who, "words": said} for who, said in span.turns],
+        "turns": [{"speaker": who, "words": words} for who, words in span.turns],
         "speech": span.speech,
         "voice": dataclasses.asdict(span.voice) if span.voice else None,
         "motion": span.motion,

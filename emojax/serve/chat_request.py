@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from data_pipeline.loader.prompts import QUESTIONS
-from data_pipeline.media.clip import Sampling, read_clip
+from data_pipeline.media.clip import SAMPLE_RATE, Sampling, read_clip
 from data_pipeline.media.container import NO_PICTURE, NO_SOUND, SILENT_SOUND, ClipError
 from data_pipeline.schema import Clip
 from data_pipeline.suggestions import no_such
@@ -250,7 +250,7 @@ def _clip_of(content: _Content, words: str, service: Service) -> Clip:
         raise RequestError(422, f"{content.sounds[0][0]}: these media have no sound")
     clip = clip or _clip_of_images(content.images, sampling.num_frames)
     waveform = sound.waveform if sound is not None else clip.waveform
-    seconds = max(clip.duration, len(waveform) / 16_000 if waveform is not None else 0.0)
+    seconds = max(clip.duration, len(waveform) / SAMPLE_RATE if waveform is not None else 0.0)
     check_duration(seconds, service.limits.seconds, hint="send it to /v1/jobs")
     return dataclasses.replace(
         _nothing(),

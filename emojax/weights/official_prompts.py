@@ -38,14 +38,21 @@ Questions = dict[str, list[str]]
 
 
 def official_file(family: str) -> Path:
-    """Where the official file of a family of models is kept, whether it is there or not."""
+    """The place of a family's official file in the cache, whether the file exists or not."""
     return cache_root() / "prompts" / family / Path(ADDRESSES[family]).name
 
 
 def fetch_official(family: str, *, progress: Progress = no_progress) -> Path | None:
-    """Downloads the official file unless it is here; None, with a warning, if that fails.
+    """Downloads the official file of a family of models, unless it is in the cache.
 
     $EMOJAX_PROMPTS can name the address of a mirror, which has FAMILY/FILE below it.
+
+    Args:
+      family: a key of ADDRESSES.
+      progress: gets the task "fetch prompts".
+
+    Returns:
+      The file; None if it cannot be downloaded, which a warning reports.
     """
     path, mirror = official_file(family), os.environ.get("EMOJAX_PROMPTS")
     address = f"{mirror.rstrip('/')}/{family}/{path.name}" if mirror else ADDRESSES[family]

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
-from data_pipeline.io import try_lock
+from data_pipeline.io import temporary_lock
 
 FIRST_FIELDS = (b'{"path"', b'{"schema"')  # how lines of clips and of recordings begin
 
@@ -20,6 +20,9 @@ def part_of(paths: Sequence[str], part: tuple[int, int]) -> list[str]:
     Args:
       paths: all files; every machine must find the same ones in the same order.
       part: (number of the part, from 1; number of parts).
+
+    Returns:
+      The files of this part, in their order.
     """
     number, parts = part
     return list(paths[(number - 1) * len(paths) // parts : number * len(paths) // parts])
@@ -101,7 +104,7 @@ class AnswerFile:
         lock = self.path.with_name(f".{self.path.name}.lock")
         with (
             self.path.open("ab") as self._file,
-            try_lock(lock, f"another process writes into {self.path}"),
+            temporary_lock(lock, f"another process writes into {self.path}"),
         ):
             if self._file.tell() != self._size:
                 raise ValueError(
@@ -110,7 +113,6 @@ class AnswerFile:
                 )
             self._file.truncate(self._complete)
             yield self
-        lock.unlink(missing_ok=True)
 
     def add(self, row: dict[str, Any]) -> None:
         """Appends an answer; `writing` must be open."""

@@ -35,6 +35,9 @@ def load_on_mesh(model: Path, mesh: Mesh, *, int8: bool = False) -> Bundle:
       mesh: the devices.
       int8: whether frozen kernels become int8.
 
+    Returns:
+      The model.
+
     Raises:
       FileNotFoundError: the folder holds no complete model.
       ValueError: as `check_memory` and `load_bundle`.

@@ -100,6 +100,7 @@ def test_a_second_writer_is_refused(tmp_path):
     with pytest.raises(ValueError, match="has written into .*r.jsonl meanwhile"), second.writing():
         pass
     assert json.loads(path.read_text()) == CLIP
+    assert [f.name for f in tmp_path.iterdir()] == ["r.jsonl"]  # no lock file is left
 
 
 def test_what_is_not_a_file_is_refused_at_once(tmp_path):
