@@ -11,6 +11,10 @@ def similarity(one: str, other: str) -> float:
 
     Two neighbouring letters in the wrong order are one error, the least of all:
     `modle` is nearer to `model` than to `mode`.
+
+    Args:
+      one: a word.
+      other: another word.
     """
     differing = [i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b]
     if len(one) == len(other) and len(differing) == 2:
@@ -27,7 +31,7 @@ def nearest(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
 
     Args:
       word: what was typed.
-      known: the names that exist; of several spellings the first is taken.
+      known: the names that exist; of several spellings the first is returned.
       cutoff: least similarity, from 0 to 1.
     """
     by_form: dict[str, str] = {}
@@ -65,7 +69,12 @@ def no_such(kind: str, word: str, known: Iterable[str]) -> str:
 
 
 def not_one_of(word: str, known: Iterable[str]) -> str:
-    """`'hapy' is not one of happy, sad; did you mean 'happy'?`."""
+    """`'hapy' is not one of happy, sad; did you mean 'happy'?`.
+
+    Args:
+      word: what was typed.
+      known: the names that exist.
+    """
     known = tuple(known)
     return f"'{word}' is not one of {', '.join(known)}{did_you_mean(word, known)}"
 

@@ -209,8 +209,12 @@ def field_rank(name: str, kind: str) -> int | None:
 def find_fields(text: str, kind: str) -> list[Field]:
     """The fields of a text, in their order.
 
-    A value ends at its line, or where the next field of the line begins; a name with nothing
-    behind it takes the lines below, up to the next field.
+    A value ends with its line, or where the next field of the line begins. A name without a value
+    on its line has the lines below, up to the next field.
+
+    Args:
+      text: the answer, in lower case.
+      kind: what the label space is: `emotion`, `sentiment` or `intent`.
     """
     starts = []
     for match in _FIELD.finditer(text):

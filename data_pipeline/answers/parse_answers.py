@@ -87,6 +87,9 @@ def read_labels(response: str, labels: Sequence[str], *, several: bool = False) 
       response: the whole answer of a model, in any of its forms.
       labels: the label space.
       several: whether all labels that fit are asked for, or one.
+
+    Returns:
+      The labels and how they were found; `ambiguous` with all of them if one was asked for.
     """
     return _read(response, tuple(labels), several=several)
 
@@ -143,7 +146,7 @@ class _Reader:
         return self.named([e for e in entries if e]) if items and all(entries) else None
 
     def _ranking(self, text: str) -> Reading | None:
-        """The first label of a list that is said to be in order of likelihood."""
+        """The first label of a list whose heading says that it is in order of likelihood."""
         if (match := _RANKING.search(text)) is None or self.several:
             return None
         items = [
@@ -341,6 +344,9 @@ def read_label_list(response: str, labels: Sequence[str]) -> tuple[str, ...]:
     Args:
       response: the answer.
       labels: the label space.
+
+    Returns:
+      The labels, each once; of a plain list also its other items, in lower case.
     """
     items = [i.strip().lower() for i in re.split("[,;]", final_answer(response)) if i.strip()]
     if not items or not all(len(i.split()) <= 3 for i in items):

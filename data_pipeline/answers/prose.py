@@ -38,7 +38,7 @@ class Weighed:
       weight: NONE, WEAK, PLAIN, PERSON, EMOTION or CHOICE.
       sentence: number of its sentence.
       after_contrast: whether its sentence has a `but` before it.
-      not_only: whether its sentence says `not only` of it.
+      not_only: whether `not only` is before it, so that a stronger emotion follows.
     """
 
     mention: Mention
@@ -58,7 +58,12 @@ def sentences(text: str) -> list[str]:
 
 
 def without_quotes(text: str, words: Vocabulary) -> str:
-    """A text without quoted speech; a quoted label stays unless somebody says it."""
+    """A text without quoted speech; a quoted label stays unless somebody says it.
+
+    Args:
+      text: the text in lower case, with plain quotation marks.
+      words: of the label space.
+    """
 
     def replace(match: re.Match[str]) -> str:
         content = next(g for g in match.groups() if g is not None)
@@ -79,7 +84,12 @@ def without_quotes(text: str, words: Vocabulary) -> str:
 
 
 def weigh_text(text: str, words: Vocabulary) -> list[Weighed]:
-    """All mentions of a text in lower case, with their weights."""
+    """All mentions of a text, with their weights.
+
+    Args:
+      text: the text in lower case.
+      words: of the label space.
+    """
     text = cues.IDIOMS.sub(lambda m: " " * (len(m.group()) - 1) + m.group()[-1], text)
     text = without_quotes(text, words)
     out: list[Weighed] = []
@@ -195,7 +205,7 @@ def _clause(before: str) -> str:
 
 
 def _by_subject(before: str) -> int:
-    """The weight by what is said to be so: the emotion, a person, or something else."""
+    """The weight by the subject of the clause: the emotion, a person, or something else."""
     starts = [0, *(m.end() for m in cues.CLAUSE_START.finditer(before))]
     for start in reversed(starts):
         clause = before[start:]

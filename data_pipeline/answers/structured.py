@@ -61,7 +61,12 @@ def number_of(value: Any) -> float | None:
 
 
 def scores_of(value: Mapping[str, Any], words: Vocabulary) -> list[tuple[str, float]]:
-    """(label, score) of an object whose keys are labels; [] if it is none."""
+    """(label, score) of an object whose keys are labels; [] if they are not.
+
+    Args:
+      value: the decoded object.
+      words: of the label space.
+    """
     out: list[tuple[str, float]] = []
     named = [k for k in value if field_rank(str(k), words.kind) is not None]
     for key, content in value.items():
@@ -78,7 +83,7 @@ def scores_of(value: Mapping[str, Any], words: Vocabulary) -> list[tuple[str, fl
 
 
 def item_scores(items: Sequence[Any]) -> list[tuple[str, float]]:
-    """(text, score) of a list of pairs or of objects with a label and a score; [] if it is none."""
+    """(text, score) of a list of pairs, or of objects with a label and a score; [] of others."""
     out: list[tuple[str, float]] = []
     for item in items:
         if isinstance(item, dict):
@@ -99,7 +104,12 @@ def item_scores(items: Sequence[Any]) -> list[tuple[str, float]]:
 
 
 def scores_in_text(text: str, mentions: Sequence[Mention]) -> list[tuple[str, float]]:
-    """(label, score) where a text gives two or more emotions a number or level each; else []."""
+    """(label, score) where a text gives two or more emotions a number or level each; else [].
+
+    Args:
+      text: the text in lower case.
+      mentions: the emotion words in it.
+    """
     named = [m for m in mentions if m.tier < BEHAVIOUR]
     if len(named) < 2:
         return []
@@ -137,7 +147,12 @@ def _score_after(after: str) -> float | None:
 
 
 def tables_as_lines(text: str, kind: str) -> str:
-    """Markdown tables as lines `name: value`; other text stays as it is."""
+    """Markdown tables as lines `name: value`; other text stays as it is.
+
+    Args:
+      text: the answer.
+      kind: what the label space is: `emotion`, `sentiment` or `intent`.
+    """
     lines, out = text.split("\n"), []
     at = 0
     while at < len(lines):

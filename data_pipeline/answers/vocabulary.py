@@ -244,7 +244,7 @@ def _entry(family: str, owners: dict[str, dict[str, None]], kind: str) -> tuple[
 def _label_by_wheel(
     family: str, owners: dict[str, dict[str, None]], wheel: dict[str, str]
 ) -> str | None:
-    """The only label whose family lies in the same cluster of a wheel; None if none or several."""
+    """The only label whose family is in the same cluster of a wheel; None if none or several."""
     if family not in wheel:
         return None
     near = {

@@ -27,7 +27,7 @@ from data_pipeline.datasets.table_files import TableError, read_table
 from data_pipeline.media.container import ClipError, open_media
 from data_pipeline.media.stream import recording_seconds
 from data_pipeline.schema import ClipRecord
-from data_pipeline.suggestions import did_you_mean, nearest, no_such
+from data_pipeline.suggestions import did_you_mean, nearest, no_such, not_one_of
 
 REQUIRED = ("path", "label")
 HOLD_OUT = 0.15  # share of clips, or of speakers, where a list has no splits
@@ -221,7 +221,7 @@ def check_line(
     has_split = "split" in table.columns
     split = SPLIT_WORDS.get(cells["split"].lower(), "") if has_split else ""
     if has_split and not split and (needs_split or cells["split"]):
-        faults.append(("split", f"'{cells['split']}' is none of train, val, test"))
+        faults.append(("split", not_one_of(cells["split"], ("train", "val", "test"))))
     start, end = (_parse_seconds(cells[column]) for column in ("start", "end"))
     for column, seconds in (("start", start), ("end", end)):
         if cells[column] and seconds is None:
@@ -336,7 +336,7 @@ def _check_column_names(columns: Mapping[str, str]) -> dict[str, str]:
     """{one of COLUMNS: name in the file in lower case}.
 
     Raises:
-      ManifestError: a key is none of COLUMNS.
+      ManifestError: a key is not one of COLUMNS.
     """
     for name in columns:
         if name not in COLUMNS:

@@ -60,7 +60,7 @@ class LabelReader:
             self._faults[name] = (
                 "is empty; every row needs a label"
                 if not name
-                else f"'{name}' stands for an empty cell, it is not a label; give a label or leave "
+                else f"'{name}' marks an empty cell and is not a label; give a label or leave "
                 f"the row out{'' if declared else declare}"
             )
         if labels is None:

@@ -46,13 +46,13 @@ _TRANSIENT = (408, 409, 425, 429, 500, 502, 503, 504, 529)
 _BAD_REQUEST = (400, 413, 422)  # too long or filtered: other questions may be answered
 _MAX_CONSECUTIVE_FAILURES = 10  # unanswered questions after which the endpoint is unusable
 _MAX_WAIT = 300.0  # seconds; an endpoint that asks to wait longer is asked again by a later run
-# what servers say about a field that they do not take
+# messages of servers about a field that they do not accept
 _UNSUPPORTED = re.compile(
     r"unsupported|not supported|n[o']t support|unrecogni[sz]ed|unknown|unexpected|not permitted"
     r"|not allowed|only the default|extra (?:inputs|fields)|no such",
     re.I,
 )
-# and about its value; that of max_tokens may only be too large for one question
+# ... about its value; max_tokens may be too large for one question only
 _INVALID = re.compile(r"invalid|not (?:a )?valid|must be|n[o']t accept|deprecated", re.I)
 
 
@@ -409,7 +409,7 @@ class ChatClient:
         )
 
     def _advice(self, words: str, body: dict[str, Any]) -> str:
-        """Returns what to do if an error is about a field that the server does not take, or ""."""
+        """Returns what to do if an error is about a field that the server refuses, or ""."""
         names = dict(self.endpoint.renamed)
         for field in OPTIONAL_FIELDS:
             name = names.get(field, field)
@@ -420,7 +420,7 @@ class ChatClient:
                 known_as = "max_completion_tokens"
                 rename = f" or --rename {field}={known_as}" if known_as in words else ""
                 return (
-                    f"it does not take {name} as it is sent; run again with "
+                    f"it does not accept {name} as it is sent; run again with "
                     f"--leave-out {field}{rename}"
                 )
         return ""

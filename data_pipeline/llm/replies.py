@@ -1,4 +1,4 @@
-"""Parses responses of OpenAI's chat protocol; what is not a reply is told as what it is."""
+"""Parses responses of OpenAI's chat protocol; names what was received in place of a reply."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def server_message(response: httpx2.Response) -> str:
       response: the HTTP response.
 
     Returns:
-      One line of at most 300 characters. A web page is told as that, by its title.
+      One line of at most 300 characters. A web page is named as one, with its title.
     """
     try:
         words = "; ".join(_words(response.json()))

@@ -156,7 +156,11 @@ def nothing_decoded(file: BinaryIO, notes: Iterable[str]) -> ClipError:
 
 
 def check_size(stream: Any) -> None:
-    """Raises ClipError for a picture size that only a damaged header, or no clip, can contain."""
+    """Refuses a picture size that no clip has, only a damaged header.
+
+    Raises:
+      ClipError: the picture is too large.
+    """
     width, height = stream.codec_context.width, stream.codec_context.height
     if width * height > _MAX_PIXELS:
         raise ClipError(

@@ -68,7 +68,7 @@ def is_companion(path: str | os.PathLike[str]) -> bool:
 def is_hidden(name: str) -> bool:
     """Whether systems hide a file or folder of this name: `._clip.mp4`, `.git`, `Thumbs.db`.
 
-    A placeholder of iCloud, `.clip.mp4.icloud`, is not hidden: it stands for a file of the user.
+    A placeholder of iCloud, `.clip.mp4.icloud`, is not hidden: it marks a file that the user has.
     """
     hidden = name.startswith(".") and not name.endswith(".icloud")
     return hidden or name.lower() in _SYSTEM_NAMES

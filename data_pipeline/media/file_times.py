@@ -34,7 +34,12 @@ _WITHOUT_LENGTH = frozenset({"aac", "ac3", "h264", "hevc", "m4v", "mpegvideo"})
 
 
 def end_of_recording(picture: float, sound: float) -> float:
-    """The later end of picture and sound, s; the padding of a codec behind the picture is none."""
+    """The later end of picture and sound in seconds; a codec's padding of the sound does not count.
+
+    Args:
+      picture: end of the picture, s; 0 if there is none.
+      sound: end of the sound, s; 0 if there is none.
+    """
     return picture if picture and sound <= picture + PADDING else max(picture, sound)
 
 
@@ -70,9 +75,13 @@ class FileTimes:
         return end_of_recording(self.picture_end, self.sound_end)
 
     def shown(self, start: float | None, end: float | None) -> np.ndarray:
-        """Times of the pictures that are seen between two times; None: no limit.
+        """Times of the pictures that are seen in a span, float[n], s.
 
         A picture is shown until the next one, so the first may have come before `start`.
+
+        Args:
+          start: s, None for the beginning.
+          end: s, None for the end.
         """
         first, stop = 0, len(self.frames)
         if end is not None:
@@ -85,7 +94,12 @@ class FileTimes:
         return self.frames[first:stop]
 
     def notes(self, start: float | None = None, end: float | None = None) -> tuple[str, ...]:
-        """What is irregular about the clock between two times."""
+        """What is irregular about the clock in a span, as sentences.
+
+        Args:
+          start: s, None for the beginning.
+          end: s, None for the end.
+        """
         inside = [t for t in self.joins if (start or 0) < t < (np.inf if end is None else end)]
         if not inside:
             return ()

@@ -1,12 +1,11 @@
 """Whether somebody is seen, heard or quoted in a clip: a face, speech, words.
 
-Both rules rather let something pass that is no person than miss one: docs/responsible_use.md has
-the figures, `scripts/presence_check.py` measures them.
+Both rules are lenient: they accept some things that are not a person, so that few people are
+missed. docs/responsible_use.md has the figures, `scripts/presence_check.py` measures them.
 
-Faces are found by a cascade of local binary patterns (Liao et al. 2007), which scikit-image runs
-and brings: it needs no file of the user. Speech is what WebRTC's voice detector reports, but for
-sounds whose spectrum or pitch does not move as a voice's does: the detector reports tones and noise
-as well.
+Faces are found by a cascade of local binary patterns (Liao et al. 2007) that is a part of
+scikit-image. Speech is what WebRTC's voice detector reports, except for sounds whose spectrum or
+pitch does not move as a voice's does, because the detector reports tones and noise as well.
 """
 
 from __future__ import annotations
@@ -62,7 +61,12 @@ def find_signs(clip: Clip) -> tuple[str, ...]:
 
 
 def missing_signs(clip: Clip, signs: tuple[str, ...]) -> list[str]:
-    """Sentences on what a clip's picture and sound do not have, by `find_signs`."""
+    """Sentences on what a clip's picture and sound do not have.
+
+    Args:
+      clip: the decoded clip.
+      signs: of `find_signs`.
+    """
     notes = []
     if clip.frames is not None and FACE not in signs:
         blank = is_blank(clip.frames)

@@ -47,7 +47,7 @@ _MARKUP = re.compile(
 _FRAME = 0.04  # seconds; 01:00:00:12 counts frames, and the rate is not in the file
 _INVISIBLE = re.compile("[\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
 _ENTITY = re.compile(r"&(?:[a-zA-Z]+|#\d+|#x[0-9a-fA-F]+);")
-# What may stand between a recording's name and the suffix of its subtitles: `talk.en-US.sdh.srt`.
+# What may be between a recording's name and the suffix of its subtitles: `talk.en-US.sdh.srt`.
 _LANGUAGE = re.compile(r"[a-z]{2,3}(?:[-_][a-z0-9]{2,8})*")
 _LANGUAGES = frozenset(
     "english german deutsch french francais spanish espanol italian portuguese dutch chinese "
@@ -82,7 +82,7 @@ def read_transcript(path: Path, *, duration: float = 0.0) -> Transcript:
       duration: length of the recording in seconds, 0 if unknown. Cues are checked against it.
 
     Returns:
-      The transcript; its notes say what could not be used as it stands in the file.
+      The transcript; its notes say what could not be used as it is in the file.
 
     Raises:
       TranscriptError: the file cannot be read, is not text, or not in the format of its suffix.
@@ -369,6 +369,10 @@ def find_subtitles(media: Path, *, suffixes: tuple[str, ...] = SUFFIXES) -> list
 
     Names are compared regardless of case: `talk.srt`, `TALK.SRT`, `talk.mp4.srt`, `talk.en.vtt`,
     `talk.en-US.sdh.srt`. Files that hold only a part of the words (`talk.forced.srt`) come last.
+
+    Args:
+      media: the recording.
+      suffixes: those of the formats to find.
     """
     stem, full = fold_name(media.stem), fold_name(media.name)
     ranked = []

@@ -131,8 +131,12 @@ def display_matrix(frame: Any, stream: Any) -> Matrix:
     """How a stored picture is shown: x' = a x + c y, y' = b x + d y (ISO 14496-12), y downwards.
 
     It is that of the frame, or else made of the `rotate` tag of the track (degrees clockwise),
-    which files of older programs have. To be asked once per track: PyAV keeps a frame whose side
+    which files of older programs have. Call this once per track: PyAV keeps a frame whose side
     data were read in a cycle of references, hence in memory.
+
+    Args:
+      frame: a frame of PyAV.
+      stream: its stream.
 
     Returns:
       (a, b, c, d); only signs and which ones are largest matter.
@@ -154,7 +158,12 @@ def display_matrix(frame: Any, stream: Any) -> Matrix:
 
 
 def upright(picture: np.ndarray, matrix: Matrix) -> np.ndarray:
-    """Turns and mirrors a stored picture [H, W, 3] as its display matrix says (to 90 degrees)."""
+    """Turns (by multiples of 90 degrees) and mirrors a stored picture.
+
+    Args:
+      picture: uint8[H, W, 3].
+      matrix: see `display_matrix`.
+    """
     a, b, c, d = matrix
     right, down = a, d
     if abs(b) + abs(c) > abs(a) + abs(d):

@@ -47,7 +47,12 @@ class Transcript:
     notes: tuple[str, ...] = ()
 
     def between(self, start: float, end: float) -> tuple[Cue, ...]:
-        """The cues whose overlap with a span is at least half of the cue or half of the span."""
+        """The cues whose overlap with a span is at least half of the cue or half of the span.
+
+        Args:
+          start: of the span, s from the start of the recording.
+          end: of the span, s.
+        """
         cues = []
         for cue in self.cues:
             overlap = min(cue.end, end) - max(cue.start, start)
@@ -60,6 +65,10 @@ class Transcript:
 
         A cue that crosses its border is split in proportion to time. If spans are adjacent, each
         word belongs to exactly one of them.
+
+        Args:
+          start: of the span, s from the start of the recording.
+          end: of the span, s.
         """
         turns: list[tuple[str, str]] = []
         for cue in self.cues:
@@ -76,11 +85,21 @@ class Transcript:
         return tuple(turns)
 
     def words(self, start: float, end: float) -> str:
-        """The words of a span, see `turns`."""
+        """The words of a span, see `turns`.
+
+        Args:
+          start: of the span, s from the start of the recording.
+          end: of the span, s.
+        """
         return " ".join(words for _, words in self.turns(start, end))
 
     def speakers(self, start: float, end: float) -> tuple[str, ...]:
-        """Names of the speakers in a span, by decreasing speaking time."""
+        """Names of the speakers in a span, by decreasing speaking time.
+
+        Args:
+          start: of the span, s from the start of the recording.
+          end: of the span, s.
+        """
         time: dict[str, float] = {}
         for cue in self.cues:
             overlap = min(cue.end, end) - max(cue.start, start)

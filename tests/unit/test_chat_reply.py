@@ -176,7 +176,7 @@ def test_a_prompt_that_is_too_long_stops_no_other(tmp_path, words):
         ChatClient(Endpoint(url=chat.url, model="m"), tmp_path) as client,
     ):
         reply = client.ask(ASKED, some)
-        assert reply.told == f"refused with 400 ({words})"
+        assert reply.explanation == f"refused with 400 ({words})"
 
 
 def test_an_error_inside_a_success_is_an_error(tmp_path):
@@ -204,8 +204,8 @@ def test_a_long_wait_is_left_to_a_later_run(tmp_path):
         serve(Closed(str)) as chat,
         ChatClient(Endpoint(url=chat.url, model="m"), tmp_path) as client,
     ):
-        told = client.ask(ASKED, some).told
-        assert told == "503 (closed for the night; it asks to wait 3600 s)"
+        fault = client.ask(ASKED, some).explanation
+        assert fault == "503 (closed for the night; it asks to wait 3600 s)"
         assert len(chat.bodies) == 1
 
 

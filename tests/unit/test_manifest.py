@@ -101,7 +101,7 @@ def test_speakers_in_train_and_test_are_listed(folder):
         ("path,label\na.mp4,\nb.mp4,y\nc.mp4,x\n", "row 2, column 'label': is empty"),
         (
             "path,label,split\na.mp4,x,traim\nb.mp4,y,train\n",
-            "row 2, column 'split': 'traim' is none of",
+            "row 2, column 'split': 'traim' is not one of train, val, test; did you mean 'train'",
         ),
         (
             "path,label,start\na.mp4,x,one\nb.mp4,y,\n",

@@ -141,7 +141,9 @@ def test_paths_as_other_systems_write_them(folder, monkeypatch):
 def test_words_of_an_empty_cell_are_no_labels(folder, word):
     assert is_missing(word)
     (folder / "m.csv").write_text(f"path,label\na.mp4,happy\nb.mp4,{word}\nc.mp4,sad\n")
-    with pytest.raises(ManifestError, match=r"row 3, column 'label': .* empty cell, it is not a l"):
+    with pytest.raises(
+        ManifestError, match=r"row 3, column 'label': .* empty cell and is not a label"
+    ):
         read_manifest(folder / "m.csv")
 
 
