@@ -170,7 +170,7 @@ between them.
   `emojax plan` prints where the compiler is not installed. Workspaces of cuDNN, buffers of NCCL and
   the CUDA context come on top of both.
 * Step time is the time of the executed FLOPs at 55 % of the peak, which is an assumption.
-* Not shown: that cuDNN accepts the calls, what tuning on the device picks, and any speed.
+* Not shown: whether cuDNN accepts the calls, what tuning on the device chooses, and any speed.
 
 {head}
 {main}
