@@ -4,8 +4,9 @@
 
 Every film of --people shows a face and has speech, every file of --sounds has speech, no file of
 --nobody has either. Pictures and sounds without anybody are made here as well: colours, gradients,
-patterns of FFmpeg, photographs that libraries bring, noise, tones, beeps, chords. An answer
-abstains where neither is found and no words are given. The figures are in docs/responsible_use.md.
+patterns of FFmpeg, photographs of scikit-image and scikit-learn, noise, tones, beeps, chords. An
+answer abstains where neither is found and no words are given. The figures are in
+docs/responsible_use.md.
 """
 
 from __future__ import annotations
@@ -26,9 +27,7 @@ from data_pipeline.media.presence import find_signs, has_face, has_speech
 from data_pipeline.schema import Clip
 
 PATTERNS = ("testsrc", "testsrc2", "smptebars", "rgbtestsrc", "mandelbrot", "life", "yuvtestsrc")
-
-
-# Those without a person that scikit-image brings.
+# of scikit-image, without a person
 PHOTOGRAPHS = tuple(
     "brick chelsea clock coffee coins colorwheel grass gravel hubble_deep_field"
     " immunohistochemistry moon page retina rocket text".split()

@@ -65,7 +65,7 @@ def add_request_options(p: Options, *, max_reply: int) -> None:
         type=_left_out,
         default=(),
         metavar="FIELD,...",
-        help=f"fields that the server refuses, of {', '.join(OPTIONAL_FIELDS)}: sent without them",
+        help=f"fields to leave out because the server refuses them: {', '.join(OPTIONAL_FIELDS)}",
     )
     p.add_argument(
         "--rename",

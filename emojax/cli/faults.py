@@ -27,7 +27,7 @@ FAULTS = {
     errno.EIO: "{}: its disk or network folder reports an error",
     errno.EMFILE: "{}: too many files are open; raise the limit, for example `ulimit -n 4096`",
 }
-# Of libraries that are not written in Python only the text of such a fault arrives.
+# Libraries that are not written in Python report these faults only in the text of an exception.
 IN_TEXT = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _SQLITE = "database or disk is full"
 _PATH = re.compile(r"""["']((?:[a-zA-Z]:)?[^"'\n]*[/\\][^"'\n]*)["']""")
@@ -37,7 +37,7 @@ def file_fault(error: BaseException, *, place: str = "") -> str:
     """What is wrong with a file or disk, and what to do; "" if the error has another cause.
 
     Args:
-      error: any exception; also the ones that led to it are looked at for full disks.
+      error: any exception; the exceptions that caused it are searched for full disks too.
       place: the file or folder to name if the error names none.
     """
     if isinstance(error, OSError) and error.errno in FAULTS:

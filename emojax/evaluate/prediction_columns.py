@@ -1,7 +1,7 @@
 """Which column of a predictions file holds the clip, the response and the truth.
 
-The truth is never taken for the response. A file whose columns leave open which one holds the
-response is refused with the names that are known, and `--columns` names them.
+A column of truths is never read as the response. If none or several columns have a known name of
+a response, the file is refused; the message lists the known names. `--columns` names any column.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def column_names(header: Sequence[str], given: Mapping[str, str] | None = None) 
 
     Args:
       header: the names of the file's columns.
-      given: {one of FIELDS: column}, which goes before everything else.
+      given: {one of FIELDS: column}; it overrides the known names.
 
     Raises:
       PredictionError: a column that is named is missing, or none or several are known as the
@@ -105,7 +105,7 @@ def _unknown(header: Sequence[str], found: Mapping[str, str], left: Mapping[str,
     parts = [("clip", found.get("clip", "NAME")), ("response", guess), ("answer", truth)]
     option = ",".join(f"{field}={name}" for field, name in parts if name)
     reason = (
-        f"'{truth}' may hold the truth, so it is not taken for the response"
+        f"'{truth}' may hold the truth, so it is not read as the response"
         if truth
         else "none is known as the response"
     )

@@ -146,7 +146,7 @@ def intervals(
 
 def _interval_of_equals(name: str, point: float, n: int, *, level: float) -> list[float]:
     """The interval of a score that is the same in all resamples of n groups; [] without a range."""
-    if name == "difference":  # of two scores from 0 to 1: as many groups may differ otherwise
+    if name == "difference":  # of two scores from 0 to 1; as wide as Wilson's of n equal groups
         width = 1 - wilson_interval(1.0, n, level=level)[0]
         return [max(-1.0, point - width), min(1.0, point + width)]
     return [] if name in _UNBOUNDED else wilson_interval(point, n, level=level)

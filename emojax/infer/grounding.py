@@ -1,9 +1,8 @@
-"""Keeps what a model writes to what the clip has: no label without a person, no invented words.
+"""Limits answers to what the clip contains: no label without a person, no invented words.
 
-A model answers whatever it is given. Where nobody is seen, heard or quoted the answer is "cannot
-tell". The parts of a written answer that describe words, a voice or a picture which the clip does
-not have are left out. All answers follow this one rule: those of `predict`, of timelines, of the
-server's routes and of its page.
+A model answers any input. Where nobody is seen, heard or quoted, the answer is "cannot tell". Parts
+of a written answer that describe words, a voice or a picture which the clip does not have are left
+out. This rule holds for `predict`, timelines, the server's routes and its page.
 """
 
 from __future__ import annotations

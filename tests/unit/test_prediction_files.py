@@ -124,7 +124,7 @@ def test_columns_of_any_name(tmp_path, header, columns):
 @pytest.mark.parametrize(
     ("header", "fault"),
     [
-        ("name,label,mine", "'label' may hold the truth, so it is not taken for the response"),
+        ("name,label,mine", "'label' may hold the truth, so it is not read as the response"),
         ("name,answer,reason2", "--columns clip=name,response=reason2,answer=answer"),
         ("name,answer,label", "'answer' may hold the truth"),
         ("who,label,pred", "none is known as the clip"),
