@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.table import Table
 
 from data_pipeline.io import refuse_device, write_json
-from data_pipeline.llm.replies import no_usable_reply
 from data_pipeline.media.notes import counted
 from emojax.cli.arguments import Commands, check_required, whole
 from emojax.cli.console import progress_bars
@@ -93,6 +92,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
         _show(result, args.task, console)
     console.print(f"written: {path}", soft_wrap=True)
     if not result["scored"]:
+        from data_pipeline.llm.replies import no_usable_reply
+
         says = (f" ({c['server_says']})" if "server_says" in c else "" for c in result["clips"])
         raise no_usable_reply(
             args.endpoint,

@@ -73,9 +73,9 @@ def test_a_released_model_by_its_name(place, tmp_path, name):
     assert answer["error"] is None and abs(sum(answer["probabilities"].values()) - 1) < 1e-6
     assert len(answer["probabilities"]) == 9 and answer["model"].startswith(name)
     chosen = emojax(
-        place, "predict", clip, "--model", name, "--json", "--labels", "joy, anger,disgust"
+        place, "predict", clip, "--model", name, "--json", "--labels", "joy, angry,disgust"
     )
-    assert list(json.loads(chosen.stdout)["probabilities"]) == ["joy", "anger", "disgust"]
+    assert list(json.loads(chosen.stdout)["probabilities"]) == ["joy", "angry", "disgust"]
     assert run_command(place, "predict", clip, "--model", name, "--labels", "joy").returncode == 2
     assert run_command(place, "weights", "verify", name).returncode == 0
     shown = run_command(place, "weights", "show", name)
