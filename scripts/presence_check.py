@@ -93,6 +93,11 @@ def sounds() -> Iterator[tuple[str, np.ndarray]]:
             ]
         ),
     )
+    yield "glide 200-2600 Hz", 0.3 * np.sin(2 * np.pi * (200 + 400 * t) * t)
+    yield "glide 100-7000 Hz", 0.3 * np.sin(2 * np.pi * (100 + 1150 * t) * t)
+    yield "siren", 0.3 * np.sin(2 * np.pi * 800 * t + 500 * sine(0.7))
+    pitch = np.cumsum(1500 + 600 * sine(1.3)) / SAMPLE_RATE
+    yield "whistles", 0.3 * np.sin(2 * np.pi * pitch) * (t % 0.7 < 0.5)
     yield "square", 0.2 * np.sign(sine(220))
     yield "hum", sum(0.1 / k * sine(50 * k) for k in range(1, 8))
     yield "pulsed tone", 0.3 * sine(440) * (0.5 + 0.5 * sine(4))

@@ -5,7 +5,8 @@ missed. docs/responsible_use.md has the figures, `scripts/presence_check.py` mea
 
 Faces are found by a cascade of local binary patterns (Liao et al. 2007) that is a part of
 scikit-image. Speech is what WebRTC's voice detector reports, except for sounds whose spectrum or
-pitch does not move as a voice's does, because the detector reports tones and noise as well.
+pitch does not move as a voice's does, or that have no overtones, because the detector reports
+tones, whistles and noise as well.
 """
 
 from __future__ import annotations
@@ -44,7 +45,11 @@ _MOVEMENT = 0.75
 # Share of the voiced frames whose pitch is that of the frame before, to the sample: at most 0.8 in
 # voices, at least 0.87 in tones, beeps and played notes.
 _STEADY = 0.83
-_WINDOW, _HOP = 640, 160  # samples
+# Mean share of the energy within 80 Hz of the strongest frequency: at most 0.85 in voices, at least
+# 0.98 in sirens, whistles and test tones that glide.
+_PURITY = 0.92
+_WINDOW, _HOP, _FFT = 640, 160, 1024  # samples
+_PEAK = 5  # bins of the FFT on each side of the strongest
 _SHORTEST = 0.4  # seconds; for less the voice detector alone decides
 
 
@@ -145,21 +150,32 @@ def has_speech(samples: np.ndarray) -> bool:
         return True
     frames = np.lib.stride_tricks.sliding_window_view(samples.astype(np.float64), _WINDOW)[::_HOP]
     power = np.square(frames).mean(axis=1)
-    return _movement(frames[power > 0.01 * np.percentile(power, 95)]) >= _MOVEMENT and (
-        _steadiness(frames, power) <= _STEADY
+    loud = frames[power > 0.01 * np.percentile(power, 95)]
+    spectrum = np.abs(np.fft.rfft(loud * np.hanning(_WINDOW), _FFT)) ** 2
+    return (
+        _movement(spectrum) >= _MOVEMENT
+        and _purity(spectrum) <= _PURITY
+        and _steadiness(frames, power) <= _STEADY
     )
 
 
-def _movement(frames: np.ndarray) -> float:
-    """Mean standard deviation over time of the spectrum's shape, in nats, of float[n, size]."""
-    if len(frames) < 4:
+def _movement(spectrum: np.ndarray) -> float:
+    """Mean standard deviation over time of the shape, in nats, of float[n, bins] spectra."""
+    if len(spectrum) < 4:
         return 0.0
-    spectrum = np.abs(np.fft.rfft(frames * np.hanning(_WINDOW), 1024)) ** 2
-    edges = np.unique(np.round(np.geomspace(100, 7000, 17) / SAMPLE_RATE * 1024).astype(int))
+    edges = np.unique(np.round(np.geomspace(100, 7000, 17) / SAMPLE_RATE * _FFT).astype(int))
     bands = [spectrum[:, a:b].mean(axis=1) for a, b in itertools.pairwise(edges)]
     shape = np.log(np.stack(bands, axis=1) + 1e-10)
     shape -= shape.mean(axis=1, keepdims=True)  # without loudness
     return float(shape.std(axis=0).mean())
+
+
+def _purity(spectrum: np.ndarray) -> float:
+    """Mean share of the energy around the strongest frequency, of float[n, bins] spectra."""
+    width = 2 * _PEAK + 1
+    sums = np.cumsum(np.pad(spectrum, ((0, 0), (_PEAK + 1, _PEAK))), axis=1)
+    around = sums[:, width:] - sums[:, :-width]
+    return float((around.max(axis=1) / (spectrum.sum(axis=1) + 1e-20)).mean())
 
 
 def _steadiness(frames: np.ndarray, power: np.ndarray) -> float:

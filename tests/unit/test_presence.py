@@ -33,6 +33,8 @@ def clip(frames=None, waveform=None, subtitle=""):
         (speech(0.6, moving=True), True),
         (0.3 * np.sin(2 * np.pi * 440 * T), False),
         (0.3 * np.sin(2 * np.pi * 440 * T) * (T * 4 % 1 < 0.5), False),
+        (0.3 * np.sin(2 * np.pi * (200 + 600 * T) * T), False),  # glides from 200 to 2600 Hz
+        (0.3 * np.sin(2 * np.pi * 800 * T + 500 * np.sin(4 * T)) * (T % 0.7 < 0.5), False),
         (0.15 * sum(np.sin(2 * np.pi * f * T) for f in (262, 330, 392)), False),
         (0.1 * NOISE, False),
         (0.1 * NOISE * (0.5 + 0.5 * np.sin(8 * np.pi * T)), False),
