@@ -321,8 +321,8 @@ class ChatClient:
         words = f": {failure.message}" if failure.message else ""
         raise self._stop(
             f"{self.endpoint.url} gave no reply to {_MAX_CONSECUTIVE_FAILURES} questions in a row "
-            f"({failure.fault}{words}); replies so far are kept, run the same command again to "
-            "continue"
+            f"({failure.fault}{words}); check that it runs, then run the same command again: it "
+            "asks only what has no reply"
         )
 
     def _stop(self, message: str) -> EndpointError:

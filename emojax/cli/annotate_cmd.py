@@ -15,6 +15,7 @@ from emojax.cli.agent_endpoints import add_agent_options, endpoints_of
 from emojax.cli.arguments import Commands, count, name_list, whole
 from emojax.cli.console import progress_bars, setup
 from emojax.cli.manifest_options import add_columns_option
+from emojax.cli.output import kept_in
 
 if TYPE_CHECKING:
     from data_pipeline.annotate.runner import Job
@@ -96,7 +97,7 @@ def kept(args: argparse.Namespace) -> str:
     """What a run that was stopped has kept, and how to go on."""
     if not args.out:
         return ""
-    return f"what is annotated is kept in {args.out}; run the same command again to go on"
+    return kept_in(args.out, "what is annotated is")
 
 
 def run(args: argparse.Namespace, console: Console) -> int:

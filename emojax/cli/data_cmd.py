@@ -14,7 +14,7 @@ from data_pipeline.media.notes import counted
 from emojax.cli.arguments import Commands, count, name_list, percent
 from emojax.cli.console import progress_bars, setup
 from emojax.cli.manifest_options import add_columns_option, add_labels_option
-from emojax.cli.output import print_parts
+from emojax.cli.output import kept_in, print_parts
 from emojax.cli.plot_options import add_plots_option
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def kept(args: argparse.Namespace) -> str:
     """What a run that was stopped has kept, and how to go on."""
     if args.action in ("check", "build", "encode"):
         place = args.cache if args.action == "encode" else args.out
-        return f"what is finished is kept in {place}; run the same command again to go on"
+        return kept_in(place, "what is finished is")
     return "nothing was written; run the same command again"
 
 

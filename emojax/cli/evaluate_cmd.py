@@ -13,7 +13,7 @@ from emojax.cli.arguments import Commands, count, name_list, output_folder, whol
 from emojax.cli.console import progress_bars, setup
 from emojax.cli.endpoint_options import add_endpoint_options, endpoint_of
 from emojax.cli.manifest_options import add_columns_option, labels_to_choose_from
-from emojax.cli.output import show_evaluation
+from emojax.cli.output import kept_in, show_evaluation
 from emojax.cli.plot_options import add_latex_option, add_plots_option
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def _add_prediction_options(p: argparse.ArgumentParser) -> None:
 def kept(args: argparse.Namespace) -> str:
     """What a run that was stopped has kept, and how to go on."""
     if (args.suite and not args.predictions) or args.endpoint:
-        return f"answers are kept in {args.out}; run the same command again to go on"
+        return kept_in(args.out, "answers are")
     return "nothing was written; run the same command again"
 
 

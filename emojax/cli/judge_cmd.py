@@ -16,6 +16,7 @@ from data_pipeline.media.notes import counted
 from emojax.cli.arguments import Commands, check_required, whole
 from emojax.cli.console import progress_bars
 from emojax.cli.endpoint_options import add_endpoint_options, endpoint_of
+from emojax.cli.output import kept_in
 
 EXAMPLES = {
     "predictions": "preds.jsonl",
@@ -64,7 +65,7 @@ def kept(args: argparse.Namespace) -> str:
     """What a run that was stopped has kept, and how to go on."""
     if args.task == "clues" or args.agreement or not args.out:
         return "nothing was written; run the same command again"
-    return f"replies are kept in {args.out}/replies; run the same command again to go on"
+    return kept_in(f"{args.out}/replies", "replies are")
 
 
 def run(args: argparse.Namespace, console: Console) -> int:

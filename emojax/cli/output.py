@@ -27,6 +27,18 @@ NO_MODEL = "\n".join(
 )
 
 
+def kept_in(folder: str | Path, what: str) -> str:
+    """What a stopped command has kept in a folder, and how to go on.
+
+    Args:
+      folder: where the command writes.
+      what: what it keeps there, with its verb: "answers are".
+    """
+    if not any(p.is_file() and not p.name.startswith(".") for p in Path(folder).rglob("*")):
+        return "nothing was written; run the same command again"
+    return f"{what} kept in {folder}; run the same command again to go on"
+
+
 def show_evaluation(results: dict[str, Any], out: Path, console: Console) -> None:
     """Prints the tables of an evaluation and the names of its files.
 

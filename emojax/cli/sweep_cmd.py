@@ -8,6 +8,7 @@ from rich.console import Console
 
 from emojax.cli.arguments import Commands, count, output_folder
 from emojax.cli.console import progress_bars, setup
+from emojax.cli.output import kept_in
 
 CLIPS = 600  # training clips of the whole embedded corpus
 
@@ -50,7 +51,7 @@ def kept(args: argparse.Namespace) -> str:
     """What a run that was stopped has kept, and how to go on."""
     if args.action != "run":
         return ""
-    return f"finished runs are kept in {args.out}; run the same command again to go on"
+    return kept_in(args.out, "finished runs are")
 
 
 def run(args: argparse.Namespace, console: Console) -> int:

@@ -210,6 +210,25 @@ def test_ctrl_c_says_what_is_kept_and_nothing_else(tmp_path, monkeypatch, option
     assert done.stderr == f"emojax predict: stopped; {kept}; run the same command again to go on\n"
 
 
+@pytest.mark.parametrize(
+    ("words", "file", "what"),
+    [
+        (["judge"], "o/replies/a.json", "replies are kept in o/replies"),
+        (["evaluate", "--endpoint", "http://a/v1"], "o/a.jsonl", "answers are kept in o"),
+        (["annotate"], "o/a.jsonl", "what is annotated is kept in o"),
+        (["data", "build", "r"], "o/a.jsonl", "what is finished is kept in o"),
+    ],
+)
+def test_only_files_that_exist_are_said_to_be_kept(tmp_path, monkeypatch, words, file, what):
+    monkeypatch.setattr(f"emojax.cli.{words[0]}_cmd.run", fail(KeyboardInterrupt()))
+    done = run_command(tmp_path, *words, "--out", "o", cwd=tmp_path)
+    assert "stopped; nothing was written; run the same" in done.stderr
+    (tmp_path / file).parent.mkdir(parents=True)
+    (tmp_path / file).write_text("{}\n")
+    done = run_command(tmp_path, *words, "--out", "o", cwd=tmp_path)
+    assert f"stopped; {what}; run the same command again to go on" in done.stderr
+
+
 def test_what_a_run_has_saved(tmp_path):
     tmp_path = epath.Path(tmp_path)
     assert describe_progress(tmp_path).startswith(
