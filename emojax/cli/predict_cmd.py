@@ -166,12 +166,15 @@ def _add_answer_options(p: argparse.ArgumentParser) -> None:
 def _add_recording_options(p: argparse.ArgumentParser) -> None:
     t = p.add_argument_group("recordings of minutes to hours")
     t.add_argument(
-        "--timeline", action="store_true", help="an emotion track instead of one answer per file"
+        "--timeline",
+        action="store_true",
+        help="an emotion track instead of one answer per file; --report, --window, --longest, "
+        "--smoothing, --units and --faces imply it",
     )
     t.add_argument(
         "--report",
         metavar="FILE.html",
-        help="the page of one recording, implies --timeline; other formats go to its folder",
+        help="the page of one recording; other formats go to its folder",
     )
     t.add_argument("--out", metavar="DIR", help="folder of the outputs (default: NAME-emotions)")
     t.add_argument(
@@ -220,13 +223,14 @@ def _add_recording_options(p: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """Answers clips or recordings; exit code 3 if some files were refused."""
+    args.timeline = _is_recording(args)
     _check_options(args)
     formats = _formats(args.formats)
     setup()
     from data_pipeline.datasets.file_index import search_media
 
     folder = model_folder(args.model)
-    is_recording = bool(args.timeline or args.report)
+    is_recording = args.timeline
     found = search_media(args.paths, pictures=not is_recording)
     for note in found.notes():
         console.print(f"note: {note}", soft_wrap=True, markup=False)
@@ -292,11 +296,19 @@ def kept(args: argparse.Namespace) -> str:
     )
 
 
+def _is_recording(args: argparse.Namespace) -> bool:
+    """Whether the files are recordings: --timeline, or an option that only recordings have."""
+    implied = ("report", "window", "longest", "smoothing", "units", "faces")
+    return args.timeline or any(getattr(args, n) != _default_of(n) for n in implied)
+
+
+def _default_of(name: str) -> Any:
+    return RECORDING_DEFAULTS.get(name)
+
+
 def _check_options(args: argparse.Namespace) -> None:
-    is_recording = args.timeline or args.report
-    given = [n for n in ("out", "window", "faces", "units") if getattr(args, n)]
-    given += [n for n, default in RECORDING_DEFAULTS.items() if getattr(args, n) != default]
-    if not is_recording and given:
+    given = [n for n in ("out", "formats", "embed") if getattr(args, n) != _default_of(n)]
+    if not args.timeline and given:
         raise ValueError(
             f"--{given[0]} is for recordings: give --timeline too, or --report FILE.html"
         )
@@ -313,7 +325,7 @@ def _check_options(args: argparse.Namespace) -> None:
         )
     if args.subtitle and args.words not in (None, "none"):
         raise ValueError("--subtitle and --words both give the spoken words: give one of them")
-    if args.fusion_weights and (is_recording or not args.json):
+    if args.fusion_weights and (args.timeline or not args.json):
         raise ValueError(
             "--fusion-weights are those of single clips: give --json and no --timeline"
         )

@@ -327,7 +327,8 @@ def test_errors_are_reported(model, talk, tmp_path, capsys):
     )
     assert "refused: not a media file" in capsys.readouterr().out
     for options, message in (
-        (["--window", "2"], "give --timeline"),
+        (["--out", "o"], "give --timeline"),
+        (["--window", "2", "--one-speaker"], "segments of a recording"),
         (["--timeline", "--formats", "xls"], "'xls' is not one of json"),
         (["--timeline", "--words", str(tmp_path / "no.srt")], "no.srt"),
         (["--timeline", "--longest", "0.1"], "segments of"),
