@@ -88,8 +88,10 @@ def read_transcript(path: Path, *, duration: float = 0.0) -> Transcript:
       TranscriptError: the file cannot be read, is not text, or not in the format of its suffix.
     """
     if path.suffix.lower() not in SUFFIXES:
-        advice = f": {_CONVERT}" if path.suffix.lower() in _OTHER_SUFFIXES else ""
-        raise TranscriptError(f"{path}: transcripts must be {', '.join(SUFFIXES)} files{advice}")
+        raise TranscriptError(
+            f"{path}: transcripts must be {', '.join(SUFFIXES)} files; if it has subtitles, "
+            f"{_CONVERT}"
+        )
     try:
         text, encoding = decode_text(refuse_device(path).read_bytes(), replace=True)
     except OSError as error:

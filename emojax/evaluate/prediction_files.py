@@ -357,7 +357,10 @@ def read_references(path: Path) -> dict[str, str]:
         clip, text = _first_of(CLIP, header), _first_of(_REFERENCE_COLUMNS, header)
         if clip and text:
             return {row[clip]: row[text] for row in rows if row[text]}
-        raise PredictionError(f"{path} has the columns {header}; it needs a clip and a reference")
+        raise PredictionError(
+            f"{path} has the columns {', '.join(header)}; it needs a clip ({CLIP[0]}, {CLIP[1]}, "
+            f"...) and a text ({', '.join(_REFERENCE_COLUMNS)}): rename them"
+        )
     references: dict[str, str] = {}
     for number, line in enumerate(_read_text(path).split("\n"), 1):
         if line.strip():

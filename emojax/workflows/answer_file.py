@@ -101,6 +101,7 @@ class AnswerFile:
           ValueError: another process writes, or has written since the file was read.
           OSError: the file cannot be written.
         """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         lock = self.path.with_name(f".{self.path.name}.lock")
         with (
             self.path.open("ab") as self._file,

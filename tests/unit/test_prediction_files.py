@@ -272,3 +272,9 @@ def test_faults_of_files(tmp_path):
             if (read, name) != (read_references, "l.npz"):
                 with pytest.raises(PredictionError, match=fault):
                     read(tmp_path / name)
+
+
+def test_a_table_without_reference_texts_is_told_the_names_of_columns(tmp_path):
+    (tmp_path / "r.csv").write_text("path,label\na.mp4,sad\n")
+    with pytest.raises(PredictionError, match="path, label; it needs .*.reference, "):
+        read_references(tmp_path / "r.csv")

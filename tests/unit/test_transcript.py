@@ -49,7 +49,7 @@ def test_texts_and_bad_subtitles(tmp_path):
     (tmp_path / "c.srt").write_text("no cue in here")
     with pytest.raises(ValueError, match="c.srt"):
         read_transcript(tmp_path / "c.srt")
-    with pytest.raises(ValueError, match="transcripts must be"):
+    with pytest.raises(ValueError, match="transcripts must be .* convert it to .srt"):
         read_transcript(tmp_path / "t.docx")
     (tmp_path / "v.en.vtt").write_text(VTT)
     assert find_subtitles(tmp_path / "v.mp4") == [tmp_path / "v.en.vtt"]
