@@ -34,7 +34,7 @@ def answer(todo: Todo, *, most: int) -> None:
 
 def test_a_stopped_run_goes_on(tmp_path):
     """One line a file, in the order of a run that was not stopped."""
-    whole, file = tmp_path / "whole.jsonl", tmp_path / "r.jsonl"
+    whole, file = tmp_path / "new" / "whole.jsonl", tmp_path / "r.jsonl"
     answer(Todo.of(FILES, part=None, resume=str(whole)), most=9)
     answer(Todo.of(FILES, part=None, resume=str(file)), most=3)
     with file.open("ab") as damaged:
@@ -45,7 +45,7 @@ def test_a_stopped_run_goes_on(tmp_path):
     assert todo.refused == 1 and file.read_bytes() == whole.read_bytes()
     again = Todo.of([*FILES, "new.wav", "new.wav"], part=None, resume=str(file))
     assert again.missing == ["new.wav"] and again.refused == 1
-    assert [p.name for p in sorted(tmp_path.iterdir())] == ["r.jsonl", "whole.jsonl"]
+    assert [p.name for p in sorted(tmp_path.iterdir())] == ["new", "r.jsonl"]
 
 
 def test_without_a_file_everything_is_answered(tmp_path):

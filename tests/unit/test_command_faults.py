@@ -216,7 +216,7 @@ def test_ctrl_c_says_what_is_kept_and_nothing_else(tmp_path, monkeypatch, option
         (["judge"], "o/replies/a.json", "replies are kept in o/replies"),
         (["evaluate", "--endpoint", "http://a/v1"], "o/a.jsonl", "answers are kept in o"),
         (["annotate"], "o/a.jsonl", "what is annotated is kept in o"),
-        (["data", "build", "r"], "o/a.jsonl", "what is finished is kept in o"),
+        (["data", "check", "r"], "o/a.jsonl", "what is finished is kept in o"),
     ],
 )
 def test_only_files_that_exist_are_said_to_be_kept(tmp_path, monkeypatch, words, file, what):
