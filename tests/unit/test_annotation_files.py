@@ -103,7 +103,7 @@ def test_unreadable_files_are_refused_even_when_lenient(tmp_path):
     (tmp_path / "label-disdim.csv").write_text("name,discrete\na\0b,happy\n")
     found, _ = read(tmp_path, "mer2024")
     line = found.annotation_files[0].fault_lines()[0]
-    assert "is not text, it contains NUL bytes" in line
+    assert "it is not text (byte 15 is NUL)" in line
 
 
 def test_rows_excluded_by_rule_are_not_faults(tmp_path):

@@ -56,7 +56,7 @@ def test_clips_of_folders_and_lists(tmp_path):
     ]
     for text, fault in [
         ("path,label\na.mp4,glad\n", "'glad' is not one of"),
-        ("path,split\na.mp4,x\n", "none of train"),
+        ("path,split\na.mp4,x\n", "not one of train"),
         ("path,start,end\na.mp4,2,1\n", "row 2, column 'end': 1 is not after start 2"),
         ("path\n", "no rows"),
         (
