@@ -168,7 +168,7 @@ def to_json(timeline: Timeline, files: Mapping[str, str] | None = None) -> bytes
 
 def json_bytes(fields: Mapping[str, Any]) -> bytes:
     """A JSON output with these fields."""
-    return json.dumps(fields, ensure_ascii=False, indent=1).encode()
+    return json.dumps(fields, ensure_ascii=False, indent=1).encode("utf-8", "backslashreplace")
 
 
 def to_csv(timeline: Timeline) -> bytes:
@@ -181,7 +181,7 @@ def to_csv(timeline: Timeline) -> bytes:
     writer.writeheader()
     for row in rows(timeline):
         writer.writerow({k: "" if v is None else _no_formula(v) for k, v in row.items()})
-    return out.getvalue().encode()
+    return out.getvalue().encode("utf-8", "backslashreplace")
 
 
 def _no_formula(value: Any) -> Any:
