@@ -53,9 +53,6 @@ def refuse_device(path: Path) -> Path:
     return path
 
 
-_ESCAPED = "backslashreplace"  # of names of files that are not UTF-8; JSON reads such escapes
-
-
 def printable(path: str | os.PathLike[str]) -> str:
     """A path as text that can be printed and stored; bytes that are not UTF-8 are replaced."""
     return os.fsencode(path).decode("utf-8", "replace")
@@ -78,6 +75,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def utf8(text: str) -> bytes:
+    """Encodes text; names of files that are not UTF-8 become escapes, which JSON can read."""
+    return text.encode("utf-8", "backslashreplace")
+
+
 def write_text(path: Path, text: str, *, durable: bool = False) -> None:
     """Writes a UTF-8 text file atomically; what is not valid Unicode is written as escapes.
 
@@ -86,8 +88,8 @@ def write_text(path: Path, text: str, *, durable: bool = False) -> None:
       text: its contents.
       durable: whether to wait until the contents are on disk.
     """
-    with atomic_path(path) as part, part.open("w", encoding="utf-8", errors=_ESCAPED) as file:
-        file.write(text)
+    with atomic_path(path) as part, part.open("wb") as file:
+        file.write(utf8(text))
         if durable:
             file.flush()
             os.fsync(file.fileno())

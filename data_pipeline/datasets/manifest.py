@@ -39,7 +39,7 @@ _ALIASES = {
     "label": "emotion class target category sentiment y annotation ground_truth gt truth",
     "subtitle": "text transcript utterance sentence transcription words subtitles caption",
     "split": "set subset partition fold phase usage",
-    "speaker": "speaker_id subject actor person actor subject_id participant spk",
+    "speaker": "speaker_id subject actor person subject_id participant spk",
     "start": "start_time begin onset from starttime",
     "end": "end_time stop offset to endtime",
 }

@@ -18,7 +18,7 @@ class PredictionError(ValueError):
     """A predictions file cannot be used; the message names file, line and field."""
 
 
-# of Prediction.error: the whole text, and two beginnings
+# NO_ROW is a whole Prediction.error, the others are how one begins.
 NO_ROW = "no prediction: the file has no row for this clip of the truth"
 REFUSED = "refused: "
 NO_ANSWER = "no answer: "

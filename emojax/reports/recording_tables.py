@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from data_pipeline.io import printable
+from data_pipeline.io import printable, utf8
 from data_pipeline.schema import MODALITIES
 from emojax import __version__
 from emojax.infer.timeline_records import SCHEMA, Span, Timeline
@@ -168,7 +168,7 @@ def to_json(timeline: Timeline, files: Mapping[str, str] | None = None) -> bytes
 
 def json_bytes(fields: Mapping[str, Any]) -> bytes:
     """A JSON output with these fields."""
-    return json.dumps(fields, ensure_ascii=False, indent=1).encode("utf-8", "backslashreplace")
+    return utf8(json.dumps(fields, ensure_ascii=False, indent=1))
 
 
 def to_csv(timeline: Timeline) -> bytes:
@@ -181,7 +181,7 @@ def to_csv(timeline: Timeline) -> bytes:
     writer.writeheader()
     for row in rows(timeline):
         writer.writerow({k: "" if v is None else _no_formula(v) for k, v in row.items()})
-    return out.getvalue().encode("utf-8", "backslashreplace")
+    return out.getvalue().encode()
 
 
 def _no_formula(value: Any) -> Any:

@@ -1,6 +1,8 @@
 """Outputs of recordings replace only outputs of the same recording."""
 
 import json
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -103,6 +105,19 @@ def test_files_that_were_edited_or_made_by_hand_stay(place):
             assert [f.name for f in run("y/a.mp4", (name,), out="p")] == [f"a.{name}"]
     (place / "p" / "a.csv").write_text("mine")
     assert [f.name for f in run("y/a.mp4", ("csv",), out="p")] == ["a-2.csv"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are UTF-8 elsewhere")
+def test_a_name_that_is_not_utf8_gets_all_outputs_and_recognises_them(place):
+    path = os.fsdecode(b"x/caf\xe9.mp4")
+    Path("x/a.mp4").rename(path)
+    for model in ("m", "other"):
+        files = run(path, out="o", model=model)
+        assert {os.fsencode(f.name) for f in files} == {
+            b"caf\xe9." + suffix.encode() for suffix in FORMATS
+        }
+    listed = json.loads(files[0].read_text())["files"]
+    assert {os.fsencode(name) for name in listed} == {os.fsencode(f.name) for f in files[1:]}
 
 
 def test_the_page_replaces_only_the_page_of_its_recording(place):
