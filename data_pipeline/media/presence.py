@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ _STEADY = 0.83
 # 0.98 in sirens, whistles and test tones that glide.
 _PURITY = 0.92
 _WINDOW, _HOP, _FFT = 640, 160, 1024  # samples
+_BLOCK = 1000  # frames that are analysed at a time, 10 s
 _PEAK = 5  # bins of the FFT on each side of the strongest
 _SHORTEST = 0.4  # seconds; for less the voice detector alone decides
 
@@ -148,38 +150,50 @@ def has_speech(samples: np.ndarray) -> bool:
         return False
     if len(samples) < _SHORTEST * SAMPLE_RATE:
         return True
-    frames = np.lib.stride_tricks.sliding_window_view(samples.astype(np.float64), _WINDOW)[::_HOP]
-    power = np.square(frames).mean(axis=1)
-    loud = frames[power > 0.01 * np.percentile(power, 95)]
-    spectrum = np.abs(np.fft.rfft(loud * np.hanning(_WINDOW), _FFT)) ** 2
+    power = np.concatenate([np.square(frames).mean(axis=1) for frames in _blocks(samples)])
+    is_loud, first = power > 0.01 * np.percentile(power, 95), 0
+    shapes, purities, pitches = [], [], []
+    for frames in _blocks(samples):
+        part = slice(first, first + len(frames))
+        first = part.stop
+        spectrum = np.abs(np.fft.rfft(frames[is_loud[part]] * np.hanning(_WINDOW), _FFT)) ** 2
+        shapes.append(_shape(spectrum))
+        purities.append(_purity(spectrum))
+        pitches.append(pitch_of_frames(frames - frames.mean(axis=1, keepdims=True), power[part]))
+    pitch = np.concatenate(pitches) * (power > 1e-3 * power.max())
+    shape = np.concatenate(shapes)
     return (
-        _movement(spectrum) >= _MOVEMENT
-        and _purity(spectrum) <= _PURITY
-        and _steadiness(frames, power) <= _STEADY
+        len(shape) >= 4
+        and float(shape.std(axis=0).mean()) >= _MOVEMENT
+        and float(np.concatenate(purities).mean()) <= _PURITY
+        and _steadiness(pitch) <= _STEADY
     )
 
 
-def _movement(spectrum: np.ndarray) -> float:
-    """Mean standard deviation over time of the shape, in nats, of float[n, bins] spectra."""
-    if len(spectrum) < 4:
-        return 0.0
+def _blocks(samples: np.ndarray) -> Iterator[np.ndarray]:
+    """The overlapping frames of a sound in blocks, float64[n, _WINDOW]; few are in memory."""
+    frames = np.lib.stride_tricks.sliding_window_view(samples, _WINDOW)[::_HOP]
+    for start in range(0, len(frames), _BLOCK):
+        yield frames[start : start + _BLOCK].astype(np.float64)
+
+
+def _shape(spectrum: np.ndarray) -> np.ndarray:
+    """The shape of float[n, bins] spectra without their loudness, float[n, bands] in nats."""
     edges = np.unique(np.round(np.geomspace(100, 7000, 17) / SAMPLE_RATE * _FFT).astype(int))
     bands = [spectrum[:, a:b].mean(axis=1) for a, b in itertools.pairwise(edges)]
     shape = np.log(np.stack(bands, axis=1) + 1e-10)
-    shape -= shape.mean(axis=1, keepdims=True)  # without loudness
-    return float(shape.std(axis=0).mean())
+    return np.asarray(shape - shape.mean(axis=1, keepdims=True))
 
 
-def _purity(spectrum: np.ndarray) -> float:
-    """Mean share of the energy around the strongest frequency, of float[n, bins] spectra."""
+def _purity(spectrum: np.ndarray) -> np.ndarray:
+    """Share of the energy around the strongest frequency, of float[n, bins] spectra."""
     width = 2 * _PEAK + 1
     sums = np.cumsum(np.pad(spectrum, ((0, 0), (_PEAK + 1, _PEAK))), axis=1)
     around = sums[:, width:] - sums[:, :-width]
-    return float((around.max(axis=1) / (spectrum.sum(axis=1) + 1e-20)).mean())
+    return np.asarray(around.max(axis=1, initial=0) / (spectrum.sum(axis=1) + 1e-20))
 
 
-def _steadiness(frames: np.ndarray, power: np.ndarray) -> float:
+def _steadiness(pitch: np.ndarray) -> float:
     """Share of the voiced frames whose pitch is that of the frame before; 0 without any."""
-    pitch = pitch_of_frames(frames - frames.mean(axis=1, keepdims=True), power)
     voiced = (pitch[1:] > 0) & (pitch[:-1] > 0)
     return float((pitch[1:] == pitch[:-1])[voiced].mean()) if voiced.any() else 0.0
