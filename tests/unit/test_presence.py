@@ -1,11 +1,13 @@
 """Who is seen and heard in made clips, and what an answer may say about them."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from recording import speech
 
 from data_pipeline.embedded.face import make_background
-from data_pipeline.media.presence import find_signs, has_face, has_speech, missing_signs
+from data_pipeline.media.presence import find_signs, has_face, has_speech, is_blank, missing_signs
 from data_pipeline.schema import Clip
 from emojax.infer.grounding import Grounds, grounded_start, grounded_text
 
@@ -112,3 +114,14 @@ def test_a_reason_describes_what_the_clip_has(reason, modalities, signs, kept, l
 def test_nothing_is_written_where_nobody_is():
     nobody = Grounds(modalities=("video", "audio"), signs=())
     assert grounded_text(DEMO, nobody) == ("", []) and grounded_start(DEMO, nobody) == ""
+
+
+def test_a_clip_of_ten_minutes_and_a_large_picture_need_little_memory():
+    sound = np.tile(speech(2.0, moving=True), 300)
+    rows = np.arange(7000, dtype=np.uint8)[None, :, None, None]
+    tracemalloc.start()
+    assert has_speech(sound)
+    assert not is_blank(np.broadcast_to(rows, (1, 7000, 7000, 3)))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 200e6
