@@ -24,9 +24,9 @@ import numpy as np
 from safetensors.numpy import save_file
 from small_files import tokenizer
 
+from emojax.model.weight_rules import Table
 from emojax.weights.catalogue import SOURCES, catalogue_model
 from emojax.weights.importer import leaf_types, model_settings
-from emojax.weights.rules import Table
 
 GB = 1e9
 SHARD = 1_500_000_000  # bytes

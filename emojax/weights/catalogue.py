@@ -13,8 +13,8 @@ from data_pipeline.suggestions import no_such
 from emojax.model.build import ModelConfig
 from emojax.model.emotion import EmotionConfig
 from emojax.model.emotion_v1 import EmotionV1Config
+from emojax.model.weight_rules import Table
 from emojax.weights import tables
-from emojax.weights.rules import Table
 
 Spellings = tuple[Table, ...]
 

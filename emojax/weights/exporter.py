@@ -19,10 +19,10 @@ from emojax.model.dense import merge_lora_kernel
 from emojax.model.lm.llama import LlamaConfig
 from emojax.model.quantize import SCALE, dequantize_leaves
 from emojax.model.variables import flatten, select_trainable
+from emojax.model.weight_rules import Table
 from emojax.weights import tables
 from emojax.weights.catalogue import projections, stage_table
 from emojax.weights.load_tensors import save_tensors
-from emojax.weights.rules import Table
 
 FORMATS = ("peft", "emotion-llama", "hf-merged", "safetensors")
 BASE = "meta-llama/Llama-2-7b-chat-hf"

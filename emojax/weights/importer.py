@@ -35,12 +35,12 @@ from emojax.model.variables import (
     unbox,
     variable_shardings,
 )
+from emojax.model.weight_rules import Table
 from emojax.sharding import make_mesh
 from emojax.weights.adapter_config import check_adapter
 from emojax.weights.catalogue import SOURCES, Model, catalogue_model
 from emojax.weights.load_tensors import WeightsError, choose_table, stream_tensors
 from emojax.weights.provenance import make_manifest
-from emojax.weights.rules import Table
 from emojax.weights.tensor_files import open_tensors, tensor_files
 
 logger = logging.getLogger(__name__)

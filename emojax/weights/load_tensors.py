@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from emojax.model.quantize import SCALE, quantize_kernel
-from emojax.weights.rules import Rule, Table
+from emojax.model.weight_rules import Rule, Table
 from emojax.weights.tensor_files import Reader
 
 Flat = dict[str, np.ndarray]

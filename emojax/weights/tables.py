@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from emojax.weights.rules import (
+from emojax.model.weight_rules import (
     LINEAR,
     PATCH,
     POSITIONS,

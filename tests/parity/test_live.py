@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from emojax.model.dense import Precision
-from emojax.model.encoders.eva import Eva, EvaConfig, resize_positions
+from emojax.model.encoders.eva import Eva, EvaConfig
 from emojax.model.fusion import Fusion, FusionConfig
 from emojax.model.layers import EncoderConfig, pool_bins
+from emojax.model.positions import resize_positions
 from parity import checks
 from parity import torch_names as names
 

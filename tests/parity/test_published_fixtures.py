@@ -11,11 +11,12 @@ from safetensors.numpy import save_file
 from data_pipeline.media.clip import window_indices
 from emojax.model.dense import LoraConfig, Precision
 from emojax.model.emotion import Emotion, EmotionConfig
-from emojax.model.encoders.eva import Eva, EvaConfig, pool_video, resize_positions
+from emojax.model.encoders.eva import Eva, EvaConfig, pool_video
 from emojax.model.encoders.whisper import WhisperConfig, pool_audio
 from emojax.model.fusion import Fusion, FusionConfig
 from emojax.model.layers import EncoderConfig
 from emojax.model.lm.llama import LlamaConfig
+from emojax.model.positions import resize_positions
 from emojax.model.variables import abstract_variables, flatten, merge, unbox
 from emojax.types import Features, Present
 from emojax.weights.load_tensors import load_tensors

@@ -10,8 +10,8 @@ from safetensors.numpy import save_file
 
 from emojax.config import load_config, resolve
 from emojax.model import variables
+from emojax.model.weight_rules import LINEAR, Table, conv1d, flatten, linear, rule
 from emojax.weights.load_tensors import WeightsError, load_tensors, save_tensors
-from emojax.weights.rules import LINEAR, Table, conv1d, flatten, linear, rule
 from emojax.weights.tables import emotion_llama_v1, emotion_llama_v2
 from emojax.weights.tensor_files import open_tensors
 

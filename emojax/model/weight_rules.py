@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from emojax.model.encoders.eva import resize_positions
 from emojax.model.encoders.videomae import VideoMaeConfig
+from emojax.model.positions import resize_positions
 
 Arrays = list[np.ndarray]
 
