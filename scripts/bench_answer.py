@@ -34,7 +34,7 @@ from emojax.config import load_config, resolve
 from emojax.infer.sample import Sampler, State, advance
 from emojax.model.build import init_variables
 from emojax.model.dense import LoraConfig
-from emojax.model.encoders.eva import Eva, EvaConfig
+from emojax.model.encoders.vision_transformer import PictureConfig, VisionTransformer
 from emojax.model.layers import EncoderConfig
 from emojax.model.lm.llama import LlamaConfig, make_cache
 from emojax.model.variables import unbox
@@ -125,8 +125,8 @@ def cached_llama(rows: int, sizes: tuple[int, int, int, int, int]) -> Callable[[
 
 def eva() -> Job:
     """A small EVA encoder at 448 px: 1,025 tokens."""
-    module = Eva(
-        EvaConfig(
+    module = VisionTransformer(
+        PictureConfig(
             image_size=448,
             patch=14,
             encoder=EncoderConfig(

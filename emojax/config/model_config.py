@@ -9,15 +9,13 @@ from emojax.model.build import ModelConfig
 from emojax.model.dense import LoraConfig, Precision
 from emojax.model.emotion import EmotionConfig
 from emojax.model.emotion_v1 import EmotionV1Config
-from emojax.model.encoders.eva import EvaConfig
-from emojax.model.encoders.hubert import HubertConfig
 from emojax.model.encoders.videomae import VideoMaeConfig
-from emojax.model.encoders.whisper import WhisperConfig
+from emojax.model.encoders.vision_transformer import PictureConfig
+from emojax.model.encoders.waveform import WaveformConfig
+from emojax.model.encoders.whisper import STEPS_PER_SECOND, WhisperConfig
 from emojax.model.fusion import FusionConfig
 from emojax.model.layers import EncoderConfig
 from emojax.model.lm.llama import LlamaConfig
-
-WHISPER_STEPS = 50  # encoder outputs per second
 
 
 def view_config(m: ModelFields) -> ViewConfig:
@@ -40,7 +38,7 @@ def model_config(m: ModelFields) -> ModelConfig:
 def _v2(m: ModelFields) -> EmotionConfig:
     return EmotionConfig(
         image=_image(m),
-        video=EvaConfig(
+        video=PictureConfig(
             image_size=m.video.size,
             patch=m.video.patch,
             encoder=_encoder(m, m.video, eps=1e-6),
@@ -51,7 +49,7 @@ def _v2(m: ModelFields) -> EmotionConfig:
         ),
         audio=WhisperConfig(
             mels=m.audio.mels,
-            steps=round(m.audio.seconds * WHISPER_STEPS),
+            steps=round(m.audio.seconds * STEPS_PER_SECOND),
             encoder=_encoder(m, m.audio, eps=1e-5),
         ),
         fusion=FusionConfig(
@@ -76,7 +74,7 @@ def _v2(m: ModelFields) -> EmotionConfig:
 def _v1(m: ModelFields) -> EmotionV1Config:
     return EmotionV1Config(
         image=_image(m),
-        face=EvaConfig(
+        face=PictureConfig(
             image_size=m.face.size,
             patch=m.face.patch,
             encoder=_encoder(m, m.face, eps=1e-6, key_bias=True),
@@ -91,14 +89,14 @@ def _v1(m: ModelFields) -> EmotionV1Config:
             num_frames=m.num_frames,
             encoder=_encoder(m, m.motion, eps=1e-6),
         ),
-        audio=HubertConfig(
+        audio=WaveformConfig(
+            samples=round(m.hubert.seconds * SAMPLE_RATE),
             encoder=_encoder(m, m.hubert, eps=1e-5, key_bias=True),
             conv_widths=(m.hubert.conv_width,) * 7,
             position_kernel=m.hubert.position_kernel,
             position_groups=m.hubert.position_groups,
         ),
         llama=_llama(m),
-        samples=round(m.hubert.seconds * SAMPLE_RATE),
         face_pool=m.face.pool,
         missing=m.missing,
         word_heads=m.word_heads,
@@ -106,9 +104,9 @@ def _v1(m: ModelFields) -> EmotionV1Config:
     )
 
 
-def _image(m: ModelFields) -> EvaConfig:
+def _image(m: ModelFields) -> PictureConfig:
     """The encoder of the one large picture, the same in both versions."""
-    return EvaConfig(
+    return PictureConfig(
         image_size=m.image.size,
         patch=m.image.patch,
         encoder=_encoder(m, m.image, eps=1e-6),

@@ -19,10 +19,15 @@ import jax
 import jax.numpy as jnp
 
 from emojax.model.dense import Dense
-from emojax.model.encoders.eva import Eva, EvaConfig, normalize_pixels, pool_video
-from emojax.model.encoders.whisper import Whisper, WhisperConfig, pool_audio
+from emojax.model.encoders.vision_transformer import (
+    PictureConfig,
+    VisionTransformer,
+    normalize_pixels,
+    pool_video,
+)
+from emojax.model.encoders.whisper import Whisper, WhisperConfig
 from emojax.model.fusion import Fusion, FusionConfig
-from emojax.model.layers import EncoderConfig, LayerNorm
+from emojax.model.layers import EncoderConfig, LayerNorm, pool_audio
 from emojax.model.lm.kv_cache import Cache
 from emojax.model.lm.llama import Llama, LlamaConfig
 from emojax.types import Features, Present, SoftPrompt
@@ -54,8 +59,8 @@ class EmotionConfig:
         released, frozen encoders. Trainable encoders then learn from the bag-of-words heads only.
     """
 
-    image: EvaConfig
-    video: EvaConfig
+    image: PictureConfig
+    video: PictureConfig
     audio: WhisperConfig
     fusion: FusionConfig
     llama: LlamaConfig
@@ -152,9 +157,9 @@ class Emotion(nn.Module):
     def setup(self) -> None:
         """Makes the encoders, the fusion and the shared parts."""
         c = self.config
-        self.eva_image = Eva(c.image)
+        self.eva_image = VisionTransformer(c.image)
         self.ln_vision = LayerNorm(1e-5)
-        self.eva_video = Eva(c.video)
+        self.eva_video = VisionTransformer(c.video)
         self.whisper = Whisper(c.audio)
         if c.fusion.kind != "none":
             self.fusion = Fusion(c.fusion)
@@ -206,7 +211,8 @@ class Emotion(nn.Module):
         states = self.whisper(batch["sound"], valid, deterministic)
         # Kept only where a caller transcribes speech (infer/encode_clips.py).
         self.sow("intermediates", "encoder_states", states)
-        audio = pool_audio(states, c.stream_tokens, valid=valid)
+        steps = None if valid is None else c.audio.valid_steps(valid)
+        audio = pool_audio(states, c.stream_tokens, steps=steps)
         return Features(image_tokens, video, audio)
 
     def features(self, batch: dict[str, Array], deterministic: bool = True) -> Features:

@@ -20,9 +20,17 @@ import jax
 import jax.numpy as jnp
 
 from emojax.model.emotion import IMAGE_GROUP, Emotion, group_patches, zero_absent
-from emojax.model.encoders.eva import Eva, EvaConfig, normalize_pixels
-from emojax.model.encoders.hubert import Hubert, HubertConfig
 from emojax.model.encoders.videomae import VideoMae, VideoMaeConfig
+from emojax.model.encoders.vision_transformer import (
+    PictureConfig,
+    VisionTransformer,
+    normalize_pixels,
+)
+from emojax.model.encoders.waveform import (
+    WaveformConfig,
+    WaveformEncoder,
+    normalize_waveform,
+)
 from emojax.model.layers import EncoderConfig, LayerNorm
 from emojax.model.lm.llama import LlamaConfig
 from emojax.types import FeaturesV1, Present, SoftPrompt
@@ -38,19 +46,17 @@ class EmotionV1Config:
       face: the MAE.
       motion: the VideoMAE.
       audio: the HuBERT.
-      samples: samples of the audio window, 16 kHz.
       face_pool: vector of a face frame: the MAE's class token, or the mean of its patches, after
         the final norm.
       zero_faces: whether the features of MAE and VideoMAE are zeros, as in the released demo, which
         runs neither.
     """
 
-    image: EvaConfig
-    face: EvaConfig
+    image: PictureConfig
+    face: PictureConfig
     motion: VideoMaeConfig
-    audio: HubertConfig
+    audio: WaveformConfig
     llama: LlamaConfig
-    samples: int
     face_pool: Literal["cls", "mean"] = "cls"
     missing: Literal["released", "masked"] = "released"
     word_heads: bool = False
@@ -95,7 +101,7 @@ class EmotionV1Config:
             "eva_image": self.image.tokens,
             "mae": self.num_frames * self.face.tokens,
             "videomae": self.motion.tokens,
-            "hubert": self.audio.count_steps(self.samples),
+            "hubert": self.audio.steps,
         }
 
     @property
@@ -105,7 +111,7 @@ class EmotionV1Config:
             "eva_image": (self.image.encoder, self.image.tokens, 1),
             "mae": (self.face.encoder, self.face.tokens, self.num_frames),
             "videomae": (self.motion.encoder, self.motion.tokens, 1),
-            "hubert": (self.audio.encoder, self.audio.count_steps(self.samples), 1),
+            "hubert": (self.audio.encoder, self.audio.steps, 1),
         }
 
     @property
@@ -115,7 +121,7 @@ class EmotionV1Config:
         return {
             "image": (self.image.image_size, self.image.image_size, 3),
             "frames": (self.num_frames, side, side, 3),
-            "sound": (self.samples, 1),
+            "sound": self.audio.view_shape,
         }
 
 
@@ -129,11 +135,11 @@ class EmotionV1(Emotion):
     def setup(self) -> None:
         """Makes the encoders and the shared parts."""
         c = self.config
-        self.eva_image = Eva(c.image)
+        self.eva_image = VisionTransformer(c.image)
         self.ln_vision = LayerNorm(1e-5)
-        self.mae = Eva(c.face)
+        self.mae = VisionTransformer(c.face)
         self.videomae = VideoMae(c.motion)
-        self.hubert = Hubert(c.audio)
+        self.hubert = WaveformEncoder(c.audio)
         self.setup_head()
 
     def encode(  # type: ignore[override]
@@ -159,7 +165,7 @@ class EmotionV1(Emotion):
         steps = self.hubert(
             normalize_waveform(batch["sound"][:, :, 0], valid), valid, deterministic
         )
-        inside = (jnp.arange(steps.shape[1]) < c.audio.steps(valid)[:, None])[:, :, None]
+        inside = (jnp.arange(steps.shape[1]) < c.audio.valid_steps(valid)[:, None])[:, :, None]
         audio = jnp.where(inside, steps, 0).sum(axis=1) / inside.sum(axis=1)
         return FeaturesV1(image_tokens, face, motion, audio.astype(steps.dtype))
 
@@ -218,23 +224,3 @@ class EmotionV1(Emotion):
     def tower_means(self, features: FeaturesV1) -> dict[str, Array]:  # type: ignore[override]
         """{encoder: mean feature float[B, D]}, the inputs of the bag-of-words heads."""
         return features._asdict() | {"image": features.image[:, 1:].mean(axis=1)}
-
-
-def normalize_waveform(waveform: Array, valid: Array) -> Array:
-    """Normalises each waveform to zero mean and unit variance.
-
-    Source: transformers' Wav2Vec2FeatureExtractor with do_normalize, which the checkpoint needs.
-
-    Args:
-      waveform: float[B, n].
-      valid: int[B], number of valid samples.
-
-    Returns:
-      float[B, n], zeros after the valid samples.
-    """
-    inside = jnp.arange(waveform.shape[1]) < valid[:, None]
-    count = valid[:, None].astype(waveform.dtype)
-    mean = jnp.where(inside, waveform, 0).sum(axis=1, keepdims=True) / count
-    centred = jnp.where(inside, waveform - mean, 0)
-    variance = jnp.square(centred).sum(axis=1, keepdims=True) / count
-    return centred / jnp.sqrt(variance + 1e-7)

@@ -260,3 +260,21 @@ def pool_bins(length: Array | int, bins: int, steps: int) -> Array:
     t = jnp.arange(steps)
     inside = (t >= low[..., None]) & (t < high[..., None])
     return inside / jnp.maximum(1, inside.sum(axis=-1, keepdims=True))
+
+
+def pool_audio(states: Array, tokens: int, *, steps: Array | None = None) -> Array:
+    """Adaptive average pooling over time.
+
+    Args:
+      states: float[B, S, D].
+      tokens: number of outputs.
+      steps: int[B], number of steps to average over; None: all.
+
+    Returns:
+      float[B, tokens, D].
+    """
+    length = states.shape[1] if steps is None else steps
+    bins = jnp.broadcast_to(
+        pool_bins(length, tokens, states.shape[1]), (states.shape[0], tokens, states.shape[1])
+    )
+    return jnp.einsum("bqs,bsd->bqd", bins.astype(states.dtype), states)

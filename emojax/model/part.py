@@ -109,3 +109,23 @@ class Family:
     make: Callable[..., Any]
     module: Callable[[Any], Any]
     tables: Callable[[Any], tuple[Table, ...]]
+
+
+def check_options(raw: Mapping[str, Any], title: str, **supported: tuple[Any, ...]) -> None:
+    """Refuses options of a config.json that a family does not have.
+
+    Args:
+      raw: the content of config.json.
+      title: name of the family.
+      **supported: option=(values that are supported, ...); an option that is absent is fine.
+
+    Raises:
+      ValueError: an option has another value.
+    """
+    for option, values in supported.items():
+        given = raw.get(option, values[0])
+        if (tuple(given) if isinstance(given, list) else given) not in values:
+            accepted = " or ".join(map(str, values))
+            raise ValueError(
+                f"{option} in config.json is {given}; of {title} emojax supports only {accepted}"
+            )

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from emojax.model.encoders.videomae import VideoMaeConfig
 from emojax.model.positions import resize_positions
 
 Arrays = list[np.ndarray]
@@ -82,11 +81,13 @@ SAME = Layout(lambda t, _: [t[0]], lambda x: [x[0]])
 LINEAR = _permute(1, 0)  # [out, in] -> [in, out]
 CONV1D = _permute(2, 1, 0)  # [out, in, k] -> [k, in, out]
 PATCH = _patch()
-TUBE = _patch(VideoMaeConfig.tubelet)
+TUBE = _patch(2)  # VideoMAE: two frames a token
 QKV = _split(LINEAR, 3)
 QKV_BIAS = _split(SAME, 3)
 # Resized to the grid of the encoder by torch's bicubic interpolation.
 POSITIONS = Layout(_positions_load, lambda x: [x[0]])
+# Whisper's positions: a shorter window than the released one uses the first of them.
+FIRST_ROWS = Layout(lambda t, shapes: [t[0][: shapes[0][0]]], lambda x: [x[0]])
 # (g, v) of torch's weight norm over the kernel's last axis.
 WEIGHT_NORM = Layout(_weight_norm_load, _weight_norm_save)
 

@@ -13,6 +13,11 @@ from data_pipeline.suggestions import no_such
 from emojax.model.build import ModelConfig
 from emojax.model.emotion import EmotionConfig
 from emojax.model.emotion_v1 import EmotionV1Config
+from emojax.model.encoders.eva import eva_tables
+from emojax.model.encoders.hubert import hubert_tables
+from emojax.model.encoders.mae import MAE_TABLES
+from emojax.model.encoders.videomae import VIDEOMAE_TABLES
+from emojax.model.encoders.whisper import whisper_tables
 from emojax.model.weight_rules import Table
 from emojax.weights import tables
 
@@ -97,36 +102,21 @@ def _llama(config: ModelConfig) -> list[Spellings]:
 
 
 def _eva(config: ModelConfig) -> list[Spellings]:
-    filled = [
-        _under(
-            (tables.eva(config.image.encoder.depth, final_norm=config.image.final_norm),),
-            "params/eva_image/",
-        )
-    ]
+    filled = [_under(eva_tables(config.image), "params/eva_image/")]
     if isinstance(config, EmotionConfig):
-        filled.append(
-            _under(
-                (tables.eva(config.video.encoder.depth, final_norm=config.video.final_norm),),
-                "params/eva_video/",
-            )
-        )
+        filled.append(_under(eva_tables(config.video), "params/eva_video/"))
     return filled
 
 
 def _whisper(config: ModelConfig) -> list[Spellings]:
     del config
-    return [_under((tables.whisper(), tables.whisper("")), "params/whisper/")]
+    return [_under(whisper_tables(), "params/whisper/")]
 
 
 def _hubert(config: ModelConfig) -> list[Spellings]:
     if not isinstance(config, EmotionV1Config):
         return []  # v2 uses Whisper
-    c = config.audio
-    spellings = tuple(
-        table(conv_layers=len(c.conv_widths), conv_norm=c.conv_norm, conv_bias=c.conv_bias)
-        for table in (tables.hubert, tables.hubert_fairseq)
-    )
-    return [_under(spellings, "params/hubert/")]
+    return [_under(hubert_tables(config.audio), "params/hubert/")]
 
 
 def projections(config: ModelConfig) -> tuple[str, ...]:
@@ -194,19 +184,19 @@ SOURCES: dict[str, Source] = {
     "mae-faces": Source(
         title="MAE ViT-L on faces (Emotion-LLaMA)",
         licence="research only, with MER2023",
-        fills=lambda _: [_under(tables.MAE_TABLES, "params/mae/")],
+        fills=lambda _: [_under(MAE_TABLES, "params/mae/")],
         by_hand=_FACES,
     ),
     "videomae-faces": Source(
         title="VideoMAE ViT-L on faces (Emotion-LLaMA)",
         licence="research only, with MER2023",
-        fills=lambda _: [_under(tables.VIDEOMAE_TABLES, "params/videomae/")],
+        fills=lambda _: [_under(VIDEOMAE_TABLES, "params/videomae/")],
         by_hand=_FACES,
     ),
     "mae-large": Source(
         title="MAE ViT-L (Meta), in place of the one on faces; scores differ",
         licence="Apache-2.0",
-        fills=lambda _: [_under(tables.MAE_TABLES, "params/mae/")],
+        fills=lambda _: [_under(MAE_TABLES, "params/mae/")],
         repo="facebook/vit-mae-large",
         instead_of="mae-faces",
         files=("pytorch_model.bin",),
@@ -215,7 +205,7 @@ SOURCES: dict[str, Source] = {
     "videomae-large": Source(
         title="VideoMAE ViT-L (MCG-NJU), in place of the one on faces; scores differ",
         licence="CC-BY-NC-4.0",
-        fills=lambda _: [_under(tables.VIDEOMAE_TABLES, "params/videomae/")],
+        fills=lambda _: [_under(VIDEOMAE_TABLES, "params/videomae/")],
         repo="MCG-NJU/videomae-large",
         instead_of="videomae-faces",
         files=("pytorch_model.bin",),

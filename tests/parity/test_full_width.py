@@ -14,8 +14,9 @@ from safetensors.numpy import save_file
 from emojax.config import load_config, resolve
 from emojax.model.build import make_model
 from emojax.model.dense import LoraConfig
-from emojax.model.encoders.eva import Eva, EvaConfig
-from emojax.model.encoders.whisper import Whisper, WhisperConfig
+from emojax.model.encoders.eva import eva_tables
+from emojax.model.encoders.vision_transformer import PictureConfig, VisionTransformer
+from emojax.model.encoders.whisper import Whisper, WhisperConfig, whisper_tables
 from emojax.model.layers import EncoderConfig
 from emojax.model.lm.llama import Llama, LlamaConfig
 from emojax.model.variables import unbox
@@ -77,8 +78,8 @@ def test_eva_g(torch_side, tmp_path, depth):
     """448 px, width 1408: one block, and the whole image encoder (986,975,872 parameters)."""
     shapes = names.eva_shapes(224, 14, 1408, depth, 6144)
     state = noise(shapes, 1)
-    module = Eva(
-        EvaConfig(
+    module = VisionTransformer(
+        PictureConfig(
             image_size=448,
             patch=14,
             encoder=EncoderConfig(width=1408, depth=depth, heads=16, mlp=6144, eps=1e-6),
@@ -88,9 +89,7 @@ def test_eva_g(torch_side, tmp_path, depth):
         )
     )
     pixels = np.random.default_rng(2).standard_normal((1, 448, 448, 3)).astype(np.float32)
-    tree = imported(
-        tmp_path, state, tables.eva(depth, final_norm=False), module, jnp.asarray(pixels)
-    )
+    tree = imported(tmp_path, state, eva_tables(module.config)[0], module, jnp.asarray(pixels))
     if depth == 39:
         assert sum(x.size for x in jax.tree.leaves(tree)) == 986_975_872
     ours = np.asarray(jax.jit(module.apply)(tree, jnp.asarray(pixels)))
@@ -119,7 +118,7 @@ def test_whisper_large_block(torch_side, tmp_path):
         WhisperConfig(128, 1500, EncoderConfig(width=1280, depth=1, heads=20, mlp=5120, eps=1e-5))
     )
     logmel = np.random.default_rng(3).standard_normal((1, 3000, 128)).astype(np.float32)
-    tree = imported(tmp_path, state, tables.whisper(""), module, jnp.asarray(logmel))
+    tree = imported(tmp_path, state, whisper_tables()[1], module, jnp.asarray(logmel))
     with torch.no_grad():
         theirs = model(torch.from_numpy(logmel.transpose(0, 2, 1))).last_hidden_state
     assert relative(jax.jit(module.apply)(tree, jnp.asarray(logmel)), theirs) < 1e-4

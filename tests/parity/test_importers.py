@@ -11,10 +11,13 @@ from flax import traverse_util
 from safetensors.numpy import load_file
 
 from emojax.model.dense import LoraConfig
-from emojax.model.encoders.eva import Eva, EvaConfig
-from emojax.model.encoders.hubert import Hubert, HubertConfig
-from emojax.model.encoders.videomae import VideoMae, VideoMaeConfig
-from emojax.model.encoders.whisper import Whisper, WhisperConfig
+from emojax.model.encoders.eva import eva_tables
+from emojax.model.encoders.hubert import hubert_tables
+from emojax.model.encoders.mae import MAE_TABLES
+from emojax.model.encoders.videomae import VIDEOMAE_TABLES, VideoMae, VideoMaeConfig
+from emojax.model.encoders.vision_transformer import PictureConfig, VisionTransformer
+from emojax.model.encoders.waveform import WaveformConfig, WaveformEncoder
+from emojax.model.encoders.whisper import Whisper, WhisperConfig, whisper_tables
 from emojax.model.layers import EncoderConfig
 from emojax.model.lm.llama import Llama, LlamaConfig
 from emojax.model.variables import unbox
@@ -94,7 +97,7 @@ def test_whisper_encoder(tmp_path):
     module = Whisper(
         WhisperConfig(8, 20, EncoderConfig(width=16, depth=2, heads=2, mlp=24, eps=1e-5))
     )
-    ours = through_file(tmp_path, model.state_dict(), module, tables.whisper(), jnp.asarray(logmel))
+    ours = through_file(tmp_path, model.state_dict(), module, whisper_tables(), jnp.asarray(logmel))
     close(ours, model.model.encoder(torch.from_numpy(logmel.transpose(0, 2, 1))).last_hidden_state)
 
 
@@ -148,8 +151,9 @@ def test_hubert(tmp_path, stable):
     blocks = EncoderConfig(
         width=16, depth=2, heads=2, mlp=24, eps=1e-5, key_bias=True, post_norm=not stable
     )
-    module = Hubert(
-        HubertConfig(
+    module = WaveformEncoder(
+        WaveformConfig(
+            samples=400,
             encoder=blocks,
             conv_widths=(8, 8, 8),
             conv_kernels=(10, 3, 2),
@@ -161,11 +165,10 @@ def test_hubert(tmp_path, stable):
         )
     )
     wave = np.random.default_rng(0).standard_normal((2, 400)).astype(np.float32)
-    table = tables.hubert(conv_layers=3, conv_norm=norm, conv_bias=stable)
     theirs = model(torch.from_numpy(wave)).last_hidden_state
-    both = (table, tables.hubert_fairseq(conv_layers=3, conv_norm=norm, conv_bias=stable))
+    spellings = hubert_tables(module.config)
     for state in (model.state_dict(), fairseq_hubert(model.state_dict(), stable)):
-        close(through_file(tmp_path, state, module, both, jnp.asarray(wave)), theirs)
+        close(through_file(tmp_path, state, module, spellings, jnp.asarray(wave)), theirs)
 
 
 def fairseq_hubert(state, stable):
@@ -203,8 +206,8 @@ def test_mae(tmp_path):
     )
     model = random_weights(transformers.ViTMAEModel(config), 4)
     encoder = EncoderConfig(width=16, depth=2, heads=2, mlp=24, eps=1e-6, key_bias=True)
-    module = Eva(
-        EvaConfig(
+    module = VisionTransformer(
+        PictureConfig(
             image_size=32, patch=8, encoder=encoder, final_norm=True, mean=(0, 0, 0), std=(1, 1, 1)
         )
     )
@@ -217,7 +220,7 @@ def test_mae(tmp_path):
         with_prefix(written(model, tmp_path)),
         original_mae(model.state_dict()),
     ):
-        close(through_file(tmp_path, state, module, tables.MAE_TABLES, jnp.asarray(pixels)), theirs)
+        close(through_file(tmp_path, state, module, MAE_TABLES, jnp.asarray(pixels)), theirs)
 
 
 def written(model, folder):
@@ -269,7 +272,7 @@ def test_videomae(tmp_path):
     state = written(model, tmp_path)
     for variant in (state, with_prefix(state, "videomae."), original_videomae(model.state_dict())):
         close(
-            through_file(tmp_path, variant, module, tables.VIDEOMAE_TABLES, jnp.asarray(frames)),
+            through_file(tmp_path, variant, module, VIDEOMAE_TABLES, jnp.asarray(frames)),
             theirs,
         )
 
@@ -327,8 +330,8 @@ def test_eva_is_the_vision_tower_of_blip2(tmp_path, final_norm):
         state[f"blocks.{i}.attn.v_bias"] = layer.self_attn.qkv.bias[32:]
     state = {k: v.detach().clone() for k, v in state.items()}
     depth = 3 if final_norm else 2
-    module = Eva(
-        EvaConfig(
+    module = VisionTransformer(
+        PictureConfig(
             image_size=28,
             patch=7,
             encoder=EncoderConfig(width=16, depth=depth, heads=2, mlp=24, eps=1e-6),
@@ -338,9 +341,7 @@ def test_eva_is_the_vision_tower_of_blip2(tmp_path, final_norm):
         )
     )
     pixels = np.random.default_rng(0).standard_normal((2, 28, 28, 3)).astype(np.float32)
-    ours = through_file(
-        tmp_path, state, module, tables.eva(depth, final_norm=final_norm), jnp.asarray(pixels)
-    )
+    ours = through_file(tmp_path, state, module, eva_tables(module.config), jnp.asarray(pixels))
     tensor = torch.from_numpy(pixels.transpose(0, 3, 1, 2))
     if final_norm:
         close(ours, model(tensor).last_hidden_state)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from emojax.model.dense import Precision
-from emojax.model.encoders.eva import Eva, EvaConfig
+from emojax.model.encoders.vision_transformer import PictureConfig, VisionTransformer
 from emojax.model.fusion import Fusion, FusionConfig
 from emojax.model.layers import EncoderConfig, pool_bins
 from emojax.model.positions import resize_positions
@@ -75,8 +75,8 @@ def test_eva(torch_side, final_norm):
     theirs = torch_side.eva(state, pixels, 3, 4, eps=1e-6, final_norm=final_norm)
     with jax.enable_x64(True):
         encoder = EncoderConfig(width=24, depth=3, heads=4, mlp=40, eps=1e-6, precision=F64)
-        module = Eva(
-            EvaConfig(
+        module = VisionTransformer(
+            PictureConfig(
                 image_size=42,
                 patch=14,
                 encoder=encoder,

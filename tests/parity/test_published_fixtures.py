@@ -11,10 +11,10 @@ from safetensors.numpy import save_file
 from data_pipeline.media.clip import window_indices
 from emojax.model.dense import LoraConfig, Precision
 from emojax.model.emotion import Emotion, EmotionConfig
-from emojax.model.encoders.eva import Eva, EvaConfig, pool_video
-from emojax.model.encoders.whisper import WhisperConfig, pool_audio
+from emojax.model.encoders.vision_transformer import PictureConfig, VisionTransformer, pool_video
+from emojax.model.encoders.whisper import WhisperConfig
 from emojax.model.fusion import Fusion, FusionConfig
-from emojax.model.layers import EncoderConfig
+from emojax.model.layers import EncoderConfig, pool_audio
 from emojax.model.lm.llama import LlamaConfig
 from emojax.model.positions import resize_positions
 from emojax.model.variables import abstract_variables, flatten, merge, unbox
@@ -66,8 +66,8 @@ def test_eva(parity_examples, final_norm):
         eps=c["ln_eps"],
         precision=F64,
     )
-    module = Eva(
-        EvaConfig(
+    module = VisionTransformer(
+        PictureConfig(
             image_size=c["img"],
             patch=c["patch"],
             encoder=encoder,
@@ -101,10 +101,10 @@ def v2_config(width: int) -> EmotionConfig:
     """The real widths 1408, 1280, 5632, 256 with a small language model."""
     tower = EncoderConfig(width=1408, depth=1, heads=16, mlp=64, eps=1e-6, precision=F64)
     return EmotionConfig(
-        image=EvaConfig(
+        image=PictureConfig(
             image_size=448, patch=14, encoder=tower, final_norm=False, mean=(0, 0, 0), std=(1, 1, 1)
         ),
-        video=EvaConfig(
+        video=PictureConfig(
             image_size=224, patch=14, encoder=tower, final_norm=True, mean=(0, 0, 0), std=(1, 1, 1)
         ),
         audio=WhisperConfig(

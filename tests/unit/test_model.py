@@ -16,8 +16,8 @@ from emojax.model.attention import attention
 from emojax.model.dense import LoraConfig
 from emojax.model.dropout import dropout, random_words
 from emojax.model.emotion import CACHED_PREFIX, Emotion, EmotionConfig
-from emojax.model.encoders.eva import cosine_kernel, grid_sinusoids
-from emojax.model.encoders.hubert import Hubert, HubertConfig
+from emojax.model.encoders.stems import cosine_kernel, grid_sinusoids
+from emojax.model.encoders.waveform import WaveformConfig, WaveformEncoder
 from emojax.model.fusion import Fusion, FusionConfig
 from emojax.model.layers import EncoderConfig, pool_bins
 from emojax.model.variables import merge
@@ -217,7 +217,8 @@ def test_cosine_stem():
 
 def test_hubert_of_a_padded_clip_is_that_of_the_clip_alone():
     blocks = EncoderConfig(width=16, depth=2, heads=2, mlp=24, eps=1e-5, key_bias=True)
-    config = HubertConfig(
+    config = WaveformConfig(
+        samples=500,
         encoder=blocks,
         conv_widths=(8, 8),
         conv_kernels=(10, 3),
@@ -225,7 +226,7 @@ def test_hubert_of_a_padded_clip_is_that_of_the_clip_alone():
         position_kernel=8,
         position_groups=4,
     )
-    module = Hubert(config)
+    module = WaveformEncoder(config)
     wave = np.random.default_rng(0).standard_normal((1, 300)).astype(np.float32)
     padded = np.zeros((1, 500), np.float32)
     padded[:, :300] = wave
@@ -233,7 +234,7 @@ def test_hubert_of_a_padded_clip_is_that_of_the_clip_alone():
     apply = jax.jit(functools.partial(module.apply, merge(random_arrays(shapes), {})))
     alone = np.asarray(apply(wave))
     out = np.asarray(apply(padded, jnp.array([300])))
-    assert int(config.steps(300)) == alone.shape[1] < out.shape[1]
+    assert int(config.count_steps(300)) == alone.shape[1] < out.shape[1]
     np.testing.assert_allclose(out[:, : alone.shape[1]], alone, rtol=1e-5, atol=1e-5)
 
 

@@ -19,7 +19,7 @@ from emojax.bundle.model_folder import load_bundle, row_config, save_bundle
 from emojax.config import load_config, resolve
 from emojax.model.build import make_model
 from emojax.model.emotion import CACHED_PREFIX
-from emojax.model.emotion_v1 import normalize_waveform
+from emojax.model.encoders.waveform import normalize_waveform
 from emojax.model.variables import is_encoder_path, merge, split_trainable
 from emojax.sharding import make_mesh
 from emojax.train import start

@@ -6,137 +6,102 @@ chinese-hubert-large: the mean over time of the last layer.
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any, Literal
+import functools
 
-import flax.linen as nn
-import jax
-import jax.numpy as jnp
+from emojax.model.encoders.shared_tables import BLOCKS, attention_rules, with_head
+from emojax.model.encoders.waveform import (
+    WaveformConfig,
+    WaveformEncoder,
+    transformers_table,
+    waveform_config,
+    waveform_fields,
+    waveform_sizes,
+)
+from emojax.model.part import Family, Release
+from emojax.model.weight_rules import (
+    WEIGHT_NORM,
+    Rule,
+    Table,
+    conv1d,
+    flatten,
+    linear,
+    norm,
+    rule,
+)
 
-from emojax.model.dense import Dense, Precision
-from emojax.model.layers import Encoder, EncoderConfig, LayerNorm
-from emojax.sharding import partitioned
-
-Array = jax.Array
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class HubertConfig:
-    """Sizes; the defaults are those of the large models.
-
-    Attributes:
-      encoder: the transformer, with `key_bias`; base models have `post_norm`.
-      conv_widths: channels of each convolution.
-      conv_kernels: kernel sizes.
-      conv_strides: strides.
-      conv_norm: "layer": LayerNorm after every convolution (large); "group": one norm over time
-        after the first (base).
-      conv_bias: whether convolutions have biases (large).
-      position_kernel: kernel size of the positional convolution.
-      position_groups: its groups.
-    """
-
-    encoder: EncoderConfig
-    conv_widths: tuple[int, ...] = (512,) * 7
-    conv_kernels: tuple[int, ...] = (10, 3, 3, 3, 3, 2, 2)
-    conv_strides: tuple[int, ...] = (5, 2, 2, 2, 2, 2, 2)
-    conv_norm: Literal["layer", "group"] = "layer"
-    conv_bias: bool = True
-    position_kernel: int = 128
-    position_groups: int = 16
-
-    def steps(self, samples: Array | int) -> Array:
-        """Number of samples -> S, the number of steps after the convolutions, at least 1."""
-        return jnp.maximum(1, self.count_steps(jnp.asarray(samples)))
-
-    def count_steps(self, samples: Any) -> Any:
-        """Like `steps` without the minimum of 1; takes Python integers too."""
-        for kernel, stride in zip(self.conv_kernels, self.conv_strides, strict=True):
-            samples = (samples - kernel) // stride + 1
-        return samples
+_HEAD = (r"(lm_head|projector|classifier|layer_weights).*", "the classifier is not used")
 
 
-def _conv(
-    features: int,
-    kernel: int,
-    *,
-    name: str,
-    precision: Precision,
-    stride: int = 1,
-    bias: bool = True,
-    pad: int = 0,
-    groups: int = 1,
-) -> nn.Conv:
-    init = partitioned(nn.initializers.he_normal(), (None, None, "embed"))
-    return nn.Conv(
-        features,
-        (kernel,),
-        (stride,),
-        padding=((pad, pad),),
-        feature_group_count=groups,
-        use_bias=bias,
-        dtype=precision.compute,
-        param_dtype=precision.params,
-        kernel_init=init,
-        name=name,
+def hubert_tables(config: WaveformConfig) -> tuple[Table, ...]:
+    """HuBERT of transformers, alone or with a classifier, and of fairseq."""
+    alone = transformers_table("HuBERT", config)
+    return alone, _fairseq(config), with_head(alone, "hubert.", *alone.ignored, _HEAD)
+
+
+def _fairseq(config: WaveformConfig) -> Table:
+    convs: list[list[Rule]] = []
+    for n in range(len(config.conv_widths)):
+        name = f"feature_extractor.conv_layers.{n}"
+        convs.append(conv1d(f"{name}.0", f"conv{n}", bias=config.conv_bias))
+        if config.conv_norm == "layer" or n == 0:
+            place = "2.1" if config.conv_norm == "layer" else "2"
+            convs.append(norm(f"{name}.{place}", f"conv{n}_norm"))
+    layer, position = "encoder.layers.{i}", "encoder.pos_conv.0"
+    rules: list[Rule | list[Rule]] = [
+        *convs,
+        norm("layer_norm", "feature_norm"),
+        linear("post_extract_proj", "feature_projection"),
+        Rule(
+            names=(f"{position}.weight_g", f"{position}.weight_v"),
+            paths=("position/kernel",),
+            layout=WEIGHT_NORM,
+        ),
+        rule(f"{position}.bias", "position/bias"),
+        norm("encoder.layer_norm", "norm"),
+        *attention_rules(f"{layer}.self_attn", ("q_proj", "k_proj", "v_proj", "out_proj")),
+        linear(f"{layer}.fc1", f"{BLOCKS}/fc1"),
+        linear(f"{layer}.fc2", f"{BLOCKS}/fc2"),
+        norm(f"{layer}.self_attn_layer_norm", f"{BLOCKS}/norm1"),
+        norm(f"{layer}.final_layer_norm", f"{BLOCKS}/norm2"),
+    ]
+    return Table(
+        "HuBERT (fairseq)",
+        flatten(rules),
+        ((r"mask_emb|label_embs_concat|final_proj\..*", "used only in the pretraining of HuBERT"),),
     )
 
 
-class Hubert(nn.Module):
-    """Waveform -> features of the last layer."""
-
-    config: HubertConfig
-
-    @nn.compact
-    def __call__(
-        self, waveform: Array, valid: Array | None = None, deterministic: bool = True
-    ) -> Array:
-        """Runs the encoder.
-
-        Args:
-          waveform: float[B, n] at 16 kHz, zero mean and unit variance.
-          valid: int[B], number of valid samples; padding after them is hidden, so with `conv_norm`
-            "layer" a padded clip has the features of the clip alone. None: all are valid.
-          deterministic: False enables dropout.
-
-        Returns:
-          float[B, S, D].
-        """
-        c, precision = self.config, self.config.encoder.precision
-        x = waveform.astype(precision.compute)[:, :, None]
-        layers = zip(c.conv_widths, c.conv_kernels, c.conv_strides, strict=True)
-        for i, (width, kernel, stride) in enumerate(layers):
-            x = _conv(
-                width, kernel, stride=stride, bias=c.conv_bias, name=f"conv{i}", precision=precision
-            )(x)
-            if c.conv_norm == "layer":
-                x = LayerNorm(1e-5, name=f"conv{i}_norm")(x)
-            elif i == 0:
-                x = nn.GroupNorm(
-                    None, 1, epsilon=1e-5, use_fast_variance=False, dtype=x.dtype, name="conv0_norm"
-                )(x)
-            x = nn.gelu(x, approximate=False)
-        x = LayerNorm(c.encoder.eps, name="feature_norm")(x)
-        x = Dense(c.encoder.width, (None, "embed"), precision=precision, name="feature_projection")(
-            x
-        )
-        key_mask = None
-        if valid is not None:
-            inside = jnp.arange(x.shape[1]) < c.steps(valid)[:, None]
-            x, key_mask = x * inside[:, :, None].astype(x.dtype), inside
-        pad, groups = c.position_kernel // 2, c.position_groups
-        position = _conv(
-            c.encoder.width,
-            c.position_kernel,
-            name="position",
-            precision=precision,
-            pad=pad,
-            groups=groups,
-        )(x)
-        # An even kernel gives one step too many.
-        x = x + nn.gelu(position[:, : x.shape[1]], approximate=False)
-        norm = LayerNorm(c.encoder.eps, name="norm")
-        x = norm(x) if c.encoder.post_norm else x
-        x = nn.Dropout(c.encoder.dropout)(x, deterministic=deterministic)
-        x = Encoder(c.encoder, name="encoder")(x, key_mask, deterministic)
-        return x if c.encoder.post_norm else norm(x)
+FAMILY = Family(
+    name="hubert",
+    title="HuBERT",
+    kind="sound",
+    model_types=("hubert",),
+    releases=(
+        Release(
+            name="hubert-base",
+            repo="facebook/hubert-base-ls960",
+            licence="Apache-2.0",
+            fields=waveform_sizes("base"),
+            files=("config.json", "preprocessor_config.json", "pytorch_model.bin"),
+        ),
+        Release(
+            name="hubert-large",
+            repo="facebook/hubert-large-ll60k",
+            licence="Apache-2.0",
+            fields=waveform_sizes("large"),
+            files=("config.json", "preprocessor_config.json", "pytorch_model.bin"),
+        ),
+        Release(
+            name="chinese-hubert-large",
+            repo="TencentGameMate/chinese-hubert-large",
+            licence="MIT",
+            fields=waveform_sizes("large"),
+            files=("config.json", "preprocessor_config.json", "pytorch_model.bin"),
+            size=1_270_000_000,
+        ),
+    ),
+    read_config=functools.partial(waveform_fields, title="HuBERT"),
+    make=waveform_config,
+    module=WaveformEncoder,
+    tables=hubert_tables,
+)

@@ -15,7 +15,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from emojax.model.dense import Dense
+from emojax.model.encoders.shared_tables import (
+    NOT_ENCODER,
+    NOT_FEATURES,
+    patch_rules,
+    timm_blocks,
+    transformers_vit,
+    with_head,
+)
 from emojax.model.layers import Encoder, EncoderConfig, LayerNorm
+from emojax.model.weight_rules import TUBE, Table, flatten, norm
 
 Array = jax.Array
 
@@ -78,3 +87,21 @@ class VideoMae(nn.Module):
         x = nn.Dropout(c.encoder.dropout)(x, deterministic=deterministic)
         x = Encoder(c.encoder, name="encoder")(x, None, deterministic)
         return LayerNorm(c.encoder.eps, name="norm")(x) if c.final_norm else x
+
+
+# The original names are also timm's.
+_ORIGINAL = Table(
+    "VideoMAE (original names)",
+    flatten(
+        [patch_rules("patch_embed.proj", TUBE), *timm_blocks(key_bias=False), norm("norm", "norm")]
+    ),
+    (NOT_ENCODER, NOT_FEATURES),
+)
+_TRANSFORMERS = transformers_vit("VideoMAE (transformers)", TUBE, cls=False, fused_bias=True)
+# All spellings; `load_tensors.choose_table` picks the one that a file uses.
+VIDEOMAE_TABLES = (
+    _ORIGINAL,
+    with_head(_ORIGINAL, "encoder.", NOT_ENCODER, NOT_FEATURES),
+    _TRANSFORMERS,
+    with_head(_TRANSFORMERS, "videomae.", NOT_ENCODER, NOT_FEATURES),
+)

@@ -7,6 +7,8 @@ lm/whisper_decoder.py.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -14,10 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from emojax.model.dense import torch_uniform
-from emojax.model.layers import Encoder, EncoderConfig, LayerNorm, gelu, pool_bins
+from emojax.model.encoders.shared_tables import BLOCKS, attention_rules, with_head
+from emojax.model.layers import Encoder, EncoderConfig, LayerNorm, gelu
+from emojax.model.part import Family, Release, check_options
+from emojax.model.weight_rules import FIRST_ROWS, Table, conv1d, flatten, linear, norm, rule
 from emojax.sharding import partitioned
 
 Array = jax.Array
+STEPS_PER_SECOND = 50
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +39,15 @@ class WhisperConfig:
     mels: int
     steps: int
     encoder: EncoderConfig
+
+    @property
+    def view_shape(self) -> tuple[int, int]:
+        """Log-mel frames of the window and their bins."""
+        return 2 * self.steps, self.mels
+
+    def valid_steps(self, frames: Array) -> Array:
+        """Log-mel frames -> steps (stride 2), at least 1 so that averages are defined."""
+        return jnp.maximum(1, (frames + 1) // 2)
 
 
 def sinusoids(steps: int, width: int) -> np.ndarray:
@@ -115,29 +130,82 @@ class Whisper(nn.Module):
         )
         x = x + self.param("positions", init, (c.steps, c.encoder.width)).astype(x.dtype)
         x = nn.Dropout(c.encoder.dropout)(x, deterministic=deterministic)
-        key_mask = None if valid is None else jnp.arange(c.steps) < audio_steps(valid)[:, None]
+        key_mask = None if valid is None else jnp.arange(c.steps) < c.valid_steps(valid)[:, None]
         x = Encoder(c.encoder, name="encoder")(x, key_mask, deterministic)
         return LayerNorm(c.encoder.eps, name="norm")(x)
 
 
-def audio_steps(valid: Array) -> Array:
-    """Log-mel frames -> encoder steps (stride 2), at least 1 so that averages are defined."""
-    return jnp.maximum(1, (valid + 1) // 2)
-
-
-def pool_audio(steps: Array, tokens: int, *, valid: Array | None = None) -> Array:
-    """Adaptive average pooling over time.
-
-    Args:
-      steps: float[B, S, D].
-      tokens: number of outputs.
-      valid: int[B], number of log-mel frames to average over; None: all.
-
-    Returns:
-      float[B, tokens, D].
-    """
-    length = steps.shape[1] if valid is None else audio_steps(valid)
-    bins = jnp.broadcast_to(
-        pool_bins(length, tokens, steps.shape[1]), (steps.shape[0], tokens, steps.shape[1])
+def whisper_tables(config: WhisperConfig | None = None) -> tuple[Table, ...]:
+    """Whisper of transformers, whole and the encoder alone."""
+    del config
+    rules = flatten(
+        [
+            conv1d("conv1", "conv1"),
+            conv1d("conv2", "conv2"),
+            rule("embed_positions.weight", "positions", FIRST_ROWS),
+            *attention_rules(
+                "layers.{i}.self_attn", ("q_proj", "k_proj", "v_proj", "out_proj"), key_bias=False
+            ),
+            linear("layers.{i}.fc1", f"{BLOCKS}/fc1"),
+            linear("layers.{i}.fc2", f"{BLOCKS}/fc2"),
+            norm("layers.{i}.self_attn_layer_norm", f"{BLOCKS}/norm1"),
+            norm("layers.{i}.final_layer_norm", f"{BLOCKS}/norm2"),
+            norm("layer_norm", "norm"),
+        ]
     )
-    return jnp.einsum("bqs,bsd->bqd", bins.astype(steps.dtype), steps)
+    alone = Table("Whisper (transformers)", rules)
+    decoder = (r"(model\.decoder|proj_out)\..*", "only the encoder is used")
+    return with_head(alone, "model.encoder.", decoder), alone
+
+
+def _make(fields: Any, encoder: EncoderConfig) -> WhisperConfig:
+    steps = round(fields.seconds * STEPS_PER_SECOND)
+    return WhisperConfig(fields.mels, steps, dataclasses.replace(encoder, eps=1e-5))
+
+
+def _read_config(raw: Mapping[str, Any]) -> dict[str, Any]:
+    check_options(raw, "Whisper", activation_function=("gelu",), scale_embedding=(False,))
+    return {
+        "mels": raw.get("num_mel_bins", 80),
+        "seconds": raw.get("max_source_positions", 1500) / STEPS_PER_SECOND,
+        "width": raw.get("d_model", 384),
+        "depth": raw.get("encoder_layers", 4),
+        "heads": raw.get("encoder_attention_heads", 6),
+        "mlp": raw.get("encoder_ffn_dim", 1536),
+    }
+
+
+def _release(size: str, width: int, depth: int, *, mels: int = 80, files: int) -> Release:
+    return Release(
+        name=f"whisper-{size}",
+        repo=f"openai/whisper-{size}",
+        licence="Apache-2.0",
+        fields={
+            "mels": mels,
+            "width": width,
+            "depth": depth,
+            "heads": width // 64,
+            "mlp": 4 * width,
+        },
+        size=files,
+    )
+
+
+FAMILY = Family(
+    name="whisper",
+    title="Whisper",
+    kind="sound",
+    model_types=("whisper",),
+    releases=(
+        _release("tiny", 384, 4, files=151_000_000),
+        _release("base", 512, 6, files=290_000_000),
+        _release("small", 768, 12, files=967_000_000),
+        _release("medium", 1024, 24, files=3_056_000_000),
+        _release("large-v2", 1280, 32, files=6_173_000_000),
+        _release("large-v3", 1280, 32, mels=128, files=3_087_000_000),
+    ),
+    read_config=_read_config,
+    make=_make,
+    module=Whisper,
+    tables=whisper_tables,
+)

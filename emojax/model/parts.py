@@ -1,0 +1,77 @@
+"""The registry of pretrained parts: one line per family."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from data_pipeline.suggestions import no_such
+from emojax.model.encoders import eva, hubert, whisper
+from emojax.model.part import Family, Release
+
+ENCODERS: dict[str, Family] = {
+    family.name: family
+    for family in (
+        eva.FAMILY,
+        whisper.FAMILY,
+        hubert.FAMILY,
+    )
+}
+# Filled from lm/.
+LANGUAGE_MODELS: dict[str, Family] = {}
+
+
+def all_families() -> tuple[Family, ...]:
+    """Encoders, then language models."""
+    return (*ENCODERS.values(), *LANGUAGE_MODELS.values())
+
+
+def family_named(name: str) -> Family:
+    """A family by its name.
+
+    Raises:
+      ValueError: there is no such family.
+    """
+    known = {f.name: f for f in all_families()}
+    if name not in known:
+        raise ValueError(no_such("family", name, known))
+    return known[name]
+
+
+def release_named(name: str) -> tuple[Family, Release]:
+    """A release by its name, or by the name of its repository, with its family.
+
+    Raises:
+      ValueError: there is no such release.
+    """
+    known = {r.name: (f, r) for f in all_families() for r in f.releases}
+    by_repo = {r.repo: (f, r) for f, r in known.values() if r.repo}
+    if name not in known and name not in by_repo:
+        raise ValueError(no_such("part", name, known))
+    return known[name] if name in known else by_repo[name]
+
+
+def family_of_config(raw: Mapping[str, Any]) -> Family:
+    """The family of a config.json of transformers.
+
+    Args:
+      raw: content of the file.
+
+    Returns:
+      The family whose `model_types` has the file's `model_type`.
+
+    Raises:
+      ValueError: the file names no model type, or one that no family has.
+    """
+    known = {kind: f for f in all_families() for kind in f.model_types}
+    kind = str(raw.get("model_type", ""))
+    if not kind:
+        raise ValueError("config.json has no model_type: it is not of a model of transformers")
+    if kind not in known:
+        raise ValueError(no_such("model type", kind, known))
+    return known[kind]
+
+
+def tree_name(family: Family, stream: str) -> str:
+    """Name of an encoder in the parameter tree: `eva_image`, `whisper`."""
+    return f"{family.name}_{stream}" if family.kind == "picture" else family.name
