@@ -1,4 +1,7 @@
-"""Reads tensor files one tensor at a time: safetensors, sharded or not, torch's .bin and .pth."""
+"""Reads tensor files one tensor at a time.
+
+safetensors, sharded or not; torch's .bin and .pth; GGUF; Whisper in CTranslate2's layout.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,9 @@ import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from emojax.weights.ctranslate2_files import ctranslate2_readers, is_ctranslate2
+from emojax.weights.gguf_files import gguf_readers
+
 Reader = Callable[[], np.ndarray]
 
 # Keys under which training scripts put the weights of a checkpoint.
@@ -26,11 +32,11 @@ def open_tensors(path: Path) -> Mapping[str, Reader]:
     """Opens tensor files; a tensor is read when its reader is called.
 
     Args:
-      path: a .safetensors, .bin, .pth or .pt file, an index `*.index.json`, or a folder with one of
-        them.
+      path: a .safetensors, .gguf, .bin, .pth or .pt file, an index `*.index.json`, or a folder with
+        one of them.
 
     Returns:
-      {name: function that reads the tensor}.
+      {name: function that reads the tensor}; of GGUF and CTranslate2 the names of transformers.
 
     Raises:
       FileNotFoundError: there is no such file, or the index names a missing file.
@@ -38,8 +44,18 @@ def open_tensors(path: Path) -> Mapping[str, Reader]:
     """
     readers: dict[str, Reader] = {}
     for file in tensor_files(path):
-        readers.update(_safetensors(file) if file.suffix == ".safetensors" else _torch(file))
+        readers.update(_readers(file))
     return readers
+
+
+def _readers(path: Path) -> Mapping[str, Reader]:
+    if path.suffix == ".safetensors":
+        return _safetensors(path)
+    if path.suffix == ".gguf":
+        return gguf_readers(path)
+    if path.suffix == ".bin" and is_ctranslate2(path):
+        return ctranslate2_readers(path)
+    return _torch(path)
 
 
 def tensor_files(path: Path) -> list[Path]:
@@ -63,8 +79,10 @@ def tensor_files(path: Path) -> list[Path]:
 
 def _in_folder(folder: Path) -> Path:
     for pattern in (
+        "model.safetensors",  # what transformers reads, of a folder with more
         "*.safetensors.index.json",
         "*.safetensors",
+        "*.gguf",
         "*.bin.index.json",
         "*.bin",
         "*.pth",
@@ -77,7 +95,7 @@ def _in_folder(folder: Path) -> Path:
             raise ValueError(
                 f"{folder} has {len(files)} files {pattern} and no index: name one of them"
             )
-    raise FileNotFoundError(f"{folder} has no .safetensors, .bin, .pth or .pt file")
+    raise FileNotFoundError(f"{folder} has no .safetensors, .gguf, .bin, .pth or .pt file")
 
 
 def _safetensors(path: Path) -> dict[str, Reader]:

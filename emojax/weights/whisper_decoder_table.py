@@ -1,11 +1,11 @@
 """Loads Whisper's decoder from the files of its release.
 
-The folder has config.json, generation_config.json, tokenizer.json and *.safetensors.
+The folder has config.json, generation_config.json, tokenizer.json and model.safetensors, or the
+files of a release in CTranslate2's layout: model.bin, config.json and tokenizer.json.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from emojax.model.lm.whisper_decoder import DecoderConfig, WhisperDecoder, make_
 from emojax.model.variables import flatten, unbox
 from emojax.model.weight_rules import Rule, Table
 from emojax.weights.load_tensors import load_tensors
+from emojax.weights.part_config import part_config, part_generation
 from emojax.weights.tensor_files import Reader, open_tensors
 
 # Projections and norms of a layer: transformers' name -> ours.
@@ -92,17 +93,12 @@ def load_decoder(folder: Path) -> tuple[DecoderConfig, Any, dict[str, Any], Toke
       ValueError: a file is damaged, config.json lacks a field, or the tensors do not have the names
         and shapes that it implies; the message says which.
     """
-    config = _config(folder / "config.json")
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise FileNotFoundError(f"{folder} has no .safetensors file of Whisper")
-    tensors: dict[str, Reader] = {}
-    for file in files:
-        tensors |= {
-            name.removeprefix("model.").removeprefix("decoder."): reader
-            for name, reader in open_tensors(file).items()
-            if "decoder." in name
-        }
+    config = _config(folder)
+    tensors: dict[str, Reader] = {
+        name.removeprefix("model.").removeprefix("decoder."): reader
+        for name, reader in open_tensors(folder).items()
+        if "decoder." in name
+    }
     leaves = load_tensors(
         decoder_table(config.depth), tensors, decoder_shapes(config), dtype=np.float32
     )
@@ -114,12 +110,11 @@ def load_decoder(folder: Path) -> tuple[DecoderConfig, Any, dict[str, Any], Toke
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises Exception itself
         raise ValueError(f"{path} is damaged ({error})") from error
-    facts = _json(folder / "generation_config.json")
-    return config, unflatten(leaves, sep="/"), facts, tokenizer
+    return config, unflatten(leaves, sep="/"), part_generation(folder), tokenizer
 
 
-def _config(path: Path) -> DecoderConfig:
-    facts = _json(path)
+def _config(folder: Path) -> DecoderConfig:
+    facts = part_config(folder)
     try:
         return DecoderConfig(
             vocab=facts["vocab_size"],
@@ -131,14 +126,6 @@ def _config(path: Path) -> DecoderConfig:
             precision=Precision(),
         )
     except KeyError as error:
-        raise ValueError(f"{path} has no field {error}: it is not of a Whisper model") from error
-
-
-def _json(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is missing: copy it from the release of Whisper")
-    try:
-        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error})") from error
-    return facts
+        raise ValueError(
+            f"{folder}/config.json has no field {error}: it is not of a Whisper model"
+        ) from error
