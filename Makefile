@@ -7,11 +7,11 @@ install: .venv/.base
 demo: .venv/.base
 	$(BIN)/emojax demo
 test: .venv/.dev .tpu/.done
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not parity and not full" tests
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not parity and not full and not real" tests
 test-parity: .venv/.parity
 	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/python -m pytest -q -m parity tests
 test-full: .venv/.parity .tpu/.done
-	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/python -m pytest -q tests
+	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/python -m pytest -q -m "not real" tests
 test-mutants: .venv/.dev  # 5 to 15 minutes; not part of continuous integration
 	$(BIN)/python scripts/mutants.py --write
 lint: .venv/.dev

@@ -209,8 +209,9 @@ def _add_recording_options(p: argparse.ArgumentParser) -> None:
     )
     t.add_argument(
         "--faces",
-        metavar="MODEL.onnx",
-        help="tell people apart by this face detector (needs the extra .[people])",
+        metavar="DETECTOR",
+        help="tell people apart by their faces: face-api (`emojax fetch tiny-face-detector`) "
+        "or an .onnx file of YuNet (needs the extra .[people])",
     )
     t.add_argument(
         "--embed",

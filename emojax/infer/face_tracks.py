@@ -1,25 +1,22 @@
 """Who is shown in a recording: the whole picture, or one track per face.
 
 Without a detector there is one track of the whole picture, which is what the models were trained
-on. `FaceTracker` follows faces with OpenCV (`pip install -e '.[people]'`): each person who stays in
-a segment is predicted from a crop around the face, with the sound and words of the whole segment.
+on. `FaceTracker` follows the faces of a detector: each person who stays in a segment is predicted
+from a crop around the face, with the sound and words of the whole segment.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from data_pipeline.media.face_boxes import MIN_IOU, Box, area, iou, link_by_iou
 from data_pipeline.media.segments import Segment
 from data_pipeline.schema import Clip
-
-Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
-MIN_IOU = 0.2  # boxes with a smaller overlap are not of one person
-MAX_GAP = 3  # frames that a track may be without a face
 
 
 class PersonSplitter(Protocol):
@@ -47,15 +44,15 @@ class WholePicture:
 
 
 class Detector(Protocol):
-    """Finds faces in one picture."""
+    """Finds faces in pictures of one size."""
 
     @property
     def name(self) -> str:
         """Name of the detector; part of every output."""
         ...
 
-    def __call__(self, picture: np.ndarray) -> list[Box]:
-        """uint8[h, w, 3] RGB -> boxes."""
+    def __call__(self, frames: np.ndarray) -> list[list[Box]]:
+        """uint8[F, h, w, 3] RGB -> the boxes of each frame."""
         ...
 
 
@@ -91,58 +88,16 @@ class YuNetDetector:
             raise ValueError(f"{model} is not a face detector that OpenCV can run") from error
         self.name = f"faces ({model.stem})"
 
-    def __call__(self, picture: np.ndarray) -> list[Box]:
-        """uint8[h, w, 3] RGB -> boxes."""
-        height, width = picture.shape[:2]
+    def __call__(self, frames: np.ndarray) -> list[list[Box]]:
+        """uint8[F, h, w, 3] RGB -> the boxes of each frame."""
+        height, width = frames.shape[1:3]
         self._detector.setInputSize((width, height))
-        _, faces = self._detector.detect(np.ascontiguousarray(picture[:, :, ::-1]))
-        if faces is None:
-            return []
-        return [(x, y, x + w, y + h) for x, y, w, h in faces[:, :4].tolist()]
-
-
-def iou(a: Box, b: Box) -> float:
-    """Intersection over union of two boxes."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    shared = width * height
-    return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
-
-
-def link_by_iou(
-    boxes_by_frame: Sequence[list[Box]], *, min_iou: float = MIN_IOU
-) -> list[dict[int, Box]]:
-    """Links the boxes of consecutive frames to tracks.
-
-    Each box continues the track whose last box it overlaps most, or starts a new one. Pairs with
-    the highest overlap are linked first.
-
-    Args:
-      boxes_by_frame: the boxes of each frame.
-      min_iou: lowest overlap of a box with the last one of its track.
-
-    Returns:
-      Tracks as {frame number: box}.
-    """
-    tracks: list[dict[int, Box]] = []
-    for frame, boxes in enumerate(boxes_by_frame):
-        pairs = [
-            (iou(track[max(track)], box), t, b)
-            for t, track in enumerate(tracks)
-            if frame - max(track) <= MAX_GAP
-            for b, box in enumerate(boxes)
-        ]
-        linked_tracks: set[int] = set()
-        linked_boxes: set[int] = set()
-        for score, t, b in sorted(pairs, reverse=True):
-            if score >= min_iou and t not in linked_tracks and b not in linked_boxes:
-                tracks[t][frame] = boxes[b]
-                linked_tracks.add(t)
-                linked_boxes.add(b)
-        tracks += [{frame: box} for b, box in enumerate(boxes) if b not in linked_boxes]
-    return tracks
+        found: list[list[Box]] = []
+        for frame in frames:
+            _, faces = self._detector.detect(np.ascontiguousarray(frame[:, :, ::-1]))
+            rows = [] if faces is None else faces[:, :4].tolist()
+            found.append([(x, y, x + w, y + h) for x, y, w, h in rows])
+        return found
 
 
 class FaceTracker:
@@ -179,12 +134,12 @@ class FaceTracker:
         clip = segment.clip
         tracks: list[dict[int, Box]] = []
         if clip.frames is not None:
-            linked = link_by_iou([self.detector(f) for f in clip.frames])
+            linked = link_by_iou(self.detector(clip.frames))
             tracks = [t for t in linked if len(t) >= self.min_share * len(clip.frames)]
         if len(tracks) < 2:
             yield "", clip
             return
-        tracks.sort(key=lambda t: -max(_area(b) for b in t.values()))
+        tracks.sort(key=lambda t: -max(area(b) for b in t.values()))
         names: dict[str, Box] = {}
         for track in tracks[: self.max_people]:
             name = self._name(track[min(track)], names)
@@ -215,7 +170,3 @@ class FaceTracker:
         return dataclasses.replace(
             clip, frames=clip.frames[:, cut[0], cut[1]], image=clip.image[cut[0], cut[1]]
         )
-
-
-def _area(box: Box) -> float:
-    return (box[2] - box[0]) * (box[3] - box[1])

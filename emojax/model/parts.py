@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from data_pipeline.suggestions import no_such
-from emojax.model.encoders import eva, hubert, whisper
+from emojax.model.encoders import eva, face_api, hubert, whisper
 from emojax.model.part import Family, Release
 
 ENCODERS: dict[str, Family] = {
@@ -15,6 +15,7 @@ ENCODERS: dict[str, Family] = {
         eva.FAMILY,
         whisper.FAMILY,
         hubert.FAMILY,
+        face_api.FAMILY,
     )
 }
 # Filled from lm/.

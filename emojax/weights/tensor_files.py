@@ -1,6 +1,7 @@
 """Reads tensor files one tensor at a time.
 
-safetensors, sharded or not; torch's .bin and .pth; GGUF; Whisper in CTranslate2's layout.
+safetensors, sharded or not; torch's .bin and .pth; GGUF; Whisper in CTranslate2's layout; weights
+of TensorFlow.js.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 
 from emojax.weights.ctranslate2_files import ctranslate2_readers, is_ctranslate2
 from emojax.weights.gguf_files import gguf_readers
+from emojax.weights.tfjs_files import MANIFEST, open_tfjs, tfjs_shards
 
 Reader = Callable[[], np.ndarray]
 
@@ -44,6 +46,8 @@ def open_tensors(path: Path) -> Mapping[str, Reader]:
     """
     readers: dict[str, Reader] = {}
     for file in tensor_files(path):
+        if file.name.endswith(MANIFEST):
+            return open_tfjs(file)
         readers.update(_readers(file))
     return readers
 
@@ -64,6 +68,8 @@ def tensor_files(path: Path) -> list[Path]:
         path = _in_folder(path)
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
+    if path.name.endswith(MANIFEST):
+        return [path, *tfjs_shards(path)]
     if not path.name.endswith(".index.json"):
         return [path]
     try:
@@ -83,6 +89,7 @@ def _in_folder(folder: Path) -> Path:
         "*.safetensors.index.json",
         "*.safetensors",
         "*.gguf",
+        f"*{MANIFEST}",
         "*.bin.index.json",
         "*.bin",
         "*.pth",

@@ -13,7 +13,8 @@ from data_pipeline.media.container import ClipError
 from data_pipeline.media.subtitles import TranscriptError, transcript_of
 from data_pipeline.progress import Progress, no_progress
 from emojax.bundle.model_folder import Bundle
-from emojax.infer.face_tracks import FaceTracker, YuNetDetector
+from emojax.infer.face_detector import make_detector
+from emojax.infer.face_tracks import FaceTracker
 from emojax.infer.predict import TranscribeFn
 from emojax.infer.timeline import make_timeline
 from emojax.infer.timeline_records import Timeline, TimelineOptions
@@ -32,7 +33,7 @@ class TimelineRequest:
       words: a subtitle or text file of the one recording; None: the file of its name in its folder;
         "none": no transcript.
       units: a CSV file of action units of the one recording.
-      faces: an ONNX face detector that tells people apart.
+      faces: the face detector that tells people apart, see `make_detector`.
       transcribe: transcribes segments for which there is no transcript; None: they have no words.
       transcriber: name of `transcribe`; kept answers are used only if it is the same.
       formats: formats of the output files.
@@ -94,11 +95,13 @@ def make_timelines(
     Raises:
       ClipError, TranscriptError: a recording or transcript cannot be read, and `request.words`
         names a transcript.
-      ValueError: the file of action units has no times.
+      FileNotFoundError, ValueError: the file of action units has no times, or there is no such
+        detector of faces.
     """
     units = read_units(Path(request.units)) if request.units else None
     if units is not None and (units.times is None or np.isnan(units.times).any()):
         raise ValueError(f"--units {request.units}: its rows have no times in seconds")
+    detector = make_detector(request.faces) if request.faces else None
     for path, stem in recordings:
         state = state_file(stem)
         try:
@@ -108,7 +111,7 @@ def make_timelines(
                 options=request.options,
                 labels=request.labels,
                 transcript=transcript_of(path, given=request.words, subtitle=request.subtitle),
-                people=FaceTracker(YuNetDetector(Path(request.faces))) if request.faces else None,
+                people=FaceTracker(detector) if detector else None,
                 resume_file=state,
                 progress=progress,
                 transcribe=request.transcribe,

@@ -4,8 +4,9 @@ import pytest
 from recording import record
 
 from data_pipeline.media.clip import Sampling
+from data_pipeline.media.face_boxes import iou, link_by_iou
 from data_pipeline.media.segments import SegmentConfig, read_segments
-from emojax.infer.face_tracks import FaceTracker, WholePicture, iou, link_by_iou
+from emojax.infer.face_tracks import FaceTracker, WholePicture
 
 
 def test_faces_become_tracks():
@@ -21,8 +22,8 @@ def test_people_keep_their_names_over_segments(tmp_path):
     class Two:
         name = "two boxes"
 
-        def __call__(self, picture):
-            return [(5.0, 5.0, 25.0, 25.0), (35.0, 5.0, 60.0, 30.0)]
+        def __call__(self, frames):
+            return [[(5.0, 5.0, 25.0, 25.0), (35.0, 5.0, 60.0, 30.0)]] * len(frames)
 
     path = record(tmp_path / "two.mp4", [(3.0, 1), (3.0, 2)], [])
     parts = list(read_segments(str(path), SegmentConfig(), Sampling(num_frames=4)))
