@@ -14,14 +14,20 @@ from typing import Annotated, Literal
 
 from data_pipeline.loader.mixture import Per
 from data_pipeline.loader.prompts import Layout, Style
+from data_pipeline.media.views import IMAGENET_MEAN, IMAGENET_STD
 from emojax.config.declaration import AtLeast, OneOf
 from emojax.model.fusion import Kind
+from emojax.model.parts import ENCODERS
 from emojax.model.remat import REMAT_POLICIES
 
 # (regular expression on the tree path, train | freeze); the first match decides, and every leaf
 # must match one of them.
 Rules = tuple[tuple[str, str], ...]
 Remat = Annotated[str, OneOf("none", *REMAT_POLICIES)]
+
+
+def _families(*kinds: str) -> tuple[str, ...]:
+    return tuple(name for name, family in ENCODERS.items() if family.kind in kinds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,16 +51,42 @@ class FaceFields(TowerFields):
 
 
 @dataclass(frozen=True, kw_only=True)
-class WhisperFields:
-    """The Whisper encoder of v2."""
+class PictureFields(TowerFields):
+    """An encoder of pictures."""
 
-    mels: int = 128
+    # A release (`emojax weights list --parts`), hf:OWNER/NAME, or a folder: sets the fields below,
+    # and its weights are where training starts. "": none.
+    part: str = ""
+    family: Annotated[str, OneOf(*_families("picture"))] = "eva"
+    activation: Literal["", "gelu", "quick_gelu", "gelu_tanh"] = ""  # "": the family's own
+    mean: tuple[float, ...] = ()  # of the pixels, per channel; (): the family's own
+    std: tuple[float, ...] = ()
+    final_norm: bool = True  # whether the tokens pass the encoder's last norm
+    layer_weights: bool = False  # whether the output is a learned weighted sum of all layers
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoundFields:
+    """The encoder of sound of v2."""
+
+    part: str = ""  # as of `PictureFields`
+    family: Annotated[str, OneOf(*_families("sound"))] = "whisper"
+    mels: int = 128  # log-mel bins; 0: the encoder reads the waveform
     seconds: float = 30.0  # window
     width: int = 1280
     depth: int = 32
     heads: int = 20
     mlp: int = 5120
     dropout: float = 0.0
+    layer_weights: bool = False  # whether the output is a learned weighted sum of all layers
+    # Of encoders of waveforms only.
+    conv_width: int = 512
+    conv_norm: Literal["layer", "group"] = "layer"
+    conv_bias: bool = True
+    post_norm: bool = False
+    normalize: bool = True  # whether waveforms are brought to zero mean and unit variance
+    position_kernel: int = 128
+    position_groups: int = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,9 +170,20 @@ class ModelFields:
     detach_towers: bool = False
     num_frames: int = 16
     video_pool: int = 2  # the patches of a frame are averaged to 2 x 2
-    image: TowerFields = TowerFields(size=448, patch=14, width=1408, depth=39, heads=16, mlp=6144)
-    video: TowerFields = TowerFields(size=224, patch=14, width=1408, depth=40, heads=16, mlp=6144)
-    audio: WhisperFields = WhisperFields()
+    image: PictureFields = PictureFields(
+        size=448, patch=14, width=1408, depth=39, heads=16, mlp=6144, final_norm=False
+    )
+    video: PictureFields = PictureFields(
+        size=224,
+        patch=14,
+        width=1408,
+        depth=40,
+        heads=16,
+        mlp=6144,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+    )
+    audio: SoundFields = SoundFields()
     # v1 only: MAE and VideoMAE on the frames, and HuBERT on the waveform instead of Whisper.
     face: FaceFields = FaceFields(size=224, patch=16, width=1024, depth=24, heads=16, mlp=4096)
     motion: TowerFields = TowerFields(size=224, patch=16, width=1024, depth=24, heads=16, mlp=4096)
@@ -283,9 +326,10 @@ class RunFields:
     stages: tuple[str, ...] = ("perception", "cognition")
     stage: dict[str, StageFields] = field(default_factory=_stages)
     trainable: Rules = (
+        (r"params/.*/layer_weights", "train"),
         (r"lora/.*", "train"),
         (r"params/(fusion|project_\w+)/.*", "train"),
-        (r"params/(eva_image|eva_video|ln_vision|whisper|llama)/.*", "freeze"),
+        (r"params/.*", "freeze"),
     )
     optim: Optim = Optim()
     train: Train = Train()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 from data_pipeline.media.clip import SAMPLE_RATE
-from data_pipeline.media.views import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD, ViewConfig
-from emojax.config.fields import HubertFields, ModelFields, TowerFields, WhisperFields
+from data_pipeline.media.views import IMAGENET_MEAN, IMAGENET_STD, ViewConfig
+from emojax.config.fields import HubertFields, ModelFields, PictureFields, SoundFields, TowerFields
 from emojax.model.build import ModelConfig
 from emojax.model.dense import LoraConfig, Precision
 from emojax.model.emotion import EmotionConfig
@@ -12,10 +15,10 @@ from emojax.model.emotion_v1 import EmotionV1Config
 from emojax.model.encoders.videomae import VideoMaeConfig
 from emojax.model.encoders.vision_transformer import PictureConfig
 from emojax.model.encoders.waveform import WaveformConfig
-from emojax.model.encoders.whisper import STEPS_PER_SECOND, WhisperConfig
 from emojax.model.fusion import FusionConfig
 from emojax.model.layers import EncoderConfig
 from emojax.model.lm.llama import LlamaConfig
+from emojax.model.parts import ENCODERS
 
 
 def view_config(m: ModelFields) -> ViewConfig:
@@ -37,21 +40,12 @@ def model_config(m: ModelFields) -> ModelConfig:
 
 def _v2(m: ModelFields) -> EmotionConfig:
     return EmotionConfig(
-        image=_image(m),
-        video=PictureConfig(
-            image_size=m.video.size,
-            patch=m.video.patch,
-            encoder=_encoder(m, m.video, eps=1e-6),
-            final_norm=True,
-            mean=IMAGENET_MEAN,
-            std=IMAGENET_STD,
-            stem=m.stem,
-        ),
-        audio=WhisperConfig(
-            mels=m.audio.mels,
-            steps=round(m.audio.seconds * STEPS_PER_SECOND),
-            encoder=_encoder(m, m.audio, eps=1e-5),
-        ),
+        image=_picture(m, m.image),
+        video=_picture(m, m.video),
+        audio=ENCODERS[m.audio.family].make(m.audio, _encoder(m, m.audio)),
+        image_family=m.image.family,
+        video_family=m.video.family,
+        audio_family=m.audio.family,
         fusion=FusionConfig(
             kind=m.fusion.kind,
             hidden=m.fusion.hidden,
@@ -71,9 +65,19 @@ def _v2(m: ModelFields) -> EmotionConfig:
     )
 
 
+def _picture(m: ModelFields, fields: PictureFields) -> Any:
+    config = ENCODERS[fields.family].make(fields, _encoder(m, fields))
+    return dataclasses.replace(config, stem=m.stem) if hasattr(config, "stem") else config
+
+
 def _v1(m: ModelFields) -> EmotionV1Config:
+    if m.image.family != "eva":
+        raise ValueError(
+            f"config.model.image.family is {m.image.family}, but version v1 runs EVA-ViT only; "
+            "other encoders need config.model.version=v2"
+        )
     return EmotionV1Config(
-        image=_image(m),
+        image=_picture(m, m.image),
         face=PictureConfig(
             image_size=m.face.size,
             patch=m.face.patch,
@@ -104,26 +108,14 @@ def _v1(m: ModelFields) -> EmotionV1Config:
     )
 
 
-def _image(m: ModelFields) -> PictureConfig:
-    """The encoder of the one large picture, the same in both versions."""
-    return PictureConfig(
-        image_size=m.image.size,
-        patch=m.image.patch,
-        encoder=_encoder(m, m.image, eps=1e-6),
-        final_norm=False,
-        mean=CLIP_MEAN,
-        std=CLIP_STD,
-        stem=m.stem,
-    )
-
-
 def _encoder(
     m: ModelFields,
-    tower: TowerFields | WhisperFields | HubertFields,
+    tower: TowerFields | SoundFields | HubertFields,
     *,
-    eps: float,
+    eps: float = 1e-5,
     key_bias: bool = False,
 ) -> EncoderConfig:
+    """The transformer; families replace what is their own, such as `eps`."""
     return EncoderConfig(
         width=tower.width,
         depth=tower.depth,
@@ -135,6 +127,7 @@ def _encoder(
         unroll=min(m.unroll, tower.depth),
         precision=_precision(m),
         key_bias=key_bias,
+        layer_weights=isinstance(tower, PictureFields | SoundFields) and tower.layer_weights,
     )
 
 

@@ -1,4 +1,8 @@
-"""Fields that were renamed: old names keep working on the command line, in presets and in files."""
+"""Fields that were renamed or added since the first release.
+
+Old names keep working on the command line, in presets and in files. Added fields at their default
+change no hash, so what was begun before they existed is found again.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,46 @@ from typing import Any
 
 # Old name -> new name; `*` is any name of a stage. Only the last part of a name may change.
 RENAMED = {"stage.*.strange_words": "stage.*.random_word_insertion"}
+
+
+# Added fields and their defaults; `*` is any name.
+ADDED: dict[str, Any] = {
+    "model.*.part": "",
+    "model.image.family": "eva",
+    "model.video.family": "eva",
+    "model.audio.family": "whisper",
+    "model.*.activation": "",
+    "model.image.mean": [],
+    "model.image.std": [],
+    "model.image.final_norm": False,
+    "model.video.mean": [0.485, 0.456, 0.406],
+    "model.video.std": [0.229, 0.224, 0.225],
+    "model.video.final_norm": True,
+    "model.*.layer_weights": False,
+    "model.audio.conv_width": 512,
+    "model.audio.conv_norm": "layer",
+    "model.audio.conv_bias": True,
+    "model.audio.post_norm": False,
+    "model.audio.normalize": True,
+    "model.audio.position_kernel": 128,
+    "model.audio.position_groups": 16,
+}
+# Defaults that changed without changing what any earlier model does: (default, first release's).
+CHANGED: dict[str, tuple[Any, Any]] = {
+    "trainable": (
+        [
+            ["params/.*/layer_weights", "train"],
+            ["lora/.*", "train"],
+            ["params/(fusion|project_\\w+)/.*", "train"],
+            ["params/.*", "freeze"],
+        ],
+        [
+            ["lora/.*", "train"],
+            ["params/(fusion|project_\\w+)/.*", "train"],
+            ["params/(eva_image|eva_video|ln_vision|whisper|llama)/.*", "freeze"],
+        ],
+    )
+}
 
 
 def current_name(name: str) -> str:
@@ -35,8 +79,20 @@ def rename_fields(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def original_names(raw: dict[str, Any]) -> dict[str, Any]:
-    """A nested configuration under the oldest names; for hashes that must not change."""
-    return _rename(raw, {new: old for old, new in RENAMED.items()})
+    """A nested configuration under the oldest names, without added fields at their defaults.
+
+    For hashes and comparisons that must not change.
+    """
+    out = _rename(raw, {new: old for old, new in RENAMED.items()})
+    for name, default in ADDED.items():
+        *folders, last = name.split(".")
+        for holder in _holders(out, folders):
+            if last in holder and holder[last] == default:
+                del holder[last]
+    for name, (default, first) in CHANGED.items():
+        if out.get(name) == default:
+            out[name] = copy.deepcopy(first)
+    return out
 
 
 def _rename(raw: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:

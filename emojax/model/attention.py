@@ -3,7 +3,8 @@
 TPU: JAX's splash kernel. GPU: cuDNN for bfloat16 and float16, the dense form for float32. CPU:
 blocks of queries (blocked_attention.py). Short rows: the dense form. The platform is that of the
 mesh, so a program compiled for a TPU or GPU on another machine has its kernels. No other form for
-long rows ever holds a [T, S] table of all heads.
+long rows ever holds a [T, S] table of all heads; with a bias, which is such a table, the dense
+form runs.
 """
 
 from __future__ import annotations
@@ -26,7 +27,13 @@ TILES = (512, 384, 256, LANES)  # rows and columns of one step of the splash ker
 
 
 def attention(
-    q: Array, k: Array, v: Array, *, key_mask: Array | None = None, causal: bool = False
+    q: Array,
+    k: Array,
+    v: Array,
+    *,
+    key_mask: Array | None = None,
+    causal: bool = False,
+    bias: Array | None = None,
 ) -> Array:
     """Scaled dot-product attention; scores and softmax in float32.
 
@@ -37,12 +44,16 @@ def attention(
       key_mask: bool[B, S], False on hidden keys; None when all are visible. Where
         `takes_row_lengths`, hidden keys come after all visible ones.
       causal: whether query t attends to keys up to t only (T = S).
+      bias: float[B, N, T, S], added to the scores; then the dense form runs everywhere.
 
     Returns:
       float[B, T, N, H]. The output of a query without any visible key differs between the forms:
       mask it.
     """
     length, target = q.shape[1], platform()
+    if bias is not None:
+        mask = dense_mask(key_mask, causal, start=0, queries=length, length=k.shape[1])
+        return checkpoint_name(dense_attention(q, k, v, mask=mask, bias=bias), "attention")
     if target == "tpu" and (causal or length >= LONG) and is_divisible(q.shape[0], q.shape[2]):
         if key_mask is None:
             key_mask = jnp.ones(q.shape[:2], bool)
@@ -95,7 +106,9 @@ def cudnn_attention(q: Array, k: Array, v: Array, key_mask: Array | None, *, cau
     return out[:, :queries]
 
 
-def dense_attention(q: Array, k: Array, v: Array, *, mask: Array | None) -> Array:
+def dense_attention(
+    q: Array, k: Array, v: Array, *, mask: Array | None, bias: Array | None = None
+) -> Array:
     """The textbook form; a query without any visible key gets the mean of all values.
 
     Args:
@@ -103,6 +116,7 @@ def dense_attention(q: Array, k: Array, v: Array, *, mask: Array | None) -> Arra
       k: float[B, S, N, H].
       v: float[B, S, N, H].
       mask: bool, broadcastable to [B, N, T, S]; None when every query attends to every key.
+      bias: float[B, N, T, S], added to the scores.
 
     Returns:
       float[B, T, N, H].
@@ -111,6 +125,8 @@ def dense_attention(q: Array, k: Array, v: Array, *, mask: Array | None) -> Arra
     scores = jnp.einsum(
         "btnh,bsnh->bnts", q * q.shape[-1] ** -0.5, k, preferred_element_type=precise
     )
+    if bias is not None:
+        scores = scores + bias.astype(scores.dtype)
     if mask is not None:
         lowest: Any = jnp.finfo(scores.dtype)  # type: ignore[no-untyped-call]
         scores = jnp.where(mask, scores, lowest.min)

@@ -19,17 +19,12 @@ import jax
 import jax.numpy as jnp
 
 from emojax.model.dense import Dense
-from emojax.model.encoders.vision_transformer import (
-    PictureConfig,
-    VisionTransformer,
-    normalize_pixels,
-    pool_video,
-)
-from emojax.model.encoders.whisper import Whisper, WhisperConfig
+from emojax.model.encoders.vision_transformer import normalize_pixels, pool_video
 from emojax.model.fusion import Fusion, FusionConfig
 from emojax.model.layers import EncoderConfig, LayerNorm, pool_audio
 from emojax.model.lm.kv_cache import Cache
 from emojax.model.lm.llama import Llama, LlamaConfig
+from emojax.model.parts import ENCODERS, tree_name
 from emojax.types import Features, Present, SoftPrompt
 
 Array = jax.Array
@@ -42,16 +37,20 @@ class EmotionConfig:
     """Sizes of the whole model.
 
     Attributes:
-      image: the image encoder.
-      video: the video encoder.
-      audio: the audio encoder.
+      image: the image encoder, a configuration of its family (emojax/model/parts.py).
+      video: the video encoder, likewise.
+      audio: the audio encoder, likewise.
+      image_family: name of the image encoder's family.
+      video_family: name of the video encoder's family.
+      audio_family: name of the audio encoder's family.
       fusion: the Conv-Attention.
       llama: the language model.
       num_frames: F.
       video_pool: tokens per side of a pooled frame.
       missing: what an absent stream becomes. "released": its constant tokens stay visible, as the
         published checkpoints expect; "masked": they are hidden from attention.
-      audio_span: "window": the padded 30 s (released); "real": the clip's own length.
+      audio_span: "window": the padded 30 s (released); "real": the clip's own length. Encoders of
+        waveforms, which have no fixed window, always get the clip's own length.
       word_heads: whether auxiliary bag-of-words heads predict the words of the target text from
         each encoder's mean feature (Joulin et al. 2016). For encoders trained from scratch they
         replace what pretraining gives the released ones.
@@ -59,17 +58,52 @@ class EmotionConfig:
         released, frozen encoders. Trainable encoders then learn from the bag-of-words heads only.
     """
 
-    image: PictureConfig
-    video: PictureConfig
-    audio: WhisperConfig
+    image: Any
+    video: Any
+    audio: Any
     fusion: FusionConfig
     llama: LlamaConfig
+    image_family: str = "eva"
+    video_family: str = "eva"
+    audio_family: str = "whisper"
     num_frames: int = 16
     video_pool: int = 2
     missing: Literal["released", "masked"] = "released"
     audio_span: Literal["window", "real"] = "window"
     word_heads: bool = False
     detach_towers: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises ValueError where the sizes of two parts do not fit each other."""
+        if (patches := self.image.grid**2) % IMAGE_GROUP:
+            raise ValueError(
+                f"the image encoder makes {self.image.grid} x {self.image.grid} = {patches} "
+                f"patches, but {IMAGE_GROUP} of them make one token: choose another "
+                "config.model.image.size or patch"
+            )
+        if self.video.grid % self.video_pool:
+            raise ValueError(
+                f"the video encoder makes {self.video.grid} x {self.video.grid} patches, which "
+                f"config.model.video_pool={self.video_pool} does not divide: choose a pool that "
+                f"divides {self.video.grid}"
+            )
+
+    @property
+    def encoders(self) -> dict[str, tuple[str, Any]]:
+        """{stream: (name in the parameter tree, configuration)} of the encoders."""
+        return {
+            stream: (tree_name(ENCODERS[family], stream), config)
+            for stream, family, config in (
+                ("image", self.image_family, self.image),
+                ("video", self.video_family, self.video),
+                ("audio", self.audio_family, self.audio),
+            )
+        }
+
+    @property
+    def has_ln_vision(self) -> bool:
+        """Whether the image tokens pass the norm that BLIP-2 puts behind EVA."""
+        return self.image_family == "eva"
 
     @property
     def stream_tokens(self) -> int:
@@ -107,20 +141,22 @@ class EmotionConfig:
     @property
     def tower_positions(self) -> dict[str, int]:
         """{encoder: number of positions per clip}."""
+        (image, _), (video, _), (audio, _) = self.encoders.values()
         return {
-            "eva_image": self.image.tokens,
-            "eva_video": self.num_frames * self.video.tokens,
-            "whisper": self.audio.steps,
+            image: self.image.tokens,
+            video: self.num_frames * self.video.tokens,
+            audio: self.audio.steps,
             "fusion": self.stream_tokens,
         }
 
     @property
     def tower_attention(self) -> dict[str, tuple[EncoderConfig, int, int]]:
         """{encoder: (config, positions that attend to each other, such groups per clip)}."""
+        (image, _), (video, _), (audio, _) = self.encoders.values()
         return {
-            "eva_image": (self.image.encoder, self.image.tokens, 1),
-            "eva_video": (self.video.encoder, self.video.tokens, self.num_frames),
-            "whisper": (self.audio.encoder, self.audio.steps, 1),
+            image: (self.image.encoder, self.image.tokens, 1),
+            video: (self.video.encoder, self.video.tokens, self.num_frames),
+            audio: (self.audio.encoder, self.audio.steps, 1),
         }
 
     @property
@@ -130,7 +166,7 @@ class EmotionConfig:
         return {
             "image": (self.image.image_size, self.image.image_size, 3),
             "frames": (self.num_frames, side, side, 3),
-            "sound": (2 * self.audio.steps, self.audio.mels),
+            "sound": self.audio.view_shape,
         }
 
 
@@ -157,10 +193,11 @@ class Emotion(nn.Module):
     def setup(self) -> None:
         """Makes the encoders, the fusion and the shared parts."""
         c = self.config
-        self.eva_image = VisionTransformer(c.image)
-        self.ln_vision = LayerNorm(1e-5)
-        self.eva_video = VisionTransformer(c.video)
-        self.whisper = Whisper(c.audio)
+        families = {"image": c.image_family, "video": c.video_family, "audio": c.audio_family}
+        for stream, (name, config) in c.encoders.items():
+            setattr(self, name, ENCODERS[families[stream]].module(config))
+        if c.has_ln_vision:
+            self.ln_vision = LayerNorm(1e-5)
         if c.fusion.kind != "none":
             self.fusion = Fusion(c.fusion)
         self.setup_head()
@@ -195,20 +232,26 @@ class Emotion(nn.Module):
           deterministic: False enables dropout.
 
         Returns:
-          The features. Whisper's states are sown as `encoder_states` in "intermediates".
+          The features. States of the audio encoder are sown as `encoder_states` ("intermediates").
         """
         c = self.config
+        encode_image, encode_video, encode_audio = (
+            getattr(self, name) for name, _ in c.encoders.values()
+        )
         image = normalize_pixels(batch["image"], c.image, c.image.encoder.precision.compute)
         if c.missing == "released":  # a missing image is zeros after normalisation, not black
             image = image * batch["has_image"][:, None, None, None].astype(image.dtype)
-        image_tokens = self.ln_vision(self.eva_image(image, deterministic))
+        image_tokens = encode_image(image, deterministic)
+        if c.has_ln_vision:
+            image_tokens = self.ln_vision(image_tokens)
         frames = normalize_pixels(batch["frames"], c.video, c.video.encoder.precision.compute)
         count = frames.shape[1]
-        tokens = self.eva_video(einops.rearrange(frames, "b f h w c -> (b f) h w c"), deterministic)
+        tokens = encode_video(einops.rearrange(frames, "b f h w c -> (b f) h w c"), deterministic)
         tokens = einops.rearrange(tokens, "(b f) t d -> b f t d", f=count)
         video = pool_video(tokens, c.video_pool)
-        valid = batch["audio_frames"] if c.audio_span == "real" else None
-        states = self.whisper(batch["sound"], valid, deterministic)
+        real = c.audio_span == "real" or not c.audio.fixed_window
+        valid = batch["audio_frames"] if real else None
+        states = encode_audio(batch["sound"], valid, deterministic)
         # Kept only where a caller transcribes speech (infer/encode_clips.py).
         self.sow("intermediates", "encoder_states", states)
         steps = None if valid is None else c.audio.valid_steps(valid)

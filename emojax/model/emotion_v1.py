@@ -29,7 +29,6 @@ from emojax.model.encoders.vision_transformer import (
 from emojax.model.encoders.waveform import (
     WaveformConfig,
     WaveformEncoder,
-    normalize_waveform,
 )
 from emojax.model.layers import EncoderConfig, LayerNorm
 from emojax.model.lm.llama import LlamaConfig
@@ -162,9 +161,7 @@ class EmotionV1(Emotion):
         image_tokens = self.ln_vision(self.eva_image(image, deterministic))
         face, motion = self._encode_faces(batch["frames"], deterministic)
         valid = jnp.maximum(1, batch["audio_frames"])
-        steps = self.hubert(
-            normalize_waveform(batch["sound"][:, :, 0], valid), valid, deterministic
-        )
+        steps = self.hubert(batch["sound"], valid, deterministic)
         inside = (jnp.arange(steps.shape[1]) < c.audio.valid_steps(valid)[:, None])[:, :, None]
         audio = jnp.where(inside, steps, 0).sum(axis=1) / inside.sum(axis=1)
         return FeaturesV1(image_tokens, face, motion, audio.astype(steps.dtype))

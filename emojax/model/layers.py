@@ -6,8 +6,8 @@ Letters as in emojax/types.py.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -32,6 +32,23 @@ def gelu(x: Array) -> Array:
     if platform() != "cpu":
         return nn.gelu(x, approximate=False)
     return 0.5 * x * (1 + jax.lax.erf(x * np.asarray(0.5**0.5, x.dtype)))
+
+
+def quick_gelu(x: Array) -> Array:
+    """CLIP's approximation of GELU by the logistic function."""
+    return x * jax.nn.sigmoid(1.702 * x)
+
+
+def gelu_tanh(x: Array) -> Array:
+    """GELU's approximation by the hyperbolic tangent."""
+    return nn.gelu(x, approximate=True)
+
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "gelu": gelu,
+    "quick_gelu": quick_gelu,
+    "gelu_tanh": gelu_tanh,
+}
 
 
 def fusion_barrier(x: Array) -> Array:
@@ -96,6 +113,11 @@ class EncoderConfig:
       precision: number formats.
       key_bias: whether k has a bias (MAE, HuBERT), as q and v always have.
       post_norm: whether norms follow the sums (HuBERT base).
+      activation: of the MLP, a key of ACTIVATIONS.
+      layer_scale: whether what a layer adds is scaled per channel (DINOv2).
+      gated_bias: whether a gate made of the layer's input scales the position bias of each head.
+      layer_weights: whether the output is the sum of the layers' outputs, weighted by the softmax
+        of one learned number per layer.
       unstacked_layers: whether each layer has arrays of its own (`unstack_layers`), for inference
         on CPU.
     """
@@ -111,6 +133,10 @@ class EncoderConfig:
     precision: Precision = FLOAT32
     key_bias: bool = False
     post_norm: bool = False
+    activation: Literal["gelu", "quick_gelu", "gelu_tanh"] = "gelu"
+    layer_scale: bool = False
+    gated_bias: bool = False
+    layer_weights: bool = False
     unstacked_layers: bool = False
 
 
@@ -118,60 +144,116 @@ class EncoderBlock(nn.Module):
     """One layer: x + proj(attention(norm1 x)), then x + fc2(gelu(fc1(norm2 x))).
 
     With `post_norm`: norm1(x + ...), norm2(x + ...).
+
+    Attributes:
+      config: the encoder's.
+      keep_states: whether the second result is the layer's output.
     """
 
     config: EncoderConfig
+    keep_states: bool = False
 
     @nn.compact
-    def __call__(self, x: Array, key_mask: Array | None, deterministic: bool) -> tuple[Array, None]:
-        """(float[B, T, D], bool[B, T] as in `attention`) -> (float[B, T, D], None) for the scan."""
+    def __call__(
+        self,
+        carry: Any,
+        weight: Array | None,
+        key_mask: Array | None,
+        position_bias: Array | None,
+        deterministic: bool,
+    ) -> tuple[Any, Array | None]:
+        """Runs the layer.
+
+        Args:
+          carry: x float[B, T, D]; with `layer_weights` (x, weighted sum of the layers so far).
+          weight: of this layer's output, with `layer_weights`; else None.
+          key_mask: bool[B, T] as in `attention`.
+          position_bias: float[N, T, T], added to the scores.
+          deterministic: False enables dropout.
+
+        Returns:
+          (carry, the output where `keep_states`), as a scan needs it.
+        """
         c = self.config
+        x = carry[0] if c.layer_weights else carry
         x = constrain(x, "batch", "length", "act_embed")
-
-        def dense(
-            name: str,
-            features: int,
-            axes: tuple[str, str],
-            *,
-            use_bias: bool = True,
-            heads: int = 0,
-        ) -> Dense:
-            return Dense(
-                features,
-                axes,
-                use_bias=use_bias,
-                precision=c.precision,
-                quantizable=True,
-                heads=heads,
-                name=name,
-            )
-
         norm1, norm2 = LayerNorm(c.eps, name="norm1"), LayerNorm(c.eps, name="norm2")
         h = x if c.post_norm else norm1(x)
-        q = dense("q", c.width, ("embed", "heads"), heads=c.heads)(h)
-        k = dense("k", c.width, ("embed", "heads"), use_bias=c.key_bias, heads=c.heads)(h)
-        v = dense("v", c.width, ("embed", "heads"), heads=c.heads)(h)
-        h = attention(q, k, v, key_mask=key_mask).reshape(x.shape)
-        h = dense("proj", c.width, ("heads", "embed"))(h)
+        q = self._dense("q", c.width, ("embed", "heads"), heads=c.heads)(h)
+        k = self._dense("k", c.width, ("embed", "heads"), use_bias=c.key_bias, heads=c.heads)(h)
+        v = self._dense("v", c.width, ("embed", "heads"), heads=c.heads)(h)
+        bias = self._gated(position_bias, h) if c.gated_bias else position_bias
+        h = attention(q, k, v, key_mask=key_mask, bias=bias).reshape(x.shape)
+        h = self._scaled("scale1", self._dense("proj", c.width, ("heads", "embed"))(h))
         x = x + nn.Dropout(c.dropout)(h, deterministic=deterministic)
         x = norm1(x) if c.post_norm else x
         h = x if c.post_norm else norm2(x)
-        h = gelu(dense("fc1", c.mlp, ("embed", "mlp"))(h))
-        h = fusion_barrier(dense("fc2", c.width, ("mlp", "embed"))(h))
-        x = x + nn.Dropout(c.dropout)(h, deterministic=deterministic)
-        return (norm2(x) if c.post_norm else x), None
+        h = ACTIVATIONS[c.activation](self._dense("fc1", c.mlp, ("embed", "mlp"))(h))
+        h = fusion_barrier(self._dense("fc2", c.width, ("mlp", "embed"))(h))
+        x = x + nn.Dropout(c.dropout)(self._scaled("scale2", h), deterministic=deterministic)
+        x = norm2(x) if c.post_norm else x
+        kept = x if self.keep_states else None
+        if c.layer_weights:
+            assert weight is not None
+            total = carry[1]
+            return (x, total + weight * x.astype(total.dtype)), kept
+        return x, kept
+
+    def _dense(
+        self,
+        name: str,
+        features: int,
+        axes: tuple[str, str],
+        *,
+        use_bias: bool = True,
+        heads: int = 0,
+    ) -> Dense:
+        return Dense(
+            features,
+            axes,
+            use_bias=use_bias,
+            precision=self.config.precision,
+            quantizable=True,
+            heads=heads,
+            name=name,
+        )
+
+    def _scaled(self, name: str, h: Array) -> Array:
+        """DINOv2's layer scale, where the encoder has it."""
+        if not self.config.layer_scale:
+            return h
+        init = partitioned(nn.initializers.ones, ("act_embed",))
+        scale: Array = self.param(name, init, (self.config.width,))
+        return h * scale.astype(h.dtype)
+
+    def _gated(self, position_bias: Array | None, h: Array) -> Array:
+        """The position bias, scaled by a gate of each query and head: float[B, N, T, T]."""
+        c = self.config
+        assert position_bias is not None
+        parts = Dense(8, (None, None), precision=c.precision, name="gate")(
+            h.reshape(*h.shape[:2], c.heads, -1)
+        )
+        first, second = jnp.split(parts.astype(jnp.float32), 2, axis=-1)
+        reset, update = (jax.nn.sigmoid(x.sum(axis=-1)) for x in (first, second))
+        scale = self.param("gate_scale", partitioned(nn.initializers.ones, (None,)), (c.heads,))
+        gate = reset * (update * scale - 1) + 2
+        scaled: Array = gate.transpose(0, 2, 1)[..., None] * position_bias
+        return scaled
 
 
-def scan_layers(block: Any, depth: int, *, num_inputs: int, remat: str, unroll: int) -> Any:
+def scan_layers(
+    block: Any, depth: int, *, num_inputs: int, remat: str, unroll: int, per_layer: int = 0
+) -> Any:
     """Lifts a block to `depth` layers over one stacked parameter tree (leading axis `layers`).
 
     Args:
       block: a module class with the call (carry, *inputs) -> (carry, output). Its last input is
-        the static flag `deterministic`; every layer gets the same inputs.
+        the static flag `deterministic`; every layer gets the same inputs but the first `per_layer`.
       depth: number of layers.
       num_inputs: number of inputs besides the carry.
       remat: "none" or a policy of remat.REMAT_POLICIES.
       unroll: layers per iteration of the scan, unrolled in the program.
+      per_layer: number of first inputs that have one slice per layer.
 
     Returns:
       The lifted module class.
@@ -184,7 +266,7 @@ def scan_layers(block: Any, depth: int, *, num_inputs: int, remat: str, unroll: 
         block,
         variable_axes={"params": 0, "lora": 0},
         split_rngs={"params": True, "dropout": True},
-        in_axes=(nn.broadcast,) * num_inputs,
+        in_axes=(0,) * per_layer + (nn.broadcast,) * (num_inputs - per_layer),
         length=depth,
         unroll=min(unroll, depth),
         metadata_params={nn.PARTITION_NAME: "layers"},
@@ -214,31 +296,57 @@ def unstack_layers(leaves: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Encoder(nn.Module):
-    """`depth` EncoderBlocks: float[B, T, D] -> float[B, T, D]."""
+    """`depth` EncoderBlocks: float[B, T, D] -> float[B, T, D].
+
+    The output of every layer is sown as `states` float[L, B, T, D] where the caller keeps the
+    collection "intermediates".
+    """
 
     config: EncoderConfig
 
     @nn.compact
     def __call__(
-        self, x: Array, key_mask: Array | None = None, deterministic: bool = True
+        self,
+        x: Array,
+        key_mask: Array | None = None,
+        deterministic: bool = True,
+        *,
+        position_bias: Array | None = None,
     ) -> Array:
-        """Runs the layers; `key_mask` bool[B, T] as in `attention`."""
-        c = self.config
-        if c.unstacked_layers:
-            for i in range(c.depth):
-                x, _ = EncoderBlock(c, name=f"layers_{i}")(x, key_mask, deterministic)
-            return x
-        layers = scan_layers(EncoderBlock, c.depth, num_inputs=2, remat=c.remat, unroll=c.unroll)
-        length = x.shape[1]
+        """Runs the layers; `key_mask` bool[B, T] and `position_bias` as in `EncoderBlock`."""
+        c, length = self.config, x.shape[1]
+        keep = self.is_mutable_collection("intermediates")
         # Padded to whole registers: 257 tokens as they are make every operation of a TPU slower.
-        if extra := -length % TPU_ROWS if platform() == "tpu" else 0:
+        extra = -length % TPU_ROWS if platform() == "tpu" and not c.unstacked_layers else 0
+        if extra:
             key_mask = jnp.ones(x.shape[:2], bool) if key_mask is None else key_mask
-            x, key_mask = (
-                jnp.pad(x, ((0, 0), (0, extra), (0, 0))),
-                jnp.pad(key_mask, ((0, 0), (0, extra))),
+            x = jnp.pad(x, ((0, 0), (0, extra), (0, 0)))
+            key_mask = jnp.pad(key_mask, ((0, 0), (0, extra)))
+            if position_bias is not None:
+                position_bias = jnp.pad(position_bias, ((0, 0), (0, extra), (0, extra)))
+        weights: Array | None = None
+        carry: Any = x
+        if c.layer_weights:
+            init = partitioned(nn.initializers.zeros, (None,))
+            weights = jax.nn.softmax(self.param("layer_weights", init, (c.depth,)))
+            carry = x, jnp.zeros(x.shape, jnp.promote_types(x.dtype, jnp.float32))
+        inputs = key_mask, position_bias, deterministic
+        if c.unstacked_layers:
+            kept: Any = []
+            for i in range(c.depth):
+                weight = None if weights is None else weights[i]
+                carry, state = EncoderBlock(c, keep, name=f"layers_{i}")(carry, weight, *inputs)
+                kept.append(state)
+            kept = jnp.stack(kept) if keep else None
+        else:
+            layers = scan_layers(
+                EncoderBlock, c.depth, num_inputs=4, remat=c.remat, unroll=c.unroll, per_layer=1
             )
-        out: Array = layers(c, name="blocks")(x, key_mask, deterministic)[0][:, :length]
-        return out
+            carry, kept = layers(c, keep, name="blocks")(carry, weights, *inputs)
+        if keep:
+            self.sow("intermediates", "states", kept[:, :, :length])
+        out: Array = carry[1].astype(x.dtype) if c.layer_weights else carry
+        return out[:, :length]
 
 
 def pool_bins(length: Array | int, bins: int, steps: int) -> Array:

@@ -6,15 +6,33 @@ from collections.abc import Mapping
 from typing import Any
 
 from data_pipeline.suggestions import no_such
-from emojax.model.encoders import eva, face_api, hubert, whisper
+from emojax.model.encoders import (
+    clip_vision,
+    dinov2,
+    eva,
+    face_api,
+    hubert,
+    siglip,
+    vit,
+    wav2vec2,
+    wavlm,
+    whisper,
+)
 from emojax.model.part import Family, Release
 
 ENCODERS: dict[str, Family] = {
     family.name: family
     for family in (
         eva.FAMILY,
+        clip_vision.FAMILY,
+        siglip.FAMILY,
+        dinov2.FAMILY,
+        dinov2.WITH_REGISTERS,
+        vit.FAMILY,
         whisper.FAMILY,
         hubert.FAMILY,
+        wav2vec2.FAMILY,
+        wavlm.FAMILY,
         face_api.FAMILY,
     )
 }

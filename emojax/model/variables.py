@@ -20,6 +20,7 @@ from flax import traverse_util
 from jax.sharding import Mesh, NamedSharding
 
 from emojax.model.build import ModelConfig, init_variables
+from emojax.model.parts import ENCODERS, tree_name
 from emojax.sharding import tree_shardings
 
 Array = jax.Array
@@ -27,7 +28,10 @@ Flat = dict[str, Array]  # path, joined by "/", -> array
 Rules = tuple[tuple[str, str], ...]  # (regular expression on the whole path, "train" or "freeze")
 
 # Modules whose outputs are features; a feature cache replaces them.
-ENCODERS = ("eva_image", "ln_vision", "eva_video", "whisper", "mae", "videomae", "hubert")
+ENCODER_TREES = frozenset(
+    {"ln_vision", "mae", "videomae"}
+    | {tree_name(f, stream) for f in ENCODERS.values() for stream in ("image", "video", "audio")}
+)
 
 _flatten: Callable[..., Any] = traverse_util.flatten_dict
 _unflatten: Callable[..., Any] = traverse_util.unflatten_dict
@@ -91,7 +95,7 @@ def init_flat(
 def is_encoder_path(path: str) -> bool:
     """Whether a variable belongs to an encoder."""
     parts = path.split("/")
-    return parts[0] == "params" and parts[1] in ENCODERS
+    return parts[0] == "params" and parts[1] in ENCODER_TREES
 
 
 def count_parameters(tree: Flat) -> int:

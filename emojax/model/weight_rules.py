@@ -73,8 +73,24 @@ def _weight_norm_save(x: Arrays) -> Arrays:
     ]
 
 
-def _positions_load(t: Arrays, shapes: list[tuple[int, ...]]) -> Arrays:
-    return [resize_positions(t[0].astype(np.float32), round((shapes[0][1] - 1) ** 0.5))]
+def positions_layout(*, prefix: int = 1, antialias: bool = False, flat: bool = False) -> Layout:
+    """Positions of patches, resized to the grid of the encoder by torch's bicubic interpolation.
+
+    Args:
+      prefix: as of `resize_positions`.
+      antialias: as of `resize_positions`.
+      flat: whether the tensor is a table [positions, D] instead of [1, positions, D].
+
+    Returns:
+      The layout.
+    """
+
+    def load(t: Arrays, shapes: list[tuple[int, ...]]) -> Arrays:
+        table = t[0].astype(np.float32).reshape(1, *t[0].shape[-2:])
+        grid = round((shapes[0][1] - prefix) ** 0.5)
+        return [resize_positions(table, grid, prefix=prefix, antialias=antialias)]
+
+    return Layout(load, lambda x: [x[0][0] if flat else x[0]])
 
 
 SAME = Layout(lambda t, _: [t[0]], lambda x: [x[0]])
@@ -84,8 +100,8 @@ PATCH = _patch()
 TUBE = _patch(2)  # VideoMAE: two frames a token
 QKV = _split(LINEAR, 3)
 QKV_BIAS = _split(SAME, 3)
-# Resized to the grid of the encoder by torch's bicubic interpolation.
-POSITIONS = Layout(_positions_load, lambda x: [x[0]])
+POSITIONS = positions_layout()
+VECTOR = Layout(lambda t, _: [t[0][None, None]], lambda x: [x[0][0, 0]])  # [D] -> [1, 1, D]
 # Whisper's positions: a shorter window than the released one uses the first of them.
 FIRST_ROWS = Layout(lambda t, shapes: [t[0][: shapes[0][0]]], lambda x: [x[0]])
 # (g, v) of torch's weight norm over the kernel's last axis.

@@ -154,6 +154,7 @@ def test_hubert(tmp_path, stable):
     module = WaveformEncoder(
         WaveformConfig(
             samples=400,
+            normalize=False,
             encoder=blocks,
             conv_widths=(8, 8, 8),
             conv_kernels=(10, 3, 2),
@@ -168,7 +169,9 @@ def test_hubert(tmp_path, stable):
     theirs = model(torch.from_numpy(wave)).last_hidden_state
     spellings = hubert_tables(module.config)
     for state in (model.state_dict(), fairseq_hubert(model.state_dict(), stable)):
-        close(through_file(tmp_path, state, module, spellings, jnp.asarray(wave)), theirs)
+        close(
+            through_file(tmp_path, state, module, spellings, jnp.asarray(wave)[..., None]), theirs
+        )
 
 
 def fairseq_hubert(state, stable):

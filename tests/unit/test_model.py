@@ -227,8 +227,8 @@ def test_hubert_of_a_padded_clip_is_that_of_the_clip_alone():
         position_groups=4,
     )
     module = WaveformEncoder(config)
-    wave = np.random.default_rng(0).standard_normal((1, 300)).astype(np.float32)
-    padded = np.zeros((1, 500), np.float32)
+    wave = np.random.default_rng(0).standard_normal((1, 300, 1)).astype(np.float32)
+    padded = np.zeros((1, 500, 1), np.float32)
     padded[:, :300] = wave
     shapes = jax.eval_shape(module.init, jax.random.key(0), wave)
     apply = jax.jit(functools.partial(module.apply, merge(random_arrays(shapes), {})))

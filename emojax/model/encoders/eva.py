@@ -39,7 +39,7 @@ def eva_tables(config: PictureConfig) -> tuple[Table, ...]:
 
 
 def _make(fields: Any, encoder: EncoderConfig) -> PictureConfig:
-    return picture_config(fields, encoder, eps=1e-6, mean=CLIP_MEAN, std=CLIP_STD)
+    return picture_config(fields, encoder, mean=CLIP_MEAN, std=CLIP_STD, eps=1e-6)
 
 
 def _read_config(raw: Mapping[str, Any]) -> dict[str, Any]:

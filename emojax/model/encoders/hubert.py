@@ -10,6 +10,7 @@ import functools
 
 from emojax.model.encoders.shared_tables import BLOCKS, attention_rules, with_head
 from emojax.model.encoders.waveform import (
+    HEADS,
     WaveformConfig,
     WaveformEncoder,
     transformers_table,
@@ -29,13 +30,11 @@ from emojax.model.weight_rules import (
     rule,
 )
 
-_HEAD = (r"(lm_head|projector|classifier|layer_weights).*", "the classifier is not used")
-
 
 def hubert_tables(config: WaveformConfig) -> tuple[Table, ...]:
     """HuBERT of transformers, alone or with a classifier, and of fairseq."""
     alone = transformers_table("HuBERT", config)
-    return alone, _fairseq(config), with_head(alone, "hubert.", *alone.ignored, _HEAD)
+    return alone, _fairseq(config), with_head(alone, "hubert.", HEADS)
 
 
 def _fairseq(config: WaveformConfig) -> Table:

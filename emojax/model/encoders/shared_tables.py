@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 
 from emojax.model.weight_rules import (
@@ -72,8 +73,41 @@ def timm_vit(patch: Layout, *, key_bias: bool, final_norm: bool) -> tuple[Rule, 
     )
 
 
-def transformers_vit(name: str, patch: Layout, *, cls: bool, fused_bias: bool) -> Table:
-    """Vision transformers under the names in transformers' files; its modules have others."""
+def final_norm_rules(name: str, used: bool) -> tuple[list[Rule], tuple[tuple[str, str], ...]]:
+    """(rules, tensors to ignore) of the last norm, which a configuration may leave out."""
+    if used:
+        return norm(name, "norm"), ()
+    return [], ((re.escape(name) + r"\..*", "config.model.*.final_norm is False"),)
+
+
+def clip_layers() -> list[list[Rule]]:
+    """Layers of CLIP and SigLIP in transformers."""
+    layer = "encoder.layers.{i}"
+    return [
+        *attention_rules(f"{layer}.self_attn", ("q_proj", "k_proj", "v_proj", "out_proj")),
+        linear(f"{layer}.mlp.fc1", f"{BLOCKS}/fc1"),
+        linear(f"{layer}.mlp.fc2", f"{BLOCKS}/fc2"),
+        norm(f"{layer}.layer_norm1", f"{BLOCKS}/norm1"),
+        norm(f"{layer}.layer_norm2", f"{BLOCKS}/norm2"),
+    ]
+
+
+def transformers_vit(
+    name: str, patch: Layout, *, cls: bool, fused_bias: bool, final_norm: bool = True
+) -> Table:
+    """Vision transformers under the names in transformers' files; its modules have others.
+
+    Args:
+      name: of the table.
+      patch: layout of the patch kernel.
+      cls: whether there are a class token and learned positions.
+      fused_bias: whether q and v have biases of their own, and k none (VideoMAE).
+      final_norm: whether the last norm is used.
+
+    Returns:
+      The table.
+    """
+    last, ignored = final_norm_rules("layernorm", final_norm)
     b = "encoder.layer.{i}"
     heads = (("query", "q"), ("key", "k"), ("value", "v"))
     biases = [rule(f"{b}.attention.attention.{p}_bias", f"{BLOCKS}/{p}/bias") for p in "qv"]
@@ -94,12 +128,14 @@ def transformers_vit(name: str, patch: Layout, *, cls: bool, fused_bias: bool) -
                 linear(f"{b}.output.dense", f"{BLOCKS}/fc2"),
                 norm(f"{b}.layernorm_before", f"{BLOCKS}/norm1"),
                 norm(f"{b}.layernorm_after", f"{BLOCKS}/norm2"),
-                norm("layernorm", "norm"),
+                last,
             ]
         ),
+        ignored,
     )
 
 
 def with_head(table: Table, prefix: str, *ignored: tuple[str, str]) -> Table:
-    """The encoder as part of a larger model; its other tensors are ignored by name."""
-    return dataclasses.replace(table.under(prefix, ""), ignored=ignored)
+    """The encoder as part of a larger model, whose other tensors are ignored by name."""
+    part = table.under(prefix, "")
+    return dataclasses.replace(part, ignored=(*part.ignored, *ignored))

@@ -31,6 +31,12 @@ from emojax.model.weight_rules import (
 from emojax.sharding import partitioned
 
 Array = jax.Array
+# Tensors of transformers' models around the encoder.
+HEADS = (
+    r"(lm_head|projector|classifier|layer_weights|tdnn|objective).*"
+    r"|feature_extractor\.(weight|bias)",
+    "only the encoder is used",
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,6 +67,11 @@ class WaveformConfig:
     position_kernel: int = 128
     position_groups: int = 16
     normalize: bool = True
+
+    @property
+    def fixed_window(self) -> bool:
+        """False: these models were trained on sound of any length."""
+        return False
 
     @property
     def view_shape(self) -> tuple[int, int]:
@@ -122,28 +133,22 @@ class WaveformEncoder(nn.Module):
         """Runs the encoder.
 
         Args:
-          waveform: float[B, n] at 16 kHz, zero mean and unit variance.
-          valid: int[B], number of valid samples; padding after them is hidden, so with `conv_norm`
-            "layer" a padded clip has the features of the clip alone. None: all are valid.
+          waveform: float[B, n, 1] at 16 kHz.
+          valid: int[B], number of valid samples; padding after them is hidden, so a padded clip has
+            the features of the clip alone. None: all are valid.
           deterministic: False enables dropout.
 
         Returns:
           float[B, S, D].
         """
         c, precision = self.config, self.config.encoder.precision
-        x = waveform.astype(precision.compute)[:, :, None]
-        layers = zip(c.conv_widths, c.conv_kernels, c.conv_strides, strict=True)
-        for i, (width, kernel, stride) in enumerate(layers):
-            x = _conv(
-                width, kernel, stride=stride, bias=c.conv_bias, name=f"conv{i}", precision=precision
-            )(x)
-            if c.conv_norm == "layer":
-                x = LayerNorm(1e-5, name=f"conv{i}_norm")(x)
-            elif i == 0:
-                x = nn.GroupNorm(
-                    None, 1, epsilon=1e-5, use_fast_variance=False, dtype=x.dtype, name="conv0_norm"
-                )(x)
-            x = nn.gelu(x, approximate=False)
+        if valid is not None:
+            valid = jnp.maximum(valid, 1)
+        if c.normalize:
+            count = jnp.full(waveform.shape[:1], waveform.shape[1]) if valid is None else valid
+            waveform = normalize_waveform(waveform[:, :, 0], count)[:, :, None]
+        x = waveform.astype(precision.compute)
+        x = self._convolve(x, valid)
         x = LayerNorm(c.encoder.eps, name="feature_norm")(x)
         x = Dense(c.encoder.width, (None, "embed"), precision=precision, name="feature_projection")(
             x
@@ -166,8 +171,36 @@ class WaveformEncoder(nn.Module):
         norm = LayerNorm(c.encoder.eps, name="norm")
         x = norm(x) if c.encoder.post_norm else x
         x = nn.Dropout(c.encoder.dropout)(x, deterministic=deterministic)
-        x = Encoder(c.encoder, name="encoder")(x, key_mask, deterministic)
+        bias = self.position_bias(x.shape[1])
+        x = Encoder(c.encoder, name="encoder")(x, key_mask, deterministic, position_bias=bias)
         return x if c.encoder.post_norm else norm(x)
+
+    def _convolve(self, x: Array, valid: Array | None) -> Array:
+        """float[B, n, 1] -> float[B, S, channels]; the norm over time sees valid samples only."""
+        c, precision = self.config, self.config.encoder.precision
+        layers = zip(c.conv_widths, c.conv_kernels, c.conv_strides, strict=True)
+        for i, (width, kernel, stride) in enumerate(layers):
+            x = _conv(
+                width, kernel, stride=stride, bias=c.conv_bias, name=f"conv{i}", precision=precision
+            )(x)
+            if c.conv_norm == "layer":
+                x = LayerNorm(1e-5, name=f"conv{i}_norm")(x)
+            elif i == 0:
+                mask = None
+                if valid is not None:
+                    steps = jnp.maximum(1, (valid - kernel) // stride + 1)
+                    inside = (jnp.arange(x.shape[1]) < steps[:, None])[:, :, None]
+                    mask = jnp.broadcast_to(inside, x.shape)
+                x = nn.GroupNorm(
+                    None, 1, epsilon=1e-5, use_fast_variance=False, dtype=x.dtype, name="conv0_norm"
+                )(x, mask=mask)
+            x = nn.gelu(x, approximate=False)
+        return x
+
+    def position_bias(self, steps: int) -> Array | None:
+        """float[N, T, T], added to the scores of attention; for families that have one."""
+        del steps
+        return None
 
 
 def normalize_waveform(waveform: Array, valid: Array) -> Array:

@@ -41,6 +41,11 @@ class WhisperConfig:
     encoder: EncoderConfig
 
     @property
+    def fixed_window(self) -> bool:
+        """Whether the released model always hears a whole, padded window."""
+        return True
+
+    @property
     def view_shape(self) -> tuple[int, int]:
         """Log-mel frames of the window and their bins."""
         return 2 * self.steps, self.mels
