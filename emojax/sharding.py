@@ -7,6 +7,7 @@ RULES maps those to mesh axes, once. What older texts call `pjit` is `jax.jit` u
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from collections.abc import Callable
@@ -43,7 +44,33 @@ RULES = (
     ("act_vocab", "tensor"),
 )
 
+MOST_KV_HEADS = 256
+
 _spec: Callable[..., PartitionSpec] = PartitionSpec
+
+
+def kv_axis(kv_heads: int) -> str:
+    """The logical axis of kernels of keys or values with fewer heads than the queries have."""
+    if kv_heads > MOST_KV_HEADS:
+        raise ValueError(f"{kv_heads} key-value heads, at most {MOST_KV_HEADS} are supported")
+    return f"kv_heads_{kv_heads}"
+
+
+@functools.cache
+def _rules(tensor: int) -> tuple[tuple[str, Any], ...]:
+    """RULES for a mesh; key-value heads that `tensor` devices cannot share are replicated."""
+    heads = range(1, MOST_KV_HEADS + 1)
+    return RULES + tuple((kv_axis(n), None if n % tensor else "tensor") for n in heads)
+
+
+def replication_note(tensor: int, kv_heads: int) -> str:
+    """Says that every device of the tensor axis holds all keys and values; "" if they are split."""
+    if kv_heads % tensor == 0:
+        return ""
+    return (
+        f"{kv_heads} key-value heads cannot be split over {tensor} devices of the tensor axis: "
+        "each holds all of them"
+    )
 
 
 _MESH = "set config.train.mesh to three sizes with this product, such as -1,1,1"
@@ -173,35 +200,58 @@ def platform() -> str:
     return device.platform if device is not None and device.platform else jax.default_backend()
 
 
-def is_divisible(batch: int, heads: int) -> bool:
+def is_divisible(batch: int, heads: int, kv_heads: int) -> bool:
     """Whether the current mesh can split a batch and attention heads evenly.
 
-    A batch of one, as when a model is initialised, cannot be split.
+    A batch of one, as when a model is initialised, cannot be split. Where the tensor axis exceeds
+    the key-value heads, the query heads of a device must share one of them.
     """
     sizes = jax.sharding.get_abstract_mesh().shape
-    return not sizes or batch % (sizes["data"] * sizes["fsdp"]) == 0 == heads % sizes["tensor"]
+    if not sizes:
+        return True
+    if batch % (sizes["data"] * sizes["fsdp"]) or heads % sizes["tensor"]:
+        return False
+    own = heads // sizes["tensor"]
+    shared = kv_heads % sizes["tensor"] == 0 or (heads // kv_heads) % own == 0
+    return bool(shared)
 
 
-def shard_over_heads(fn: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+def shard_over_heads(
+    fn: Callable[..., jax.Array], *, heads: int, kv_heads: int
+) -> Callable[..., jax.Array]:
     """Wraps an attention kernel that XLA cannot split, so that it runs on each shard.
 
-    Batch and heads are sharded.
+    Batch and heads are sharded. Key-value heads that the tensor axis cannot share are replicated,
+    and each device takes the one that its query heads attend to; `is_divisible` must hold.
 
     Args:
-      fn: (q, k, v: [B, T, N, H], key_mask: bool[B, T]) -> [B, T, N, H].
+      fn: (q: [B, T, N, H], k, v: [B, T, K, H], key_mask: bool[B, T]) -> [B, T, N, H].
+      heads: N.
+      kv_heads: K.
 
     Returns:
       The same function for global arrays; `fn` itself when there is no mesh.
     """
-    if jax.sharding.get_abstract_mesh().empty:
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
         return fn
-    rows, heads = _spec(("data", "fsdp")), _spec(("data", "fsdp"), None, "tensor")
-    return jax.shard_map(fn, in_specs=(heads, heads, heads, rows), out_specs=heads, check_vma=False)
+    rows, split = _spec(("data", "fsdp")), _spec(("data", "fsdp"), None, "tensor")
+    tensor, body, kv = mesh.shape["tensor"], fn, split
+    if kv_heads % tensor:
+        kv = rows
+
+        def body(q: jax.Array, k: jax.Array, v: jax.Array, key_mask: jax.Array) -> jax.Array:
+            own = jax.lax.axis_index("tensor") * (heads // tensor) // (heads // kv_heads)
+            k, v = (jax.lax.dynamic_slice_in_dim(x, own, 1, axis=2) for x in (k, v))
+            return fn(q, k, v, key_mask)
+
+    return jax.shard_map(body, in_specs=(split, kv, kv, rows), out_specs=split, check_vma=False)
 
 
 def tree_shardings(abstract: Any, mesh: Mesh) -> Any:
     """NamedShardings of a tree of boxed (logically partitioned) abstract arrays."""
-    return spmd.logical_to_mesh_sharding(nn.get_partition_spec(abstract), mesh, RULES)
+    rules = _rules(mesh.shape["tensor"])
+    return spmd.logical_to_mesh_sharding(nn.get_partition_spec(abstract), mesh, rules)
 
 
 def check_division(batch: int, parts: int, accumulate: int) -> None:
@@ -394,5 +444,6 @@ def gather_embed(kernel: jax.Array, axes: tuple[str | None, ...]) -> jax.Array:
 
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     """Logical sharding constraint under the current mesh; no effect without a mesh."""
-    out: jax.Array = spmd.with_logical_constraint(x, axes, rules=RULES)
+    rules = _rules(jax.sharding.get_abstract_mesh().shape.get("tensor", 1))
+    out: jax.Array = spmd.with_logical_constraint(x, axes, rules=rules)
     return out

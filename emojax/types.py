@@ -5,6 +5,7 @@ The same letters in every docstring, einsum and einops string:
     B batch          F frames          P image patches    S audio steps     T text tokens
     Q soft tokens    D width           N attention heads  H head width      M MLP width
     V vocabulary     L layers          R LoRA rank        A answer tokens   C label choices
+    K key-value heads
 """
 
 from __future__ import annotations

@@ -190,6 +190,7 @@ def eval_row(
         layout=config.layout,
         dataset=record.dataset,
         person=released_stages.speaking_person(record),
+        wrap=tokenizer.wrap,
     )
     special = config.layout != "train"
     return prompt, make_row(tokenizer, prompt, None, config.eval_placeholders, special=special)

@@ -7,10 +7,10 @@ depend on them. The wording of the questions is our own.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
-from data_pipeline.loader.tokens import FEATURE_HERE
+from data_pipeline.loader.tokens import FEATURE_HERE, instruct
 from data_pipeline.schema import VIDEO_HERE
 
 # The two stages of Emotion-LLaMAv2, and Emotion-LLaMA.
@@ -18,6 +18,7 @@ Style = Literal["perception", "cognition", "v1"]
 # Layout of a prompt at evaluation: as in training, or as in the released programs (two BOS, other
 # spaces).
 Layout = Literal["train", "released_eval", "released_demo"]
+Wrap = Callable[[str], str]  # message -> prompt in a chat template, see `Tokenizer.wrap`
 TASKS = (
     "emotion",
     "sentiment",
@@ -59,7 +60,13 @@ def character_line(subtitle: str, style: Style, *, person: str | None = None) ->
 
 
 def train_prompt(
-    subtitle: str, task: str, question: str, style: Style, *, person: str | None = None
+    subtitle: str,
+    task: str,
+    question: str,
+    style: Style,
+    *,
+    person: str | None = None,
+    wrap: Wrap = instruct,
 ) -> str:
     """The training instruction in its chat template, without BOS.
 
@@ -69,16 +76,17 @@ def train_prompt(
       question: the question, see `question`.
       style: style of the prompt.
       person: name of the speaker, for data sets that give one (E3).
+      wrap: puts the message into the chat template of the language model.
     """
     line = character_line(_without_tokens(subtitle), style, person=person)
     if style == "v1":
-        return f"[INST] {V1_LEAD} {line} [{task}] {question}  [/INST]"
-    return f"[INST] <Vid>{VIDEO_HERE}</Vid> {line} [{task}] {question}  [/INST]"
+        return wrap(f"{V1_LEAD} {line} [{task}] {question}")
+    return wrap(f"<Vid>{VIDEO_HERE}</Vid> {line} [{task}] {question}")
 
 
-def picture_prompt(task: str, question: str) -> str:
+def picture_prompt(task: str, question: str, *, wrap: Wrap = instruct) -> str:
     """The training instruction of a general image set, which has no transcript."""
-    return f"[INST] <Vid>{VIDEO_HERE}</Vid> [{task}] {_without_tokens(question)}  [/INST]"
+    return wrap(f"<Vid>{VIDEO_HERE}</Vid> [{task}] {_without_tokens(question)}")
 
 
 def released_eval_prompt(
@@ -111,6 +119,7 @@ def eval_prompt(
     layout: Layout = "train",
     dataset: str = "",
     person: str | None = None,
+    wrap: Wrap = instruct,
 ) -> str:
     """The instruction at evaluation.
 
@@ -126,9 +135,10 @@ def eval_prompt(
       layout: in the released layouts, `<s>` and `</s>` in the prompt are tokens.
       dataset: name of the data set; some have their own layout.
       person: name of the speaker, for data sets that give one (E3).
+      wrap: as of `train_prompt`; the released layouts have LLaMA-2's template.
     """
     if layout == "train":
-        return train_prompt(subtitle, task, question, style, person=person)
+        return train_prompt(subtitle, task, question, style, person=person, wrap=wrap)
     line = character_line(_without_tokens(subtitle), "perception", person=person)
     message = f"{line.strip()} [{task}] {question}"
     if style == "v1":

@@ -159,7 +159,12 @@ class DrawRow:
             record = dataclasses.replace(record, subtitle=subtitle)
         record = truncate_subtitle(record, self.tokenizer, c.max_subtitle)
         example = draw_example(
-            record, self.stage, rng, no_subtitle=c.no_subtitle, questions=c.questions
+            record,
+            self.stage,
+            rng,
+            no_subtitle=c.no_subtitle,
+            questions=c.questions,
+            wrap=self.tokenizer.wrap,
         )
         row = make_row(
             self.tokenizer, example.prompt, example.answer, c.placeholders, max_answer=c.max_answer

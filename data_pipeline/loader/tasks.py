@@ -13,6 +13,7 @@ import numpy as np
 
 from data_pipeline.datasets.labels import normalize_answer
 from data_pipeline.loader import prompts, released_stages
+from data_pipeline.loader.tokens import instruct
 from data_pipeline.schema import STREAMS, ClipRecord, Example
 
 _TASK_STREAMS: dict[str, tuple[str, ...]] = {"audio": ("audio",), "image": ("image",)}
@@ -113,6 +114,7 @@ def draw_example(
     *,
     no_subtitle: str = "",
     questions: prompts.Questions | None = None,
+    wrap: prompts.Wrap = instruct,
 ) -> Example:
     """Draws one instruction sample of a clip: task, fallback, hidden modality, question.
 
@@ -122,10 +124,11 @@ def draw_example(
       rng: source of the random choices.
       no_subtitle: replaces an unknown or hidden transcript in the prompt.
       questions: wordings by task that replace the built-in ones.
+      wrap: as of `prompts.train_prompt`.
     """
     if stage.released and released_stages.is_released(record.dataset):
         return released_example(
-            record, stage.style, rng, no_subtitle=no_subtitle, questions=questions
+            record, stage.style, rng, no_subtitle=no_subtitle, questions=questions, wrap=wrap
         )
     task = stage.tasks[int(rng.integers(len(stage.tasks)))]
     answer = answer_text(record, task)
@@ -152,6 +155,7 @@ def draw_example(
         task,
         prompts.question(task, record.labels, index=index, custom=questions),
         stage.style,
+        wrap=wrap,
     )
     author = record.provenance.get("reason" if task in ("think", "reason_v2") else task, "")
     return Example(
@@ -171,6 +175,7 @@ def released_example(
     *,
     no_subtitle: str = "",
     questions: prompts.Questions | None = None,
+    wrap: prompts.Wrap = instruct,
 ) -> Example:
     """Draws one instruction sample of MMEVerse or an image set, as in the released stages.
 
@@ -180,6 +185,7 @@ def released_example(
       rng: source of the random choices.
       no_subtitle: replaces an unknown transcript in the prompt.
       questions: wordings by task that replace the built-in ones.
+      wrap: as of `prompts.train_prompt`.
 
     Raises:
       ValueError: the data set is not part of the released stages, or the style has none.
@@ -190,11 +196,11 @@ def released_example(
     question = prompts.question(drawn.question, drawn.labels, index=index, custom=questions)
     question = question.replace("{text}", text)
     if record.dataset in released_stages.IMAGE_SETS:
-        prompt = prompts.picture_prompt(drawn.tag, question)
+        prompt = prompts.picture_prompt(drawn.tag, question, wrap=wrap)
     else:
         person = released_stages.speaking_person(record)
         prompt = prompts.train_prompt(
-            record.subtitle or no_subtitle, drawn.tag, question, style, person=person
+            record.subtitle or no_subtitle, drawn.tag, question, style, person=person, wrap=wrap
         )
     answer = drawn.answer if drawn.exact else normalize_answer(drawn.answer)
     return Example(

@@ -27,18 +27,23 @@ class Tokenizer(Protocol):
     """Converts text to token ids and back, without special tokens.
 
     Attributes:
-      bos_id: id of the BOS token.
-      eos_id: id of the end token.
+      bos_id: id of the BOS token; None where `wrap` writes what a prompt begins with.
+      eos_id: id of the token that ends the answers of training.
+      end_ids: ids of all tokens that end an answer, `eos_id` first.
       pad_id: id of the padding token.
       vocab_size: number of ids.
       legacy: whether text after a special token has a leading space.
     """
 
-    bos_id: int
+    bos_id: int | None
     eos_id: int
+    end_ids: tuple[int, ...]
     pad_id: int
     vocab_size: int
     legacy: bool
+
+    def wrap(self, message: str) -> str:
+        """The prompt of one question: the message in the model's chat template."""
 
     def encode(self, text: str) -> list[int]:
         """Ids of one text piece."""
@@ -48,6 +53,11 @@ class Tokenizer(Protocol):
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids; special tokens are skipped."""
+
+
+def instruct(message: str) -> str:
+    """A message in LLaMA-2's chat template as the originals write it, without BOS."""
+    return f"[INST] {message}  [/INST]"
 
 
 class LlamaTokenizer:
@@ -66,7 +76,10 @@ class LlamaTokenizer:
       ValueError: the file is not a valid SentencePiece model, or its configuration is not JSON.
     """
 
-    bos_id, eos_id, pad_id = 1, 2, 3997
+    bos_id: int | None = 1
+    eos_id, pad_id = 2, 3997
+    end_ids: tuple[int, ...] = (2,)
+    wrap = staticmethod(instruct)
 
     def __init__(self, path: Path, *, legacy: bool | None = None):
         import sentencepiece
@@ -118,8 +131,11 @@ class SmallTokenizer:
       text: the JSON from `to_text`.
     """
 
-    bos_id, eos_id, pad_id = 1, 2, 3
+    bos_id: int | None = 1
+    eos_id, pad_id = 2, 3
+    end_ids: tuple[int, ...] = (2,)
     legacy = True
+    wrap = staticmethod(instruct)
 
     def __init__(self, text: str):
         import tokenizers
@@ -219,7 +235,8 @@ def make_row(
     Raises:
       ValueError: the prompt does not contain each placeholder exactly once, in order.
     """
-    ids, soft, text = [tokenizer.bos_id], [], prompt
+    ids = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
+    soft, text = [], prompt
     for name, count in placeholders:
         if prompt.count(name) != 1 or name not in text:
             raise ValueError(f"the prompt must contain {name} once and in order: {prompt!r}")
@@ -246,6 +263,7 @@ def encode_piece(
     if not special:
         return tokenizer.encode(text)
     legacy = tokenizer.legacy if legacy is None else legacy
+    assert tokenizer.bos_id is not None, "released layouts are for LLaMA-2"
     tokens = {"<s>": tokenizer.bos_id, "</s>": tokenizer.eos_id}
     ids: list[int] = []
     for part in filter(None, re.split("(</?s>)", text)):

@@ -3,7 +3,8 @@
 DIR/model.json       resolved configuration, labels, prompt style, training tasks
 DIR/speaker.json     audio statistics of the average training speaker (with data.speaker_norm)
 DIR/tokenizer.json   tokenizer that was trained with the model; or tokenizer.model, that of LLaMA-2,
-                     with tokenizer_config.json
+                     with tokenizer_config.json; or the folder tokenizer/ with the files of another
+                     language model's
 DIR/weights/         Orbax tree of all variables
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from etils import epath
 
+from data_pipeline.loader.chat_tokenizer import ChatTokenizer
 from data_pipeline.loader.samples import RowConfig
 from data_pipeline.loader.tokens import TOKENIZER_CONFIG, LlamaTokenizer, SmallTokenizer, Tokenizer
 from data_pipeline.media.speaker_norm import Speakers, VoiceStats
@@ -36,6 +39,7 @@ from emojax.sharding import broadcast_text
 
 MODEL_FILE = "model.json"
 TOKENIZER_MODEL, MANIFEST = "tokenizer.model", "manifest.json"
+TOKENIZER_FOLDER = "tokenizer"
 RELEASED_ANSWER = {"v1": 500, "v2": 200}  # max_new_tokens of the official evaluations
 FACE_ENCODER_SCALE = "params/mae/norm/scale"  # zeros if the face encoders were not imported
 REASON_TASKS = ("reason", "reason_v2")
@@ -144,13 +148,7 @@ def save_bundle(
         checkpointer.save(weights, args=ocp.args.PyTreeSave(variables))
     if not main:
         return
-    if isinstance(tokenizer, SmallTokenizer):
-        (folder / "tokenizer.json").write_text(tokenizer.to_text())
-    elif isinstance(tokenizer, LlamaTokenizer) and str(tokenizer.path) != str(
-        folder / TOKENIZER_MODEL
-    ):
-        epath.Path(tokenizer.path).copy(folder / TOKENIZER_MODEL, overwrite=True)
-        (folder / TOKENIZER_CONFIG).write_text(json.dumps({"legacy": tokenizer.legacy}))
+    _save_tokenizer(tokenizer, folder)
     if average_speaker:
         (folder / "speaker.json").write_text(average_speaker.to_json())
     last = settings.stages[-1].tasks
@@ -165,14 +163,31 @@ def save_bundle(
     (folder / MODEL_FILE).write_text(json.dumps(facts, indent=1))
 
 
+def _save_tokenizer(tokenizer: Tokenizer, folder: epath.Path) -> None:
+    """Writes a tokenizer's files into a model folder, local or remote."""
+    if isinstance(tokenizer, SmallTokenizer):
+        (folder / "tokenizer.json").write_text(tokenizer.to_text())
+    elif isinstance(tokenizer, ChatTokenizer):
+        (folder / TOKENIZER_FOLDER).mkdir(parents=True)
+        with tempfile.TemporaryDirectory() as part:
+            for file in tokenizer.save(Path(part)):
+                (folder / TOKENIZER_FOLDER / file.name).write_bytes(file.read_bytes())
+    elif isinstance(tokenizer, LlamaTokenizer) and str(tokenizer.path) != str(
+        folder / TOKENIZER_MODEL
+    ):
+        epath.Path(tokenizer.path).copy(folder / TOKENIZER_MODEL, overwrite=True)
+        (folder / TOKENIZER_CONFIG).write_text(json.dumps({"legacy": tokenizer.legacy}))
+
+
 def _clear(folder: epath.Path, weights: epath.Path, *, keep_manifest: bool) -> None:
     """Removes an earlier model: while its weights are replaced, the folder holds no model."""
     folder.mkdir(parents=True, exist_ok=True)
     names = [MODEL_FILE, "tokenizer.json", TOKENIZER_CONFIG, "speaker.json", CALIBRATION]
     for name in names if keep_manifest else [*names, MANIFEST]:
         (folder / name).unlink(missing_ok=True)
-    if weights.exists():
-        weights.rmtree()
+    for part in (weights, folder / TOKENIZER_FOLDER):
+        if part.exists():
+            part.rmtree()
 
 
 def load_bundle(
@@ -283,6 +298,8 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     Raises:
       FileNotFoundError: the folder has none.
     """
+    if (folder / TOKENIZER_FOLDER).is_dir():
+        return ChatTokenizer(folder / TOKENIZER_FOLDER)
     if (folder / "tokenizer.json").exists():
         return SmallTokenizer((folder / "tokenizer.json").read_text())
     if (folder / TOKENIZER_MODEL).exists():

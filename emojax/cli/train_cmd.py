@@ -92,7 +92,7 @@ def _check_options(args: argparse.Namespace) -> None:
 
 def _settings(args: argparse.Namespace) -> Settings:
     from emojax.config import load_config, resolve
-    from emojax.train.start import check_tokenizer
+    from emojax.train.start import check_start
     from emojax.weights.locations import find_model
 
     config = load_config(args.config or args.preset or DEFAULT_PRESET, args.fields)
@@ -101,5 +101,5 @@ def _settings(args: argparse.Namespace) -> Settings:
     if config.train.init_from:
         config.train.init_from = str(find_model(config.train.init_from))
     settings = resolve(config)
-    check_tokenizer(settings.train)
+    check_start(settings)
     return settings

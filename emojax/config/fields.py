@@ -17,7 +17,7 @@ from data_pipeline.loader.prompts import Layout, Style
 from data_pipeline.media.views import IMAGENET_MEAN, IMAGENET_STD
 from emojax.config.declaration import AtLeast, OneOf
 from emojax.model.fusion import Kind
-from emojax.model.parts import ENCODERS
+from emojax.model.parts import ENCODERS, LANGUAGE_MODELS
 from emojax.model.remat import REMAT_POLICIES
 
 # (regular expression on the tree path, train | freeze); the first match decides, and every leaf
@@ -118,14 +118,31 @@ class FusionFields:
 
 @dataclass(frozen=True, kw_only=True)
 class LlamaFields:
-    """The language model, LLaMA-2-7B."""
+    """The language model; the sizes are those of LLaMA-2-7B."""
 
+    # A release (`emojax weights list --parts`), hf:OWNER/NAME, or a folder: sets the fields below,
+    # and its weights and tokenizer are where training starts. "": none.
+    part: str = ""
+    family: Annotated[str, OneOf(*LANGUAGE_MODELS)] = "llama2"
     vocab: int = 32000
     width: int = 4096
     depth: int = 32
     heads: int = 32
+    kv_heads: int = 0  # heads of keys and values; 0: as many as `heads`
+    head_width: int = 0  # 0: width / heads
     mlp: int = 11008
     dropout: float = 0.0
+    eps: float = 1e-5  # of the norms
+    theta: float = 10_000.0  # base of the rotary embedding
+    rope_scaling: Literal["none", "linear", "llama3"] = "none"
+    rope_factor: float = 1.0
+    rope_low: float = 1.0
+    rope_high: float = 4.0
+    rope_original: int = 8192  # positions of pretraining
+    tied: bool = False  # whether the output head is the embedding table
+    qkv_bias: bool = False
+    qk_norm: bool = False
+    window: int = 0  # tokens that attention reaches back; rows must not be longer; 0: no limit
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from emojax.model.encoders.vision_transformer import PictureConfig
 from emojax.model.encoders.waveform import WaveformConfig
 from emojax.model.fusion import FusionConfig
 from emojax.model.layers import EncoderConfig
+from emojax.model.lm.families import make_decoder
 from emojax.model.lm.llama import LlamaConfig
 from emojax.model.parts import ENCODERS
 
@@ -132,13 +133,8 @@ def _encoder(
 
 
 def _llama(m: ModelFields) -> LlamaConfig:
-    return LlamaConfig(
-        vocab=m.llama.vocab,
-        width=m.llama.width,
-        depth=m.llama.depth,
-        heads=m.llama.heads,
-        mlp=m.llama.mlp,
-        dropout=m.llama.dropout,
+    return make_decoder(
+        m.llama,
         lora=LoraConfig(
             rank=m.lora.rank,
             alpha=m.lora.alpha,

@@ -10,6 +10,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from emojax.config.declaration import config_names, unknown_field
+from emojax.config.part_fields import set_part
 from emojax.config.renamed_fields import current_arguments
 
 _WORD = re.compile(
@@ -36,11 +37,20 @@ def set_fields(config: ConfigDict, words: Sequence[str]) -> None:
     untyped_flags: Any = flags
     values = untyped_flags.FlagValues()
     config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
-    for word in words:
+    # A part sets sizes, which other words may change: parts come first.
+    for word in sorted(words, key=lambda word: _part_stream(word) is None):
         try:
             values(["emojax", word])
         except (flags.Error, ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
             raise ValueError(_wrong_value(config, word)) from error
+        if (stream := _part_stream(word)) is not None:
+            set_part(config, stream)
+
+
+def _part_stream(word: str) -> str | None:
+    """The stream of `--config.model.STREAM.part=NAME`; None for other words."""
+    match = re.fullmatch(r"--?config\.model\.(\w+)\.part=.*", word)
+    return match[1] if match else None
 
 
 def _check(config: ConfigDict, word: str) -> None:

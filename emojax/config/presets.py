@@ -19,6 +19,7 @@ from data_pipeline.suggestions import no_such
 from emojax.config.declaration import config_names, to_config_dict, unknown_field
 from emojax.config.fields import StageFields
 from emojax.config.overrides import set_fields
+from emojax.config.part_fields import set_part
 from emojax.config.renamed_fields import current_name
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -121,6 +122,9 @@ def change_fields(config: ConfigDict, changes: Mapping[str, Any]) -> None:
         current = known_name(config, name)
         try:
             config.update_from_flattened_dict({current: value})
+            section, _, last = current.rpartition(".")
+            if last == "part":
+                set_part(config, section.rpartition(".")[2])
         except (KeyError, AttributeError, TypeError) as error:
             raise ValueError(f"config.{current}: {str(error).strip() or repr(value)}") from error
 

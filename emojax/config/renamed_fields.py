@@ -36,6 +36,20 @@ ADDED: dict[str, Any] = {
     "model.audio.normalize": True,
     "model.audio.position_kernel": 128,
     "model.audio.position_groups": 16,
+    "model.llama.family": "llama2",
+    "model.llama.kv_heads": 0,
+    "model.llama.head_width": 0,
+    "model.llama.eps": 1e-5,
+    "model.llama.theta": 10_000.0,
+    "model.llama.rope_scaling": "none",
+    "model.llama.rope_factor": 1.0,
+    "model.llama.rope_low": 1.0,
+    "model.llama.rope_high": 4.0,
+    "model.llama.rope_original": 8192,
+    "model.llama.tied": False,
+    "model.llama.qkv_bias": False,
+    "model.llama.qk_norm": False,
+    "model.llama.window": 0,
 }
 # Defaults that changed without changing what any earlier model does: (default, first release's).
 CHANGED: dict[str, tuple[Any, Any]] = {

@@ -15,6 +15,7 @@ from data_pipeline.media.views import ViewConfig
 from emojax.config.declaration import build, to_config_dict
 from emojax.config.fields import Data, Optim, Rules, RunFields, StageFields, Train
 from emojax.config.model_config import model_config, view_config
+from emojax.config.part_fields import STREAM_KINDS
 from emojax.config.renamed_fields import rename_fields
 from emojax.model.build import ModelConfig
 from emojax.model.emotion_v1 import EmotionV1Config
@@ -58,6 +59,12 @@ class Settings:
     train: Train
     raw: dict[str, Any]
 
+    @property
+    def parts(self) -> dict[str, str]:
+        """{section of config.model: name of its pretrained part}, without those that have none."""
+        sections = {s: self.raw["model"].get(s) or {} for s in STREAM_KINDS}
+        return {s: str(section["part"]) for s, section in sections.items() if section.get("part")}
+
     def sampling(self, peak_index: int | None) -> Sampling:
         """Which frames of a clip are decoded; `peak_index` is its known apex or None."""
         return Sampling(
@@ -77,6 +84,7 @@ def resolve(config: ConfigDict) -> Settings:
     """
     raw = rename_fields(json.loads(config.to_json_best_effort()))
     run = build(RunFields, rename_fields(config.to_dict()))
+    check_window(run)
     tasks = {name: name.rsplit("/", 1)[-1] for name in run.data.questions}  # of DATASET/TASK
     if unknown := sorted(n for n, task in tasks.items() if task not in {*TASKS, *OTHER_QUESTIONS}):
         raise ValueError(
@@ -101,6 +109,20 @@ def resolve(config: ConfigDict) -> Settings:
         train=run.train,
         raw=raw,
     )
+
+
+def check_window(run: RunFields) -> None:
+    """Checks that no row is longer than the language model's attention reaches back.
+
+    Raises:
+      ValueError: one is.
+    """
+    window, longest = run.model.llama.window, max((t for t, _ in run.data.buckets), default=0)
+    if window and longest + run.data.max_answer > window:
+        raise ValueError(
+            f"config.model.llama.window is {window} tokens, but rows of config.data.buckets have "
+            f"{longest} and answers {run.data.max_answer}: shorten them"
+        )
 
 
 def _model(run: RunFields) -> ModelConfig:

@@ -265,6 +265,6 @@ def _engine(bundle: Bundle, collate: Collate, batch_size: int) -> Engine:
         config=bundle.settings.model,
         variables=bundle.variables,
         collate=collate,
-        eos=bundle.tokenizer.eos_id,
+        eos=bundle.tokenizer.end_ids,
         batch_size=batch_size,
     )

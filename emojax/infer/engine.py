@@ -21,6 +21,7 @@ from data_pipeline.loader.tokens import Row, pick_bucket
 from data_pipeline.progress import Progress, no_progress
 from emojax.infer.device_transfer import to_device
 from emojax.infer.sample import (
+    Ends,
     Sampler,
     State,
     Variables,
@@ -49,7 +50,7 @@ def _start(
     keys: Array,
     *,
     sampler: Sampler,
-    eos: int,
+    eos: Ends,
     slots: int,
 ) -> State:
     logits, cache = prefill(config, variables, batch, slots)
@@ -94,14 +95,14 @@ class Engine:
       config: the model's.
       variables: the model's.
       collate: makes batches of static sizes from samples.
-      eos: id of the end token.
+      eos: id of the end token, or of several.
       batch_size: prompts that are answered at the same time.
     """
 
     config: ModelConfig
     variables: Variables
     collate: Collate
-    eos: int
+    eos: Ends
     batch_size: int = 8
 
     def generate(

@@ -97,7 +97,8 @@ def _float32_copies(leaves: Mapping[str, Any], settings: Settings) -> float:
     alone = 0.0
     layers: dict[str, float] = {}
     for path, leaf in leaves.items():
-        if not path.endswith("/kernel") or leaf.dtype == jnp.float32:
+        is_head = path == "params/llama/embed" and settings.model.llama.tied
+        if not (path.endswith("/kernel") or is_head) or leaf.dtype == jnp.float32:
             continue
         stack, block, _ = path.partition("/blocks/")
         copies = 4.0 * math.prod(leaf.shape)
@@ -113,7 +114,7 @@ def _cache_bytes(settings: Settings) -> float:
     llama, data = settings.model.llama, settings.data
     tokens = min(length for length, _ in data.buckets) + min(data.max_answer, 200)
     size = 1 if llama.cache == "int8" else jnp.dtype(llama.precision.compute).itemsize
-    return 2.0 * llama.depth * llama.width * tokens * size
+    return 2.0 * llama.depth * llama.kv_heads * llama.head_width * tokens * size
 
 
 def _smaller(folder: Path, saved: Settings, precision: str, free: float) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import operator
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +18,7 @@ from emojax.types import Present, SoftPrompt
 Array = jax.Array
 CHOICES_PER_PASS = 16  # answers that are scored side by side in one forward pass
 Variables = dict[str, Any]  # nested {params, lora}
+Ends = int | tuple[int, ...]  # ids of the tokens that end an answer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,6 +62,14 @@ class State(NamedTuple):
     cache: Cache
 
 
+def _ends(eos: Ends) -> tuple[int, ...]:
+    return (eos,) if isinstance(eos, int) else eos
+
+
+def _is_end(token: Array, eos: Ends) -> Array:
+    return functools.reduce(operator.or_, [token == end for end in _ends(eos)])
+
+
 def sample_tokens(logits: Array, sampler: Sampler, keys: Array) -> Array:
     """Chooses one token per row, greedily or by top-p sampling.
 
@@ -80,7 +91,7 @@ def sample_tokens(logits: Array, sampler: Sampler, keys: Array) -> Array:
 
 
 def next_tokens(
-    logits: Array, length: Array, keys: Array, *, ids: Array, sampler: Sampler, eos: int
+    logits: Array, length: Array, keys: Array, *, ids: Array, sampler: Sampler, eos: Ends
 ) -> Array:
     """Chooses token number `length` of each row from the row's own logits and key only.
 
@@ -90,7 +101,7 @@ def next_tokens(
       keys: one random key per row.
       ids: int[B, max_tokens], the tokens so far; entries from `length` on are ignored.
       sampler: see Sampler.
-      eos: id of the end token.
+      eos: id of the end token, or of several; the first one fills answers up.
 
     Returns:
       int32[B].
@@ -98,7 +109,8 @@ def next_tokens(
     if sampler.repetition_penalty != 1:
         logits = _penalize(logits, length, ids, sampler.repetition_penalty)
     if sampler.min_tokens:
-        blocked = (jnp.arange(logits.shape[-1]) == eos) & (length < sampler.min_tokens)[:, None]
+        ends = _is_end(jnp.arange(logits.shape[-1]), eos)
+        blocked = ends & (length < sampler.min_tokens)[:, None]
         logits = jnp.where(blocked, -jnp.inf, logits)
     keys = jax.vmap(jax.random.fold_in)(keys, length)
     return sample_tokens(logits, sampler, keys).astype(jnp.int32)
@@ -146,7 +158,9 @@ def prefill(
     return filled
 
 
-def initial_state(logits: Array, cache: Cache, keys: Array, *, sampler: Sampler, eos: int) -> State:
+def initial_state(
+    logits: Array, cache: Cache, keys: Array, *, sampler: Sampler, eos: Ends
+) -> State:
     """The state after the prompts, with each row's first token chosen.
 
     Args:
@@ -154,12 +168,14 @@ def initial_state(logits: Array, cache: Cache, keys: Array, *, sampler: Sampler,
       cache: filled with the prompts.
       keys: one random key per row.
       sampler: see Sampler.
-      eos: id of the end token.
+      eos: id of the end token, or of several; the first one fills answers up.
     """
     none = jnp.zeros(logits.shape[:1], jnp.int32)
-    ids = jnp.full((logits.shape[0], sampler.max_tokens), eos, jnp.int32)
+    ids = jnp.full((logits.shape[0], sampler.max_tokens), _ends(eos)[0], jnp.int32)
     token = next_tokens(logits, none, keys, ids=ids, sampler=sampler, eos=eos)
-    return State(token=token, length=none, done=token == eos, ids=ids, keys=keys, cache=cache)
+    return State(
+        token=token, length=none, done=_is_end(token, eos), ids=ids, keys=keys, cache=cache
+    )
 
 
 def advance(
@@ -169,7 +185,7 @@ def advance(
     refill: Array,
     *,
     sampler: Sampler,
-    eos: int,
+    eos: Ends,
     steps: int,
 ) -> State:
     """Decodes until all rows have ended, for at most `steps` tokens.
@@ -182,7 +198,7 @@ def advance(
       state: where decoding continues.
       refill: bool[]; if true, decoding stops as soon as one more row has ended.
       sampler: see Sampler.
-      eos: id of the end token.
+      eos: id of the end token, or of several; the first one fills answers up.
       steps: most tokens per row in this call.
 
     Returns:
@@ -208,8 +224,8 @@ def advance(
         # A row that has ended keeps its position, so that it cannot run past the end of its cache.
         cache = cache._replace(used=jnp.where(s.done, s.cache.used, cache.used))
         chosen = next_tokens(logits[:, 0], length, s.keys, ids=ids, sampler=sampler, eos=eos)
-        token = jnp.where(s.done, eos, chosen)
-        done = s.done | (token == eos) | (length >= sampler.max_tokens)
+        token = jnp.where(s.done, _ends(eos)[0], chosen)
+        done = s.done | _is_end(token, eos) | (length >= sampler.max_tokens)
         return step + 1, State(
             token=token, length=length, done=done, ids=ids, keys=s.keys, cache=cache
         )
@@ -224,7 +240,7 @@ def generate(
     key: Array,
     *,
     sampler: Sampler,
-    eos: int,
+    eos: Ends,
 ) -> Array:
     """Answers one batch of prompts from start to end.
 
@@ -236,7 +252,7 @@ def generate(
       batch: prompts with their views or features.
       key: random key; each row gets its own from it.
       sampler: see Sampler.
-      eos: id of the end token.
+      eos: id of the end token, or of several; the first one fills answers up.
 
     Returns:
       int[B, max_tokens] new tokens; after its end a row holds end tokens only.

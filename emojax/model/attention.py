@@ -5,6 +5,9 @@ blocks of queries (blocked_attention.py). Short rows: the dense form. The platfo
 mesh, so a program compiled for a TPU or GPU on another machine has its kernels. No other form for
 long rows ever holds a [T, S] table of all heads; with a bias, which is such a table, the dense
 form runs.
+
+Keys and values may have fewer heads than queries (K divides N): query head n attends to key-value
+head n // (N / K). They are never repeated in memory.
 """
 
 from __future__ import annotations
@@ -39,8 +42,8 @@ def attention(
 
     Args:
       q: float[B, T, N, H].
-      k: float[B, S, N, H].
-      v: float[B, S, N, H].
+      k: float[B, S, K, H].
+      v: float[B, S, K, H].
       key_mask: bool[B, S], False on hidden keys; None when all are visible. Where
         `takes_row_lengths`, hidden keys come after all visible ones.
       causal: whether query t attends to keys up to t only (T = S).
@@ -50,16 +53,15 @@ def attention(
       float[B, T, N, H]. The output of a query without any visible key differs between the forms:
       mask it.
     """
-    length, target = q.shape[1], platform()
+    (batch, length, heads), kv_heads, target = q.shape[:3], k.shape[2], platform()
     if bias is not None:
         mask = dense_mask(key_mask, causal, start=0, queries=length, length=k.shape[1])
         return checkpoint_name(dense_attention(q, k, v, mask=mask, bias=bias), "attention")
-    if target == "tpu" and (causal or length >= LONG) and is_divisible(q.shape[0], q.shape[2]):
+    if target == "tpu" and (causal or length >= LONG) and is_divisible(batch, heads, kv_heads):
         if key_mask is None:
             key_mask = jnp.ones(q.shape[:2], bool)
-        return shard_over_heads(functools.partial(splash_attention, causal=causal))(
-            q, k, v, key_mask
-        )
+        kernel = functools.partial(splash_attention, causal=causal)
+        return shard_over_heads(kernel, heads=heads, kv_heads=kv_heads)(q, k, v, key_mask)
     if takes_row_lengths(q.dtype) and q.shape[3] % 8 == 0 and q.shape[3] <= CUDNN_WIDTH:
         return cudnn_attention(q, k, v, key_mask, causal=causal)
     if target == "cpu" and (causal or length >= LONG):
@@ -85,8 +87,8 @@ def cudnn_attention(q: Array, k: Array, v: Array, key_mask: Array | None, *, cau
 
     Args:
       q: float[B, T, N, H], bfloat16 or float16.
-      k: float[B, S, N, H].
-      v: float[B, S, N, H].
+      k: float[B, S, K, H].
+      v: float[B, S, K, H].
       key_mask: bool[B, S], False on hidden keys, which come last; None when all are visible.
       causal: whether query t attends to keys up to t only.
 
@@ -106,6 +108,11 @@ def cudnn_attention(q: Array, k: Array, v: Array, key_mask: Array | None, *, cau
     return out[:, :queries]
 
 
+def group_heads(q: Array, kv_heads: int) -> Array:
+    """[B, T, N, H] -> [B, T, K, N / K, H]: the queries of each key-value head."""
+    return q.reshape(*q.shape[:2], kv_heads, -1, q.shape[3])
+
+
 def dense_attention(
     q: Array, k: Array, v: Array, *, mask: Array | None, bias: Array | None = None
 ) -> Array:
@@ -113,25 +120,24 @@ def dense_attention(
 
     Args:
       q: float[B, T, N, H].
-      k: float[B, S, N, H].
-      v: float[B, S, N, H].
-      mask: bool, broadcastable to [B, N, T, S]; None when every query attends to every key.
+      k: float[B, S, K, H].
+      v: float[B, S, K, H].
+      mask: bool[B or 1, 1, T, S]; None when every query attends to every key.
       bias: float[B, N, T, S], added to the scores.
 
     Returns:
       float[B, T, N, H].
     """
     precise = jnp.promote_types(q.dtype, jnp.float32)
-    scores = jnp.einsum(
-        "btnh,bsnh->bnts", q * q.shape[-1] ** -0.5, k, preferred_element_type=precise
-    )
+    scaled = group_heads(q * q.shape[-1] ** -0.5, k.shape[2])
+    scores = jnp.einsum("btkgh,bskh->bkgts", scaled, k, preferred_element_type=precise)
     if bias is not None:
-        scores = scores + bias.astype(scores.dtype)
+        scores = scores + bias.reshape(scores.shape).astype(scores.dtype)
     if mask is not None:
         lowest: Any = jnp.finfo(scores.dtype)  # type: ignore[no-untyped-call]
-        scores = jnp.where(mask, scores, lowest.min)
+        scores = jnp.where(mask[:, :, None], scores, lowest.min)
     weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
-    return jnp.einsum("bnts,bsnh->btnh", weights, v)
+    return jnp.einsum("bkgts,bskh->btkgh", weights, v).reshape(q.shape)
 
 
 def cached_attention(
@@ -150,37 +156,38 @@ def cached_attention(
 
     Args:
       q: float[B, T, N, H].
-      k: float or int8[B, N, S, H], cached keys.
-      v: float or int8[B, N, S, H], cached values.
-      new_k: float[B, N, T, H].
-      new_v: float[B, N, T, H].
+      k: float or int8[B, K, S, H], cached keys.
+      v: float or int8[B, K, S, H], cached values.
+      new_k: float[B, K, T, H].
+      new_v: float[B, K, T, H].
       cache_mask: bool[B, 1, 1, S], cached keys that may be attended to.
       self_mask: bool[B, 1, T, T], new keys that each new query may attend to.
-      k_scale: float32[B, N, S], scales of int8 keys. They multiply the scores, so the int8 cache is
+      k_scale: float32[B, K, S], scales of int8 keys. They multiply the scores, so the int8 cache is
         never expanded to floats.
-      v_scale: float32[B, N, S], scales of int8 values; they multiply the weights.
+      v_scale: float32[B, K, S], scales of int8 values; they multiply the weights.
 
     Returns:
       float[B, T, N, H].
     """
     precise = jnp.promote_types(q.dtype, jnp.float32)
-    q = q * np.asarray(q.shape[-1] ** -0.5, q.dtype)
+    shape, q = q.shape, group_heads(q * np.asarray(q.shape[-1] ** -0.5, q.dtype), k.shape[1])
     # Keys first, in their own layout: the other way round XLA:CPU transposes the cache per token.
-    scores = jnp.einsum(
-        "bnsh,btnh->bnst", k.astype(q.dtype), q, preferred_element_type=precise
-    ).swapaxes(2, 3)
+    scores = jnp.einsum("bksh,btkgh->bksgt", k.astype(q.dtype), q, preferred_element_type=precise)
+    scores = jnp.moveaxis(scores, 2, -1)
     if k_scale is not None:
-        scores = scores * k_scale[:, :, None]
-    new_scores = jnp.einsum("btnh,bnsh->bnts", q, new_k, preferred_element_type=precise)
+        scores = scores * k_scale[:, :, None, None]
+    new_scores = jnp.einsum("btkgh,bksh->bkgts", q, new_k, preferred_element_type=precise)
+    visible, visible_new = cache_mask[:, :, None], self_mask[:, :, None]
     both = jnp.concatenate(
-        [jnp.where(cache_mask, scores, HIDDEN), jnp.where(self_mask, new_scores, HIDDEN)], axis=-1
+        [jnp.where(visible, scores, HIDDEN), jnp.where(visible_new, new_scores, HIDDEN)], axis=-1
     )
     weights = jax.nn.softmax(both, axis=-1)
     cached, new = weights[..., : k.shape[2]], weights[..., k.shape[2] :]
     if v_scale is not None:
-        cached = cached * v_scale[:, :, None]
-    out = jnp.einsum("bnts,bnsh->btnh", cached.astype(q.dtype), v.astype(q.dtype))
-    return out + jnp.einsum("bnts,bnsh->btnh", new.astype(q.dtype), new_v)
+        cached = cached * v_scale[:, :, None, None]
+    out = jnp.einsum("bkgts,bksh->btkgh", cached.astype(q.dtype), v.astype(q.dtype))
+    out = out + jnp.einsum("bkgts,bksh->btkgh", new.astype(q.dtype), new_v)
+    return out.reshape(shape)
 
 
 def splash_attention(q: Array, k: Array, v: Array, key_mask: Array, *, causal: bool) -> Array:
@@ -191,8 +198,8 @@ def splash_attention(q: Array, k: Array, v: Array, key_mask: Array, *, causal: b
 
     Args:
       q: float[B, T, N, H].
-      k: float[B, T, N, H].
-      v: float[B, T, N, H].
+      k: float[B, T, K, H].
+      v: float[B, T, K, H].
       key_mask: bool[B, T], False on hidden keys.
       causal: whether query t attends to keys up to t only.
 

@@ -89,14 +89,24 @@ def from_blocks(parts: list[Array], length: int) -> Array:
     return jnp.concatenate(joined, axis=2)[:, :, :length]
 
 
+def by_group(x: Array, k: Array) -> Array:
+    """[B, N, T, H] -> [B, K, N / K, T, H], for the K heads of `k` [B, K, S, H]."""
+    return x.reshape(*x.shape[:1], k.shape[1], -1, *x.shape[2:])
+
+
+def by_head(x: Array) -> Array:
+    """The inverse of `by_group`."""
+    return x.reshape(x.shape[0], -1, *x.shape[3:])
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
 def blocked_attention(q: Array, k: Array, v: Array, key_mask: Array | None, causal: bool) -> Array:
     """Scaled dot-product attention that keeps its output and log-sum-exps, but no scores.
 
     Args:
       q: float[B, T, N, H].
-      k: float[B, S, N, H].
-      v: float[B, S, N, H].
+      k: float[B, S, K, H].
+      v: float[B, S, K, H].
       key_mask: bool[B, S], False on hidden keys; None when all are visible.
       causal: whether query t attends to keys up to t only.
 
@@ -113,19 +123,20 @@ def per_head_attention(q: Array, k: Array, v: Array, key_mask: Array | None) -> 
 
     Args:
       q: float[B, T, N, H].
-      k: float[B, T, N, H].
-      v: float[B, T, N, H].
+      k: float[B, T, K, H].
+      v: float[B, T, K, H].
       key_mask: bool[B, T], False on hidden keys; None when all are visible.
 
     Returns:
       float[B, T, N, H].
     """
     batch, length, heads, width = q.shape
+    group = heads // k.shape[2]
     precise = jnp.promote_types(q.dtype, jnp.float32)
     parts = -(-length // HEAD_BLOCK)
     size = -(-length // parts)
     q, k, v = (
-        x.swapaxes(1, 2).reshape(batch * heads, length, width)
+        x.swapaxes(1, 2).reshape(-1, length, width)
         for x in (q * np.asarray(width**-0.5, q.dtype), k, v)
     )
     q = jnp.pad(q, ((0, 0), (0, parts * size - length), (0, 0))).reshape(-1, size, width)
@@ -133,13 +144,14 @@ def per_head_attention(q: Array, k: Array, v: Array, key_mask: Array | None) -> 
     def attend(block: tuple[Array, Array]) -> Array:
         queries, number = block
         head = number // parts
-        scores = jnp.einsum("th,sh->ts", queries, k[head], preferred_element_type=precise)
+        shared = head // group  # rows and heads in order: their groups are, too
+        scores = jnp.einsum("th,sh->ts", queries, k[shared], preferred_element_type=precise)
         scores = (
             scores if key_mask is None else jnp.where(key_mask[head // heads][None], scores, HIDDEN)
         )
         weights = jnp.exp(scores - scores.max(axis=-1, keepdims=True))
         out = jnp.einsum(
-            "ts,sh->th", weights.astype(v.dtype), v[head], preferred_element_type=precise
+            "ts,sh->th", weights.astype(v.dtype), v[shared], preferred_element_type=precise
         )
         return (out / weights.sum(axis=-1, keepdims=True)).astype(v.dtype)
 
@@ -161,8 +173,8 @@ def blocked_forward(
 
     Args:
       q: float[B, T, N, H].
-      k: float[B, S, N, H].
-      v: float[B, S, N, H].
+      k: float[B, S, K, H].
+      v: float[B, S, K, H].
       key_mask: bool[B, S] or None.
       causal: as of `blocked_attention`.
 
@@ -179,19 +191,21 @@ def blocked_forward(
 
         def attend(_: None, block: Any, *, part: Any = part) -> Any:
             part_k, part_v, part_mask = part
-            queries, number = block
-            scores = jnp.einsum("bnth,bnsh->bnts", queries, part_k, preferred_element_type=precise)
+            queries, number = by_group(block[0], part_k), block[1]
+            scores = jnp.einsum(
+                "bkgth,bksh->bkgts", queries, part_k, preferred_element_type=precise
+            )
             mask = dense_mask(
                 part_mask, causal, start=number * size, queries=size, length=part_k.shape[2]
             )
-            scores = scores if mask is None else jnp.where(mask, scores, HIDDEN)
+            scores = scores if mask is None else jnp.where(mask[:, :, None], scores, HIDDEN)
             top = scores.max(axis=-1, keepdims=True)
             weights = jnp.exp(scores - top)
             total = weights.sum(axis=-1, keepdims=True)
             out = jnp.einsum(
-                "bnts,bnsh->bnth", weights.astype(v.dtype), part_v, preferred_element_type=precise
+                "bkgts,bksh->bkgth", weights.astype(v.dtype), part_v, preferred_element_type=precise
             )
-            return None, ((out / total).astype(v.dtype), top + jnp.log(total))
+            return None, (by_head((out / total).astype(v.dtype)), by_head(top + jnp.log(total)))
 
         blocks = to_blocks(q, size, first, last), jnp.arange(first, last)
         _, (out, logs) = jax.lax.scan(attend, None, blocks, unroll=last - first == 1)
@@ -218,6 +232,7 @@ def blocked_backward(
       Gradients of q, k and v, and None for the mask.
     """
     q, k, v, key_mask, out, sums = residuals
+    product = functools.partial(jnp.einsum, preferred_element_type=sums.dtype)
     length, size, precise = q.shape[2], block_size(q.shape[2]), sums.dtype
     grad = grad.swapaxes(1, 2)
     delta = (grad * out).sum(axis=-1, keepdims=True, dtype=precise)
@@ -228,23 +243,20 @@ def blocked_backward(
 
         def step(carry: Any, block: Any, *, part: Any = part) -> Any:
             part_k, part_v, part_mask = part
-            queries, out_grad, logs, rows_delta, number = block
-            scores = jnp.einsum("bnsh,bnth->bnst", part_k, queries, preferred_element_type=precise)
+            queries, out_grad, logs, rows_delta = (by_group(x, part_k) for x in block[:-1])
+            scores = product("bksh,bkgth->bkgst", part_k, queries)
             mask = dense_mask(
-                part_mask, causal, start=number * size, queries=size, length=part_k.shape[2]
+                part_mask, causal, start=block[-1] * size, queries=size, length=part_k.shape[2]
             )
-            scores = scores if mask is None else jnp.where(mask.swapaxes(2, 3), scores, HIDDEN)
-            weights = jnp.exp(scores - logs.swapaxes(2, 3))
-            ds = jnp.einsum("bnsh,bnth->bnst", part_v, out_grad, preferred_element_type=precise)
-            ds = (weights * (ds - rows_delta.swapaxes(2, 3))).astype(q.dtype)
-            dk = carry[0] + jnp.einsum(
-                "bnst,bnth->bnsh", ds, queries, preferred_element_type=precise
-            )
+            if mask is not None:
+                scores = jnp.where(mask.swapaxes(2, 3)[:, :, None], scores, HIDDEN)
+            weights = jnp.exp(scores - logs.swapaxes(3, 4))
+            ds = product("bksh,bkgth->bkgst", part_v, out_grad)
+            ds = (weights * (ds - rows_delta.swapaxes(3, 4))).astype(q.dtype)
+            dk = carry[0] + product("bkgst,bkgth->bksh", ds, queries)
             weights = weights.astype(v.dtype)
-            dv = carry[1] + jnp.einsum(
-                "bnst,bnth->bnsh", weights, out_grad, preferred_element_type=precise
-            )
-            return (dk, dv), jnp.einsum("bnst,bnsh->bnth", ds, part_k)
+            dv = carry[1] + product("bkgst,bkgth->bksh", weights, out_grad)
+            return (dk, dv), by_head(jnp.einsum("bkgst,bksh->bkgth", ds, part_k))
 
         blocks = tuple(to_blocks(x, size, first, last) for x in (q, grad, sums, delta))
         start = jnp.zeros(part[0].shape, precise), jnp.zeros(part[1].shape, precise)

@@ -98,6 +98,8 @@ class Family:
         -> configuration of `module`. For language models see lm/families.py.
       module: configuration -> flax module.
       tables: configuration -> the weight tables in all their spellings, of the module's own tree.
+      matches: content of config.json -> whether it is this family, where several families share a
+        `model_type`.
     """
 
     name: str
@@ -109,6 +111,7 @@ class Family:
     make: Callable[..., Any]
     module: Callable[[Any], Any]
     tables: Callable[[Any], tuple[Table, ...]]
+    matches: Callable[[Mapping[str, Any]], bool] = lambda _: True
 
 
 def check_options(raw: Mapping[str, Any], title: str, **supported: tuple[Any, ...]) -> None:

@@ -18,7 +18,9 @@ from emojax.model.encoders import (
     wavlm,
     whisper,
 )
-from emojax.model.part import Family, Release
+from emojax.model.lm import llama2, llama3, mistral, qwen2, qwen3, smollm2
+from emojax.model.lm.families import LanguageFamily
+from emojax.model.part import Family, Kind, Release
 
 ENCODERS: dict[str, Family] = {
     family.name: family
@@ -36,8 +38,18 @@ ENCODERS: dict[str, Family] = {
         face_api.FAMILY,
     )
 }
-# Filled from lm/.
-LANGUAGE_MODELS: dict[str, Family] = {}
+# Families that share a `model_type` come before the one that takes all others of it.
+LANGUAGE_MODELS: dict[str, LanguageFamily] = {
+    family.name: family
+    for family in (
+        llama3.FAMILY,
+        smollm2.FAMILY,
+        llama2.FAMILY,
+        mistral.FAMILY,
+        qwen2.FAMILY,
+        qwen3.FAMILY,
+    )
+}
 
 
 def all_families() -> tuple[Family, ...]:
@@ -70,25 +82,28 @@ def release_named(name: str) -> tuple[Family, Release]:
     return known[name] if name in known else by_repo[name]
 
 
-def family_of_config(raw: Mapping[str, Any]) -> Family:
+def family_of_config(raw: Mapping[str, Any], *, kind: Kind | None = None) -> Family:
     """The family of a config.json of transformers.
 
     Args:
       raw: content of the file.
+      kind: only families of this kind; None: any.
 
     Returns:
-      The family whose `model_types` has the file's `model_type`.
+      The first family whose `model_types` has the file's `model_type` and that it `matches`.
 
     Raises:
       ValueError: the file names no model type, or one that no family has.
     """
-    known = {kind: f for f in all_families() for kind in f.model_types}
-    kind = str(raw.get("model_type", ""))
-    if not kind:
+    families = [f for f in all_families() if kind in (None, f.kind)]
+    known = sorted({t for f in families for t in f.model_types})
+    model_type = str(raw.get("model_type", ""))
+    if not model_type:
         raise ValueError("config.json has no model_type: it is not of a model of transformers")
-    if kind not in known:
-        raise ValueError(no_such("model type", kind, known))
-    return known[kind]
+    for family in families:
+        if model_type in family.model_types and family.matches(raw):
+            return family
+    raise ValueError(no_such("model type", model_type, known))
 
 
 def tree_name(family: Family, stream: str) -> str:

@@ -25,7 +25,7 @@ from etils import epath
 
 from data_pipeline.schema import ClipRecord
 from emojax.bundle.model_folder import MANIFEST, MODEL_FILE
-from emojax.config import rename_fields
+from emojax.config import original_names, rename_fields
 from emojax.sharding import broadcast_text
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "libtpu")
@@ -107,8 +107,11 @@ def check_same_run(
     if begun and jax.process_index() == 0:
         for name, value in _facts(raw, base, records).items():
             path = out / name
-            if path.exists() and (before := _read(path)) != value:
-                fields = ", ".join(differing(before, value)[:5])
+            if not path.exists():
+                continue
+            before, now = _comparable(json.loads(path.read_text())), _comparable(value)
+            if before != now:
+                fields = ", ".join(differing(before, now)[:5])
                 fault = (
                     f"{out} holds a run with another {name} ({fields}); choose another folder or "
                     "remove it"
@@ -151,9 +154,9 @@ def _facts(
     return {"config.json": stable(raw), "data.json": data, "base.json": base}
 
 
-def _read(path: epath.Path) -> dict[str, Any]:
-    value: dict[str, Any] = json.loads(path.read_text())
-    return rename_fields(value)
+def _comparable(value: dict[str, Any]) -> dict[str, Any]:
+    """A file's content under current names, without added fields at their defaults."""
+    return rename_fields(original_names(rename_fields(value)))
 
 
 def stable(raw: dict[str, Any]) -> dict[str, Any]:

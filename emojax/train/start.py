@@ -20,7 +20,8 @@ from data_pipeline.media.speaker_norm import Speakers, average_speaker, measure_
 from data_pipeline.media.views import ViewConfig
 from data_pipeline.schema import ClipRecord
 from emojax.bundle.model_folder import check_face_encoders, load_bundle, load_tokenizer
-from emojax.config import Data, Settings, Stage, Train, for_devices
+from emojax.config import Data, Settings, Stage, for_devices
+from emojax.config.part_fields import check_parts
 from emojax.model.build import ModelConfig
 from emojax.model.variables import (
     Flat,
@@ -31,8 +32,9 @@ from emojax.model.variables import (
     unbox,
     variable_shardings,
 )
-from emojax.sharding import check_batch_size, make_mesh
+from emojax.sharding import check_batch_size, make_mesh, replication_note
 from emojax.train.run_folder import base_weights, check_same_run
+from emojax.weights.part_weights import find_parts, load_parts, part_sources, part_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -54,18 +56,39 @@ def check_run(settings: Settings, records: Sequence[ClipRecord], out: Path) -> N
     settings = for_devices(settings, jax.device_count())
     mesh = make_mesh(shape=settings.train.mesh)
     check_batch_size(mesh, settings.train.batch, settings.train.accumulate)
-    base = base_weights(settings.train.init_from, seed=settings.seed)
+    base = run_base(settings)
     trained = [r for r in records if r.split == "train"]
     check_same_run(epath.Path(out), settings.raw, base, trained)
 
 
-def check_tokenizer(train: Train) -> None:
-    """Checks that the run knows where its tokenizer is.
+def run_base(settings: Settings) -> dict[str, Any]:
+    """Which weights a run starts from, for the run folder.
 
     Raises:
-      ValueError: the LLaMA-2 tokenizer is needed, but no field says where its file is.
+      FileNotFoundError: files of a part are missing.
     """
-    if train.tokenizer == "llama" and not train.tokenizer_path and not train.init_from:
+    base = base_weights(settings.train.init_from, seed=settings.seed)
+    if settings.train.init_from or not settings.parts:
+        return base
+    parts = part_sources(settings)
+    return base | {"parts": {s: [p["name"], p["sha256"]] for s, p in parts.items()}}
+
+
+def check_start(settings: Settings) -> None:
+    """Checks that the run knows where its tokenizer and the weights of its parts are.
+
+    Raises:
+      ValueError: the LLaMA-2 tokenizer is needed, but no field says where its file is, or a part
+        has other sizes than the configuration.
+      FileNotFoundError: files of a part are missing.
+    """
+    train = settings.train
+    if not train.init_from and settings.parts:
+        check_parts(settings.raw["model"])
+        find_parts(settings)
+    if settings.parts.get("llama") or train.tokenizer_path or train.init_from:
+        return
+    if train.tokenizer == "llama":
         raise ValueError(
             "this configuration uses the LLaMA-2 tokenizer: give its file with "
             "--config.train.tokenizer_path, or start from imported weights with "
@@ -73,26 +96,41 @@ def check_tokenizer(train: Train) -> None:
         )
 
 
-def make_tokenizer(train: Train, texts: Iterable[str], *, vocab: int) -> Tokenizer:
+def report_mesh(mesh: jax.sharding.Mesh, model: ModelConfig) -> None:
+    """Logs the mesh, and keys and values that its tensor axis cannot split."""
+    shape = " x ".join(map(str, mesh.shape.values()))
+    logger.info("mesh data x fsdp x tensor %s, %d processes", shape, jax.process_count())
+    if note := replication_note(mesh.shape["tensor"], model.llama.kv_heads):
+        logger.info(note)
+
+
+def make_tokenizer(settings: Settings, texts: Iterable[str]) -> Tokenizer:
     """The tokenizer of a run.
 
     Args:
-      train: names the LLaMA-2 file, or the model folder that the run starts from.
+      settings: name the LLaMA-2 file, the model folder that the run starts from, or its parts.
       texts: read only if a small tokenizer is trained on them.
-      vocab: size of the small tokenizer.
 
     Returns:
       LLaMA-2's tokenizer, that of the initial weights, or a new small one.
 
     Raises:
-      ValueError: the LLaMA-2 tokenizer is needed, but no field says where its file is.
+      ValueError: as `check_start`, or the tokenizer has more tokens than the model.
+      FileNotFoundError: as `check_start`.
     """
+    train, vocab = settings.train, settings.model.llama.vocab
     if train.tokenizer_path:
         return LlamaTokenizer(Path(train.tokenizer_path).expanduser())
     if train.init_from:  # the embeddings of these weights belong to this tokenizer
         return load_tokenizer(Path(train.init_from))
-    check_tokenizer(train)
-    return SmallTokenizer.train(list(texts), vocab)
+    check_start(settings)
+    tokenizer = part_tokenizer(settings) or SmallTokenizer.train(list(texts), vocab)
+    if tokenizer.vocab_size > vocab:
+        raise ValueError(
+            f"the tokenizer has {tokenizer.vocab_size} tokens, but config.model.llama.vocab is "
+            f"{vocab}"
+        )
+    return tokenizer
 
 
 def training_texts(
@@ -111,25 +149,28 @@ def training_texts(
                 yield normalize_answer(answer_text(record, task))
 
 
-def initial_variables(
-    init_from: str | None, model: ModelConfig, *, seed: int, mesh: jax.sharding.Mesh
-) -> Flat:
+def initial_variables(settings: Settings, mesh: jax.sharding.Mesh) -> Flat:
     """The initial variables, created or read directly in their shards.
 
     Args:
-      init_from: model folder; None: random variables.
-      model: the network.
-      seed: seed of random variables.
+      settings: name a model folder (train.init_from), or parts with pretrained weights; what has
+        none starts from random variables.
       mesh: devices of the run.
 
     Returns:
       {path: array} of all variables.
 
     Raises:
-      ValueError: the model in the folder has other sizes, or lacks encoders that this one runs.
+      ValueError: the model in the folder has other sizes, or lacks encoders that this one runs, or
+        the files of a part do not fit.
+      FileNotFoundError: files of a part are missing.
     """
+    init_from, model = settings.train.init_from, settings.model
     if not init_from:
-        return init_flat(model, seed, mesh)
+        shardings = variable_shardings(model, mesh)
+        parts = load_parts(settings, shardings) if settings.parts else {}
+        rest = [path for path in shardings if path not in parts]
+        return parts | init_flat(model, settings.seed, mesh, paths=rest)
     expected = {p: x.shape for p, x in flatten(unbox(abstract_variables(model))).items()}
     bundle = load_bundle(Path(init_from), shardings=variable_shardings(model, mesh))
     variables = flatten(bundle.variables)

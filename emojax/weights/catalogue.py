@@ -18,6 +18,7 @@ from emojax.model.encoders.hubert import hubert_tables
 from emojax.model.encoders.mae import MAE_TABLES
 from emojax.model.encoders.videomae import VIDEOMAE_TABLES
 from emojax.model.encoders.whisper import whisper_tables
+from emojax.model.lm.families import decoder_table
 from emojax.model.weight_rules import Table
 from emojax.weights import tables
 
@@ -97,8 +98,7 @@ def _under(spellings: Spellings, tree: str) -> Spellings:
 
 
 def _llama(config: ModelConfig) -> list[Spellings]:
-    del config
-    return [_under((tables.LLAMA,), "params/llama/")]
+    return [_under((decoder_table(config.llama),), "params/llama/")]
 
 
 def _eva(config: ModelConfig) -> list[Spellings]:

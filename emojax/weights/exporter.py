@@ -7,16 +7,24 @@ import logging
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from safetensors.numpy import save_file
 
 from data_pipeline.io import atomic_path, write_text
-from emojax.bundle.model_folder import MODEL_FILE, TOKENIZER_MODEL, Bundle, load_bundle
+from data_pipeline.loader.chat_tokenizer import CHAT_FILE
+from emojax.bundle.model_folder import (
+    MODEL_FILE,
+    TOKENIZER_FOLDER,
+    TOKENIZER_MODEL,
+    Bundle,
+    load_bundle,
+)
 from emojax.model.dense import merge_lora_kernel
+from emojax.model.lm.families import LanguageFamily, decoder_table, write_config
 from emojax.model.lm.llama import LlamaConfig
+from emojax.model.parts import LANGUAGE_MODELS
 from emojax.model.quantize import SCALE, dequantize_leaves
 from emojax.model.variables import flatten, select_trainable
 from emojax.model.weight_rules import Table
@@ -25,7 +33,6 @@ from emojax.weights.catalogue import projections, stage_table
 from emojax.weights.load_tensors import save_tensors
 
 FORMATS = ("peft", "emotion-llama", "hf-merged", "safetensors")
-BASE = "meta-llama/Llama-2-7b-chat-hf"
 SHARD = 5_000_000_000  # bytes
 Leaves = Mapping[str, np.ndarray]
 
@@ -60,7 +67,7 @@ def export_model(folder: Path, layout: str, out: Path) -> list[Path]:
             logger.warning(
                 "the kernels of this model are int8; their dequantized values are written"
             )
-        llama = tables.LLAMA.under("", "params/llama/").rules
+        llama = _decoder(bundle).rules
         table = Table("", (*llama, *tables.lora(projections=llama_projections)))
         _warn_omitted(bundle, table, leaves)
         return _write_merged(bundle, leaves, folder, out)
@@ -150,8 +157,8 @@ def _write_peft(bundle: Bundle, tensors: dict[str, np.ndarray], out: Path) -> li
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        # An adapter of a model of another size fits only its own LLaMA, which has no name.
-        "base_model_name_or_path": BASE if bundle.settings.model.llama.width == 4096 else "",
+        # An adapter of a model of another size fits only its own language model, without a name.
+        "base_model_name_or_path": _base_name(bundle),
         "r": lora.rank,
         "lora_alpha": lora.alpha,
         "lora_dropout": lora.dropout,
@@ -168,21 +175,45 @@ def _write_peft(bundle: Bundle, tensors: dict[str, np.ndarray], out: Path) -> li
 def _write_merged(bundle: Bundle, leaves: Leaves, folder: Path, out: Path) -> list[Path]:
     out.mkdir(parents=True, exist_ok=True)
     config = bundle.settings.model.llama
-    files = _write_shards(config, leaves, out)
-    write_text(out / "config.json", json.dumps(_llama_config(config, leaves), indent=1))
+    files = _write_shards(config, _decoder(bundle), leaves, out)
+    dtype = str(leaves["params/llama/embed"].dtype)
+    facts = write_config(_family(bundle), config, dtype=dtype)
+    write_text(out / "config.json", json.dumps(facts, indent=1))
     files.append(out / "config.json")
-    tokenizer = folder / TOKENIZER_MODEL
-    if tokenizer.exists():
-        files.append(Path(shutil.copyfile(tokenizer, out / TOKENIZER_MODEL)))
+    tokenizers = [folder / TOKENIZER_MODEL, *sorted((folder / TOKENIZER_FOLDER).glob("*"))]
+    for file in tokenizers:
+        if file.exists() and file.name != CHAT_FILE:
+            files.append(Path(shutil.copyfile(file, out / file.name)))
     return files
 
 
-def _write_shards(config: LlamaConfig, leaves: Leaves, out: Path) -> list[Path]:
+def _family(bundle: Bundle) -> LanguageFamily:
+    return LANGUAGE_MODELS[bundle.settings.raw["model"]["llama"]["family"]]
+
+
+def _decoder(bundle: Bundle) -> Table:
+    """The table of the language model on the whole tree."""
+    return decoder_table(bundle.settings.model.llama).under("", "params/llama/")
+
+
+def _base_name(bundle: Bundle) -> str:
+    """The repository of the release with the sizes of the bundle's language model, or ""."""
+    family, config = _family(bundle), bundle.settings.model.llama
+    part = bundle.settings.parts.get("llama", "")
+    for release in family.releases:
+        sizes = ("vocab", "width", "depth", "heads", "mlp")
+        same = all(release.fields[size] == getattr(config, size) for size in sizes)
+        if same and part in ("", release.name, release.repo):
+            return release.repo
+    return part.removeprefix("hf:") if part.startswith("hf:") else ""
+
+
+def _write_shards(config: LlamaConfig, decoder: Table, leaves: Leaves, out: Path) -> list[Path]:
     """Writes LLaMA's tensors in files of at most SHARD bytes, with an index for several."""
     tensors: dict[str, np.ndarray] = {}
     parts: list[tuple[Path, list[str]]] = []
     sizes = [0]
-    for name, tensor in _merged_tensors(config, leaves):
+    for name, tensor in _merged_tensors(config, decoder, leaves):
         if sizes[-1] and sizes[-1] + tensor.nbytes > SHARD:
             parts.append(_write_part(tensors, out, len(parts)))
             tensors = {}
@@ -214,37 +245,18 @@ def _write_part(tensors: dict[str, np.ndarray], out: Path, number: int) -> tuple
     return path, list(tensors)
 
 
-def _merged_tensors(config: LlamaConfig, leaves: Leaves) -> Iterator[tuple[str, np.ndarray]]:
-    """LLaMA's tensors with merged adapters, one leaf at a time."""
-    for rule in tables.LLAMA.under("", "params/llama/").rules:
+def _merged_tensors(
+    config: LlamaConfig, decoder: Table, leaves: Leaves
+) -> Iterator[tuple[str, np.ndarray]]:
+    """The language model's tensors with merged adapters, one leaf at a time."""
+    for rule in decoder.rules:
         path = rule.paths[0]
         value = leaves[path]
         adapter = path.replace("params/", "lora/", 1).removesuffix("/kernel")
-        if f"{adapter}/a" in leaves:
+        if path.endswith("/kernel") and f"{adapter}/a" in leaves:
             merged = np.empty_like(value)
             layers = zip(value, leaves[f"{adapter}/a"], leaves[f"{adapter}/b"], strict=True)
             for layer, (w, a, b) in enumerate(layers):
                 merged[layer] = merge_lora_kernel(w, a, b, lora=config.lora)
             value = merged
         yield from save_tensors(Table("", (rule,)), {path: value}).items()
-
-
-def _llama_config(config: LlamaConfig, leaves: Leaves) -> dict[str, Any]:
-    return {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "vocab_size": config.vocab,
-        "hidden_size": config.width,
-        "num_hidden_layers": config.depth,
-        "num_attention_heads": config.heads,
-        "num_key_value_heads": config.heads,
-        "intermediate_size": config.mlp,
-        "rms_norm_eps": config.eps,
-        "rope_theta": config.theta,
-        "hidden_act": "silu",
-        "max_position_embeddings": 4096,
-        "tie_word_embeddings": False,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-        "dtype": str(leaves["params/llama/embed"].dtype),
-    }

@@ -12,33 +12,6 @@ from collections.abc import Sequence
 
 from emojax.model.weight_rules import LINEAR, Rule, Table, conv1d, flatten, linear, norm, rule
 
-LLAMA = Table(
-    "Llama 2 (transformers)",
-    flatten(
-        [
-            rule("model.embed_tokens.weight", "embed"),
-            norm("model.norm", "norm", bias=False),
-            linear("lm_head", "head", bias=False),
-            *(
-                linear(f"model.layers.{{i}}.self_attn.{p}_proj", f"blocks/{p}", bias=False)
-                for p in "qkvo"
-            ),
-            *(
-                linear(f"model.layers.{{i}}.mlp.{p}_proj", f"blocks/{p}", bias=False)
-                for p in ("gate", "up", "down")
-            ),
-            norm("model.layers.{i}.input_layernorm", "blocks/norm1", bias=False),
-            norm("model.layers.{i}.post_attention_layernorm", "blocks/norm2", bias=False),
-        ]
-    ),
-    (
-        (
-            r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq",
-            "a constant that older transformers saved",
-        ),
-    ),
-)
-
 
 def fusion(blocks: int = 4) -> tuple[Rule, ...]:
     """Conv-Attention (`conv_pro_module` of Emotion-LLaMAv2)."""

@@ -43,7 +43,7 @@ from data_pipeline.media.views import Views
 from data_pipeline.progress import Progress, no_progress
 from data_pipeline.schema import ClipRecord, write_records
 from emojax.bundle.model_folder import load_bundle
-from emojax.config import Settings
+from emojax.config import Settings, original_names
 from emojax.model.build import ModelConfig, make_model
 from emojax.model.variables import Flat, flatten, is_encoder_path, merge, variable_shardings
 from emojax.sharding import batch_sharding, make_mesh, to_host
@@ -58,7 +58,7 @@ def encoder_id(settings: Settings, variables: Flat) -> str:
         array = to_host(variables[path])
         digest.update(f"{path} {array.dtype} {array.shape}\n".encode())
         digest.update(np.ascontiguousarray(array).view(np.uint8).tobytes())
-    model = settings.raw["model"]
+    model = original_names(settings.raw)["model"]
     others = ("llama", "lora", "fusion", "remat", "remat_long", "long_row", "unroll", "param_dtype")
     named = {k: model[k] for k in sorted(model) if k not in others}
     return fingerprint_of(digest.hexdigest(), named)

@@ -32,7 +32,7 @@ from emojax.sharding import check_batch_size, make_mesh, put_batch, replicated, 
 from emojax.train import start
 from emojax.train.checkpoint import Checkpoints, abstract_of
 from emojax.train.flops import step_flops
-from emojax.train.run_folder import base_weights, register_run
+from emojax.train.run_folder import register_run
 from emojax.train.state import TrainState, start_state
 from emojax.train.step import learning_rate, make_optimizer, make_step
 from emojax.train.stop import Stopped, StopRequest
@@ -181,9 +181,7 @@ def train(
     run = dataclasses.replace(run, validation=validation, progress=progress)
     with run.stop, jax.set_mesh(run.mesh):
         # Variables
-        variables = start.initial_variables(
-            settings.train.init_from, settings.model, seed=settings.seed, mesh=run.mesh
-        )
+        variables = start.initial_variables(settings, run.mesh)
         if cache:
             run, sources = _offload_encoders(run, cache, sources, variables)
 
@@ -213,16 +211,15 @@ def _prepare(
     """Everything of a run but its variables."""
     # Tokenizer
     texts = start.training_texts(records, settings.stages, settings.data)
-    tokenizer = start.make_tokenizer(settings.train, texts, vocab=settings.model.llama.vocab)
+    tokenizer = start.make_tokenizer(settings, texts)
 
     # Mesh
     mesh = make_mesh(shape=settings.train.mesh)
     check_batch_size(mesh, settings.train.batch, settings.train.accumulate)
-    shape = " x ".join(map(str, mesh.shape.values()))
-    logger.info("mesh data x fsdp x tensor %s, %d processes", shape, jax.process_count())
+    start.report_mesh(mesh, settings.model)
 
     # Run folder
-    base = base_weights(settings.train.init_from, seed=settings.seed)
+    base = start.run_base(settings)
     register_run(out, settings.raw, base, records)
 
     # Input

@@ -18,6 +18,7 @@ from emojax.model.encoders.eva import eva_tables
 from emojax.model.encoders.vision_transformer import PictureConfig, VisionTransformer
 from emojax.model.encoders.whisper import Whisper, WhisperConfig, whisper_tables
 from emojax.model.layers import EncoderConfig
+from emojax.model.lm.families import decoder_table
 from emojax.model.lm.llama import Llama, LlamaConfig
 from emojax.model.variables import unbox
 from emojax.types import Features, Present
@@ -148,7 +149,9 @@ def test_llama_7b_block(torch_side, tmp_path):
     def everything(model, ids):
         return model.logits(model(model.embed(ids), at, valid)[0][:, -8:])
 
-    tree = imported(tmp_path, state, tables.LLAMA, module, jnp.asarray(ids), method=everything)
+    tree = imported(
+        tmp_path, state, decoder_table(module.config), module, jnp.asarray(ids), method=everything
+    )
     with torch.no_grad():
         theirs = model(input_ids=torch.from_numpy(ids)).logits[:, -8:]
     assert (

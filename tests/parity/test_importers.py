@@ -19,9 +19,9 @@ from emojax.model.encoders.vision_transformer import PictureConfig, VisionTransf
 from emojax.model.encoders.waveform import WaveformConfig, WaveformEncoder
 from emojax.model.encoders.whisper import Whisper, WhisperConfig, whisper_tables
 from emojax.model.layers import EncoderConfig
+from emojax.model.lm.families import decoder_table
 from emojax.model.lm.llama import Llama, LlamaConfig
 from emojax.model.variables import unbox
-from emojax.weights import tables
 from emojax.weights.load_tensors import choose_table, load_tensors, save_tensors
 from emojax.weights.tensor_files import open_tensors
 
@@ -123,7 +123,7 @@ def test_llama(tmp_path):
         "params"
     ]
     leaves = traverse_util.flatten_dict(shapes, sep="/")
-    flat = load_tensors(tables.LLAMA, open_tensors(path), leaves)
+    flat = load_tensors(decoder_table(module.config), open_tensors(path), leaves)
     tree = {"params": traverse_util.unflatten_dict(flat, sep="/")}
     hidden, _ = module.apply(tree, module.apply(tree, jnp.asarray(ids), method="embed"), at, valid)
     close(

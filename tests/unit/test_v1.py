@@ -237,9 +237,13 @@ def test_face_encoders_that_were_not_imported_do_not_run(tmp_path, monkeypatch):
         load_bundle(tmp_path, layout="released_eval")
     monkeypatch.setattr(start, "abstract_variables", lambda model: variables)
     monkeypatch.setattr(start, "variable_shardings", lambda model, mesh: {})
-    model = dataclasses.replace(settings.model, zero_faces=False)
+    run = dataclasses.replace(
+        settings,
+        model=dataclasses.replace(settings.model, zero_faces=False),
+        train=dataclasses.replace(settings.train, init_from=str(tmp_path)),
+    )
     with pytest.raises(ValueError, match="without MAE and VideoMAE"):
-        start.initial_variables(str(tmp_path), model, seed=0, mesh=None)
+        start.initial_variables(run, None)
 
 
 def test_one_training_step():

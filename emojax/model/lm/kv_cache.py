@@ -24,12 +24,12 @@ class Cache(NamedTuple):
     leading axis L; unstacked layers have tuples of L arrays without it.
 
     Attributes:
-      k: float or int8[L, B, N, S, H].
-      v: float or int8[L, B, N, S, H].
+      k: float or int8[L, B, K, S, H].
+      v: float or int8[L, B, K, S, H].
       valid: bool[B, S], slots that hold a real token.
       used: int[B], number of written slots: a row's next token goes there.
-      k_scale: float32[L, B, N, S] when k is int8, else None.
-      v_scale: float32[L, B, N, S] when v is int8, else None.
+      k_scale: float32[L, B, K, S] when k is int8, else None.
+      v_scale: float32[L, B, K, S] when v is int8, else None.
     """
 
     k: Array | tuple[Array, ...]
@@ -52,7 +52,7 @@ def empty_cache(
 
     Args:
       depth: number of layers, L.
-      shape: (B, N, S, H) of one layer.
+      shape: (B, K, S, H) of one layer.
       dtype: of keys and values unless they are int8.
       int8: whether keys and values are int8 with scales.
       unstacked: whether each layer has arrays of its own.
@@ -117,7 +117,7 @@ def update_cache(cache: Cache, new_kv: Any, *, valid: Array, after: Array) -> Ca
 
     Args:
       cache: the cache.
-      new_kv: (k, v), each [L, B, N, T, H]; for unstacked layers a list of L such pairs without L.
+      new_kv: (k, v), each [L, B, K, T, H]; for unstacked layers a list of L such pairs without L.
       valid: bool[B, T], False on padding.
       after: float[B, T, D], output of the layers.
 
@@ -158,13 +158,13 @@ def write_slots(old: Array, new: Array, start: Array, *, axis: int) -> Array:
     """Writes new slots into a cache array, row b from slot start[b] on.
 
     Args:
-      old: [..., B, N, S, ...].
-      new: [..., B, N, T, ...].
+      old: [..., B, K, S, ...].
+      new: [..., B, K, T, ...].
       start: int[B].
       axis: axis of the rows, B.
 
     Returns:
-      [..., B, N, S, ...].
+      [..., B, K, S, ...].
     """
     before, behind = (0,) * axis, (0,) * (new.ndim - axis - 3)
     # Row by row in place: XLA:CPU copies the whole array that it scatters into.

@@ -1,8 +1,9 @@
-"""LLaMA2 with LoRA: embeddings in, hidden states out; logits only where they are needed.
+"""The decoder with LoRA: embeddings in, hidden states out; logits only where they are needed.
 
-Positions and key masks are given, so rows padded on the left and on the right run the same code.
-Source: transformers' LlamaForCausalLM (rotate-half RoPE layout). The key-value cache is in
-kv_cache.py.
+One decoder for all families (families.py): LLaMA-2, and what differs in others is data. Positions
+and key masks are given, so rows padded on the left and on the right run the same code. Source:
+transformers' LlamaForCausalLM, Qwen2ForCausalLM and Qwen3ForCausalLM (rotate-half RoPE layout). The
+key-value cache is in kv_cache.py.
 """
 
 from __future__ import annotations
@@ -13,15 +14,37 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from emojax.model.attention import attention, cached_attention, takes_row_lengths
 from emojax.model.dense import FLOAT32, RELEASED_LORA, Dense, LoraConfig, Precision
 from emojax.model.layers import RMSNorm, scan_layers
 from emojax.model.lm.kv_cache import Cache, empty_cache, update_cache, written_slots
 from emojax.model.remat import checkpoint_name
-from emojax.sharding import constrain, gather_embed, partitioned
+from emojax.sharding import constrain, gather_embed, kv_axis, partitioned
 
 Array = jax.Array
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RopeScaling:
+    """How the rotary embedding is stretched for rows longer than those of pretraining.
+
+    Attributes:
+      kind: "none"; "linear": all frequencies are divided by `factor`; "llama3": those that turn
+        less than `low` times in `original` positions are, those that turn more than `high` times
+        are not, and between them the division fades in (transformers' `rope_type` "llama3").
+      factor: see `kind`.
+      low: `low_freq_factor`.
+      high: `high_freq_factor`.
+      original: positions of pretraining.
+    """
+
+    kind: Literal["none", "linear", "llama3"] = "none"
+    factor: float = 1.0
+    low: float = 1.0
+    high: float = 4.0
+    original: int = 8192
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,8 +57,14 @@ class LlamaConfig:
       depth: L.
       heads: N.
       mlp: M.
+      kv_heads: K, heads of keys and values; 0: as many as `heads`.
+      head_width: H; 0: width / heads.
+      qkv_bias: whether q, k and v have biases (Qwen2.5).
+      qk_norm: whether q and k are normalised in each head (Qwen3).
+      tied: whether the output head is the embedding table.
       eps: of the norms.
       theta: base of the rotary embedding.
+      rope: how it is stretched.
       dropout: rate after attention and MLP.
       lora: the adapters.
       remat: "none" or a policy of remat.REMAT_POLICIES.
@@ -52,8 +81,14 @@ class LlamaConfig:
     depth: int
     heads: int
     mlp: int
+    kv_heads: int = 0
+    head_width: int = 0
+    qkv_bias: bool = False
+    qk_norm: bool = False
+    tied: bool = False
     eps: float = 1e-5
     theta: float = 10000.0
+    rope: RopeScaling = RopeScaling()
     dropout: float = 0.0
     lora: LoraConfig = RELEASED_LORA
     remat: str = "none"
@@ -64,31 +99,61 @@ class LlamaConfig:
     cache: Literal["float", "int8"] = "float"
     unstacked_layers: bool = False
 
+    def __post_init__(self) -> None:
+        """Fills in the sizes that follow from others.
+
+        Raises:
+          ValueError: sizes do not fit each other.
+        """
+        if not self.head_width and self.width % self.heads:
+            raise ValueError(f"a width of {self.width} cannot be divided into {self.heads} heads")
+        object.__setattr__(self, "head_width", self.head_width or self.width // self.heads)
+        object.__setattr__(self, "kv_heads", self.kv_heads or self.heads)
+        if self.heads % self.kv_heads:
+            raise ValueError(
+                f"{self.heads} heads cannot share {self.kv_heads} key-value heads evenly"
+            )
+        if self.head_width % 2:
+            raise ValueError(f"the head width is {self.head_width}; RoPE needs an even one")
+
 
 def make_cache(config: LlamaConfig, batch: int, slots: int) -> Cache:
     """An empty cache for `batch` rows of `slots` tokens."""
     return empty_cache(
         config.depth,
-        (batch, config.heads, slots, config.width // config.heads),
+        (batch, config.kv_heads, slots, config.head_width),
         dtype=config.precision.compute,
         int8=config.cache == "int8",
         unstacked=config.unstacked_layers,
     )
 
 
-def rope(x: Array, positions: Array, theta: float) -> Array:
+def rope_frequencies(width: int, theta: float, scaling: RopeScaling) -> np.ndarray:
+    """float32[H / 2]: radians per position of each pair of a head of `width` H."""
+    half = width // 2
+    frequency = theta ** (-np.arange(half) / half)
+    if scaling.kind == "none":
+        return frequency.astype(np.float32)
+    share = np.ones(half)  # of the divided frequency
+    if scaling.kind == "llama3":
+        turns = scaling.original * frequency / (2 * np.pi)
+        share = np.clip((scaling.high - turns) / (scaling.high - scaling.low), 0, 1)
+    scaled: np.ndarray = frequency * (share / scaling.factor + 1 - share)
+    return scaled.astype(np.float32)
+
+
+def rope(x: Array, positions: Array, frequency: np.ndarray) -> Array:
     """Rotary position embedding, half-split layout, angles in float32.
 
     Args:
       x: float[B, T, N, H].
       positions: int[B, T].
-      theta: base of the frequencies.
+      frequency: of `rope_frequencies`.
 
     Returns:
       float[B, T, N, H].
     """
     half = x.shape[-1] // 2
-    frequency = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
     angle = positions[:, :, None, None].astype(jnp.float32) * frequency
     cos, sin = jnp.cos(angle).astype(x.dtype), jnp.sin(angle).astype(x.dtype)
     a, b = x[..., :half], x[..., half:]
@@ -141,16 +206,12 @@ class Block(nn.Module):
           deterministic: False enables dropout.
 
         Returns:
-          (carry, new keys and values [B, N, T, H], or None without a cache).
+          (carry, new keys and values [B, K, T, H], or None without a cache).
         """
         c = self.config
         x, layer = carry
         x = constrain(x, "batch", "length", "act_embed")
-        h = RMSNorm(c.eps, name="norm1")(x)
-        q = self._dense("q", c.width, ("embed", "heads"))(h, deterministic)
-        k = self._dense("k", c.width, ("embed", "heads"))(h, deterministic)
-        v = self._dense("v", c.width, ("embed", "heads"))(h, deterministic)
-        q, k = rope(q, positions, c.theta), rope(k, positions, c.theta)
+        q, k, v = self._qkv(RMSNorm(c.eps, name="norm1")(x), positions, deterministic)
         q, k, v = checkpoint_name(q, "q"), checkpoint_name(k, "k"), checkpoint_name(v, "v")
         new_kv = None if kv is None else (k.swapaxes(1, 2), v.swapaxes(1, 2))
         if not kv:
@@ -170,11 +231,25 @@ class Block(nn.Module):
                 k_scale=kv[2] if len(kv) > 2 else None,
                 v_scale=kv[3] if len(kv) > 2 else None,
             )
-        h = self._dense("o", c.width, ("heads", "embed"))(h.reshape(x.shape), deterministic)
+        h = h.reshape(*x.shape[:2], -1)
+        h = self._dense("o", c.width, ("heads", "embed"))(h, deterministic)
         x = x + nn.Dropout(c.dropout)(h, deterministic)
         h = RMSNorm(c.eps, name="norm2")(x)
         x = x + nn.Dropout(c.dropout)(self._mlp(h, deterministic), deterministic)
         return (x, layer + 1), new_kv
+
+    @nn.nowrap
+    def _qkv(self, h: Array, positions: Array, deterministic: bool) -> tuple[Array, Array, Array]:
+        """Q [B, T, N, H], k and v [B, T, K, H] of normalised states, q and k turned by RoPE."""
+        c = self.config
+        kv = "heads" if c.kv_heads == c.heads else kv_axis(c.kv_heads)
+        q = self._dense("q", c.heads * c.head_width, ("embed", "heads"))(h, deterministic)
+        k = self._dense("k", c.kv_heads * c.head_width, ("embed", kv))(h, deterministic)
+        v = self._dense("v", c.kv_heads * c.head_width, ("embed", kv))(h, deterministic)
+        if c.qk_norm:
+            q, k = RMSNorm(c.eps, name="q_norm")(q), RMSNorm(c.eps, name="k_norm")(k)
+        frequency = rope_frequencies(c.head_width, c.theta, c.rope)
+        return rope(q, positions, frequency), rope(k, positions, frequency), v
 
     @nn.nowrap
     def _mlp(self, x: Array, deterministic: bool) -> Array:
@@ -192,11 +267,11 @@ class Block(nn.Module):
         return Dense(
             features,
             axes,
-            use_bias=False,
+            use_bias=c.qkv_bias and name in ("q", "k", "v"),
             precision=c.precision,
             lora=c.lora if c.lora.covers(name) else None,
             quantizable=True,
-            heads=c.heads if name in ("q", "k", "v") else 0,
+            heads={"q": c.heads, "k": c.kv_heads, "v": c.kv_heads}.get(name, 0),
             name=name,
         )
 
@@ -218,9 +293,10 @@ class Llama(nn.Module):
                 c
             )
         self.norm = RMSNorm(c.eps)
-        self.head = Dense(
-            c.vocab, ("embed", "vocab"), use_bias=False, precision=c.precision, quantizable=True
-        )
+        if not c.tied:
+            self.head = Dense(
+                c.vocab, ("embed", "vocab"), use_bias=False, precision=c.precision, quantizable=True
+            )
 
     def embed(self, ids: Array) -> Array:
         """int[B, T] -> float[B, T, D]."""
@@ -294,5 +370,9 @@ class Llama(nn.Module):
 
     def logits(self, hidden: Array) -> Array:
         """float[..., D] -> float32[..., V]."""
+        if self.config.tied:
+            table = gather_embed(self.table, ("vocab_in", "embed")).astype(hidden.dtype)
+            precise = jnp.promote_types(hidden.dtype, jnp.float32)
+            return jnp.einsum("...d,vd->...v", hidden, table, preferred_element_type=precise)
         out: Array = self.head(hidden)
         return out.astype(jnp.promote_types(out.dtype, jnp.float32))
