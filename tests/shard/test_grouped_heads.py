@@ -11,7 +11,7 @@ from shard.test_mesh import two_losses
 from emojax.config import load_config, resolve
 from emojax.model.attention import dense_attention
 from emojax.model.blocked_attention import dense_mask
-from emojax.model.variables import init_flat
+from emojax.model.variables import variable_shardings
 from emojax.sharding import is_divisible, make_mesh, replication_note, shard_over_heads
 
 FULL = pytest.mark.full
@@ -51,12 +51,9 @@ def test_same_loss_on_every_mesh(shape, kv_heads):
 
 def test_keys_and_values_are_split_or_replicated():
     for kv_heads, split in ((2, True), (1, False)):
-        mesh = make_mesh(shape=(2, 2, 2))
-        with jax.set_mesh(mesh):
-            flat = init_flat(settings(kv_heads).model, 0, mesh)
-        spec = flat["params/llama/blocks/k/kernel"].sharding.spec
-        assert ("tensor" in spec) == split
-        assert "tensor" in flat["params/llama/blocks/q/kernel"].sharding.spec
+        shardings = variable_shardings(settings(kv_heads).model, make_mesh(shape=(2, 2, 2)))
+        assert ("tensor" in shardings["params/llama/blocks/k/kernel"].spec) == split
+        assert "tensor" in shardings["params/llama/blocks/q/kernel"].spec
         assert bool(replication_note(2, kv_heads)) != split
 
 

@@ -146,8 +146,8 @@ def test_parts_that_do_not_fit_are_refused_with_both_numbers(tmp_path):
         resolve(load_config("tiny:test", heads))
     with pytest.raises(ValueError, match="2 heads cannot share 4 key-value heads"):
         resolve(load_config("tiny:test", ["--config.model.llama.kv_heads=4"]))
-    with pytest.raises(ValueError, match="for language, but one for sound"):
-        load_config("tiny:test", ["--config.model.audio.part=SmolLM2-135M-Instruct"])
+    with pytest.raises(ValueError, match="for sound, but one for language"):
+        load_config("tiny:test", ["--config.model.llama.part=whisper-base"])
     with pytest.raises(ValueError, match="SmolLM2-135M-Instruct"):
         load_config("tiny:test", ["--config.model.llama.part=SmolLM2-135M-Instrukt"])
     config = json.loads((tmp_path / "config.json").read_text())
@@ -164,9 +164,7 @@ def test_parts_that_do_not_fit_are_refused_with_both_numbers(tmp_path):
 
 def test_rows_are_not_longer_than_the_window():
     config = load_config("tiny:test", ["--config.model.llama.window=300"])
-    with pytest.raises(
-        ValueError, match="window is 300 tokens, but .* have 400 and"
-    ):
+    with pytest.raises(ValueError, match="window is 300 tokens, but .* have 400 and"):
         resolve(config)
 
 
