@@ -13,7 +13,7 @@ from emojax.model.build import for_length
 from emojax.model.lm.llama import LlamaConfig
 from emojax.model.variables import count_parameters
 from emojax.plan.topology import Chip
-from emojax.sharding import make_mesh, replication_note
+from emojax.sharding import make_mesh
 from emojax.train.flops import useful_flops
 from emojax.train.state import abstract_state
 from emojax.train.step import make_optimizer
@@ -78,7 +78,6 @@ def estimate_gpu(
             f"executed FLOPs at {ASSUMED_MFU:.0%} of the peak",
             "weights and optimizer state are split over fsdp and tensor; each layer keeps its "
             "input and what the remat policy names",
-            *filter(None, [replication_note(mesh_shape[2], llama.kv_heads)]),
         ],
     }
     return out | rates(out, chip)

@@ -150,6 +150,8 @@ def test_parts_that_do_not_fit_are_refused_with_both_numbers(tmp_path):
         load_config("tiny:test", ["--config.model.llama.part=whisper-base"])
     with pytest.raises(ValueError, match="SmolLM2-135M-Instruct"):
         load_config("tiny:test", ["--config.model.llama.part=SmolLM2-135M-Instrukt"])
+    with pytest.raises(ValueError, match="for language, but one for sound"):
+        load_config("tiny:test", ["--config.model.audio.part=SmolLM2-135M-Instruct"])
     config = json.loads((tmp_path / "config.json").read_text())
     for change, message in (
         ({"hidden_act": "gelu"}, "hidden_act is 'gelu'; only 'silu' is supported"),
