@@ -11,7 +11,18 @@ MAX_GAP = 3  # frames that a track may be without a face
 
 def area(box: Box) -> float:
     """Area of a box."""
-    return (box[2] - box[0]) * (box[3] - box[1])
+    width, height = _sides(box)
+    return width * height
+
+
+def _sides(box: Box) -> tuple[float, float]:
+    return box[2] - box[0], box[3] - box[1]
+
+
+def square(box: Box) -> Box:
+    """The smallest square around a box, with the same centre."""
+    x, y, half = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2, max(_sides(box)) / 2
+    return (x - half, y - half, x + half, y + half)
 
 
 def iou(a: Box, b: Box) -> float:
@@ -21,7 +32,7 @@ def iou(a: Box, b: Box) -> float:
     if width <= 0 or height <= 0:
         return 0.0
     shared = width * height
-    return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
+    return shared / (area(a) + area(b) - shared)
 
 
 def link_by_iou(

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data_pipeline.media.face_boxes import Box, follow_face
+from data_pipeline.media.face_boxes import Box, follow_face, square
 
 CROP = 112  # pixels of a side
 
@@ -54,7 +54,8 @@ def crop_faces(frames: np.ndarray, boxes_by_frame: Sequence[Sequence[Box]]) -> F
     boxes = np.zeros((count, 4), np.float32)
     found = np.zeros(count, bool)
     for i, box in follow_face(boxes_by_frame).items():
-        crop = cut(frames[i], box)
+        # face-api cuts the box itself, and its net reads black bars; see docs/weights.md.
+        crop = cut(frames[i], square(box))
         if crop.size:
             found[i], boxes[i] = True, box
             crops[i] = np.rint(resize_square(crop[None], CROP, centred=True)[0])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data_pipeline.media.face_boxes import best_boxes, follow_face
+from data_pipeline.media.face_boxes import best_boxes, follow_face, square
 from data_pipeline.media.face_crops import crop_faces, cut, resize_square
 from emojax.infer.face_detector import decode, find_face_crops, make_detector
 
@@ -55,6 +55,11 @@ def test_one_person_is_followed():
     assert follow_face([[], []]) == {}
 
 
+def test_the_square_around_a_box():
+    assert square((2.0, 4.0, 6.0, 6.0)) == (2.0, 3.0, 6.0, 7.0)
+    assert square((1.0, 0.0, 2.0, 9.0)) == (-3.0, 0.0, 6.0, 9.0)
+
+
 def test_a_crop_is_cut_at_whole_pixels_inside_the_picture():
     picture = np.arange(20 * 30 * 3).reshape(20, 30, 3).astype(np.uint8)
     np.testing.assert_array_equal(cut(picture, (2.9, 3.2, 8.0, 9.9)), picture[3:9, 2:7])
@@ -81,19 +86,23 @@ def test_crops_of_a_clip():
         name = "a box that moves"
 
         def __call__(self, frames):
-            return [[(float(i), 0.0, 56.0 + i, 28.0)] if i != 1 else [] for i in range(len(frames))]
+            return [
+                [(float(i), 20.0, 28.0 + i, 76.0)] if i != 1 else [] for i in range(len(frames))
+            ]
 
-    frames = np.random.default_rng(0).integers(0, 256, (3, 60, 80, 3), np.uint8)
+    frames = np.random.default_rng(0).integers(0, 256, (3, 80, 100, 3), np.uint8)
     faces = find_face_crops(OneFace(), frames)
     assert faces.crops.shape == (3, 112, 112, 3)
     assert faces.crops.dtype == np.uint8
     assert faces.found.tolist() == [True, False, True]
     assert not faces.crops[1].any()
     assert not faces.boxes[1].any()
-    assert faces.boxes[2].tolist() == [2, 0, 58, 28]
-    # 56 x 28 becomes a square of 56, whose every second pixel of 112 is one of the picture.
-    assert not faces.crops[2, :26].any()
-    np.testing.assert_array_equal(faces.crops[2, 28:84:2, ::2], frames[2, :28, 2:58])
+    assert faces.boxes[2].tolist() == [2, 20, 30, 76]
+    # The square around 28 x 56 pixels reaches 12 pixels over the left edge. What is inside is put
+    # in the middle; every second pixel of a square of 112 is one of the picture.
+    np.testing.assert_array_equal(faces.crops[2, ::2, 12:100:2], frames[2, 20:76, :44])
+    assert not faces.crops[2, :, :11].any()
+    assert not faces.crops[2, :, 101:].any()
     assert faces.notes() == ("no face was found in 1 of 3 frames",)
     assert crop_faces(frames[:1], [[(0.0, 0.0, 9.0, 9.0)]]).notes() == ()
 
