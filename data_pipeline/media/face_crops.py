@@ -72,13 +72,10 @@ def cut(picture: np.ndarray, box: Box) -> np.ndarray:
     Returns:
       uint8[h, w, 3], with h or w 0 where the box is outside or smaller than a pixel.
     """
-    height, width = picture.shape[:2]
     left, top = int(np.floor(box[0])), int(np.floor(box[1]))
     right = left + int(np.floor(box[2] - box[0]))
     bottom = top + int(np.floor(box[3] - box[1]))
-    return picture[max(0, top) : max(0, min(height, bottom)), max(0, left) : max(0, right)][
-        :, : max(0, width - max(0, left))
-    ]
+    return picture[max(0, top) : max(0, bottom), max(0, left) : max(0, right)]
 
 
 def resize_square(pictures: np.ndarray, size: int, *, centred: bool) -> np.ndarray:

@@ -333,6 +333,7 @@ def test_errors_are_reported(model, talk, tmp_path, capsys):
         (["--timeline", "--words", str(tmp_path / "no.srt")], "no.srt"),
         (["--timeline", "--longest", "0.1"], "segments of"),
         (["--timeline", "--faces", str(tmp_path / "no.onnx")], "no such file"),
+        (["--timeline", "--faces", str(tmp_path / "faces")], "does not exist"),
         ([str(talk), "--timeline", "--report", "x.html"], "for one recording"),
     ):
         assert main([*base, str(talk), *options]) == 2, options

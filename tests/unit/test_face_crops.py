@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from tfjs_release import face_shapes, write_tfjs
 
 from data_pipeline.media.face_boxes import best_boxes, follow_face, square
 from data_pipeline.media.face_crops import crop_faces, cut, resize_square
-from emojax.infer.face_detector import decode, find_face_crops, make_detector
+from emojax.infer.face_detector import TinyFaceDetector, decode, find_face_crops, make_detector
 
 
 def test_boxes_are_decoded_by_hand():
@@ -115,3 +116,23 @@ def test_detectors_by_name(tmp_path, monkeypatch):
         make_detector(str(tmp_path / "absent"))
     with pytest.raises(ValueError, match="no such file"):
         make_detector(str(tmp_path / "absent.onnx"))
+
+
+def test_a_net_that_sees_a_face_in_every_cell(tmp_path):
+    """All is 0 but the last bias: the third anchor of each cell, as large as the cell, is sure."""
+    weights = {n: np.zeros(s, np.float32) for n, s in face_shapes("detector").items()}
+    bias = np.full((5, 5), -9, np.float32)
+    bias[2] = [0, 0, -np.log(2.882459), -np.log(3.518061), 9]
+    weights["conv8/bias"] = bias.reshape(-1)
+    write_tfjs(tmp_path, "tiny_face_detector_model", weights)
+    for size, cells in ((224, 7), (96, 3)):
+        detector = TinyFaceDetector(tmp_path, size=size)
+        found = detector(np.zeros((2, 63, 84, 3), np.uint8))
+        assert len(found) == 2
+        cell = 84 / cells  # pixels of the picture; 63 x 84 becomes 168 x 224 and 72 x 96
+        places = [(cell * x, cell * y) for x in range(cells) for y in range(cells)]
+        boxes = [[x, y, x + cell, y + cell] for x, y in places]
+        np.testing.assert_allclose(sorted(found[1]), boxes, atol=1e-4)
+    write_tfjs(tmp_path, "tiny_face_detector_model", dict(list(weights.items())[:-1]))
+    with pytest.raises(ValueError, match="not a complete face-api net"):
+        TinyFaceDetector(tmp_path)
