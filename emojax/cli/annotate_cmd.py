@@ -61,8 +61,8 @@ def add_parser(commands: Commands) -> None:
     add_agent_options(p)
     p.add_argument(
         "--transcribe",
-        metavar="DIR",
-        help="transcribe clips without transcript: folder of Whisper's released files",
+        metavar="PART",
+        help="transcribe clips without transcript: a fetched Whisper, or a folder of its files",
     )
     p.add_argument(
         "--hear-with",
@@ -178,7 +178,7 @@ def _run_options(args: argparse.Namespace) -> dict[str, Any]:
                 "--transcribe runs on this machine only: write transcripts into the manifest first"
             )
         setup()
-        options["transcribe"] = whisper_transcriber(Path(args.transcribe), args.hear_with)
+        options["transcribe"] = whisper_transcriber(args.transcribe, args.hear_with)
         options["transcriber"] = f"{args.transcribe} {args.hear_with}"
     if args.cluster:
         from data_pipeline.annotate.cluster import on_cluster
@@ -206,7 +206,7 @@ def _check_options(args: argparse.Namespace, endpoints: Iterable[Endpoint]) -> N
             "fields in --agents"
         )
     if bool(args.transcribe) != bool(args.hear_with):
-        raise ValueError("give both --transcribe DIR and --hear-with MODEL, or neither")
+        raise ValueError("give both --transcribe PART and --hear-with MODEL, or neither")
 
 
 def _what_next(result: AnnotationResult, args: argparse.Namespace) -> str:

@@ -16,15 +16,26 @@ def add_parser(commands: Commands) -> None:
     """Adds `fetch`."""
     p = commands.add_parser(
         "fetch",
-        help="download the released files of a model and import them, or the word tables of scores",
+        help="download the released files of a model and import them, a pretrained part, or the "
+        "word tables of scores",
     )
     p.add_argument(
         "name",
-        help="model of the catalogue (see `emojax weights list`), or mer-unibench: the word "
-        "tables of its scores",
+        help="model or part (see `emojax weights list --parts`); hf:OWNER/NAME: a part from a "
+        "repository of Hugging Face; or mer-unibench: the word tables of its scores",
+    )
+    p.add_argument(
+        "--as",
+        dest="kind",
+        choices=("sound", "picture", "language"),
+        help="what hf:OWNER/NAME is to be used as; anything else is refused",
     )
     add_import_options(p)
-    p.add_argument("--mirror", action="store_true", help="use mirrors of gated repositories")
+    p.add_argument(
+        "--mirror",
+        action="store_true",
+        help="use mirrors: other repositories of gated files, packages of an index for parts",
+    )
 
 
 def add_import_options(p: Parser) -> None:
@@ -62,22 +73,41 @@ def kept(_args: argparse.Namespace) -> str:
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    """Fetches word tables, one source, or all sources of a model."""
+    """Fetches word tables, a part, one source, or all sources of a model."""
     setup()
     from emojax.evaluate import official_files
     from emojax.weights.catalogue import MODELS, SOURCES
-    from emojax.workflows.fetch_weights import fetch_source, fetch_tables
+    from emojax.workflows.fetch_weights import fetch_source, fetch_tables, is_part
 
     if args.name == official_files.NAME:
         with progress_bars(console) as progress:
             fetch_tables(progress=progress)
         return 0
+    if is_part(args.name, mirror=args.mirror):
+        return _fetch_part(args, console)
+    if args.kind:
+        raise ValueError(f"--as is for parts, such as hf:OWNER/NAME; {args.name} is not a part")
     if args.name in SOURCES and args.name not in MODELS:
         with progress_bars(console) as progress:
             path = fetch_source(args.name, mirror=args.mirror, progress=progress)
         console.print(f"fetched: {path}; give it to a model with --file", soft_wrap=True)
         return 0
     return import_files(args, console, download=True)
+
+
+_STREAMS = {"sound": "audio", "picture": "image", "language": "llama"}
+
+
+def _fetch_part(args: argparse.Namespace, console: Console) -> int:
+    from emojax.weights.fetch_part import fetch_part
+    from emojax.weights.part_files import part_kind
+
+    with progress_bars(console) as progress:
+        folder = fetch_part(args.name, kind=args.kind, mirror=args.mirror, progress=progress)
+    console.print(f"fetched: {folder}", soft_wrap=True)
+    if stream := _STREAMS.get(part_kind(args.name, folder)):
+        console.print(f"use it with --config.model.{stream}.part={args.name}", soft_wrap=True)
+    return 0
 
 
 def import_files(args: argparse.Namespace, console: Console, *, download: bool) -> int:

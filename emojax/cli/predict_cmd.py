@@ -82,10 +82,9 @@ def add_parser(commands: Commands) -> None:
 def _add_transcription(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--transcribe",
-        metavar="DIR",
-        help="transcribe files without transcript: folder of Whisper's released files "
-        "(config.json, generation_config.json, tokenizer.json, *.safetensors); it must be the "
-        "Whisper model that is the model's audio encoder",
+        metavar="PART",
+        help="transcribe files without transcript: a fetched Whisper (whisper-base) or a folder of "
+        "its released files; it must be the Whisper model that is the model's audio encoder",
     )
     p.add_argument(
         "--language",
@@ -356,12 +355,13 @@ def _formats(text: str) -> list[str]:
 def _transcriber(args: argparse.Namespace) -> Any:
     if not args.transcribe:
         if args.language or args.beams != 1:
-            raise ValueError("--language and --beams are for --transcribe DIR")
+            raise ValueError("--language and --beams are for --transcribe PART")
         return None
     from emojax.infer.transcribe import open_transcriber
+    from emojax.weights.part_files import find_part_files
 
     return functools.partial(
-        open_transcriber(Path(args.transcribe)), language=args.language, beams=args.beams
+        open_transcriber(find_part_files(args.transcribe)), language=args.language, beams=args.beams
     )
 
 

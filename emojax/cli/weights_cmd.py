@@ -22,9 +22,14 @@ def add_parser(commands: Commands) -> None:
     a = actions.add_parser(
         "list", help="models and sources of the catalogue, and which of them are here"
     )
+    a.add_argument(
+        "--parts",
+        action="store_true",
+        help="pretrained encoders and language models, which a config names as its parts",
+    )
     a.add_argument("--json", action="store_true")
-    a = actions.add_parser("show", help="the sources of a model")
-    a.add_argument("name", help="model of the catalogue, or a model folder")
+    a = actions.add_parser("show", help="the sources of a model, or a part")
+    a.add_argument("name", help="model of the catalogue, a model folder, or a part")
     a.add_argument("--json", action="store_true")
     a = actions.add_parser("verify", help="compare an imported model with its manifest")
     a.add_argument("name", help="model of the catalogue, or a model folder")
@@ -49,6 +54,10 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
 
 def _list(args: argparse.Namespace, console: Console) -> int:
+    if args.parts:
+        from emojax.cli.part_table import list_parts
+
+        return list_parts(console, as_json=args.json)
     from emojax.bundle.model_folder import MODEL_FILE
     from emojax.weights.catalogue import MODELS, SOURCES
     from emojax.weights.locations import downloads_folder, weights_folder
@@ -104,6 +113,8 @@ def _source_table(sources: list[dict[str, Any]]) -> Table:
 
 def _show(args: argparse.Namespace, console: Console) -> int:
     from emojax.bundle.model_folder import MANIFEST
+    from emojax.cli.part_table import show_part
+    from emojax.config.part_fields import HUB, known_release
     from emojax.weights.catalogue import MODELS, SOURCES, describe_source
     from emojax.weights.locations import check_folder, weights_folder
 
@@ -116,6 +127,8 @@ def _show(args: argparse.Namespace, console: Console) -> int:
             _show_imported(facts, folder, console)
         return 0
     if args.name not in MODELS:
+        if not folder.exists() and (args.name.startswith(HUB) or known_release(args.name)):
+            return show_part(args.name, console, as_json=args.json)
         check_folder(folder)
         raise ValueError(
             f"{folder} has no {MANIFEST}: it is not an imported model; models of the catalogue: "

@@ -14,7 +14,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from data_pipeline.io import cache_root
-from emojax.model.part import Family, Kind
+from emojax.model.part import Family, Kind, Release
 from emojax.model.parts import family_of_config, release_named
 
 HUB = "hf:"
@@ -35,7 +35,17 @@ def part_folder(part: str) -> Path:
     """
     if is_folder(part):
         return Path(part).expanduser()
-    return cache_root() / "downloads" / part.replace(HUB, "hf--").replace("/", "--")
+    known = known_release(part)
+    name = known[1].name if known else part.removeprefix(HUB).replace("/", "--")
+    return cache_root() / "downloads" / name
+
+
+def known_release(part: str) -> tuple[Family, Release] | None:
+    """The release of the registry that a name or hf:OWNER/NAME means, with its family."""
+    try:
+        return release_named(part.removeprefix(HUB))
+    except ValueError:
+        return None
 
 
 def is_folder(part: str) -> bool:
@@ -54,7 +64,8 @@ def read_part(part: str, kind: Kind) -> tuple[Family, dict[str, Any]]:
       ValueError: there is no such part, it is of another kind, it has an option that is not
         supported, or its files are not here.
     """
-    if part.startswith(HUB) or is_folder(part):
+    known = None if is_folder(part) else known_release(part)
+    if known is None and (part.startswith(HUB) or is_folder(part)):
         path = part_folder(part) / "config.json"
         try:
             given = json.loads(path.read_text(encoding="utf-8"))
@@ -66,7 +77,7 @@ def read_part(part: str, kind: Kind) -> tuple[Family, dict[str, Any]]:
         family = family_of_config(given, kind=kind)
         fields = family.read_config(given)
     else:
-        family, release = release_named(part)
+        family, release = known or release_named(part)
         fields = dict(release.fields)
     if family.kind != kind:
         raise ValueError(f"{part} is a part for {family.kind}, but one for {kind} is needed here")

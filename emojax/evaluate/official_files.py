@@ -14,7 +14,8 @@ import numpy as np
 
 from data_pipeline.io import cache_root, file_sha256
 from data_pipeline.progress import Progress, no_progress
-from emojax.weights.fetch import FetchError, download
+from emojax.weights.fetch import download
+from emojax.weights.hub import FetchError
 
 logger = logging.getLogger(__name__)
 

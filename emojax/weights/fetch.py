@@ -13,7 +13,6 @@ import functools
 import http.client
 import json
 import logging
-import re
 import shutil
 import time
 import urllib.error
@@ -24,6 +23,7 @@ from pathlib import Path
 from data_pipeline.io import file_sha256, write_text
 from data_pipeline.progress import Progress, no_progress
 from emojax.weights.catalogue import Source
+from emojax.weights.hub import FetchError, hub_errors, sha256_of_etag
 
 CHECKSUMS = "checksums.json"
 CHUNK = 1 << 20
@@ -31,10 +31,6 @@ RETRIES = 5
 RESUMES = "what was downloaded stays, and the same command resumes"
 
 logger = logging.getLogger(__name__)
-
-
-class FetchError(ValueError):
-    """A file cannot be downloaded; the message says what to do."""
 
 
 def fetch(
@@ -96,33 +92,16 @@ def _check_space(source: Source, folder: Path) -> None:
 
 def _from_hub(repo: str, name: str, folder: Path, source: Source) -> str | None:
     """Downloads a file of the hub; returns its sha256 where the hub publishes it."""
-    import huggingface_hub as hub
-    from huggingface_hub import errors
+    import huggingface_hub
 
-    try:
-        hub.hf_hub_download(repo, name, local_dir=folder)
-        etag = hub.get_hf_file_metadata(hub.hf_hub_url(repo, name)).etag
-    except errors.GatedRepoError as error:
-        mirror = (
-            f", or add --mirror, which uses {source.mirror} under the same licence"
-            if source.mirror
-            else ""
-        )
-        raise FetchError(
-            f"{repo} is gated: ask for access at https://huggingface.co/{repo} with your account, "
-            f"then set HF_TOKEN or run `hf auth login`{mirror}"
-        ) from error
-    except errors.RepositoryNotFoundError as error:
-        raise FetchError(
-            f"the hub has no repository {repo}, or it is private: set HF_TOKEN ({error})"
-        ) from error
-    except errors.LocalEntryNotFoundError as error:
-        raise OSError("there is no connection to the hub") from error
-    except errors.EntryNotFoundError as error:
-        raise FetchError(f"{repo} has no file {name}: fetch it by hand and give --file") from error
-    except errors.HfHubHTTPError as error:
-        raise OSError(str(error)) from error
-    return etag if etag and re.fullmatch("[0-9a-f]{64}", etag) else None
+    instead = (
+        f", or add --mirror, which uses {source.mirror} under the same licence"
+        if source.mirror
+        else ""
+    )
+    with hub_errors(repo, name, instead=instead):
+        huggingface_hub.hf_hub_download(repo, name, local_dir=folder)
+    return sha256_of_etag(repo, name)
 
 
 def download(

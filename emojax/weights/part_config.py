@@ -22,16 +22,18 @@ def part_config(path: Path) -> dict[str, Any]:
       path: a folder with config.json or one GGUF or CTranslate2 file, or such a file.
 
     Returns:
-      model_type, ...
+      model_type, ...; with the content of preprocessor_config.json (normalisation of pictures and
+      waveforms), if there is one.
 
     Raises:
       FileNotFoundError: there is neither a config.json nor a file that has the sizes itself.
       ValueError: a file is damaged.
     """
-    config = path / "config.json" if path.is_dir() else path.with_name("config.json")
+    folder = path if path.is_dir() else path.parent
+    config, views = folder / "config.json", folder / "preprocessor_config.json"
     # CTranslate2 calls its special tokens config.json, too: those have no model_type.
     if config.exists() and "suppress_ids" not in (facts := read_json(config)):
-        return facts
+        return {**(read_json(views) if views.exists() else {}), **facts}
     file = tensor_files(path)[0]
     if file.suffix == ".gguf":
         return gguf_config(file)

@@ -15,45 +15,25 @@ from data_pipeline.loader.chat_tokenizer import ChatFacts, ChatTokenizer
 from data_pipeline.loader.tokens import LlamaTokenizer, Tokenizer
 from emojax.bundle.model_folder import TOKENIZER_MODEL
 from emojax.config import Settings
-from emojax.config.part_fields import HUB, STREAM_KINDS, is_folder, part_folder
+from emojax.config.part_fields import STREAM_KINDS
 from emojax.model.lm.families import LanguageFamily
 from emojax.model.parts import ENCODERS, LANGUAGE_MODELS, tree_name
 from emojax.model.weight_rules import Table
 from emojax.weights.importer import leaf_types
 from emojax.weights.load_tensors import WeightsError, choose_table, stream_tensors
+from emojax.weights.part_files import RECORD, find_part_files
 from emojax.weights.tensor_files import open_tensors
 
-SOURCE_FILE = "source.json"  # beside fetched files: where they come from
 logger = logging.getLogger(__name__)
-
-
-def find_part(part: str, *, kind: str) -> Path:
-    """The folder with the files of a part.
-
-    Args:
-      part: as of `config.model.STREAM.part`.
-      kind: as of `Family.kind`, for the advice.
-
-    Raises:
-      FileNotFoundError: they are not here; the message says what to run.
-    """
-    folder = part_folder(part)
-    if folder.is_dir() and any(folder.iterdir()):
-        return folder
-    if is_folder(part):
-        raise FileNotFoundError(f"{part}: there is no such folder")
-    option = f" --as {kind}" if part.startswith(HUB) else ""
-    advice = f"run `emojax fetch {part}{option}`"
-    raise FileNotFoundError(f"the weights of {part} are not here: {advice}")
 
 
 def find_parts(settings: Settings) -> dict[str, Path]:
     """{section of config.model: folder of its part}, for all parts that are named.
 
     Raises:
-      FileNotFoundError: as `find_part`.
+      FileNotFoundError: as `find_part_files`.
     """
-    return {s: find_part(part, kind=STREAM_KINDS[s]) for s, part in settings.parts.items()}
+    return {s: find_part_files(part, kind=STREAM_KINDS[s]) for s, part in settings.parts.items()}
 
 
 def part_table(settings: Settings, stream: str) -> tuple[Table, ...]:
@@ -99,7 +79,7 @@ def part_sources(settings: Settings) -> dict[str, Any]:
     """{section of config.model: name, checksum and origin of its part}, for manifests."""
     out = {}
     for stream, folder in find_parts(settings).items():
-        named = folder / SOURCE_FILE
+        named = folder / RECORD
         origin = json.loads(named.read_text()) if named.exists() else {}
         files = sorted((p.name, p.stat().st_size) for p in folder.iterdir() if p.is_file())
         text = json.dumps([origin.get("files"), files if not origin else []])
@@ -110,8 +90,8 @@ def part_sources(settings: Settings) -> dict[str, Any]:
 
 def _title(part: str, folder: Path) -> str:
     note = ""
-    if (folder / SOURCE_FILE).exists():
-        origin = json.loads((folder / SOURCE_FILE).read_text())
+    if (folder / RECORD).exists():
+        origin = json.loads((folder / RECORD).read_text())
         if origin.get("mirror"):
             note = f" (from a mirror{': ' + origin['note'] if origin.get('note') else ''})"
     return f"{part}{note}"
@@ -122,7 +102,7 @@ def part_tokenizer(settings: Settings) -> Tokenizer | None:
     part = settings.parts.get("llama")
     if part is None:
         return None
-    folder = find_part(part, kind="language")
+    folder = find_part_files(part, kind="language")
     family = LANGUAGE_MODELS[settings.raw["model"]["llama"]["family"]]
     if family.name == "llama2" and (folder / TOKENIZER_MODEL).exists():
         return LlamaTokenizer(folder / TOKENIZER_MODEL)

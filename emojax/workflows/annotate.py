@@ -20,6 +20,7 @@ from emojax.bundle.model_folder import load_bundle
 from emojax.infer.encode_clips import encode
 from emojax.infer.transcribe import open_transcriber
 from emojax.weights.locations import find_model
+from emojax.weights.part_files import find_part_files
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -95,11 +96,11 @@ def annotate(
     return AnnotationResult(run=run, kept=len(outcome.kept), summary=summary, files=tuple(files))
 
 
-def whisper_transcriber(whisper: Path, model: str) -> Callable[[Any], tuple[str, str]]:
+def whisper_transcriber(whisper: str, model: str) -> Callable[[Any], tuple[str, str]]:
     """A function that transcribes sound with a model's audio encoder and Whisper's decoder.
 
     Args:
-      whisper: folder of Whisper's released files.
+      whisper: name of a fetched Whisper, or folder of its released files.
       model: a model folder, or the name of an imported model, whose encoder is that Whisper's.
 
     Returns:
@@ -107,7 +108,7 @@ def whisper_transcriber(whisper: Path, model: str) -> Callable[[Any], tuple[str,
     """
     bundle, decode, lock = (
         load_bundle(find_model(model)),
-        open_transcriber(whisper),
+        open_transcriber(find_part_files(whisper)),
         threading.Lock(),
     )
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from data_pipeline.progress import Progress, no_progress
+from emojax.config.part_fields import HUB, known_release
 from emojax.evaluate import official_files
 from emojax.weights import official_prompts
 from emojax.weights.catalogue import MODELS, SOURCES, Model
@@ -39,6 +40,23 @@ def fetch_source(name: str, *, mirror: bool = False, progress: Progress = no_pro
         mirror=mirror,
         progress=progress,
     )
+
+
+def is_part(name: str, *, mirror: bool) -> bool:
+    """Whether `emojax fetch` takes a name as a part rather than as a model or source.
+
+    Args:
+      name: what is to be fetched.
+      mirror: whether mirrors are asked for; some sources have one in another repository.
+    """
+    if name in MODELS:
+        return False
+    known = known_release(name)
+    if known is None:
+        return name.startswith(HUB)
+    release = known[1]
+    elsewhere = mirror and release.mirror is None and name in SOURCES and SOURCES[name].mirror
+    return bool(release.repo or release.mirror) and not elsewhere
 
 
 def choose_questions(model: Model, given: str | None, *, download: bool) -> dict[str, list[str]]:

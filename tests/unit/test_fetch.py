@@ -11,7 +11,8 @@ import pytest
 
 from emojax.weights import fetch as fetch_module
 from emojax.weights.catalogue import SOURCES, Source
-from emojax.weights.fetch import FetchError, fetch
+from emojax.weights.fetch import fetch
+from emojax.weights.hub import FetchError
 
 DATA = bytes(range(256)) * 100_000  # 26 MB: huggingface_hub writes pieces of 10 MB
 SHA = hashlib.sha256(DATA).hexdigest()

