@@ -13,49 +13,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, NamedTuple
 
-
-class Features(NamedTuple):
-    """Encoder outputs of v2.
-
-    Attributes:
-      image: float[B, 1 + P, D_image], class token first.
-      video: float[B, S, D_video].
-      audio: float[B, S, D_audio].
-    """
-
-    image: Any
-    video: Any
-    audio: Any
-
-
-class FeaturesV1(NamedTuple):
-    """Encoder outputs of v1: image tokens and one vector per clip of each other encoder.
-
-    Attributes:
-      image: float[B, 1 + P, D_image], class token first.
-      face: float[B, D_face], of the MAE.
-      motion: float[B, D_motion], of VideoMAE.
-      audio: float[B, D_audio], of HuBERT.
-    """
-
-    image: Any
-    face: Any
-    motion: Any
-    audio: Any
-
-
-class Present(NamedTuple):
-    """Which streams each sample has; stage 1 tasks may have an image and no video.
-
-    Attributes:
-      image: bool[B].
-      video: bool[B].
-      audio: bool[B].
-    """
-
-    image: Any
-    video: Any
-    audio: Any
+# Encoder outputs by name. v2: image float[B, 1 + P, D], summary token first, video float[B, S, D],
+# audio float[B, S, D]. v1: image as in v2, and one vector float[B, D] per clip of face (MAE),
+# motion (VideoMAE) and audio (HuBERT).
+Features = dict[str, Any]
+# Which streams each sample has, {image, video, audio: bool[B]}; tasks may use the image alone.
+Present = dict[str, Any]
 
 
 class SoftPrompt(NamedTuple):

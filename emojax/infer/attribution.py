@@ -87,9 +87,8 @@ def _weights(
     config: ModelConfig, variables: Variables, features: dict[str, Any], present: Present
 ) -> Any:
     model = make_model(config)
-    whole = model.feature_type(**features)
     _, kept = model.apply(
-        variables, whole, present, method="soft_prompt", mutable=["intermediates"]
+        variables, features, present, method="soft_prompt", mutable=["intermediates"]
     )
     return kept["intermediates"]["fusion"]["weights"][0]
 
@@ -110,8 +109,8 @@ def fusion_weights(bundle: Bundle, encoded: Encoded) -> list[dict[str, list[floa
     out = []
     for _, one in encoded.copies[0]:
         features = {k: jnp.asarray(x)[None] for k, x in one.arrays.items()}
-        has_video, has_audio = (jnp.array([flag]) for flag in (one.has_video, one.has_audio))
-        present = Present(has_video, has_video, has_audio)
+        flags = {"image": one.has_video, "video": one.has_video, "audio": one.has_audio}
+        present = {stream: jnp.array([flag]) for stream, flag in flags.items()}
         weights = to_host(_weights(bundle.settings.model, bundle.variables, features, present))[0]
         out.append(
             {s: [round(float(x), 5) for x in weights[:, i]] for i, s in enumerate(FUSION_STREAMS)}

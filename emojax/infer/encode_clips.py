@@ -19,7 +19,7 @@ from emojax.bundle.model_folder import Bundle
 from emojax.infer.device_transfer import to_device
 from emojax.infer.sample import Variables
 from emojax.model.build import ModelConfig, make_model
-from emojax.model.emotion_v1 import EmotionV1Config
+from emojax.model.parts import ENCODERS
 from emojax.sharding import to_host
 
 Items = Sequence[tuple[ClipRecord, Views]]
@@ -33,10 +33,10 @@ def _encode(
     model = make_model(config)
     fields: dict[str, Any]
     if not keep_states:
-        fields = model.apply(variables, batch, method="encode")._asdict()
+        fields = model.apply(variables, batch, method="encode")
         return fields
     encoded, kept = model.apply(variables, batch, method="encode", mutable=["intermediates"])
-    fields = encoded._asdict() | {_STATES: kept["intermediates"]["encoder_states"][0]}
+    fields = encoded | {_STATES: kept["intermediates"]["encoder_states"][0]}
     return fields
 
 
@@ -106,11 +106,8 @@ def encode(
       ValueError: states are to be kept, but the model's audio encoder is not Whisper.
     """
     data = bundle.settings.data
-    if keep_encoder_states and isinstance(bundle.settings.model, EmotionV1Config):
-        raise ValueError(
-            f"{bundle.name} encodes audio with HuBERT:"
-            " words can only be transcribed from the states of Whisper's encoder"
-        )
+    if keep_encoder_states:
+        _check_transcribable(bundle)
     states: list[np.ndarray] | None = [] if keep_encoder_states else None
     copies = [tuple(_features(bundle, items, batch_size, states=states))]
     for copy in range(1, data.eval_views):
@@ -118,6 +115,21 @@ def encode(
         copies.append(tuple(_features(bundle, changed, batch_size)))
     names = [name for _, features in copies[0][:1] for name in features.arrays]
     return Encoded(tuple(copies), BlankFeatures(bundle, names), tuple(states or ()))
+
+
+def _check_transcribable(bundle: Bundle) -> None:
+    """Raises ValueError unless the audio encoder has the states that Whisper's decoder reads."""
+    model = bundle.settings.model
+    if model.audio_family != "whisper":
+        raise ValueError(
+            f"{bundle.name} encodes audio with {ENCODERS[model.audio_family].title}:"
+            " words can only be transcribed from the states of Whisper's encoder"
+        )
+    if model.audio.encoder.layer_weights:
+        raise ValueError(
+            f"{bundle.name} averages the layers of Whisper's encoder (config.model.audio."
+            "layer_weights): words can only be transcribed from the states of its last layer"
+        )
 
 
 def with_subtitles(encoded: Encoded, subtitles: Mapping[int, str]) -> Encoded:

@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 
 from emojax.model.build import ModelConfig, make_model
+from emojax.model.emotion import present_streams
 from emojax.model.lm.kv_cache import Cache
 from emojax.model.lm.llama import make_cache
-from emojax.types import Present, SoftPrompt
+from emojax.types import SoftPrompt
 
 Array = jax.Array
 CHOICES_PER_PASS = 16  # answers that are scored side by side in one forward pass
@@ -132,7 +133,7 @@ def _penalize(logits: Array, length: Array, ids: Array, penalty: float) -> Array
 def soft_prompt_of(model: Any, variables: Variables, batch: dict[str, Array]) -> SoftPrompt:
     """Views or cached features in a batch -> SoftPrompt."""
     features = model.apply(variables, batch, method="features")
-    present = Present(batch["has_image"], batch["has_video"], batch["has_audio"])
+    present = present_streams(batch)
     prompt: SoftPrompt = model.apply(variables, features, present, method="soft_prompt")
     return prompt
 

@@ -11,7 +11,7 @@ Order of the spans: fusion, image, video, audio.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import einops
 import flax.linen as nn
@@ -175,6 +175,11 @@ def zero_absent(x: Array, present: Array) -> Array:
     return x * jnp.expand_dims(present, tuple(range(1, x.ndim))).astype(x.dtype)
 
 
+def present_streams(batch: dict[str, Array]) -> Present:
+    """Which streams the samples of a batch have, from its flags `has_image` and so on."""
+    return {stream: batch[f"has_{stream}"] for stream in ("image", "video", "audio")}
+
+
 def group_patches(image: Array) -> Array:
     """Image tokens float[B, 1 + P, D] without their class token: float[B, P / 4, 4 D]."""
     patches = image[:, 1:]
@@ -188,7 +193,6 @@ class Emotion(nn.Module):
     """
 
     config: EmotionConfig
-    feature_type: ClassVar[Any] = Features
 
     def setup(self) -> None:
         """Makes the encoders, the fusion and the shared parts."""
@@ -256,7 +260,7 @@ class Emotion(nn.Module):
         self.sow("intermediates", "encoder_states", states)
         steps = None if valid is None else c.audio.valid_steps(valid)
         audio = pool_audio(states, c.stream_tokens, steps=steps)
-        return Features(image_tokens, video, audio)
+        return {"image": image_tokens, "video": video, "audio": audio}
 
     def features(self, batch: dict[str, Array], deterministic: bool = True) -> Features:
         """The batch's cached features (`feature_image` and so on), or those of its views."""
@@ -265,7 +269,7 @@ class Emotion(nn.Module):
             for k, v in batch.items()
             if k.startswith(CACHED_PREFIX)
         }
-        return self.feature_type(**cached) if cached else self.encode(batch, deterministic)
+        return cached or self.encode(batch, deterministic)
 
     def soft_prompt(
         self, features: Features, present: Present, deterministic: bool = True
@@ -286,16 +290,15 @@ class Emotion(nn.Module):
         """
         c = self.config
         masked = c.missing == "masked"
-        video = zero_absent(features.video, present.video)
-        audio = zero_absent(features.audio, present.audio)
-        image = zero_absent(features.image, present.image) if masked else features.image
+        video = zero_absent(features["video"], present["video"])
+        audio = zero_absent(features["audio"], present["audio"])
+        image = features["image"]
+        image = zero_absent(image, present["image"]) if masked else image
         streams = {"image": group_patches(image), "video": video, "audio": audio}
         if c.fusion.kind != "none":
             cls = jnp.broadcast_to(image[:, :1], (*video.shape[:2], image.shape[2]))
             streams["fusion"] = self.fusion(audio, cls, video, deterministic)
-        return self.join_spans(
-            streams, {"image": present.image, "video": present.video, "audio": present.audio}
-        )
+        return self.join_spans(streams, present)
 
     def join_spans(self, streams: dict[str, Array], flags: dict[str, Array]) -> SoftPrompt:
         """Projects each span and concatenates them.
@@ -319,8 +322,8 @@ class Emotion(nn.Module):
 
     def tower_means(self, features: Features) -> dict[str, Array]:
         """{encoder: mean feature float[B, D]}, the inputs of the bag-of-words heads."""
-        patches = features._replace(image=features.image[:, 1:])
-        return {name: x.mean(axis=1) for name, x in patches._asdict().items()}
+        patches = features | {"image": features["image"][:, 1:]}
+        return {name: x.mean(axis=1) for name, x in patches.items()}
 
     def splice(self, batch: dict[str, Array], soft: SoftPrompt) -> tuple[Array, Array]:
         """Inserts the soft tokens into the text.
@@ -354,10 +357,9 @@ class Emotion(nn.Module):
           Logits float32[B, A, V] at `answer_at`, and with `word_heads` the word logits
           {encoder: float32[B, V]}, else {}.
         """
-        present = Present(batch["has_image"], batch["has_video"], batch["has_audio"])
         features = self.features(batch, deterministic)
         inputs = jax.lax.stop_gradient(features) if self.config.detach_towers else features
-        soft = self.soft_prompt(inputs, present, deterministic)
+        soft = self.soft_prompt(inputs, present_streams(batch), deterministic)
         x, valid = self.splice(batch, soft)
         hidden, _ = self.llama(x, batch["positions"], valid, deterministic=deterministic)
         logits = self.llama.logits(

@@ -13,7 +13,7 @@ of the model, so a media file is enough. Facts: docs/internals.md, "The two mode
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import einops
 import jax
@@ -32,7 +32,7 @@ from emojax.model.encoders.waveform import (
 )
 from emojax.model.layers import EncoderConfig, LayerNorm
 from emojax.model.lm.llama import LlamaConfig
-from emojax.types import FeaturesV1, Present, SoftPrompt
+from emojax.types import Features, Present, SoftPrompt
 
 Array = jax.Array
 
@@ -50,6 +50,8 @@ class EmotionV1Config:
       zero_faces: whether the features of MAE and VideoMAE are zeros, as in the released demo, which
         runs neither.
     """
+
+    audio_family: ClassVar[str] = "hubert"
 
     image: PictureConfig
     face: PictureConfig
@@ -129,8 +131,6 @@ class EmotionV1(Emotion):
 
     config: EmotionV1Config  # type: ignore[assignment]
 
-    feature_type: ClassVar[Any] = FeaturesV1
-
     def setup(self) -> None:
         """Makes the encoders and the shared parts."""
         c = self.config
@@ -141,9 +141,7 @@ class EmotionV1(Emotion):
         self.hubert = WaveformEncoder(c.audio)
         self.setup_head()
 
-    def encode(  # type: ignore[override]
-        self, batch: dict[str, Array], deterministic: bool = True
-    ) -> FeaturesV1:
+    def encode(self, batch: dict[str, Array], deterministic: bool = True) -> Features:
         """Runs the encoders.
 
         Args:
@@ -164,7 +162,8 @@ class EmotionV1(Emotion):
         steps = self.hubert(batch["sound"], valid, deterministic)
         inside = (jnp.arange(steps.shape[1]) < c.audio.valid_steps(valid)[:, None])[:, :, None]
         audio = jnp.where(inside, steps, 0).sum(axis=1) / inside.sum(axis=1)
-        return FeaturesV1(image_tokens, face, motion, audio.astype(steps.dtype))
+        audio = audio.astype(steps.dtype)
+        return {"image": image_tokens, "face": face, "motion": motion, "audio": audio}
 
     def _encode_faces(self, frames: Array, deterministic: bool) -> tuple[Array, Array]:
         """The features of MAE and VideoMAE, float[B, D] each."""
@@ -182,10 +181,7 @@ class EmotionV1(Emotion):
         return face, self.videomae(pixels, deterministic).mean(axis=1)
 
     def soft_prompt(
-        self,
-        features: FeaturesV1,  # type: ignore[override]
-        present: Present,
-        deterministic: bool = True,
+        self, features: Features, present: Present, deterministic: bool = True
     ) -> SoftPrompt:
         """Projects features to the soft prompt; an absent vector is zeros.
 
@@ -199,25 +195,26 @@ class EmotionV1(Emotion):
         """
         del deterministic
         masked = self.config.missing == "masked"
-        image = zero_absent(features.image, present.image) if masked else features.image
+        image = features["image"]
+        image = zero_absent(image, present["image"]) if masked else image
         # Features from a cache may be those of the towers.
-        sees_faces = present.video & (not self.config.zero_faces)
+        sees_faces = present["video"] & (not self.config.zero_faces)
         streams = {
             "image": group_patches(image),
-            "face": zero_absent(features.face, sees_faces)[:, None],
-            "motion": zero_absent(features.motion, sees_faces)[:, None],
-            "audio": zero_absent(features.audio, present.audio)[:, None],
+            "face": zero_absent(features["face"], sees_faces)[:, None],
+            "motion": zero_absent(features["motion"], sees_faces)[:, None],
+            "audio": zero_absent(features["audio"], present["audio"])[:, None],
             "cls": image[:, :1],
         }
         flags = {
-            "image": present.image,
-            "face": present.video,
-            "motion": present.video,
-            "audio": present.audio,
-            "cls": present.image,
+            "image": present["image"],
+            "face": present["video"],
+            "motion": present["video"],
+            "audio": present["audio"],
+            "cls": present["image"],
         }
         return self.join_spans(streams, flags)
 
-    def tower_means(self, features: FeaturesV1) -> dict[str, Array]:  # type: ignore[override]
+    def tower_means(self, features: Features) -> dict[str, Array]:
         """{encoder: mean feature float[B, D]}, the inputs of the bag-of-words heads."""
-        return features._asdict() | {"image": features.image[:, 1:].mean(axis=1)}
+        return features | {"image": features["image"][:, 1:].mean(axis=1)}

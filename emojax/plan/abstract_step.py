@@ -67,9 +67,7 @@ def abstract_batch(
     model, variables = make_model(settings.model), unbox(abstract_variables(settings.model))
     features = jax.eval_shape(lambda v, b: model.apply(v, b, method="encode"), variables, unsharded)
     dtype = settings.model.llama.precision.compute
-    return out | {
-        CACHED_PREFIX + name: array(x.shape[1:], dtype) for name, x in features._asdict().items()
-    }
+    return out | {CACHED_PREFIX + name: array(x.shape[1:], dtype) for name, x in features.items()}
 
 
 def trace_step(

@@ -58,7 +58,7 @@ def encoder_id(settings: Settings, variables: Flat) -> str:
         array = to_host(variables[path])
         digest.update(f"{path} {array.dtype} {array.shape}\n".encode())
         digest.update(np.ascontiguousarray(array).view(np.uint8).tobytes())
-    model = original_names(settings.raw)["model"]
+    model = original_names(settings.raw)["model"]  # caches of earlier versions are found again
     others = ("llama", "lora", "fusion", "remat", "remat_long", "long_row", "unroll", "param_dtype")
     named = {k: model[k] for k in sorted(model) if k not in others}
     return fingerprint_of(digest.hexdigest(), named)
@@ -96,7 +96,7 @@ def feature_shapes(model: ModelConfig) -> dict[str, tuple[int, ...]]:
         return module.init_with_output(key, b, method="encode")[0]
 
     out = jax.eval_shape(run, jax.random.key(0), batch)
-    return {name: tuple(x.shape[1:]) for name, x in out._asdict().items()}
+    return {name: tuple(x.shape[1:]) for name, x in out.items()}
 
 
 def encode_with_model(
@@ -164,7 +164,7 @@ class _Encoders:
     def __call__(self, views: Sequence[Views]) -> dict[str, Any]:
         """Encodes at most `batch` clips: {field: [batch, ...]}; rows after theirs are padding."""
         features = self.run(self.towers, _put(views, self.batch, self.mesh))
-        fields: dict[str, Any] = jax.device_get(features)._asdict()
+        fields: dict[str, Any] = jax.device_get(features)
         return fields
 
 

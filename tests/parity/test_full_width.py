@@ -21,7 +21,6 @@ from emojax.model.layers import EncoderConfig
 from emojax.model.lm.families import decoder_table
 from emojax.model.lm.llama import Llama, LlamaConfig
 from emojax.model.variables import unbox
-from emojax.types import Features, Present
 from emojax.weights import tables
 from emojax.weights.importer import leaf_types
 from emojax.weights.load_tensors import load_tensors
@@ -180,9 +179,9 @@ def test_fusion_and_projectors(torch_side, tmp_path):
         rng.standard_normal(s, np.float32) for s in ((1, 1025, 1408), (1, 64, 1408), (1, 64, 1280))
     )
     yes = jnp.ones((1,), bool)
-    features = Features(*map(jnp.asarray, (image, video, audio)))
+    features = {"image": image, "video": video, "audio": audio}
     soft = make_model(settings.model).apply(
-        tree, features, Present(yes, yes, yes), method="soft_prompt"
+        tree, features, dict.fromkeys(features, yes), method="soft_prompt"
     )
     cls = np.broadcast_to(image[:, :1], (1, 64, 1408)).copy()
     parts = {

@@ -18,7 +18,6 @@ from emojax.model.layers import EncoderConfig, pool_audio
 from emojax.model.lm.llama import LlamaConfig
 from emojax.model.positions import resize_positions
 from emojax.model.variables import abstract_variables, flatten, merge, unbox
-from emojax.types import Features, Present
 from emojax.weights.load_tensors import load_tensors
 from emojax.weights.tables import emotion_llama_v2
 from emojax.weights.tensor_files import open_tensors
@@ -143,10 +142,12 @@ def test_encode_img(parity_examples, tmp_path):
     yes, no = jnp.ones((1,), bool), jnp.zeros((1,), bool)
 
     def run(config, present):
-        features = Features(jnp.asarray(raw), jnp.asarray(video), jnp.asarray(audio))
+        features = {
+            k: jnp.asarray(x) for k, x in (("image", raw), ("video", video), ("audio", audio))
+        }
         return Emotion(config).apply(variables, features, present, method="soft_prompt")
 
-    soft = run(config, Present(yes, yes, yes))
+    soft = run(config, {"image": yes, "video": yes, "audio": yes})
     assert (
         soft.tokens.shape == (1, *case["shape"][1:])
         and int(soft.mask.sum()) == case["attention_sum"]
@@ -156,14 +157,16 @@ def test_encode_img(parity_examples, tmp_path):
             soft.tokens[0, int(index)], value, rtol=TOLERANCE, atol=1e-6, err_msg=index
         )
     # Image and video zero: the released model keeps all tokens visible, the image tokens too.
-    absent = run(config, Present(no, no, yes))
+    absent = run(config, {"image": no, "video": no, "audio": yes})
     assert bool(absent.mask.all())
     for index, value in case["zero_case_token_index_to_embedding"].items():
         np.testing.assert_allclose(
             absent.tokens[0, int(index)], value, rtol=TOLERANCE, atol=1e-6, err_msg=index
         )
     # Our own setting uses the mask that the released code computes and then ignores.
-    masked = run(dataclasses.replace(config, missing="masked"), Present(no, no, yes)).mask[0]
+    masked = run(
+        dataclasses.replace(config, missing="masked"), {"image": no, "video": no, "audio": yes}
+    ).mask[0]
     starts = {"fusion 0:64": 0, "image 64:320": 64, "video 320:384": 320, "audio 384:448": 384}
     ends = {"fusion 0:64": 64, "image 64:320": 320, "video 320:384": 384, "audio 384:448": 448}
     for span, count in case[

@@ -76,7 +76,7 @@ def test_the_cache_contains_the_outputs_of_the_encoders(made):
             seen.has_audio,
         )
         batch = {k: np.asarray(v)[None] for k, v in view_arrays(seen).items()}
-        want = encode(merge(variables, {}), batch)._asdict()
+        want = encode(merge(variables, {}), batch)
         for name, array in features.arrays.items():
             np.testing.assert_allclose(array, want[name][0], atol=1e-5)
     absent = [{"audio", "image", "video"} - set(source[i][1].arrays) for i in range(40)]

@@ -77,7 +77,7 @@ scores_of = jax.jit(score_choices, static_argnums=0)
 
 def with_features(config, variables, batch) -> dict:
     """The batch with features in the place of its views: programs of the rest compile sooner."""
-    features = encode(config, variables, batch)._asdict()
+    features = encode(config, variables, batch)
     rest = {k: v for k, v in batch.items() if k not in config.view_shapes}
     return rest | {CACHED_PREFIX + k: np.asarray(v) for k, v in features.items()}
 
@@ -152,7 +152,7 @@ def test_real_audio_span_ignores_padding(config, variables):
             np.arange(batch["sound"].shape[1])[None, :, None] < 73, batch["sound"], 9.0
         )
     }
-    audio = lambda settings, b: np.asarray(encode(settings, variables, b).audio)
+    audio = lambda settings, b: np.asarray(encode(settings, variables, b)["audio"])
     np.testing.assert_allclose(audio(config, batch), audio(config, louder), atol=1e-5)
     window = dataclasses.replace(config, audio_span="window")
     assert np.abs(audio(window, batch) - audio(window, louder)).max() > 1e-2

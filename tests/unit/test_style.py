@@ -23,7 +23,6 @@ EXCEPTIONS = {
         "emojax/infer/transcribe.py: _State has 6 fields",
         "emojax/model/lm/kv_cache.py: Cache has 6 fields",
         "emojax/train/state.py: TrainState has 4 fields",
-        "emojax/types.py: FeaturesV1 has 4 fields",
     },
 }
 

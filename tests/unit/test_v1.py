@@ -25,7 +25,6 @@ from emojax.sharding import make_mesh
 from emojax.train import start
 from emojax.train.state import start_state
 from emojax.train.step import make_optimizer, make_step
-from emojax.types import Present
 
 SUBTITLE, QUESTION = "hello there", "Which?"
 LEAD = "<video><VideoHere></video> <feature><FeatureHere></feature>"
@@ -147,7 +146,7 @@ def test_audio_features_do_not_depend_on_the_window():
     assert short["sound"].shape == (1, 16_000, 1) and long["sound"].shape == (1, 24_000, 1)
     assert int(short["audio_frames"][0]) == 12_345
     one, two = (
-        jax.jit(lambda b, s=s: make_model(s.model).apply(variables, b, method="encode").audio)
+        jax.jit(lambda b, s=s: make_model(s.model).apply(variables, b, method="encode")["audio"])
         for s in (settings, longer)
     )
     voice = one(short)
@@ -194,7 +193,7 @@ def test_absent_streams_are_hidden_or_constant():
         return model.apply(variables, features, present, method="soft_prompt")
 
     yes, no = jnp.ones(1, bool), jnp.zeros(1, bool)
-    soft = soft_prompt(batch, Present(yes, no, no))
+    soft = soft_prompt(batch, {"image": yes, "video": no, "audio": no})
     bias = variables["params"]["project_audio"]["bias"]
     at = list(released.model.spans).index("audio") - 1 + released.model.spans["image"]
     np.testing.assert_allclose(soft.tokens[0, at], bias, rtol=1e-6)
@@ -213,11 +212,12 @@ def test_the_released_demo_has_no_faces():
     @jax.jit
     def run(b):
         features = model.apply(variables, b, method="encode")
-        soft = model.apply(variables, features, Present(yes, yes, yes), method="soft_prompt")
+        present = {"image": yes, "video": yes, "audio": yes}
+        soft = model.apply(variables, features, present, method="soft_prompt")
         return features, soft.tokens[0]
 
     features, tokens = run(batch)
-    assert not features.face.any() and not features.motion.any() and features.audio.any()
+    assert not features["face"].any() and not features["motion"].any() and features["audio"].any()
     for place, name in enumerate(("face", "motion")):
         bias = variables["params"][f"project_{name}"]["bias"]
         at = settings.model.spans["image"] + place

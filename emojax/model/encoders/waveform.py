@@ -224,7 +224,16 @@ def normalize_waveform(waveform: Array, valid: Array) -> Array:
 
 
 def waveform_config(fields: Any, encoder: EncoderConfig) -> WaveformConfig:
-    """The configuration of a family's module from the fields of its stream."""
+    """The configuration of a family's module from the fields of its stream.
+
+    Raises:
+      ValueError: the view is a log-mel spectrogram.
+    """
+    if fields.mels:
+        raise ValueError(
+            f"config.model.audio.mels is {fields.mels}, but {fields.family} reads the waveform: "
+            "set config.model.audio.mels=0"
+        )
     return WaveformConfig(
         samples=round(fields.seconds * SAMPLE_RATE),
         encoder=dataclasses.replace(encoder, eps=1e-5, key_bias=True, post_norm=fields.post_norm),

@@ -164,6 +164,10 @@ def whisper_tables(config: WhisperConfig | None = None) -> tuple[Table, ...]:
 
 
 def _make(fields: Any, encoder: EncoderConfig) -> WhisperConfig:
+    if not fields.mels:
+        raise ValueError(
+            "config.model.audio.mels is 0, but whisper reads log-mel spectrograms of 80 or 128 bins"
+        )
     steps = round(fields.seconds * STEPS_PER_SECOND)
     return WhisperConfig(fields.mels, steps, dataclasses.replace(encoder, eps=1e-5))
 
