@@ -12,7 +12,7 @@ from data_pipeline.media.face_crops import CROP
 from emojax.model.encoders.face_api import NAMES, FaceNetConfig, make_net, tables
 from emojax.model.variables import flatten, merge
 from emojax.weights.load_tensors import load_tensors
-from emojax.weights.locations import downloads_folder
+from emojax.weights.part_files import find_part_files
 from emojax.weights.tensor_files import open_tensors
 
 
@@ -30,13 +30,9 @@ def load_face_net(config: FaceNetConfig, weights: Path | None = None) -> Any:
       FileNotFoundError: the weights are absent; the message says how to fetch them.
       ValueError: the weights are damaged or of another net.
     """
-    if weights is None:
-        name = NAMES[config.net]
-        weights = downloads_folder() / name
-        if not weights.is_dir():
-            raise FileNotFoundError(f"{name} is not on this machine yet: emojax fetch {name}")
+    files = find_part_files(NAMES[config.net]) if weights is None else weights
     crop = jnp.zeros((1, CROP, CROP, 3))
     net = make_net(config)
     shapes = jax.eval_shape(net.init, jax.random.key(0), crop)["params"]
-    leaves = load_tensors(tables(config)[0], open_tensors(weights), flatten(shapes))
+    leaves = load_tensors(tables(config)[0], open_tensors(files), flatten(shapes))
     return merge({}, {f"params/{path}": jnp.asarray(leaf) for path, leaf in leaves.items()})

@@ -23,7 +23,6 @@ from emojax.model.weight_rules import Rule, Table, rule
 Array = jax.Array
 Net = Literal["expression", "landmarks", "detector"]
 
-CROP = 112  # pixels of a side of a crop
 FEATURES = 256  # of a crop
 POINTS = 68  # landmarks
 # Names of the releases.
@@ -126,7 +125,8 @@ def _kernel(module: Any, name: str, shape: tuple[int, ...]) -> tuple[Array, Arra
 def depthwise_conv(x: Array, filters: Array, *, stride: int = 1) -> Array:
     """A convolution of each channel with its own 3 x 3 filter, padded as TensorFlow's SAME.
 
-    A sum of nine shifted products: XLA:CPU has no fast grouped convolution.
+    A sum of nine shifted products. With XLA:CPU's grouped convolution the detector takes 4 times as
+    long, the expression net 10 times.
 
     Args:
       x: float[N, H, W, C].
