@@ -22,12 +22,10 @@ class ChatFacts:
       end_tokens: tokens that end an answer; the first one ends the answers of training. Those that
         the tokenizer does not have are ignored.
       turn: what stands before and after a message where the tokenizer has no chat template.
-      thinks: whether the template's switch for thinking is on.
     """
 
     end_tokens: tuple[str, ...]
     turn: tuple[str, str]
-    thinks: bool = False
 
 
 class ChatTokenizer:
@@ -67,7 +65,7 @@ class ChatTokenizer:
         texts = {str(t) for t in self._model.added_tokens_decoder.values()}
         return re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True))) or "(?!)")
 
-    def wrap(self, message: str) -> str:
+    def wrap(self, message: str, *, thinks: bool = False) -> str:
         """The prompt of one question; special tokens that the message spells are removed."""
         while (cut := self._special.sub("", message)) != message:
             message = cut  # a removal may have joined the parts of another token
@@ -78,7 +76,7 @@ class ChatTokenizer:
                 [{"role": "user", "content": message}],
                 tokenize=False,
                 add_generation_prompt=True,
-                enable_thinking=self.facts.thinks,
+                enable_thinking=thinks,
                 date_string="26 Jul 2024",
             )
         )
@@ -125,7 +123,8 @@ def _read_facts(folder: Path) -> ChatFacts:
     path = folder / CHAT_FILE
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
-        return ChatFacts(tuple(facts["end_tokens"]), tuple(facts["turn"]), bool(facts["thinks"]))
+        before, after = facts["turn"]
+        return ChatFacts(tuple(facts["end_tokens"]), (before, after))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path} is missing or damaged ({error}): copy the folder again"

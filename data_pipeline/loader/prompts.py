@@ -18,7 +18,7 @@ Style = Literal["perception", "cognition", "v1"]
 # Layout of a prompt at evaluation: as in training, or as in the released programs (two BOS, other
 # spaces).
 Layout = Literal["train", "released_eval", "released_demo"]
-Wrap = Callable[[str], str]  # message -> prompt in a chat template, see `Tokenizer.wrap`
+Wrap = Callable[..., str]  # message -> prompt in a chat template, see `Tokenizer.wrap`
 TASKS = (
     "emotion",
     "sentiment",
@@ -79,9 +79,8 @@ def train_prompt(
       wrap: puts the message into the chat template of the language model.
     """
     line = character_line(_without_tokens(subtitle), style, person=person)
-    if style == "v1":
-        return wrap(f"{V1_LEAD} {line} [{task}] {question}")
-    return wrap(f"<Vid>{VIDEO_HERE}</Vid> {line} [{task}] {question}")
+    lead = V1_LEAD if style == "v1" else f"<Vid>{VIDEO_HERE}</Vid>"
+    return wrap(f"{lead} {line} [{task}] {question}", thinks=task == "think")
 
 
 def picture_prompt(task: str, question: str, *, wrap: Wrap = instruct) -> str:

@@ -42,8 +42,13 @@ class Tokenizer(Protocol):
     vocab_size: int
     legacy: bool
 
-    def wrap(self, message: str) -> str:
-        """The prompt of one question: the message in the model's chat template."""
+    def wrap(self, message: str, *, thinks: bool = False) -> str:
+        """The prompt of one question: the message in the model's chat template.
+
+        Args:
+          message: the question with the placeholders of the clip.
+          thinks: whether the answer begins with reasoning; some templates have a switch for it.
+        """
 
     def encode(self, text: str) -> list[int]:
         """Ids of one text piece."""
@@ -55,8 +60,9 @@ class Tokenizer(Protocol):
         """Text of ids; special tokens are skipped."""
 
 
-def instruct(message: str) -> str:
+def instruct(message: str, *, thinks: bool = False) -> str:
     """A message in LLaMA-2's chat template as the originals write it, without BOS."""
+    del thinks  # the template has no switch
     return f"[INST] {message}  [/INST]"
 
 

@@ -64,6 +64,9 @@ def tokenizer(request, tmp_path):
 def test_the_template_wraps_a_message(tokenizer):
     assert tokenizer.wrap("hi") == FAMILIES[tokenizer.family][2]
     before, after = chat_facts(LANGUAGE_MODELS[tokenizer.family]).turn
+    empty = "<think>\n\n</think>\n\n"
+    asked = prompts.train_prompt("", "think", "Why?", "cognition", wrap=tokenizer.wrap)
+    assert empty not in asked, "this task asks for reasoning"
     if tokenizer.family != "mistral":
         assert before + "hi" + after == FAMILIES[tokenizer.family][2], "without a template"
 
