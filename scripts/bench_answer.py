@@ -37,30 +37,23 @@ from emojax.model.dense import LoraConfig
 from emojax.model.encoders.vision_transformer import PictureConfig, VisionTransformer
 from emojax.model.layers import EncoderConfig
 from emojax.model.lm.llama import LlamaConfig, make_cache
+from emojax.model.parts import release_named
 from emojax.model.variables import unbox
 
 PROMPT, TOKENS = 128, 64
-SMALL = (32000, 512, 8, 8, 1376)  # vocabulary, width, layers, heads, mlp width
-DEMO = (1200, 96, 2, 4, 192)  # the demo's language model (configs/tiny.py)
+PLAIN = {"lora": LoraConfig(rank=0), "unstacked_layers": True}  # as after `infer/prepare.py`
+SMALL = LlamaConfig(vocab=32000, width=512, depth=8, heads=8, mlp=1376, **PLAIN)
+# The demo's language model (configs/tiny.py).
+DEMO = LlamaConfig(vocab=1200, width=96, depth=2, heads=4, mlp=192, **PLAIN)
+SMOL = LlamaConfig(**release_named("SmolLM2-135M-Instruct")[1].fields, **PLAIN)
+SMOL_WORK = f"decode {TOKENS} tokens, 1 row, shapes of SmolLM2-135M"
 Job = tuple[Callable[[], float], Callable[[], float]]  # each returns the seconds it took
 
 
-def decode(rows: int, cache: str = "float", sizes: tuple[int, int, int, int, int] = SMALL) -> Job:
+def decode(rows: int, llama: LlamaConfig = SMALL) -> Job:
     """Decodes TOKENS greedy tokens after PROMPT tokens, against a cached loop of transformers."""
-    vocab, width, depth, heads, mlp = sizes
     small = resolve(load_config("tiny:test")).model
-    llama = LlamaConfig(
-        vocab=vocab,
-        width=width,
-        depth=depth,
-        heads=heads,
-        mlp=mlp,
-        lora=LoraConfig(rank=0),
-        cache=cache,  # type: ignore[arg-type]
-        unstacked_layers=True,
-    )
     config = dataclasses.replace(small, llama=llama)
-    # Layers are not stacked, as after `infer/prepare.py`.
     variables = unbox(init_variables(config, jax.random.key(0)))
     sampler = Sampler(max_tokens=TOKENS)
     run = jax.jit(
@@ -90,20 +83,20 @@ def decode(rows: int, cache: str = "float", sizes: tuple[int, int, int, int, int
         jax.block_until_ready(run(variables, begin_state))
         return time.perf_counter() - begin
 
-    return ours, cached_llama(rows, sizes)
+    return ours, cached_llama(rows, llama)
 
 
-def cached_llama(rows: int, sizes: tuple[int, int, int, int, int]) -> Callable[[], float]:
+def cached_llama(rows: int, llama: LlamaConfig) -> Callable[[], float]:
     """The same decoding by transformers with its cache."""
-    vocab, width, depth, heads, mlp = sizes
     theirs = transformers.LlamaForCausalLM(
         transformers.LlamaConfig(
-            vocab_size=vocab,
-            hidden_size=width,
-            num_hidden_layers=depth,
-            num_attention_heads=heads,
-            num_key_value_heads=heads,
-            intermediate_size=mlp,
+            vocab_size=llama.vocab,
+            hidden_size=llama.width,
+            num_hidden_layers=llama.depth,
+            num_attention_heads=llama.heads,
+            num_key_value_heads=llama.kv_heads,
+            intermediate_size=llama.mlp,
+            tie_word_embeddings=llama.tied,
             max_position_embeddings=4096,
         )
     ).eval()
@@ -220,6 +213,26 @@ def label_only(model: Path, clip: str, rounds: int) -> dict[str, float]:
     return {k: round(1e3 * statistics.median(times[2:]), 1) for k, times in parts.items()}
 
 
+def weight_bytes(llama: LlamaConfig) -> int:
+    """Bytes of float32 weights that decoding one token reads; of embeddings only a tied table."""
+    heads = (2 * llama.heads + 2 * llama.kv_heads) * llama.head_width * llama.width
+    layer = heads + 3 * llama.mlp * llama.width
+    return 4 * (llama.depth * layer + llama.vocab * llama.width)
+
+
+def read_bandwidth() -> float:
+    """Bytes/s at which this process can read memory, with all its cores."""
+    block = jnp.ones((1 << 28,), jnp.float32)
+    total = jax.jit(jnp.sum)
+
+    def once() -> float:
+        begin = time.perf_counter()
+        total(block).block_until_ready()
+        return block.nbytes / (time.perf_counter() - begin)
+
+    return max(once() for _ in range(4))
+
+
 def processor() -> str:
     """The name of the processor, by which other libraries choose their kernels."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
@@ -238,20 +251,26 @@ def main() -> None:
     cores = len(os.sched_getaffinity(0))
     print(f"{processor()}, {cores} cores, {args.rounds} alternating rounds, medians\n")
     print("| work | peer | emojax ms | peer ms | peer / emojax |\n|---|---|---|---|---|")
-    sizes = "width {1}, {2} layers, vocabulary {0}".format(*SMALL)
+    sizes = f"width {SMALL.width}, {SMALL.depth} layers, vocabulary {SMALL.vocab}"
     jobs = {
         (f"decode {TOKENS} tokens, 1 row, {sizes}", "transformers, cached loop"): decode(1),
         (f"decode {TOKENS} tokens, 8 rows, {sizes}", "transformers, cached loop"): decode(8),
-        ("the same, 8 rows, int8 cache", "transformers, float cache"): decode(8, "int8"),
+        ("the same, 8 rows, int8 cache", "transformers, float cache"): decode(
+            8, dataclasses.replace(SMALL, cache="int8")
+        ),
         (
             f"decode {TOKENS} tokens, 1 row, the demo's language model",
             "transformers, cached loop",
-        ): decode(1, sizes=DEMO),
+        ): decode(1, DEMO),
+        (SMOL_WORK, "transformers, cached loop"): decode(1, SMOL),
         ("EVA forward, 448 px, width 384, 4 layers", "transformers ViT, SDPA"): eva(),
     }
     for (work, name), job in jobs.items():
         a, b = timed(job, args.rounds)
         print(f"| {work} | {name} | {a * 1e3:.1f} | {b * 1e3:.1f} | {b / a:.2f} |", flush=True)
+        if work == SMOL_WORK:
+            share = weight_bytes(SMOL) * TOKENS / a / read_bandwidth()
+    print(f"\nSmolLM2-135M reads its weights at {share:.0%} of the memory's bandwidth")
     from emojax.weights.locations import default_model
 
     folder = args.model or default_model()
