@@ -1,5 +1,6 @@
 """Full widths against torch through the importers: a block of each encoder, the image encoder."""
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -12,14 +13,16 @@ from flax import traverse_util
 from safetensors.numpy import save_file
 
 from emojax.config import load_config, resolve
+from emojax.config.fields import LlamaFields
 from emojax.model.build import make_model
 from emojax.model.dense import LoraConfig
 from emojax.model.encoders.eva import eva_tables
 from emojax.model.encoders.vision_transformer import PictureConfig, VisionTransformer
 from emojax.model.encoders.whisper import Whisper, WhisperConfig, whisper_tables
 from emojax.model.layers import EncoderConfig
-from emojax.model.lm.families import decoder_table
-from emojax.model.lm.llama import Llama, LlamaConfig
+from emojax.model.lm.families import decoder_table, write_config
+from emojax.model.lm.llama import Llama
+from emojax.model.parts import release_named
 from emojax.model.variables import unbox
 from emojax.weights import tables
 from emojax.weights.importer import leaf_types
@@ -124,25 +127,23 @@ def test_whisper_large_block(torch_side, tmp_path):
     assert relative(jax.jit(module.apply)(tree, jnp.asarray(logmel)), theirs) < 1e-4
 
 
-def test_llama_7b_block(torch_side, tmp_path):
+@pytest.mark.parametrize(
+    "part", ["Llama-2-7b-chat", "Qwen2.5-7B-Instruct", "Llama-3.1-8B-Instruct", "Qwen3-8B"]
+)
+def test_a_block_of_a_language_model(torch_side, tmp_path, part):
+    """At true width, with a small vocabulary."""
     import torch
     import transformers
 
-    config = transformers.LlamaConfig(
-        vocab_size=32000,
-        hidden_size=4096,
-        num_hidden_layers=1,
-        num_attention_heads=32,
-        intermediate_size=11008,
-        rms_norm_eps=1e-5,
-        tie_word_embeddings=False,
-    )
-    model = transformers.LlamaForCausalLM(config).eval()
+    family, release = release_named(part)
+    fields = dataclasses.replace(LlamaFields(), **{**release.fields, "vocab": 1000, "depth": 1})
+    decoder = family.make(fields, lora=LoraConfig(rank=0))
+    facts = write_config(family, decoder, dtype="float32")
+    config = transformers.AutoConfig.for_model(**facts)
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
     state = {k: v.detach().numpy() for k, v in model.state_dict().items()}
-    ids = np.random.default_rng(4).integers(3, 32000, (1, 600))
-    module = Llama(
-        LlamaConfig(vocab=32000, width=4096, depth=1, heads=32, mlp=11008, lora=LoraConfig(rank=0))
-    )
+    ids = np.random.default_rng(4).integers(3, 1000, (1, 600))
+    module = Llama(decoder)
     at, valid = jnp.arange(600)[None], jnp.ones((1, 600), bool)
 
     def everything(model, ids):

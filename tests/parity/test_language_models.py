@@ -58,11 +58,10 @@ CASES = {
 }
 
 
-def torch_model(name):
+def torch_model(name, vocab=60):
+    """Random weights; families of one model_type are told apart by a vocabulary too large here."""
     kind, options = CASES[name]
-    sizes = SMALL | options
-    # The vocabulary tells families of one model_type apart, but must be small to be fast.
-    sizes["vocab_size"] = 60
+    sizes = SMALL | options | {"vocab_size": vocab}
     config = getattr(transformers, f"{kind}Config")(**sizes, attn_implementation="eager")
     model = getattr(transformers, f"{kind}ForCausalLM")(config)
     generator = torch.Generator().manual_seed(3)
