@@ -122,7 +122,7 @@ def ours(args: argparse.Namespace) -> dict[str, float]:
 
     config = load_config("v2:stage1")
     config.model.llama.update({**size_of(args), "depth": args.depth})
-    config.model.remat = config.model.remat_long = args.remat
+    config.model.remat = args.remat
     settings = resolve(config)
     mesh = make_mesh(shape=(1, 1, 1), devices=jax.devices()[:1])
     with jax.set_mesh(mesh):

@@ -18,12 +18,13 @@ from data_pipeline.media.views import IMAGENET_MEAN, IMAGENET_STD
 from emojax.config.declaration import AtLeast, OneOf
 from emojax.model.fusion import Kind
 from emojax.model.parts import ENCODERS, LANGUAGE_MODELS
-from emojax.model.remat import REMAT_POLICIES
+from emojax.model.remat import REMAT
 
 # (regular expression on the tree path, train | freeze); the first match decides, and every leaf
 # must match one of them.
 Rules = tuple[tuple[str, str], ...]
-Remat = Annotated[str, OneOf("none", *REMAT_POLICIES)]
+Remat = Annotated[str, OneOf("auto", "none", *REMAT, "dots")]
+LongRemat = Annotated[str, OneOf("", "none", *REMAT, "dots")]
 
 
 def _families(*kinds: str) -> tuple[str, ...]:
@@ -169,10 +170,11 @@ class ModelFields:
     kernels: Literal["float", "int8"] = "float"
     # Keys and values during generation. float: compute_dtype; int8: one scale per token and head.
     cache: Literal["float", "int8"] = "float"
-    # What a layer of the language model keeps for its backward pass (emojax/model/remat.py,
-    # REMAT_POLICIES). From `most` to `full`, memory falls and recomputation grows.
-    remat: Remat = "most"
-    remat_long: Remat = "full"  # the same for rows of more than `long_row` tokens
+    # What a layer of the language model keeps for its backward pass (emojax/model/remat.py). auto:
+    # as much as fits into the device's memory, for each row length; none: everything. From `all` to
+    # `full`, memory falls and recomputation grows.
+    remat: Remat = "auto"
+    remat_long: LongRemat = ""  # another policy for rows of more than `long_row` tokens
     long_row: int = 768
     unroll: int = 1  # unrolled layers per scan step: 1 on accelerators, the depth on CPU
     # Absent streams. released: their constant tokens stay visible; masked: attention ignores them.

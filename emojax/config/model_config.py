@@ -124,7 +124,7 @@ def _encoder(
         mlp=tower.mlp,
         eps=eps,
         dropout=tower.dropout,
-        remat=m.remat,
+        remat="most" if m.remat == "auto" else m.remat,
         unroll=min(m.unroll, tower.depth),
         precision=_precision(m),
         key_bias=key_bias,

@@ -65,7 +65,9 @@ CHANGED: dict[str, tuple[Any, Any]] = {
             ["params/(fusion|project_\\w+)/.*", "train"],
             ["params/(eva_image|eva_video|ln_vision|whisper|llama)/.*", "freeze"],
         ],
-    )
+    ),
+    "model.remat": ("auto", "most"),
+    "model.remat_long": ("", "full"),
 }
 
 
@@ -104,8 +106,10 @@ def original_names(raw: dict[str, Any]) -> dict[str, Any]:
             if last in holder and holder[last] == default:
                 del holder[last]
     for name, (default, first) in CHANGED.items():
-        if out.get(name) == default:
-            out[name] = copy.deepcopy(first)
+        *folders, last = name.split(".")
+        for holder in _holders(out, folders):
+            if holder.get(last) == default:
+                holder[last] = copy.deepcopy(first)
     return out
 
 

@@ -190,6 +190,11 @@ def cached_attention(
     return out.reshape(shape)
 
 
+def splash_tile(length: int) -> int:
+    """Rows and columns of one step of the splash kernel; `length` is a multiple of LANES."""
+    return next(tile for tile in TILES if length % tile == 0)
+
+
 def splash_attention(q: Array, k: Array, v: Array, key_mask: Array, *, causal: bool) -> Array:
     """Attention by JAX's splash kernel for TPU, on one shard.
 
@@ -217,7 +222,7 @@ def splash_attention(q: Array, k: Array, v: Array, key_mask: Array, *, causal: b
     )
     segments = jnp.pad(key_mask.astype(jnp.int32), ((0, 0), (0, rows)))
     padded = (length + rows, length + rows)
-    tile = next(t for t in TILES if padded[0] % t == 0)
+    tile = splash_tile(padded[0])
     names = ("q", "kv", "kv_compute", "q_dkv", "kv_dkv", "kv_dkv_compute", "q_dq", "kv_dq")
     sizes = lib.BlockSizes(**{f"block_{name}": tile for name in names})  # type: ignore[arg-type]
     mask = lib.CausalMask(padded) if causal else lib.FullMask(padded)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import jax
@@ -17,14 +16,6 @@ ModelConfig = EmotionConfig | EmotionV1Config
 def make_model(config: ModelConfig) -> Any:
     """The flax module of a configuration: Emotion or EmotionV1."""
     return EmotionV1(config) if isinstance(config, EmotionV1Config) else Emotion(config)
-
-
-def for_length(config: ModelConfig, length: int) -> ModelConfig:
-    """The configuration for rows of `length` tokens: long rows keep less for the backward pass."""
-    if length <= config.llama.long_row:
-        return config
-    llama = dataclasses.replace(config.llama, remat=config.llama.remat_long)
-    return dataclasses.replace(config, llama=llama)
 
 
 def init_variables(config: ModelConfig, key: jax.Array) -> Any:

@@ -1,12 +1,10 @@
-"""Dropout whose random bits are cheap: hashed on CPU, 16 per entry elsewhere."""
+"""Dropout whose random bits are cheap: hashed where they are used, never stored."""
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-
-from emojax.sharding import platform
 
 Array = jax.Array
 
@@ -19,17 +17,17 @@ def murmur_finalizer(x: Array) -> Array:
 
 
 def random_words(key: Array, shape: tuple[int, ...]) -> Array:
-    """Random bits for masks on CPU: the index of each entry, hashed twice with the key.
+    """Random bits for masks: the index of each entry, hashed twice with the key.
 
-    XLA's generators write their bits to memory, a tenth of a small step's time; this is fused with
-    the operation that reads it.
+    The hash is fused with the operation that reads it. XLA's generators write their bits to memory,
+    and on a mesh every device draws those of the whole batch.
 
     Args:
       key: a jax random key.
-      shape: of the result.
+      shape: of the result; beyond 2^32 entries the bits repeat.
 
     Returns:
-      uint32[shape].
+      uint32[shape], the same on every mesh.
     """
     # A key has two words or four; the last two of four may repeat the first two.
     words = jax.random.key_data(key)
@@ -44,13 +42,10 @@ def dropout(x: Array, rate: float, key: Array) -> Array:
     Args:
       x: float[...].
       rate: probability that an entry becomes zero.
-      key: a jax random key. Off CPU 16 random bits per entry are drawn, half of a float32 draw.
+      key: a jax random key.
 
     Returns:
       `x` with dropped entries zero and the others scaled by 1 / (1 - rate).
     """
-    if platform() == "cpu":
-        kept = random_words(key, x.shape) >= np.uint32(round(rate * 65536) << 16)
-    else:
-        kept = jax.random.bits(key, x.shape, jnp.uint16) >= round(rate * 65536)
+    kept = random_words(key, x.shape) >= np.uint32(round(rate * 65536) << 16)
     return jnp.where(kept, x * np.asarray(1 / (1 - rate), x.dtype), 0)

@@ -16,7 +16,7 @@ import numpy as np
 
 from emojax.model.attention import attention
 from emojax.model.dense import FLOAT32, Dense, Precision
-from emojax.model.remat import REMAT_POLICIES
+from emojax.model.remat import remat_policy
 from emojax.sharding import constrain, partitioned, platform
 
 Array = jax.Array
@@ -51,15 +51,31 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
-def fusion_barrier(x: Array) -> Array:
+def fusion_barrier(x: Any) -> Any:
     """Prevents XLA:TPU from fusing the following operation into the matmul that made `x`.
 
     Fused with the sums of a norm, the matmul may take twice its time (XLA's own estimates).
     """
     if platform() != "tpu":
         return x
-    out: Array = jax.lax.optimization_barrier(x)  # type: ignore[no-untyped-call]
+    out: Any = jax.lax.optimization_barrier(x)  # type: ignore[no-untyped-call]
     return out
+
+
+@jax.custom_vjp
+def gradient_barrier(x: Any) -> Any:
+    """The identity; its gradient is not fused with the operations before and after (on TPU).
+
+    Args:
+      x: an array or a tree of arrays.
+
+    Returns:
+      `x`.
+    """
+    return x
+
+
+gradient_barrier.defvjp(lambda x: (x, None), lambda _, grad: (fusion_barrier(grad),))
 
 
 class LayerNorm(nn.Module):
@@ -107,7 +123,7 @@ class EncoderConfig:
       mlp: M.
       eps: of the norms.
       dropout: rate after attention and MLP.
-      remat: "none" or a policy of remat.REMAT_POLICIES.
+      remat: "none", or a policy as of `remat_policy`.
       unroll: layers per iteration of the scan, unrolled in the program (faster on CPU at small
         depth, same parameters).
       precision: number formats.
@@ -251,16 +267,16 @@ def scan_layers(
         the static flag `deterministic`; every layer gets the same inputs but the first `per_layer`.
       depth: number of layers.
       num_inputs: number of inputs besides the carry.
-      remat: "none" or a policy of remat.REMAT_POLICIES.
+      remat: "none", or a policy as of `remat_policy`.
       unroll: layers per iteration of the scan, unrolled in the program.
       per_layer: number of first inputs that have one slice per layer.
 
     Returns:
       The lifted module class.
     """
-    if remat != "none":
+    if remat not in ("none", "auto"):  # "auto" stays where nothing is trained
         block = nn.remat(
-            block, prevent_cse=False, policy=REMAT_POLICIES[remat], static_argnums=(num_inputs + 1,)
+            block, prevent_cse=False, policy=remat_policy(remat), static_argnums=(num_inputs + 1,)
         )
     return nn.scan(
         block,

@@ -14,6 +14,7 @@ from emojax.model.variables import abstract_variables, unbox
 from emojax.sharding import batch_sharding, replicated, shape_struct
 from emojax.train.state import abstract_state
 from emojax.train.step import make_optimizer, make_step
+from emojax.train.step_memory import room_for
 
 
 def abstract_batch(
@@ -78,6 +79,7 @@ def trace_step(
     batch_size: int,
     bucket: tuple[int, int],
     cached: bool,
+    memory: float | None = None,
 ) -> tuple[Any, Any, Any]:
     """Traces the step that training runs.
 
@@ -88,6 +90,7 @@ def trace_step(
       batch_size: over all devices.
       bucket: (row length, answer length) in tokens.
       cached: whether features are cached.
+      memory: bytes of a device, for remat "auto"; None if unknown.
 
     Returns:
       (traced step, abstract TrainState, frozen variables as shapes).
@@ -110,6 +113,7 @@ def trace_step(
             stage.optim.ema,
             accumulate=settings.train.accumulate,
             shardings=jax.tree.map(lambda x: x.sharding, state),
+            room=room_for(memory, state, frozen, mesh.shape),
         )
         rate = shape_struct((), jnp.float32, replicated(mesh))
         key = shape_struct(key.shape, key.dtype, replicated(mesh))

@@ -6,22 +6,30 @@ import math
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from emojax.config import Settings, Stage
-from emojax.model.build import for_length
-from emojax.model.lm.llama import LlamaConfig
+from emojax.model.remat import remat_names
 from emojax.model.variables import count_parameters
 from emojax.plan.topology import Chip
-from emojax.sharding import make_mesh
-from emojax.train.flops import useful_flops
+from emojax.sharding import AXES, make_mesh
+from emojax.train.flops import TILE, useful_flops
 from emojax.train.state import abstract_state
 from emojax.train.step import make_optimizer
+from emojax.train.step_memory import (
+    Rows,
+    bytes_at_rest,
+    kept_bytes,
+    recomputed_flops,
+    room_for,
+    temporary_bytes,
+    tower_bytes,
+    with_remat,
+)
 
 ASSUMED_MFU = 0.55  # fraction of the peak that a program reaches if its cycles are not known
 
 
-def estimate_gpu(
+def estimate(
     settings: Settings,
     stage: Stage,
     chip: Chip,
@@ -35,7 +43,7 @@ def estimate_gpu(
     Args:
       settings: the run.
       stage: the stage that is planned.
-      chip: the GPU.
+      chip: the chip.
       mesh_shape: devices along data, fsdp and tensor.
       bucket: (row length, answer length) in tokens.
       cached: whether features are cached.
@@ -45,20 +53,35 @@ def estimate_gpu(
       activations from what the remat policy keeps, time from `ASSUMED_MFU`.
     """
     state, frozen = _abstract_state(settings, stage, cached=cached)
-    batch, chips = settings.train.batch, math.prod(mesh_shape)
+    train, chips = settings.train, math.prod(mesh_shape)
     useful = useful_flops(
-        settings.model, state.train, frozen, batch_size=batch, length=bucket[0], answers=bucket[1]
+        settings.model,
+        state.train,
+        frozen,
+        batch_size=train.batch,
+        length=bucket[0],
+        answers=bucket[1],
     )
-    llama = for_length(settings.model, bucket[0]).llama
-    executed = _executed_flops(useful, llama.remat)
-    shards = mesh_shape[1] * mesh_shape[2]  # weights are split over fsdp and tensor
-    at_rest = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves((state, frozen))) / shards
-    layer = max(
-        x.size // x.shape[0] for p, x in {**frozen, **state.train}.items() if "llama/blocks" in p
+    sizes = dict(zip(AXES, mesh_shape, strict=True))
+    part = Rows(
+        rows=train.batch / (sizes["data"] * sizes["fsdp"] * train.accumulate),
+        length=bucket[0],
+        answers=bucket[1],
+        tensor=sizes["tensor"],
     )
-    activations = _activations(llama, batch * bucket[0] / chips, layer)
-    logits = 3 * 4 * batch / chips * bucket[1] * llama.vocab
-    peak = at_rest + activations + logits
+    room = room_for(chip.hbm, state, frozen, sizes)
+    llama = with_remat(settings.model, part, room, trainable=state.train).llama
+    names = remat_names(llama.remat)
+    # Whole tiles, and 7 matmuls of attention for 6; what the remat policy computes again.
+    tiles = 7 / 6 * (bucket[0] + TILE) / bucket[0] - 1
+    again = train.batch * bucket[0] * recomputed_flops(llama, names, part)
+    executed = sum(useful.values()) + tiles * useful["attention"] + again
+    at_rest = bytes_at_rest(state, frozen, sizes)
+    activations = kept_bytes(llama, names, part) + tower_bytes(
+        settings.model, state.train, part.rows
+    )
+    temporary = activations + temporary_bytes(llama, names, part)
+    peak = at_rest + temporary
     out = {
         "executed_flops": executed,
         "useful_flops": sum(useful.values()),
@@ -66,11 +89,12 @@ def estimate_gpu(
         "learned_parameters": count_parameters(state.train),
         "frozen_parameters": count_parameters(frozen),
         "argument_bytes_per_chip": at_rest,
-        "temporary_bytes_per_chip": activations + logits,
+        "temporary_bytes_per_chip": temporary,
         "peak_bytes_per_chip": peak,
         "fits": peak <= chip.hbm,
         "step_seconds_estimate": executed / chips / (ASSUMED_MFU * chip.peak),
-        "batch": batch,
+        "remat": llama.remat,
+        "batch": train.batch,
         "length": bucket[0],
         "chips": chips,
         "assumptions": [
@@ -105,22 +129,3 @@ def _abstract_state(settings: Settings, stage: Stage, *, cached: bool) -> tuple[
             ema=bool(stage.optim.ema),
             cached=cached,
         )
-
-
-def _executed_flops(useful: dict[str, float], remat: str) -> float:
-    """Useful FLOPs and the recomputation of the remat policy."""
-    again = {"full": 1.5, "qkv": 1.4, "qkv_gate": 1.2}.get(remat, 1.05)
-    return useful["llama"] * again + useful["attention"] * again + useful["head"] + useful["clip"]
-
-
-def _activations(llama: LlamaConfig, tokens: float, layer: int) -> float:
-    """Bytes of activations on a chip: `tokens` tokens on it, `layer` parameters per layer."""
-    kept = {
-        "full": 0,
-        "qkv": 3,
-        "qkv_gate": 3 + llama.mlp / llama.width,
-        "most": 4 + 2 * llama.mlp / llama.width,
-    }
-    widths = 1 + kept.get(llama.remat, 8 + 3 * llama.mlp / llama.width)
-    size = jnp.dtype(llama.precision.compute).itemsize
-    return tokens * llama.width * size * (widths * llama.depth + 12) + 4 * layer * size

@@ -90,17 +90,17 @@ def array_bytes(text: str) -> int:
 
 
 def kernel_flops(line: str) -> int:
-    """Matmul FLOPs of a splash kernel, from its operand q [B, N, T, H].
+    """Matmul FLOPs of a splash kernel, from its largest operand or result, q's [B, N, T, H].
 
     It runs 2 (forward), 3 (dq) or 4 (dkv) matmuls on each tile that it visits.
     """
     name = line.split(" = ", 1)[0]
     matmuls = 4 if "_dkv_" in name else 3 if "_dq_" in name else 2
-    heads = re.search(r"bf16\[(\d+),(\d+),(\d+),(\d+)\]", line)
+    heads = re.findall(r"bf16\[(\d+),(\d+),(\d+),(\d+)\]", line)  # keys may have fewer heads
     tables = re.search(r"f32\[\d+,(\d+),\d+\]", line)
     if not heads:
         return 0
-    batch, count, length, width = map(int, heads.groups())
+    batch, count, length, width = max((tuple(map(int, h)) for h in heads), key=math.prod)
     tile = int(tables.group(1)) if tables else 128
     visited = length * (length + tile) // 2 if "splash_causal" in line else length**2
     return matmuls * 2 * batch * count * visited * width

@@ -17,11 +17,10 @@ import jax
 
 from emojax.bundle.errors import first_line
 from emojax.config import Settings, Stage, for_devices, resolve
-from emojax.model.build import for_length
 from emojax.model.variables import count_parameters
 from emojax.plan import hlo
 from emojax.plan.abstract_step import trace_step
-from emojax.plan.formula import ASSUMED_MFU, estimate_gpu, rates
+from emojax.plan.formula import ASSUMED_MFU, estimate, rates
 from emojax.plan.gpu_target import COMPILER_OPTIONS, has_gpu_compiler
 from emojax.plan.topology import CHIPS, GIB, Chip, Topology, describe_devices
 from emojax.sharding import AXES, check_division, list_copies, make_mesh, resolve_mesh_shape
@@ -36,7 +35,6 @@ NO_GPU_COMPILER = (
     "to have the step compiled instead, install the gpu-compiler extra: "
     "pip install -e '.[gpu-compiler]' (docs/gpu.md)"
 )
-REMAT_BY_MEMORY = ("most", "qkv_gate", "qkv", "full")  # from the fastest to the smallest
 
 logger = logging.getLogger(__name__)
 
@@ -83,19 +81,16 @@ def plan_step(
         "batch": settings.train.batch,
         "length": bucket[0],
         "answer": bucket[1],
-        "remat": for_length(settings.model, bucket[0]).llama.remat,
         "kernels": settings.model.llama.precision.kernels,
         "param_dtype": settings.model.llama.precision.params,
         "encoders": "cached" if cached else "in the step",
         "hbm_bytes": chip.hbm,
     }
+    formula = estimate(settings, stage, chip, mesh_shape=shape, bucket=bucket, cached=cached)
     if devices:
+        out["remat"] = formula["remat"]
         mesh = make_mesh(shape=shape, devices=devices)
         out = _compile(settings, stage, mesh, chip=chip, bucket=bucket, cached=cached, plan=out)
-        if topology.is_tpu:
-            return out
-    formula = estimate_gpu(settings, stage, chip, mesh_shape=shape, bucket=bucket, cached=cached)
-    if devices:
         return out | {"formula_peak_bytes_per_chip": formula["peak_bytes_per_chip"]}
     out |= {"source": "formula"} if by_formula else {"source": "formula", "note": NO_GPU_COMPILER}
     return out | formula
@@ -114,7 +109,13 @@ def _compile(
     """The plan with the figures of the compiled step."""
     batch = settings.train.batch
     traced, state, frozen = trace_step(
-        settings, stage, mesh, batch_size=batch, bucket=bucket, cached=cached
+        settings,
+        stage,
+        mesh,
+        batch_size=batch,
+        bucket=bucket,
+        cached=cached,
+        memory=chip.hbm,
     )
     useful = useful_flops(
         settings.model, state.train, frozen, batch_size=batch, length=bucket[0], answers=bucket[1]
@@ -241,7 +242,7 @@ def propose(
     """Searches for plans that fit.
 
     Tries weights split over all chips and, on larger slices, over 16 of them; batch sizes from 8
-    per chip down; and for each the fastest remat policy that fits. GPUs are estimated by formula.
+    per chip down; for each, remat is chosen by memory. GPUs are estimated by formula.
 
     Args:
       config: ConfigDict of the run.
@@ -258,28 +259,26 @@ def propose(
     plans: list[dict[str, Any]] = []
     for mesh in meshes:
         for per_chip in (8, 4, 2, 1):
-            for remat in REMAT_BY_MEMORY:
-                candidate = config.copy_and_resolve_references()
-                candidate.model.remat = candidate.model.remat_long = remat
-                candidate.train.mesh, candidate.train.rows_per_device = mesh, per_chip
-                if per_chip % candidate.train.accumulate:
-                    continue
-                settings = for_devices(resolve(candidate), topology.chips)
-                chosen = next(s for s in settings.stages if s.name == stage)
-                plan = plan_run(
-                    settings, chosen, topology, bucket=bucket, cached=cached, by_formula=True
-                )
-                verdict = "fits" if plan["fits"] else "does not fit"
-                logger.info(
-                    "mesh %s, batch size %d per chip, remat %s: %s", mesh, per_chip, remat, verdict
-                )
-                if plan["fits"]:
-                    plans.append(plan)
-                    break
-            if (
-                plans
-                and plans[-1]["mesh"] == list(mesh)
-                and plans[-1]["remat"] == REMAT_BY_MEMORY[0]
-            ):
-                break  # a smaller batch size would only be slower
+            candidate = config.copy_and_resolve_references()
+            candidate.model.remat = "auto"
+            candidate.train.mesh, candidate.train.rows_per_device = mesh, per_chip
+            if per_chip % candidate.train.accumulate:
+                continue
+            settings = for_devices(resolve(candidate), topology.chips)
+            chosen = next(s for s in settings.stages if s.name == stage)
+            plan = plan_run(
+                settings, chosen, topology, bucket=bucket, cached=cached, by_formula=True
+            )
+            verdict = "fits" if plan["fits"] else "does not fit"
+            logger.info(
+                "mesh %s, batch size %d per chip, keeps %s: %s",
+                mesh,
+                per_chip,
+                plan["remat"],
+                verdict,
+            )
+            if plan["fits"]:
+                plans.append(plan)
+                if plan["remat"] == "all":
+                    break  # a smaller batch size would only be slower
     return sorted(plans, key=lambda p: -p["clips_per_second"])

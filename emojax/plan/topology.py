@@ -8,8 +8,11 @@ import math
 import re
 from typing import Any
 
+import jax
+
 from emojax.bundle.errors import first_line
 from emojax.plan.gpu_target import describe_gpus
+from emojax.sharding import broadcast_text, platform
 
 GIB = 2.0**30
 # They stop libtpu from looking for a machine with TPUs, and from locking a chip (there is none that
@@ -54,6 +57,14 @@ CHIPS = {
     "a100": Chip(name="NVIDIA A100 80GB", peak=312e12, hbm=80e9, links=6.0e11),
     "h100": Chip(name="NVIDIA H100", peak=989e12, hbm=80e9, links=9.0e11),
     "h200": Chip(name="NVIDIA H200", peak=989e12, hbm=141e9, links=9.0e11),
+}
+# What jax calls a TPU (`device_kind`), if its memory cannot be asked for.
+KINDS = {
+    "TPU v4": "v4",
+    "TPU v5 lite": "v5e",
+    "TPU v5": "v5p",
+    "TPU v5p": "v5p",
+    "TPU v6 lite": "v6e",
 }
 # Names of cloud providers -> chips along each axis. v4 and v5p names count cores, two per chip.
 ALIASES = {
@@ -106,6 +117,16 @@ class Topology:
         if self.slices > 1:
             chips = f"{chips}*{self.slices}" if self.is_tpu else f"{self.slices}x{chips}"
         return f"{self.chip}:{chips}"
+
+
+def device_memory() -> float | None:
+    """Bytes of memory of a device of this process, as process 0 sees it; None if unknown (CPU)."""
+    device = jax.local_devices()[0]
+    stats = device.memory_stats() if platform() != "cpu" else None
+    limit = (stats or {}).get("bytes_limit", 0)
+    if not limit and device.device_kind in KINDS:
+        limit = CHIPS[KINDS[device.device_kind]].hbm
+    return float(broadcast_text(str(limit))) or None  # one program for all processes
 
 
 def parse_topology(text: str) -> Topology:

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.extend
 
+from emojax.model.attention import splash_tile
 from emojax.model.build import ModelConfig
 from emojax.model.layers import EncoderConfig
 from emojax.model.remat import CUDNN
@@ -22,7 +23,7 @@ from emojax.model.variables import Flat
 
 # JAX's operations of cuDNN's attention: matmuls over the visible part of the square
 CUDNN_MATMULS = {CUDNN: 2, "dot_product_attention_bwd_wrapper": 5}
-LANES = 128  # smallest tile of a causal kernel; tiles on the diagonal are computed completely
+TILE = 128  # of cuDNN's causal kernel; tiles on the diagonal are computed completely
 
 
 def clip_positions(config: ModelConfig) -> dict[str, int]:
@@ -155,17 +156,19 @@ def _is_jaxpr(x: Any) -> bool:
 
 
 def _kernel(eqn: Any) -> float:
-    """A splash kernel: 2 (forward), 3 (dq) or 4 (dk, dv) matmuls over its causal tiles."""
+    """A splash kernel: 2 (forward), 3 (dq) or 4 (dk, dv) matmuls over the tiles that it visits."""
     name = str(eqn.params.get("name_and_src_info", eqn.params.get("name", "")))
     matmuls = 4 if "dkv" in name else 3 if "dq" in name else 2
     shape = max((v.aval.shape for v in eqn.invars if len(v.aval.shape) >= 3), key=math.prod)
     length, width = shape[-2:]
-    return float(matmuls * 2 * math.prod(shape[:-2]) * length * (length + LANES) / 2 * width)
+    causal = "splash_causal" in str(eqn.source_info.name_stack)
+    visited = length * (length + splash_tile(length)) / 2 if causal else length**2
+    return float(matmuls * 2 * math.prod(shape[:-2]) * visited * width)
 
 
 def _cudnn(eqn: Any) -> float:
-    """Attention by cuDNN: q [B, T, N, H] to k [B, S, N, H], tiles as those of the splash kernel."""
+    """Attention by cuDNN: q [B, T, N, H] to k [B, S, N, H], in tiles of TILE."""
     (batch, length, heads, width), keys = eqn.invars[0].aval.shape, eqn.invars[1].aval.shape[1]
     causal = "CAUSAL" in eqn.params["mask_type"].name
-    visited = length * (length + LANES) / 2 if causal else length * keys
+    visited = length * (length + TILE) / 2 if causal else length * keys
     return float(CUDNN_MATMULS[eqn.primitive.name] * 2 * batch * heads * visited * width)

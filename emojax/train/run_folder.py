@@ -28,6 +28,8 @@ from emojax.bundle.model_folder import MANIFEST, MODEL_FILE
 from emojax.config import original_names, rename_fields
 from emojax.sharding import broadcast_text
 
+# Fields that a run may change when it is started again: they do not change its result.
+FREE = ("model.remat", "model.remat_long", "model.long_row")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "libtpu")
 
 
@@ -110,11 +112,10 @@ def check_same_run(
             if not path.exists():
                 continue
             before, now = _comparable(json.loads(path.read_text())), _comparable(value)
-            if before != now:
-                fields = ", ".join(differing(before, now)[:5])
+            if fields := [f for f in differing(before, now) if f not in FREE]:
                 fault = (
-                    f"{out} holds a run with another {name} ({fields}); choose another folder or "
-                    "remove it"
+                    f"{out} holds a run with another {name} ({', '.join(fields[:5])}); choose "
+                    "another folder or remove it"
                 )
                 break
     if fault := broadcast_text(fault):

@@ -12,10 +12,11 @@ import jax.numpy as jnp
 import optax
 
 from emojax.config import Optim
-from emojax.model.build import ModelConfig, for_length, make_model
+from emojax.model.build import ModelConfig, make_model
 from emojax.model.variables import Flat, merge
 from emojax.sharding import constrain, merge_micro_batches, split_micro_batches
 from emojax.train.state import TrainState
+from emojax.train.step_memory import with_remat_of_batch
 
 Array = jax.Array
 
@@ -103,13 +104,13 @@ def word_loss(words: dict[str, Array], batch: dict[str, Array]) -> Array:
     return total
 
 
-def _gradient(config: ModelConfig) -> Callable[..., Any]:
+def _gradient(config: ModelConfig, room: float | None) -> Callable[..., Any]:
     """(train, frozen, batch, key) -> ((total loss, (loss, row losses, tokens)), gradient)."""
 
     def loss_fn(
         train: Flat, frozen: Flat, batch: dict[str, Array], key: Array
     ) -> tuple[Array, tuple[Array, ...]]:
-        model = make_model(for_length(config, batch["ids"].shape[1]))
+        model = make_model(with_remat_of_batch(config, train, batch, room))
         logits, words = model.apply(merge(train, frozen), batch, False, rngs={"dropout": key})
         answers, rows, tokens = answer_loss(logits, batch["labels"])
         return answers + word_loss(words, batch), (answers, rows, tokens)
@@ -142,6 +143,7 @@ def make_step(
     *,
     accumulate: int = 1,
     shardings: TrainState | None = None,
+    room: float | None = None,
 ) -> Callable[..., Any]:
     """The training step, jitted.
 
@@ -155,12 +157,13 @@ def make_step(
       accumulate: equal parts into which the batch is divided; they are processed one after the
         other, and the gradient is their mean.
       shardings: those of the state, which the step keeps; None lets XLA choose.
+      room: bytes of a device that the step may fill (`step_memory.room_for`); None if unknown.
 
     Returns:
       (state, frozen, batch, lr, key) -> (state, metrics). `state` is donated; `lr` is float32[];
       `key` is the key of the stage.
     """
-    gradient = _accumulated(_gradient(config), accumulate)
+    gradient = _accumulated(_gradient(config, room), accumulate)
 
     def update(
         state: TrainState, frozen: Flat, batch: dict[str, Array], lr: Array, key: Array

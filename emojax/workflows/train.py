@@ -28,6 +28,7 @@ from emojax.bundle.model_folder import Bundle, row_config, save_bundle
 from emojax.bundle.training_clips import save_training_clips
 from emojax.config import Rules, Settings, Stage, for_devices
 from emojax.model.variables import Flat, count_parameters, is_encoder_path, merge, split_trainable
+from emojax.plan.topology import device_memory
 from emojax.sharding import check_batch_size, make_mesh, put_batch, replicated, to_host
 from emojax.train import start
 from emojax.train.checkpoint import Checkpoints, abstract_of
@@ -35,6 +36,7 @@ from emojax.train.flops import step_flops
 from emojax.train.run_folder import register_run
 from emojax.train.state import TrainState, start_state
 from emojax.train.step import learning_rate, make_optimizer, make_step
+from emojax.train.step_memory import room_for
 from emojax.train.stop import Stopped, StopRequest
 from emojax.train.train_log import TrainLog
 from emojax.workflows.encode_features import cache_config
@@ -385,7 +387,7 @@ def _loop(
     """
     t = run.settings.train
     rates = jax.device_get(learning_rate(stage.optim, stage.steps)(jnp.arange(stage.steps)))
-    step = _compiled_step(run, stage, state)
+    step = _compiled_step(run, stage, state, frozen)
     for number in steps:
         batch = next(batches)
         clips = batch.pop(NAMES)
@@ -416,7 +418,7 @@ def _loop(
     return state
 
 
-def _compiled_step(run: _Run, stage: Stage, state: TrainState) -> Callable[..., Any]:
+def _compiled_step(run: _Run, stage: Stage, state: TrainState, frozen: Flat) -> Callable[..., Any]:
     """The compiled step; stages that differ only in rates, mixture or length share one."""
     optim = stage.optim
     key = (stage.trainable, dataclasses.replace(optim, lr=0, min_lr=0, warmup_lr=0, warmup=0))
@@ -427,6 +429,7 @@ def _compiled_step(run: _Run, stage: Stage, state: TrainState) -> Callable[..., 
             optim.ema,
             accumulate=run.settings.train.accumulate,
             shardings=jax.tree.map(lambda x: x.sharding, state),
+            room=room_for(device_memory(), state, frozen, run.mesh.shape),
         )
     return run.compiled[key]
 

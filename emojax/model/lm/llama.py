@@ -18,7 +18,7 @@ import numpy as np
 
 from emojax.model.attention import attention, cached_attention, takes_row_lengths
 from emojax.model.dense import FLOAT32, RELEASED_LORA, Dense, LoraConfig, Precision
-from emojax.model.layers import RMSNorm, scan_layers
+from emojax.model.layers import RMSNorm, gradient_barrier, scan_layers
 from emojax.model.lm.kv_cache import Cache, empty_cache, update_cache, written_slots
 from emojax.model.remat import checkpoint_name
 from emojax.sharding import constrain, gather_embed, kv_axis, partitioned
@@ -67,8 +67,9 @@ class LlamaConfig:
       rope: how it is stretched.
       dropout: rate after attention and MLP.
       lora: the adapters.
-      remat: "none" or a policy of remat.REMAT_POLICIES.
-      remat_long: the policy for rows of more than `long_row` tokens (build.for_length).
+      remat: "none", a policy as of `remat.remat_policy`, or "auto": chosen by memory where a step
+        is made (train/step_memory.py).
+      remat_long: the policy for rows of more than `long_row` tokens; "": as `remat`.
       long_row: tokens.
       unroll: layers per iteration of the scan, unrolled in the program.
       precision: number formats.
@@ -92,7 +93,7 @@ class LlamaConfig:
     dropout: float = 0.0
     lora: LoraConfig = RELEASED_LORA
     remat: str = "none"
-    remat_long: str = "none"
+    remat_long: str = ""
     long_row: int = 2048
     unroll: int = 1
     precision: Precision = FLOAT32
@@ -233,7 +234,7 @@ class Block(nn.Module):
             )
         h = h.reshape(*x.shape[:2], -1)
         h = self._dense("o", c.width, ("heads", "embed"))(h, deterministic)
-        x = x + nn.Dropout(c.dropout)(h, deterministic)
+        x = checkpoint_name(x + nn.Dropout(c.dropout)(h, deterministic), "residual")
         h = RMSNorm(c.eps, name="norm2")(x)
         x = x + nn.Dropout(c.dropout)(self._mlp(h, deterministic), deterministic)
         return (x, layer + 1), new_kv
@@ -255,9 +256,11 @@ class Block(nn.Module):
     def _mlp(self, x: Array, deterministic: bool) -> Array:
         c = self.config
         gate = self._dense("gate", c.mlp, ("embed", "mlp"))(x, deterministic)
-        gate = nn.silu(checkpoint_name(gate, "gate"))
         up = self._dense("up", c.mlp, ("embed", "mlp"))(x, deterministic)
-        h = gate * checkpoint_name(up, "up")
+        gate, up = checkpoint_name(gate, "gate"), checkpoint_name(up, "up")
+        # SiLU's gradient is computed once, not in every tile of the two matmuls around it.
+        gate, up = gradient_barrier((gate, up))
+        h = gradient_barrier(nn.silu(gate) * up)
         out: Array = self._dense("down", c.width, ("mlp", "embed"))(h, deterministic)
         return out
 
