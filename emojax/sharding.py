@@ -379,15 +379,10 @@ def partitioned(init: Callable[..., Any], axes: tuple[str | None, ...]) -> Calla
     return nn.with_logical_partitioning(init, axes)
 
 
-def mesh_sizes() -> dict[str, int]:
-    """{axis: devices} of the current mesh; one device each without a mesh."""
-    return dict(jax.sharding.get_abstract_mesh().shape) or dict.fromkeys(AXES, 1)
-
-
 def row_shards() -> int:
     """Number of parts that the current mesh splits a batch into."""
-    sizes = mesh_sizes()
-    return sizes["data"] * sizes["fsdp"]
+    sizes = jax.sharding.get_abstract_mesh().shape
+    return sizes["data"] * sizes["fsdp"] if sizes else 1
 
 
 def split_micro_batches(batch: Any, count: int) -> Any:

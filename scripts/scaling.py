@@ -34,9 +34,13 @@ STAGES = (
     ("v1:pretrain_pod", "pretrain", (512, 128)),
     ("v1:tune_pod", "tune", (1024, 384)),
 )
+# Language models in place of LLaMA-2, in both stages of v2
+MODELS = ("Qwen2.5-7B-Instruct", "Llama-3.1-8B-Instruct")
+MODEL_SLICES = ("v5e-16", "v5p-8")
 # One change at a time, on v2 stage 1 and v5e:4x4: (row and answer length, cached, fields)
 CHANGES: dict[str, tuple[tuple[int, int], bool, dict[str, object]]] = {
     "as shipped, cached features": ((768, 128), True, {}),
+    "remat most": ((768, 128), True, {"model.remat": "most"}),
     "remat qkv_gate": ((768, 128), True, {"model.remat": "qkv_gate"}),
     "remat qkv": ((768, 128), True, {"model.remat": "qkv"}),
     "remat full": ((768, 128), True, {"model.remat": "full"}),
@@ -45,7 +49,7 @@ CHANGES: dict[str, tuple[tuple[int, int], bool, dict[str, object]]] = {
     "int8 kernels": ((768, 128), True, {"model.kernels": "int8"}),
     "mesh 4,4,1": ((768, 128), True, {"train.mesh": (4, 4, 1), "model.remat": "full"}),
     "mesh 1,4,4": ((768, 128), True, {"train.mesh": (1, 4, 4)}),
-    "rows of 2048 tokens (remat full by rule)": ((2048, 1024), True, {}),
+    "rows of 2048 tokens": ((2048, 1024), True, {}),
     "two slices": ((768, 128), True, {}),
 }
 
@@ -79,13 +83,14 @@ def row(first: str, p: dict) -> str:
     """A row of the table, with `first` in its first cell."""
     mesh = ",".join(map(str, p["mesh"]))
     per_chip = 1e12 * p["chips"]
-    start = f"| {first} | {mesh} | {p['batch']} x {p['length']} |"
+    start = f"| {first} | {mesh} | {p['batch']} x {p['length']} | {p['remat']} |"
+    formula = f"{p['formula_peak_bytes_per_chip'] / GIB:.1f}"
     if not p["fits"]:
         need = f"{p['peak_bytes_per_chip'] / GIB:.1f}" if p["peak_bytes_per_chip"] else "more"
-        return f"{start} {need} of {p['hbm_bytes'] / GIB:.0f}: does not fit | | | | | | |"
+        return f"{start} {need} of {p['hbm_bytes'] / GIB:.0f}: too much | {formula} | | | | | | |"
     source = "cycles" if "compute_seconds" in p else "55 %"
     return (
-        f"{start} {p['peak_bytes_per_chip'] / GIB:.1f} of {p['hbm_bytes'] / GIB:.0f} | "
+        f"{start} {p['peak_bytes_per_chip'] / GIB:.1f} of {p['hbm_bytes'] / GIB:.0f} | {formula} | "
         f"{p['executed_flops'] / per_chip:.1f} / {p['useful_flops'] / per_chip:.1f} | "
         f"{p['step_seconds_estimate']:.2f} ({source}) | {p['useful_mfu']:.2f} | "
         f"{p['clips_per_second']:.0f} | {p['chip_hours']:,.0f} | {p['compile_seconds']:.0f} |"
@@ -93,9 +98,10 @@ def row(first: str, p: dict) -> str:
 
 
 HEAD = (
-    "| | mesh | batch x tokens | peak GiB per chip | TFLOP per chip, executed / useful "
-    "| step s, source | useful MFU | clips/s | chip-hours | compile s |\n"
-    "|---|---|---|---|---|---|---|---|---|---|"
+    "| | mesh | batch x tokens | remat | peak GiB per chip, compiler | by formula "
+    "| TFLOP per chip, executed / useful | step s, source | useful MFU | clips/s | chip-hours "
+    "| compile s |\n"
+    "|---|---|---|---|---|---|---|---|---|---|---|---|"
 )
 
 GPU_HEAD = (
@@ -128,7 +134,9 @@ TPU_TEXT = """# Full size on TPU slices and GPUs
 No TPU was used: the training step (`emojax/train/step.py`) was compiled ahead of time by the TPU
 compiler on {machine}.
 
-* Memory is the compiler's figure. FLOPs are counted in the traced program. Useful FLOPs follow a
+* Peak memory is the compiler's figure; beside it the formula's (`emojax/train/step_memory.py`),
+  which chooses what a layer keeps (`remat`, docs/training.md). They differ by at most {deviation}.
+* FLOPs are counted in the traced program. Useful FLOPs follow a
   formula: 4 N per token for N frozen kernel parameters, 6 N for trainable ones, half of the
   attention's square, and the language model head at answer positions only.
 * Step time "cycles": the compiler's estimate for each operation at the chip's clock, with Pallas
@@ -141,10 +149,18 @@ compiler on {machine}.
 
 ## Both models and stages, cached features, as shipped
 
-`_pod`: a batch size of 4 per chip, remat `most`; `full` for rows of more than 768 tokens.
+`_pod`: a batch size of 4 per chip; remat is chosen by memory.
 
 {head}
 {main}
+
+## Other language models: v2, cached features
+
+    emojax plan train --config configs/v2.py:stage1_pod --topology v5e-16 --cached \\
+        --config.model.llama.part=Qwen2.5-7B-Instruct
+
+{head}
+{models}
 
 ## One change at a time: v2, stage 1, v5e:4x4
 
@@ -181,22 +197,48 @@ def tpu_part(machine: str) -> str:
     """The part of the page about TPUs; its rows are printed too."""
     for name, value in LIBTPU_VARIABLES.items():
         os.environ.setdefault(name, value)
-    rows = []
+    plans: dict[str, dict] = {}
+    rows, models, changes = [], [], []
     for config, stage, bucket in STAGES:
         for topology in SLICES:
             name = f"{config.replace(':', '-')}-{topology}-{bucket[0]}"
-            made = plan(name, config, topology, bucket)
-            rows.append(printed(row(f"{config[:2]} {stage}, {topology}", made)))
-    changes = []
+            label = f"{config[:2]} {stage}, {topology}"
+            plans[label] = plan(name, config, topology, bucket)
+            rows.append(printed(row(label, plans[label])))
+    for config, stage, bucket in STAGES[:2]:
+        for part in MODELS:
+            for topology in MODEL_SLICES:
+                name = f"{config.replace(':', '-')}-{part}-{topology}"
+                label = f"{part.removesuffix('-Instruct')}, {stage}, {topology}"
+                fields = {"model.llama.part": part}
+                plans[label] = plan(name, config, topology, bucket, changes=fields)
+                models.append(printed(row(label, plans[label])))
     for label, (bucket, cached, fields) in CHANGES.items():
         topology = "v5e:4x4*2" if label == "two slices" else "v5e-16"
         name = "change-" + "".join(c if c.isalnum() else "_" for c in label)
         config = "v2:stage1_pod"
-        made = plan(name, config, topology, bucket, cached=cached, changes=fields)
-        changes.append(printed(row(label, made)))
+        plans[label] = plan(name, config, topology, bucket, cached=cached, changes=fields)
+        changes.append(printed(row(label, plans[label])))
     return TPU_TEXT.format(
-        machine=machine, head=HEAD, main="\n".join(rows), changes="\n".join(changes)
+        machine=machine,
+        head=HEAD,
+        main="\n".join(rows),
+        models="\n".join(models),
+        changes="\n".join(changes),
+        deviation=largest_deviation(plans),
     )
+
+
+def largest_deviation(plans: dict[str, dict]) -> str:
+    """The largest difference between the formula's peak and the compiler's, in words."""
+
+    def difference(label: str) -> float:
+        p = plans[label]
+        return (p["formula_peak_bytes_per_chip"] - p["peak_bytes_per_chip"]) / GIB
+
+    known = [label for label, p in plans.items() if p["peak_bytes_per_chip"]]
+    label = max(known, key=lambda name: abs(difference(name)))
+    return f"{abs(difference(label)):.1f} GiB ({label}: {difference(label):+.1f})"
 
 
 def gpu_part(machine: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from emojax.config import Settings, Stage
+from emojax.model.lm.llama import LlamaConfig
 from emojax.model.remat import remat_names
 from emojax.model.variables import count_parameters
 from emojax.plan.topology import Chip
@@ -53,35 +54,18 @@ def estimate(
       activations from what the remat policy keeps, time from `ASSUMED_MFU`.
     """
     state, frozen = _abstract_state(settings, stage, cached=cached)
-    train, chips = settings.train, math.prod(mesh_shape)
-    useful = useful_flops(
-        settings.model,
-        state.train,
-        frozen,
-        batch_size=train.batch,
-        length=bucket[0],
-        answers=bucket[1],
-    )
+    batch, chips = settings.train.batch, math.prod(mesh_shape)
     sizes = dict(zip(AXES, mesh_shape, strict=True))
-    part = Rows(
-        rows=train.batch / (sizes["data"] * sizes["fsdp"] * train.accumulate),
-        length=bucket[0],
-        answers=bucket[1],
-        tensor=sizes["tensor"],
-    )
+    part = _rows_on_device(settings, sizes, bucket)
     room = room_for(chip.hbm, state, frozen, sizes)
     llama = with_remat(settings.model, part, room, trainable=state.train).llama
-    names = remat_names(llama.remat)
-    # Whole tiles, and 7 matmuls of attention for 6; what the remat policy computes again.
-    tiles = 7 / 6 * (bucket[0] + TILE) / bucket[0] - 1
-    again = train.batch * bucket[0] * recomputed_flops(llama, names, part)
-    executed = sum(useful.values()) + tiles * useful["attention"] + again
+    names, towers = remat_names(llama.remat), tower_bytes(settings.model, state.train, part.rows)
+    temporary = kept_bytes(llama, names, part) + towers + temporary_bytes(llama, names, part)
     at_rest = bytes_at_rest(state, frozen, sizes)
-    activations = kept_bytes(llama, names, part) + tower_bytes(
-        settings.model, state.train, part.rows
+    useful = useful_flops(
+        settings.model, state.train, frozen, batch_size=batch, length=bucket[0], answers=bucket[1]
     )
-    temporary = activations + temporary_bytes(llama, names, part)
-    peak = at_rest + temporary
+    executed = sum(useful.values()) + _wasted_flops(useful, llama, part, batch)
     out = {
         "executed_flops": executed,
         "useful_flops": sum(useful.values()),
@@ -90,11 +74,11 @@ def estimate(
         "frozen_parameters": count_parameters(frozen),
         "argument_bytes_per_chip": at_rest,
         "temporary_bytes_per_chip": temporary,
-        "peak_bytes_per_chip": peak,
-        "fits": peak <= chip.hbm,
+        "peak_bytes_per_chip": at_rest + temporary,
+        "fits": at_rest + temporary <= chip.hbm,
         "step_seconds_estimate": executed / chips / (ASSUMED_MFU * chip.peak),
         "remat": llama.remat,
-        "batch": train.batch,
+        "batch": batch,
         "length": bucket[0],
         "chips": chips,
         "assumptions": [
@@ -105,6 +89,23 @@ def estimate(
         ],
     }
     return out | rates(out, chip)
+
+
+def _rows_on_device(settings: Settings, sizes: dict[str, int], bucket: tuple[int, int]) -> Rows:
+    train = settings.train
+    return Rows(
+        rows=train.batch / (sizes["data"] * sizes["fsdp"] * train.accumulate),
+        length=bucket[0],
+        answers=bucket[1],
+        tensor=sizes["tensor"],
+    )
+
+
+def _wasted_flops(useful: dict[str, float], llama: LlamaConfig, part: Rows, batch: int) -> float:
+    """Whole tiles, and 7 matmuls of attention for 6; what the remat policy computes again."""
+    tiles = 7 / 6 * (part.length + TILE) / part.length - 1
+    again = recomputed_flops(llama, remat_names(llama.remat), part)
+    return useful["attention"] * tiles + batch * part.length * again
 
 
 def rates(plan: dict[str, Any], chip: Chip) -> dict[str, Any]:

@@ -108,15 +108,8 @@ def _compile(
 ) -> dict[str, Any]:
     """The plan with the figures of the compiled step."""
     batch = settings.train.batch
-    traced, state, frozen = trace_step(
-        settings,
-        stage,
-        mesh,
-        batch_size=batch,
-        bucket=bucket,
-        cached=cached,
-        memory=chip.hbm,
-    )
+    how: dict[str, Any] = {"bucket": bucket, "cached": cached, "memory": chip.hbm}
+    traced, state, frozen = trace_step(settings, stage, mesh, batch_size=batch, **how)
     useful = useful_flops(
         settings.model, state.train, frozen, batch_size=batch, length=bucket[0], answers=bucket[1]
     )

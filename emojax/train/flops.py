@@ -85,6 +85,7 @@ def useful_flops(
     """
     per_token, per_clip = step_flops(config, trainable, frozen)
     llama = config.llama
+    heads = llama.heads * llama.head_width  # grouped keys and values cost as much as whole ones
     head = 6 if "params/llama/head/kernel" in trainable else 4
     parts = {path.split("/")[1] for path in (*frozen, *trainable)}
     trainable_parts = {path.split("/")[1] for path in trainable}
@@ -95,7 +96,7 @@ def useful_flops(
     )
     return {
         "llama": batch_size * length * per_token,
-        "attention": batch_size * 3 * 2 * length**2 * llama.width * llama.depth,
+        "attention": batch_size * 3 * 2 * length**2 * heads * llama.depth,
         "head": batch_size * answers * head * llama.width * llama.vocab,
         "clip": batch_size * (per_clip + towers),
     }

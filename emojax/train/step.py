@@ -136,6 +136,14 @@ def _accumulated(gradient: Callable[..., Any], accumulate: int) -> Callable[...,
     return whole
 
 
+def _average(state: TrainState, train: Flat, ema: float) -> Flat:
+    """The moving average of the weights after a step."""
+    # At first it follows the weights closely, or it would contain their start.
+    decay = jnp.minimum(ema, (1.0 + state.step) / (10.0 + state.step))
+    average: Flat = jax.tree.map(lambda a, t: decay * a + (1 - decay) * t, state.ema, train)
+    return average
+
+
 def make_step(
     config: ModelConfig,
     tx: optax.GradientTransformation,
@@ -177,12 +185,7 @@ def make_step(
 
         if_finite = functools.partial(jax.tree.map, lambda new, old: jnp.where(finite, new, old))
         train, opt = if_finite(train, state.train), if_finite(opt, state.opt)
-        averaged = state.ema
-        if ema:
-            # At first the average follows the weights closely, or it would contain their start.
-            decay = jnp.minimum(ema, (1.0 + state.step) / (10.0 + state.step))
-            average = jax.tree.map(lambda a, t: decay * a + (1 - decay) * t, state.ema, train)
-            averaged = if_finite(average, state.ema)
+        averaged = if_finite(_average(state, train, ema), state.ema) if ema else state.ema
         metrics = {
             "loss": loss,
             "word_loss": total - loss,

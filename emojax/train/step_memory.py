@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from emojax.model.build import ModelConfig
 from emojax.model.lm.llama import LlamaConfig
 from emojax.model.remat import REMAT, remat_names
-from emojax.sharding import mesh_sizes
+from emojax.sharding import row_shards
 from emojax.train.state import TrainState
 
 GIB = 2.0**30
@@ -83,9 +83,9 @@ def _results(llama: LlamaConfig, part: Rows) -> dict[str, tuple[float, float]]:
 
     "rest" has no name for a policy: outputs of norms and of the MLP's activation.
     """
-    q, kv = llama.heads * _head(llama), _kv_heads(llama) * _head(llama)
+    q, kv = llama.heads * llama.head_width, llama.kv_heads * llama.head_width
     width, mlp, tensor = llama.width, llama.mlp, part.tensor
-    key = kv if _kv_heads(llama) % tensor else kv / tensor  # a copy on every device
+    key = kv if llama.kv_heads % tensor else kv / tensor  # a copy on every device
     return {
         "q": (q / tensor, 2 * width * q),
         "k": (key, 2 * width * kv),
@@ -122,14 +122,6 @@ def recomputed_flops(llama: LlamaConfig, names: Collection[str], part: Rows) -> 
     """FLOPs per token that the backward pass of all layers computes again."""
     results = _results(llama, part).items()
     return llama.depth * float(sum(flops for name, (_, flops) in results if name not in names))
-
-
-def _head(llama: LlamaConfig) -> int:
-    return getattr(llama, "head_width", 0) or llama.width // llama.heads
-
-
-def _kv_heads(llama: LlamaConfig) -> int:
-    return getattr(llama, "kv_heads", 0) or llama.heads
 
 
 def _itemsize(llama: LlamaConfig) -> int:
@@ -235,13 +227,12 @@ def with_remat_of_batch(
     Returns:
       As `with_remat`; a policy that was chosen by memory is logged.
     """
-    sizes = mesh_sizes()
     rows, length = batch["ids"].shape
     part = Rows(
-        rows=rows / (sizes["data"] * sizes["fsdp"]),
+        rows=rows / row_shards(),
         length=length,
         answers=batch["labels"].shape[1],
-        tensor=sizes["tensor"],
+        tensor=dict(jax.sharding.get_abstract_mesh().shape).get("tensor", 1),
     )
     out = with_remat(config, part, room, trainable=train)
     if config.llama.remat == "auto" and room is not None:

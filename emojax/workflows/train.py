@@ -30,13 +30,12 @@ from emojax.config import Rules, Settings, Stage, for_devices
 from emojax.model.variables import Flat, count_parameters, is_encoder_path, merge, split_trainable
 from emojax.plan.topology import device_memory
 from emojax.sharding import check_batch_size, make_mesh, put_batch, replicated, to_host
-from emojax.train import start
+from emojax.train import start, step_memory
 from emojax.train.checkpoint import Checkpoints, abstract_of
 from emojax.train.flops import step_flops
 from emojax.train.run_folder import register_run
 from emojax.train.state import TrainState, start_state
 from emojax.train.step import learning_rate, make_optimizer, make_step
-from emojax.train.step_memory import room_for
 from emojax.train.stop import Stopped, StopRequest
 from emojax.train.train_log import TrainLog
 from emojax.workflows.encode_features import cache_config
@@ -58,8 +57,7 @@ class _Run:
     stop: StopRequest
     validation: Validation | None = None
     progress: Progress = no_progress
-    # NumPy arrays of variables that are not on the devices.
-    offloaded: dict[str, Any] = dataclasses.field(default_factory=dict)
+    offloaded: dict[str, Any] = dataclasses.field(default_factory=dict)  # variables on the host
     compiled: dict[Any, Callable[..., Any]] = dataclasses.field(default_factory=dict)
 
 
@@ -429,7 +427,7 @@ def _compiled_step(run: _Run, stage: Stage, state: TrainState, frozen: Flat) -> 
             optim.ema,
             accumulate=run.settings.train.accumulate,
             shardings=jax.tree.map(lambda x: x.sharding, state),
-            room=room_for(device_memory(), state, frozen, run.mesh.shape),
+            room=step_memory.room_for(device_memory(), state, frozen, run.mesh.shape),
         )
     return run.compiled[key]
 

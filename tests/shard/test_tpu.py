@@ -86,10 +86,28 @@ PARTS = ("llama", "attention", "head", "clip")
 @pytest.mark.parametrize("config", ["v2:stage1_pod", "v2:stage2_pod"])
 @pytest.mark.parametrize("topology", ["v5e:4x4", "v5e:16x16", "v4-16", "v5p-8", "v6e-16"])
 def test_full_size_fits(config, topology):
-    """Shipped policy and batch, cached features; 10 compiles of about a minute."""
-    p = planned("--config", config, "--topology", topology, "--cached")
-    assert p["fits"] and p["peak_bytes_per_chip"] < p["hbm_bytes"] and p["replicated"] == []
+    """Shipped batch, remat by memory, cached features; 10 compiles of about a minute."""
+    bucket = "1024,384" if "stage2" in config else "768,128"
+    p = planned("--config", config, "--topology", topology, "--cached", "--bucket", bucket)
+    assert p["fits"] and p["peak_bytes_per_chip"] < 0.97 * p["hbm_bytes"] and p["replicated"] == []
     assert p["executed_flops"] <= 1.10 * sum(p["useful_flops_by_part"][k] for k in PARTS)
+    # The formula that chooses what is kept, against the compiler.
+    assert abs(p["formula_peak_bytes_per_chip"] - p["peak_bytes_per_chip"]) < 0.6 * 2**30
+    if topology == "v5e:4x4":
+        assert p["useful_mfu"] >= (0.55 if "stage2" in config else 0.60)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("topology", ["v5e:4x4", "v5p-8"])
+@pytest.mark.parametrize("part", ["Qwen2.5-7B-Instruct", "Llama-3.1-8B-Instruct"])
+def test_full_size_of_other_language_models(part, topology):
+    """Grouped heads and large vocabularies."""
+    common = ("--config", "v2:stage1_pod", "--topology", topology, "--cached")
+    p = planned(*common, f"--config.model.llama.part={part}")
+    assert p["fits"] and p["peak_bytes_per_chip"] < 0.97 * p["hbm_bytes"]
+    assert p["executed_flops"] <= 1.10 * sum(p["useful_flops_by_part"][k] for k in PARTS)
+    if topology == "v5e:4x4":
+        assert p["useful_mfu"] >= 0.56
 
 
 @pytest.mark.full
@@ -98,7 +116,8 @@ def test_full_size_v5e():
     common = ("--config", "v2:stage1_pod", "--topology", "v5e:4x4")
     cached = planned(*common, "--cached")
     assert (cached["batch"], cached["length"]) == (64, 768)
-    assert cached["useful_mfu"] >= 0.45 and planned(*common)["useful_mfu"] >= 0.49
+    assert cached["remat"] == "all" and cached["useful_mfu"] >= 0.60
+    assert planned(*common)["useful_mfu"] >= 0.49
     full = planned(*common, "--cached", "--config.model.remat=full")
     parts = full["useful_flops_by_part"]
     assert full["executed_flops"] <= 1.10 * (
@@ -115,10 +134,9 @@ def test_full_size_v5e():
 @pytest.mark.full
 def test_full_size_long_rows():
     """2048 tokens: no score table of all heads (4 x 32 x 2048^2 float32, 2 GiB per chip)."""
-    p = planned(
-        "--config", "v2:stage1_pod", "--topology", "v5e:4x4", "--cached", "--bucket", "2048,1024"
-    )
-    assert p["fits"] and p["peak_bytes_per_chip"] < 9 * 2**30
+    common = ("--config", "v2:stage1_pod", "--topology", "v5e:4x4", "--cached")
+    p = planned(*common, "--bucket", "2048,1024", "--config.model.remat=full")
+    assert p["fits"] and p["peak_bytes_per_chip"] < 5 * 2**30
 
 
 @pytest.mark.full
