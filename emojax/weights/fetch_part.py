@@ -88,6 +88,8 @@ def fetch_part(
     release = known[1] if known else None
     if known is None and not name.startswith(HUB):
         raise ValueError(no_such("part", name, all_releases()))
+    if known and kind not in (None, known[0].kind):
+        raise ValueError(f"{name} is {known[0].title}, a {known[0].kind} part, not a {kind} part")
     if release is not None and not release.repo and not release.mirror:
         raise FetchError(f"{name} is in no repository: `emojax weights list` says how to get it")
     if mirror and (release is None or release.mirror is None):

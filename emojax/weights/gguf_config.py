@@ -47,7 +47,7 @@ def gguf_config(path: Path) -> dict[str, Any]:
     check_architecture(file)
     if "token_embd.weight" not in file.tensors:
         raise ValueError(f"{path} has no token_embd.weight")
-    name = str(file.metadata.get("general.name", ""))
+    name, key_length = str(file.metadata.get("general.name", "")), "attention.key_length"
     width, heads = file.number("embedding_length"), file.number("attention.head_count")
     mistral = file.architecture == "llama" and "mistral" in name.lower()
     ids = {
@@ -64,10 +64,10 @@ def gguf_config(path: Path) -> dict[str, Any]:
         "num_hidden_layers": file.number("block_count"),
         "num_attention_heads": heads,
         "num_key_value_heads": kv_heads(file),
-        "head_dim": int(file.fact("attention.key_length", width // heads)),
+        "head_dim": width // heads if file.fact(key_length) is None else file.number(key_length),
         "max_position_embeddings": file.number("context_length"),
-        "rms_norm_eps": _decimal(file.fact("attention.layer_norm_rms_epsilon", 1e-6)),
-        "rope_theta": _decimal(file.fact("rope.freq_base", 10000.0)),
+        "rms_norm_eps": file.decimal("attention.layer_norm_rms_epsilon", 1e-6),
+        "rope_theta": file.decimal("rope.freq_base", 10_000.0),
         "rope_scaling": _rope_scaling(file),
         "sliding_window": file.fact("attention.sliding_window"),
         "attention_bias": file.architecture != "qwen2" and "blk.0.attn_q.bias" in file.tensors,
@@ -75,11 +75,6 @@ def gguf_config(path: Path) -> dict[str, Any]:
         "hidden_act": "silu",
         **ids,
     }
-
-
-def _decimal(value: float) -> float:
-    """The shortest decimal of a float32: 1e-05 rather than 9.999999747378752e-06."""
-    return float(str(np.float32(value)))
 
 
 def _rope_scaling(file: GgufFile) -> dict[str, Any] | None:
@@ -92,12 +87,12 @@ def _rope_scaling(file: GgufFile) -> dict[str, Any] | None:
         raise ValueError(
             f"{file.path} scales RoPE by '{kind}'; none, linear and llama3 are supported"
         )
-    return {"rope_type": "linear", "factor": _decimal(file.fact("rope.scaling.factor", 1.0))}
+    return {"rope_type": "linear", "factor": file.decimal("rope.scaling.factor", 1.0)}
 
 
 def _llama3_scaling(file: GgufFile) -> dict[str, Any]:
     factors = file.tensors[ROPE_FACTORS].read()
-    theta = float(file.fact("rope.freq_base", 10000.0))
+    theta = file.decimal("rope.freq_base", 10_000.0)
     waves = 2 * np.pi * theta ** (np.arange(len(factors)) / len(factors))
     low, high, original = _LLAMA3.values()
     smooth = np.clip((original / waves - low) / (high - low), 0, 1)
@@ -107,7 +102,7 @@ def _llama3_scaling(file: GgufFile) -> dict[str, Any]:
             f"{file.path} scales RoPE by factors of its own; none, linear and those of llama3 are "
             "supported"
         )
-    return {"rope_type": "llama3", "factor": _decimal(factor), **_LLAMA3}
+    return {"rope_type": "llama3", "factor": round(factor, 4), **_LLAMA3}
 
 
 def write_tokenizer(path: Path, folder: Path) -> None:

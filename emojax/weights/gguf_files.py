@@ -120,6 +120,19 @@ class GgufFile:
             )
         return int(value)
 
+    def decimal(self, name: str, default: float) -> float:
+        """A number under the name of the architecture, as the shortest decimal of its float32.
+
+        1e-05 rather than 9.999999747378752e-06.
+
+        Raises:
+          ValueError: it is not a number.
+        """
+        value = self.fact(name, default)
+        if not isinstance(value, int | float):
+            raise ValueError(f"{self.path} has no number in {self.architecture}.{name}")
+        return float(str(np.float32(value)))
+
 
 def open_gguf(path: Path) -> GgufFile:
     """Reads the header of a GGUF file.
@@ -140,7 +153,7 @@ def open_gguf(path: Path) -> GgufFile:
     for _ in range(entries):
         key = cursor.text("Q", "a key of the metadata")
         metadata[key] = _value(cursor, int(cursor.number("I", "a type")), key)
-    if int(metadata.get("split.count", 1)) > 1:
+    if metadata.get("split.count", 1) not in (0, 1):
         raise ValueError(
             f"{path} is one of {metadata['split.count']} parts: join them with llama-gguf-split "
             "--merge"
@@ -178,8 +191,8 @@ def _tensors(cursor: Cursor, count: int, metadata: Mapping[str, Any]) -> dict[st
         if name in places:
             raise ValueError(f"{cursor.path} is damaged: it has two tensors {name}")
         places[name] = shape[::-1], kind, int(cursor.number("Q", f"the place of {name}"))
-    alignment = int(metadata.get("general.alignment", gguf.GGUF_DEFAULT_ALIGNMENT))
-    if alignment < 1:
+    alignment = metadata.get("general.alignment", gguf.GGUF_DEFAULT_ALIGNMENT)
+    if not isinstance(alignment, int) or alignment < 1:
         raise ValueError(f"{cursor.path} is damaged: its alignment is {alignment}")
     start = -(-cursor.at // alignment) * alignment
     return {n: _tensor(cursor, n, place, start) for n, place in places.items()}

@@ -159,6 +159,11 @@ def test_what_is_not_supported_is_named(tmp_path):
     path = write_gguf(tmp_path / "b.gguf", "llama", values, extra={"split.count": 3})
     with pytest.raises(ValueError, match=r"one of 3 parts: join them with llama-gguf-split"):
         open_tensors(path)
+    for key, value in (("attention.key_length", "8"), ("rope.scaling.factor", "4")):
+        extra = {"llama.rope.scaling.type": "linear", f"llama.{key}": value}
+        path = write_gguf(tmp_path / "d.gguf", "llama", values, extra=extra)
+        with pytest.raises(ValueError, match=f"no (whole )?number .*in llama.{key}"):
+            gguf_config(path)
     (tmp_path / "c.gguf").write_bytes(b"<html>" + bytes(100))
     with pytest.raises(ValueError, match="is not a GGUF file"):
         open_tensors(tmp_path / "c.gguf")
