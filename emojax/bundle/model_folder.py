@@ -119,6 +119,7 @@ def save_bundle(
     average_speaker: VoiceStats | None = None,
     name: str = "",
     imported: bool = False,
+    parts: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes a model folder; `model.json` comes last, so a folder that has it is complete.
 
@@ -132,6 +133,7 @@ def save_bundle(
       average_speaker: audio statistics, if the model normalises per speaker.
       name: name of the model; "": that of the settings.
       imported: whether the weights were imported, so that the manifest in the folder is kept.
+      parts: where the weights of pretrained parts come from, by section of config.model.
     """
     folder = epath.Path(folder)
     main = jax.process_index() == 0
@@ -159,6 +161,7 @@ def save_bundle(
         "style": last.style,
         "reason_task": next((t for t in REASON_TASKS if t in last.tasks), "") if reasons else "",
         "config": settings.raw,
+        **({"parts": dict(parts)} if parts else {}),
     }
     (folder / MODEL_FILE).write_text(json.dumps(facts, indent=1))
 

@@ -68,10 +68,19 @@ def run_base(settings: Settings) -> dict[str, Any]:
       FileNotFoundError: files of a part are missing.
     """
     base = base_weights(settings.train.init_from, seed=settings.seed)
-    if settings.train.init_from or not settings.parts:
+    parts = run_parts(settings)
+    if not parts:
         return base
-    parts = part_sources(settings)
     return base | {"parts": {s: [p["name"], p["sha256"]] for s, p in parts.items()}}
+
+
+def run_parts(settings: Settings) -> dict[str, Any]:
+    """Name and origin of the parts that a run starts from, by section of config.model.
+
+    Raises:
+      FileNotFoundError: files of a part are missing.
+    """
+    return {} if settings.train.init_from else part_sources(settings)
 
 
 def check_start(settings: Settings) -> None:

@@ -197,6 +197,7 @@ def train(
             labels=start.label_space(records),
             reasons=any(r.texts.get("reason") for r in records),
             average_speaker=run.average_speaker,
+            parts=start.run_parts(settings),
         )
 
 

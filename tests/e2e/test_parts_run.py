@@ -41,6 +41,8 @@ def test_the_frozen_part_is_in_the_model_folder(run):
     llama = load_bundle(folder).variables["params"]["llama"]
     given = tensors["model.layers.1.self_attn.v_proj.bias"]
     np.testing.assert_array_equal(llama["blocks"]["v"]["bias"][1], given)
+    facts = json.loads((folder / "model.json").read_text())
+    assert facts["parts"]["llama"]["name"].endswith("part")
     base = json.loads((folder / "base.json").read_text())
     assert base["parts"]["llama"][0].endswith("part")
     assert sorted(p.name for p in (folder / "tokenizer").iterdir())[0] == "chat.json"

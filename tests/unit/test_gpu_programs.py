@@ -87,6 +87,16 @@ def test_a_step_on_cached_features_runs_attention_once(for_gpu):
     assert flops == pytest.approx(kernels_of_llama + head + attention, rel=0.01)
 
 
+def test_a_step_with_grouped_heads(for_gpu):
+    """cuDNN gets 28 query heads and 4 key-value heads: nothing is repeated."""
+    config = load_config("v2:stage1", ["--config.model.llama.part=Qwen2.5-7B-Instruct"])
+    text, _ = lowered_step(config, cached=True)
+    assert kernels(text) == {FORWARD: 1, BACKWARD: 1}
+    call = next(line for line in text.splitlines() if "@__cudnn$fmhaSoftmax(" in line)
+    shapes = re.findall(r"tensor<2x768x(\d+)x128xbf16>", call.rpartition(" : ")[2])
+    assert shapes[:3] == ["28", "4", "4"]
+
+
 def test_a_step_with_the_encoders_of_v2_and_hidden_streams(for_gpu):
     text, _ = lowered_step(masked("v2:stage2"), cached=False)
     # EVA of the image, EVA of the frames and Whisper are frozen: forward only.

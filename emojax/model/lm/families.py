@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from emojax.model.lm.llama import Llama, LlamaConfig, RopeScaling
-from emojax.model.part import Family, Release
+from emojax.model.part import Family, Release, check_options
 from emojax.model.weight_rules import Table, flatten, linear, norm, rule
 
 # Projection -> the part of a layer that transformers puts it in.
@@ -23,15 +23,6 @@ TOKENIZER_FILES = (
     "special_tokens_map.json",
     "chat_template.jinja",
     "generation_config.json",
-)
-# Options of config.json, each with the only value that the decoder has.
-_OPTIONS = (
-    ("hidden_act", "silu"),
-    ("attention_bias", False),
-    ("mlp_bias", False),
-    ("use_sliding_window", False),
-    ("partial_rotary_factor", 1.0),
-    ("pretraining_tp", 1),
 )
 
 
@@ -157,10 +148,16 @@ def decoder_fields(given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
       ValueError: a size is missing, or an option has a value that the decoder does not have.
     """
-    for option, supported in _OPTIONS:
-        value = given.get(option, supported)
-        if value not in (None, supported):
-            raise ValueError(f"{option} is {value!r}; only {supported!r} is supported")
+    check_options(
+        given,
+        "language models",
+        hidden_act=("silu",),
+        attention_bias=(False, None),
+        mlp_bias=(False, None),
+        use_sliding_window=(False, None),
+        partial_rotary_factor=(1.0, None),
+        pretraining_tp=(1, None),
+    )
     try:
         heads = int(given["num_attention_heads"])
         fields = {
