@@ -29,6 +29,7 @@ from emojax.model.variables import (
     flatten,
     init_flat,
     is_encoder_path,
+    select_trainable,
     unbox,
     variable_shardings,
 )
@@ -179,6 +180,7 @@ def initial_variables(settings: Settings, mesh: jax.sharding.Mesh) -> Flat:
         shardings = variable_shardings(model, mesh)
         parts = load_parts(settings, shardings) if settings.parts else {}
         rest = [path for path in shardings if path not in parts]
+        _warn_frozen_start(settings, rest)
         return parts | init_flat(model, settings.seed, mesh, paths=rest)
     expected = {p: x.shape for p, x in flatten(unbox(abstract_variables(model))).items()}
     bundle = load_bundle(Path(init_from), shardings=variable_shardings(model, mesh))
@@ -199,6 +201,21 @@ def initial_variables(settings: Settings, mesh: jax.sharding.Mesh) -> Flat:
     check_face_encoders(bundle.name, model, bundle.variables)
     logger.info("starts from %s", bundle.name)
     return variables
+
+
+def _warn_frozen_start(settings: Settings, random: Sequence[str]) -> None:
+    """Warns of large parts that start from random weights and are never trained."""
+    never = {path for path in random if "/blocks/" in path and path.startswith("params/")}
+    for stage in settings.stages:
+        trainable = select_trainable(list(random), stage.trainable)
+        never = {path for path in never if not trainable[path]}
+    if trees := sorted({path.split("/")[1] for path in never}):
+        logger.warning(
+            "%s: random weights that are never trained. Name a pretrained part "
+            "(--config.model.STREAM.part), start from weights (--config.train.init_from), or train "
+            "them (config.trainable)",
+            ", ".join(trees),
+        )
 
 
 def training_speakers(sources: Mixture, views: ViewConfig, *, strength: float) -> Speakers | None:

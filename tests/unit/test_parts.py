@@ -182,3 +182,13 @@ def test_missing_files_name_the_command(tmp_path, monkeypatch):
         start.check_start(settings)
     with pytest.raises(ValueError, match="emojax fetch hf:A/B --as language"):
         load_config("tiny:test", ["--config.model.llama.part=hf:A/B"])
+
+
+def test_random_weights_that_are_never_trained_are_reported(caplog):
+    settings = resolve(load_config("tiny:released"))
+    paths = ["params/whisper/encoder/blocks/q/kernel", "params/llama/embed", "lora/llama/x/a"]
+    start._warn_frozen_start(settings, paths)
+    assert "whisper: random weights that are never trained" in caplog.text
+    caplog.clear()
+    start._warn_frozen_start(resolve(load_config("tiny:test")), paths)
+    assert not caplog.text
