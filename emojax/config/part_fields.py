@@ -66,14 +66,7 @@ def read_part(part: str, kind: Kind) -> tuple[Family, dict[str, Any]]:
     """
     known = None if is_folder(part) else known_release(part)
     if known is None and (part.startswith(HUB) or is_folder(part)):
-        path = part_folder(part) / "config.json"
-        try:
-            given = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            advice = f": run `emojax fetch {part} --as {kind}`" if part.startswith(HUB) else ""
-            raise ValueError(f"{part} has no config.json here ({path}){advice}") from error
-        except ValueError as error:
-            raise ValueError(f"{path} is not valid JSON ({error})") from error
+        given = _read_configs(part, kind)
         family = family_of_config(given, kind=kind)
         fields = family.read_config(given)
     else:
@@ -82,6 +75,26 @@ def read_part(part: str, kind: Kind) -> tuple[Family, dict[str, Any]]:
     if family.kind != kind:
         raise ValueError(f"{part} is a part for {family.kind}, but one for {kind} is needed here")
     return family, fields | {"family": family.name}
+
+
+def _read_configs(part: str, kind: Kind) -> dict[str, Any]:
+    """Content of a folder's config.json, with that of preprocessor_config.json where there is one.
+
+    Raises:
+      ValueError: config.json is missing, or one of them is not JSON.
+    """
+    path = part_folder(part) / "config.json"
+    view = path.with_name("preprocessor_config.json")  # statistics and size of pictures
+    if not path.exists():
+        advice = f": run `emojax fetch {part} --as {kind}`" if part.startswith(HUB) else ""
+        raise ValueError(f"{part} has no config.json here ({path}){advice}")
+    content: dict[str, Any] = {}
+    for file in (view, path):
+        try:
+            content |= json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{file} is not valid JSON ({error})") from error
+    return content
 
 
 def set_part(config: ConfigDict, stream: str) -> None:
@@ -142,8 +155,8 @@ def check_parts(model: Mapping[str, Any]) -> None:
             )
 
 
-# Sizes that may differ from those of a release: shorter windows, pictures of other sizes.
-_FREE = {"seconds", "size", "dropout", "layer_weights"}
+# What may differ from a release: shorter windows, pictures of other sizes, no last norm.
+_FREE = {"seconds", "size", "mean", "std", "final_norm", "dropout", "layer_weights"}
 
 
 def _same(a: Any, b: Any) -> bool:

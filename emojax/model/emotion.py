@@ -76,10 +76,11 @@ class EmotionConfig:
     def __post_init__(self) -> None:
         """Raises ValueError where the sizes of two parts do not fit each other."""
         if (patches := self.image.grid**2) % IMAGE_GROUP:
+            grid = self.image.grid
             raise ValueError(
-                f"the image encoder makes {self.image.grid} x {self.image.grid} = {patches} "
-                f"patches, but {IMAGE_GROUP} of them make one token: choose another "
-                "config.model.image.size or patch"
+                f"the image encoder makes {grid} x {grid} = {patches} patches, but {IMAGE_GROUP} "
+                f"of them make one token: set config.model.image.size, for example to "
+                f"{(grid + 1) * self.image.patch}"
             )
         if self.video.grid % self.video_pool:
             raise ValueError(

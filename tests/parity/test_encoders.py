@@ -1,21 +1,11 @@
 """Every family of encoders against transformers: from a folder to the states of all layers."""
 
-import dataclasses
-import json
-
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import traverse_util
 
-from emojax.config.fields import ModelFields
 from emojax.model.encoders.wavlm import position_buckets
-from emojax.model.layers import EncoderConfig
-from emojax.model.parts import family_of_config
-from emojax.model.variables import unbox
-from emojax.weights.load_tensors import choose_table, load_tensors, save_tensors
-from emojax.weights.tensor_files import open_tensors
+from parity import encoder_folders as folders
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -37,76 +27,6 @@ LARGE = {
     "conv_bias": True,
 }
 TEXT = {**SIZES, "vocab_size": 20, "bos_token_id": 1, "eos_token_id": 2}
-
-
-def random_weights(model, seed=0):
-    """Weights of some size everywhere, so that no bias and no gate can be forgotten."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            noise = torch.randn(parameter.shape, generator=generator) * 0.3
-            parameter.copy_(noise.abs() + 0.5 if name.endswith("original0") else noise)
-            if parameter.ndim == 1 and "norm" in name and name.endswith("weight"):
-                parameter.add_(1)
-    return model.eval()
-
-
-def from_folder(model, folder, stream, **changes):
-    """(module, variables, table) made of the files that `save_pretrained` writes, nothing else."""
-    model.save_pretrained(folder)
-    raw = json.loads((folder / "config.json").read_text())
-    family = family_of_config(raw)
-    read = {k: v for k, v in family.read_config(raw).items() if k != "family"} | changes
-    fields = dataclasses.replace(getattr(ModelFields(), stream), **read)
-    sizes = {k: getattr(fields, k) for k in ("width", "depth", "heads", "mlp")}
-    config = family.make(fields, EncoderConfig(eps=9.0, **sizes))
-    module = family.module(config)
-    view = config.view_shape if stream == "audio" else (config.image_size, config.image_size, 3)
-    shapes = jax.eval_shape(lambda: unbox(module.init(jax.random.key(0), jnp.zeros((1, *view)))))
-    leaves = traverse_util.flatten_dict(shapes["params"], sep="/")
-    tensors = open_tensors(folder)
-    table = choose_table(family.tables(config), tensors)
-    flat = load_tensors(table, tensors, leaves)
-    assert set(flat) == set(leaves), "a leaf without a rule would keep its random start"
-    _check_export(table, flat, tensors)
-    return module, {"params": traverse_util.unflatten_dict(flat, sep="/")}
-
-
-def _check_export(table, flat, tensors):
-    """Saving gives the same tensors, but for resized positions and lengths of weight norm."""
-    for name, value in save_tensors(table, flat).items():
-        original = tensors[name]()
-        if "position" not in name and "pos_conv" not in name:
-            assert value.shape == original.shape, name
-            np.testing.assert_allclose(value, original, rtol=1e-5, atol=1e-6, err_msg=name)
-
-
-def close(ours, theirs, tolerance=1e-4):
-    theirs = theirs.detach().numpy() if hasattr(theirs, "detach") else theirs
-    np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance)
-
-
-def apply(module, variables, *inputs):
-    """(output, states of all layers float[L, B, T, D])."""
-    out, kept = jax.jit(lambda v, *x: module.apply(v, *x, mutable=["intermediates"]))(
-        variables, *inputs
-    )
-    return np.asarray(out), np.asarray(kept["intermediates"]["encoder"]["states"][0])
-
-
-def torch_states(layers, run):
-    """(what `run` returns, outputs of the layers [L, B, T, D])."""
-    states = []
-
-    def keep(_, __, output):
-        states.append(output[0] if isinstance(output, tuple) else output)
-
-    hooks = [layer.register_forward_hook(keep) for layer in layers]
-    with torch.no_grad():
-        out = run()
-    for hook in hooks:
-        hook.remove()
-    return out, torch.stack(states).numpy()
 
 
 def pixels(size, seed=0):
@@ -145,29 +65,29 @@ def alone(make, name):
 )
 def test_clip_and_siglip(tmp_path, make, size):
     """The whole model and its picture encoder; also at another size than that of pretraining."""
-    model = random_weights(make())
-    module, variables = from_folder(model, tmp_path, "image", size=size)
-    ours, states = apply(module, variables, jnp.asarray(pixels(size)))
+    model = folders.random_weights(make())
+    module, variables = folders.from_folder(model, tmp_path, "image", size=size)
+    ours, states = folders.apply(module, variables, jnp.asarray(pixels(size)))
     vision = getattr(model, "vision_model", model)
-    theirs, theirs_states = torch_states(
+    theirs, theirs_states = folders.torch_states(
         vision.encoder.layers,
         lambda: vision(channels_first(pixels(size)), interpolate_pos_encoding=size != 32),
     )
-    close(states, theirs_states)
-    close(ours[:, 0], theirs.pooler_output)
+    folders.close(states, theirs_states)
+    folders.close(ours[:, 0], theirs.pooler_output)
     if module.config.cls:
         with torch.no_grad():
-            close(ours, vision.post_layernorm(theirs.last_hidden_state))
+            folders.close(ours, vision.post_layernorm(theirs.last_hidden_state))
     else:
-        close(ours[:, 1:], theirs.last_hidden_state)
+        folders.close(ours[:, 1:], theirs.last_hidden_state)
 
 
 def test_clip_without_its_last_norm(tmp_path):
-    model = random_weights(alone(clip, "CLIPVisionModel")())
-    module, variables = from_folder(model, tmp_path, "image", final_norm=False)
-    ours, _ = apply(module, variables, jnp.asarray(pixels(32)))
+    model = folders.random_weights(alone(clip, "CLIPVisionModel")())
+    module, variables = folders.from_folder(model, tmp_path, "image", final_norm=False)
+    ours, _ = folders.apply(module, variables, jnp.asarray(pixels(32)))
     with torch.no_grad():
-        close(ours, model(channels_first(pixels(32))).last_hidden_state)
+        folders.close(ours, model(channels_first(pixels(32))).last_hidden_state)
 
 
 def vit():
@@ -207,17 +127,17 @@ def dinov2_registers():
     ],
 )
 def test_vit_and_dinov2(tmp_path, make, size):
-    model = random_weights(make())
-    module, variables = from_folder(model, tmp_path, "video", size=size)
-    ours, states = apply(module, variables, jnp.asarray(pixels(size)))
+    model = folders.random_weights(make())
+    module, variables = folders.from_folder(model, tmp_path, "video", size=size)
+    ours, states = folders.apply(module, variables, jnp.asarray(pixels(size)))
     base = getattr(model, model.base_model_prefix, model)
     layers = base.layers if hasattr(base, "layers") else base.encoder.layer
-    theirs, theirs_states = torch_states(layers, lambda: base(channels_first(pixels(size))))
-    close(states, theirs_states)
+    theirs, theirs_states = folders.torch_states(layers, lambda: base(channels_first(pixels(size))))
+    folders.close(states, theirs_states)
     hidden = theirs.last_hidden_state
     if registers := module.config.registers:
         hidden = torch.cat([hidden[:, :1], hidden[:, 1 + registers :]], dim=1)
-    close(ours, hidden)
+    folders.close(ours, hidden)
 
 
 WAVES = (
@@ -235,44 +155,44 @@ WAVES = (
 def test_waveforms(tmp_path, name, sizes):
     """Both variants; with padding every clip has the states that it has alone."""
     kind = getattr(transformers, name)
-    model = random_weights(kind(kind.config_class(**sizes)))
+    model = folders.random_weights(kind(kind.config_class(**sizes)))
     samples, valid = 40_000, (40_000, 9_000)  # 124 and 27 steps: near and far positions of WavLM
-    module, variables = from_folder(
+    module, variables = folders.from_folder(
         model, tmp_path, "audio", seconds=samples / 16_000, normalize=False
     )
     wave = np.random.default_rng(1).standard_normal((2, samples)).astype(np.float32)
     wave[1, valid[1] :] = 0
-    ours, states = apply(module, variables, jnp.asarray(wave)[..., None], jnp.array(valid))
+    ours, states = folders.apply(module, variables, jnp.asarray(wave)[..., None], jnp.array(valid))
     base = getattr(model, model.base_model_prefix, model)
     for row, length in enumerate(valid):
         clip = torch.from_numpy(wave[row : row + 1, :length])
-        theirs, theirs_states = torch_states(
+        theirs, theirs_states = folders.torch_states(
             base.encoder.layers, lambda clip=clip: base(clip).last_hidden_state
         )
         steps = theirs.shape[1]
         assert steps == int(module.config.valid_steps(length))
-        close(states[:, row, :steps], theirs_states[:, 0])
-        close(ours[row, :steps], theirs[0])
+        folders.close(states[:, row, :steps], theirs_states[:, 0])
+        folders.close(ours[row, :steps], theirs[0])
     if sizes.get("do_stable_layer_norm"):  # transformers masks padding as well
         mask = torch.arange(samples)[None] < torch.tensor(valid)[:, None]
         with torch.no_grad():
             theirs = base(torch.from_numpy(wave), attention_mask=mask.long()).last_hidden_state
-        close(ours[1, :steps], theirs[1, :steps])
+        folders.close(ours[1, :steps], theirs[1, :steps])
 
 
 def test_normalised_waveforms(tmp_path):
     """The extractor of transformers normalises each clip by its own samples."""
-    model = random_weights(transformers.Wav2Vec2Model(transformers.Wav2Vec2Config(**BASE)))
-    module, variables = from_folder(model, tmp_path, "audio", seconds=0.5)
+    model = folders.random_weights(transformers.Wav2Vec2Model(transformers.Wav2Vec2Config(**BASE)))
+    module, variables = folders.from_folder(model, tmp_path, "audio", seconds=0.5)
     wave = np.random.default_rng(2).standard_normal(5_000).astype(np.float32) * 0.1 + 0.3
     padded = np.zeros((1, 8_000, 1), np.float32)
     padded[0, :5_000, 0] = wave
-    ours, _ = apply(module, variables, jnp.asarray(padded), jnp.array([5_000]))
+    ours, _ = folders.apply(module, variables, jnp.asarray(padded), jnp.array([5_000]))
     extractor = transformers.Wav2Vec2FeatureExtractor(do_normalize=True)
     inputs = extractor(wave, sampling_rate=16_000, return_tensors="pt").input_values
     with torch.no_grad():
         theirs = model(inputs).last_hidden_state
-    close(ours[:, : theirs.shape[1]], theirs)
+    folders.close(ours[:, : theirs.shape[1]], theirs)
 
 
 def test_buckets_of_relative_positions():
@@ -304,18 +224,18 @@ def test_whisper_with_a_shorter_window(tmp_path, seconds):
         bos_token_id=1,
         eos_token_id=2,
     )
-    model = random_weights(transformers.WhisperForConditionalGeneration(config))
-    module, variables = from_folder(model, tmp_path, "audio", seconds=seconds)
+    model = folders.random_weights(transformers.WhisperForConditionalGeneration(config))
+    module, variables = folders.from_folder(model, tmp_path, "audio", seconds=seconds)
     frames = round(100 * seconds)
     logmel = np.random.default_rng(3).standard_normal((2, frames, 8)).astype(np.float32)
-    ours, states = apply(module, variables, jnp.asarray(logmel))
+    ours, states = folders.apply(module, variables, jnp.asarray(logmel))
     encoder = model.model.encoder
     first = encoder.embed_positions.weight.data[: frames // 2]
     encoder.embed_positions = torch.nn.Embedding.from_pretrained(first)
     encoder.config.max_source_positions = encoder.max_source_positions = frames // 2
-    theirs, theirs_states = torch_states(
+    theirs, theirs_states = folders.torch_states(
         encoder.layers,
         lambda: encoder(torch.from_numpy(logmel.transpose(0, 2, 1))).last_hidden_state,
     )
-    close(states, theirs_states)
-    close(ours, theirs)
+    folders.close(states, theirs_states)
+    folders.close(ours, theirs)

@@ -28,6 +28,7 @@ from emojax.weights import tables
 from emojax.weights.importer import leaf_types
 from emojax.weights.load_tensors import load_tensors
 from emojax.weights.tensor_files import open_tensors
+from parity import encoder_folders as folders
 from parity import torch_names as names
 
 pytestmark = [pytest.mark.full, pytest.mark.filterwarnings("ignore")]
@@ -125,6 +126,48 @@ def test_whisper_large_block(torch_side, tmp_path):
     with torch.no_grad():
         theirs = model(torch.from_numpy(logmel.transpose(0, 2, 1))).last_hidden_state
     assert relative(jax.jit(module.apply)(tree, jnp.asarray(logmel)), theirs) < 1e-4
+
+
+def test_siglip_base_block(torch_side, tmp_path):
+    """One block of siglip-base-patch16-224, its last norm and its pooling head."""
+    import torch
+    import transformers
+
+    config = transformers.SiglipVisionConfig(num_hidden_layers=1)
+    model = transformers.SiglipVisionModel(config).eval()
+    module, variables = folders.from_folder(model, tmp_path, "image")
+    pixels = np.random.default_rng(7).standard_normal((1, 224, 224, 3)).astype(np.float32)
+    ours, states = folders.apply(module, variables, jnp.asarray(pixels))
+    theirs, theirs_states = folders.torch_states(
+        model.encoder.layers, lambda: model(torch.from_numpy(pixels.transpose(0, 3, 1, 2)))
+    )
+    assert relative(states, theirs_states) < 1e-4
+    assert relative(ours[:, 1:], theirs.last_hidden_state) < 1e-4
+    assert relative(ours[:, 0], theirs.pooler_output) < 1e-4
+
+
+def test_wavlm_large_block(torch_side, tmp_path):
+    """All convolutions and one block of wavlm-large on 10 s of sound."""
+    import torch
+    import transformers
+
+    config = transformers.WavLMConfig(
+        hidden_size=1024,
+        num_hidden_layers=1,
+        num_attention_heads=16,
+        intermediate_size=4096,
+        feat_extract_norm="layer",
+        do_stable_layer_norm=True,
+    )
+    model = transformers.WavLMModel(config).eval()
+    module, variables = folders.from_folder(model, tmp_path, "audio", seconds=10.0, normalize=False)
+    wave = np.random.default_rng(8).standard_normal((1, 160_000)).astype(np.float32)
+    ours, states = folders.apply(module, variables, jnp.asarray(wave)[..., None])
+    theirs, theirs_states = folders.torch_states(
+        model.encoder.layers, lambda: model(torch.from_numpy(wave)).last_hidden_state
+    )
+    assert relative(states, theirs_states) < 1e-4
+    assert relative(ours, theirs) < 1e-4
 
 
 @pytest.mark.parametrize(
