@@ -1,10 +1,16 @@
 """Every family of encoders against transformers: from a folder to the states of all layers."""
 
+import json
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from emojax.config import load_config, resolve
 from emojax.model.encoders.wavlm import position_buckets
+from emojax.sharding import make_mesh
+from emojax.train import start
 from parity import encoder_folders as folders
 
 torch = pytest.importorskip("torch")
@@ -151,11 +157,15 @@ WAVES = (
 )
 
 
+def waveform_model(name, sizes):
+    kind = getattr(transformers, name)
+    return kind(kind.config_class(**sizes))
+
+
 @pytest.mark.parametrize(("name", "sizes"), WAVES)
 def test_waveforms(tmp_path, name, sizes):
     """Both variants; with padding every clip has the states that it has alone."""
-    kind = getattr(transformers, name)
-    model = folders.random_weights(kind(kind.config_class(**sizes)))
+    model = folders.random_weights(waveform_model(name, sizes))
     samples, valid = 40_000, (40_000, 9_000)  # 124 and 27 steps: near and far positions of WavLM
     module, variables = folders.from_folder(
         model, tmp_path, "audio", seconds=samples / 16_000, normalize=False
@@ -239,3 +249,28 @@ def test_whisper_with_a_shorter_window(tmp_path, seconds):
     )
     folders.close(states, theirs_states)
     folders.close(ours, theirs)
+
+
+def test_training_starts_from_named_encoders(tmp_path):
+    """Folders of transformers for all three streams, with the statistics of the pictures."""
+    models = {"image": clip(), "video": dinov2(), "audio": waveform_model("WavLMModel", BASE)}
+    for stream, model in models.items():
+        folders.random_weights(model).save_pretrained(tmp_path / stream)
+    view = {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6], "crop_size": 48}
+    (tmp_path / "image" / "preprocessor_config.json").write_text(json.dumps(view))
+    words = [f"--config.model.{stream}.part={tmp_path / stream}" for stream in models]
+    words += ["--config.model.audio.layer_weights=True", "--config.model.audio.seconds=0.5"]
+    settings = resolve(load_config("tiny:test", words))
+    assert settings.model.image.mean == (0.1, 0.2, 0.3) and settings.model.image.image_size == 48
+    assert settings.model.video.mean == (0.485, 0.456, 0.406), "DINOv2's own"
+    assert not settings.model.audio.normalize, "as the base models of WavLM"
+    mesh = make_mesh(shape=(1, 1, 1), devices=jax.devices()[:1])
+    variables = start.initial_variables(settings, mesh)
+    for path, tensor in (
+        ("clip_image", models["image"].vision_model.encoder.layers[1].self_attn.k_proj.weight),
+        ("dinov2_video", models["video"].encoder.layer[1].attention.k_proj.weight),
+        ("wavlm", models["audio"].encoder.layers[1].attention.k_proj.weight),
+    ):
+        kernel = variables[f"params/{path}/encoder/blocks/k/kernel"][1]
+        np.testing.assert_array_equal(kernel, tensor.detach().numpy().T)
+    np.testing.assert_array_equal(variables["params/wavlm/encoder/layer_weights"], np.zeros(3))
