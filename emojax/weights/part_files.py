@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.io import write_json
+from data_pipeline.io import file_sha256, write_json
 from data_pipeline.suggestions import no_such
 from emojax.config.part_fields import HUB, is_folder, known_release, part_folder
 from emojax.model.part import Family, Kind, Release
@@ -148,3 +148,28 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         return read_json(folder / RECORD)
     except (OSError, ValueError):
         return None
+
+
+def verify_part(folder: Path) -> list[str]:
+    """Compares the files of a fetched part with its record.
+
+    Args:
+      folder: the folder.
+
+    Returns:
+      One sentence per difference.
+
+    Raises:
+      FileNotFoundError: the folder has no record.
+    """
+    record = read_record(folder)
+    if record is None:
+        raise FileNotFoundError(f"{folder} has no {RECORD}: it was not fetched by emojax")
+    differences = []
+    for file in record["files"]:
+        path = folder / str(file["file"])
+        if not path.exists():
+            differences.append(f"{file['file']} is missing")
+        elif file_sha256(path) != file["sha256"]:
+            differences.append(f"{file['file']} differs from what was fetched")
+    return differences

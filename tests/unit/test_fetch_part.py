@@ -97,24 +97,21 @@ def test_a_repository_is_fetched_checked_and_recorded(hub, cache, caplog):
 
 
 def test_shards_are_fetched_with_their_index_and_torch_files_only_alone(hub, cache):
-    index = {"weight_map": {"x": "model-00001-of-00002.safetensors"}}
-    hub.repos["some/shards"] = {
+    shards = [f"model-0000{i}-of-00002.safetensors" for i in (1, 2)]
+    index = {"weight_map": {"x": shards[0], "y": shards[1]}}
+    files = {
         "config.json": json.dumps(CONFIG).encode(),
         "model.safetensors.index.json": json.dumps(index).encode(),
-        "model-00001-of-00002.safetensors": SMALL,
-        "model-00002-of-00002.safetensors": SMALL,
         "consolidated.safetensors": b"not wanted",
     }
+    hub.repos["some/shards"] = {**files, **dict.fromkeys(shards, SMALL)}
     fetch_part("hf:some/shards")
-    assert hub.fetched()[1:] == [
-        "model.safetensors.index.json",
-        "model-00001-of-00002.safetensors",
-        "model-00002-of-00002.safetensors",
-    ]
-    hub.repos["some/torch"] = {
-        "config.json": json.dumps(CONFIG).encode(),
-        "pytorch_model.bin": b"torch",
-    }
+    assert hub.fetched()[1:] == ["model.safetensors.index.json", *shards]
+    hub.repos["some/hole"] = {**files, shards[0]: SMALL}
+    with pytest.raises(FetchError, match=r"some/hole lacks model-00002-of-00002\.safe"):
+        fetch_part("hf:some/hole")
+    assert hub.fetched()[-1] == "model.safetensors.index.json", "no shard was downloaded"
+    hub.repos["some/torch"] = {"config.json": files["config.json"], "pytorch_model.bin": b"torch"}
     assert (fetch_part("hf:some/torch") / "pytorch_model.bin").exists()
     hub.repos["some/none"] = {"config.json": b"{}", "model.msgpack": b""}
     with pytest.raises(FetchError, match=r"some/none has no tensors that can be read"):
@@ -131,8 +128,10 @@ def test_what_is_not_supported_is_refused_before_the_tensors(hub, cache):
         (with_config("a/type", model_type="mamba"), "there is no model type 'mamba'"),
         (with_config("a/option", activation_function="relu"), "activation_function .* is relu"),
         (with_config("a/bits", quantization_config={"quant_method": "gptq"}), "quantized by gptq"),
+        (with_config("a/heads", encoder_attention_heads=3), ""),
     ):
-        with pytest.raises(ValueError, match=f"{name} cannot be a part of emojax: .*{message}"):
+        refused = f"{name} cannot be a part of emojax: .*{message}" if message else "do not fit"
+        with pytest.raises(ValueError, match=refused):
             fetch_part(name)
     with pytest.raises(ValueError, match="is Whisper, a sound part, not a picture part"):
         fetch_part("hf:some/sound", kind="picture")
@@ -190,9 +189,10 @@ def test_gguf_of_the_hub_gets_its_config_and_tokenizer(hub, cache, tmp_path, mon
     assert written == ["a.gguf"]
 
 
-def release(*files: PackageFile, **fields) -> Release:
-    mirror = Mirror(files=files, **fields)
-    return Release(name="tiny-thing", repo="o/tiny", licence="MIT", fields={}, mirror=mirror)
+def release(*files: PackageFile, **facts) -> Release:
+    mirror = Mirror(files=files, **facts)
+    fields = parts.ENCODERS["whisper"].releases[0].fields
+    return Release(name="tiny-thing", repo="o/tiny", licence="MIT", fields=fields, mirror=mirror)
 
 
 def test_without_a_hub_the_mirror_is_taken(cache, registry, monkeypatch, tmp_path, caplog):

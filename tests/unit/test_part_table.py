@@ -1,5 +1,6 @@
 """The table of parts: parameters against published numbers, what is here, JSON."""
 
+import hashlib
 import io
 import json
 
@@ -7,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from emojax.cli import part_table
+from emojax.cli.main import main
 from emojax.config.part_fields import part_folder
 from emojax.model import parts
 from emojax.weights.part_files import write_record
@@ -43,8 +45,10 @@ def test_parts_and_what_of_them_is_here(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(part_table, "part_parameters", lambda family, fields: 20_590_592)
     folder = part_folder("whisper-base")
     folder.mkdir(parents=True)
-    (folder / "model.bin").write_bytes(b"x")
-    record = {"files": [{"file": "model.bin", "bytes": 1, "sha256": "ab"}], "mirror": True}
+    files = [{"file": n, "bytes": 1, "sha256": "ab"} for n in ("model.bin", "config.json")]
+    for file in files:
+        (folder / file["file"]).write_bytes(b"x")
+    record = {"files": files, "mirror": True}
     write_record(folder, {"repo": "openai/whisper-base", "revision": "", **record})
     part_table.list_parts(Console(), as_json=True)
     rows = {r["name"]: r for r in json.loads(capsys.readouterr().out)["parts"]}
@@ -60,6 +64,22 @@ def test_parts_and_what_of_them_is_here(tmp_path, monkeypatch, capsys):
     assert lines["whisper-tiny"][-1] == "-" and "Whisper:" in lines
     (folder / "model.bin").unlink()
     assert not next(r for r in part_table.part_rows() if r["name"] == "whisper-base")["fetched"]
+
+
+def test_a_fetched_part_is_verified(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("EMOJAX_CACHE", str(tmp_path))
+    folder = part_folder("hf:some/thing")
+    folder.mkdir(parents=True)
+    checksum = hashlib.sha256(b"x").hexdigest()
+    files = [{"file": n, "bytes": 1, "sha256": checksum} for n in ("a.safetensors", "b.json")]
+    for file in files:
+        (folder / file["file"]).write_bytes(b"x")
+    write_record(folder, {"repo": "some/thing", "files": files, "mirror": False})
+    assert main(["weights", "verify", "hf:some/thing"]) == 0
+    assert "as it was imported" in capsys.readouterr().out
+    (folder / "b.json").write_bytes(b"y")
+    assert main(["weights", "verify", "hf:some/thing"]) == 1
+    assert "b.json differs from what was fetched" in capsys.readouterr().out
 
 
 def test_whisper_and_its_encoder_parameters():
