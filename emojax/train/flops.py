@@ -120,10 +120,11 @@ def executed_flops(closed: Any) -> float:
     return _count(closed.jaxpr, 1.0)
 
 
-def _count(jaxpr: Any, times: float) -> float:
+def _count(jaxpr: Any, times: float, scope: str = "") -> float:
+    """FLOPs of a program that runs `times` times in named scopes `scope`."""
     total = 0.0
     for eqn in jaxpr.eqns:
-        name, p = eqn.primitive.name, eqn.params
+        name, p, inside = eqn.primitive.name, eqn.params, f"{scope}/{eqn.source_info.name_stack}"
         if name == "dot_general":
             (contract, _), _ = p["dimension_numbers"]
             inner = math.prod(eqn.invars[0].aval.shape[d] for d in contract)
@@ -133,7 +134,7 @@ def _count(jaxpr: Any, times: float) -> float:
             features = p["dimension_numbers"].rhs_spec[0]
             total += times * 2 * math.prod(out) * math.prod(kernel) / kernel[features]
         elif name == "pallas_call":
-            total += times * _kernel(eqn)
+            total += times * _kernel(eqn, inside)
         elif name in CUDNN_MATMULS:
             total += times * _cudnn(eqn)
         else:
@@ -147,7 +148,7 @@ def _count(jaxpr: Any, times: float) -> float:
                 if name == "cond"
                 else jax.tree.leaves(list(p.values()), is_leaf=_is_jaxpr)
             )
-            counted = [_count(getattr(b, "jaxpr", b), more) for b in bodies if _is_jaxpr(b)]
+            counted = [_count(getattr(b, "jaxpr", b), more, inside) for b in bodies if _is_jaxpr(b)]
             total += (max(counted) if name == "cond" else sum(counted)) if counted else 0.0
     return total
 
@@ -156,13 +157,13 @@ def _is_jaxpr(x: Any) -> bool:
     return isinstance(x, (jax.extend.core.Jaxpr, jax.extend.core.ClosedJaxpr))
 
 
-def _kernel(eqn: Any) -> float:
+def _kernel(eqn: Any, scope: str) -> float:
     """A splash kernel: 2 (forward), 3 (dq) or 4 (dk, dv) matmuls over the tiles that it visits."""
     name = str(eqn.params.get("name_and_src_info", eqn.params.get("name", "")))
     matmuls = 4 if "dkv" in name else 3 if "dq" in name else 2
     shape = max((v.aval.shape for v in eqn.invars if len(v.aval.shape) >= 3), key=math.prod)
     length, width = shape[-2:]
-    causal = "splash_causal" in str(eqn.source_info.name_stack)
+    causal = "splash_causal" in scope
     visited = length * (length + splash_tile(length)) / 2 if causal else length**2
     return float(matmuls * 2 * math.prod(shape[:-2]) * visited * width)
 

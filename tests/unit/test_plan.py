@@ -1,5 +1,6 @@
 """Plans: topologies, FLOPs by hand, HLO text, figures. tests/shard/test_tpu.py compiles them."""
 
+import dataclasses
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,10 +13,17 @@ from rich.console import Console
 from emojax.cli.main import main
 from emojax.cli.plan_cmd import show
 from emojax.config import for_devices, load_config, resolve, set_fields
-from emojax.plan import hlo, step_plan
+from emojax.model.attention import splash_attention
+from emojax.plan import hlo, step_plan, topology
 from emojax.plan.gpu_target import GPU_TARGETS, target_config
-from emojax.plan.topology import CHIPS, Topology, describe_devices, parse_topology
-from emojax.train.flops import executed_flops
+from emojax.plan.topology import (
+    CHIPS,
+    Topology,
+    describe_devices,
+    device_memory,
+    parse_topology,
+)
+from emojax.train.flops import executed_flops, useful_flops
 
 
 def test_topologies():
@@ -50,6 +58,31 @@ def test_executed_flops_by_hand():
     once = 2 * 5 * 8 * 8 * 3
     assert executed_flops(run(False)) == 3 * once
     assert executed_flops(run(True)) == 4 * once
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_flops_of_the_tpu_kernel_by_hand(causal):
+    """2 matmuls forward, 3 for dq, 4 for dk and dv, on 4 heads; tiles of 384 up to the diagonal."""
+    q = jax.ShapeDtypeStruct((2, 768, 4, 128), jnp.bfloat16)
+    k = jax.ShapeDtypeStruct((2, 768, 2, 128), jnp.bfloat16)
+    keys = jax.ShapeDtypeStruct((2, 768), bool)
+
+    def loss(q, k, v, keys):
+        return splash_attention(q, k, v, keys, causal=causal).astype(jnp.float32).sum()
+
+    tiles = 768 * (768 + 384) / 2 if causal else 768**2
+    closed = jax.jit(jax.grad(loss, (0, 1, 2))).trace(q, k, k, keys).jaxpr
+    di = 2 * 2 * 4 * 768 * 128  # the sums of output times gradient, once per query
+    assert executed_flops(closed) == 9 * 2 * 2 * 4 * tiles * 128 + di
+
+
+def test_useful_flops_of_attention_follow_heads_and_their_width():
+    """Half of the square, 6 matmuls: 32 layers of 32 heads of 256."""
+    model = resolve(load_config("v2:stage1")).model
+    model = dataclasses.replace(model, llama=dataclasses.replace(model.llama, head_width=256))
+    parts = useful_flops(model, {}, {}, batch_size=3, length=100, answers=10)
+    assert parts["attention"] == 3 * 6 * 2 * 100**2 / 2 * 32 * 256 * 32
+    assert parts["head"] == 3 * 10 * 4 * 4096 * 32000
 
 
 HLO = """
@@ -88,6 +121,27 @@ def test_hlo_text_by_hand():
     assert report.kernel_flops == 3 * 2 * 2 * 4 * (256 * (256 + 128) // 2) * 128
     assert report.totals() == {"all-gather": {"count": 4, "bytes": 4 * 16 * 8 * 4}}
     assert report.collectives[0].source == "gate/dot_general"
+
+
+def test_kernels_of_grouped_heads_count_the_heads_of_queries():
+    """4 matmuls over half the square, whichever array comes first."""
+    line = (
+        "%splash_mha_dkv_segmented = (f32[2,128,128], bf16[2,1,256,128], bf16[2,1,256,128]) "
+        'custom-call(bf16[2,4,256,128] %q, bf16[2,1,256,128] %k), op_name="splash_causal"'
+    )
+    assert hlo.kernel_flops(line) == 4 * 2 * 2 * 4 * (256 * (256 + 128) // 2) * 128
+
+
+def test_memory_of_a_device(monkeypatch):
+    """What the device says; else the table by its kind; unknown on CPU."""
+    assert device_memory() is None
+    stats = {"bytes_limit": 11e9}
+    device = SimpleNamespace(device_kind="TPU v5 lite", memory_stats=lambda: stats)
+    monkeypatch.setattr(jax, "local_devices", lambda: [device])
+    monkeypatch.setattr(topology, "platform", lambda: "tpu")
+    assert device_memory() == 11e9
+    stats.clear()
+    assert device_memory() == 16 * 2**30
 
 
 def test_an_error_without_text_is_named(monkeypatch):

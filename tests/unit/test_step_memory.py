@@ -25,9 +25,9 @@ from emojax.train.step_memory import (
     with_remat_of_batch,
 )
 
-# float32: 4 bytes an entry
+# float32: 4 bytes an entry; q has 8 entries per token, k and v 4 each
 SMALL = LlamaConfig(
-    vocab=11, width=8, depth=3, heads=2, mlp=20, lora=LoraConfig(rank=0), remat="auto"
+    vocab=11, width=8, depth=3, heads=2, kv_heads=1, mlp=20, lora=LoraConfig(rank=0), remat="auto"
 )
 PART = Rows(rows=2, length=5, answers=1)
 
@@ -35,12 +35,13 @@ PART = Rows(rows=2, length=5, answers=1)
 def test_kept_bytes_by_hand():
     """10 tokens, 3 layers; attention also keeps a float32 sum for each of 2 heads."""
     assert kept_bytes(SMALL, (), PART) == 10 * 3 * 4 * 8
-    qkv = 3 * 8
+    qkv = 8 + 2 * 4
     assert kept_bytes(SMALL, REMAT["qkv"], PART) == 10 * 3 * 4 * (8 + qkv)
     everything = 8 + qkv + 8 + 8 + 2 * 20
     assert kept_bytes(SMALL, REMAT["all"], PART) == 10 * 3 * 4 * (everything + 2)
-    two = Rows(rows=2, length=5, answers=1, tensor=2)  # the inputs of layers and blocks are whole
-    halves = 8 + (qkv + 8) / 2 + 8 + 20
+    # Over two devices inputs and residuals stay whole, and k and v: one head cannot be divided.
+    two = Rows(rows=2, length=5, answers=1, tensor=2)
+    halves = 8 + (8 + 8) / 2 + 2 * 4 + 8 + 20
     assert kept_bytes(SMALL, REMAT["all"], two) == 10 * 3 * 4 * (halves + 1)
 
 
