@@ -268,7 +268,7 @@ def options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name, value in (("rows", 8), ("length", 768), ("answers", 128), ("depth", 32)):
         parser.add_argument(f"--{name}", type=int, default=value)
-    parser.add_argument("--remat", default="most")
+    parser.add_argument("--remat", default="all")
     parser.add_argument(
         "--peer-checkpointing",
         action="store_true",

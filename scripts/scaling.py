@@ -1,19 +1,22 @@
 """Writes docs/scaling.md: memory, FLOPs and step time on TPU slices and GPUs that are not present.
 
-    pip install -e .[tpu] && python scripts/scaling.py tpu             # half an hour on 2 cores
+    pip install -e .[tpu] && python scripts/scaling.py tpu             # an hour on 2 cores
     pip install -e .[gpu-compiler] && python scripts/scaling.py gpu    # six minutes
 
 Each prints its rows and replaces its part of the page. An interrupted script continues: plans are
-stored in runs/scaling/. Remove that folder after a change of the model or the step.
+stored in runs/scaling/. Remove that folder after a change of the model or the step. `tpu --stored`
+writes the rows of stored plans alone.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import platform
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -193,39 +196,50 @@ between them.
 """
 
 
-def tpu_part(machine: str) -> str:
+def tpu_cases() -> Iterator[tuple[str, str, dict]]:
+    """(table, first cell, arguments of `plan`) of each row about TPUs."""
+    for config, stage, bucket in STAGES:
+        for topology in SLICES:
+            name = f"{config.replace(':', '-')}-{topology}-{bucket[0]}"
+            known = {"name": name, "config_name": config, "topology": topology, "bucket": bucket}
+            yield "main", f"{config[:2]} {stage}, {topology}", known
+    for config, stage, bucket in STAGES[:2]:
+        for part, topology in itertools.product(MODELS, MODEL_SLICES):
+            name = f"{config.replace(':', '-')}-{part}-{topology}"
+            known = {"name": name, "config_name": config, "topology": topology, "bucket": bucket}
+            changes = {"model.llama.part": part}
+            label = f"{part.removesuffix('-Instruct')}, {stage}, {topology}"
+            yield "models", label, known | {"changes": changes}
+    for label, (bucket, cached, changes) in CHANGES.items():
+        yield (
+            "changes",
+            label,
+            {
+                "name": "change-" + "".join(c if c.isalnum() else "_" for c in label),
+                "config_name": "v2:stage1_pod",
+                "topology": "v5e:4x4*2" if label == "two slices" else "v5e-16",
+                "bucket": bucket,
+                "cached": cached,
+                "changes": changes,
+            },
+        )
+
+
+def tpu_part(machine: str, *, stored: bool) -> str:
     """The part of the page about TPUs; its rows are printed too."""
     for name, value in LIBTPU_VARIABLES.items():
         os.environ.setdefault(name, value)
     plans: dict[str, dict] = {}
-    rows, models, changes = [], [], []
-    for config, stage, bucket in STAGES:
-        for topology in SLICES:
-            name = f"{config.replace(':', '-')}-{topology}-{bucket[0]}"
-            label = f"{config[:2]} {stage}, {topology}"
-            plans[label] = plan(name, config, topology, bucket)
-            rows.append(printed(row(label, plans[label])))
-    for config, stage, bucket in STAGES[:2]:
-        for part in MODELS:
-            for topology in MODEL_SLICES:
-                name = f"{config.replace(':', '-')}-{part}-{topology}"
-                label = f"{part.removesuffix('-Instruct')}, {stage}, {topology}"
-                fields = {"model.llama.part": part}
-                plans[label] = plan(name, config, topology, bucket, changes=fields)
-                models.append(printed(row(label, plans[label])))
-    for label, (bucket, cached, fields) in CHANGES.items():
-        topology = "v5e:4x4*2" if label == "two slices" else "v5e-16"
-        name = "change-" + "".join(c if c.isalnum() else "_" for c in label)
-        config = "v2:stage1_pod"
-        plans[label] = plan(name, config, topology, bucket, cached=cached, changes=fields)
-        changes.append(printed(row(label, plans[label])))
+    tables: dict[str, list[str]] = {"main": [], "models": [], "changes": []}
+    for table, label, arguments in tpu_cases():
+        if not stored or (STORED / f"{arguments['name']}.json").exists():
+            plans[label] = plan(**arguments)
+            tables[table].append(printed(row(label, plans[label])))
     return TPU_TEXT.format(
         machine=machine,
         head=HEAD,
-        main="\n".join(rows),
-        models="\n".join(models),
-        changes="\n".join(changes),
         deviation=largest_deviation(plans),
+        **{table: "\n".join(rows) for table, rows in tables.items()},
     )
 
 
@@ -261,6 +275,8 @@ def printed(line: str) -> str:
 
 
 def main(parts: list[str]) -> None:
+    stored = "--stored" in parts
+    parts = [part for part in parts if part != "--stored"]
     if set(parts) - {"tpu", "gpu"}:
         raise SystemExit(f"parts of the page are tpu and gpu, got {' '.join(parts)}")
     page = ROOT / "docs" / "scaling.md"
@@ -268,7 +284,7 @@ def main(parts: list[str]) -> None:
     gpu = GPU_TITLE + gpu
     machine = f"a CPU machine ({platform.machine()}, {os.cpu_count()} cores)"
     if not parts or "tpu" in parts:
-        tpu = tpu_part(machine) + "\n"
+        tpu = tpu_part(machine, stored=stored) + "\n"
     if not parts or "gpu" in parts:
         gpu = gpu_part(machine)
     page.write_text(tpu.rstrip("\n") + "\n\n" + gpu)
