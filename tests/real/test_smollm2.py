@@ -56,9 +56,15 @@ def models(real_part):
 def test_64_greedy_tokens(models, question):
     tokenizer, module, tree, theirs = models
     ids = tokenizer.encode(tokenizer.wrap(question))
+    prompt = torch.tensor([ids])
     with torch.inference_mode():
         expected = theirs.generate(
-            torch.tensor([ids]), max_new_tokens=TOKENS, do_sample=False, eos_token_id=-1
+            prompt,
+            # Otherwise transformers hides <|im_end|>, which is its padding token, in the prompt.
+            attention_mask=torch.ones_like(prompt),
+            max_new_tokens=TOKENS,
+            do_sample=False,
+            eos_token_id=-1,
         )[0, len(ids) :].tolist()
 
     @jax.jit
