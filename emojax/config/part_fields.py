@@ -1,12 +1,11 @@
 """Sizes of named parts: what `config.model.STREAM.part` sets.
 
 A part is a release of the registry (emojax/model/parts.py), a model of the Hugging Face hub that
-was fetched (hf:OWNER/NAME), or a folder with the config.json of transformers.
+was fetched (hf:OWNER/NAME), or a folder with the config.json of transformers or a GGUF file.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from data_pipeline.io import cache_root
+from emojax.formats.part_config import part_config
 from emojax.model.part import Family, Kind, Release
 from emojax.model.parts import family_of_config, release_named
 
@@ -78,23 +78,19 @@ def read_part(part: str, kind: Kind) -> tuple[Family, dict[str, Any]]:
 
 
 def _read_configs(part: str, kind: Kind) -> dict[str, Any]:
-    """Content of a folder's config.json, with that of preprocessor_config.json where there is one.
+    """What the files of a part say of its sizes, as a config.json.
 
     Raises:
-      ValueError: config.json is missing, or one of them is not JSON.
+      ValueError: no file has them, or one is damaged.
     """
-    path = part_folder(part) / "config.json"
-    view = path.with_name("preprocessor_config.json")  # statistics and size of pictures
-    if not path.exists():
+    folder = part_folder(part)
+    if folder.is_file():
+        raise ValueError(f"{part} is a file: name its folder, {folder.parent}")
+    try:
+        return part_config(folder)
+    except OSError as error:
         advice = f": run `emojax fetch {part} --as {kind}`" if part.startswith(HUB) else ""
-        raise ValueError(f"{part} has no config.json here ({path}){advice}")
-    content: dict[str, Any] = {}
-    for file in (view, path):
-        try:
-            content |= json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"{file} is not valid JSON ({error})") from error
-    return content
+        raise ValueError(f"{part} has no config.json here ({folder}){advice}") from error
 
 
 def set_part(config: ConfigDict, stream: str) -> None:

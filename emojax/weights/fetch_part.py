@@ -15,8 +15,10 @@ from data_pipeline.io import file_sha256, temporary_lock
 from data_pipeline.progress import Progress, no_progress
 from data_pipeline.suggestions import no_such
 from emojax.config.part_fields import HUB, known_release, part_folder
+from emojax.formats.gguf_config import write_config, write_tokenizer
+from emojax.formats.json_files import read_json
+from emojax.formats.part_config import part_config
 from emojax.model.part import Family, Kind, Release
-from emojax.weights.gguf_config import write_config, write_tokenizer
 from emojax.weights.hub import (
     FetchError,
     HubUnreachable,
@@ -24,9 +26,7 @@ from emojax.weights.hub import (
     download_file,
     list_repository,
 )
-from emojax.weights.json_files import read_json
 from emojax.weights.packages import fetch_mirror, package_name
-from emojax.weights.part_config import part_config
 from emojax.weights.part_files import (
     all_releases,
     describe_fields,

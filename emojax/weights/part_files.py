@@ -10,10 +10,10 @@ from typing import Any
 from data_pipeline.io import file_sha256, write_json
 from data_pipeline.suggestions import no_such
 from emojax.config.part_fields import HUB, is_folder, known_release, part_folder
+from emojax.formats.json_files import read_json
+from emojax.formats.part_config import part_config
 from emojax.model.part import Family, Kind, Release
 from emojax.model.parts import all_families, family_of_config
-from emojax.weights.json_files import read_json
-from emojax.weights.part_config import part_config
 from emojax.weights.tensor_files import tensor_files
 
 RECORD = "source.json"

@@ -16,6 +16,7 @@ from data_pipeline.loader.tokens import LlamaTokenizer, Tokenizer
 from emojax.bundle.model_folder import TOKENIZER_MODEL
 from emojax.config import Settings
 from emojax.config.part_fields import STREAM_KINDS
+from emojax.formats.gguf_config import write_tokenizer
 from emojax.model.lm.families import LanguageFamily
 from emojax.model.parts import ENCODERS, LANGUAGE_MODELS, tree_name
 from emojax.model.weight_rules import Table
@@ -106,6 +107,8 @@ def part_tokenizer(settings: Settings) -> Tokenizer | None:
     family = LANGUAGE_MODELS[settings.raw["model"]["llama"]["family"]]
     if family.name == "llama2" and (folder / TOKENIZER_MODEL).exists():
         return LlamaTokenizer(folder / TOKENIZER_MODEL)
+    if not (folder / "tokenizer.json").exists() and (files := sorted(folder.glob("*.gguf"))):
+        write_tokenizer(files[0], folder)
     return ChatTokenizer(folder, chat_facts(family))
 
 

@@ -20,8 +20,8 @@ import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from emojax.weights.ctranslate2_files import ctranslate2_readers, is_ctranslate2
-from emojax.weights.gguf_files import gguf_readers
+from emojax.formats.ctranslate2_files import ctranslate2_readers, is_ctranslate2
+from emojax.formats.gguf_files import gguf_readers
 from emojax.weights.tfjs_files import MANIFEST, open_tfjs, tfjs_shards
 
 Reader = Callable[[], np.ndarray]

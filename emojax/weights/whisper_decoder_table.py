@@ -16,13 +16,13 @@ import numpy as np
 from flax import traverse_util
 from tokenizers import Tokenizer
 
+from emojax.formats.part_config import part_config, part_generation
 from emojax.model import weight_rules as rules
 from emojax.model.dense import Precision
 from emojax.model.lm.whisper_decoder import DecoderConfig, WhisperDecoder, make_cache
 from emojax.model.variables import flatten, unbox
 from emojax.model.weight_rules import Rule, Table
 from emojax.weights.load_tensors import load_tensors
-from emojax.weights.part_config import part_config, part_generation
 from emojax.weights.tensor_files import Reader, open_tensors
 
 # Projections and norms of a layer: transformers' name -> ours.

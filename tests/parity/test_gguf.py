@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from gguf_writer import tensors, write_gguf
 
-from emojax.weights.gguf_config import gguf_config
+from emojax.formats.gguf_config import gguf_config
 from emojax.weights.tensor_files import open_tensors
 
 pytestmark = pytest.mark.parity

@@ -11,13 +11,13 @@ from flax import traverse_util
 
 from data_pipeline.media.clip import read_clip
 from data_pipeline.media.views import log_mel
+from emojax.formats.part_config import part_config, part_generation
 from emojax.infer.transcribe import open_transcriber
 from emojax.model.dense import FLOAT32, Precision
 from emojax.model.layers import EncoderConfig
 from emojax.model.lm.whisper_decoder import WhisperDecoder, make_cache
 from emojax.model.variables import flatten, unbox
 from emojax.weights.load_tensors import choose_table, load_tensors
-from emojax.weights.part_config import part_config, part_generation
 from emojax.weights.part_files import identify_part
 from emojax.weights.tensor_files import open_tensors
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import whisper_release as release
 
+from emojax.formats.part_config import part_config, part_generation
 from emojax.infer.transcribe import open_transcriber
-from emojax.weights.part_config import part_config, part_generation
 from emojax.weights.tensor_files import open_tensors
 
 TYPES = {"float32": 0, "int8": 1, "int16": 2, "float16": 4}

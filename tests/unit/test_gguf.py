@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from gguf_writer import HEAD, HEADS, KV_HEADS, LAYERS, VOCAB, WIDTH, tensors, write_gguf
 
-from emojax.weights.gguf_config import gguf_config, write_tokenizer
-from emojax.weights.gguf_files import open_gguf
+from emojax.config.part_fields import read_part
+from emojax.formats.gguf_config import gguf_config, write_tokenizer
+from emojax.formats.gguf_files import open_gguf
 from emojax.weights.tensor_files import open_tensors
 
 
@@ -86,6 +87,18 @@ def test_the_metadata_becomes_a_config(tmp_path):
     write_gguf(tmp_path / "n.gguf", "qwen3", untied, head=16)
     found = gguf_config(tmp_path / "n.gguf")
     assert not found["tie_word_embeddings"] and found["head_dim"] == 16
+
+
+def test_a_folder_with_nothing_else_is_a_part(tmp_path):
+    path = write_gguf(tmp_path / "m.gguf", "qwen3", tensors("qwen3"), head=16)
+    family, fields = read_part(str(tmp_path), "language")
+    assert family.name == "qwen3" and fields["qk_norm"] and fields["tied"]
+    assert (fields["width"], fields["kv_heads"], fields["head_width"]) == (WIDTH, KV_HEADS, 16)
+    with pytest.raises(ValueError, match=r"m\.gguf is a file: name its folder"):
+        read_part(str(path), "language")
+    write_gguf(tmp_path / "n.gguf", "qwen3", tensors("qwen3"))
+    with pytest.raises(ValueError, match="has 2 files with weights: leave one there"):
+        read_part(str(tmp_path), "language")
 
 
 def test_rope_scaling_is_read_or_refused(tmp_path):

@@ -11,7 +11,7 @@ import numpy as np
 from tokenizers import pre_tokenizers
 
 from data_pipeline.io import write_json, write_text
-from emojax.weights.gguf_files import (
+from emojax.formats.gguf_files import (
     ROPE_FACTORS,
     GgufFile,
     check_architecture,

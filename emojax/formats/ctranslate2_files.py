@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from emojax.weights.cursor import Cursor
-from emojax.weights.json_files import read_json
+from emojax.formats.cursor import Cursor
+from emojax.formats.json_files import read_json
 
 SPEC = "WhisperSpec"
 VERSION = 6

@@ -17,7 +17,7 @@ from typing import Any
 import gguf
 import numpy as np
 
-from emojax.weights.cursor import Cursor
+from emojax.formats.cursor import Cursor
 
 MAGIC = b"GGUF"
 ARCHITECTURES = ("llama", "qwen2", "qwen3")

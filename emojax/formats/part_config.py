@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from emojax.weights.ctranslate2_files import (
+from emojax.formats.ctranslate2_files import (
     ctranslate2_config,
     ctranslate2_generation,
     is_ctranslate2,
 )
-from emojax.weights.gguf_config import gguf_config
-from emojax.weights.json_files import read_json
-from emojax.weights.tensor_files import tensor_files
+from emojax.formats.gguf_config import gguf_config
+from emojax.formats.json_files import read_json
 
 
 def part_config(path: Path) -> dict[str, Any]:
@@ -34,12 +33,19 @@ def part_config(path: Path) -> dict[str, Any]:
     # CTranslate2 calls its special tokens config.json, too: those have no model_type.
     if config.exists() and "suppress_ids" not in (facts := read_json(config)):
         return {**(read_json(views) if views.exists() else {}), **facts}
-    file = tensor_files(path)[0]
-    if file.suffix == ".gguf":
-        return gguf_config(file)
-    if is_ctranslate2(file):
-        return ctranslate2_config(file)
-    return read_json(config)
+    file = _file_with_sizes(path)
+    if file is None:
+        return read_json(config)
+    return gguf_config(file) if file.suffix == ".gguf" else ctranslate2_config(file)
+
+
+def _file_with_sizes(path: Path) -> Path | None:
+    """The GGUF or CTranslate2 file of a folder, or a file that is one."""
+    files = [path] if path.is_file() else sorted([*path.glob("*.gguf"), *path.glob("*.bin")])
+    found = [f for f in files if f.suffix == ".gguf" or is_ctranslate2(f)]
+    if len(found) > 1:
+        raise ValueError(f"{path} has {len(found)} files with weights: leave one there")
+    return found[0] if found else None
 
 
 def part_generation(folder: Path) -> dict[str, Any]:
@@ -50,6 +56,7 @@ def part_generation(folder: Path) -> dict[str, Any]:
       ValueError: a file is damaged.
     """
     path = folder / "generation_config.json"
-    if not path.exists() and is_ctranslate2(tensor_files(folder)[0]):
+    file = None if path.exists() else _file_with_sizes(folder)
+    if file is not None and file.suffix == ".bin":
         return ctranslate2_generation(folder)
     return read_json(path)
