@@ -120,7 +120,7 @@ def other_families(**changes):
     m.video.update({"family": "siglip", "size": 32, "patch": 8, "mean": (), "std": (), **SMALL})
     m.audio.update({"family": "wavlm", "mels": 0, "seconds": 0.5, "layer_weights": True, **SMALL})
     m.audio.update({"conv_width": 8, "position_kernel": 8, "position_groups": 4})
-    m.stem, m.word_heads = "random", False
+    m.stem, m.word_heads, m.audio_span = "random", False, "window"
     config.update_from_flattened_dict({f"model.{k}": v for k, v in changes.items()})
     return resolve(config)
 
