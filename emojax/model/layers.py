@@ -246,14 +246,13 @@ class EncoderBlock(nn.Module):
         """The position bias, scaled by a gate of each query and head: float[B, N, T, T]."""
         c = self.config
         assert position_bias is not None
-        parts = Dense(8, (None, None), precision=c.precision, name="gate")(
-            h.reshape(*h.shape[:2], c.heads, -1)
-        )
+        gate = Dense(8, (None, None), precision=c.precision, quantizable=True, name="gate")
+        parts = gate(h.reshape(*h.shape[:2], c.heads, -1))
         first, second = jnp.split(parts.astype(jnp.float32), 2, axis=-1)
         reset, update = (jax.nn.sigmoid(x.sum(axis=-1)) for x in (first, second))
         scale = self.param("gate_scale", partitioned(nn.initializers.ones, (None,)), (c.heads,))
-        gate = reset * (update * scale - 1) + 2
-        scaled: Array = gate.transpose(0, 2, 1)[..., None] * position_bias
+        factor = reset * (update * scale - 1) + 2
+        scaled: Array = factor.transpose(0, 2, 1)[..., None] * position_bias
         return scaled
 
 

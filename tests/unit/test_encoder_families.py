@@ -21,6 +21,7 @@ from emojax.model import variables
 from emojax.model.build import make_model
 from emojax.model.layers import EncoderConfig
 from emojax.model.parts import ENCODERS, all_families, family_of_config, release_named, tree_name
+from emojax.model.quantize import INT8_KERNELS, SCALE
 
 ROOT = Path(__file__).parents[2]
 POSITIONS_518 = 37**2 - 16**2  # rows of the released tables that pictures of 224 pixels do not have
@@ -171,6 +172,15 @@ def test_v2_runs_other_families():
     assert one["image"].shape == (1, 17, 16) and one["video"].shape == (1, tokens, 16)
     np.testing.assert_allclose(one["audio"], two["audio"], rtol=1e-5, atol=1e-5)
     assert np.isfinite(one["audio"]).all() and np.abs(one["audio"]).max() > 0
+
+
+def test_int8_kernels_of_other_families():
+    """Quantizing a model folder makes the leaves that the int8 configuration expects."""
+    paths, expected = (
+        set(variables.flatten(variables.abstract_variables(other_families(kernels=k).model)))
+        for k in ("float", "int8")
+    )
+    assert paths | {p + SCALE for p in paths if INT8_KERNELS.fullmatch(p)} == expected
 
 
 RELEASED_TREES = {"v2": "cd88c8924fc551ab", "v1": "73a5afec23eeae97"}  # of commit 7e290d7
