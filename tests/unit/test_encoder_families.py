@@ -8,6 +8,7 @@ import hashlib
 import math
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ from random_model import random_variables
 
 from emojax.config import load_config, resolve
 from emojax.config.fields import ModelFields
+from emojax.infer.encode_clips import encode
 from emojax.model import variables
 from emojax.model.build import make_model
 from emojax.model.layers import EncoderConfig
@@ -164,14 +166,27 @@ def test_v2_runs_other_families():
     batch = {k: rng.integers(0, 255, (1, *config.view_shapes[k])) for k in ("image", "frames")}
     sound = rng.standard_normal((1, 8000, 1)).astype(np.float32)
     batch |= {"audio_frames": np.array([4000]), "has_image": np.array([True])}
-    encode = jax.jit(lambda b: model.apply(tree, b, method="encode"))
-    one = encode(batch | {"sound": sound})
+    run = jax.jit(lambda b: model.apply(tree, b, method="encode"))
+    one = run(batch | {"sound": sound})
     noisy = np.where(np.arange(8000)[:, None] < 4000, sound, 9.0)
-    two = encode(batch | {"sound": noisy})
+    two = run(batch | {"sound": noisy})
     tokens = config.stream_tokens
     assert one["image"].shape == (1, 17, 16) and one["video"].shape == (1, tokens, 16)
     np.testing.assert_allclose(one["audio"], two["audio"], rtol=1e-5, atol=1e-5)
     assert np.isfinite(one["audio"]).all() and np.abs(one["audio"]).max() > 0
+
+
+def test_words_are_transcribed_from_states_of_whisper_only():
+    def check(settings):
+        encode(SimpleNamespace(name="mine", settings=settings), [], keep_encoder_states=True)
+
+    with pytest.raises(ValueError, match="mine encodes audio with WavLM: words can only be"):
+        check(other_families())
+    with pytest.raises(ValueError, match="mine encodes audio with HuBERT"):
+        check(resolve(load_config("tiny:test_v1")))
+    averaged = load_config("tiny:test", ["--config.model.audio.layer_weights=True"])
+    with pytest.raises(ValueError, match="mine averages the layers of Whisper's encoder"):
+        check(resolve(averaged))
 
 
 def test_int8_kernels_of_other_families():
