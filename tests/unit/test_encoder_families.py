@@ -210,11 +210,20 @@ def test_released_trees_are_unchanged(preset):
     assert hashlib.sha256(text.encode()).hexdigest()[:16] == RELEASED_TREES[preset]
 
 
-def test_a_family_is_named_in_its_file_and_in_the_registry_alone():
-    """WavLM, the example of docs/parts.md."""
+@pytest.mark.parametrize(
+    ("name", "file", "others"),
+    [
+        ("wavlm", "encoders/wavlm.py", set()),
+        # Names of bases whose adapters do not fit LLaMA-2, and of architectures in GGUF files.
+        ("mistral", "lm/mistral.py", {"weights/adapter_config.py", "formats/gguf_config.py"}),
+    ],
+)
+def test_a_family_is_named_in_its_file_and_in_the_registry_alone(name, file, others):
+    """The examples of docs/parts.md."""
     packages = ("emojax", "data_pipeline", "configs")
     files = [path for package in packages for path in (ROOT / package).rglob("*.py")]
     assert len(files) > 100
-    named = {p.relative_to(ROOT).as_posix() for p in files if "wavlm" in p.read_text().lower()}
-    assert named == {"emojax/model/encoders/wavlm.py", "emojax/model/parts.py"}
+    named = {p.relative_to(ROOT).as_posix() for p in files if name in p.read_text().lower()}
+    own = {f"emojax/model/{file}", "emojax/model/parts.py"}
+    assert named == own | {f"emojax/{other}" for other in others}
     assert tree_name(ENCODERS["wavlm"], "audio") == "wavlm"
