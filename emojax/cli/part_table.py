@@ -54,9 +54,9 @@ def list_parts(console: Console, *, as_json: bool) -> int:
     if as_json:
         print(json.dumps({"parts": rows}))
         return 0
-    columns = ("part", "parameters", "MB", "licence", "from", "here")
+    columns = ("part", "params", "MB", "licence", "from", "here")
     title = "parts (`emojax fetch PART`; repositories and packages: --json)"
-    table = Table(*columns, title=title, box=rich.box.SIMPLE_HEAD)
+    table = Table(*columns, title=title, box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.columns[0].no_wrap = True
     family = ""
     for r in rows:
@@ -71,9 +71,9 @@ def list_parts(console: Console, *, as_json: bool) -> int:
         cells = (
             f"  {r['name']}",
             count(r["parameters"]),
-            "?" if r["bytes"] is None else f"{r['bytes'] / 1e6:,.1f}",
+            "?" if r["bytes"] is None else f"{r['bytes'] / 1e6:,.{0 if r['bytes'] > 1e7 else 1}f}",
             r["licence"].split(",")[0],
-            " or ".join(o for o in origins if o) or "web",
+            ", ".join(o for o in origins if o) or "web",
             ("mirror" if r["from_mirror"] else "yes") if r["fetched"] else "-",
         )
         table.add_row(*cells)
