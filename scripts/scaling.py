@@ -144,9 +144,9 @@ compiler on {machine}.
   attention's square, and the language model head at answer positions only.
 * Step time "cycles": the compiler's estimate for each operation at the chip's clock, with Pallas
   kernels at 50 % of the peak. Collectives are assumed to overlap with compute; their own time,
-  bytes over link speed, is shorter in all rows of this page. Step time "55 %": in this version the
-  compiler's text cannot be read for v5p and v6e; the time is that of the executed FLOPs at 55 % of
-  the peak, which is an assumption.
+  bytes over link speed, is shorter in all rows of this page. Step time "55 %" (v6e, whose
+  cycles are no estimate: plain matmuls come out at 55 to 87 % of the peak): that of the executed
+  FLOPs at 55 % of the peak, which is an assumption.
 * Chip-hours are those of the released 200,000 samples per stage (v1: 120,000), with all rows of
   this length and input always ready.
 

@@ -110,7 +110,7 @@ def read_program(text: str) -> ProgramCosts:
     """Reads the costs of a compiled program.
 
     Args:
-      text: the optimised HLO text, `compiled.as_text()`.
+      text: the optimised HLO text, `compiled.as_text()` or what the compiler dumps.
 
     Returns:
       Cycles, kernel FLOPs and collectives of one run; loops count with their number of iterations.

@@ -2,20 +2,21 @@
 
 The real step is compiled ahead of time: memory is the compiler's figure, FLOPs are counted in the
 traced program, and time is an estimate with its assumptions named (from the compiler's cycles on
-v5e and v4, from an assumed fraction of the peak elsewhere). Without a compiler for GPUs they are
-estimated by formula (formula.py).
+v4, v5e and v5p, from an assumed fraction of the peak elsewhere). Without a compiler for GPUs they
+are estimated by formula (formula.py).
 """
 
 from __future__ import annotations
 
 import logging
 import re
+import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 import jax
 
-from emojax.bundle.errors import first_line
 from emojax.config import Settings, Stage, for_devices, resolve
 from emojax.model.variables import count_parameters
 from emojax.plan import hlo
@@ -124,11 +125,10 @@ def _compile(
             r for r in list_copies({**state.train, **frozen}) if r[2] > 1 and r[1] > 16e6
         ],
     }
-    options = COMPILER_OPTIONS if chip.is_gpu else None
     start = time.monotonic()
     try:
         with jax.set_mesh(mesh):
-            compiled = traced.lower().compile(compiler_options=options)
+            compiled, text = _compiled(traced.lower(), chip)
     except Exception as error:
         if "hbm" not in str(error).lower():
             raise
@@ -148,18 +148,27 @@ def _compile(
         "temporary_bytes_per_chip": memory.temp_size_in_bytes,
         "peak_bytes_per_chip": peak,
     }
-    times = _times(compiled, chip, out)
+    times = _times(text, chip, out)
     return out | times | rates(out | times, chip)
 
 
-def _times(compiled: Any, chip: Chip, plan: dict[str, Any]) -> dict[str, Any]:
+def _compiled(lowered: Any, chip: Chip) -> tuple[Any, str]:
+    """The compiled program, and its text if its operations have cycles.
+
+    The text is dumped by the compiler: `as_text()` fails for large programs of some chips.
+    """
+    if not chip.clock:
+        return lowered.compile(compiler_options=COMPILER_OPTIONS if chip.is_gpu else None), ""
+    with tempfile.TemporaryDirectory() as folder:
+        options = {"xla_dump_to": folder, "xla_dump_hlo_as_text": True}
+        compiled = lowered.compile(compiler_options=options)
+        return compiled, "".join(p.read_text() for p in Path(folder).glob("*after_codegen.txt"))
+
+
+def _times(text: str, chip: Chip, plan: dict[str, Any]) -> dict[str, Any]:
     """The estimated seconds of a step, with their assumptions."""
-    notes: dict[str, Any] = {}
-    if chip.clock:
-        try:
-            return _from_cycles(hlo.read_program(compiled.as_text()), chip)
-        except Exception as error:  # for some chips this version of XLA cannot print large programs
-            notes["note"] = f"no HLO text: {first_line(error, limit=120)}"
+    if text:
+        return _from_cycles(hlo.read_program(text), chip)
     per_chip = plan["executed_flops"] / plan["chips"]
     assumptions = [
         f"executed FLOPs at {ASSUMED_MFU:.0%} of the peak (not the compiler's figure)",
@@ -167,7 +176,7 @@ def _times(compiled: Any, chip: Chip, plan: dict[str, Any]) -> dict[str, Any]:
     ]
     if chip.is_gpu:
         assumptions = [*GPU_ASSUMPTIONS, *assumptions]
-    return notes | {
+    return {
         "step_seconds_estimate": per_chip / (ASSUMED_MFU * chip.peak),
         "assumptions": assumptions,
     }

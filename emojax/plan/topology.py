@@ -33,7 +33,7 @@ class Chip:
       peak: bfloat16 FLOP/s.
       hbm: bytes of memory that a program may use.
       links: bytes/s that a chip exchanges with its neighbours.
-      clock: Hz of the compiler's cycles; 0 if its program text cannot be read.
+      clock: Hz of the compiler's cycles; 0 if they are no estimate of the time.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Chip:
 CHIPS = {
     "v4": Chip(name="TPU v4", peak=275e12, hbm=32 * GIB, links=2.7e11, clock=1.05e9),
     "v5e": Chip(name="TPU v5e", peak=197e12, hbm=16 * GIB, links=1.8e11, clock=1.5e9),
-    "v5p": Chip(name="TPU v5p", peak=459e12, hbm=95 * GIB, links=5.4e11),
+    "v5p": Chip(name="TPU v5p", peak=459e12, hbm=95 * GIB, links=5.4e11, clock=1.75e9),
     "v6e": Chip(name="TPU v6e", peak=918e12, hbm=32 * GIB, links=3.6e11),
     "a100": Chip(name="NVIDIA A100 80GB", peak=312e12, hbm=80e9, links=6.0e11),
     "h100": Chip(name="NVIDIA H100", peak=989e12, hbm=80e9, links=9.0e11),

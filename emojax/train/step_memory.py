@@ -86,10 +86,11 @@ def _results(llama: LlamaConfig, part: Rows) -> dict[str, tuple[float, float]]:
     q, kv = llama.heads * llama.head_width, llama.kv_heads * llama.head_width
     width, mlp, tensor = llama.width, llama.mlp, part.tensor
     key = kv if llama.kv_heads % tensor else kv / tensor  # a copy on every device
+    in_memory = math.ceil(llama.kv_heads / 8) * 8 / llama.kv_heads  # XLA:TPU pads heads to 8
     return {
-        "q": (q / tensor, 2 * width * q),
-        "k": (key, 2 * width * kv),
-        "v": (key, 2 * width * kv),
+        "q": (q / tensor * math.ceil(llama.heads / 8) * 8 / llama.heads, 2 * width * q),
+        "k": (key * in_memory, 2 * width * kv),
+        "v": (key * in_memory, 2 * width * kv),
         "attention": (q / tensor, 2 * q * part.length),  # half of the square
         "residual": (width, 2 * width * q),
         "gate": (mlp / tensor, 2 * width * mlp),
@@ -113,8 +114,8 @@ def temporary_bytes(llama: LlamaConfig, names: Collection[str], part: Rows) -> f
     gradients = 2 * results["gate"][0] + 4 * llama.width
     kernels = 4 * size * llama.width * llama.mlp / part.tensor  # gathered, the next ones too
     layer = part.tokens * size * (again + gradients) + kernels
-    # Logits, their softmax and their gradient in float32; the kernel of the head.
-    head = llama.width * size + 3 * 4 * part.rows * part.answers
+    # Logits and their gradient in float32; the kernel of the head.
+    head = llama.width * size + 2 * 4 * part.rows * part.answers
     return max(layer, head * llama.vocab / part.tensor)
 
 

@@ -1,5 +1,6 @@
 """Remat by memory: bytes and FLOPs by hand, the choice, and what the traced program computes."""
 
+import dataclasses
 import logging
 
 import jax
@@ -25,37 +26,47 @@ from emojax.train.step_memory import (
     with_remat_of_batch,
 )
 
-# float32: 4 bytes an entry; q has 8 entries per token, k and v 4 each
+# float32: 4 bytes an entry; q has 32 entries per token, k and v 16 each
 SMALL = LlamaConfig(
-    vocab=11, width=8, depth=3, heads=2, kv_heads=1, mlp=20, lora=LoraConfig(rank=0), remat="auto"
+    vocab=11,
+    width=16,
+    depth=3,
+    heads=16,
+    kv_heads=8,
+    head_width=2,
+    mlp=20,
+    lora=LoraConfig(rank=0),
+    remat="auto",
 )
 PART = Rows(rows=2, length=5, answers=1)
 
 
 def test_kept_bytes_by_hand():
-    """10 tokens, 3 layers; attention also keeps a float32 sum for each of 2 heads."""
-    assert kept_bytes(SMALL, (), PART) == 10 * 3 * 4 * 8
-    qkv = 8 + 2 * 4
-    assert kept_bytes(SMALL, REMAT["qkv"], PART) == 10 * 3 * 4 * (8 + qkv)
-    everything = 8 + qkv + 8 + 8 + 2 * 20
-    assert kept_bytes(SMALL, REMAT["all"], PART) == 10 * 3 * 4 * (everything + 2)
-    # Over two devices inputs and residuals stay whole, and k and v: one head cannot be divided.
-    two = Rows(rows=2, length=5, answers=1, tensor=2)
-    halves = 8 + (8 + 8) / 2 + 2 * 4 + 8 + 20
-    assert kept_bytes(SMALL, REMAT["all"], two) == 10 * 3 * 4 * (halves + 1)
+    """10 tokens, 3 layers; attention also keeps a float32 sum for each of 16 heads."""
+    assert kept_bytes(SMALL, (), PART) == 10 * 3 * 4 * 16
+    qkv = 32 + 2 * 16
+    assert kept_bytes(SMALL, REMAT["qkv"], PART) == 10 * 3 * 4 * (16 + qkv)
+    everything = 16 + qkv + 32 + 16 + 2 * 20
+    assert kept_bytes(SMALL, REMAT["all"], PART) == 10 * 3 * 4 * (everything + 16)
+    # Over 16 devices inputs and residuals stay whole, and k and v: 8 heads cannot be divided.
+    split = Rows(rows=2, length=5, answers=1, tensor=16)
+    parts = 16 + (32 + 32) / 16 + 2 * 16 + 16 + 2 * 20 / 16
+    assert kept_bytes(SMALL, REMAT["all"], split) == 10 * 3 * 4 * (parts + 1)
+    seven = dataclasses.replace(SMALL, heads=28, kv_heads=4)  # in memory as 32 and 8
+    assert kept_bytes(seven, REMAT["qkv"], PART) == 10 * 3 * 4 * (16 + 64 + 2 * 16)
 
 
 def test_temporary_bytes_by_hand():
     """All kept: outputs of norms and activation, gradients of a layer, four gathered kernels."""
-    rest, gradients, kernels = 2 * 8 + 20, 2 * 20 + 4 * 8, 4 * 8 * 20
+    rest, gradients, kernels = 2 * 16 + 20, 2 * 20 + 4 * 16, 4 * 16 * 20
     assert temporary_bytes(SMALL, REMAT["all"], PART) == 4 * (10 * (rest + gradients) + kernels)
     answers = Rows(rows=2, length=5, answers=1000)
-    assert temporary_bytes(SMALL, REMAT["all"], answers) == 11 * (8 * 4 + 3 * 4 * 2 * 1000)
+    assert temporary_bytes(SMALL, REMAT["all"], answers) == 11 * (16 * 4 + 2 * 4 * 2 * 1000)
 
 
 def test_flops_of_recomputation_are_those_of_the_program():
     """The gradient of the input, by policies that keep all but one group, against all."""
-    shape = jax.ShapeDtypeStruct((2, 5, 8), jnp.float32)
+    shape = jax.ShapeDtypeStruct((2, 5, 16), jnp.float32)
     whole = (jax.ShapeDtypeStruct((2, 5), jnp.int32), jax.ShapeDtypeStruct((2, 5), bool))
 
     def count(remat):
