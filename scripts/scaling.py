@@ -138,15 +138,16 @@ No TPU was used: the training step (`emojax/train/step.py`) was compiled ahead o
 compiler on {machine}.
 
 * Peak memory is the compiler's figure; beside it the formula's (`emojax/train/step_memory.py`),
-  which chooses what a layer keeps (`remat`, docs/training.md). They differ by at most {deviation}.
-* FLOPs are counted in the traced program. Useful FLOPs follow a
-  formula: 4 N per token for N frozen kernel parameters, 6 N for trainable ones, half of the
-  attention's square, and the language model head at answer positions only.
+  which chooses what a layer keeps (`remat`, [training.md](training.md)). They differ by at most
+  {deviation}.
+* FLOPs are counted in the traced program. Useful FLOPs follow a formula: 4 N per token for N frozen
+  kernel parameters, 6 N for trainable ones, half of the attention's square, and the language model
+  head at answer positions only.
 * Step time "cycles": the compiler's estimate for each operation at the chip's clock, with Pallas
   kernels at 50 % of the peak. Collectives are assumed to overlap with compute; their own time,
-  bytes over link speed, is shorter in all rows of this page. Step time "55 %" (v6e, whose
-  cycles are no estimate: plain matmuls come out at 55 to 87 % of the peak): that of the executed
-  FLOPs at 55 % of the peak, which is an assumption.
+  bytes over link speed, is shorter in all rows of this page. Step time "55 %" (v6e, whose cycles
+  are not used: by them plain matmuls reach 55 to 87 % of the peak): that of the executed FLOPs at
+  55 % of the peak, which is an assumption.
 * Chip-hours are those of the released 200,000 samples per stage (v1: 120,000), with all rows of
   this length and input always ready.
 
