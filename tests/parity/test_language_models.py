@@ -196,7 +196,7 @@ def test_64_greedy_tokens_from_the_cache(folders, name):
     assert greedy(tree, jnp.asarray(prompt)).tolist() == theirs
 
 
-@pytest.mark.parametrize("name", ["mistral", "qwen2", "qwen3"])
+@pytest.mark.parametrize("name", LANGUAGE_MODELS)
 def test_lora_on_all_projections(folders, name):
     """As PEFT computes it."""
     peft = pytest.importorskip("peft")
@@ -232,7 +232,7 @@ def test_lora_on_all_projections(folders, name):
     assert np.abs(plain - ours)[mask].max() > 0.1, "the adapters must matter"
 
 
-@pytest.mark.parametrize("name", ["qwen2", "qwen3", "llama2"])
+@pytest.mark.parametrize("name", LANGUAGE_MODELS)
 def test_int8_kernels_and_cache(folders, name):
     """The kernels are off by half of 1/127 of a channel's largest weight; logits follow."""
     model, folder = folders(name)
