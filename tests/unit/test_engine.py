@@ -15,7 +15,7 @@ from emojax.infer.device_transfer import to_device
 from emojax.infer.encode_clips import encode
 from emojax.infer.engine import Engine, Session, shared_prefix
 from emojax.infer.prepare import prepare_for_inference
-from emojax.infer.sample import Sampler, generate, prefill, score_choices
+from emojax.infer.sample import Sampler, generate, initial_state, prefill, score_choices
 from emojax.model.build import make_model
 from emojax.model.lm.kv_cache import quantize_per_token
 
@@ -129,6 +129,15 @@ def test_continuous_batching_gives_the_answers_of_each_prompt_alone(engine_and_s
     assert ends.generate(asked, sampler, progress=progress) == want
     assert ended[-1] == (len(asked), len(asked)) and ended == sorted(ended)
     assert dataclasses.replace(ends, batch_size=5).generate(asked, sampler) == want
+
+
+def test_any_end_token_ends_an_answer():
+    """Rows choose token 7, 2 and 5; answers end at 2 and 7 and are filled up with 2."""
+    logits = jax.nn.one_hot(jnp.array([7, 2, 5]), 9)
+    keys = jax.random.split(jax.random.key(0), 3)
+    state = initial_state(logits, None, keys, sampler=Sampler(max_tokens=4), eos=(2, 7))
+    assert state.done.tolist() == [True, True, False]
+    assert state.ids.tolist() == [[2] * 4] * 3
 
 
 def test_streamed_tokens_grow_to_the_answer(engine_and_samples):
