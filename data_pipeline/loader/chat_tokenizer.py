@@ -51,6 +51,8 @@ class ChatTokenizer:
         self._model: Any = _open(folder)
         known = self._model.get_vocab()
         ends = [known[token] for token in self.facts.end_tokens if token in known]
+        if not ends and self._model.eos_token_id is not None:
+            ends = [self._model.eos_token_id]  # of a model of the same family with other tokens
         self.end_ids: tuple[int, ...] = tuple(ends)
         if not self.end_ids:
             raise ValueError(f"{folder} has none of the end tokens {self.facts.end_tokens}")
@@ -82,8 +84,14 @@ class ChatTokenizer:
         )
 
     def encode(self, text: str) -> list[int]:
-        """Ids of one text piece; special tokens that it spells are tokens."""
-        return list(self._model(text, add_special_tokens=False)["input_ids"])
+        """Ids of one text; special tokens that it spells are plain text."""
+        ids = self._model(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        return list(ids)
+
+    def encode_prompt(self, text: str) -> list[int]:
+        """Ids of a piece of what `wrap` returns; special tokens in it are tokens."""
+        ids = self._model(text, add_special_tokens=False, split_special_tokens=False)["input_ids"]
+        return list(ids)
 
     def encode_after_special(self, text: str, *, legacy: bool) -> list[int]:
         """The ids of `encode`; this tokenizer has no other behavior."""
@@ -108,7 +116,9 @@ class ChatTokenizer:
 
 def _open(folder: Path) -> Any:
     if not (folder / "tokenizer.json").exists():
-        raise ValueError(f"{folder} has no tokenizer.json: fetch the language model again")
+        raise ValueError(
+            f"{folder} has no tokenizer.json: a language model needs the files of its tokenizer"
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # transformers warns where PyTorch is not installed
         from transformers import AutoTokenizer

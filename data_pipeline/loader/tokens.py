@@ -53,6 +53,9 @@ class Tokenizer(Protocol):
     def encode(self, text: str) -> list[int]:
         """Ids of one text piece."""
 
+    def encode_prompt(self, text: str) -> list[int]:
+        """Ids of a piece of a prompt, in which `wrap` may have written special tokens."""
+
     def encode_after_special(self, text: str, *, legacy: bool) -> list[int]:
         """Ids of text after a special token, without the leading space unless `legacy`."""
 
@@ -86,6 +89,10 @@ class LlamaTokenizer:
     eos_id, pad_id = 2, 3997
     end_ids: tuple[int, ...] = (2,)
     wrap = staticmethod(instruct)
+
+    def encode_prompt(self, text: str) -> list[int]:
+        """The ids of `encode`: the template has no special tokens."""
+        return self.encode(text)
 
     def __init__(self, path: Path, *, legacy: bool | None = None):
         import sentencepiece
@@ -142,6 +149,10 @@ class SmallTokenizer:
     end_ids: tuple[int, ...] = (2,)
     legacy = True
     wrap = staticmethod(instruct)
+
+    def encode_prompt(self, text: str) -> list[int]:
+        """The ids of `encode`: the template has no special tokens."""
+        return self.encode(text)
 
     def __init__(self, text: str):
         import tokenizers
@@ -267,7 +278,7 @@ def encode_piece(
       legacy: whether text after a special token has a leading space; by default the tokenizer's.
     """
     if not special:
-        return tokenizer.encode(text)
+        return tokenizer.encode_prompt(text)
     legacy = tokenizer.legacy if legacy is None else legacy
     assert tokenizer.bos_id is not None, "released layouts are for LLaMA-2"
     tokens = {"<s>": tokenizer.bos_id, "</s>": tokenizer.eos_id}

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from data_pipeline.io import cache_root
 from emojax.formats.part_config import part_config
 from emojax.model.part import Family, Kind, Release
-from emojax.model.parts import family_of_config, release_named
+from emojax.model.parts import family_of_config, read_fields, release_named
 
 HUB = "hf:"
 # Section of config.model -> what its part must be.
@@ -68,7 +68,7 @@ def read_part(part: str, kind: Kind) -> tuple[Family, dict[str, Any]]:
     if known is None and (part.startswith(HUB) or is_folder(part)):
         given = _read_configs(part, kind)
         family = family_of_config(given, kind=kind)
-        fields = family.read_config(given)
+        fields = read_fields(family, given, part)
     else:
         family, release = known or release_named(part)
         fields = dict(release.fields)

@@ -20,6 +20,8 @@ from emojax.config.renamed_fields import rename_fields
 from emojax.model.build import ModelConfig
 from emojax.model.emotion_v1 import EmotionV1Config
 
+MOST_SECONDS = 30.0  # the window that the sound encoders were pretrained with
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stage:
@@ -85,6 +87,7 @@ def resolve(config: ConfigDict) -> Settings:
     raw = rename_fields(json.loads(config.to_json_best_effort()))
     run = build(RunFields, rename_fields(config.to_dict()))
     check_window(run)
+    _check_sound(run)
     tasks = {name: name.rsplit("/", 1)[-1] for name in run.data.questions}  # of DATASET/TASK
     if unknown := sorted(n for n, task in tasks.items() if task not in {*TASKS, *OTHER_QUESTIONS}):
         raise ValueError(
@@ -122,6 +125,26 @@ def check_window(run: RunFields) -> None:
         raise ValueError(
             f"config.model.llama.window is {window} tokens, but rows of config.data.buckets have "
             f"{longest} and answers {run.data.max_answer}: shorten them"
+        )
+
+
+def _check_sound(run: RunFields) -> None:
+    """Checks the window of the sound, and that its part is used.
+
+    Raises:
+      ValueError: the window is not possible, or v1, which hears with `hubert`, has a sound part.
+    """
+    m = run.model
+    for name, seconds in (("audio", m.audio.seconds), ("hubert", m.hubert.seconds)):
+        if not 0 < seconds <= MOST_SECONDS:
+            raise ValueError(
+                f"config.model.{name}.seconds is {seconds:g}; it must be above 0 and at most "
+                f"{MOST_SECONDS:g}"
+            )
+    if m.version == "v1" and m.audio.part:
+        raise ValueError(
+            f"config.model.audio.part is {m.audio.part}, but v1 has the encoder of "
+            "config.model.hubert instead: use a v2 configuration"
         )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from data_pipeline.suggestions import no_such
@@ -104,6 +105,78 @@ def family_of_config(raw: Mapping[str, Any], *, kind: Kind | None = None) -> Fam
         if model_type in family.model_types and family.matches(raw):
             return family
     raise ValueError(no_such("model type", model_type, known))
+
+
+_WHOLE = {"kv_heads": 0, "head_width": 0, "window": 0, "mels": 0} | dict.fromkeys(
+    (
+        *("vocab", "width", "depth", "heads", "mlp", "size", "patch"),
+        *("conv_width", "position_kernel", "position_groups"),
+    ),
+    1,
+)
+_POSITIVE = ("eps", "theta", "rope_factor", "rope_low", "rope_high", "rope_original", "seconds")
+_LARGEST = 1 << 24
+
+
+def read_fields(family: Family, raw: Mapping[str, Any], part: str) -> dict[str, Any]:
+    """The fields of `config.model.STREAM` that a config.json gives.
+
+    Args:
+      family: of the part.
+      raw: content of the file.
+      part: name of the part, for messages.
+
+    Returns:
+      As `Family.read_config`, with values that a model can have.
+
+    Raises:
+      ValueError: an option is not supported, or a value is missing, damaged or impossible.
+    """
+    start = f"{part} cannot be a part of emojax"
+    try:
+        if quantized := raw.get("quantization_config"):
+            method = dict(quantized).get("quant_method", "an unknown method")
+            raise ValueError(
+                f"its tensors are quantized by {method}, which cannot be read: fetch the original"
+            )
+        fields = family.read_config(raw)
+    except ValueError as error:
+        raise ValueError(f"{start}: {error}") from error
+    except (ArithmeticError, AttributeError, LookupError, TypeError, RecursionError) as error:
+        why = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{start}: its config.json is damaged ({why})") from error
+    for name, value in fields.items():
+        if fault := _impossible(name, value):
+            raise ValueError(f"{start}: {name} is {value!r}, but it must be {fault}")
+    if not fields.get("head_width") and fields.get("width", 0) % fields.get("heads", 1):
+        raise ValueError(
+            f"{start}: a width of {fields['width']} cannot be divided into {fields['heads']} heads"
+        )
+    return fields
+
+
+def _impossible(name: str, value: Any) -> str:
+    """What a value must be, where it is something else; "" for a possible one."""
+    if name in _WHOLE:
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        inside = whole and _WHOLE[name] <= value <= _LARGEST
+        return "" if inside else f"a whole number from {_WHOLE[name]} to {_LARGEST:,}"
+    if name in _POSITIVE:
+        return "" if _numbers([value], above=0) else "a finite number above 0"
+    if name in ("mean", "std"):
+        good = len(tuple(value)) in (0, 3) and _numbers(value, above=0 if name == "std" else None)
+        return "" if good else "three finite numbers" + (" above 0" if name == "std" else "")
+    return ""
+
+
+def _numbers(values: Iterable[Any], *, above: float | None) -> bool:
+    return all(
+        isinstance(x, int | float)
+        and not isinstance(x, bool)
+        and math.isfinite(x)
+        and (above is None or x > above)
+        for x in values
+    )
 
 
 def tree_name(family: Family, stream: str) -> str:

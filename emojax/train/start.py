@@ -96,6 +96,7 @@ def check_start(settings: Settings) -> None:
     if not train.init_from and settings.parts:
         check_parts(settings.raw["model"])
         find_parts(settings)
+        part_tokenizer(settings)  # damaged files are refused before clips are decoded
     if settings.parts.get("llama") or train.tokenizer_path or train.init_from:
         return
     if train.tokenizer == "llama":

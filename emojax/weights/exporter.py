@@ -79,6 +79,7 @@ def export_model(folder: Path, layout: str, out: Path) -> list[Path]:
     _warn_omitted(bundle, table, leaves)
     tensors = save_tensors(table, leaves)
     if layout == "peft":
+        _warn_mirror(folder)
         return _write_peft(bundle, tensors, out)
     out.parent.mkdir(parents=True, exist_ok=True)
     if layout == "safetensors":
@@ -149,6 +150,14 @@ def _write_torch(bundle: Bundle, tensors: dict[str, np.ndarray], out: Path) -> N
 def _save(tensors: dict[str, np.ndarray], path: Path) -> None:
     with atomic_path(path) as part:
         save_file(tensors, part, metadata={"format": "pt"})
+
+
+def _warn_mirror(folder: Path) -> None:
+    """Warns where the adapter was trained on weights that differ from the release it names."""
+    facts = json.loads((folder / MODEL_FILE).read_text(encoding="utf-8"))
+    source = facts.get("parts", {}).get("llama", {}).get("source", {})
+    if source.get("note"):
+        logger.warning("the adapter was trained on a mirror of its base: %s", source["note"])
 
 
 def _write_peft(bundle: Bundle, tensors: dict[str, np.ndarray], out: Path) -> list[Path]:

@@ -13,7 +13,7 @@ from emojax.config.part_fields import HUB, is_folder, known_release, part_folder
 from emojax.formats.json_files import read_json
 from emojax.formats.part_config import part_config
 from emojax.model.part import Family, Kind, Release
-from emojax.model.parts import all_families, family_of_config
+from emojax.model.parts import all_families, family_of_config, read_fields
 from emojax.weights.tensor_files import tensor_files
 
 RECORD = "source.json"
@@ -87,14 +87,9 @@ def identify_part(
     """
     try:
         family = _family(config, kind)
-        if "quantization_config" in config:
-            method = dict(config["quantization_config"]).get("quant_method", "an unknown method")
-            raise ValueError(
-                f"its tensors are quantized by {method}, which cannot be read: fetch the original"
-            )
-        fields = family.read_config(config)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{name} cannot be a part of emojax: {error}") from error
+    fields = read_fields(family, config, name)
     if kind is not None and family.kind != kind:
         raise ValueError(f"{name} is {family.title}, a {family.kind} part, not a {kind} part")
     return family, fields

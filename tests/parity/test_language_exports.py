@@ -79,4 +79,5 @@ def test_exports_of_a_family(name, tmp_path):
     assert [getattr(facts, n) for n in same] == [given[n] for n in same]
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "merged")
     text = bundle.tokenizer.wrap("how are you?")
-    assert tokenizer(text, add_special_tokens=False)["input_ids"] == bundle.tokenizer.encode(text)
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert ids == bundle.tokenizer.encode_prompt(text)

@@ -55,7 +55,7 @@ def models(real_part):
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_64_greedy_tokens(models, question):
     tokenizer, module, tree, theirs = models
-    ids = tokenizer.encode(tokenizer.wrap(question))
+    ids = tokenizer.encode_prompt(tokenizer.wrap(question))
     prompt = torch.tensor([ids])
     with torch.inference_mode():
         expected = theirs.generate(

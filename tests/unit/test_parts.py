@@ -75,11 +75,11 @@ def test_ids_around_the_soft_prompt_are_those_of_the_texts_apart(tokenizer):
     text = prompts.train_prompt("I'm fine", "emotion", "Which?", "perception", wrap=tokenizer.wrap)
     row = make_row(tokenizer, text, "happy", [("<VideoHere>", 5)])
     before, after = text.split("<VideoHere>")
-    ids = tokenizer.encode(before)
+    ids = tokenizer.encode_prompt(before)
     assert row.soft == ((len(ids), 5),)
     assert row.ids[: len(ids)] == ids
     assert row.ids[len(ids) : len(ids) + 5] == [0] * 5
-    assert row.ids[len(ids) + 5 : row.prompt] == tokenizer.encode(after)
+    assert row.ids[len(ids) + 5 : row.prompt] == tokenizer.encode_prompt(after)
     assert row.ids[row.prompt :] == [*tokenizer.encode("happy"), tokenizer.eos_id]
     assert tokenizer.decode(row.ids[row.prompt :]) == "happy"
     assert tokenizer.eos_id in tokenizer.end_ids
@@ -92,13 +92,20 @@ def test_a_message_cannot_spell_special_tokens(tokenizer):
     assert tokenizer.wrap(f"a{end}b{nested}c") == tokenizer.wrap("abc")
 
 
+def test_an_answer_cannot_spell_special_tokens(tokenizer):
+    end = LANGUAGE_MODELS[tokenizer.family].end_tokens[0]
+    assert tokenizer.eos_id not in tokenizer.encode(f"she says {end} and smiles")
+    row = make_row(tokenizer, "<VideoHere>", f"a{end}b", [("<VideoHere>", 1)])
+    assert row.ids.count(tokenizer.eos_id) == 1
+
+
 def test_a_saved_tokenizer_is_the_same(tokenizer, tmp_path):
     again = tmp_path / "again"
     again.mkdir()
     tokenizer.save(again)
     loaded = ChatTokenizer(again)
     text = tokenizer.wrap("So it is, naïve 你好")
-    assert loaded.encode(text) == tokenizer.encode(text)
+    assert loaded.encode_prompt(text) == tokenizer.encode_prompt(text)
     assert loaded.end_ids == tokenizer.end_ids
 
 
@@ -160,7 +167,19 @@ def test_parts_that_do_not_fit_are_refused_with_both_numbers(tmp_path):
         ({"hidden_act": "gelu"}, "hidden_act in config.json is gelu; .* supports only silu"),
         ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "rope_type is 'yarn'"),
         ({"model_type": "gemma"}, "gemma"),
-        ({"hidden_size": None}, "no valid size"),
+        ({"hidden_size": None}, "hidden_size is missing"),
+        ({"hidden_size": 25}, "a width of 25 cannot be divided into 6 heads"),
+        ({"num_attention_heads": 0}, "heads is 0, but it must be a whole number from 1"),
+        ({"num_attention_heads": 9.5}, "heads is 9.5, but it must be a whole number"),
+        ({"num_key_value_heads": [3]}, "kv_heads is .3., but it must be a whole number from 0"),
+        ({"num_hidden_layers": 10**9}, "depth is 1000000000, but it must be"),
+        ({"vocab_size": "320"}, "vocab is '320', but it must be"),
+        ({"rms_norm_eps": float("nan")}, "eps is nan, but it must be a finite number above 0"),
+        ({"rope_theta": 0}, "theta is 0, but it must be a finite number above 0"),
+        ({"rope_scaling": "linear"}, "config.json is damaged"),
+        ({"rope_scaling": {"rope_type": "llama3", "factor": 2.0}}, "has no low_freq_factor"),
+        ({"tie_word_embeddings": "false"}, "tie_word_embeddings is 'false', but it must be true"),
+        ({"quantization_config": {"quant_method": "gptq"}}, "quantized"),
     ):
         (tmp_path / "config.json").write_text(json.dumps(config | change))
         with pytest.raises(ValueError, match=message):
@@ -192,3 +211,11 @@ def test_random_weights_that_are_never_trained_are_reported(caplog):
     caplog.clear()
     start._warn_frozen_start(resolve(load_config("tiny:test")), paths)
     assert not caplog.text
+
+
+def test_windows_of_sound_and_parts_of_v1():
+    for seconds in ("31", "0"):
+        with pytest.raises(ValueError, match=f"audio.seconds is {seconds}; it must be above 0"):
+            resolve(load_config("v2", [f"--config.model.audio.seconds={seconds}"]))
+    with pytest.raises(ValueError, match="but v1 has the encoder of config.model.hubert"):
+        resolve(load_config("v1", ["--config.model.audio.part=whisper-base"]))

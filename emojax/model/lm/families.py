@@ -17,6 +17,13 @@ from emojax.model.weight_rules import Table, flatten, linear, norm, rule
 LINEARS = dict.fromkeys(("q", "k", "v", "o"), "self_attn") | dict.fromkeys(
     ("gate", "up", "down"), "mlp"
 )
+_SIZES = {
+    "vocab": "vocab_size",
+    "width": "hidden_size",
+    "depth": "num_hidden_layers",
+    "heads": "num_attention_heads",
+    "mlp": "intermediate_size",
+}
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -158,25 +165,27 @@ def decoder_fields(given: Mapping[str, Any]) -> dict[str, Any]:
         partial_rotary_factor=(1.0, None),
         pretraining_tp=(1, None),
     )
-    try:
-        heads = int(given["num_attention_heads"])
-        fields = {
-            "vocab": int(given["vocab_size"]),
-            "width": int(given["hidden_size"]),
-            "depth": int(given["num_hidden_layers"]),
-            "heads": heads,
-            "mlp": int(given["intermediate_size"]),
-        }
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"config.json has no valid size ({error})") from error
+    missing = [name for name in _SIZES.values() if given.get(name) is None]
+    if missing:
+        raise ValueError(f"{missing[0]} is missing")
+    fields = {field: given[name] for field, name in _SIZES.items()}
+    tied = given.get("tie_word_embeddings", False)
+    if not isinstance(tied, bool):
+        raise ValueError(f"tie_word_embeddings is {tied!r}, but it must be true or false")
     return fields | {
-        "kv_heads": int(given.get("num_key_value_heads") or heads),
-        "head_width": int(given.get("head_dim") or fields["width"] // heads),
-        "eps": float(given.get("rms_norm_eps", 1e-6)),
-        "tied": bool(given.get("tie_word_embeddings", False)),
-        "window": int(given.get("sliding_window") or 0),
+        "kv_heads": _given(given, "num_key_value_heads", fields["heads"]),
+        "head_width": _given(given, "head_dim", 0),
+        "eps": _given(given, "rms_norm_eps", 1e-6),
+        "tied": tied,
+        "window": _given(given, "sliding_window", 0),
         **_rope_fields(given),
     }
+
+
+def _given(given: Mapping[str, Any], name: str, default: Any) -> Any:
+    """A value, or its default where it is missing or null."""
+    value = given.get(name)
+    return default if value is None else value
 
 
 def _rope_fields(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -184,19 +193,23 @@ def _rope_fields(given: Mapping[str, Any]) -> dict[str, Any]:
     rope = {**(given.get("rope_scaling") or {}), **(given.get("rope_parameters") or {})}
     kind = str(rope.get("rope_type") or rope.get("type") or "default")
     fields: dict[str, Any] = {
-        "theta": float(rope.get("rope_theta") or given.get("rope_theta") or 10_000.0),
+        "theta": _given(rope, "rope_theta", _given(given, "rope_theta", 10_000.0)),
         "rope_scaling": {"default": "none"}.get(kind, kind),
     }
     if kind == "default":
         return fields
     if kind not in ("linear", "llama3"):
         raise ValueError(f"rope_type is '{kind}'; default, linear and llama3 are supported")
-    fields["rope_factor"] = float(rope["factor"])
+    names = {"rope_factor": "factor"}
     if kind == "llama3":
-        fields["rope_low"] = float(rope["low_freq_factor"])
-        fields["rope_high"] = float(rope["high_freq_factor"])
-        fields["rope_original"] = int(rope["original_max_position_embeddings"])
-    return fields
+        names |= {
+            "rope_low": "low_freq_factor",
+            "rope_high": "high_freq_factor",
+            "rope_original": "original_max_position_embeddings",
+        }
+    if missing := [name for name in names.values() if name not in rope]:
+        raise ValueError(f"rope_scaling of type {kind} has no {missing[0]}")
+    return fields | {field: rope[name] for field, name in names.items()}
 
 
 def write_config(family: LanguageFamily, config: LlamaConfig, *, dtype: str) -> dict[str, Any]:

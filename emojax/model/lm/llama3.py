@@ -57,7 +57,8 @@ FAMILY = language_family(
         ),
     ),
     model_type="llama",
-    matches=lambda given: int(given.get("vocab_size", 0)) == 128_256,
+    # Fine-tunes may have a few tokens more.
+    matches=lambda given: given.get("vocab_size") in range(128_256, 128_512),
     end_tokens=("<|eot_id|>", "<|end_of_text|>", "<|eom_id|>"),
     turn=(
         "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n",
