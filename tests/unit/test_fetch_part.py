@@ -128,9 +128,9 @@ def test_what_is_not_supported_is_refused_before_the_tensors(hub, cache):
         (with_config("a/type", model_type="mamba"), "there is no model type 'mamba'"),
         (with_config("a/option", activation_function="relu"), "activation_function .* is relu"),
         (with_config("a/bits", quantization_config={"quant_method": "gptq"}), "quantized by gptq"),
-        (with_config("a/heads", encoder_attention_heads=3), ""),
+        (with_config("a/heads", encoder_attention_heads=3), "divided into 3 heads"),
     ):
-        refused = f"{name} cannot be a part of emojax: .*{message}" if message else "do not fit"
+        refused = f"{name} cannot be a part of emojax: .*{message}"
         with pytest.raises(ValueError, match=refused):
             fetch_part(name)
     with pytest.raises(ValueError, match="is Whisper, a sound part, not a picture part"):
