@@ -69,7 +69,10 @@ def add_import_options(p: Parser) -> None:
 
 def kept(_args: argparse.Namespace) -> str:
     """What a run that was stopped has kept, and how to go on."""
-    return "what is downloaded is kept; run the same command again to go on"
+    return (
+        "run the same command again; complete files are not downloaded again, packages of an index "
+        "are"
+    )
 
 
 def run(args: argparse.Namespace, console: Console) -> int:

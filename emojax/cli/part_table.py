@@ -104,8 +104,10 @@ def show_part(name: str, console: Console, *, as_json: bool) -> int:
         return 0
     if known:
         family, release = known
+        sizes = describe_fields(release.fields)
+        sizes += ", " * bool(sizes)
         console.print(
-            f"{release.name}: {family.title} ({family.kind}), {describe_fields(release.fields)}, "
+            f"{release.name}: {family.title} ({family.kind}), {sizes}"
             f"{facts['parameters']:,} parameters, {release.licence}",
             soft_wrap=True,
         )
@@ -117,8 +119,9 @@ def show_part(name: str, console: Console, *, as_json: bool) -> int:
     if record is None:
         console.print(f"not fetched; `emojax fetch {name}`", soft_wrap=True)
         return 0
-    origin = "its mirror" if record["mirror"] else f"{record['repo']} at {record['revision']}"
-    console.print(f"fetched {record['fetched']} from {origin} into {folder}", soft_wrap=True)
+    at = f"{record.get('repo')} at {record.get('revision')}"
+    origin = "its mirror" if record.get("mirror") else at
+    console.print(f"fetched {record.get('fetched')} from {origin} into {folder}", soft_wrap=True)
     for file in record["files"]:
         console.print(
             f"  {file['file']}  {file['bytes']:,} bytes  sha256 {file['sha256']}", soft_wrap=True

@@ -49,6 +49,12 @@ def run(args: argparse.Namespace, console: Console) -> int:
     """Runs one action."""
     setup()
     if args.action == "import":
+        from emojax.workflows.fetch_weights import is_part
+
+        if is_part(args.name, mirror=False):
+            raise ValueError(
+                f"{args.name} is a part, which is not imported: `emojax fetch {args.name}` gets it"
+            )
         return import_files(args, console, download=False)
     return {"list": _list, "show": _show, "verify": _verify}[args.action](args, console)
 
@@ -169,18 +175,20 @@ def _show_imported(facts: dict[str, Any], folder: Path, console: Console) -> Non
 
 
 def _verify(args: argparse.Namespace, console: Console) -> int:
-    from emojax.config.part_fields import HUB, known_release
+    from emojax.config.part_fields import HUB, known_release, part_folder
     from emojax.weights.catalogue import MODELS
     from emojax.weights.locations import find_model
-    from emojax.weights.part_files import find_part_files, verify_part
+    from emojax.weights.part_files import RECORD, find_part_files, verify_part
     from emojax.weights.provenance import verify_model
 
     if args.name not in MODELS and (args.name.startswith(HUB) or known_release(args.name)):
-        differences = verify_part(find_part_files(args.name))
+        folder = part_folder(args.name)
+        here = (folder / RECORD).exists()  # if not, the error says how to get the part
+        differences, done = verify_part(folder if here else find_part_files(args.name)), "fetched"
     else:
-        differences = verify_model(find_model(args.name))
+        differences, done = verify_model(find_model(args.name)), "imported"
     for line in differences:
         console.print(line, soft_wrap=True)
-    result = f"{len(differences)} differences" if differences else "as it was imported"
+    result = f"{len(differences)} differences" if differences else f"as it was {done}"
     console.print(f"{args.name}: {result}")
     return 1 if differences else 0

@@ -6,6 +6,7 @@ was fetched (hf:OWNER/NAME), or a folder with the config.json of transformers or
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from emojax.model.part import Family, Kind, Release
 from emojax.model.parts import family_of_config, read_fields, release_named
 
 HUB = "hf:"
+_HUB_NAME = re.compile(rf"{HUB}\w[\w.-]*/\w[\w.-]*(/\w[\w.+-]*\.gguf)?", re.ASCII)
 # Section of config.model -> what its part must be.
 STREAM_KINDS: dict[str, Kind] = {
     "image": "picture",
@@ -32,10 +34,18 @@ def part_folder(part: str) -> Path:
 
     Args:
       part: as of `config.model.STREAM.part`.
+
+    Raises:
+      ValueError: it begins with hf: and goes on with what no repository is called.
     """
     if is_folder(part):
         return Path(part).expanduser()
     known = known_release(part)
+    if known is None and part.startswith(HUB) and (".." in part or not _HUB_NAME.fullmatch(part)):
+        raise ValueError(
+            f"'{part}' names no repository: expected {HUB}OWNER/NAME or {HUB}OWNER/NAME/FILE.gguf, "
+            "of letters, digits, -, _ and ."
+        )
     name = known[1].name if known else part.removeprefix(HUB).replace("/", "--")
     return cache_root() / "downloads" / name
 

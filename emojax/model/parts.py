@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from data_pipeline.suggestions import no_such
+from data_pipeline.suggestions import did_you_mean, no_such
 from emojax.model.encoders import (
     clip_vision,
     dinov2,
@@ -79,8 +79,23 @@ def release_named(name: str) -> tuple[Family, Release]:
     known = {r.name: (f, r) for f in all_families() for r in f.releases}
     by_repo = {r.repo: (f, r) for f, r in known.values() if r.repo}
     if name not in known and name not in by_repo:
-        raise ValueError(no_such("part", name, known))
+        raise ValueError(no_such_part(name))
     return known[name] if name in known else by_repo[name]
+
+
+def no_such_part(name: str) -> str:
+    """`there is no part 'whisper-bse'; did you mean 'whisper-base'? ...`, with eight names at most.
+
+    Args:
+      name: what was typed.
+    """
+    known = [r.name for f in all_families() for r in f.releases]
+    hint = did_you_mean(name.removeprefix("hf:"), known)
+    some = "" if hint else f"; there are {', '.join(known[:8])} and others"
+    return (
+        f"there is no part '{name}'{hint or some}{'' if hint else ';'} "
+        f"`emojax weights list --parts` lists all {len(known)}"
+    )
 
 
 def family_of_config(raw: Mapping[str, Any], *, kind: Kind | None = None) -> Family:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-from data_pipeline.suggestions import no_such
+from data_pipeline.suggestions import nearest, no_such
 from emojax.model.build import ModelConfig
 from emojax.model.emotion import EmotionConfig
 from emojax.model.emotion_v1 import EmotionV1Config
@@ -19,6 +19,7 @@ from emojax.model.encoders.mae import MAE_TABLES
 from emojax.model.encoders.videomae import VIDEOMAE_TABLES
 from emojax.model.encoders.whisper import whisper_tables
 from emojax.model.lm.families import decoder_table
+from emojax.model.parts import all_families
 from emojax.model.weight_rules import Table
 from emojax.weights import tables
 
@@ -312,8 +313,24 @@ def catalogue_model(name: str) -> Model:
       ValueError: there is no model of this name.
     """
     if name not in MODELS:
-        raise ValueError(no_such("model", name, MODELS))
+        raise ValueError(no_such_model(name))
     return MODELS[name]
+
+
+def no_such_model(name: str) -> str:
+    """`there is no model 'x'; did you mean 'y'?`; names of parts are suggested, too.
+
+    Args:
+      name: what was typed.
+    """
+    parts = [r.name for f in all_families() for r in f.releases]
+    near = nearest(name, [*MODELS, *parts])
+    if not near or near in MODELS:
+        return no_such("model", name, MODELS)
+    return (
+        f"there is no model or part '{name}'; did you mean '{near}'? `emojax weights list` lists "
+        "the models, `emojax weights list --parts` the parts"
+    )
 
 
 def describe_source(source: Source) -> str:

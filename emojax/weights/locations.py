@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from data_pipeline.io import cache_root
-from data_pipeline.suggestions import no_such
 from emojax.bundle.model_folder import MODEL_FILE
-from emojax.weights.catalogue import MODELS, SOURCES, describe_source
+from emojax.weights.catalogue import MODELS, SOURCES, describe_source, no_such_model
 
 DEMO_POINTER = "demo_model.txt"  # file in the cache: the folder of the newest `emojax demo` model
 
@@ -45,9 +44,7 @@ def check_folder(path: Path) -> None:
       FileNotFoundError: there is no such folder; the message lists the models of the catalogue.
     """
     if not path.exists():
-        raise FileNotFoundError(
-            f"there is no folder '{path}'; {no_such('model', str(path), MODELS)}"
-        )
+        raise FileNotFoundError(f"there is no folder '{path}'; {no_such_model(str(path))}")
 
 
 def find_model(name: str) -> Path:

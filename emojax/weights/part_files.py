@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.io import file_sha256, write_json
-from data_pipeline.suggestions import no_such
 from emojax.config.part_fields import HUB, is_folder, known_release, part_folder
 from emojax.formats.json_files import read_json
 from emojax.formats.part_config import part_config
 from emojax.model.part import Family, Kind, Release
-from emojax.model.parts import all_families, family_of_config, read_fields
+from emojax.model.parts import all_families, family_of_config, no_such_part, read_fields
+from emojax.weights.locations import downloads_folder
 from emojax.weights.tensor_files import tensor_files
 
 RECORD = "source.json"
@@ -25,10 +25,12 @@ def all_releases() -> dict[str, tuple[Family, Release]]:
 
 
 def is_here(folder: Path) -> bool:
-    """Whether a folder has all files of a part."""
+    """Whether a folder has all files of a part; not if its source.json is damaged."""
     record = read_record(folder)
     if record is not None:
-        return all((folder / str(f["file"])).exists() for f in record.get("files", []))
+        return all((folder / f["file"]).exists() for f in record["files"])
+    if (folder / RECORD).exists() and folder.parent == downloads_folder():
+        return False
     try:
         return bool(tensor_files(folder))
     except (OSError, ValueError):
@@ -56,7 +58,7 @@ def find_part_files(name: str, *, kind: str = "") -> Path:
         return path
     known = known_release(name)
     if known is None and not name.startswith(HUB):
-        raise ValueError(no_such("part", name, all_releases()))
+        raise ValueError(no_such_part(name))
     folder = part_folder(name)
     if is_here(folder):
         return folder
@@ -138,11 +140,27 @@ def write_record(folder: Path, facts: Mapping[str, Any]) -> None:
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
-    """The content of source.json; None if there is none, as in folders that others made."""
+    """The content of source.json; None if it is damaged or absent, as in folders of others."""
     try:
-        return read_json(folder / RECORD)
+        record = read_json(folder / RECORD)
     except (OSError, ValueError):
         return None
+    files = record.get("files")
+    return record if isinstance(files, list) and all(map(_is_file_record, files)) else None
+
+
+def _is_file_record(entry: Any) -> bool:
+    return (
+        isinstance(entry, dict)
+        and isinstance(entry.get("file"), str)
+        and isinstance(entry.get("bytes"), int)
+        and isinstance(entry.get("sha256"), str)
+    )
+
+
+def file_record(path: Path) -> dict[str, Any]:
+    """What source.json says of a file: file, bytes, sha256."""
+    return {"file": path.name, "bytes": path.stat().st_size, "sha256": file_sha256(path)}
 
 
 def verify_part(folder: Path) -> list[str]:
@@ -156,13 +174,19 @@ def verify_part(folder: Path) -> list[str]:
 
     Raises:
       FileNotFoundError: the folder has no record.
+      ValueError: the record is damaged.
     """
     record = read_record(folder)
+    if record is None and (folder / RECORD).exists():
+        raise ValueError(
+            f"{folder / RECORD} is damaged: remove it and run `emojax fetch` again, which checks "
+            "the files and writes it"
+        )
     if record is None:
         raise FileNotFoundError(f"{folder} has no {RECORD}: it was not fetched by emojax")
     differences = []
     for file in record["files"]:
-        path = folder / str(file["file"])
+        path = folder / file["file"]
         if not path.exists():
             differences.append(f"{file['file']} is missing")
         elif file_sha256(path) != file["sha256"]:

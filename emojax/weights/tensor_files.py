@@ -9,11 +9,10 @@ from __future__ import annotations
 import argparse
 import functools
 import json
-import pickle
 import re
 import zipfile
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import ml_dtypes
@@ -72,15 +71,30 @@ def tensor_files(path: Path) -> list[Path]:
         return [path, *tfjs_shards(path)]
     if not path.name.endswith(".index.json"):
         return [path]
-    try:
-        shards = sorted(set(json.loads(path.read_text())["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"{path} is not an index of shards ({type(error).__name__}: {error})"
-        ) from error
+    shards = shard_names(path)
     if absent := [s for s in shards if not (path.parent / s).exists()]:
         raise FileNotFoundError(f"{path} names {', '.join(absent)}, which is not next to it")
     return [path.parent / s for s in shards]
+
+
+def shard_names(index: Path) -> list[str]:
+    """The files that an index `*.index.json` names, which are next to it.
+
+    Raises:
+      ValueError: the file is damaged, or names a file in another folder.
+    """
+    try:
+        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(
+            f"{index} is not an index of shards ({type(error).__name__}: {error})"
+        ) from error
+    for name in shards:
+        # Windows' rules are the stricter ones: both slashes and drives.
+        plain = isinstance(name, str) and PureWindowsPath(name).name == name
+        if not plain or name in ("", ".."):
+            raise ValueError(f"{index} names {name!r}, which is not the name of a file next to it")
+    return sorted(shards)
 
 
 def _in_folder(folder: Path) -> Path:
@@ -110,7 +124,19 @@ def _safetensors(path: Path) -> dict[str, Reader]:
         file: Any = safe_open(path, "np")
     except SafetensorError as error:
         raise ValueError(f"{path} is not a safetensors file, or is truncated ({error})") from error
-    return {name: functools.partial(file.get_tensor, name) for name in file.keys()}
+
+    def read(name: str) -> np.ndarray:
+        try:
+            tensor: np.ndarray = file.get_tensor(name)
+        except (AttributeError, TypeError, SafetensorError) as error:
+            kind = file.get_slice(name).get_dtype()
+            raise ValueError(
+                f"{path}: {name} is of type {kind}, which cannot be read: store it as float32, "
+                "float16 or bfloat16"
+            ) from error
+        return tensor
+
+    return {name: functools.partial(read, name) for name in file.keys()}
 
 
 def _torch(path: Path) -> dict[str, Reader]:
@@ -127,7 +153,7 @@ def _torch(path: Path) -> dict[str, Reader]:
             state = torch.load(
                 path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
             )
-    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
+    except Exception as error:  # damaged files also raise IndexError, KeyError and others
         unknown = re.search(r"GLOBAL (\S+)", str(error))
         why = f"it contains code ({unknown[1]})" if unknown else "it is damaged"
         raise ValueError(

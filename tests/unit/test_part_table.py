@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import logging
 
 import pytest
 from rich.console import Console
@@ -11,7 +12,8 @@ from emojax.cli import part_table
 from emojax.cli.main import main
 from emojax.config.part_fields import part_folder
 from emojax.model import parts
-from emojax.weights.part_files import write_record
+from emojax.weights.fetch_part import describe_part
+from emojax.weights.part_files import all_releases, write_record
 from emojax.weights.part_sizes import part_parameters
 
 SMOLLM2 = {"vocab": 49_152, "width": 576, "depth": 30, "heads": 9, "kv_heads": 3, "mlp": 1536}
@@ -76,10 +78,60 @@ def test_a_fetched_part_is_verified(tmp_path, monkeypatch, capsys):
         (folder / file["file"]).write_bytes(b"x")
     write_record(folder, {"repo": "some/thing", "files": files, "mirror": False})
     assert main(["weights", "verify", "hf:some/thing"]) == 0
-    assert "as it was imported" in capsys.readouterr().out
+    assert "as it was fetched" in capsys.readouterr().out
     (folder / "b.json").write_bytes(b"y")
     assert main(["weights", "verify", "hf:some/thing"]) == 1
     assert "b.json differs from what was fetched" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"files":[{"x":1}]}', '{"files": 3}'])
+def test_a_damaged_record_is_not_a_fetched_part(tmp_path, monkeypatch, capsys, text):
+    monkeypatch.setenv("EMOJAX_CACHE", str(tmp_path))
+    monkeypatch.setattr(part_table, "part_parameters", lambda family, fields: 1)
+    folder = part_folder("whisper-base")
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(b"x")
+    (folder / "source.json").write_text(text)
+    rows = {r["name"]: r for r in part_table.part_rows()}
+    assert not rows["whisper-base"]["fetched"]
+    assert main(["weights", "verify", "whisper-base"]) == 2
+    assert "source.json is damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["fetch", "whisper-bse"], "did you mean 'whisper-base'?"),
+        (["fetch", "hf:whisper-bse"], "expected hf:OWNER/NAME"),
+        (["fetch", "whisper-bse", "--mirror"], "did you mean 'whisper-base'?"),
+        (["weights", "show", "whisper-bse"], "did you mean 'whisper-base'?"),
+        (["weights", "show", "hf:../.."], "names no repository"),
+        (["weights", "verify", "whisper-bse"], "did you mean 'whisper-base'?"),
+        (["weights", "import", "whisper-bse"], "did you mean 'whisper-base'?"),
+        (["weights", "import", "whisper-base"], "`emojax fetch whisper-base` gets it"),
+        (["weights", "show", "emotion-lama"], "did you mean 'emotion-llama"),
+    ],
+)
+def test_misspelt_names(words, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("EMOJAX_CACHE", str(tmp_path))
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert message in " ".join(error.split()) and "qwen2" not in error
+
+
+def test_unknown_parts_are_answered_with_eight_names_at_most():
+    assert parts.no_such_part("whisper-bse").count("whisper") == 2
+    text = parts.no_such_part("zzzzzz")
+    assert text.count(",") == 7 and "`emojax weights list --parts` lists all" in text
+
+
+def test_face_nets_are_described_without_empty_pieces(capsys, caplog):
+    caplog.set_level(logging.INFO)
+    family, release = all_releases()["face-expression-net"]
+    describe_part(release.name, family, release.fields)
+    out = io.StringIO()
+    part_table.show_part(release.name, Console(file=out, width=200), as_json=False)
+    assert ", ," not in caplog.text + out.getvalue() and "parameters" in caplog.text
 
 
 def test_whisper_and_its_encoder_parameters():

@@ -167,6 +167,36 @@ def test_values_that_are_not_finite_are_refused(tmp_path):
         load(tmp_path, state)
 
 
+@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "a/b.bin", "C:\\b", "..", 3])
+def test_indices_name_files_of_their_own_folder_only(tmp_path, name, monkeypatch):
+    path = tmp_path / "m.safetensors.index.json"
+    path.write_text(json.dumps({"weight_map": {"a": name}}))
+    monkeypatch.setattr("emojax.weights.tensor_files._readers", lambda path: pytest.fail(str(path)))
+    with pytest.raises(ValueError, match=r"index\.json names .*not the name of a file next to it"):
+        open_tensors(path)
+
+
+@pytest.mark.parametrize("error", [IndexError, KeyError, UnicodeDecodeError, AttributeError])
+def test_whatever_torch_raises_is_a_sentence(tmp_path, monkeypatch, error):
+    torch = pytest.importorskip("torch")
+    (tmp_path / "m.pth").write_bytes(b"damaged")
+
+    def load(*_args, **_options):
+        raise error("utf-8", b"", 0, 1, "bad") if error is UnicodeDecodeError else error("x")
+
+    monkeypatch.setattr(torch, "load", load)
+    with pytest.raises(ValueError, match=r"m\.pth cannot be read as tensors only: it is damaged"):
+        open_tensors(tmp_path / "m.pth")
+
+
+def test_types_that_numpy_lacks_are_named(tmp_path):
+    header = json.dumps({"x": {"dtype": "F8_E4M3", "shape": [2], "data_offsets": [0, 2]}}).encode()
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + b"ab")
+    with pytest.raises(ValueError, match=r"m\.safetensors: x is of type F8_E4M3, which cannot"):
+        open_tensors(path)["x"]()
+
+
 def test_invalid_indices_are_refused(tmp_path):
     path = tmp_path / "m.safetensors.index.json"
     for text in ("{", "[]", '{"weights": 3}'):
