@@ -40,7 +40,8 @@ def one_device(kv_heads):
         pytest.param((1, 8, 1), 2, marks=FULL),
         pytest.param((2, 2, 2), 2, marks=FULL),
         pytest.param((1, 2, 4), 2, marks=FULL),  # each pair of devices shares a head
-        ((2, 2, 2), 1),  # one head on both devices of the tensor axis
+        # One head on both devices of the tensor axis.
+        pytest.param((2, 2, 2), 1, marks=FULL),
     ],
 )
 def test_same_loss_on_every_mesh(shape, kv_heads):
