@@ -62,7 +62,6 @@ class Release:
       repo: Hugging Face repository; "" when there is none.
       licence: its name.
       fields: values of the fields of `config.model.STREAM` that give its sizes.
-      files: names of the files in the repository.
       size: bytes of all files; None when unknown.
       gated: whether access must be requested with an account.
       mirror: packages with the same weights.
@@ -72,7 +71,6 @@ class Release:
     repo: str
     licence: str
     fields: Mapping[str, Any]
-    files: tuple[str, ...] = ("config.json", "model.safetensors")
     size: int | None = None
     gated: bool = False
     mirror: Mirror | None = None

@@ -58,18 +58,6 @@ def all_families() -> tuple[Family, ...]:
     return (*ENCODERS.values(), *LANGUAGE_MODELS.values())
 
 
-def family_named(name: str) -> Family:
-    """A family by its name.
-
-    Raises:
-      ValueError: there is no such family.
-    """
-    known = {f.name: f for f in all_families()}
-    if name not in known:
-        raise ValueError(no_such("family", name, known))
-    return known[name]
-
-
 def release_named(name: str) -> tuple[Family, Release]:
     """A release by its name, or by the name of its repository, with its family.
 

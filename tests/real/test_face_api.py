@@ -37,7 +37,7 @@ def manifests(real_part):
     """{net: its manifest}, as `emojax fetch` stores it."""
     found = {}
     for release in FAMILY.releases:
-        files = [real_part(release.name) / name for name in release.files]
+        files = [real_part(release.name) / Path(f.file).name for f in release.mirror.files]
         assert sum(f.stat().st_size for f in files) == release.size
         found[release.fields["net"]] = files[0]
     return found

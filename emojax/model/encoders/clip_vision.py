@@ -79,7 +79,6 @@ def _release(name: str, **sizes: int) -> Release:
         repo=f"openai/clip-vit-{name}",
         licence="MIT",
         fields=_read_config(sizes),
-        files=("config.json", "preprocessor_config.json", "pytorch_model.bin"),
     )
 
 

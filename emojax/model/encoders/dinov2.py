@@ -105,7 +105,6 @@ def _releases(prefix: str) -> tuple[Release, ...]:
             fields=_read_config(
                 {"hidden_size": width, "num_hidden_layers": depth, "num_attention_heads": heads}
             ),
-            files=("config.json", "preprocessor_config.json", "model.safetensors"),
         )
         for size, (width, depth, heads) in sizes.items()
     )

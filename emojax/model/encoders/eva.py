@@ -66,7 +66,6 @@ FAMILY = Family(
                 "mlp": 6144,
                 "final_norm": False,
             },
-            files=("eva_vit_g.pth",),
             size=2_025_200_000,
         ),
     ),

@@ -354,7 +354,6 @@ def _release(net: Net, file: str, *, size: int, manifest: str, weights: str) -> 
         repo="",
         licence="MIT",
         fields={"family": "face_api", "net": net},
-        files=names,
         size=size,
         mirror=Mirror(
             files=tuple(

@@ -95,7 +95,6 @@ def _release(name: str) -> Release:
         repo=f"google/{name}",
         licence="Apache-2.0",
         fields=_read_config({}),
-        files=("config.json", "preprocessor_config.json", "model.safetensors"),
     )
 
 

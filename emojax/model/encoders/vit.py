@@ -55,7 +55,6 @@ FAMILY = Family(
             repo=repo,
             licence="Apache-2.0",
             fields=_read_config({}),
-            files=("config.json", "preprocessor_config.json", "model.safetensors"),
         )
         for repo in ("google/vit-base-patch16-224", "trpakov/vit-face-expression")
     ),

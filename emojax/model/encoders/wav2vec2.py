@@ -28,7 +28,6 @@ def _tables(config: WaveformConfig) -> tuple[Table, ...]:
     return alone, with_head(alone, "wav2vec2.", HEADS, _PRETRAINING)
 
 
-_FILES = ("config.json", "preprocessor_config.json", "pytorch_model.bin")
 FAMILY = Family(
     name="wav2vec2",
     title="wav2vec 2.0",
@@ -40,21 +39,18 @@ FAMILY = Family(
             repo="facebook/wav2vec2-base",
             licence="Apache-2.0",
             fields=waveform_sizes("base"),
-            files=_FILES,
         ),
         Release(
             name="wav2vec2-large",
             repo="facebook/wav2vec2-large",
             licence="Apache-2.0",
             fields=waveform_sizes("large", conv_norm="group", conv_bias=False, post_norm=True),
-            files=_FILES,
         ),
         Release(
             name="wav2vec2-large-lv60",
             repo="facebook/wav2vec2-large-lv60",
             licence="Apache-2.0",
             fields=waveform_sizes("large"),
-            files=_FILES,
         ),
     ),
     read_config=functools.partial(waveform_fields, title="wav2vec 2.0"),

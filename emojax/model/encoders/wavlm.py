@@ -93,7 +93,6 @@ def _release(name: str, **fields: Any) -> Release:
         repo=f"microsoft/{name}",
         licence="MIT",
         fields=fields,
-        files=("config.json", "preprocessor_config.json", "pytorch_model.bin"),
     )
 
 

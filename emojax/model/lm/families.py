@@ -24,13 +24,6 @@ _SIZES = {
     "heads": "num_attention_heads",
     "mlp": "intermediate_size",
 }
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "chat_template.jinja",
-    "generation_config.json",
-)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -250,5 +243,4 @@ def write_config(family: LanguageFamily, config: LlamaConfig, *, dtype: str) -> 
 def language_release(name: str, repo: str, licence: str, **fields: Any) -> Release:
     """A release of a language model; keywords that are not fields of Release are its sizes."""
     own = {k: fields.pop(k) for k in ("size", "gated", "mirror") if k in fields}
-    files = ("config.json", "model.safetensors", *TOKENIZER_FILES)
-    return Release(name=name, repo=repo, licence=licence, fields=fields, files=files, **own)
+    return Release(name=name, repo=repo, licence=licence, fields=fields, **own)
